@@ -1,0 +1,143 @@
+"""Canonical JSON (RFC 8785, JCS) and reading JSON so that nothing is lost on the way.
+
+One value has exactly one canonical text, so its hash can be redone in any language.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["canonical", "digest", "loads_strict", "sha256"]
+
+_SAFE: Final = 2**53
+_MAX_DEPTH: Final = 64
+# json's own writer already does what RFC 8785 asks, but for three things: the order of keys beyond the BMP, floats,
+# and integers that a double cannot hold. Those three take the slow way.
+_write: Final[Callable[[Any], str]] = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
+
+
+def canonical(value: Any) -> bytes:
+    """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``document_invalid``).
+
+    >>> canonical({"b": 1, "a": [1.0, "x"]})
+    b'{"a":[1,"x"],"b":1}'
+    """
+    if _is_plain(value, 0):
+        return _write(value).encode()
+    return _slow(value).encode()
+
+
+def sha256(data: bytes) -> bytes:
+    """SHA-256, 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def digest(value: Any) -> str:
+    """``sha256:`` and the hash of the canonical JSON text, in hex."""
+    return "sha256:" + sha256(canonical(value)).hex()
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
+    if depth > _MAX_DEPTH:
+        raise BillingError("document_invalid", f"JSON nested deeper than {_MAX_DEPTH}")
+    kind = type(value)
+    if kind is str:
+        return _sound(value)
+    if kind is int:
+        return _small(value)
+    if kind is bool or value is None:
+        return True
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _is_plain(item, depth + 1) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return all(_is_plain(item, depth + 1) for item in value)
+    return False
+
+
+def _small(value: int) -> bool:
+    if -_SAFE < value < _SAFE:
+        return True
+    raise BillingError(
+        "document_invalid", f"{quoted(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
+    )
+
+
+def _sound(text: str) -> bool:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BillingError("document_invalid", f"{quoted(text)} has half a surrogate pair") from None
+    return True
+
+
+def _slow(value: Any) -> str:
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise BillingError("document_invalid", f"the key {quoted(key)} is not a string")
+            _sound(key)
+        items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
+        return "{" + ",".join(f"{_write(key)}:{_slow(item)}" for key, item in items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_slow, value)) + "]"
+    if value is None or isinstance(value, bool | int | str):
+        return _write(value)
+    raise BillingError("document_invalid", f"{quoted(value)} ({type(value).__name__}) cannot stand in JSON")
+
+
+def _number(value: float) -> str:
+    """A double as ECMAScript writes it, which RFC 8785 asks for."""
+    if not math.isfinite(value):
+        raise BillingError("document_invalid", f"{value} is not a JSON number")
+    if value == 0:
+        return "0"
+    text = repr(value)
+    sign, text = ("-", text[1:]) if text[0] == "-" else ("", text)
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len((whole + fraction).lstrip("0")))
+    digits = digits.rstrip("0")
+    if 0 < point <= 21:
+        body = digits.ljust(point, "0") if len(digits) <= point else f"{digits[:point]}.{digits[point:]}"
+    elif -6 < point <= 0:
+        body = "0." + "0" * -point + digits
+    else:
+        tail = f".{digits[1:]}" if len(digits) > 1 else ""
+        body = f"{digits[0]}{tail}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return sign + body
+
+
+def loads_strict(text: bytes | str, what: str) -> Any:
+    """JSON with no key twice, no NaN; numbers too large for a double stay integers. Raises ``document_invalid``."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
+    except RecursionError:
+        raise BillingError("document_invalid", f"{what}: nested too deep to be one of ours") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BillingError("document_invalid", f"{what}: not sound JSON: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() gives None
+        raise ValueError(f"the key {quoted(twice)} stands twice in one object")
+    return out

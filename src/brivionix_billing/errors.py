@@ -1,0 +1,133 @@
+"""Every failure of this library is a :class:`BillingError` with a stable code.
+
+The codes, their HTTP status and their meaning stand in one table, :data:`CODES`; ``docs/errors.md`` lists the same
+table and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["CODES", "BillingError", "Code", "Finding", "PriceFileError", "quoted"]
+
+
+class Code(NamedTuple):
+    """What a code means and what a gateway answers with it (``None``: nothing that a gateway's client caused)."""
+
+    http_status: int | None
+    meaning: str
+
+
+CODES: Final[dict[str, Code]] = {
+    # Prices
+    "price_file": Code(None, "the price file is not sound; `.findings` lists every place"),
+    "price_not_exact": Code(None, "a price times a ratio is finer than the smallest unit, 10^-18 Credit"),
+    # Requests
+    "unknown_model": Code(404, "the price file has no such model, alias or dated snapshot"),
+    "unknown_group": Code(403, "the price file has no such group at that time"),
+    "model_not_allowed": Code(403, "the group may not use this model at that time"),
+    "unknown_service_tier": Code(400, "not one of standard, batch, flex, priority (or default, auto, fast)"),
+    "tier_not_sold": Code(400, "the model is not sold in this service tier at that time"),
+    "no_price": Code(400, "the model has no price at that time"),
+    "meter_not_priced": Code(400, "the usage has a kind of token or call that the model has no price for"),
+    "unknown_channel": Code(400, "the price file has no such payment channel, or no price of it at that time"),
+    "bad_time": Code(400, "a time without a zone, or not a time"),
+    # Usage
+    "usage_invalid": Code(502, "a count is not a whole number from 0 to 10^12"),
+    "usage_contradiction": Code(502, "counts that contradict each other"),
+    "usage_unknown_key": Code(502, "a count that is not known and not zero: nobody can say what it costs"),
+    "usage_shape": Code(502, "not a usage object of a known shape"),
+    # Money
+    "money_invalid": Code(400, "not an exact decimal amount"),
+    "currency_unknown": Code(400, "not an ISO 4217 currency code"),
+    "currency_mismatch": Code(400, "amounts of different currencies"),
+    "amount_out_of_range": Code(400, "a top-up below the smallest or above the largest amount of its channel"),
+    # Documents and files
+    "file_unreadable": Code(None, "a file that cannot be read or written"),
+    "record_invalid": Code(None, "a line of a usage file that is not a usage record"),
+    "duplicate_conflict": Code(None, "one request id with different contents"),
+    "period_invalid": Code(None, "not a month or a pair of instants, or an unknown time zone"),
+    "no_usage": Code(None, "no billable record of this account in this period"),
+    "document_invalid": Code(None, "not an invoice document of this version"),
+    "document_exists": Code(None, "a bill stands there already; a bill is never edited"),
+    "series_broken": Code(None, "the document before this one in its series does not fit"),
+    "not_in_bill": Code(None, "the bill does not hold this request"),
+    "key_invalid": Code(None, "not an Ed25519 key"),
+    "missing_extra": Code(None, "an optional part of this library is not installed"),
+    "bad_argument": Code(None, "an argument that makes no sense"),
+}
+
+
+class BillingError(Exception):
+    """A named failure: ``code`` for programs, the message for people (what, where, what to do).
+
+    ``http_status`` is what a gateway answers with, or ``None`` where no request caused it.
+
+    >>> error = BillingError("unknown_model", "no model 'gpt-9' in the price file")
+    >>> error.code, error.http_status
+    ('unknown_model', 404)
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.http_status = CODES[code].http_status
+        self.message = message
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[BillingError], tuple[str, str]]:
+        return type(self), (self.code, self.message)
+
+
+class Finding(NamedTuple):
+    """One thing wrong in a price file: where (1-based line and column), what, and what would be right."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    what: str
+    instead: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}"
+        at = f" {self.path}:" if self.path else ""
+        return f"{where}:{at} {self.what}; {self.instead}"
+
+
+class PriceFileError(BillingError):
+    """A price file that is not sound. ``findings`` holds all of them, in the order of the file."""
+
+    def __init__(self, findings: list[Finding], *, more: int = 0) -> None:
+        self.findings = findings
+        self.more = more
+        count = len(findings) + more
+        head = "1 finding" if count == 1 else f"{count} findings"
+        tail = [f"... and {more} more"] if more else []
+        super().__init__("price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
+
+    def __reduce__(self) -> tuple[type[PriceFileError], tuple[list[Finding]]]:  # type: ignore[override]  # rebuilt from findings
+        return type(self), (self.findings,)
+
+
+def quoted(value: object, limit: int = 80) -> str:
+    r"""``repr`` cut to ``limit`` characters: control characters are escaped, a huge value does not flood a message.
+
+    >>> print(quoted("a\x1b[31m"))
+    'a\x1b[31m'
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, str) and len(value) > limit:
+        return ascii_safe(repr(value[:limit])) + "..."
+    try:
+        text = repr(value)
+    except Exception:  # a hostile __repr__ must not replace the error that is being told
+        return f"a {type(value).__name__}"
+    return ascii_safe(text if len(text) <= limit + 2 else text[:limit] + "...")
+
+
+def ascii_safe(text: str) -> str:
+    """Escape what a terminal might obey or a log cannot store: unprintable characters and lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

@@ -1,0 +1,147 @@
+"""Exact decimal numbers, whatever the caller's ``decimal`` context says.
+
+Everything here works on Python integers; :class:`~decimal.Decimal` is only built from and read into digits, which no
+context rounds.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import StrEnum
+
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = [
+    "Rounding",
+    "decimal_of",
+    "digits_of",
+    "divide",
+    "multiplied",
+    "parse_decimal",
+    "places",
+    "plain",
+    "remaining",
+    "round_ratio",
+]
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+_MAX_TEXT = 60
+
+
+class Rounding(StrEnum):
+    """The named ways to round. Rounding happens once, at a document or a payment, and always by one of these."""
+
+    HALF_UP = "half_up"
+    """To the nearest; a half goes away from zero. The default of documents."""
+    HALF_EVEN = "half_even"
+    """To the nearest; a half goes to the even neighbour."""
+    UP = "up"
+    """Away from zero. What a top-up costs is rounded so: the seller is never short."""
+    DOWN = "down"
+    """Towards zero. What money buys is rounded so."""
+
+
+def parse_decimal(text: str) -> Decimal:
+    """The exact value of a plain decimal number; ``010``, ``1_000``, ``.5``, ``nan`` are not plain.
+
+    >>> parse_decimal("1e-7")
+    Decimal('1E-7')
+    """
+    if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
+        raise BillingError("money_invalid", f"{quoted(text)} is not a plain decimal number such as 12 or 0.85")
+    return Decimal(text)
+
+
+def decimal_of(coefficient: int, places: int) -> Decimal:
+    """``coefficient / 10**places`` with no trailing zeros behind the point.
+
+    >>> decimal_of(5_250_000, 12)
+    Decimal('0.00000525')
+    """
+    return Decimal(plain_digits(*_trimmed(coefficient, places)))
+
+
+def plain_digits(coefficient: int, places: int) -> str:
+    """``coefficient / 10**places`` written out, with exactly ``places`` digits behind the point."""
+    if places <= 0:
+        return str(coefficient * 10**-places)
+    sign = "-" if coefficient < 0 else ""
+    digits = str(abs(coefficient)).rjust(places + 1, "0")
+    return f"{sign}{digits[:-places]}.{digits[-places:]}"
+
+
+def digits_of(value: Decimal) -> tuple[int, int]:
+    """``(coefficient, places)`` with ``value == coefficient / 10**places`` and ``places >= 0``."""
+    sign, digits, exponent = value.as_tuple()
+    if isinstance(exponent, str):
+        raise BillingError("money_invalid", f"{value} is not a finite number")
+    if exponent > 1000 or exponent < -1000:
+        raise BillingError("money_invalid", "a number beyond 10^1000 or finer than 10^-1000 is not an amount")
+    coefficient = 0
+    if digits:
+        coefficient = int("".join(map(str, digits)))
+    if sign:
+        coefficient = -coefficient
+    if exponent > 0:
+        return coefficient * 10**exponent, 0
+    return coefficient, -exponent
+
+
+def plain(value: Decimal) -> str:
+    """The number written out without an exponent and without idle zeros: what documents hold.
+
+    >>> plain(Decimal("1E-7")), plain(Decimal("2.50"))
+    ('0.0000001', '2.5')
+    """
+    return plain_digits(*_trimmed(*digits_of(value)))
+
+
+def places(value: Decimal) -> int:
+    """How many digits the number has behind the point, idle zeros not counted."""
+    return _trimmed(*digits_of(value))[1]
+
+
+def _trimmed(coefficient: int, places: int) -> tuple[int, int]:
+    while places > 0 and coefficient % 10 == 0:
+        coefficient //= 10
+        places -= 1
+    return coefficient, places
+
+
+def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
+    """``numerator / denominator`` as a whole number; ``denominator`` is positive."""
+    quotient, rest = divmod(abs(numerator), denominator)
+    if rest:
+        twice = 2 * rest
+        if (
+            rounding is Rounding.UP
+            or (rounding is Rounding.HALF_UP and twice >= denominator)
+            or (
+                rounding is Rounding.HALF_EVEN and (twice > denominator or (twice == denominator and quotient % 2 == 1))
+            )
+        ):
+            quotient += 1
+    return -quotient if numerator < 0 else quotient
+
+
+def divide(numerator: int, denominator: int) -> int | None:
+    """``numerator / denominator`` where it is a whole number, else ``None``."""
+    quotient, rest = divmod(numerator, denominator)
+    return None if rest else quotient
+
+
+def multiplied(a: Decimal, b: Decimal) -> Decimal:
+    """The exact product, whatever the decimal context."""
+    (x, p), (y, q) = digits_of(a), digits_of(b)
+    return decimal_of(x * y, p + q)
+
+
+def remaining(discount: Decimal) -> Decimal:
+    """What a discount leaves of a price: 0.90 off leaves 0.1.
+
+    >>> remaining(Decimal("0.90"))
+    Decimal('0.1')
+    """
+    coefficient, places = digits_of(discount)
+    return decimal_of(10**places - coefficient, places)

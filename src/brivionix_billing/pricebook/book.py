@@ -1,0 +1,338 @@
+"""The :class:`PriceBook`: resolves prices to rate cards, and rates usage by them."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import multiplied
+from brivionix_billing.pricebook import compiled
+from brivionix_billing.pricebook.compiled import GroupTerms, TierPrices
+from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, service_tier
+from brivionix_billing.rating.charge import Charge
+from brivionix_billing.times import FOREVER, Span, Timeline, instant, iso
+from brivionix_billing.topup import Channel, Quote
+from brivionix_billing.usage import MAX_COUNT, Usage
+
+if TYPE_CHECKING:
+    # pydantic and PyYAML are needed to read a file, not to import this library or to rate.
+    from brivionix_billing.pricebook import schema
+
+__all__ = ["PriceBook", "Resolved"]
+
+_SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII)
+_MAX_CACHED: Final = 65_536
+_new = tuple.__new__
+
+
+class Resolved(NamedTuple):
+    """A model in a group and service tier, over the time in which nothing about its price changes."""
+
+    start: datetime
+    end: datetime | None
+    """``None``: open. It saves the hot path a comparison."""
+    limit: int
+    """Up to so many input tokens ``card`` holds and may be applied the fast way; -1: never."""
+    card: RateCard
+    input: int
+    cache_read: int
+    output: int
+    long: RateCard | None
+
+
+@final
+class PriceBook:
+    """All prices, groups and channels, each with the time from which it holds. Immutable.
+
+    >>> book = PriceBook.load("pricing.yaml")
+    >>> book.models(group="default", at=datetime(2026, 10, 1, tzinfo=UTC))[0]
+    'gpt-5.5'
+    """
+
+    __slots__ = ("_channels", "_discounts", "_file", "_groups", "_models", "_names", "_recent", "_tools", "digest")
+    digest: str
+    """``sha256:...`` over all that prices depend on. Comments, descriptions and the order of keys are not in it."""
+
+    def __init__(self, file: schema.PriceFile) -> None:
+        put = object.__setattr__
+        put(self, "_file", file)
+        put(self, "_models", {name: compiled.model_timelines(model) for name, model in file.models.items()})
+        put(self, "_names", compiled.names(file))
+        put(self, "_groups", {name: compiled.group_timeline(group, file) for name, group in file.groups.items()})
+        put(self, "_discounts", compiled.timeline(file.cache_discount, lambda entry: entry.discount))
+        put(self, "_tools", compiled.tool_timelines(file.tools))
+        put(self, "_channels", {name: compiled.channel(name, item) for name, item in file.channels.items()})
+        put(self, "_recent", {})
+        put(self, "digest", compiled.digest_of(file))
+
+    if TYPE_CHECKING:
+        _file: schema.PriceFile
+        _models: dict[str, dict[str, Timeline[TierPrices]]]
+        _names: dict[str, str]
+        _groups: dict[str, Timeline[GroupTerms]]
+        _discounts: Timeline[Decimal]
+        _tools: dict[str, Timeline[Decimal]]
+        _channels: dict[str, Channel]
+        _recent: dict[tuple[str | None, str, str | None], Resolved]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a price book cannot be changed; load another file")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a price book cannot be changed; load another file")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PriceBook, (self._file,)
+
+    def __repr__(self) -> str:
+        return f"<PriceBook {len(self._models)} models, {len(self._groups)} groups, {self.digest[:19]}>"
+
+    @classmethod
+    def load(cls, path: str | Path) -> PriceBook:
+        """Read a price file. Raises ``file_unreadable``, or ``price_file`` with all findings."""
+        from brivionix_billing.pricebook.loading import load
+
+        return cls(load(path))
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> PriceBook:
+        """Read a price file from its text."""
+        from brivionix_billing.pricebook.loading import loads
+
+        return cls(loads(text))
+
+    def digest_before(self, end: datetime) -> str:
+        """The digest of the book's entries that begin before ``end``: appending later prices does not change it."""
+        return compiled.digest_of(self._file, instant(end))
+
+    def models(self, *, group: str, at: datetime) -> list[str]:
+        """Names of the models that a group may use at a time and that have a price then, in the file's order."""
+        at = instant(at)
+        allowed = self._terms(group, at)[2].allowed
+        return [name for name in self._models if name in allowed and self.tiers(name, at)]
+
+    def groups(self, *, at: datetime) -> list[str]:
+        """Names of the groups that have terms at a time."""
+        at = instant(at)
+        return [name for name, terms in self._groups.items() if terms.at(at).value is not None]
+
+    def tiers(self, model: str, at: datetime) -> list[str]:
+        """The service tiers that a model is sold in at a time."""
+        at = instant(at)
+        timelines = self._models[self.resolve_model(model)]
+        return [tier for tier in SERVICE_TIERS if timelines[tier].at(at).value is not None]
+
+    def resolve_model(self, name: object) -> str:
+        """The model that a name, an alias or a dated snapshot means. Raises ``unknown_model``.
+
+        A snapshot is the model's name and a date not before its release: ``gpt-5.4-mini-2026-03-17``.
+        """
+        found = self._names.get(name) if isinstance(name, str) else None
+        if found is None and isinstance(name, str) and len(name) <= 256:
+            snapshot = _SNAPSHOT.fullmatch(name)
+            base = self._names.get(snapshot[1]) if snapshot else None
+            if snapshot and base is not None:
+                try:
+                    day = date.fromisoformat(snapshot[2])
+                except ValueError:
+                    pass
+                else:
+                    found = base if day >= self._file.models[base].released else None
+        if found is None:
+            raise BillingError("unknown_model", f"no model {quoted(name)} in the price file; add it, or an alias")
+        return found
+
+    def channels(self) -> dict[str, Channel]:
+        """The payment channels by name."""
+        return dict(self._channels)
+
+    def channel(self, name: str) -> Channel:
+        """A payment channel. Raises ``unknown_channel``."""
+        found = self._channels.get(name) if isinstance(name, str) else None
+        if found is None:
+            known = ", ".join(self._channels) or "none"
+            raise BillingError("unknown_channel", f"no channel {quoted(name)} in the price file; there are: {known}")
+        return found
+
+    def quote(
+        self,
+        channel: str,
+        *,
+        at: datetime,
+        credits: Decimal | int | str | None = None,
+        pay: Decimal | int | str | None = None,
+    ) -> Quote:
+        """What so many Credits cost on a channel, or what so much money buys; see :meth:`Channel.quote`."""
+        return self.channel(channel).quote(at=at, credits=credits, pay=pay)
+
+    def cards(
+        self, model: str, *, group: str, at: datetime, service_tier: str | None = None
+    ) -> tuple[RateCard, RateCard | None]:
+        """The rate cards of a model: for short context, and for long context where that has its own prices.
+
+        Raises what :meth:`rate` raises for the model, the group, the tier and the time.
+        """
+        resolved = self.resolved(model, group, instant(at), service_tier)
+        return resolved.card, resolved.long
+
+    def rate(
+        self,
+        usage: Usage,
+        *,
+        group: str,
+        at: datetime,
+        model: str | None = None,
+        service_tier: str | None = None,
+    ) -> Charge:
+        """The exact charge for a usage at the prices of its own time.
+
+        ``model``: as asked for; where it is not given, the model that the usage says was served. ``service_tier``: as
+        asked for; where the usage says which tier was served, that one decides. ``at`` has a zone.
+
+        Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
+        ``tier_not_sold``, ``no_price``, ``meter_not_priced``, ``bad_time``.
+
+        >>> book = PriceBook.load("pricing.yaml")
+        >>> usage = Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800)
+        >>> at = datetime(2026, 10, 1, tzinfo=UTC)
+        >>> book.rate(usage, model="gpt-5.4-mini", group="default", at=at).credits
+        Decimal('0.00585')
+        """
+        # Nearly every request passes these few lines. What does not goes the long way, which also finds the words
+        # for what is wrong.
+        try:
+            total, text, read, out, more = usage
+            start, end, limit, card, per_text, per_read, per_out, _ = self._recent[model, group, service_tier]
+            if (
+                more is None
+                and usage.__class__ is Usage
+                and total <= limit
+                and start <= at
+                and (end is None or at < end)
+            ):
+                return _new(Charge, (text * per_text + read * per_read + out * per_out, usage, card, at))
+        except (KeyError, TypeError, ValueError):
+            pass
+        return self._rate(usage, group, at, model, service_tier)
+
+    def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None) -> Charge:
+        if usage.__class__ is not Usage:
+            raise BillingError(
+                "usage_shape", f"rate() takes a Usage, not {quoted(usage)}; see Usage and Usage.from_response"
+            )
+        total, text, read, out, more = usage
+        tier = asked_tier
+        if more is not None:
+            tier = more.service_tier or asked_tier
+            model = model or more.model
+        try:
+            resolved = self._recent[model, group, tier]
+            if not (resolved.start <= at and (resolved.end is None or at < resolved.end)):
+                resolved = self._resolve_and_keep(model, group, instant(at), tier)
+        except (KeyError, TypeError):
+            resolved = self._resolve_and_keep(model, group, instant(at), tier)
+        card = resolved.card
+        if total <= resolved.limit and (more is None or not more.meters):
+            quanta = text * resolved.input + read * resolved.cache_read + out * resolved.output
+        else:
+            if resolved.long is not None and total > (card.context_above or 0):
+                card = resolved.long
+            quanta = card.quanta(usage)
+        return _new(Charge, (quanta, usage, card, at))
+
+    def _resolve_and_keep(self, model: str | None, group: str, at: datetime, tier: str | None) -> Resolved:
+        resolved = self.resolved(model, group, at, tier)
+        if len(self._recent) >= _MAX_CACHED:
+            self._recent.clear()  # names that callers make up cannot fill the memory
+        self._recent[model, group, tier] = resolved
+        return resolved
+
+    def resolved(self, name: object, group: str, at: datetime, tier_name: object) -> Resolved:
+        """Prices of everything that a request of this model, group and tier may meet at ``at`` (UTC)."""
+        if name is None:
+            raise BillingError("unknown_model", "no model: give one, or a usage that says which was served")
+        model, tier = self.resolve_model(name), service_tier(tier_name)
+        group_start, group_end, terms = self._terms(group, at)
+        if model not in terms.allowed:
+            raise BillingError(
+                "model_not_allowed", f"group {quoted(group)} may not use {model} at {iso(at)}; see its 'models'"
+            )
+        prices = self._models[model][tier].at(at)
+        if prices.value is None:
+            sold = self.tiers(model, at)
+            if not sold:
+                raise BillingError("no_price", f"{model} has no price at {iso(at)}; the price file begins later")
+            raise BillingError(
+                "tier_not_sold", f"{model} is not sold as {tier} at {iso(at)}; sold then: {', '.join(sold)}"
+            )
+        discount = self._discounts.at(at)
+        tools = {name: timeline.at(at) for name, timeline in self._tools.items()}
+        channels = {name: (channel, channel.prices.at(at)) for name, channel in self._channels.items()}
+        spans: list[Span[Any]] = [prices, discount, *tools.values(), *(span for _, span in channels.values())]
+        start = max(group_start, *(span.start for span in spans))
+        end = min(group_end, *(span.end for span in spans))
+        fees = {name: span.value for name, span in tools.items() if span.value is not None}
+        of, own = prices.value, terms.prices.get((model, tier))
+        factor = terms.ratios.get(model, terms.ratio)
+
+        def vector(stated: TierPrices, long: bool) -> Prices:
+            return compiled.vector((stated.long if long else None) or stated.short, discount.value, fees)
+
+        def card(long: bool) -> RateCard:
+            listed = vector(of, long)
+            if own is not None:
+                charged = vector(own, long)
+            else:
+                charged = tuple(None if price is None else multiplied(price, factor) for price in listed)
+            return RateCard(
+                model=model,
+                group=group,
+                service_tier=tier,
+                context_tier="long" if long else "short",
+                context_above=of.above,
+                start=start,
+                end=end,
+                price_since=prices.start,
+                group_since=group_start,
+                list_prices=listed,
+                ratio=factor if own is None else None,
+                unit_prices=charged,
+                currency=self._file.credit.currency,
+                nominal_per_credit=self._file.credit.nominal_per_credit,
+                channels={
+                    name: ChannelRate(channel.currency, span.value, span.start)
+                    for name, (channel, span) in channels.items()
+                    if span.value is not None
+                },
+                price_book=self.digest,
+            )
+
+        short = card(False)
+        above = of.above
+        usual = short.rates[:3]
+        fast = None not in usual
+        return Resolved(
+            start,
+            None if end == FOREVER else end,
+            (MAX_COUNT if above is None else above) if fast else -1,
+            short,
+            usual[0] or 0,
+            usual[1] or 0,
+            usual[2] or 0,
+            None if above is None else card(True),
+        )
+
+    def _terms(self, group: object, at: datetime) -> tuple[datetime, datetime, GroupTerms]:
+        timeline = self._groups.get(group) if isinstance(group, str) else None
+        if timeline is None:
+            raise BillingError(
+                "unknown_group", f"no group {quoted(group)} in the price file; there are: {', '.join(self._groups)}"
+            )
+        span = timeline.at(at)
+        if span.value is None:
+            raise BillingError("unknown_group", f"group {quoted(group)} has no terms at {iso(at)}")
+        return span.start, span.end, span.value

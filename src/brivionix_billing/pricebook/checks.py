@@ -1,0 +1,265 @@
+"""What a price file must be beyond its schema: dates in order, names that exist, prices that fit the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from brivionix_billing.errors import quoted
+from brivionix_billing.exact import multiplied, places, plain, remaining
+from brivionix_billing.meters import METERS
+from brivionix_billing.pricebook import schema
+from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
+from brivionix_billing.times import iso
+from brivionix_billing.topup import CREDIT_PLACES
+
+__all__ = ["Problem", "Sections", "matches", "problems"]
+
+Path = tuple[int | str, ...]
+
+
+class Problem(NamedTuple):
+    """Something wrong at ``path``; ``key``: the name itself, not its value."""
+
+    path: Path
+    what: str
+    instead: str
+    key: bool = False
+
+
+class Sections(NamedTuple):
+    """What of the file could be read; ``names`` holds all model names, readable or not."""
+
+    names: Sequence[str]
+    credit: schema.Credit | None
+    cache_discount: Sequence[schema.CacheDiscount]
+    tools: schema.Tools
+    channels: dict[str, schema.Channel]
+    models: dict[str, schema.Model]
+    groups: dict[str, schema.Group]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a group's model pattern (``*`` any run, ``?`` any one character) takes in a model name."""
+    return pattern == name or fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def problems(file: Sections) -> Iterator[Problem]:
+    """Everything that is wrong, in no particular order."""
+    yield from _dates(("cache_discount",), file.cache_discount)
+    yield from _dates(("tools", "web_search"), file.tools.web_search)
+    yield from _dates(("tools", "file_search"), file.tools.file_search)
+    for name, channel in file.channels.items():
+        yield from _channel(("channels", name), channel)
+    yield from _aliases(file)
+    for name, model in file.models.items():
+        yield from _model(("models", name), model)
+    for name, group in file.groups.items():
+        yield from _group(("groups", name), group, file)
+    if file.credit is not None:
+        yield from _exactness(file, file.credit.nominal_per_credit)
+
+
+def _dates(path: Path, entries: Sequence[schema.Entry], indexes: Sequence[int] | None = None) -> Iterator[Problem]:
+    """Each entry begins after the one before it, and no ``until`` reaches into the next."""
+    places = range(len(entries)) if indexes is None else indexes
+    before: schema.Entry | None = None
+    for place, entry in zip(places, entries, strict=True):
+        if entry.until is not None and entry.until <= entry.since:
+            yield Problem((*path, place, "until"), "ends before it begins", f"write a time after {iso(entry.since)}")
+        if before is not None:
+            if entry.since <= before.since:
+                yield Problem(
+                    (*path, place, "from"),
+                    f"begins at {iso(entry.since)}, not after the entry before it ({iso(before.since)})",
+                    "entries stand in order of time; append the newest at the end",
+                )
+            elif before.until is not None and before.until > entry.since:
+                yield Problem(
+                    (*path, place, "from"),
+                    f"begins at {iso(entry.since)}, while the entry before it holds until {iso(before.until)}",
+                    "dates may not overlap",
+                )
+        before = entry
+
+
+def _channel(path: Path, channel: schema.Channel) -> Iterator[Problem]:
+    yield from _dates((*path, "prices"), channel.prices)
+    yield from _dates((*path, "volume_discounts"), channel.volume_discounts)
+    if channel.smallest is not None and channel.largest is not None and channel.smallest > channel.largest:
+        yield Problem((*path, "smallest"), "is more than largest", "write a smaller amount")
+    for index, volume in enumerate(channel.volume_discounts):
+        for place, (before, here) in enumerate(pairwise(volume.tiers), 1):
+            for name in ("at_least", "discount"):
+                if getattr(here, name) <= getattr(before, name):
+                    yield Problem(
+                        (*path, "volume_discounts", index, "tiers", place, name),
+                        f"is not more than in the tier before ({plain(getattr(before, name))})",
+                        "thresholds and discounts rise from tier to tier",
+                    )
+        for place, tier in enumerate(volume.tiers):
+            if places(tier.at_least) > CREDIT_PLACES:
+                yield Problem(
+                    (*path, "volume_discounts", index, "tiers", place, "at_least"),
+                    "is finer than 0.000001 Credit",
+                    "Credits are sold in steps of 0.000001",
+                )
+
+
+def _aliases(file: Sections) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    for name, model in file.models.items():
+        for place, alias in enumerate(model.aliases):
+            other = alias if alias in file.names else owner.setdefault(alias, name)
+            if alias in file.names or other != name or alias in model.aliases[:place]:
+                yield Problem(
+                    ("models", name, "aliases", place),
+                    f"the alias {quoted(alias)} is taken by {quoted(other)}",
+                    "a name means one model",
+                )
+
+
+def _model(path: Path, model: schema.Model) -> Iterator[Problem]:
+    for size in ("max_input", "max_output"):
+        if getattr(model.context, size) > model.context.window:
+            yield Problem((*path, "context", size), "is more than the window", "write a smaller number of tokens")
+    for index, entry in enumerate(model.prices):
+        here = (*path, "prices", index)
+        if entry.since.date() < model.released:
+            yield Problem((*here, "from"), "is before the model was released", f"write {model.released} or later")
+        if index and entry.since < model.prices[index - 1].since:
+            yield Problem(
+                (*here, "from"),
+                f"begins before the entry above it ({iso(model.prices[index - 1].since)})",
+                "entries stand in order of time; append the newest at the end",
+            )
+        if not any(getattr(entry, tier) for tier in SERVICE_TIERS):
+            yield Problem(here, "names no service tier", f"give prices for one of {', '.join(SERVICE_TIERS)}")
+    for tier in SERVICE_TIERS:
+        dated = [(i, entry) for i, entry in enumerate(model.prices) if getattr(entry, tier)]
+        for problem in _dates((*path, "prices"), [e for _, e in dated], [i for i, _ in dated]):
+            place = problem.path[len(path) + 1]
+            # An entry out of order was told above; here it is two prices of one tier that claim the same time.
+            out_of_order = isinstance(place, int) and model.prices[place].since < model.prices[max(0, place - 1)].since
+            if not out_of_order:
+                yield problem._replace(what=f"{tier}: {problem.what}")
+        for index, entry in dated:
+            yield from _tier((*path, "prices", index, tier), getattr(entry, tier))
+
+
+def _priced(prices: schema.MeterPrices) -> set[str]:
+    return {meter.name for meter in METERS if getattr(prices, meter.name, None) is not None}
+
+
+def _tier(path: Path, prices: schema.TierPrices) -> Iterator[Problem]:
+    base = _priced(prices)
+    if not base:
+        yield Problem(path, "has no price", "give at least 'input'")
+    if prices.long_context is not None:
+        far = _priced(prices.long_context)
+        for name in sorted(base - far):
+            yield Problem((*path, "long_context"), f"has no price for {name}", f"add '{name}', as the tier has it")
+        for name in sorted(far - base):
+            yield Problem((*path, "long_context", name), "has no price in the tier itself", "price it in both")
+
+
+def _group(path: Path, group: schema.Group, file: Sections) -> Iterator[Problem]:
+    yield from _dates((*path, "terms"), group.terms)
+    for index, terms in enumerate(group.terms):
+        here = (*path, "terms", index)
+        for place, pattern in enumerate(terms.models):
+            if pattern not in file.names and not any(matches(pattern, name) for name in file.names):
+                yield Problem(
+                    (*here, "models", place), f"no model {quoted(pattern)} in this file", _did_you_mean(pattern, file)
+                )
+        for name, override in terms.overrides.items():
+            at = (*here, "overrides", name)
+            if name not in file.names:
+                yield Problem(at, f"no model {quoted(name)} in this file", _did_you_mean(name, file), key=True)
+            elif not any(matches(pattern, name) for pattern in terms.models):
+                yield Problem(at, "is not among the models of these terms", "add it to 'models'", key=True)
+            if (override.ratio is None) == (override.prices is None):
+                yield Problem(
+                    at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
+                )
+            model = file.models.get(name)
+            if override.prices is not None and model is not None:
+                yield from _override((*at, "prices"), override.prices, model)
+
+
+def _override(path: Path, prices: schema.GroupPrices, model: schema.Model) -> Iterator[Problem]:
+    for tier in SERVICE_TIERS:
+        own: schema.TierPrices | None = getattr(prices, tier)
+        if own is None:
+            continue
+        listed = [getattr(entry, tier) for entry in model.prices if getattr(entry, tier)]
+        here = (*path, tier)
+        if not listed:
+            yield Problem(here, "the model is not sold in this tier", "remove it, or add the tier to the model")
+            continue
+        yield from _tier(here, own)
+        for name in sorted(set().union(*map(_priced, listed)) - _priced(own)):
+            yield Problem(here, f"has no price for {name}", "price every meter that the model has a list price for")
+        bounds = {entry.long_context.above if entry.long_context else None for entry in listed}
+        bound = own.long_context.above if own.long_context else None
+        if bounds != {bound}:
+            wanted = " or ".join("none" if b is None else f"above {b}" for b in sorted(bounds, key=lambda b: b or 0))
+            yield Problem(here, "its long context is not that of the list price", f"the list price has {wanted}")
+
+
+def _did_you_mean(name: str, file: Sections) -> str:
+    close = get_close_matches(name, file.names, 1)
+    return f"did you mean {quoted(close[0])}?" if close else "write a model's name, or a pattern that matches one"
+
+
+def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]:
+    """Every price times every ratio must be a whole number of units. Where few enough digits prove it, that is all."""
+    ratios = {Decimal(1)}
+    for group in file.groups.values():
+        for terms in group.terms:
+            ratios |= {terms.ratio, *(o.ratio for o in terms.overrides.values() if o.ratio is not None)}
+    shares = {Decimal(1), *(remaining(entry.discount) for entry in file.cache_discount)}
+    round_number = plain(nominal_per_credit) == "1"
+    room = 18 - 6 - max(map(places, ratios)) - max(map(places, shares))
+    for path, prices in _all_prices(file):
+        for meter in METERS:
+            price = getattr(prices, meter.name, None)
+            if price is None or (round_number and places(price) <= room):
+                continue
+            # A default cached price is a share of an input price, so inputs are tried with every share as well.
+            for ratio in ratios:
+                for share in shares if any(m.uncached == meter.name for m in METERS) else (Decimal(1),):
+                    factor = multiplied(ratio, share)
+                    if units_per_count(price, factor, meter.per, nominal_per_credit) is None:
+                        yield Problem(
+                            (*path, meter.name),
+                            f"{plain(price)} x {plain(factor)} / {plain(nominal_per_credit)} is finer than the unit of "
+                            "10^-18 Credit per token",
+                            "round the price or the ratio",
+                        )
+
+
+def _all_prices(file: Sections) -> Iterator[tuple[Path, schema.MeterPrices]]:
+    for name, model in file.models.items():
+        for index, entry in enumerate(model.prices):
+            yield from _tiers(("models", name, "prices", index), entry)
+    for name, group in file.groups.items():
+        for index, terms in enumerate(group.terms):
+            for model_name, override in terms.overrides.items():
+                if override.prices is not None:
+                    yield from _tiers(
+                        ("groups", name, "terms", index, "overrides", model_name, "prices"), override.prices
+                    )
+
+
+def _tiers(path: Path, holder: Any) -> Iterator[tuple[Path, schema.MeterPrices]]:
+    for tier in SERVICE_TIERS:
+        prices: schema.TierPrices | None = getattr(holder, tier)
+        if prices is not None:
+            yield (*path, tier), prices
+            if prices.long_context is not None:
+                yield (*path, tier, "long_context"), prices.long_context

@@ -1,0 +1,199 @@
+"""A checked price file, compiled into timelines and plain tuples that rate cards are resolved from; and its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from brivionix_billing.canonical import digest
+from brivionix_billing.exact import multiplied, plain, remaining
+from brivionix_billing.meters import BY_NAME, METERS
+from brivionix_billing.pricebook.checks import matches
+from brivionix_billing.rating.card import SERVICE_TIERS, Prices
+from brivionix_billing.times import Timeline, iso
+from brivionix_billing.topup import Channel, Volume, VolumeStep
+
+if TYPE_CHECKING:
+    from brivionix_billing.pricebook import schema
+
+__all__ = ["GroupTerms", "TierPrices", "channel", "digest_of", "group_timeline", "model_timelines", "names", "vector"]
+
+E = TypeVar("E", bound="schema.Entry")
+T = TypeVar("T")
+
+
+class TierPrices(NamedTuple):
+    """A tier's stated prices by meter; ``above`` and ``long`` where long context has its own."""
+
+    short: Prices
+    above: int | None
+    long: Prices | None
+
+
+class GroupTerms(NamedTuple):
+    """A group's terms, ready to look up."""
+
+    ratio: Decimal
+    allowed: frozenset[str]
+    ratios: dict[str, Decimal]
+    """Models with a ratio of their own in this group."""
+    prices: dict[tuple[str, str], TierPrices]
+    """(model, service tier) with prices of their own in this group."""
+
+
+def timeline(entries: Sequence[E], value: Callable[[E], T]) -> Timeline[T]:
+    """Dated entries as a timeline of what ``value`` takes from them."""
+    return Timeline([(entry.since, entry.until, value(entry)) for entry in entries])
+
+
+def names(file: schema.PriceFile) -> dict[str, str]:
+    """Every name that means a model: its own and its aliases."""
+    own = {name: name for name in file.models}
+    return own | {alias: name for name, model in file.models.items() for alias in model.aliases}
+
+
+def model_timelines(model: schema.Model) -> dict[str, Timeline[TierPrices]]:
+    """Per service tier, its prices over time; an entry that does not name a tier leaves it as it was."""
+    return {
+        tier: timeline(
+            [entry for entry in model.prices if getattr(entry, tier) is not None],
+            lambda entry, tier=tier: _tier_prices(getattr(entry, tier)),  # type: ignore[misc]  # mypy loses the default
+        )
+        for tier in SERVICE_TIERS
+    }
+
+
+def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[GroupTerms]:
+    """A group's terms over time, its patterns resolved to names."""
+
+    def terms(entry: schema.Terms) -> GroupTerms:
+        return GroupTerms(
+            entry.ratio,
+            frozenset(name for name in file.models if any(matches(pattern, name) for pattern in entry.models)),
+            {name: o.ratio for name, o in entry.overrides.items() if o.ratio is not None},
+            {
+                (name, tier): _tier_prices(getattr(o.prices, tier))
+                for name, o in entry.overrides.items()
+                if o.prices is not None
+                for tier in SERVICE_TIERS
+                if getattr(o.prices, tier) is not None
+            },
+        )
+
+    return timeline(group.terms, terms)
+
+
+def tool_timelines(tools: schema.Tools) -> dict[str, Timeline[Decimal]]:
+    """Meter name of a tool call -> its fee over time."""
+    return {
+        "web_search": timeline(tools.web_search, lambda entry: entry.per_1000_calls),
+        "file_search": timeline(tools.file_search, lambda entry: entry.per_1000_calls),
+    }
+
+
+def channel(name: str, item: schema.Channel) -> Channel:
+    """A payment channel."""
+    return Channel(
+        name,
+        item.currency,
+        timeline(item.prices, lambda entry: entry.price_per_credit),
+        timeline(
+            item.volume_discounts,
+            lambda entry: Volume(
+                entry.applies_to, tuple(VolumeStep(tier.at_least, tier.discount) for tier in entry.tiers)
+            ),
+        ),
+        item.smallest,
+        item.largest,
+    )
+
+
+def _stated(prices: schema.MeterPrices) -> Prices:
+    return tuple(getattr(prices, meter.name, None) for meter in METERS)
+
+
+def _tier_prices(prices: schema.TierPrices) -> TierPrices:
+    far = prices.long_context
+    return TierPrices(_stated(prices), far.above if far else None, _stated(far) if far else None)
+
+
+def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -> Prices:
+    """The price of every meter: as stated; a cache read that is not stated, by the discount; tool fees."""
+    out = list(stated)
+    for meter in METERS:
+        if out[meter.index] is None and meter.uncached is not None and discount is not None:
+            base = stated[BY_NAME[meter.uncached].index]
+            if base is not None:
+                out[meter.index] = multiplied(base, remaining(discount))
+    for name, fee in fees.items():
+        out[BY_NAME[name].index] = fee
+    return tuple(out)
+
+
+def digest_of(file: schema.PriceFile, end: datetime | None = None) -> str:
+    """The digest over what prices depend on; with ``end``, over the entries that begin before it."""
+    return digest(_content(file, end))
+
+
+def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
+    def dated(entries: Sequence[schema.Entry]) -> list[Any]:
+        kept = [entry for entry in entries if end is None or entry.since < end]
+        return [_plain_entry(entry, end) for entry in kept]
+
+    content: dict[str, Any] = {
+        "version": file.version,
+        "credit": _plain_data(file.credit),
+        "cache_discount": dated(file.cache_discount),
+        "tools": {"web_search": dated(file.tools.web_search), "file_search": dated(file.tools.file_search)},
+        "channels": {
+            name: {
+                "currency": item.currency,
+                "smallest": _plain_data(item.smallest),
+                "largest": _plain_data(item.largest),
+                "prices": dated(item.prices),
+                "volume_discounts": dated(item.volume_discounts),
+            }
+            for name, item in file.channels.items()
+        },
+        "models": {
+            name: {
+                "released": model.released.isoformat(),
+                "aliases": sorted(model.aliases),
+                "prices": dated(model.prices),
+            }
+            for name, model in file.models.items()
+        },
+        "groups": {name: dated(group.terms) for name, group in file.groups.items()},
+    }
+    if end is not None:
+        # What came into the file later, and names that cost nothing by themselves, are no part of the past.
+        content["models"] = {n: m["prices"] for n, m in content["models"].items() if m["prices"]}
+        content["groups"] = {n: terms for n, terms in content["groups"].items() if terms}
+        content["channels"] = {n: c["prices"] for n, c in content["channels"].items() if c["prices"]}
+    return content
+
+
+def _plain_entry(entry: schema.Entry, end: datetime | None) -> Any:
+    data = _plain_data(entry)
+    if end is not None and entry.until is not None and entry.until >= end:
+        del data["until"]
+    return data
+
+
+def _plain_data(value: Any) -> Any:
+    """Models, times and decimals as canonical JSON can hold them; what is not given is left out."""
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, list):
+        return [_plain_data(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain_data(item) for key, item in value.items()}
+    fields = getattr(type(value), "model_fields", None)
+    if fields is not None:
+        given = ((name, getattr(value, name)) for name in fields)
+        return {name: _plain_data(item) for name, item in given if item is not None}
+    return value

@@ -1,0 +1,164 @@
+"""From the text of a price file to a checked :class:`~schema.PriceFile`, or to one error with all findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from brivionix_billing.errors import BillingError, Finding, PriceFileError, quoted
+from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.checks import Problem, Sections, problems
+from brivionix_billing.pricebook.reading import MAX_BYTES, MAX_FINDINGS, Document, read_yaml
+
+__all__ = ["load", "loads"]
+
+M = TypeVar("M", bound=BaseModel)
+_EMPTY: Final[dict[str, Any]] = {}
+
+# pydantic's words for a wrong type, in ours: (what, instead)
+_TYPES: Final = {
+    "string_type": ("is not text", "write a word, in quotes if it looks like a number"),
+    "list_type": ("is not a list", "write '- ' items, or [a, b]"),
+    "dict_type": ("is not a mapping", "write 'name: value' lines below it"),
+    "model_type": ("is not a mapping", "write 'name: value' lines below it"),
+    "model_attributes_type": ("is not a mapping", "write 'name: value' lines below it"),
+    "too_short": ("is empty", "give at least one entry"),
+}
+
+
+def load(path: str | Path) -> schema.PriceFile:
+    """The checked content of a file. Raises ``file_unreadable`` or :class:`PriceFileError`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError(
+            "file_unreadable", f"cannot read the price file {quoted(str(path), 200)}: {reason}; name one by --prices"
+        ) from None
+    return loads(content, str(path))
+
+
+def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
+    """The checked content of a text."""
+    if isinstance(content, str):
+        try:
+            content = content.encode()
+        except UnicodeEncodeError:
+            finding = Finding(file, 1, 1, "", "half a surrogate pair", "write sound Unicode")
+            raise PriceFileError([finding]) from None
+    document, findings = read_yaml(content, file)
+    try:
+        parsed: schema.PriceFile | None = schema.PriceFile.model_validate(document.data)
+    except ValidationError as error:
+        parsed = None
+        findings += [_finding(document, detail) for detail in error.errors(include_url=False, include_input=False)]
+    sections = _readable(document.data) if parsed is None else _sections(parsed)
+    for problem in problems(sections):
+        findings.append(_located(document, problem))
+        if len(findings) > MAX_FINDINGS:
+            break
+    if findings or parsed is None:
+        ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.line, f.column))
+        raise PriceFileError(ordered[:MAX_FINDINGS], more=max(0, len(ordered) - MAX_FINDINGS))
+    return parsed
+
+
+def _located(document: Document, problem: Problem) -> Finding:
+    return document.finding(problem.path, problem.what, problem.instead, key=problem.key)
+
+
+def _sections(file: schema.PriceFile) -> Sections:
+    return Sections(
+        list(file.models),
+        file.credit,
+        file.cache_discount,
+        file.tools,
+        file.channels,
+        file.models,
+        file.groups,
+    )
+
+
+def _readable(data: Any) -> Sections:
+    """What of a file with errors can still be checked, so that one reading tells everything."""
+    top = data if isinstance(data, dict) else _EMPTY
+    models = top.get("models")
+    discounts = top.get("cache_discount")
+    return Sections(
+        [name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
+        _try(schema.Credit, top.get("credit")),
+        [d for d in (_try(schema.CacheDiscount, raw) for raw in _items(discounts)) if d],
+        _try(schema.Tools, top.get("tools")) or schema.Tools(),
+        dict(_each(schema.Channel, top.get("channels"))),
+        dict(_each(schema.Model, models)),
+        dict(_each(schema.Group, top.get("groups"))),
+    )
+
+
+def _items(raw: Any) -> list[Any]:
+    return raw if isinstance(raw, list) else []
+
+
+def _each(kind: type[M], raw: Any) -> Iterator[tuple[str, M]]:
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        parsed = _try(kind, value)
+        if parsed is not None:
+            yield name, parsed
+
+
+def _try(kind: type[M], raw: Any) -> M | None:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _finding(document: Document, detail: ErrorDetails) -> Finding:
+    path = tuple(step for step in detail["loc"] if step != "[key]")
+    kind = detail["type"]
+    if kind == "finding":
+        context = detail["ctx"]
+        return document.finding(path, context["what"], context["instead"], key="[key]" in detail["loc"])
+    if kind == "missing":
+        name = quoted(path[-1])
+        return document.finding(path[:-1], f"{name} is missing", f"add {name} here")
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        close = get_close_matches(str(path[-1]), known, 1)
+        instead = f"did you mean {quoted(close[0])}?" if close else f"known here: {', '.join(known)}"
+        return document.finding(path, f"the key {quoted(path[-1])} is not known", instead, key=True)
+    if kind == "literal_error":
+        return document.finding(path, "is not one of the possible values", f"write {detail['ctx']['expected']}")
+    what, instead = _TYPES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
+    return document.finding(path, what, instead)
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model that a path leads to, from the JSON schema: it resolves lists and maps for us."""
+    full = schema.json_schema()
+    node: dict[str, Any] = full
+    for step in path:
+        node = _resolved(node, full)
+        if isinstance(step, int):
+            node = node.get("items", _EMPTY)
+        else:
+            node = node.get("properties", _EMPTY).get(step) or node.get("additionalProperties") or _EMPTY
+        if not isinstance(node, dict):
+            return []
+    return sorted(_resolved(node, full).get("properties", _EMPTY))
+
+
+def _resolved(node: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", ()):
+        if "$ref" in option:
+            node = option
+    if "$ref" in node:
+        found: dict[str, Any] = full["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        return found
+    return node

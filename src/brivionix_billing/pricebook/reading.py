@@ -1,0 +1,230 @@
+"""Strict reading of YAML: plain data, exact numbers, and the line and column of every value.
+
+PyYAML parses; what its loaders would guess (``1e-6`` a string, ``010`` eight, ``1:30`` ninety, ``no`` false, the last
+of two equal keys) is decided here. The reader walks PyYAML's events with a stack of its own, so that neither depth nor
+anchors can hurt.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import Finding, PriceFileError, quoted
+
+__all__ = ["MAX_BYTES", "Document", "read_yaml"]
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_NODES: Final = 2_000_000
+MAX_DEPTH: Final = 32
+MAX_FINDINGS: Final = 1_000
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,29})", re.ASCII)
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+
+Position = tuple[int, int, Any]
+"""(line, column, children): for a mapping {key: (line, column, value's position)}, for a list a list of positions."""
+
+
+class Document(NamedTuple):
+    """A file's data, and where each value stands."""
+
+    file: str
+    data: Any
+    position: Position
+
+    def finding(self, path: tuple[int | str, ...], what: str, instead: str, *, key: bool = False) -> Finding:
+        """A finding at the value (or the key) that ``path`` leads to, or at the nearest place above it."""
+        line, column, children = self.position
+        for index, step in enumerate(path):
+            if isinstance(children, dict) and step in children:
+                key_line, key_column, (line, column, children) = children[step]
+                if key and index == len(path) - 1:
+                    line, column = key_line, key_column
+            elif isinstance(children, list) and isinstance(step, int) and step < len(children):
+                line, column, children = children[step]
+            else:
+                break
+        shown = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in path).lstrip(".")
+        return Finding(self.file, line, column, _printable(shown), what, instead)
+
+
+def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
+    """The document and what is wrong with its form. Raises :class:`PriceFileError` where there is no reading on."""
+    import yaml
+
+    if len(content) > MAX_BYTES:
+        what = f"the file has {len(content)} bytes, more than {MAX_BYTES}"
+        raise PriceFileError([Finding(file, 1, 1, "", what, "split it or drop what is not a price")])
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PriceFileError([Finding(file, line, 1, "", "not UTF-8", "save the file as UTF-8")]) from None
+    builder = _Builder(file)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            builder.take(event)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if mark is None and getattr(error, "position", None) is not None:
+            line = text.count("\n", 0, error.position) + 1  # type: ignore[attr-defined]  # a ReaderError has it
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+        builder.findings.append(
+            Finding(file, line, column, "", f"not YAML: {_printable(str(problem))}", "mend the syntax here")
+        )
+        raise PriceFileError(builder.findings) from None
+    except RecursionError:
+        raise PriceFileError([Finding(file, 1, 1, "", "nested too deep", "a price file is not deep")]) from None
+    if builder.root is None:
+        raise PriceFileError([Finding(file, 1, 1, "", "the file is empty", "write at least 'version: 1'")])
+    data, position = builder.root
+    return Document(file, data, position), builder.findings
+
+
+class _Open:
+    """A mapping or list that is being read."""
+
+    __slots__ = ("anchor", "key", "position", "size", "value")
+
+    def __init__(self, value: Any, position: Position, anchor: str | None) -> None:
+        self.value = value
+        self.position = position
+        self.anchor = anchor
+        self.key: tuple[str, int, int, bool] | None = None
+        self.size = 1
+
+
+class _Builder:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.findings: list[Finding] = []
+        self.root: tuple[Any, Position] | None = None
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Any, Position, int] | None] = {}
+        self.nodes = 0
+        self.take_by_kind = {
+            "ScalarEvent": self._scalar,
+            "MappingStartEvent": self._start_mapping,
+            "SequenceStartEvent": self._start_list,
+            "MappingEndEvent": self._end,
+            "SequenceEndEvent": self._end,
+            "AliasEvent": self._alias,
+            "DocumentStartEvent": self._document,
+        }
+
+    def take(self, event: Any) -> None:
+        handler = self.take_by_kind.get(type(event).__name__)
+        if handler:
+            handler(event)
+
+    def _document(self, event: Any) -> None:
+        if self.root is not None:
+            self._fatal(event, "a second document", "one file holds one price book; remove the '---'")
+
+    def _scalar(self, event: Any) -> None:
+        mark = event.start_mark
+        line, column = mark.line + 1, mark.column + 1
+        text = event.value
+        if event.tag is not None:
+            self._find(line, column, f"the tag {quoted(event.tag)}", "remove it; the schema says what a value is")
+        top = self.stack[-1] if self.stack else None
+        if top is not None and type(top.value) is dict and top.key is None:
+            self._key(top, text, line, column, plain=event.implicit[0])
+            return
+        value = self._resolve(text, line, column) if event.implicit[0] else text
+        position = (line, column, None)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (value, position, 1)
+        self._add(value, position, 1, event)
+
+    def _key(self, top: _Open, text: str, line: int, column: int, *, plain: bool) -> None:
+        twice = text in top.value
+        if twice:
+            first = top.position[2][text][0]
+            self._find(line, column, f"the key {quoted(text)} stands twice", f"keep one; the first is in line {first}")
+        if plain and text == "<<":
+            self._find(line, column, "a merge key '<<'", "write the values out; each figure stands in one place")
+        top.key = (text, line, column, twice)
+
+    def _resolve(self, text: str, line: int, column: int) -> Any:
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            return Decimal(text)
+        if text in ("", "~", "null"):
+            return None
+        if text in ("true", "false"):
+            return text == "true"
+        return text
+
+    def _start_mapping(self, event: Any) -> None:
+        self._start(event, {}, {})
+
+    def _start_list(self, event: Any) -> None:
+        self._start(event, [], [])
+
+    def _start(self, event: Any, value: Any, children: Any) -> None:
+        mark = event.start_mark
+        line, column = mark.line + 1, mark.column + 1
+        if len(self.stack) >= MAX_DEPTH:
+            self._fatal(event, f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
+        top = self.stack[-1] if self.stack else None
+        if top is not None and type(top.value) is dict and top.key is None:
+            self._fatal(event, "a key that is a mapping or a list", "keys are names")
+        if event.tag is not None:
+            self._find(line, column, f"the tag {quoted(event.tag)}", "remove it; the schema says what a value is")
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None
+        self.stack.append(_Open(value, (line, column, children), event.anchor))
+
+    def _end(self, event: Any) -> None:
+        done = self.stack.pop()
+        if done.anchor is not None:
+            self.anchors[done.anchor] = (done.value, done.position, done.size)
+        self._add(done.value, done.position, done.size, event)
+
+    def _alias(self, event: Any) -> None:
+        target = self.anchors.get(event.anchor)
+        if target is None:
+            self._fatal(event, f"*{event.anchor} stands for itself or for nothing", "write the value out")
+        else:
+            self._add(*target, event)
+
+    def _add(self, value: Any, position: Position, size: int, event: Any) -> None:
+        self.nodes += size
+        if self.nodes > MAX_NODES:
+            self._fatal(event, f"more than {MAX_NODES} values (anchors count each time)", "write less, or split it")
+        if not self.stack:
+            self.root = (value, position)
+            return
+        top = self.stack[-1]
+        top.size += size
+        if type(top.value) is list:
+            top.value.append(value)
+            top.position[2].append(position)
+        elif top.key is None:
+            self._fatal(event, "an alias as a key", "write the name out")
+        else:
+            key, line, column, twice = top.key
+            top.key = None
+            if not twice:
+                top.value[key] = value
+                top.position[2][key] = (line, column, position)
+
+    def _find(self, line: int, column: int, what: str, instead: str) -> None:
+        self.findings.append(Finding(self.file, line, column, "", what, instead))
+        if len(self.findings) >= MAX_FINDINGS:
+            raise PriceFileError(self.findings)
+
+    def _fatal(self, event: Any, what: str, instead: str) -> None:
+        mark = event.start_mark
+        self.findings.append(Finding(self.file, mark.line + 1, mark.column + 1, "", what, instead))
+        raise PriceFileError(self.findings)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]

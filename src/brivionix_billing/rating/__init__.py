@@ -1,0 +1,15 @@
+"""Rating: a usage times a rate card is a charge, which can explain itself."""
+
+from brivionix_billing.rating.card import SERVICE_TIERS, UNITS_PER_CREDIT, ChannelRate, RateCard, service_tier
+from brivionix_billing.rating.charge import Charge, ChargeLine, Savings
+
+__all__ = [
+    "SERVICE_TIERS",
+    "UNITS_PER_CREDIT",
+    "Charge",
+    "ChargeLine",
+    "ChannelRate",
+    "RateCard",
+    "Savings",
+    "service_tier",
+]

@@ -1,0 +1,232 @@
+"""The charge of one request. It keeps what it was made from, so every figure can be derived again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, final
+
+from brivionix_billing.exact import Rounding, decimal_of, digits_of, plain, round_ratio
+from brivionix_billing.meters import BY_NAME, METERS
+from brivionix_billing.money import Money
+from brivionix_billing.rating.card import RateCard
+from brivionix_billing.times import iso
+from brivionix_billing.usage import Usage
+
+__all__ = ["QUOTA_PER_USD", "UNIT_PLACES", "Charge", "ChargeLine", "Savings"]
+
+UNIT_PLACES: Final = 18
+QUOTA_PER_USD: Final = 500_000
+"""Gateways of the new-api family count quota so; their integer is rounded, ours is not."""
+
+
+class ChargeLine(NamedTuple):
+    """One meter of a charge. ``credits == quantity x unit_price / per / nominal_per_credit``, exactly."""
+
+    meter: str
+    quantity: int
+    list_price: Decimal | None
+    """The provider's price, USD per ``per``; ``None`` where only the group has a price for it."""
+    per: int
+    ratio: Decimal | None
+    """``None`` where the group has a price of its own instead."""
+    unit_price: Decimal
+    """What this group pays, nominal USD per ``per``."""
+    credits: Decimal
+
+
+class Savings(NamedTuple):
+    """Credits saved against list price without cache: ``list - cache - group`` is what was charged.
+
+    ``group`` is negative where a ratio above 1 makes the group dearer than the list.
+    """
+
+    list: Decimal
+    """What the request would cost at the list price with no token cached."""
+    cache: Decimal
+    group: Decimal
+
+
+@final
+class Charge(tuple[int, Usage, RateCard, datetime]):
+    """What one request costs. Made by ``PriceBook.rate``; immutable; exact."""
+
+    # A tuple for speed: (quanta, usage, card, time). Everything a person reads is derived on demand.
+    __slots__ = ()
+
+    @property
+    def usage(self) -> Usage:
+        """What was used."""
+        return self[1]
+
+    @property
+    def card(self) -> RateCard:
+        """The rate card that was applied."""
+        return self[2]
+
+    @property
+    def at(self) -> datetime:
+        """When the request was made: the time whose prices hold."""
+        return self[3]
+
+    @property
+    def model(self) -> str:
+        """The model as the price file names it."""
+        return self[2].model
+
+    @property
+    def group(self) -> str:
+        """The group whose terms applied."""
+        return self[2].group
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that was priced."""
+        return self[2].service_tier
+
+    @property
+    def context_tier(self) -> str:
+        """``short`` or ``long``."""
+        return self[2].context_tier
+
+    @property
+    def price_book(self) -> str:
+        """Digest of the price book."""
+        return self[2].price_book
+
+    @property
+    def units(self) -> int:
+        """The charge in 10^-18 Credit."""
+        return self[0] * self[2].quantum
+
+    @property
+    def credits(self) -> Decimal:
+        """The exact charge in Credits."""
+        return decimal_of(self.units, UNIT_PLACES)
+
+    @property
+    def nominal(self) -> Money:
+        """The exact nominal quota used up."""
+        return Money(self._times(self[2].nominal_per_credit), self[2].currency)
+
+    def cost(self, channel: str) -> Money:
+        """What the Credits of this charge cost to top up on a channel, at its price of the request's time. Exact."""
+        rate = self[2].channel(channel)
+        return Money(self._times(rate.price), rate.currency)
+
+    def _times(self, factor: Decimal) -> Decimal:
+        coefficient, places = digits_of(factor)
+        return decimal_of(self.units * coefficient, UNIT_PLACES + places)
+
+    @property
+    def lines(self) -> tuple[ChargeLine, ...]:
+        """A line per meter that was used; their Credits sum to the charge."""
+        card = self[2]
+        lines = []
+        for index, quantity in self[1].quantities():
+            units, price = card.units[index], card.unit_prices[index]
+            if quantity and units is not None and price is not None:
+                meter = METERS[index]
+                credits = decimal_of(quantity * units, UNIT_PLACES)
+                lines.append(
+                    ChargeLine(meter.name, quantity, card.list_prices[index], meter.per, card.ratio, price, credits)
+                )
+        return tuple(lines)
+
+    @property
+    def savings(self) -> Savings:
+        """What cache and group saved against the list price."""
+        card = self[2]
+        uncached = listed = 0
+        for index, quantity in self[1].quantities():
+            here, full = list_and_uncached(card, index)
+            listed += quantity * here
+            uncached += quantity * full
+        return Savings(
+            decimal_of(uncached, UNIT_PLACES),
+            decimal_of(uncached - listed, UNIT_PLACES),
+            decimal_of(listed - self.units, UNIT_PLACES),
+        )
+
+    def quota(self) -> int:
+        """The gateway's integer quota: 500 000 per nominal USD, half up, at least 1 for what is not free.
+
+        For comparing with a gateway's log; bills are made from the exact charge.
+        """
+        coefficient, places = digits_of(self.nominal.amount)
+        if not coefficient:
+            return 0
+        return max(1, round_ratio(coefficient * QUOTA_PER_USD, 10**places, Rounding.HALF_UP))
+
+    def explain(self, locale: str = "en") -> str:
+        """The whole calculation in words and figures, ``en`` or ``zh_CN``, for redoing it with a pocket calculator."""
+        from brivionix_billing.rating.explain import explain
+
+        return explain(self, locale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``rate`` prints for a request: amounts are strings, plain decimals."""
+        card = self[2]
+        return {
+            "model": card.model,
+            "group": card.group,
+            "service_tier": card.service_tier,
+            "context_tier": card.context_tier,
+            "at": iso(self[3]),
+            "credits": plain(self.credits),
+            "nominal": plain(self.nominal.amount),
+            "cost": {name: plain(self.cost(name).amount) for name in card.channels},
+            "lines": [
+                {
+                    "meter": line.meter,
+                    "quantity": line.quantity,
+                    "list_price": None if line.list_price is None else plain(line.list_price),
+                    "per": line.per,
+                    "ratio": None if line.ratio is None else plain(line.ratio),
+                    "unit_price": plain(line.unit_price),
+                    "credits": plain(line.credits),
+                }
+                for line in self.lines
+            ],
+            "price_since": iso(card.price_since),
+            "price_book": card.price_book,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Charge {plain(self.credits)} Credits: {self.model}, group {self.group}, {self.service_tier}, "
+            f"{iso(self.at)}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Charge) and (self.units, self.usage, self.at, self.as_dict()) == (
+            other.units,
+            other.usage,
+            other.at,
+            other.as_dict(),
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.units, self.usage, self.at))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (tuple(self),)
+
+
+def _restore(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
+    return tuple.__new__(Charge, fields)
+
+
+def list_and_uncached(card: RateCard, index: int) -> tuple[int, int]:
+    """Units per count of a meter at the list price, and what the same count would cost there without a cache."""
+    here = card.list_units[index]
+    if here is None:
+        here = card.units[index] or 0  # only this group has a price for it: nothing to save against
+    meter = METERS[index]
+    if meter.uncached is None:
+        return here, here
+    full = card.list_units[BY_NAME[meter.uncached].index]
+    return here, here if full is None else full

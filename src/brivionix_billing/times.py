@@ -1,0 +1,173 @@
+"""Instants, periods, and values that hold from one instant to another. Nothing here reads a clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["FOREVER", "Dated", "Period", "Span", "Timeline", "instant", "iso", "parse_instant"]
+
+T = TypeVar("T")
+
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+"""The end of what has no end."""
+
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?", re.ASCII
+)
+_MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
+
+
+def instant(value: object) -> datetime:
+    """The given time in UTC. Raises ``bad_time`` for what is not a ``datetime`` with a zone."""
+    if not isinstance(value, datetime):
+        raise BillingError("bad_time", f"{quoted(value)} is not a time; give a datetime with a zone")
+    if value.utcoffset() is None:
+        raise BillingError("bad_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise BillingError("bad_time", f"{value.isoformat()} lies outside the calendar") from None
+
+
+def parse_instant(text: str) -> datetime:
+    """``2026-10-01T00:00:03.113Z`` or, for midnight UTC, ``2026-10-01``. Raises ``bad_time``.
+
+    >>> parse_instant("2026-10-12").isoformat()
+    '2026-10-12T00:00:00+00:00'
+    """
+    if isinstance(text, str) and len(text) <= 40 and _INSTANT.fullmatch(text):
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            return instant(value.replace(tzinfo=UTC) if len(text) == 10 else value)
+    raise BillingError(
+        "bad_time", f"{quoted(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)"
+    )
+
+
+def iso(value: datetime) -> str:
+    """RFC 3339 in UTC with ``Z``; microseconds only where there are any."""
+    value = value.astimezone(UTC).replace(tzinfo=None)
+    return value.isoformat(timespec="microseconds" if value.microsecond else "seconds") + "Z"
+
+
+class Dated(NamedTuple, Generic[T]):
+    """A value that holds from ``start`` (inclusive) to ``end`` (exclusive)."""
+
+    start: datetime
+    end: datetime
+    value: T
+
+
+class Span(NamedTuple, Generic[T]):
+    """What a timeline says at one instant: the value (``None``: nothing holds), and how long that answer holds."""
+
+    start: datetime
+    end: datetime
+    value: T | None
+
+
+class Timeline(Generic[T]):
+    """Dated values in order. An entry holds until the next one begins, or until its own end."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: Sequence[tuple[datetime, datetime | None, T]]) -> None:
+        out: list[Dated[T]] = []
+        for index, (start, until, value) in enumerate(entries):
+            follower = entries[index + 1][0] if index + 1 < len(entries) else FOREVER
+            out.append(Dated(start, follower if until is None else min(until, follower), value))
+        self.entries: tuple[Dated[T], ...] = tuple(out)
+
+    def at(self, when: datetime) -> Span[T]:
+        """The value at ``when``. Few entries per timeline make the plain walk the fastest."""
+        gap_start, gap_end = datetime.min.replace(tzinfo=UTC), FOREVER
+        for entry in self.entries:
+            if when < entry.start:
+                gap_end = entry.start
+                break
+            if when < entry.end:
+                return Span(entry.start, entry.end, entry.value)
+            gap_start = entry.end
+        return Span(gap_start, gap_end, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From ``start`` (inclusive) to ``end`` (exclusive), both UTC; ``zone`` is where its midnights were taken."""
+
+    start: datetime
+    end: datetime
+    zone: str = "UTC"
+
+    @classmethod
+    def parse(cls, text: str, zone: str = "UTC") -> Period:
+        """``2026-10`` (a month of ``zone``), or ``FROM/TO`` with dates (midnights of ``zone``) or instants.
+
+        >>> Period.parse("2026-10", "Asia/Shanghai").start.isoformat()
+        '2026-09-30T16:00:00+00:00'
+        """
+        where = _zone(zone)
+        month = _MONTH.fullmatch(text) if isinstance(text, str) else None
+        try:
+            if month:
+                year, number = int(month[1]), int(month[2])
+                first = date(year, number, 1)
+                after = date(year + number // 12, number % 12 + 1, 1)
+                return cls(_midnight(first, where), _midnight(after, where), zone)
+            begin, slash, end = text.partition("/")
+            if slash:
+                period = cls(_boundary(begin, where), _boundary(end, where), zone)
+                if period.start < period.end:
+                    return period
+        except (ValueError, OverflowError, BillingError, AttributeError, TypeError):
+            pass
+        raise BillingError(
+            "period_invalid",
+            f"{quoted(text)} is not a period; write a month (2026-10) "
+            "or FROM/TO (2026-10-01/2026-10-16), FROM before TO",
+        )
+
+    def holds(self, when: datetime) -> bool:
+        """Whether the instant lies in the period."""
+        return self.start <= when < self.end
+
+    def __str__(self) -> str:
+        return f"{iso(self.start)}/{iso(self.end)}"
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
+        if not available_timezones():
+            raise BillingError(
+                "missing_extra",
+                "this machine has no time zone data; install it: pip install 'brivionix-billing[zones]'",
+            ) from None
+        raise BillingError(
+            "period_invalid", f"{quoted(name)} is not a time zone; write a name such as Asia/Shanghai"
+        ) from None
+
+
+def _boundary(text: str, zone: tzinfo) -> datetime:
+    when = parse_instant(text)
+    return _midnight(when.date(), zone) if len(text) == 10 else when
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    local = datetime(day.year, day.month, day.day, tzinfo=zone)
+    # Where clocks skip midnight, the day begins at the first instant that exists: the round trip through UTC finds it.
+    return max(local.astimezone(UTC), (local - timedelta(seconds=1)).astimezone(UTC))

@@ -1,0 +1,200 @@
+"""Top-up: what Credits cost on a payment channel, and what money buys there.
+
+Money comes in whole minor units, Credits in millionths, so each payable amount buys exactly one number of Credits: the
+most that it pays for. Every quote is such a pair. That is why the quote, the charge and the credit are the same
+figures, and why quoting a quote's Credits, or its payment, gives the same quote back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import Rounding, decimal_of, digits_of, parse_decimal, plain, round_ratio
+from brivionix_billing.money import Money, Payable, minor_digits
+from brivionix_billing.times import Timeline, instant, iso
+
+__all__ = ["CREDIT_PLACES", "Channel", "Quote", "Volume", "VolumeStep"]
+
+CREDIT_PLACES: Final = 6
+"""Credits are sold in steps of 0.000001."""
+
+# The two roundings of a top-up. A payment is rounded up to the next coin, so the seller is never short; what it buys is
+# then all that the coin pays for, so the buyer is not short either.
+_PAY: Final = Rounding.UP
+_BUY: Final = Rounding.DOWN
+
+
+class VolumeStep(NamedTuple):
+    """A threshold of a volume discount: it holds at ``at_least`` Credits and above."""
+
+    at_least: Decimal
+    discount: Decimal
+
+
+class Volume(NamedTuple):
+    """A volume discount: on all Credits bought, or only on those above each threshold."""
+
+    applies_to: str
+    steps: tuple[VolumeStep, ...]
+
+
+class Quote(NamedTuple):
+    """What is paid and what is credited for it."""
+
+    channel: str
+    at: datetime
+    pay: Payable
+    credits: Decimal
+    """Credited for exactly this payment."""
+    asked: Decimal | None
+    """The Credits asked for; a coin may buy a few millionths more."""
+    price_per_credit: Decimal
+    undiscounted: Money
+    """What the Credits would cost without a volume discount, exact."""
+    discount: Money
+    """``undiscounted`` less the payment, where there is a volume discount; else zero."""
+
+
+class _Segment(NamedTuple):
+    """From ``start`` Credits (in millionths) on, the cost is ``base + (credits - start) * slope``."""
+
+    start: int
+    base: int
+    slope: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way to pay for Credits, with its dated prices and volume discounts."""
+
+    name: str
+    currency: str
+    prices: Timeline[Decimal]
+    volumes: Timeline[Volume]
+    smallest: Decimal | None = None
+    largest: Decimal | None = None
+
+    def price(self, at: datetime) -> Decimal:
+        """Money per Credit at a time. Raises ``unknown_channel`` where none holds."""
+        price = self.prices.at(instant(at)).value
+        if price is None:
+            raise BillingError("unknown_channel", f"channel {self.name} has no price at {iso(at)}")
+        return price
+
+    def quote(
+        self, *, at: datetime, credits: Decimal | int | str | None = None, pay: Decimal | int | str | None = None
+    ) -> Quote:
+        """A quote for so many Credits, or for so much money (one of the two).
+
+        Raises ``amount_out_of_range`` outside the channel's smallest and largest payment, ``money_invalid`` for what
+        is no amount or finer than a coin (or than 0.000001 Credit).
+        """
+        if (credits is None) == (pay is None):
+            raise BillingError("bad_argument", "give either credits or pay, not both")
+        at = instant(at)
+        price = self.price(at)
+        segments, unit = self._segments(price, self.volumes.at(at).value)
+        asked = None
+        if credits is not None:
+            asked = _amount(credits, "Credits")
+            wanted = _in_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
+            paid = _least_payment(segments, wanted, unit)
+        else:
+            paid = _in_steps(
+                _amount(pay, self.currency), minor_digits(self.currency), f"{self.currency} has no coin that small"
+            )
+        bought = _most_credits(segments, paid * unit)
+        payable = Payable(paid, self.currency)
+        self._check_range(payable)
+        got = decimal_of(bought, CREDIT_PLACES)
+        full = Money(price, self.currency) * got
+        discounted = len(segments) > 1 and bought >= segments[1].start
+        return Quote(
+            self.name,
+            at,
+            payable,
+            got,
+            asked,
+            price,
+            full,
+            full - payable.money if discounted else Money(0, self.currency),
+        )
+
+    def _check_range(self, pay: Payable) -> None:
+        for bound, word, out in (
+            (self.smallest, "smallest", self.smallest is not None and pay.amount < self.smallest),
+            (self.largest, "largest", self.largest is not None and pay.amount > self.largest),
+        ):
+            if out and bound is not None:
+                raise BillingError(
+                    "amount_out_of_range",
+                    f"{pay} is not possible by {self.name}: the {word} payment is {plain(bound)} {self.currency}",
+                )
+
+    def _segments(self, price: Decimal, volume: Volume | None) -> tuple[list[_Segment], int]:
+        """The cost curve in whole numbers, and how many of its units make one minor unit of money."""
+        (p, places), rates = digits_of(price), [Decimal(0)]
+        starts = [0]
+        for step in volume.steps if volume else ():
+            starts.append(_in_steps(step.at_least, CREDIT_PLACES, "a threshold is finer than 0.000001 Credit"))
+            rates.append(step.discount)
+        scale = max(digits_of(rate)[1] for rate in rates)
+        slopes = [p * (10**scale - digits_of(rate)[0] * 10 ** (scale - digits_of(rate)[1])) for rate in rates]
+        segments: list[_Segment] = []
+        base = 0
+        for index, (start, slope) in enumerate(zip(starts, slopes, strict=True)):
+            if volume is not None and volume.applies_to == "all":
+                base = start * slope
+            elif index:
+                base += (start - starts[index - 1]) * slopes[index - 1]
+            segments.append(_Segment(start, base, slope))
+        unit_places = places + scale + CREDIT_PLACES - minor_digits(self.currency)
+        if unit_places < 0:
+            lift = 10**-unit_places
+            segments = [_Segment(s.start, s.base * lift, s.slope * lift) for s in segments]
+            unit_places = 0
+        return segments, 10**unit_places
+
+
+def _least_payment(segments: list[_Segment], wanted: int, unit: int) -> int:
+    """The fewest minor units that buy at least ``wanted``.
+
+    Where a discount on all Credits makes more cost less, nobody is asked to pay more for less.
+    """
+    costs = []
+    for index, segment in enumerate(segments):
+        beyond = segments[index + 1].start if index + 1 < len(segments) else None
+        if beyond is None or wanted < beyond:
+            costs.append(segment.base + (max(wanted, segment.start) - segment.start) * segment.slope)
+    return round_ratio(min(costs), unit, _PAY)
+
+
+def _most_credits(segments: list[_Segment], money: int) -> int:
+    for segment in reversed(segments):
+        if money >= segment.base:
+            return segment.start + round_ratio(money - segment.base, segment.slope, _BUY)
+    return 0
+
+
+def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
+    if isinstance(value, str):
+        value = parse_decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise BillingError("money_invalid", f"{quoted(value)} is no amount of {what}; give a str, an int or a Decimal")
+    number = Decimal(value)
+    digits_of(number)
+    if number <= 0:
+        raise BillingError("amount_out_of_range", f"{plain(number)} {what}: an amount is above zero")
+    return number
+
+
+def _in_steps(value: Decimal, places: int, why: str) -> int:
+    coefficient, has = digits_of(value)
+    steps, rest = divmod(coefficient * 10**places, 10**has)
+    if rest:
+        raise BillingError("money_invalid", f"{plain(value)} is too fine: {why}")
+    return steps
