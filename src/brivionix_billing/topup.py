@@ -194,6 +194,7 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
 
 def _in_steps(value: Decimal, places: int, why: str) -> int:
     coefficient, has = digits_of(value)
+    steps: int
     steps, rest = divmod(coefficient * 10**places, 10**has)
     if rest:
         raise BillingError("money_invalid", f"{plain(value)} is too fine: {why}")

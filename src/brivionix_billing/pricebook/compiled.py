@@ -123,12 +123,12 @@ def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -
     """The price of every meter: as stated; a cache read that is not stated, by the discount; tool fees."""
     out = list(stated)
     for meter in METERS:
-        if out[meter.index] is None and meter.uncached is not None and discount is not None:
-            base = stated[BY_NAME[meter.uncached].index]
+        if out[meter.place] is None and meter.uncached is not None and discount is not None:
+            base = stated[BY_NAME[meter.uncached].place]
             if base is not None:
-                out[meter.index] = multiplied(base, remaining(discount))
+                out[meter.place] = multiplied(base, remaining(discount))
     for name, fee in fees.items():
-        out[BY_NAME[name].index] = fee
+        out[BY_NAME[name].place] = fee
     return tuple(out)
 
 

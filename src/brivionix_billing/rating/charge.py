@@ -228,5 +228,5 @@ def list_and_uncached(card: RateCard, index: int) -> tuple[int, int]:
     meter = METERS[index]
     if meter.uncached is None:
         return here, here
-    full = card.list_units[BY_NAME[meter.uncached].index]
+    full = card.list_units[BY_NAME[meter.uncached].place]
     return here, here if full is None else full

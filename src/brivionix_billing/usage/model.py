@@ -275,7 +275,7 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
         of["reasoning_tokens"],
         _name("service_tier", given.get("service_tier")),
         _name("model", given.get("model")),
-        tuple((BY_NAME[name].index, quantity) for name, quantity in rest.items() if quantity),
+        tuple((BY_NAME[name].place, quantity) for name, quantity in rest.items() if quantity),
     )
 
 

@@ -165,15 +165,17 @@ def _read_slowly(
 
 def _paid_call(item: object) -> str | None:
     """The meter argument that one output item of a response counts on, if it is a tool call that costs a fee."""
-    get = item.get if isinstance(item, dict) else lambda name: getattr(item, name, None)
-    kind = get("type")
+    kind = _get(item, "type")
     if kind == "file_search_call":
         return "file_search_calls"
     if kind != "web_search_call":
         return None
-    action = get("action")
-    what = action.get("type") if isinstance(action, dict) else getattr(action, "type", None)
+    what = _get(_get(item, "action"), "type")
     return "web_search_calls" if what in (None, "search") else None
+
+
+def _get(item: object, name: str) -> Any:
+    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
 
 
 def _refuse_unknown(where: str, rest: dict[str, Any]) -> None:
