@@ -32,7 +32,7 @@ def canonical(value: Any) -> bytes:
     """
     if _is_plain(value, 0):
         return _write(value).encode()
-    return _slow(value).encode()
+    return _slow(value, 0).encode()
 
 
 def sha256(data: bytes) -> bytes:
@@ -47,8 +47,7 @@ def digest(value: Any) -> str:
 
 def _is_plain(value: Any, depth: int) -> bool:
     """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
-    if depth > _MAX_DEPTH:
-        raise BillingError("document_invalid", f"JSON nested deeper than {_MAX_DEPTH}")
+    _shallow(depth)
     kind = type(value)
     if kind is str:
         return _sound(value)
@@ -61,6 +60,11 @@ def _is_plain(value: Any, depth: int) -> bool:
     if kind is list or kind is tuple:
         return all(_is_plain(item, depth + 1) for item in value)
     return False
+
+
+def _shallow(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise BillingError("document_invalid", f"JSON nested deeper than {_MAX_DEPTH}")
 
 
 def _small(value: int) -> bool:
@@ -80,7 +84,8 @@ def _sound(text: str) -> bool:
     return True
 
 
-def _slow(value: Any) -> str:
+def _slow(value: Any, depth: int) -> str:
+    _shallow(depth)
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, dict):
@@ -89,10 +94,12 @@ def _slow(value: Any) -> str:
                 raise BillingError("document_invalid", f"the key {quoted(key)} is not a string")
             _sound(key)
         items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
-        return "{" + ",".join(f"{_write(key)}:{_slow(item)}" for key, item in items) + "}"
+        return "{" + ",".join(f"{_write(key)}:{_slow(item, depth + 1)}" for key, item in items) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_slow, value)) + "]"
-    if value is None or isinstance(value, bool | int | str):
+        return "[" + ",".join(_slow(item, depth + 1) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return _write(value)
+    if (isinstance(value, int) and _small(value)) or (isinstance(value, str) and _sound(value)):
         return _write(value)
     raise BillingError("document_invalid", f"{quoted(value)} ({type(value).__name__}) cannot stand in JSON")
 

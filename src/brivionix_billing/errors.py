@@ -6,7 +6,8 @@ table and a test holds the two together.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 __all__ = ["CODES", "BillingError", "Code", "Finding", "PriceFileError", "quoted"]
 
@@ -74,7 +75,7 @@ class BillingError(Exception):
         self.message = message
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[BillingError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.message)
 
 
@@ -105,8 +106,8 @@ class PriceFileError(BillingError):
         tail = [f"... and {more} more"] if more else []
         super().__init__("price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
 
-    def __reduce__(self) -> tuple[type[PriceFileError], tuple[list[Finding]]]:  # type: ignore[override]  # rebuilt from findings
-        return type(self), (self.findings,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), more=self.more), (self.findings,)
 
 
 def quoted(value: object, limit: int = 80) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "plain",
     "remaining",
     "round_ratio",
+    "subtracted",
 ]
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
@@ -76,7 +77,7 @@ def digits_of(value: Decimal) -> tuple[int, int]:
     sign, digits, exponent = value.as_tuple()
     if isinstance(exponent, str):
         raise BillingError("money_invalid", f"{value} is not a finite number")
-    if exponent > 1000 or exponent < -1000:
+    if exponent < -1000 or len(digits) + exponent > 1001:
         raise BillingError("money_invalid", "a number beyond 10^1000 or finer than 10^-1000 is not an amount")
     coefficient = 0
     if digits:
@@ -145,3 +146,14 @@ def remaining(discount: Decimal) -> Decimal:
     """
     coefficient, places = digits_of(discount)
     return decimal_of(10**places - coefficient, places)
+
+
+def subtracted(a: str, b: str) -> str:
+    """The exact difference of two plain decimals, with as many digits behind the point as the longer of them shows.
+
+    >>> subtracted("0.10", "0.30"), subtracted("2", "0.5")
+    ('-0.20', '1.5')
+    """
+    (x, p), (y, q) = digits_of(Decimal(a)), digits_of(Decimal(b))
+    shown = max(p, q)
+    return plain_digits(x * 10 ** (shown - p) - y * 10 ** (shown - q), shown)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from brivionix_billing.errors import BillingError, quoted
 
@@ -76,7 +76,7 @@ class Span(NamedTuple, Generic[T]):
 
 
 class Timeline(Generic[T]):
-    """Dated values in order. An entry holds until the next one begins, or until its own end."""
+    """Dated values in order. An entry holds until the next one begins, or until its own end. Immutable."""
 
     __slots__ = ("entries",)
 
@@ -85,7 +85,19 @@ class Timeline(Generic[T]):
         for index, (start, until, value) in enumerate(entries):
             follower = entries[index + 1][0] if index + 1 < len(entries) else FOREVER
             out.append(Dated(start, follower if until is None else min(until, follower), value))
-        self.entries: tuple[Dated[T], ...] = tuple(out)
+        object.__setattr__(self, "entries", tuple(out))
+
+    if TYPE_CHECKING:
+        entries: tuple[Dated[T], ...]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a timeline cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a timeline cannot be changed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Timeline, (self.entries,)
 
     def at(self, when: datetime) -> Span[T]:
         """The value at ``when``. Few entries per timeline make the plain walk the fastest."""

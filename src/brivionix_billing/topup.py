@@ -56,7 +56,7 @@ class Quote(NamedTuple):
     undiscounted: Money
     """What the Credits would cost without a volume discount, exact."""
     discount: Money
-    """``undiscounted`` less the payment, where there is a volume discount; else zero."""
+    """``undiscounted`` less the payment, where a volume discount makes that more than zero; else zero."""
 
 
 class _Segment(NamedTuple):
@@ -104,15 +104,22 @@ class Channel:
             wanted = _in_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
             paid = _least_payment(segments, wanted, unit)
         else:
-            paid = _in_steps(
-                _amount(pay, self.currency), minor_digits(self.currency), f"{self.currency} has no coin that small"
-            )
+            offered = _amount(pay, self.currency)
+            paid = _in_steps(offered, minor_digits(self.currency), f"{self.currency} has no coin that small")
+            # Where a coin buys less than the smallest step of Credits, no coin is taken that buys nothing.
+            paid = _least_payment(segments, _most_credits(segments, paid * unit), unit)
+            if not paid:
+                raise BillingError(
+                    "amount_out_of_range", f"{plain(offered)} {self.currency} buys less than 0.000001 Credit; pay more"
+                )
         bought = _most_credits(segments, paid * unit)
         payable = Payable(paid, self.currency)
         self._check_range(payable)
         got = decimal_of(bought, CREDIT_PLACES)
         full = Money(price, self.currency) * got
-        discounted = len(segments) > 1 and bought >= segments[1].start
+        saved = full - payable.money
+        # The payment was rounded up: a discount smaller than that saves nothing.
+        discounted = len(segments) > 1 and bought >= segments[1].start and saved.amount > 0
         return Quote(
             self.name,
             at,
@@ -121,7 +128,7 @@ class Channel:
             asked,
             price,
             full,
-            full - payable.money if discounted else Money(0, self.currency),
+            saved if discounted else Money(0, self.currency),
         )
 
     def _check_range(self, pay: Payable) -> None:

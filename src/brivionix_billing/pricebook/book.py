@@ -12,7 +12,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import multiplied
 from brivionix_billing.pricebook import compiled
 from brivionix_billing.pricebook.compiled import GroupTerms, TierPrices
-from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, service_tier
+from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier, service_tier
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import FOREVER, Span, Timeline, instant, iso
 from brivionix_billing.topup import Channel, Quote
@@ -53,7 +53,18 @@ class PriceBook:
     'gpt-5.5'
     """
 
-    __slots__ = ("_channels", "_discounts", "_file", "_groups", "_models", "_names", "_recent", "_tools", "digest")
+    __slots__ = (
+        "_channels",
+        "_discounts",
+        "_file",
+        "_groups",
+        "_models",
+        "_names",
+        "_recent",
+        "_resolved",
+        "_tools",
+        "digest",
+    )
     digest: str
     """``sha256:...`` over all that prices depend on. Comments, descriptions and the order of keys are not in it."""
 
@@ -67,6 +78,7 @@ class PriceBook:
         put(self, "_tools", compiled.tool_timelines(file.tools))
         put(self, "_channels", {name: compiled.channel(name, item) for name, item in file.channels.items()})
         put(self, "_recent", {})
+        put(self, "_resolved", {})
         put(self, "digest", compiled.digest_of(file))
 
     if TYPE_CHECKING:
@@ -78,6 +90,7 @@ class PriceBook:
         _tools: dict[str, Timeline[Decimal]]
         _channels: dict[str, Channel]
         _recent: dict[tuple[str | None, str, str | None], Resolved]
+        _resolved: dict[tuple[str, str, str], tuple[Resolved, ...]]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a price book cannot be changed; load another file")
@@ -105,6 +118,16 @@ class PriceBook:
 
         return cls(loads(text))
 
+    @property
+    def currency(self) -> str:
+        """The currency of list and nominal prices."""
+        return self._file.credit.currency
+
+    @property
+    def nominal_per_credit(self) -> Decimal:
+        """How much nominal quota one Credit buys, in :attr:`currency`."""
+        return self._file.credit.nominal_per_credit
+
     def digest_before(self, end: datetime) -> str:
         """The digest of the book's entries that begin before ``end``: appending later prices does not change it."""
         return compiled.digest_of(self._file, instant(end))
@@ -114,6 +137,16 @@ class PriceBook:
         at = instant(at)
         allowed = self._terms(group, at)[2].allowed
         return [name for name in self._models if name in allowed and self.tiers(name, at)]
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of all models, in the file's order."""
+        return list(self._models)
+
+    @property
+    def group_names(self) -> list[str]:
+        """Names of all groups, in the file's order."""
+        return list(self._groups)
 
     def groups(self, *, at: datetime) -> list[str]:
         """Names of the groups that have terms at a time."""
@@ -227,7 +260,7 @@ class PriceBook:
         total, text, read, out, more = usage
         tier = asked_tier
         if more is not None:
-            tier = more.service_tier or asked_tier
+            tier = decided_tier(more.service_tier, asked_tier)
             model = model or more.model
         try:
             resolved = self._recent[model, group, tier]
@@ -252,10 +285,23 @@ class PriceBook:
         return resolved
 
     def resolved(self, name: object, group: str, at: datetime, tier_name: object) -> Resolved:
-        """Prices of everything that a request of this model, group and tier may meet at ``at`` (UTC)."""
+        """Prices of everything that a request of this model, group and tier may meet at ``at`` (UTC).
+
+        The same prices are always the same object, so sums can be kept by it.
+        """
         if name is None:
             raise BillingError("unknown_model", "no model: give one, or a usage that says which was served")
         model, tier = self.resolve_model(name), service_tier(tier_name)
+        key = (model, group, tier)
+        known = self._resolved.get(key, ()) if isinstance(group, str) else ()
+        for resolved in known:
+            if resolved.start <= at and (resolved.end is None or at < resolved.end):
+                return resolved
+        resolved = self._resolve(model, group, at, tier)
+        self._resolved[key] = (*known, resolved)
+        return resolved
+
+    def _resolve(self, model: str, group: str, at: datetime, tier: str) -> Resolved:
         group_start, group_end, terms = self._terms(group, at)
         if model not in terms.allowed:
             raise BillingError(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import quoted
 from brivionix_billing.exact import multiplied, places, plain, remaining
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import BY_NAME, METERS, Meter
 from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
 from brivionix_billing.times import iso
 from brivionix_billing.topup import CREDIT_PLACES
 
-__all__ = ["Problem", "Sections", "matches", "problems"]
+__all__ = ["Problem", "Sections", "problems"]
 
 Path = tuple[int | str, ...]
 
@@ -41,11 +41,6 @@ class Sections(NamedTuple):
     channels: dict[str, schema.Channel]
     models: dict[str, schema.Model]
     groups: dict[str, schema.Group]
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a group's model pattern (``*`` any run, ``?`` any one character) takes in a model name."""
-    return pattern == name or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def problems(file: Sections) -> Iterator[Problem]:
@@ -172,7 +167,7 @@ def _group(path: Path, group: schema.Group, file: Sections) -> Iterator[Problem]
     for index, terms in enumerate(group.terms):
         here = (*path, "terms", index)
         for place, pattern in enumerate(terms.models):
-            if pattern not in file.names and not any(matches(pattern, name) for name in file.names):
+            if pattern not in file.names and not any(map(matcher([pattern]), file.names)):
                 yield Problem(
                     (*here, "models", place), f"no model {quoted(pattern)} in this file", _did_you_mean(pattern, file)
                 )
@@ -180,7 +175,7 @@ def _group(path: Path, group: schema.Group, file: Sections) -> Iterator[Problem]
             at = (*here, "overrides", name)
             if name not in file.names:
                 yield Problem(at, f"no model {quoted(name)} in this file", _did_you_mean(name, file), key=True)
-            elif not any(matches(pattern, name) for pattern in terms.models):
+            elif not matcher(terms.models)(name):
                 yield Problem(at, "is not among the models of these terms", "add it to 'models'", key=True)
             if (override.ratio is None) == (override.prices is None):
                 yield Problem(
@@ -225,25 +220,34 @@ def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]
     shares = {Decimal(1), *(remaining(entry.discount) for entry in file.cache_discount)}
     round_number = plain(nominal_per_credit) == "1"
     room = 18 - 6 - max(map(places, ratios)) - max(map(places, shares))
-    for path, prices in _all_prices(file):
+    for path, meter, price in _all_prices(file):
+        if round_number and places(price) <= room:
+            continue
+        # A default cached price is a share of an input price, so inputs are tried with every share as well.
+        for ratio in ratios:
+            for share in shares if any(m.uncached == meter.name for m in METERS) else (Decimal(1),):
+                factor = multiplied(ratio, share)
+                if units_per_count(price, factor, meter.per, nominal_per_credit) is None:
+                    yield Problem(
+                        path,
+                        f"{plain(price)} x {plain(factor)} / {plain(nominal_per_credit)} is finer than the unit of "
+                        "10^-18 Credit per token or call",
+                        "round the price or the ratio",
+                    )
+
+
+def _all_prices(file: Sections) -> Iterator[tuple[Path, Meter, Decimal]]:
+    for path, prices in _all_tiers(file):
         for meter in METERS:
             price = getattr(prices, meter.name, None)
-            if price is None or (round_number and places(price) <= room):
-                continue
-            # A default cached price is a share of an input price, so inputs are tried with every share as well.
-            for ratio in ratios:
-                for share in shares if any(m.uncached == meter.name for m in METERS) else (Decimal(1),):
-                    factor = multiplied(ratio, share)
-                    if units_per_count(price, factor, meter.per, nominal_per_credit) is None:
-                        yield Problem(
-                            (*path, meter.name),
-                            f"{plain(price)} x {plain(factor)} / {plain(nominal_per_credit)} is finer than the unit of "
-                            "10^-18 Credit per token",
-                            "round the price or the ratio",
-                        )
+            if price is not None:
+                yield (*path, meter.name), meter, price
+    for tool in schema.Tools.model_fields:
+        for index, fee in enumerate(getattr(file.tools, tool)):
+            yield ("tools", tool, index, "per_1000_calls"), BY_NAME[tool], fee.per_1000_calls
 
 
-def _all_prices(file: Sections) -> Iterator[tuple[Path, schema.MeterPrices]]:
+def _all_tiers(file: Sections) -> Iterator[tuple[Path, schema.MeterPrices]]:
     for name, model in file.models.items():
         for index, entry in enumerate(model.prices):
             yield from _tiers(("models", name, "prices", index), entry)

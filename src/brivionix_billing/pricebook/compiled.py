@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from brivionix_billing.canonical import digest
 from brivionix_billing.exact import multiplied, plain, remaining
 from brivionix_billing.meters import BY_NAME, METERS
-from brivionix_billing.pricebook.checks import matches
+from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, Prices
 from brivionix_billing.times import Timeline, iso
 from brivionix_billing.topup import Channel, Volume, VolumeStep
@@ -71,7 +71,7 @@ def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[Grou
     def terms(entry: schema.Terms) -> GroupTerms:
         return GroupTerms(
             entry.ratio,
-            frozenset(name for name in file.models if any(matches(pattern, name) for pattern in entry.models)),
+            frozenset(filter(matcher(entry.models), file.models)),
             {name: o.ratio for name, o in entry.overrides.items() if o.ratio is not None},
             {
                 (name, tier): _tier_prices(getattr(o.prices, tier))

@@ -62,6 +62,13 @@ def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise PriceFileError([Finding(file, line, 1, "", "not UTF-8", "save the file as UTF-8")]) from None
+    # Looked for here, because PyYAML says where in bytes or in characters, depending on how it was built.
+    harmful = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if harmful:
+        line = text.count("\n", 0, harmful.start()) + 1
+        column = harmful.start() - text.rfind("\n", 0, harmful.start())
+        what = f"the control character {quoted(harmful[0])}"
+        raise PriceFileError([Finding(file, line, column, "", what, "remove it")])
     builder = _Builder(file)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -70,9 +77,7 @@ def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        if mark is None and getattr(error, "position", None) is not None:
-            line = text.count("\n", 0, error.position) + 1  # type: ignore[attr-defined]  # a ReaderError has it
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+        problem = getattr(error, "problem", None) or "not YAML"
         builder.findings.append(
             Finding(file, line, column, "", f"not YAML: {_printable(str(problem))}", "mend the syntax here")
         )

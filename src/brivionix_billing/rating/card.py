@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from math import gcd
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import digits_of, divide, plain
 from brivionix_billing.meters import METERS
 from brivionix_billing.usage import Usage
 
-__all__ = ["SERVICE_TIERS", "UNITS_PER_CREDIT", "ChannelRate", "Prices", "RateCard", "service_tier", "units_per_count"]
+__all__ = [
+    "SERVICE_TIERS",
+    "UNITS_PER_CREDIT",
+    "ChannelRate",
+    "Prices",
+    "RateCard",
+    "decided_tier",
+    "service_tier",
+    "units_per_count",
+]
 
 UNITS_PER_CREDIT: Final = 10**18
 """Charges are whole numbers of this unit. It holds 6 decimals of a price per 1 M tokens times 6 of a ratio."""
@@ -44,6 +55,19 @@ def service_tier(name: object) -> str:
         known = ", ".join(_TIER_NAMES)
         raise BillingError("unknown_service_tier", f"{quoted(name)} is no service tier; these are: {known}")
     return tier
+
+
+def decided_tier(served: str | None, asked: str | None) -> str | None:
+    """Which of two tier names decides: the one that the provider says it served, if it says so.
+
+    ``auto`` in a response repeats a wish and says nothing. A batch is asked for by its own endpoint, and the bodies
+    that come back from it may say ``default``: that does not make them standard.
+    """
+    if served is None or served.lower() == "auto":
+        return asked
+    if isinstance(asked, str) and asked.lower() == "batch" and _TIER_NAMES.get(served.lower()) == "standard":
+        return asked
+    return served
 
 
 class ChannelRate(NamedTuple):
@@ -101,10 +125,15 @@ class RateCard:
         units = self._units(self.unit_prices, "price")
         quantum = gcd(*(u for u in units if u is not None)) or 1
         put = object.__setattr__
+        put(self, "channels", MappingProxyType(dict(self.channels)))
         put(self, "units", units)
         put(self, "list_units", self._units(self.list_prices, "list price"))
         put(self, "quantum", quantum)
         put(self, "rates", tuple(None if u is None else u // quantum for u in units))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        return partial(RateCard, **{**given, "channels": dict(self.channels)}), ()
 
     def _units(self, prices: Prices, what: str) -> tuple[int | None, ...]:
         out: list[int | None] = []

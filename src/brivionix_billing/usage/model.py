@@ -87,10 +87,14 @@ class Usage(tuple[int, int, int, int, More | None]):
             and 0 <= cache_read_tokens <= input_tokens <= MAX_COUNT
             and 0 <= output_tokens <= MAX_COUNT
             and cache_write_tokens is _ZERO
-            and reasoning_tokens is _ZERO
             and not more
         ):
-            return _new(cls, (input_tokens, input_tokens - cache_read_tokens, cache_read_tokens, output_tokens, None))
+            text = input_tokens - cache_read_tokens
+            if reasoning_tokens is _ZERO:
+                return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, None))
+            if type(reasoning_tokens) is int and 0 < reasoning_tokens <= output_tokens:
+                rest = _new(More, (reasoning_tokens, None, None, ()))
+                return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, rest))
         counts = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
         return _checked(dict(zip(_BASIC, counts, strict=True)), more)
 

@@ -89,7 +89,7 @@ def _usual(prompt: Any, output: Any, total: Any, inside: Any, outside: Any, arou
     """The usage, if it is of the usual kind: text, perhaps cached, perhaps with reasoning. It is read fast."""
     read: Any = 0
     reasoning: Any = 0
-    if inside:
+    if inside is not None:
         if type(inside) is not dict:
             return None
         for key, count in inside.items():
@@ -97,7 +97,7 @@ def _usual(prompt: Any, output: Any, total: Any, inside: Any, outside: Any, arou
                 if key != "cached_tokens":
                     return None
                 read = count
-    if outside:
+    if outside is not None:
         if type(outside) is not dict:
             return None
         for key, count in outside.items():
@@ -154,11 +154,12 @@ def _read_slowly(
         if call:
             rest[call] = rest.get(call, 0) + 1
     return Usage(
-        checked_count("prompt_tokens", prompt),
-        checked_count("completion_tokens", output),
+        checked_count("prompt_tokens" if known is _CHAT else "input_tokens", prompt),
+        checked_count("completion_tokens" if known is _CHAT else "output_tokens", output),
         **basic,
         **rest,
-        service_tier=_name(around.get("service_tier")),
+        # A tier decides the price: one that cannot be read is refused, not left out.
+        service_tier=None if around.get("service_tier") == "" else around.get("service_tier"),
         model=_name(around.get("model")),
     )
 

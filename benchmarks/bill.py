@@ -1,0 +1,143 @@
+"""A month of usage, billed: how much longer than only parsing its JSON, and whether memory grows with the lines.
+
+``python benchmarks/bill.py --lines 200000`` measures this alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from timing import ROOT, Row, show
+
+__all__ = ["bill", "write_usage"]
+
+USAGE = ROOT / "examples" / "usage.jsonl"
+PRICES = ROOT / "pricing.yaml"
+COMMAND = (sys.executable, "-m", "brivionix_billing.cli")
+PERIOD = "2026-10"
+FIRST, LAST = datetime(2026, 10, 14, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+"""Within the period; all four service tiers are sold from the first on."""
+
+_PARSE = """
+import json, sys, time
+start = time.perf_counter()
+with open(sys.argv[1], encoding="utf-8") as lines:
+    for line in lines:
+        json.loads(line)
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+# A process is measured from a small one: on Linux a child's peak begins with that of the process that starts it.
+_WATCH = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+seconds = time.perf_counter() - start
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps({"seconds": seconds, "exit": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss * unit}))
+"""
+
+
+class Invoiced(NamedTuple):
+    """One run of the command."""
+
+    seconds: float
+    peak: int
+    """Bytes of memory at most."""
+
+
+def write_usage(path: Path, count: int) -> None:
+    """``count`` lines: the example again and again, with ids of their own, spread over the period, in order of time."""
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(islice(_lines(count), count))
+
+
+def _lines(count: int) -> Iterator[str]:
+    example = []
+    for line in USAGE.read_text(encoding="utf-8").splitlines(keepends=True):
+        row = json.loads(line)
+        example.append((datetime.fromisoformat(row["at"]), line.partition(f'"at":"{row["at"]}"')[2]))
+    begin, end = example[0][0], max(at for at, _ in example)
+    copies = -(-count // len(example))
+    stride = (LAST - FIRST - (end - begin) - timedelta(seconds=1)) / copies
+    number = 0
+    for copy in range(copies):
+        shift = FIRST + copy * stride - begin
+        times = {at: (at + shift).strftime("%Y-%m-%dT%H:%M:%S.") for at in {at for at, _ in example}}
+        for at, rest in example:
+            # Times an odd number, modulo a power of two: every id another, none after the other.
+            identity = (number + 1) * 0x9E3779B97F4A7C15F39CC061 % 2**96
+            yield f'{{"request_id":"req_{identity:024x}","at":"{times[at]}{at.microsecond // 1000:03d}Z"{rest}'
+            number += 1
+
+
+def parse(usage: Path) -> float:
+    """Seconds of a loop that does nothing but ``json.loads`` each line, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", _PARSE, str(usage)], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["seconds"])
+
+
+def invoice(usage: Path, out: Path) -> Invoiced:
+    """One run of the command, its start included. Raises ``RuntimeError`` with what it said if it fails."""
+    arguments = ("invoice", str(usage), "--all", "--period", PERIOD, "--out", str(out), "--prices", str(PRICES))
+    watched = [sys.executable, "-c", _WATCH, *COMMAND, *arguments]
+    done = subprocess.run(watched, capture_output=True, text=True, check=True, cwd=ROOT)
+    seen: dict[str, Any] = json.loads(done.stdout)
+    if seen["exit"] != 0:
+        said = " ".join(done.stderr.split())
+        raise RuntimeError(f"exit {seen['exit']}: {said[-200:]}")
+    return Invoiced(seen["seconds"], seen["peak"])
+
+
+def bill(lines: int = 1_000_000, rounds: int = 2, demanded: float = 4.0) -> list[Row]:
+    """The rows of the table: time against parsing, and peak memory at all lines and at a quarter of them."""
+    with tempfile.TemporaryDirectory(prefix="brivionix-bench-") as folder:
+        there = Path(folder)
+        whole, quarter = there / "usage.jsonl", there / "quarter.jsonl"
+        write_usage(whole, lines)
+        write_usage(quarter, lines // 4)
+        parsed, invoiced = [], []
+        try:
+            small = invoice(quarter, there / "quarter")
+            for turn in range(rounds):
+                parsed.append(parse(whole))
+                invoiced.append(invoice(whole, there / f"out{turn}"))
+        except RuntimeError as error:
+            return [Row(f"bill: {lines} lines", f"not measured: {error}", "", f"<= {demanded:g}x", False)]
+    parsing, best = min(parsed), min(invoiced)
+    ratio, growth = best.seconds / parsing, best.peak / small.peak
+    return [
+        Row(
+            f"bill: invoice --all, {lines} lines",
+            f"{best.seconds:.2f} s; json.loads of each line {parsing:.2f} s",
+            f"{ratio:.2f}x",
+            f"<= {demanded:g}x",
+            ratio <= demanded,
+        ),
+        Row(
+            f"bill: peak memory, {lines} and {lines // 4} lines",
+            f"{best.peak / 2**20:.1f} MiB and {small.peak / 2**20:.1f} MiB",
+            f"{growth:.2f}x",
+            "does not grow",
+            growth <= 1.1,
+        ),
+    ]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--lines", type=int, default=1_000_000)
+    print(show(bill(arguments.parse_args().lines)))
+
+
+if __name__ == "__main__":
+    main()

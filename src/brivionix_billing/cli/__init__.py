@@ -1,0 +1,77 @@
+"""The command line. ``brivionix-billing COMMAND --help`` teaches each command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from brivionix_billing import __version__
+from brivionix_billing.cli import bills, pricing, rating
+from brivionix_billing.cli.common import DONE, WRONG, tell
+from brivionix_billing.errors import BillingError
+
+__all__ = ["main"]
+
+_ABOUT = """\
+Exact prices and bills for LLM gateways.
+
+Begin with:
+  brivionix-billing check                     is the price file sound?
+  brivionix-billing prices --group default    what does it say?
+  brivionix-billing invoice usage.jsonl --all --period 2026-10 --out bills
+  brivionix-billing verify bills --usage usage.jsonl
+
+Results go to stdout, everything else to stderr; '-' reads a usage file from stdin.
+Exit status: 0 done, 1 the answer is no (a bill does not verify), 2 the input is wrong.
+"""
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="brivionix-billing", description=_ABOUT, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (pricing, rating, bills):
+        module.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BillingError as error:
+        if args.debug:
+            raise
+        tell(f"error: {error.message} [{error.code}]")
+        return WRONG
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        tell("stopped")
+        return 130
+    except OSError as error:
+        if args.debug:
+            raise
+        tell(f"error: {error.strerror or error}: {error.filename or ''}")
+        return WRONG
+    except Exception as error:
+        if args.debug:
+            raise
+        tell(
+            f"error: {type(error).__name__}: {error}. This is a fault of brivionix-billing; please report it (--debug)"
+        )
+        return WRONG
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What the commands share: reading inputs, writing results, telling progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+from brivionix_billing.errors import BillingError, ascii_safe, quoted
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import parse_instant
+
+__all__ = [
+    "DONE",
+    "NO",
+    "WRONG",
+    "add_prices",
+    "emit",
+    "load_book",
+    "now_or",
+    "opened",
+    "progress",
+    "reopenable",
+    "tell",
+]
+
+DONE: Final = 0
+NO: Final = 1
+WRONG: Final = 2
+
+
+def add_prices(parser: ArgumentParser) -> None:
+    """The option that every command has."""
+    parser.add_argument("--prices", metavar="FILE", default="pricing.yaml", help="the price file (pricing.yaml)")
+
+
+def load_book(args: Namespace) -> PriceBook:
+    """The price book that ``--prices`` names."""
+    return PriceBook.load(args.prices)
+
+
+def tell(message: str) -> None:
+    """A line for people, on stderr."""
+    text = "\n".join(ascii_safe(line) for line in message.splitlines())
+    print(
+        text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"),
+        file=sys.stderr,
+    )
+
+
+def now_or(text: str | None) -> datetime:
+    """The time that ``--at`` gives, or now: a command may read the clock, the library does not."""
+    return datetime.now(UTC) if text is None else parse_instant(text)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """A usage file for reading; ``-`` is stdin."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # closed below; the try must not cover what is done with it
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read the usage file {quoted(path, 200)}: {reason}") from None
+    with file:
+        try:
+            yield file
+        except IsADirectoryError:
+            raise BillingError("file_unreadable", f"{quoted(path, 200)} is a folder, not a usage file") from None
+
+
+@contextmanager
+def reopenable(path: str) -> Iterator[Callable[[], Any]]:
+    """A usage file that can be read more than once: stdin is kept in a temporary file."""
+    if path != "-":
+        yield lambda: opened(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "usage.jsonl")
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield lambda: opened(str(copy))
+
+
+def progress() -> Callable[[int, int], None] | None:
+    """Tells how far the reading is, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(lines: int, size: int) -> None:
+        print(f"\r{lines:,} lines, {size / 1e6:,.0f} MB", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def emit(rows: Sequence[Mapping[str, Any]], kind: str, people: Callable[[], str]) -> None:
+    """Rows as JSON, as CSV, or as people read them."""
+    if kind == "json":
+        write(json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n")
+    elif kind == "csv":
+        write(as_csv(rows))
+    else:
+        write(people() + "\n")
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with a heading; nested values are flattened to ``outer_inner``."""
+    flat = [dict(_flat(row)) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, str):
+            # A spreadsheet runs a cell that begins like a formula; names come from outside.
+            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not value[1:2].isdigit())
+            yield prefix + name, "'" + value if value and risky else value
+        elif not isinstance(value, list):
+            yield prefix + name, value
+
+
+def write(text: str) -> None:
+    """Text on stdout, in UTF-8 whatever the locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()

@@ -1,0 +1,194 @@
+"""The commands about prices: check, prices, quote, schema."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from typing import Any
+
+from brivionix_billing.cli.common import DONE, WRONG, add_prices, emit, load_book, now_or, tell, write
+from brivionix_billing.errors import PriceFileError, ascii_safe
+from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
+from brivionix_billing.invoice.page import table
+from brivionix_billing.meters import METERS
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating import RateCard
+from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.times import iso
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to the parser."""
+    parser = commands.add_parser(
+        "check",
+        help="say whether a price file is sound",
+        description="Read a price file strictly and list everything that is wrong, with file:line:column.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the price file; else --prices")
+    parser.add_argument("--format", choices=["text", "json"], default="text")
+    add_prices(parser)
+    parser.set_defaults(run=_check)
+
+    parser = commands.add_parser(
+        "prices",
+        help="print the price table of a group",
+        description="The prices of a group: nominal quota (USD) by default, or what it costs to top up on a channel.\n"
+        "Token prices are per 1 M tokens, searches per 1000 calls.",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--group", default="default", metavar="G", help="the group (default)")
+    parser.add_argument("--view", choices=["nominal", "topup"], default="nominal")
+    parser.add_argument("--channel", metavar="C", help="with --view topup: one channel (all of them)")
+    parser.add_argument("--at", metavar="T", help="prices of this time, such as 2026-10-01 (now)")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    add_prices(parser)
+    parser.set_defaults(run=_prices)
+
+    parser = commands.add_parser(
+        "quote",
+        help="what a top-up costs, or buys",
+        description="What so many Credits cost on a channel (--credits), or what so much money buys there (--pay).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--channel", required=True, metavar="C")
+    amount = parser.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--credits", metavar="N", help="Credits to buy")
+    amount.add_argument("--pay", metavar="AMOUNT", help="money to pay, in the channel's currency")
+    parser.add_argument("--at", metavar="T", help="prices of this time (now)")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    add_prices(parser)
+    parser.set_defaults(run=_quote)
+
+    parser = commands.add_parser(
+        "schema", help="print a JSON Schema", description="The JSON Schema of the price file or of the invoice."
+    )
+    parser.add_argument("of", choices=["pricing", "invoice"])
+    parser.set_defaults(run=_schema)
+
+
+def _check(args: Namespace) -> int:
+    path = args.file or args.prices
+    try:
+        book = PriceBook.load(path)
+    except PriceFileError as error:
+        findings = [finding._asdict() for finding in error.findings]
+        if args.format == "json":
+            write(json.dumps({"sound": False, "findings": findings}, ensure_ascii=False, indent=2) + "\n")
+        else:
+            write("\n".join(ascii_safe(str(finding)) for finding in error.findings) + "\n")
+        count = len(error.findings) + error.more
+        tell(f"{path}: not sound, {count} finding{'s' if count != 1 else ''}")
+        return WRONG
+    if args.format == "json":
+        write(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
+    else:
+        names, groups = len(book.model_names), len(book.group_names)
+        write(f"{path}: sound; {names} models, {groups} groups, {len(book.channels())} channels; {book.digest}\n")
+    return DONE
+
+
+def _prices(args: Namespace) -> int:
+    book, at = load_book(args), now_or(args.at)
+    channels: list[str | None] = [None]
+    if args.view == "topup":
+        channels = [args.channel] if args.channel else list(book.channels())
+    elif args.channel:
+        tell("note: --channel says nothing in the nominal view; see --view topup")
+    cards = list(_cards(book, args.group, at))
+    for name in channels:
+        if name is not None:
+            book.channel(name)
+    shown = [m for m in METERS if any(card.units[m.place] is not None for card in cards)]
+    rows = [
+        {
+            "model": card.model,
+            "group": card.group,
+            "service_tier": card.service_tier,
+            "context_tier": _context(card),
+            "currency": card.currency if channel is None else card.channel(channel).currency,
+            **({} if channel is None else {"channel": channel}),
+            **{meter.name: _price(card, meter.place, meter.per, channel) for meter in shown},
+        }
+        for channel in channels
+        for card in cards
+        if channel is None or channel in card.channels
+    ]
+
+    def people() -> str:
+        view = "nominal quota price" if args.view == "nominal" else "Top Up price"
+        head = f"Group {args.group}, {view}, at {iso(at)}; per 1 M tokens, searches per 1000 calls."
+        if not rows:
+            return f"{head}\nNo model is sold to this group then."
+        names = list(rows[0])
+        cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
+        return f"{head}\n\n{table([[n.replace('_', ' ') for n in names], *cells], left=6 - (args.view == 'nominal'))}"
+
+    emit(rows, args.format, people)
+    return DONE
+
+
+def _cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:
+    for model in book.models(group=group, at=at):
+        for tier in book.tiers(model, at):
+            short, long = book.cards(model, group=group, at=at, service_tier=tier)
+            yield short
+            if long is not None:
+                yield long
+
+
+def _context(card: RateCard) -> str:
+    if card.context_above is None:
+        return "any"
+    return f"{'>' if card.context_tier == 'long' else '<='}{card.context_above}"
+
+
+def _price(card: RateCard, place: int, per: int, channel: str | None) -> str | None:
+    if channel is None:
+        price = card.unit_prices[place]
+        return None if price is None else plain(price)
+    units = card.units[place]
+    if units is None:
+        return None
+    return plain(multiplied(decimal_of(units * per, UNIT_PLACES), card.channel(channel).price))
+
+
+def _quote(args: Namespace) -> int:
+    book = load_book(args)
+    quote = book.quote(args.channel, at=now_or(args.at), credits=args.credits, pay=args.pay)
+    row = {
+        "channel": quote.channel,
+        "at": iso(quote.at),
+        "pay": str(quote.pay.amount),
+        "currency": quote.pay.currency,
+        "credits": plain(quote.credits),
+        "asked": None if quote.asked is None else plain(quote.asked),
+        "price_per_credit": plain(quote.price_per_credit),
+        "undiscounted": plain(quote.undiscounted.amount),
+        "discount": plain(quote.discount.amount),
+    }
+
+    def people() -> str:
+        out = f"By {quote.channel}: pay {quote.pay}, get {row['credits']} Credits."
+        out += f"\n1 Credit = {row['price_per_credit']} {row['currency']} at {row['at']}."
+        if digits_of(quote.discount.amount)[0]:
+            out += f"\nVolume discount: {row['discount']} off {row['undiscounted']} {row['currency']}."
+        if quote.asked is not None and quote.asked != quote.credits:
+            out += f"\nAsked for {row['asked']}: the next coin up buys a little more, and all of it is credited."
+        return out
+
+    emit([row], args.format, people)
+    return DONE
+
+
+def _schema(args: Namespace) -> int:
+    if args.of == "pricing":
+        from brivionix_billing.pricebook.schema import json_schema
+    else:
+        from brivionix_billing.invoice.document import json_schema
+    write(json.dumps(json_schema(), indent=2, sort_keys=True) + "\n")
+    return DONE

@@ -1,0 +1,133 @@
+"""The commands about single requests: rate, explain."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_csv, load_book, opened, tell, write
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.collect import DuplicateWatch
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating import Charge
+from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.usagefile import Record, SetAside, records
+
+__all__ = ["add_commands"]
+
+_NAMED = 20
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to the parser."""
+    parser = commands.add_parser(
+        "rate",
+        help="the exact charge of every request of a usage file",
+        description="A charge a line. Lines that cannot be priced are told on stderr, and the exit status is 2. Every "
+        "line is priced as it stands; request ids that stand twice are told, and only 'invoice' counts them once.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is a line a charge (json)")
+    parser.add_argument("--set-aside", metavar="FILE", help="write the lines that cannot be priced there, with reasons")
+    add_prices(parser)
+    parser.set_defaults(run=_rate)
+
+    parser = commands.add_parser(
+        "explain",
+        help="one charge, explained",
+        description="The charge of one request, for redoing it with a pocket calculator.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--request", required=True, metavar="ID", help="the request id")
+    parser.add_argument("--locale", choices=list(LOCALES), default="en")
+    add_prices(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _charge(book: PriceBook, record: Record) -> Charge | SetAside:
+    origin = record.origin
+    try:
+        return book.rate(
+            record.usage, model=origin.model, group=origin.group, at=record.at, service_tier=origin.service_tier
+        )
+    except BillingError as error:
+        return SetAside(record.line, record.request_id, origin.account, record.at, error.code, error.message)
+
+
+def _charges(book: PriceBook, lines: Any, watch: DuplicateWatch) -> Iterator[tuple[Record, Charge] | SetAside]:
+    for record in records(lines):
+        if isinstance(record, SetAside):
+            yield record
+            continue
+        watch.add(record)
+        charge = _charge(book, record)
+        yield charge if isinstance(charge, SetAside) else (record, charge)
+
+
+def _rate(args: Namespace) -> int:
+    book = load_book(args)
+    aside = 0
+    heading = args.format == "csv"
+    with DuplicateWatch() as watch, opened(args.usage) as lines, _aside_file(args.set_aside) as refused:
+        for found in _charges(book, lines, watch):
+            if isinstance(found, SetAside):
+                aside += 1
+                if refused is not None:
+                    refused.write(json.dumps(found.as_dict(), ensure_ascii=False) + "\n")
+                if aside <= _NAMED:
+                    tell(f"line {found.line}: {found.message} [{found.code}]")
+                continue
+            record, charge = found
+            row = {"request_id": record.request_id, "account": record.origin.account, **charge.as_dict()}
+            if args.format == "json":
+                print(json.dumps(row))
+            else:
+                text = as_csv([row])
+                sys.stdout.write(text if heading else text.split("\n", 1)[1])
+                heading = False
+        found_twice = watch.found()
+    if aside > _NAMED:
+        tell(f"... and {aside - _NAMED} more; --set-aside FILE keeps them all")
+    if aside:
+        tell(f"{aside} line{'s' if aside != 1 else ''} not priced")
+    for request_id, numbers, same in found_twice.named[:_NAMED]:
+        what = "the same record" if same else "with different contents"
+        tell(f"request id {request_id} stands in lines {', '.join(map(str, numbers[:10]))}: {what}")
+    if found_twice.same:
+        tell(f"{found_twice.same} repeated; a bill counts them once")
+    if found_twice.conflicts:
+        tell(f"{found_twice.conflicts} request ids with different contents; a bill sets them aside")
+    return WRONG if aside or found_twice.conflicts else DONE
+
+
+def _explain(args: Namespace) -> int:
+    book = load_book(args)
+    with opened(args.usage) as lines:
+        for record in records(lines):
+            if record.request_id != args.request:
+                continue
+            found = record if isinstance(record, SetAside) else _charge(book, record)
+            if isinstance(found, SetAside):
+                raise BillingError(found.code, f"line {found.line}: {found.message}")
+            origin = record.origin if isinstance(record, Record) else None
+            text = found.explain(args.locale)
+            write(f"{args.request}, account {origin.account if origin else ''}\n{text}")
+            write(f"Quota of the gateway (500000 per USD): {found.quota()}\n" if args.locale == "en" else "")
+            return DONE
+    raise BillingError("record_invalid", f"no request {quoted(args.request)} in {args.usage}")
+
+
+@contextmanager
+def _aside_file(path: str | None) -> Iterator[IO[str] | None]:
+    """A file for the lines that cannot be priced, where one is wanted."""
+    if path is None:
+        yield None
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        yield file

@@ -1,0 +1,46 @@
+"""Bills: built from a usage file, sealed, verified, corrected by notes; and proofs that a request is in one.
+
+>>> from brivionix_billing import PriceBook
+>>> from brivionix_billing.invoice import Header, Verifier, build, collect, seal
+>>> from brivionix_billing.times import Period
+>>> book, period = PriceBook.load("pricing.yaml"), Period.parse("2026-10")
+>>> with open("examples/usage.jsonl", "rb") as lines:
+...     usage = collect(lines, book, period)
+>>> header = Header("acct_1", period, "2026-10", issued=period.end, issuer="Example Gateway Ltd")
+>>> bill = seal(build(usage.accounts["acct_1"], header, book))
+>>> Verifier(lambda: open("examples/usage.jsonl", "rb"), book).verify(bill).ok
+True
+"""
+
+from brivionix_billing.invoice.build import Header, build, document_id
+from brivionix_billing.invoice.collect import AccountUsage, Collected, Duplicate, collect
+from brivionix_billing.invoice.correct import correction
+from brivionix_billing.invoice.document import json_schema, read_document
+from brivionix_billing.invoice.page import page
+from brivionix_billing.invoice.records import proof_fault, prove
+from brivionix_billing.invoice.seal import hash_of, key_id, load_private_key, load_public_key, seal
+from brivionix_billing.invoice.verify import Difference, Report, Verifier
+
+__all__ = [
+    "AccountUsage",
+    "Collected",
+    "Difference",
+    "Duplicate",
+    "Header",
+    "Report",
+    "Verifier",
+    "build",
+    "collect",
+    "correction",
+    "document_id",
+    "hash_of",
+    "json_schema",
+    "key_id",
+    "load_private_key",
+    "load_public_key",
+    "page",
+    "proof_fault",
+    "prove",
+    "read_document",
+    "seal",
+]

@@ -1,0 +1,274 @@
+"""A bill from what was collected: lines, totals, what was saved, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import Rounding, decimal_of, digits_of, plain, plain_digits, round_ratio
+from brivionix_billing.invoice.collect import TREE, AccountUsage, Cell
+from brivionix_billing.invoice.document import SCHEMA
+from brivionix_billing.meters import METERS, Meter
+from brivionix_billing.money import allocate, minor_digits
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating.charge import UNIT_PLACES, list_and_uncached
+from brivionix_billing.times import Period, iso
+
+__all__ = ["CREDIT_DIGITS", "Header", "build", "document_id"]
+
+CREDIT_DIGITS: Final = 6
+"""Digits of shown Credits."""
+_MODE: Final = Rounding.HALF_UP
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands on a bill beside its figures. All dates are given; nothing here reads a clock."""
+
+    account: str
+    period: Period
+    period_name: str
+    issued: datetime
+    series: str = "INV"
+    number: int = 1
+    previous: Mapping[str, Any] | None = None
+    """The document before this one in its series; its number is one less."""
+    issuer: str = "Example issuer"
+    issuer_details: Sequence[str] = ()
+    customer: str | None = None
+    customer_details: Sequence[str] = ()
+    due: datetime | None = None
+    signing_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.previous is None:
+            if self.number != 1:
+                raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
+        elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
+            raise BillingError(
+                "series_broken",
+                f"{quoted(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
+            )
+
+
+def document_id(series: str, number: int) -> str:
+    """The id of a document: its series and its number in it."""
+    return f"{series}-{number:06d}"
+
+
+@dataclass(slots=True)
+class _Line:
+    cell: Cell
+    meter: Meter
+    quantity: int = 0
+    channels: dict[str, int] = field(default_factory=dict)
+    """Channel -> exact amount in 10^-(18 + places of the channel) of its currency."""
+
+    @property
+    def units(self) -> int:
+        return self.quantity * (self.cell.card.units[self.meter.place] or 0)
+
+
+def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
+    """The bill, not yet sealed: everything but ``hash`` and ``signature``."""
+    scales = _channel_scales(usage.cells)
+    lines = _lines(usage.cells, scales)
+    currency = book.currency
+    per_credit, per_credit_places = digits_of(book.nominal_per_credit)
+
+    units = [line.units for line in lines]
+    total = sum(units)
+    columns = {"credits": _column(units, UNIT_PLACES, CREDIT_DIGITS)}
+    nominal_units = [unit * per_credit for unit in units]
+    nominal_places = UNIT_PLACES + per_credit_places
+    columns["nominal"] = _column(nominal_units, nominal_places, minor_digits(currency))
+    channel_columns = {
+        name: _column([line.channels.get(name, 0) for line in lines], UNIT_PLACES + places, minor_digits(code))
+        for name, (code, places) in scales.items()
+    }
+
+    def shown(index: int) -> dict[str, Any]:
+        return {
+            "credits": columns["credits"][index],
+            "nominal": columns["nominal"][index],
+            "channels": {name: column[index] for name, column in channel_columns.items()},
+        }
+
+    return {
+        **heading(header, "invoice", None),
+        "lines": [_line_dict(line, shown(index)) for index, line in enumerate(lines)],
+        "totals": {
+            "requests": usage.requests,
+            "credits": _exact(total, UNIT_PLACES),
+            "nominal": {
+                "currency": currency,
+                "amount": _exact(total * per_credit, nominal_places),
+                "per_credit": plain(book.nominal_per_credit),
+            },
+            "channels": {
+                name: _channel_total(name, code, places, usage.cells, lines) for name, (code, places) in scales.items()
+            },
+            "shown": shown(len(lines)),
+        },
+        "savings": _savings(usage.cells, total),
+        "rounding": {"mode": str(_MODE), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
+        "evidence": {
+            "price_book": book.digest,
+            "price_book_before_end": book.digest_before(header.period.end),
+            "records": usage.requests,
+            "first": _request(usage.first),
+            "last": _request(usage.last),
+            "tree": TREE,
+            "merkle_root": "sha256:" + usage.tree.root().hex(),
+            "duplicates": usage.duplicates,
+            "set_aside": usage.set_aside,
+        },
+        "signing_key": header.signing_key,
+    }
+
+
+def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The part of a document that is not computed."""
+    previous = header.previous
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "id": document_id(header.series, header.number),
+        "series": header.series,
+        "number": header.number,
+        "issued": iso(header.issued),
+        "due": None if header.due is None else iso(header.due),
+        "issuer": {"name": header.issuer, "details": list(header.issuer_details)},
+        "customer": {
+            "account": header.account,
+            "name": header.customer,
+            "details": list(header.customer_details),
+        },
+        "period": {
+            "name": header.period_name,
+            "from": iso(header.period.start),
+            "to": iso(header.period.end),
+            "zone": header.period.zone,
+        },
+        "previous": None if previous is None else {"id": previous["id"], "hash": previous["hash"]},
+        "corrects": None if corrects is None else dict(corrects),
+    }
+
+
+def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list[_Line]:
+    """One line per model, group, service tier, context tier, meter and price.
+
+    Cards that differ only in what a line does not show (say, a channel's price) share their lines.
+    """
+    lines: dict[tuple[Any, ...], _Line] = {}
+    for cell in cells:
+        card = cell.card
+        for meter in METERS:
+            quantity = cell.quantities[meter.place]
+            if not quantity:
+                continue
+            price = card.unit_prices[meter.place]
+            key = (
+                card.model,
+                card.group,
+                card.service_tier,
+                card.context_tier != "short",
+                card.price_since,
+                meter.place,
+                card.list_prices[meter.place] or Decimal(-1),
+                card.ratio if card.ratio is not None else Decimal(-1),
+                price,
+            )
+            line = lines.setdefault(key, _Line(cell, meter))
+            line.quantity += quantity
+            for name, rate in card.channels.items():
+                coefficient, places = digits_of(rate.price)
+                amount = quantity * (card.units[meter.place] or 0) * coefficient * 10 ** (scales[name][1] - places)
+                line.channels[name] = line.channels.get(name, 0) + amount
+    return [line for _, line in sorted(lines.items(), key=lambda item: item[0])]
+
+
+def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
+    card, place = line.cell.card, line.meter.place
+    listed, unit_price = card.list_prices[place], card.unit_prices[place]
+    return {
+        "model": card.model,
+        "group": card.group,
+        "service_tier": card.service_tier,
+        "context_tier": card.context_tier,
+        "price_since": iso(card.price_since),
+        "meter": line.meter.name,
+        "quantity": str(line.quantity),
+        "list_price": None if listed is None else plain(listed),
+        "per": line.meter.per,
+        "ratio": None if card.ratio is None else plain(card.ratio),
+        "unit_price": plain(unit_price or Decimal(0)),
+        "credits": _exact(line.units, UNIT_PLACES),
+        "shown": shown,
+    }
+
+
+def _channel_scales(cells: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+    """Channel -> (currency, most digits behind the point that any of its prices has)."""
+    scales: dict[str, tuple[str, int]] = {}
+    for cell in cells:
+        for name, rate in cell.card.channels.items():
+            places = digits_of(rate.price)[1]
+            scales[name] = (rate.currency, max(places, scales.get(name, ("", 0))[1]))
+    return scales
+
+
+def _channel_total(
+    name: str, currency: str, places: int, cells: Sequence[Cell], lines: Sequence[_Line]
+) -> dict[str, Any]:
+    parts: dict[tuple[datetime, Decimal], int] = {}
+    missing = 0
+    for cell in cells:
+        units = sum(q * (cell.card.units[place] or 0) for place, q in enumerate(cell.quantities))
+        rate = cell.card.channels.get(name)
+        if rate is None:
+            missing += units
+        else:
+            parts[rate.since, rate.price] = parts.get((rate.since, rate.price), 0) + units
+    return {
+        "currency": currency,
+        "amount": _exact(sum(line.channels.get(name, 0) for line in lines), UNIT_PLACES + places),
+        "parts": [
+            {"price_per_credit": plain(price), "since": iso(since), "credits": _exact(units, UNIT_PLACES)}
+            for (since, price), units in sorted(parts.items())
+        ],
+        "credits_without_price": _exact(missing, UNIT_PLACES),
+    }
+
+
+def _savings(cells: Sequence[Cell], charged: int) -> dict[str, str]:
+    listed = uncached = 0
+    for cell in cells:
+        for place, quantity in enumerate(cell.quantities):
+            if quantity:
+                here, full = list_and_uncached(cell.card, place)
+                listed += quantity * here
+                uncached += quantity * full
+    return {
+        "list": _exact(uncached, UNIT_PLACES),
+        "cache": _exact(uncached - listed, UNIT_PLACES),
+        "group": _exact(listed - charged, UNIT_PLACES),
+    }
+
+
+def _column(amounts: Sequence[int], places: int, digits: int) -> list[str]:
+    """Shown amounts of the lines, and last that of their total: rounded once, then shared out over the lines."""
+    total = round_ratio(sum(amounts) * 10**digits, 10**places, _MODE)
+    return [plain_digits(part, digits) for part in [*allocate(total, amounts), total]]
+
+
+def _exact(amount: int, places: int) -> str:
+    return plain(decimal_of(amount, places))
+
+
+def _request(found: tuple[str, str] | None) -> dict[str, str] | None:
+    return None if found is None else {"request_id": found[1], "at": found[0] + "Z"}

@@ -1,0 +1,100 @@
+"""Notes that correct a bill. A bill is never edited: a note says what changes, and refers to the bill by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.exact import subtracted
+from brivionix_billing.invoice.build import Header, heading
+
+__all__ = ["LINE_KEY", "correction"]
+
+LINE_KEY: Final = (
+    "model",
+    "group",
+    "service_tier",
+    "context_tier",
+    "price_since",
+    "meter",
+    "list_price",
+    "per",
+    "ratio",
+    "unit_price",
+)
+"""What tells one line of a bill from another."""
+
+
+def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header: Header, reason: str) -> dict[str, Any]:
+    """A note with the difference between ``right``, the bill as it should have been, and ``bill``, as it was issued.
+
+    ``right`` of ``None`` cancels the whole bill. Amounts are negative where money goes back to the customer, and the
+    document is then a credit note, else a debit note. Shown amounts are differences of shown amounts, so bill and note
+    add up as they are shown. Not yet sealed.
+    """
+    if bill["kind"] != "invoice":
+        raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
+    lines = _lines(bill["lines"], right["lines"] if right else [])
+    totals = _difference(right["totals"] if right else None, bill["totals"])
+    if not lines and (right is None or not totals["requests"]):
+        raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
+    kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
+    return {
+        **heading(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
+        "lines": lines,
+        "totals": totals,
+        "savings": _difference(right["savings"] if right else None, bill["savings"]),
+        "rounding": bill["rounding"],
+        "evidence": right["evidence"] if right else None,
+        "signing_key": header.signing_key,
+    }
+
+
+def _lines(old: list[Any], new: list[Any]) -> list[Any]:
+    def keyed(lines: list[Any]) -> dict[tuple[Any, ...], Any]:
+        return {tuple(line[name] for name in LINE_KEY): line for line in lines}
+
+    before, after = keyed(old), keyed(new)
+    out = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        was, now = before.get(key), after.get(key)
+        names = dict(zip(LINE_KEY, key, strict=True))
+        amounts = _difference(_amounts(now), _amounts(was))
+        if any(_leaves(amounts)):
+            out.append({**names, **amounts})
+    return out
+
+
+def _amounts(line: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if line is None else {name: line[name] for name in ("quantity", "credits", "shown")}
+
+
+def _leaves(value: Any) -> list[bool]:
+    if isinstance(value, dict):
+        return [found for item in value.values() for found in _leaves(item)]
+    return [bool(str(value).strip("-0."))]
+
+
+_SAME: Final = frozenset({"currency", "per_credit", "price_per_credit", "since"})
+
+
+def _difference(now: Any, was: Any) -> Any:
+    """``now - was`` for every amount in two parts of the same shape; a part that is not there counts as zero."""
+    if now is None and was is None:
+        return None
+    some = was if now is None else now
+    if isinstance(some, dict):
+        old, new = was or {}, now or {}
+        return {
+            name: (new.get(name, old.get(name)) if name in _SAME else _difference(new.get(name), old.get(name)))
+            for name in {**old, **new}
+        }
+    if isinstance(some, list):  # the price parts of a channel
+        parts = {(part["since"], part["price_per_credit"]): part for part in [*(was or []), *(now or [])]}
+        old_parts = {(part["since"], part["price_per_credit"]): part for part in was or []}
+        new_parts = {(part["since"], part["price_per_credit"]): part for part in now or []}
+        return [_difference(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
+    if isinstance(some, int):
+        return (now or 0) - (was or 0)
+    return subtracted(now or "0", was or "0")

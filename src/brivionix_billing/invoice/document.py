@@ -1,0 +1,230 @@
+"""What a bill says: the schema of the document, and reading it strictly.
+
+Amounts and quantities are strings (exact decimals), times are RFC 3339 in UTC. The document is one canonical JSON text
+(RFC 8785); ``hash`` is over that text without ``hash`` and ``signature``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brivionix_billing.canonical import loads_strict
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["SCHEMA", "Document", "faults", "json_schema", "read_document"]
+
+SCHEMA: Final = "brivionix-billing/invoice/1"
+_MAX_BYTES: Final = 256 * 1024 * 1024
+
+Exact = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
+Shown = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$", max_length=200)]
+Whole = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)$", max_length=200)]
+Time = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z$")]
+Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Party(_Part):
+    """Who issues the bill: a name and any further lines (address, tax number)."""
+
+    name: Name
+    details: list[str] = []
+
+
+class Customer(_Part):
+    """Who is billed."""
+
+    account: Name
+    name: str | None = None
+    details: list[str] = []
+
+
+class Period(_Part):
+    """``from`` inclusive, ``to`` exclusive; ``zone`` is where their midnights were taken."""
+
+    name: Name
+    since: Time = Field(alias="from")
+    to: Time
+    zone: Name
+
+
+class Link(_Part):
+    """Another document of ours."""
+
+    id: Name
+    hash: Hash
+
+
+class Correction(Link):
+    """The bill that a note corrects, and why."""
+
+    reason: str
+
+
+class ShownAmounts(_Part):
+    """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
+
+    credits: Shown
+    nominal: Shown
+    channels: dict[Name, Shown]
+
+
+class Line(_Part):
+    """One meter of one model, group, service tier and context tier at one price."""
+
+    model: Name
+    group: Name
+    service_tier: Name
+    context_tier: Literal["short", "long"]
+    price_since: Time
+    meter: Name
+    quantity: Whole
+    list_price: Exact | None
+    per: Count
+    ratio: Exact | None
+    unit_price: Exact
+    credits: Exact
+    shown: ShownAmounts
+
+
+class ChannelPart(_Part):
+    """Credits at one price of a channel."""
+
+    price_per_credit: Exact
+    since: Time
+    credits: Exact
+
+
+class ChannelTotal(_Part):
+    """What the Credits cost on a channel; ``parts`` tell its prices over the period."""
+
+    currency: Currency
+    amount: Exact
+    parts: list[ChannelPart]
+    credits_without_price: Exact
+
+
+class Nominal(_Part):
+    """Nominal quota used up."""
+
+    currency: Currency
+    amount: Exact
+    per_credit: Exact
+
+
+class Totals(_Part):
+    """Exact totals, and what is shown of them."""
+
+    requests: int
+    credits: Exact
+    nominal: Nominal
+    channels: dict[Name, ChannelTotal]
+    shown: ShownAmounts
+
+
+class Savings(_Part):
+    """Credits: ``list`` (no cache, list price) less ``cache`` less ``group`` is what was charged."""
+
+    list: Exact
+    cache: Exact
+    group: Exact
+
+
+class Rounding(_Part):
+    """How shown amounts were made from exact ones."""
+
+    mode: Literal["half_up"]
+    parts: Literal["largest_remainder"]
+    credit_digits: Count
+
+
+class Request(_Part):
+    """A request by its id and time."""
+
+    request_id: Name
+    at: Time
+
+
+class Evidence(_Part):
+    """What lets a stranger check the bill."""
+
+    price_book: Hash
+    price_book_before_end: Hash
+    records: Count
+    first: Request | None
+    last: Request | None
+    tree: str
+    merkle_root: Hash
+    duplicates: Count
+    set_aside: Count
+
+
+class Document(_Part):
+    """A bill, or a note that corrects one."""
+
+    schema_: Literal["brivionix-billing/invoice/1"] = Field(alias="schema")
+    kind: Literal["invoice", "credit_note", "debit_note"]
+    id: Name
+    series: Name
+    number: Annotated[int, Field(ge=1, lt=2**53)]
+    issued: Time
+    due: Time | None
+    issuer: Party
+    customer: Customer
+    period: Period
+    previous: Link | None
+    corrects: Correction | None
+    lines: list[Line]
+    totals: Totals
+    savings: Savings
+    rounding: Rounding
+    evidence: Evidence | None
+    signing_key: str | None
+    hash: Hash
+    signature: str | None = None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the document."""
+    schema = Document.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "brivionix-billing invoice"}
+
+
+def faults(data: Any) -> list[tuple[str, str]]:
+    """(path, what is wrong) for every place where ``data`` is not such a document."""
+    try:
+        Document.model_validate(data)
+    except ValidationError as error:
+        return [
+            ("".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in detail["loc"]).lstrip("."), detail["msg"])
+            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+    return []
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ``file_unreadable``, or ``document_invalid`` for what is no JSON object.
+
+    It is not checked against the schema here: ``verify`` tells every fault at once.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {reason}") from None
+    if len(content) > _MAX_BYTES:
+        raise BillingError("document_invalid", f"{path}: more than {_MAX_BYTES} bytes")
+    data = loads_strict(content, str(path))
+    if not isinstance(data, dict) or data.get("schema") is None:
+        raise BillingError("document_invalid", f"{path}: not an invoice document; it has no 'schema'")
+    return data

@@ -1,0 +1,114 @@
+"""The bill as a plain text page, for people. It shows only what the document holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["page", "table"]
+
+_TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
+
+
+def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
+    """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """A page of text, lines up to about 150 characters wide."""
+    totals, evidence = document["totals"], document["evidence"]
+    period = document["period"]
+    out = [
+        f"{_TITLES[document['kind']]} {document['id']}",
+        "",
+        *_party("Issuer", document["issuer"]["name"], document["issuer"]["details"]),
+        *_party("Customer", _customer(document["customer"]), document["customer"]["details"]),
+        f"Period    {period['name']}: {period['from']} to {period['to']} (midnights of {period['zone']})",
+        f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
+    ]
+    if document["corrects"]:
+        out.append(f"Corrects  {document['corrects']['id']}: {document['corrects']['reason']}")
+    channels = list(totals["channels"])
+    currencies = [totals["channels"][name]["currency"] for name in channels]
+    heads = [f"{currency} ({name})" for name, currency in zip(channels, currencies, strict=True)]
+    nominal = totals["nominal"]["currency"]
+    rows = [
+        [
+            *("model", "group", "tier", "context", "meter", "quantity", "list price", "ratio", "unit price"),
+            *("Credits", f"nominal {nominal}", *heads),
+        ]
+    ]
+    for line in document["lines"]:
+        shown = line["shown"]
+        per = "M" if line["per"] == 1_000_000 else "K" if line["per"] == 1_000 else str(line["per"])
+        rows.append(
+            [
+                line["model"],
+                line["group"],
+                line["service_tier"],
+                line["context_tier"],
+                line["meter"],
+                line["quantity"],
+                "-" if line["list_price"] is None else f"{line['list_price']}/{per}",
+                "own price" if line["ratio"] is None else line["ratio"],
+                f"{line['unit_price']}/{per}",
+                shown["credits"],
+                shown["nominal"],
+                *(shown["channels"][name] for name in channels),
+            ]
+        )
+    shown = totals["shown"]
+    rows.append(
+        ["Total", *[""] * 8, shown["credits"], shown["nominal"], *(shown["channels"][name] for name in channels)]
+    )
+    saved = document["savings"]
+    out += [
+        "",
+        table(rows, left=5),
+        "",
+        f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
+        + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
+        f"At list price and without cache {saved['list']} Credits; saved by cache {saved['cache']}, "
+        f"by group {saved['group']}.",
+        "Channels are prices of their own: what the same Credits cost by one or by the other. "
+        "The bill is in Credits; it is not payable again.",
+        "",
+    ]
+    if evidence:
+        out += [
+            f"{evidence['records']} requests"
+            + (f", {evidence['duplicates']} given twice and counted once" if evidence["duplicates"] else "")
+            + (f", {evidence['set_aside']} set aside and not billed" if evidence["set_aside"] else ""),
+            f"Price book   {evidence['price_book']}",
+            f"Merkle root  {evidence['merkle_root']}",
+        ]
+    if document["previous"]:
+        out.append(f"Previous     {document['previous']['id']} {document['previous']['hash']}")
+    out.append(f"Hash         {document['hash']}")
+    if document["signing_key"]:
+        out.append(f"Signed by    key {document['signing_key']} (Ed25519)")
+    return "\n".join(_plain(line) for line in out) + "\n"
+
+
+def _party(title: str, name: str, details: Sequence[str]) -> list[str]:
+    return [f"{title:<9} {name}", *(f"{'':<9} {detail}" for detail in details)]
+
+
+def _customer(customer: Mapping[str, Any]) -> str:
+    name = customer["name"]
+    return f"{name} (account {customer['account']})" if name else f"account {customer['account']}"
+
+
+def _plain(text: str) -> str:
+    """Names come from outside: nothing that a terminal might obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

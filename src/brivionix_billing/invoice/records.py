@@ -1,0 +1,146 @@
+"""The list of a bill's records, and what it is good for: naming records that differ, and proving that one is in.
+
+The list has a line per record, in tree order: the leaf hash in hex, a space, the request id. It is no evidence by
+itself: its hashes must lead to the Merkle root of the bill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.canonical import canonical, loads_strict
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.collect import collect
+from brivionix_billing.invoice.seal import hash_of
+from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, root_from_proof, root_of
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import Period
+from brivionix_billing.usagefile import Record, records
+
+__all__ = ["PROOF_SCHEMA", "Compared", "compare", "listing", "proof_fault", "prove"]
+
+PROOF_SCHEMA: Final = "brivionix-billing/inclusion-proof/1"
+
+
+def listing(leaves: list[bytes], ids: list[str]) -> str:
+    """Lines of the list."""
+    return "".join([f"{leaf.hex()} {request_id}\n" for leaf, request_id in zip(leaves, ids, strict=True)])
+
+
+class Compared(NamedTuple):
+    """How a list of records and a usage file differ."""
+
+    root_differs: bool
+    """The list does not lead to the bill's root."""
+    differences: list[tuple[str, str]]
+    """(where, what), in tree order."""
+
+
+def compare(lines: Iterable[bytes], book: PriceBook, period: Period, account: str, listed: Path, root: str) -> Compared:
+    """Compare the bill's list of records with what the usage file has now."""
+    now: dict[str, bytes] = {}
+
+    def keep(_: str, leaves: list[bytes], ids: list[str]) -> None:
+        now.update(zip(ids, leaves, strict=True))
+
+    collect(lines, book, period, account=account, on_leaves=keep)
+    builder = RootBuilder()
+    differences: list[tuple[str, str]] = []
+    for request_id, leaf in _read_list(listed):
+        builder.extend([leaf])
+        found = now.pop(request_id, None)
+        if found is None:
+            differences.append(
+                (f"record {request_id}", "is in the bill, but not billable in the usage file (left out?)")
+            )
+        elif found != leaf:
+            differences.append((f"record {request_id}", "was altered: it is not the record that was billed"))
+    differences += [(f"record {request_id}", "is in the usage file, but not in the bill") for request_id in now]
+    return Compared("sha256:" + builder.root().hex() != root, differences)
+
+
+def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                leaf, _, request_id = line.rstrip("\n").partition(" ")
+                try:
+                    yield request_id, bytes.fromhex(leaf)
+                except ValueError:
+                    raise BillingError("document_invalid", f"{path}:{number}: not a list of records") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {error}") from None
+
+
+def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, request_id: str) -> dict[str, Any]:
+    """A proof that one request is in a bill; of the others it shows hashes only. Raises ``not_in_bill``.
+
+    ``lines`` is the usage file; it is read once.
+    """
+    evidence, period = document["evidence"], document["period"]
+    leaves: list[bytes] = []
+    place = -1
+    text: list[bytes] = []
+
+    def keep(_: str, more: list[bytes], ids: list[str]) -> None:
+        nonlocal place
+        if request_id in ids:
+            place = len(leaves) + ids.index(request_id)
+        leaves.extend(more)
+
+    def watch() -> Iterator[bytes]:
+        needle = request_id.encode()
+        for line in lines:
+            if needle in line:
+                text.extend([line] if _id_of(line) == request_id else [])
+            yield line
+
+    span = Period.parse(period["name"], period["zone"])
+    collect(watch(), book, span, account=document["customer"]["account"], on_leaves=keep)
+    root = root_of(leaves)
+    if place < 0 or not text:
+        raise BillingError("not_in_bill", f"{document['id']} holds no request {quoted(request_id)} of this usage file")
+    if "sha256:" + root.hex() != evidence["merkle_root"]:
+        raise BillingError(
+            "not_in_bill", f"the usage file does not lead to the root of {document['id']}; verify it first"
+        )
+    return {
+        "schema": PROOF_SCHEMA,
+        "document": {"id": document["id"], "hash": document["hash"]},
+        "record": loads_strict(text[0], "the record"),
+        "leaf_index": place,
+        "tree_size": len(leaves),
+        "path": [node.hex() for node in inclusion_proof(leaves, place)],
+    }
+
+
+def _id_of(line: bytes) -> str | None:
+    found = next(records([line]), None)
+    return found.request_id if isinstance(found, Record) else None
+
+
+def proof_fault(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | None:
+    """What is wrong with an inclusion proof for a document, or ``None``. Neither is believed."""
+    try:
+        if proof["schema"] != PROOF_SCHEMA:
+            return "not an inclusion proof of this version"
+        if document["hash"] != hash_of(document):
+            return f"the document {document['id']} was changed"
+        if proof["document"] != {"id": document["id"], "hash": document["hash"]}:
+            return f"the proof is for {proof['document']['id']}, not for this document"
+        leaf = leaf_hash(canonical(proof["record"]))
+        path = [bytes.fromhex(node) for node in proof["path"]]
+        index, size = proof["leaf_index"], proof["tree_size"]
+        if type(index) is not int or type(size) is not int or size != document["evidence"]["records"]:
+            return "the tree of the proof has not as many records as the bill"
+        root = root_from_proof(leaf, index, size, path)
+        if root is None or "sha256:" + root.hex() != document["evidence"]["merkle_root"]:
+            return "the proof does not lead to the bill's Merkle root: this record, as it stands, is not in the bill"
+        owner, account = proof["record"]["account"], document["customer"]["account"]
+        if owner != account:
+            return f"the record is of account {quoted(owner)}, the bill of {quoted(account)}"
+    except (KeyError, TypeError, ValueError, AttributeError, BillingError) as error:
+        return f"not an inclusion proof: {type(error).__name__} at {error}"
+    return None

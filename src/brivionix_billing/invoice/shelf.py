@@ -1,0 +1,109 @@
+"""Bills as files: a folder per bill, written once and never over another.
+
+A folder holds ``invoice.json`` (the canonical document), ``invoice.txt`` (for people) and ``records.txt`` (the list of
+its records).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from brivionix_billing.canonical import canonical
+from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.document import read_document
+from brivionix_billing.invoice.page import page
+from brivionix_billing.invoice.records import listing
+
+__all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put"]
+
+DOCUMENT: Final = "invoice.json"
+PAGE: Final = "invoice.txt"
+RECORDS: Final = "records.txt"
+_HELD_BYTES: Final = 16 * 1024 * 1024
+
+
+def put(folder: Path, document: Mapping[str, Any], records: Path | None) -> Path:
+    """Write a sealed document and its page; take in its list of records. Raises ``document_exists``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / DOCUMENT
+    if path.exists():
+        raise BillingError(
+            "document_exists", f"{path} stands already; a bill is never edited: choose another folder, or write a note"
+        )
+    if records is not None:
+        os.replace(records, folder / RECORDS)
+    (folder / PAGE).write_text(page(document), encoding="utf-8")
+    # The document comes last and at once: where it stands, the bill is whole.
+    draft = folder / f".{DOCUMENT}"
+    draft.write_bytes(canonical(document))
+    os.replace(draft, path)
+    return path
+
+
+def documents_in(path: Path) -> Iterator[Path]:
+    """A document's file, or all documents below a folder, in order of their paths."""
+    if path.is_dir():
+        found = sorted(path.rglob(DOCUMENT))
+        if not found:
+            raise BillingError("file_unreadable", f"no {DOCUMENT} in {path}")
+        yield from found
+    else:
+        yield path
+
+
+def last_in(path: Path) -> dict[str, Any]:
+    """The document with the highest number at or below a path: the one that the series goes on from."""
+    documents = [read_document(found) for found in documents_in(path)]
+    numbered = [document for document in documents if type(document.get("number")) is int]
+    if len({document.get("series") for document in numbered}) > 1:
+        raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
+    if not numbered:
+        raise BillingError("document_invalid", f"{path}: no numbered document")
+    return max(numbered, key=lambda document: int(document["number"]))
+
+
+class Listings:
+    """Lists of records of many accounts, written side by side with few open files and little memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths: dict[str, Path] = {}
+        self._held: dict[str, list[str]] = {}
+        self._size = 0
+
+    def __enter__(self) -> Listings:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for path in self._paths.values():
+            path.unlink(missing_ok=True)  # whatever no bill has taken in
+
+    def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
+        """Append records of an account."""
+        text = listing(leaves, ids)
+        self._held.setdefault(account, []).append(text)
+        self._size += len(text)
+        if self._size > _HELD_BYTES:
+            self._flush()
+
+    def take(self, account: str) -> Path | None:
+        """The finished list of an account."""
+        self._flush()
+        return self._paths.get(account)
+
+    def _flush(self) -> None:
+        for account, texts in self._held.items():
+            path = self._paths.get(account)
+            if path is None:
+                path = self._paths[account] = self.folder / f".records-{len(self._paths)}"
+                path.write_bytes(b"")
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(texts)
+        self._held.clear()
+        self._size = 0

@@ -1,0 +1,356 @@
+"""Redoing a bill from the usage and the price file, and saying what differs.
+
+Nothing in the document is believed. Its hash is made again, its signature and its place in the series are checked, and
+every figure is computed anew from the usage file and the price file by the same rules. What cannot be computed (names,
+dates, the number) is held by the hash, and the hash by the signature and by the next document of the series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.build import Header, build
+from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
+from brivionix_billing.invoice.correct import LINE_KEY, correction
+from brivionix_billing.invoice.document import faults
+from brivionix_billing.invoice.records import compare
+from brivionix_billing.invoice.seal import hash_of, signature_fault
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import Period, parse_instant
+from brivionix_billing.usagefile import SetAside
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+__all__ = ["Difference", "Report", "Verifier"]
+
+MAX_NAMED: Final = 20
+OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+class Difference(NamedTuple):
+    """One thing that is not as it must be."""
+
+    where: str
+    bill: str
+    """What the document says."""
+    redone: str
+    """What it must say."""
+    message: str = ""
+
+    def __str__(self) -> str:
+        if self.message:
+            return f"{self.where}: {self.message}"
+        return f"{self.where}: the bill says {self.bill}, redone it is {self.redone}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What verifying found: no ``differences`` means that the bill is right."""
+
+    id: str
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was not checked, or is good to know."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bill verifies."""
+        return not self.differences
+
+    def differs(self, where: str, message: str) -> None:
+        """Add a difference in words."""
+        self.differences.append(Difference(where, "", "", message))
+
+
+class Verifier:
+    """Verifies documents against one usage file and one price book; the file is read once per period."""
+
+    def __init__(
+        self,
+        open_usage: OpenUsage | None,
+        book: PriceBook | None,
+        *,
+        account: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.open_usage, self.book, self.account, self.progress = open_usage, book, account, progress
+        self._collected: dict[tuple[Any, Any], tuple[Collected, list[SetAside]]] = {}
+
+    def verify(
+        self,
+        document: Mapping[str, Any],
+        *,
+        key: Ed25519PublicKey | None = None,
+        previous: Mapping[str, Any] | None = None,
+        corrects: Mapping[str, Any] | None = None,
+        records: Path | None = None,
+    ) -> Report:
+        """Check one document.
+
+        ``key``: the issuer's public key. ``previous``: the document before it in its series. ``corrects``: for a note,
+        the bill that it corrects. ``records``: the list of records that was written with the bill; with it, records
+        that are missing, added or altered are named.
+        """
+        report = Report(str(document.get("id")))
+        for path, what in faults(document):
+            report.differs(path or "document", f"not as the schema asks: {what}")
+        self._seal(document, key, report)
+        self._chain(document, previous, report)
+        try:
+            self._redo(document, corrects, records, report)
+        except BillingError as error:
+            report.differs("document", f"cannot be redone: {error.message}")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            if report.ok:
+                raise
+            report.differs("document", "cannot be redone before the faults above are mended")
+        return report
+
+    def _seal(self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: Report) -> None:
+        try:
+            expected = hash_of(document)
+        except BillingError as error:
+            report.differs("hash", error.message)
+            return
+        if document.get("hash") != expected:
+            report.differs(
+                "hash", f"the document was changed: it says {quoted(document.get('hash'))}, its content has {expected}"
+            )
+        if document.get("signing_key") is None:
+            if "signature" in document:
+                report.differs("signature", "there is one, but the document names no signing key")
+            elif key is not None:
+                report.differs("signature", "the document is not signed")
+        elif key is not None:
+            fault = signature_fault(document, key)
+            if fault:
+                report.differs("signature", fault)
+        elif not document.get("signature"):
+            report.differs("signature", f"missing; the document names signing key {document['signing_key']}")
+        else:
+            report.notes.append(f"signature by key {document['signing_key']} not checked: no public key given")
+
+    def _chain(self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: Report) -> None:
+        link = document.get("previous")
+        if link is None:
+            if previous is not None:
+                report.differs("previous", f"the document names none, but {previous.get('id')} was given")
+            elif document.get("number") != 1:
+                report.differs("previous", f"number {document.get('number')} names no document before it")
+            return
+        if previous is None:
+            if isinstance(link, Mapping):
+                report.notes.append(f"link to {link.get('id')} not checked: that document was not given")
+            return
+        expected = {"id": previous.get("id"), "hash": hash_of(previous)}
+        if link != expected:
+            report.differs("previous", f"links to {dict(link)}, but the document before it is {expected}")
+        elif previous.get("hash") != expected["hash"]:
+            report.differs("previous", f"{expected['id']}, the document before it, was changed")
+        elif (previous.get("series"), previous.get("number")) != (document["series"], document["number"] - 1):
+            report.differs("number", f"does not follow {expected['id']}")
+
+    def _redo(
+        self,
+        document: Mapping[str, Any],
+        corrects: Mapping[str, Any] | None,
+        records: Path | None,
+        report: Report,
+    ) -> None:
+        header = _header(document, report)
+        note = document.get("kind") != "invoice"
+        right = None
+        usage = None
+        if not note or document["evidence"] is not None:
+            if self.open_usage is None or self.book is None:
+                report.differs("document", "cannot be redone without the usage file and the price file")
+                return
+            collected, aside = self._collect(header)
+            usage = collected.accounts.get(header.account) or AccountUsage(header.account)
+            right = build(usage, header, self.book)
+            self._name(document, header, usage, collected, aside, records, report)
+        if not note:
+            expected: Mapping[str, Any] = right or {}
+        elif corrects is None:
+            report.differs("corrects", "a note is redone from the bill that it corrects; give that with --corrects")
+            return
+        else:
+            if corrects.get("hash") != hash_of(corrects):
+                report.differs("corrects", f"{corrects.get('id')} was changed")
+            expected = correction(corrects, right, header, document["corrects"]["reason"])
+        self._compare(document, expected, report)
+
+    def _compare(self, document: Mapping[str, Any], expected: Mapping[str, Any], report: Report) -> None:
+        says = {name: value for name, value in document.items() if name not in ("hash", "signature", "lines")}
+        must = {name: value for name, value in expected.items() if name != "lines"}
+        evidence, evidence_must = says.get("evidence"), must.get("evidence")
+        if (
+            isinstance(evidence, dict)
+            and isinstance(evidence_must, dict)
+            and evidence.get("price_book") != evidence_must["price_book"]
+            and evidence.get("price_book_before_end") == evidence_must["price_book_before_end"]
+        ):
+            # Appending later prices is how a price file lives; what held in the period is as it was.
+            report.notes.append("the price file has grown since; its prices up to the end of the period are the same")
+            must["evidence"] = {**evidence_must, "price_book": evidence["price_book"]}
+        report.differences += _lines_differ(document["lines"], expected["lines"])
+        report.differences += _differ("", says, must)
+
+    def _collect(self, header: Header, account: str | None = None) -> tuple[Collected, list[SetAside]]:
+        if self.open_usage is None or self.book is None:
+            raise BillingError("bad_argument", "a usage file and a price book are needed")
+        wanted = account or self.account
+        found = self._collected.get((header.period, wanted))
+        if found is None:
+            aside: list[SetAside] = []
+
+            def keep(record: SetAside) -> None:
+                if len(aside) < 10_000:
+                    aside.append(record)
+
+            with self.open_usage() as lines:
+                collected = collect(
+                    lines, self.book, header.period, account=wanted, on_set_aside=keep, progress=self.progress
+                )
+            found = self._collected[header.period, wanted] = (collected, aside)
+        return found
+
+    def _name(
+        self,
+        document: Mapping[str, Any],
+        header: Header,
+        usage: AccountUsage,
+        collected: Collected,
+        aside: list[SetAside],
+        records: Path | None,
+        report: Report,
+    ) -> None:
+        """Name the records behind a difference in the evidence, as far as that can be done."""
+        evidence = document["evidence"]
+        if usage.duplicates != evidence["duplicates"]:
+            named = [d for d in collected.duplicates if d.account == header.account]
+            for duplicate in named[:MAX_NAMED]:
+                report.differs(f"record {duplicate.request_id}", f"stands again in line {duplicate.line} of the usage")
+        if usage.set_aside != evidence["set_aside"]:
+            mine = [record for record in aside if record.account == header.account]
+            for record in mine[:MAX_NAMED]:
+                report.differs(f"record {record.request_id or '?'}", f"line {record.line}: {record.message}")
+        unread = [record for record in aside if record.account is None or record.at is None]
+        report.notes += [f"usage line {record.line} cannot be read: {record.message}" for record in unread[:MAX_NAMED]]
+        if "sha256:" + usage.tree.root().hex() == evidence["merkle_root"]:
+            return
+        if records is None:
+            report.notes.append("with the list of records that was written with the bill, --records, each is named")
+            return
+        named_any = False
+        for difference in self._compare_records(header, evidence["merkle_root"], records, report):
+            named_any = True
+            report.differs(*difference)
+        if not named_any:
+            report.notes.append("the list of records and the usage file agree; it is the bill's root that differs")
+
+    def _compare_records(self, header: Header, root: str, records: Path, report: Report) -> Iterator[tuple[str, str]]:
+        if self.open_usage is None or self.book is None:
+            return
+        with self.open_usage() as lines:
+            found = compare(lines, self.book, header.period, header.account, records, root)
+        if found.root_differs:
+            report.notes.append(f"{records.name} is not the list of this bill, so records are named with care")
+        yield from found.differences[:MAX_NAMED]
+        if len(found.differences) > MAX_NAMED:
+            yield "records", f"{len(found.differences) - MAX_NAMED} more differ"
+
+
+def _header(document: Mapping[str, Any], report: Report) -> Header:
+    """The document's own heading, to build it again under."""
+    period, customer = document["period"], document["customer"]
+    try:
+        span = Period.parse(period["name"], period["zone"])
+    except BillingError as error:
+        report.differs("period", error.message)
+        span = Period(parse_instant(period["from"]), parse_instant(period["to"]), period["zone"])
+    link = document["previous"]
+    header = Header(
+        account=customer["account"],
+        period=span,
+        period_name=period["name"],
+        issued=parse_instant(document["issued"]),
+        series=document["series"],
+        number=1,
+        issuer=document["issuer"]["name"],
+        issuer_details=document["issuer"]["details"],
+        customer=customer["name"],
+        customer_details=customer["details"],
+        due=None if document["due"] is None else parse_instant(document["due"]),
+        signing_key=document["signing_key"],
+    )
+    put = object.__setattr__  # the chain is checked apart from this, so any number and link may be built under
+    put(header, "number", document["number"])
+    put(header, "previous", link)
+    return header
+
+
+def _lines_differ(says: list[Any], must: list[Any]) -> list[Difference]:
+    def key(line: Any) -> tuple[Any, ...]:
+        return tuple(line.get(name) for name in LINE_KEY)
+
+    def named(index: int, line: Any) -> str:
+        return f"lines[{index}] ({', '.join(str(line.get(name)) for name in (*LINE_KEY[:4], 'meter'))})"
+
+    if [key(line) for line in says] == [key(line) for line in must]:
+        return [
+            difference
+            for index, (line, other) in enumerate(zip(says, must, strict=True))
+            for difference in _differ(named(index, line), line, other)
+        ]
+    out = []
+    expected = {key(line): line for line in must}
+    for index, line in enumerate(says):
+        other = expected.pop(key(line), None)
+        if other is None:
+            out.append(Difference(named(index, line), "", "", f"no such line when redone: {_short(line)}"))
+        else:
+            out += _differ(named(index, line), line, other)
+    out += [
+        Difference("lines", "", "", f"missing when compared with the redone bill: {_short(o)}")
+        for o in expected.values()
+    ]
+    return out or [Difference("lines", "", "", "not in their order")]
+
+
+def _short(line: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{name} {line.get(name)}" for name in (*LINE_KEY, "quantity", "credits"))
+    return values[:400]
+
+
+def _differ(path: str, says: Any, must: Any) -> list[Difference]:
+    """Every value of two JSON trees that is not the same; 1 and true, or 1 and "1", are not the same."""
+    if isinstance(says, dict) and isinstance(must, dict):
+        return [
+            difference
+            for name in {**must, **says}
+            for difference in _differ(f"{path}.{name}".lstrip("."), says.get(name, _NOTHING), must.get(name, _NOTHING))
+        ]
+    if isinstance(says, list) and isinstance(must, list) and len(says) == len(must):
+        return [
+            difference
+            for index, (a, b) in enumerate(zip(says, must, strict=True))
+            for difference in _differ(f"{path}[{index}]", a, b)
+        ]
+    if type(says) is type(must) and says == must:
+        return []
+    return [Difference(path, _told(says), _told(must))]
+
+
+_NOTHING: Final = object()
+
+
+def _told(value: Any) -> str:
+    return "nothing" if value is _NOTHING else quoted(value, 120)

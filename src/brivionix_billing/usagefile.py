@@ -1,0 +1,323 @@
+"""Usage files: JSON Lines, one request a line, read in constant memory.
+
+Every line gives a :class:`Record` or a :class:`SetAside` that says why not; none is dropped. A record's *leaf* is the
+RFC 6962 leaf hash of the whole line in canonical JSON (RFC 8785): it pins every value that was reported, whatever the
+order of keys or the spaces of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from hashlib import sha256
+from json.encoder import encode_basestring
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.canonical import canonical, loads_strict
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.times import iso, parse_instant
+from brivionix_billing.usage import MAX_COUNT, Usage
+from brivionix_billing.usage.model import assembled
+
+__all__ = ["MAX_LINE", "Origin", "Record", "SetAside", "records"]
+
+MAX_LINE: Final = 1024 * 1024
+"""A longer line is set aside: one request's usage has a few hundred bytes."""
+
+_REQUIRED: Final = ("request_id", "at", "account", "group", "model", "usage")
+_MAX_CACHED: Final = 65_536
+_FAST_AT: Final = frozenset({20, 22, 23, 24, 27})  # 2026-10-01T00:00:03Z with 0, 1, 2, 3 or 6 digits of a second
+_ABSENT: Final = object()
+_ZERO: Final = 0
+_new = tuple.__new__
+
+
+class Origin:
+    """What many records of a file share: account, group, model and the service tier that was asked for.
+
+    Equal ones of a file are one object, so that it can serve as a key without comparing texts.
+    """
+
+    __slots__ = ("account", "group", "head", "middle", "model", "service_tier", "tail")
+
+    def __init__(self, account: str, group: str, model: str, service_tier: str | None, has_tier: bool) -> None:
+        self.account, self.group, self.model, self.service_tier = account, group, model, service_tier
+        # A record's canonical text is: head, time, middle, request id, tail, usage, brace.
+        tier = f'"service_tier":{_text(service_tier)},' if has_tier else ""
+        self.head = f'{{"account":{_text(account)},"at":"'
+        self.middle = f'","group":{_text(group)},"model":{_text(model)},"request_id":'
+        self.tail = f',{tier}"usage":'
+
+
+class Record(NamedTuple):
+    """One request of a usage file. Its counts lie flat in it; :attr:`usage` puts them together."""
+
+    line: int
+    """Its line in the file, from 1."""
+    request_id: str
+    at: datetime
+    origin: Origin
+    input_tokens: int
+    """With all that it contains."""
+    text: int
+    read: int
+    output: int
+    reasoning: int
+    served_tier: str | None
+    served_model: str | None
+    meters: tuple[tuple[int, int], ...]
+    leaf: bytes
+    at_text: str
+    """``at`` in UTC without the Z: texts of two records sort as their times do."""
+
+    @property
+    def usage(self) -> Usage:
+        """What was used."""
+        return assembled(*self[4:12])
+
+
+class SetAside(NamedTuple):
+    """A line that cannot be billed, and why. As much of it as could be read."""
+
+    line: int
+    request_id: str | None
+    account: str | None
+    at: datetime | None
+    code: str
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the list of records set aside."""
+        at = None if self.at is None else iso(self.at)
+        return self._asdict() | {"at": at}
+
+
+def records(lines: Iterable[bytes]) -> Iterator[Record | SetAside]:
+    """What the lines hold, one by one. Blank lines are passed over.
+
+    ``lines`` is a file opened for bytes, or any iterable of lines.
+    """
+    from pydantic_core import from_json
+
+    origins: dict[tuple[Any, ...], Origin] = {}
+    for number, line in enumerate(lines, 1):
+        found: Record | SetAside | None = None
+        try:
+            found = _usual(number, line, from_json(line, allow_inf_nan=False), origins)
+        except (ValueError, TypeError, KeyError, AttributeError, BillingError):
+            pass  # whatever is unusual is looked at by the slow way, which finds the words for it
+        if found is None:
+            found = _slowly(number, line, origins)
+            if found is None:
+                continue
+        yield found
+
+
+# The usual kinds of usage object: their keys, and what OpenAI calls input, output and the details of each.
+_CHAT: Final = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+_RESPONSES: Final = frozenset(
+    {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
+)
+_DETAILS: Final[dict[tuple[str, tuple[str, ...]], tuple[str, str | None]]] = {}
+
+
+def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], Origin]) -> Record | None:
+    """The usual line, read fast; ``None`` (or an error that means it) for every other.
+
+    Usual is: the keys of a record and no more, time in UTC, and a chat or Responses usage (bare, or in a response that
+    holds nothing else but texts) in which everything is a whole number and, beyond the totals, only the cached and the
+    reasoning tokens are not zero. Of such a line all is known, so its canonical text is put together here without a
+    JSON writer. Tests hold this against the slow way, which says the same of every line.
+    """
+    usage, request_id, at_text, model = data["usage"], data["request_id"], data["at"], data["model"]
+    account, group, tier = data["account"], data["group"], data.get("service_tier", _ABSENT)
+    origin = origins.get((account, group, model, tier)) or _origin(account, group, model, tier, origins)
+    served_tier = served_model = response = None
+    if "usage" in usage:
+        response, usage = usage, usage["usage"]
+        served_tier, served_model = response.get("service_tier"), response.get("model")
+
+    if "prompt_tokens" in usage:
+        prompt, output = usage["prompt_tokens"], usage["completion_tokens"]
+        inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+        known = usage.keys() <= _CHAT
+    else:
+        prompt, output = usage["input_tokens"], usage["output_tokens"]
+        inside, outside = usage.get("input_tokens_details"), usage.get("output_tokens_details")
+        known = usage.keys() <= _RESPONSES
+    total = usage.get("total_tokens")
+    read = reasoning = 0
+    if inside is not None:
+        for key, count in inside.items():
+            if count is not _ZERO:
+                if key != "cached_tokens":
+                    return None
+                read = count
+    if outside is not None:
+        for key, count in outside.items():
+            if count is not _ZERO:
+                if key != "reasoning_tokens":
+                    return None
+                reasoning = count
+    if not (
+        known
+        and type(prompt) is type(output) is type(read) is type(reasoning) is int
+        and 0 <= read <= prompt <= MAX_COUNT
+        and 0 <= reasoning <= output <= MAX_COUNT
+        and (total is None or (type(total) is int and total == prompt + output))
+        and len(data) == (6 if tier is _ABSENT else 7)
+        and type(request_id) is str
+        and request_id.isprintable()
+        and 0 < len(request_id) <= 256
+        and len(at_text) in _FAST_AT
+        and at_text[7] == "-"
+        and at_text[10] == "T"
+        and at_text[-1] == "Z"
+        and len(line) <= MAX_LINE
+    ):
+        return None
+
+    if inside is None:
+        ins = "null"
+    else:
+        before, after = _DETAILS.get(("cached_tokens", tuple(inside))) or _details("cached_tokens", tuple(inside))
+        ins = before if after is None else f"{before}{read}{after}"
+    if outside is None:
+        outs = "null"
+    else:
+        keys = tuple(outside)
+        before, after = _DETAILS.get(("reasoning_tokens", keys)) or _details("reasoning_tokens", keys)
+        outs = before if after is None else f"{before}{reasoning}{after}"
+    if len(usage) == 5:  # the five keys of its kind, in their order
+        if "prompt_tokens" in usage:
+            counted = (
+                f'{{"completion_tokens":{output},"completion_tokens_details":{outs},"prompt_tokens":{prompt},'
+                f'"prompt_tokens_details":{ins},"total_tokens":{_null(total)}}}'
+            )
+        else:
+            counted = (
+                f'{{"input_tokens":{prompt},"input_tokens_details":{ins},"output_tokens":{output},'
+                f'"output_tokens_details":{outs},"total_tokens":{_null(total)}}}'
+            )
+    else:
+        counted = _other_keys(usage, ins, outs)
+    if response is not None:
+        counted = _around(response, counted)
+    text = f"{origin.head}{at_text}{origin.middle}{encode_basestring(request_id)}{origin.tail}{counted}}}"
+    if text.count(":") != line.count(b":"):
+        return None  # a key stands twice, or a colon is written as an escape
+    return _new(
+        Record,
+        (
+            number,
+            request_id,
+            datetime.fromisoformat(at_text),
+            origin,
+            prompt,
+            prompt - read,
+            read,
+            output,
+            reasoning,
+            served_tier,
+            served_model,
+            (),
+            sha256(b"\0" + text.encode()).digest(),
+            at_text[:-1],
+        ),
+    )
+
+
+def _other_keys(usage: dict[str, Any], ins: str, outs: str) -> str:
+    """The canonical text of a usual usage that has some of the five keys of its kind."""
+    parts = []
+    for key in sorted(usage):
+        value = usage[key]
+        if key.endswith("_details"):
+            value = ins if key in ("prompt_tokens_details", "input_tokens_details") else outs
+        parts.append(f'"{key}":{_null(value)}')
+    return "{" + ",".join(parts) + "}"
+
+
+def _null(count: int | str | None) -> int | str:
+    return "null" if count is None else count
+
+
+def _details(key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
+    """The canonical text of token details, in two parts around the only count that may be other than zero."""
+    before, found, after = canonical(dict.fromkeys(keys, 0)).decode().partition(f'"{key}":0')
+    made = (before + found[:-1], after) if found else (before, None)
+    if len(_DETAILS) < _MAX_CACHED:
+        _DETAILS[key, keys] = made
+    return made
+
+
+def _around(response: dict[str, Any], counted: str) -> str:
+    """The canonical text of a response around its usage's; beside that it may hold nothing but texts."""
+    parts = []
+    for key in sorted(response):
+        if not key.isascii():
+            raise ValueError("a key that is not ASCII has an order of its own")
+        value = counted if key == "usage" else encode_basestring(response[key])
+        parts.append(f"{encode_basestring(key)}:{value}")
+    return "{" + ",".join(parts) + "}"
+
+
+def _origin(account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], Origin]) -> Origin:
+    """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
+    found = origins.get((account, group, model, tier))
+    if found is None:
+        has_tier = tier is not _ABSENT
+        for what, name in (("account", account), ("group", group), ("model", model)):
+            _name(what, name)
+        asked = _name("service_tier", tier) if has_tier and tier is not None else None
+        if len(origins) > _MAX_CACHED:
+            origins.clear()  # names that a file makes up cannot fill the memory
+        found = origins[account, group, model, tier] = Origin(account, group, model, asked, has_tier)
+    return found
+
+
+def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) -> Record | SetAside | None:
+    """A line read with care: what is wrong with it is said, and as much as can be read is kept."""
+    seen: dict[str, Any] = {}
+    try:
+        if len(line) > MAX_LINE:
+            raise BillingError("record_invalid", f"the line has {len(line)} bytes, more than {MAX_LINE}")
+        if not line.strip():
+            return None
+        data = loads_strict(line, "the line")
+        if not isinstance(data, dict):
+            raise BillingError("record_invalid", f"{quoted(data)} is not an object; a record is one request")
+        for name in ("request_id", "account"):
+            if isinstance(data.get(name), str):
+                seen[name] = _name(name, data[name])
+        missing = [name for name in _REQUIRED if data.get(name) is None]
+        if "at" not in missing:
+            seen["at"] = parse_instant(data["at"])
+        if missing:
+            raise BillingError("record_invalid", f"{', '.join(missing)} missing; a record has {', '.join(_REQUIRED)}")
+        request_id = _name("request_id", data["request_id"])
+        tier = data.get("service_tier", _ABSENT)
+        origin = _origin(data["account"], data["group"], data["model"], tier, origins)
+        usage = Usage.from_response(data["usage"])
+        total, text, read, output, more = usage
+        at = seen["at"]
+        leaf = sha256(b"\0" + canonical(data)).digest()
+        rest = (more.reasoning, more.service_tier, more.model, more.meters) if more else (0, None, None, ())
+        return Record(number, request_id, at, origin, total, text, read, output, *rest, leaf, iso(at)[:-1])
+    except BillingError as error:
+        code = "record_invalid" if error.code == "document_invalid" else error.code
+        return SetAside(number, seen.get("request_id"), seen.get("account"), seen.get("at"), code, error.message)
+
+
+def _name(what: str, value: object) -> str:
+    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
+        return value
+    raise BillingError(
+        "record_invalid", f"{what} is {quoted(value)}; names are 1 to 256 printable characters, nothing else"
+    )
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else encode_basestring(value)
