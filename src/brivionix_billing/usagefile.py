@@ -301,11 +301,11 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         tier = data.get("service_tier", _ABSENT)
         origin = _origin(data["account"], data["group"], data["model"], tier, origins)
         usage = Usage.from_response(data["usage"])
-        total, text, read, output, more = usage
+        total, text, read, output, reasoning, more = usage
         at = seen["at"]
         leaf = sha256(b"\0" + canonical(data)).digest()
-        rest = (more.reasoning, more.service_tier, more.model, more.meters) if more else (0, None, None, ())
-        return Record(number, request_id, at, origin, total, text, read, output, *rest, leaf, iso(at)[:-1])
+        rest = (more.service_tier, more.model, more.meters) if more else (None, None, ())
+        return Record(number, request_id, at, origin, total, text, read, output, reasoning, *rest, leaf, iso(at)[:-1])
     except BillingError as error:
         code = "record_invalid" if error.code == "document_invalid" else error.code
         return SetAside(number, seen.get("request_id"), seen.get("account"), seen.get("at"), code, error.message)

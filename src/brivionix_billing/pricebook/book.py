@@ -238,7 +238,7 @@ class PriceBook:
         # Nearly every request passes these few lines. What does not goes the long way, which also finds the words
         # for what is wrong.
         try:
-            total, text, read, out, more = usage
+            total, text, read, out, _, more = usage
             start, end, limit, card, per_text, per_read, per_out, _ = self._recent[model, group, service_tier]
             if (
                 more is None
@@ -257,7 +257,7 @@ class PriceBook:
             raise BillingError(
                 "usage_shape", f"rate() takes a Usage, not {quoted(usage)}; see Usage and Usage.from_response"
             )
-        total, text, read, out, more = usage
+        total, text, read, out, _, more = usage
         tier = asked_tier
         if more is not None:
             tier = decided_tier(more.service_tier, asked_tier)

@@ -17,7 +17,6 @@ MAX_COUNT: Final = 10**12
 class More(NamedTuple):
     """What few requests have: kept aside so that the usual request stays small and fast."""
 
-    reasoning: int = 0
     service_tier: str | None = None
     model: str | None = None
     meters: tuple[tuple[int, int], ...] = ()
@@ -47,7 +46,7 @@ _new = tuple.__new__
 
 
 @final
-class Usage(tuple[int, int, int, int, More | None]):
+class Usage(tuple[int, int, int, int, int, More | None]):
     """How many of each meter one request used. Immutable.
 
     The arguments count as OpenAI and OpenTelemetry count, one containing the other:
@@ -69,7 +68,7 @@ class Usage(tuple[int, int, int, int, More | None]):
     """
 
     # A tuple, because building one costs a third of a class with attributes and it cannot be changed:
-    # (input_tokens with all it contains, text input, text cache read, text output, the rest)
+    # (input_tokens with all it contains, text input, text cache read, text output, reasoning, the rest)
     __slots__ = ()
 
     def __new__(
@@ -83,18 +82,14 @@ class Usage(tuple[int, int, int, int, More | None]):
     ) -> Usage:
         # The usual request passes this one test; whatever does not is looked at slowly and told apart.
         if (
-            type(input_tokens) is type(output_tokens) is type(cache_read_tokens) is int
+            type(input_tokens) is type(output_tokens) is type(cache_read_tokens) is type(reasoning_tokens) is int
             and 0 <= cache_read_tokens <= input_tokens <= MAX_COUNT
-            and 0 <= output_tokens <= MAX_COUNT
+            and 0 <= reasoning_tokens <= output_tokens <= MAX_COUNT
             and cache_write_tokens is _ZERO
             and not more
         ):
             text = input_tokens - cache_read_tokens
-            if reasoning_tokens is _ZERO:
-                return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, None))
-            if type(reasoning_tokens) is int and 0 < reasoning_tokens <= output_tokens:
-                rest = _new(More, (reasoning_tokens, None, None, ()))
-                return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, rest))
+            return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, reasoning_tokens, None))
         counts = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
         return _checked(dict(zip(_BASIC, counts, strict=True)), more)
 
@@ -134,8 +129,7 @@ class Usage(tuple[int, int, int, int, More | None]):
     @property
     def reasoning_tokens(self) -> int:
         """Output tokens spent on reasoning. They cost what output costs, so they are no meter of their own."""
-        more = self[4]
-        return more.reasoning if more else 0
+        return self[4]
 
     @property
     def total_tokens(self) -> int:
@@ -145,13 +139,13 @@ class Usage(tuple[int, int, int, int, More | None]):
     @property
     def service_tier(self) -> str | None:
         """The service tier that the provider says it served, as it wrote it."""
-        more = self[4]
+        more = self[5]
         return more.service_tier if more else None
 
     @property
     def model(self) -> str | None:
         """The model that the provider says it served."""
-        more = self[4]
+        more = self[5]
         return more.model if more else None
 
     @property
@@ -161,12 +155,12 @@ class Usage(tuple[int, int, int, int, More | None]):
 
     def quantities(self) -> tuple[tuple[int, int], ...]:
         """(meter index, quantity): input, cache read and output always, then whatever else is not zero."""
-        more = self[4]
+        more = self[5]
         basic = ((0, self[1]), (1, self[2]), (2, self[3]))
         return basic + more.meters if more else basic
 
     def _quantity(self, name: str) -> int:
-        return self.meters.get(name, 0) if self[4] else 0
+        return self.meters.get(name, 0) if self[5] else 0
 
     def _arguments(self) -> dict[str, Any]:
         of = self.meters.get
@@ -222,7 +216,7 @@ def _read_first(body: object) -> Usage:
 _read: Callable[[object], Usage] = _read_first
 
 
-def _restore(fields: tuple[int, int, int, int, More | None]) -> Usage:
+def _restore(fields: tuple[int, int, int, int, int, More | None]) -> Usage:
     return _new(Usage, fields)
 
 
@@ -294,9 +288,10 @@ def assembled(
     meters: tuple[tuple[int, int], ...] = (),
 ) -> Usage:
     """A usage from counts that were checked already; equal usages are equal however they were made."""
-    if reasoning or service_tier or model or meters:
-        return _new(Usage, (input_tokens, text, read, output, _new(More, (reasoning, service_tier, model, meters))))
-    return _new(Usage, (input_tokens, text, read, output, None))
+    if service_tier or model or meters:
+        more = _new(More, (service_tier, model, meters))
+        return _new(Usage, (input_tokens, text, read, output, reasoning, more))
+    return _new(Usage, (input_tokens, text, read, output, reasoning, None))
 
 
 def checked_count(name: str, value: object) -> int:
