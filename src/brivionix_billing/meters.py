@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["BY_NAME", "METERS", "Meter"]
+__all__ = ["BY_NAME", "METERS", "TOKEN_METERS", "Meter"]
 
 
 class Meter(NamedTuple):
@@ -39,4 +39,6 @@ _DEFINED: Final[tuple[tuple[str, int, str | None], ...]] = (
 )
 
 METERS: Final[tuple[Meter, ...]] = tuple(Meter(i, *row) for i, row in enumerate(_DEFINED))
+TOKEN_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in METERS if meter.per == 1_000_000)
+"""The meters that a model has prices for; calls have fees that no model sets."""
 BY_NAME: Final[dict[str, Meter]] = {meter.name: meter for meter in METERS}

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from brivionix_billing.errors import quoted
-from brivionix_billing.exact import multiplied, places, plain, remaining
-from brivionix_billing.meters import BY_NAME, METERS, Meter
+from brivionix_billing.exact import decimal_of, digits_of, multiplied, places, plain, remaining
+from brivionix_billing.meters import BY_NAME, TOKEN_METERS, Meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
+from brivionix_billing.rating.charge import UNIT_PLACES
 from brivionix_billing.times import iso
 from brivionix_billing.topup import CREDIT_PLACES
 
@@ -147,7 +148,7 @@ def _model(path: Path, model: schema.Model) -> Iterator[Problem]:
 
 
 def _priced(prices: schema.MeterPrices) -> set[str]:
-    return {meter.name for meter in METERS if getattr(prices, meter.name, None) is not None}
+    return {meter.name for meter in TOKEN_METERS if getattr(prices, meter.name) is not None}
 
 
 def _tier(path: Path, prices: schema.TierPrices) -> Iterator[Problem]:
@@ -218,14 +219,14 @@ def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]
         for terms in group.terms:
             ratios |= {terms.ratio, *(o.ratio for o in terms.overrides.values() if o.ratio is not None)}
     shares = {Decimal(1), *(remaining(entry.discount) for entry in file.cache_discount)}
-    round_number = plain(nominal_per_credit) == "1"
-    room = 18 - 6 - max(map(places, ratios)) - max(map(places, shares))
+    more = _places_of_inverse(nominal_per_credit)
+    room = -1 if more is None else UNIT_PLACES - 6 - max(map(places, ratios)) - max(map(places, shares)) - more
     for path, meter, price in _all_prices(file):
-        if round_number and places(price) <= room:
+        if -cast(int, price.as_tuple().exponent) <= room:
             continue
         # A default cached price is a share of an input price, so inputs are tried with every share as well.
         for ratio in ratios:
-            for share in shares if any(m.uncached == meter.name for m in METERS) else (Decimal(1),):
+            for share in shares if any(m.uncached == meter.name for m in TOKEN_METERS) else (Decimal(1),):
                 factor = multiplied(ratio, share)
                 if units_per_count(price, factor, meter.per, nominal_per_credit) is None:
                     yield Problem(
@@ -236,10 +237,17 @@ def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]
                     )
 
 
+def _places_of_inverse(value: Decimal) -> int | None:
+    """How many digits behind the point ``1 / value`` has, or ``None`` where it never ends."""
+    numerator, scale = digits_of(value)
+    inverse, rest = divmod(10 ** (64 + scale), numerator)
+    return None if rest else places(decimal_of(inverse, 64))
+
+
 def _all_prices(file: Sections) -> Iterator[tuple[Path, Meter, Decimal]]:
     for path, prices in _all_tiers(file):
-        for meter in METERS:
-            price = getattr(prices, meter.name, None)
+        for meter in TOKEN_METERS:
+            price = getattr(prices, meter.name)
             if price is not None:
                 yield (*path, meter.name), meter, price
     for tool in schema.Tools.model_fields:

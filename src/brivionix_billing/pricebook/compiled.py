@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from brivionix_billing.canonical import digest
 from brivionix_billing.exact import multiplied, plain, remaining
-from brivionix_billing.meters import BY_NAME, METERS
+from brivionix_billing.meters import BY_NAME, METERS, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, Prices
 from brivionix_billing.times import Timeline, iso
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupTerms", "TierPrices", "channel", "digest_of", "group_timeline", "model_timelines", "names", "vector"]
 
+_TOKENS = frozenset(TOKEN_METERS)
 E = TypeVar("E", bound="schema.Entry")
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ def channel(name: str, item: schema.Channel) -> Channel:
 
 
 def _stated(prices: schema.MeterPrices) -> Prices:
-    return tuple(getattr(prices, meter.name, None) for meter in METERS)
+    return tuple([getattr(prices, meter.name) if meter in _TOKENS else None for meter in METERS])
 
 
 def _tier_prices(prices: schema.TierPrices) -> TierPrices:
