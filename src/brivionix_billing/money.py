@@ -205,7 +205,7 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
         return [0] * len(weights)
     if any(w < 0 for w in weights) and any(w > 0 for w in weights):
         raise BillingError("bad_argument", "weights of mixed signs have no largest remainder")
-    sign = -1 if (amount < 0) != (whole < 0) else 1
+    sign = -1 if amount < 0 else 1
     target, size = abs(amount), abs(whole)
     floors = [divmod(target * abs(w), size) for w in weights]
     parts = [quotient for quotient, _ in floors]

@@ -27,6 +27,7 @@ MAX_LINE: Final = 1024 * 1024
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model", "usage")
 _MAX_CACHED: Final = 65_536
 _FAST_AT: Final = frozenset({20, 22, 23, 24, 27})  # 2026-10-01T00:00:03Z with 0, 1, 2, 3 or 6 digits of a second
+_SEPARATORS: Final = frozenset({"--T::Z", "--T::."})
 _ABSENT: Final = object()
 _ZERO: Final = 0
 _new = tuple.__new__
@@ -42,9 +43,9 @@ class Origin:
 
     def __init__(self, account: str, group: str, model: str, service_tier: str | None, has_tier: bool) -> None:
         self.account, self.group, self.model, self.service_tier = account, group, model, service_tier
-        # A record's canonical text is: head, time, middle, request id, tail, usage, brace.
+        # A leaf is over a zero byte and the canonical text: head, time, middle, request id, tail, usage, brace.
         tier = f'"service_tier":{_text(service_tier)},' if has_tier else ""
-        self.head = f'{{"account":{_text(account)},"at":"'
+        self.head = f'\0{{"account":{_text(account)},"at":"'
         self.middle = f'","group":{_text(group)},"model":{_text(model)},"request_id":'
         self.tail = f',{tier}"usage":'
 
@@ -92,15 +93,15 @@ class SetAside(NamedTuple):
         return self._asdict() | {"at": at}
 
 
-def records(lines: Iterable[bytes]) -> Iterator[Record | SetAside]:
+def records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | SetAside]:
     """What the lines hold, one by one. Blank lines are passed over.
 
-    ``lines`` is a file opened for bytes, or any iterable of lines.
+    ``lines`` is a file opened for bytes, or any iterable of lines; ``first`` is the number of its first line.
     """
     from pydantic_core import from_json
 
     origins: dict[tuple[Any, ...], Origin] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         found: Record | SetAside | None = None
         try:
             found = _usual(number, line, from_json(line, allow_inf_nan=False), origins)
@@ -120,7 +121,9 @@ _CHAT: Final = frozenset(
 _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
-_DETAILS: Final[dict[tuple[str, tuple[str, ...]], tuple[str, str | None]]] = {}
+Texts = dict[tuple[str, ...], tuple[str, str | None]]
+_INSIDE: Final[Texts] = {}
+_OUTSIDE: Final[Texts] = {}
 
 
 def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], Origin]) -> Record | None:
@@ -137,16 +140,18 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
     served_tier = served_model = response = None
     if "usage" in usage:
         response, usage = usage, usage["usage"]
-        served_tier, served_model = response.get("service_tier"), response.get("model")
+        if "output" in response:
+            return None  # its items may cost something
+        served_tier, served_model = response.get("service_tier") or None, response.get("model") or None
 
     if "prompt_tokens" in usage:
         prompt, output = usage["prompt_tokens"], usage["completion_tokens"]
         inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-        known = usage.keys() <= _CHAT
+        chat = True
     else:
         prompt, output = usage["input_tokens"], usage["output_tokens"]
         inside, outside = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-        known = usage.keys() <= _RESPONSES
+        chat = False
     total = usage.get("total_tokens")
     read = reasoning = 0
     if inside is not None:
@@ -162,7 +167,7 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
                     return None
                 reasoning = count
     if not (
-        known
+        usage.keys() <= (_CHAT if chat else _RESPONSES)
         and type(prompt) is type(output) is type(read) is type(reasoning) is int
         and 0 <= read <= prompt <= MAX_COUNT
         and 0 <= reasoning <= output <= MAX_COUNT
@@ -172,8 +177,7 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
         and request_id.isprintable()
         and 0 < len(request_id) <= 256
         and len(at_text) in _FAST_AT
-        and at_text[7] == "-"
-        and at_text[10] == "T"
+        and at_text[4:20:3] in _SEPARATORS
         and at_text[-1] == "Z"
         and len(line) <= MAX_LINE
     ):
@@ -182,32 +186,33 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
     if inside is None:
         ins = "null"
     else:
-        before, after = _DETAILS.get(("cached_tokens", tuple(inside))) or _details("cached_tokens", tuple(inside))
+        keys = tuple(inside)
+        before, after = _INSIDE.get(keys) or _details(_INSIDE, "cached_tokens", keys)
         ins = before if after is None else f"{before}{read}{after}"
     if outside is None:
         outs = "null"
     else:
         keys = tuple(outside)
-        before, after = _DETAILS.get(("reasoning_tokens", keys)) or _details("reasoning_tokens", keys)
+        before, after = _OUTSIDE.get(keys) or _details(_OUTSIDE, "reasoning_tokens", keys)
         outs = before if after is None else f"{before}{reasoning}{after}"
-    if len(usage) == 5:  # the five keys of its kind, in their order
-        if "prompt_tokens" in usage:
+    if total is not None and len(usage) == 5:  # the five keys of its kind, in their order
+        if chat:
             counted = (
                 f'{{"completion_tokens":{output},"completion_tokens_details":{outs},"prompt_tokens":{prompt},'
-                f'"prompt_tokens_details":{ins},"total_tokens":{_null(total)}}}'
+                f'"prompt_tokens_details":{ins},"total_tokens":{total}}}'
             )
         else:
             counted = (
                 f'{{"input_tokens":{prompt},"input_tokens_details":{ins},"output_tokens":{output},'
-                f'"output_tokens_details":{outs},"total_tokens":{_null(total)}}}'
+                f'"output_tokens_details":{outs},"total_tokens":{total}}}'
             )
     else:
         counted = _other_keys(usage, ins, outs)
     if response is not None:
         counted = _around(response, counted)
     text = f"{origin.head}{at_text}{origin.middle}{encode_basestring(request_id)}{origin.tail}{counted}}}"
-    if text.count(":") != line.count(b":"):
-        return None  # a key stands twice, or a colon is written as an escape
+    if text.count(":") != line.count(b":") or b"\\u003" in line:
+        return None  # a key stands twice, or a colon is written as an escape, which could hide that
     return _new(
         Record,
         (
@@ -223,7 +228,7 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
             served_tier,
             served_model,
             (),
-            sha256(b"\0" + text.encode()).digest(),
+            sha256(text.encode()).digest(),
             at_text[:-1],
         ),
     )
@@ -244,34 +249,46 @@ def _null(count: int | str | None) -> int | str:
     return "null" if count is None else count
 
 
-def _details(key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
+def _details(made_before: Texts, key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
     """The canonical text of token details, in two parts around the only count that may be other than zero."""
+    if any('"' in name for name in keys):
+        raise ValueError("a name with a quote in it could look like the key that is sought")
     before, found, after = canonical(dict.fromkeys(keys, 0)).decode().partition(f'"{key}":0')
     made = (before + found[:-1], after) if found else (before, None)
-    if len(_DETAILS) < _MAX_CACHED:
-        _DETAILS[key, keys] = made
+    if len(made_before) < _MAX_CACHED:
+        made_before[keys] = made
     return made
 
 
 def _around(response: dict[str, Any], counted: str) -> str:
     """The canonical text of a response around its usage's; beside that it may hold nothing but texts."""
-    parts = []
-    for key in sorted(response):
-        if not key.isascii():
-            raise ValueError("a key that is not ASCII has an order of its own")
-        value = counted if key == "usage" else encode_basestring(response[key])
-        parts.append(f"{encode_basestring(key)}:{value}")
+    keys = tuple(response)
+    order = _ORDERS.get(keys) or _order(keys)
+    parts = [f"{written}:{counted if key == 'usage' else encode_basestring(response[key])}" for key, written in order]
     return "{" + ",".join(parts) + "}"
+
+
+_ORDERS: Final[dict[tuple[str, ...], list[tuple[str, str]]]] = {}
+
+
+def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The keys in canonical order, each with its JSON text."""
+    if not all(key.isascii() for key in keys):
+        raise ValueError("a key that is not ASCII has an order of its own")
+    made = [(key, encode_basestring(key)) for key in sorted(keys)]
+    if len(_ORDERS) < _MAX_CACHED:
+        _ORDERS[keys] = made
+    return made
 
 
 def _origin(account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], Origin]) -> Origin:
     """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
+    has_tier = tier is not _ABSENT
+    for what, name in (("account", account), ("group", group), ("model", model)):
+        _name(what, name)
+    asked = _name("service_tier", tier) if has_tier and tier is not None else None
     found = origins.get((account, group, model, tier))
     if found is None:
-        has_tier = tier is not _ABSENT
-        for what, name in (("account", account), ("group", group), ("model", model)):
-            _name(what, name)
-        asked = _name("service_tier", tier) if has_tier and tier is not None else None
         if len(origins) > _MAX_CACHED:
             origins.clear()  # names that a file makes up cannot fill the memory
         found = origins[account, group, model, tier] = Origin(account, group, model, asked, has_tier)
@@ -305,7 +322,9 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         at = seen["at"]
         leaf = sha256(b"\0" + canonical(data)).digest()
         rest = (more.service_tier, more.model, more.meters) if more else (None, None, ())
-        return Record(number, request_id, at, origin, total, text, read, output, reasoning, *rest, leaf, iso(at)[:-1])
+        # Which way a line is read depends on how it is written; what is read must not.
+        at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else iso(at)
+        return Record(number, request_id, at, origin, total, text, read, output, reasoning, *rest, leaf, at_text[:-1])
     except BillingError as error:
         code = "record_invalid" if error.code == "document_invalid" else error.code
         return SetAside(number, seen.get("request_id"), seen.get("account"), seen.get("at"), code, error.message)

@@ -71,7 +71,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return WRONG
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

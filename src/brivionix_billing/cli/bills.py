@@ -15,6 +15,7 @@ from brivionix_billing.cli.common import (
     NO,
     WRONG,
     add_prices,
+    add_workers,
     as_csv,
     emit,
     load_book,
@@ -22,9 +23,10 @@ from brivionix_billing.cli.common import (
     progress,
     reopenable,
     tell,
+    workers_for,
     write,
 )
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, ascii_safe, quoted
 from brivionix_billing.invoice.build import Header, build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction
@@ -41,6 +43,7 @@ __all__ = ["add_commands"]
 
 _NAMED: Final = 20
 SET_ASIDE: Final = "set_aside.jsonl"
+BILLS: Final = "bills.csv"
 
 
 def add_commands(commands: Any) -> None:
@@ -60,6 +63,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--zone", default="UTC", metavar="Z", help="whose midnights bound the period (UTC)")
     _add_heading(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    add_workers(parser)
     add_prices(parser)
     parser.set_defaults(run=_invoice)
 
@@ -78,6 +82,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--corrects", metavar="FILE", help="for a note: the bill that it corrects")
     parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS} beside it)")
     parser.add_argument("--format", choices=["table", "json"], default="table")
+    add_workers(parser)
     add_prices(parser)
     parser.set_defaults(run=_verify)
 
@@ -134,7 +139,7 @@ def _invoice(args: Namespace) -> int:
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
-    if any(out.glob(f"**/{DOCUMENT}")) or (out / SET_ASIDE).exists():
+    if any(out.glob(f"**/{DOCUMENT}")) or any((out / name).exists() for name in (SET_ASIDE, BILLS)):
         raise BillingError("document_exists", f"{out} holds bills already; they are never written over: choose another")
     key = load_private_key(args.sign_key) if args.sign_key else None
     previous = last_in(Path(args.after)) if args.after else None
@@ -153,6 +158,7 @@ def _invoice(args: Namespace) -> int:
             on_set_aside=aside.add,
             on_leaves=lists.add,
             progress=progress(),
+            workers=workers_for(args),
         )
         billable = [found.accounts[name] for name in sorted(found.accounts) if found.accounts[name].requests]
         for usage in billable:
@@ -178,7 +184,7 @@ def _invoice(args: Namespace) -> int:
             previous = document
     if rows:
         if args.all:
-            (out / "bills.csv").write_text(as_csv(rows), encoding="utf-8")
+            (out / BILLS).write_text(as_csv(rows), encoding="utf-8")
         emit(rows, args.format, lambda: _bills_table(rows))
     _tell_rest(found, out / SET_ASIDE)
     if not rows:
@@ -203,7 +209,7 @@ def _row(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _bills_table(rows: list[dict[str, Any]]) -> str:
-    channels = [name for name in rows[0]["shown"] if name != "credits"]
+    channels = [name for name in dict.fromkeys(name for row in rows for name in row["shown"]) if name != "credits"]
     heads = ["bill", "account", "requests", "Credits", *channels, "file"]
     cells = [
         [row["id"], row["account"], str(row["requests"]), row["shown"]["credits"]]
@@ -244,7 +250,7 @@ class _AsideFile:
     def add(self, record: SetAside) -> None:
         """Append a record."""
         if self.file is None:
-            self.file = self.path.open("w", encoding="utf-8")
+            self.file = self.path.open("x", encoding="utf-8")
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
 
 
@@ -264,7 +270,7 @@ def _verify(args: Namespace) -> int:
         alone = next(iter(documents.values())) if len(documents) == 1 else {}
         customer = alone.get("customer")
         account = customer.get("account") if isinstance(customer, dict) else None
-        verifier = Verifier(usage, book, account=account, progress=progress())
+        verifier = Verifier(usage, book, account=account, progress=progress(), workers=workers_for(args))
         for path, document in documents.items():
             beside = path.parent / RECORDS
             records = Path(args.records) if args.records else beside if beside.exists() else None
@@ -324,9 +330,10 @@ def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> i
         proof = loads_strict(file.read(), args.proof)
     fault = proof_fault(document, proof if isinstance(proof, dict) else {})
     if fault:
-        write(f"{path}: the proof does NOT hold: {fault}\n")
+        write(ascii_safe(f"{path}: the proof does NOT hold: {fault}") + "\n")
         return NO
-    write(f"{path}: proven: request {proof['record']['request_id']} is in {document['id']}\n")
+    request_id = proof["record"].get("request_id")
+    write(ascii_safe(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
     return DONE
 
 
@@ -343,8 +350,9 @@ def _prove(args: Namespace) -> int:
 def _credit_note(args: Namespace) -> int:
     bill = _sound(Path(args.invoice))
     out = Path(args.out)
-    if (out / DOCUMENT).exists():
-        raise BillingError("document_exists", f"{out / DOCUMENT} stands already; choose another folder")
+    for name in (DOCUMENT, SET_ASIDE):
+        if (out / name).exists():
+            raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
     key = load_private_key(args.sign_key) if args.sign_key else None
     previous = last_in(Path(args.after))
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +22,8 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
 
 __all__ = [
+    "add_workers",
+    "workers_for",
     "DONE",
     "NO",
     "WRONG",
@@ -36,6 +40,8 @@ __all__ = [
 DONE: Final = 0
 NO: Final = 1
 WRONG: Final = 2
+_WORTH_WORKERS: Final = 32 * 1024 * 1024
+_NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def add_prices(parser: ArgumentParser) -> None:
@@ -93,6 +99,27 @@ def reopenable(path: str) -> Iterator[Callable[[], Any]]:
         yield lambda: opened(str(copy))
 
 
+def add_workers(parser: ArgumentParser) -> None:
+    """The option of commands that read large usage files."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read the usage file (as many as pay off)"
+    )
+
+
+def workers_for(args: Namespace) -> int:
+    """How many processes shall read the usage file: for a small one, starting any costs more than it saves."""
+    if args.workers is not None:
+        if not 0 <= args.workers <= 64:
+            raise BillingError("bad_argument", f"--workers {args.workers} is not a number from 0 to 64")
+        return int(args.workers)
+    try:
+        large = os.path.getsize(args.usage) >= _WORTH_WORKERS
+    except (OSError, ValueError, TypeError):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores) if large and cores > 1 else 0
+
+
 def progress() -> Callable[[int, int], None] | None:
     """Tells how far the reading is, on a terminal only."""
     if not sys.stderr.isatty():
@@ -131,7 +158,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield from _flat(value, f"{prefix}{name}_")
         elif isinstance(value, str):
             # A spreadsheet runs a cell that begins like a formula; names come from outside.
-            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not value[1:2].isdigit())
+            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
             yield prefix + name, "'" + value if value and risky else value
         elif not isinstance(value, list):
             yield prefix + name, value

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_csv, load_book, opened, tell, write
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.collect import DuplicateWatch
+from brivionix_billing.invoice.heaps import DuplicateWatch
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.explain import LOCALES
@@ -88,6 +88,8 @@ def _rate(args: Namespace) -> int:
             if args.format == "json":
                 print(json.dumps(row))
             else:
+                # Every row has a column per channel, though a channel may have no price yet.
+                row["cost"] = {name: row["cost"].get(name, "") for name in book.channels()}
                 text = as_csv([row])
                 sys.stdout.write(text if heading else text.split("\n", 1)[1])
                 heading = False
@@ -129,5 +131,9 @@ def _aside_file(path: str | None) -> Iterator[IO[str] | None]:
     if path is None:
         yield None
         return
-    with open(path, "w", encoding="utf-8") as file:
+    try:
+        file = open(path, "x", encoding="utf-8")  # noqa: SIM115  # closed below
+    except FileExistsError:
+        raise BillingError("file_unreadable", f"{quoted(path, 200)} stands already; nothing is written over") from None
+    with file:
         yield file

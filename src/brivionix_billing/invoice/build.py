@@ -45,6 +45,9 @@ class Header:
     signing_key: str | None = None
 
     def __post_init__(self) -> None:
+        for what, name in (("issuer", self.issuer), ("series", self.series)):
+            if not 0 < len(name) <= 200:
+                raise BillingError("bad_argument", f"the {what} {quoted(name)} is not 1 to 200 characters long")
         if self.previous is None:
             if self.number != 1:
                 raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
@@ -171,7 +174,7 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
             quantity = cell.quantities[meter.place]
             if not quantity:
                 continue
-            price = card.unit_prices[meter.place]
+            listed, price = card.list_prices[meter.place], card.unit_prices[meter.place]
             key = (
                 card.model,
                 card.group,
@@ -179,7 +182,7 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
                 card.context_tier != "short",
                 card.price_since,
                 meter.place,
-                card.list_prices[meter.place] or Decimal(-1),
+                listed if listed is not None else Decimal(-1),
                 card.ratio if card.ratio is not None else Decimal(-1),
                 price,
             )

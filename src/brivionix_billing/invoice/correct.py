@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.exact import subtracted
+from brivionix_billing.exact import plain, subtracted
 from brivionix_billing.invoice.build import Header, heading
 
 __all__ = ["LINE_KEY", "correction"]
@@ -35,8 +36,9 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     """
     if bill["kind"] != "invoice":
         raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
-    lines = _lines(bill["lines"], right["lines"] if right else [])
     totals = _difference(right["totals"] if right else None, bill["totals"])
+    nothing = {name: subtracted(shown, shown) for name, shown in totals["shown"]["channels"].items()}
+    lines = _lines(bill["lines"], right["lines"] if right else [], nothing)
     if not lines and (right is None or not totals["requests"]):
         raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
@@ -51,7 +53,7 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     }
 
 
-def _lines(old: list[Any], new: list[Any]) -> list[Any]:
+def _lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[Any]:
     def keyed(lines: list[Any]) -> dict[tuple[Any, ...], Any]:
         return {tuple(line[name] for name in LINE_KEY): line for line in lines}
 
@@ -62,6 +64,8 @@ def _lines(old: list[Any], new: list[Any]) -> list[Any]:
         names = dict(zip(LINE_KEY, key, strict=True))
         amounts = _difference(_amounts(now), _amounts(was))
         if any(_leaves(amounts)):
+            # Only one of the two may have a channel; every line shows all that the totals show.
+            amounts["shown"]["channels"] = {**nothing, **amounts["shown"]["channels"]}
             out.append({**names, **amounts})
     return out
 
@@ -79,15 +83,22 @@ def _leaves(value: Any) -> list[bool]:
 _SAME: Final = frozenset({"currency", "per_credit", "price_per_credit", "since"})
 
 
-def _difference(now: Any, was: Any) -> Any:
-    """``now - was`` for every amount in two parts of the same shape; a part that is not there counts as zero."""
+def _difference(now: Any, was: Any, shown: bool = False) -> Any:
+    """``now - was`` for every amount in two parts of the same shape; a part that is not there counts as zero.
+
+    Shown amounts keep their digits, exact ones have no idle zeros.
+    """
     if now is None and was is None:
         return None
     some = was if now is None else now
     if isinstance(some, dict):
         old, new = was or {}, now or {}
         return {
-            name: (new.get(name, old.get(name)) if name in _SAME else _difference(new.get(name), old.get(name)))
+            name: (
+                new.get(name, old.get(name))
+                if name in _SAME
+                else _difference(new.get(name), old.get(name), shown or name == "shown")
+            )
             for name in {**old, **new}
         }
     if isinstance(some, list):  # the price parts of a channel
@@ -97,4 +108,5 @@ def _difference(now: Any, was: Any) -> Any:
         return [_difference(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
     if isinstance(some, int):
         return (now or 0) - (was or 0)
-    return subtracted(now or "0", was or "0")
+    difference = subtracted(now or "0", was or "0")
+    return difference if shown else plain(Decimal(difference))

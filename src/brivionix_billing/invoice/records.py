@@ -91,9 +91,9 @@ def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, 
         leaves.extend(more)
 
     def watch() -> Iterator[bytes]:
-        needle = request_id.encode()
+        needle = request_id.encode("utf-8", "surrogatepass")
         for line in lines:
-            if needle in line:
+            if needle in line or b"\\" in line:  # an id may be written with escapes
                 text.extend([line] if _id_of(line) == request_id else [])
             yield line
 

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from brivionix_billing.canonical import canonical
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.document import read_document
+from brivionix_billing.invoice.document import faults, read_document
 from brivionix_billing.invoice.page import page
 from brivionix_billing.invoice.records import listing
+from brivionix_billing.invoice.seal import hash_of
 
 __all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put"]
 
@@ -30,10 +31,12 @@ def put(folder: Path, document: Mapping[str, Any], records: Path | None) -> Path
     """Write a sealed document and its page; take in its list of records. Raises ``document_exists``."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DOCUMENT
-    if path.exists():
-        raise BillingError(
-            "document_exists", f"{path} stands already; a bill is never edited: choose another folder, or write a note"
-        )
+    for name in (DOCUMENT, PAGE, RECORDS):
+        if (folder / name).exists():
+            raise BillingError(
+                "document_exists",
+                f"{folder / name} stands already; a bill is never edited: choose another folder, or write a note",
+            )
     if records is not None:
         os.replace(records, folder / RECORDS)
     (folder / PAGE).write_text(page(document), encoding="utf-8")
@@ -63,7 +66,10 @@ def last_in(path: Path) -> dict[str, Any]:
         raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
     if not numbered:
         raise BillingError("document_invalid", f"{path}: no numbered document")
-    return max(numbered, key=lambda document: int(document["number"]))
+    last = max(numbered, key=lambda document: int(document["number"]))
+    if faults(last) or last["hash"] != hash_of(last):
+        raise BillingError("document_invalid", f"{path}: its last document is not sound, or was changed")
+    return last
 
 
 class Listings:

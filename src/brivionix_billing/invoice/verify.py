@@ -79,8 +79,10 @@ class Verifier:
         *,
         account: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        workers: int = 0,
     ) -> None:
-        self.open_usage, self.book, self.account, self.progress = open_usage, book, account, progress
+        self.open_usage, self.book, self.account = open_usage, book, account
+        self.progress, self.workers = progress, workers
         self._collected: dict[tuple[Any, Any], tuple[Collected, list[SetAside]]] = {}
 
     def verify(
@@ -107,7 +109,7 @@ class Verifier:
             self._redo(document, corrects, records, report)
         except BillingError as error:
             report.differs("document", f"cannot be redone: {error.message}")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             if report.ok:
                 raise
             report.differs("document", "cannot be redone before the faults above are mended")
@@ -139,6 +141,9 @@ class Verifier:
 
     def _chain(self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: Report) -> None:
         link = document.get("previous")
+        if previous is not None and faults(previous):
+            report.differs("previous", "the document given as the one before it is not a sound document")
+            return
         if link is None:
             if previous is not None:
                 report.differs("previous", f"the document names none, but {previous.get('id')} was given")
@@ -151,10 +156,10 @@ class Verifier:
             return
         expected = {"id": previous.get("id"), "hash": hash_of(previous)}
         if link != expected:
-            report.differs("previous", f"links to {dict(link)}, but the document before it is {expected}")
+            report.differs("previous", f"links to {quoted(link, 200)}, but the document before it is {expected}")
         elif previous.get("hash") != expected["hash"]:
             report.differs("previous", f"{expected['id']}, the document before it, was changed")
-        elif (previous.get("series"), previous.get("number")) != (document["series"], document["number"] - 1):
+        elif (document.get("series"), document.get("number")) != (previous["series"], previous["number"] + 1):
             report.differs("number", f"does not follow {expected['id']}")
 
     def _redo(
@@ -180,6 +185,9 @@ class Verifier:
             expected: Mapping[str, Any] = right or {}
         elif corrects is None:
             report.differs("corrects", "a note is redone from the bill that it corrects; give that with --corrects")
+            return
+        elif faults(corrects):
+            report.differs("corrects", "the document given as the bill that it corrects is not a sound document")
             return
         else:
             if corrects.get("hash") != hash_of(corrects):
@@ -217,7 +225,13 @@ class Verifier:
 
             with self.open_usage() as lines:
                 collected = collect(
-                    lines, self.book, header.period, account=wanted, on_set_aside=keep, progress=self.progress
+                    lines,
+                    self.book,
+                    header.period,
+                    account=wanted,
+                    on_set_aside=keep,
+                    progress=self.progress,
+                    workers=self.workers,
                 )
             found = self._collected[header.period, wanted] = (collected, aside)
         return found

@@ -68,6 +68,7 @@ class Resolved(NamedTuple):
 class PriceBook:
     """All prices, groups and channels, each with the time from which it holds. Immutable.
 
+    >>> from datetime import UTC, datetime
     >>> book = PriceBook.load("pricing.yaml")
     >>> book.models(group="default", at=datetime(2026, 10, 1, tzinfo=UTC))[0]
     'gpt-5.5'
@@ -251,6 +252,7 @@ class PriceBook:
         Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
         ``tier_not_sold``, ``no_price``, ``meter_not_priced``, ``bad_time``.
 
+        >>> from datetime import UTC
         >>> book = PriceBook.load("pricing.yaml")
         >>> usage = Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800)
         >>> at = datetime(2026, 10, 1, tzinfo=UTC)

@@ -220,7 +220,7 @@ def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]
             ratios |= {terms.ratio, *(o.ratio for o in terms.overrides.values() if o.ratio is not None)}
     shares = {Decimal(1), *(remaining(entry.discount) for entry in file.cache_discount)}
     more = _places_of_inverse(nominal_per_credit)
-    room = -1 if more is None else UNIT_PLACES - 6 - max(map(places, ratios)) - max(map(places, shares)) - more
+    room = -100 if more is None else UNIT_PLACES - 6 - max(map(places, ratios)) - max(map(places, shares)) - more
     for path, meter, price in _all_prices(file):
         if -cast(int, price.as_tuple().exponent) <= room:
             continue

@@ -1,0 +1,132 @@
+"""Reading a usage file chunk by chunk: parse, check, find the rate card, and pack each record into a row.
+
+Chunks do not depend on each other, so several processes can read them side by side.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from itertools import islice
+from typing import Any, Final, NamedTuple, cast
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.heaps import CHUNK, Row, packed
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating import RateCard
+from brivionix_billing.rating.card import decided_tier
+from brivionix_billing.times import Period
+from brivionix_billing.usagefile import Origin, Record, SetAside, records
+
+__all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "chunks"]
+
+ELSEWHERE: Final = -1
+"""The cell of a record that is not billed here. Its id is taken all the same."""
+_UNKNOWN: Final = (None, None, -1, ELSEWHERE)
+
+
+class Chunk(NamedTuple):
+    """What some lines of a usage file hold."""
+
+    lines: int
+    size: int
+    """Bytes."""
+    elsewhere: int
+    cells: dict[int, tuple[str, RateCard]]
+    """Cell -> account and rate card."""
+    heaps: list[tuple[int, bytes]]
+    aside: list[SetAside]
+
+
+class ChunkReader:
+    """Reads chunks by one price book, period (``None``: all time) and account (``None``: all accounts)."""
+
+    def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:
+        self.book, self.period, self.account = book, period, account
+
+    def read(self, lines: list[bytes], first: int) -> Chunk:
+        """Read lines; ``first`` is the number of the first of them in the file."""
+        held: list[list[Row]] = [[] for _ in range(256)]
+        cells: dict[int, tuple[str, RateCard]] = {}
+        aside: list[SetAside] = []
+        # Origin and served tier -> from, until, most input tokens, cell: while these hold, no price is looked up.
+        known: dict[tuple[Origin, str | None], tuple[Any, ...]] = {}
+        wanted = self.account
+        start, end = (self.period.start, self.period.end) if self.period else (None, None)
+        elsewhere = 0
+        for record in records(lines, first):
+            if type(record) is not Record:
+                aside.append(cast(SetAside, record))
+                continue
+            line, request_id, at, origin, total, text, read, out, _, served, _, meters, leaf, at_text = record
+            key = sha256(request_id.encode()).digest()
+            if (wanted is not None and origin.account != wanted) or (start and end and not start <= at < end):
+                elsewhere += 1
+                held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
+                continue
+            begins, ends, limit, cell = known.get((origin, served), _UNKNOWN)
+            if meters or not (total <= limit and begins <= at and (ends is None or at < ends)):
+                # Another card than the last one of its kind, or a usage that is not plain.
+                group, model, tier = origin.group, origin.model, origin.service_tier
+                try:
+                    card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
+                except BillingError as error:
+                    aside.append(SetAside(line, request_id, origin.account, at, error.code, error.message))
+                    held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
+                    continue
+                cell = _cell(origin.account, card)
+                cells[cell] = (origin.account, card)
+                resolved = self.book.resolved(model, group, at, decided_tier(served, tier))
+                if total <= resolved.limit:
+                    known[origin, served] = (resolved.start, resolved.end, resolved.limit, cell)
+            held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
+        return Chunk(len(lines), sum(map(len, lines)), elsewhere, cells, packed(held), aside)
+
+
+def _cell(account: str, card: RateCard) -> int:
+    """A number for an account and a rate card, the same in every process."""
+    name = "\0".join((account, card.model, card.group, card.service_tier, card.context_tier, card.start.isoformat()))
+    return int.from_bytes(sha256(name.encode()).digest()[:7])
+
+
+def chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
+    """The chunks of a file, in order; read by so many processes beside this one (0: by this one)."""
+    parts = _parts(lines)
+    if not workers:
+        for part, first in parts:
+            yield reader.read(part, first)
+        return
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # "spawn" starts clean processes: a fork of a process with threads can hang.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (reader,)) as pool:
+        waiting: deque[Future[Chunk]] = deque()
+        for part, first in parts:
+            waiting.append(pool.submit(_work, part, first))
+            if len(waiting) > workers + 1:  # no more than is read soon is held
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _parts(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    rest, first = iter(lines), 1
+    while part := list(islice(rest, CHUNK)):
+        yield part, first
+        first += len(part)
+
+
+_reader: ChunkReader | None = None
+
+
+def _start(reader: ChunkReader) -> None:
+    global _reader
+    _reader = reader
+
+
+def _work(lines: list[bytes], first: int) -> Chunk:
+    if _reader is None:
+        raise RuntimeError("a worker was not started by _start")
+    return _reader.read(lines, first)
