@@ -63,9 +63,11 @@ def main() -> None:
     print("1. The price file: is it sound, and what does it say?")
     run("check", "pricing.yaml")
     run("prices", "--group", "default", "--at", "2026-10-20")
-    run("prices", "--group", "default", "--view", "topup", "--channel", "stripe", "--at", "2026-10-20", lines=8)
+    run("prices", "--view", "topup", "--channel", "stripe", "--at", "2026-10-20", lines=8)
 
-    print("\n2. A charge for every request of an hour of real traffic (examples/README.md says how the file was made)")
+    print(
+        "\n2. A charge for every request of a quarter of an hour of real traffic (how it was made: examples/README.md)"
+    )
     run("rate", USAGE, into=OUT / "charges.jsonl")
     first = json.loads((OUT / "charges.jsonl").open(encoding="utf-8").readline())
     print(f"{sum(1 for _ in (OUT / 'charges.jsonl').open(encoding='utf-8'))} charges; the first of them, explained:")

@@ -30,7 +30,7 @@ CODES: Final[dict[str, Code]] = {
     "unknown_service_tier": Code(400, "not one of standard, batch, flex, priority (or default, auto, fast)"),
     "tier_not_sold": Code(400, "the model is not sold in this service tier at that time"),
     "no_price": Code(400, "the model has no price at that time"),
-    "meter_not_priced": Code(400, "the usage has a kind of token or call that the model has no price for"),
+    "meter_not_priced": Code(500, "the usage has a kind of token or call that the model has no price for"),
     "unknown_channel": Code(400, "the price file has no such payment channel, or no price of it at that time"),
     "bad_time": Code(400, "a time without a zone, or not a time"),
     # Usage

@@ -1,18 +1,16 @@
-"""The commands about bills: invoice, verify, prove, credit-note."""
+"""The commands that make bills: invoice, credit-note."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.canonical import loads_strict
 from brivionix_billing.cli.common import (
     DONE,
-    NO,
     WRONG,
     add_prices,
     add_workers,
@@ -21,21 +19,17 @@ from brivionix_billing.cli.common import (
     load_book,
     opened,
     progress,
-    reopenable,
     tell,
     workers_for,
-    write,
 )
-from brivionix_billing.errors import BillingError, ascii_safe, quoted
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.build import Header, build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction
-from brivionix_billing.invoice.document import faults, read_document
+from brivionix_billing.invoice.document import read_document
 from brivionix_billing.invoice.page import table
-from brivionix_billing.invoice.records import proof_fault, prove
-from brivionix_billing.invoice.seal import hash_of, key_id, load_private_key, load_public_key, seal
-from brivionix_billing.invoice.shelf import DOCUMENT, RECORDS, Listings, documents_in, last_in, put
-from brivionix_billing.invoice.verify import Report, Verifier
+from brivionix_billing.invoice.seal import key_id, load_private_key, seal
+from brivionix_billing.invoice.shelf import DOCUMENT, Listings, documents_in, last_in, put, sound_document
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usagefile import SetAside
 
@@ -68,38 +62,6 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_invoice)
 
     parser = commands.add_parser(
-        "verify",
-        help="redo bills from usage and price file, and say what differs",
-        description="Redoes every figure of each document and checks its hash, signature and place in its series. "
-        "INVOICE may be a folder: all documents below it.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("invoice", nargs="+", metavar="INVOICE.json", help="a document, or a folder of them")
-    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
-    parser.add_argument("--proof", metavar="FILE", help="check only this inclusion proof; no usage file is needed")
-    parser.add_argument("--key", metavar="FILE", help="the issuer's public key (PEM)")
-    parser.add_argument("--previous", metavar="FILE", help="the document before it (looked for beside it)")
-    parser.add_argument("--corrects", metavar="FILE", help="for a note: the bill that it corrects")
-    parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS} beside it)")
-    parser.add_argument("--format", choices=["table", "json"], default="table")
-    add_workers(parser)
-    add_prices(parser)
-    parser.set_defaults(run=_verify)
-
-    parser = commands.add_parser(
-        "prove",
-        help="prove that one request is in a bill",
-        description="Prints a proof that shows this request and of all others only hashes. "
-        "Check it with: brivionix-billing verify INVOICE.json --proof FILE",
-        allow_abbrev=False,
-    )
-    parser.add_argument("invoice", metavar="INVOICE.json")
-    parser.add_argument("--usage", required=True, metavar="USAGE.jsonl", help="the usage file; - is stdin")
-    parser.add_argument("--request", required=True, metavar="ID", help="the request id")
-    add_prices(parser)
-    parser.set_defaults(run=_prove)
-
-    parser = commands.add_parser(
         "credit-note",
         help="correct a bill by a note",
         description="Writes a note into DIR: with --usage, the difference to what the bill should have been; "
@@ -122,7 +84,8 @@ def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
         metavar="PATH",
         help="the last document of the series, or a folder that holds it; the number goes on from it",
     )
-    parser.add_argument("--issued", metavar="T", help="date of issue (the end of the period)", required=note)
+    issued = "date of issue" if note else "date of issue (the end of the period)"
+    parser.add_argument("--issued", metavar="T", help=issued, required=note)
     if note:
         parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
         return
@@ -136,6 +99,8 @@ def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
 
 
 def _invoice(args: Namespace) -> int:
+    if args.all and (args.customer or args.customer_detail):
+        raise BillingError("bad_argument", "--customer names one customer; with --all it would stand on every bill")
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
@@ -188,8 +153,10 @@ def _invoice(args: Namespace) -> int:
         emit(rows, args.format, lambda: _bills_table(rows))
     _tell_rest(found, out / SET_ASIDE)
     if not rows:
+        with suppress(OSError):
+            out.rmdir()  # it stays where something is in it
         who = "any account" if args.all else f"account {quoted(args.account)}"
-        raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); nothing was written")
+        raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
     return WRONG if found.set_aside else DONE
 
 
@@ -254,101 +221,15 @@ class _AsideFile:
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
 
 
-def _verify(args: Namespace) -> int:
-    paths = [path for given in args.invoice for path in documents_in(Path(given))]
-    documents = {path: read_document(path) for path in paths}
-    if args.proof:
-        return _check_proof(documents, args)
-    if args.usage is None and any(document.get("evidence") is not None for document in documents.values()):
-        raise BillingError("bad_argument", "give the usage file by --usage, or a proof by --proof")
-    key = load_public_key(args.key) if args.key else None
-    book = load_book(args)
-    by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
-    reports = []
-    with reopenable(args.usage) if args.usage else nullcontext() as usage:
-        # One account: its records alone are priced. Several: the file is read once for all of them.
-        alone = next(iter(documents.values())) if len(documents) == 1 else {}
-        customer = alone.get("customer")
-        account = customer.get("account") if isinstance(customer, dict) else None
-        verifier = Verifier(usage, book, account=account, progress=progress(), workers=workers_for(args))
-        for path, document in documents.items():
-            beside = path.parent / RECORDS
-            records = Path(args.records) if args.records else beside if beside.exists() else None
-            report = verifier.verify(
-                document,
-                key=key,
-                previous=_linked(document.get("previous"), path, by_id, args.previous),
-                corrects=_linked(document.get("corrects"), path, by_id, args.corrects),
-                records=records,
-            )
-            reports.append((path, report))
-    if args.format == "json":
-        write(json.dumps([_report_dict(path, report) for path, report in reports], ensure_ascii=False, indent=2) + "\n")
-    else:
-        write("".join(_report_text(path, report) for path, report in reports))
-    return DONE if all(report.ok for _, report in reports) else NO
-
-
-def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: str | None) -> dict[str, Any] | None:
-    """The document that a link means: the one given, or one among those at hand, or one in a folder beside."""
-    if given is not None:
-        return read_document(given)
-    name = link.get("id") if isinstance(link, dict) else None
-    if not isinstance(name, str):
-        return None
-    if name in by_id:
-        return by_id[name]
-    beside = path.resolve().parent.parent / name / DOCUMENT
-    safe = "/" not in name and "\\" not in name and name not in (".", "..")
-    return read_document(beside) if safe and beside.exists() else None
-
-
-def _report_text(path: Path, report: Report) -> str:
-    out = [f"{report.id}: {'verified' if report.ok else 'DOES NOT VERIFY'}  {path}"]
-    out += [f"  {difference}" for difference in report.differences[:200]]
-    if len(report.differences) > 200:
-        out.append(f"  ... and {len(report.differences) - 200} more differences")
-    out += [f"  note: {note}" for note in dict.fromkeys(report.notes)]
-    return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in out)
-
-
-def _report_dict(path: Path, report: Report) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "id": report.id,
-        "verified": report.ok,
-        "differences": [difference._asdict() for difference in report.differences],
-        "notes": report.notes,
-    }
-
-
-def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> int:
-    if len(documents) != 1:
-        raise BillingError("bad_argument", "a proof is checked against one document")
-    path, document = next(iter(documents.items()))
-    with opened(args.proof) as file:
-        proof = loads_strict(file.read(), args.proof)
-    fault = proof_fault(document, proof if isinstance(proof, dict) else {})
-    if fault:
-        write(ascii_safe(f"{path}: the proof does NOT hold: {fault}") + "\n")
-        return NO
-    request_id = proof["record"].get("request_id")
-    write(ascii_safe(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
-    return DONE
-
-
-def _prove(args: Namespace) -> int:
-    document = _sound(Path(args.invoice))
-    if document["evidence"] is None:
-        raise BillingError("not_in_bill", f"{document['id']} holds no requests")
-    with opened(args.usage) as lines:
-        proof = prove(document, lines, load_book(args), args.request)
-    write(json.dumps(proof, ensure_ascii=False, indent=2) + "\n")
-    return DONE
-
-
 def _credit_note(args: Namespace) -> int:
-    bill = _sound(Path(args.invoice))
+    bill = sound_document(Path(args.invoice))
+    for path in documents_in(Path(args.after)):
+        link = read_document(path).get("corrects")
+        if isinstance(link, dict) and link.get("id") == bill["id"]:
+            raise BillingError(
+                "document_exists",
+                f"{bill['id']} was corrected already by {path}; a second note would give the same money back twice",
+            )
     out = Path(args.out)
     for name in (DOCUMENT, SET_ASIDE):
         if (out / name).exists():
@@ -391,14 +272,3 @@ def _credit_note(args: Namespace) -> int:
     row = _row(document, path)
     emit([row], "table", lambda: _bills_table([row]))
     return status
-
-
-def _sound(path: Path) -> dict[str, Any]:
-    """A document that is what it says: by the schema, and by its hash."""
-    document = read_document(path)
-    wrong = faults(document)
-    if wrong:
-        raise BillingError("document_invalid", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
-    if document["hash"] != hash_of(document):
-        raise BillingError("document_invalid", f"{path} was changed after it was issued: its hash does not fit")
-    return document

@@ -28,6 +28,8 @@ __all__ = [
     "NO",
     "WRONG",
     "add_prices",
+    "as_csv",
+    "as_json",
     "emit",
     "load_book",
     "now_or",
@@ -134,11 +136,19 @@ def progress() -> Callable[[int, int], None] | None:
 def emit(rows: Sequence[Mapping[str, Any]], kind: str, people: Callable[[], str]) -> None:
     """Rows as JSON, as CSV, or as people read them."""
     if kind == "json":
-        write(json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n")
+        write(as_json(list(rows)))
     elif kind == "csv":
         write(as_csv(rows))
     else:
         write(people() + "\n")
+
+
+def as_json(value: Any) -> str:
+    """JSON for a terminal: letters of all scripts stay, what a terminal might obey is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from brivionix_billing.cli.common import DONE, WRONG, add_prices, emit, load_book, now_or, tell, write
+from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
 from brivionix_billing.errors import PriceFileError, ascii_safe
 from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
 from brivionix_billing.invoice.page import table
@@ -78,7 +78,7 @@ def _check(args: Namespace) -> int:
     except PriceFileError as error:
         findings = [finding._asdict() for finding in error.findings]
         if args.format == "json":
-            write(json.dumps({"sound": False, "findings": findings}, ensure_ascii=False, indent=2) + "\n")
+            write(as_json({"sound": False, "findings": findings}))
         else:
             write("\n".join(ascii_safe(str(finding)) for finding in error.findings) + "\n")
         count = len(error.findings) + error.more
@@ -87,8 +87,9 @@ def _check(args: Namespace) -> int:
     if args.format == "json":
         write(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
     else:
-        names, groups = len(book.model_names), len(book.group_names)
-        write(f"{path}: sound; {names} models, {groups} groups, {len(book.channels())} channels; {book.digest}\n")
+        parts = (book.model_names, "model"), (book.group_names, "group"), (book.channels(), "channel")
+        counted = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
+        write(f"{path}: sound; {counted}; {book.digest}\n")
     return DONE
 
 

@@ -91,7 +91,8 @@ def _rate(args: Namespace) -> int:
                 # Every row has a column per channel, though a channel may have no price yet.
                 row["cost"] = {name: row["cost"].get(name, "") for name in book.channels()}
                 text = as_csv([row])
-                sys.stdout.write(text if heading else text.split("\n", 1)[1])
+                text = text if heading else text.split("\n", 1)[1]
+                sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # whatever the locale
                 heading = False
         found_twice = watch.found()
     if aside > _NAMED:
@@ -120,7 +121,8 @@ def _explain(args: Namespace) -> int:
             origin = record.origin if isinstance(record, Record) else None
             text = found.explain(args.locale)
             write(f"{args.request}, account {origin.account if origin else ''}\n{text}")
-            write(f"Quota of the gateway (500000 per USD): {found.quota()}\n" if args.locale == "en" else "")
+            quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
+            write(quota[args.locale].format(found.quota()) + "\n")
             return DONE
     raise BillingError("record_invalid", f"no request {quoted(args.request)} in {args.usage}")
 

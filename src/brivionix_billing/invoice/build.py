@@ -175,6 +175,7 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
             if not quantity:
                 continue
             listed, price = card.list_prices[meter.place], card.unit_prices[meter.place]
+            ratio = card.ratio_of(meter.place)
             key = (
                 card.model,
                 card.group,
@@ -183,7 +184,7 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
                 card.price_since,
                 meter.place,
                 listed if listed is not None else Decimal(-1),
-                card.ratio if card.ratio is not None else Decimal(-1),
+                -1 if ratio is None else ratio,
                 price,
             )
             line = lines.setdefault(key, _Line(cell, meter))
@@ -197,7 +198,7 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
 
 def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
     card, place = line.cell.card, line.meter.place
-    listed, unit_price = card.list_prices[place], card.unit_prices[place]
+    listed, unit_price, ratio = card.list_prices[place], card.unit_prices[place], card.ratio_of(place)
     return {
         "model": card.model,
         "group": card.group,
@@ -208,7 +209,7 @@ def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
         "quantity": str(line.quantity),
         "list_price": None if listed is None else plain(listed),
         "per": line.meter.per,
-        "ratio": None if card.ratio is None else plain(card.ratio),
+        "ratio": None if ratio is None else plain(ratio),
         "unit_price": plain(unit_price or Decimal(0)),
         "credits": _exact(line.units, UNIT_PLACES),
         "shown": shown,

@@ -37,15 +37,15 @@ class Party(_Part):
     """Who issues the bill: a name and any further lines (address, tax number)."""
 
     name: Name
-    details: list[str] = []
+    details: list[str]
 
 
 class Customer(_Part):
     """Who is billed."""
 
     account: Name
-    name: str | None = None
-    details: list[str] = []
+    name: str | None
+    details: list[str]
 
 
 class Period(_Part):

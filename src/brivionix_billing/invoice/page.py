@@ -85,8 +85,9 @@ def page(document: Mapping[str, Any]) -> str:
         "",
     ]
     if evidence:
+        requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
         out += [
-            f"{evidence['records']} requests"
+            (requests if document["kind"] == "invoice" else f"The usage as it should have been: {requests}")
             + (f", {evidence['duplicates']} given twice and counted once" if evidence["duplicates"] else "")
             + (f", {evidence['set_aside']} set aside and not billed" if evidence["set_aside"] else ""),
             f"Price book   {evidence['price_book']}",

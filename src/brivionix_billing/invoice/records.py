@@ -70,7 +70,7 @@ def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield request_id, bytes.fromhex(leaf)
                 except ValueError:
                     raise BillingError("document_invalid", f"{path}:{number}: not a list of records") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {error}") from None
 
 

@@ -19,7 +19,7 @@ from brivionix_billing.invoice.page import page
 from brivionix_billing.invoice.records import listing
 from brivionix_billing.invoice.seal import hash_of
 
-__all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put"]
+__all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put", "sound_document"]
 
 DOCUMENT: Final = "invoice.json"
 PAGE: Final = "invoice.txt"
@@ -60,16 +60,29 @@ def documents_in(path: Path) -> Iterator[Path]:
 
 def last_in(path: Path) -> dict[str, Any]:
     """The document with the highest number at or below a path: the one that the series goes on from."""
-    documents = [read_document(found) for found in documents_in(path)]
-    numbered = [document for document in documents if type(document.get("number")) is int]
-    if len({document.get("series") for document in numbered}) > 1:
+    numbers: dict[int, Path] = {}
+    series = set()
+    for found in documents_in(path):
+        document = read_document(found)
+        if type(document.get("number")) is int:
+            numbers[document["number"]] = found
+            series.add(str(document.get("series")))
+    if len(series) > 1:
         raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
-    if not numbered:
+    if not numbers:
         raise BillingError("document_invalid", f"{path}: no numbered document")
-    last = max(numbered, key=lambda document: int(document["number"]))
-    if faults(last) or last["hash"] != hash_of(last):
-        raise BillingError("document_invalid", f"{path}: its last document is not sound, or was changed")
-    return last
+    return sound_document(numbers[max(numbers)])
+
+
+def sound_document(path: Path) -> dict[str, Any]:
+    """A document that is what it says: by the schema, and by its hash."""
+    document = read_document(path)
+    wrong = faults(document)
+    if wrong:
+        raise BillingError("document_invalid", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
+    if document["hash"] != hash_of(document):
+        raise BillingError("document_invalid", f"{path} was changed after it was issued: its hash does not fit")
+    return document
 
 
 class Listings:

@@ -171,6 +171,10 @@ class Verifier:
     ) -> None:
         header = _header(document, report)
         note = document.get("kind") != "invoice"
+        for name, needed in (("evidence", not note), ("corrects", note)):
+            if needed and document[name] is None:
+                report.differs(name, "missing; without it the document cannot be redone")
+                return
         right = None
         usage = None
         if not note or document["evidence"] is not None:

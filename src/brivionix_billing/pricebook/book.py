@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import multiplied
+from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.pricebook import compiled
 from brivionix_billing.pricebook.compiled import GroupTerms, TierPrices
 from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier, service_tier
@@ -354,10 +355,11 @@ class PriceBook:
 
         def card(long: bool) -> RateCard:
             listed = vector(of, long)
+            charged = [None if price is None else multiplied(price, factor) for price in listed]
             if own is not None:
-                charged = vector(own, long)
-            else:
-                charged = tuple(None if price is None else multiplied(price, factor) for price in listed)
+                own_prices = vector(own, long)
+                for meter in TOKEN_METERS:
+                    charged[meter.place] = own_prices[meter.place]
             return RateCard(
                 model=model,
                 group=group,
@@ -369,8 +371,9 @@ class PriceBook:
                 price_since=prices.start,
                 group_since=group_start,
                 list_prices=listed,
-                ratio=factor if own is None else None,
-                unit_prices=charged,
+                ratio=factor,
+                own_prices=own is not None,
+                unit_prices=tuple(charged),
                 currency=self._file.credit.currency,
                 nominal_per_credit=self._file.credit.nominal_per_credit,
                 channels={
@@ -399,9 +402,8 @@ class PriceBook:
     def _terms(self, group: object, at: datetime) -> tuple[datetime, datetime, GroupTerms]:
         timeline = self._groups.get(group) if isinstance(group, str) else None
         if timeline is None:
-            raise BillingError(
-                "unknown_group", f"no group {quoted(group)} in the price file; there are: {', '.join(self._groups)}"
-            )
+            # A gateway hands messages on: this one does not tell one customer the groups of others.
+            raise BillingError("unknown_group", f"no group {quoted(group)} in the price file; add it, or mend the name")
         span = timeline.at(at)
         if span.value is None:
             raise BillingError("unknown_group", f"group {quoted(group)} has no terms at {iso(at)}")

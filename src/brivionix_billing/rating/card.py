@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import digits_of, divide, plain
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import METERS, TOKEN_METERS
 from brivionix_billing.usage import Usage
 
 __all__ = [
@@ -89,7 +89,7 @@ class RateCard:
     """Prices resolved for one (model, group, service tier, context tier) over the time in which all of them hold.
 
     Made by ``PriceBook``. ``list_prices`` are the provider's; ``unit_prices`` are what this group pays (nominal USD),
-    which is list price x ``ratio``, or a price of its own where ``ratio`` is ``None``.
+    which is list price x ``ratio``, or a price of its own.
     """
 
     model: str
@@ -105,7 +105,9 @@ class RateCard:
     group_since: datetime
     """When the group's terms began to hold."""
     list_prices: Prices
-    ratio: Decimal | None
+    ratio: Decimal
+    own_prices: bool
+    """The group has token prices of its own for this model; the ratio is then only on the fees of tools."""
     unit_prices: Prices
     currency: str
     nominal_per_credit: Decimal
@@ -150,6 +152,10 @@ class RateCard:
                 )
             out.append(units)
         return tuple(out)
+
+    def ratio_of(self, place: int) -> Decimal | None:
+        """The ratio on a meter's list price; ``None`` where the group has a price of its own instead."""
+        return None if self.own_prices and METERS[place] in TOKEN_METERS else self.ratio
 
     def quanta(self, usage: Usage) -> int:
         """The charge for a usage, in quanta. Raises ``meter_not_priced``."""

@@ -129,7 +129,9 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
                 meter = METERS[index]
                 credits = decimal_of(quantity * units, UNIT_PLACES)
                 lines.append(
-                    ChargeLine(meter.name, quantity, card.list_prices[index], meter.per, card.ratio, price, credits)
+                    ChargeLine(
+                        meter.name, quantity, card.list_prices[index], meter.per, card.ratio_of(index), price, credits
+                    )
                 )
         return tuple(lines)
 

@@ -308,10 +308,11 @@ def checked_count(name: str, value: object) -> int:
 
 def contradiction(whole: str, whole_count: int, parts: dict[str, int]) -> NoReturn:
     """Raise ``usage_contradiction`` with both names and numbers."""
-    listed = " + ".join(f"{name} {count}" for name, count in parts.items() if count)
+    given = [f"{name} {count}" for name, count in parts.items() if count]
+    listed = given[0] if len(given) == 1 else f"{' + '.join(given)} = {sum(parts.values())}"
     raise BillingError(
         "usage_contradiction",
-        f"{listed} = {sum(parts.values())} is more than {whole} {whole_count}, which should contain it",
+        f"{listed} is more than {whole} {whole_count}, which should contain it",
     )
 
 

@@ -129,6 +129,13 @@ def _read_slowly(
     items: Any,
 ) -> Usage:
     """Key by key: what is unusual is told apart from what is wrong."""
+    if known is _RESPONSES and outside is None and isinstance(inside, dict) and "text_tokens" in inside:
+        # The shape of an image generation: its output is images, but nothing in it says how many.
+        raise BillingError(
+            "usage_shape",
+            "input_tokens_details with text_tokens but no output_tokens_details: the usage of an image generation, "
+            "whose output tokens are not text; it is not read yet",
+        )
     _refuse_unknown("usage", {key: value for key, value in usage.items() if key not in known})
     basic = {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
     rest: dict[str, Any] = {"total_tokens": usage.get("total_tokens")}

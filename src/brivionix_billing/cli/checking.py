@@ -1,0 +1,162 @@
+"""The commands that check bills: verify, prove."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from brivionix_billing.canonical import loads_strict
+from brivionix_billing.cli.common import (
+    DONE,
+    NO,
+    add_prices,
+    add_workers,
+    as_json,
+    load_book,
+    opened,
+    progress,
+    reopenable,
+    workers_for,
+    write,
+)
+from brivionix_billing.errors import BillingError, ascii_safe
+from brivionix_billing.invoice.document import read_document
+from brivionix_billing.invoice.records import proof_fault, prove
+from brivionix_billing.invoice.seal import load_public_key
+from brivionix_billing.invoice.shelf import DOCUMENT, RECORDS, documents_in, sound_document
+from brivionix_billing.invoice.verify import Report, Verifier
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to the parser."""
+    parser = commands.add_parser(
+        "verify",
+        help="redo bills from usage and price file, and say what differs",
+        description="Redoes every figure of each document and checks its hash, signature and place in its series. "
+        "INVOICE may be a folder: all documents below it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("invoice", nargs="+", metavar="INVOICE.json", help="a document, or a folder of them")
+    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--proof", metavar="FILE", help="check only this inclusion proof; no usage file is needed")
+    parser.add_argument("--key", metavar="FILE", help="the issuer's public key (PEM)")
+    parser.add_argument("--previous", metavar="FILE", help="the document before it (looked for beside it)")
+    parser.add_argument("--corrects", metavar="FILE", help="for a note: the bill that it corrects")
+    parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS} beside it)")
+    parser.add_argument("--format", choices=["table", "json"], default="table")
+    add_workers(parser)
+    add_prices(parser)
+    parser.set_defaults(run=_verify)
+
+    parser = commands.add_parser(
+        "prove",
+        help="prove that one request is in a bill",
+        description="Prints a proof that shows this request and of all others only hashes. "
+        "Check it with: brivionix-billing verify INVOICE.json --proof FILE",
+        allow_abbrev=False,
+    )
+    parser.add_argument("invoice", metavar="INVOICE.json")
+    parser.add_argument("--usage", required=True, metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--request", required=True, metavar="ID", help="the request id")
+    add_prices(parser)
+    parser.set_defaults(run=_prove)
+
+
+def _verify(args: Namespace) -> int:
+    paths = [path for given in args.invoice for path in documents_in(Path(given))]
+    documents = {path: read_document(path) for path in paths}
+    if args.proof:
+        return _check_proof(documents, args)
+    if args.usage is None and any(document.get("evidence") is not None for document in documents.values()):
+        raise BillingError("bad_argument", "give the usage file by --usage, or a proof by --proof")
+    if len(documents) > 1 and (args.previous or args.corrects or args.records):
+        raise BillingError("bad_argument", "--previous, --corrects and --records go with one document")
+    key = load_public_key(args.key) if args.key else None
+    book = load_book(args)
+    by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
+    reports = []
+    with reopenable(args.usage) if args.usage else nullcontext() as usage:
+        # One account: its records alone are priced. Several: the file is read once for all of them.
+        alone = next(iter(documents.values())) if len(documents) == 1 else {}
+        customer = alone.get("customer")
+        account = customer.get("account") if isinstance(customer, dict) else None
+        verifier = Verifier(usage, book, account=account, progress=progress(), workers=workers_for(args))
+        for path, document in documents.items():
+            beside = path.parent / RECORDS
+            records = Path(args.records) if args.records else beside if beside.exists() else None
+            report = verifier.verify(
+                document,
+                key=key,
+                previous=_linked(document.get("previous"), path, by_id, args.previous),
+                corrects=_linked(document.get("corrects"), path, by_id, args.corrects),
+                records=records,
+            )
+            reports.append((path, report))
+    if args.format == "json":
+        write(as_json([_report_dict(path, report) for path, report in reports]))
+    else:
+        write("".join(_report_text(path, report) for path, report in reports))
+    return DONE if all(report.ok for _, report in reports) else NO
+
+
+def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: str | None) -> dict[str, Any] | None:
+    """The document that a link means: the one given, or one among those at hand, or one in a folder beside."""
+    if given is not None:
+        return read_document(given)
+    name = link.get("id") if isinstance(link, dict) else None
+    if not isinstance(name, str):
+        return None
+    if name in by_id:
+        return by_id[name]
+    beside = path.resolve().parent.parent / name / DOCUMENT
+    safe = "/" not in name and "\\" not in name and name not in (".", "..")
+    return read_document(beside) if safe and beside.exists() else None
+
+
+def _report_text(path: Path, report: Report) -> str:
+    out = [f"{report.id}: {'verified' if report.ok else 'DOES NOT VERIFY'}  {path}"]
+    out += [f"  {difference}" for difference in report.differences[:200]]
+    if len(report.differences) > 200:
+        out.append(f"  ... and {len(report.differences) - 200} more differences")
+    out += [f"  note: {note}" for note in dict.fromkeys(report.notes)]
+    return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in out)
+
+
+def _report_dict(path: Path, report: Report) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "id": report.id,
+        "verified": report.ok,
+        "differences": [difference._asdict() for difference in report.differences],
+        "notes": report.notes,
+    }
+
+
+def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> int:
+    if len(documents) != 1:
+        raise BillingError("bad_argument", "a proof is checked against one document")
+    path, document = next(iter(documents.items()))
+    with opened(args.proof) as file:
+        proof = loads_strict(file.read(), args.proof)
+    fault = proof_fault(document, proof if isinstance(proof, dict) else {})
+    if fault:
+        write(ascii_safe(f"{path}: the proof does NOT hold: {fault}") + "\n")
+        return NO
+    request_id = proof["record"].get("request_id")
+    write(ascii_safe(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
+    return DONE
+
+
+def _prove(args: Namespace) -> int:
+    document = sound_document(Path(args.invoice))
+    if document["evidence"] is None:
+        raise BillingError("not_in_bill", f"{document['id']} holds no requests")
+    with opened(args.usage) as lines:
+        proof = prove(document, lines, load_book(args), args.request)
+    write(as_json(proof))
+    return DONE

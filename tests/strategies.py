@@ -1,0 +1,348 @@
+"""Hypothesis strategies that the tests share: usage, and random but sound price books as data and as YAML text.
+
+A book is plain data (dicts, lists, strings, whole numbers and :class:`N`), so the oracle can read it without any of the
+library's classes. Its numbers have few enough digits that every price is a whole number of units: prices at most 4
+behind the point, ratios 3, discounts 2, and nominal_per_credit divides by powers of 2 and 5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+__all__ = [
+    "ARGUMENTS",
+    "Data",
+    "N",
+    "TIERS",
+    "bodies",
+    "books",
+    "channels",
+    "contained",
+    "counts",
+    "instants",
+    "render",
+]
+
+Data = dict[str, Any]
+TIERS: Final = ("standard", "batch", "flex", "priority")
+METERS: Final = (
+    "cache_read",
+    "output",
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "audio_cache_read",
+    "audio_output",
+    "image_input",
+    "image_cache_read",
+    "image_output",
+)
+MODELS: Final = ("m-1", "m-2", "x-1")
+DATES: Final = ("2026-01-01", "2026-02-01", "2026-03-15T12:30:00Z", "2026-05-01", "2026-07-01T00:00:00.000001Z")
+ENDS: Final = ("2026-08-01", "2026-12-31T23:59:59+08:00")
+
+
+class N(str):
+    """A number, as the text that stands in the file."""
+
+    __slots__ = ()
+
+
+def instant(text: str) -> datetime:
+    """The oracle's and the tests' own reading of a time."""
+    return datetime.fromisoformat(text if "T" in text else text + "T00:00:00+00:00")
+
+
+instants: Final = st.one_of(
+    st.sampled_from([instant(text) for text in DATES + ENDS]),
+    st.integers(0, 365 * 86_400 - 1).map(lambda seconds: instant(DATES[0]) + timedelta(seconds=seconds)),
+)
+
+
+def _decimals(least: int, most: int, places: int) -> st.SearchStrategy[N]:
+    return st.builds(_text, st.integers(least, most), st.integers(0, places))
+
+
+def _text(coefficient: int, places: int) -> N:
+    digits = str(coefficient).rjust(places + 1, "0")
+    return N(f"{digits[:-places]}.{digits[-places:]}" if places else digits)
+
+
+_price = _decimals(0, 99_999, 4)
+_ratio = st.one_of(st.sampled_from([N("0"), N("1"), N("0.8"), N("1.25")]), _decimals(0, 999, 3))
+_discount = st.one_of(
+    st.sampled_from([N("0.9"), N("0.90"), N("0"), N("1")]), _decimals(0, 99, 2).filter(lambda n: float(n) <= 1)
+)
+
+
+# --- usage ---
+
+ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "input": ("input_tokens",),
+    "cache_read": ("input_tokens", "cache_read_tokens"),
+    "cache_write": ("input_tokens", "cache_write_tokens"),
+    "cache_write_1h": ("input_tokens", "cache_write_1h_tokens"),
+    "audio_input": ("input_tokens", "audio_input_tokens"),
+    "image_input": ("input_tokens", "image_input_tokens"),
+    "audio_cache_read": ("input_tokens", "cache_read_tokens", "audio_input_tokens", "audio_cache_read_tokens"),
+    "image_cache_read": ("input_tokens", "cache_read_tokens", "image_input_tokens", "image_cache_read_tokens"),
+    "output": ("output_tokens",),
+    "audio_output": ("output_tokens", "audio_output_tokens"),
+    "image_output": ("output_tokens", "image_output_tokens"),
+    "web_search": ("web_search_calls",),
+    "file_search": ("file_search_calls",),
+}
+"""The arguments of ``Usage`` that count one token of each meter, as OpenAI and ``Usage`` document them."""
+
+_some = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 400_000))
+_usual = st.fixed_dictionaries({"input": _some, "cache_read": _some, "output": _some})
+_any = st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), _some, max_size=13)
+
+
+def contained(quantities: Mapping[str, int]) -> dict[str, int]:
+    """Arguments of ``Usage`` for disjoint quantities of meters. Zeros are left out."""
+    found: dict[str, int] = {}
+    for meter, quantity in quantities.items():
+        for name in ARGUMENTS[meter] if quantity else ():
+            found[name] = found.get(name, 0) + quantity
+    return found
+
+
+@st.composite
+def counts(draw: DrawFn) -> dict[str, int]:
+    """Arguments of ``Usage``: every meter, one containing the other, and reasoning tokens."""
+    found = contained(draw(st.one_of(_usual, _any)))
+    reasoning = draw(st.integers(0, found.get("output_tokens", 0)))
+    return found | ({"reasoning_tokens": reasoning} if reasoning else {})
+
+
+# --- bodies ---
+
+_leaf = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 400),
+    st.sampled_from([10**12, 10**12 + 1, 10**400, -1, 2**63]),
+    st.floats(),
+    st.text(max_size=4),
+)
+_KEYS: Final = (
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "input_tokens",
+    "output_tokens",
+    "prompt_tokens_details",
+    "model",
+    "completion_tokens_details",
+    "input_tokens_details",
+    "output_tokens_details",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output",
+    "audio_tokens",
+    "image_tokens",
+    "reasoning_tokens",
+    "cached_tokens_details",
+    "service_tier",
+    "type",
+    "action",
+    "cost",
+    "cache_creation_input_tokens",
+)
+_keys = st.one_of(
+    st.sampled_from(_KEYS),
+    st.text(max_size=5),
+)
+bodies: Final = st.recursive(
+    _leaf,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_keys, inner, max_size=7)),
+    max_leaves=25,
+)
+
+
+# --- price books ---
+
+
+def _dates(draw: DrawFn, most: int, least: int = 1) -> list[str]:
+    chosen = draw(st.sets(st.sampled_from(DATES), min_size=least, max_size=most))
+    return sorted(chosen, key=instant)
+
+
+def _dated(draw: DrawFn, most: int, entry: Callable[[], Data], least: int = 1) -> list[Data]:
+    entries = [{"from": date, **entry()} for date in _dates(draw, most, least)]
+    if entries and draw(st.integers(0, 4)) == 0:
+        entries[-1]["until"] = draw(st.sampled_from(ENDS))
+    return entries
+
+
+def _prices(draw: DrawFn, meters: list[str], above: int | None) -> Data:
+    prices: Data = {meter: draw(_price) for meter in meters}
+    if above is not None:
+        prices["long_context"] = {"above": above, **{meter: draw(_price) for meter in meters}}
+    return prices
+
+
+_shapes = st.tuples(
+    st.one_of(st.just(list(METERS)), st.lists(st.sampled_from(METERS), unique=True), st.just(["output"])),
+    st.sampled_from([None, None, 1, 100, 1_000, 272_000]),
+)
+"""What a (model, tier) prices beside its input, and above how many tokens its long context begins."""
+
+
+@st.composite
+def books(draw: DrawFn) -> Data:
+    """A sound price book as data."""
+    names = sorted(draw(st.sets(st.sampled_from(MODELS), min_size=1)))
+    shapes = {(name, tier): draw(_shapes) for name in names for tier in TIERS}
+    models = {name: _model(draw, name, shapes) for name in names}
+    groups = {
+        name: {"terms": _dated(draw, 2, lambda: _terms(draw, models, shapes))}
+        for name in draw(st.sampled_from([("default",), ("default", "vip"), ("default", "vip", "staff")]))
+    }
+    return {
+        "version": 1,
+        "credit": {"currency": "USD", "nominal_per_credit": draw(st.sampled_from(_nominals))},
+        "cache_discount": _dated(draw, 2, lambda: {"discount": draw(_discount)}, least=0),
+        "tools": {
+            tool: _dated(draw, 2, lambda: {"per_1000_calls": draw(_price)}, least=0)
+            for tool in ("web_search", "file_search")
+        },
+        "channels": {
+            name: _channel(draw, currency)
+            for name, currency in (("rmb", "CNY"), ("stripe", "USD"), ("konbini", "JPY"), ("knet", "KWD"))
+        },
+        "models": models,
+        "groups": groups,
+    }
+
+
+_nominals: Final = (N("1"), N("1"), N("1.0"), N("2"), N("0.5"), N("0.8"), N("10"), N("0.04"))
+
+
+def _model(draw: DrawFn, name: str, shapes: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
+    def entry() -> Data:
+        tiers = draw(st.sets(st.sampled_from(TIERS), min_size=1))
+        return {tier: _prices(draw, ["input", *shapes[name, tier][0]], shapes[name, tier][1]) for tier in sorted(tiers)}
+
+    return {
+        "released": "2026-01-01",
+        "encoding": "o200k_base",
+        "context": {"window": 400_000, "max_input": 272_000, "max_output": 128_000},
+        "aliases": [name + "-latest"],
+        "prices": _dated(draw, 3, entry),
+    }
+
+
+def _terms(draw: DrawFn, models: Data, shapes: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
+    patterns = draw(st.sampled_from([["*"], ["m-*"], ["?-1"], ["m-1"], ["*-2", "x*"], ["*"]]))
+    patterns = patterns if any(_allowed(patterns, name) for name in models) else ["*"]
+    patterns = [pattern for pattern in patterns if any(_allowed([pattern], name) for name in models)]
+    overrides: Data = {}
+    for name in models:
+        kind = draw(st.integers(0, 5)) if _allowed(patterns, name) else 5
+        tiers = sorted({tier for entry in models[name]["prices"] for tier in TIERS if tier in entry})
+        if kind == 0:
+            overrides[name] = {"ratio": draw(_ratio)}
+        elif kind == 1:
+            chosen = draw(st.sets(st.sampled_from(tiers), min_size=1))
+            extra = draw(st.sampled_from([[], ["cache_read"], ["cache_write", "audio_output"]]))
+            overrides[name] = {
+                "prices": {
+                    tier: _prices(
+                        draw, list(dict.fromkeys(["input", *shapes[name, tier][0], *extra])), shapes[name, tier][1]
+                    )
+                    for tier in sorted(chosen)
+                }
+            }
+    return {"ratio": draw(_ratio), "models": patterns, **({"overrides": overrides} if overrides else {})}
+
+
+def _allowed(patterns: list[str], name: str) -> bool:
+    """The oracle has its own; here it only keeps the book sound."""
+    known = {"*": True, "m-*": name[0] == "m", "?-1": name[2] == "1", "m-1": name == "m-1", "*-2": name[2] == "2"}
+    return any(known.get(pattern, name[0] == "x") for pattern in patterns)
+
+
+@st.composite
+def channels(draw: DrawFn) -> Data:
+    """A payment channel as data, in a currency of 0, 2 or 3 digits."""
+    return _channel(draw, draw(st.sampled_from(["CNY", "JPY", "KWD", "LBP"])))
+
+
+def _channel(draw: DrawFn, currency: str) -> Data:
+    per_credit = st.one_of(_decimals(1, 99_999, 5), st.sampled_from([N("0.85"), N("0.12"), N("10740"), N("0.333333")]))
+    thresholds = st.one_of(st.integers(1, 5_000).map(lambda n: N(str(n))), _decimals(1, 99_999, 6))
+
+    def volume() -> Data:
+        marks = sorted(
+            draw(st.sets(thresholds, min_size=1, max_size=3).filter(lambda s: len(set(map(float, s))) == len(s))),
+            key=float,
+        )
+        discounts = sorted(draw(st.sets(st.integers(1, 99), min_size=len(marks), max_size=len(marks))))
+        return {
+            "applies_to": draw(st.sampled_from(["all", "above"])),
+            "tiers": [{"at_least": m, "discount": _text(d, 2)} for m, d in zip(marks, discounts, strict=True)],
+        }
+
+    return {
+        "currency": currency,
+        "prices": _dated(draw, 2, lambda: {"price_per_credit": draw(per_credit)}),
+        "volume_discounts": _dated(draw, 2, volume, least=0),
+    }
+
+
+# --- the YAML of a book ---
+
+
+def render(data: Any, chance: Random | None = None, indent: int = 0) -> str:
+    """The book as YAML. With ``chance``: keys in another order, comments, and numbers spelt in other ways."""
+    pad = "  " * indent
+    if isinstance(data, dict):
+        items = list(data.items())
+        if not items:
+            return " {}\n"
+        lines = []
+        if chance:
+            chance.shuffle(items)
+        for key, value in items:
+            if chance and chance.random() < 0.2:
+                lines.append(f"{pad}# a remark: 1 {{\n")
+            lines.append(f"{pad}{_word(key, chance)}:{render(value, chance, indent + 1)}")
+        return "\n" * (indent > 0) + "".join(lines)
+    if isinstance(data, list):
+        if not data:
+            return " []\n"
+        if all(isinstance(item, str | int) for item in data):
+            return f" [{', '.join(_scalar(item, chance) for item in data)}]\n"
+        return "\n" + "".join(f"{pad}-{render(item, chance, indent + 1)}" for item in data)
+    return f" {_scalar(data, chance)}\n"
+
+
+def _word(text: str, chance: Random | None) -> str:
+    return json.dumps(text) if chance and chance.random() < 0.3 else text
+
+
+def _scalar(value: Any, chance: Random | None) -> str:
+    if isinstance(value, N):
+        return _respelt(value, chance) if chance else value
+    return json.dumps(value)
+
+
+def _respelt(number: N, chance: Random) -> str:
+    """The same number, written otherwise: idle zeros, or an exponent."""
+    whole, _, fraction = number.partition(".")
+    kind = chance.randrange(3)
+    if kind == 0:
+        return f"{whole}.{fraction}{'0' * chance.randint(1, 3)}"
+    if kind == 1:
+        return f"{int(whole + fraction)}{chance.choice('eE')}-{len(fraction)}"
+    return number

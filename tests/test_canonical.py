@@ -1,0 +1,154 @@
+"""Canonical JSON (RFC 8785): one value, one text, one hash; and strict reading of JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError
+from brivionix_billing.canonical import canonical, digest, loads_strict
+from samples import code_of
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+integers = st.integers(-(2**53) + 1, 2**53 - 1)
+# A double between 2^53 and 10^21 is written as a whole number, as the RFC asks, and reads back as an int.
+floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda f: not 2**53 <= abs(f) < 1e21)
+leaves = st.none() | st.booleans() | integers | floats | texts
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_canonical_text_means_the_value(value: Any) -> None:
+    """The canonical text is JSON for an equal value, and canonicalising that gives the same bytes."""
+    text = canonical(value)
+    again = json.loads(text)
+    assert again == value
+    assert canonical(again) == text
+    assert loads_strict(text, "a document") == value
+
+
+@given(st.dictionaries(texts, st.integers(-5, 5), max_size=8), st.randoms())
+def test_the_order_of_keys_does_not_matter(value: dict[str, int], chance: Any) -> None:
+    """Keys are sorted by their UTF-16 units, in whatever order they came; no space stands between tokens."""
+    items = list(value.items())
+    chance.shuffle(items)
+    text = canonical(dict(items))
+    assert text == canonical(value)
+    assert list(json.loads(text)) == sorted(value, key=lambda key: key.encode("utf-16-be"))
+    assert digest(dict(items)) == digest(value)
+
+
+# RFC 8785, appendix B: the bits of a double, and how ECMAScript writes it.
+DOUBLES = {
+    "0000000000000000": "0",
+    "8000000000000000": "0",
+    "0000000000000001": "5e-324",
+    "8000000000000001": "-5e-324",
+    "7fefffffffffffff": "1.7976931348623157e+308",
+    "ffefffffffffffff": "-1.7976931348623157e+308",
+    "4340000000000000": "9007199254740992",
+    "c340000000000000": "-9007199254740992",
+    "4430000000000000": "295147905179352830000",
+    "44b52d02c7e14af5": "9.999999999999997e+22",
+    "44b52d02c7e14af6": "1e+23",
+    "44b52d02c7e14af7": "1.0000000000000001e+23",
+    "444b1ae4d6e2ef4e": "999999999999999700000",
+    "444b1ae4d6e2ef4f": "999999999999999900000",
+    "444b1ae4d6e2ef50": "1e+21",
+    "3eb0c6f7a0b5ed8c": "9.999999999999997e-7",
+    "3eb0c6f7a0b5ed8d": "0.000001",
+    "41b3de4355555553": "333333333.3333332",
+    "41b3de4355555554": "333333333.33333325",
+    "41b3de4355555555": "333333333.3333333",
+    "41b3de4355555556": "333333333.3333334",
+    "41b3de4355555557": "333333333.33333343",
+    "becbf647612f3696": "-0.0000033333333333333333",
+    "43143ff3c1cb0959": "1424953923781206.2",
+}
+
+
+@pytest.mark.parametrize(("bits", "text"), DOUBLES.items())
+def test_numbers_of_the_rfc(bits: str, text: str) -> None:
+    """Each sample of RFC 8785's appendix B is written as the RFC writes it."""
+    [number] = struct.unpack(">d", bytes.fromhex(bits))
+    assert canonical(number) == text.encode()
+    assert canonical([1, {"a": number}]) == f'[1,{{"a":{text}}}]'.encode()
+
+
+def test_the_documents_of_the_rfc() -> None:
+    """The RFC's samples of literals, escapes and sorting (section 3.2) come out byte by byte."""
+    literals = {
+        "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
+        "string": "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"\u002f",
+        "literals": [None, True, False],
+    }
+    expected = (
+        '{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],'
+        '"string":"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
+    )
+    assert canonical(literals) == expected.encode()
+    keys = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
+    assert list(json.loads(canonical(dict.fromkeys(keys, 0)))) == [
+        "\r",
+        "1",
+        "\x80",
+        "\xf6",
+        "\u20ac",
+        "\U0001f600",
+        "\ufb33",
+    ]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+BEYOND: list[Any] = [2**53, -(2**53), "\ud800", {"\udfff": 1}, {1: 2}, {None: 1}, {1, 2}, b"x", object()]
+BEYOND += [math.nan, math.inf, -math.inf, nested(65), nested(100_000)]
+
+
+@pytest.mark.parametrize("value", BEYOND, ids=range(len(BEYOND)))
+@pytest.mark.parametrize("beside", [None, 1.5, {"\u00e9": 0}], ids=["alone", "after a float", "after a key"])
+def test_what_json_cannot_hold_is_refused(value: Any, beside: Any) -> None:
+    """Large integers, half surrogates, other keys, NaN and depth are refused, wherever in a document they stand."""
+    for document in (value if beside is None else [beside, value], {"a": beside, "b": [value]}):
+        with pytest.raises(BillingError) as caught:
+            canonical(document)
+        assert code_of(caught) == "document_invalid"
+        assert str(caught.value).isprintable()
+
+
+def test_the_deepest_document_is_taken() -> None:
+    """64 levels are fine, with a float at the bottom too."""
+    assert canonical(nested(64)) == b"[" * 64 + b"1" + b"]" * 64
+    assert canonical([1.5, nested(63)])
+
+
+NOT_JSON: list[str | bytes] = ['{"a": 1, "a": 1}', '{"b": {"a": 1, "\\u0061": 2}}', "NaN", "[Infinity]", "-Infinity"]
+NOT_JSON += ["", "{", b"\xff", "1 2", "[" * 100_000, "1" * 5000, "{'a': 1}", "[1,]"]
+
+
+@pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: repr(text)[:20])
+def test_json_is_read_strictly(text: str | bytes) -> None:
+    """A key twice, NaN, broken or bottomless JSON is ``document_invalid`` with what was read."""
+    with pytest.raises(BillingError, match=r"^the invoice: ") as caught:
+        loads_strict(text, "the invoice")
+    assert code_of(caught) == "document_invalid"
+
+
+def test_integers_stay_integers() -> None:
+    """Numbers too large for a double are read to the last digit."""
+    assert loads_strict("[9007199254740993, 1.5, 100000000000000000000]", "x") == [9007199254740993, 1.5, 10**20]

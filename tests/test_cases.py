@@ -1,0 +1,331 @@
+"""The known failures of this field, by their numbers in the list of cases: each stands here with its figures."""
+
+from __future__ import annotations
+
+import decimal
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Rounding, Usage
+from brivionix_billing.exact import plain
+from brivionix_billing.money import allocate
+from brivionix_billing.rating import ChannelRate
+from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
+
+
+def rate(usage: Usage, model: str, tier: str | None = None, at: datetime = AUTUMN, group: str = "default") -> Charge:
+    return shipped().rate(usage, model=model, group=group, at=at, service_tier=tier)
+
+
+def test_case_01_one_token_in_and_out_is_exact() -> None:
+    """One input and one output token of gpt-5.4-mini cost 0.00000525, with no dust behind it."""
+    charge = rate(Usage(input_tokens=1, output_tokens=1), "gpt-5.4-mini")
+    assert plain(charge.credits) == "0.00000525"
+    assert charge.nominal == Money("0.00000525", "USD")
+
+
+def test_case_02_one_more_token_keeps_priority() -> None:
+    """gpt-5.5 priority at 272 001 input tokens costs priority, and more than at 272 000."""
+    below, above = (rate(Usage(input_tokens=n), "gpt-5.5", "priority") for n in (272_000, 272_001))
+    assert (below.credits, above.credits) == (D("3.4"), D("3.4000125"))
+    assert above.service_tier == "priority"
+
+
+@pytest.mark.parametrize("tier", ["batch", "flex"])
+def test_case_03_codex_is_not_sold_as_batch(tier: str) -> None:
+    """What is not sold in a tier is refused by the names of model and tier, with the tiers that are sold."""
+    with pytest.raises(BillingError, match=f"gpt-5.3-codex is not sold as {tier} .*standard, priority$") as caught:
+        rate(Usage(input_tokens=1), "gpt-5.3-codex", tier)
+    assert code_of(caught) == "tier_not_sold"
+
+
+def test_case_04_an_unknown_tier_is_no_standard() -> None:
+    """'wibble' is an error wherever it comes from, and 'Priority' is priority."""
+    usage = Usage(input_tokens=1000)
+    with pytest.raises(BillingError, match=r"'wibble'.*standard, batch, flex, priority") as caught:
+        rate(usage, "gpt-5.4-mini", "wibble")
+    assert code_of(caught) == "unknown_service_tier"
+    with pytest.raises(BillingError, match="'wibble'"):
+        rate(Usage(input_tokens=1000, service_tier="wibble"), "gpt-5.4-mini", "standard")
+    assert rate(usage, "gpt-5.4-mini", "Priority").credits == D("0.0015")
+    assert rate(usage, "gpt-5.4-mini", "standard").credits == D("0.00075")
+
+
+def test_case_05_flex_before_it_was_sold() -> None:
+    """Flex is refused one microsecond before it was sold, and costs half from then on."""
+    usage = Usage(input_tokens=1_000_000)
+    with pytest.raises(BillingError, match=r"not sold as flex at 2026-10-11T23:59:59\.999999Z") as caught:
+        rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-11T23:59:59.999999"))
+    assert code_of(caught) == "tier_not_sold"
+    assert rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-12")).credits == D("0.375")
+
+
+@pytest.mark.parametrize(("whole", "cached"), [(100, 200), (56_322, 72_960)])
+def test_case_06_more_cached_than_input(whole: int, cached: int) -> None:
+    """More cached tokens than input tokens is a contradiction that names both with their numbers."""
+    message = f"cache_read_tokens {cached} .*input_tokens {whole}"
+    with pytest.raises(BillingError, match=message) as caught:
+        Usage(input_tokens=whole, cache_read_tokens=cached)
+    assert code_of(caught) == "usage_contradiction"
+    body = {"prompt_tokens": whole, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": cached}}
+    with pytest.raises(BillingError, match=message):
+        Usage.from_response(body)
+
+
+@pytest.mark.parametrize(("name", "count"), [("input_tokens", -1000), ("output_tokens", -5)])
+def test_case_07_negative_tokens(name: str, count: int) -> None:
+    """A negative count is refused by name and number."""
+    with pytest.raises(BillingError, match=f"{name} is {count}, which is negative") as caught:
+        Usage(**{name: count})  # type: ignore[arg-type]  # the name varies
+    assert code_of(caught) == "usage_invalid"
+
+
+def test_case_08_more_reasoning_than_output() -> None:
+    """80 reasoning tokens in 10 output tokens is a contradiction."""
+    with pytest.raises(BillingError, match=r"reasoning_tokens 80 .*output_tokens 10\b") as caught:
+        Usage(output_tokens=10, reasoning_tokens=80)
+    assert code_of(caught) == "usage_contradiction"
+    body = {"input_tokens": 1, "output_tokens": 10, "output_tokens_details": {"reasoning_tokens": 80}}
+    with pytest.raises(BillingError, match="reasoning_tokens 80"):
+        Usage.from_response(body)
+
+
+def test_case_09_cached_audio_is_charged_once() -> None:
+    """Cached audio tokens cost the cached price and nothing else: 0.03187545, not 0.06487545."""
+    prices = "{input: 0.15, cache_read: 0.015, audio_input: 1, audio_cache_read: 0.1, output: 2.5}"
+    usage = Usage(
+        input_tokens=33_003,
+        cache_read_tokens=33_000,
+        audio_input_tokens=33_000,
+        audio_cache_read_tokens=33_000,
+        output_tokens=11_430,
+    )
+    charge = book_of(f"{{from: 2026-01-01, standard: {prices}}}").rate(usage, model="m", group="g", at=NOW)
+    assert charge.credits == D("0.03187545")
+    assert usage.meters == {"input": 3, "output": 11_430, "audio_cache_read": 33_000}
+
+
+def test_case_10_cache_writes_are_billed_once() -> None:
+    """250 000 input tokens of which 100 000 written cost 0.275, not 0.375."""
+    book = book_of("{from: 2026-01-01, standard: {input: 1, cache_write: 1.25, output: 6}}")
+    usage = Usage(input_tokens=250_000, cache_write_tokens=100_000)
+    assert book.rate(usage, model="m", group="g", at=NOW).credits == D("0.275")
+
+
+def test_case_11_each_request_has_its_own_context() -> None:
+    """Two calls of 150 000 tokens cost the short-context price, whatever they add up to."""
+    two = [rate(Usage(input_tokens=150_000), "gpt-5.4") for _ in range(2)]
+    assert [charge.context_tier for charge in two] == ["short", "short"]
+    assert sum(charge.units for charge in two) == 750_000_000_000_000_000
+    assert rate(Usage(input_tokens=300_000), "gpt-5.4").credits == D("1.5")
+
+
+def test_case_12_long_context_begins_strictly_above() -> None:
+    """272 000 input tokens are short context and 272 001 are long, cached tokens counted in."""
+    for read in (0, 200_000, 272_000):
+        at_bound, above = (
+            rate(Usage(input_tokens=n, cache_read_tokens=read, output_tokens=1), "gpt-5.4") for n in (272_000, 272_001)
+        )
+        assert (at_bound.context_tier, above.context_tier) == ("short", "long")
+        assert at_bound.credits == (272_000 - read) * D("0.0000025") + read * D("0.00000025") + D("0.000015")
+        assert above.credits == (272_001 - read) * D("0.000005") + read * D("0.0000005") + D("0.0000225")
+
+
+def test_case_13_the_decimal_context_does_not_matter() -> None:
+    """Under a precision of 3 digits the charge is 0.1281015 all the same, not 0.128."""
+    usage = Usage(input_tokens=50_802, output_tokens=20_000)
+    with decimal.localcontext(decimal.Context(prec=3)):
+        charge = rate(usage, "gpt-5.4-mini")
+        assert str(charge.credits) == "0.1281015"
+        assert str(charge.cost("stripe").amount) == "0.01537218"
+
+
+def test_case_14_nothing_unknown_costs_nothing() -> None:
+    """An unknown model, a misspelt price and a misspelt count are errors, never a charge of 0."""
+    with pytest.raises(BillingError, match=r"no model 'gpt-5\.4-minni'") as caught:
+        rate(Usage(input_tokens=1), "gpt-5.4-minni")
+    assert (code_of(caught), caught.value.http_status) == ("unknown_model", 404)
+    with pytest.raises(PriceFileError, match=r"the key 'inptu' is not known; did you mean 'input'\?"):
+        book_of("{from: 2026-01-01, standard: {inptu: 1, output: 6}}")
+    with pytest.raises(TypeError, match="no argument 'input_token'"):
+        Usage(input_token=1)  # type: ignore[call-arg]  # misspelt on purpose
+    with pytest.raises(BillingError, match="'promt_tokens'") as caught:
+        Usage.from_response({"promt_tokens": 9, "completion_tokens": 3})
+    assert code_of(caught) == "usage_shape"
+    with pytest.raises(BillingError, match="'cached_token': 5") as caught:
+        Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_token": 5}})
+    assert code_of(caught) == "usage_unknown_key"
+    with pytest.raises(BillingError, match="no price for it") as caught:
+        rate(Usage(audio_output_tokens=1, output_tokens=1), "gpt-5.4-mini")
+    assert code_of(caught) == "meter_not_priced"
+
+
+def test_case_15_a_price_that_was_looked_up_cannot_be_changed() -> None:
+    """Nothing that the book hands out lets a caller change what later requests cost."""
+    book = PriceBook.load(SHIPPED)
+    usage = Usage(input_tokens=1000)
+    before = book.rate(usage, model="gpt-5.4", group="default", at=NOW)
+    card, channel = before.card, book.channel("stripe")
+    attempts: list[tuple[Any, str, Any]] = [
+        (card, "units", ()),
+        (card, "unit_prices", ()),
+        (before, "credits", 0),
+        (usage, "input_tokens", 0),
+        (book, "digest", ""),
+        (channel, "prices", channel.prices),
+        (channel.prices, "entries", ()),
+        (before.nominal, "amount", D(0)),
+    ]
+    for thing, name, value in attempts:
+        with pytest.raises(AttributeError):
+            setattr(thing, name, value)
+    with pytest.raises(TypeError):
+        card.channels["stripe"] = ChannelRate("USD", D(99), NOW)  # type: ignore[index]  # that is the claim
+    book.channels().clear()
+    assert book.rate(usage, model="gpt-5.4", group="default", at=NOW).as_dict() == before.as_dict()
+
+
+RESPONSE: dict[str, Any] = {
+    "model": "gpt-5.4-mini-2026-03-17",
+    "service_tier": "flex",
+    "output": [
+        {"type": "reasoning"},
+        {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "a"}},
+        {"type": "web_search_call", "status": "completed", "action": {"type": "open_page", "url": "b"}},
+        {"type": "web_search_call", "status": "completed"},
+        {"type": "file_search_call"},
+        {"type": "message", "content": []},
+    ],
+    "usage": {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100},
+}
+
+
+def typed(value: Any) -> Any:
+    """The same body as an SDK would hand it out: objects instead of dicts."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{key: typed(item) for key, item in value.items()})
+    return [typed(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("body", [RESPONSE, typed(RESPONSE)], ids=["dict", "object"])
+def test_case_16_the_served_tier_and_the_searches(body: Any) -> None:
+    """The tier that was served is billed, not the one asked for; two searches and a file search have their fees."""
+    usage = Usage.from_response(body)
+    charge = shipped().rate(usage, group="default", at=AUTUMN, service_tier="priority")
+    assert (charge.model, charge.service_tier) == ("gpt-5.4-mini", "flex")
+    assert usage.meters == {"input": 1000, "output": 100, "web_search": 2, "file_search": 1}
+    assert charge.credits == D("0.000375") + D("0.000225") + D("0.02") + D("0.0025")
+
+
+def _entry(date: str, prices: str) -> str:
+    fields = dict(zip(("input", "cache_read", "cache_write", "output"), prices.split(), strict=True))
+    return f"{{from: {date}, standard: {{{', '.join(f'{key}: {value}' for key, value in fields.items())}}}}}"
+
+
+def test_case_17_a_request_costs_the_price_of_its_own_time() -> None:
+    """The gpt-5.6 prices changed on 2026-07-30 and 2026-08-21: each side of the instant has its own price."""
+    changes = {
+        "gpt-5.6-terra": ("2026-07-30", "2.5 0.25 3.125 15", "2 0.2 2.5 12"),
+        "gpt-5.6-luna": ("2026-07-30", "1 0.1 1.25 6", "0.2 0.02 0.25 1.2"),
+        "gpt-5.6-sol": ("2026-08-21", "5 0.5 6.25 30", "4 0.4 5 20"),
+    }
+    book = book_of(
+        "".join(
+            model(f"{_entry('2026-01-01', old)}, {_entry(date, new)}", name)
+            for name, (date, old, new) in changes.items()
+        )
+    )
+    usage = Usage(
+        input_tokens=3_000_000, cache_read_tokens=1_000_000, cache_write_tokens=1_000_000, output_tokens=1_000_000
+    )
+    for name, (date, old, new) in changes.items():
+        moments = (utc(date) - timedelta(microseconds=1), utc(date))
+        before, after = (book.rate(usage, model=name, group="g", at=at) for at in moments)
+        assert before.credits == sum(map(Decimal, old.split()))
+        assert after.credits == sum(map(Decimal, new.split()))
+
+
+@pytest.mark.parametrize(
+    ("credits", "ratio", "quota"), [("0.01", "0.57", 2850), ("0.1", "1.15", 57_500), ("0.000001", "1", 1)]
+)
+def test_case_18_the_gateways_quota(credits: str, ratio: str, quota: int) -> None:
+    """0.01 x 500 000 x 0.57 is 2850 and 0.1 x 500 000 x 1.15 is 57 500; what is not free is at least 1."""
+    book = book_of(f"{{from: 2026-01-01, standard: {{input: {credits}}}}}", ratio=ratio)
+    usage = Usage(input_tokens=1_000_000)
+    assert book.rate(usage, model="m", group="g", at=NOW).quota() == quota
+
+
+def test_case_19_free_is_free_and_an_unknown_group_is_an_error() -> None:
+    """A ratio of 0 is billed and shown as 0; a group that is not in the file is refused."""
+    usage = Usage(input_tokens=1000, output_tokens=1000)
+    free = rate(usage, "gpt-5.4-mini", group="free-trial", at=NOW)
+    assert (free.credits, free.quota(), free.cost("rmb")) == (D(0), 0, Money(0, "CNY"))
+    assert [line.ratio for line in free.lines] == [D(0), D(0)]
+    assert "x ratio 0 = 0 USD" in free.explain()
+    with pytest.raises(BillingError, match="no group 'free-trail'") as caught:
+        rate(usage, "gpt-5.4-mini", group="free-trail")
+    assert (code_of(caught), caught.value.http_status) == ("unknown_group", 403)
+
+
+def test_case_20_the_group_that_served_decides() -> None:
+    """One usage rated by the group that served it costs that group's ratio, whichever was tried first."""
+    usage = Usage(input_tokens=1_000_000)
+    tried, served = (rate(usage, "gpt-5.3-codex", group=group, at=NOW) for group in ("default", "coding"))
+    assert (tried.credits, served.credits) == (D("1.75"), D("1.4"))
+    assert rate(usage, "gpt-5.3-codex", group="default", at=NOW).credits == D("1.75")
+
+
+def test_case_21_counts_are_bounded_at_the_door() -> None:
+    """A count above 10^12 is refused before anything is multiplied by it."""
+    assert rate(Usage(input_tokens=10**12), "gpt-5.4-mini").credits == D(750_000)
+    with pytest.raises(BillingError, match="above 10\\^12"):
+        Usage(input_tokens=10**12 + 1)
+
+
+def test_case_22_each_channel_has_its_own_price() -> None:
+    """No exchange rate links the channels: 1 Credit is 0.85 CNY by one and 0.12 USD by the other."""
+    charge = rate(Usage(input_tokens=1_000_000, cache_read_tokens=0), "gpt-5.2")
+    assert charge.cost("rmb") == Money("1.4875", "CNY")
+    assert charge.cost("stripe") == Money("0.21", "USD")
+
+
+@pytest.mark.parametrize(
+    ("applies", "pays"),
+    [
+        ("all", {"90": "76.50", "99": "80.75", "100": "80.75", "101": "81.56"}),
+        ("above", {"99": "84.15", "100": "85.00", "101": "85.81"}),
+    ],
+)
+def test_case_24_a_discount_holds_from_its_threshold_on(applies: str, pays: dict[str, str]) -> None:
+    """A discount at 100 Credits holds at 100, at 101 and at 1000, not at exactly 100 only."""
+    volume = f"[{{from: 2026-01-01, applies_to: {applies}, tiers: [{{at_least: 100, discount: 0.05}}]}}]"
+    channel = f"{{currency: CNY, prices: [{{from: 2026-01-01, price_per_credit: 0.85}}], volume_discounts: {volume}}}"
+    book = book_of("{from: 2026-01-01, standard: {input: 1}}", channel=channel)
+    for credits, pay in pays.items():
+        assert str(book.quote("c", at=NOW, credits=credits).pay) == f"{pay} CNY"
+    assert book.quote("c", at=NOW, credits=90).discount == Money(0, "CNY")
+
+
+def test_case_25_a_price_is_shown_as_it_is() -> None:
+    """0.0125 stays 0.0125, 0.0045 stays 0.0045, and no price that is not zero is shown as zero."""
+    shown = [plain(D(text)) for text in ("0.0125", "0.0045", "0.00450", "1E-7", "0.000000000001", "12", "1E+2")]
+    assert shown == ["0.0125", "0.0045", "0.0045", "0.0000001", "0.000000000001", "12", "100"]
+
+
+def test_case_27_what_is_shown_adds_up() -> None:
+    """Three equal thirds of 100 are 34, 33, 33; a total that is not negative has no negative part."""
+    thirds = allocate(100, [1, 1, 1])
+    assert (thirds, sum(thirds)) == ([34, 33, 33], 100)
+    assert allocate(1, [5, 0, 5]) == [1, 0, 0]
+    assert Money("0.005", "USD").rounded(Rounding.HALF_UP).minor == 1
+
+
+def test_case_29_no_bound_on_a_top_up() -> None:
+    """More than 2^31 units can be bought and are credited to the last one."""
+    quote = shipped().quote("rmb", at=NOW, credits=2**31 + 1)
+    assert quote.credits == D(2**31 + 1)
+    assert str(quote.pay) == "1825361101.65 CNY"

@@ -1,0 +1,153 @@
+"""Times: instants with a zone, dated values, and billing periods in a zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError
+from brivionix_billing.times import FOREVER, Period, Timeline, instant, iso, parse_instant
+from samples import code_of, utc
+
+pytest.importorskip("tzdata", reason="zones beyond UTC need the time zone data")
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("2026-10-01", "2026-10-01"),
+        ("2026-10-01T00:00:03Z", "2026-10-01T00:00:03"),
+        ("2026-10-01T00:00:03.113Z", "2026-10-01T00:00:03.113"),
+        ("2026-10-01T08:00:00.000001+08:00", "2026-10-01T00:00:00.000001"),
+        ("2026-09-30T19:30:00-04:30", "2026-10-01"),
+        ("0001-01-01", "0001-01-01"),
+    ],
+)
+def test_an_instant_is_read(text: str, means: str) -> None:
+    """RFC 3339 with a zone, or a date for its midnight in UTC."""
+    assert parse_instant(text) == utc(means)
+    assert parse_instant(iso(parse_instant(text))) == parse_instant(text)
+
+
+NO_INSTANTS: list[Any] = ["2026-10-01T00:00:00", "2026-10-01 00:00:00Z", "2026-13-01", "2026-02-30", "2026-10-1", "now"]
+NO_INSTANTS += ["20261001", "2026-10-01T25:00:00Z", "2026-10-01T00:00Z", "2026-10-01T00:00:00z", "2026-W40-4", ""]
+NO_INSTANTS += ["2026-10-01T00:00:00.1234567Z", "\u0662026-10-01", "2026-10-01T00:00:60Z", "2026-10-01T00:00:00+25:00"]
+NO_INSTANTS += ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", None, 5, date(2026, 10, 1), "2026-10-01\n"]
+NO_INSTANTS += ["2026-10-01T00:00:00Z" * 100]
+
+
+@pytest.mark.parametrize("text", NO_INSTANTS, ids=lambda text: repr(text)[:30])
+def test_what_is_no_instant_is_refused(text: Any) -> None:
+    """No zone, no such day, another notation, outside the calendar: ``bad_time``, with what to write."""
+    with pytest.raises(BillingError) as caught:
+        parse_instant(text)
+    assert (code_of(caught), caught.value.http_status) == ("bad_time", 400)
+    assert len(str(caught.value)) < 250
+
+
+@given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=8)), timezone(timedelta(hours=-3.5))])))
+def test_instants_are_told_in_utc(when: datetime) -> None:
+    """``iso`` writes an instant in UTC with ``Z``, microseconds only where there are any, and it reads back."""
+    try:
+        same = instant(when)
+    except BillingError:
+        assert when.year in (1, 9999)
+        return
+    text = iso(same)
+    assert text.endswith("Z")
+    assert parse_instant(text) == when
+    assert ("." in text) == bool(when.microsecond)
+
+
+STARTS = [utc(f"2026-0{month}-01") for month in range(1, 8)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(STARTS), st.booleans()), unique_by=lambda entry: entry[0], max_size=5))
+def test_a_timeline_says_what_holds_and_for_how_long(chosen: list[tuple[datetime, bool]]) -> None:
+    """At every instant: the last entry that began and has not ended; the answer holds for the whole span it names."""
+    entries = [
+        (start, start + timedelta(days=10) if ends else None, n) for n, (start, ends) in enumerate(sorted(chosen))
+    ]
+    line = Timeline(entries)
+    moments = [
+        start + delta for start in STARTS for delta in (timedelta(0), timedelta(days=10), -timedelta(microseconds=1))
+    ]
+    for when in moments:
+        begun = [entry for entry in entries if entry[0] <= when]
+        value = begun[-1][2] if begun and (begun[-1][1] is None or when < begun[-1][1]) else None
+        span = line.at(when)
+        assert span.value == value
+        assert span.start <= when < span.end
+        for other in moments:
+            if span.start <= other < span.end:
+                assert line.at(other) == span
+    assert line.at(FOREVER - timedelta(microseconds=1)).end == FOREVER
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "start", "end"),
+    [
+        ("2026-10", "UTC", "2026-10-01", "2026-11-01"),
+        ("2026-12", "UTC", "2026-12-01", "2027-01-01"),
+        ("2026-10", "Asia/Shanghai", "2026-09-30T16:00:00", "2026-10-31T16:00:00"),
+        ("2026-03", "America/New_York", "2026-03-01T05:00:00", "2026-04-01T04:00:00"),
+        ("2026-10-01/2026-10-16", "UTC", "2026-10-01", "2026-10-16"),
+        ("2026-10-01/2026-10-16", "Asia/Kolkata", "2026-09-30T18:30:00", "2026-10-15T18:30:00"),
+        (
+            "2026-10-01T05:00:00Z/2026-10-01T06:00:00+00:30",
+            "Asia/Shanghai",
+            "2026-10-01T05:00:00",
+            "2026-10-01T05:30:00",
+        ),
+        # Clocks skipped this midnight: the day began at 01:00, which was 03:00 UTC.
+        ("2018-11-04/2018-11-05", "America/Sao_Paulo", "2018-11-04T03:00:00", "2018-11-05T02:00:00"),
+        # This midnight came twice: the day began at the first.
+        ("2026-10-25/2026-10-26", "Atlantic/Azores", "2026-10-25T00:00:00", "2026-10-26T01:00:00"),
+    ],
+)
+def test_a_period_is_taken_at_the_zones_midnights(text: str, zone: str, start: str, end: str) -> None:
+    """A month, or two dates, from midnight to midnight where the customer is; instants are taken as they are."""
+    period = Period.parse(text, zone)
+    assert (period.start, period.end, period.zone) == (utc(start), utc(end), zone)
+    assert period.holds(period.start)
+    assert not period.holds(period.end)
+    assert not period.holds(period.start - timedelta(microseconds=1))
+    assert Period.parse(str(period), zone) == period
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Sao_Paulo", "America/New_York", "Pacific/Apia"])
+def test_months_follow_each_other_without_gap(zone: str) -> None:
+    """Each month ends where the next begins, so no request is billed twice or never."""
+    months = [Period.parse(f"{year}-{month:02}", zone) for year in range(2010, 2027) for month in range(1, 13)]
+    assert all(before.end == after.start for before, after in pairwise(months))
+    days = [Period.parse(f"2011-12-{day}/2011-12-{day + 1}", zone) for day in (28, 29)]
+    assert days[0].end == days[1].start
+
+
+NO_PERIODS: list[Any] = [
+    "2026-13",
+    "2026-1",
+    "2026",
+    "",
+    "2026-10-02/2026-10-01",
+    "2026-10-01/2026-10-01",
+    "2026-10-01",
+]
+NO_PERIODS += ["2026-10-01/", "/", "0000-01", "9999-12", "october", None, 5, "2026-10-01/2026-10-02/2026-10-03"]
+
+
+@pytest.mark.parametrize("text", NO_PERIODS, ids=repr)
+def test_what_is_no_period_is_refused(text: Any) -> None:
+    """Anything but a month or a pair in order is ``period_invalid``; so is an unknown zone."""
+    with pytest.raises(BillingError, match="is not a period; write a month") as caught:
+        Period.parse(text)
+    assert code_of(caught) == "period_invalid"
+    for zone in ("Mars/Olympus", "", "../etc/passwd", None, "a\0b"):
+        with pytest.raises(BillingError, match="is not a time zone") as caught:
+            Period.parse("2026-10", zone)  # type: ignore[arg-type]
+        assert code_of(caught) == "period_invalid"

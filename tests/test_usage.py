@@ -1,0 +1,348 @@
+"""Usage: disjoint meters from contained counts, and reading them from what providers send."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict
+
+from brivionix_billing import BillingError, Usage
+from brivionix_billing.usage import MAX_COUNT
+from questions import made
+from samples import NOW, code_of, shipped
+from strategies import bodies, counts
+
+DATA = Path(__file__).parent / "data" / "openai_responses.jsonl"
+REAL = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
+COUNTS = (
+    "input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens cache_write_1h_tokens "
+    "audio_input_tokens audio_cache_read_tokens audio_output_tokens image_input_tokens image_cache_read_tokens "
+    "image_output_tokens web_search_calls file_search_calls total_tokens"
+)
+NONSENSE: list[Any] = [True, False, 1.0, float("nan"), "1", b"1", -1, 10**12 + 1, 10**400, [1], {}, 1j]
+
+
+class Liar(int):
+    """An int that says it is zero."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = int.__hash__
+
+
+# --- the class ---
+
+
+@pytest.mark.parametrize("value", [*NONSENSE, None, Liar(5)], ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
+@pytest.mark.parametrize("name", COUNTS.split())
+def test_a_count_is_a_whole_number_within_bounds(name: str, value: Any) -> None:
+    """Whatever is no whole number from 0 to 10^12 is ``usage_invalid`` with the argument's name, for every argument."""
+    if name == "total_tokens" and value is None:
+        return  # "not said" is fine for what is checked only
+    with pytest.raises(BillingError, match=f"^{name} is ") as caught:
+        Usage(**{"input_tokens": 9, "output_tokens": 9} | {name: value})
+    assert (code_of(caught), caught.value.http_status) == ("usage_invalid", 502)
+    assert len(str(caught.value)) < 250
+
+
+def test_the_bounds_themselves_are_counts() -> None:
+    """0 and 10^12 are taken, and nothing is no usage at all."""
+    most = Usage(input_tokens=MAX_COUNT, output_tokens=MAX_COUNT, cache_read_tokens=MAX_COUNT)
+    assert most.total_tokens == 2 * 10**12
+    assert Usage().meters == {}
+    assert Usage() == Usage(0, 0, 0, 0, 0, total_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("given_counts", "message"),
+    [
+        ({"input_tokens": 3, "cache_read_tokens": 4}, "cache_read_tokens 4 is more than input_tokens 3"),
+        (
+            {"input_tokens": 9, "cache_read_tokens": 4, "cache_write_tokens": 3, "cache_write_1h_tokens": 3},
+            "cache_read_tokens 4 + cache_write_tokens 3 + cache_write_1h_tokens 3 = 10 is more than input_tokens 9",
+        ),
+        (
+            {"input_tokens": 9, "audio_input_tokens": 6, "image_input_tokens": 4},
+            "audio_input_tokens not cached 6 + image_input_tokens not cached 4 = 10 is more than input_tokens 9",
+        ),
+        (
+            {"input_tokens": 9, "cache_read_tokens": 5, "audio_input_tokens": 5},
+            "cache_read_tokens 5 + audio_input_tokens not cached 5 = 10 is more than input_tokens 9",
+        ),
+        (
+            {"input_tokens": 9, "cache_read_tokens": 2, "audio_input_tokens": 3, "audio_cache_read_tokens": 3},
+            "audio_cache_read_tokens 3 is more than cache_read_tokens 2",
+        ),
+        (
+            {"input_tokens": 9, "cache_read_tokens": 4, "audio_input_tokens": 3, "audio_cache_read_tokens": 4},
+            "audio_cache_read_tokens 4 is more than audio_input_tokens 3",
+        ),
+        (
+            {"input_tokens": 9, "cache_read_tokens": 4, "image_input_tokens": 3, "image_cache_read_tokens": 4},
+            "image_cache_read_tokens 4 is more than image_input_tokens 3",
+        ),
+        ({"output_tokens": 3, "reasoning_tokens": 4}, "reasoning_tokens 4 is more than output_tokens 3"),
+        (
+            {"output_tokens": 3, "audio_output_tokens": 2, "image_output_tokens": 2},
+            "audio_output_tokens 2 + image_output_tokens 2 = 4 is more than output_tokens 3",
+        ),
+        (
+            {"input_tokens": 3, "output_tokens": 4, "total_tokens": 8},
+            "total_tokens 8 is not input_tokens 3 + output_tokens 4 = 7",
+        ),
+    ],
+)
+def test_a_contradiction_names_both_sides(given_counts: dict[str, int], message: str) -> None:
+    """Parts that exceed what contains them, or a total that is no sum, are told with every name and number."""
+    with pytest.raises(BillingError) as caught:
+        Usage(**given_counts)  # type: ignore[arg-type]
+    assert code_of(caught) == "usage_contradiction"
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["service_tier", "model"])
+@pytest.mark.parametrize("value", ["", "x" * 257, 5, b"flex", ["flex"], False])
+def test_a_served_name_is_a_word(name: str, value: Any) -> None:
+    """A served tier or model that is no string of 1 to 256 characters is ``usage_invalid``."""
+    with pytest.raises(BillingError, match=f"^{name} is ") as caught:
+        Usage(**{"input_tokens": 1, name: value})
+    assert code_of(caught) == "usage_invalid"
+
+
+@given(counts())
+def test_a_usage_is_the_same_however_it_was_made(given_counts: dict[str, int]) -> None:
+    """Zeros left out or written, one order or another: equal usages are equal and hash equal; a tuple is not one."""
+    usage = made(given_counts)
+    again = Usage(**{name: given_counts.get(name, 0) for name in reversed(COUNTS.split()[:-1])})  # type: ignore[arg-type]
+    assert (usage, hash(usage)) == (again, hash(again))
+    assert usage != tuple(usage)
+    assert usage != Usage(**given_counts | {"web_search_calls": given_counts.get("web_search_calls", 0) + 1})  # type: ignore[arg-type]
+
+
+# --- bodies ---
+
+
+@st.composite
+def openai_bodies(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A body as OpenAI sends it, of chat or Responses, with more or fewer details; and the arguments it means."""
+    of = {name: n for name, n in draw(counts()).items() if name not in ("cache_write_1h_tokens",)}
+    of["input_tokens"] = of.get("input_tokens", 0)
+    of["output_tokens"] = of.get("output_tokens", 0)
+    prompt, output = draw(st.sampled_from([("prompt", "completion"), ("input", "output")]))
+    inside: dict[str, Any] = {
+        "cached_tokens": of.get("cache_read_tokens"),
+        "cache_write_tokens": of.get("cache_write_tokens"),
+        "audio_tokens": of.get("audio_input_tokens"),
+        "image_tokens": of.get("image_input_tokens"),
+        "cached_tokens_details": {
+            "audio_tokens": of.get("audio_cache_read_tokens"),
+            "image_tokens": of.get("image_cache_read_tokens"),
+        },
+    }
+    outside: dict[str, Any] = {
+        "reasoning_tokens": of.get("reasoning_tokens"),
+        "audio_tokens": of.get("audio_output_tokens"),
+        "image_tokens": of.get("image_output_tokens"),
+        "accepted_prediction_tokens": draw(st.sampled_from([None, 0, 3])),
+    }
+    absent = draw(st.sampled_from(["zero", "null", "missing"]))
+    usage: dict[str, Any] = {f"{prompt}_tokens": of["input_tokens"], f"{output}_tokens": of["output_tokens"]}
+    usage[f"{prompt}_tokens_details"] = _filled(inside, absent)
+    usage[f"{output}_tokens_details"] = _filled(outside, absent)
+    if draw(st.booleans()):
+        usage["total_tokens"] = of["input_tokens"] + of["output_tokens"]
+    body: dict[str, Any] = {"usage": usage}
+    for name, words in (("service_tier", ["default", "flex"]), ("model", ["gpt-5.4"])):
+        word = draw(st.sampled_from([None, *words]))
+        if word is not None:
+            body[name] = of[name] = word  # type: ignore[assignment]  # the two names are words
+    searches, files = of.pop("web_search_calls", 0), of.pop("file_search_calls", 0)
+    if prompt == "input":
+        items = [{"type": "web_search_call"}] * searches + [{"type": "file_search_call"}] * files
+        body["output"] = [{"type": "message", "content": []}, *items]
+        of |= {"web_search_calls": searches, "file_search_calls": files}
+    return body, of
+
+
+def _filled(details: dict[str, Any], absent: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in details.items():
+        if isinstance(value, dict):
+            out[key] = _filled(value, absent)
+        elif value or absent != "missing":
+            out[key] = value or (0 if absent == "zero" else None)
+    return out
+
+
+class Anything(BaseModel):
+    """What an SDK hands out: a model that keeps unknown fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def sdk(value: Any) -> Any:
+    """The body as pydantic objects all the way down."""
+    if isinstance(value, dict):
+        return Anything(**{key: sdk(item) for key, item in value.items()})
+    return [sdk(item) for item in value] if isinstance(value, list) else value
+
+
+def spaced(value: Any) -> Any:
+    """The body as simple objects all the way down."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{key: spaced(item) for key, item in value.items()})
+    return [spaced(item) for item in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=200, deadline=None)
+@given(openai_bodies())
+def test_a_body_means_its_arguments(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """A chat or Responses body reads as the usage of its counts, as dict, mapping, SDK object or simple object."""
+    body, arguments = pair
+    usage = Usage(**arguments)
+    for shape in (body, sdk(body), spaced(body), MappingProxyType(body), OrderedDict(body)):
+        assert Usage.from_response(shape) == usage
+    bare = Usage(**{name: n for name, n in arguments.items() if name.endswith("_tokens")})
+    for shape in (body["usage"], sdk(body["usage"]), spaced(body["usage"])):
+        assert Usage.from_response(shape) == bare
+
+
+@pytest.mark.parametrize("body", REAL, ids=range(len(REAL)))
+def test_real_responses_are_read(body: dict[str, Any]) -> None:
+    """Responses that providers sent are read, add up to the provider's own total, and name its model."""
+    usage = Usage.from_response(body)
+    assert usage.total_tokens == body["usage"]["total_tokens"]
+    assert usage.model == body.get("model")
+    assert Usage.from_response(spaced(body)) == usage
+    details = body["usage"].get("prompt_tokens_details") or body["usage"].get("input_tokens_details") or {}
+    assert usage.cache_read_tokens == (details.get("cached_tokens") or 0)
+    outside = body["usage"].get("completion_tokens_details") or body["usage"].get("output_tokens_details") or {}
+    assert usage.reasoning_tokens == (outside.get("reasoning_tokens") or 0)
+
+
+def test_an_embedding_has_no_output() -> None:
+    """An embedding's usage has no completion tokens; a chat's without them is an error, not free output."""
+    body = {"object": "list", "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+    assert Usage.from_response(body) == Usage(input_tokens=8, model="e")
+    with pytest.raises(BillingError, match="completion_tokens is missing") as caught:
+        Usage.from_response({"prompt_tokens": 8, "total_tokens": 9})
+    assert code_of(caught) == "usage_invalid"
+    with pytest.raises(BillingError, match="output_tokens is missing"):
+        Usage.from_response({"input_tokens": 8})
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
+@pytest.mark.parametrize(
+    "key", ["prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "audio_tokens"]
+)
+def test_nonsense_in_a_body_is_refused(key: str, value: Any) -> None:
+    """A count in a body that is no whole number is an error that names it, on the fast path and on the slow one."""
+    for more in ({}, {"cost": 0.5}):
+        usage: dict[str, Any] = {"prompt_tokens": 9, "completion_tokens": 9, **more}
+        details = {"cached_tokens": "prompt", "audio_tokens": "prompt", "reasoning_tokens": "completion"}
+        if key in details:
+            usage[f"{details[key]}_tokens_details"] = {key: value}
+        else:
+            usage[key] = value
+        with pytest.raises(BillingError, match=key.removeprefix("audio_")) as caught:
+            Usage.from_response({"usage": usage})
+        assert code_of(caught) in ("usage_invalid", "usage_contradiction")
+
+
+@pytest.mark.parametrize("tier", [5, True, ["flex"], {"name": "flex"}, "x" * 300])
+def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
+    """A served tier that is no tier's name is refused, when it is read or when it is rated."""
+    body = {"service_tier": tier, "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
+    with pytest.raises(BillingError) as caught:
+        shipped().rate(Usage.from_response(body), model="gpt-5.4", group="default", at=NOW)
+    assert code_of(caught) in ("usage_invalid", "unknown_service_tier")
+
+
+@pytest.mark.parametrize(
+    ("usage", "named"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 3, "cached_tokens": 5}, "'cached_tokens': 5"),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"video_tokens": 5}},
+            "'video_tokens': 5",
+        ),
+        ({"input_tokens": 9, "output_tokens": 3, "output_tokens_details": {"x": {"y": 5}}}, "'x': {'y': 5}"),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens_details": {"video_tokens": 5}},
+            },
+            "'video_tokens': 5",
+        ),
+    ],
+)
+def test_a_count_that_nobody_knows_is_refused(usage: dict[str, Any], named: str) -> None:
+    """An unknown count that is not zero may be money: it is refused with its name and number; a zero is not."""
+    with pytest.raises(BillingError, match=named) as caught:
+        Usage.from_response(usage)
+    assert code_of(caught) == "usage_unknown_key"
+    Usage.from_response(json.loads(json.dumps(usage).replace(": 5", ": 0")))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(None, "text", b"bytes", 5, [], [{"prompt_tokens": 1}], {}, object()),
+        *({"usage": {}}, {"usage": None}, {"usage": 5}, {"usage": {"tokens": 1}}, SimpleNamespace(usage=[1])),
+        {"usage": {"input_tokens": 9, "output_tokens": 3, "cache_read_input_tokens": 5}},
+        {"usage": {"inputTokens": 9, "outputTokens": 3}},
+        {"usageMetadata": {"promptTokenCount": 1}},
+    ],
+    ids=repr,
+)
+def test_another_shape_is_refused(body: Any) -> None:
+    """What is not in a shape known here (Anthropic counts otherwise) is ``usage_shape``, never an empty usage."""
+    with pytest.raises(BillingError) as caught:
+        Usage.from_response(body)
+    assert (code_of(caught), caught.value.http_status) == ("usage_shape", 502)
+
+
+@settings(max_examples=400, deadline=None)
+@given(bodies)
+def test_a_hostile_body_raises_nothing_else(body: Any) -> None:
+    """Any JSON is read as a usage whose meters are whole and add up, or refused by a ``BillingError``."""
+    for shape in (body, spaced(body) if isinstance(body, dict) else body, {"usage": body}):
+        try:
+            usage = Usage.from_response(shape)
+        except BillingError as error:
+            message = str(error)
+        else:
+            message = repr(usage)
+            assert all(type(count) is int and 0 < count <= 2 * MAX_COUNT for count in usage.meters.values())
+            assert sum(n for name, n in usage.meters.items() if "search" not in name) == usage.total_tokens
+        assert len(message) < 3000
+        assert message.isprintable()
+
+
+def outcome(body: Any) -> str:
+    try:
+        return repr(Usage.from_response(body))
+    except BillingError as error:
+        return str(error)
+
+
+def test_deep_and_long_bodies_are_refused_briefly() -> None:
+    """Nesting and length of a hostile body end in a short message, not in the interpreter's stack."""
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for usage in (deep, {"x" * 100_000: 1}, {"a": ["x" * 100_000, 1]}, dict.fromkeys(map(str, range(10_000)), 1)):
+        chat = {"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": usage}
+        for body in (chat, {"usage": usage}, SimpleNamespace(usage=usage), chat | {"a": usage}):
+            assert len(outcome(body)) < 1200
+    while isinstance(deep, dict):
+        deep = deep.popitem()[1]
