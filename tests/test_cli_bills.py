@@ -218,6 +218,17 @@ def test_signatures(run: Run) -> None:
     assert run("verify", "unsigned", "--usage", "usage.jsonl", "--key", "ours.pub")[0] == 1
 
 
+def test_options_that_would_hold_for_several_bills_are_refused(run: Run) -> None:
+    """One customer's name is not put on every account's bill, nor one predecessor held against every document."""
+    run.usage(ROWS)
+    assert bills(run, "--customer", "Ada")[0] == 2
+    assert not (run.folder / "bills").exists()
+    assert bills(run)[0] == 0
+    for option in ("--previous", "--corrects", "--records"):
+        status, _, err = run("verify", "bills", "--usage", "usage.jsonl", option, "bills/INV-000001/invoice.json")
+        assert (status, "one document" in err) == (2, True)
+
+
 # --- notes and proofs ---
 
 

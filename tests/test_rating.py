@@ -298,3 +298,14 @@ def test_the_figures_told_are_the_figures_charged(asked: tuple[Data, list[Ask]])
             name: charge.cost(name).amount for name in told["cost"]
         }
         assert "e" not in (told["credits"] + "".join(told["cost"].values())).lower()
+
+
+def test_own_prices_of_a_group_are_prices_of_tokens() -> None:
+    """A group's own prices replace token prices without a ratio; the fees of tools stay list price x its ratio."""
+    usage = Usage(1_000_000, 0, web_search_calls=1000)
+    charge = rate(model="gpt-5.2", group="partner", usage=usage)
+    lines = {line.meter: (line.list_price, line.ratio, line.unit_price, line.credits) for line in charge.lines}
+    assert lines == {
+        "input": (D("1.75"), None, D("1.5"), D("1.5")),
+        "web_search": (D(10), D("0.85"), D("8.5"), D("8.5")),
+    }

@@ -301,6 +301,15 @@ def test_a_count_that_nobody_knows_is_refused(usage: dict[str, Any], named: str)
         {"usage": {"input_tokens": 9, "output_tokens": 3, "cache_read_input_tokens": 5}},
         {"usage": {"inputTokens": 9, "outputTokens": 3}},
         {"usageMetadata": {"promptTokenCount": 1}},
+        # An image generation: its output tokens are images, at another price than text.
+        {
+            "usage": {
+                "input_tokens": 50,
+                "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+                "output_tokens": 4160,
+                "total_tokens": 4210,
+            }
+        },
     ],
     ids=repr,
 )
