@@ -1,4 +1,4 @@
-"""An oracle for bills: the rules of DESIGN.md and of the words in a document once more, in fractions, on plain data.
+"""An oracle for bills: the rules of docs/concepts.md and of the words in a document, in fractions, on plain data.
 
 Nothing of the library is imported. Everything takes the slow and obvious way: one request at a time, numbers from their
 text, Merkle trees by the recursion of RFC 6962, canonical JSON written out by hand.

@@ -1,4 +1,4 @@
-"""An oracle: the rules of DESIGN.md once more, in fractions, over the plain data of a price book.
+"""An oracle: the rules of docs/concepts.md once more, in fractions, over the plain data of a price book.
 
 It shares no arithmetic with the library, takes the slow and obvious way everywhere, and reads the book's own dicts.
 """

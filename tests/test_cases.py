@@ -307,6 +307,8 @@ def test_case_24_a_discount_holds_from_its_threshold_on(applies: str, pays: dict
     book = book_of("{from: 2026-01-01, standard: {input: 1}}", channel=channel)
     for credits, pay in pays.items():
         assert str(book.quote("c", at=NOW, credits=credits).pay) == f"{pay} CNY"
+    # The very payment that the threshold costs buys the threshold.
+    assert book.quote("c", at=NOW, pay=pays["100"]).credits == 100
     assert book.quote("c", at=NOW, credits=90).discount == Money(0, "CNY")
 
 

@@ -183,7 +183,7 @@ def test_unknown_names_and_times(run: Run, args: tuple[str, ...], code: str) -> 
 
 
 def test_rate(run: Run) -> None:
-    """``rate`` prints a charge a line with the fields of DESIGN.md; amounts are strings; CSV says the same."""
+    """``rate`` prints a charge a line with the fields of docs/cli.md; amounts are strings; CSV says the same."""
     status, out, err = run("rate", EXAMPLE, "--prices", SHIPPED)
     rows = [json.loads(line) for line in out.splitlines()]
     assert (status, err, len(rows)) == (0, "", 3000)

@@ -239,10 +239,13 @@ def test_notes(run: Run) -> None:
     (run.folder / "right.jsonl").write_bytes(written(ROWS[1:]))
     bill = "bills/INV-000001/invoice.json"
     base = ("credit-note", bill, "--reason", "overbilled", "--issued", "2026-11-05")
+    status, _, err = run(*base, "--usage", "usage.jsonl", "--after", "bills", "--out", "same")
+    assert (status, "nothing to correct" in err) == (2, True)
     partial = (*base, "--usage", "right.jsonl", "--after", "bills", "--out", "bills/INV-000003")
     assert run(*partial)[0] == 0
     status, out, _ = run("verify", "bills/INV-000003", "--usage", "right.jsonl")
-    assert (status, out.count("verified"), "note:" in out) == (0, 1, False)
+    assert (status, out.count(": verified"), out.count("note:"), "INV-000001" in out) == (0, 1, 1, True)
+    assert run("verify", "bills/INV-000001", "bills/INV-000003", "--usage", "usage.jsonl")[0] == 1  # other usage
     status, _, err = run(*base, "--after", "bills", "--out", "twice")  # case 28: no money goes back twice
     assert (status, "corrected already" in err) == (2, True)
     other = ("credit-note", "bills/INV-000002/invoice.json", *base[2:])
@@ -251,8 +254,8 @@ def test_notes(run: Run) -> None:
     note = read_document(run.folder / "bills/INV-000004/invoice.json")
     assert (note["kind"], note["number"], note["corrects"]["id"]) == ("credit_note", 4, "INV-000002")
     assert "Credit note INV-000004" in (run.folder / "bills/INV-000004/invoice.txt").read_text(encoding="utf-8")
-    status, _, err = run(*base, "--usage", "usage.jsonl", "--after", bill, "--out", "same")
-    assert (status, "nothing to correct" in err) == (2, True)
+    status, _, err = run(*base, "--usage", "right.jsonl", "--after", bill, "--out", "fork")
+    assert (status, "not the last of its series" in err) == (2, True)
     status, _, err = run(base[0], "bills/INV-000004/invoice.json", *base[2:], "--after", "bills", "--out", "again")
     assert (status, "only a bill" in err) == (2, True)
     edit(run.folder / bill, due="2027-01-01T00:00:00Z")
@@ -376,3 +379,30 @@ def test_a_heading_that_no_document_may_have(run: Run, wrong: tuple[str, str]) -
     status, _, err = bills(run, *wrong)
     written_bills = list(run.folder.glob("bills/**/invoice.json"))
     assert (status, bool(err), written_bills) == (2, True, []) or (wrong == ("--due", "") and status == 0)
+
+
+def test_money_asked_for_twice_shows_side_by_side(run: Run) -> None:
+    """Two bills of one account over one time, each sound by itself, do not verify together."""
+    run.usage(ROWS)
+    for out, period in (("one", "2026-10"), ("two", "2026-10-01/2026-11-01")):
+        arguments = ("--account", "acct_1", "--period", period, "--out", f"bills/{out}")
+        after = ("--after", "bills/one") if out == "two" else ()
+        assert run("invoice", "usage.jsonl", *arguments, *after)[0] == 0
+    status, out, _ = run("verify", "bills", "--usage", "usage.jsonl")
+    assert (status, "overlaps that of INV-000001" in out) == (1, True)
+
+
+@pytest.mark.parametrize("series", ["../up", "/root", "a/b", "..", "a b", "\x1b[31m", "x" * 65])
+def test_a_series_is_no_path(run: Run, series: str) -> None:
+    """A series names folders: nothing but letters, digits and . _ - stands in it, and nothing is written elsewhere."""
+    run.usage(ROWS)
+    status, _, err = bills(run, "--series", series)
+    assert (status, "Traceback" in err, list(run.folder.rglob("invoice.json"))) == (2, False, [])
+
+
+def test_a_usage_file_that_cannot_be_read_is_no_verdict(run: Run) -> None:
+    """Where the usage file is missing, the exit status says that the input is wrong, not that the bill is."""
+    run.usage(ROWS)
+    bills(run)
+    status, out, err = run("verify", "bills", "--usage", "gone.jsonl")
+    assert (status, out, "gone.jsonl" in err) == (2, "", True)

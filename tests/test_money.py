@@ -194,3 +194,11 @@ def test_a_payable_is_whole_coins() -> None:
         with pytest.raises(BillingError) as caught:
             Payable(value, "CNY")  # type: ignore[arg-type]
         assert code_of(caught) == "money_invalid"
+
+
+def test_a_rounding_given_by_its_name_is_that_rounding() -> None:
+    """A name rounds as its member does; a name that is none is an error, never another rounding."""
+    assert Money("0.855", "CNY").rounded("half_up") == Payable(86, "CNY")  # type: ignore[arg-type]  # a plain name
+    with pytest.raises(BillingError) as caught:
+        Money("0.855", "CNY").rounded("banana")  # type: ignore[arg-type]  # on purpose
+    assert caught.value.code == "bad_argument"

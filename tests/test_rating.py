@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -309,3 +309,29 @@ def test_own_prices_of_a_group_are_prices_of_tokens() -> None:
         "input": (D("1.75"), None, D("1.5"), D("1.5")),
         "web_search": (D(10), D("0.85"), D("8.5"), D("8.5")),
     }
+
+
+def test_a_misspelt_tier_is_an_error_though_another_was_served() -> None:
+    """The served tier decides, but a name that means no tier is told, wherever it stands."""
+    for usage, asked in ((Usage(1, 1, service_tier="default"), "wibble"), (Usage(1, 1, service_tier="wibble"), None)):
+        with pytest.raises(BillingError) as caught:
+            rate(usage=usage, service_tier=asked)
+        assert code_of(caught) == "unknown_service_tier"
+
+
+def test_a_zone_that_fails_is_a_bad_time() -> None:
+    """A time zone is foreign code: whatever it raises is told as ``bad_time``, with the cache cold or warm."""
+
+    class Broken(tzinfo):
+        def utcoffset(self, _: object) -> timedelta:
+            raise RuntimeError("no zone today")
+
+        dst = utcoffset
+
+        def tzname(self, _: object) -> str:
+            return "broken"
+
+    rate()
+    with pytest.raises(BillingError) as caught:
+        rate(at=datetime(2026, 10, 20, tzinfo=Broken()))
+    assert code_of(caught) == "bad_time"

@@ -143,6 +143,17 @@ def test_a_coin_that_buys_nothing_is_not_taken() -> None:
     assert (str(quote.pay), quote.credits) == ("0.14 LBP", D("0.000013"))
 
 
+def test_a_discount_is_never_shown_as_less_than_nothing() -> None:
+    """Where the payment was rounded up by more than the discount, the discount shown is zero."""
+    channel = (
+        "{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.333333}], volume_discounts: "
+        "[{from: 2026-01-01, applies_to: above, tiers: [{at_least: 0.03, discount: 0.05}]}]}"
+    )
+    quote = book_of(ENTRY, channel=channel).quote("c", at=NOW, pay="0.01")
+    assert (quote.credits, quote.undiscounted) == (D("0.03"), Money("0.00999999", "CNY"))
+    assert quote.discount == Money(0, "CNY")
+
+
 def test_the_shipped_channels() -> None:
     """One Credit is 0.85 CNY or 0.12 USD; a quote from the page's figures has no surprise."""
     book = shipped()

@@ -176,7 +176,8 @@ def _filled(details: dict[str, Any], absent: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in details.items():
         if isinstance(value, dict):
-            out[key] = _filled(value, absent)
+            inner = _filled(value, absent)
+            out |= {key: inner} if inner else {}
         elif value or absent != "missing":
             out[key] = value or (0 if absent == "zero" else None)
     return out
@@ -224,6 +225,7 @@ def test_real_responses_are_read(body: dict[str, Any]) -> None:
     assert Usage.from_response(spaced(body)) == usage
     details = body["usage"].get("prompt_tokens_details") or body["usage"].get("input_tokens_details") or {}
     assert usage.cache_read_tokens == (details.get("cached_tokens") or 0)
+    assert sum(usage.meters.values()) == usage.total_tokens
     outside = body["usage"].get("completion_tokens_details") or body["usage"].get("output_tokens_details") or {}
     assert usage.reasoning_tokens == (outside.get("reasoning_tokens") or 0)
 

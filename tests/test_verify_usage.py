@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, verified, written
-from brivionix_billing import PriceBook
+from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.canonical import canonical
 from brivionix_billing.invoice import collect
 from brivionix_billing.invoice.records import listing
@@ -116,7 +116,9 @@ def test_a_list_of_records_is_not_believed(tmp_path: Path) -> None:
     for content in (b"zz req_1\n", b"\xff\xfe", b"\n", b""):
         other.write_bytes(content)
         refused(document, written([record(1)]), records=other)
-    refused(document, written([record(1)]), records=tmp_path / "none")
+    with pytest.raises(BillingError) as caught:  # that says nothing of the document
+        verified(document, written([record(1)]), records=tmp_path / "none")
+    assert caught.value.code == "file_unreadable"
 
 
 # --- the prices ---

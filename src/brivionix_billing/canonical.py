@@ -134,6 +134,9 @@ def loads_strict(text: bytes | str, what: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
+        # Left to itself, json would guess UTF-16 from a NUL byte, and read half a file so.
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
     except RecursionError:
         raise BillingError("document_invalid", f"{what}: nested too deep to be one of ours") from None

@@ -111,7 +111,15 @@ def _trimmed(coefficient: int, places: int) -> tuple[int, int]:
 
 
 def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
-    """``numerator / denominator`` as a whole number; ``denominator`` is positive."""
+    """``numerator / denominator`` as a whole number; ``denominator`` is positive.
+
+    A rounding may be given by its name. Raises ``bad_argument`` for a name that is none.
+    """
+    try:
+        rounding = Rounding(rounding)
+    except ValueError:
+        names = ", ".join(Rounding)
+        raise BillingError("bad_argument", f"{quoted(rounding)} is no rounding; there are: {names}") from None
     quotient, rest = divmod(abs(numerator), denominator)
     if rest:
         twice = 2 * rest

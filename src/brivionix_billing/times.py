@@ -18,8 +18,10 @@ FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 """The end of what has no end."""
 
 _INSTANT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?", re.ASCII
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?",
+    re.ASCII,
 )
+_LOCAL = frozenset({"localtime", "posixrules", "Factory"})
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 
@@ -27,12 +29,14 @@ def instant(value: object) -> datetime:
     """The given time in UTC. Raises ``bad_time`` for what is not a ``datetime`` with a zone."""
     if not isinstance(value, datetime):
         raise BillingError("bad_time", f"{quoted(value)} is not a time; give a datetime with a zone")
-    if value.utcoffset() is None:
-        raise BillingError("bad_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
     try:
-        return value.astimezone(UTC)
+        if value.utcoffset() is not None:
+            return value.astimezone(UTC)
     except OverflowError:
-        raise BillingError("bad_time", f"{value.isoformat()} lies outside the calendar") from None
+        raise BillingError("bad_time", f"{value.replace(tzinfo=None).isoformat()} lies outside the calendar") from None
+    except Exception as error:  # a zone is foreign code, and may raise anything
+        raise BillingError("bad_time", f"the zone of a time fails: {type(error).__name__}: {error}") from None
+    raise BillingError("bad_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
 
 
 def parse_instant(text: str) -> datetime:
@@ -48,14 +52,16 @@ def parse_instant(text: str) -> datetime:
             pass
         else:
             return instant(value.replace(tzinfo=UTC) if len(text) == 10 else value)
+    if isinstance(text, str) and _INSTANT.fullmatch(text[:40] + "Z"):
+        raise BillingError("bad_time", f"{quoted(text)} has no zone; add Z for UTC, or an offset such as +08:00")
     raise BillingError(
         "bad_time", f"{quoted(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)"
     )
 
 
 def iso(value: datetime) -> str:
-    """RFC 3339 in UTC with ``Z``; microseconds only where there are any."""
-    value = value.astimezone(UTC).replace(tzinfo=None)
+    """RFC 3339 in UTC with ``Z``; microseconds only where there are any. Raises ``bad_time`` where there is no zone."""
+    value = instant(value).replace(tzinfo=None)
     return value.isoformat(timespec="microseconds" if value.microsecond else "seconds") + "Z"
 
 
@@ -159,6 +165,8 @@ class Period:
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
+    if isinstance(name, str) and (name in _LOCAL or name.startswith(("right/", "posix/"))):
+        raise BillingError("period_invalid", f"{quoted(name)} means another zone on another machine; name the place")
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:
@@ -167,7 +175,7 @@ def _zone(name: str) -> tzinfo:
         if not available_timezones():
             raise BillingError(
                 "missing_extra",
-                "this machine has no time zone data; install it: pip install 'brivionix-billing[zones]'",
+                "this machine has no time zone data; install it: pip install tzdata",
             ) from None
         raise BillingError(
             "period_invalid", f"{quoted(name)} is not a time zone; write a name such as Asia/Shanghai"

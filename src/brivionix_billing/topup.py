@@ -22,6 +22,8 @@ __all__ = ["CREDIT_PLACES", "Channel", "Quote", "Volume", "VolumeStep"]
 CREDIT_PLACES: Final = 6
 """Credits are sold in steps of 0.000001."""
 
+_MOST: Final = 10**15
+
 # The two roundings of a top-up. A payment is rounded up to the next coin, so the seller is never short; what it buys is
 # then all that the coin pays for, so the buyer is not short either.
 _PAY: Final = Rounding.UP
@@ -194,6 +196,8 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
         raise BillingError("money_invalid", f"{quoted(value)} is no amount of {what}; give a str, an int or a Decimal")
     number = Decimal(value)
     digits_of(number)
+    if number > _MOST:
+        raise BillingError("amount_out_of_range", f"{quoted(str(number))} {what}: nobody tops up more than 10^15")
     if number <= 0:
         raise BillingError("amount_out_of_range", f"{plain(number)} {what}: an amount is above zero")
     return number

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
@@ -86,11 +87,21 @@ class SetAside(NamedTuple):
     at: datetime | None
     code: str
     message: str
+    leaf: bytes | None = None
+    """The leaf that it would have, where the line is JSON with a request id."""
 
     def as_dict(self) -> dict[str, Any]:
         """For the list of records set aside."""
         at = None if self.at is None else iso(self.at)
-        return self._asdict() | {"at": at}
+        shown = self._asdict() | {"at": at}
+        del shown["leaf"]
+        return shown
+
+
+def bounded(lines: Iterable[bytes]) -> Iterable[bytes]:
+    """The lines of a file, none read further than is kept of it: what has no line ends cannot fill the memory."""
+    readline = getattr(lines, "readline", None)
+    return lines if readline is None else iter(partial(readline, MAX_LINE + 2), b"")
 
 
 def records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | SetAside]:
@@ -101,7 +112,7 @@ def records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | SetAsid
     from pydantic_core import from_json
 
     origins: dict[tuple[Any, ...], Origin] = {}
-    for number, line in enumerate(lines, first):
+    for number, line in enumerate(bounded(lines), first):
         found: Record | SetAside | None = None
         try:
             found = _usual(number, line, from_json(line, allow_inf_nan=False), origins)
@@ -178,6 +189,7 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
         and 0 < len(request_id) <= 256
         and len(at_text) in _FAST_AT
         and at_text[4:20:3] in _SEPARATORS
+        and at_text[11:13] < "24"
         and at_text[-1] == "Z"
         and len(line) <= MAX_LINE
     ):
@@ -285,7 +297,10 @@ def _origin(account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple
     """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
     has_tier = tier is not _ABSENT
     for what, name in (("account", account), ("group", group), ("model", model)):
-        _name(what, name)
+        if _name(what, name) != name.strip():
+            raise BillingError(
+                "record_invalid", f"{what} is {quoted(name)}; a space at either end would make it another {what}"
+            )
     asked = _name("service_tier", tier) if has_tier and tier is not None else None
     found = origins.get((account, group, model, tier))
     if found is None:
@@ -309,6 +324,7 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         for name in ("request_id", "account"):
             if isinstance(data.get(name), str):
                 seen[name] = _name(name, data[name])
+        seen["leaf"] = sha256(b"\0" + canonical(data)).digest()
         missing = [name for name in _REQUIRED if data.get(name) is None]
         if "at" not in missing:
             seen["at"] = parse_instant(data["at"])
@@ -320,14 +336,16 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         usage = Usage.from_response(data["usage"])
         total, text, read, output, reasoning, more = usage
         at = seen["at"]
-        leaf = sha256(b"\0" + canonical(data)).digest()
         rest = (more.service_tier, more.model, more.meters) if more else (None, None, ())
         # Which way a line is read depends on how it is written; what is read must not.
         at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else iso(at)
-        return Record(number, request_id, at, origin, total, text, read, output, reasoning, *rest, leaf, at_text[:-1])
+        return Record(
+            number, request_id, at, origin, total, text, read, output, reasoning, *rest, seen["leaf"], at_text[:-1]
+        )
     except BillingError as error:
         code = "record_invalid" if error.code == "document_invalid" else error.code
-        return SetAside(number, seen.get("request_id"), seen.get("account"), seen.get("at"), code, error.message)
+        known = seen.get
+        return SetAside(number, known("request_id"), known("account"), known("at"), code, error.message, known("leaf"))
 
 
 def _name(what: str, value: object) -> str:

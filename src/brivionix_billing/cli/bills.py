@@ -104,10 +104,13 @@ def _invoice(args: Namespace) -> int:
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
-    if any(out.glob(f"**/{DOCUMENT}")) or any((out / name).exists() for name in (SET_ASIDE, BILLS)):
-        raise BillingError("document_exists", f"{out} holds bills already; they are never written over: choose another")
+    there = [path.name for path in (*out.glob(f"**/{DOCUMENT}"), out / SET_ASIDE, out / BILLS) if path.exists()]
+    if there:
+        raise BillingError(
+            "document_exists", f"{out} holds {there[0]} already; bills are never written over: choose another"
+        )
     key = load_private_key(args.sign_key) if args.sign_key else None
-    previous = last_in(Path(args.after)) if args.after else None
+    previous = _last(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
     out.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -149,7 +152,8 @@ def _invoice(args: Namespace) -> int:
             previous = document
     if rows:
         if args.all:
-            (out / BILLS).write_text(as_csv(rows), encoding="utf-8")
+            with (out / BILLS).open("x", encoding="utf-8") as file:
+                file.write(as_csv(rows))
         emit(rows, args.format, lambda: _bills_table(rows))
     _tell_rest(found, out / SET_ASIDE)
     if not rows:
@@ -221,9 +225,29 @@ class _AsideFile:
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
 
 
+def _around(path: Path) -> list[Path]:
+    """The documents below a folder; of a single document, those in the folders beside it as well."""
+    if path.is_dir():
+        return list(documents_in(path))
+    beside = path.resolve().parent.parent.glob(f"*/{DOCUMENT}")
+    return [path, *sorted(found for found in beside if not found.samefile(path))]
+
+
+def _last(path: Path) -> dict[str, Any]:
+    """The document that a series goes on from; it must be the last that can be seen, or two would have one number."""
+    last = last_in(path)
+    for found in _around(path):
+        other = read_document(found)
+        number = other.get("number")
+        if other.get("series") == last["series"] and type(number) is int and number > last["number"]:
+            raise BillingError("series_broken", f"{last['id']} is not the last of its series: there is {found}")
+    return last
+
+
 def _credit_note(args: Namespace) -> int:
     bill = sound_document(Path(args.invoice))
-    for path in documents_in(Path(args.after)):
+    previous = _last(Path(args.after))
+    for path in _around(Path(args.after)):
         link = read_document(path).get("corrects")
         if isinstance(link, dict) and link.get("id") == bill["id"]:
             raise BillingError(
@@ -235,7 +259,6 @@ def _credit_note(args: Namespace) -> int:
         if (out / name).exists():
             raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
     key = load_private_key(args.sign_key) if args.sign_key else None
-    previous = last_in(Path(args.after))
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
     header = Header(
         account=bill["customer"]["account"],

@@ -22,7 +22,7 @@ from brivionix_billing.cli.common import (
     workers_for,
     write,
 )
-from brivionix_billing.errors import BillingError, ascii_safe
+from brivionix_billing.errors import BillingError, ascii_safe, quoted
 from brivionix_billing.invoice.document import read_document
 from brivionix_billing.invoice.records import proof_fault, prove
 from brivionix_billing.invoice.seal import load_public_key
@@ -76,6 +76,9 @@ def _verify(args: Namespace) -> int:
         raise BillingError("bad_argument", "give the usage file by --usage, or a proof by --proof")
     if len(documents) > 1 and (args.previous or args.corrects or args.records):
         raise BillingError("bad_argument", "--previous, --corrects and --records go with one document")
+    for given in (args.records, args.previous, args.corrects):
+        if given and not Path(given).is_file():
+            raise BillingError("file_unreadable", f"cannot read {quoted(given, 200)}: no such file")
     key = load_public_key(args.key) if args.key else None
     book = load_book(args)
     by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
@@ -96,12 +99,45 @@ def _verify(args: Namespace) -> int:
                 corrects=_linked(document.get("corrects"), path, by_id, args.corrects),
                 records=records,
             )
+            link = document.get("corrects")
+            if isinstance(link, dict) and link.get("id") not in by_id:
+                report.notes.append(f"{link.get('id')}, which it corrects, was not itself redone here: verify it too")
             reports.append((path, report))
+    _together(documents, dict(reports))
     if args.format == "json":
         write(as_json([_report_dict(path, report) for path, report in reports]))
     else:
-        write("".join(_report_text(path, report) for path, report in reports))
+        told: set[str] = set()
+        write("".join(_report_text(path, report, told) for path, report in reports))
     return DONE if all(report.ok for _, report in reports) else NO
+
+
+def _together(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, Report]) -> None:
+    """What only shows when documents are looked at side by side: money that is asked for, or given back, twice."""
+    numbers: dict[Any, str] = {}
+    corrected: dict[Any, str] = {}
+    billed: dict[Any, list[tuple[str, str, str]]] = {}
+    for path, document in documents.items():
+        report = reports[path]
+        try:
+            name, kind = str(document["id"]), document["kind"]
+            link, period = document["corrects"], document["period"]
+            number, account = (document["series"], document["number"]), document["customer"]["account"]
+            if number in numbers:
+                report.differs("number", f"{numbers[number]} has the same")
+            numbers[number] = str(path)
+            if kind != "invoice":
+                bill = link["id"]
+                if bill in corrected:
+                    report.differs("corrects", f"{bill} was corrected already by {corrected[bill]}")
+                corrected[bill] = name
+                continue
+            for other, start, end in billed.get(account, []):
+                if period["from"] < end and start < period["to"]:
+                    report.differs("period", f"overlaps that of {other}, a bill of the same account")
+            billed.setdefault(account, []).append((name, period["from"], period["to"]))
+        except (KeyError, TypeError):
+            continue  # its own report says what is wrong with it
 
 
 def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: str | None) -> dict[str, Any] | None:
@@ -118,12 +154,14 @@ def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: s
     return read_document(beside) if safe and beside.exists() else None
 
 
-def _report_text(path: Path, report: Report) -> str:
+def _report_text(path: Path, report: Report, told: set[str]) -> str:
     out = [f"{report.id}: {'verified' if report.ok else 'DOES NOT VERIFY'}  {path}"]
     out += [f"  {difference}" for difference in report.differences[:200]]
     if len(report.differences) > 200:
         out.append(f"  ... and {len(report.differences) - 200} more differences")
-    out += [f"  note: {note}" for note in dict.fromkeys(report.notes)]
+    notes = [note for note in dict.fromkeys(report.notes) if note not in told]
+    told.update(notes)  # what holds for all documents is said once
+    out += [f"  note: {note}" for note in notes]
     return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in out)
 
 

@@ -90,14 +90,14 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def reopenable(path: str) -> Iterator[Callable[[], Any]]:
-    """A usage file that can be read more than once: stdin is kept in a temporary file."""
-    if path != "-":
+    """A usage file that can be read more than once: stdin and pipes are kept in a temporary file."""
+    if path != "-" and (os.path.isfile(path) or not os.path.exists(path)):
         yield lambda: opened(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "usage.jsonl")
-        with copy.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+        with copy.open("wb") as file, opened(path) as source:  # stdin, or a pipe: read once
+            shutil.copyfileobj(source, file)
         yield lambda: opened(str(copy))
 
 
@@ -140,7 +140,8 @@ def emit(rows: Sequence[Mapping[str, Any]], kind: str, people: Callable[[], str]
     elif kind == "csv":
         write(as_csv(rows))
     else:
-        write(people() + "\n")
+        shown = people() + "\n"
+        write("".join(c if c.isprintable() or c == "\n" else ascii_safe(c) for c in shown))
 
 
 def as_json(value: Any) -> str:

@@ -179,7 +179,9 @@ def _quote(args: Namespace) -> int:
         if digits_of(quote.discount.amount)[0]:
             out += f"\nVolume discount: {row['discount']} off {row['undiscounted']} {row['currency']}."
         if quote.asked is not None and quote.asked != quote.credits:
-            out += f"\nAsked for {row['asked']}: the next coin up buys a little more, and all of it is credited."
+            out += (
+                f"\nAsked for {row['asked']}: the least payment for that buys a little more, and all of it is credited."
+            )
         return out
 
     emit([row], args.format, people)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,12 +17,13 @@ from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.charge import UNIT_PLACES, list_and_uncached
-from brivionix_billing.times import Period, iso
+from brivionix_billing.times import Period, instant, iso
 
 __all__ = ["CREDIT_DIGITS", "Header", "build", "document_id"]
 
 CREDIT_DIGITS: Final = 6
 """Digits of shown Credits."""
+_SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MODE: Final = Rounding.HALF_UP
 
 
@@ -45,9 +47,21 @@ class Header:
     signing_key: str | None = None
 
     def __post_init__(self) -> None:
-        for what, name in (("issuer", self.issuer), ("series", self.series)):
-            if not 0 < len(name) <= 200:
-                raise BillingError("bad_argument", f"the {what} {quoted(name)} is not 1 to 200 characters long")
+        if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
+            # It becomes the name of a folder.
+            raise BillingError("bad_argument", f"the series {quoted(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -")
+        texts = [("issuer", self.issuer), ("customer", self.customer), ("account", self.account)]
+        texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
+        for what, text in texts:
+            if what == "customer" and text is None:
+                continue
+            if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
+                raise BillingError("bad_argument", f"the {what} {quoted(text)} is not 1 to 256 printable characters")
+        for when in (self.issued, self.due):
+            if when is not None:
+                instant(when)
+        if type(self.number) is not int or self.number < 1:
+            raise BillingError("bad_argument", f"number {quoted(self.number)}: documents are numbered from 1")
         if self.previous is None:
             if self.number != 1:
                 raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")

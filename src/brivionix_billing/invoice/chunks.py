@@ -17,7 +17,7 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.card import decided_tier
 from brivionix_billing.times import Period
-from brivionix_billing.usagefile import Origin, Record, SetAside, records
+from brivionix_billing.usagefile import Origin, Record, SetAside, bounded, records
 
 __all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "chunks"]
 
@@ -57,7 +57,12 @@ class ChunkReader:
         elsewhere = 0
         for record in records(lines, first):
             if type(record) is not Record:
-                aside.append(cast(SetAside, record))
+                refused = cast(SetAside, record)
+                aside.append(refused)
+                if refused.leaf is not None and refused.request_id is not None:
+                    key = sha256(refused.request_id.encode()).digest()
+                    name = refused.account or ""
+                    held[key[0]].append((key, refused.request_id, refused.line, refused.leaf, ELSEWHERE, name))
                 continue
             line, request_id, at, origin, total, text, read, out, _, served, _, meters, leaf, at_text = record
             key = sha256(request_id.encode()).digest()
@@ -112,7 +117,7 @@ def chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterato
 
 
 def _parts(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    rest, first = iter(lines), 1
+    rest, first = iter(bounded(lines)), 1
     while part := list(islice(rest, CHUNK)):
         yield part, first
         first += len(part)

@@ -67,7 +67,7 @@ class Link(_Part):
 class Correction(Link):
     """The bill that a note corrects, and why."""
 
-    reason: str
+    reason: Annotated[str, Field(max_length=2_000)]
 
 
 class ShownAmounts(_Part):
@@ -124,7 +124,7 @@ class Nominal(_Part):
 class Totals(_Part):
     """Exact totals, and what is shown of them."""
 
-    requests: int
+    requests: Annotated[int, Field(gt=-(2**53), lt=2**53)]
     credits: Exact
     nominal: Nominal
     channels: dict[Name, ChannelTotal]
@@ -174,7 +174,7 @@ class Document(_Part):
     schema_: Literal["brivionix-billing/invoice/1"] = Field(alias="schema")
     kind: Literal["invoice", "credit_note", "debit_note"]
     id: Name
-    series: Name
+    series: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     number: Annotated[int, Field(ge=1, lt=2**53)]
     issued: Time
     due: Time | None

@@ -37,7 +37,8 @@ def page(document: Mapping[str, Any]) -> str:
         f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
     ]
     if document["corrects"]:
-        out.append(f"Corrects  {document['corrects']['id']}: {document['corrects']['reason']}")
+        reason = " ".join(document["corrects"]["reason"].split())
+        out.append(f"Corrects  {document['corrects']['id']}: {reason}")
     channels = list(totals["channels"])
     currencies = [totals["channels"][name]["currency"] for name in channels]
     heads = [f"{currency} ({name})" for name, currency in zip(channels, currencies, strict=True)]

@@ -70,6 +70,8 @@ def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield request_id, bytes.fromhex(leaf)
                 except ValueError:
                     raise BillingError("document_invalid", f"{path}:{number}: not a list of records") from None
+    except UnicodeDecodeError:
+        raise BillingError("document_invalid", f"{path}: not a list of records") from None
     except (OSError, ValueError) as error:
         raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {error}") from None
 
@@ -80,6 +82,8 @@ def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, 
     ``lines`` is the usage file; it is read once.
     """
     evidence, period = document["evidence"], document["period"]
+    if evidence is None:
+        raise BillingError("not_in_bill", f"{document['id']} holds no requests")
     leaves: list[bytes] = []
     place = -1
     text: list[bytes] = []

@@ -93,7 +93,10 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise BillingError("missing_extra", "signatures need an extra: pip install 'brivionix-billing[sign]'") from None
+        raise BillingError(
+            "missing_extra",
+            "signatures need an extra: pip install 'brivionix-billing[sign]', or in a clone: pip install -e '.[sign]'",
+        ) from None
     return ed25519, serialization
 
 

@@ -7,6 +7,7 @@ its records).
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,8 @@ class Listings:
     """Lists of records of many accounts, written side by side with few open files and little memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        # A folder of its own, with a name that nobody has: nothing that stands there is touched.
+        self._folder = tempfile.TemporaryDirectory(prefix=".records-", dir=folder)
         self._paths: dict[str, Path] = {}
         self._held: dict[str, list[str]] = {}
         self._size = 0
@@ -100,8 +102,7 @@ class Listings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for path in self._paths.values():
-            path.unlink(missing_ok=True)  # whatever no bill has taken in
+        self._folder.cleanup()  # with whatever no bill has taken in
 
     def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
         """Append records of an account."""
@@ -120,7 +121,7 @@ class Listings:
         for account, texts in self._held.items():
             path = self._paths.get(account)
             if path is None:
-                path = self._paths[account] = self.folder / f".records-{len(self._paths)}"
+                path = self._paths[account] = Path(self._folder.name, str(len(self._paths)))
                 path.write_bytes(b"")
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(texts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
@@ -108,6 +109,8 @@ class Verifier:
         try:
             self._redo(document, corrects, records, report)
         except BillingError as error:
+            if error.code == "file_unreadable":
+                raise  # that says nothing of the document
             report.differs("document", f"cannot be redone: {error.message}")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             if report.ok:
@@ -197,9 +200,9 @@ class Verifier:
             if corrects.get("hash") != hash_of(corrects):
                 report.differs("corrects", f"{corrects.get('id')} was changed")
             expected = correction(corrects, right, header, document["corrects"]["reason"])
-        self._compare(document, expected, report)
+        self._compare(document, expected, header.period.end, report)
 
-    def _compare(self, document: Mapping[str, Any], expected: Mapping[str, Any], report: Report) -> None:
+    def _compare(self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: Report) -> None:
         says = {name: value for name, value in document.items() if name not in ("hash", "signature", "lines")}
         must = {name: value for name, value in expected.items() if name != "lines"}
         evidence, evidence_must = says.get("evidence"), must.get("evidence")
@@ -208,6 +211,8 @@ class Verifier:
             and isinstance(evidence_must, dict)
             and evidence.get("price_book") != evidence_must["price_book"]
             and evidence.get("price_book_before_end") == evidence_must["price_book_before_end"]
+            and self.book is not None
+            and self.book.grows_after(end)
         ):
             # Appending later prices is how a price file lives; what held in the period is as it was.
             report.notes.append("the price file has grown since; its prices up to the end of the period are the same")

@@ -6,7 +6,7 @@ import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
@@ -162,6 +162,10 @@ class PriceBook:
         allowed = self._terms(group, at)[2].allowed
         return [name for name in self._models if name in allowed and self.tiers(name, at)]
 
+    def grows_after(self, end: datetime) -> bool:
+        """Whether anything in the book begins at ``end`` or later: then a bill may have been made before it came."""
+        return compiled.last_start(self._file) >= instant(end)
+
     @property
     def model_names(self) -> list[str]:
         """Names of all models, in the file's order."""
@@ -269,13 +273,14 @@ class PriceBook:
                 more is None
                 and usage.__class__ is Usage
                 and total <= limit
+                and at.tzinfo is UTC
                 and start <= at
                 and (end is None or at < end)
             ):
                 return _new(Charge, (text * per_text + read * per_read + out * per_out, usage, card, at))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             pass
-        return self._rate(usage, group, at, model, service_tier)
+        return self._rate(usage, group, instant(at), model, service_tier)
 
     def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None) -> Charge:
         if usage.__class__ is not Usage:
@@ -286,7 +291,7 @@ class PriceBook:
         tier = asked_tier
         if more is not None:
             tier = decided_tier(more.service_tier, asked_tier)
-            model = model or more.model
+            model = more.model if model is None else model
         try:
             resolved = self._recent[model, group, tier]
             if not (resolved.start <= at and (resolved.end is None or at < resolved.end)):

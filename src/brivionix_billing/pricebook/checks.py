@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import pairwise
@@ -15,7 +16,7 @@ from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
 from brivionix_billing.rating.charge import UNIT_PLACES
-from brivionix_billing.times import iso
+from brivionix_billing.times import FOREVER, Timeline, iso
 from brivionix_billing.topup import CREDIT_PLACES
 
 __all__ = ["Problem", "Sections", "problems"]
@@ -184,31 +185,46 @@ def _group(path: Path, group: schema.Group, file: Sections) -> Iterator[Problem]
                 )
             model = file.models.get(name)
             if override.prices is not None and model is not None:
-                yield from _override((*at, "prices"), override.prices, model)
+                follower = group.terms[index + 1].since if index + 1 < len(group.terms) else FOREVER
+                span = terms.since, min(terms.until or FOREVER, follower)
+                yield from _override((*at, "prices"), override.prices, model, span)
 
 
-def _override(path: Path, prices: schema.GroupPrices, model: schema.Model) -> Iterator[Problem]:
+def _override(
+    path: Path, prices: schema.GroupPrices, model: schema.Model, span: tuple[datetime, datetime]
+) -> Iterator[Problem]:
+    """Own prices are held against the list prices that are in force while the terms are."""
+    begin, end = span
     for tier in SERVICE_TIERS:
         own: schema.TierPrices | None = getattr(prices, tier)
         if own is None:
             continue
-        listed = [getattr(entry, tier) for entry in model.prices if getattr(entry, tier)]
+        dated = Timeline([(e.since, e.until, getattr(e, tier)) for e in model.prices if getattr(e, tier)])
+        listed = [entry.value for entry in dated.entries if entry.start < end and begin < entry.end]
         here = (*path, tier)
-        if not listed:
-            yield Problem(here, "the model is not sold in this tier", "remove it, or add the tier to the model")
+        if not dated.entries:
+            yield Problem(
+                here,
+                "the model is not sold in this tier",
+                "remove it, or add the tier to the model",
+            )
             continue
         yield from _tier(here, own)
         for name in sorted(set().union(*map(_priced, listed)) - _priced(own)):
-            yield Problem(here, f"has no price for {name}", "price every meter that the model has a list price for")
+            yield Problem(
+                here,
+                f"has no price for {name}",
+                "price every meter of the list price; where that changes under these terms, append new terms",
+            )
         bounds = {entry.long_context.above if entry.long_context else None for entry in listed}
         bound = own.long_context.above if own.long_context else None
-        if bounds != {bound}:
+        if listed and bounds != {bound}:
             wanted = " or ".join("none" if b is None else f"above {b}" for b in sorted(bounds, key=lambda b: b or 0))
             yield Problem(here, "its long context is not that of the list price", f"the list price has {wanted}")
 
 
 def _did_you_mean(name: str, file: Sections) -> str:
-    close = get_close_matches(name, file.names, 1)
+    close = get_close_matches(name, file.names, 1) if len(file.names) <= 500 else []  # it looks at every name
     return f"did you mean {quoted(close[0])}?" if close else "write a model's name, or a pattern that matches one"
 
 

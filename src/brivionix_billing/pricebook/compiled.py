@@ -133,6 +133,18 @@ def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -
     return tuple(out)
 
 
+def last_start(file: schema.PriceFile) -> datetime:
+    """When the newest entry of the file begins."""
+    entries: list[schema.Entry] = [*file.cache_discount, *file.tools.web_search, *file.tools.file_search]
+    for item in file.channels.values():
+        entries += [*item.prices, *item.volume_discounts]
+    for model in file.models.values():
+        entries += model.prices
+    for group in file.groups.values():
+        entries += group.terms
+    return max(entry.since for entry in entries)
+
+
 def digest_of(file: schema.PriceFile, end: datetime | None = None) -> str:
     """The digest over what prices depend on; with ``end``, over the entries that begin before it."""
     return digest(_content(file, end))

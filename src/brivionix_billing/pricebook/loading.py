@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -53,11 +54,14 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
             finding = Finding(file, 1, 1, "", "half a surrogate pair", "write sound Unicode")
             raise PriceFileError([finding]) from None
     document, findings = read_yaml(content, file)
+    untold = 0
     try:
         parsed: schema.PriceFile | None = schema.PriceFile.model_validate(document.data)
     except ValidationError as error:
         parsed = None
-        findings += [_finding(document, detail) for detail in error.errors(include_url=False, include_input=False)]
+        details = error.errors(include_url=False, include_input=False)
+        findings += [_finding(document, detail) for detail in details[:MAX_FINDINGS]]
+        untold = len(details[MAX_FINDINGS:])
     sections = _readable(document.data) if parsed is None else _sections(parsed)
     for problem in problems(sections):
         findings.append(_located(document, problem))
@@ -65,7 +69,7 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
             break
     if findings or parsed is None:
         ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.line, f.column))
-        raise PriceFileError(ordered[:MAX_FINDINGS], more=max(0, len(ordered) - MAX_FINDINGS))
+        raise PriceFileError(ordered[:MAX_FINDINGS], more=untold + len(ordered[MAX_FINDINGS:]))
     return parsed
 
 
@@ -139,9 +143,15 @@ def _finding(document: Document, detail: ErrorDetails) -> Finding:
     return document.finding(path, what, instead)
 
 
+@cache
+def _full_schema() -> dict[str, Any]:
+    return schema.json_schema()
+
+
+@lru_cache(1024)
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     """The keys of the model that a path leads to, from the JSON schema: it resolves lists and maps for us."""
-    full = schema.json_schema()
+    full = _full_schema()
     node: dict[str, Any] = full
     for step in path:
         node = _resolved(node, full)

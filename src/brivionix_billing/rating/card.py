@@ -63,10 +63,12 @@ def decided_tier(served: str | None, asked: str | None) -> str | None:
     ``auto`` in a response repeats a wish and says nothing. A batch is asked for by its own endpoint, and the bodies
     that come back from it may say ``default``: that does not make them standard.
     """
-    if served is None or served.lower() == "auto":
-        return asked
-    if isinstance(asked, str) and asked.lower() == "batch" and _TIER_NAMES.get(served.lower()) == "standard":
-        return asked
+    if asked is not None:
+        wanted = service_tier(asked)  # a name that is none is an error, though it may not decide
+        if served is None or served.lower() == "auto":
+            return asked
+        if wanted == "batch" and _TIER_NAMES.get(served.lower()) == "standard":
+            return asked
     return served
 
 

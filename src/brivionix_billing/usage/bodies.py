@@ -40,6 +40,11 @@ def _reader(usage: dict[str, Any]) -> Reader:
         return openai.read_chat
     if "input_tokens" in usage and not any(key in usage for key in _ANTHROPIC):
         return openai.read_responses
+    if any(key in usage for key in _ANTHROPIC):
+        raise BillingError(
+            "usage_shape",
+            f"a usage object of Anthropic's shape (keys {_keys(usage)}) is not read yet; build a Usage from its counts",
+        )
     raise BillingError(
         "usage_shape",
         f"a usage object with the keys {_keys(usage)} is of no shape that is known here "
@@ -54,6 +59,10 @@ def _opened(body: object) -> tuple[dict[str, Any], dict[str, Any]]:
     if usage is None and (_field(body, "prompt_tokens") is not None or _field(body, "input_tokens") is not None):
         usage, around = body, None
     if usage is None:
+        if isinstance(body, Mapping) and "usage" in body:
+            raise BillingError(
+                "usage_shape", "usage is null; a stream carries it only if asked: stream_options.include_usage"
+            )
         if isinstance(body, Mapping):
             raise BillingError("usage_shape", f"no usage in a body with the keys {_keys(body)}")
         raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")

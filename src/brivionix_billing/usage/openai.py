@@ -55,6 +55,8 @@ _CHAT: Final = frozenset(
 _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
+# Calls with a fee of their own kind: per container session, per image.
+_OTHER_FEES: Final = frozenset({"code_interpreter_call", "image_generation_call"})
 _ZERO: Final = 0
 
 
@@ -157,6 +159,11 @@ def _read_slowly(
                 unknown[key] = count
         _refuse_unknown("the token details", unknown)
     for item in items if isinstance(items, list | tuple) else ():
+        if _get(item, "type") in _OTHER_FEES:
+            raise BillingError(
+                "usage_unknown_key",
+                f"the output has a {_get(item, 'type')}, which costs a fee that no meter here holds",
+            )
         call = _paid_call(item)
         if call:
             rest[call] = rest.get(call, 0) + 1
@@ -189,13 +196,20 @@ def _get(item: object, name: str) -> Any:
 def _refuse_unknown(where: str, rest: dict[str, Any]) -> None:
     """A whole number that nobody can account for may be money; floats, texts and flags are not counts."""
     for key, value in rest.items():
-        counts = value.values() if isinstance(value, dict) else (value,)
-        if key not in _IDLE and any(type(count) is int and count for count in counts):
+        if key not in _IDLE and _holds_count(value):
             raise BillingError(
                 "usage_unknown_key",
                 f"{where} has {quoted(key)}: {quoted(value)}, and nobody here knows what that costs; "
                 "is the name misspelt?",
             )
+
+
+def _holds_count(value: Any, depth: int = 0) -> bool:
+    """Whether a whole number other than zero stands anywhere in it; what is too deep to see through may hold one."""
+    if isinstance(value, dict | list | tuple):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 8 or any(_holds_count(item, depth + 1) for item in inner)
+    return type(value) is int and value != 0
 
 
 def _pairs(name: str, details: Any) -> dict[str, Any]:
