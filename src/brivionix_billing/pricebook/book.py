@@ -280,7 +280,9 @@ class PriceBook:
                 return _new(Charge, (text * per_text + read * per_read + out * per_out, usage, card, at))
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
-        return self._rate(usage, group, instant(at), model, service_tier)
+        if at.__class__ is not datetime or at.tzinfo is not UTC:
+            at = instant(at)
+        return self._rate(usage, group, at, model, service_tier)
 
     def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None) -> Charge:
         if usage.__class__ is not Usage:
