@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -406,3 +407,23 @@ def test_a_usage_file_that_cannot_be_read_is_no_verdict(run: Run) -> None:
     bills(run)
     status, out, err = run("verify", "bills", "--usage", "gone.jsonl")
     assert (status, out, "gone.jsonl" in err) == (2, "", True)
+
+
+def test_a_price_table_names_its_group_and_rounds_nothing(run: Run) -> None:
+    """Cases 25 and 26: every row names the group; small prices show all their digits, and none shows as zero."""
+    prices = (run.folder / "pricing.yaml").read_text(encoding="utf-8")
+    tiny = prices.replace(
+        "input: 0.75, cache_read: 0.075, output: 4.5", "input: 0.0125, cache_read: 1e-7, output: 0.0045"
+    )
+    assert tiny != prices
+    (run.folder / "pricing.yaml").write_text(tiny, encoding="utf-8")
+    for group, ratio in (("default", 1), ("own", Decimal("0.333"))):
+        _, out, _ = run("prices", "--group", group, "--at", "2026-10-10", "--format", "json")
+        rows = json.loads(out)
+        assert {row["group"] for row in rows} == {group}
+        [beta] = [row for row in rows if row["model"] == "beta" and row["service_tier"] == "standard"]
+        shown = [Decimal(beta[meter]) for meter in ("input", "cache_read", "output")]
+        assert shown == [Decimal(price) * ratio for price in ("0.0125", "1e-7", "0.0045")]
+        _, table, _ = run("prices", "--group", group, "--at", "2026-10-10")
+        assert beta["cache_read"] in table
+        assert "0.0000001"[:4] in beta["cache_read"]

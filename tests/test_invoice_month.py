@@ -223,3 +223,12 @@ def test_an_empty_file() -> None:
     """An empty file holds no account and no line."""
     found, aside = collected(b"")
     assert (found.accounts, found.lines, aside) == ({}, 0, [])
+
+
+def test_a_long_request_leaves_the_short_ones_after_it_short() -> None:
+    """The card of one request is not kept for the next of its kind where the context tier is another."""
+    long, short = body(tokens=1500), body(tokens=900)
+    rows = [record(n, usage=usage) for n, usage in enumerate((short, long, short, long), 1)]
+    found, _ = collected(written(rows))
+    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].cells}
+    assert tiers == {"short": 2, "long": 2}

@@ -6,6 +6,7 @@ import decimal
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from random import Random
@@ -22,6 +23,7 @@ from questions import Ask, few, fitted, made, priced, questions
 from strategies import ARGUMENTS, TIERS, Data, N, books, counts, instant, render
 
 Questions = tuple[Data, list[Ask]]
+TICK = timedelta(microseconds=1)
 ROUNDINGS = [name for name in dir(decimal) if name.startswith("ROUND_")]
 
 
@@ -276,6 +278,8 @@ def test_later_entries_leave_the_past_alone(asked: Questions) -> None:
     appended["cache_discount"] = [*data["cache_discount"], {"from": later, "discount": N("0.5")}]
     before, after = PriceBook.loads(render(data)), PriceBook.loads(render(appended))
     assert before.digest != after.digest
+    grown = [book.grows_after(instant(later) + delta) for book in (before, after) for delta in (TICK, timedelta(0))]
+    assert grown == [False, False, False, True]
     for end in (instant(later), asks[0].at):
         assert before.digest_before(end) == after.digest_before(end)
     charges = [charge.as_dict() for _, charge, _ in priced(data, before, asks)]

@@ -78,6 +78,16 @@ def test_rounding_agrees_with_decimal(text: str) -> None:
     assert set(modes) == set(Rounding)
 
 
+def test_a_rounding_may_be_named_by_its_word() -> None:
+    """The word of a rounding means that rounding; a word that is none is ``bad_argument``, not some default."""
+    half = Money("0.125", "CNY")
+    assert [half.rounded(mode.value).minor for mode in Rounding] == [half.rounded(mode).minor for mode in Rounding]  # type: ignore[arg-type]
+    for wrong in ("ROUND_HALF_UP", "", None, 5):
+        with pytest.raises(BillingError, match="there are: half_up, half_even, up, down") as caught:
+            half.rounded(wrong)  # type: ignore[arg-type]
+        assert code_of(caught) == "bad_argument"
+
+
 weights = st.lists(st.integers(0, 10**20), min_size=1, max_size=12).filter(any)
 
 

@@ -222,6 +222,28 @@ def test_a_fee_or_a_cached_price_too_fine_for_the_unit_is_refused() -> None:
     assert not any(finding.path.endswith("output") for finding in found)
 
 
+def test_own_prices_are_held_against_the_list_prices_of_their_time() -> None:
+    """A group's own price must have the list's meters and context while its terms hold, and only then."""
+    own = "{prices: {standard: {input: 1, output: 5}}}"
+    priced = GOOD.replace("{ratio: 0.5}", own)
+    PriceBook.loads(priced)
+    changed = "{from: 2026-06-01, standard: {input: 3, output: 9, cache_read: 1, long_context: {above: 9, input: 1}}}"
+    later = changed.replace("input: 1}", "input: 1, output: 1, cache_read: 1}")
+    appended = priced.replace("  beta:\n", f"      - {later}\n  beta:\n")
+    PriceBook.loads(appended)  # the terms end on that day
+    found = findings_of(appended.replace("until: 2026-06-01", "until: 2026-06-02"))
+    assert {finding.path for finding in found} == {"groups.vip.terms[0].overrides.alpha.prices.standard"}
+    assert sorted(finding.what for finding in found) == [
+        "has no price for cache_read",
+        "its long context is not that of the list price",
+    ]
+    flex = "{prices: {flex: {input: 1, output: 1, long_context: {above: 200, input: 1, output: 1}}}}"
+    text = GOOD.replace("{ratio: 0.5}", flex)
+    PriceBook.loads(text)
+    [finding] = findings_of(text.replace("until: 2026-06-01", "until: 2026-02-01"))
+    assert "not sold in this tier while these terms hold" in finding.what
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_file_never_raises_anything_else(data: st.DataObject) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -170,6 +170,25 @@ def test_a_time_of_another_zone_is_the_same_instant() -> None:
         assert there.as_dict()["at"] == here.as_dict()["at"]
     with pytest.raises(BillingError, match="not sold as flex"):
         rate(at=utc("2026-10-11T23:59").astimezone(east), service_tier="flex")
+
+
+def test_a_time_outside_the_calendar_is_refused() -> None:
+    """The last instant of the calendar has the last prices; a later one, written in a western zone, is ``bad_time``."""
+    book = PriceBook.load(SHIPPED)
+    last = datetime.max.replace(tzinfo=UTC)
+    for _ in range(2):
+        assert rate(book, at=last - timedelta(hours=1)).credits == D("0.002865")
+        with pytest.raises(BillingError, match="outside the calendar") as caught:
+            rate(book, at=last.replace(tzinfo=timezone(timedelta(hours=-12))))
+        assert code_of(caught) == "bad_time"
+
+
+def test_an_unknown_tier_is_refused_even_if_it_does_not_decide() -> None:
+    """A misspelt wish is an error, though the tier that was served would decide."""
+    for asked in ("turbo", 5, ["flex"]):
+        with pytest.raises(BillingError) as caught:
+            rate(usage=Usage(9, 9, service_tier="flex"), service_tier=asked)
+        assert code_of(caught) == "unknown_service_tier"
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,9 @@ def test_a_timeline_says_what_holds_and_for_how_long(chosen: list[tuple[datetime
         ),
         # Clocks skipped this midnight: the day began at 01:00, which was 03:00 UTC.
         ("2018-11-04/2018-11-05", "America/Sao_Paulo", "2018-11-04T03:00:00", "2018-11-05T02:00:00"),
+        # Clocks skipped the last hour of the day before, or all of it: the day began at its own midnight.
+        ("2026-03-29/2026-03-30", "America/Nuuk", "2026-03-29T01:00:00", "2026-03-30T01:00:00"),
+        ("2011-12-31/2012-01-01", "Pacific/Apia", "2011-12-30T10:00:00", "2011-12-31T10:00:00"),
         # This midnight came twice: the day began at the first.
         ("2026-10-25/2026-10-26", "Atlantic/Azores", "2026-10-25T00:00:00", "2026-10-26T01:00:00"),
     ],
@@ -147,6 +150,10 @@ def test_what_is_no_period_is_refused(text: Any) -> None:
     with pytest.raises(BillingError, match="is not a period; write a month") as caught:
         Period.parse(text)
     assert code_of(caught) == "period_invalid"
+    for zone in ("localtime", "posixrules", "Factory", "right/UTC", "posix/Asia/Shanghai"):
+        with pytest.raises(BillingError, match="another zone on another machine; name the place") as caught:
+            Period.parse("2026-10", zone)
+        assert code_of(caught) == "period_invalid"
     for zone in ("Mars/Olympus", "", "../etc/passwd", None, "a\0b"):
         with pytest.raises(BillingError, match="is not a time zone") as caught:
             Period.parse("2026-10", zone)  # type: ignore[arg-type]

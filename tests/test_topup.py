@@ -163,6 +163,7 @@ def test_the_shipped_channels() -> None:
     quote = book.quote("stripe", at=NOW, pay="10")
     assert (quote.credits, quote.pay, quote.asked) == (D("83.333333"), Payable(1000, "USD"), None)
     assert book.quote("rmb", at=NOW, credits="0.000001").pay == Payable(1, "CNY")
+    assert book.quote("rmb", at=NOW, credits=10**15).pay == Payable("850000000000000", "CNY")
 
 
 def test_prices_and_discounts_hold_at_their_time() -> None:
@@ -204,6 +205,8 @@ def test_smallest_and_largest_payments() -> None:
         ({}, "bad_argument"),
         ({"credits": 1, "pay": 1}, "bad_argument"),
         ({"credits": 0}, "amount_out_of_range"),
+        ({"credits": 10**15 + 1}, "amount_out_of_range"),
+        ({"pay": "1e20"}, "amount_out_of_range"),
         ({"pay": "0.00"}, "amount_out_of_range"),
         ({"credits": -1}, "amount_out_of_range"),
         ({"pay": D("-0.01")}, "amount_out_of_range"),

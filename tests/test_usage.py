@@ -295,6 +295,31 @@ def test_a_count_that_nobody_knows_is_refused(usage: dict[str, Any], named: str)
     Usage.from_response(json.loads(json.dumps(usage).replace(": 5", ": 0")))
 
 
+def test_unknown_counts_are_found_at_any_depth() -> None:
+    """A whole number under unknown keys is found in lists and mappings; what is too deep to see through is refused."""
+    chat = {"prompt_tokens": 9, "completion_tokens": 3}
+    for unknown, known in (({"a": [{"b": (0, 5)}]}, False), ({"a": [{"b": (0, 0.5, "5", True)}]}, True)):
+        deep: Any = unknown
+        for _ in range(4):
+            deep = {"x": deep}
+        for body in (chat | unknown, chat | deep, chat | {"prompt_tokens_details": unknown}):
+            assert (outcome(body) == "Usage(input_tokens=9, output_tokens=3)") is known
+    abyss: Any = 0
+    for _ in range(12):
+        abyss = [abyss]
+    assert "nobody here knows what that costs" in outcome(chat | {"x": abyss})
+
+
+@pytest.mark.parametrize("kind", ["code_interpreter_call", "image_generation_call"])
+def test_a_call_with_a_fee_of_another_kind_is_refused(kind: str) -> None:
+    """A tool call whose fee no meter holds is an error, not free."""
+    body = {"output": [{"type": "message"}, {"type": kind}], "usage": {"input_tokens": 9, "output_tokens": 3}}
+    for shape in (body, sdk(body)):
+        with pytest.raises(BillingError, match=f"has a {kind}") as caught:
+            Usage.from_response(shape)
+        assert code_of(caught) == "usage_unknown_key"
+
+
 @pytest.mark.parametrize(
     "body",
     [

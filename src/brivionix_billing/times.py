@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from brivionix_billing.errors import BillingError, quoted
@@ -188,6 +188,5 @@ def _boundary(text: str, zone: tzinfo) -> datetime:
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:
-    local = datetime(day.year, day.month, day.day, tzinfo=zone)
-    # Where clocks skip midnight, the day begins at the first instant that exists: the round trip through UTC finds it.
-    return max(local.astimezone(UTC), (local - timedelta(seconds=1)).astimezone(UTC))
+    # Where clocks skip midnight, this counts by the offset before: that is the instant of the skip, and the day begins.
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
