@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from itertools import zip_longest
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
@@ -47,7 +46,6 @@ METERS: Final = (
 )
 MODELS: Final = ("m-1", "m-2", "x-1")
 DATES: Final = ("2026-01-01", "2026-02-01", "2026-03-15T12:30:00Z", "2026-05-01", "2026-07-01T00:00:00.000001Z")
-FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 ENDS: Final = ("2026-08-01", "2026-12-31T23:59:59+08:00")
 
 
@@ -209,10 +207,6 @@ def books(draw: DrawFn) -> Data:
         name: {"terms": _dated(draw, 2, lambda: _terms(draw, models, shapes))}
         for name in draw(st.sampled_from([("default",), ("default", "vip"), ("default", "vip", "staff")]))
     }
-    for group in groups.values():
-        for terms, follower in zip_longest(group["terms"], group["terms"][1:]):
-            end = min(_end(terms), instant(follower["from"]) if follower else FOREVER)
-            _keep_sold(terms, models, instant(terms["from"]), end)
     return {
         "version": 1,
         "credit": {"currency": "USD", "nominal_per_credit": draw(st.sampled_from(_nominals))},
@@ -228,21 +222,6 @@ def books(draw: DrawFn) -> Data:
         "models": models,
         "groups": groups,
     }
-
-
-def _end(entry: Data) -> datetime:
-    return instant(entry["until"]) if "until" in entry else FOREVER
-
-
-def _keep_sold(terms: Data, models: Data, begin: datetime, end: datetime) -> None:
-    """Own prices stay only for tiers that the model is sold in while the terms hold: others make a book unsound."""
-    for name, override in list(terms.get("overrides", {}).items()):
-        for tier in list(override.get("prices", ())):
-            dated = [entry for entry in models[name]["prices"] if tier in entry]
-            if not any(instant(entry["from"]) < end and begin < _end(entry) for entry in dated):
-                del override["prices"][tier]
-        if override.get("prices") == {}:
-            del terms["overrides"][name]
 
 
 _nominals: Final = (N("1"), N("1"), N("1.0"), N("2"), N("0.5"), N("0.8"), N("10"), N("0.04"))
