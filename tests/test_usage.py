@@ -382,3 +382,9 @@ def test_deep_and_long_bodies_are_refused_briefly() -> None:
             assert len(outcome(body)) < 1200
     while isinstance(deep, dict):
         deep = deep.popitem()[1]
+
+
+def test_usages_are_not_added() -> None:
+    """Case 11: a sum of usages could fall into another context tier, so there is none; charges are added."""
+    with pytest.raises(TypeError, match="price each request"):
+        Usage(1, 1) + Usage(1, 1)

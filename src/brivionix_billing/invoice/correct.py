@@ -36,14 +36,10 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     """
     if bill["kind"] != "invoice":
         raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
+    whose = bill["period"], bill["customer"]["account"]
     for other, what in ((right, "the bill as it should have been"), (heading(header, "invoice", None), "the note")):
-        if other is not None:
-            for part in ("period", "customer"):
-                same = (
-                    bill[part] == other[part] if part == "period" else bill[part]["account"] == other[part]["account"]
-                )
-                if not same:
-                    raise BillingError("bad_argument", f"{what} is not of the {part} of {bill['id']}")
+        if other is not None and (other["period"], other["customer"]["account"]) != whose:
+            raise BillingError("bad_argument", f"{what} is not of the account and the period of {bill['id']}")
     totals = _difference(right["totals"] if right else None, bill["totals"])
     nothing = {name: subtracted(shown, shown) for name, shown in totals["shown"]["channels"].items()}
     lines = _lines(bill["lines"], right["lines"] if right else [], nothing)

@@ -297,9 +297,9 @@ class PriceBook:
         try:
             resolved = self._recent[model, group, tier]
             if not (resolved.start <= at and (resolved.end is None or at < resolved.end)):
-                resolved = self._resolve_and_keep(model, group, instant(at), tier)
+                resolved = self._resolve_and_keep(model, group, at, tier)
         except (KeyError, TypeError):
-            resolved = self._resolve_and_keep(model, group, instant(at), tier)
+            resolved = self._resolve_and_keep(model, group, at, tier)
         card = resolved.card
         if total <= resolved.limit and (more is None or not more.meters):
             quanta = text * resolved.input + read * resolved.cache_read + out * resolved.output

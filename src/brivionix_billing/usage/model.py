@@ -197,6 +197,9 @@ class Usage(tuple[int, int, int, int, int, More | None]):
     def __hash__(self) -> int:
         return tuple.__hash__(self)
 
+    def __add__(self, other: object) -> NoReturn:  # a tuple's plus would chain two usages
+        raise TypeError("usages are not added: price each request, then add the charges; context tiers are per request")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (tuple(self),)
 
