@@ -115,6 +115,8 @@ class Channel:
                     "amount_out_of_range", f"{plain(offered)} {self.currency} buys less than 0.000001 Credit; pay more"
                 )
         bought = _most_credits(segments, paid * unit)
+        if bought > _MOST * 10**CREDIT_PLACES:
+            raise BillingError("amount_out_of_range", f"{paid} buys more than 10^15 Credits; nobody tops up so much")
         payable = Payable(paid, self.currency)
         self._check_range(payable)
         got = decimal_of(bought, CREDIT_PLACES)

@@ -77,9 +77,12 @@ def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = str(getattr(error, "problem", None) or "not YAML")
+        if "nesting depth" in problem:  # newer parsers have a bound of their own, and look further ahead than we do
+            deep = Finding(file, line, column, "", f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
+            raise PriceFileError([*builder.findings, deep]) from None
         builder.findings.append(
-            Finding(file, line, column, "", f"not YAML: {_printable(str(problem))}", "mend the syntax here")
+            Finding(file, line, column, "", f"not YAML: {_printable(problem)}", "mend the syntax here")
         )
         raise PriceFileError(builder.findings) from None
     except RecursionError:
