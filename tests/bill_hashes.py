@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
@@ -13,11 +14,16 @@ _SHORT: Final = {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"',
 
 
 def canonical(value: Json) -> str:
-    """The canonical text of JSON without floats."""
+    """The canonical text of JSON; floats as JavaScript writes those that need no exponent."""
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        assert value == 0 or 1e-6 <= abs(value) < 1e21, "numbers with an exponent are not written here"
+        return format(
+            Decimal(repr(value)).normalize(), "f"
+        )  # repr has the fewest digits that tell it from its neighbours
     if isinstance(value, str):
         out = (_SHORT.get(ord(c)) or (f"\\u{ord(c):04x}" if ord(c) < 32 else c) for c in value)
         return '"' + "".join(out) + '"'

@@ -187,6 +187,8 @@ def _body(draw: DrawFn) -> Json:
     elif kind == "chat" and draw(st.booleans()):
         kind = draw(st.sampled_from(["audio_tokens", "cache_write_tokens"]))
         found["prompt_tokens_details"][kind] = draw(st.integers(0, tokens - cached))
+    if draw(st.integers(0, 3)) == 0:
+        found.get("usage", found)["estimated"] = draw(st.booleans())
     return found
 
 

@@ -15,23 +15,33 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+import usage_oracle
 from bill_hashes import canonical, inclusion, leaf, root, split
 
 __all__ = ["Expected", "bill", "canonical", "inclusion", "leaf", "read_book", "root", "split", "text_of"]
 
 Json = Any
-METERS: Final = (
+# Lines are shown in this order.
+METERS: Final[tuple[str, ...]] = (
     "input",
     "cache_read",
     "output",
     "cache_write",
+    "cache_write_1h",
     "audio_input",
+    "audio_cache_read",
     "audio_output",
+    "image_input",
+    "image_cache_read",
+    "image_output",
+    "video_input",
+    "video_cache_read",
     "web_search",
     "file_search",
+    "code_interpreter",
+    "image_generation",
 )
-# The places that meters have among all meters; lines are shown in this order.
-ORDER: Final = {"input": 0, "cache_read": 1, "output": 2, "cache_write": 3, "audio_input": 5, "audio_output": 7}
+FEES: Final = frozenset(METERS[-4:])
 SERVED: Final = {"default": "standard", "fast": "priority"}
 MINOR: Final = {"USD": 2, "CNY": 2, "JPY": 0, "KWD": 3}
 
@@ -64,6 +74,7 @@ class Rated(NamedTuple):
     since: datetime
     meters: dict[str, tuple[int, Fraction | None, Fraction | None, Fraction]]
     list_and_full: dict[str, tuple[Fraction, Fraction]]
+    estimated: bool
 
 
 class RefusedError(Exception):
@@ -79,34 +90,6 @@ def _tier(asked: str | None, served: str | None) -> str:
     return SERVED.get(told, told)
 
 
-def _counts(usage: Json) -> tuple[int, dict[str, int], str | None]:
-    """(all input tokens, disjoint meters, the tier served)."""
-    whole = "usage" in usage
-    around: Json = usage if whole else {}
-    inner: Json = usage["usage"] if whole else usage
-    chat = "prompt_tokens" in inner
-    a, b = ("prompt", "completion") if chat else ("input", "output")
-    inside = inner.get(f"{a}_tokens_details") or {}
-    outside = inner.get(f"{b}_tokens_details") or {}
-    read, write = inside.get("cached_tokens") or 0, inside.get("cache_write_tokens") or 0
-    sound, spoken = inside.get("audio_tokens") or 0, outside.get("audio_tokens") or 0
-    items: list[Any] = around["output"] if isinstance(around.get("output"), list) else []
-    found = {
-        "input": inner[f"{a}_tokens"] - read - write - sound,
-        "cache_read": read,
-        "output": inner[f"{b}_tokens"] - spoken,
-        "cache_write": write,
-        "audio_input": sound,
-        "audio_output": spoken,
-        "web_search": sum(
-            item["type"] == "web_search_call" and item.get("action", {}).get("type", "search") == "search"
-            for item in items
-        ),
-        "file_search": sum(item["type"] == "file_search_call" for item in items),
-    }
-    return inner[f"{a}_tokens"], found, around.get("service_tier")
-
-
 def rate(book: Json, record: Json) -> Rated:
     """The prices of one request."""
     at, group = when(record["at"]), record["group"]
@@ -116,8 +99,8 @@ def rate(book: Json, record: Json) -> Rated:
     terms = _in_force(book["groups"].get(group, {}).get("terms", []), at)
     if model is None or terms is None or not any(_matches(pattern, model) for pattern in terms["models"]):
         raise RefusedError("model or group")
-    total, counts, served = _counts(record["usage"])
-    tier = _tier(record.get("service_tier"), served)
+    used = usage_oracle.read(record["usage"])
+    tier = _tier(record.get("service_tier"), used.tier)
     entry = _in_force([e for e in book["models"][model]["prices"] if tier in e], at)
     if entry is None:
         raise RefusedError("tier")
@@ -125,31 +108,33 @@ def rate(book: Json, record: Json) -> Rated:
     own = special.get("prices", {}).get(tier)
     factor = Fraction(special.get("ratio", terms["ratio"]))
     far = entry[tier].get("long_context")
-    long = far is not None and total > int(far["above"])
+    long = far is not None and used.input > int(far["above"])
     listed = _vector(book, far if long else entry[tier], at)
     paid = _vector(book, own.get("long_context", own) if long else own, at) if own else listed
     meters, savings = {}, {}
     for meter in METERS:
-        if not counts[meter]:
+        if meter not in used.meters:
             continue
         if paid.get(meter) is None:
             raise RefusedError("meter")
         # A group's own prices are for tokens and final; the fees of tools are always list price x ratio.
-        ratio = None if own and not meter.endswith("search") else factor
+        ratio = None if own and meter not in FEES else factor
         price = paid[meter] * (1 if ratio is None else ratio)
         here = listed.get(meter)
-        meters[meter] = (counts[meter], here, ratio, price)
+        meters[meter] = (used.meters[meter], here, ratio, price)
         base = price if here is None else here
-        full = listed.get("input") if meter == "cache_read" else base
-        savings[meter] = (base, base if full is None else full)
-    return Rated(model, group, tier, "long" if long else "short", when(entry["from"]), meters, savings)
+        savings[meter] = (base, listed.get(meter.replace("cache_read", "input"), base))
+    context = "long" if long else "short"
+    return Rated(model, group, tier, context, when(entry["from"]), meters, savings, used.estimated)
 
 
 def _vector(book: Json, stated: Json, at: datetime) -> dict[str, Fraction]:
     found = {meter: Fraction(stated[meter]) for meter in METERS if meter in stated}
     discount = _in_force(book.get("cache_discount", []), at)
-    if "cache_read" not in found and "input" in found and discount is not None:
-        found["cache_read"] = found["input"] * (1 - Fraction(discount["discount"]))
+    for meter in ("cache_read", "audio_cache_read", "image_cache_read", "video_cache_read"):
+        fresh = meter.replace("cache_read", "input")
+        if meter not in found and fresh in found and discount is not None:
+            found[meter] = found[fresh] * (1 - Fraction(discount["discount"]))
     for tool, entries in book.get("tools", {}).items():
         fee = _in_force(entries, at)
         if fee is not None:
@@ -163,7 +148,7 @@ def _matches(pattern: str, model: str) -> bool:
 
 
 def _per(meter: str) -> int:
-    return 1000 if meter.endswith("search") else 1_000_000
+    return 1000 if meter in FEES else 1_000_000
 
 
 # --- the bill ---
@@ -235,6 +220,7 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
     parts: dict[str, dict[Json, Fraction]] = {}
     missing = dict.fromkeys(channels, Fraction(0))
     listed = full = Fraction(0)
+    guessed: Json = [0, Fraction(0)]
     for _, record, rated in billed:
         prices = {name: _in_force(book["channels"][name]["prices"], when(record["at"])) for name in channels}
         spent = Fraction(0)
@@ -252,6 +238,8 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
                 if entry is not None:
                     cost = credits * Fraction(entry["price_per_credit"])
                     row["channels"][name] = row["channels"].get(name, Fraction(0)) + cost
+        if rated.estimated:
+            guessed = [guessed[0] + 1, guessed[1] + spent]
         for name, entry in prices.items():
             if entry is None:
                 missing[name] += spent
@@ -259,7 +247,8 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
                 part = parts.setdefault(name, {})
                 at_price = (when(entry["from"]), Fraction(entry["price_per_credit"]))
                 part[at_price] = part.get(at_price, Fraction(0)) + spent
-    return _document(book, per_credit, sums, parts, missing, (listed, full), billed, (refused, aside, doubled))
+    left = (refused, aside, doubled)
+    return _document(book, per_credit, sums, parts, missing, (listed, full), guessed, billed, left)
 
 
 def _document(
@@ -269,12 +258,13 @@ def _document(
     parts: dict[str, dict[Json, Fraction]],
     missing: dict[str, Fraction],
     savings: tuple[Fraction, Fraction],
+    guessed: Json,
     billed: list[Json],
     left: tuple[list[str], int, int],
 ) -> Expected:
     def order(key: Json) -> Json:
         model, group, tier, context, since, meter, list_price, ratio, price = key
-        place = ORDER.get(meter, 11 if meter == "web_search" else 12)
+        place = METERS.index(meter)
         nothing = Fraction(-1)
         return (
             *(model, group, tier, context == "long", since, place),
@@ -340,6 +330,7 @@ def _document(
             }
             for name in parts
         },
+        "estimated": {"requests": guessed[0], "credits": text_of(guessed[1])},
         "shown": shown(-1),
     }
     listed, full = savings

@@ -13,12 +13,28 @@ from typing import Any, Final, NamedTuple
 
 from strategies import Data, instant
 
-__all__ = ["Bill", "RefusedError", "allocated", "bought", "charge", "least_payment", "meters", "rounded", "sold_at"]
+__all__ = [
+    "FEES",
+    "Bill",
+    "RefusedError",
+    "allocated",
+    "bought",
+    "charge",
+    "least_payment",
+    "meters",
+    "rounded",
+    "sold_at",
+]
 
 TIERS: Final = ("standard", "batch", "flex", "priority")
 MINOR: Final = {"CNY": 100, "USD": 100, "JPY": 1, "KWD": 1000, "LBP": 100}
-UNCACHED: Final = {"cache_read": "input", "audio_cache_read": "audio_input", "image_cache_read": "image_input"}
-FEES: Final = ("web_search", "file_search")
+UNCACHED: Final = {
+    "cache_read": "input",
+    "audio_cache_read": "audio_input",
+    "image_cache_read": "image_input",
+    "video_cache_read": "video_input",
+}
+FEES: Final = ("web_search", "file_search", "code_interpreter", "image_generation")
 
 
 class RefusedError(Exception):
@@ -55,10 +71,12 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
 
     audio_read, image_read = of("audio_cache_read_tokens"), of("image_cache_read_tokens")
     audio, image = of("audio_input_tokens") - audio_read, of("image_input_tokens") - image_read
+    video_read = of("video_cache_read_tokens")
+    video = of("video_input_tokens") - video_read
     written, written_1h = of("cache_write_tokens"), of("cache_write_1h_tokens")
     found = {
-        "input": of("input_tokens") - of("cache_read_tokens") - written - written_1h - audio - image,
-        "cache_read": of("cache_read_tokens") - audio_read - image_read,
+        "input": of("input_tokens") - of("cache_read_tokens") - written - written_1h - audio - image - video,
+        "cache_read": of("cache_read_tokens") - audio_read - image_read - video_read,
         "output": of("output_tokens") - of("audio_output_tokens") - of("image_output_tokens"),
         "cache_write": written,
         "cache_write_1h": written_1h,
@@ -68,8 +86,12 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
         "image_input": image,
         "image_cache_read": image_read,
         "image_output": of("image_output_tokens"),
+        "video_input": video,
+        "video_cache_read": video_read,
         "web_search": of("web_search_calls"),
         "file_search": of("file_search_calls"),
+        "code_interpreter": of("code_interpreter_sessions"),
+        "image_generation": of("image_generation_calls"),
     }
     return {name: count for name, count in found.items() if count}
 

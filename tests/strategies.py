@@ -43,6 +43,8 @@ METERS: Final = (
     "image_input",
     "image_cache_read",
     "image_output",
+    "video_input",
+    "video_cache_read",
 )
 MODELS: Final = ("m-1", "m-2", "x-1")
 DATES: Final = ("2026-01-01", "2026-02-01", "2026-03-15T12:30:00Z", "2026-05-01", "2026-07-01T00:00:00.000001Z")
@@ -93,17 +95,21 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "image_input": ("input_tokens", "image_input_tokens"),
     "audio_cache_read": ("input_tokens", "cache_read_tokens", "audio_input_tokens", "audio_cache_read_tokens"),
     "image_cache_read": ("input_tokens", "cache_read_tokens", "image_input_tokens", "image_cache_read_tokens"),
+    "video_input": ("input_tokens", "video_input_tokens"),
+    "video_cache_read": ("input_tokens", "cache_read_tokens", "video_input_tokens", "video_cache_read_tokens"),
     "output": ("output_tokens",),
     "audio_output": ("output_tokens", "audio_output_tokens"),
     "image_output": ("output_tokens", "image_output_tokens"),
     "web_search": ("web_search_calls",),
     "file_search": ("file_search_calls",),
+    "code_interpreter": ("code_interpreter_sessions",),
+    "image_generation": ("image_generation_calls",),
 }
 """The arguments of ``Usage`` that count one token of each meter, as OpenAI and ``Usage`` document them."""
 
 _some = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 400_000))
 _usual = st.fixed_dictionaries({"input": _some, "cache_read": _some, "output": _some})
-_any = st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), _some, max_size=13)
+_any = st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), _some, max_size=15)
 
 
 def contained(quantities: Mapping[str, int]) -> dict[str, int]:
@@ -157,6 +163,24 @@ _KEYS: Final = (
     "action",
     "cost",
     "cache_creation_input_tokens",
+    "cache_creation",
+    "iterations",
+    "server_tool_use",
+    "speed",
+    "estimated",
+    "usageMetadata",
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "promptTokensDetails",
+    "modality",
+    "tokenCount",
+    "inputTokens",
+    "outputTokens",
+    "cacheDetails",
+    "ttl",
+    "meta",
+    "billed_units",
+    "tokens",
 )
 _keys = st.one_of(
     st.sampled_from(_KEYS),
@@ -213,7 +237,7 @@ def books(draw: DrawFn) -> Data:
         "cache_discount": _dated(draw, 2, lambda: {"discount": draw(_discount)}, least=0),
         "tools": {
             tool: _dated(draw, 2, lambda: {"per_1000_calls": draw(_price)}, least=0)
-            for tool in ("web_search", "file_search")
+            for tool in ("web_search", "file_search", "code_interpreter", "image_generation")
         },
         "channels": {
             name: _channel(draw, currency)

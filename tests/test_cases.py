@@ -13,7 +13,7 @@ import pytest
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Rounding, Usage
 from brivionix_billing.exact import plain
 from brivionix_billing.money import allocate
-from brivionix_billing.rating import ChannelRate
+from brivionix_billing.rating import SERVICE_TIERS, ChannelRate
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
 
 
@@ -76,11 +76,44 @@ def test_case_06_more_cached_than_input(whole: int, cached: int) -> None:
         Usage.from_response(body)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"promptTokenCount": 56_322, "cachedContentTokenCount": 72_960},
+        {"prompt_tokens": 56_322, "completion_tokens": 0, "num_cached_tokens": 72_960},
+        {"inputTokens": 56_322, "outputTokens": 0, "cacheReadInputTokens": 72_960, "totalTokens": 56_322},
+    ],
+    ids=["Gemini", "Mistral", "Bedrock"],
+)
+def test_case_06_more_cached_than_input_elsewhere(body: dict[str, Any]) -> None:
+    """Where another provider's input or total should contain the cached tokens, the contradiction is told as well."""
+    with pytest.raises(BillingError, match=r"72960.* 56322|56322.* 72960") as caught:
+        Usage.from_response(body)
+    assert code_of(caught) == "usage_contradiction"
+
+
 @pytest.mark.parametrize(("name", "count"), [("input_tokens", -1000), ("output_tokens", -5)])
 def test_case_07_negative_tokens(name: str, count: int) -> None:
     """A negative count is refused by name and number."""
     with pytest.raises(BillingError, match=f"{name} is {count}, which is negative") as caught:
         Usage(**{name: count})  # type: ignore[arg-type]  # the name varies
+    assert code_of(caught) == "usage_invalid"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input_tokens": -1000, "output_tokens": -5, "cache_read_input_tokens": 0},
+        {"promptTokenCount": -1000, "candidatesTokenCount": -5, "totalTokenCount": -1005},
+        {"inputTokens": -1000, "outputTokens": -5, "totalTokens": -1005},
+        {"billed_units": {"input_tokens": -1000.0, "output_tokens": -5.0}},
+    ],
+    ids=["Anthropic", "Gemini", "Bedrock", "Cohere"],
+)
+def test_case_07_negative_tokens_in_every_shape(body: dict[str, Any]) -> None:
+    """Negative counts make no money whoever reports them."""
+    with pytest.raises(BillingError, match="-1000, which is negative") as caught:
+        Usage.from_response(body)
     assert code_of(caught) == "usage_invalid"
 
 
@@ -94,6 +127,16 @@ def test_case_08_more_reasoning_than_output() -> None:
         Usage.from_response(body)
 
 
+def test_case_08_more_thinking_than_output() -> None:
+    """80 thinking tokens of Anthropic's in 10 output tokens are a contradiction; Gemini's thoughts stand beside."""
+    body = {"input_tokens": 1, "output_tokens": 10, "cache_read_input_tokens": 0}
+    with pytest.raises(BillingError, match=r"reasoning_tokens 80 .*output_tokens 10\b") as caught:
+        Usage.from_response({**body, "output_tokens_details": {"thinking_tokens": 80}})
+    assert code_of(caught) == "usage_contradiction"
+    usage = Usage.from_response({"promptTokenCount": 1, "candidatesTokenCount": 10, "thoughtsTokenCount": 80})
+    assert (usage.output_tokens, usage.reasoning_tokens) == (90, 80)
+
+
 def test_case_09_cached_audio_is_charged_once() -> None:
     """Cached audio tokens cost the cached price and nothing else: 0.03187545, not 0.06487545."""
     prices = "{input: 0.15, cache_read: 0.015, audio_input: 1, audio_cache_read: 0.1, output: 2.5}"
@@ -104,9 +147,29 @@ def test_case_09_cached_audio_is_charged_once() -> None:
         audio_cache_read_tokens=33_000,
         output_tokens=11_430,
     )
-    charge = book_of(f"{{from: 2026-01-01, standard: {prices}}}").rate(usage, model="m", group="g", at=NOW)
-    assert charge.credits == D("0.03187545")
+    book = book_of(f"{{from: 2026-01-01, standard: {prices}}}")
+    assert book.rate(usage, model="m", group="g", at=NOW).credits == D("0.03187545")
     assert usage.meters == {"input": 3, "output": 11_430, "audio_cache_read": 33_000}
+    audio = [{"modality": "AUDIO", "tokenCount": 33_000}]
+    gemini = {
+        "promptTokenCount": 33_003,
+        "promptTokensDetails": audio,
+        "cachedContentTokenCount": 33_000,
+        "cacheTokensDetails": audio,
+        "candidatesTokenCount": 11_430,
+        "totalTokenCount": 44_433,
+    }
+    chat = {
+        "prompt_tokens": 33_003,
+        "completion_tokens": 11_430,
+        "prompt_tokens_details": {
+            "cached_tokens": 33_000,
+            "audio_tokens": 33_000,
+            "cached_tokens_details": {"audio_tokens": 33_000},
+        },
+    }
+    for body in (gemini, chat):
+        assert Usage.from_response(body) == usage
 
 
 def test_case_10_cache_writes_are_billed_once() -> None:
@@ -114,6 +177,13 @@ def test_case_10_cache_writes_are_billed_once() -> None:
     book = book_of("{from: 2026-01-01, standard: {input: 1, cache_write: 1.25, output: 6}}")
     usage = Usage(input_tokens=250_000, cache_write_tokens=100_000)
     assert book.rate(usage, model="m", group="g", at=NOW).credits == D("0.275")
+    bodies: list[dict[str, Any]] = [
+        {"prompt_tokens": 250_000, "completion_tokens": 0, "prompt_tokens_details": {"cache_write_tokens": 100_000}},
+        {"input_tokens": 150_000, "output_tokens": 0, "cache_creation_input_tokens": 100_000},
+        {"inputTokens": 150_000, "outputTokens": 0, "cacheWriteInputTokens": 100_000, "totalTokens": 250_000},
+    ]
+    for body in bodies:
+        assert book.rate(Usage.from_response(body), model="m", group="g", at=NOW).credits == D("0.275")
 
 
 def test_case_11_each_request_has_its_own_context() -> None:
@@ -218,7 +288,67 @@ def test_case_16_the_served_tier_and_the_searches(body: Any) -> None:
     charge = shipped().rate(usage, group="default", at=AUTUMN, service_tier="priority")
     assert (charge.model, charge.service_tier) == ("gpt-5.4-mini", "flex")
     assert usage.meters == {"input": 1000, "output": 100, "web_search": 2, "file_search": 1}
+    served = {"service_tier": "flex", "model": "gpt-5.4-mini-2026-03-17"}
+    assert usage == Usage(1000, 100, web_search_calls=2, file_search_calls=1, **served)  # type: ignore[arg-type]
     assert charge.credits == D("0.000375") + D("0.000225") + D("0.02") + D("0.0025")
+
+
+@pytest.mark.parametrize(
+    ("body", "tier", "searches"),
+    [
+        (
+            {
+                "model": "m",
+                "usage": {
+                    "input_tokens": 1000,
+                    "output_tokens": 100,
+                    "service_tier": "batch",
+                    "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+                },
+            },
+            "batch",
+            2,
+        ),
+        (
+            {
+                "modelVersion": "m",
+                "usageMetadata": {
+                    "promptTokenCount": 1000,
+                    "candidatesTokenCount": 100,
+                    "trafficType": "ON_DEMAND_FLEX",
+                },
+            },
+            "flex",
+            0,
+        ),
+        ({"usage": {"inputTokens": 1000, "outputTokens": 100}, "serviceTier": {"type": "priority"}}, "priority", 0),
+        (
+            {
+                "model": "m",
+                "service_tier": "default",
+                "usage": {
+                    "prompt_tokens": 1000,
+                    "completion_tokens": 100,
+                    "server_tool_use": {"web_search_requests": 3, "tool_calls_executed": 3},
+                },
+            },
+            "standard",
+            3,
+        ),
+    ],
+    ids=["Anthropic", "Vertex", "Bedrock", "OpenRouter"],
+)
+@pytest.mark.parametrize("shape", [dict, typed], ids=["dict", "object"])
+def test_case_16_the_served_tier_and_the_searches_elsewhere(body: Any, tier: str, searches: int, shape: Any) -> None:
+    """Wherever a provider says the served tier and its searches, the tier is priced and each search has its fee."""
+    prices = ", ".join(f"{name}: {{input: {n}, output: {n}}}" for n, name in enumerate(SERVICE_TIERS, 1))
+    book = book_of(
+        f"{{from: 2026-01-01, {prices}}}", top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}]}\n"
+    )
+    usage = Usage.from_response(shape(body))
+    charge = book.rate(usage, model="m", group="g", at=NOW, service_tier="standard")
+    assert (charge.service_tier, usage.meters.get("web_search", 0)) == (tier, searches)
+    assert charge.credits == 1100 * (SERVICE_TIERS.index(tier) + 1) * D("0.000001") + searches * D("0.01")
 
 
 def _entry(date: str, prices: str) -> str:

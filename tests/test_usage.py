@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
 
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.usage import MAX_COUNT
+from brivionix_billing.usage import MAX_COUNT, reported
 from questions import made
 from samples import NOW, code_of, shipped
+from shapes import sdk, spaced
 from strategies import bodies, counts
 
 DATA = Path(__file__).parent / "data" / "openai_responses.jsonl"
@@ -24,7 +22,8 @@ REAL = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines
 COUNTS = (
     "input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens cache_write_1h_tokens "
     "audio_input_tokens audio_cache_read_tokens audio_output_tokens image_input_tokens image_cache_read_tokens "
-    "image_output_tokens web_search_calls file_search_calls total_tokens"
+    "image_output_tokens video_input_tokens video_cache_read_tokens web_search_calls file_search_calls "
+    "code_interpreter_sessions image_generation_calls total_tokens"
 )
 NONSENSE: list[Any] = [True, False, 1.0, float("nan"), "1", b"1", -1, 10**12 + 1, 10**400, [1], {}, 1j]
 
@@ -130,92 +129,6 @@ def test_a_usage_is_the_same_however_it_was_made(given_counts: dict[str, int]) -
 # --- bodies ---
 
 
-@st.composite
-def openai_bodies(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A body as OpenAI sends it, of chat or Responses, with more or fewer details; and the arguments it means."""
-    of = {name: n for name, n in draw(counts()).items() if name not in ("cache_write_1h_tokens",)}
-    of["input_tokens"] = of.get("input_tokens", 0)
-    of["output_tokens"] = of.get("output_tokens", 0)
-    prompt, output = draw(st.sampled_from([("prompt", "completion"), ("input", "output")]))
-    inside: dict[str, Any] = {
-        "cached_tokens": of.get("cache_read_tokens"),
-        "cache_write_tokens": of.get("cache_write_tokens"),
-        "audio_tokens": of.get("audio_input_tokens"),
-        "image_tokens": of.get("image_input_tokens"),
-        "cached_tokens_details": {
-            "audio_tokens": of.get("audio_cache_read_tokens"),
-            "image_tokens": of.get("image_cache_read_tokens"),
-        },
-    }
-    outside: dict[str, Any] = {
-        "reasoning_tokens": of.get("reasoning_tokens"),
-        "audio_tokens": of.get("audio_output_tokens"),
-        "image_tokens": of.get("image_output_tokens"),
-        "accepted_prediction_tokens": draw(st.sampled_from([None, 0, 3])),
-    }
-    absent = draw(st.sampled_from(["zero", "null", "missing"]))
-    usage: dict[str, Any] = {f"{prompt}_tokens": of["input_tokens"], f"{output}_tokens": of["output_tokens"]}
-    usage[f"{prompt}_tokens_details"] = _filled(inside, absent)
-    usage[f"{output}_tokens_details"] = _filled(outside, absent)
-    if draw(st.booleans()):
-        usage["total_tokens"] = of["input_tokens"] + of["output_tokens"]
-    body: dict[str, Any] = {"usage": usage}
-    for name, words in (("service_tier", ["default", "flex"]), ("model", ["gpt-5.4"])):
-        word = draw(st.sampled_from([None, *words]))
-        if word is not None:
-            body[name] = of[name] = word  # type: ignore[assignment]  # the two names are words
-    searches, files = of.pop("web_search_calls", 0), of.pop("file_search_calls", 0)
-    if prompt == "input":
-        items = [{"type": "web_search_call"}] * searches + [{"type": "file_search_call"}] * files
-        body["output"] = [{"type": "message", "content": []}, *items]
-        of |= {"web_search_calls": searches, "file_search_calls": files}
-    return body, of
-
-
-def _filled(details: dict[str, Any], absent: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in details.items():
-        if isinstance(value, dict):
-            inner = _filled(value, absent)
-            out |= {key: inner} if inner else {}
-        elif value or absent != "missing":
-            out[key] = value or (0 if absent == "zero" else None)
-    return out
-
-
-class Anything(BaseModel):
-    """What an SDK hands out: a model that keeps unknown fields."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-def sdk(value: Any) -> Any:
-    """The body as pydantic objects all the way down."""
-    if isinstance(value, dict):
-        return Anything(**{key: sdk(item) for key, item in value.items()})
-    return [sdk(item) for item in value] if isinstance(value, list) else value
-
-
-def spaced(value: Any) -> Any:
-    """The body as simple objects all the way down."""
-    if isinstance(value, dict):
-        return SimpleNamespace(**{key: spaced(item) for key, item in value.items()})
-    return [spaced(item) for item in value] if isinstance(value, list) else value
-
-
-@settings(max_examples=200, deadline=None)
-@given(openai_bodies())
-def test_a_body_means_its_arguments(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """A chat or Responses body reads as the usage of its counts, as dict, mapping, SDK object or simple object."""
-    body, arguments = pair
-    usage = Usage(**arguments)
-    for shape in (body, sdk(body), spaced(body), MappingProxyType(body), OrderedDict(body)):
-        assert Usage.from_response(shape) == usage
-    bare = Usage(**{name: n for name, n in arguments.items() if name.endswith("_tokens")})
-    for shape in (body["usage"], sdk(body["usage"]), spaced(body["usage"])):
-        assert Usage.from_response(shape) == bare
-
-
 @pytest.mark.parametrize("body", REAL, ids=range(len(REAL)))
 def test_real_responses_are_read(body: dict[str, Any]) -> None:
     """Responses that providers sent are read, add up to the provider's own total, and name its model."""
@@ -271,19 +184,19 @@ def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
 @pytest.mark.parametrize(
     ("usage", "named"),
     [
-        ({"prompt_tokens": 9, "completion_tokens": 3, "cached_tokens": 5}, "'cached_tokens': 5"),
+        ({"prompt_tokens": 9, "completion_tokens": 3, "prompt_audio_seconds": 5}, "'prompt_audio_seconds': 5"),
         (
-            {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"video_tokens": 5}},
-            "'video_tokens': 5",
+            {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"taste_tokens": 5}},
+            "'taste_tokens': 5",
         ),
         ({"input_tokens": 9, "output_tokens": 3, "output_tokens_details": {"x": {"y": 5}}}, "'x': {'y': 5}"),
         (
             {
                 "prompt_tokens": 9,
                 "completion_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens_details": {"video_tokens": 5}},
+                "prompt_tokens_details": {"cached_tokens_details": {"taste_tokens": 5}},
             },
-            "'video_tokens': 5",
+            "'taste_tokens': 5",
         ),
     ],
 )
@@ -310,14 +223,22 @@ def test_unknown_counts_are_found_at_any_depth() -> None:
     assert "nobody here knows what that costs" in outcome(chat | {"x": abyss})
 
 
-@pytest.mark.parametrize("kind", ["code_interpreter_call", "image_generation_call"])
-def test_a_call_with_a_fee_of_another_kind_is_refused(kind: str) -> None:
-    """A tool call whose fee no meter holds is an error, not free."""
-    body = {"output": [{"type": "message"}, {"type": kind}], "usage": {"input_tokens": 9, "output_tokens": 3}}
-    for shape in (body, sdk(body)):
-        with pytest.raises(BillingError, match=f"has a {kind}") as caught:
-            Usage.from_response(shape)
-        assert code_of(caught) == "usage_unknown_key"
+def test_a_code_interpreter_counts_by_container_and_an_image_by_call() -> None:
+    """Calls that share a container are one session, a call that names none is its own; each image is a call."""
+    kind = "code_interpreter_call"
+    items = [{"type": "message"}, {"type": "image_generation_call"}, {"type": "image_generation_call"}]
+    items += [{"type": kind, "container_id": name} for name in ("c1", "c1", "c2")] + [{"type": kind}]
+    body = {"output": items, "usage": {"input_tokens": 9, "output_tokens": 3}}
+    for shape in (body, sdk(body), reported(body)):
+        assert Usage.from_response(shape) == Usage(9, 3, code_interpreter_sessions=3, image_generation_calls=2)
+
+
+def test_a_tool_without_a_fee_is_not_free() -> None:
+    """Where the price file has no fee for a tool that ran, the request is refused by the meter's name."""
+    for usage in (Usage(9, 3, code_interpreter_sessions=1), Usage(9, 3, image_generation_calls=1)):
+        with pytest.raises(BillingError, match=r"code_interpreter|image_generation") as caught:
+            shipped().rate(usage, model="gpt-5.4", group="default", at=NOW)
+        assert code_of(caught) == "meter_not_priced"
 
 
 @pytest.mark.parametrize(
@@ -325,9 +246,9 @@ def test_a_call_with_a_fee_of_another_kind_is_refused(kind: str) -> None:
     [
         *(None, "text", b"bytes", 5, [], [{"prompt_tokens": 1}], {}, object()),
         *({"usage": {}}, {"usage": None}, {"usage": 5}, {"usage": {"tokens": 1}}, SimpleNamespace(usage=[1])),
-        {"usage": {"input_tokens": 9, "output_tokens": 3, "cache_read_input_tokens": 5}},
-        {"usage": {"inputTokens": 9, "outputTokens": 3}},
-        {"usageMetadata": {"promptTokenCount": 1}},
+        {"usage": {"outputTokens": 3, "totalTokens": 3}},
+        {"usageMetadata": {"totalTokenCount": 1}},
+        {"meta": {"billed": 3}},
         # An image generation: its output tokens are images, at another price than text.
         {
             "usage": {
@@ -341,7 +262,7 @@ def test_a_call_with_a_fee_of_another_kind_is_refused(kind: str) -> None:
     ids=repr,
 )
 def test_another_shape_is_refused(body: Any) -> None:
-    """What is not in a shape known here (Anthropic counts otherwise) is ``usage_shape``, never an empty usage."""
+    """What is not in a shape known here is ``usage_shape`` with the keys that it has, never an empty usage."""
     with pytest.raises(BillingError) as caught:
         Usage.from_response(body)
     assert (code_of(caught), caught.value.http_status) == ("usage_shape", 502)
@@ -382,6 +303,19 @@ def test_deep_and_long_bodies_are_refused_briefly() -> None:
             assert len(outcome(body)) < 1200
     while isinstance(deep, dict):
         deep = deep.popitem()[1]
+
+
+def test_deep_objects_are_refused() -> None:
+    """Objects nested without end, in a usage or around it, are refused; a part called meta that is no usage is none."""
+    deep: Any = 1
+    for _ in range(5000):
+        deep = SimpleNamespace(a=deep)
+    for body in (SimpleNamespace(usage=deep), SimpleNamespace(usage=SimpleNamespace(prompt_tokens=1, more=[deep]))):
+        assert "nested more than" in outcome(body)
+    while isinstance(deep, SimpleNamespace):
+        deep = vars(deep).pop("a")
+    bare = SimpleNamespace(meta={"page": "3"}, inputTokens=3, outputTokens=1)
+    assert outcome(bare) == "Usage(input_tokens=3, output_tokens=1)"
 
 
 def test_usages_are_not_added() -> None:

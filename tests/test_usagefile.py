@@ -107,7 +107,7 @@ def _usage(draw: DrawFn) -> Json:
         usage = {**around, "usage": usage}
     if draw(st.integers(0, 5)) == 0:
         where = draw(st.sampled_from([d for d in (usage, usage.get("usage")) if d]))
-        where[draw(st.sampled_from([*where, "extra", "cost"]))] = draw(
+        where[draw(st.sampled_from([*where, "extra", "cost", "estimated"]))] = draw(
             st.one_of(_counts, _names, st.just([]), st.just({}))
         )
     return dict(draw(st.permutations(list(usage.items()))))
@@ -148,6 +148,8 @@ def lines(draw: DrawFn) -> bytes:
 @given(lines())
 @example(b'{"account":"x",' + json.dumps(record(request_id="a:b")).encode().replace(b"a:b", b"a\\u003ab")[1:])
 @example(json.dumps(record(usage={"service_tier": "", "usage": body()})).encode())
+@example(json.dumps(record(usage={"service_tier": "x" * 257, "usage": body()})).encode())
+@example(json.dumps(record(usage={"model": "x" * 257, "usage": body()})).encode())
 @example(json.dumps(record(account=[])).encode())
 @example(json.dumps(record(service_tier={})).encode())
 def test_both_ways_agree(line: bytes) -> None:

@@ -38,6 +38,13 @@ CODES: Final[dict[str, Code]] = {
     "usage_contradiction": Code(502, "counts that contradict each other"),
     "usage_unknown_key": Code(502, "a count that is not known and not zero: nobody can say what it costs"),
     "usage_shape": Code(502, "not a usage object of a known shape"),
+    # Token counting
+    "request_invalid": Code(400, "not a request body of chat completions, Responses or embeddings"),
+    "request_too_large": Code(413, "more text than the token counter was told to count at once"),
+    "no_bound": Code(400, "nothing says how much a request can cost at the most"),
+    "unknown_encoding": Code(None, "tiktoken has no encoding of this name"),
+    "encoding_unavailable": Code(None, "the vocabulary of an encoding cannot be read or fetched"),
+    "unknown_family": Code(None, "there is no token family of this name"),
     # Money
     "money_invalid": Code(400, "not an exact decimal amount"),
     "currency_unknown": Code(400, "not an ISO 4217 currency code"),

@@ -18,7 +18,7 @@ from brivionix_billing.canonical import canonical, loads_strict
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.times import iso, parse_instant
 from brivionix_billing.usage import MAX_COUNT, Usage
-from brivionix_billing.usage.model import assembled
+from brivionix_billing.usage.model import More, assembled
 
 __all__ = ["MAX_LINE", "Origin", "Record", "SetAside", "records"]
 
@@ -68,6 +68,7 @@ class Record(NamedTuple):
     served_tier: str | None
     served_model: str | None
     meters: tuple[tuple[int, int], ...]
+    estimated: bool
     leaf: bytes
     at_text: str
     """``at`` in UTC without the Z: texts of two records sort as their times do."""
@@ -75,7 +76,7 @@ class Record(NamedTuple):
     @property
     def usage(self) -> Usage:
         """What was used."""
-        return assembled(*self[4:12])
+        return assembled(*self[4:13])
 
 
 class SetAside(NamedTuple):
@@ -183,6 +184,8 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
         and 0 <= read <= prompt <= MAX_COUNT
         and 0 <= reasoning <= output <= MAX_COUNT
         and (total is None or (type(total) is int and total == prompt + output))
+        and (served_tier is None or len(served_tier) <= 256)
+        and (served_model is None or len(served_model) <= 256)
         and len(data) == (6 if tier is _ABSENT else 7)
         and type(request_id) is str
         and request_id.isprintable()
@@ -240,6 +243,7 @@ def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], O
             served_tier,
             served_model,
             (),
+            False,
             sha256(text.encode()).digest(),
             at_text[:-1],
         ),
@@ -336,7 +340,7 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         usage = Usage.from_response(data["usage"])
         total, text, read, output, reasoning, more = usage
         at = seen["at"]
-        rest = (more.service_tier, more.model, more.meters) if more else (None, None, ())
+        rest = more or More()
         # Which way a line is read depends on how it is written; what is read must not.
         at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else iso(at)
         return Record(

@@ -171,6 +171,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             # A spreadsheet runs a cell that begins like a formula; names come from outside.
             risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
             yield prefix + name, "'" + value if value and risky else value
+        elif isinstance(value, bool):
+            yield prefix + name, "true" if value else "false"  # as JSON writes it
         elif not isinstance(value, list):
             yield prefix + name, value
 

@@ -129,6 +129,7 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
             "channels": {
                 name: _channel_total(name, code, places, usage.cells, lines) for name, (code, places) in scales.items()
             },
+            "estimated": _estimated(usage.cells),
             "shown": shown(len(lines)),
         },
         "savings": _savings(usage.cells, total),
@@ -246,7 +247,7 @@ def _channel_total(
     parts: dict[tuple[datetime, Decimal], int] = {}
     missing = 0
     for cell in cells:
-        units = sum(q * (cell.card.units[place] or 0) for place, q in enumerate(cell.quantities))
+        units = _units(cell)
         rate = cell.card.channels.get(name)
         if rate is None:
             missing += units
@@ -261,6 +262,19 @@ def _channel_total(
         ],
         "credits_without_price": _exact(missing, UNIT_PLACES),
     }
+
+
+def _estimated(cells: Sequence[Cell]) -> dict[str, Any]:
+    """How much of the bill stands on counts that no provider reported."""
+    guessed = [cell for cell in cells if cell.estimated]
+    return {
+        "requests": sum(cell.requests for cell in guessed),
+        "credits": _exact(sum(map(_units, guessed)), UNIT_PLACES),
+    }
+
+
+def _units(cell: Cell) -> int:
+    return sum(quantity * (cell.card.units[place] or 0) for place, quantity in enumerate(cell.quantities))
 
 
 def _savings(cells: Sequence[Cell], charged: int) -> dict[str, str]:

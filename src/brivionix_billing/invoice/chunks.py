@@ -33,8 +33,8 @@ class Chunk(NamedTuple):
     size: int
     """Bytes."""
     elsewhere: int
-    cells: dict[int, tuple[str, RateCard]]
-    """Cell -> account and rate card."""
+    cells: dict[int, tuple[str, RateCard, bool]]
+    """Cell -> account, rate card, and whether its requests were estimated."""
     heaps: list[tuple[int, bytes]]
     aside: list[SetAside]
 
@@ -48,7 +48,7 @@ class ChunkReader:
     def read(self, lines: list[bytes], first: int) -> Chunk:
         """Read lines; ``first`` is the number of the first of them in the file."""
         held: list[list[Row]] = [[] for _ in range(256)]
-        cells: dict[int, tuple[str, RateCard]] = {}
+        cells: dict[int, tuple[str, RateCard, bool]] = {}
         aside: list[SetAside] = []
         # Origin and served tier -> from, until, most input tokens, cell: while these hold, no price is looked up.
         known: dict[tuple[Origin, str | None], tuple[Any, ...]] = {}
@@ -64,14 +64,16 @@ class ChunkReader:
                     name = refused.account or ""
                     held[key[0]].append((key, refused.request_id, refused.line, refused.leaf, ELSEWHERE, name))
                 continue
-            line, request_id, at, origin, total, text, read, out, _, served, _, meters, leaf, at_text = record
+            line, request_id, at, origin, total, text, read, out, _, served, _, meters, estimated, leaf, at_text = (
+                record
+            )
             key = sha256(request_id.encode()).digest()
             if (wanted is not None and origin.account != wanted) or (start and end and not start <= at < end):
                 elsewhere += 1
                 held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
                 continue
             begins, ends, limit, cell = known.get((origin, served), _UNKNOWN)
-            if meters or not (total <= limit and begins <= at and (ends is None or at < ends)):
+            if meters or estimated or not (total <= limit and begins <= at and (ends is None or at < ends)):
                 # Another card than the last one of its kind, or a usage that is not plain.
                 group, model, tier = origin.group, origin.model, origin.service_tier
                 try:
@@ -80,18 +82,19 @@ class ChunkReader:
                     aside.append(SetAside(line, request_id, origin.account, at, error.code, error.message))
                     held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
                     continue
-                cell = _cell(origin.account, card)
-                cells[cell] = (origin.account, card)
+                cell = _cell(origin.account, card, estimated)
+                cells[cell] = (origin.account, card, estimated)
                 resolved = self.book.resolved(model, group, at, decided_tier(served, tier))
-                if total <= resolved.limit:
+                if total <= resolved.limit and not estimated:
                     known[origin, served] = (resolved.start, resolved.end, resolved.limit, cell)
             held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
         return Chunk(len(lines), sum(map(len, lines)), elsewhere, cells, packed(held), aside)
 
 
-def _cell(account: str, card: RateCard) -> int:
-    """A number for an account and a rate card, the same in every process."""
+def _cell(account: str, card: RateCard, estimated: bool) -> int:
+    """A number for an account and a rate card, and for estimated requests another; the same in every process."""
     name = "\0".join((account, card.model, card.group, card.service_tier, card.context_tier, card.start.isoformat()))
+    name += "\0estimated" if estimated else ""
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 
 

@@ -34,10 +34,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Cell:
-    """What one account used at one rate card."""
+    """What one account used at one rate card: of estimated requests, or of others."""
 
     account: str
     card: RateCard
+    estimated: bool = False
+    """All of its requests were estimated, or none."""
     requests: int = 0
     quantities: list[int] = field(default_factory=lambda: [0] * len(METERS))
     """How much of each meter, in the order of ``METERS``."""
@@ -140,9 +142,10 @@ class _Collector:
         with Heaps() as heaps:
             for chunk in parts:
                 heaps.put(chunk.heaps)
-                for number, (account, card) in chunk.cells.items():
-                    cell = self.cells.setdefault(number, Cell(account, card))
-                    if (cell.account, cell.card.model, cell.card.start) != (account, card.model, card.start):
+                for number, (account, card, estimated) in chunk.cells.items():
+                    cell = self.cells.setdefault(number, Cell(account, card, estimated))
+                    same = (account, card.model, card.start, estimated)
+                    if (cell.account, cell.card.model, cell.card.start, cell.estimated) != same:
                         raise RuntimeError("two cells have one number")  # one chance in 10^16; never silently
                 for record in chunk.aside:
                     self._set_aside(record)

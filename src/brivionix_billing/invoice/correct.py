@@ -43,7 +43,7 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     totals = _difference(right["totals"] if right else None, bill["totals"])
     nothing = {name: subtracted(shown, shown) for name, shown in totals["shown"]["channels"].items()}
     lines = _lines(bill["lines"], right["lines"] if right else [], nothing)
-    if not lines and (right is None or not totals["requests"]):
+    if not lines and (right is None or not (totals["requests"] or any(_leaves(totals["estimated"])))):
         raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {

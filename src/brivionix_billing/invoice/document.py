@@ -27,6 +27,7 @@ Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+Change = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
 class _Part(BaseModel):
@@ -121,13 +122,21 @@ class Nominal(_Part):
     per_credit: Exact
 
 
+class Estimated(_Part):
+    """The part of the totals that stands on counts which no provider reported."""
+
+    requests: Change
+    credits: Exact
+
+
 class Totals(_Part):
     """Exact totals, and what is shown of them."""
 
-    requests: Annotated[int, Field(gt=-(2**53), lt=2**53)]
+    requests: Change
     credits: Exact
     nominal: Nominal
     channels: dict[Name, ChannelTotal]
+    estimated: Estimated
     shown: ShownAmounts
 
 

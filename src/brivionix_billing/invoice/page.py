@@ -79,6 +79,7 @@ def page(document: Mapping[str, Any]) -> str:
         "",
         f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
         + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
+        *_estimated(totals["estimated"]),
         f"At list price and without cache {saved['list']} Credits; saved by cache {saved['cache']}, "
         f"by group {saved['group']}.",
         "Channels are prices of their own: what the same Credits cost by one or by the other. "
@@ -100,6 +101,14 @@ def page(document: Mapping[str, Any]) -> str:
     if document["signing_key"]:
         out.append(f"Signed by    key {document['signing_key']} (Ed25519)")
     return "\n".join(_plain(line) for line in out) + "\n"
+
+
+def _estimated(part: Mapping[str, Any]) -> list[str]:
+    """A line where a customer must know that not all was reported by the provider."""
+    if not part["requests"] and part["credits"] == "0":
+        return []
+    requests = f"{part['requests']} request{'s' if part['requests'] != 1 else ''}"
+    return [f"Estimated, as the provider reported no usage: {requests}, {part['credits']} Credits of the above."]
 
 
 def _party(title: str, name: str, details: Sequence[str]) -> list[str]:

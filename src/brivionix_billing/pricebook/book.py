@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     # pydantic and PyYAML are needed to read a file, not to import this library or to rate.
     from brivionix_billing.pricebook import schema
 
-__all__ = ["PriceBook", "Resolved"]
+__all__ = ["ModelFacts", "PriceBook", "Resolved"]
 
 _SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII)
 _MAX_CACHED: Final = 65_536
@@ -48,6 +48,20 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+class ModelFacts(NamedTuple):
+    """What a price file says of a model beside its prices."""
+
+    name: str
+    encoding: str
+    """tiktoken's name of the vocabulary."""
+    token_family: str | None
+    """How requests are counted; ``None``: by the model's name."""
+    window: int
+    """Input and output together, in tokens."""
+    max_input: int
+    max_output: int
 
 
 class Resolved(NamedTuple):
@@ -206,6 +220,13 @@ class PriceBook:
         if found is None:
             raise BillingError("unknown_model", f"no model {quoted(name)} in the price file; add it, or an alias")
         return found
+
+    def about(self, model: object) -> ModelFacts:
+        """What the file says of a model (or its alias, or a snapshot) beside its prices. Raises ``unknown_model``."""
+        name = self.resolve_model(model)
+        entry = self._file.models[name]
+        sizes = entry.context
+        return ModelFacts(name, entry.encoding, entry.token_family, sizes.window, sizes.max_input, sizes.max_output)
 
     def channels(self) -> dict[str, Channel]:
         """The payment channels by name."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from brivionix_billing.errors import quoted
 from brivionix_billing.exact import decimal_of, digits_of, multiplied, places, plain, remaining
-from brivionix_billing.meters import BY_NAME, TOKEN_METERS, Meter
+from brivionix_billing.meters import BY_NAME, CALL_METERS, TOKEN_METERS, Meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
@@ -48,8 +48,8 @@ class Sections(NamedTuple):
 def problems(file: Sections) -> Iterator[Problem]:
     """Everything that is wrong, in no particular order."""
     yield from _dates(("cache_discount",), file.cache_discount)
-    yield from _dates(("tools", "web_search"), file.tools.web_search)
-    yield from _dates(("tools", "file_search"), file.tools.file_search)
+    for meter in CALL_METERS:
+        yield from _dates(("tools", meter.name), getattr(file.tools, meter.name))
     for name, channel in file.channels.items():
         yield from _channel(("channels", name), channel)
     yield from _aliases(file)

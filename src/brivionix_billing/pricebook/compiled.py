@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from brivionix_billing.canonical import digest
 from brivionix_billing.exact import multiplied, plain, remaining
-from brivionix_billing.meters import BY_NAME, METERS, TOKEN_METERS
+from brivionix_billing.meters import BY_NAME, CALL_METERS, METERS, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, Prices
 from brivionix_billing.times import Timeline, iso
@@ -89,8 +89,7 @@ def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[Grou
 def tool_timelines(tools: schema.Tools) -> dict[str, Timeline[Decimal]]:
     """Meter name of a tool call -> its fee over time."""
     return {
-        "web_search": timeline(tools.web_search, lambda entry: entry.per_1000_calls),
-        "file_search": timeline(tools.file_search, lambda entry: entry.per_1000_calls),
+        meter.name: timeline(getattr(tools, meter.name), lambda entry: entry.per_1000_calls) for meter in CALL_METERS
     }
 
 
@@ -135,7 +134,9 @@ def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -
 
 def last_start(file: schema.PriceFile) -> datetime:
     """When the newest entry of the file begins."""
-    entries: list[schema.Entry] = [*file.cache_discount, *file.tools.web_search, *file.tools.file_search]
+    entries: list[schema.Entry] = [*file.cache_discount]
+    for meter in CALL_METERS:
+        entries += getattr(file.tools, meter.name)
     for item in file.channels.values():
         entries += [*item.prices, *item.volume_discounts]
     for model in file.models.values():
@@ -159,7 +160,12 @@ def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
         "version": file.version,
         "credit": _plain_data(file.credit),
         "cache_discount": dated(file.cache_discount),
-        "tools": {"web_search": dated(file.tools.web_search), "file_search": dated(file.tools.file_search)},
+        "tools": {
+            meter.name: dated(getattr(file.tools, meter.name))
+            for meter in CALL_METERS
+            # The first two stand in every digest; a fee that came later does not change those without it.
+            if meter.name in ("web_search", "file_search") or getattr(file.tools, meter.name)
+        },
         "channels": {
             name: {
                 "currency": item.currency,

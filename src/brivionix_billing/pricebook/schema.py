@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import places, plain
+from brivionix_billing.families import FAMILIES, family
 from brivionix_billing.money import minor_digits
 from brivionix_billing.times import parse_instant
 
@@ -135,6 +136,18 @@ def _currency(value: Any) -> str:
 Currency = Annotated[str, BeforeValidator(_currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 
 
+def _family(value: Any) -> str:
+    name = _name(value)
+    try:
+        family(name)
+    except BillingError as error:
+        raise wrong(f"there is no token family {quoted(name)}", error.message.partition("; ")[2]) from None
+    return name
+
+
+Family = Annotated[str, BeforeValidator(_family), WithJsonSchema({"type": "string", "enum": [*FAMILIES, "unknown"]})]
+
+
 def _text(value: str) -> str:
     if len(value) > 2_000 or not all(c.isprintable() or c == "\n" for c in value):
         raise wrong("a description with control characters or over 2000 characters", "write plain text")
@@ -171,6 +184,8 @@ class MeterPrices(Strict):
     image_input: Price | None = None
     image_cache_read: Price | None = None
     image_output: Price | None = None
+    video_input: Price | None = None
+    video_cache_read: Price | None = None
 
 
 class LongContext(MeterPrices):
@@ -207,6 +222,7 @@ class Model(Strict):
 
     released: Day
     encoding: Name = Field(description="tiktoken's name of the vocabulary.")
+    token_family: Family | None = Field(default=None, description="How requests are counted; by the name if not given.")
     context: Context
     aliases: list[Name] = []
     description: Text | None = None
@@ -251,7 +267,7 @@ class CacheDiscount(Entry):
 
 
 class ToolFee(Entry):
-    """A fee per call, USD per 1000 calls, on every model."""
+    """A fee per call (of a code interpreter: per container), USD per 1000 of them, on every model."""
 
     per_1000_calls: Price
 
@@ -261,6 +277,8 @@ class Tools(Strict):
 
     web_search: list[ToolFee] = []
     file_search: list[ToolFee] = []
+    code_interpreter: list[ToolFee] = []
+    image_generation: list[ToolFee] = []
 
 
 class Credit(Strict):

@@ -90,6 +90,11 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         return self[2].context_tier
 
     @property
+    def estimated(self) -> bool:
+        """Whether the token counts were estimated because the provider reported none."""
+        return self[1].estimated
+
+    @property
     def price_book(self) -> str:
         """Digest of the price book."""
         return self[2].price_book
@@ -175,6 +180,7 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
             "service_tier": card.service_tier,
             "context_tier": card.context_tier,
             "at": iso(self[3]),
+            "estimated": self.estimated,
             "credits": plain(self.credits),
             "nominal": plain(self.nominal.amount),
             "cost": {name: plain(self.cost(name).amount) for name in card.channels},

@@ -15,6 +15,7 @@ __all__ = ["LOCALES", "explain"]
 
 _EN: Final = {
     "title": "{model}, group {group}, service tier {tier}, at {at}",
+    "estimated": "ESTIMATED: the provider reported no token counts for this request, so they were estimated.",
     "split_read": "Of {total} input tokens, {read} were read from a cache, and no token is counted twice.",
     "reasoning": "The {output} output tokens contain {reasoning} reasoning tokens, which cost the same.",
     "long": "More than {above} input tokens (here {total}): the long-context prices hold for the whole request.",
@@ -41,11 +42,16 @@ _EN_METERS: Final = {
     "image_input": "image input tokens",
     "image_cache_read": "cached image tokens",
     "image_output": "image output tokens",
+    "video_input": "video input tokens",
+    "video_cache_read": "cached video tokens",
     "web_search": "web searches",
     "file_search": "file searches",
+    "code_interpreter": "code interpreter sessions",
+    "image_generation": "generated images",
 }
 _ZH_CN: Final = {
     "title": "{model},分组 {group},服务层级 {tier},时间 {at}",
+    "estimated": "【估算】服务商没有报告本次请求的 token 用量,以下数量是估算值。",
     "split_read": "输入共 {total} 个 token,其中 {read} 个读自缓存,任何 token 都不会重复计费。",
     "reasoning": "{output} 个输出 token 中含 {reasoning} 个推理 token,价格相同。",
     "long": "输入超过 {above} 个 token(本次 {total} 个):整个请求按长上下文价格计费。",
@@ -72,8 +78,12 @@ _ZH_CN_METERS: Final = {
     "image_input": "图像输入 token",
     "image_cache_read": "缓存图像 token",
     "image_output": "图像输出 token",
+    "video_input": "视频输入 token",
+    "video_cache_read": "缓存视频 token",
     "web_search": "联网搜索次数",
     "file_search": "文件搜索次数",
+    "code_interpreter": "代码解释器会话数",
+    "image_generation": "图像生成次数",
 }
 LOCALES: Final = {"en": (_EN, _EN_METERS), "zh_CN": (_ZH_CN, _ZH_CN_METERS)}
 
@@ -91,6 +101,8 @@ def explain(charge: Charge, locale: str) -> str:
 
     card, usage = charge.card, charge.usage
     out = [say("title", model=charge.model, group=charge.group, tier=charge.service_tier, at=iso(charge.at))]
+    if usage.estimated:
+        out.append(say("estimated"))
     if usage.cache_read_tokens:
         out.append(say("split_read", total=usage.input_tokens, read=usage.cache_read_tokens))
     if usage.reasoning_tokens:

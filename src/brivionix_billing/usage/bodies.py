@@ -1,26 +1,75 @@
 """Which shape a provider's body has, decided from the body alone; a reader per shape stands in a file of its own.
 
-To add a provider: write a reader ``(usage object, what stands around it) -> Usage`` and let :func:`_reader` know by
+To add a provider: write a reader ``(usage object, what stands around it) -> Usage`` and let :func:`shape_of` know by
 which keys its usage object is told from all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage import openai
+from brivionix_billing.usage import anthropic, bedrock, cohere, gemini, openai
 from brivionix_billing.usage.model import Usage
+from brivionix_billing.usage.reading import Around, keys_of
 
-__all__ = ["Reader", "read"]
+__all__ = ["Opened", "Reader", "Shape", "field", "opened", "read", "shape_of"]
 
 Reader = Callable[[dict[str, Any], dict[str, Any]], Usage]
-"""Takes the usage object and the response around it: ``service_tier``, ``model``, ``output`` where there are any."""
+"""Takes the usage object and the response around it, which has what the shape's ``around`` names, where it is given."""
 
-# These keys mean that input tokens do not contain the cached ones: not OpenAI's way of counting.
-_ANTHROPIC: Final = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
-_AROUND: Final = ("service_tier", "model", "output")
+
+class Shape(NamedTuple):
+    """A reader, and the keys of a response around the usage object that say what was served."""
+
+    reader: Reader
+    around: Around
+
+
+_CHAT: Final = Shape(openai.read_chat, openai.AROUND)
+_RESPONSES: Final = Shape(openai.read_responses, openai.AROUND)
+_ANTHROPIC: Final = Shape(anthropic.read, anthropic.AROUND)
+_GEMINI: Final = Shape(gemini.read, gemini.AROUND)
+_BEDROCK: Final = Shape(bedrock.read, bedrock.AROUND)
+_COHERE: Final = Shape(cohere.read, cohere.AROUND)
+
+# Input tokens do not contain the cached ones: not OpenAI's way of counting.
+_APART: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
+# What else Anthropic says inside the usage object; unless a key stands beside it that Anthropic does not have.
+_NOT_ITS_OWN: Final = frozenset({"total_tokens", "input_tokens_details"})
+_TOLD: Final = frozenset({"service_tier", "server_tool_use", "iterations", "inference_geo", "speed"})
+_NOT_RESPONSES: Final = _APART | _TOLD
+
+_WHERE: Final = (
+    ("usage", False),
+    ("prompt_tokens", True),
+    ("input_tokens", True),
+    ("usageMetadata", False),
+    ("usage_metadata", False),
+    ("promptTokenCount", True),
+    ("prompt_token_count", True),
+    ("inputTokens", True),
+    ("billed_units", True),
+    ("meta", False),
+)
+"""What a response calls its usage object; and (true) by which count a usage object without a response is known."""
+_DEEPEST: Final = 8
+_AROUND: Final = (
+    *(key for shape in (_CHAT, _GEMINI, _BEDROCK) for key in shape.around),  # Anthropic's are among OpenAI's
+    "output",
+)
+
+
+class Opened(NamedTuple):
+    """A body whose usage object was found."""
+
+    usage: dict[str, Any]
+    around: object
+    """The response around it, as it was given; ``None`` for a bare usage object."""
+    name: str
+    """What the response calls it."""
 
 
 def read(body: object) -> Usage:
@@ -28,48 +77,58 @@ def read(body: object) -> Usage:
     if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
-            return _reader(usage)(usage, body)
-        if usage is None and ("prompt_tokens" in body or "input_tokens" in body):
-            return _reader(body)(body, {})
-    usage, around = _opened(body)
-    return _reader(usage)(usage, around)
+            if "prompt_tokens" in usage:
+                return openai.read_chat(usage, body)  # what nearly every body is, by the shortest way
+            return shape_of(usage).reader(usage, body)
+        if usage is None:
+            if "prompt_tokens" in body:
+                return openai.read_chat(body, {})
+            if "input_tokens" in body:
+                return shape_of(body).reader(body, {})
+    usage, around, _ = opened(body)
+    return shape_of(usage).reader(usage, {name: field(around, name) for name in _AROUND})
 
 
-def _reader(usage: dict[str, Any]) -> Reader:
+def shape_of(usage: dict[str, Any]) -> Shape:
+    """The shape of a usage object. Raises ``usage_shape``, with the keys that it has, for one that is not known."""
     if "prompt_tokens" in usage:
-        return openai.read_chat
-    if "input_tokens" in usage and not any(key in usage for key in _ANTHROPIC):
-        return openai.read_responses
-    if any(key in usage for key in _ANTHROPIC):
-        raise BillingError(
-            "usage_shape",
-            f"a usage object of Anthropic's shape (keys {_keys(usage)}) is not read yet; build a Usage from its counts",
-        )
+        return _CHAT
+    if "input_tokens" in usage:
+        if _NOT_RESPONSES.isdisjoint(usage) or not (_NOT_ITS_OWN.isdisjoint(usage) or _APART & usage.keys()):
+            return _RESPONSES
+        return _ANTHROPIC
+    if "promptTokenCount" in usage or "prompt_token_count" in usage:
+        return _GEMINI
+    if "inputTokens" in usage:
+        return _BEDROCK
+    if "billed_units" in usage:
+        return _COHERE
     raise BillingError(
         "usage_shape",
-        f"a usage object with the keys {_keys(usage)} is of no shape that is known here "
-        "(OpenAI chat, Responses, embeddings)",
+        f"a usage object with the keys {keys_of(usage)} is of no shape that is known here "
+        "(OpenAI chat, Responses, embeddings; Anthropic; Gemini; Bedrock Converse; Cohere)",
     )
 
 
-def _opened(body: object) -> tuple[dict[str, Any], dict[str, Any]]:
+def opened(body: object) -> Opened:
     """An SDK object, or any mapping, opened no further than needed: the texts of a response are never copied."""
-    usage = _field(body, "usage")
-    around = body
-    if usage is None and (_field(body, "prompt_tokens") is not None or _field(body, "input_tokens") is not None):
-        usage, around = body, None
-    if usage is None:
-        if isinstance(body, Mapping) and "usage" in body:
-            raise BillingError(
-                "usage_shape", "usage is null; a stream carries it only if asked: stream_options.include_usage"
-            )
-        if isinstance(body, Mapping):
-            raise BillingError("usage_shape", f"no usage in a body with the keys {_keys(body)}")
-        raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
-    return _as_dict(usage), {name: _field(around, name) for name in _AROUND}
+    for name, bare in _WHERE:
+        usage = field(body, name)
+        if usage is None or (name == "meta" and field(usage, "billed_units") is None):
+            continue
+        around, usage = (None, body) if bare else (body, usage)
+        return Opened(usage if type(usage) is dict else plain(usage), around, name)
+    if isinstance(body, Mapping) and "usage" in body:
+        raise BillingError(
+            "usage_shape", "usage is null; a stream carries it only if asked: stream_options.include_usage"
+        )
+    if isinstance(body, Mapping):
+        raise BillingError("usage_shape", f"no usage in a body with the keys {keys_of(body)}")
+    raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
 
 
-def _field(body: object, name: str) -> Any:
+def field(body: object, name: str) -> Any:
+    """What a mapping or an object has under a name."""
     if isinstance(body, Mapping):
         return body.get(name)
     if body is None or isinstance(body, str | bytes | int | float | list | tuple):
@@ -77,25 +136,24 @@ def _field(body: object, name: str) -> Any:
     return getattr(body, name, None)
 
 
-def _as_dict(value: object, depth: int = 0) -> Any:
-    """Plain dicts out of mappings, pydantic models and simple objects; a usage object is at most two deep."""
-    if depth > 4:
-        raise BillingError("usage_shape", "a usage object nested more than four deep is not a usage object")
+def plain(value: object, depth: int = 0) -> Any:
+    """Plain dicts and lists out of mappings, pydantic models and simple objects, to a depth that bounds the work."""
+    if depth > _DEEPEST:
+        raise BillingError("usage_shape", f"a usage object nested more than {_DEEPEST} deep is not a usage object")
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, Mapping):
         value = dump()
     if isinstance(value, Mapping):
-        return {str(key): _as_dict(item, depth + 1) for key, item in value.items()}
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Enum):
+        value = value.value
+    if depth and isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
     if value is None or isinstance(value, str | bytes | int | float | list | tuple):
         if depth:
             return value
     elif isinstance(getattr(value, "__dict__", None), dict):
-        return {key: _as_dict(item, depth + 1) for key, item in vars(value).items() if not key.startswith("_")}
+        return {key: plain(item, depth + 1) for key, item in vars(value).items() if not key.startswith("_")}
     if depth == 0:
         raise BillingError("usage_shape", f"usage is {quoted(value)}, not an object with counts")
     return value
-
-
-def _keys(body: Iterable[Any]) -> str:
-    names = [quoted(key, 40) for key in list(body)[:20]]
-    return ", ".join(names) if names else "(none)"

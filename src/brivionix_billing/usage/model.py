@@ -21,6 +21,7 @@ class More(NamedTuple):
     model: str | None = None
     meters: tuple[tuple[int, int], ...] = ()
     """(meter index, quantity) of every meter that is not zero beyond input, cache read, output, in meter order."""
+    estimated: bool = False
 
 
 class MoreCounts(TypedDict, total=False):
@@ -33,15 +34,21 @@ class MoreCounts(TypedDict, total=False):
     image_input_tokens: int
     image_cache_read_tokens: int
     image_output_tokens: int
+    video_input_tokens: int
+    video_cache_read_tokens: int
     web_search_calls: int
     file_search_calls: int
+    code_interpreter_sessions: int
+    image_generation_calls: int
     total_tokens: int | None
     service_tier: str | None
     model: str | None
+    estimated: bool
 
 
-_COUNTS: Final = tuple(name for name in MoreCounts.__annotations__ if name.endswith(("_tokens", "_calls")))
+_COUNTS: Final = tuple(name for name in MoreCounts.__annotations__ if name.endswith(("_tokens", "_calls", "_sessions")))
 _BASIC: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_NONE: Final = dict.fromkeys((name for name in _BASIC + _COUNTS if name != "total_tokens"), 0)
 _new = tuple.__new__
 
 
@@ -52,13 +59,16 @@ class Usage(tuple[int, int, int, int, int, More | None]):
     The arguments count as OpenAI and OpenTelemetry count, one containing the other:
 
     - ``input_tokens`` contains ``cache_read_tokens``, ``cache_write_tokens`` (kept 5 minutes),
-      ``cache_write_1h_tokens``, ``audio_input_tokens`` and ``image_input_tokens``
+      ``cache_write_1h_tokens``, ``audio_input_tokens``, ``image_input_tokens`` and ``video_input_tokens``
     - ``output_tokens`` contains ``reasoning_tokens``, ``audio_output_tokens`` and ``image_output_tokens``
-    - ``cache_read_tokens`` contains ``audio_cache_read_tokens`` and ``image_cache_read_tokens``, which the audio and
-      image inputs contain too
-    - ``web_search_calls`` and ``file_search_calls`` are calls and stand beside the tokens
+    - ``cache_read_tokens`` contains ``audio_cache_read_tokens``, ``image_cache_read_tokens`` and
+      ``video_cache_read_tokens``, which the audio, image and video inputs contain too
+    - ``web_search_calls``, ``file_search_calls``, ``code_interpreter_sessions`` (containers) and
+      ``image_generation_calls`` stand beside the tokens
     - ``total_tokens``, where given, must be input plus output
     - ``service_tier`` and ``model`` are what the provider says it served; a served tier decides the price
+    - ``estimated`` marks counts that no provider reported: somebody counted or guessed them. They cost the same, and
+      charge and bill say so
 
     Inside, the meters are disjoint (:attr:`meters`) and add up to input plus output. Raises ``usage_invalid`` for a
     count that is not a whole number from 0 to 10^12, ``usage_contradiction`` for counts that do not fit together.
@@ -97,9 +107,10 @@ class Usage(tuple[int, int, int, int, int, More | None]):
     def from_response(cls, body: object) -> Usage:
         """The usage that a provider reported: a whole response or its usage object, as ``dict`` or SDK object.
 
-        Reads OpenAI chat completions, Responses and embeddings. Raises ``usage_shape`` for any other shape (with the
-        keys it saw), ``usage_unknown_key`` for a non-zero count that nobody here knows, ``usage_invalid`` and
-        ``usage_contradiction`` as the class does.
+        Reads the shapes of OpenAI (chat completions, Responses, embeddings, and those who copy them), Anthropic,
+        Gemini, Bedrock Converse and Cohere; docs/usage-file.md says by which keys each is told. Raises ``usage_shape``
+        for any other shape (with the keys it saw), ``usage_unknown_key`` for a non-zero count that nobody here knows,
+        ``usage_invalid`` and ``usage_contradiction`` as the class does.
 
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
@@ -119,7 +130,7 @@ class Usage(tuple[int, int, int, int, int, More | None]):
     @property
     def cache_read_tokens(self) -> int:
         """Input tokens that were read from a cache, of every modality."""
-        return self[2] + self._quantity("audio_cache_read") + self._quantity("image_cache_read")
+        return self[2] + sum(map(self._quantity, ("audio_cache_read", "image_cache_read", "video_cache_read")))
 
     @property
     def cache_write_tokens(self) -> int:
@@ -138,7 +149,7 @@ class Usage(tuple[int, int, int, int, int, More | None]):
 
     @property
     def service_tier(self) -> str | None:
-        """The service tier that the provider says it served, as it wrote it."""
+        """The service tier that the provider says it served, as it wrote it (Vertex: what its traffic type means)."""
         more = self[5]
         return more.service_tier if more else None
 
@@ -147,6 +158,12 @@ class Usage(tuple[int, int, int, int, int, More | None]):
         """The model that the provider says it served."""
         more = self[5]
         return more.model if more else None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the counts were estimated because the provider reported none."""
+        more = self[5]
+        return more.estimated if more else False
 
     @property
     def meters(self) -> dict[str, int]:
@@ -164,7 +181,7 @@ class Usage(tuple[int, int, int, int, int, More | None]):
 
     def _arguments(self) -> dict[str, Any]:
         of = self.meters.get
-        audio_read, image_read = of("audio_cache_read", 0), of("image_cache_read", 0)
+        audio_read, image_read, video_read = (of(f"{kind}_cache_read", 0) for kind in ("audio", "image", "video"))
         return {
             "input_tokens": self.input_tokens,
             "cache_read_tokens": self.cache_read_tokens,
@@ -174,14 +191,19 @@ class Usage(tuple[int, int, int, int, int, More | None]):
             "audio_cache_read_tokens": audio_read,
             "image_input_tokens": of("image_input", 0) + image_read,
             "image_cache_read_tokens": image_read,
+            "video_input_tokens": of("video_input", 0) + video_read,
+            "video_cache_read_tokens": video_read,
             "output_tokens": self.output_tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "audio_output_tokens": of("audio_output", 0),
             "image_output_tokens": of("image_output", 0),
             "web_search_calls": of("web_search", 0),
             "file_search_calls": of("file_search", 0),
+            "code_interpreter_sessions": of("code_interpreter", 0),
+            "image_generation_calls": of("image_generation", 0),
             "service_tier": self.service_tier,
             "model": self.model,
+            "estimated": self.estimated,
         }
 
     def __repr__(self) -> str:
@@ -229,13 +251,14 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
     unknown = [name for name in more if name not in MoreCounts.__annotations__]
     if unknown:
         raise TypeError(f"Usage() has no argument {quoted(unknown[0])}; it has {', '.join(_BASIC + _COUNTS)}")
-    names = [n for n in _BASIC + _COUNTS if not (n == "total_tokens" and given.get(n) is None)]
-    of = {name: checked_count(name, given.get(name, 0)) for name in names}
-
+    stated = given.pop("total_tokens", None)
+    of = {**_NONE, **{name: checked_count(name, count) for name, count in given.items() if name in _NONE}}
     input_tokens, output_tokens = of["input_tokens"], of["output_tokens"]
     audio = _part(of, "audio_input_tokens", "audio_cache_read_tokens")
     image = _part(of, "image_input_tokens", "image_cache_read_tokens")
-    read = _part(of, "cache_read_tokens", "audio_cache_read_tokens", "image_cache_read_tokens")
+    video = _part(of, "video_input_tokens", "video_cache_read_tokens")
+    reads = ("audio_cache_read_tokens", "image_cache_read_tokens", "video_cache_read_tokens")
+    read = _part(of, "cache_read_tokens", *reads)
     text = _remainder(
         of,
         "input_tokens",
@@ -245,12 +268,12 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
             "cache_write_1h_tokens": of["cache_write_1h_tokens"],
             "audio_input_tokens not cached": audio,
             "image_input_tokens not cached": image,
+            "video_input_tokens not cached": video,
         },
     )
     _part(of, "output_tokens", "reasoning_tokens")
     output = _part(of, "output_tokens", "audio_output_tokens", "image_output_tokens")
-    stated = of.get("total_tokens")
-    if stated is not None and stated != input_tokens + output_tokens:
+    if stated is not None and checked_count("total_tokens", stated) != input_tokens + output_tokens:
         raise BillingError(
             "usage_contradiction",
             f"total_tokens {stated} is not input_tokens {input_tokens} + output_tokens {output_tokens} "
@@ -265,8 +288,12 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
         "image_input": image,
         "image_cache_read": of["image_cache_read_tokens"],
         "image_output": of["image_output_tokens"],
+        "video_input": video,
+        "video_cache_read": of["video_cache_read_tokens"],
         "web_search": of["web_search_calls"],
         "file_search": of["file_search_calls"],
+        "code_interpreter": of["code_interpreter_sessions"],
+        "image_generation": of["image_generation_calls"],
     }
     return assembled(
         input_tokens,
@@ -277,6 +304,7 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
         _name("service_tier", given.get("service_tier")),
         _name("model", given.get("model")),
         tuple((BY_NAME[name].place, quantity) for name, quantity in rest.items() if quantity),
+        checked_mark(given.get("estimated", False)),
     )
 
 
@@ -289,10 +317,11 @@ def assembled(
     service_tier: str | None,
     model: str | None,
     meters: tuple[tuple[int, int], ...] = (),
+    estimated: bool = False,
 ) -> Usage:
     """A usage from counts that were checked already; equal usages are equal however they were made."""
-    if service_tier or model or meters:
-        more = _new(More, (service_tier, model, meters))
+    if service_tier or model or meters or estimated:
+        more = _new(More, (service_tier, model, meters, estimated))
         return _new(Usage, (input_tokens, text, read, output, reasoning, more))
     return _new(Usage, (input_tokens, text, read, output, reasoning, None))
 
@@ -306,6 +335,13 @@ def checked_count(name: str, value: object) -> int:
     if not 0 <= value <= MAX_COUNT:
         what = "negative" if value < 0 else "above 10^12"
         raise BillingError("usage_invalid", f"{name} is {quoted(value)}, which is {what}; nothing was billed")
+    return value
+
+
+def checked_mark(value: object) -> bool:
+    """``value`` if it is true or false, else ``usage_invalid``: 1 or "false" could be meant either way."""
+    if type(value) is not bool:
+        raise BillingError("usage_invalid", f"estimated is {quoted(value)}; the mark is true or false, nothing else")
     return value
 
 

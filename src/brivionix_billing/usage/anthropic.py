@@ -1,0 +1,138 @@
+"""Anthropic's usage object (Messages API), also as Bedrock and Vertex hand it on.
+
+Rules, from Anthropic's API reference: ``input_tokens`` contains neither what was read from a cache nor what was written
+to it; all that went in is the sum of the three. ``cache_creation`` tells the writes kept for 5 minutes from those kept
+for an hour; without it all were kept for 5 minutes. ``output_tokens`` contains the thinking tokens. No total is stated.
+
+``iterations`` has an entry for each time that a model ran within the request. The counts above it are the sum of the
+entries of type ``message``. Compaction runs the same model once more, and its entry is *not* in the counts above: it is
+added here. What another model did (an advisor, a fallback) is billed at that model's price, which one usage cannot say:
+such a body is refused. Each entry is a usage object of this shape and can be billed as a record of its own.
+
+``speed: fast`` is a price of its own: it is the served tier ``fast``. The tier for batches and for committed capacity
+stands in ``service_tier``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.usage.model import Usage, checked_count
+from brivionix_billing.usage.reading import (
+    MARK,
+    Around,
+    agreed_total,
+    count_of,
+    marked,
+    name_of,
+    pairs,
+    refuse_unknown,
+    tier_of,
+)
+from brivionix_billing.usage.tools import anthropic_calls
+
+__all__ = ["AROUND", "read"]
+
+AROUND: Final[Around] = {"model": None}
+
+_COUNTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+_KNOWN: Final = frozenset(
+    {
+        *_COUNTS,
+        "cache_creation",
+        "output_tokens_details",
+        "server_tool_use",
+        "iterations",
+        "service_tier",
+        "total_tokens",
+        MARK,
+    }
+)
+_ENTRY: Final = frozenset({*_COUNTS, "cache_creation"})
+_SUMS: Final = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "ephemeral_5m_input_tokens",
+    "ephemeral_1h_input_tokens",
+    "output_tokens",
+)
+"""The counts of one run of a model, disjoint."""
+
+
+def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+    """The Messages API."""
+    refuse_unknown("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
+    model = name_of(around.get("model")) or name_of(usage.get("model"))
+    top = _sums(usage)
+    plain, cached, short, hour, output = map(sum, zip(top, *_compactions(usage, top, model), strict=True))
+    agreed_total("total_tokens", usage.get("total_tokens"), dict(zip(_SUMS, top, strict=True)))
+    details = pairs("output_tokens_details", usage.get("output_tokens_details"))
+    refuse_unknown("output_tokens_details", {key: n for key, n in details.items() if key != "thinking_tokens"})
+    return Usage(
+        plain + cached + short + hour,
+        output,
+        cached,
+        short,
+        count_of(details, "thinking_tokens"),
+        cache_write_1h_tokens=hour,
+        web_search_calls=anthropic_calls(usage),
+        service_tier=_tier(usage),
+        model=model,
+        estimated=marked(usage),
+    )
+
+
+def _sums(usage: dict[str, Any]) -> tuple[int, ...]:
+    """The counts of one run of a model, by the names of ``_SUMS``."""
+    plain, output = (checked_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
+    written = count_of(usage, "cache_creation_input_tokens")
+    details = pairs("cache_creation", usage.get("cache_creation"))
+    refuse_unknown("cache_creation", {key: value for key, value in details.items() if key not in _SUMS[2:4]})
+    short, hour = (count_of(details, name) for name in _SUMS[2:4])
+    if not details:
+        short = written
+    elif usage.get("cache_creation_input_tokens") is not None:
+        agreed_total("cache_creation_input_tokens", written, {_SUMS[2]: short, _SUMS[3]: hour})
+    return plain, count_of(usage, "cache_read_input_tokens"), short, hour, output
+
+
+def _compactions(usage: dict[str, Any], top: tuple[int, ...], model: str | None) -> list[tuple[int, ...]]:
+    """What ``iterations`` holds that the counts above leave out. Raises for what another model did."""
+    entries = usage.get("iterations")
+    if not entries:
+        return []
+    if not isinstance(entries, list | tuple):
+        raise BillingError("usage_invalid", f"iterations is {quoted(entries)}, not a list")
+    messages: list[tuple[int, ...]] = []
+    compactions: list[tuple[int, ...]] = []
+    for place, given in enumerate(entries):
+        where = f"iterations[{place}]"
+        entry = pairs(where, given)
+        refuse_unknown(where, {key: value for key, value in entry.items() if key not in _ENTRY})
+        counts, kind, served = _sums(entry), entry.get("type"), entry.get("model")
+        if model is None:
+            model = name_of(served)  # a bare usage object: whoever came first is the model of it
+        if any(counts) and (kind not in ("message", "compaction") or served not in (None, model)):
+            raise BillingError(
+                "usage_unknown_key",
+                f"{where} is {quoted(kind)} by {quoted(served)}, with {sum(counts[:4])} input and {counts[4]} output "
+                f"tokens at the price of that model, not of {quoted(model)}; make a record of each entry",
+            )
+        (compactions if kind == "compaction" else messages).append(counts)
+    for place, name in enumerate(_SUMS):
+        found = sum(counts[place] for counts in messages)
+        agreed_total(name, top[place], {f"the {len(messages)} messages of iterations": found})
+    return compactions
+
+
+def _tier(usage: dict[str, Any]) -> Any:
+    tier, speed = tier_of(usage.get("service_tier")), usage.get("speed")
+    if speed is None or speed == "standard":
+        return tier
+    if tier not in (None, "standard"):
+        raise BillingError(
+            "usage_contradiction",
+            f"service_tier {quoted(tier)} and speed {quoted(speed)} are two prices of one request",
+        )
+    return speed

@@ -1,0 +1,93 @@
+"""The usage object of Amazon Bedrock's Converse API (and ConverseStream), and of Nova's own API.
+
+Rules, from the API reference and from real bodies: ``inputTokens`` contains neither ``cacheReadInputTokens`` nor
+``cacheWriteInputTokens``; ``totalTokens`` is the sum of the three and ``outputTokens``. ``cacheDetails`` tells the
+writes apart by how long they are kept; without it all were kept for 5 minutes. The counts ``...InputTokenCount`` are
+the same counts once more.
+
+The served tier stands around it: ``serviceTier.type``. A latency optimised call has a price of its own that is no tier
+here, so it is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.usage.model import Usage, checked_count
+from brivionix_billing.usage.reading import MARK, Around, agreed_total, count_of, inner, marked, pairs, refuse_unknown
+
+__all__ = ["AROUND", "read"]
+
+AROUND: Final[Around] = {"serviceTier": "type", "performanceConfig": "latency"}
+
+_TWICE: Final = {
+    "cacheReadInputTokens": "cacheReadInputTokenCount",
+    "cacheWriteInputTokens": "cacheWriteInputTokenCount",
+}
+_KNOWN: Final = frozenset(
+    {"inputTokens", "outputTokens", "totalTokens", "cacheDetails", "serverToolUsage", MARK, *_TWICE, *_TWICE.values()}
+)
+
+
+def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+    """Converse."""
+    refuse_unknown("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
+    refuse_unknown("serverToolUsage", pairs("serverToolUsage", usage.get("serverToolUsage")))
+    plain = checked_count("inputTokens", usage["inputTokens"])
+    output = checked_count("outputTokens", usage.get("outputTokens"))
+    cached, written = (_either(usage, *names) for names in _TWICE.items())
+    parts = {
+        "inputTokens": plain,
+        "cacheReadInputTokens": cached,
+        "cacheWriteInputTokens": written,
+        "outputTokens": output,
+    }
+    agreed_total("totalTokens", usage.get("totalTokens"), parts)
+    hour = _kept_an_hour(usage.get("cacheDetails"), written)
+    return Usage(
+        plain + cached + written,
+        output,
+        cached,
+        written - hour,
+        cache_write_1h_tokens=hour,
+        service_tier=_tier(around),
+        estimated=marked(usage),
+    )
+
+
+def _either(usage: dict[str, Any], name: str, again: str) -> int:
+    """A count that may stand under two names."""
+    first, second = usage.get(name), usage.get(again)
+    if first is not None and second is not None:
+        agreed_total(name, first, {again: checked_count(again, second)})
+    return count_of(usage, again if first is None else name)
+
+
+def _kept_an_hour(details: Any, written: int) -> int:
+    """How many of the written tokens are kept for an hour."""
+    if not details:
+        return 0
+    if not isinstance(details, list | tuple):
+        raise BillingError("usage_invalid", f"cacheDetails is {quoted(details)}, not a list")
+    found = {"5m": 0, "1h": 0}
+    for place, given in enumerate(details):
+        entry = pairs(f"cacheDetails[{place}]", given)
+        count, ttl = count_of(entry, "inputTokens"), str(entry.get("ttl"))
+        if count and ttl not in ("5m", "1h"):
+            raise BillingError("usage_unknown_key", f"cacheDetails[{place}] keeps {count} tokens for {quoted(ttl)}")
+        refuse_unknown(f"cacheDetails[{place}]", {k: v for k, v in entry.items() if k not in ("inputTokens", "ttl")})
+        if count:
+            found[ttl] += count
+    agreed_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in found.items()})
+    return found["1h"]
+
+
+def _tier(around: dict[str, Any]) -> Any:
+    tier, latency = (inner(around.get(key), name) for key, name in AROUND.items())
+    if latency not in (None, "standard"):
+        raise BillingError(
+            "usage_unknown_key",
+            f"performanceConfig.latency is {quoted(latency)}, a price of its own that no tier here is",
+        )
+    return tier

@@ -1,0 +1,52 @@
+"""Cohere's usage: ``usage`` of its chat API version 2, ``meta`` of all others. What one pays is ``billed_units``.
+
+Rules, from Cohere's documentation: ``tokens`` is what the model processed, with what Cohere added to it, which one does
+not pay; ``cached_tokens`` is a part of that, too. So only ``billed_units`` is counted here, and no total is stated.
+Billed image tokens stand beside the billed input tokens. The fees of other endpoints (a search of rerank, a
+classification, an image of older embeddings) are no tokens: a body that has them is refused.
+
+Cohere's API and its SDK give these counts as numbers with a point, ``12.0``; such a number is taken if it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.usage.model import Usage, checked_count
+from brivionix_billing.usage.reading import MARK, Around, keys_of, marked, pairs, refuse_unknown
+
+__all__ = ["AROUND", "read"]
+
+AROUND: Final[Around] = {}
+
+_NOT_PAID: Final = frozenset({"tokens", "cached_tokens", "api_version", "warnings"})
+_PAID: Final = ("input_tokens", "output_tokens", "image_tokens")
+
+
+def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+    """Chat, embeddings, generate."""
+    rest = {key: value for key, value in usage.items() if key not in _NOT_PAID and key not in ("billed_units", MARK)}
+    refuse_unknown("usage", rest)
+    billed = pairs("billed_units", usage["billed_units"])
+    images = _count(billed, "image_tokens")
+    # So many images are what the image tokens were made of; without such tokens each image has a price of its own.
+    known = (*_PAID, "images") if images else _PAID
+    refuse_unknown("billed_units", {key: n for key, n in billed.items() if key not in known}, (int, float))
+    if all(billed.get(name) is None for name in _PAID):
+        raise BillingError("usage_shape", f"billed_units with the keys {keys_of(billed)} states no billed tokens")
+    plain, output = _count(billed, "input_tokens"), _count(billed, "output_tokens")
+    processed = pairs("tokens", usage.get("tokens"))
+    for name in ("input_tokens", "output_tokens"):
+        if billed.get(name) is None and _count(processed, name) and not images:
+            raise BillingError("usage_invalid", f"billed_units has no {name}, but the model processed some")
+    return Usage(plain + images, output, image_input_tokens=images, estimated=marked(usage))
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    """The count under a key; a float is taken where it is a whole number, and refused as what it is where not."""
+    value = counts.get(name)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return 0 if value is None else checked_count(name, value)

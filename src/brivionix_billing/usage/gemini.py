@@ -1,0 +1,146 @@
+"""Gemini's ``usageMetadata`` (Gemini API, Vertex AI), in camel case as JSON has it or in snake case as the SDK has it.
+
+Rules, from Google's API reference and from real bodies: ``promptTokenCount`` contains the cached tokens, but not the
+tool results that were read (``toolUsePromptTokenCount``), which are input as well. ``candidatesTokenCount`` does not
+contain the thoughts, which cost what output costs. ``totalTokenCount`` is the sum of prompt, tool use, candidates and
+thoughts. What the details by modality leave out is text, and so is a DOCUMENT, which nobody prices apart.
+
+The served tier is ``serviceTier`` (Gemini API), or what ``trafficType`` means (Vertex AI).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.usage.model import Usage, checked_count, contradiction
+from brivionix_billing.usage.reading import (
+    MARK,
+    Around,
+    agreed_total,
+    count_of,
+    marked,
+    name_of,
+    pairs,
+    refuse_unknown,
+    tier_of,
+)
+
+__all__ = ["AROUND", "read"]
+
+AROUND: Final[Around] = {"modelVersion": None, "model_version": None}
+
+_COUNTS: Final = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "totalTokenCount",
+)
+_DETAILS: Final = (
+    "promptTokensDetails",
+    "promptTokenDetails",  # so spelt by the embeddings
+    "toolUsePromptTokensDetails",
+    "candidatesTokensDetails",
+    "cacheTokensDetails",
+)
+_KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", MARK})
+_TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
+_IN: Final = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
+_OUT: Final = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
+_TRAFFIC: Final = {
+    "ON_DEMAND": "standard",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_PRIORITY": "priority",
+    "TRAFFIC_TYPE_UNSPECIFIED": None,
+}
+
+
+_SNAKE: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): name for name in _KNOWN}
+"""How the SDK writes a key -> the key."""
+
+
+def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+    """Generated content and embeddings."""
+    of = _in_camel_case(usage)
+    refuse_unknown("usageMetadata", {key: value for key, value in of.items() if key not in _KNOWN})
+    prompt = checked_count("promptTokenCount", of.get("promptTokenCount"))
+    tools, out, thoughts, cached = (count_of(of, name) for name in _COUNTS[1:5])
+    parts = {
+        "promptTokenCount": prompt,
+        "toolUsePromptTokenCount": tools,
+        "candidatesTokenCount": out,
+        "thoughtsTokenCount": thoughts,
+    }
+    agreed_total("totalTokenCount", of.get("totalTokenCount"), parts)
+    inside = _modalities(of, "promptTokensDetails", "promptTokenCount", prompt, _IN)
+    for name, count in _modalities(of, "promptTokenDetails", "promptTokenCount", prompt, _IN).items():
+        inside.setdefault(name, count)
+    read_again = _modalities(of, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _IN)
+    from_cache = _modalities(of, "cacheTokensDetails", "cachedContentTokenCount", cached, _IN)
+    if cached and inside and not of.get("cacheTokensDetails"):
+        raise BillingError(
+            "usage_unknown_key",
+            f"cachedContentTokenCount {cached} without cacheTokensDetails, of a prompt that is not all text: "
+            "nobody here knows which tokens were cached",
+        )
+    rest = {f"{kind}_input_tokens": inside.get(kind, 0) + read_again.get(kind, 0) for kind in _IN.values()}
+    rest |= {f"{kind}_cache_read_tokens": from_cache.get(kind, 0) for kind in _IN.values()}
+    return Usage(
+        prompt + tools,
+        out + thoughts,
+        cached,
+        reasoning_tokens=thoughts,
+        **rest,
+        **_modalities(of, "candidatesTokensDetails", "candidatesTokenCount", out, _OUT),
+        service_tier=_tier(of),
+        model=name_of(around.get("modelVersion")) or name_of(around.get("model_version")),
+        estimated=marked(usage),
+    )
+
+
+def _in_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
+    of = {_SNAKE.get(key, key): value for key, value in usage.items()}
+    if len(of) < len(usage):
+        raise BillingError("usage_contradiction", "a usageMetadata that has one count in camel case and in snake case")
+    return of
+
+
+def _modalities(of: Mapping[str, Any], name: str, whole: str, count: int, meaning: Mapping[str, str]) -> dict[str, int]:
+    """The tokens of each modality that has a meter of its own; the details name at most all tokens of the whole."""
+    details = of.get(name)
+    if details is None:
+        return {}
+    if not isinstance(details, list | tuple):
+        raise BillingError("usage_invalid", f"{name} is {quoted(details)}, not a list")
+    found: dict[str, int] = {}
+    named = 0
+    for place, given in enumerate(details):
+        entry = pairs(f"{name}[{place}]", given)
+        key = "tokenCount" if "tokenCount" in entry else "token_count"
+        tokens, modality = count_of(entry, key), entry.get("modality")
+        refuse_unknown(f"{name}[{place}]", {k: v for k, v in entry.items() if k not in (key, "modality")})
+        named += tokens
+        kind = modality if isinstance(modality, str) else ""
+        if kind in meaning:
+            found[meaning[kind]] = found.get(meaning[kind], 0) + tokens
+        elif tokens and kind not in _TEXT:
+            raise BillingError(
+                "usage_unknown_key",
+                f"{name} has {tokens} tokens of modality {quoted(modality)}, and nobody here knows what they cost",
+            )
+    if named > count:
+        contradiction(whole, count, {name: named})
+    return {kind: tokens for kind, tokens in found.items() if tokens}
+
+
+def _tier(of: Mapping[str, Any]) -> Any:
+    tier, traffic = tier_of(of.get("serviceTier")), of.get("trafficType")
+    means = _TRAFFIC.get(traffic, traffic) if isinstance(traffic, str) else traffic
+    if tier is not None and means is not None and tier != means:
+        raise BillingError(
+            "usage_contradiction", f"serviceTier {quoted(tier)} and trafficType {quoted(traffic)} are two tiers"
+        )
+    return means if tier is None else tier

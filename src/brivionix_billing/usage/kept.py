@@ -1,0 +1,68 @@
+"""What a usage file should keep of a response: all that its charge depends on, and none of its texts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.usage.bodies import field, opened, shape_of
+from brivionix_billing.usage.reading import inner
+from brivionix_billing.usage.tools import container_of, item_kind
+
+__all__ = ["reported"]
+
+_DEEPEST: Final = 12
+"""Deeper than a reader looks for counts."""
+_LONGEST: Final = 257
+"""A name has at most 256 characters; one that is longer stays too long, so that it is refused here as there."""
+
+
+def reported(body: object) -> dict[str, Any]:
+    """See :func:`brivionix_billing.usage.reported`."""
+    usage, around, called = opened(body)
+    shape = shape_of(usage)
+    kept: dict[str, Any] = _json(usage)
+    if around is None:
+        return kept
+    found = {}
+    for key, name in shape.around.items():
+        value = field(around, key)
+        if value is not None:
+            word = _word(inner(value, name))
+            found[key] = word if name is None else {name: word}
+    items = field(around, "output")
+    kinds = [(item, item_kind(item)) for item in items] if isinstance(items, list | tuple) else []
+    paid = [_reduced(item, kind) for item, kind in kinds if kind is not None]
+    return {**found, **({"output": paid} if paid else {}), called: kept}
+
+
+def _reduced(item: object, kind: str) -> dict[str, Any]:
+    """An output item without what it says or found. An action is kept, because not every action is paid."""
+    if kind == "web_search_call" and field(field(item, "action"), "type") is not None:
+        return {"type": kind, "action": {"type": "search"}}
+    container = container_of(item) if kind == "code_interpreter_call" else None
+    return {"type": kind} if container is None else {"type": kind, "container_id": container[:_LONGEST]}
+
+
+def _word(value: Any) -> Any:
+    """A name, cut to a length that is still too long for one; what is no name stays none."""
+    if isinstance(value, dict | list | tuple):
+        return [quoted(value)]
+    word = _json(value)
+    return word[:_LONGEST] if isinstance(word, str) else word
+
+
+def _json(value: Any, depth: int = 0) -> Any:
+    """The same as JSON can hold it. For what it cannot hold stands a list of its text: no count, and no name either."""
+    if isinstance(value, dict | list | tuple):
+        if depth > _DEEPEST:
+            raise BillingError("usage_shape", f"a usage object nested more than {_DEEPEST} deep is not a usage object")
+        if isinstance(value, dict):
+            return {str(key): _json(item, depth + 1) for key, item in value.items()}
+        return [_json(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return str.__str__(value)  # an SDK's enumeration is a string as well
+    if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+        return value
+    return [quoted(value)]

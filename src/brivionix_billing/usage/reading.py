@@ -1,0 +1,112 @@
+"""What all readers of bodies share: counts, marks, totals, and what is known to carry nothing to bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.usage.model import checked_count, checked_mark
+
+__all__ = ["MARK", "Around", "agreed_total", "count_of", "inner", "keys_of", "marked"]
+__all__ += ["name_of", "pairs", "refuse_unknown", "tier_of"]
+
+Around = Mapping[str, str | None]
+"""The keys around a usage object that say what was served; and the name inside, where such a key holds an object."""
+MARK: Final = "estimated"
+"""The key that marks a usage object whose counts no provider reported."""
+
+# Keys that carry nothing to bill: contained in a count that is billed, or times and the upstream's own price.
+_IDLE: Final = frozenset(
+    {
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+        "text_tokens",
+        "context_details",
+        "cost",
+        "cost_details",
+        "cost_in_usd_ticks",
+        "is_byok",
+        "completion_time",
+        "prompt_time",
+        "queue_time",
+        "total_time",
+    }
+)
+
+
+def count_of(usage: Mapping[str, Any], name: str) -> int:
+    """The count under a key; what is not there, or null, is none."""
+    value = usage.get(name)
+    return 0 if value is None else checked_count(name, value)
+
+
+def marked(usage: Mapping[str, Any]) -> bool:
+    """Whether the usage object says that it was estimated."""
+    return checked_mark(usage.get(MARK, False))
+
+
+def tier_of(value: Any) -> Any:
+    """A served tier: a tier decides the price, so one that cannot be read is left to ``Usage``, which refuses it."""
+    return None if value == "" else value
+
+
+def name_of(value: object) -> str | None:
+    """A served model, if it is a name."""
+    return value if isinstance(value, str) and 0 < len(value) <= 256 else None
+
+
+def inner(value: Any, name: str | None) -> Any:
+    """What an object says under a name; with ``None``, and of what is no object, the value itself."""
+    if name is None or value is None:
+        return value
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, value)
+
+
+def pairs(name: str, details: Any) -> dict[str, Any]:
+    """The keys and values of an inner object; null is an empty one."""
+    if details is None:
+        return {}
+    if type(details) is dict:
+        return details
+    raise BillingError("usage_invalid", f"{name} is {quoted(details)}, not an object")
+
+
+def agreed_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
+    """Hold a total that the provider states against the counts that it must be the sum of."""
+    if stated is None:
+        return
+    found = sum(parts.values())
+    if checked_count(name, stated) != found:
+        listed = " + ".join(f"{part} {count}" for part, count in parts.items())
+        raise BillingError(
+            "usage_contradiction", f"{name} {stated} is not {listed} = {found}; ask the provider which is right"
+        )
+
+
+def refuse_unknown(where: str, rest: Mapping[str, Any], kinds: tuple[type, ...] = (int,)) -> None:
+    """A whole number that nobody can account for may be money; floats, texts and flags are not counts.
+
+    ``kinds`` are the types of counts: of a shape that writes its counts as floats, those are counts as well.
+    """
+    for key, value in rest.items():
+        if key not in _IDLE and _holds_count(value, kinds):
+            raise BillingError(
+                "usage_unknown_key",
+                f"{where} has {quoted(key)}: {quoted(value)}, and nobody here knows what that costs; "
+                "is the name misspelt?",
+            )
+
+
+def _holds_count(value: Any, kinds: tuple[type, ...], depth: int = 0) -> bool:
+    """Whether a count other than zero stands anywhere in it; what is too deep to see through may hold one."""
+    if isinstance(value, dict | list | tuple):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 8 or any(_holds_count(item, kinds, depth + 1) for item in inner)
+    return type(value) in kinds and value != 0
+
+
+def keys_of(usage: Iterable[Any]) -> str:
+    """The first keys of a usage object, for a message."""
+    names = [quoted(key, 40) for key in list(usage)[:20]]
+    return ", ".join(names) if names else "(none)"

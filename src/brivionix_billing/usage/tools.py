@@ -1,0 +1,135 @@
+"""Calls of tools that cost a fee beside the tokens: counted from the output items, or as the usage object states them.
+
+A web search costs per search action; opening or scanning a page that was found costs nothing more. A code interpreter
+costs per container, which may serve many calls: the containers of a response are counted, and a call that names none
+counts as one of its own. An image generation counts as a call. Where the usage
+object states how many searches were paid, that is what counts, and output items are not counted a second time:
+
+- OpenRouter, ``server_tool_use`` (or ``server_tool_use_details``): ``web_search_requests`` are searches; such a search
+  may be among ``tool_calls_executed`` or not, so only more executed calls than searches are calls of another kind.
+- xAI, ``server_side_tool_usage_details``: ``web_search_calls`` and ``file_search_calls``; a call of an MCP server costs
+  its tokens only; ``num_server_side_tools_used`` is the sum of them.
+- Anthropic, ``server_tool_use``: ``web_search_requests``; fetching a page costs its tokens only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.meters import BY_NAME
+from brivionix_billing.usage.reading import count_of, pairs, refuse_unknown
+
+__all__ = ["STATED", "anthropic_calls", "call_meters", "container_of", "item_kind", "paid_calls", "stated_calls"]
+
+STATED: Final = frozenset(
+    {
+        "server_tool_use",
+        "server_tool_use_details",
+        "server_side_tool_usage_details",
+        "num_server_side_tools_used",
+    }
+)
+"""The keys of a usage object that :func:`stated_calls` accounts for."""
+
+_ITEMS: Final = {
+    "web_search_call": "web_search_calls",
+    "file_search_call": "file_search_calls",
+    "code_interpreter_call": "code_interpreter_sessions",
+    "image_generation_call": "image_generation_calls",
+}
+"""Type of an output item -> argument of ``Usage``."""
+_OPENROUTER: Final = frozenset({"web_search_requests", "tool_calls_requested", "tool_calls_executed"})
+_XAI: Final = {"web_search_calls": "web_search_calls", "file_search_calls": "file_search_calls"}
+_PLACES: Final = {name: BY_NAME[name.rpartition("_")[0]].place for name in _ITEMS.values()}
+_FREE: Final = frozenset({"mcp_calls", "web_fetch_requests"})
+
+
+def item_kind(item: object) -> str | None:
+    """The type of an output item that costs a fee; ``None`` for all others."""
+    kind = _get(item, "type")
+    if kind == "web_search_call":
+        what = _get(_get(item, "action"), "type")
+        return "web_search_call" if what in (None, "search") else None
+    return kind if isinstance(kind, str) and kind in _ITEMS else None
+
+
+def container_of(item: object) -> str | None:
+    """The container that a call of a code interpreter ran in, if it names one."""
+    found = _get(item, "container_id")
+    return found if isinstance(found, str) and found else None
+
+
+def paid_calls(items: Any) -> dict[str, int]:
+    """The calls among the output items of a response, by argument of ``Usage``."""
+    found: dict[str, int] = {}
+    containers: set[str] = set()
+    for item in items if isinstance(items, list | tuple) else ():
+        kind = item_kind(item)
+        if kind is None:
+            continue
+        if kind == "code_interpreter_call":
+            container = container_of(item)
+            if container in containers:
+                continue
+            if container is not None:
+                containers.add(container)
+        found[_ITEMS[kind]] = found.get(_ITEMS[kind], 0) + 1
+    return found
+
+
+def call_meters(calls: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """The same calls as a usage holds them: (meter index, quantity), in meter order."""
+    return tuple((place, calls[name]) for name, place in _PLACES.items() if name in calls) if calls else ()
+
+
+def stated_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
+    """The calls that a usage object of OpenAI's shapes states, or ``None`` where it says nothing of them."""
+    found: dict[str, int] | None = None
+    for name in ("server_tool_use", "server_tool_use_details"):
+        if usage.get(name) is not None:
+            calls = _openrouter(name, pairs(name, usage[name]))
+            if found is not None and calls != found:
+                raise BillingError(
+                    "usage_contradiction",
+                    f"server_tool_use states {_told(found)}, server_tool_use_details {_told(calls)}",
+                )
+            found = calls
+    name = "server_side_tool_usage_details"
+    details = pairs(name, usage.get(name))
+    if details:
+        refuse_unknown(name, {key: value for key, value in details.items() if key not in _XAI and key not in _FREE})
+        found = {**(found or {}), **{argument: count_of(details, key) for key, argument in _XAI.items()}}
+    elif count_of(usage, "num_server_side_tools_used"):
+        refuse_unknown("usage", {"num_server_side_tools_used": usage["num_server_side_tools_used"]})
+    return found
+
+
+def _openrouter(name: str, calls: dict[str, Any]) -> dict[str, int]:
+    refuse_unknown(name, {key: value for key, value in calls.items() if key not in _OPENROUTER})
+    searches = count_of(calls, "web_search_requests")
+    ran = count_of(calls, "tool_calls_requested" if calls.get("tool_calls_executed") is None else "tool_calls_executed")
+    if ran > searches:
+        raise BillingError(
+            "usage_unknown_key",
+            f"{name} tells of {ran} tool calls, {searches} of them web searches; "
+            "nobody here knows what the others were and what they cost",
+        )
+    return {"web_search_calls": searches}
+
+
+def anthropic_calls(usage: Mapping[str, Any]) -> int:
+    """The web searches that Anthropic's usage object states."""
+    calls = pairs("server_tool_use", usage.get("server_tool_use"))
+    known = {"web_search_requests", *_FREE}
+    refuse_unknown("server_tool_use", {key: value for key, value in calls.items() if key not in known})
+    return count_of(calls, "web_search_requests")
+
+
+def _told(calls: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in calls.items())
+
+
+def _get(item: object, name: str) -> Any:
+    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
