@@ -24,6 +24,7 @@ from bill import bill
 from brivionix_billing import PriceBook, Usage
 from pricefile import price_file
 from timing import ROOT, Row, Times, calls, processes, show, statements
+from token_speed import tokens
 
 # litellm asks the network for its prices at import, unless told not to.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -196,7 +197,7 @@ def _loaded(what: str, path: Path, rounds: int, most: float, demanded: str) -> R
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--only", default="rate,body,import,load,bill", help="some of: %(default)s")
+    arguments.add_argument("--only", default="rate,body,import,load,tokens,bill", help="some of: %(default)s")
     arguments.add_argument(
         "--lines", type=int, default=1_000_000, help="of the usage file to bill (default %(default)s)"
     )
@@ -206,6 +207,7 @@ def main() -> None:
         "load": load,
         "rate": rate,
         "body": body,
+        "tokens": tokens,
         "bill": partial(bill, given.lines),
     }
     chosen = given.only.split(",")

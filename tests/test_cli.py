@@ -20,7 +20,19 @@ from brivionix_billing.cli import main
 Json = dict[str, Any]
 SHIPPED = str(ROOT / "pricing.yaml")
 EXAMPLE = str(ROOT / "examples" / "usage.jsonl")
-COMMANDS = ("check", "prices", "quote", "schema", "rate", "explain", "invoice", "verify", "prove", "credit-note")
+COMMANDS = (
+    "check",
+    "prices",
+    "quote",
+    "schema",
+    "rate",
+    "explain",
+    "tokens",
+    "invoice",
+    "verify",
+    "prove",
+    "credit-note",
+)
 ESCAPES = "\x1b[31m\x9b2J\x07\u202e"
 
 

@@ -1,0 +1,327 @@
+"""How near token counts are to what OpenAI reported: this library beside litellm, by family and kind of request.
+
+    python benchmarks/tokens.py                     the table
+    python benchmarks/tokens.py --worst 10          and the requests that are furthest off
+    python benchmarks/tokens.py --streams           the same for the streams, which no rule was fitted to
+    python benchmarks/tokens.py --rules             how many requests bear out each rule
+    python benchmarks/tokens.py --derive            every number of the rules again, from one half of the requests
+
+The requests are recorded ones (tests of pydantic-ai, MIT licence), each with the usage that OpenAI reported. README.md
+beside this says how they were split, and what the kinds are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.families import FAMILIES, Rule
+from brivionix_billing.tokens import TokenCount, TokenCounter
+from timing import ROOT
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+SHARED: Final = ROOT.parent / "shared" / "data"
+SMALL: Final = ROOT / "tests" / "data" / "token_pairs.jsonl"
+# The requests name this picture by its address; it is 400 x 301 pixels. Nothing is fetched.
+SIZES: Final = {"https://www.gstatic.com/webp/gallery3/1.png": (400, 301)}
+# Three records that are no measurements: a usage of nothing but zeros, and two answers that the tests made up.
+NOT_MEASURED: Final = "usage of zeros, or of a made-up answer"
+# Until some day between March and June 2025, Responses counted 216 tokens more for tools of gpt-4o than they do since.
+OLD_COUNTING: Final = "tools, as counted in March 2025"
+_OLD: Final = re.compile(r"\b(?:msg|fc|resp)_(?:[0-9a-f]{16}00)?(67[0-9a-f]{6})")
+_FILES: Final = ("file", "input_file")
+_IMAGES: Final = ("image_url", "input_image")
+
+
+class Pair(NamedTuple):
+    """A request, and the input tokens that the provider reported for it."""
+
+    number: int
+    endpoint: str
+    model: str
+    request: dict[str, Any]
+    reported: int
+    kind: str
+    aside: bool
+    """Kept aside: the numbers of the rules can be had without it (``--derive``)."""
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file of requests, or of streams, which say their usage in an event near the end."""
+    pairs = []
+    for number, line in enumerate(path.read_bytes().splitlines()):
+        row = json.loads(line)
+        if row["endpoint"] == "embeddings":
+            continue  # their encoding is not the shipped one, and there is nothing to find out
+        if "sse" in row:
+            row |= _end_of_stream(row["sse"])
+        usage = row["usage"]
+        reported = usage.get("prompt_tokens", usage.get("input_tokens"))
+        made_up = reported == 0 or "resp_1234" in line.decode() or b"msg_test_previous" in line
+        kind = NOT_MEASURED if made_up else kind_of(row["request"])
+        if kind == "tools" and row["endpoint"] == "responses" and _OLD.search(line.decode()):
+            kind = OLD_COUNTING
+        aside = bool(sha256(line).digest()[0] & 1)
+        pairs.append(Pair(number, row["endpoint"], row["response_model"], row["request"], reported, kind, aside))
+    return pairs
+
+
+def _end_of_stream(sse: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for line in sse.splitlines():
+        if line.startswith("data: {"):
+            event = json.loads(line[6:])
+            event = event.get("response") or event
+            if event.get("usage"):
+                found = {"usage": event["usage"], "response_model": event["model"]}
+    return found
+
+
+def kind_of(request: Mapping[str, Any]) -> str:
+    """The first of these that fits: what cannot be known before the call, files, images, tools, formats, plain."""
+    items = [item for item in _list(request.get("input")) if isinstance(item, dict)]
+    items += _list(request.get("messages"))
+    types = {item.get("type") for item in items}
+    parts = {part.get("type") for item in items for part in _parts(item)}
+    tools = {tool.get("type") for tool in _list(request.get("tools"))}
+    if any(request.get(key) for key in ("previous_response_id", "conversation")) or "compaction" in types:
+        return "kept by the provider"
+    if tools - {"function", "tool_search", "custom", None}:
+        return "tools of the provider"
+    if parts & set(_FILES):
+        return "files"
+    if parts & set(_IMAGES):
+        return "images" if all(_known(part) for item in items for part in _parts(item)) else "images of unknown size"
+    wanted = request.get("response_format") or (request.get("text") or {}).get("format") or {}
+    if wanted.get("type") not in (None, "text"):
+        return "structured output"
+    if "reasoning" in types and tools:
+        return "tools, with hidden reasoning"
+    return "tools" if tools else "plain"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _parts(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for key in ("content", "output"):
+        yield from (part for part in _list(item.get(key)) if isinstance(part, dict))
+
+
+def _known(part: Mapping[str, Any]) -> bool:
+    if part.get("type") not in _IMAGES:
+        return True
+    source = part.get("image_url")
+    url = source.get("url") if isinstance(source, dict) else source
+    return isinstance(url, str) and (url in SIZES or url.startswith("data:"))
+
+
+def counters() -> defaultdict[str, TokenCounter]:
+    """A counter per model, made when it is asked for."""
+
+    class Made(defaultdict[str, TokenCounter]):
+        def __missing__(self, model: str) -> TokenCounter:
+            self[model] = made = TokenCounter(model, image_size=SIZES.get)
+            return made
+
+    return Made()
+
+
+def count(pair: Pair, counter: TokenCounter) -> TokenCount:
+    """Our count of a pair's request."""
+    return counter.chat(pair.request) if pair.endpoint == "chat" else counter.responses(pair.request)
+
+
+def litellm_count(pair: Pair) -> int | None:
+    """The count of litellm. It has none for Responses, so their input is given as chat messages; ``None``: it fails."""
+    import litellm
+
+    messages, tools = as_chat(pair.request)
+    try:
+        found = litellm.token_counter(
+            model=pair.model,
+            messages=messages,
+            tools=tools or None,
+            tool_choice=pair.request.get("tool_choice") if tools else None,
+            use_default_image_token_count=True,
+        )
+    except Exception:  # a shape that it does not know
+        return None
+    return int(found)
+
+
+def as_chat(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A request's messages and function tools, as chat completions have them."""
+    tools = [
+        tool if "function" in tool else {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
+        for tool in _list(request.get("tools"))
+        if tool.get("type") == "function"
+    ]
+    if "messages" in request:
+        return list(request["messages"]), tools
+    messages: list[dict[str, Any]] = []
+    if request.get("instructions"):
+        messages.append({"role": "system", "content": request["instructions"]})
+    given = request.get("input")
+    for item in [{"role": "user", "content": given}] if isinstance(given, str) else _list(given):
+        if item.get("type") == "function_call":
+            call = {"id": item["call_id"], "type": "function", "function": {k: item[k] for k in ("name", "arguments")}}
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        elif item.get("type") == "function_call_output" and isinstance(item["output"], str):
+            messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
+        elif "role" in item and "content" in item:
+            messages.append({"role": item["role"], "content": _chat_content(item["content"])})
+    return messages, tools
+
+
+def _chat_content(content: Any) -> Any:
+    if isinstance(content, str):
+        return content
+    out = []
+    for part in content:
+        if "text" in part:
+            out.append({"type": "text", "text": part["text"]})
+        elif part.get("type") == "input_image" and part.get("image_url"):
+            out.append({"type": "image_url", "image_url": {"url": part["image_url"]}})
+    return out
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    of: str
+    kind: str
+    pairs: int
+    exact: int
+    median: float
+    worst: float
+    theirs: str
+
+
+def summed(of: str, kind: str, found: list[tuple[Pair, TokenCount, int | None]]) -> Line:
+    """Exact counts, and errors relative to what was reported."""
+    errors = [abs(ours - pair.reported) / pair.reported for pair, ours, _ in found]
+    known = [(pair, theirs) for pair, _, theirs in found if theirs is not None]
+    theirs = "-"
+    if known:
+        off = [abs(count - pair.reported) / pair.reported for pair, count in known]
+        exact = sum(count == pair.reported for pair, count in known)
+        theirs = f"{exact:>4} {median(off):>8.2%} {max(off):>8.2%}"
+    return Line(of, kind, len(found), sum(e == 0 for e in errors), median(errors), max(errors), theirs)
+
+
+def table(pairs: Iterable[Pair], theirs: bool) -> tuple[str, list[tuple[float, Pair, TokenCount]]]:
+    """The table, and all pairs with their errors, the largest first."""
+    made = counters()
+    groups: defaultdict[tuple[str, str], list[tuple[Pair, TokenCount, int | None]]] = defaultdict(list)
+    offs = []
+    for pair in pairs:
+        if pair.kind == NOT_MEASURED:
+            continue
+        counter = made[pair.model]
+        ours = count(pair, counter)
+        upper = ours.upper
+        if upper is not None and upper < pair.reported and pair.kind != OLD_COUNTING:
+            print(f"BOUND BROKEN: request {pair.number}, reported {pair.reported}, at most {upper}")
+        other = litellm_count(pair) if theirs else None
+        groups[counter.family.name, pair.kind].append((pair, ours, other))
+        groups["all", pair.kind].append((pair, ours, other))
+        groups["all, kept aside" if pair.aside else "all, the other half", pair.kind].append((pair, ours, other))
+        offs.append((abs(ours - pair.reported) / pair.reported, pair, ours))
+    lines = [summed(of, kind, found) for (of, kind), found in sorted(groups.items())]
+    names = f"{'family':<20} {'kind':<32} {'pairs':>5} {'exact':>5} {'median':>8} {'worst':>8}"
+    head = f"{names}   litellm: exact, median, worst"
+    out = [head, "-" * len(head)]
+    for line in lines:
+        figures = f"{line.pairs:>5} {line.exact:>5} {line.median:>8.2%} {line.worst:>8.2%}"
+        out.append(f"{line.of:<20} {line.kind:<32} {figures}   {line.theirs}")
+    return "\n".join(out), sorted(offs, key=lambda found: -found[0])
+
+
+def support(pairs: Iterable[Pair]) -> dict[tuple[str, str], int]:
+    """(dialect, rule) -> how many pairs need the rule and are counted exactly."""
+    made = counters()
+    borne: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for pair in pairs:
+        if pair.kind in (NOT_MEASURED, OLD_COUNTING):
+            continue
+        counter = made[pair.model]
+        ours = count(pair, counter)
+        if ours == pair.reported:
+            for rule in ours.rules:
+                borne[counter.family.dialect.name, rule] += 1
+    return borne
+
+
+def derive(pairs: list[Pair]) -> list[str]:
+    """Every number of the rules from the half that is not kept aside: that which counts most requests exactly."""
+    half = [pair for pair in pairs if not pair.aside and pair.kind not in (NOT_MEASURED, OLD_COUNTING)]
+    out = []
+    for name in ("classic", "harmony", "harmony-5.4", "harmony-5.6"):
+        mine = [pair for pair in half if counters()[pair.model].family.dialect.name == name]
+        dialect = next(family.dialect for family in FAMILIES.values() if family.dialect.name == name)
+        for field in fields(dialect):
+            rule = getattr(dialect, field.name)
+            if not isinstance(rule, Rule) or not rule.pairs:
+                continue
+            scores = {}
+            for tokens in range(max(0, rule.tokens - 3), rule.tokens + 4):
+                made = counters()
+                change: dict[str, Any] = {field.name: rule._replace(tokens=tokens)}
+                changed = replace(dialect, **change)
+                right = 0
+                for pair in mine:
+                    counter = made[pair.model]
+                    counter.family = replace(counter.family, dialect=changed)
+                    right += count(pair, counter) == pair.reported
+                scores[tokens] = right
+            best = max(scores.values())
+            winners = [tokens for tokens, right in scores.items() if right == best]
+            said = "the same" if winners == [rule.tokens] else f"not decided by this half: {winners}"
+            out.append(f"{name:<12} {field.name:<20} {rule.tokens:>4}   {said}")
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, help="a file of requests with their usage")
+    parser.add_argument("--worst", type=int, default=0, metavar="N")
+    parser.add_argument("--rules", action="store_true")
+    parser.add_argument("--derive", action="store_true")
+    parser.add_argument("--streams", action="store_true", help="the recorded streams, which no rule was fitted to")
+    parser.add_argument("--no-litellm", action="store_true")
+    args = parser.parse_args()
+    name = "openai_streams.jsonl" if args.streams else "openai_requests.jsonl"
+    path = args.pairs or next(p for p in (SHARED / name, SMALL) if p.exists())
+    pairs = read_pairs(path)
+    if args.derive:
+        print("\n".join(derive(pairs)))
+        return
+    if args.rules:
+        for (dialect, rule), borne in sorted(support(pairs).items()):
+            print(f"{dialect:<14} {rule:<20} {borne:>4}")
+        return
+    shown, offs = table(pairs, not args.no_litellm)
+    print(
+        f"{len(pairs)} requests of {path.name}; {sum(p.kind == NOT_MEASURED for p in pairs)} left out: {NOT_MEASURED}"
+    )
+    print(shown)
+    for off, pair, ours in offs[: args.worst]:
+        print(
+            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; {ours.why}"
+        )
+
+
+if __name__ == "__main__":
+    main()

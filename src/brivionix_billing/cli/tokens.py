@@ -1,0 +1,145 @@
+"""The command that counts: tokens."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.cli.common import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
+from brivionix_billing.errors import BillingError, ascii_safe
+from brivionix_billing.exact import plain
+from brivionix_billing.invoice.page import table
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.tokens import TokenCount, TokenCounter, WorstCase
+
+__all__ = ["add_commands"]
+
+_MOST_BYTES: Final = 256 * 1024 * 1024
+_TEXT_MODEL: Final = "o200k_base"
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    parser = commands.add_parser(
+        "tokens",
+        help="the tokens of a text or of a request body",
+        description="Counts a text, or the body of a request to chat completions, Responses or embeddings, part by "
+        "part. Which of them it is, its content says. With --group, also the most that the request can cost.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="a text or a request body; - is stdin (-)")
+    parser.add_argument("--model", metavar="M", help="the model (the one that the request names)")
+    parser.add_argument(
+        "--as", dest="kind", choices=["auto", "text", "request"], default="auto", help="what it is (auto)"
+    )
+    parser.add_argument("--group", metavar="G", help="the most that it can cost for this group, in Credits")
+    parser.add_argument("--at", metavar="T", help="at the prices of this time (now)")
+    parser.add_argument("--format", choices=["table", "json"], default="table")
+    add_prices(parser)
+    parser.set_defaults(run=_tokens)
+
+
+def _tokens(args: Namespace) -> int:
+    with opened(args.file) as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise BillingError("request_too_large", f"the file has more than {_MOST_BYTES} bytes")
+    body = None if args.kind == "text" else _body(content, args.kind == "request")
+    if body is None:
+        return _text(args, content)
+    model = args.model or body.get("model")
+    if not isinstance(model, str):
+        raise BillingError("unknown_model", "the request names no model; name one by --model")
+    counter = _counter(args, model)
+    count = counter.request(body)
+    worst = counter.worst_case(body, group=args.group, at=now_or(args.at)) if args.group else None
+    if args.format == "json":
+        write(as_json({"model": model, **count.as_dict(), **({"worst_case": _worst(worst)} if worst else {})}))
+        return DONE
+    rows = [["part", "tokens"], *([kind, str(tokens)] for kind, tokens in count.by_kind().items())]
+    rows.append(["total", str(int(count))])
+    write(_safe(f"{model}, {counter.encoding}\n{table(rows, left=1)}\n{_known(count)}"))
+    if worst is not None:
+        write(_safe(_worst_text(worst)))
+    return DONE
+
+
+def _body(content: bytes, must: bool) -> Mapping[str, Any] | None:
+    """The request that the file holds, if it holds one."""
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        if must:
+            raise BillingError("request_invalid", f"the file is not JSON: {error}") from None
+        return None
+    if isinstance(parsed, dict) and (must or "messages" in parsed or "input" in parsed):
+        return parsed
+    if must:
+        raise BillingError("request_invalid", "the file is JSON, but no object with 'messages' or 'input'")
+    return None
+
+
+def _text(args: Namespace, content: bytes) -> int:
+    if args.group:
+        raise BillingError(
+            "bad_argument", "a text is no request: it has no cost; give a request body, or leave --group"
+        )
+    counter = _counter(args, args.model) if args.model else TokenCounter(_TEXT_MODEL, encoding=_TEXT_MODEL)
+    tokens = counter.text(content.decode("utf-8", "surrogateescape"))
+    if args.format == "json":
+        write(as_json({"model": args.model, "encoding": counter.encoding, "tokens": tokens}))
+    else:
+        write(f"{tokens}\n")
+    return DONE
+
+
+def _counter(args: Namespace, model: str) -> TokenCounter:
+    """By the price file where it has the model, else by the model's name."""
+    book: PriceBook | None = None
+    try:
+        book = load_book(args)
+        book.about(model)
+    except BillingError as error:
+        # A price file that is not sound, or that was named and is not there, is told; so is a model without a price
+        # where prices are asked for.
+        missing = error.code == "file_unreadable" and args.prices == "pricing.yaml"
+        if args.group or not (missing or error.code == "unknown_model"):
+            raise
+        book = None
+        if not missing:
+            tell(f"{model} is not in {args.prices}; it is counted by its name")
+    return TokenCounter(model, book)
+
+
+def _known(count: TokenCount) -> str:
+    if count.exact:
+        return "exact: every part follows from a rule that real requests bear out\n"
+    bound = "with no bound" if count.upper is None else f"at most {count.upper}"
+    return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.why)])
+
+
+def _worst(worst: WorstCase) -> dict[str, Any]:
+    return {
+        "input_tokens": worst.input_tokens,
+        "output_tokens": worst.output_tokens,
+        "calls": worst.calls,
+        "firm": worst.firm,
+        "why": list(worst.why),
+        "charge": None if worst.charge is None else worst.charge.as_dict(),
+    }
+
+
+def _worst_text(worst: WorstCase) -> str:
+    calls = "".join([f", {count} {name.replace('_', ' ')}" for name, count in worst.calls.items()])
+    out = [
+        f"\nat the most: {worst.input_tokens} tokens in, {worst.output_tokens} out{calls}: "
+        f"{plain(worst.credits)} Credits",
+        *(f"  not firm: {why}" for why in worst.why),
+    ]
+    return "\n".join(out) + "\n"
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else ascii_safe(c) for c in text)

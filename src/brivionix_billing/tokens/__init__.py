@@ -1,0 +1,14 @@
+"""Counting tokens before a call: texts, whole requests, and the most that a request can cost.
+
+>>> from brivionix_billing.tokens import TokenCounter
+>>> request = {"messages": [{"role": "user", "content": "What is the capital of Mexico?"}]}
+>>> TokenCounter("gpt-4o").chat(request)
+14
+"""
+
+from brivionix_billing.tokens.cache import CacheInfo
+from brivionix_billing.tokens.counter import TokenCounter
+from brivionix_billing.tokens.tally import Part, TokenCount
+from brivionix_billing.tokens.worst import WorstCase
+
+__all__ = ["CacheInfo", "Part", "TokenCount", "TokenCounter", "WorstCase"]

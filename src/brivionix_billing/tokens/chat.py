@@ -1,0 +1,78 @@
+"""Requests to ``/v1/chat/completions``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.tokens.walk import SYSTEM, Walk, objects
+
+__all__ = ["count_chat"]
+
+
+def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
+    """Count every part of a request. Raises ``request_invalid`` where it is not one."""
+    messages = objects(request.get("messages"), "messages")
+    names: dict[Any, str] = {}
+    passed = walk.plain_messages(messages)
+    system = passed.system > 0
+    for message in messages[passed.messages :]:
+        role = message.get("role")
+        system = system or role in SYSTEM
+        if role in ("tool", "function"):
+            called = message.get("tool_call_id") if role == "tool" else message.get("name")
+            walk.result(names.get(called, f"functions.{called}"), message.get("content"))
+        else:
+            _message(walk, message, names)
+    functions = [_function(tool) for tool in objects(request.get("tools"), "tools")]
+    functions += objects(request.get("functions"), "functions")  # what tools were called before
+    if functions:
+        walk.tools(functions)
+        walk.tally.rule("tools", "tools_chat")
+        if not system:
+            walk.tally.rule("tools", "tools_chat_alone")
+    _format(walk, request.get("response_format"))
+    if request.get("web_search_options") is not None:
+        walk.tally.guess("unseen", 0, None, "what a web search puts into the input is not known before")
+    walk.tally.rule("reply", "reply")
+
+
+def _message(walk: Walk, message: Mapping[str, Any], names: dict[Any, str]) -> None:
+    calls = objects(message.get("tool_calls"), "tool_calls")
+    content = message.get("content")
+    refusal = message.get("refusal")
+    old_call = message.get("function_call")
+    if content or not (calls or old_call or refusal):
+        walk.message(message.get("role"), content, remark=bool(calls))
+    if isinstance(refusal, str) and refusal:
+        walk.message("assistant", refusal)
+    name = message.get("name")
+    if isinstance(name, str) and name:
+        walk.tally.rule("messages", "name_field")
+        walk.tally.text("messages", name)
+    if isinstance(message.get("audio"), Mapping):
+        walk.tally.guess("audio", 0, None, "an audio answer that the request only names cannot be counted")
+    for call in calls:
+        # A custom tool's call has its input where a function's has its arguments.
+        inner = call.get("function") or call.get("custom")
+        if not isinstance(inner, Mapping):
+            raise BillingError("request_invalid", f"a tool call is {quoted(dict(call))}; it has 'function'")
+        names[call.get("id")] = walk.call(inner.get("name"), inner.get("arguments", inner.get("input", "")))
+    if isinstance(old_call, Mapping):
+        names[old_call.get("name")] = walk.call(old_call.get("name"), old_call.get("arguments", ""))
+    walk.parallel(len(calls))
+
+
+def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = tool.get("function") or tool.get("custom")
+    if not isinstance(inner, Mapping):
+        raise BillingError("request_invalid", f"a tool is {quoted(dict(tool))}; it has 'function'")
+    return inner
+
+
+def _format(walk: Walk, wanted: object) -> None:
+    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+        inner = wanted.get("json_schema")
+        inner = inner if isinstance(inner, Mapping) else {}
+        walk.schema(inner.get("name"), inner.get("description"), inner.get("schema"))

@@ -1,0 +1,153 @@
+"""The content of one message or tool result: text, images, audio, files, as both APIs write them."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.tokens.images import Size, image_tokens, most_tokens, size_of_data_url
+from brivionix_billing.tokens.tally import Tally
+
+__all__ = ["ImageSize", "count_content"]
+
+ImageSize = Callable[[str], Size | None]
+"""Asked for the size (width, height in pixels) of an image that a request only names, by its URL or file id."""
+
+_TEXTS: Final = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "summary_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+}
+_DETAILS: Final = ("low", "high", "original", "auto")
+_USUAL_IMAGE: Final = (600, 600)
+"""An image whose size nobody says is taken for one of this size, which is nearest to the three pairs that have such.
+Its bound is that of the largest image."""
+_AROUND_IMAGE: Final = {"chat": 2, "responses": 5}
+"""More for an image that is given by a link, seen in two pairs each; images given in full cost nothing more."""
+_PDF_PAGE: Final = {"chat": 220, "responses": 20}
+"""A page of little text: in chat completions a picture of the page is given as well."""
+_UNSEEN_FILE: Final = 750
+_AUDIO_PER_SECOND: Final = 10
+"""OpenAI, guide "Realtime costs": a token of a user's audio is 100 ms."""
+
+
+def count_content(tally: Tally, kind: str, content: object, api: str, image_size: ImageSize | None) -> None:
+    """Count a ``content``: a text, a list of parts, or nothing. Raises ``request_invalid`` for anything else."""
+    if content is None:
+        return
+    if isinstance(content, str):
+        tally.text(kind, content)
+        return
+    if not isinstance(content, list | tuple):
+        raise BillingError("request_invalid", f"a content is {quoted(content)}; it is a text or a list of parts")
+    for part in content:
+        if isinstance(part, str):
+            tally.text(kind, part)
+        elif isinstance(part, Mapping):
+            _count_part(tally, kind, part, api, image_size)
+        else:
+            raise BillingError("request_invalid", f"a part of a content is {quoted(part)}; it is an object with a type")
+
+
+def _count_part(tally: Tally, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSize | None) -> None:
+    what = part.get("type")
+    field = "text" if what is None else _TEXTS.get(what) if isinstance(what, str) else None
+    if field is not None and isinstance(part.get(field), str):
+        tally.text(kind, part[field])
+    elif what in ("image_url", "input_image", "computer_screenshot"):
+        _count_image(tally, part, api, image_size)
+    elif what == "input_audio":
+        _count_audio(tally, part.get("input_audio"))
+    elif what in ("file", "input_file"):
+        inner = part.get("file")
+        _count_file(tally, inner if isinstance(inner, Mapping) else part, api)
+    elif what == "encrypted_content" or "encrypted_content" in part:
+        tally.guess("unseen", 0, None, "an encrypted content cannot be read")
+    else:
+        raise BillingError(
+            "request_invalid", f"a part of type {quoted(what)} with the keys {_keys(part)} is not known here"
+        )
+
+
+def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: ImageSize | None) -> None:
+    source = part.get("image_url")
+    detail = part.get("detail")
+    if isinstance(source, Mapping):
+        detail, source = source.get("detail", detail), source.get("url")
+    detail = detail if detail in _DETAILS else "auto"
+    rule = tally.family.images
+    if rule is None:
+        tally.guess("images", 1_000, None, f"what an image costs the family {tally.family.name} is not known")
+        return
+    most = most_tokens(rule, detail) + _AROUND_IMAGE["responses"]
+    inside = isinstance(source, str) and source.startswith("data:")
+    name = source if isinstance(source, str) else part.get("file_id")
+    size = size_of_data_url(source) if inside and isinstance(source, str) else None
+    if size is None and isinstance(name, str) and image_size is not None:
+        size = image_size(name)
+    if size is None:
+        why = "the size of an image is not known; give the counter image_size, or the image as a data URL"
+        usual = image_tokens(rule, _USUAL_IMAGE, detail)
+        tally.guess("images", usual, max(most, usual), why)
+        return
+    tokens = image_tokens(rule, size, detail) + (0 if inside else _AROUND_IMAGE[api])
+    # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
+    tally.guess("images", tokens, max(tokens, most), "an image is counted by OpenAI's published rule")
+
+
+def _count_audio(tally: Tally, audio: object) -> None:
+    data = audio.get("data") if isinstance(audio, Mapping) else None
+    if not isinstance(data, str):
+        raise BillingError("request_invalid", f"input_audio is {quoted(audio)}; it has 'data' and 'format'")
+    size = len(data) * 3 // 4
+    rate = _bytes_per_second(data)
+    # 128 kbit/s where the head does not say it: what is packed more tightly lasts longer.
+    tokens = size * _AUDIO_PER_SECOND // (rate or 16_000) + 1
+    tally.guess("audio", tokens, tokens if rate else size, "audio is counted by its length, ten tokens a second")
+
+
+def _bytes_per_second(data: str) -> int | None:
+    """From the head of a WAV file in base64."""
+    try:
+        head = b64decode(data[:64])
+    except (binascii.Error, ValueError):
+        return None
+    if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt " and len(head) >= 32:
+        return int.from_bytes(head[28:32], "little") or None
+    return None
+
+
+def _count_file(tally: Tally, file: Mapping[str, Any], api: str) -> None:
+    data = file.get("file_data")
+    if not isinstance(data, str):
+        tally.guess("files", _UNSEEN_FILE, None, "a file that the request only names cannot be counted")
+        return
+    head, _, body = data.partition(",")
+    try:
+        content = b64decode(body if head.startswith("data:") else data)
+    except (binascii.Error, ValueError):
+        content = b""
+    if content[:5] == b"%PDF-":
+        pages = max(1, content.count(b"/Type /Page") + content.count(b"/Type/Page") - content.count(b"/Pages"))
+        why = "what is read out of a PDF is not known; it is taken for pages of little text"
+        tally.guess("files", pages * _PDF_PAGE[api], max(len(content), pages * 2_000), why)
+        return
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        tally.guess("files", _UNSEEN_FILE, max(len(content), _UNSEEN_FILE), "what is read out of a file is not known")
+        return
+    tokens = tally.measured(text)
+    tally.guess(
+        "files", tokens + 8, tokens + 200, "a text file is counted as its text; what stands around is not known"
+    )
+
+
+def _keys(part: Mapping[str, Any]) -> str:
+    return ", ".join([quoted(key, 40) for key in list(part)[:20]]) or "(none)"

@@ -1,0 +1,276 @@
+"""The token counter of one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.families import Family, family, family_of
+from brivionix_billing.tokens.cache import Cache, CacheInfo
+from brivionix_billing.tokens.chat import count_chat
+from brivionix_billing.tokens.content import ImageSize, count_content
+from brivionix_billing.tokens.conversation import Conversations
+from brivionix_billing.tokens.encodings import count_tokens, encoding, encoding_of_model
+from brivionix_billing.tokens.responses import count_responses
+from brivionix_billing.tokens.tally import Tally, TokenCount
+from brivionix_billing.tokens.typescript import Written, write_tools
+from brivionix_billing.tokens.walk import Walk, dumped
+from brivionix_billing.tokens.worst import WorstCase, dearest, output_bound, tool_calls
+
+if TYPE_CHECKING:
+    import tiktoken
+
+    from brivionix_billing.pricebook import PriceBook
+
+__all__ = ["TokenCounter"]
+
+_CACHE_CHARACTERS: Final = 8_000_000
+_MOST_CHARACTERS: Final = 20_000_000
+
+
+class TokenCounter:
+    """Counts the tokens of texts and of whole requests for one model, as its provider will report them.
+
+    The family (which rules hold, see ``families``) and the encoding come from the price file where a ``book`` is given,
+    else from the model's name; both can be given by name instead. The counter is safe to use from threads, and it
+    remembers what it counted: a conversation that grows costs only what is new. ``cache_characters`` bounds that
+    memory. ``most_characters`` bounds what one call counts; more is ``request_too_large``.
+
+    ``image_size`` is asked for the size of an image that a request only names (by URL or file id), for example out of
+    what the gateway knows of it; without it such an image is an estimate with a bound. Nothing is ever fetched.
+
+    Raises ``unknown_model`` where neither the book nor the name says the encoding, ``unknown_family``,
+    ``unknown_encoding``. The vocabulary is loaded at the first count.
+
+    >>> counter = TokenCounter("gpt-5.4-mini")
+    >>> counter.text("How many tokens is this?")
+    6
+    >>> request = {"model": "gpt-5.4-mini", "input": "What is the capital of Mexico?"}
+    >>> counter.responses(request)
+    13
+    """
+
+    def __init__(
+        self,
+        model: str,
+        book: PriceBook | None = None,
+        *,
+        encoding: str | None = None,
+        family: str | None = None,
+        image_size: ImageSize | None = None,
+        cache_characters: int = _CACHE_CHARACTERS,
+        most_characters: int = _MOST_CHARACTERS,
+    ) -> None:
+        self.model = model
+        self.limit: int | None = None
+        """The most input tokens that the model takes, where the book says it."""
+        if book is not None:
+            about = book.about(model)
+            encoding, family = encoding or about.encoding, family or about.token_family
+            self.limit = about.max_input
+        self.family: Family = _family(model, family, encoding)
+        self.encoding: str = encoding or self.family.encoding
+        self._image_size = image_size
+        self._most_characters = most_characters
+        self._book = book
+        self._cache = Cache(cache_characters)
+        self._conversations = Conversations()
+        self._encoder: tiktoken.Encoding | None = None
+
+    def text(self, text: str) -> int:
+        """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
+        if not isinstance(text, str):
+            raise BillingError("request_invalid", f"{quoted(text)} is no text")
+        if len(text) > self._most_characters:
+            raise BillingError(
+                "request_too_large",
+                f"a text of {len(text)} characters, and at most {self._most_characters} are counted",
+            )
+        return self._count(text)
+
+    def chat(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """The input tokens of a request to chat completions: its body as it came in, parsed or as JSON text.
+
+        Raises ``request_invalid`` for what is no such request, ``request_too_large`` beyond the bound.
+        """
+        return self._request("chat", request)
+
+    def responses(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """The input tokens of a request to Responses. Raises as :meth:`chat` does."""
+        return self._request("responses", request)
+
+    def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
+        given = _body(request).get("input")
+        tally = Tally(self.family, self._count, self._cache, self._most_characters)
+        several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
+        for item in given if several and given is not None else [given]:
+            if isinstance(item, str):
+                tally.text("messages", item)
+            elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
+                tally.exactly("messages", len(item))
+            else:
+                raise BillingError("request_invalid", f"the input of an embedding is {quoted(item)}; it is a text")
+        return tally.done(self.limit)
+
+    def request(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """The input tokens of a request of any of these kinds; its keys say which one it is."""
+        body = _body(request)
+        return getattr(self, kind_of(body))(body)  # type: ignore[no-any-return]
+
+    def worst_case(
+        self,
+        request: Mapping[str, Any] | str | bytes,
+        *,
+        group: str | None = None,
+        at: datetime | None = None,
+        service_tier: str | None = None,
+        max_tool_calls: int | None = None,
+    ) -> WorstCase:
+        """The most that a request can use in tokens; with ``group`` and ``at``, in Credits: what a gateway holds.
+
+        Input: the bound of the count, or all that the model takes. Output: what the request allows at the most (times
+        ``n``), within the model's limits. No cache discount is assumed, and the dearer context tier where it can be
+        reached. The service tier is the one asked for, here or in the request. A tool of the provider that costs a fee
+        may be called ``max_tool_calls`` times: what the request says, else what is given here, else 10.
+
+        Raises ``request_invalid``, ``request_too_large``, ``no_bound`` (neither request nor book bounds the output),
+        and what ``PriceBook.rate`` raises for model, group, tier and time.
+        """
+        body = _body(request)
+        kind = kind_of(body)
+        count = self.request(body)
+        facts = None if self._book is None else self._book.about(self.model)
+        upper = count.upper
+        if upper is None:
+            raise BillingError(
+                "no_bound", f"{count.why[0]}, and no price book says the most that {quoted(self.model)} takes"
+            )
+        output = 0 if kind == "embeddings" else output_bound(body, facts, count) + self._predicted(body)
+        calls, bounded = tool_calls(body, max_tool_calls)
+        why = [part.why for part in count.parts if part.upper is None]
+        if not bounded:
+            why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
+        charge = None
+        if group is not None or at is not None:
+            if self._book is None or group is None or at is None:
+                raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
+            kinds = count.by_kind()
+            modalities = body.get("modalities")
+            charge = dearest(
+                self._book,
+                self.model,
+                group=group,
+                at=at,
+                service_tier=service_tier if service_tier is not None else _tier(body),
+                tokens=upper,
+                output=output,
+                calls=calls,
+                kinds=("images" in kinds, "audio" in kinds, isinstance(modalities, list) and "audio" in modalities),
+            )
+        return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
+
+    def _predicted(self, body: Mapping[str, Any]) -> int:
+        """Tokens of a predicted output: those that the model rejects are billed as output beside what it says."""
+        prediction = body.get("prediction")
+        if not isinstance(prediction, Mapping):
+            return 0
+        tally = Tally(self.family, self._count, self._cache, self._most_characters)
+        count_content(tally, "messages", prediction.get("content"), "chat", None)
+        return int(tally.done(None))
+
+    def cache_info(self) -> CacheInfo:
+        """How much the counter remembers, and how often that helped."""
+        return self._cache.info()
+
+    def cache_clear(self) -> None:
+        """Forget what was counted."""
+        self._cache.clear()
+        self._conversations.clear()
+
+    def _request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        body = _body(request)
+        tally = Tally(self.family, self._count, self._cache, self._most_characters)
+        walk = Walk(tally, self._write, self._conversations, self._image_size, api)
+        try:
+            (count_chat if api == "chat" else count_responses)(walk, body)
+        except RecursionError:
+            raise BillingError("request_invalid", "the request is nested too deep to be one") from None
+        return tally.done(self.limit)
+
+    def _count(self, text: str) -> int:
+        return self._cache.get(text, len(text), partial(self._counted, text))
+
+    def _counted(self, text: str) -> int:
+        return count_tokens(text, self._vocabulary())
+
+    def _vocabulary(self) -> tiktoken.Encoding:
+        if self._encoder is None:
+            self._encoder = encoding(self.encoding)
+        return self._encoder
+
+    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> Written:
+        # Tools come again with every turn: writing them out is remembered by their JSON.
+        text = dumped(functions)
+        layout = self.family.dialect.layout
+        return self._cache.get((text, namespace), len(text), lambda: write_tools(functions, layout, namespace))
+
+
+def kind_of(body: Mapping[str, Any]) -> Literal["chat", "responses", "embeddings"]:
+    """Which API a request body is for. Raises ``request_invalid`` for one that is for none."""
+    if "messages" in body:
+        return "chat"
+    given = body.get("input")
+    if "encoding_format" in body or "dimensions" in body or (isinstance(given, list) and _plain_list(given)):
+        return "embeddings"
+    if "input" in body or "instructions" in body or "prompt" in body:
+        return "responses"
+    keys = ", ".join([quoted(key, 40) for key in list(body)[:20]]) or "(none)"
+    raise BillingError("request_invalid", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
+
+
+def _tier(body: Mapping[str, Any]) -> str | None:
+    tier = body.get("service_tier")
+    if tier is None or isinstance(tier, str):
+        return tier
+    raise BillingError("request_invalid", f"service_tier is {quoted(tier)}; it is a name")
+
+
+def _plain_list(given: list[Any]) -> bool:
+    return bool(given) and not any(isinstance(item, Mapping) for item in given)
+
+
+def _body(request: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
+    if type(request) is dict or isinstance(request, Mapping):
+        return request
+    if isinstance(request, str | bytes | bytearray):
+        try:
+            parsed = json.loads(request)
+        except (ValueError, RecursionError) as error:
+            raise BillingError("request_invalid", f"the request is not JSON: {error}") from None
+        if isinstance(parsed, dict):
+            return parsed
+        raise BillingError("request_invalid", f"the request is {quoted(parsed)}; it is an object")
+    dump = getattr(request, "model_dump", None)
+    if dump is not None:
+        return _body(dump())
+    raise BillingError("request_invalid", f"a request is {quoted(request)}; it is an object, or its JSON text")
+
+
+def _family(model: object, name: str | None, encoding_name: str | None) -> Family:
+    if name is not None:
+        return family(name)
+    found = family_of(model) if isinstance(model, str) else None
+    if found is not None:
+        return found
+    known = encoding_name or (encoding_of_model(model) if isinstance(model, str) else None)
+    if known is None:
+        raise BillingError(
+            "unknown_model",
+            f"nobody here knows how {quoted(model)} counts; add it to the price file, or give encoding= and family=",
+        )
+    return family("unknown", known)

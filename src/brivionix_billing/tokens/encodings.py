@@ -1,0 +1,143 @@
+"""Vocabularies: text to a number of tokens, with no network for ``o200k_base``.
+
+tiktoken does the work. It fetches each vocabulary over the network at its first use, which gateways often cannot do, so
+the one that all current OpenAI models share is shipped with this package (public data of tiktoken, MIT licence) and
+checked against tiktoken's own hash before it is used. Other encodings are tiktoken's matter.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from threading import Lock
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from brivionix_billing.errors import BillingError, quoted
+
+if TYPE_CHECKING:
+    from tiktoken import Encoding
+
+__all__ = ["SHIPPED", "block_end", "blocks", "count_tokens", "encoding", "encoding_of_model"]
+
+SHIPPED: Final = "o200k_base"
+_SHA256: Final = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+# The word pattern and the special tokens of o200k_base are facts of the encoding, as its vocabulary is; a test holds
+# them against tiktoken's own.
+_WORDS: Final = "|".join(
+    [
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""\p{N}{1,3}""",
+        r""" ?[^\s\p{L}\p{N}]+[\r\n/]*""",
+        r"""\s*[\r\n]+""",
+        r"""\s+(?!\S)""",
+        r"""\s+""",
+    ]
+)
+_SPECIAL: Final = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
+_BLOCK: Final = 400_000
+"""Longer texts are counted in blocks of so many characters: the pattern matcher of tiktoken gives up, by a panic, on a
+million characters that it would have to walk back over."""
+# A place before which an encoding never looks any further: a letter or digit stands before it, and a character that no
+# word goes on with behind it. Not the apostrophe: "don't" is one word to some encodings.
+_EDGE: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
+_lock: Final = Lock()
+
+
+def encoding(name: str) -> Encoding:
+    """The encoding of a name. Loaded once a process, at its first use; safe to call from threads.
+
+    Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` for a name that tiktoken does not have,
+    ``encoding_unavailable`` where its vocabulary can neither be read nor fetched.
+    """
+    with _lock:  # two threads shall not load 200 000 entries twice
+        return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> Encoding:
+    tiktoken = _tiktoken()
+    if name == SHIPPED:
+        made: Encoding = tiktoken.Encoding(SHIPPED, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL)
+        return made
+    if name not in tiktoken.list_encoding_names():
+        raise BillingError(
+            "unknown_encoding",
+            f"tiktoken has no encoding {quoted(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
+        )
+    try:
+        made = tiktoken.get_encoding(name)
+    except Exception as error:  # whatever the network, the disk or a proxy came up with
+        raise BillingError(
+            "encoding_unavailable",
+            f"the vocabulary {name} could not be fetched ({type(error).__name__}); let tiktoken fetch it once where "
+            "there is a network, and set TIKTOKEN_CACHE_DIR to the folder that it was kept in",
+        ) from error
+    return made
+
+
+def encoding_of_model(model: str) -> str | None:
+    """The name of the encoding that tiktoken knows for a model of OpenAI, if it knows one. It loads no vocabulary."""
+    try:
+        return str(_tiktoken().encoding_name_for_model(model))
+    except KeyError:
+        return None
+
+
+def _tiktoken() -> ModuleType:
+    try:
+        import tiktoken
+    except ImportError:
+        raise BillingError(
+            "missing_extra", "counting tokens needs tiktoken; install it: pip install tiktoken"
+        ) from None
+    return tiktoken
+
+
+def _shipped() -> dict[bytes, int]:
+    content = files("brivionix_billing.tokens").joinpath("data", f"{SHIPPED}.tiktoken").read_bytes()
+    if sha256(content).hexdigest() != _SHA256:
+        raise BillingError(
+            "encoding_unavailable",
+            f"the vocabulary {SHIPPED} of this installation is damaged; install the package anew",
+        )
+    return {b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in content.splitlines())}
+
+
+def count_tokens(text: str, encoder: Encoding) -> int:
+    """The tokens of a text. What looks like a special token is text; half a surrogate pair counts as U+FFFD does.
+
+    A text of more than 400 000 characters is counted in blocks that end where a word does, which changes nothing. Where
+    so long a text has no two words, the count may be off by one a block.
+    """
+    if len(text) <= _BLOCK:
+        return len(encoder.encode_ordinary(text))
+    return sum(len(encoder.encode_ordinary(block)) for block in blocks(text))
+
+
+def blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
+    """The text in pieces of at most ``size`` characters, which end as :func:`block_end` says."""
+    start = 0
+    while len(text) - start > size:
+        end = block_end(text, start, start + size)
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def block_end(text: str, start: int, end: int) -> int:
+    """Where a block of ``text`` from ``start`` is to end: at the last edge of a word up to ``end``, else at ``end``.
+
+    Every encoding of OpenAI ends a word at such an edge, whatever stands around, so that the tokens of the blocks add
+    up to those of the whole.
+    """
+    for low in (max(start + 1, end - 2_048), start + 1):
+        found = [match.start() for match in _EDGE.finditer(text, low, end + 1)]
+        if found:
+            return found[-1]
+    return end

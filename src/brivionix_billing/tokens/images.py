@@ -1,0 +1,136 @@
+"""What an image costs in tokens, and how large it is, from the first bytes of its file.
+
+The rules (512 px tiles, 32 px patches) and their numbers are OpenAI's, guide "Images and vision"; where its usage says
+otherwise than its guide, the usage is followed, see ``families``.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from math import ceil, floor, sqrt
+from typing import Final
+
+from brivionix_billing.families import Images, Patches, Tiles
+
+__all__ = ["image_tokens", "most_tokens", "size_of_data_url"]
+
+Size = tuple[int, int]
+_PATCH: Final = 32
+_TILE: Final = 512
+_HEAD: Final = 65_536
+"""Characters of a data URL that are decoded first: nearly every size stands in them."""
+_LOW_SIDE: Final = 512
+
+
+def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
+    """The tokens of an image of ``size`` (width, height in pixels) at a detail (low, high, original, auto).
+
+    >>> image_tokens(Tiles(85, 170), (1024, 1024), "high"), image_tokens(Patches(162), (1024, 1024))
+    (765, 1659)
+    """
+    width, height = (max(1, side) for side in size)
+    if isinstance(rule, Tiles):
+        if detail == "low":
+            return rule.base
+        width, height = _fitted(width, height, 2_048, max(width, height))
+        width, height = _fitted(width, height, 768, min(width, height))
+        return rule.base + rule.tile * _count(width, _TILE) * _count(height, _TILE)
+    return -(-_patches(rule, width, height, detail) * rule.hundredths // 100)
+
+
+def most_tokens(rule: Images, detail: str = "auto") -> int:
+    """No image costs more than this."""
+    if isinstance(rule, Tiles):
+        return rule.base if detail == "low" else rule.base + rule.tile * 8  # 768 x 2048 px are 2 x 4 tiles
+    wanted = rule.auto if detail == "auto" else detail
+    budget = rule.original[0] if wanted == "original" and rule.original else rule.budget
+    return -(-budget * max(rule.hundredths, rule.documented or 0) // 100)
+
+
+def _fitted(width: int, height: int, limit: int, side: int) -> Size:
+    """Shrunk, never enlarged, so that ``side`` of it becomes ``limit``."""
+    if side <= limit:
+        return width, height
+    return max(1, width * limit // side), max(1, height * limit // side)
+
+
+def _count(length: int, part: int) -> int:
+    return -(-length // part)
+
+
+def _patches(rule: Patches, width: int, height: int, detail: str) -> int:
+    wanted = rule.auto if detail == "auto" else detail
+    budget, side = rule.original if wanted == "original" and rule.original else (rule.budget, rule.side)
+    if wanted == "low":
+        width, height = _fitted(width, height, _LOW_SIDE, max(width, height))
+    width, height = _fitted(width, height, side, max(width, height))
+    count = _count(width, _PATCH) * _count(height, _PATCH)
+    if count <= budget:
+        return count
+    # Shrunk to the area of the budget, then a little more, so that one side is a whole number of patches.
+    factor = sqrt(budget * _PATCH * _PATCH / (width * height))
+    across, down = width * factor / _PATCH, height * factor / _PATCH
+    ratio = min(floor(side) / side if side >= 1 else 1.0 for side in (across, down))
+    # What is a whole number but for the last digit of a float is that number.
+    return min(budget, max(1, ceil(across * ratio - 1e-9)) * max(1, ceil(down * ratio - 1e-9)))
+
+
+def size_of_data_url(url: str) -> Size | None:
+    """Width and height of the PNG, JPEG, GIF or WebP image in a base64 data URL; ``None`` where it cannot be told."""
+    head, comma, _ = url[:256].partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        return None
+    for length in (_HEAD, len(url)):
+        found = _size(_decoded(url, len(head) + 1, length))
+        if found is not None or length >= len(url):
+            return found
+    return None
+
+
+def _decoded(url: str, start: int, length: int) -> bytes:
+    text = url[start : start + length]
+    try:
+        return b64decode(text[: len(text) // 4 * 4])  # the last bytes of an image do not say its size
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _size(data: bytes) -> Size | None:
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if data[:6] in (b"GIF87a", b"GIF89a") and len(data) >= 10:
+        return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg(data)
+    return None
+
+
+def _webp(data: bytes) -> Size | None:
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8 " and len(data) >= 30:
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    if kind == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
+
+
+def _jpeg(data: bytes) -> Size | None:
+    place = 2
+    while place + 9 <= len(data):
+        if data[place] != 0xFF:
+            return None
+        marker = data[place + 1]
+        if marker == 0xFF:  # a byte that fills
+            place += 1
+            continue
+        # The frame headers C0 to CF say the size; C4, C8 and CC are other tables.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[place + 7 : place + 9]), int.from_bytes(data[place + 5 : place + 7])
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None

@@ -1,0 +1,168 @@
+"""Requests to ``/v1/responses``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.tokens.walk import Walk, dumped, objects
+
+__all__ = ["count_responses"]
+
+_CALLS: Final = ("function_call", "custom_tool_call")
+_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
+_ELSEWHERE: Final = {
+    "previous_response_id": "the conversation before a previous_response_id is kept by the provider",
+    "conversation": "what a conversation holds is kept by the provider",
+    "prompt": "what a stored prompt holds is kept by the provider",
+}
+# The encrypted text of a reasoning item is base64 of what was thought, packed into an object of some hundred bytes.
+# From 13 items whose tokens their response reported; see benchmarks/tokens.py.
+_REASONING_EMPTY: Final = 755
+_REASONING_PER_100: Final = 675
+
+
+def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
+    """Count every part of a request. Raises ``request_invalid`` where it is not one."""
+    instructions = request.get("instructions")
+    if isinstance(instructions, list):
+        _items(walk, request, objects(instructions, "instructions"))
+    elif instructions:
+        walk.message("system", instructions)
+    given = request.get("input")
+    if isinstance(given, str):
+        walk.message("user", given)
+    else:
+        _items(walk, request, objects(given, "input"))
+    _tools(walk, request)
+    for key, why in _ELSEWHERE.items():
+        if request.get(key) is not None:
+            walk.tally.guess("unseen", 0, None, why)
+    text = request.get("text")
+    wanted = text.get("format") if isinstance(text, Mapping) else None
+    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+        walk.schema(wanted.get("name"), wanted.get("description"), wanted.get("schema"))
+    walk.tally.rule("reply", "reply")
+
+
+def _items(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+    names: dict[Any, str] = {}
+    reasoning = request.get("reasoning")
+    all_turns = isinstance(reasoning, Mapping) and reasoning.get("context") == "all_turns"
+    own = any(
+        tool.get("type") == "tool_search" and isinstance(tool.get("parameters"), Mapping)
+        for tool in objects(request.get("tools"), "tools")
+    )
+    last_user = max([place for place, item in enumerate(items) if item.get("role") == "user"], default=-1)
+    run = 0
+    passed = walk.plain_messages(items).messages
+    if 0 < passed < len(items) and items[passed - 1].get("role") == "assistant" and _is_call(items[passed]):
+        walk.tally.rule("messages", "answer", -1)  # it was a remark before a call
+        walk.tally.rule("messages", "remark")
+    for place, item in enumerate(items[passed:], passed):
+        what = item.get("type")
+        follower = items[place + 1].get("type") if place + 1 < len(items) else None
+        if what in _CALLS:
+            run += 1
+            arguments = item.get("arguments", item.get("input", ""))
+            names[item.get("call_id")] = walk.call(item.get("name"), arguments, item.get("namespace"))
+            if follower not in _CALLS:
+                walk.parallel(run)
+                run = 0
+        elif what in _OUTPUTS:
+            called = item.get("call_id")
+            walk.result(names.get(called, f"functions.{called}"), item.get("output"))
+        elif what == "reasoning":
+            # What was thought for an answer is dropped once the user has spoken again.
+            if place > last_user or all_turns:
+                _reasoning(walk, item)
+        elif what in (None, "message"):
+            remark = place + 1 < len(items) and _is_call(items[place + 1])
+            walk.message(item.get("role"), item.get("content"), remark=remark)
+        elif what in ("additional_tools", "tool_search_output"):
+            walk.tally.rule("tools", "added_tools")
+            for tool in objects(item.get("tools"), "tools"):
+                _written(walk, tool)
+        elif what == "tool_search_call":
+            walk.tally.rule("tool calls", "tool_search")
+            if own:
+                walk.tally.rule("tool calls", "own_search")
+            walk.tally.text("tool calls", dumped(item.get("arguments")))
+            names[item.get("call_id")] = "tool_search.tool_search_tool"
+        elif isinstance(what, str):
+            _hosted_item(walk, what, item)
+        else:
+            raise BillingError("request_invalid", f"an input item's type is {quoted(what)}; it is a text")
+
+
+def _is_call(item: Mapping[str, Any]) -> bool:
+    return item.get("type") in (*_CALLS, "tool_search_call")
+
+
+def _reasoning(walk: Walk, item: Mapping[str, Any]) -> None:
+    hidden = item.get("encrypted_content")
+    if isinstance(hidden, str) and hidden:
+        size = len(hidden)
+        tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
+        why = "what was thought is encrypted; its tokens are told from its length"
+        walk.tally.guess("reasoning", tokens, max(tokens + 64, (size - 500) // 4), why)
+    else:
+        walk.tally.guess("reasoning", 0, None, "what was thought is kept by the provider")
+
+
+def _hosted_item(walk: Walk, what: str, item: Mapping[str, Any]) -> None:
+    """What a tool of the provider did, given back as a part of the conversation."""
+    seen = {key: value for key, value in item.items() if key not in ("id", "type", "status", "encrypted_content")}
+    tokens = walk.tally.measured(dumped(seen)) if what != "image_generation_call" else 0
+    walk.tally.guess("unseen", tokens, None, f"how an item of type {what} is shown to the model is not known")
+
+
+def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
+    tools = objects(request.get("tools"), "tools")
+    loaded = {
+        tool.get("name")
+        for item in (request.get("input") if isinstance(request.get("input"), list) else ())  # type: ignore[union-attr]
+        if isinstance(item, Mapping) and item.get("type") in ("additional_tools", "tool_search_output")
+        for tool in objects(item.get("tools"), "tools")
+    }
+    search = next((tool for tool in tools if tool.get("type") == "tool_search"), None)
+    shown: list[Mapping[str, Any]] = []
+    waiting = False
+    for tool in tools:
+        what = tool.get("type")
+        if what in ("function", "custom", None):
+            if search is not None and tool.get("defer_loading"):
+                waiting = waiting or tool.get("name") not in loaded
+            else:
+                shown.append(tool)
+        elif what == "namespace":
+            _written(walk, tool)
+        elif what != "tool_search":
+            _hosted_tool(walk, what)
+    if shown:
+        walk.tools(shown)
+    if search is not None and isinstance(search.get("parameters"), Mapping):
+        walk.tools([{**search, "name": "tool_search_tool"}], "tool_search")
+    elif waiting:
+        walk.tally.rule("tools", "searchable")
+
+
+def _written(walk: Walk, tool: Mapping[str, Any]) -> None:
+    """A tool in a namespace of its own, or a namespace with its tools."""
+    name = tool.get("name")
+    namespace = name if isinstance(name, str) else "functions"
+    if tool.get("type") == "namespace":
+        walk.tools(objects(tool.get("tools"), "tools"), namespace)
+    else:
+        walk.tools([tool], namespace)
+
+
+def _hosted_tool(walk: Walk, what: object) -> None:
+    kind = what if isinstance(what, str) else ""
+    for name, rule in walk.tally.dialect.hosted.items():
+        if kind.startswith(name):
+            why = f"what the tool {name} puts into the input while it runs is not known before"
+            walk.tally.guess("unseen", rule.tokens, None, why)
+            return
+    walk.tally.guess("unseen", 500, None, f"how a tool of type {quoted(what)} is shown to the model is not known")

@@ -1,0 +1,171 @@
+"""What a count is made of: its parts, and how well each is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.families import Family, Rule
+from brivionix_billing.tokens.cache import Cache
+
+__all__ = ["KINDS", "Part", "Tally", "TokenCount"]
+
+KINDS: Final = (
+    "system",
+    "messages",
+    "tools",
+    "tool calls",
+    "tool results",
+    "images",
+    "audio",
+    "files",
+    "reasoning",
+    "format",
+    "unseen",
+    "reply",
+)
+"""The kinds of parts, in the order in which they are shown."""
+
+
+class Part(NamedTuple):
+    """Tokens of one kind in a request."""
+
+    kind: str
+    """One of :data:`KINDS`."""
+    tokens: int
+    upper: int | None
+    """No more than so many; ``None``: no bound is known, short of what the model takes at all."""
+    exact: bool
+    why: str = ""
+    """For an estimate: what is not known."""
+
+
+_new = tuple.__new__
+
+
+@final
+class TokenCount(int):
+    """A number of tokens that knows what it is made of. It is an ``int`` in every other way.
+
+    >>> from brivionix_billing.tokens import TokenCounter
+    >>> count = TokenCounter("gpt-5.4-mini").chat({"messages": [{"role": "user", "content": "Hello"}]})
+    >>> count, count.exact, count.upper
+    (7, True, 7)
+    """
+
+    parts: tuple[Part, ...]
+    rules: frozenset[str]
+    """Names of the rules that were needed, see ``families.Dialect``."""
+    limit: int | None
+    """The most input that the model takes, where it is known."""
+
+    def __new__(
+        cls, parts: tuple[Part, ...] = (), rules: frozenset[str] = frozenset(), limit: int | None = None
+    ) -> TokenCount:
+        self = super().__new__(cls, sum([part.tokens for part in parts]))
+        self.parts, self.rules, self.limit = parts, rules, limit
+        return self
+
+    @property
+    def exact(self) -> bool:
+        """Whether every part follows from a rule that real requests bear out. If not, this is an estimate."""
+        return all(part.exact for part in self.parts)
+
+    @property
+    def upper(self) -> int | None:
+        """No request of this content has more input tokens. ``None`` where nothing is known that would bound them."""
+        total = 0
+        for part in self.parts:
+            if part.upper is None:
+                return self.limit
+            total += part.upper
+        return total if self.limit is None else max(int(self), min(total, self.limit))
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """What is not known, each once; empty for an exact count."""
+        return tuple(dict.fromkeys(part.why for part in self.parts if not part.exact))
+
+    def by_kind(self) -> dict[str, int]:
+        """Kind -> tokens, in the order of :data:`KINDS`; kinds that do not occur are left out."""
+        found: dict[str, int] = {}
+        for kind in KINDS:
+            here = [part.tokens for part in self.parts if part.kind == kind]
+            if here:
+                found[kind] = sum(here)
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "tokens": int(self),
+            "exact": self.exact,
+            "upper": self.upper,
+            "parts": self.by_kind(),
+            "why": list(self.why),
+        }
+
+    def __repr__(self) -> str:
+        return int.__repr__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenCount, (self.parts, self.rules, self.limit)
+
+
+class Tally:
+    """Collects the parts of one count. What is exact is summed up by kind, what is not is kept with its reason."""
+
+    def __init__(self, family: Family, count: Callable[[str], int], cache: Cache, most_characters: int) -> None:
+        self.family = family
+        self.dialect = family.dialect
+        self.cache = cache
+        self._count = count
+        self._room = most_characters
+        self._exact: dict[str, int] = {}
+        self._guesses: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self._rules: set[str] = set()
+
+    def text(self, kind: str, text: str) -> int:
+        """The tokens of a text, which are exact. Raises ``request_too_large`` once the texts are more than allowed."""
+        tokens = self.measured(text)
+        self._exact[kind] = self._exact.get(kind, 0) + tokens
+        return tokens
+
+    def measured(self, text: str) -> int:
+        """The tokens of a text that is not part of the count as it stands."""
+        self.take(len(text))
+        return self._count(text)
+
+    def take(self, characters: int) -> None:
+        """Raises ``request_too_large`` once the texts have more characters than are counted at once."""
+        self._room -= characters
+        if self._room < 0:
+            raise BillingError(
+                "request_too_large", "the texts of the request are longer than the counter was told to count"
+            )
+
+    def exactly(self, kind: str, tokens: int) -> None:
+        """Tokens that are known."""
+        self._exact[kind] = self._exact.get(kind, 0) + tokens
+
+    def rule(self, kind: str, name: str, times: int = 1) -> None:
+        """Apply a rule of the dialect, so many times; it is exact where pairs bear it out."""
+        rule: Rule = getattr(self.dialect, name)
+        self._rules.add(name)
+        tokens = rule.tokens * times
+        if rule.pairs:
+            self._exact[kind] = self._exact.get(kind, 0) + tokens
+        else:
+            self.guess(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
+
+    def guess(self, kind: str, tokens: int, upper: int | None, why: str) -> None:
+        """Tokens that are not known; ``upper`` bounds them, where anything does."""
+        before, bound = self._guesses.get((kind, why), (0, 0))
+        self._guesses[kind, why] = (before + tokens, None if upper is None or bound is None else bound + upper)
+
+    def done(self, limit: int | None) -> TokenCount:
+        """The count."""
+        exact = [_new(Part, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
+        guessed = [Part(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]
+        return TokenCount((*exact, *guessed), frozenset(self._rules), limit)

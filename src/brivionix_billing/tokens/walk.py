@@ -1,0 +1,117 @@
+"""What counting a request needs, whichever API it is for: contents, tools, calls and their results, formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.tokens.content import ImageSize, count_content
+from brivionix_billing.tokens.conversation import SYSTEM, Conversations, Sums
+from brivionix_billing.tokens.tally import Tally
+from brivionix_billing.tokens.typescript import Written
+
+__all__ = ["SYSTEM", "Walk", "dumped", "objects"]
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
+_DICT: Final = frozenset({dict})
+Write = Callable[[Sequence[Mapping[str, Any]], str], Written]
+"""Writes tools out under a namespace."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One walk through one request."""
+
+    tally: Tally
+    write: Write
+    conversations: Conversations
+    image_size: ImageSize | None
+    api: Literal["chat", "responses"]
+
+    def message(self, role: object, content: object, *, remark: bool = False) -> None:
+        """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
+        if not isinstance(role, str):
+            raise BillingError("request_invalid", f"a message's role is {quoted(role)}; it is a text such as 'user'")
+        kind = "system" if role in SYSTEM else "messages"
+        self.tally.rule(kind, "message")
+        if role == "assistant":
+            self.tally.rule(kind, "remark" if remark else "answer")
+        count_content(self.tally, kind, content, self.api, self.image_size)
+
+    def plain_messages(self, messages: Sequence[Mapping[str, Any]]) -> Sums:
+        """Count the plain messages at the begin (a role, a text, nothing else); what they were."""
+        tally = self.tally
+        sums = self.conversations.sums(messages, tally.measured)
+        self._add("system", sums.system, sums.system_tokens)
+        self._add("messages", sums.asked + sums.answered, sums.tokens)
+        if sums.answered:
+            tally.rule("messages", "answer", sums.answered)
+        return sums
+
+    def _add(self, kind: str, messages: int, tokens: int) -> None:
+        if messages:
+            self.tally.rule(kind, "message", messages)
+            self.tally.exactly(kind, tokens)
+
+    def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
+        """Function tools, written out."""
+        written = self.write(functions, namespace)
+        tokens = self.tally.measured(written.text)
+        if not written.unproven:
+            self.tally.exactly("tools", tokens)
+            return
+        bound = max(tokens + tokens // 4 + 16, self.tally.measured(dumped(functions)))
+        why = f"how {written.unproven[0]} in a tool's schema is written out is known from no request"
+        self.tally.guess("tools", tokens, bound, why)
+
+    def call(self, name: object, arguments: object, namespace: object = None) -> str:
+        """A call of a tool; returns the tool's name in full."""
+        if not isinstance(name, str):
+            raise BillingError("request_invalid", f"a call's name is {quoted(name)}; it is the name of a tool")
+        full = f"{namespace if isinstance(namespace, str) and namespace else 'functions'}.{name}"
+        self.tally.rule("tool calls", "call")
+        self.tally.text("tool calls", full)
+        self.tally.text("tool calls", arguments if isinstance(arguments, str) else dumped(arguments))
+        return full
+
+    def result(self, full: str, content: object) -> None:
+        """What a tool gave back."""
+        self.tally.rule("tool results", f"result_{self.api}")
+        self.tally.text("tool results", full if self.tally.dialect.result_full_name else full.rpartition(".")[2])
+        count_content(self.tally, "tool results", content, self.api, self.image_size)
+
+    def parallel(self, calls: int) -> None:
+        """So many calls were made at once."""
+        for _ in range(calls - 1):
+            self.tally.rule("tool calls", f"parallel_{self.api}")
+
+    def schema(self, name: object, description: object, schema: object) -> None:
+        """The JSON Schema of a structured output."""
+        said = f"\n// {description}" if isinstance(description, str) and description else ""
+        text = f"# Response Formats\n\n## {name}\n{said}\n{dumped(schema)}"
+        tokens = self.tally.measured(text)
+        self.tally.rule("format", "schema")
+        why = "how the schema of a structured output is shown to the model is known from no request"
+        self.tally.guess("format", tokens, tokens + tokens // 2 + 32, why)
+
+
+def objects(value: object, what: str) -> list[Mapping[str, Any]]:
+    """A list of objects; ``None`` is an empty one. Raises ``request_invalid`` for anything else."""
+    if value is None:
+        return []
+    if isinstance(value, list | tuple) and (
+        set(map(type, value)) <= _DICT or all(isinstance(item, Mapping) for item in value)
+    ):
+        return list(value)
+    raise BillingError("request_invalid", f"{what} is {quoted(value)}; it is a list of objects")
+
+
+def dumped(value: object) -> str:
+    """JSON without spaces. Raises ``request_invalid`` for what is too deep or no JSON."""
+    try:
+        return _ENCODER.encode(value)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise BillingError("request_invalid", f"a part of the request is not JSON: {error}") from None

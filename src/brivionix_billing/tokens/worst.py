@@ -1,0 +1,143 @@
+"""The most that a request can cost: what a gateway holds before it lets the request through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.meters import BY_NAME
+from brivionix_billing.rating import Charge, RateCard
+from brivionix_billing.tokens.tally import TokenCount
+from brivionix_billing.usage import MAX_COUNT, Usage
+
+if TYPE_CHECKING:
+    from brivionix_billing.pricebook import PriceBook
+    from brivionix_billing.pricebook.book import ModelFacts
+
+__all__ = ["WorstCase", "dearest", "output_bound", "tool_calls"]
+
+_OUTPUT_KEYS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_MOST_CHOICES: Final = 128
+_TOOLS: Final = {
+    "web_search": "web_search_calls",
+    "file_search": "file_search_calls",
+    "code_interpreter": "code_interpreter_sessions",
+    "image_generation": "image_generation_calls",
+}
+_USUAL_TOOL_CALLS: Final = 10
+"""Calls of a provider's tool that are allowed for where the request does not bound them (``max_tool_calls``)."""
+
+
+class WorstCase(NamedTuple):
+    """The most that a request can use, and cost. Its bounds are ``firm``, or ``why`` says what is only supposed."""
+
+    input_tokens: int
+    output_tokens: int
+    """Of all choices together."""
+    calls: dict[str, int]
+    """Calls of the provider's tools that cost a fee, by argument of ``Usage``: ``{"web_search_calls": 10}``."""
+    firm: bool
+    """Whether the provider cannot report more than this: no tool of the provider's own runs, nothing is unseen."""
+    why: tuple[str, ...]
+    prompt: TokenCount
+    """The count of the request that this was made from."""
+    charge: Charge | None
+    """At the dearest prices that it can meet; ``None`` where no group and time were given."""
+
+    @property
+    def credits(self) -> Decimal:
+        """The Credits to hold. Raises ``bad_argument`` where the worst case was made without prices."""
+        if self.charge is None:
+            raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
+        return self.charge.credits
+
+
+def output_bound(request: Mapping[str, Any], facts: ModelFacts | None, count: TokenCount) -> int:
+    """The most output tokens of a request, all its choices together.
+
+    Raises ``request_invalid`` for bounds that are no counts, ``no_bound`` where neither the request nor the book says.
+    """
+    given = [_count(request, key) for key in _OUTPUT_KEYS if request.get(key) is not None]
+    asked = max(given) if given else None
+    choices = _count(request, "n") if request.get("n") is not None else 1
+    if not 1 <= choices <= _MOST_CHOICES:
+        raise BillingError("request_invalid", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
+    if facts is not None:
+        room = facts.window - int(count) if count.exact else facts.window
+        most = max(0, min(facts.max_output, room))
+        asked = most if asked is None else min(asked, most)
+    if asked is None:
+        raise BillingError(
+            "no_bound", f"the request has none of {', '.join(_OUTPUT_KEYS)}, and no price book says the model's limit"
+        )
+    return asked * choices
+
+
+def tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
+    """The calls with a fee that a request can make at the most, and whether anything bounds them."""
+    tools = request.get("tools")
+    kinds = [str(tool.get("type")) for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+    if request.get("web_search_options") is not None:
+        kinds.append("web_search")
+    if request.get("max_tool_calls") is not None:
+        bound, known = _count(request, "max_tool_calls"), True
+    else:
+        bound, known = _USUAL_TOOL_CALLS if allowed is None else allowed, allowed is not None
+    found = {}
+    for tool, argument in _TOOLS.items():
+        if any(kind.startswith(tool) for kind in kinds):
+            # A code interpreter costs per container, and a request has one.
+            found[argument] = min(bound, 1) if tool == "code_interpreter" else bound
+    return found, known or not found
+
+
+def dearest(
+    book: PriceBook,
+    model: str,
+    *,
+    group: str,
+    at: datetime,
+    service_tier: str | None,
+    tokens: int,
+    output: int,
+    calls: Mapping[str, int],
+    kinds: tuple[bool, bool, bool],
+) -> Charge:
+    """The dearest charge for at most so many input and output tokens and calls.
+
+    ``kinds``: whether there may be images in the input, audio in the input, audio in the output. No cache discount is
+    assumed, writing to a cache is where that costs more, and of the two context tiers the dearer one that the input can
+    reach. Raises what ``PriceBook.rate`` raises.
+    """
+    short, long = book.cards(model, group=group, at=at, service_tier=service_tier)
+    image, audio, spoken = kinds
+    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if image else [])]
+    inputs += ["audio_input"] if audio else []
+    reached = [(short, tokens if long is None else min(tokens, short.context_above or 0))]
+    if long is not None and tokens > (short.context_above or 0):
+        reached.append((long, tokens))
+    charges = []
+    for card, amount in reached:
+        counts: dict[str, int] = {"input_tokens": amount, "output_tokens": output}
+        on = _dearest(card, inputs)
+        if on != "input":
+            counts[f"{on}_tokens"] = amount
+        if spoken and _dearest(card, ["output", "audio_output"]) == "audio_output":
+            counts["audio_output_tokens"] = output
+        usage = Usage(**counts, **calls)  # type: ignore[arg-type]  # names of counts only
+        charges.append(book.rate(usage, model=model, group=group, at=at, service_tier=service_tier))
+    return max(charges, key=lambda charge: charge.units)
+
+
+def _dearest(card: RateCard, meters: list[str]) -> str:
+    return max(meters, key=lambda name: card.units[BY_NAME[name].place] or 0)
+
+
+def _count(request: Mapping[str, Any], key: str) -> int:
+    value = request[key]
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise BillingError("request_invalid", f"{key} is {quoted(value)}; it is a whole number from 0 to 10^12")
+    return value

@@ -1,0 +1,260 @@
+"""Whole request bodies: strange ones, growing ones, and what a count says of itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError
+from brivionix_billing.tokens import TokenCounter
+from samples import code_of
+from token_kit import chat, counter, small_pairs
+
+
+def fresh(body: Any, model: str = "gpt-5.4-mini") -> int:
+    """Counted by a counter that remembers nothing."""
+    return TokenCounter(model, cache_characters=0).request(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"model": "gpt-5.4"},
+        {"messages": "hi"},
+        {"messages": [1]},
+        {"messages": [{"role": 5, "content": "x"}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "user", "content": [5]}]},
+        {"messages": [{"role": "user", "content": [{"type": "dance"}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": 5}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": 5}]}]},
+        {"messages": [], "tools": [{"type": "function"}]},
+        {"messages": [], "tools": [{"type": "function", "function": {"name": 5}}]},
+        {"messages": [], "tools": {"type": "function"}},
+        {"input": [{"type": 5}]},
+        {"input": [{"role": "user"}, 7]},
+        {"input": "x", "tools": "y"},
+        {"input": [], "encoding_format": "float", "dimensions": 5, "x": object()},
+        "not json",
+        b"[1, 2]",
+        "[" * 100_000,
+        5,
+        None,
+    ],
+)
+def test_a_body_that_is_no_request_is_named(body: Any) -> None:
+    """What is no request is ``request_invalid`` with status 400, and never another exception."""
+    if isinstance(body, dict) and "encoding_format" in body:
+        assert counter().request(body) == 0  # an empty list of texts has no tokens
+        return
+    with pytest.raises(BillingError) as caught:
+        counter().request(body)
+    assert (caught.value.code, caught.value.http_status) == ("request_invalid", 400)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_deep_and_long_requests_are_refused() -> None:
+    """Arguments nested 100 000 deep are ``request_invalid``; texts above the caller's bound ``request_too_large``."""
+    deep = {"input": [{"type": "tool_search_call", "arguments": nested(100_000)}]}
+    with pytest.raises(BillingError) as caught:
+        counter().responses(deep)
+    assert code_of(caught) == "request_invalid"
+    made = TokenCounter("gpt-5.4-mini", most_characters=1_000)
+    for _ in range(2):  # remembered or not
+        with pytest.raises(BillingError) as caught:
+            made.chat(chat(*["word " * 50] * 5))
+        assert (caught.value.code, caught.value.http_status) == ("request_too_large", 413)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = ["role", "content", "type", "text", "tool_calls", "function", "name", "arguments", "id", "tool_call_id", "tools"]
+KEYS += ["image_url", "url", "detail", "output", "call_id", "encrypted_content", "summary", "refusal", "file_data"]
+TYPES = [
+    "user",
+    "assistant",
+    "system",
+    "tool",
+    "text",
+    "function",
+    "function_call",
+    "function_call_output",
+    "reasoning",
+]
+TYPES += ["image_url", "input_image", "input_file", "file", "tool_search", "tool_search_output", "additional_tools"]
+items = st.recursive(
+    st.sampled_from(TYPES) | values,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+FIELDS = ["messages", "input", "tools", "instructions", "response_format", "text", "reasoning", "functions", "prompt"]
+bodies = st.dictionaries(st.sampled_from(FIELDS), items, max_size=5)
+
+
+@settings(max_examples=300, deadline=None)
+@given(bodies)
+@example({"input": [{"role": "assistant", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{}"}]})
+def test_any_body_is_counted_or_refused(body: Any) -> None:
+    """No JSON object whatever raises anything but a named error; a count is not negative, its bound not below it."""
+    for model in ("gpt-5.4-mini", "gpt-4o"):
+        try:
+            found = counter(model).request(body)
+        except BillingError:
+            continue
+        assert found >= 0
+        assert found.upper is None or found.upper >= found
+        assert found == sum(part.tokens for part in found.parts) == sum(found.by_kind().values())
+        assert found.exact == (not found.why)
+
+
+texts = st.text(alphabet="ab c\n", max_size=12)
+messages = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "developer"]), "content": texts}
+) | st.fixed_dictionaries(
+    {"role": st.just("user"), "content": st.lists(st.builds(lambda t: {"type": "text", "text": t}, texts), max_size=2)}
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(messages, min_size=1, max_size=25), min_size=1, max_size=3), st.data())
+def test_a_growing_conversation_counts_as_a_new_one(many: list[list[dict[str, Any]]], data: st.DataObject) -> None:
+    """Counted after every turn, in any order of conversations, edited or not, a request counts as if it were the first.
+
+    The counter that remembers and one that remembers nothing agree on every prefix of every conversation, for both
+    APIs; changing a message that was given before changes the count of the next request only as it should.
+    """
+    made = TokenCounter("gpt-5.4-mini")
+    steps = [(talk, length) for talk in many for length in range(1, len(talk) + 1)]
+    for talk, length in data.draw(st.permutations(steps)):
+        body = {"messages": talk[:length]}
+        assert made.chat(body) == fresh(body)
+        assert made.responses({"input": talk[:length]}) == fresh({"input": talk[:length]})
+        if data.draw(st.booleans()):
+            place = data.draw(st.integers(0, length - 1))
+            talk[place]["content"] = data.draw(texts)  # the caller's own object changes
+            assert made.chat(body) == fresh(body)
+
+
+def test_only_what_is_new_is_tokenised() -> None:
+    """After 200 turns counted one by one, the tokeniser has seen each text once."""
+    made = TokenCounter("gpt-5.4-mini")
+    seen: list[str] = []
+    count = made._counted
+
+    def watched(text: str) -> int:
+        seen.append(text)
+        return count(text)
+
+    made._counted = watched  # type: ignore[method-assign]
+    talk = [f"turn {number} says something of its own" for number in range(200)]
+    for length in range(1, 201):
+        made.chat(json.loads(json.dumps(chat(*talk[:length]))))
+    assert sorted(seen) == sorted(talk)
+
+
+def test_a_count_is_an_int_that_explains_itself() -> None:
+    """It adds, compares, hashes, copies, pickles and prints as an int; and knows its parts."""
+    body = chat("Hello", "Hi", "How are you?")
+    count = counter().chat({**body, "messages": [{"role": "system", "content": "Be kind."}, *body["messages"]]})
+    assert isinstance(count, int)
+    assert (repr(count), f"{count}", count + 0) == ("29", "29", 29)
+    assert count.by_kind() == {"system": 7, "messages": 20, "reply": 2}
+    assert (count.exact, count.upper, count.why) == (True, 29, ())
+    for other in (copy.copy(count), copy.deepcopy(count), pickle.loads(pickle.dumps(count))):
+        assert (other, other.parts, other.rules, other.limit) == (count, count.parts, count.rules, count.limit)
+    assert json.loads(json.dumps(count.as_dict()))["parts"] == count.by_kind()
+
+
+def test_models_limits_bound_what_is_not_known() -> None:
+    """What has no bound of its own is bounded by the most that the model takes, where a price book says it."""
+    from samples import shipped
+
+    body = {"input": "Hi", "previous_response_id": "resp_1"}
+    assert counter().responses(body).upper is None
+    assert TokenCounter("gpt-5.4-mini", shipped()).responses(body).upper == 272_000
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (
+            {"type": "file", "file": {"file_data": f"data:text/plain;base64,{b64encode(b'hello world').decode()}"}},
+            "files",
+        ),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0xLjQK"}}, "files"),
+        ({"type": "file", "file": {"file_data": b64encode(b"\xff\xfe\x00").decode()}}, "files"),
+        ({"type": "file", "file": {"file_id": "file-1"}}, "files"),
+        ({"type": "input_audio", "input_audio": {"data": b64encode(b"x" * 32_000).decode(), "format": "mp3"}}, "audio"),
+    ],
+)
+def test_files_and_audio_are_estimates(part: dict[str, Any], kind: str) -> None:
+    """Files and audio are estimated, and say so; a text file costs its text at least."""
+    count = counter().chat({"messages": [{"role": "user", "content": [part]}]})
+    assert not count.exact
+    assert count.by_kind()[kind] > 0
+
+
+def test_a_wav_costs_by_its_length() -> None:
+    """Two seconds of a WAV file are 21 tokens: ten a second, and one begun."""
+    rate = (32_000).to_bytes(4, "little")
+    head = b"RIFF" + b"\0" * 4 + b"WAVEfmt " + b"\x10\0\0\0\x01\0\x01\0\x80>\0\0" + rate + b"\x02\0\x10\0data\0\0\0\0"
+    audio = {"data": b64encode(head + b"\0" * (64_000 - len(head))).decode(), "format": "wav"}
+    count = counter().chat({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}]})
+    assert count.by_kind()["audio"] == 21
+
+
+def test_embeddings_are_their_texts() -> None:
+    """A text, several texts, and token ids count as themselves, with nothing around."""
+    made = TokenCounter("text-embedding-3-small", encoding="o200k_base")
+    assert made.request({"input": ["hello", "world"]}) == 2
+    assert made.embeddings({"input": "hello world"}) == 2
+    assert made.embeddings({"input": [1, 2, 3]}) == 3
+    assert made.embeddings({"input": [[1, 2], [3]]}) == 3
+    with pytest.raises(BillingError):
+        made.embeddings({"input": 5})
+
+
+def test_names_refusals_and_structured_outputs_count() -> None:
+    """A participant's name, a refusal and the schema of an output each add tokens; the last two are no exact count."""
+    plain = counter().chat(chat("Hi"))
+    named = counter().chat({"messages": [{"role": "user", "content": "Hi", "name": "ann"}]})
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    formed = counter().chat(chat("Hi", response_format=schema))
+    refused = counter().chat({"messages": [{"role": "assistant", "content": None, "refusal": "I will not."}]})
+    assert named > plain
+    assert not named.exact
+    assert formed > plain
+    assert not formed.exact
+    assert refused > 6
+    as_text = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}
+    assert counter().responses({"input": "Hi", "text": as_text}) == formed
+
+
+@pytest.mark.parametrize("pair", small_pairs()[:20])
+def test_sdk_like_objects_count_as_their_dicts(pair: Any) -> None:
+    """An object with ``model_dump`` counts as what it dumps."""
+
+    class Body:
+        def model_dump(self) -> dict[str, Any]:
+            return dict(pair.request)
+
+    made = counter(pair.model)
+    assert made.request(Body()) == made.request(pair.request)  # type: ignore[arg-type]

@@ -1,0 +1,234 @@
+"""Counting texts: the shipped vocabulary, hostile texts, other encodings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import tiktoken
+import tiktoken_ext.openai_public
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.tokens import TokenCounter
+from brivionix_billing.tokens import encodings as encodings_module
+from brivionix_billing.tokens.encodings import blocks, count_tokens, encoding
+from samples import SHIPPED, code_of
+from token_kit import counter
+
+NONE: Any = None
+BYTES: Any = b"x"
+
+
+def test_the_shipped_encoding_is_the_one_of_tiktoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words, special tokens and vocabulary of the shipped o200k_base are those that tiktoken itself would fetch."""
+    asked: list[Any] = []
+
+    def fetched(url: str, expected_hash: str) -> dict[bytes, int]:
+        asked.append((url.rpartition("/")[2], expected_hash))
+        return encoding("o200k_base")._mergeable_ranks
+
+    monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", fetched)
+    theirs = tiktoken_ext.openai_public.o200k_base()
+    ours = encoding("o200k_base")
+    assert asked == [("o200k_base.tiktoken", encodings_module._SHA256)]
+    assert theirs["pat_str"] == ours._pat_str
+    assert theirs["special_tokens"] == ours._special_tokens
+    assert ours.n_vocab == 200_019
+
+
+def test_counting_needs_no_network() -> None:
+    """In a fresh process that cannot open a socket, a text and a request are counted."""
+    program = (
+        "import socket\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from brivionix_billing.tokens import TokenCounter\n"
+        "c = TokenCounter('gpt-5.4-mini')\n"
+        "print(c.text('hello world'), c.chat({'messages': [{'role': 'user', 'content': 'hello world'}]}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "8"]
+
+
+def test_the_vocabulary_is_loaded_lazily_and_once() -> None:
+    """Importing the library loads no tiktoken; making counters loads no vocabulary; two counters share one."""
+    program = (
+        "import sys, brivionix_billing\n"
+        "assert 'tiktoken' not in sys.modules\n"
+        "from brivionix_billing.tokens import TokenCounter, encodings\n"
+        "a, b = TokenCounter('gpt-5.4'), TokenCounter('gpt-4o')\n"
+        "assert encodings._loaded.cache_info().currsize == 0\n"
+        "a.text('x'), b.text('x')\n"
+        "assert encodings._loaded.cache_info().currsize == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_damaged_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary whose hash is not the known one is not used."""
+    monkeypatch.setattr(encodings_module, "_SHA256", "0" * 64)
+    with pytest.raises(BillingError) as caught:
+        encodings_module._shipped()
+    assert code_of(caught) == "encoding_unavailable"
+
+
+def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tiktoken cannot fetch a vocabulary, the error says which one, and what to do."""
+
+    def unreachable(name: str) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", unreachable)
+    encodings_module._loaded.cache_clear()
+    with pytest.raises(BillingError, match=r"cl100k_base.*TIKTOKEN_CACHE_DIR") as caught:
+        TokenCounter("gpt-4").text("hello")
+    assert code_of(caught) == "encoding_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda: TokenCounter("nobody-9"), "unknown_model"),
+        (lambda: TokenCounter(NONE), "unknown_model"),
+        (lambda: TokenCounter("gpt-5.4", family="gpt-9"), "unknown_family"),
+        (lambda: TokenCounter("gpt-5.4", encoding="o300k").text("x"), "unknown_encoding"),
+        (lambda: TokenCounter("gpt-5.4", PriceBook.load(SHIPPED)).text(BYTES), "request_invalid"),
+        (lambda: TokenCounter("gpt-4o", PriceBook.load(SHIPPED)), "unknown_model"),
+        (lambda: TokenCounter("gpt-5.4", most_characters=10).text("x" * 11), "request_too_large"),
+    ],
+)
+def test_what_cannot_be_counted_is_named(make: Any, code: str) -> None:
+    """Unknown models, families and encodings, and what is no text or too long, are errors with their code."""
+    with pytest.raises(BillingError) as caught:
+        make()
+    assert code_of(caught) == code
+
+
+def test_the_price_file_chooses_encoding_and_family() -> None:
+    """A book's encoding and token_family decide, whatever the model's name looks like."""
+    text = SHIPPED.read_text(encoding="utf-8").replace(
+        "  gpt-5.2:\n    released: 2025-12-11\n    encoding: o200k_base\n",
+        "  gpt-5.2:\n    released: 2025-12-11\n    encoding: p50k_base\n    token_family: gpt-4o\n",
+    )
+    made = TokenCounter("gpt-5.2-2025-12-11", PriceBook.loads(text))
+    assert (made.encoding, made.family.name, made.limit) == ("p50k_base", "gpt-4o", 272_000)
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("gpt-5.4-mini-2026-03-17", "gpt-5.4-mini"),
+        ("gpt-5.4-2026-03-05", "gpt-5.4"),
+        ("gpt-5-mini", "gpt-5-mini"),
+        ("gpt-5.3-codex", "gpt-5.2"),
+        ("openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("GPT-4.1-nano", "gpt-4.1-nano"),
+        ("o4-mini-2025-04-16", "o4-mini"),
+        ("o3-mini", "o-series"),
+    ],
+)
+def test_a_name_belongs_to_its_longest_prefix(model: str, family: str) -> None:
+    """Without a book the family is that of the longest prefix of the model's name."""
+    assert TokenCounter(model).family.name == family
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("<|endoftext|>", 7),
+        ("<|im_start|>system", 7),
+        ("\ud800", 1),
+        ("\x00\x1b[31m\u202e", None),
+        ("a\u0301" * 1000, None),
+        ("你好,世界", None),
+    ],
+)
+def test_strange_texts_are_texts(text: str, tokens: int | None) -> None:
+    """Special tokens are ordinary text; half surrogate pairs and control characters are counted, not refused."""
+    found = counter().text(text)
+    assert found == (tokens if tokens is not None else found)
+    assert 0 <= found <= len(text.encode("utf-8", "replace")) + 2
+    if text.startswith("<|"):
+        assert found > 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10_000_000, " " * 3_000_000, "\n" * 2_000_000, "\t " * 1_000_000, "中" * 1_000_000]
+)
+def test_a_text_of_one_letter_is_counted(text: str) -> None:
+    """Ten million equal letters, or three million spaces (which crash tiktoken itself), are counted in seconds."""
+    found = TokenCounter("gpt-5.4-mini", cache_characters=0).text(text)
+    assert len(text) / 130 < found <= len(text)
+
+
+words = st.text(alphabet=st.sampled_from("ab  .,'\n1é中\t/"), max_size=60)
+
+
+@settings(max_examples=60)
+@given(st.lists(words, max_size=40), st.integers(20, 200))
+@example(["a b"] * 100, 20)
+def test_blocks_are_the_text(parts: list[str], size: int) -> None:
+    """The blocks of a text are the text, and none is longer than was asked."""
+    text = "".join(parts)
+    found = list(blocks(text, size))
+    assert "".join(found) == text
+    assert all(len(block) <= size for block in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(["don't", "well", "12345", "naïve", "x=y", "\n\n", "中文"]), min_size=300, max_size=400)
+)
+def test_counting_in_blocks_changes_nothing(some: list[str]) -> None:
+    """Where a text has words with a space between, the blocks have as many tokens as the whole."""
+    text = " and ".join(some)
+    encoder = encoding("o200k_base")
+    assert sum(len(encoder.encode_ordinary(block)) for block in blocks(text, 500)) == count_tokens(text, encoder)
+
+
+def test_what_was_counted_is_remembered_within_its_bound() -> None:
+    """The cache answers what it knows, says its hits and size, and never holds more than it may."""
+    made = TokenCounter("gpt-5.4-mini", cache_characters=20_000)
+    text = "remember me " * 20
+    assert made.text(text) == made.text("".join(text))
+    assert (made.cache_info().hits, made.cache_info().misses, made.cache_info().entries) == (1, 1, 1)
+    for number in range(500):
+        made.text(f"{number} " * 50)
+        info = made.cache_info()
+        assert info.characters <= info.most_characters == 20_000
+    assert made.cache_info().entries < 500
+    before = made.cache_info().hits
+    made.text(f"{499} " * 50)
+    assert made.cache_info().hits == before + 1
+    made.cache_clear()
+    assert made.cache_info().entries == made.cache_info().characters == 0
+    made.text("x" * 15_000)  # larger than its share: counted, not kept
+    assert made.cache_info().entries == 0
+
+
+def test_threads_share_a_counter() -> None:
+    """Many threads that count the same and different texts with one counter all get what one alone gets."""
+    texts = [f"text number {number} " * (number % 7 + 1) for number in range(60)]
+    expected = [counter().text(text) for text in texts]
+    made = TokenCounter("gpt-5.4-mini", cache_characters=6_000)
+    wrong: list[str] = []
+
+    def work(shift: int) -> None:
+        for place in range(600):
+            text = texts[(place * 7 + shift) % 60]
+            if made.text(text) != expected[(place * 7 + shift) % 60]:
+                wrong.append(text)
+
+    threads = [threading.Thread(target=work, args=(shift,)) for shift in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert made.cache_info().characters <= 6_000

@@ -1,0 +1,220 @@
+"""The worst case: what a gateway holds before it lets a request through."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError, PriceBook, Usage
+from brivionix_billing.tokens import TokenCounter, WorstCase
+from samples import AUTUMN, book_of, code_of, shipped
+from token_kit import chat
+
+NONE: Any = None
+
+
+def worst(request: dict[str, Any], model: str = "gpt-5.4", **more: Any) -> WorstCase:
+    given: dict[str, Any] = {"group": "default", "at": AUTUMN} | more
+    return TokenCounter(model, shipped()).worst_case(request, **given)
+
+
+def credits(worst: WorstCase) -> Fraction:
+    return Fraction(worst.credits)
+
+
+@pytest.mark.parametrize(
+    ("more", "output"),
+    [
+        ({}, 128_000),
+        ({"max_tokens": 100}, 100),
+        ({"max_completion_tokens": 100, "max_tokens": 70}, 100),
+        ({"max_completion_tokens": 100, "n": 3}, 300),
+        ({"max_tokens": 10**9}, 128_000),
+        ({"max_tokens": 10**9, "n": 2}, 256_000),
+        ({"max_tokens": None, "n": None}, 128_000),
+        ({"max_tokens": 0}, 0),
+        ({"max_tokens": 100, "prediction": {"type": "content", "content": "one two three"}}, 103),
+    ],
+)
+def test_the_output_is_what_the_request_allows(more: dict[str, Any], output: int) -> None:
+    """The largest of the request's own limits, within the model's, for every choice, and what it predicts beside."""
+    assert worst(chat("Hi", **more)).output_tokens == output
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *({"max_tokens": value} for value in (-1, 1.5, True, "9", 10**13)),
+        *({"n": value} for value in (0, 129, "2", 10**9)),
+        {"max_tool_calls": -1, "tools": [{"type": "web_search"}]},
+        {"service_tier": 5},
+    ],
+)
+def test_limits_that_are_no_counts_are_refused(more: dict[str, Any]) -> None:
+    """Negative, fractional, huge or wrong limits, and too many choices, are ``request_invalid`` (CASES 21)."""
+    body = chat("Hi", **more)
+    if "tools" in body:
+        body = {"input": "Hi", **more}
+    with pytest.raises(BillingError) as caught:
+        worst(body)
+    assert code_of(caught) == "request_invalid"
+
+
+def test_the_exact_figure() -> None:
+    """7 tokens in and 2 x 100 out of gpt-5.4: (7 x 2.5 + 200 x 15) / 10^6, no cached discount assumed."""
+    found = worst(chat("hi", max_tokens=100, n=2))
+    assert (found.input_tokens, found.output_tokens, found.firm, found.why) == (7, 200, True, ())
+    assert credits(found) == (7 * Fraction(25, 10) + 200 * 15) / 10**6
+    assert found.charge is not None
+    assert found.charge.usage.cache_read_tokens == 0
+
+
+def test_the_group_and_the_tier_decide() -> None:
+    """The group's ratio and the tier that the request asks for hold, or the one given."""
+    body = chat("hi", max_tokens=100)
+    standard = credits(worst(body))
+    assert credits(worst(body, group="coding")) == standard * Fraction(9, 10)
+    assert credits(worst({**body, "service_tier": "priority"})) == standard * 2
+    assert credits(worst({**body, "service_tier": "priority"}, service_tier="flex")) == standard / 2
+    with pytest.raises(BillingError) as caught:
+        worst(body, group="mini-only")
+    assert code_of(caught) == "model_not_allowed"
+
+
+def test_the_dearer_context_tier_where_it_can_be_reached() -> None:
+    """An input that is not bounded reaches the long context, whose price then holds for all of it."""
+    body = {"input": "Hi", "previous_response_id": "resp_1", "max_output_tokens": 1_000}
+    found = worst(body)
+    assert (found.input_tokens, found.firm) == (922_000, False)
+    assert credits(found) == (922_000 * 5 + 1_000 * Fraction(225, 10)) / 10**6
+    assert found.charge is not None
+    assert found.charge.context_tier == "long"
+    assert "previous_response_id" in found.why[0]
+    bounded = worst(chat("Hi", max_tokens=1_000))
+    assert bounded.charge is not None
+    assert bounded.charge.context_tier == "short"
+
+
+def test_a_cheaper_long_context_is_not_the_worst() -> None:
+    """Where long context costs less, the most is what the short one costs at its very end."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 4, output: 8, long_context: {above: 100000, input: 1, output: 8}}}"
+    )
+    found = TokenCounter("m", book, family="gpt-5").worst_case(
+        {"input": "x", "conversation": "c", "max_output_tokens": 10}, group="g", at=AUTUMN
+    )
+    assert credits(found) == (100_000 * 4 + 10 * 8 + Fraction(0)) / 10**6
+
+
+def test_what_is_dearer_than_plain_input_is_assumed() -> None:
+    """Where writing to a cache, audio or images cost more than text, the hold is for them where they can occur."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 2, output: 8, cache_write: 2.5, cache_read: 0.2, audio_input: 40, "
+        "audio_output: 80, image_input: 3}}"
+    )
+    made = TokenCounter("m", book, family="gpt-4o")
+    terms: Any = {"group": "g", "at": AUTUMN}
+    plain = made.worst_case(chat("Hi", max_tokens=10), **terms)
+    assert credits(plain) == (plain.input_tokens * Fraction(25, 10) + 80) / 10**6
+    spoken = made.worst_case(chat("Hi", max_tokens=10, modalities=["text", "audio"]), **terms)
+    assert credits(spoken) == (plain.input_tokens * Fraction(25, 10) + 10 * 80) / 10**6
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    seen = made.worst_case({"messages": [{"role": "user", "content": [image]}], "max_tokens": 10}, **terms)
+    assert credits(seen) == (seen.input_tokens * Fraction(3) + 80) / 10**6
+    audio = {"type": "input_audio", "input_audio": {"data": "AAAA" * 100, "format": "mp3"}}
+    heard = made.worst_case({"messages": [{"role": "user", "content": [audio]}], "max_tokens": 10}, **terms)
+    assert credits(heard) == (heard.input_tokens * Fraction(40) + 80) / 10**6
+
+
+@pytest.mark.parametrize(
+    ("tools", "more", "given", "searches", "told"),
+    [
+        ([{"type": "web_search"}], {}, None, (10, 0), True),
+        ([{"type": "web_search"}], {"max_tool_calls": 3}, None, (3, 0), False),
+        ([{"type": "web_search_preview"}, {"type": "file_search"}], {}, 5, (5, 5), False),
+        ([{"type": "function", "name": "f"}], {}, 5, (0, 0), False),
+    ],
+)
+def test_searches_are_held_for(
+    tools: list[Any], more: dict[str, Any], given: int | None, searches: tuple[int, int], told: bool
+) -> None:
+    """A search tool is held for as often as the request allows, else the caller, else ten times, and that is told."""
+    body = {"input": "Hi", "tools": tools, "max_output_tokens": 1, **more}
+    found = worst(body, max_tool_calls=given)
+    assert (found.calls.get("web_search_calls", 0), found.calls.get("file_search_calls", 0)) == searches
+    assert any("max_tool_calls" in why for why in found.why) == told
+    fees = Fraction(searches[0] * 10, 1_000) + Fraction(searches[1] * 25, 10_000)
+    long = found.input_tokens > 272_000
+    rate_in, rate_out = (Fraction(5), Fraction(225, 10)) if long else (Fraction(25, 10), Fraction(15))
+    assert credits(found) == (found.input_tokens * rate_in + rate_out) / 10**6 + fees
+
+
+def test_a_tool_without_a_fee_is_told_before_the_call() -> None:
+    """A code interpreter is held for by one session; where the price file has no fee for it, that is an error."""
+    body = {"input": "Hi", "tools": [{"type": "code_interpreter"}], "max_output_tokens": 1}
+    with pytest.raises(BillingError, match="code_interpreter") as caught:
+        worst(body)
+    assert code_of(caught) == "meter_not_priced"
+    fees = "tools: {code_interpreter: [{from: 2026-01-01, per_1000_calls: 30}]}\n"
+    book = book_of("{from: 2026-01-01, standard: {input: 0, output: 0}}", top=fees)
+    found = TokenCounter("m", book, family="gpt-5").worst_case(body, group="g", at=AUTUMN)
+    assert found.calls == {"code_interpreter_sessions": 1}
+    assert credits(found) == Fraction(30, 1000)
+
+
+def test_without_a_bound_it_is_an_error() -> None:
+    """Without a book, a request with no limit of its own, or with unseen input, has no worst case: ``no_bound``."""
+    made = TokenCounter("gpt-5.4")
+    found = made.worst_case(chat("Hi", max_tokens=9))
+    assert (found.input_tokens, found.output_tokens, found.charge) == (7, 9, None)
+    with pytest.raises(BillingError) as caught:
+        assert found.credits
+    assert code_of(caught) == "bad_argument"
+    for body in (chat("Hi"), {"input": "Hi", "conversation": "c", "max_output_tokens": 9}):
+        with pytest.raises(BillingError) as caught:
+            made.worst_case(body)
+        assert code_of(caught) == "no_bound"
+    with pytest.raises(BillingError) as caught:
+        made.worst_case(chat("Hi", max_tokens=9), group="default", at=AUTUMN)
+    assert code_of(caught) == "bad_argument"
+
+
+def test_embeddings_have_no_output() -> None:
+    """An embedding is held for by its texts alone."""
+    found = worst({"input": ["hello world"], "encoding_format": "float"})
+    assert (found.input_tokens, found.output_tokens) == (2, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(alphabet="ab cé中\n", max_size=30), min_size=1, max_size=6), st.data())
+def test_no_usage_within_the_bounds_costs_more(texts: list[str], data: st.DataObject) -> None:
+    """Whatever a provider reports within the worst case's tokens, cached or not, costs no more than was held."""
+    limit, n = data.draw(st.integers(0, 5_000)), data.draw(st.integers(1, 4))
+    model = data.draw(st.sampled_from(shipped().model_names))
+    held = worst(chat(*texts, max_tokens=limit, n=n), model)
+    used_in = data.draw(st.integers(0, held.input_tokens))
+    used_out = data.draw(st.integers(0, held.output_tokens))
+    read = data.draw(st.integers(0, used_in))
+    usage = Usage(input_tokens=used_in, output_tokens=used_out, cache_read_tokens=read)
+    charge = shipped().rate(usage, model=model, group="default", at=AUTUMN)
+    assert Fraction(charge.credits) <= credits(held)
+    full = Usage(input_tokens=held.input_tokens, output_tokens=held.output_tokens)
+    assert Fraction(shipped().rate(full, model=model, group="default", at=AUTUMN).credits) == credits(held)
+
+
+def test_the_window_bounds_both_together() -> None:
+    """Input and output share the model's window: what the exact input takes is not there for the output."""
+    small = PriceBook.loads(
+        "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\n"
+        "channels: {c: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85}]}}\nmodels:\n"
+        "  m: {released: 2026-01-01, encoding: o200k_base, token_family: gpt-5, "
+        "context: {window: 20, max_input: 18, max_output: 16}, "
+        "prices: [{from: 2026-01-01, standard: {input: 1, output: 1}}]}\n"
+        "groups: {g: {terms: [{from: 2026-01-01, ratio: 1, models: ['*']}]}}\n"
+    )
+    found = TokenCounter("m", small).worst_case(chat("hi"), group="g", at=AUTUMN)
+    assert (found.input_tokens, found.output_tokens) == (7, 13)
