@@ -1,0 +1,95 @@
+"""Events of Anthropic's Messages API.
+
+``message_start`` states the input and the tier; ``message_delta`` states the output so far, and may state everything
+again: counts are cumulative, the last one holds, and what a delta does not name stays as it was. That is how
+Anthropic's own SDK puts the message together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.streams.reader import Reader, joined, written
+from brivionix_billing.streams.text import Tally
+
+__all__ = ["EVENTS", "AnthropicReader"]
+
+EVENTS: Final = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    }
+)
+_THINKING: Final = "thinking that the stream does not show, or shows as a summary"
+
+
+class AnthropicReader(Reader):
+    """Reads events such as ``message_start``."""
+
+    family = "anthropic"
+
+    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+        super().__init__(tally, request)
+        self._output_stated = False
+        self._searches = 0
+
+    @property
+    def done(self) -> bool:
+        return self.ended and self._output_stated
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """One event."""
+        kind = event.get("type") or name
+        if kind == "message_start":
+            message = event.get("message")
+            if isinstance(message, dict):
+                self._named(message)
+                self._stated(message.get("usage"))
+        elif kind == "content_block_start":
+            self._block(event)
+        elif kind == "content_block_delta":
+            self._delta(event)
+        elif kind == "message_delta":
+            if self._stated(event.get("usage"), merged=True):
+                self._output_stated = "output_tokens" in (self.usage or {})
+            delta = event.get("delta")
+            if isinstance(delta, dict) and delta.get("stop_reason") is not None:
+                self.ended = True
+        elif kind == "message_stop":
+            self.ended = True
+
+    def raised(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
+        changed = super().raised(usage, output)
+        stated = changed.get("server_tool_use")
+        before = stated.get("web_search_requests") if isinstance(stated, dict) else None
+        if self._searches > (before if type(before) is int else 0):
+            # Searches are stated at the end only; those that brought a result have been made.
+            changed["server_tool_use"] = {"web_search_requests": self._searches}
+        return changed
+
+    def _block(self, event: dict[str, Any]) -> None:
+        block, place = event.get("content_block"), event.get("index")
+        if not isinstance(block, dict):
+            return
+        kind = block.get("type")
+        if kind == "web_search_tool_result":
+            self._searches += 1
+            self.unseen.setdefault("what searches put into the input")
+        if kind in ("thinking", "redacted_thinking"):
+            self.unseen.setdefault(_THINKING)
+        self.tally.add((place, "name"), joined(block.get("name")))
+        self.tally.add((place, "text"), joined(block.get("text")))
+        self.tally.add((place, "thinking"), joined(block.get("thinking")))
+        self.tally.add((place, "input"), written(block.get("input")))
+
+    def _delta(self, event: dict[str, Any]) -> None:
+        delta, place = event.get("delta"), event.get("index")
+        if isinstance(delta, dict):
+            self.tally.add((place, "text"), joined(delta.get("text")))
+            self.tally.add((place, "thinking"), joined(delta.get("thinking")))
+            self.tally.add((place, "input"), written(delta.get("partial_json")))

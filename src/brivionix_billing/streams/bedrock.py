@@ -1,0 +1,68 @@
+"""Events of Amazon Bedrock's ConverseStream, as boto3 hands them out: one key names the event, its value is the event.
+
+On the wire they are not server-sent events but binary frames, so they are fed as objects. The usage comes once, in
+``metadata``, after ``messageStop``. No event names the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from brivionix_billing.streams.reader import Reader, joined, written
+from brivionix_billing.streams.text import Tally
+
+__all__ = ["EVENTS", "BedrockReader"]
+
+EVENTS: Final = (
+    "messageStart",
+    "contentBlockStart",
+    "contentBlockDelta",
+    "contentBlockStop",
+    "messageStop",
+    "metadata",
+)
+
+
+class BedrockReader(Reader):
+    """Reads events such as ``{"contentBlockDelta": {...}}``."""
+
+    family = "bedrock"
+    counts = ("inputTokens", "outputTokens")
+
+    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+        super().__init__(tally, request)
+        self._around: dict[str, Any] = {}
+
+    @property
+    def done(self) -> bool:
+        return self.usage is not None
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """One event."""
+        metadata = event.get("metadata")
+        if isinstance(metadata, dict):
+            self.ended = True
+            self._around = {key: metadata[key] for key in ("serviceTier", "performanceConfig") if key in metadata}
+            self._stated(metadata.get("usage"))
+        if "messageStop" in event:
+            self.ended = True
+        for key in ("contentBlockStart", "contentBlockDelta"):
+            block = event.get(key)
+            if isinstance(block, dict):
+                self._block(block.get("contentBlockIndex"), block.get("start") or block.get("delta"))
+
+    def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        return {"usage": usage, **self._around}
+
+    def _block(self, place: Any, part: Any) -> None:
+        if not isinstance(part, dict):
+            return
+        self.tally.add((place, "text"), joined(part.get("text")))
+        tool, reasoning = part.get("toolUse"), part.get("reasoningContent")
+        if isinstance(tool, dict):
+            self.tally.add((place, "name"), joined(tool.get("name")))
+            self.tally.add((place, "input"), written(tool.get("input")))
+        if isinstance(reasoning, dict):
+            self.unseen.setdefault("thinking that the stream does not show, or shows as a summary")
+            self.tally.add((place, "reasoning"), joined(reasoning.get("text")))

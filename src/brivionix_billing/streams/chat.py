@@ -1,0 +1,105 @@
+"""Chunks of OpenAI's chat completions (and of the older text completions), and of the many who copy them.
+
+OpenAI sends the usage once, in a last chunk without choices, and only if ``stream_options.include_usage`` asks for it.
+Others send it with the last choice, or a running sum in every chunk: the last one holds, and it is final once nothing
+of the answer came after it and the answer is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, written
+from brivionix_billing.streams.text import Tally
+
+__all__ = ["ChatReader"]
+
+_HIDDEN: Final = "reasoning that the stream does not show, if there was any"
+
+
+class ChatReader(Reader):
+    """Reads chunks with ``choices``."""
+
+    family = "chat"
+    counts = ("prompt_tokens", "completion_tokens")
+
+    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+        super().__init__(tally, request)
+        wanted = request.get("n")
+        self._wanted = wanted if type(wanted) is int and wanted > 0 else 1
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._current = False  # whether nothing of the answer came after the last usage
+        self._alone = False  # whether the last usage came in a chunk without choices
+        self._names: dict[tuple[int, int], str] = {}
+        if request.get("reasoning_effort") != "none":
+            self.unseen[_HIDDEN] = None
+
+    @property
+    def done(self) -> bool:
+        complete = len(self._finished) >= self._wanted and self._finished >= self._begun
+        alone = self._alone and bool(self._begun)
+        return self.usage is not None and self._current and (self.ended or alone or complete)
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """One chunk."""
+        self._named(event)
+        usage, came = event.get("usage"), False
+        choices = list(dicts(event.get("choices")))
+        for place, choice in choices:
+            index = choice.get("index")
+            index = index if type(index) is int else place
+            if len(self._begun) < MAX_NAMES:
+                self._begun.add(index)
+            came |= self._choice(index, choice)
+            if choice.get("finish_reason") is not None and index in self._begun:
+                self._finished.add(index)
+            usage = usage or choice.get("usage")  # Moonshot puts it here
+        groq = event.get("x_groq")
+        if not usage and isinstance(groq, dict):
+            usage = groq.get("usage")
+        if came:
+            self._current = False
+        if self._stated(usage):
+            self._current, self._alone = True, not choices
+
+    def _choice(self, index: int, choice: dict[str, Any]) -> bool:
+        """Count what one choice brought, and say whether it brought anything."""
+        texts: dict[tuple[Any, ...], str] = {(index, "text"): joined(choice.get("text"))}
+        delta = choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            texts[index, "content"] = joined(delta.get("content"))
+            texts[index, "refusal"] = joined(delta.get("refusal"))
+            # DeepSeek and vLLM name it reasoning_content, Groq and OpenRouter reasoning; some send it under both.
+            thought = joined(delta.get("reasoning_content")) or joined(delta.get("reasoning"))
+            thought = thought or joined(delta.get("reasoning_details"))
+            if thought:
+                self.unseen.pop(_HIDDEN, None)
+            texts[index, "reasoning"] = thought
+            for place, call in dicts(delta.get("tool_calls")):
+                self._call(index, place, call, texts)
+            if isinstance(delta.get("function_call"), dict):
+                self._call(index, -1, {"function": delta["function_call"]}, texts)
+            if isinstance(delta.get("audio"), dict):
+                self.unseen["the tokens of audio"] = None
+                texts[index, "audio"] = joined(delta["audio"].get("transcript"))
+        for strand, text in texts.items():
+            self.tally.add(strand, text)
+        return any(texts.values())
+
+    def _call(self, index: int, place: int, call: dict[str, Any], texts: dict[tuple[Any, ...], str]) -> None:
+        """Name and arguments of a tool call. Some repeat the name in every chunk; it was written once."""
+        number = call.get("index")
+        key = (index, number if type(number) is int else place)
+        function = call.get("function") or call.get("custom")
+        if not isinstance(function, dict):
+            return
+        self._called(key)
+        named = joined(function.get("name"))
+        if named and named != self._names.get(key):
+            if len(self._names) < MAX_NAMES:
+                self._names[key] = named
+            texts["name", *key] = texts.get(("name", *key), "") + named
+        given = written(function.get("arguments")) or written(function.get("input"))
+        texts["call", *key] = texts.get(("call", *key), "") + given

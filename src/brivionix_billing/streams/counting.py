@@ -1,0 +1,166 @@
+"""Counting for estimates: the tokenizer, fetched when the first text is counted; the request's input; its upper limit.
+
+Nothing here raises. An estimate that cannot be made well is made worse, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from brivionix_billing.errors import BillingError, quoted
+
+if TYPE_CHECKING:
+    from brivionix_billing.tokens import TokenCounter
+
+__all__ = ["Counter", "Counting", "limit_of"]
+
+_BYTES_PER_TOKEN: Final = 4
+# What stands in a request and does not go into the model as text.
+_NOT_TEXT: Final = frozenset(
+    {
+        *("model", "role", "type", "id", "tool_call_id", "tool_use_id", "call_id", "cache_control", "signature"),
+        *("data", "url", "image_url", "file_id", "file_data", "mimeType", "media_type", "fileUri", "service_tier"),
+        *("user", "metadata", "safety_identifier", "encrypted_content", "generationConfig", "inferenceConfig"),
+        *("stop", "stop_sequences", "safetySettings", "modelId", "stream_options", "tool_choice", "toolConfig"),
+    }
+)
+
+
+class Counter(Protocol):
+    """What counts: ``brivionix_billing.tokens.TokenCounter``, or anything with its methods."""
+
+    def text(self, text: str, /) -> int: ...
+
+    def chat(self, request: Any, /) -> int: ...
+
+    def responses(self, request: Any, /) -> int: ...
+
+
+class Counting:
+    """A counter that is made when it is first needed, for the model that the stream names or the request asks for.
+
+    If it cannot count, the next best is taken: o200k_base, and in the end the length of the text.
+    """
+
+    def __init__(self, given: Counter | None, request: Mapping[str, Any]) -> None:
+        self._asked = request.get("model")
+        self._counter: Counter | None = None
+        self._left = [self._own, self._fallback] if given is None else [lambda: given, self._own, self._fallback]
+        self._failed: str | None = None
+        self.served: str | None = None
+        self.notes: dict[str, None] = {}
+        """What makes the count worse than it could be."""
+
+    def text(self, text: str) -> int:
+        """Tokens of a text."""
+        text = _whole(text)
+        while text and self._left:
+            try:
+                if self._counter is None:
+                    self._counter = self._left[0]()
+                return max(0, int(self._counter.text(text)))
+            except Exception as error:
+                # Whatever keeps a tokenizer from counting (the model is not known, tiktoken is not installed, its
+                # vocabulary cannot be fetched, the caller's counter is broken) must not keep a gateway from settling.
+                self._failed = _said(error)
+                self._counter = None
+                del self._left[0]
+                if not self._left:
+                    self.notes[f"no tokenizer ({self._failed}): a token per {_BYTES_PER_TOKEN} bytes of text"] = None
+        return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+
+    def request(self, request: Mapping[str, Any], family: str | None) -> int:
+        """Tokens of what the request puts in."""
+        self.text("a")  # finds the counter that works
+        if self._counter is not None and family not in ("anthropic", "gemini", "bedrock"):
+            try:
+                count = None
+                if "messages" in request:
+                    count = self._counter.chat(request)
+                elif "input" in request or "instructions" in request:
+                    count = self._counter.responses(request)
+                if count is not None:
+                    self.notes |= dict.fromkeys(f"of the input is estimated: {why}" for why in _why(count))
+                    return max(0, int(count))
+            except Exception as error:  # a request may hold what the counter refuses
+                self.notes[f"the input was counted from its texts alone ({_said(error)})"] = None
+        return self.text("\n".join(_texts(request)))
+
+    def around_call(self) -> int:
+        """Tokens that a tool call needs beside its name and arguments, as far as real requests of its family tell."""
+        self.text("a")  # as above
+        counter = self._counter
+        if counter is None or not isinstance(counter, _counter_class()):
+            return 0
+        rule = counter.family.dialect.call
+        return rule.tokens if rule.pairs else 0
+
+    def _own(self) -> Counter:
+        # A cache would keep the texts of this stream; they are counted once.
+        return _counter_class()(str(self.served or self._asked), cache_characters=0)
+
+    def _fallback(self) -> Counter:
+        name = self.served or self._asked
+        named = "no model is named" if name is None else f"the model {quoted(name)} cannot be counted ({self._failed})"
+        counter = _counter_class()("unknown", encoding="o200k_base", cache_characters=0)
+        self.notes[f"{named}: counted with o200k_base"] = None
+        return counter
+
+
+def _counter_class() -> type[TokenCounter]:
+    from brivionix_billing.tokens import TokenCounter  # not before an estimate is needed
+
+    return TokenCounter
+
+
+def _why(count: int) -> tuple[str, ...]:
+    """What a :class:`~brivionix_billing.tokens.TokenCount` does not know; nothing for a plain number."""
+    why = getattr(count, "why", ())
+    return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
+
+
+def limit_of(request: Mapping[str, Any]) -> int | None:
+    """The most output tokens that the request allows, over all its answers, or ``None`` if it sets no limit."""
+    found = None
+    for holder in (request, request.get("generationConfig"), request.get("inferenceConfig")):
+        if isinstance(holder, Mapping):
+            for key in ("max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens", "maxTokens"):
+                if found is None and _positive(holder.get(key)):
+                    found = int(holder[key])
+            if found is not None:
+                answers = holder.get("n", holder.get("candidateCount"))
+                return found * (int(answers) if _positive(answers) else 1)
+    return None
+
+
+def _positive(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _whole(text: str) -> str:
+    """The text with surrogate halves joined: a character outside the BMP may come in two pieces."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _said(error: Exception) -> str:
+    return error.code if isinstance(error, BillingError) else type(error).__name__
+
+
+def _texts(request: Mapping[str, Any]) -> list[str]:
+    """Every string of a request that the model may read, in no particular shape."""
+    texts: list[str] = []
+    left: list[Any] = [request]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            left.extend([item for key, item in value.items() if key not in _NOT_TEXT][::-1])
+        elif isinstance(value, list | tuple):
+            left.extend(reversed(value))
+    return texts

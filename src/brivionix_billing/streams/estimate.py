@@ -1,0 +1,114 @@
+"""The body of a stream whose usage never came: counted from what did come, and marked as an estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.streams.counting import Counting, limit_of
+from brivionix_billing.streams.reader import Reader
+from brivionix_billing.usage import MAX_COUNT, Usage, reported
+
+__all__ = ["Estimate", "estimated"]
+
+
+class Estimate(NamedTuple):
+    """A marked body, what it reads as, how it was made, and what could not go into it."""
+
+    body: dict[str, Any]
+    usage: Usage
+    notes: list[str]
+    faults: list[str]
+
+
+def estimated(reader: Reader | None, request: Mapping[str, Any] | None, counting: Counting) -> Estimate:
+    """The estimate for what came so far. Never raises: what does not fit is left out, and told."""
+    notes: list[str] = []
+    faults: list[str] = []
+    stated = None if reader is None else _read(reader, reader.usage, faults)
+    if stated is not None and stated.input_tokens:
+        input_tokens = stated.input_tokens
+        notes.append("the input is what the stream stated")
+    else:
+        input_tokens = _counted_input(reader, request, counting, notes)
+    output = 0
+    calls: list[dict[str, Any]] = []
+    if reader is not None:
+        output = _counted_output(reader, request, stated, counting, notes)
+        calls = reader.calls()
+        if reader.unseen:
+            notes.append(f"not in it: {', '.join(reader.unseen)}")
+    input_tokens, output = min(input_tokens, MAX_COUNT), min(output, MAX_COUNT)
+    notes += counting.notes
+    for body in _bodies(reader, stated, input_tokens, output, calls):
+        try:
+            body = reported(body)
+            usage = Usage.from_response(body)
+        except BillingError as error:
+            faults.append(f"left out of the estimate: {error.message}")
+            continue
+        if (usage.estimated, usage.input_tokens, usage.output_tokens) == (True, input_tokens, output):
+            return Estimate(body, usage, notes, list(dict.fromkeys(faults)))
+    body = {"usage": _plain(input_tokens, output)}
+    return Estimate(body, Usage.from_response(body), notes, list(dict.fromkeys(faults)))
+
+
+def _bodies(
+    reader: Reader | None, stated: Usage | None, input_tokens: int, output: int, calls: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Bodies from the one that says most to the one that says least; the first that can be read is taken."""
+    if reader is None:
+        return
+    if reader.usage is not None and stated is not None and stated.input_tokens:
+        # In the family's own keys: what the stream stated of caches and modalities stays on its meter.
+        yield reader.wrapped(reader.raised(reader.usage, output) | {"estimated": True}, calls)
+    plain = _plain(input_tokens, output)
+    named = {"model": reader.model} if reader.model else {}
+    tier = {} if reader.service_tier is None else {"service_tier": reader.service_tier}
+    items = {"output": calls} if calls else {}
+    yield {**named, **tier, "usage": plain, **items}
+    yield {**named, "usage": plain, **items}
+
+
+def _plain(input_tokens: int, output: int) -> dict[str, Any]:
+    return {"input_tokens": input_tokens, "output_tokens": output, "estimated": True}
+
+
+def _read(reader: Reader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
+    """The counts that the stream has stated so far, if it has and they can be read."""
+    if usage is None:
+        return None
+    try:
+        return Usage.from_response({reader.place: usage})
+    except BillingError as error:
+        faults.append(f"the usage stated before the end is not used: {error.message}")
+        return None
+
+
+def _counted_input(
+    reader: Reader | None, request: Mapping[str, Any] | None, counting: Counting, notes: list[str]
+) -> int:
+    if request is None:
+        notes.append("no request was given, so its input counts as 0")
+        return 0
+    notes.append("the input was counted from the request")
+    if request.get("previous_response_id") or request.get("conversation"):
+        notes.append("earlier turns that the request refers to are not in it")
+    return counting.request(request, reader.family if reader else None)
+
+
+def _counted_output(
+    reader: Reader, request: Mapping[str, Any] | None, stated: Usage | None, counting: Counting, notes: list[str]
+) -> int:
+    """What was counted; never less than the stream stated itself."""
+    covered = None if reader.covered is None else _read(reader, reader.covered, [])
+    counted = reader.tally.total() + (covered.output_tokens if covered else 0)
+    if reader.tool_calls:
+        counted += len(reader.tool_calls) * counting.around_call()
+    notes.append("the output was counted from what came through")
+    limit = limit_of(request) if request is not None else None
+    if limit is not None and counted > limit:
+        notes.append(f"but to no more than the {limit} tokens that the request allows")
+        counted = limit
+    return max(counted, stated.output_tokens if stated else 0)

@@ -1,0 +1,85 @@
+"""What a gateway feeds, as plain dicts; and which family an event belongs to, told from the event alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from brivionix_billing.streams import anthropic, bedrock
+from brivionix_billing.streams.anthropic import AnthropicReader
+from brivionix_billing.streams.bedrock import BedrockReader
+from brivionix_billing.streams.chat import ChatReader
+from brivionix_billing.streams.gemini import GeminiReader
+from brivionix_billing.streams.reader import Reader
+from brivionix_billing.streams.responses import ResponsesReader
+from brivionix_billing.streams.sse import Event
+
+__all__ = ["as_event", "error_of", "family", "framed", "parsed"]
+
+_CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
+
+
+def family(event: Mapping[str, Any], name: str) -> type[Reader] | None:
+    """The reader for a stream in which ``event`` stands, or ``None`` if it could stand in any."""
+    kind = event.get("type") or name
+    if isinstance(kind, str):
+        if kind.startswith("response."):
+            return ResponsesReader
+        if kind in anthropic.EVENTS:
+            return AnthropicReader
+    if isinstance(event.get("choices"), list | tuple) or event.get("object") in _CHAT_OBJECTS:
+        return ChatReader
+    if "candidates" in event or "usageMetadata" in event or "promptFeedback" in event:
+        return GeminiReader
+    if any(isinstance(event.get(key), dict) for key in bedrock.EVENTS):
+        return BedrockReader
+    return None
+
+
+def error_of(event: Mapping[str, Any], name: str) -> Any:
+    """What went wrong, if the event tells of an error; every family has its own way to say so."""
+    if event.get("error"):
+        error = event["error"]
+        return (error.get("message") or error) if isinstance(error, dict) else error
+    if (event.get("type") or name) == "error":
+        return event.get("message") or "no reason given"
+    for key, value in event.items():
+        if key.endswith("Exception"):  # Bedrock
+            return (value.get("message") or key) if isinstance(value, dict) else key
+    return None
+
+
+def parsed(data: bytes) -> Any:
+    """The JSON of an event. What strict JSON refuses (half a surrogate pair, a bad byte) is read as well as it can."""
+    try:
+        return from_json(data)
+    except ValueError:
+        return json.loads(data.decode("utf-8", "replace"))
+
+
+def framed(piece: object) -> Event | None:
+    """The frame of an SSE client's event object, which has ``data`` and ``event`` in it (httpx-sse and others)."""
+    data = getattr(piece, "data", None)
+    if not isinstance(data, str) or isinstance(piece, Mapping) or hasattr(piece, "model_dump"):
+        return None
+    name = getattr(piece, "event", None)
+    return Event(name if isinstance(name, str) else "", data.encode("utf-8", "surrogatepass"))
+
+
+def as_event(piece: object) -> Any:
+    """A dict, or an SDK object (pydantic) under the names that stand on the wire."""
+    if isinstance(piece, dict):
+        return piece
+    if isinstance(piece, Mapping):
+        return dict(piece)
+    dump = getattr(piece, "model_dump", None)
+    if dump is None:
+        return None
+    try:
+        # No None: what an SDK fills in was not sent. No warnings: an SDK builds objects that its own types forbid.
+        return dump(by_alias=True, exclude_none=True, warnings=False)
+    except TypeError:  # an older pydantic, or something that only looks like it
+        return dump()

@@ -1,0 +1,149 @@
+"""What the readers of the families have in common: what they collect, and how it becomes a body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from brivionix_billing.errors import quoted
+from brivionix_billing.streams.text import Tally
+
+__all__ = ["MAX_NAMES", "Reader", "dicts", "joined", "written"]
+
+MAX_NAMES: Final = 4096
+"""No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
+
+
+class Reader:
+    """Reads the events of one family, one at a time, and keeps little: the usage so far, names, and the text's tally.
+
+    ``read`` may raise on an event that is not what it should be: whoever calls it remembers that as a fault.
+    """
+
+    family: ClassVar[str]
+    counts: ClassVar[tuple[str, str]] = ("input_tokens", "output_tokens")
+    """Which keys of the family's usage object hold input and output."""
+    place: ClassVar[str] = "usage"
+    """Under which key of a body the usage stands."""
+
+    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+        self.tally = tally
+        self.request = request
+        self.model: str | None = None
+        self.service_tier: Any = None
+        self.usage: dict[str, Any] | None = None
+        """The last usage that the stream stated, final or not."""
+        self.covered: dict[str, Any] | None = None
+        """The usage that looked final when the tally was cleared: it stands for the text before."""
+        self.ended = False
+        """Whether the stream said that it is complete."""
+        self.unseen: dict[str, None] = {}
+        """What costs tokens and does not show, in the order in which the stream hinted at it."""
+        self.tool_calls: set[Hashable] = set()
+        """The calls of the client's tools that the model has begun to write."""
+        self.faults: list[str] = []
+        """What is strange in the event that is being read. Whoever reads takes them out."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the usage that counts has come."""
+        raise NotImplementedError
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """One event, with the name that its SSE frame gave it."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The frame says that nothing comes any more (``[DONE]``)."""
+        self.ended = True
+
+    def settle(self) -> None:
+        """The provider has counted what came so far: none of it needs to be kept."""
+        self.tally.clear()
+        self.tool_calls.clear()
+        self.covered = self.usage
+
+    def body(self) -> dict[str, Any]:
+        """A response as the provider would have sent it without a stream, as far as it is to be billed."""
+        return self.wrapped(dict(self.usage or {}), self.calls())
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The output items seen so far that may cost a fee. Only the Responses API has such."""
+        return []
+
+    def raised(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
+        """``usage`` with ``output`` tokens in it: the family's own keys keep what it says of caches."""
+        changed = {key: value for key, value in usage.items() if not key.startswith("total")}
+        changed[self.counts[1]] = output
+        return changed
+
+    def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """A body around this usage and these output items."""
+        body: dict[str, Any] = {}
+        if self.model is not None:
+            body["model"] = self.model
+        if self.service_tier is not None:
+            body["service_tier"] = self.service_tier
+        body[self.place] = usage
+        if calls:
+            body["output"] = list(calls)
+        return body
+
+    def _called(self, call: Hashable) -> None:
+        """A call of a tool; it may be told of several times."""
+        if len(self.tool_calls) < MAX_NAMES:
+            self.tool_calls.add(call)
+
+    def _named(self, around: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
+        """Served model and tier, where this event names them."""
+        name = around.get(model)
+        if isinstance(name, str) and name:
+            self.model = name
+        if around.get(tier) not in (None, ""):
+            self.service_tier = around[tier]
+
+    def _stated(self, usage: Any, *, merged: bool = False) -> bool:
+        """Take a usage that an event states. The last one holds; ``merged`` keeps keys that it does not restate."""
+        if usage is None or usage == {}:
+            return False
+        if not isinstance(usage, dict):
+            self.faults.append(f"usage is {quoted(usage)}, not an object with counts")
+            return False
+        before = self.usage or {}
+        for key in self.counts:
+            old, new = before.get(key), usage.get(key)
+            if type(old) is type(new) is int and new < old:
+                self.faults.append(f"{key} went from {old} back to {new}; the last one holds")
+        if merged:
+            usage = before | {key: value for key, value in usage.items() if value is not None}
+        self.usage = usage
+        return True
+
+
+def dicts(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
+    """The objects of a list, each with its place; whatever else stands in it is passed over."""
+    if isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            if isinstance(item, dict):
+                yield place, item
+
+
+def joined(value: Any) -> str:
+    """The text of a content that is a string or a list of parts with ``text``, ``refusal`` or ``thinking`` in them."""
+    if isinstance(value, str):
+        return value
+    texts = [
+        joined(part[key])
+        for _, part in dicts(value)
+        for key in ("text", "refusal", "thinking", "summary")
+        if isinstance(part.get(key), str | list)
+    ]
+    return "".join(texts)
+
+
+def written(value: Any) -> str:
+    """Arguments of a call as text: providers send them as a string of JSON, or as the object itself."""
+    if value is None or value == {}:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

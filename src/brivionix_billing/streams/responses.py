@@ -1,0 +1,120 @@
+"""Events of OpenAI's Responses API.
+
+The terminal event repeats the whole response: its usage, the tier and model that served it, and the output items, among
+which are the searches that cost a fee. Until it comes, the items are taken as they are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import quoted
+from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, written
+from brivionix_billing.streams.text import Tally
+
+__all__ = ["ResponsesReader"]
+
+_TERMINAL: Final = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
+)
+# The usual item that costs no fee of its own; every other one may, and the reader of bodies decides.
+_FREE: Final = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
+_HIDDEN: Final = "reasoning that the stream does not show"
+_SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its place)"
+
+
+class ResponsesReader(Reader):
+    """Reads events whose type begins with ``response.``."""
+
+    family = "responses"
+
+    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+        super().__init__(tally, request)
+        self._items: dict[Any, dict[str, Any]] = {}
+        self._told: set[Any] = set()  # output items whose text came in deltas
+        self._final = False
+
+    @property
+    def done(self) -> bool:
+        return self._final and self.usage is not None
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Finished items that may cost a fee, reduced to what says so."""
+        return list(self._items.values())
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """One event; its type stands in it, or at least in the name of its frame."""
+        kind = event.get("type") or name
+        response = event.get("response")
+        if isinstance(response, dict):
+            self._response(kind, response)
+        elif kind == "response.output_item.added":
+            self._added(event)
+        elif kind == "response.output_item.done":
+            self._finished(event)
+        elif kind.endswith(".delta"):
+            self._delta(kind, event)
+
+    def _response(self, kind: str, response: dict[str, Any]) -> None:
+        self._named(response)
+        self._stated(response.get("usage"))
+        if kind not in _TERMINAL:
+            return
+        self._final = self.ended = True
+        error = response.get("error")
+        if isinstance(error, dict):
+            self.faults.append(f"the response failed: {quoted(error.get('message') or error.get('code'))}")
+        items = list(dicts(response.get("output")))
+        if items:  # some gateways leave them out here; then those hold that were seen
+            self._items = {place: _reduced(item) for place, item in items if item.get("type") not in _FREE}
+
+    def _added(self, event: dict[str, Any]) -> None:
+        item = event.get("item")
+        if not isinstance(item, dict):
+            return
+        if item.get("type") == "reasoning":
+            self.unseen.setdefault(_HIDDEN)
+        if item.get("type") in ("function_call", "custom_tool_call"):
+            self._called(event.get("output_index"))
+        self.tally.add(("name", event.get("output_index")), joined(item.get("name")))
+
+    def _finished(self, event: dict[str, Any]) -> None:
+        item, place = event.get("item"), event.get("output_index")
+        if not isinstance(item, dict) or not isinstance(place, int | str | None):
+            return
+        if str(item.get("type")).endswith("search_call"):
+            self.unseen.setdefault("what searches put into the input")
+        if item.get("type") not in _FREE and len(self._items) < MAX_NAMES:
+            self._items[item["id"] if isinstance(item.get("id"), str) else place] = _reduced(item)
+        if place not in self._told:
+            # Who sends no deltas sends the finished text at least.
+            for key in ("content", "summary", "arguments", "input", "code"):
+                value = item.get(key)
+                self.tally.add((key, place), joined(value) if key in ("content", "summary") else written(value))
+
+    def _delta(self, kind: str, event: dict[str, Any]) -> None:
+        text, place = event.get("delta"), event.get("output_index")
+        if not isinstance(text, str) or not isinstance(place, int | str | None):
+            return
+        if "audio" in kind and "transcript" not in kind:
+            self.unseen.setdefault("the tokens of audio")
+            return
+        if "reasoning" in kind:
+            self.unseen.pop(_HIDDEN, None)
+            if "summary" in kind:
+                self.unseen.setdefault(_SUMMARY)
+        if len(self._told) < MAX_NAMES:
+            self._told.add(place)
+        self.tally.add((kind, place, event.get("content_index"), event.get("summary_index")), text)
+
+
+def _reduced(item: dict[str, Any]) -> dict[str, Any]:
+    """An output item without its texts and results."""
+    kept = {"type": item.get("type")}
+    action = item.get("action")
+    if isinstance(action, dict):
+        kept["action"] = {"type": action.get("type")}
+    if isinstance(item.get("container_id"), str):
+        kept["container_id"] = item["container_id"]
+    return kept

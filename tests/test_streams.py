@@ -1,0 +1,447 @@
+"""Streams that come to their end: the usage is the provider's, for every family, however it is sent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from brivionix_billing import BillingError, Usage
+from brivionix_billing.streams import StreamUsage
+from brivionix_billing.usage import reported
+from brivionix_billing.usagefile import Record, records
+from samples import AUTUMN, shipped
+from streams_kit import FEW, MADE, SHARED, Never, Sample, chat_chunk, events_of, fed, same, sse
+
+
+def every() -> list[Sample]:
+    if not SHARED.exists():
+        return []
+    return [json.loads(line) for line in SHARED.read_text(encoding="utf-8").splitlines()]
+
+
+def last(sample: Sample) -> dict[str, Any]:
+    """The response around the last usage of a recorded stream."""
+    event = events_of(sample["sse"])[-1]
+    response: dict[str, Any] = event.get("response") or event
+    return response
+
+
+def outcome(body: Any) -> str:
+    try:
+        return repr(Usage.from_response(body))
+    except BillingError as error:
+        return f"{error.code}: {error.message}"
+
+
+def check_states(sample: Sample) -> None:
+    """The result of a recorded stream is what its last event states, and its body what is kept of that response."""
+    stream = fed(sample["sse"].encode(), request=sample["request"], counter=Never())
+    response, result = last(sample), stream.result()
+    assert (stream.done, result.estimated, result.reason, stream.faults) == (True, False, None, ())
+    assert result.body["usage"] == response["usage"]
+    assert result.body == reported(response)
+    assert outcome(result.body) == outcome(response)
+    assert result.usage == Usage.from_response(response)
+    assert result.usage.total_tokens == response["usage"]["total_tokens"]
+    assert len(json.dumps(result.body)) < 1500
+
+
+# --- recorded streams ---
+
+
+@pytest.mark.parametrize("sample", FEW, ids=lambda sample: sample["request"]["model"])
+def test_a_recorded_stream_gives_what_its_last_event_states(sample: Sample) -> None:
+    """Usage, tier, model and searches are those of the last event, and no token is counted for it."""
+    check_states(sample)
+    assert fed(sample["sse"]).result().usage.meters
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the 21 recorded streams lie beside the repository, not in it")
+def test_all_recorded_streams_give_what_their_last_event_states() -> None:
+    """The same of all 21, none refused. Two ran a code interpreter, each in one container."""
+    samples = every()
+    for sample in samples:
+        check_states(sample)
+    usages = [fed(sample["sse"]).result().usage for sample in samples]
+    assert sum(usage.meters.get("code_interpreter", 0) for usage in usages) == 2
+    assert len(usages) == 21
+
+
+def test_searches_and_the_served_tier_are_counted() -> None:
+    """A file search among the output items is on its meter; a flex stream is billed as flex, whatever was asked."""
+    search, flex = (fed(FEW[number]["sse"]).result().usage for number in (2, 3))
+    assert search.meters == {"input": 1177, "output": 37, "file_search": 1}
+    assert (flex.service_tier, flex.meters, flex.reasoning_tokens) == ("flex", {"input": 53, "output": 469}, 448)
+    charge = shipped().rate(flex, model="gpt-5.4-mini", group="default", at=AUTUMN, service_tier="priority")
+    assert charge.service_tier == "flex"
+
+
+def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
+    """What the result gives is written into a usage file as it is, and read from there as the same usage."""
+    for sample in (*FEW, *MADE):
+        for text in (sample["sse"], sample["sse"][: len(sample["sse"]) // 2]):
+            result = fed(text, request=sample["request"]).result()
+            line = {"request_id": "r", "at": "2026-10-20T00:00:00Z", "account": "a", "group": "g", "model": "m"}
+            [record] = records([json.dumps({**line, "usage": result.body}).encode()])
+            assert isinstance(record, Record)
+            assert record.usage == result.usage
+
+
+# --- chat ---
+
+
+def test_usage_stands_in_a_last_chunk_without_choices() -> None:
+    """With ``include_usage``, ``usage: null`` in the chunks before is nothing, and the last chunk is what counts."""
+    stream = fed(chat_chunk("Hi", usage=None), chat_chunk(None, "stop", usage=None), counter=Never())
+    assert not stream.done
+    stream.feed({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}, "service_tier": "flex"})
+    assert stream.done
+    assert stream.result().usage == Usage(9, 1, service_tier="flex")
+
+
+@pytest.mark.parametrize("choices", [{"choices": []}, {"choices": None}, {}])
+def test_the_last_chunk_may_leave_choices_out(choices: dict[str, Any]) -> None:
+    """vLLM and others send null choices, or none at all, with the usage."""
+    end = {"object": "chat.completion.chunk", "usage": {"prompt_tokens": 9, "completion_tokens": 1}, **choices}
+    assert fed(chat_chunk("Hi"), end, counter=Never()).result().usage == Usage(9, 1)
+    assert fed(end, "data: [DONE]\n\n", counter=Never()).result().usage == Usage(9, 1)
+
+
+def test_of_running_sums_the_last_one_counts() -> None:
+    """Cumulative usage in every chunk is never added up, and is final when the answer is."""
+    stream = fed(counter=Never())
+    for number, finish in ((1, None), (2, None), (3, "stop")):
+        assert not stream.done
+        stream.feed(chat_chunk("x", finish, usage={"prompt_tokens": 9, "completion_tokens": number}))
+    assert stream.done
+    assert stream.result().usage == Usage(9, 3)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"usage": {"prompt_tokens": 9, "completion_tokens": 3}},
+        {"x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}},
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {},
+                    "finish_reason": "stop",
+                    "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+                }
+            ]
+        },
+    ],
+    ids=["beside the last choice", "Groq", "Moonshot"],
+)
+def test_usage_may_stand_elsewhere(end: dict[str, Any]) -> None:
+    """Beside the last choice, in ``x_groq``, or within the choice: providers that copy OpenAI put it there."""
+    assert fed(chat_chunk("Hi"), chat_chunk(None, "stop") | end, counter=Never()).result().usage == Usage(9, 3)
+
+
+def test_usage_is_not_final_if_the_answer_goes_on_without_it() -> None:
+    """A usage in the middle does not count what comes after it, even if the answer then ends."""
+    stream = fed(chat_chunk("x", usage={"prompt_tokens": 9, "completion_tokens": 1}), chat_chunk("more", "stop"))
+    assert not stream.done
+    stream.feed(sse("[DONE]"))
+    assert not stream.done
+    stream.feed({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}})
+    assert stream.done
+
+
+def test_a_tier_once_named_stays() -> None:
+    """The last tier that is named is the served one; an empty name names none."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 1}
+    stream = fed(chat_chunk("x", service_tier="default"), chat_chunk("", "stop", service_tier="flex"))
+    stream.feed({"choices": [], "usage": usage, "service_tier": ""})
+    assert stream.result().usage.service_tier == "flex"
+
+
+def test_a_mark_of_the_provider_is_kept() -> None:
+    """A provider that is a gateway itself may state an estimate; then the result is one, too."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "estimated": True}
+    stream = fed(chat_chunk("x", "stop", usage=usage), counter=Never())
+    result = stream.result()
+    assert (stream.done, result.estimated, result.usage) == (True, True, Usage(9, 1, estimated=True))
+    assert result.reason == "the provider marks its own usage as an estimate"
+
+
+def test_an_error_does_not_hide_a_usage_that_came() -> None:
+    """A provider that breaks off with an error and says what it used has said what it used."""
+    error = chat_chunk("", "error", error={"code": 502, "message": "upstream gone"})
+    stream = fed(chat_chunk("x"), error, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
+    assert (stream.result().usage, stream.result().reason) == (Usage(9, 1), None)
+    assert "upstream gone" in stream.faults[0]
+
+
+def test_all_answers_must_be_complete() -> None:
+    """With n answers, a running usage is final when all of them are finished, whichever began when."""
+    running = {"prompt_tokens": 9, "completion_tokens": 3}
+
+    def choice(index: int, finish: str | None) -> dict[str, Any]:
+        return {"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": finish}], "usage": running}
+
+    stream = fed(choice(0, "stop"), request={"n": 2, "messages": []})
+    assert not stream.done
+    stream.feed(choice(1, None))
+    assert not stream.done
+    stream.feed(choice(1, "length"))
+    assert stream.done
+    # Without a request nobody knows how many there will be; what comes then takes the finality back.
+    stream = fed(choice(0, "stop"))
+    assert stream.done
+    stream.feed(choice(1, None))
+    assert not stream.done
+
+
+def test_done_needs_no_finish_if_the_frame_says_so() -> None:
+    """A provider that never names a finish reason ends with ``[DONE]``."""
+    stream = fed(sse(chat_chunk("x", usage={"prompt_tokens": 9, "completion_tokens": 3})))
+    assert not stream.done
+    stream.feed("data: [DONE]\n\n")
+    assert stream.done
+
+
+def test_text_completions_are_chat() -> None:
+    """The older text completions have ``text`` in their choices and the same usage."""
+    stream = fed({"object": "text_completion", "choices": [{"index": 0, "text": "abc", "finish_reason": None}]})
+    assert stream.result().usage.output_tokens == 3
+    stream.feed(
+        {"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    )
+    assert stream.result().usage == Usage(1, 1)
+
+
+# --- responses ---
+
+
+def response_event(kind: str, usage: Any, **more: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "response": {"model": "gpt-5.4-2026-03-05", "usage": usage, **more}}
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
+def test_every_terminal_response_counts(kind: str) -> None:
+    """A response that is incomplete or failed has used what it says."""
+    stream = fed(response_event("created", None), response_event(kind, {"input_tokens": 9, "output_tokens": 3}))
+    assert stream.done
+    assert stream.result().usage == Usage(9, 3, model="gpt-5.4-2026-03-05")
+
+
+def test_searches_seen_count_if_the_terminal_response_leaves_them_out() -> None:
+    """Gateways that send an empty output at the end do not make searches free."""
+    item = {"type": "web_search_call", "id": "ws", "action": {"type": "search", "query": "q"}}
+    page = {"type": "web_search_call", "id": "wp", "action": {"type": "open_page", "url": "u"}}
+    seen = [{"type": "response.output_item.done", "output_index": i, "item": it} for i, it in enumerate((item, page))]
+    usage = {"input_tokens": 9, "output_tokens": 3}
+    for end, searches in (([], 1), ([item, page, item], 2)):
+        stream = fed(*seen, response_event("completed", usage, output=end))
+        assert stream.result().usage.meters["web_search"] == searches
+        paid = [{"type": "web_search_call", "action": {"type": "search"}}] * searches
+        assert stream.result().body == {"model": "gpt-5.4-2026-03-05", "output": paid, "usage": usage}
+    assert fed(*seen).result().usage.meters["web_search"] == 1
+
+
+def test_the_type_may_stand_in_the_frame_only() -> None:
+    """Proxies that leave ``type`` out of the data keep it as the event's name."""
+    text = 'event: response.completed\ndata: {"response": {"usage": {"input_tokens": 9, "output_tokens": 3}}}\n\n'
+    assert fed(text, counter=Never()).result().usage == Usage(9, 3)
+
+
+def test_a_usage_before_the_end_is_not_final() -> None:
+    """What a response that is still running states is no more than that."""
+    stream = fed(response_event("in_progress", {"input_tokens": 9, "output_tokens": 3}))
+    assert not stream.done
+    assert stream.result().usage == Usage(9, 3, model="gpt-5.4-2026-03-05", estimated=True)
+    search = {"type": "web_search_call", "action": {"type": "search"}}
+    stream.feed({"type": "response.output_item.done", "output_index": 0, "item": search})
+    assert stream.result().usage.meters == {"input": 9, "output": 3, "web_search": 1}
+
+
+# --- Anthropic, Gemini, Bedrock ---
+
+
+def test_anthropic_starts_with_the_input_and_ends_with_the_output() -> None:
+    """Input and cache counts of ``message_start`` and the output of ``message_delta`` are one usage."""
+    stream = fed(MADE[0]["sse"], counter=Never())
+    usage = stream.result().usage
+    assert stream.done
+    assert usage.meters == {"input": 31, "cache_read": 4096, "output": 21, "cache_write": 1024, "cache_write_1h": 1024}
+    assert (usage.model, usage.service_tier) == ("claude-sonnet-4-5-20250929", "standard")
+
+
+def test_anthropic_may_state_the_input_again() -> None:
+    """What ``message_delta`` restates holds: a search has put its results into the input."""
+    usage = fed(MADE[1]["sse"], counter=Never()).result().usage
+    assert usage.meters == {"input": 9377, "output": 148, "web_search": 1}
+    # What it names as null it does not restate.
+    *head, delta, stop = events_of(MADE[0]["sse"])
+    delta["usage"] |= {"input_tokens": None, "cache_read_input_tokens": None, "cache_creation": None}
+    assert fed(*head, delta, stop).result().usage == fed(MADE[0]["sse"]).result().usage
+
+
+def test_anthropic_is_done_when_output_and_end_have_come() -> None:
+    """The stop reason with the output ends it; an end without the output, or an output before the end, does not."""
+    *head, delta, stop = events_of(MADE[0]["sse"])
+    assert fed(*head, delta, counter=Never()).done
+    assert not fed(*head, stop).done
+    running = delta | {"delta": {"stop_reason": None}}
+    stream = fed(*head, running)
+    assert not stream.done
+    stream.feed(stop)
+    assert stream.done
+
+
+def test_gemini_states_sums() -> None:
+    """Of cumulative ``usageMetadata`` the last one counts; thoughts are output."""
+    usage = fed(MADE[2]["sse"], counter=Never()).result().usage
+    assert (usage.meters, usage.reasoning_tokens) == ({"input": 9, "output": 81}, 71)
+    assert usage.model == "gemini-2.5-flash"
+
+
+def test_gemini_may_state_the_usage_in_a_chunk_of_its_own() -> None:
+    """The stream is done with the usage, not with the finish reason before it."""
+    head, tail = events_of(MADE[3]["sse"])[:-1], events_of(MADE[3]["sse"])[-1]
+    stream = fed(*head)
+    assert not stream.done
+    stream.feed(tail)
+    assert stream.done
+    assert stream.result().usage.meters == {"input": 58, "output": 49}
+
+
+def test_gemini_is_done_when_all_candidates_are() -> None:
+    """A candidate that goes on, or text after the last usage, takes the finality back."""
+
+    def chunk(index: int, finish: str | None, usage: bool = True) -> dict[str, Any]:
+        candidate = {"index": index, "content": {"parts": [{"text": "x"}]}, "finishReason": finish}
+        stated = {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11}
+        return {"candidates": [candidate]} | ({"usageMetadata": stated} if usage else {})
+
+    assert fed(chunk(0, "STOP")).done
+    assert not fed(chunk(0, "STOP"), request={"contents": [], "generationConfig": {"candidateCount": 2}}).done
+    stream = fed(chunk(0, "STOP"), chunk(1, None))
+    assert not stream.done
+    stream.feed(chunk(1, "STOP", usage=False))
+    assert not stream.done
+    stream.feed(chunk(1, None))
+    assert stream.done
+
+
+def test_a_blocked_prompt_is_an_end() -> None:
+    """Gemini refuses a prompt without a candidate, and states what it cost."""
+    blocked = {
+        "promptFeedback": {"blockReason": "SAFETY"},
+        "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
+    }
+    stream = fed(blocked, counter=Never())
+    assert stream.done
+    assert stream.result().usage.meters == {"input": 9}
+
+
+def test_bedrock_states_it_in_metadata() -> None:
+    """ConverseStream's events, as boto3 gives them."""
+    head = [
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockStart": {"start": {"toolUse": {"toolUseId": "t", "name": "book"}}, "contentBlockIndex": 0}},
+        {"contentBlockDelta": {"delta": {"toolUse": {"input": '{"at":'}}, "contentBlockIndex": 0}},
+        {"contentBlockDelta": {"delta": {"toolUse": {"input": "1}"}}, "contentBlockIndex": 0}},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"messageStop": {"stopReason": "tool_use"}},
+    ]
+    stream = fed(*head)
+    assert (stream.family, stream.done, stream.result().usage.output_tokens) == ("bedrock", False, 4 + 8)
+    usage = {"inputTokens": 30, "outputTokens": 12, "totalTokens": 1066, "cacheReadInputTokens": 1024}
+    stream.feed({"metadata": {"usage": usage, "metrics": {"latencyMs": 5}, "serviceTier": {"type": "flex"}}})
+    assert stream.done
+    assert stream.result().usage.meters == {"input": 30, "cache_read": 1024, "output": 12}
+    assert stream.result().usage.service_tier == "flex"
+
+
+# --- objects ---
+
+
+class Loose(BaseModel):
+    """An SDK's event: keeps what it does not know, and holds names of its own beside those of the wire."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+    usage_metadata: Any = Field(default=None, alias="usageMetadata")
+
+
+@pytest.mark.parametrize("sample", [*FEW, *MADE], ids=range(len(FEW) + len(MADE)))
+def test_objects_give_what_their_text_gives(sample: Sample) -> None:
+    """A stream fed as dicts, or as an SDK's objects, gives the result of its bytes."""
+    expected = fed(sample["sse"], request=sample["request"]).result()
+    events = events_of(sample["sse"])
+    assert same(fed(*events, request=sample["request"]).result(), expected)
+    assert same(fed(*map(Loose.model_validate, events), request=sample["request"]).result(), expected)
+
+
+class Counts(BaseModel):
+    """An SDK's usage, with fields for what the provider may send."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: dict[str, int] | None = None
+
+
+def test_what_an_sdk_fills_in_is_not_written_down() -> None:
+    """The body holds what the provider sent, without the empty fields of an SDK's object."""
+    stream = fed(chat_chunk("x"), Loose(choices=[], usage=Counts(prompt_tokens=9, completion_tokens=1)))  # type: ignore[call-arg]
+    assert stream.result().body == {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+
+
+def test_the_openai_sdk_is_read() -> None:
+    """The openai package's own chunk and event types give the result of their bytes."""
+    types = pytest.importorskip("openai.types", reason="the openai package is not installed")
+    construct = pytest.importorskip("openai._models").construct_type  # how the SDK makes them, without checks
+    for sample in FEW:
+        kind = types.chat.ChatCompletionChunk if sample["endpoint"] == "chat" else types.responses.ResponseStreamEvent
+        for cut in (None, -1):
+            events = events_of(sample["sse"])[:cut]
+            made = [construct(value=event, type_=kind) for event in events]
+            assert all(isinstance(event, BaseModel) for event in made)
+            result = fed(*made, request=sample["request"]).result()
+            expected = fed(*events, request=sample["request"]).result()
+            assert (result.usage, result.reason) == (expected.usage, expected.reason)
+
+
+def test_frames_of_an_sse_client_are_read() -> None:
+    """An object with ``event`` and ``data``, as httpx-sse gives, is an event too."""
+    stream = fed(SimpleNamespace(event="message", data=json.dumps(chat_chunk("Hi", "stop"))))
+    stream.feed(SimpleNamespace(data='{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}'))
+    stream.feed(SimpleNamespace(data="[DONE]"))
+    assert (stream.done, stream.faults) == (True, ())
+
+
+# --- the package ---
+
+
+def test_neither_the_package_nor_a_tokenizer_is_loaded_before_it_is_needed() -> None:
+    """``import brivionix_billing`` loads no stream reader; a stream with usage loads no tokenizer."""
+    program = (
+        "import sys, brivionix_billing\n"
+        "assert not any('streams' in name for name in sys.modules if name.startswith('brivionix'))\n"
+        "from brivionix_billing.streams import StreamUsage\n"
+        "stream = StreamUsage({'messages': []})\n"
+        "stream.feed({'choices': [{'index': 0, 'delta': {'content': 'x'}, 'finish_reason': 'stop'}]})\n"
+        "stream.feed({'choices': [], 'usage': {'prompt_tokens': 1, 'completion_tokens': 1}})\n"
+        "assert stream.result().usage.output_tokens == 1\n"
+        "assert 'tiktoken' not in sys.modules and 'brivionix_billing.tokens' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_result_stays_as_it_is() -> None:
+    """A result is of its moment: what comes later makes a new one, and asking twice gives the same."""
+    stream = StreamUsage(None, Never())
+    stream.feed(chat_chunk("", "stop", usage={"prompt_tokens": 9, "completion_tokens": 1}))
+    first = stream.result()
+    assert stream.result() is first
+    stream.feed(chat_chunk("", usage={"prompt_tokens": 9, "completion_tokens": 2}))
+    assert (first.usage, stream.result().usage) == (Usage(9, 1), Usage(9, 2))

@@ -1,0 +1,550 @@
+"""Streams whose usage never came (case 31): an estimate from what came, marked, with its reason, and never an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from brivionix_billing import BillingError, Usage
+from brivionix_billing.streams import StreamUsage
+from brivionix_billing.tokens import TokenCounter
+from samples import AUTUMN, shipped
+from streams_kit import FEW, MADE, SHARED, Bytes, Sample, boundaries, chat_chunk, events_of, fed, frames, sse
+
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+
+
+def check_estimate(stream: StreamUsage) -> Usage:
+    """What is true of every estimate; its usage."""
+    result = stream.result()
+    assert not stream.done
+    assert result.estimated
+    assert result.usage.estimated
+    assert result.reason
+    assert result.refused is None
+    usage = result.body.get("usage") or result.body["usageMetadata"]
+    assert usage["estimated"] is True
+    assert Usage.from_response(json.loads(json.dumps(result.body))) == result.usage
+    assert len(json.dumps(result.body)) < 2000
+    return result.usage
+
+
+def check_cuts(sample: Sample, begins: list[str]) -> None:
+    """Cut anywhere, a stream is an estimate until its usage has come; with more of it, the output does not shrink."""
+    so_far = 0
+    for text in begins:
+        for request in (sample["request"], None):
+            stream = fed(text.encode(), request=request)
+            if stream.done:
+                assert not stream.result().estimated
+                assert stream.result().body["usage"]
+                continue
+            usage = check_estimate(stream)
+            assert usage.output_tokens >= so_far
+            so_far = usage.output_tokens
+            assert (usage.input_tokens > 0) == (request is not None)
+
+
+@pytest.mark.parametrize("sample", FEW, ids=lambda sample: sample["request"]["model"])
+def test_cut_at_any_event_it_is_an_estimate(sample: Sample) -> None:
+    """A recorded stream cut behind any event before the last gives a marked estimate, with or without the request."""
+    begins = list(boundaries(sample["sse"]))
+    stated = {"chat": 2, "responses": 1}[sample["endpoint"]]  # the usage, and [DONE] behind it
+    check_cuts(sample, begins[:-stated])
+    assert all(fed(text).done for text in begins[-stated:])
+
+
+def test_cut_at_any_byte_it_is_an_estimate_or_whole() -> None:
+    """Cut behind any byte, a recorded stream is an estimate until the last brace of its usage has come."""
+    sample = FEW[0]
+    whole = sample["sse"].encode()
+    ends = {index for index in range(len(whole) + 1) if fed(whole[:index]).done}
+    last = whole.rindex(b"}") + 1
+    assert ends == set(range(last, len(whole) + 1))
+    for index in range(0, last, 7):
+        check_estimate(fed(whole[:index], request=sample["request"]))
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the 21 recorded streams lie beside the repository, not in it")
+def test_all_recorded_streams_cut_at_any_event_are_estimates() -> None:
+    """The same of all 21, each cut behind every event; and two of them behind every 50th byte."""
+    for line in SHARED.read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        stream, stated = StreamUsage(sample["request"], Bytes()), 0
+        for name, data in frames(sample["sse"]):
+            check_estimate(stream)
+            stream.feed(f"event: {name}\ndata: {data}\n\n" if name else f"data: {data}\n\n")
+            if stream.done:
+                stated += 1
+                break
+        assert stated == 1
+        if len(sample["sse"]) < 5_000:
+            whole = sample["sse"].encode()
+            for index in range(0, whole.rindex(b'"usage"'), 50):
+                check_estimate(fed(whole[:index], request=sample["request"]))
+
+
+# --- what is counted ---
+
+
+def estimate(*events: Any, request: Any = None) -> tuple[int, int, str]:
+    stream = fed(*events, request=request)
+    usage = check_estimate(stream)
+    return usage.input_tokens, usage.output_tokens, stream.result().reason or ""
+
+
+def delta(**delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta}]}
+
+
+def call(name: str | None, arguments: Any, index: int = 0) -> dict[str, Any]:
+    return delta(tool_calls=[{"index": index, "function": {"name": name, "arguments": arguments}}])
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([delta(role="assistant", content=""), delta(content="abc"), delta(content="de")], "abcde"),
+        ([delta(refusal="I will "), delta(refusal="not.")], "I will not."),
+        ([call("book", ""), call(None, '{"a"'), call(None, ":1}")], 'book{"a":1}'),
+        ([call("book", '{"a":1}'), call("book", "{}", 1)], 'book{"a":1}book{}'),
+        ([call("book", '{"a"'), call("book", ":1}")], 'book{"a":1}'),  # some repeat the name in every chunk
+        ([call("book", {"a": 1})], 'book{"a":1}'),  # some send the object itself
+        ([delta(tool_calls=[{"index": 0, "custom": {"name": "sh", "input": "ls"}}])], "shls"),
+        ([delta(function_call={"name": "f", "arguments": "{}"})], "f{}"),
+        ([delta(reasoning_content="hm "), delta(reasoning_content="so"), delta(content="x")], "hm sox"),
+        ([delta(reasoning_content="hm", reasoning="hm")], "hm"),
+        ([delta(reasoning="hm", reasoning_details=[{"type": "reasoning.text", "text": "hm"}])], "hm"),
+        ([delta(reasoning_details=[{"type": "reasoning.summary", "summary": "hm"}])], "hm"),
+        ([delta(content=[{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "x"}])], "hmx"),
+        ([delta(audio={"id": "a", "transcript": "spoken", "data": "QUJD"})], "spoken"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_all_that_a_chat_shows_is_counted(events: list[Any], text: str) -> None:
+    """Text, refusals, names and arguments of calls, visible reasoning, a transcript: each once."""
+    assert estimate(*events)[1] == len(text)
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([("output_text.delta", {"delta": "abc"}), ("output_text.done", {"text": "abc"})], "abc"),
+        ([("refusal.delta", {"delta": "no"})], "no"),
+        ([("function_call_arguments.delta", {"delta": "{}"})], "{}"),
+        ([("custom_tool_call_input.delta", {"delta": "ls"})], "ls"),
+        ([("mcp_call_arguments.delta", {"delta": "{}"})], "{}"),
+        ([("code_interpreter_call_code.delta", {"delta": "1+1"})], "1+1"),
+        ([("reasoning_text.delta", {"delta": "hm"})], "hm"),
+        ([("reasoning_summary_text.delta", {"delta": "hm", "summary_index": 0})], "hm"),
+        ([("output_audio_transcript.delta", {"delta": "spoken"}), ("output_audio.delta", {"delta": "QUJD"})], "spoken"),
+        ([("output_item.added", {"item": {"type": "function_call", "name": "book", "arguments": ""}})], "book"),
+        (
+            [
+                ("output_text.delta", {"delta": "abc"}),
+                (
+                    "output_item.done",
+                    {"item": {"type": "message", "content": [{"type": "output_text", "text": "abc"}]}},
+                ),
+            ],
+            "abc",
+        ),
+        # Some send no deltas, only what is finished.
+        ([("output_item.done", {"item": {"type": "message", "content": [{"text": "abc"}]}})], "abc"),
+        ([("output_item.done", {"item": {"type": "function_call", "arguments": "{}"}})], "{}"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_all_that_a_response_shows_is_counted(events: list[Any], text: str) -> None:
+    """The deltas of every kind of output item are counted once, and finished items only if no delta came."""
+    made = [{"type": f"response.{kind}", "output_index": 0, "content_index": 0, **more} for kind, more in events]
+    assert estimate(*made)[1] == len(text)
+
+
+def test_answers_are_counted_apart() -> None:
+    """With n answers that come by turns, each is a text of its own to the tokenizer, as the model wrote it."""
+    stream = StreamUsage(CHAT | {"n": 2}, TokenCounter("gpt-5.4-mini"))
+    for piece in ("inter", "nation", "alization"):
+        for index in (0, 1):
+            stream.feed({"choices": [{"index": index, "delta": {"content": piece}}]})
+    assert stream.result().usage.output_tokens == 2 * TokenCounter("gpt-5.4-mini").text("internationalization")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_anthropic_cut_keeps_what_the_start_states(number: int) -> None:
+    """Input and caches are those of ``message_start``, on their meters; the output is counted; so are searches."""
+    events = events_of(MADE[number]["sse"])
+    usage = check_estimate(fed(*events[:-2], request=MADE[number]["request"]))
+    if number == 0:
+        assert usage.meters == {
+            "input": 31,
+            "cache_read": 4096,
+            "cache_write": 1024,
+            "cache_write_1h": 1024,
+            "output": len("A tide is the slow rise and fall of the sea, twice a day in most harbours."),
+        }
+        assert (usage.model, usage.service_tier) == ("claude-sonnet-4-5-20250929", "standard")
+    else:
+        shown = (
+            "The tide table of today must be looked up before the ferry is booked."
+            'web_search{"query": "tide table Husum"}'
+            'High water is at 14:20; I book the ferry.book_ferry{"at": "14:30"}'
+        )
+        assert usage.meters == {"input": 812, "output": len(shown), "web_search": 1}
+
+
+def test_gemini_cut_is_never_below_what_was_stated() -> None:
+    """Cut after any chunk: the stated input, the stated thoughts, and the larger of stated and counted output."""
+    events = events_of(MADE[2]["sse"])
+    first = check_estimate(fed(events[0]))
+    assert (first.input_tokens, first.output_tokens, first.reasoning_tokens) == (9, 60, 60)
+    third = check_estimate(fed(*events[:3]))
+    assert (third.output_tokens, third.reasoning_tokens, third.model) == (78, 71, "gemini-2.5-flash")
+    assert "thinking" not in (fed(*events[1:3]).result().reason or "")
+    assert "thinking beyond its summary" in (fed(*events[:3]).result().reason or "")
+    called = check_estimate(fed(*events_of(MADE[3]["sse"])[:2]))
+    assert called.output_tokens == len('book_ferry{"at":"14:30"}')
+    assert "thinking that the stream does not show" in (fed(*events_of(MADE[3]["sse"])[:2]).result().reason or "")
+    text = " six hours" * 20
+    longer = {"candidates": [{"content": {"parts": [{"text": text}]}, "index": 0}]}
+    assert check_estimate(fed(*events[:3], longer)).output_tokens == len(
+        "Weighing the two harbours.The tide turns every six hours and" + text
+    )
+
+
+def test_running_sums_are_the_least_that_is_estimated() -> None:
+    """A provider's running usage gives the input, and an output that the count may raise but not lower."""
+    events = events_of(MADE[4]["sse"])
+    usage = check_estimate(fed(*events[:1]))
+    assert (usage.input_tokens, usage.output_tokens) == (12, len("The moon pulls"))
+    stated = events[0] | {"usage": {"prompt_tokens": 12, "completion_tokens": 50, "total_tokens": 62}}
+    assert check_estimate(fed(stated)).output_tokens == 50
+    cached = {"prompt_tokens_details": {"cached_tokens": 8}} | stated["usage"]
+    usage = check_estimate(fed(stated | {"usage": cached}, delta(content="x" * 99)))
+    assert usage.meters == {"input": 4, "cache_read": 8, "output": 99 + len("The moon pulls")}
+    zeros = events[0] | {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}}
+    assert check_estimate(fed(zeros, request=CHAT)).input_tokens == 1001
+
+
+def test_what_comes_after_a_final_usage_is_added_to_it() -> None:
+    """If an answer goes on after its usage looked final, the estimate is that usage and the text since."""
+    end = chat_chunk("x", "stop", usage={"prompt_tokens": 9, "completion_tokens": 5})
+    other = {"choices": [{"index": 1, "delta": {"content": "more"}}]}
+    stream = fed(chat_chunk("12345678"), end)
+    assert stream.done
+    stream.feed(other)
+    assert check_estimate(stream) == Usage(9, 9, estimated=True)
+    # The provider has counted the calls before, and what stands around them.
+    counter = TokenCounter("gpt-4o")
+    stream = fed(call("book", "{}"), end, other, counter=counter)
+    assert check_estimate(stream) == Usage(9, 5 + counter.text("more"), estimated=True)
+
+
+def test_no_more_than_the_request_allows() -> None:
+    """An estimate does not exceed the request's own limit, times the answers that it asks for, and says so."""
+    text = chat_chunk("x" * 100)
+    for limit, most in (
+        ({"max_completion_tokens": 60}, 60),
+        ({"max_tokens": 20, "n": 3}, 60),
+        ({"max_output_tokens": 60}, 60),
+        ({"max_tokens": 600}, 100),
+        ({"max_tokens": None, "n": 0}, 100),
+    ):
+        _, output, reason = estimate(text, request=CHAT | limit)
+        assert (output, "request allows" in reason) == (most, most < 100)
+    gemini = {"candidates": [{"content": {"parts": [{"text": "x" * 100}]}}]}
+    assert estimate(gemini, request={"contents": [], "generationConfig": {"maxOutputTokens": 60}})[1] == 60
+    assert estimate(*events_of(MADE[0]["sse"])[:-2], request={"max_tokens": 5})[1] == 5
+
+
+# --- the reason ---
+
+
+def test_the_reason_says_why() -> None:
+    """Cut, not asked for, ended without, an error, nothing at all: each is told apart."""
+    text, end = chat_chunk("x"), sse(chat_chunk("", "stop"), "[DONE]")
+    asked = CHAT | {"stream_options": {"include_usage": True}}
+    assert estimate(text, request=CHAT)[2].startswith("the stream was cut off")
+    assert "the request did not ask for it (stream_options.include_usage)" in estimate(text, end, request=CHAT)[2]
+    refused = CHAT | {"stream_options": {"include_usage": False}}
+    assert "did not ask for it" in estimate(text, end, request=refused)[2]
+    assert "did not ask" not in estimate(text, end, request=asked)[2]
+    assert estimate(text, end)[2].startswith("the stream ended without usage; no request was given")
+    overloaded = {"error": {"message": "Overloaded", "type": "overloaded_error"}}
+    assert estimate(text, overloaded)[2].startswith("the provider broke the stream off with an error: 'Overloaded'")
+    broken = {"modelStreamErrorException": {"message": "boom", "originalStatusCode": 500}}
+    head = {"contentBlockDelta": {"delta": {"text": "abc"}, "contentBlockIndex": 0}}
+    assert estimate(head, broken)[2].startswith("the provider broke the stream off with an error: 'boom'")
+    assert estimate()[2].startswith("nothing came; no request was given, so its input counts as 0")
+    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no event of a known kind came")
+    failed = {"type": "response.failed", "response": {"usage": None, "error": {"message": "out of luck"}}}
+    stream = fed(failed)
+    assert check_estimate(stream) == Usage(estimated=True)
+    assert (stream.result().reason or "").startswith("the stream ended without usage")
+    assert "out of luck" in stream.faults[0]
+
+
+def test_the_reason_says_what_cannot_be_seen() -> None:
+    """Hidden reasoning, a summary in its place, what searches brought in, earlier turns, audio: each is named."""
+
+    def item(kind: str, event: str = "added") -> dict[str, Any]:
+        return {"type": f"response.output_item.{event}", "output_index": 0, "item": {"type": kind}}
+
+    summary = {"type": "response.reasoning_summary_text.delta", "output_index": 0, "delta": "hm"}
+    plain = {"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}
+    assert "not in it: reasoning that the stream does not show" in estimate(item("reasoning"))[2]
+    assert "the summary was counted in its place" in estimate(item("reasoning"), summary)[2]
+    assert "reasoning" not in estimate(item("reasoning"), plain)[2]
+    assert "what searches put into the input" in estimate(item("web_search_call", "done"))[2]
+    assert "earlier turns" in estimate(summary, request={"input": "x", "previous_response_id": "resp_1"})[2]
+    hidden = "reasoning that the stream does not show, if there was any"
+    assert hidden in estimate(chat_chunk("x"))[2]
+    assert hidden not in estimate(chat_chunk("x"), request=CHAT | {"reasoning_effort": "none"})[2]
+    assert hidden not in estimate(delta(reasoning_content="hm"))[2]
+    assert "audio" in estimate(delta(audio={"data": "QUJD"}))[2]
+    assert "thinking" in estimate(*events_of(MADE[1]["sse"])[:-2])[2]
+
+
+def test_finished_calls_of_an_estimate_are_on_their_meters() -> None:
+    """A cut stream that ran a code interpreter twice in one container and searched a file is held to both fees."""
+    run = {"type": "code_interpreter_call", "code": "1", "container_id": "cntr_1"}
+    items = [run, run, {"type": "file_search_call"}]
+    stream = fed(*({"type": "response.output_item.done", "output_index": n, "item": i} for n, i in enumerate(items)))
+    assert check_estimate(stream).meters == {"output": 2, "file_search": 1, "code_interpreter": 1}
+
+
+# --- counters ---
+
+
+def test_the_served_model_counts_itself() -> None:
+    """Without a counter, the one of the served model counts output and input, as the token counter would."""
+    counter = TokenCounter("gpt-4o")
+    stream = StreamUsage(CHAT)
+    stream.feed(chat_chunk("The capital of Mexico is Mexico City.", model="gpt-4o-2024-08-06"))
+    usage = check_estimate(stream)
+    assert usage.output_tokens == counter.text("The capital of Mexico is Mexico City.")
+    assert usage.input_tokens == counter.chat(CHAT)
+    assert "o200k_base" not in (stream.result().reason or "")
+    response = StreamUsage({"model": "gpt-5.4", "input": "Hello", "instructions": "Be short."})
+    response.feed({"type": "response.output_text.delta", "output_index": 0, "delta": "Hi"})
+    expected = TokenCounter("gpt-5.4").responses({"model": "gpt-5.4", "input": "Hello", "instructions": "Be short."})
+    assert check_estimate(response).input_tokens == expected
+
+
+def test_around_a_tool_call_stand_tokens_that_are_known() -> None:
+    """A recorded tool call of gpt-4o is estimated at what was reported; one of a model nobody knows at its text."""
+    sample = FEW[0]
+    text = list(boundaries(sample["sse"]))[-3]
+    reported = fed(sample["sse"]).result().usage.output_tokens
+    stream = StreamUsage(sample["request"])
+    stream.feed(text)
+    assert check_estimate(stream).output_tokens == reported == 10
+    other = StreamUsage(sample["request"] | {"model": "deep-thinker-1"})
+    other.feed(text.replace("gpt-4o", "deep-thinker"))
+    assert check_estimate(other).output_tokens == 3
+    item = {"type": "function_call", "name": "book", "arguments": ""}
+    response = StreamUsage({"model": "gpt-5.4", "input": "x"})
+    response.feed({"type": "response.output_item.added", "output_index": 0, "item": item})
+    assert check_estimate(response).output_tokens == 1 + TokenCounter("gpt-5.4").family.dialect.call.tokens
+
+
+@pytest.mark.parametrize("model", ["deep-thinker-1", None, 7])
+def test_an_unknown_model_is_counted_with_o200k_base(model: Any) -> None:
+    """A model that no tokenizer knows is counted with o200k_base, and the reason says so."""
+    stream = StreamUsage({"model": model, "messages": []})
+    stream.feed(chat_chunk("The capital of Mexico is Mexico City."))
+    assert check_estimate(stream).output_tokens == 8
+    assert "counted with o200k_base" in (stream.result().reason or "")
+
+
+class Broken:
+    """A counter that cannot count."""
+
+    def text(self, text: str, /) -> int:
+        raise OSError("no disk")
+
+    chat = responses = text
+
+
+def test_without_any_tokenizer_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no vocabulary can be had, a token per 4 bytes is the estimate, and the reason says so."""
+    monkeypatch.setattr("brivionix_billing.tokens.counter.encoding", _no_vocabulary)
+    stream = StreamUsage(CHAT)
+    stream.feed(chat_chunk("x" * 41))
+    assert check_estimate(stream).output_tokens == 11
+    assert "no tokenizer (encoding_unavailable): a token per 4 bytes" in (stream.result().reason or "")
+
+
+def _no_vocabulary(name: str) -> Any:
+    raise BillingError("encoding_unavailable", "no network")
+
+
+def test_a_broken_counter_is_replaced() -> None:
+    """A caller's counter that fails does not make the stream fail: the model's own counts instead."""
+    stream = fed(chat_chunk("The capital of Mexico is Mexico City."), request=CHAT, counter=Broken())
+    usage = check_estimate(stream)
+    assert (usage.output_tokens, usage.input_tokens) == (8, TokenCounter("gpt-5.4-mini").chat(CHAT))
+
+
+def test_a_request_that_a_counter_refuses_is_counted_from_its_texts() -> None:
+    """Whatever the request's shape, its texts are its input at least; a missing one is 0, and said."""
+
+    class Refusing(Bytes):
+        def chat(self, request: Any, /) -> int:
+            raise BillingError("request_invalid", "no such request")
+
+    stream = StreamUsage(CHAT, Refusing())
+    stream.feed(chat_chunk("x"))
+    assert check_estimate(stream).input_tokens == len("Hello")
+    assert "from its texts alone (request_invalid)" in (stream.result().reason or "")
+    gemini = {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
+    request = {
+        "systemInstruction": {"parts": [{"text": "abc"}]},
+        "contents": [{"role": "user", "parts": [{"text": "de"}]}],
+    }
+    assert estimate(gemini, request=request)[0] == len("abc\nde")
+    anthropic = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}}
+    request = {"system": "abc", "messages": [{"role": "user", "content": "de"}]}
+    assert estimate(anthropic, request=request)[0] == len("abc\nde")
+    assert estimate(chat_chunk("x"))[0] == 0
+    assert estimate(chat_chunk("x"), request=[1])[0] == 0
+    assert estimate(request=CHAT)[0] == 1001
+
+
+# --- strange data ---
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [5, "much", [], {}, [{"prompt_tokens": 1}], True, 0.5],
+    ids=repr,
+)
+def test_a_usage_that_is_none_is_no_usage(usage: Any) -> None:
+    """What is no object with counts is a fault, and the stream is estimated."""
+    stream = fed(sse(chat_chunk("abc", "stop"), {"choices": [], "usage": usage}, "[DONE]"))
+    assert check_estimate(stream).output_tokens == 3
+    assert bool(stream.faults) == (usage != {})
+
+
+@pytest.mark.parametrize(
+    ("usage", "code"),
+    [
+        ({"prompt_tokens": -1, "completion_tokens": 2}, "usage_invalid"),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9}, "usage_contradiction"),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "gold_tokens": 9}, "usage_unknown_key"),
+        ({"tokens": 9}, "usage_shape"),
+    ],
+)
+def test_a_final_usage_that_cannot_be_billed_is_kept_and_refused(usage: Any, code: str) -> None:
+    """The provider's last word is not replaced by a guess: the body keeps it, and it is refused as without a stream."""
+    stream = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": usage})
+    result = stream.result()
+    assert (result.estimated, result.body["usage"]) == (False, usage)
+    with pytest.raises(BillingError) as caught:
+        Usage.from_response(result.body)
+    assert caught.value.code == code
+    with pytest.raises(BillingError) as caught:
+        _ = result.usage
+    assert caught.value.code == code
+    assert result.refused is not None
+    assert result.refused.message in result.faults
+    # Before it is final, it is not used.
+    assert check_estimate(fed(chat_chunk("abc", usage=usage))).output_tokens == 3
+
+
+def test_sums_that_shrink_are_a_fault() -> None:
+    """A cumulative count that goes back is told; the last one holds."""
+    events = events_of(MADE[1]["sse"])
+    events[-2]["usage"]["input_tokens"] = 5
+    stream = fed(*events)
+    assert stream.result().usage.input_tokens == 5
+    assert stream.faults == ("input_tokens went from 812 back to 5; the last one holds",)
+
+
+def test_a_tier_that_cannot_be_read_is_left_out_of_an_estimate() -> None:
+    """An estimate is billed as the tier that was asked for if the served one is no name; that is a fault."""
+    stream = fed(chat_chunk("abc", service_tier=["flex"], model="m"))
+    assert check_estimate(stream) == Usage(output_tokens=3, model="m", estimated=True)
+    assert "service_tier" in stream.result().faults[0]
+
+
+def test_an_event_that_cannot_be_read_is_a_fault() -> None:
+    """What a reader cannot make sense of is passed over and told; the events around it are read."""
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [{"thinking": deep}]
+    for strange in ({"index": [], "delta": {"text": "x"}}, {"index": 0, "delta": {"text": deep}}):
+        event = {"type": "content_block_delta", **strange}
+        good = {"type": "content_block_delta", "index": 1, "delta": {"text": "abc"}}
+        stream = fed(good, event, good)
+        assert check_estimate(stream).output_tokens == 6
+        assert stream.faults[0].startswith("an event could not be read: ")
+        assert len(stream.faults[0]) < 200
+
+
+class Hostile:
+    """An object that answers every question with an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no")
+
+
+class Undumpable:
+    """An SDK's object that cannot be taken apart."""
+
+    def model_dump(self, **_: Any) -> Any:
+        raise RuntimeError("no")
+
+
+def test_an_object_that_cannot_be_read_is_a_fault() -> None:
+    """Whatever an object does when it is looked at, the stream goes on."""
+    stream = fed(chat_chunk("abc"), Hostile(), Undumpable(), object(), chat_chunk("de"))
+    assert check_estimate(stream).output_tokens == 5
+    assert stream.faults == (
+        "an object of type Hostile could not be read: RuntimeError: 'no'",
+        "an object of type Undumpable could not be read: RuntimeError: 'no'",
+        "an event of type object is no JSON object",
+    )
+
+
+def test_events_of_another_family_are_faults() -> None:
+    """The first event that is known decides what the stream is; others are not mixed in."""
+    stream = fed(chat_chunk("abc"), {"type": "message_start", "message": {"usage": {"input_tokens": 9}}}, {"x": 1})
+    assert (stream.family, check_estimate(stream).total_tokens) == ("chat", 3)
+    assert len(stream.faults) == 1
+    assert "in a stream of chat" in stream.faults[0]
+
+
+def test_faults_are_bounded() -> None:
+    """A stream of nonsense is told by its first twenty faults, and a number."""
+    stream = fed(*["data: nonsense\n\n"] * 1000, sse(chat_chunk("abc")))
+    assert len(stream.faults) == 21
+    assert stream.faults[-1] == "... and 980 more"
+    assert check_estimate(stream).output_tokens == 3
+
+
+def test_an_event_that_is_too_large_is_a_fault() -> None:
+    """Beyond the limit an event is passed over, told, and the rest is read."""
+    stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event=2000)
+    assert check_estimate(stream).output_tokens == 3
+    assert stream.faults == ("an event was too large, and was passed over",)
+
+
+def test_half_characters_are_joined() -> None:
+    """A character whose halves come in two deltas is one character; bytes that are no UTF-8 do not end the stream."""
+    halves = 'data: {"choices": [{"index": 0, "delta": {"content": "\\ud83d"}}]}\n\n'
+    stream = fed(halves, halves.replace("d83d", "de00"))
+    assert check_estimate(stream).output_tokens == len("😀".encode())
+    assert fed(b'data: {"choices": [{"index": 0, "delta": {"content": "\xff"}}]}\n\n').result().usage.output_tokens == 3
+    assert fed('data: {"choices": [{"delta": {"content": "\ud800"}}]}\n\n').result().usage.output_tokens
+
+
+def test_an_estimate_is_charged_and_says_so() -> None:
+    """An estimate is rated like any usage, and its charge carries the mark."""
+    stream = StreamUsage(CHAT)
+    stream.feed(chat_chunk("Hi", model="gpt-5.4-mini-2026-03-17", service_tier="default"))
+    charge = shipped().rate(stream.result().usage, model="gpt-5.4-mini", group="default", at=AUTUMN)
+    assert charge.usage.estimated
+    assert charge.credits > 0
