@@ -79,6 +79,31 @@ def test_deep_and_long_requests_are_refused() -> None:
         with pytest.raises(BillingError) as caught:
             made.chat(chat(*["word " * 50] * 5))
         assert (caught.value.code, caught.value.http_status) == ("request_too_large", 413)
+    talk = ["a word or two"] * 76  # 988 characters
+    assert made.chat(chat(*talk)) > 0
+    with pytest.raises(BillingError):
+        made.chat(chat(*talk, "a word or two"))
+
+
+def test_conversations_are_remembered_within_the_bound() -> None:
+    """Many conversations with one counter weigh no more than its cache may, and still count right."""
+    made = TokenCounter("gpt-5.4-mini", cache_characters=100_000)
+    for number in range(200):
+        talk = [f"conversation {number}, message {place}" for place in range(12)]
+        assert made.chat(chat(*talk)) == fresh(chat(*talk))
+        assert made.cache_info().characters <= 100_000
+    assert made.cache_info().characters > 20_000
+    made.cache_clear()
+    assert made.cache_info().characters == 0
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1), (1.5, 2), "9x9", [9, 9], (1, 2, 3), (True, 1)])
+def test_a_size_that_is_none_is_told(size: Any) -> None:
+    """What the caller's image_size gives must be a size or nothing."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    with pytest.raises(BillingError) as caught:
+        TokenCounter("gpt-4o", image_size=lambda _: size).chat({"messages": [{"role": "user", "content": [image]}]})
+    assert code_of(caught) == "bad_argument"
 
 
 values = st.recursive(

@@ -20,7 +20,7 @@ class CacheInfo(NamedTuple):
     misses: int
     entries: int
     characters: int
-    """What it holds now; an entry weighs its text and 64 more."""
+    """What it holds now; an entry weighs its text and 64 more, a message of a conversation its text and 256 more."""
     most_characters: int
 
 

@@ -90,7 +90,7 @@ def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: Im
     name = source if isinstance(source, str) else part.get("file_id")
     size = size_of_data_url(source) if inside and isinstance(source, str) else None
     if size is None and isinstance(name, str) and image_size is not None:
-        size = image_size(name)
+        size = _asked(image_size, name)
     if size is None:
         why = "the size of an image is not known; give the counter image_size, or the image as a data URL"
         usual = image_tokens(rule, _USUAL_IMAGE, detail)
@@ -99,6 +99,16 @@ def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: Im
     tokens = image_tokens(rule, size, detail) + (0 if inside else _AROUND_IMAGE[api])
     # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
     tally.guess("images", tokens, max(tokens, most), "an image is counted by OpenAI's published rule")
+
+
+def _asked(image_size: ImageSize, name: str) -> Size | None:
+    """What the caller knows of an image. What it raises is its own; what is no size is told."""
+    size = image_size(name)
+    if size is None or (
+        isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    ):
+        return size
+    raise BillingError("bad_argument", f"image_size gave {quoted(size)}; it gives (width, height) in pixels, or None")
 
 
 def _count_audio(tally: Tally, audio: object) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 __all__ = ["SYSTEM", "Conversations", "Sums"]
 
 SYSTEM: Final = ("system", "developer")
-_MOST: Final = 1_024
-"""So many conversations are remembered."""
+_MESSAGE: Final = 256
+"""A message weighs so many characters more than its text."""
 _WORTH_KEEPING: Final = 8
 """A shorter one is counted as fast without."""
 
@@ -39,21 +39,31 @@ class _Seen(NamedTuple):
     """Copies: the caller may change what it gave us."""
     sums: Sums
 
+    @property
+    def weight(self) -> int:
+        """In characters."""
+        return self.sums.characters + _MESSAGE * self.sums.messages
+
 
 class Conversations:
-    """Remembers plain messages (a role and a text, nothing else) by how the conversation begins."""
+    """Remembers plain messages (a role and a text, nothing else) by how the conversation begins, up to a bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_characters: int) -> None:
+        self._most = most_characters
+        self._weight = 0
         self._seen: dict[tuple[Any, ...], _Seen] = {}
         self._lock = Lock()
 
-    def sums(self, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> Sums:
-        """The sums over the plain messages at the begin; ``count`` gives the tokens of a text."""
+    def sums(self, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> tuple[Sums, Sums]:
+        """The sums over the plain messages at the begin, and over those of them that were remembered.
+
+        ``count`` gives the tokens of a text; it is asked for the others.
+        """
         key = tuple([message.get("content") for message in messages[:2]])
         try:
             seen = self._seen.get(key)
         except TypeError:  # the first contents are lists of parts
-            return Sums()
+            return Sums(), Sums()
         start = Sums()
         # One comparison in C. Equal dicts of texts are the same messages.
         if seen is not None and messages[: seen.sums.messages] == seen.messages:
@@ -62,17 +72,33 @@ class Conversations:
         if found.messages >= _WORTH_KEEPING and found.messages != start.messages:
             kept = seen.messages if seen is not None and start.messages else []
             new = [dict(message) for message in messages[start.messages : found.messages]]
-            with self._lock:
-                if len(self._seen) >= _MOST and key not in self._seen:
-                    del self._seen[next(iter(self._seen))]
-                self._seen.pop(key, None)  # it goes to the end: the oldest are dropped first
-                self._seen[key] = _Seen([*kept, *new], found)
-        return found
+            self._keep(key, _Seen([*kept, *new], found))
+        return found, start
+
+    def _keep(self, key: tuple[Any, ...], seen: _Seen) -> None:
+        with self._lock:
+            self._drop(key)
+            if seen.weight <= self._most // 4:  # one huge conversation shall not push out all others
+                self._seen[key] = seen
+                self._weight += seen.weight
+            while self._weight > self._most:
+                self._drop(next(iter(self._seen)))  # what was not counted for longest stands first
+
+    def _drop(self, key: tuple[Any, ...]) -> None:
+        dropped = self._seen.pop(key, None)
+        if dropped is not None:
+            self._weight -= dropped.weight
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._seen.clear()
+            self._weight = 0
+
+    @property
+    def characters(self) -> int:
+        """What they weigh."""
+        return self._weight
 
 
 def _added(start: Sums, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> Sums:

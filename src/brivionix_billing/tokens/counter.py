@@ -77,8 +77,9 @@ class TokenCounter:
         self._image_size = image_size
         self._most_characters = most_characters
         self._book = book
-        self._cache = Cache(cache_characters)
-        self._conversations = Conversations()
+        self._most_remembered = cache_characters
+        self._cache = Cache(cache_characters // 2)
+        self._conversations = Conversations(cache_characters // 2)
         self._encoder: tiktoken.Encoding | None = None
 
     def text(self, text: str) -> int:
@@ -184,8 +185,10 @@ class TokenCounter:
         return int(tally.done(None))
 
     def cache_info(self) -> CacheInfo:
-        """How much the counter remembers, and how often that helped."""
-        return self._cache.info()
+        """How much the counter remembers of texts and of conversations, and how often that helped."""
+        info = self._cache.info()
+        held = info.characters + self._conversations.characters
+        return info._replace(characters=held, most_characters=self._most_remembered)
 
     def cache_clear(self) -> None:
         """Forget what was counted."""
@@ -217,7 +220,7 @@ class TokenCounter:
         # Tools come again with every turn: writing them out is remembered by their JSON.
         text = dumped(functions)
         layout = self.family.dialect.layout
-        return self._cache.get((text, namespace), len(text), lambda: write_tools(functions, layout, namespace))
+        return self._cache.get((text, namespace), 2 * len(text), lambda: write_tools(functions, layout, namespace))
 
 
 def kind_of(body: Mapping[str, Any]) -> Literal["chat", "responses", "embeddings"]:

@@ -44,7 +44,8 @@ class Walk:
     def plain_messages(self, messages: Sequence[Mapping[str, Any]]) -> Sums:
         """Count the plain messages at the begin (a role, a text, nothing else); what they were."""
         tally = self.tally
-        sums = self.conversations.sums(messages, tally.measured)
+        sums, remembered = self.conversations.sums(messages, tally.measured)
+        tally.take(remembered.characters)  # what is too much does not become less by being known
         self._add("system", sums.system, sums.system_tokens)
         self._add("messages", sums.asked + sums.answered, sums.tokens)
         if sums.answered:
