@@ -151,8 +151,9 @@ def test_an_image_in_full_is_measured() -> None:
     found = counter().chat(ask(image, image))
     assert found - plain == 2 * 308
     assert found.by_kind()["images"] == 616
+    # The guide says 1.62 tokens a patch, the usage of real requests 1.20: the bound is on the guide's side.
     assert found.upper is not None
-    assert found.upper >= found
+    assert found.upper >= plain + 2 * ceil(256 * Fraction(162, 100))
 
 
 def test_a_linked_image_is_asked_for_or_bounded() -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brivionix_billing import BillingError
+from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
-from samples import code_of
+from samples import SHIPPED, code_of, shipped
 from token_kit import chat, counter, small_pairs
 
 
@@ -178,6 +178,20 @@ def test_a_growing_conversation_counts_as_a_new_one(many: list[list[dict[str, An
             assert made.chat(body) == fresh(body)
 
 
+@pytest.mark.parametrize("place", [0, 1, 5, 11])
+def test_the_callers_own_messages_may_change(place: int) -> None:
+    """A message that is changed in the caller's own list, after it was counted, is counted anew."""
+    made = TokenCounter("gpt-5.4-mini")
+    body = chat(*[f"message {number}" for number in range(12)])
+    assert made.chat(body) == fresh(body)
+    body["messages"][place]["content"] = "something else, and longer"
+    assert made.chat(body) == fresh(body)
+    body["messages"][place]["role"] = "system"
+    assert made.chat(body) == fresh(body)
+    del body["messages"][place]
+    assert made.chat(body) == fresh(body)
+
+
 def test_only_what_is_new_is_tokenised() -> None:
     """After 200 turns counted one by one, the tokeniser has seen each text once."""
     made = TokenCounter("gpt-5.4-mini")
@@ -210,11 +224,57 @@ def test_a_count_is_an_int_that_explains_itself() -> None:
 
 def test_models_limits_bound_what_is_not_known() -> None:
     """What has no bound of its own is bounded by the most that the model takes, where a price book says it."""
-    from samples import shipped
-
     body = {"input": "Hi", "previous_response_id": "resp_1"}
     assert counter().responses(body).upper is None
     assert TokenCounter("gpt-5.4-mini", shipped()).responses(body).upper == 272_000
+
+
+def test_bounds_stay_within_what_the_model_takes() -> None:
+    """A bound above the model's largest input is that input; a count above it stays what was counted."""
+    tiny = PriceBook.loads(
+        SHIPPED.read_text(encoding="utf-8").replace(
+            "context: {window: 400000, max_input: 272000, max_output: 128000}",
+            "context: {window: 40, max_input: 20, max_output: 10}",
+        )
+    )
+    made = TokenCounter("gpt-5.2", tiny)
+    schema = {"format": {"type": "json_schema", "name": "x", "schema": {}}}
+    few = made.responses({"input": "Hi", "text": schema})
+    assert few > 20
+    assert not few.exact
+    assert few.upper == few
+    image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}]}]}
+    assert TokenCounter("gpt-5.2", shipped()).chat(image).upper == 6 + 5 + -(-1536 * 162 // 100)
+    assert made.responses({"input": "Hi", "conversation": "c"}).upper == 20
+    assert made.chat(chat("one two three " * 10)).upper == made.chat(chat("one two three " * 10)) > 20
+
+
+REASONING = {"type": "reasoning", "encrypted_content": "A" * 2_000, "summary": []}
+
+
+@pytest.mark.parametrize(
+    ("items", "context", "counts"),
+    [
+        ([{"role": "user", "content": "Hi"}, REASONING], None, True),
+        ([{"role": "user", "content": "Hi"}, REASONING, {"role": "user", "content": "Go on"}], None, False),
+        ([{"role": "user", "content": "Hi"}, REASONING, {"role": "user", "content": "Go on"}], "auto", False),
+        ([{"role": "user", "content": "Hi"}, REASONING, {"role": "user", "content": "Go on"}], "all_turns", True),
+    ],
+)
+def test_reasoning_counts_until_the_user_speaks(items: list[Any], context: str | None, counts: bool) -> None:
+    """Reasoning given back counts in a tool loop, is dropped once the user has spoken, unless all turns are kept."""
+    body: dict[str, Any] = {"input": items} | ({"reasoning": {"context": context}} if context else {})
+    assert ("reasoning" in counter().responses(body).by_kind()) == counts
+
+
+def test_tools_stand_in_a_system_message_if_there_is_one() -> None:
+    """With gpt-4o tools cost four tokens more where no system message is there, however that one is written."""
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    user = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+    for system in ({"role": "system", "content": "x"}, {"role": "system", "content": [{"type": "text", "text": "x"}]}):
+        alone = counter("gpt-4o").chat({"messages": [user], "tools": tools})
+        assert counter("gpt-4o").chat({"messages": [user, system], "tools": tools}) == alone - 4 + 4 + 1
+        assert counter("gpt-4o").chat({"messages": [system, user], "tools": tools}) == alone - 4 + 4 + 1
 
 
 @pytest.mark.parametrize(
