@@ -13,6 +13,7 @@ beside this says how they were split, and what the kinds are.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -312,7 +313,10 @@ def main() -> None:
         for (dialect, rule), borne in sorted(support(pairs).items()):
             print(f"{dialect:<14} {rule:<20} {borne:>4}")
         return
-    shown, offs = table(pairs, not args.no_litellm)
+    theirs = not args.no_litellm and importlib.util.find_spec("litellm") is not None
+    if not theirs and not args.no_litellm:
+        print("litellm is not installed (make bench installs it): only this library is measured")
+    shown, offs = table(pairs, theirs)
     print(
         f"{len(pairs)} requests of {path.name}; {sum(p.kind == NOT_MEASURED for p in pairs)} left out: {NOT_MEASURED}"
     )

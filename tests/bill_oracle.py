@@ -123,7 +123,8 @@ def rate(book: Json, record: Json) -> Rated:
         here = listed.get(meter)
         meters[meter] = (used.meters[meter], here, ratio, price)
         base = price if here is None else here
-        savings[meter] = (base, listed.get(meter.replace("cache_read", "input"), base))
+        plain = "input" if meter.startswith("cache_write") else meter.replace("cache_read", "input")
+        savings[meter] = (base, listed.get(plain, base))
     context = "long" if long else "short"
     return Rated(model, group, tier, context, when(entry["from"]), meters, savings, used.estimated)
 

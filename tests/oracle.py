@@ -34,6 +34,7 @@ UNCACHED: Final = {
     "image_cache_read": "image_input",
     "video_cache_read": "video_input",
 }
+WITHOUT_CACHE: Final = {**UNCACHED, "cache_write": "input", "cache_write_1h": "input"}
 FEES: Final = ("web_search", "file_search", "code_interpreter", "image_generation")
 
 
@@ -123,7 +124,7 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
     far = listed.get("long_context")
     long = far is not None and counts.get("input_tokens", 0) > far["above"]
     used = meters(counts)
-    at_list = {meter: _price(book, listed, meter, long, at) for meter in {*used, *UNCACHED.values()}}
+    at_list = {meter: _price(book, listed, meter, long, at) for meter in {*used, *WITHOUT_CACHE.values()}}
     paid = {meter: _paid(book, own, meter, long, at, at_list[meter], ratio) for meter in used}
     lines: dict[str, Fraction] = {}
     full = uncached = Fraction(0)
@@ -134,7 +135,7 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
             raise RefusedError("meter_not_priced")
         lines[meter] = count * price / per_credit
         here = at_list[meter]
-        without = at_list.get(UNCACHED.get(meter, meter))
+        without = at_list.get(WITHOUT_CACHE.get(meter, meter))
         # Only the group prices it: there is nothing to save against.
         here = price if here is None else here
         full += count * here / per_credit

@@ -44,7 +44,10 @@ def credits(book: PriceBook, at: str, **more: Any) -> Any:
         ("gpt-5.4-2027-12-31", "gpt-5.4"),
         ("gpt-5.4-2026-03-04", None),  # before the model was released
         ("gpt-5.4-2026-02-30", None),
-        ("gpt-5.4-20260305", None),
+        ("gpt-5.4-20260305", "gpt-5.4"),
+        ("gpt-5.4-20260304", None),
+        ("gpt-5.4-2026305", None),
+        ("gpt-5.4-2026-0305", None),
         ("gpt-5.4-mini-2026-03-17-2026-03-17", None),
         ("GPT-5.4", None),
         ("gpt-5.4 ", None),

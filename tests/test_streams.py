@@ -93,6 +93,27 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
             assert record.usage == result.usage
 
 
+@pytest.mark.parametrize(
+    ("pieces", "answered", "told"),
+    [
+        ([], False, False),
+        ([b'{"error": {"message": "rate limited"}}'], False, True),
+        ([b"<html>502 Bad Gateway</html>"], False, True),
+        ([b"\x1f\x8b\x08\x00" * 50], False, True),
+        ([b'data: {"error": {"message": "overloaded"}}\n\n'], False, False),
+        ([b": keep alive\n\n", b"data: [DONE]\n\n"], False, False),
+        ([b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'], False, False),
+        ([b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'], True, False),
+        ([b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}\n\n'], True, False),
+    ],
+)
+def test_nothing_of_an_answer_is_told_apart(pieces: list[bytes], answered: bool, told: bool) -> None:
+    """A stream that brought no answer says so, for a gateway to bill nothing; bytes that are no events are a fault."""
+    result = fed(*pieces, request={"messages": [{"role": "user", "content": "Hello"}]}).result()
+    assert result.answered is answered
+    assert any("decompressed" in fault for fault in result.faults) is told
+
+
 # --- chat ---
 
 

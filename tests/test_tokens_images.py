@@ -156,6 +156,21 @@ def test_an_image_in_full_is_measured() -> None:
     assert found.upper >= plain + 2 * ceil(256 * Fraction(162, 100))
 
 
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.4-mini"])
+def test_a_known_size_bounds_closely(model: str) -> None:
+    """The bound of an image of known size is that of its own size by the guide, not that of the largest image."""
+    image = {"type": "image_url", "image_url": {"url": url(png(64, 64))}}
+    count = counter(model).chat(ask(image))
+    own = {"gpt-4o": 255, "gpt-5.4-mini": ceil(4 * Fraction(162, 100))}[model]
+    assert count.upper == counter(model).chat(ask()) + own + 5
+
+
+def test_low_detail_in_tiles_needs_no_size() -> None:
+    """At low detail a tiled image costs its base, whatever its size."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
+    assert counter("gpt-4o").chat(ask(image)).by_kind()["images"] == 85 + 2
+
+
 def test_a_linked_image_is_asked_for_or_bounded() -> None:
     """For a link the counter asks who knows the size; without an answer it is an estimate with the family's bound."""
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

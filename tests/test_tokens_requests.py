@@ -249,6 +249,53 @@ def test_bounds_stay_within_what_the_model_takes() -> None:
     assert made.chat(chat("one two three " * 10)).upper == made.chat(chat("one two three " * 10)) > 20
 
 
+def test_a_model_of_others_is_an_estimate_through_and_through() -> None:
+    """Where the vocabulary may not be the model's, texts are estimates, bounded by bytes; tools by nothing."""
+    made = TokenCounter("claude-x", encoding="o200k_base")
+    text = "こんにちは、世界"
+    count = made.chat(chat(text))
+    assert not count.exact
+    assert any("vocabulary" in why for why in count.why)
+    assert (count.upper or 0) >= len(text.encode()) > count
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    assert made.chat(chat("Hi", tools=[tool])).upper is None
+    assert not made.worst_case(chat("Hi", max_tokens=5)).firm
+
+
+@pytest.mark.parametrize("key", ["system", "documents", "wibble"])
+def test_what_stands_under_an_unknown_key_is_unseen(key: str) -> None:
+    """Texts under keys that OpenAI's requests do not have are counted without a bound; settings cost nothing."""
+    plain = counter().chat(chat("Hi"))
+    for value in ("word " * 100, [{"type": "text", "text": "word " * 100}]):
+        count = counter().chat(chat("Hi", **{key: value}))
+        assert (count.exact, count.upper) == (False, None)
+        assert count >= plain + 100
+        assert key in count.why[0]
+    settings = {"temperature": 0.5, "user": "ann", "metadata": {"a": "b"}, "stop": ["x"], "stream": True, key: 5}
+    assert counter().chat(chat("Hi", **settings)) == plain
+    assert counter().responses({"input": "Hi", "include": ["x"], "truncation": "auto"}).exact
+
+
+def test_a_key_that_holds_itself_is_refused() -> None:
+    """A Python object that contains itself ends in an error, not in a loop without end."""
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(BillingError) as caught:
+        counter().chat(chat("Hi", wibble=loop))
+    assert code_of(caught) == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-5.4-nano", "gpt-5-nano", "gpt-4.1-nano", "gpt-5.7", "gpt-6", "o4-mini", "gpt-4"]
+)
+def test_models_that_no_request_is_of_are_estimates(model: str) -> None:
+    """Only families with recorded requests are called exact; the others count as their nearest relative."""
+    made = TokenCounter(model, encoding="o200k_base")
+    count = made.chat(chat("Hello"))
+    assert not count.exact
+    assert 7 <= count <= 8
+
+
 REASONING = {"type": "reasoning", "encrypted_content": "A" * 2_000, "summary": []}
 
 

@@ -207,11 +207,11 @@ def test_what_was_counted_is_remembered_within_its_bound() -> None:
     made.text(f"{499} " * 50)
     assert made.cache_info().hits == before + 1
     for number in range(30):  # what is used stays, and each use is a hit
-        before = made.cache_info()
+        earlier = made.cache_info()
         made.text(f"{499} " * 50)
         made.text(f"new {number} " * 30)
         after = made.cache_info()
-        assert (after.hits - before.hits, after.misses - before.misses) == (1, 1)
+        assert (after.hits - earlier.hits, after.misses - earlier.misses) == (1, 1)
     made.cache_clear()
     assert made.cache_info().entries == made.cache_info().characters == 0
     made.text("x" * 15_000)  # larger than its share: counted, not kept

@@ -183,6 +183,15 @@ def test_without_a_bound_it_is_an_error() -> None:
     assert code_of(caught) == "bad_argument"
 
 
+def test_a_request_for_another_model_is_not_held_for_at_this_ones_price() -> None:
+    """A body that names another model of the book is an error; a snapshot, or a name of the gateway's own, is not."""
+    with pytest.raises(BillingError, match=r"gpt-5\.5") as caught:
+        worst(chat("Hi", model="gpt-5.5"), model="gpt-5.4-mini")
+    assert code_of(caught) == "bad_argument"
+    for name in ("gpt-5.4", "gpt-5.4-2026-03-05", "our-best"):
+        assert worst(chat("Hi", model=name)).input_tokens == 7
+
+
 def test_embeddings_have_no_output() -> None:
     """An embedding is held for by its texts alone."""
     found = worst({"input": ["hello world"], "encoding_format": "float"})

@@ -53,6 +53,7 @@ def _tokens(args: Namespace) -> int:
     if not isinstance(model, str):
         raise BillingError("unknown_model", "the request names no model; name one by --model")
     counter = _counter(args, model)
+    body = {**body, "model": model}  # --model says otherwise on purpose
     count = counter.request(body)
     worst = counter.worst_case(body, group=args.group, at=now_or(args.at)) if args.group else None
     if args.format == "json":

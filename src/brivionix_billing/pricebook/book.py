@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFacts", "PriceBook", "Resolved"]
 
-_SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII)
+_SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", re.ASCII)
 _MAX_CACHED: Final = 65_536
 _new = tuple.__new__
 
@@ -204,7 +204,8 @@ class PriceBook:
     def resolve_model(self, name: object) -> str:
         """The model that a name, an alias or a dated snapshot means. Raises ``unknown_model``.
 
-        A snapshot is the model's name and a date not before its release: ``gpt-5.4-mini-2026-03-17``.
+        A snapshot is the model's name and a date not before its release: ``gpt-5.4-mini-2026-03-17``, or without the
+        hyphens of the date, as Anthropic writes it.
         """
         found = self._names.get(name) if isinstance(name, str) else None
         if found is None and isinstance(name, str) and len(name) <= 256:

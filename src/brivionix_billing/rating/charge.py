@@ -38,7 +38,8 @@ class ChargeLine(NamedTuple):
 class Savings(NamedTuple):
     """Credits saved against list price without cache: ``list - cache - group`` is what was charged.
 
-    ``group`` is negative where a ratio above 1 makes the group dearer than the list.
+    ``group`` is negative where a ratio above 1 makes the group dearer than the list, ``cache`` where writing to the
+    cache cost more than reading from it saved.
     """
 
     list: Decimal
@@ -228,13 +229,17 @@ def _restore(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
     return tuple.__new__(Charge, fields)
 
 
+# What is written to a cache would have been plain input without one: its premium is a cost of the cache.
+_WRITTEN: Final = {"cache_write": "input", "cache_write_1h": "input"}
+
+
 def list_and_uncached(card: RateCard, index: int) -> tuple[int, int]:
     """Units per count of a meter at the list price, and what the same count would cost there without a cache."""
     here = card.list_units[index]
     if here is None:
         here = card.units[index] or 0  # only this group has a price for it: nothing to save against
-    meter = METERS[index]
-    if meter.uncached is None:
+    plain = METERS[index].uncached or _WRITTEN.get(METERS[index].name)
+    if plain is None:
         return here, here
-    full = card.list_units[BY_NAME[meter.uncached].place]
+    full = card.list_units[BY_NAME[plain].place]
     return here, here if full is None else full

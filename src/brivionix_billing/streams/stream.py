@@ -32,6 +32,8 @@ class StreamResult:
     """Why it is an estimate, and how it was made; ``None`` if it is none."""
     faults: tuple[str, ...] = ()
     """What was strange about the stream."""
+    answered: bool = True
+    """Whether anything of an answer came, or a usage. If not, the provider refused or was not reached: bill nothing."""
     refused: BillingError | None = None
     """Set if the provider stated a usage that cannot be billed. The body holds it all the same."""
     _usage: Usage | None = field(default=None, repr=False)
@@ -134,15 +136,19 @@ class StreamUsage:
             body = reported(body)
             usage = Usage.from_response(body)
         except BillingError as error:
-            return StreamResult(body, False, None, (*self.faults, error.message), error)
+            return StreamResult(body, False, None, (*self.faults, error.message), refused=error)
         # Another gateway may be the provider, and may have estimated.
         reason = "the provider marks its own usage as an estimate" if usage.estimated else None
-        return StreamResult(body, usage.estimated, reason, self.faults, None, usage)
+        return StreamResult(body, usage.estimated, reason, self.faults, _usage=usage)
 
     def _estimate(self) -> StreamResult:
         made = estimated(self._reader, self._request, self._counting)
         reason = "; ".join(dict.fromkeys((self._why(), *made.notes)))
-        return StreamResult(made.body, True, reason, (*self.faults, *made.faults), None, made.usage)
+        answered = bool(made.usage.output_tokens) or (self._reader is not None and self._reader.usage is not None)
+        faults = (*self.faults, *made.faults)
+        if self._bytes and not self._told:
+            faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
+        return StreamResult(made.body, True, reason, faults, answered, _usage=made.usage)
 
     def _why(self) -> str:
         if self._error is not None:
@@ -157,6 +163,7 @@ class StreamUsage:
 
     def _frame(self, event: Event) -> None:
         data = event.data.strip()
+        self._told += 1
         if data == DONE:
             if self._reader is not None:
                 self._reader.end()

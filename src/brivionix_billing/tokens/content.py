@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.images import Size, image_tokens, most_tokens, size_of_data_url
+from brivionix_billing.families import Tiles
+from brivionix_billing.tokens.images import Size, documented_tokens, image_tokens, most_tokens, size_of_data_url
 from brivionix_billing.tokens.tally import Tally
 
 __all__ = ["ImageSize", "count_content"]
@@ -85,20 +86,30 @@ def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: Im
     if rule is None:
         tally.guess("images", 1_000, None, f"what an image costs the family {tally.family.name} is not known")
         return
-    most = most_tokens(rule, detail) + _AROUND_IMAGE["responses"]
     inside = isinstance(source, str) and source.startswith("data:")
-    name = source if isinstance(source, str) else part.get("file_id")
-    size = size_of_data_url(source) if inside and isinstance(source, str) else None
-    if size is None and isinstance(name, str) and image_size is not None:
-        size = _asked(image_size, name)
+    around = 0 if inside else _AROUND_IMAGE[api]
+    size = _size_of(part, source, image_size)
+    if isinstance(rule, Tiles) and detail == "low":
+        size = _USUAL_IMAGE  # it costs the same at any size
     if size is None:
-        why = "the size of an image is not known; give the counter image_size, or the image as a data URL"
+        width, height = _USUAL_IMAGE
+        why = (
+            f"the size of an image is not known, so it is taken for {width} x {height} pixels; "
+            "give the counter image_size, or the image as a data URL"
+        )
         usual = image_tokens(rule, _USUAL_IMAGE, detail)
-        tally.guess("images", usual, max(most, usual), why)
+        tally.guess("images", usual, max(most_tokens(rule, detail), usual) + _AROUND_IMAGE["responses"], why)
         return
-    tokens = image_tokens(rule, size, detail) + (0 if inside else _AROUND_IMAGE[api])
     # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
-    tally.guess("images", tokens, max(tokens, most), "an image is counted by OpenAI's published rule")
+    most = documented_tokens(rule, size, detail) + _AROUND_IMAGE["responses"]
+    tally.guess("images", image_tokens(rule, size, detail) + around, most, "an image is counted by OpenAI's guide")
+
+
+def _size_of(part: Mapping[str, Any], source: object, image_size: ImageSize | None) -> Size | None:
+    """The size that the image says itself, or that the caller knows."""
+    name = source if isinstance(source, str) else part.get("file_id")
+    size = size_of_data_url(name) if isinstance(name, str) and name.startswith("data:") else None
+    return _asked(image_size, name) if size is None and isinstance(name, str) and image_size is not None else size
 
 
 def _asked(image_size: ImageSize, name: str) -> Size | None:

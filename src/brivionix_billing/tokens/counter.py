@@ -16,6 +16,7 @@ from brivionix_billing.tokens.content import ImageSize, count_content
 from brivionix_billing.tokens.conversation import Conversations
 from brivionix_billing.tokens.encodings import count_tokens, encoding, encoding_of_model
 from brivionix_billing.tokens.responses import count_responses
+from brivionix_billing.tokens.rest import count_rest
 from brivionix_billing.tokens.tally import Tally, TokenCount
 from brivionix_billing.tokens.typescript import Written, write_tools
 from brivionix_billing.tokens.walk import Walk, dumped
@@ -113,7 +114,7 @@ class TokenCounter:
             if isinstance(item, str):
                 tally.text("messages", item)
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
-                tally.exactly("messages", len(item))
+                tally.known("messages", len(item), len(item))
             else:
                 raise BillingError("request_invalid", f"the input of an embedding is {quoted(item)}; it is a text")
         return tally.done(self.limit)
@@ -146,6 +147,7 @@ class TokenCounter:
         kind = kind_of(body)
         count = self.request(body)
         facts = None if self._book is None else self._book.about(self.model)
+        self._same_model(body)
         upper = count.upper
         if upper is None:
             raise BillingError(
@@ -153,7 +155,7 @@ class TokenCounter:
             )
         output = 0 if kind == "embeddings" else output_bound(body, facts, count) + self._predicted(body)
         calls, bounded = tool_calls(body, max_tool_calls)
-        why = [part.why for part in count.parts if part.upper is None]
+        why = [part.why for part in count.parts if part.upper is None or (self.family.foreign and not part.exact)]
         if not bounded:
             why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
         charge = None
@@ -174,6 +176,20 @@ class TokenCounter:
                 kinds=("images" in kinds, "audio" in kinds, isinstance(modalities, list) and "audio" in modalities),
             )
         return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
+
+    def _same_model(self, body: Mapping[str, Any]) -> None:
+        """Raises where the request names another model of the book: it would be held for at this one's price."""
+        asked = body.get("model")
+        if self._book is None or not isinstance(asked, str):
+            return
+        try:
+            other = self._book.about(asked).name
+        except BillingError:
+            return  # a name of the gateway's own, or of its provider's
+        if other != self._book.about(self.model).name:
+            raise BillingError(
+                "bad_argument", f"the request is for {quoted(asked)}, and this counter is for {quoted(self.model)}"
+            )
 
     def _predicted(self, body: Mapping[str, Any]) -> int:
         """Tokens of a predicted output: those that the model rejects are billed as output beside what it says."""
@@ -201,6 +217,7 @@ class TokenCounter:
         walk = Walk(tally, self._write, self._conversations, self._image_size, api)
         try:
             (count_chat if api == "chat" else count_responses)(walk, body)
+            count_rest(walk, body)
         except RecursionError:
             raise BillingError("request_invalid", "the request is nested too deep to be one") from None
         return tally.done(self.limit)
@@ -274,6 +291,6 @@ def _family(model: object, name: str | None, encoding_name: str | None) -> Famil
     if known is None:
         raise BillingError(
             "unknown_model",
-            f"nobody here knows how {quoted(model)} counts; add it to the price file, or give encoding= and family=",
+            f"nobody here knows how {quoted(model)} counts; add it to the price file, or give an encoding",
         )
     return family("unknown", known)

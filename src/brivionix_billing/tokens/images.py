@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from dataclasses import replace
 from math import ceil, floor, sqrt
 from typing import Final
 
 from brivionix_billing.families import Images, Patches, Tiles
 
-__all__ = ["image_tokens", "most_tokens", "size_of_data_url"]
+__all__ = ["documented_tokens", "image_tokens", "most_tokens", "size_of_data_url"]
 
 Size = tuple[int, int]
 _PATCH: Final = 32
@@ -37,6 +38,13 @@ def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
         width, height = _fitted(width, height, 768, min(width, height))
         return rule.base + rule.tile * _count(width, _TILE) * _count(height, _TILE)
     return -(-_patches(rule, width, height, detail) * rule.hundredths // 100)
+
+
+def documented_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
+    """The same by OpenAI's guide, where its usage says less than its guide."""
+    if isinstance(rule, Patches) and rule.documented is not None:
+        rule = replace(rule, hundredths=max(rule.hundredths, rule.documented))
+    return image_tokens(rule, size, detail)
 
 
 def most_tokens(rule: Images, detail: str = "auto") -> int:

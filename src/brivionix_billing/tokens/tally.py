@@ -41,6 +41,7 @@ class Part(NamedTuple):
     """For an estimate: what is not known."""
 
 
+_FOREIGN: Final = "the vocabulary of this model is not known here; its texts are counted with another one"
 _new = tuple.__new__
 
 
@@ -129,7 +130,7 @@ class Tally:
     def text(self, kind: str, text: str) -> int:
         """The tokens of a text, which are exact. Raises ``request_too_large`` once the texts are more than allowed."""
         tokens = self.measured(text)
-        self._exact[kind] = self._exact.get(kind, 0) + tokens
+        self.known(kind, tokens, len(text))
         return tokens
 
     def measured(self, text: str) -> int:
@@ -145,9 +146,15 @@ class Tally:
                 "request_too_large", "the texts of the request are longer than the counter was told to count"
             )
 
-    def exactly(self, kind: str, tokens: int) -> None:
-        """Tokens that are known."""
-        self._exact[kind] = self._exact.get(kind, 0) + tokens
+    def known(self, kind: str, tokens: int, characters: int) -> None:
+        """Tokens of texts. Of a model that is not known to use this vocabulary they are an estimate.
+
+        No vocabulary makes more tokens of a text than it has bytes, and a character has at most four.
+        """
+        if not self.family.foreign:
+            self._exact[kind] = self._exact.get(kind, 0) + tokens
+        elif tokens:
+            self.guess(kind, tokens, 4 * characters, _FOREIGN)
 
     def rule(self, kind: str, name: str, times: int = 1) -> None:
         """Apply a rule of the dialect, so many times; it is exact where pairs bear it out."""

@@ -46,23 +46,26 @@ class Walk:
         tally = self.tally
         sums, remembered = self.conversations.sums(messages, tally.measured)
         tally.take(remembered.characters)  # what is too much does not become less by being known
-        self._add("system", sums.system, sums.system_tokens)
-        self._add("messages", sums.asked + sums.answered, sums.tokens)
+        self._add("system", sums.system, sums.system_tokens, sums.characters)
+        self._add("messages", sums.asked + sums.answered, sums.tokens, sums.characters)
         if sums.answered:
             tally.rule("messages", "answer", sums.answered)
         return sums
 
-    def _add(self, kind: str, messages: int, tokens: int) -> None:
+    def _add(self, kind: str, messages: int, tokens: int, characters: int) -> None:
         if messages:
             self.tally.rule(kind, "message", messages)
-            self.tally.exactly(kind, tokens)
+            self.tally.known(kind, tokens, characters)
 
     def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
         """Function tools, written out."""
         written = self.write(functions, namespace)
         tokens = self.tally.measured(written.text)
+        if self.tally.family.foreign:
+            self.tally.guess("tools", tokens, None, "how this model is shown its tools is not known")
+            return
         if not written.unproven:
-            self.tally.exactly("tools", tokens)
+            self.tally.known("tools", tokens, len(written.text))
             return
         bound = max(tokens + tokens // 4 + 16, self.tally.measured(dumped(functions)))
         why = f"how {written.unproven[0]} in a tool's schema is written out is known from no request"
