@@ -65,6 +65,14 @@ def test_an_estimate_says_so_and_its_bound_holds() -> None:
         assert ours.upper is None or ours.upper >= pair.reported, pair.number
 
 
+def test_how_often_what_is_called_exact_is() -> None:
+    """Of all recorded requests whose count calls itself exact, 95 % are; the others are at most 1 % off."""
+    pairs = [pair for pair in shared_pairs() if pair.kind in EXACT_KINDS]
+    found = [(ours, pair.reported) for pair in pairs if (ours := bench().count(pair, counter(pair.model))).exact]
+    assert sum(ours == reported for ours, reported in found) >= 0.95 * len(found) > 90
+    assert all(abs(ours - reported) <= 0.01 * reported for ours, reported in found)
+
+
 def test_demanded_accuracy_on_all_recorded_requests() -> None:
     """Plain: 95 % exact; tools: median error 1 %, worst 5 %; images: 2 %. Of all pairs, and of those kept aside."""
     pairs = shared_pairs()

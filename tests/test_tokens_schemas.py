@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
 from brivionix_billing.tokens.typescript import write_tools
-from samples import code_of
 from token_kit import chat, counter
 
 
@@ -113,22 +112,23 @@ def doubling(levels: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "code"),
+    "parameters",
     [
-        (deep(30), "request_invalid"),
-        ({**obj(a={"$ref": "#/$defs/A"}), "$defs": {"A": obj(a={"$ref": "#/$defs/A"})}}, "request_invalid"),
-        ({**obj(a={"$ref": "#/$defs/A"}), "$defs": {"A": {"$ref": "#/$defs/A"}}}, "request_invalid"),
-        (doubling(22), "request_too_large"),
+        deep(30),
+        {**obj(a={"$ref": "#/$defs/A"}), "$defs": {"A": obj(a={"$ref": "#/$defs/A"})}},
+        {**obj(a={"$ref": "#/$defs/A"}), "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        doubling(22),
     ],
     ids=["deep", "circle", "reference to itself", "doubling"],
 )
-def test_hostile_schemas_are_refused_soon(parameters: Any, code: str) -> None:
-    """Deep schemas, circles of references and references that double are errors within seconds, never a hang."""
+def test_odd_schemas_are_estimates_soon(parameters: Any) -> None:
+    """Deep schemas and circles of references, which providers take, are estimates within seconds, with a bound."""
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
     began = time.monotonic()
-    with pytest.raises(BillingError) as caught:
-        counter().chat(chat("Hi", tools=[tool]))
-    assert code_of(caught) == code
+    count = counter().chat(chat("Hi", tools=[tool]))
+    assert not count.exact
+    assert count.upper is not None
+    assert count.upper > count
     assert time.monotonic() - began < 20
 
 

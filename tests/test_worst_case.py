@@ -36,7 +36,8 @@ def credits(worst: WorstCase) -> Fraction:
         ({"max_tokens": 10**9}, 128_000),
         ({"max_tokens": 10**9, "n": 2}, 256_000),
         ({"max_tokens": None, "n": None}, 128_000),
-        ({"max_tokens": 0}, 0),
+        ({"max_tokens": 100, "max_output_tokens": 1}, 100),
+        ({"max_output_tokens": 1}, 128_000),
         ({"max_tokens": 100, "prediction": {"type": "content", "content": "one two three"}}, 103),
     ],
 )
@@ -48,10 +49,11 @@ def test_the_output_is_what_the_request_allows(more: dict[str, Any], output: int
 @pytest.mark.parametrize(
     "more",
     [
-        *({"max_tokens": value} for value in (-1, 1.5, True, "9", 10**13)),
+        *({"max_tokens": value} for value in (0, -1, 1.5, True, "9", 10**13)),
         *({"n": value} for value in (0, 129, "2", 10**9)),
         {"max_tool_calls": -1, "tools": [{"type": "web_search"}]},
         {"service_tier": 5},
+        {"service_tier": "batch"},
     ],
 )
 def test_limits_that_are_no_counts_are_refused(more: dict[str, Any]) -> None:
@@ -71,6 +73,7 @@ def test_the_exact_figure() -> None:
     assert credits(found) == (7 * Fraction(25, 10) + 200 * 15) / 10**6
     assert found.charge is not None
     assert found.charge.usage.cache_read_tokens == 0
+    assert found.charge.usage.estimated  # no provider reported it
 
 
 def test_the_group_and_the_tier_decide() -> None:
@@ -136,6 +139,7 @@ def test_what_is_dearer_than_plain_input_is_assumed() -> None:
         ([{"type": "web_search"}], {}, None, (10, 0), True),
         ([{"type": "web_search"}], {"max_tool_calls": 3}, None, (3, 0), False),
         ([{"type": "web_search_preview"}, {"type": "file_search"}], {}, 5, (5, 5), False),
+        (({"type": "web_search"},), {}, 5, (5, 0), False),
         ([{"type": "function", "name": "f"}], {}, 5, (0, 0), False),
     ],
 )
@@ -151,6 +155,23 @@ def test_searches_are_held_for(
     long = found.input_tokens > 272_000
     rate_in, rate_out = (Fraction(5), Fraction(225, 10)) if long else (Fraction(25, 10), Fraction(15))
     assert credits(found) == (found.input_tokens * rate_in + rate_out) / 10**6 + fees
+
+
+def test_a_search_in_chat_completions_is_held_for() -> None:
+    """``web_search_options`` is a search: it has its fee."""
+    plain, searching = worst(chat("Hi", max_tokens=9)), worst(chat("Hi", max_tokens=9, web_search_options={}))
+    assert (plain.calls, searching.calls) == ({}, {"web_search_calls": 10})
+    with pytest.raises(BillingError) as caught:
+        worst(chat("Hi", max_tokens=9), max_tool_calls=-1)
+    assert code_of(caught) == "bad_argument"
+
+
+@pytest.mark.parametrize("kind", ["audio", "image"])
+def test_an_output_without_a_price_is_told_before_the_call(kind: str) -> None:
+    """Audio or images that are asked for, and have no price, are ``meter_not_priced`` at the hold."""
+    with pytest.raises(BillingError, match=f"{kind}_output") as caught:
+        worst(chat("Hi", max_tokens=9, modalities=("text", kind)))
+    assert code_of(caught) == "meter_not_priced"
 
 
 def test_a_tool_without_a_fee_is_told_before_the_call() -> None:
@@ -202,7 +223,7 @@ def test_embeddings_have_no_output() -> None:
 @given(st.lists(st.text(alphabet="ab cé中\n", max_size=30), min_size=1, max_size=6), st.data())
 def test_no_usage_within_the_bounds_costs_more(texts: list[str], data: st.DataObject) -> None:
     """Whatever a provider reports within the worst case's tokens, cached or not, costs no more than was held."""
-    limit, n = data.draw(st.integers(0, 5_000)), data.draw(st.integers(1, 4))
+    limit, n = data.draw(st.integers(1, 5_000)), data.draw(st.integers(1, 4))
     model = data.draw(st.sampled_from(shipped().model_names))
     held = worst(chat(*texts, max_tokens=limit, n=n), model)
     used_in = data.draw(st.integers(0, held.input_tokens))

@@ -186,9 +186,19 @@ _HARMONY_5_4: Final = replace(
     own_search=Rule(5, 1),
     searchable=Rule(377, 1),
 )
+
+
 # gpt-5.6 introduces tools with other words. What no request to it shows is as in gpt-5.4.
+def _guessed(dialect: Dialect) -> Dialect:
+    """The same numbers, borne out by nothing: for models that no pair is of."""
+    numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
+    unproven: dict[str, Any] = {n: rule._replace(pairs=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
+    return replace(dialect, name=f"{dialect.name}, guessed", **unproven)
+
+
+# What no pair of gpt-5.6 shows is taken from gpt-5.4, and stays a guess.
 _HARMONY_5_6: Final = replace(
-    _HARMONY_5_4,
+    _guessed(_HARMONY_5_4),
     name="harmony-5.6",
     message=Rule(4, 7),
     reply=Rule(2, 7),
@@ -197,13 +207,6 @@ _HARMONY_5_6: Final = replace(
     tool_search=Rule(39, 3),
     searchable=Rule(352, 1),
 )
-
-
-def _guessed(dialect: Dialect) -> Dialect:
-    """The same numbers, borne out by nothing: for models that no pair is of."""
-    numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
-    unproven: dict[str, Any] = {n: rule._replace(pairs=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
-    return replace(dialect, name=f"{dialect.name}, guessed", **unproven)
 
 
 _TABLE: Final = (
@@ -279,5 +282,11 @@ def family_of(model: str) -> Family | None:
     'gpt-5-mini'
     """
     name = model.rpartition("/")[2].lower()
-    fitting = [(len(prefix), entry) for entry in _TABLE for prefix in entry.prefixes if name.startswith(prefix)]
+    fitting = [
+        (len(prefix), entry)
+        for entry in _TABLE
+        for prefix in entry.prefixes
+        # gpt-5.10 is not a gpt-5.1: a number ends where its digits do
+        if name.startswith(prefix) and not (prefix[-1].isdigit() and name[len(prefix) : len(prefix) + 1].isdigit())
+    ]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, Final
 
+from brivionix_billing.canonical import loads_strict
 from brivionix_billing.cli.common import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
 from brivionix_billing.errors import BillingError, ascii_safe
 from brivionix_billing.exact import plain
@@ -61,7 +62,7 @@ def _tokens(args: Namespace) -> int:
         return DONE
     rows = [["part", "tokens"], *([kind, str(tokens)] for kind, tokens in count.by_kind().items())]
     rows.append(["total", str(int(count))])
-    write(_safe(f"{model}, {counter.encoding}\n{table(rows, left=1)}\n{_known(count)}"))
+    write(_safe(f"{ascii_safe(model)}, {counter.encoding}\n{table(rows, left=1)}\n{_known(count)}"))
     if worst is not None:
         write(_safe(_worst_text(worst)))
     return DONE
@@ -70,16 +71,23 @@ def _tokens(args: Namespace) -> int:
 def _body(content: bytes, must: bool) -> Mapping[str, Any] | None:
     """The request that the file holds, if it holds one."""
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        if must:
-            raise BillingError("request_invalid", f"the file is not JSON: {error}") from None
+        parsed = loads_strict(content, "the file")
+    except BillingError as error:
+        if must or _is_json(content):  # with a key twice, say: no body that can be counted, and no text either
+            raise BillingError("request_invalid", f"{error.message}; if it is a text, say --as text") from None
         return None
     if isinstance(parsed, dict) and (must or "messages" in parsed or "input" in parsed):
         return parsed
     if must:
         raise BillingError("request_invalid", "the file is JSON, but no object with 'messages' or 'input'")
     return None
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _text(args: Namespace, content: bytes) -> int:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.walk import SYSTEM, Walk, objects
+from brivionix_billing.tokens.walk import SYSTEM, Walk, name_in, objects
 
 __all__ = ["count_chat"]
+
+_MESSAGE_KEYS: Final = frozenset(
+    {
+        *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio"),
+        *("type", "id", "status"),
+    }
+)
 
 
 def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
     """Count every part of a request. Raises ``request_invalid`` where it is not one."""
     messages = objects(request.get("messages"), "messages")
-    names: dict[Any, str] = {}
+    names: dict[str | None, str] = {}
     passed = walk.plain_messages(messages)
     system = passed.system > 0
     for message in messages[passed.messages :]:
+        walk.unread("messages", message, _MESSAGE_KEYS)
         role = message.get("role")
         system = system or role in SYSTEM
         if role in ("tool", "function"):
-            called = message.get("tool_call_id") if role == "tool" else message.get("name")
+            key = "tool_call_id" if role == "tool" else "name"
+            called = name_in(message.get(key), key)
             walk.result(names.get(called, f"functions.{called}"), message.get("content"))
         else:
             _message(walk, message, names)
@@ -38,7 +47,7 @@ def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
     walk.tally.rule("reply", "reply")
 
 
-def _message(walk: Walk, message: Mapping[str, Any], names: dict[Any, str]) -> None:
+def _message(walk: Walk, message: Mapping[str, Any], names: dict[str | None, str]) -> None:
     calls = objects(message.get("tool_calls"), "tool_calls")
     content = message.get("content")
     refusal = message.get("refusal")
@@ -58,9 +67,12 @@ def _message(walk: Walk, message: Mapping[str, Any], names: dict[Any, str]) -> N
         inner = call.get("function") or call.get("custom")
         if not isinstance(inner, Mapping):
             raise BillingError("request_invalid", f"a tool call is {quoted(dict(call))}; it has 'function'")
-        names[call.get("id")] = walk.call(inner.get("name"), inner.get("arguments", inner.get("input", "")))
+        names[name_in(call.get("id"), "a call's id")] = walk.call(
+            inner.get("name"), inner.get("arguments", inner.get("input", ""))
+        )
     if isinstance(old_call, Mapping):
-        names[old_call.get("name")] = walk.call(old_call.get("name"), old_call.get("arguments", ""))
+        called = name_in(old_call.get("name"), "function_call.name")
+        names[called] = walk.call(called, old_call.get("arguments", ""))
     walk.parallel(len(calls))
 
 
@@ -68,7 +80,9 @@ def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = tool.get("function") or tool.get("custom")
     if not isinstance(inner, Mapping):
         raise BillingError("request_invalid", f"a tool is {quoted(dict(tool))}; it has 'function'")
-    return inner
+    # A key that stands beside it is not known; the writer tells it.
+    beside = {key: value for key, value in tool.items() if key not in ("type", "function", "custom")}
+    return {**beside, **inner} if beside else inner
 
 
 def _format(walk: Walk, wanted: object) -> None:

@@ -79,8 +79,8 @@ def _count_part(tally: Tally, kind: str, part: Mapping[str, Any], api: str, imag
 def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: ImageSize | None) -> None:
     source = part.get("image_url")
     detail = part.get("detail")
-    if isinstance(source, Mapping):
-        detail, source = source.get("detail", detail), source.get("url")
+    if isinstance(source, Mapping):  # as chat completions write it: there a detail beside it is not read
+        detail, source = source.get("detail"), source.get("url")
     detail = detail if detail in _DETAILS else "auto"
     rule = tally.family.images
     if rule is None:
@@ -127,42 +127,47 @@ def _count_audio(tally: Tally, audio: object) -> None:
     if not isinstance(data, str):
         raise BillingError("request_invalid", f"input_audio is {quoted(audio)}; it has 'data' and 'format'")
     size = len(data) * 3 // 4
-    rate = _bytes_per_second(data)
     # 128 kbit/s where the head does not say it: what is packed more tightly lasts longer.
-    tokens = size * _AUDIO_PER_SECOND // (rate or 16_000) + 1
-    tally.guess("audio", tokens, tokens if rate else size, "audio is counted by its length, ten tokens a second")
+    tokens = size * _AUDIO_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
+    # The head is the sender's word. No format that is taken has less than 4 kbit/s.
+    most = max(tokens, size * _AUDIO_PER_SECOND // 500) + 10
+    tally.guess("audio", tokens, most, "audio is counted by its length, ten tokens a second")
 
 
 def _bytes_per_second(data: str) -> int | None:
-    """From the head of a WAV file in base64."""
+    """From the head of a WAV file in base64, if it is what sound can have."""
     try:
         head = b64decode(data[:64])
     except (binascii.Error, ValueError):
         return None
     if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt " and len(head) >= 32:
-        return int.from_bytes(head[28:32], "little") or None
+        rate = int.from_bytes(head[28:32], "little")
+        return rate if 1_000 <= rate <= 2_000_000 else None
     return None
 
 
 def _count_file(tally: Tally, file: Mapping[str, Any], api: str) -> None:
     data = file.get("file_data")
-    if not isinstance(data, str):
+    if not isinstance(data, str) or file.get("file_id") or file.get("file_url"):
         tally.guess("files", _UNSEEN_FILE, None, "a file that the request only names cannot be counted")
         return
     head, _, body = data.partition(",")
+    body = body if head.startswith("data:") else data
     try:
-        content = b64decode(body if head.startswith("data:") else data)
+        content = b64decode(body.rstrip("=") + "=" * (-len(body.rstrip("=")) % 4), validate=True)
     except (binascii.Error, ValueError):
-        content = b""
+        tally.guess("files", _UNSEEN_FILE, None, "a file whose data is no base64 cannot be counted")
+        return
+    # What is packed in a PDF or another document has no bound that its bytes would say.
     if content[:5] == b"%PDF-":
         pages = max(1, content.count(b"/Type /Page") + content.count(b"/Type/Page") - content.count(b"/Pages"))
         why = "what is read out of a PDF is not known; it is taken for pages of little text"
-        tally.guess("files", pages * _PDF_PAGE[api], max(len(content), pages * 2_000), why)
+        tally.guess("files", pages * _PDF_PAGE[api], None, why)
         return
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        tally.guess("files", _UNSEEN_FILE, max(len(content), _UNSEEN_FILE), "what is read out of a file is not known")
+        tally.guess("files", _UNSEEN_FILE, None, "what is read out of a file is not known")
         return
     tokens = tally.measured(text)
     tally.guess(

@@ -32,6 +32,7 @@ class Sums(NamedTuple):
     system_tokens: int = 0
     tokens: int = 0
     """Of the texts of user and assistant."""
+    system_characters: int = 0
 
 
 class _Seen(NamedTuple):
@@ -102,7 +103,7 @@ class Conversations:
 
 
 def _added(start: Sums, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> Sums:
-    number, characters, system, asked, answered, system_tokens, tokens = start
+    number, characters, system, asked, answered, system_tokens, tokens, system_characters = start
     for message in messages[number:]:
         content, role = message.get("content"), message.get("role")
         if type(content) is not str or len(message) != 2:
@@ -116,8 +117,9 @@ def _added(start: Sums, messages: Sequence[Mapping[str, Any]], count: Callable[[
         elif role in SYSTEM:
             system += 1
             system_tokens += count(content)
+            system_characters += len(content)
         else:
             break
         characters += len(content)
         number += 1
-    return Sums(number, characters, system, asked, answered, system_tokens, tokens)
+    return Sums(number, characters, system, asked, answered, system_tokens, tokens, system_characters)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.families import Family, family, family_of
+from brivionix_billing.tokens.body import Api, api_of, parsed_body, tier_of
 from brivionix_billing.tokens.cache import Cache, CacheInfo
 from brivionix_billing.tokens.chat import count_chat
 from brivionix_billing.tokens.content import ImageSize, count_content
@@ -18,9 +19,9 @@ from brivionix_billing.tokens.encodings import count_tokens, encoding, encoding_
 from brivionix_billing.tokens.responses import count_responses
 from brivionix_billing.tokens.rest import count_rest
 from brivionix_billing.tokens.tally import Tally, TokenCount
-from brivionix_billing.tokens.typescript import Written, write_tools
+from brivionix_billing.tokens.typescript import Written, too_many_tools, write_tools
 from brivionix_billing.tokens.walk import Walk, dumped
-from brivionix_billing.tokens.worst import WorstCase, dearest, output_bound, tool_calls
+from brivionix_billing.tokens.worst import WorstCase, dearest, kinds_of, output_bound, tool_calls
 
 if TYPE_CHECKING:
     import tiktoken
@@ -75,6 +76,8 @@ class TokenCounter:
             self.limit = about.max_input
         self.family: Family = _family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
+        if self.encoding != self.family.encoding:  # the rules were found with the family's own
+            self.family = replace(self.family, foreign=True)
         self._image_size = image_size
         self._most_characters = most_characters
         self._book = book
@@ -107,7 +110,7 @@ class TokenCounter:
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
-        given = _body(request).get("input")
+        given = parsed_body(request).get("input")
         tally = Tally(self.family, self._count, self._cache, self._most_characters)
         several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
         for item in given if several and given is not None else [given]:
@@ -119,10 +122,13 @@ class TokenCounter:
                 raise BillingError("request_invalid", f"the input of an embedding is {quoted(item)}; it is a text")
         return tally.done(self.limit)
 
-    def request(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The input tokens of a request of any of these kinds; its keys say which one it is."""
-        body = _body(request)
-        return getattr(self, kind_of(body))(body)  # type: ignore[no-any-return]
+    def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
+        """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
+
+        A gateway knows which of its paths was called, and should say it. Raises as :meth:`chat` does.
+        """
+        body = parsed_body(request)
+        return getattr(self, api_of(body, api))(body)  # type: ignore[no-any-return]
 
     def worst_case(
         self,
@@ -132,20 +138,22 @@ class TokenCounter:
         at: datetime | None = None,
         service_tier: str | None = None,
         max_tool_calls: int | None = None,
+        api: Api | None = None,
     ) -> WorstCase:
         """The most that a request can use in tokens; with ``group`` and ``at``, in Credits: what a gateway holds.
 
         Input: the bound of the count, or all that the model takes. Output: what the request allows at the most (times
         ``n``), within the model's limits. No cache discount is assumed, and the dearer context tier where it can be
-        reached. The service tier is the one asked for, here or in the request. A tool of the provider that costs a fee
-        may be called ``max_tool_calls`` times: what the request says, else what is given here, else 10.
+        reached. The service tier is the one asked for, here or in the request; ``auto`` is held for as standard. A
+        tool of the provider that costs a fee may be called ``max_tool_calls`` times: what the request says, else what
+        is given here, else 10. ``api``: as for :meth:`request`.
 
         Raises ``request_invalid``, ``request_too_large``, ``no_bound`` (neither request nor book bounds the output),
         and what ``PriceBook.rate`` raises for model, group, tier and time.
         """
-        body = _body(request)
-        kind = kind_of(body)
-        count = self.request(body)
+        body = parsed_body(request)
+        api = api_of(body, api)
+        count: TokenCount = getattr(self, api)(body)
         facts = None if self._book is None else self._book.about(self.model)
         self._same_model(body)
         upper = count.upper
@@ -153,7 +161,7 @@ class TokenCounter:
             raise BillingError(
                 "no_bound", f"{count.why[0]}, and no price book says the most that {quoted(self.model)} takes"
             )
-        output = 0 if kind == "embeddings" else output_bound(body, facts, count) + self._predicted(body)
+        output = 0 if api == "embeddings" else output_bound(body, api, facts, count) + self._predicted(body)
         calls, bounded = tool_calls(body, max_tool_calls)
         why = [part.why for part in count.parts if part.upper is None or (self.family.foreign and not part.exact)]
         if not bounded:
@@ -162,18 +170,16 @@ class TokenCounter:
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
                 raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
-            kinds = count.by_kind()
-            modalities = body.get("modalities")
             charge = dearest(
                 self._book,
                 self.model,
                 group=group,
                 at=at,
-                service_tier=service_tier if service_tier is not None else _tier(body),
+                service_tier=service_tier if service_tier is not None else tier_of(body),
                 tokens=upper,
                 output=output,
                 calls=calls,
-                kinds=("images" in kinds, "audio" in kinds, isinstance(modalities, list) and "audio" in modalities),
+                kinds=kinds_of(body, count),
             )
         return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
 
@@ -212,7 +218,7 @@ class TokenCounter:
         self._conversations.clear()
 
     def _request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        body = _body(request)
+        body = parsed_body(request)
         tally = Tally(self.family, self._count, self._cache, self._most_characters)
         walk = Walk(tally, self._write, self._conversations, self._image_size, api)
         try:
@@ -233,52 +239,15 @@ class TokenCounter:
             self._encoder = encoding(self.encoding)
         return self._encoder
 
-    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> Written:
+    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> Written:
         # Tools come again with every turn: writing them out is remembered by their JSON.
         text = dumped(functions)
         layout = self.family.dialect.layout
-        return self._cache.get((text, namespace), 2 * len(text), lambda: write_tools(functions, layout, namespace))
-
-
-def kind_of(body: Mapping[str, Any]) -> Literal["chat", "responses", "embeddings"]:
-    """Which API a request body is for. Raises ``request_invalid`` for one that is for none."""
-    if "messages" in body:
-        return "chat"
-    given = body.get("input")
-    if "encoding_format" in body or "dimensions" in body or (isinstance(given, list) and _plain_list(given)):
-        return "embeddings"
-    if "input" in body or "instructions" in body or "prompt" in body:
-        return "responses"
-    keys = ", ".join([quoted(key, 40) for key in list(body)[:20]]) or "(none)"
-    raise BillingError("request_invalid", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
-
-
-def _tier(body: Mapping[str, Any]) -> str | None:
-    tier = body.get("service_tier")
-    if tier is None or isinstance(tier, str):
-        return tier
-    raise BillingError("request_invalid", f"service_tier is {quoted(tier)}; it is a name")
-
-
-def _plain_list(given: list[Any]) -> bool:
-    return bool(given) and not any(isinstance(item, Mapping) for item in given)
-
-
-def _body(request: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
-    if type(request) is dict or isinstance(request, Mapping):
-        return request
-    if isinstance(request, str | bytes | bytearray):
-        try:
-            parsed = json.loads(request)
-        except (ValueError, RecursionError) as error:
-            raise BillingError("request_invalid", f"the request is not JSON: {error}") from None
-        if isinstance(parsed, dict):
-            return parsed
-        raise BillingError("request_invalid", f"the request is {quoted(parsed)}; it is an object")
-    dump = getattr(request, "model_dump", None)
-    if dump is not None:
-        return _body(dump())
-    raise BillingError("request_invalid", f"a request is {quoted(request)}; it is an object, or its JSON text")
+        key = (text, namespace)
+        written = self._cache.get(key, 2 * len(text), lambda: write_tools(functions, layout, namespace, room))
+        if written.cost > room:  # what is too much does not become less by being known
+            raise too_many_tools()
+        return written
 
 
 def _family(model: object, name: str | None, encoding_name: str | None) -> Family:

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from threading import Lock
+from queue import Empty, Queue
+from threading import Lock, Thread
+from time import monotonic
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
 
@@ -47,6 +49,12 @@ million characters that it would have to walk back over."""
 # word goes on with behind it. Not the apostrophe: "don't" is one word to some encodings.
 _EDGE: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
 _lock: Final = Lock()
+_locks: Final[dict[str, Lock]] = {}
+_failed: Final[dict[str, float]] = {}
+_SECONDS: Final = 10
+"""What fetching a vocabulary may take. tiktoken waits for a silent proxy for ever."""
+_AGAIN_AFTER: Final = 60
+"""Seconds in which a vocabulary that could not be had is not asked for again: requests shall not queue up for it."""
 
 
 def encoding(name: str) -> Encoding:
@@ -55,12 +63,16 @@ def encoding(name: str) -> Encoding:
     Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` for a name that tiktoken does not have,
     ``encoding_unavailable`` where its vocabulary can neither be read nor fetched.
     """
-    with _lock:  # two threads shall not load 200 000 entries twice
+    with _lock:
+        lock = _locks.setdefault(name, Lock())
+    with lock:  # two threads shall not load 200 000 entries twice, nor wait for another encoding
         return _loaded(name)
 
 
 @cache
 def _loaded(name: str) -> Encoding:
+    if not isinstance(name, str):
+        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {quoted(name)}")
     tiktoken = _tiktoken()
     if name == SHIPPED:
         made: Encoding = tiktoken.Encoding(SHIPPED, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL)
@@ -70,15 +82,33 @@ def _loaded(name: str) -> Encoding:
             "unknown_encoding",
             f"tiktoken has no encoding {quoted(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
         )
+    if monotonic() - _failed.get(name, -_AGAIN_AFTER) < _AGAIN_AFTER:
+        raise _unavailable(name, "moments ago")
+    found: Queue[Any] = Queue()
+    Thread(target=_fetch, args=(tiktoken, name, found), daemon=True).start()
     try:
-        made = tiktoken.get_encoding(name)
-    except Exception as error:  # whatever the network, the disk or a proxy came up with
-        raise BillingError(
-            "encoding_unavailable",
-            f"the vocabulary {name} could not be fetched ({type(error).__name__}); let tiktoken fetch it once where "
-            "there is a network, and set TIKTOKEN_CACHE_DIR to the folder that it was kept in",
-        ) from error
-    return made
+        got = found.get(timeout=_SECONDS)
+    except Empty:
+        got = TimeoutError()
+    if isinstance(got, Exception):  # whatever the network, the disk or a proxy came up with
+        _failed[name] = monotonic()
+        raise _unavailable(name, type(got).__name__) from got
+    return got  # type: ignore[no-any-return]  # an Encoding
+
+
+def _fetch(tiktoken: ModuleType, name: str, found: Queue[Any]) -> None:
+    try:
+        found.put(tiktoken.get_encoding(name))
+    except Exception as error:  # handed to the thread that waits
+        found.put(error)
+
+
+def _unavailable(name: str, why: str) -> BillingError:
+    return BillingError(
+        "encoding_unavailable",
+        f"the vocabulary {name} could not be fetched ({why}); let tiktoken fetch it once where "
+        "there is a network, and set TIKTOKEN_CACHE_DIR to the folder that it was kept in",
+    )
 
 
 def encoding_of_model(model: str) -> str | None:

@@ -21,6 +21,8 @@ _PATCH: Final = 32
 _TILE: Final = 512
 _HEAD: Final = 65_536
 """Characters of a data URL that are decoded first: nearly every size stands in them."""
+_MOST: Final = 4_194_304
+"""Characters that are decoded at all: a picture that hides its size behind more is of unknown size."""
 _LOW_SIDE: Final = 512
 
 
@@ -41,7 +43,12 @@ def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
 
 
 def documented_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
-    """The same by OpenAI's guide, where its usage says less than its guide."""
+    """The most by OpenAI's guide: its usage may say less, and a small image may be enlarged to 768 px."""
+    if isinstance(rule, Tiles) and detail != "low":
+        width, height = (max(1, side) for side in size)
+        short = min(width, height)
+        enlarged = (-(-width * 768 // short), -(-height * 768 // short))
+        return max(image_tokens(rule, size, detail), min(image_tokens(rule, enlarged, detail), most_tokens(rule)))
     if isinstance(rule, Patches) and rule.documented is not None:
         rule = replace(rule, hundredths=max(rule.hundredths, rule.documented))
     return image_tokens(rule, size, detail)
@@ -89,11 +96,10 @@ def size_of_data_url(url: str) -> Size | None:
     head, comma, _ = url[:256].partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         return None
-    for length in (_HEAD, len(url)):
-        found = _size(_decoded(url, len(head) + 1, length))
-        if found is not None or length >= len(url):
-            return found
-    return None
+    found = _size(_decoded(url, len(head) + 1, _HEAD))
+    if found is None and len(url) > _HEAD:
+        found = _size(_decoded(url, len(head) + 1, _MOST))
+    return found
 
 
 def _decoded(url: str, start: int, length: int) -> bytes:
@@ -134,8 +140,8 @@ def _jpeg(data: bytes) -> Size | None:
         if data[place] != 0xFF:
             return None
         marker = data[place + 1]
-        if marker == 0xFF:  # a byte that fills
-            place += 1
+        if marker == 0xFF:  # bytes that fill
+            place = len(data) - len(data[place:].lstrip(b"\xff")) - 1
             continue
         # The frame headers C0 to CF say the size; C4, C8 and CC are other tables.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.walk import Walk, dumped, objects
+from brivionix_billing.tokens.walk import Walk, dumped, name_in, objects
 
 __all__ = ["count_responses"]
 
 _CALLS: Final = ("function_call", "custom_tool_call")
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
+_READ: Final = (None, "message", *_CALLS, *_OUTPUTS)
+_NAMESPACE_KEYS: Final = frozenset({"type", "name", "tools"})
+_ITEM_KEYS: Final = frozenset(
+    {
+        *("type", "role", "content", "id", "status", "name", "arguments", "input", "call_id", "namespace", "output"),
+        *("summary", "encrypted_content", "tools", "execution", "phase"),
+    }
+)
 _ELSEWHERE: Final = {
     "previous_response_id": "the conversation before a previous_response_id is kept by the provider",
     "conversation": "what a conversation holds is kept by the provider",
@@ -47,7 +55,7 @@ def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
 
 
 def _items(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    names: dict[Any, str] = {}
+    names: dict[str | None, str] = {}
     reasoning = request.get("reasoning")
     all_turns = isinstance(reasoning, Mapping) and reasoning.get("context") == "all_turns"
     own = any(
@@ -62,16 +70,16 @@ def _items(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, 
         walk.tally.rule("messages", "remark")
     for place, item in enumerate(items[passed:], passed):
         what = item.get("type")
+        called = name_in(item.get("call_id"), "call_id")
         follower = items[place + 1].get("type") if place + 1 < len(items) else None
         if what in _CALLS:
             run += 1
             arguments = item.get("arguments", item.get("input", ""))
-            names[item.get("call_id")] = walk.call(item.get("name"), arguments, item.get("namespace"))
+            names[called] = walk.call(item.get("name"), arguments, item.get("namespace"))
             if follower not in _CALLS:
                 walk.parallel(run)
                 run = 0
         elif what in _OUTPUTS:
-            called = item.get("call_id")
             walk.result(names.get(called, f"functions.{called}"), item.get("output"))
         elif what == "reasoning":
             # What was thought for an answer is dropped once the user has spoken again.
@@ -89,11 +97,13 @@ def _items(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, 
             if own:
                 walk.tally.rule("tool calls", "own_search")
             walk.tally.text("tool calls", dumped(item.get("arguments")))
-            names[item.get("call_id")] = "tool_search.tool_search_tool"
+            names[called] = "tool_search.tool_search_tool"
         elif isinstance(what, str):
             _hosted_item(walk, what, item)
         else:
             raise BillingError("request_invalid", f"an input item's type is {quoted(what)}; it is a text")
+        if what in _READ:
+            walk.unread("messages", item, _ITEM_KEYS)
 
 
 def _is_call(item: Mapping[str, Any]) -> bool:
@@ -106,7 +116,7 @@ def _reasoning(walk: Walk, item: Mapping[str, Any]) -> None:
         size = len(hidden)
         tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
         why = "what was thought is encrypted; its tokens are told from its length"
-        walk.tally.guess("reasoning", tokens, max(tokens + 64, (size - 500) // 4), why)
+        walk.tally.guess("reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), why)  # two bytes a token
     else:
         walk.tally.guess("reasoning", 0, None, "what was thought is kept by the provider")
 
@@ -121,19 +131,20 @@ def _hosted_item(walk: Walk, what: str, item: Mapping[str, Any]) -> None:
 def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
     tools = objects(request.get("tools"), "tools")
     loaded = {
-        tool.get("name")
+        name_in(tool.get("name"), "a tool's name")
         for item in (request.get("input") if isinstance(request.get("input"), list) else ())  # type: ignore[union-attr]
         if isinstance(item, Mapping) and item.get("type") in ("additional_tools", "tool_search_output")
         for tool in objects(item.get("tools"), "tools")
     }
     search = next((tool for tool in tools if tool.get("type") == "tool_search"), None)
     shown: list[Mapping[str, Any]] = []
-    waiting = False
+    waiting: list[Mapping[str, Any]] = []
     for tool in tools:
         what = tool.get("type")
         if what in ("function", "custom", None):
             if search is not None and tool.get("defer_loading"):
-                waiting = waiting or tool.get("name") not in loaded
+                if name_in(tool.get("name"), "a tool's name") not in loaded:
+                    waiting.append(tool)
             else:
                 shown.append(tool)
         elif what == "namespace":
@@ -146,6 +157,7 @@ def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
         walk.tools([{**search, "name": "tool_search_tool"}], "tool_search")
     elif waiting:
         walk.tally.rule("tools", "searchable")
+        walk.searched(waiting, walk.tally.dialect.added_tools.tokens)
 
 
 def _written(walk: Walk, tool: Mapping[str, Any]) -> None:
@@ -153,6 +165,7 @@ def _written(walk: Walk, tool: Mapping[str, Any]) -> None:
     name = tool.get("name")
     namespace = name if isinstance(name, str) else "functions"
     if tool.get("type") == "namespace":
+        walk.unread("tools", tool, _NAMESPACE_KEYS)
         walk.tools(objects(tool.get("tools"), "tools"), namespace)
     else:
         walk.tools([tool], namespace)

@@ -19,11 +19,14 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["Written", "write_tools"]
+__all__ = ["MOST_WRITTEN", "Written", "too_many_tools", "write_tools"]
 
 _MAX_DEPTH: Final = 24
-_MAX_STEPS: Final = 50_000
-"""Parts of one tool's schema that are looked at: references can make a small schema grow without end."""
+_STEP: Final = 64
+"""Looking at a part of a schema costs as much as writing so many characters."""
+MOST_WRITTEN: Final = 6_400_000
+"""Characters and steps of one request's tools: references can make a small schema grow without end."""
+_TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "strict", "defer_loading", "execution"})
 _BOUNDS: Final = (
     "format",
     "pattern",
@@ -37,6 +40,14 @@ _BOUNDS: Final = (
     "minItems",
     "maxItems",
 )
+_SAYING: Final = ("anyOf", "oneOf", "items", "enum", "const", "additionalProperties", "description")
+"""What a schema without properties may say, which stands nowhere in what is written."""
+_READ: Final = frozenset(
+    {
+        *("type", "properties", "required", "title", "description", "default", "items", "anyOf", "oneOf", "enum"),
+        *("const", "additionalProperties", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", *_BOUNDS),
+    }
+)
 
 
 class Written(NamedTuple):
@@ -45,12 +56,19 @@ class Written(NamedTuple):
     text: str
     unproven: tuple[str, ...]
     """Features of their schemas that no pair shows."""
+    unread: bool
+    """Whether something in them was not written out, which the model may be shown all the same."""
+    cost: int
+    """What it took, in characters."""
 
 
-def write_tools(tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions") -> Written:
+def write_tools(
+    tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", room: int = MOST_WRITTEN
+) -> Written:
     """Function definitions (``name``, ``description``, ``parameters``) written out under their heading.
 
-    Raises ``request_invalid`` for a tool with no name, and for a schema nested deeper than 24.
+    Raises ``request_invalid`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
+    for what takes more than ``room``, which one request has for all its tools.
 
     >>> tool = {"name": "hi", "description": "Says hi.", "parameters": {"properties": {"to": {"type": "string"}}}}
     >>> print(write_tools([tool], "classic").text)
@@ -63,20 +81,21 @@ def write_tools(tools: Sequence[Mapping[str, Any]], layout: str, namespace: str 
     <BLANKLINE>
     } // namespace functions
     """
-    writer = _Writer(layout)
+    writer = _Writer(layout, room)
     body = "\n\n".join([writer.tool(tool) for tool in tools])
     if layout == "classic":
         text = f"## {namespace}\n\nnamespace {namespace} {{\n\n{body}\n\n}} // namespace {namespace}"
     else:
         text = f"## Namespace: {namespace}\n\n### Target channel: commentary\n\n### Tool definitions\n{body}"
-    return Written(text, tuple(sorted(writer.unproven)))
+    return Written(text, tuple(sorted(writer.unproven)), writer.unread, room - writer.room)
 
 
 class _Writer:
-    def __init__(self, layout: str) -> None:
+    def __init__(self, layout: str, room: int) -> None:
         self.classic = layout == "classic"
+        self.room = room
         self.unproven: set[str] = set()
-        self.steps = 0
+        self.unread = False
         self.root: Mapping[str, Any] = {}
 
     def tool(self, tool: Mapping[str, Any]) -> str:
@@ -86,90 +105,148 @@ class _Writer:
             raise BillingError("request_invalid", f"a tool's name is {quoted(name)}; a name is a string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
-        self.steps = 0
-        head = _comment(tool.get("description"))
-        if not _properties(self.root):
+        self._spend(len(name))
+        self._known_only(tool, _TOOL_KEYS)
+        whole = self._expanded(self.root, ())
+        head = self._comment(tool.get("description"))
+        if not _properties(whole):
+            if any(whole.get(key) for key in _SAYING):
+                self._not_written("a schema without properties")
             return f"{head}type {name} = () => any;"
-        return f"{head}type {name} = (_: {_comment(self.root.get('description'))}{self._object(self.root, 0)}) => any;"
+        said = self._comment(whole.get("description"))
+        return f"{head}type {name} = (_: {said}{self._object(whole)}) => any;"
 
-    def _object(self, schema: Mapping[str, Any], depth: int) -> str:
+    def _expanded(self, schema: object, opened: tuple[str, ...], depth: int = 0) -> Mapping[str, Any]:
+        """The schema with what its references mean in their place. One within itself becomes a name."""
+        if not isinstance(schema, Mapping):
+            return {}
+        self._spend(_STEP + len(schema))
+        if depth > _MAX_DEPTH:
+            self._not_written(f"a part deeper than {_MAX_DEPTH}")
+            return {"type": "any"}
+        self._known_only(schema, _READ)
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            self._unproven("a reference")
+            self._spend(len(reference))
+            found = None if reference in opened else self._found(reference)
+            if found is None:
+                self._not_written("a reference that leads back, or out of the schema")
+                return {"type": reference.rpartition("/")[2].strip("#") or "any"}
+            self._spend(len(found))
+            beside = {key: value for key, value in schema.items() if key != "$ref"}
+            return self._expanded({**found, **beside}, (*opened, reference), depth + 1)
+        inner: dict[str, Any] = {}
+        if _properties(schema):
+            inner["properties"] = {
+                name: self._expanded(part, opened, depth + 1) for name, part in _properties(schema).items()
+            }
+        for key in ("anyOf", "oneOf"):
+            options = schema.get(key)
+            if isinstance(options, list):
+                inner[key] = [self._expanded(option, opened, depth + 1) for option in options]
+        for key in ("items", "additionalProperties"):
+            if isinstance(schema.get(key), Mapping):
+                inner[key] = self._expanded(schema[key], opened, depth + 1)
+        return {**schema, **inner}
+
+    def _known_only(self, thing: Mapping[str, Any], known: frozenset[str]) -> None:
+        """Notes what of it is not written out."""
+        for key in sorted(map(str, thing.keys() - known)):
+            if thing.get(key) is not None:
+                self._not_written(quoted(key, 40))
+
+    def _found(self, reference: str) -> Mapping[str, Any] | None:
+        """What a reference within the tool's own schema leads to."""
+        if not reference.startswith("#/"):
+            return None
+        found: Any = self.root
+        for step in reference[2:].split("/"):
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else None
+
+    def _object(self, schema: Mapping[str, Any]) -> str:
+        if isinstance(schema.get("additionalProperties"), Mapping) and schema["additionalProperties"]:
+            self._not_written("additionalProperties beside properties")
         properties = _properties(schema)
         required = schema.get("required")
+        self._spend(len(required) if isinstance(required, list) else 0)
         needed = set(required) if isinstance(required, list) and all(isinstance(r, str) for r in required) else set()
-        written = [
-            (name if name in needed else f"{name}?", self._resolved(part, depth + 1))
-            for name, part in properties.items()
-        ]
-        if not any(self._talks(part, depth + 1) for _, part in written):
-            return "{ " + ", ".join([f"{name}: {self._type(part, depth + 1)}" for name, part in written]) + " }"
-        return "{\n" + "".join([self._property(name, part, depth + 1) for name, part in written]) + "}"
+        written = [(name if name in needed else f"{name}?", part) for name, part in properties.items()]
+        if not any(self._talks(part) for _, part in written):
+            return "{ " + ", ".join([f"{name}: {self._type(part)}" for name, part in written]) + " }"
+        return "{\n" + "".join([self._property(name, part) for name, part in written]) + "}"
 
-    def _property(self, name: str, schema: Mapping[str, Any], depth: int) -> str:
+    def _property(self, name: str, schema: Mapping[str, Any]) -> str:
         title, description = schema.get("title"), schema.get("description")
-        lines = _comment(title)
+        self._spend(len(name))
+        lines = self._comment(title)
         if title and description:
             lines += "//\n"
-        lines += _comment(description)
-        kind = self._type(schema, depth)
-        notes = [f"default: {json.dumps(schema['default'], ensure_ascii=False)}"] if "default" in schema else []
+        lines += self._comment(description)
+        kind = self._type(schema)
+        notes = [f"default: {self._json(schema['default'])}"] if "default" in schema else []
         if "\n" in kind or kind.startswith("{"):
             # What takes more than a line has its default above.
             lines += "".join([f"// {note}\n" for note in notes])
             notes = []
-        bounds = [f"{key}: {json.dumps(schema[key], ensure_ascii=False)}" for key in _BOUNDS if key in schema]
+        bounds = [f"{key}: {self._json(schema[key])}" for key in _BOUNDS if key in schema]
         if bounds or notes:
             self._unproven("a bound" if bounds else "a default")
         notes += bounds
         return f"{lines}{name}: {kind},{' // ' + ', '.join(notes) if notes else ''}\n"
 
-    def _talks(self, schema: Mapping[str, Any], depth: int) -> bool:
+    def _talks(self, schema: Mapping[str, Any]) -> bool:
         """Whether a comment belongs to the schema or stands somewhere in it: then it takes lines of its own."""
+        self._spend(_STEP // 4)
         if any(key in schema for key in ("title", "description", "default", *_BOUNDS)):
             return True
         inner = [*_properties(schema).values(), *_options(schema), schema.get("items")]
-        return any(
-            self._talks(self._resolved(part, depth + 1), depth + 1) for part in inner if isinstance(part, Mapping)
-        )
+        return any(self._talks(part) for part in inner if isinstance(part, Mapping))
 
-    def _type(self, schema: Mapping[str, Any], depth: int) -> str:
+    def _type(self, schema: Mapping[str, Any]) -> str:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(values, list):
             self._unproven("an enumeration")
-            return " | ".join([json.dumps(value, ensure_ascii=False) for value in values])
+            return " | ".join([self._json(value) for value in values])
         options = _options(schema)
         if options:
-            return self._union([self._type(self._resolved(option, depth + 1), depth + 1) for option in options])
+            if any(option.get("description") for option in options):
+                self._not_written("a description within anyOf")
+            return self._union([self._type(option) for option in options])
         kind = schema.get("type")
         if isinstance(kind, list):
             self._unproven("a list of types")
-            return self._union([self._type({**schema, "type": one}, depth + 1) for one in kind])
+            self._spend((_STEP + len(schema)) * len(kind))
+            return self._union([self._type({**schema, "type": one}) for one in kind])
         if kind == "object" or (kind is None and _properties(schema)):
-            return self._object_type(schema, depth)
+            return self._object_type(schema)
         if kind == "array":
-            return self._array(schema, depth)
+            return self._array(schema)
         if kind in ("integer", "number", "boolean", "null"):
             self._unproven("a type other than text, list and object")
             return "number" if self.classic and kind == "integer" else str(kind)
         return kind if isinstance(kind, str) else "any"
 
-    def _object_type(self, schema: Mapping[str, Any], depth: int) -> str:
+    def _object_type(self, schema: Mapping[str, Any]) -> str:
         if _properties(schema):
-            return self._object(schema, depth)
+            return self._object(schema)
         self._unproven("an open object")
         more = schema.get("additionalProperties")
         if isinstance(more, Mapping) and more:
-            return f"{{ [key: string]: {self._type(self._resolved(more, depth + 1), depth + 1)} }}"
+            return f"{{ [key: string]: {self._type(more)} }}"
         return "object" if self.classic or more is False else "{ [key: string]: any }"
 
-    def _array(self, schema: Mapping[str, Any], depth: int) -> str:
+    def _array(self, schema: Mapping[str, Any]) -> str:
         items = schema.get("items")
         if not isinstance(items, Mapping) or not items:
             return "any[]"
-        inner = self._resolved(items, depth + 1)
-        kind = self._type(inner, depth + 1)
+        kind = self._type(items)
+        if "\n" not in kind and any(key in items for key in ("description", "default", *_BOUNDS)):
+            self._not_written("a description of a list's items")
         if "\n" in kind or " | " in kind or kind.startswith("{"):
             self._unproven("a list of objects")
-            return f"Array<\n{_comment(inner.get('description'))}{kind}\n>" if "\n" in kind else f"Array<{kind}>"
+            return f"Array<\n{self._comment(items.get('description'))}{kind}\n>" if "\n" in kind else f"Array<{kind}>"
         return f"{kind}[]"
 
     def _union(self, kinds: list[str]) -> str:
@@ -178,30 +255,40 @@ class _Writer:
             return "".join([f"\n | {kind}" for kind in kinds]) + "\n"
         return " | ".join(kinds)
 
-    def _resolved(self, schema: object, depth: int) -> Mapping[str, Any]:
-        """The schema that a reference within the tool's own schema means, with what stands beside the reference."""
-        self.steps += 1
-        if self.steps > _MAX_STEPS:
-            raise BillingError(
-                "request_too_large", f"a tool's schema has more than {_MAX_STEPS} parts, references resolved"
-            )
-        if depth > _MAX_DEPTH:
-            raise BillingError("request_invalid", f"a tool's schema is nested more than {_MAX_DEPTH} deep")
-        if not isinstance(schema, Mapping):
-            return {}
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
-            return schema
-        self._unproven("a reference")
-        found: Any = self.root
-        for step in reference.removeprefix("#").strip("/").split("/") if reference.startswith("#/") else ():
-            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping) or found is self.root:
-            return {"type": "any"}
-        return self._resolved({**found, **{k: v for k, v in schema.items() if k != "$ref"}}, depth + 1)
+    def _comment(self, text: object) -> str:
+        """A description as comment lines. Each line loses the space around it; an empty one is two slashes."""
+        if not isinstance(text, str) or not text:
+            return ""
+        self._spend(len(text))
+        lines = [line.strip() for line in text.split("\n")]
+        return "".join([f"// {line}\n" if line else "//\n" for line in lines])
+
+    def _json(self, value: object) -> str:
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=dict)
+        except (RecursionError, TypeError, ValueError) as error:
+            raise BillingError("request_invalid", f"a part of a tool's schema is not JSON: {error}") from None
+        self._spend(len(text))
+        return text
+
+    def _spend(self, characters: int) -> None:
+        self.room -= characters
+        if self.room < 0:
+            raise too_many_tools()
+
+    def _not_written(self, feature: str) -> None:
+        self.unread = True
+        self.unproven.add(feature)
 
     def _unproven(self, feature: str) -> None:
         self.unproven.add(feature)
+
+
+def too_many_tools() -> BillingError:
+    """The error for tools that take more than one request may."""
+    return BillingError(
+        "request_too_large", "the tools of the request are more than is written out, references resolved"
+    )
 
 
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -215,11 +302,3 @@ def _options(schema: Mapping[str, Any]) -> list[Any]:
         if isinstance(found, list) and found:
             return found
     return []
-
-
-def _comment(text: object) -> str:
-    """A description as comment lines. Each line loses the space around it; an empty one is two slashes."""
-    if not isinstance(text, str) or not text:
-        return ""
-    lines = [line.strip() for line in text.split("\n")]
-    return "".join([f"// {line}\n" if line else "//\n" for line in lines])

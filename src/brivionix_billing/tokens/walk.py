@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -11,14 +11,16 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.tokens.content import ImageSize, count_content
 from brivionix_billing.tokens.conversation import SYSTEM, Conversations, Sums
 from brivionix_billing.tokens.tally import Tally
-from brivionix_billing.tokens.typescript import Written
+from brivionix_billing.tokens.typescript import MOST_WRITTEN, Written
 
-__all__ = ["SYSTEM", "Walk", "dumped", "objects"]
+__all__ = ["SYSTEM", "Walk", "dumped", "name_in", "objects", "texts_in"]
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
+_MOST_VALUES: Final = 1_000_000
 _DICT: Final = frozenset({dict})
-Write = Callable[[Sequence[Mapping[str, Any]], str], Written]
-"""Writes tools out under a namespace."""
+_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
+Write = Callable[[Sequence[Mapping[str, Any]], str, int], Written]
+"""Writes tools out under a namespace, with so much room."""
 
 
 @dataclass(slots=True)
@@ -30,6 +32,8 @@ class Walk:
     conversations: Conversations
     image_size: ImageSize | None
     api: Literal["chat", "responses"]
+    room: int = MOST_WRITTEN
+    """What its tools may still take to write out."""
 
     def message(self, role: object, content: object, *, remark: bool = False) -> None:
         """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
@@ -37,17 +41,27 @@ class Walk:
             raise BillingError("request_invalid", f"a message's role is {quoted(role)}; it is a text such as 'user'")
         kind = "system" if role in SYSTEM else "messages"
         self.tally.rule(kind, "message")
+        if role not in _ROLES:
+            tokens = self.tally.measured(role)
+            self.tally.guess(kind, tokens, 2 * tokens + 8, "how a message of another role is shown is not known")
         if role == "assistant":
             self.tally.rule(kind, "remark" if remark else "answer")
         count_content(self.tally, kind, content, self.api, self.image_size)
+
+    def unread(self, kind: str, thing: Mapping[str, Any], known: frozenset[str]) -> None:
+        """What stands in a message or an item under keys that are not known: the model may be shown it."""
+        for key in thing.keys() - known:
+            tokens = sum(map(self.tally.measured, texts_in(thing[key])))
+            if tokens:
+                self.tally.guess(kind, tokens, 2 * tokens + 16, f"what {quoted(key, 40)} adds is not known")
 
     def plain_messages(self, messages: Sequence[Mapping[str, Any]]) -> Sums:
         """Count the plain messages at the begin (a role, a text, nothing else); what they were."""
         tally = self.tally
         sums, remembered = self.conversations.sums(messages, tally.measured)
         tally.take(remembered.characters)  # what is too much does not become less by being known
-        self._add("system", sums.system, sums.system_tokens, sums.characters)
-        self._add("messages", sums.asked + sums.answered, sums.tokens, sums.characters)
+        self._add("system", sums.system, sums.system_tokens, sums.system_characters)
+        self._add("messages", sums.asked + sums.answered, sums.tokens, sums.characters - sums.system_characters)
         if sums.answered:
             tally.rule("messages", "answer", sums.answered)
         return sums
@@ -59,7 +73,7 @@ class Walk:
 
     def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
         """Function tools, written out."""
-        written = self.write(functions, namespace)
+        written = self._written(functions, namespace)
         tokens = self.tally.measured(written.text)
         if self.tally.family.foreign:
             self.tally.guess("tools", tokens, None, "how this model is shown its tools is not known")
@@ -67,9 +81,24 @@ class Walk:
         if not written.unproven:
             self.tally.known("tools", tokens, len(written.text))
             return
-        bound = max(tokens + tokens // 4 + 16, self.tally.measured(dumped(functions)))
         why = f"how {written.unproven[0]} in a tool's schema is written out is known from no request"
-        self.tally.guess("tools", tokens, bound, why)
+        self.tally.guess("tools", tokens, self._most(tokens, functions, written), why)
+
+    def searched(self, functions: Sequence[Mapping[str, Any]], around: int) -> None:
+        """Function tools that a search of the provider's may put into the input while it runs."""
+        written = self._written(functions, "functions")
+        most = self._most(self.tally.measured(written.text), functions, written) + around * len(functions)
+        self.tally.guess("tools", 0, most, "which tools a search finds is not known before")
+
+    def _written(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> Written:
+        written = self.write(functions, namespace, self.room)
+        self.room -= written.cost
+        return written
+
+    def _most(self, tokens: int, functions: Sequence[Mapping[str, Any]], written: Written) -> int:
+        """The most that function tools cost: what is not written out may be shown as it stands, beside the rest."""
+        most, whole = tokens + tokens // 4 + 16, self.tally.measured(dumped(functions))
+        return most + whole if written.unread else max(most, whole)
 
     def call(self, name: object, arguments: object, namespace: object = None) -> str:
         """A call of a tool; returns the tool's name in full."""
@@ -100,6 +129,30 @@ class Walk:
         self.tally.rule("format", "schema")
         why = "how the schema of a structured output is shown to the model is known from no request"
         self.tally.guess("format", tokens, tokens + tokens // 2 + 32, why)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a value. Raises ``request_too_large`` for a value of more than a million parts."""
+    left = [value]
+    for _ in range(_MOST_VALUES):
+        if not left:
+            return
+        value = left.pop()
+        if isinstance(value, str):
+            if value:
+                yield value
+        elif isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    raise BillingError("request_too_large", f"a part of the request holds more than {_MOST_VALUES} values")
+
+
+def name_in(value: object, what: str) -> str | None:
+    """An id or a name that a message may have. Raises ``request_invalid`` for what is no text."""
+    if value is None or isinstance(value, str):
+        return value
+    raise BillingError("request_invalid", f"{what} is {quoted(value)}; it is a text")
 
 
 def objects(value: object, what: str) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.meters import BY_NAME
 from brivionix_billing.rating import Charge, RateCard
+from brivionix_billing.tokens.body import Api
 from brivionix_billing.tokens.tally import TokenCount
 from brivionix_billing.usage import MAX_COUNT, Usage
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from brivionix_billing.pricebook import PriceBook
     from brivionix_billing.pricebook.book import ModelFacts
 
-__all__ = ["WorstCase", "dearest", "output_bound", "tool_calls"]
+__all__ = ["WorstCase", "dearest", "kinds_of", "output_bound", "tool_calls"]
 
-_OUTPUT_KEYS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_OUTPUT_KEYS: Final = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "responses": ("max_output_tokens",),
+    "embeddings": (),
+}
 _MOST_CHOICES: Final = 128
 _TOOLS: Final = {
     "web_search": "web_search_calls",
@@ -29,6 +34,24 @@ _TOOLS: Final = {
 }
 _USUAL_TOOL_CALLS: Final = 10
 """Calls of a provider's tool that are allowed for where the request does not bound them (``max_tool_calls``)."""
+
+
+class Kinds(NamedTuple):
+    """What a request may have beside text."""
+
+    images: bool
+    audio: bool
+    spoken: bool
+    """Audio in the output."""
+    drawn: bool
+    """Images in the output."""
+
+
+def kinds_of(request: Mapping[str, Any], count: TokenCount) -> Kinds:
+    """By the parts of the input, and the ``modalities`` that are asked for."""
+    parts, modalities = count.by_kind(), request.get("modalities")
+    asked = modalities if isinstance(modalities, list | tuple) else ()
+    return Kinds("images" in parts, "audio" in parts, "audio" in asked, "image" in asked)
 
 
 class WorstCase(NamedTuple):
@@ -55,14 +78,15 @@ class WorstCase(NamedTuple):
         return self.charge.credits
 
 
-def output_bound(request: Mapping[str, Any], facts: ModelFacts | None, count: TokenCount) -> int:
-    """The most output tokens of a request, all its choices together.
+def output_bound(request: Mapping[str, Any], api: Api, facts: ModelFacts | None, count: TokenCount) -> int:
+    """The most output tokens of a request, all its choices together. A limit of another API bounds nothing.
 
     Raises ``request_invalid`` for bounds that are no counts, ``no_bound`` where neither the request nor the book says.
     """
-    given = [_count(request, key) for key in _OUTPUT_KEYS if request.get(key) is not None]
+    keys = _OUTPUT_KEYS[api]
+    given = [_count(request[key], key) for key in keys if request.get(key) is not None]
     asked = max(given) if given else None
-    choices = _count(request, "n") if request.get("n") is not None else 1
+    choices = _count(request["n"], "n") if request.get("n") is not None else 1
     if not 1 <= choices <= _MOST_CHOICES:
         raise BillingError("request_invalid", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
     if facts is not None:
@@ -71,21 +95,29 @@ def output_bound(request: Mapping[str, Any], facts: ModelFacts | None, count: To
         asked = most if asked is None else min(asked, most)
     if asked is None:
         raise BillingError(
-            "no_bound", f"the request has none of {', '.join(_OUTPUT_KEYS)}, and no price book says the model's limit"
+            "no_bound", f"the request has none of {', '.join(keys)}, and no price book says the model's limit"
         )
+    if asked * choices > MAX_COUNT:
+        raise BillingError("request_invalid", f"{asked} output tokens in each of {choices} choices are more than 10^12")
     return asked * choices
 
 
 def tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
     """The calls with a fee that a request can make at the most, and whether anything bounds them."""
     tools = request.get("tools")
-    kinds = [str(tool.get("type")) for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else []
+    kinds = (
+        [str(tool.get("type")) for tool in tools if isinstance(tool, Mapping)]
+        if isinstance(tools, list | tuple)
+        else []
+    )
     if request.get("web_search_options") is not None:
         kinds.append("web_search")
     if request.get("max_tool_calls") is not None:
-        bound, known = _count(request, "max_tool_calls"), True
+        bound, known = _count(request["max_tool_calls"], "max_tool_calls"), True
+    elif allowed is not None:
+        bound, known = _count(allowed, "max_tool_calls", "bad_argument"), True
     else:
-        bound, known = _USUAL_TOOL_CALLS if allowed is None else allowed, allowed is not None
+        bound, known = _USUAL_TOOL_CALLS, False
     found = {}
     for tool, argument in _TOOLS.items():
         if any(kind.startswith(tool) for kind in kinds):
@@ -104,18 +136,24 @@ def dearest(
     tokens: int,
     output: int,
     calls: Mapping[str, int],
-    kinds: tuple[bool, bool, bool],
+    kinds: Kinds,
 ) -> Charge:
     """The dearest charge for at most so many input and output tokens and calls.
 
-    ``kinds``: whether there may be images in the input, audio in the input, audio in the output. No cache discount is
+    ``kinds`` is what there may be beside text; audio has to have a price (``meter_not_priced``). No cache discount is
     assumed, writing to a cache is where that costs more, and of the two context tiers the dearer one that the input can
     reach. Raises what ``PriceBook.rate`` raises.
     """
     short, long = book.cards(model, group=group, at=at, service_tier=service_tier)
-    image, audio, spoken = kinds
-    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if image else [])]
-    inputs += ["audio_input"] if audio else []
+    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if kinds.images else [])]
+    inputs += ["audio_input"] if kinds.audio else []
+    outputs = ["output", *(["audio_output"] if kinds.spoken else []), *(["image_output"] if kinds.drawn else [])]
+    for meter, there in (("audio_input", kinds.audio), ("audio_output", kinds.spoken), ("image_output", kinds.drawn)):
+        if there and short.units[BY_NAME[meter].place] is None:
+            # Told before the call: afterwards the usage would have such tokens, and no charge.
+            raise BillingError(
+                "meter_not_priced", f"the request may use {meter}, and {quoted(model)} has no price of it"
+            )
     reached = [(short, tokens if long is None else min(tokens, short.context_above or 0))]
     if long is not None and tokens > (short.context_above or 0):
         reached.append((long, tokens))
@@ -125,9 +163,10 @@ def dearest(
         on = _dearest(card, inputs)
         if on != "input":
             counts[f"{on}_tokens"] = amount
-        if spoken and _dearest(card, ["output", "audio_output"]) == "audio_output":
-            counts["audio_output_tokens"] = output
-        usage = Usage(**counts, **calls)  # type: ignore[arg-type]  # names of counts only
+        on = _dearest(card, outputs)
+        if on != "output":
+            counts[f"{on}_tokens"] = output
+        usage = Usage(**counts, **calls, estimated=True)  # type: ignore[arg-type]  # names of counts only
         charges.append(book.rate(usage, model=model, group=group, at=at, service_tier=service_tier))
     return max(charges, key=lambda charge: charge.units)
 
@@ -136,8 +175,8 @@ def _dearest(card: RateCard, meters: list[str]) -> str:
     return max(meters, key=lambda name: card.units[BY_NAME[name].place] or 0)
 
 
-def _count(request: Mapping[str, Any], key: str) -> int:
-    value = request[key]
-    if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise BillingError("request_invalid", f"{key} is {quoted(value)}; it is a whole number from 0 to 10^12")
+def _count(value: object, key: str, code: str = "request_invalid") -> int:
+    least = 0 if key == "max_tool_calls" else 1
+    if type(value) is not int or not least <= value <= MAX_COUNT:
+        raise BillingError(code, f"{key} is {quoted(value)}; it is a whole number from {least} to 10^12")
     return value

@@ -1,0 +1,73 @@
+"""A request body as it came in: parsed, and told which API it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from brivionix_billing.canonical import loads_strict
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["Api", "api_of", "parsed_body", "tier_of"]
+
+Api = Literal["chat", "responses", "embeddings"]
+_APIS: Final = ("chat", "responses", "embeddings")
+_ANSWERED: Final = frozenset(
+    {"max_output_tokens", "max_tokens", "max_completion_tokens", "tools", "instructions", "stream", "text", "reasoning"}
+)
+"""Keys of requests that are answered with text: a body with one is for no embedding."""
+
+
+def api_of(body: Mapping[str, Any], api: str | None = None) -> Api:
+    """Which API a body is for: what the caller says, else what its keys say.
+
+    Raises ``request_invalid`` for a body that is for none, or for two.
+    """
+    if api is not None:
+        if api in _APIS:
+            return api  # type: ignore[return-value]  # one of them
+        raise BillingError("bad_argument", f"api is {quoted(api)}; it is one of: {', '.join(_APIS)}")
+    chat, given = body.get("messages") is not None, body.get("input")
+    if chat and given is not None:
+        raise BillingError(
+            "request_invalid", "the body has both 'messages' and 'input'; say by api= which of them is read"
+        )
+    if chat or "messages" in body:
+        return "chat"
+    texts = isinstance(given, list | tuple) and bool(given) and not any(isinstance(item, Mapping) for item in given)
+    if (texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _ANSWERED:
+        return "embeddings"
+    # A text under 'prompt' is the old completions API, which is not counted here; an object is a stored prompt.
+    if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):
+        return "responses"
+    keys = ", ".join([quoted(key, 40) for key in list(body)[:20]]) or "(none)"
+    raise BillingError("request_invalid", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
+
+
+def tier_of(body: Mapping[str, Any]) -> str | None:
+    """The service tier that a body asks for. Raises ``request_invalid`` for what is none."""
+    tier = body.get("service_tier")
+    if tier is None or (isinstance(tier, str) and tier.lower() != "batch"):
+        return tier
+    # A batch is a file of requests: a single call that says so is answered, and billed, at the usual price.
+    raise BillingError("request_invalid", f"service_tier is {quoted(tier)}; a request asks for another, or for none")
+
+
+def parsed_body(request: object) -> Mapping[str, Any]:
+    """The object that a request is, from an object, its JSON, or a model of pydantic. Raises ``request_invalid``."""
+    if type(request) is dict or isinstance(request, Mapping):
+        return request
+    if isinstance(request, str | bytes | bytearray):
+        try:
+            # A key that stands twice is refused: the provider may read the other one.
+            parsed = loads_strict(bytes(request) if isinstance(request, bytearray) else request, "the request")
+        except BillingError as error:
+            raise BillingError("request_invalid", error.message) from None
+        if isinstance(parsed, dict):
+            return parsed
+        raise BillingError("request_invalid", f"the request is {quoted(parsed)}; it is an object")
+    dump = getattr(request, "model_dump", None)
+    found = dump() if callable(dump) else None
+    if isinstance(found, Mapping):
+        return found
+    raise BillingError("request_invalid", f"a request is {quoted(request)}; it is an object, or its JSON text")

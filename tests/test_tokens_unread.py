@@ -1,0 +1,304 @@
+"""What the counter does not read is never called exact, and costs a bounded time."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from brivionix_billing import BillingError
+from brivionix_billing.tokens import TokenCounter, encodings
+from brivionix_billing.tokens.typescript import write_tools
+from samples import code_of
+from token_kit import chat, counter
+
+STORY = "a tale of five words " * 100
+TEXT = {"type": "string"}
+
+
+def obj(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+def function(parameters: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": parameters, **more}}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        function({**obj(a=TEXT), "allOf": [{"description": STORY}]}),
+        function({**obj(a=TEXT), "examples": [STORY]}),
+        function({"anyOf": [{**obj(a=TEXT), "description": STORY}]}),
+        function({"description": STORY}),
+        function(obj(a={"type": "array", "prefixItems": [{"description": STORY}]})),
+        function(obj(a={"type": "array", "items": {**TEXT, "description": STORY}})),
+        function(obj(a={"anyOf": [{**TEXT, "description": STORY}, {"type": "null"}]})),
+        function({**obj(a=TEXT), "additionalProperties": {"description": STORY}}),
+        function({**obj(a={"$ref": "#/nowhere"}), "x-notes": STORY}),
+        function(obj(a=TEXT), notes=STORY),
+        {"type": "custom", "custom": {"name": "f", "format": {"type": "grammar", "definition": STORY}}},
+        {**function(obj(a=TEXT)), "notes": STORY},
+    ],
+    ids=lambda tool: "",
+)
+def test_what_is_not_written_out_is_bounded_as_it_stands(tool: dict[str, Any]) -> None:
+    """A text in a tool that no rule writes out makes the count an estimate, whose bound has the whole text in it."""
+    count = counter().chat(chat("Hi", tools=[tool]))
+    assert not count.exact
+    assert count.upper is not None
+    assert count.upper >= counter().text(STORY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": [{"role": "user", "content": "Hi", "reasoning_content": STORY}]},
+        {"input": "Hi", "tools": [{"type": "namespace", "name": "n", "description": STORY, "tools": []}]},
+        {"messages": [{"role": "assistant", "content": "Hi", "reasoning_content": STORY}]},
+        {"messages": [{"role": STORY, "content": "Hi"}]},
+        {
+            "input": "Hi",
+            "tools": [
+                {"type": "tool_search"},
+                {"type": "function", "name": "f", "description": STORY, "defer_loading": True},
+            ],
+        },
+    ],
+    ids=["item", "namespace", "message", "role", "deferred tool"],
+)
+def test_what_may_be_shown_is_in_the_bound(body: dict[str, Any]) -> None:
+    """Unknown keys and roles, and tools that a search may load, make an estimate whose bound has their texts."""
+    count = counter().request(body)
+    assert not count.exact
+    assert count.upper is not None
+    assert count.upper >= counter().text(STORY)
+
+
+def doubling(levels: int, width: int) -> dict[str, Any]:
+    """References that become ``width`` times as many with each level."""
+    names = [chr(97 + place) for place in range(width)]
+    definitions: dict[str, Any] = {
+        f"L{n}": obj(**{name: {"$ref": f"#/$defs/L{n + 1}"} for name in names}) for n in range(levels)
+    }
+    return {**obj(a={"$ref": "#/$defs/L0"}), "$defs": {**definitions, f"L{levels}": TEXT}}
+
+
+def repeated(definition: dict[str, Any]) -> dict[str, Any]:
+    """One definition that ten thousand properties refer to."""
+    properties = {f"p{n}": {"$ref": "#/$defs/D"} for n in range(10_000)}
+    return {**obj(**properties), "$defs": {"D": definition}}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [doubling(8, 10)],
+        [doubling(10, 2)] * 60,
+        [repeated({**TEXT, "description": "x" * 400_000})],
+        [repeated({"enum": ["x" * 400] * 1_000})],
+        [repeated({**TEXT, "default": "x" * 400_000})],
+        [obj(a={**obj(b={**obj(c=TEXT), "type": ["object"] * 2_000}), "type": ["object"] * 2_000})],
+    ],
+    ids=["references", "many tools", "a description", "an enumeration", "a default", "types"],
+)
+def test_tools_that_grow_are_refused_soon(tools: list[Any]) -> None:
+    """A small body whose tools would be written out to gigabytes is refused within seconds, tools all together."""
+    made = TokenCounter("gpt-5.4-mini")
+    began = time.monotonic()
+    for _ in range(2):  # known from before, it is refused again
+        with pytest.raises(BillingError) as caught:
+            made.chat(
+                chat("Hi", tools=[function(parameters, description=str(n)) for n, parameters in enumerate(tools)])
+            )
+        assert code_of(caught) == "request_too_large"
+    assert time.monotonic() - began < 20
+
+
+def test_tools_that_are_known_take_their_room_again() -> None:
+    """A request of tools that were each written out before is refused as if they were new."""
+    made = TokenCounter("gpt-5.4-mini")
+    tool = {"type": "function", "name": "f", "parameters": doubling(10, 2)}
+    items = [{"type": "additional_tools", "tools": [tool]}]
+    assert not made.responses({"input": items}).exact
+    with pytest.raises(BillingError) as caught:
+        made.responses({"input": items * 60})
+    assert code_of(caught) == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "signature"),
+    [
+        (
+            {**obj(a={"$ref": "#/$defs/T"}), "$defs": {"T": obj(left={"$ref": "#/$defs/T"}, name=TEXT)}},
+            "{ a?: { left?: T, name?: string } }",
+        ),
+        ({**obj(a={"$ref": "#/$defs/T"}), "$defs": {"T": {"$ref": "#/$defs/T"}}}, "{ a?: T }"),
+        (obj(a={"$ref": "#"}), "{ a?: any }"),
+        ({**obj(a={"$ref": "#/$defs/x~1y~0z"}), "$defs": {"x/y~z": TEXT}}, "{ a?: string }"),
+        ({"$ref": "#/$defs/T", "$defs": {"T": obj(a=TEXT)}}, "{ a?: string }"),
+    ],
+    ids=["a tree", "itself", "the root", "a name with a slash", "the root by reference"],
+)
+def test_references_are_resolved_once(parameters: Any, signature: str) -> None:
+    """A reference is what it leads to; one that leads back into itself, as in a tree, is written by its name."""
+    written = write_tools([{"name": "f", "parameters": parameters}], "namespaced")
+    assert written.text.endswith(f"type f = (_: {signature}) => any;")
+    assert written.unproven
+
+
+@pytest.mark.parametrize("bad", [[], {}, 5, ["a"]])
+def test_ids_that_are_no_texts_are_refused(bad: Any) -> None:
+    """An id or a name that is a list, an object or a number is ``request_invalid``, wherever it stands."""
+    call = {"id": bad, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    search = {"type": "tool_search"}
+    bodies: list[dict[str, Any]] = [
+        {"messages": [{"role": "tool", "tool_call_id": bad, "content": "x"}]},
+        {"messages": [{"role": "assistant", "tool_calls": [call]}]},
+        {"messages": [{"role": "function", "name": bad, "content": "x"}]},
+        {"messages": [{"role": "assistant", "function_call": {"name": bad, "arguments": ""}}]},
+        {"input": [{"type": "function_call", "call_id": bad, "name": "f", "arguments": ""}]},
+        {"input": [{"type": "function_call_output", "call_id": bad, "output": ""}]},
+        {"input": "Hi", "tools": [search, {"type": "function", "name": bad, "defer_loading": True}]},
+        {"input": [{"type": "tool_search_output", "tools": [{"type": "function", "name": bad}]}], "tools": [search]},
+    ]
+    for body in bodies:
+        with pytest.raises(BillingError) as caught:
+            counter().request(body)
+        assert code_of(caught) == "request_invalid"
+
+
+def wav(rate: int, size: int) -> str:
+    """A WAV file in base64 that says its byte rate."""
+    head = b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(12) + rate.to_bytes(4, "little") + bytes(12)
+    return base64.b64encode(head + bytes(size)).decode()
+
+
+def test_audio_is_not_believed_its_own_length() -> None:
+    """A head that claims an absurd rate does not shorten the sound, and no head lowers the bound."""
+    counts = []
+    for rate in (16_000, 2**32 - 1, 0):
+        part = {"type": "input_audio", "input_audio": {"data": wav(rate, 960_000), "format": "wav"}}
+        counts.append(counter().chat({"messages": [{"role": "user", "content": [part]}]}))
+    assert counts[0] == counts[1] == counts[2] > 600
+    assert [count.upper for count in counts] == [counts[0].upper] * 3
+    assert counts[0].upper is not None
+    assert counts[0].upper >= 960_000 * 10 // 500
+    empty = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
+    count = counter().chat({"messages": [{"role": "user", "content": [empty]}]})
+    assert count.upper is not None
+    assert count.upper >= count
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"file_data": "data:application/pdf;base64," + base64.b64encode(b"%PDF-1.7 /Type /Page").decode()},
+        {"file_data": base64.b64encode(b"PK\x03\x04\xff\xfe").decode()},
+        {"file_data": "no base64 at all!"},
+        {"file_data": base64.b64encode(b"hello").decode(), "file_id": "file-1"},
+        {"file_id": "file-1"},
+    ],
+    ids=["pdf", "packed", "no base64", "two sources", "named"],
+)
+def test_a_file_that_cannot_be_read_has_no_bound(file: dict[str, Any]) -> None:
+    """What is packed, named or unreadable may hold any text: its count has no bound."""
+    part = {"type": "input_file", **file}
+    assert counter().responses({"input": [{"role": "user", "content": [part]}]}).upper is None
+
+
+def test_a_text_file_is_its_text() -> None:
+    """A text in base64, with its padding or without, counts as its text."""
+    for data in ("aGVsbG8gd29ybGQ=", "aGVsbG8gd29ybGQ"):
+        part = {"type": "input_file", "file_data": data}
+        count = counter().responses({"input": [{"role": "user", "content": [part]}]})
+        assert count.by_kind()["files"] == 2 + 8
+
+
+def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one encoding waits for a silent network, others count; it is given up, and not tried again at once."""
+    import tiktoken
+
+    hang, asked = threading.Event(), []
+
+    def silent(name: str) -> Any:
+        asked.append(name)
+        hang.wait(20)
+
+    monkeypatch.setattr(tiktoken, "get_encoding", silent)
+    monkeypatch.setattr(encodings, "_SECONDS", 0.5)
+    monkeypatch.setattr(encodings, "_failed", {})
+    codes: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(BillingError) as caught:
+            encodings.encoding("p50k_base")
+        codes.append(caught.value.code)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    began = time.monotonic()
+    assert TokenCounter("gpt-4o").text("hello world") == 2
+    assert time.monotonic() - began < 15
+    thread.join()
+    ask()
+    hang.set()
+    assert (codes, asked) == (["encoding_unavailable"] * 2, ["p50k_base"])
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("gpt-5.10", "gpt-next"), ("gpt-5.1", "gpt-5.2"), ("gpt-5.2-codex", "gpt-5.2"), ("gpt-5.20-pro", "gpt-next")],
+)
+def test_a_version_is_not_taken_for_a_shorter_one(name: str, family: str) -> None:
+    """gpt-5.10 is no gpt-5.1."""
+    assert TokenCounter(name).family.name == family
+
+
+def test_rules_hold_for_the_familys_own_vocabulary() -> None:
+    """With another encoding than its family's, nothing of a count is exact."""
+    assert not TokenCounter("gpt-3.5-turbo", encoding="o200k_base").chat(chat("Hi")).exact
+
+
+def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
+    """A ``model_dump`` that gives itself, or no object, is ``request_invalid``; so is a key that stands twice."""
+
+    class Odd:
+        def model_dump(self) -> Any:
+            return self
+
+    twice = '{"messages": [], "max_tokens": 1, "max_tokens": 9}'
+    for body in (Odd(), 5, None, twice, "[" * 100_000, '{"messages": NaN}', b"\xff"):
+        with pytest.raises(BillingError) as caught:
+            counter().request(body)  # type: ignore[arg-type]
+        assert code_of(caught) == "request_invalid"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "Say hi.", "max_tokens": 5},
+        {"prompt": ["Say hi."]},
+        {"messages": [], "input": "Hi"},
+    ],
+    ids=["completions", "several completions", "both"],
+)
+def test_a_body_of_no_api_or_of_two_is_refused(body: dict[str, Any]) -> None:
+    """The old completions API is not counted as something else; two APIs at once are not guessed between."""
+    with pytest.raises(BillingError) as caught:
+        counter().request(body)
+    assert code_of(caught) == "request_invalid"
+
+
+def test_the_caller_knows_the_api() -> None:
+    """``api`` decides where a body could be for two; a name of no API is ``bad_argument``."""
+    both = {"messages": [{"role": "user", "content": "one two three four"}], "input": "Hi"}
+    assert counter().request(both, api="responses") == counter().request({"input": "Hi"}) + 4 + 1  # and the role
+    assert counter().request({"input": ["one", "two"]}, api="embeddings") == 2
+    assert counter().request({"input": ["one", "two"]}) == 2
+    with pytest.raises(BillingError) as caught:
+        counter().request(both, api="completions")  # type: ignore[arg-type]
+    assert code_of(caught) == "bad_argument"
