@@ -30,11 +30,11 @@ TOOLS: Final = [
 ]
 
 
-def conversation(turns: int, size: int) -> list[dict[str, Any]]:
-    """Messages of about ``size`` characters, cut out of this project's documentation; the same every time."""
+def conversation(messages: int, sizes: tuple[int, int]) -> list[dict[str, Any]]:
+    """Questions and answers of about these sizes, cut out of this project's documentation; the same every time."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     draw = random.Random(20261001)
-    lengths = [draw.randint(size // 2, size * 3 // 2) for _ in range(turns)]
+    lengths = [draw.randint(size // 2, size * 3 // 2) for size in sizes * (messages // 2)]
     starts = [draw.randrange(len(text) - length) for length in lengths]
     return [
         {"role": ("user", "assistant")[place % 2], "content": text[start : start + length]}
@@ -42,32 +42,33 @@ def conversation(turns: int, size: int) -> list[dict[str, Any]]:
     ]
 
 
-def growing(size: int, demanded: int) -> Row:
-    """After every turn the whole request is counted, as a gateway does that sees each request whole."""
+def growing(sizes: tuple[int, int], step: int, demanded: int) -> Row:
+    """The whole request is counted after every ``step`` messages, as a gateway does that sees each request whole."""
     import litellm
 
-    messages = conversation(TURNS, size)
-    bodies = [json.dumps({"messages": messages[:turn], "tools": TOOLS}) for turn in range(1, TURNS + 1)]
+    messages = conversation(TURNS * step, sizes)
+    bodies = [json.dumps({"messages": messages[: turn * step + 1], "tools": TOOLS}) for turn in range(TURNS)]
 
-    def ours(parsed: list[dict[str, Any]]) -> int:
-        counter = TokenCounter(MODEL)  # with an empty memory
-        return sum(map(counter.chat, parsed))
+    def theirs(body: dict[str, Any]) -> int:
+        return int(litellm.token_counter(model=MODEL, messages=body["messages"], tools=body["tools"]))
 
-    def theirs(parsed: list[dict[str, Any]]) -> int:
-        return sum(litellm.token_counter(model=MODEL, messages=b["messages"], tools=b["tools"]) for b in parsed)
+    def run(count: Callable[[dict[str, Any]], int]) -> float:
+        taken = 0.0
+        for body in bodies:
+            parsed = json.loads(body)  # as it comes in: no text is the same object as a turn before
+            start = time.perf_counter()
+            count(parsed)
+            taken += time.perf_counter() - start
+        return taken
 
-    def run(count: Callable[[list[dict[str, Any]]], int]) -> float:
-        parsed = list(map(json.loads, bodies))  # no text is the same object as a turn before
-        start = time.perf_counter()
-        count(parsed)
-        return time.perf_counter() - start
-
-    run(ours), run(theirs)  # vocabularies are loaded
-    taken = [(run(ours), run(theirs)) for _ in range(5)]
+    run(TokenCounter(MODEL).chat), run(theirs)  # vocabularies are loaded
+    # Each round of ours begins with an empty memory.
+    taken = [(run(TokenCounter(MODEL).chat), run(theirs)) for _ in range(5)]
     here, there = map(min, zip(*taken, strict=True))
     measured = f"{here * 1e3:.0f} ms; litellm {there * 1e3:.0f} ms"
     ratio = there / here
-    what = f"tokens: {TURNS} turns of {size} characters, each counted"
+    each = f"question ({sizes[0]}) and answer ({sizes[1]})" if step == 2 else f"{sizes[0]} characters"
+    what = f"tokens: {TURNS} turns of {each}"
     met = ratio >= demanded if demanded else None
     return Row(what, measured, f"{ratio:.0f}x", f">= {demanded}x" if demanded else "", met)
 
@@ -94,8 +95,15 @@ def fresh() -> list[Row]:
 
 def tokens() -> list[Row]:
     """All rows of this file."""
-    # An answer in the real traffic of examples/README.md has 343 tokens, which are about 1 400 characters.
-    return [growing(1_400, 50), growing(300, 0), *fresh()]
+    # An answer in the real traffic of examples/README.md has 343 tokens, which are about 1 400 characters. A turn is a
+    # question and its answer; where each message is taken for a turn, the texts that are new weigh more.
+    return [
+        growing((300, 1_400), 2, 50),
+        growing((300, 300), 2, 0),
+        growing((1_400, 1_400), 1, 0),
+        growing((300, 300), 1, 0),
+        *fresh(),
+    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import UserDict, deque
 from enum import Enum
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -434,3 +436,126 @@ def test_cohere_without_billed_tokens_is_refused() -> None:
     assert refused({"usage": {"billed_units": None, "tokens": tokens}})[0] == "usage_shape"
     assert refused({"usage": {"billed_units": {"input_tokens": 9}, "tokens": tokens}})[0] == "usage_invalid"
     assert refused({"meta": {"api_version": {"version": "2"}}})[0] == "usage_shape"
+
+
+# --- bodies that two have written into, and objects that are not what they seem ---
+
+METADATA: Json = {"promptTokenCount": 1000, "candidatesTokenCount": 5, "totalTokenCount": 1005}
+ANSWERED: Json = {"input_tokens": 9, "output_tokens": 1}
+SEARCH: Json = {"type": "web_search_call", "action": {"type": "search"}}
+
+
+def outcomes(body: Any) -> set[str]:
+    """What becomes of a body, read at once and by way of a usage file."""
+    found = set()
+    for way in (Usage.from_response, lambda body: Usage.from_response(reported(body))):
+        try:
+            found.add(repr(way(body)))
+        except BillingError as error:
+            found.add(f"{error.code}: {error.message}")
+    return found
+
+
+@pytest.mark.parametrize("wrap", [dict, UserDict, lambda body: SimpleNamespace(**body)])
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}, "usageMetadata": METADATA}, "usage and usageMetadata"),
+        ({"usage": CHAT, "usage_metadata": METADATA}, "usage and usage_metadata"),
+        ({"usage": CHAT, "meta": {"billed_units": {"input_tokens": 1}}}, "usage and meta.billed_units"),
+        ({"usageMetadata": METADATA, "usage_metadata": METADATA}, "usageMetadata and usage_metadata"),
+        ({"usageMetadata": METADATA, "meta": {"billed_units": {}}}, "usageMetadata and meta.billed_units"),
+    ],
+)
+def test_two_usage_objects_are_a_contradiction(wrap: Any, body: Json, names: str) -> None:
+    """Which of two usage objects in a body holds is not guessed, and both are named."""
+    assert outcomes(wrap(body)) == {f"usage_contradiction: a body with two usage objects, {names}; give one"}
+
+
+@pytest.mark.parametrize("more", [{"usageMetadata": None, "usage_metadata": None, "meta": None}, {"meta": {"id": "x"}}])
+def test_a_second_name_without_a_usage_is_none(more: Json) -> None:
+    """Null under the second name, or a ``meta`` that bills nothing, contradicts nothing."""
+    assert outcomes({"usage": CHAT, **more}) == {repr(Usage(900, 40))}
+
+
+@pytest.mark.parametrize("key", ["input_tokens", "prompt_tokens"])
+def test_a_count_of_null_hides_no_usage_object(key: str) -> None:
+    """A null where a bare usage object has its input does not make a response one; read at once or from a file."""
+    assert outcomes({"usageMetadata": METADATA, key: None}) == {repr(Usage(1000, 5))}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [MappingProxyType(SEARCH)],
+        [UserDict(SEARCH)],
+        [{"type": "web_search_call", "action": MappingProxyType({"type": "search"})}],
+        (SEARCH,),
+        deque([SEARCH]),
+        {"a": SEARCH}.values(),
+    ],
+    ids=lambda items: f"{type(items).__name__}-{type(next(iter(items))).__name__}",
+)
+def test_searches_are_counted_in_every_kind_of_list_and_item(items: Any) -> None:
+    """An output item is any mapping, and the output any sequence of them."""
+    assert outcomes({"usage": ANSWERED, "output": items}) == {repr(Usage(9, 1, web_search_calls=1))}
+
+
+def test_a_page_that_is_opened_is_no_search_in_any_mapping() -> None:
+    """What the action is, is read out of every kind of mapping too."""
+    item = {"type": "web_search_call", "action": MappingProxyType({"type": "open_page"})}
+    assert outcomes({"usage": ANSWERED, "output": [item]}) == {repr(Usage(9, 1))}
+
+
+def test_an_output_that_can_be_read_only_once_is_refused() -> None:
+    """A generator would have its searches the first time and none the second; it is refused by its name."""
+    told = {"usage_shape: output is a generator, which can be read only once; give a list"}
+    assert outcomes({"usage": ANSWERED, "output": (item for item in [SEARCH])}) == told
+    assert outcomes(SimpleNamespace(usage=ANSWERED, output=(item for item in [SEARCH]))) == told
+    assert outcomes({"usage": CHAT, "output": (item for item in [SEARCH])}) == {repr(Usage(900, 40))}  # not read
+
+
+class Mute(Exception):  # noqa: N818
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Closed:
+    """An SDK's object that answers nothing."""
+
+    def __init__(self, error: Exception) -> None:
+        vars(self)["_error"] = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
+
+
+class Changing(UserDict[str, Any]):
+    """A mapping that grows while it is read."""
+
+    def items(self) -> Any:
+        for key in self.data:
+            self.data[key + "x"] = 1
+            yield key, 1
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (Closed(RuntimeError("gone")), "a Closed cannot be read: RuntimeError: 'gone'"),
+        (Closed(Mute()), "a Closed cannot be read: Mute: no reason given"),
+        ({"usage": Closed(RuntimeError("gone"))}, "a dict cannot be read: RuntimeError: 'gone'"),
+        (SimpleNamespace(usage=Closed(KeyError("x"))), "a SimpleNamespace cannot be read: KeyError: \"'x'\""),
+        ({"usage": Changing(CHAT)}, "a dict cannot be read: RuntimeError: 'dictionary changed size during iteration'"),
+        (
+            {"usage": ANSWERED, "output": [Closed(RuntimeError("gone"))]},
+            "an output item of type Closed cannot be read: RuntimeError",
+        ),
+    ],
+    ids=range(6),
+)
+def test_an_object_that_raises_is_refused(body: Any, words: str) -> None:
+    """An error of an object that is read is told as a refusal, with its type and words."""
+    assert outcomes(body) == {f"usage_shape: {words}"}

@@ -102,13 +102,42 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
         ([b"\x1f\x8b\x08\x00" * 50], False, True),
         ([b'data: {"error": {"message": "overloaded"}}\n\n'], False, False),
         ([b": keep alive\n\n", b"data: [DONE]\n\n"], False, False),
-        ([b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'], False, False),
+        ([b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'], True, False),
+        ([b'data: {"type": "response.created", "response": {"id": "r"}}\n\n'], True, False),
+        (
+            [
+                b'data: {"type": "response.created", "response": {"id": "r"}}\n\n',
+                b'data: {"type": "response.failed", "response": {"error": {"message": "no"}}}\n\n',
+            ],
+            False,
+            False,
+        ),
+        (
+            [
+                b'data: {"type": "response.output_item.done", "item": {"type": "web_search_call", "id": "w", '
+                b'"status": "completed", "action": {"type": "search", "query": "x"}}}\n\n',
+                b'data: {"type": "error", "message": "overloaded"}\n\n',
+            ],
+            True,
+            False,
+        ),
+        (
+            [
+                b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n',
+                b'data: {"error": {"message": "overloaded"}}\n\n',
+            ],
+            False,
+            False,
+        ),
         ([b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'], True, False),
         ([b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}\n\n'], True, False),
     ],
 )
 def test_nothing_of_an_answer_is_told_apart(pieces: list[bytes], answered: bool, told: bool) -> None:
-    """A stream that brought no answer says so, for a gateway to bill nothing; bytes that are no events are a fault."""
+    """A stream in which no answer began says so, for a gateway to bill nothing; bytes that are no events are a fault.
+
+    One that is cut off while the model thinks, or behind a search, has begun: it is not given away (CASES 31).
+    """
     result = fed(*pieces, request={"messages": [{"role": "user", "content": "Hello"}]}).result()
     assert result.answered is answered
     assert any("decompressed" in fault for fault in result.faults) is told

@@ -248,7 +248,7 @@ def test_no_more_than_the_request_allows() -> None:
     for limit, most in (
         ({"max_completion_tokens": 60}, 60),
         ({"max_tokens": 20, "n": 3}, 60),
-        ({"max_output_tokens": 60}, 60),
+        ({"max_completion_tokens": 1, "max_tokens": 70}, 70),
         ({"max_tokens": 600}, 100),
         ({"max_tokens": None, "n": 0}, 100),
     ):
@@ -475,7 +475,7 @@ def test_an_event_that_cannot_be_read_is_a_fault() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [{"thinking": deep}]
-    for strange in ({"index": [], "delta": {"text": "x"}}, {"index": 0, "delta": {"text": deep}}):
+    for strange in ({"index": 0, "delta": {"partial_json": {1j: "x"}}}, {"index": 0, "delta": {"text": deep}}):
         event = {"type": "content_block_delta", **strange}
         good = {"type": "content_block_delta", "index": 1, "delta": {"text": "abc"}}
         stream = fed(good, event, good)

@@ -18,11 +18,6 @@ from samples import SHIPPED, code_of, shipped
 from token_kit import chat, counter, small_pairs
 
 
-def fresh(body: Any, model: str = "gpt-5.4-mini") -> int:
-    """Counted by a counter that remembers nothing."""
-    return TokenCounter(model, cache_characters=0).request(body)
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -85,18 +80,6 @@ def test_deep_and_long_requests_are_refused() -> None:
         made.chat(chat(*talk, "a word or two"))
 
 
-def test_conversations_are_remembered_within_the_bound() -> None:
-    """Many conversations with one counter weigh no more than its cache may, and still count right."""
-    made = TokenCounter("gpt-5.4-mini", cache_characters=100_000)
-    for number in range(200):
-        talk = [f"conversation {number}, message {place}" for place in range(12)]
-        assert made.chat(chat(*talk)) == fresh(chat(*talk))
-        assert made.cache_info().characters <= 100_000
-    assert made.cache_info().characters > 20_000
-    made.cache_clear()
-    assert made.cache_info().characters == 0
-
-
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (1.5, 2), "9x9", [9, 9], (1, 2, 3), (True, 1)])
 def test_a_size_that_is_none_is_told(size: Any) -> None:
     """What the caller's image_size gives must be a size or nothing."""
@@ -148,65 +131,6 @@ def test_any_body_is_counted_or_refused(body: Any) -> None:
         assert found.upper is None or found.upper >= found
         assert found == sum(part.tokens for part in found.parts) == sum(found.by_kind().values())
         assert found.exact == (not found.why)
-
-
-texts = st.text(alphabet="ab c\n", max_size=12)
-messages = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant", "system", "developer"]), "content": texts}
-) | st.fixed_dictionaries(
-    {"role": st.just("user"), "content": st.lists(st.builds(lambda t: {"type": "text", "text": t}, texts), max_size=2)}
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.lists(messages, min_size=1, max_size=25), min_size=1, max_size=3), st.data())
-def test_a_growing_conversation_counts_as_a_new_one(many: list[list[dict[str, Any]]], data: st.DataObject) -> None:
-    """Counted after every turn, in any order of conversations, edited or not, a request counts as if it were the first.
-
-    The counter that remembers and one that remembers nothing agree on every prefix of every conversation, for both
-    APIs; changing a message that was given before changes the count of the next request only as it should.
-    """
-    made = TokenCounter("gpt-5.4-mini")
-    steps = [(talk, length) for talk in many for length in range(1, len(talk) + 1)]
-    for talk, length in data.draw(st.permutations(steps)):
-        body = {"messages": talk[:length]}
-        assert made.chat(body) == fresh(body)
-        assert made.responses({"input": talk[:length]}) == fresh({"input": talk[:length]})
-        if data.draw(st.booleans()):
-            place = data.draw(st.integers(0, length - 1))
-            talk[place]["content"] = data.draw(texts)  # the caller's own object changes
-            assert made.chat(body) == fresh(body)
-
-
-@pytest.mark.parametrize("place", [0, 1, 5, 11])
-def test_the_callers_own_messages_may_change(place: int) -> None:
-    """A message that is changed in the caller's own list, after it was counted, is counted anew."""
-    made = TokenCounter("gpt-5.4-mini")
-    body = chat(*[f"message {number}" for number in range(12)])
-    assert made.chat(body) == fresh(body)
-    body["messages"][place]["content"] = "something else, and longer"
-    assert made.chat(body) == fresh(body)
-    body["messages"][place]["role"] = "system"
-    assert made.chat(body) == fresh(body)
-    del body["messages"][place]
-    assert made.chat(body) == fresh(body)
-
-
-def test_only_what_is_new_is_tokenised() -> None:
-    """After 200 turns counted one by one, the tokeniser has seen each text once."""
-    made = TokenCounter("gpt-5.4-mini")
-    seen: list[str] = []
-    count = made._counted
-
-    def watched(text: str) -> int:
-        seen.append(text)
-        return count(text)
-
-    made._counted = watched  # type: ignore[method-assign]
-    talk = [f"turn {number} says something of its own" for number in range(200)]
-    for length in range(1, 201):
-        made.chat(json.loads(json.dumps(chat(*talk[:length]))))
-    assert sorted(seen) == sorted(talk)
 
 
 def test_a_count_is_an_int_that_explains_itself() -> None:

@@ -53,6 +53,16 @@ def test_what_is_not_written_out_is_bounded_as_it_stands(tool: dict[str, Any]) -
     assert count.upper >= counter().text(STORY)
 
 
+def test_what_is_not_written_comes_on_top_of_what_is() -> None:
+    """A schema that is longer written out than as it stands, and has a text that is not written: both are bounded."""
+    parameters = {**obj(**{f"p{n}": {"$ref": "#/$defs/D"} for n in range(50)}), "$defs": {"D": {"enum": [STORY]}}}
+    written = counter().chat(chat("Hi", tools=[function(parameters)]))
+    count = counter().chat(chat("Hi", tools=[function({**parameters, "allOf": [{"description": STORY * 40}]})]))
+    assert count == written
+    assert count.upper is not None
+    assert count.upper >= count + counter().text(STORY * 40)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -123,10 +133,11 @@ def test_tools_that_are_known_take_their_room_again() -> None:
     made = TokenCounter("gpt-5.4-mini")
     tool = {"type": "function", "name": "f", "parameters": doubling(10, 2)}
     items = [{"type": "additional_tools", "tools": [tool]}]
-    assert not made.responses({"input": items}).exact
-    with pytest.raises(BillingError) as caught:
-        made.responses({"input": items * 60})
-    assert code_of(caught) == "request_too_large"
+    assert not made.responses({"input": items * 8}).exact
+    for times in (60, 15):  # the second time a conversation of 8 is gone on from
+        with pytest.raises(BillingError) as caught:
+            made.responses({"input": items * times})
+        assert code_of(caught) == "request_too_large"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from brivionix_billing.tokens import TokenCounter
+from brivionix_billing.tokens import TokenCount, TokenCounter
 
-__all__ = ["PAIRS", "SHARED", "bench", "chat", "counter", "shared_pairs", "small_pairs"]
+__all__ = ["PAIRS", "SHARED", "bench", "chat", "counter", "fresh", "shared_pairs", "small_pairs"]
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ROOT / "tests" / "data" / "token_pairs.jsonl"
@@ -55,6 +55,11 @@ def shared_pairs(name: str = "openai_requests.jsonl") -> list[Any]:
 def counter(model: str = "gpt-5.4-mini") -> TokenCounter:
     """A counter, made once: loading the vocabulary takes half a second."""
     return TokenCounter(model, image_size=bench().SIZES.get)
+
+
+def fresh(body: Any, model: str = "gpt-5.4-mini") -> TokenCount:
+    """The count by a counter that remembers nothing."""
+    return TokenCounter(model, cache_characters=0).request(body)
 
 
 def chat(*texts: str, **more: Any) -> dict[str, Any]:

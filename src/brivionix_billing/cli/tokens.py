@@ -35,6 +35,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--as", dest="kind", choices=["auto", "text", "request"], default="auto", help="what it is (auto)"
     )
+    parser.add_argument(
+        "--api", choices=["chat", "responses", "embeddings"], help="the API of the request (its keys say it)"
+    )
     parser.add_argument("--group", metavar="G", help="the most that it can cost for this group, in Credits")
     parser.add_argument("--at", metavar="T", help="at the prices of this time (now)")
     parser.add_argument("--format", choices=["table", "json"], default="table")
@@ -55,8 +58,9 @@ def _tokens(args: Namespace) -> int:
         raise BillingError("unknown_model", "the request names no model; name one by --model")
     counter = _counter(args, model)
     body = {**body, "model": model}  # --model says otherwise on purpose
-    count = counter.request(body)
-    worst = counter.worst_case(body, group=args.group, at=now_or(args.at)) if args.group else None
+    count = counter.request(body, api=args.api)
+    at = now_or(args.at) if args.group else None
+    worst = counter.worst_case(body, group=args.group, at=at, api=args.api) if args.group else None
     if args.format == "json":
         write(as_json({"model": model, **count.as_dict(), **({"worst_case": _worst(worst)} if worst else {})}))
         return DONE

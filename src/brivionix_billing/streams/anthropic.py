@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import Reader, joined, written
+from brivionix_billing.streams.reader import Reader, joined, number, written
 from brivionix_billing.streams.text import Tally
 
 __all__ = ["EVENTS", "AnthropicReader"]
@@ -41,6 +41,10 @@ class AnthropicReader(Reader):
     @property
     def done(self) -> bool:
         return self.ended and self._output_stated
+
+    @property
+    def untouched(self) -> bool:
+        return super().untouched and not self._searches
 
     def read(self, event: dict[str, Any], name: str) -> None:
         """One event."""
@@ -73,7 +77,7 @@ class AnthropicReader(Reader):
         return changed
 
     def _block(self, event: dict[str, Any]) -> None:
-        block, place = event.get("content_block"), event.get("index")
+        block, place = event.get("content_block"), number(event.get("index"))
         if not isinstance(block, dict):
             return
         kind = block.get("type")
@@ -88,7 +92,7 @@ class AnthropicReader(Reader):
         self.tally.add((place, "input"), written(block.get("input")))
 
     def _delta(self, event: dict[str, Any]) -> None:
-        delta, place = event.get("delta"), event.get("index")
+        delta, place = event.get("delta"), number(event.get("index"))
         if isinstance(delta, dict):
             self.tally.add((place, "text"), joined(delta.get("text")))
             self.tally.add((place, "thinking"), joined(delta.get("thinking")))

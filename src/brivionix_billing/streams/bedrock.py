@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import Reader, joined, written
+from brivionix_billing.streams.reader import Reader, joined, number, small, written
 from brivionix_billing.streams.text import Tally
 
 __all__ = ["EVENTS", "BedrockReader"]
@@ -20,8 +20,8 @@ EVENTS: Final = (
     "contentBlockDelta",
     "contentBlockStop",
     "messageStop",
-    "metadata",
 )
+"""The events but for ``metadata``, a name that others use as well."""
 
 
 class BedrockReader(Reader):
@@ -43,14 +43,16 @@ class BedrockReader(Reader):
         metadata = event.get("metadata")
         if isinstance(metadata, dict):
             self.ended = True
-            self._around = {key: metadata[key] for key in ("serviceTier", "performanceConfig") if key in metadata}
+            self._around = {
+                key: small(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
+            }
             self._stated(metadata.get("usage"))
         if "messageStop" in event:
             self.ended = True
         for key in ("contentBlockStart", "contentBlockDelta"):
             block = event.get(key)
             if isinstance(block, dict):
-                self._block(block.get("contentBlockIndex"), block.get("start") or block.get("delta"))
+                self._block(number(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
 
     def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         return {"usage": usage, **self._around}

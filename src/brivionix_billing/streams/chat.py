@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, written
+from brivionix_billing.streams.reader import MAX_NAMES, Reader, joined, number, short, written
 from brivionix_billing.streams.text import Tally
 
 __all__ = ["ChatReader"]
@@ -46,10 +46,9 @@ class ChatReader(Reader):
         """One chunk."""
         self._named(event)
         usage, came = event.get("usage"), False
-        choices = list(dicts(event.get("choices")))
+        choices = self._first(event.get("choices"), "choices")
         for place, choice in choices:
-            index = choice.get("index")
-            index = index if type(index) is int else place
+            index = number(choice.get("index"), place)
             if len(self._begun) < MAX_NAMES:
                 self._begun.add(index)
             came |= self._choice(index, choice)
@@ -77,7 +76,7 @@ class ChatReader(Reader):
             if thought:
                 self.unseen.pop(_HIDDEN, None)
             texts[index, "reasoning"] = thought
-            for place, call in dicts(delta.get("tool_calls")):
+            for place, call in self._first(delta.get("tool_calls"), "tool calls"):
                 self._call(index, place, call, texts)
             if isinstance(delta.get("function_call"), dict):
                 self._call(index, -1, {"function": delta["function_call"]}, texts)
@@ -90,16 +89,15 @@ class ChatReader(Reader):
 
     def _call(self, index: int, place: int, call: dict[str, Any], texts: dict[tuple[Any, ...], str]) -> None:
         """Name and arguments of a tool call. Some repeat the name in every chunk; it was written once."""
-        number = call.get("index")
-        key = (index, number if type(number) is int else place)
+        key = (index, number(call.get("index"), place))
         function = call.get("function") or call.get("custom")
         if not isinstance(function, dict):
             return
         self._called(key)
         named = joined(function.get("name"))
-        if named and named != self._names.get(key):
+        if named and short(named) != self._names.get(key):
             if len(self._names) < MAX_NAMES:
-                self._names[key] = named
+                self._names[key] = short(named)
             texts["name", *key] = texts.get(("name", *key), "") + named
         given = written(function.get("arguments")) or written(function.get("input"))
         texts["call", *key] = texts.get(("call", *key), "") + given

@@ -26,6 +26,18 @@ _NOT_TEXT: Final = frozenset(
     }
 )
 
+# Where a request of each family says how much may be written: the object in it, the keys, and how many answers.
+_LIMITS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
+    "chat": ("", ("max_completion_tokens", "max_tokens"), "n"),
+    "responses": ("", ("max_output_tokens",), ""),
+    "anthropic": ("", ("max_tokens",), ""),
+    "gemini": ("generationConfig", ("maxOutputTokens",), "candidateCount"),
+    "bedrock": ("inferenceConfig", ("maxTokens",), ""),
+}
+# A request that is no JSON may contain the same object many times, each of which contains another many times.
+_MOST_VALUES: Final = 1_000_000
+_MOST_TEXT: Final = 64 * 1024 * 1024
+
 
 class Counter(Protocol):
     """What counts: ``brivionix_billing.tokens.TokenCounter``, or anything with its methods."""
@@ -76,9 +88,10 @@ class Counting:
         if self._counter is not None and family not in ("anthropic", "gemini", "bedrock"):
             try:
                 count = None
-                if "messages" in request:
+                kind = _kind(request, family)
+                if kind == "chat":
                     count = self._counter.chat(request)
-                elif "input" in request or "instructions" in request:
+                elif kind == "responses":
                     count = self._counter.responses(request)
                 if count is not None:
                     self.notes |= dict.fromkeys(f"of the input is estimated: {why}" for why in _why(count))
@@ -108,6 +121,16 @@ class Counting:
         return counter
 
 
+def _kind(request: Mapping[str, Any], family: str | None) -> str | None:
+    """How the provider read the request: as the stream shows; by its keys where that leaves nothing to read."""
+    chat, responses = "messages" in request, "input" in request or "instructions" in request
+    if chat and (family == "chat" or not responses):
+        return "chat"
+    if responses and (family == "responses" or not chat):
+        return "responses"
+    return ("chat" if request.get("messages") else "responses") if chat else None
+
+
 def _counter_class() -> type[TokenCounter]:
     from brivionix_billing.tokens import TokenCounter  # not before an estimate is needed
 
@@ -120,18 +143,18 @@ def _why(count: int) -> tuple[str, ...]:
     return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
 
 
-def limit_of(request: Mapping[str, Any]) -> int | None:
-    """The most output tokens that the request allows, over all its answers, or ``None`` if it sets no limit."""
-    found = None
-    for holder in (request, request.get("generationConfig"), request.get("inferenceConfig")):
-        if isinstance(holder, Mapping):
-            for key in ("max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens", "maxTokens"):
-                if found is None and _positive(holder.get(key)):
-                    found = int(holder[key])
-            if found is not None:
-                answers = holder.get("n", holder.get("candidateCount"))
-                return found * (int(answers) if _positive(answers) else 1)
-    return None
+def limit_of(request: Mapping[str, Any], family: str) -> int | None:
+    """The most output tokens that the request allows, over all its answers, or ``None`` if it sets no limit.
+
+    Only the keys count that the provider obeys: a client may send any others along, and must not cap its bill by them.
+    """
+    place, keys, answers = _LIMITS.get(family, ("", (), ""))
+    holder = request.get(place) if place else request
+    if not isinstance(holder, Mapping):
+        return None
+    limits = [holder[key] for key in keys if _positive(holder.get(key))]
+    number = holder.get(answers) if answers else None
+    return max(limits) * (number if _positive(number) else 1) if limits else None
 
 
 def _positive(value: Any) -> bool:
@@ -155,12 +178,30 @@ def _texts(request: Mapping[str, Any]) -> list[str]:
     """Every string of a request that the model may read, in no particular shape."""
     texts: list[str] = []
     left: list[Any] = [request]
-    while left:
+    within: set[int] = set()  # the objects around the value, by identity
+    values = size = 0
+    while left and values < _MOST_VALUES and size < _MOST_TEXT:
         value = left.pop()
+        values += 1
         if isinstance(value, str):
             texts.append(value)
-        elif isinstance(value, Mapping):
-            left.extend([item for key, item in value.items() if key not in _NOT_TEXT][::-1])
-        elif isinstance(value, list | tuple):
-            left.extend(reversed(value))
+            size += len(value)
+        elif isinstance(value, _End):
+            within.discard(value.of)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in within:
+            within.add(id(value))
+            left.append(_End(id(value)))
+            if isinstance(value, Mapping):
+                left.extend([item for key, item in value.items() if key not in _NOT_TEXT][::-1])
+            else:
+                left.extend(reversed(value))
     return texts
+
+
+class _End:
+    """Stands behind what is in an object: from there on the object may come again."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: int) -> None:
+        self.of = of

@@ -92,10 +92,16 @@ def _counted_input(
     if request is None:
         notes.append("no request was given, so its input counts as 0")
         return 0
+    try:
+        count = counting.request(request, reader.family if reader else None)
+        earlier = request.get("previous_response_id") or request.get("conversation")
+    except Exception as error:  # an object of the caller's process may do anything
+        notes.append(f"the request could not be read ({type(error).__name__}), so its input counts as 0")
+        return 0
     notes.append("the input was counted from the request")
-    if request.get("previous_response_id") or request.get("conversation"):
+    if earlier:
         notes.append("earlier turns that the request refers to are not in it")
-    return counting.request(request, reader.family if reader else None)
+    return count
 
 
 def _counted_output(
@@ -107,7 +113,10 @@ def _counted_output(
     if reader.tool_calls:
         counted += len(reader.tool_calls) * counting.around_call()
     notes.append("the output was counted from what came through")
-    limit = limit_of(request) if request is not None else None
+    try:
+        limit = limit_of(request, reader.family) if request is not None else None
+    except Exception:  # as above
+        limit = None
     if limit is not None and counted > limit:
         notes.append(f"but to no more than the {limit} tokens that the request allows")
         counted = limit

@@ -19,7 +19,9 @@ from brivionix_billing.streams.sse import Event
 
 __all__ = ["as_event", "error_of", "family", "framed", "parsed"]
 
+_JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
+_GEMINI: Final = ("usageMetadata", "promptFeedback")
 
 
 def family(event: Mapping[str, Any], name: str) -> type[Reader] | None:
@@ -32,9 +34,13 @@ def family(event: Mapping[str, Any], name: str) -> type[Reader] | None:
             return AnthropicReader
     if isinstance(event.get("choices"), list | tuple) or event.get("object") in _CHAT_OBJECTS:
         return ChatReader
-    if "candidates" in event or "usageMetadata" in event or "promptFeedback" in event:
+    if isinstance(event.get("candidates"), list | tuple) or any(isinstance(event.get(key), dict) for key in _GEMINI):
         return GeminiReader
     if any(isinstance(event.get(key), dict) for key in bedrock.EVENTS):
+        return BedrockReader
+    metadata = event.get("metadata")  # anybody may call something so; Bedrock's stands alone, with the usage in it
+    usage = metadata.get("usage") if isinstance(metadata, dict) and len(event) == 1 else None
+    if isinstance(usage, dict) and "inputTokens" in usage:
         return BedrockReader
     return None
 
@@ -47,17 +53,26 @@ def error_of(event: Mapping[str, Any], name: str) -> Any:
     if (event.get("type") or name) == "error":
         return event.get("message") or "no reason given"
     for key, value in event.items():
-        if key.endswith("Exception"):  # Bedrock
+        if isinstance(key, str) and key.endswith("Exception"):  # Bedrock
             return (value.get("message") or key) if isinstance(value, dict) else key
     return None
 
 
-def parsed(data: bytes) -> Any:
-    """The JSON of an event. What strict JSON refuses (half a surrogate pair, a bad byte) is read as well as it can."""
+def parsed(data: bytes) -> tuple[Any, str]:
+    """The JSON of an event, and what stands behind it, which should be nothing.
+
+    What strict JSON refuses (half a surrogate pair, a bad byte) is read as well as it can. An object is read whatever
+    follows it: whoever asks for the usage right behind its last brace has been given it, and nobody may get another.
+    """
     try:
-        return from_json(data)
+        return from_json(data), ""
     except ValueError:
-        return json.loads(data.decode("utf-8", "replace"))
+        text = data.decode("utf-8", "replace")
+        value, end = _JSON.raw_decode(text)
+        rest = text[end:].strip()
+        if rest and not isinstance(value, dict):
+            raise ValueError("more than one value") from None
+        return value, rest
 
 
 def framed(piece: object) -> Event | None:
@@ -71,8 +86,10 @@ def framed(piece: object) -> Event | None:
 
 def as_event(piece: object) -> Any:
     """A dict, or an SDK object (pydantic) under the names that stand on the wire."""
-    if isinstance(piece, dict):
+    if type(piece) is dict:
         return piece
+    if isinstance(piece, dict):
+        return dict(piece)  # without the methods of its own
     if isinstance(piece, Mapping):
         return dict(piece)
     dump = getattr(piece, "model_dump", None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, written
+from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, written
 from brivionix_billing.streams.text import Tally
 
 __all__ = ["GeminiReader"]
@@ -44,9 +44,8 @@ class GeminiReader(Reader):
         """One chunk."""
         self._named(event, model="modelVersion")
         came = False
-        for place, candidate in dicts(event.get("candidates")):
-            index = candidate.get("index")
-            index = index if type(index) is int else place
+        for place, candidate in self._first(event.get("candidates"), "candidates"):
+            index = number(candidate.get("index"), place)
             if len(self._begun) < MAX_NAMES:
                 self._begun.add(index)
             content = candidate.get("content")

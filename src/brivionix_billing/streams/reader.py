@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import quoted
 from brivionix_billing.streams.text import Tally
 
-__all__ = ["MAX_NAMES", "Reader", "dicts", "joined", "written"]
+__all__ = ["MAX_NAMES", "Reader", "dicts", "joined", "number", "short", "small", "told", "written"]
 
 MAX_NAMES: Final = 4096
 """No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
+_LONGEST: Final = 257
+"""A name has at most 256 characters. What is longer stays too long, so that it is refused where it would be."""
+_MOST_KEYS: Final = 256
+_MOST_VALUES: Final = 2048
+_MOST_TEXT: Final = 64 * 1024
+_DEEPEST: Final = 64
 
 
 class Reader:
@@ -37,6 +44,8 @@ class Reader:
         self.covered: dict[str, Any] | None = None
         """The usage that looked final when the tally was cleared: it stands for the text before."""
         self.ended = False
+        self.failed = False
+        """Whether the provider said that the whole answer failed."""
         """Whether the stream said that it is complete."""
         self.unseen: dict[str, None] = {}
         """What costs tokens and does not show, in the order in which the stream hinted at it."""
@@ -44,6 +53,11 @@ class Reader:
         """The calls of the client's tools that the model has begun to write."""
         self.faults: list[str] = []
         """What is strange in the event that is being read. Whoever reads takes them out."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no text, no call and no usage was read: then the stream may be of another family after all."""
+        return self.usage is None and self.tally.empty and not self.tool_calls and not self.calls()
 
     @property
     def done(self) -> bool:
@@ -99,9 +113,16 @@ class Reader:
         """Served model and tier, where this event names them."""
         name = around.get(model)
         if isinstance(name, str) and name:
-            self.model = name
+            self.model = short(name)
         if around.get(tier) not in (None, ""):
-            self.service_tier = around[tier]
+            self.service_tier = small(around[tier])
+
+    def _first(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
+        """The objects of a list, to a number that bounds the work."""
+        if isinstance(value, list | tuple) and len(value) > MAX_NAMES:
+            self.faults.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
+            value = value[:MAX_NAMES]
+        return list(dicts(value))
 
     def _stated(self, usage: Any, *, merged: bool = False) -> bool:
         """Take a usage that an event states. The last one holds; ``merged`` keeps keys that it does not restate."""
@@ -111,14 +132,88 @@ class Reader:
             self.faults.append(f"usage is {quoted(usage)}, not an object with counts")
             return False
         before = self.usage or {}
+        try:
+            if merged:
+                usage = before | {key: value for key, value in usage.items() if value is not None}
+            usage = _Copy().of(usage)
+        except Exception as error:  # an object of the caller's process may do anything
+            self.faults.append(f"a usage cannot be kept: {told(error)}")
+            return False
         for key in self.counts:
             old, new = before.get(key), usage.get(key)
             if type(old) is type(new) is int and new < old:
                 self.faults.append(f"{key} went from {old} back to {new}; the last one holds")
-        if merged:
-            usage = before | {key: value for key, value in usage.items() if value is not None}
         self.usage = usage
         return True
+
+
+class _Copy:
+    """Copies a usage object: the caller may go on to change his, and nobody's may fill the memory."""
+
+    def __init__(self) -> None:
+        self._values = self._text = 0
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """Plain JSON; for what that cannot hold, a list of its text, which is no count."""
+        kind = type(value)
+        if kind is int and -(2**63) <= value < 2**63:
+            return value
+        if value is None or kind is bool or kind is float:
+            return value
+        if isinstance(value, str):
+            return self._str(value)
+        if isinstance(value, dict | list | tuple):
+            self._values += len(value)
+            self._bound(depth <= _DEEPEST)
+            if isinstance(value, dict):
+                self._bound(len(value) <= _MOST_KEYS)
+                return {self._str(key): self.of(item, depth + 1) for key, item in value.items()}
+            return [self.of(item, depth + 1) for item in value]
+        if kind is int:
+            self._text += value.bit_length() // 3
+            self._bound(True)
+            return value
+        return [quoted(value)]
+
+    def _str(self, value: Any) -> str:
+        text = value if type(value) is str else str.__str__(value) if isinstance(value, str) else str(value)
+        self._text += len(text)
+        if self._text > _MOST_TEXT:
+            self._bound(False)
+        return text
+
+    def _bound(self, within: bool) -> None:
+        if not within or self._values > _MOST_VALUES or self._text > _MOST_TEXT:
+            raise ValueError(f"it has more than {_MOST_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
+
+
+def told(error: Exception) -> str:
+    """The type of an error, and what it says, if it can be asked."""
+    try:
+        return f"{type(error).__name__}: {quoted(str(error))}"
+    except Exception:
+        return type(error).__name__
+
+
+def short(name: str) -> str:
+    """A name, cut to a length that is still too long for one."""
+    return name[:_LONGEST]
+
+
+def small(value: Any, inside: bool = False) -> Any:
+    """A name, or what stands in its place, or an object with one in it, at a bounded size."""
+    if isinstance(value, str):
+        return short(value)
+    if isinstance(value, dict) and not inside:
+        return {short(str(key)): small(item, True) for key, item in islice(value.items(), 8)}
+    if type(value) is int and value.bit_length() > 64:
+        return [quoted(value)]
+    return value if value is None or type(value) in (bool, int, float) else [quoted(value)]
+
+
+def number(value: Any, otherwise: int = -1) -> int:
+    """The place of a choice, a call or a block, if it is a number that anybody counts to."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else otherwise
 
 
 def dicts(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import quoted
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, written
+from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, short, small, written
 from brivionix_billing.streams.text import Tally
 
 __all__ = ["ResponsesReader"]
@@ -64,6 +64,7 @@ class ResponsesReader(Reader):
         self._final = self.ended = True
         error = response.get("error")
         if isinstance(error, dict):
+            self.failed = True
             self.faults.append(f"the response failed: {quoted(error.get('message') or error.get('code'))}")
         items = list(dicts(response.get("output")))
         if items:  # some gateways leave them out here; then those hold that were seen
@@ -76,17 +77,17 @@ class ResponsesReader(Reader):
         if item.get("type") == "reasoning":
             self.unseen.setdefault(_HIDDEN)
         if item.get("type") in ("function_call", "custom_tool_call"):
-            self._called(event.get("output_index"))
-        self.tally.add(("name", event.get("output_index")), joined(item.get("name")))
+            self._called(_place(event))
+        self.tally.add(("name", _place(event)), joined(item.get("name")))
 
     def _finished(self, event: dict[str, Any]) -> None:
-        item, place = event.get("item"), event.get("output_index")
-        if not isinstance(item, dict) or not isinstance(place, int | str | None):
+        item, place = event.get("item"), _place(event)
+        if not isinstance(item, dict):
             return
         if str(item.get("type")).endswith("search_call"):
             self.unseen.setdefault("what searches put into the input")
         if item.get("type") not in _FREE and len(self._items) < MAX_NAMES:
-            self._items[item["id"] if isinstance(item.get("id"), str) else place] = _reduced(item)
+            self._items[short(item["id"]) if isinstance(item.get("id"), str) else place] = _reduced(item)
         if place not in self._told:
             # Who sends no deltas sends the finished text at least.
             for key in ("content", "summary", "arguments", "input", "code"):
@@ -94,8 +95,8 @@ class ResponsesReader(Reader):
                 self.tally.add((key, place), joined(value) if key in ("content", "summary") else written(value))
 
     def _delta(self, kind: str, event: dict[str, Any]) -> None:
-        text, place = event.get("delta"), event.get("output_index")
-        if not isinstance(text, str) or not isinstance(place, int | str | None):
+        text, place = event.get("delta"), _place(event)
+        if not isinstance(text, str):
             return
         if "audio" in kind and "transcript" not in kind:
             self.unseen.setdefault("the tokens of audio")
@@ -106,15 +107,21 @@ class ResponsesReader(Reader):
                 self.unseen.setdefault(_SUMMARY)
         if len(self._told) < MAX_NAMES:
             self._told.add(place)
-        self.tally.add((kind, place, event.get("content_index"), event.get("summary_index")), text)
+        within = number(event.get("content_index")), number(event.get("summary_index"))
+        self.tally.add((short(kind), place, *within), text)
+
+
+def _place(event: dict[str, Any]) -> Any:
+    place = event.get("output_index")
+    return short(place) if isinstance(place, str) else number(place)
 
 
 def _reduced(item: dict[str, Any]) -> dict[str, Any]:
     """An output item without its texts and results."""
-    kept = {"type": item.get("type")}
+    kept = {"type": small(item.get("type"))}
     action = item.get("action")
     if isinstance(action, dict):
-        kept["action"] = {"type": action.get("type")}
+        kept["action"] = {"type": small(action.get("type"))}
     if isinstance(item.get("container_id"), str):
-        kept["container_id"] = item["container_id"]
+        kept["container_id"] = short(item["container_id"])
     return kept

@@ -20,6 +20,8 @@ picture, or repeat the whole response."""
 DONE: Final = b"[DONE]"
 """What OpenAI and its kin send as the last event, in place of JSON."""
 
+_SMALL: Final = 4096
+"""An unfinished event up to this size is looked at whenever somebody asks for it."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -53,6 +55,7 @@ class SseParser:
         "_part_size",
         "_passing",
         "_size",
+        "_tried",
     )
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
@@ -66,6 +69,7 @@ class SseParser:
         self._passing = False  # whether the rest of this event is passed over
         self._head: bytes | None = b""  # the first bytes, until they are known to be a byte order mark or not
         self._oversize = 0
+        self._tried = 0  # how large the unfinished event was when its JSON was last looked for
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that ``piece`` completes."""
@@ -96,15 +100,20 @@ class SseParser:
         found, self._oversize = self._oversize, 0
         return found
 
-    def flush(self) -> Event | None:
+    def flush(self, *, hurry: bool = False) -> Event | None:
         """The event in which the bytes break off, if all of its JSON is there and only its line ends are missing.
 
-        It is given once; should the line ends still come, they end nothing.
+        It is given once; should the line ends still come, they end nothing. To put a large event together takes time:
+        who is in a ``hurry``, because he asks at every piece, gets it only if it has doubled since it was tried.
         """
         pieces = (piece.rstrip() for piece in reversed(self._part or self._data))
         last = next((piece[-1:] for piece in pieces if piece), b"")
         if self._passing or last not in (b"}", b"]"):
             return None  # most often; a large event that is still coming must not be put together at every question
+        size = self._size + self._part_size
+        if hurry and size > _SMALL and size < 2 * self._tried:
+            return None
+        self._tried = size
         lines = list(self._data)
         if self._part:
             field, value = _field(b"".join(self._part))
@@ -148,6 +157,7 @@ class SseParser:
             if data and not self._passing:
                 events.append(Event(self._name, data))
             self._data, self._size, self._name, self._passing = [], 0, "", False
+            self._tried = 0
         elif not self._passing:
             self._size += size
             field, value = _field(line)

@@ -10,7 +10,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.streams.counting import Counter, Counting
 from brivionix_billing.streams.estimate import estimated
 from brivionix_billing.streams.events import as_event, error_of, family, framed, parsed
-from brivionix_billing.streams.reader import Reader
+from brivionix_billing.streams.reader import Reader, told
 from brivionix_billing.streams.sse import DONE, MAX_EVENT, Event, SseParser
 from brivionix_billing.streams.text import Tally
 from brivionix_billing.usage import Usage, reported
@@ -33,7 +33,7 @@ class StreamResult:
     faults: tuple[str, ...] = ()
     """What was strange about the stream."""
     answered: bool = True
-    """Whether anything of an answer came, or a usage. If not, the provider refused or was not reached: bill nothing."""
+    """Whether the provider had begun to answer. If not, it refused, failed or was not reached: bill nothing."""
     refused: BillingError | None = None
     """Set if the provider stated a usage that cannot be billed. The body holds it all the same."""
     _usage: Usage | None = field(default=None, repr=False)
@@ -60,14 +60,34 @@ class StreamUsage:
     (True, Usage(input_tokens=9, output_tokens=1))
     """
 
-    __slots__ = ("_bytes", "_counting", "_error", "_faults", "_more", "_reader", "_request", "_result", "_sse", "_told")
+    __slots__ = (
+        "_bytes",
+        "_counting",
+        "_error",
+        "_faults",
+        "_more",
+        "_reader",
+        "_readers",
+        "_request",
+        "_result",
+        "_sse",
+        "_told",
+    )
 
     def __init__(
         self, request: Mapping[str, Any] | None = None, counter: Counter | None = None, *, max_event: int = MAX_EVENT
     ) -> None:
-        self._request = request if isinstance(request, Mapping) else None
+        why = ""
+        try:
+            # Only a dict's own methods are known to raise nothing.
+            self._request = (
+                request if type(request) is dict else dict(request) if isinstance(request, Mapping) else None
+            )
+        except Exception as error:
+            self._request, why = None, f" ({told(error)})"
         self._counting = Counting(counter, self._request or {})
         self._sse = SseParser(max_event)
+        self._readers: dict[type[Reader], Reader] = {}
         self._reader: Reader | None = None
         self._bytes = 0
         self._error: str | None = None
@@ -76,7 +96,7 @@ class StreamUsage:
         self._told = 0
         self._result: StreamResult | None = None
         if request is not None and self._request is None:
-            self._fault(f"a request of type {type(request).__name__} is no JSON object; it is not used")
+            self._fault(f"a request of type {type(request).__name__} is no JSON object; it is not used{why}")
 
     def feed(self, piece: object) -> None:
         """The next piece: bytes or text of server-sent events, cut anywhere; or one event as dict or SDK object.
@@ -84,31 +104,18 @@ class StreamUsage:
         It never raises: what cannot be read is remembered in :attr:`faults`.
         """
         self._result = None
-        if isinstance(piece, str):
-            piece = piece.encode("utf-8", "surrogatepass")
-        if isinstance(piece, bytes | bytearray | memoryview):
-            self._bytes += len(piece)
-            for whole in self._sse.feed(bytes(piece)):
-                self._frame(whole)
-            for _ in range(self._sse.take_oversize()):
-                self._fault("an event was too large, and was passed over")
-            return
         try:
-            frame = framed(piece)
-            event = as_event(piece) if frame is None else None
-        except Exception as error:  # whatever an SDK's object does when it is asked
-            what = type(piece).__name__
-            self._fault(f"an object of type {what} could not be read: {type(error).__name__}: {quoted(str(error))}")
-            return
-        if frame is None:
-            self._event(event, "", type(piece).__name__)
-        else:
-            self._frame(frame)
+            self._feed(piece)
+        except Exception as error:  # whatever an object does when it is asked; a gateway's stream must not end here
+            self._fault(f"an object of type {type(piece).__name__} could not be read: {told(error)}")
 
     @property
     def done(self) -> bool:
         """Whether the usage that counts has come. Then the result is no estimate."""
-        self._flush()
+        try:
+            self._flush(hurry=True)
+        except Exception as error:
+            self._fault(f"an event could not be read: {told(error)}")
         return self._reader is not None and self._reader.done
 
     @property
@@ -124,11 +131,49 @@ class StreamUsage:
 
     def result(self) -> StreamResult:
         """What was used so far. It may be asked at any time, any number of times, and never raises."""
-        self._flush()
+        try:
+            self._flush()
+        except Exception as error:
+            self._fault(f"an event could not be read: {told(error)}")
         if self._result is None:
-            reader = self._reader
-            self._result = self._reported(reader) if reader is not None and reader.done else self._estimate()
+            self._result = self._made()
         return self._result
+
+    def _made(self) -> StreamResult:
+        reader = self._reader
+        try:
+            if reader is not None and reader.done:
+                return self._reported(reader)
+        except Exception as error:
+            self._fault(f"the usage could not be read: {told(error)}")
+        try:
+            return self._estimate()
+        except Exception as error:
+            self._fault(f"no estimate could be made: {told(error)}")
+            usage = Usage(0, 0, estimated=True)
+            body = {"usage": {"input_tokens": 0, "output_tokens": 0, "estimated": True}}
+            return StreamResult(body, True, "no estimate could be made", self.faults, reader is not None, _usage=usage)
+
+    def _feed(self, piece: object) -> None:
+        data = None
+        if isinstance(piece, str):
+            data = str.encode(piece, "utf-8", "surrogatepass")
+        elif type(piece) is bytes:
+            data = piece
+        elif isinstance(piece, bytes | bytearray | memoryview):
+            data = memoryview(piece).tobytes()
+        if data is not None:
+            self._bytes += len(data)
+            for whole in self._sse.feed(data):
+                self._frame(whole)
+            for _ in range(self._sse.take_oversize()):
+                self._fault("an event was too large, and was passed over")
+            return
+        frame = framed(piece)
+        if frame is None:
+            self._event(as_event(piece), "", type(piece).__name__)
+        else:
+            self._frame(frame)
 
     def _reported(self, reader: Reader) -> StreamResult:
         body = reader.body()
@@ -144,7 +189,12 @@ class StreamUsage:
     def _estimate(self) -> StreamResult:
         made = estimated(self._reader, self._request, self._counting)
         reason = "; ".join(dict.fromkeys((self._why(), *made.notes)))
-        answered = bool(made.usage.output_tokens) or (self._reader is not None and self._reader.usage is not None)
+        reader = self._reader
+        shown = made.usage != Usage(made.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
+        stated = reader is not None and reader.usage is not None
+        # A model that still thinks has shown nothing, and is billed.
+        begun = reader is not None and self._error is None and not reader.failed
+        answered = shown or stated or begun
         faults = (*self.faults, *made.faults)
         if self._bytes and not self._told:
             faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
@@ -169,10 +219,12 @@ class StreamUsage:
                 self._reader.end()
             return
         try:
-            value = parsed(data)
+            value, rest = parsed(data)
         except (ValueError, RecursionError):
             self._fault(f"an event is not JSON: {quoted(data[:60].decode('utf-8', 'replace'))}")
             return
+        if rest:
+            self._fault(f"an event goes on behind its JSON with {quoted(rest[:60])}, which is not read")
         self._event(value, event.name, type(value).__name__)
 
     def _event(self, event: Any, name: str, what: str) -> None:
@@ -183,7 +235,7 @@ class StreamUsage:
         try:
             self._read(event, name)
         except Exception as error:  # a gateway forwards whatever comes; its stream must not end here
-            self._fault(f"an event could not be read: {type(error).__name__}: {quoted(str(error))}")
+            self._fault(f"an event could not be read: {told(error)}")
         if self._reader is not None:
             self._settle(self._reader)
 
@@ -194,14 +246,25 @@ class StreamUsage:
             self._fault(f"the provider reports an error: {self._error}")
         kind = family(event, name)
         reader = self._reader
-        if reader is None and kind is not None:
-            reader = self._reader = kind(Tally(self._counting.text), self._request or {})
+        if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.untouched)):
+            # An event that only looks like another family's must not decide what a stream is.
+            reader = self._reader = self._readers.get(kind) or self._new(kind)
         if reader is None or (kind is not None and not isinstance(reader, kind)):
             if error is None and (event.get("type") or name) != "ping":
                 where = f"in a stream of {reader.family}" if reader else "before any that is known"
                 self._fault(f"an event with the keys {quoted(list(event)[:8])} came {where}")
             return
         reader.read(event, name)
+
+    def _new(self, kind: type[Reader]) -> Reader:
+        tally = Tally(self._counting.text)
+        try:
+            reader = kind(tally, self._request or {})
+        except Exception as error:
+            self._fault(f"the request could not be read: {told(error)}")
+            reader = kind(tally, {})
+        self._readers[kind] = reader
+        return reader
 
     def _settle(self, reader: Reader) -> None:
         """What is to be done after each event, whether it could be read or not."""
@@ -212,9 +275,9 @@ class StreamUsage:
         if reader.done:
             reader.settle()
 
-    def _flush(self) -> None:
+    def _flush(self, *, hurry: bool = False) -> None:
         """A stream may end without the blank line that ends its last event."""
-        event = self._sse.flush()
+        event = self._sse.flush(hurry=hurry)
         if event is not None:
             self._result = None
             self._frame(event)

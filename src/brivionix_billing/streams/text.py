@@ -66,7 +66,7 @@ class Tally:
         self._known = None
         if len(found.pieces) > _MAX_PIECES:
             found.text()  # many small strings take ten times the memory of one
-        if self._kept > self._keep:
+        while self._kept > self._keep:
             self._shrink()
 
     def total(self) -> int:
@@ -74,6 +74,11 @@ class Tally:
         if self._known is None:
             self._known = self._counted + sum(self._count(strand.text()) for strand in self._strands.values())
         return self._known
+
+    @property
+    def empty(self) -> bool:
+        """Whether no text came since the last :meth:`clear`."""
+        return not self._strands and not self._counted
 
     def clear(self) -> None:
         """Forget all of it."""

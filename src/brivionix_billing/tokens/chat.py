@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.walk import SYSTEM, Walk, name_in, objects
+from brivionix_billing.tokens.walk import ROLES, SYSTEM, Walk, name_in, objects
 
 __all__ = ["count_chat"]
 
@@ -21,25 +21,27 @@ _MESSAGE_KEYS: Final = frozenset(
 def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
     """Count every part of a request. Raises ``request_invalid`` where it is not one."""
     messages = objects(request.get("messages"), "messages")
-    names: dict[str | None, str] = {}
-    passed = walk.plain_messages(messages)
-    system = passed.system > 0
-    for message in messages[passed.messages :]:
+    known = walk.resume(messages, "chat")
+    for message in messages[known:]:
+        role, content = message.get("role"), message.get("content")
+        if type(content) is str and role in ROLES and len(message) == 2:
+            walk.plain(role, content)
+            continue
         walk.unread("messages", message, _MESSAGE_KEYS)
-        role = message.get("role")
-        system = system or role in SYSTEM
+        walk.system = walk.system or role in SYSTEM
         if role in ("tool", "function"):
             key = "tool_call_id" if role == "tool" else "name"
             called = name_in(message.get(key), key)
-            walk.result(names.get(called, f"functions.{called}"), message.get("content"))
+            walk.result(walk.names.get(called, f"functions.{called}"), content)
         else:
-            _message(walk, message, names)
+            _message(walk, message)
+    walk.keep(messages, len(messages))
     functions = [_function(tool) for tool in objects(request.get("tools"), "tools")]
     functions += objects(request.get("functions"), "functions")  # what tools were called before
     if functions:
         walk.tools(functions)
         walk.tally.rule("tools", "tools_chat")
-        if not system:
+        if not walk.system:
             walk.tally.rule("tools", "tools_chat_alone")
     _format(walk, request.get("response_format"))
     if request.get("web_search_options") is not None:
@@ -47,7 +49,7 @@ def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
     walk.tally.rule("reply", "reply")
 
 
-def _message(walk: Walk, message: Mapping[str, Any], names: dict[str | None, str]) -> None:
+def _message(walk: Walk, message: Mapping[str, Any]) -> None:
     calls = objects(message.get("tool_calls"), "tool_calls")
     content = message.get("content")
     refusal = message.get("refusal")
@@ -67,12 +69,12 @@ def _message(walk: Walk, message: Mapping[str, Any], names: dict[str | None, str
         inner = call.get("function") or call.get("custom")
         if not isinstance(inner, Mapping):
             raise BillingError("request_invalid", f"a tool call is {quoted(dict(call))}; it has 'function'")
-        names[name_in(call.get("id"), "a call's id")] = walk.call(
+        walk.names[name_in(call.get("id"), "a call's id")] = walk.call(
             inner.get("name"), inner.get("arguments", inner.get("input", ""))
         )
     if isinstance(old_call, Mapping):
         called = name_in(old_call.get("name"), "function_call.name")
-        names[called] = walk.call(called, old_call.get("arguments", ""))
+        walk.names[called] = walk.call(called, old_call.get("arguments", ""))
     walk.parallel(len(calls))
 
 

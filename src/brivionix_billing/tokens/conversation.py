@@ -1,82 +1,80 @@
 """Conversations that were counted before: a request that goes on from one is counted from there.
 
-A chat completion request holds the whole conversation, so each turn repeats all turns before it. Looking every message
-up costs little, but it is done again with every turn; here the messages that were there the last time are compared as
-one list, which is several times as fast.
+A request holds the whole conversation, so each turn repeats all turns before it. Looking every text up costs little,
+but it is done again with every turn; here the messages that were there the last time are compared as one list, which
+is many times as fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-__all__ = ["SYSTEM", "Conversations", "Sums"]
+from brivionix_billing.tokens.tally import Counted
 
-SYSTEM: Final = ("system", "developer")
-_MESSAGE: Final = 256
-"""A message weighs so many characters more than its text."""
-_WORTH_KEEPING: Final = 8
+__all__ = ["WORTH_KEEPING", "Conversations", "Key", "Progress", "Seen", "key_of"]
+
+Key = tuple[str | None, ...]
+
+_PART: Final = 128
+"""A message, and each object and list in it, weighs so many characters more than its texts."""
+WORTH_KEEPING: Final = 8
 """A shorter one is counted as fast without."""
 
 
-class Sums(NamedTuple):
-    """What the plain messages at the begin of a conversation add up to."""
+class Progress(NamedTuple):
+    """How far a walk through a conversation has come."""
 
-    messages: int = 0
-    """How many they are."""
-    characters: int = 0
-    system: int = 0
-    asked: int = 0
-    answered: int = 0
-    system_tokens: int = 0
-    tokens: int = 0
-    """Of the texts of user and assistant."""
-    system_characters: int = 0
+    number: int
+    """Messages that are counted."""
+    counted: Counted
+    names: dict[str | None, str]
+    """Ids of calls -> names of the tools."""
+    run: int
+    """Calls made at once so far, where the last message counted was one."""
+    system: bool
+    room: int
 
 
-class _Seen(NamedTuple):
-    messages: list[dict[str, Any]]
-    """Copies: the caller may change what it gave us."""
-    sums: Sums
+class Seen(NamedTuple):
+    """A conversation that was counted."""
 
-    @property
-    def weight(self) -> int:
-        """In characters."""
-        return self.sums.characters + _MESSAGE * self.sums.messages
+    messages: list[Any]
+    """Copies: the caller may change what it gave us. Texts alone, so that what is equal counts the same: 1 == True."""
+    progress: Progress
+    weight: int
+    """In characters."""
 
 
 class Conversations:
-    """Remembers plain messages (a role and a text, nothing else) by how the conversation begins, up to a bound."""
+    """Remembers conversations by how they begin, up to a bound."""
 
     def __init__(self, most_characters: int) -> None:
         self._most = most_characters
         self._weight = 0
-        self._seen: dict[tuple[Any, ...], _Seen] = {}
+        self._seen: dict[Key, Seen] = {}
         self._lock = Lock()
 
-    def sums(self, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> tuple[Sums, Sums]:
-        """The sums over the plain messages at the begin, and over those of them that were remembered.
+    def find(self, key: Key, messages: Sequence[Mapping[str, Any]]) -> Seen | None:
+        """What was counted of a conversation before."""
+        seen = self._seen.get(key)
+        # One comparison in C.
+        if seen is not None and messages[: len(seen.messages)] == seen.messages:
+            return seen
+        return None
 
-        ``count`` gives the tokens of a text; it is asked for the others.
-        """
-        key = tuple([message.get("content") for message in messages[:2]])
+    def keep(self, key: Key, messages: Sequence[Mapping[str, Any]], progress: Progress, seen: Seen | None) -> None:
+        """Remember what came of a conversation that went on from ``seen``; all ``messages`` are compared next time."""
+        known, weight = (seen.messages, [seen.weight]) if seen is not None else ([], [0])
         try:
-            seen = self._seen.get(key)
-        except TypeError:  # the first contents are lists of parts
-            return Sums(), Sums()
-        start = Sums()
-        # One comparison in C. Equal dicts of texts are the same messages.
-        if seen is not None and messages[: seen.sums.messages] == seen.messages:
-            start = seen.sums
-        found = _added(start, messages, count)
-        if found.messages >= _WORTH_KEEPING and found.messages != start.messages:
-            kept = seen.messages if seen is not None and start.messages else []
-            new = [dict(message) for message in messages[start.messages : found.messages]]
-            self._keep(key, _Seen([*kept, *new], found))
-        return found, start
+            new = [_copied(message, weight) for message in messages[len(known) :]]
+        except (TypeError, RecursionError):
+            return
+        if new:
+            self._keep(key, Seen([*known, *new], progress, weight[0]))
 
-    def _keep(self, key: tuple[Any, ...], seen: _Seen) -> None:
+    def _keep(self, key: Key, seen: Seen) -> None:
         with self._lock:
             self._drop(key)
             if seen.weight <= self._most // 4:  # one huge conversation shall not push out all others
@@ -85,7 +83,7 @@ class Conversations:
             while self._weight > self._most:
                 self._drop(next(iter(self._seen)))  # what was not counted for longest stands first
 
-    def _drop(self, key: tuple[Any, ...]) -> None:
+    def _drop(self, key: Key) -> None:
         dropped = self._seen.pop(key, None)
         if dropped is not None:
             self._weight -= dropped.weight
@@ -102,24 +100,38 @@ class Conversations:
         return self._weight
 
 
-def _added(start: Sums, messages: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> Sums:
-    number, characters, system, asked, answered, system_tokens, tokens, system_characters = start
-    for message in messages[number:]:
-        content, role = message.get("content"), message.get("role")
-        if type(content) is not str or len(message) != 2:
-            break
-        if role == "user":
-            asked += 1
-            tokens += count(content)
-        elif role == "assistant":
-            answered += 1
-            tokens += count(content)
-        elif role in SYSTEM:
-            system += 1
-            system_tokens += count(content)
-            system_characters += len(content)
+def key_of(way: str, messages: Sequence[Mapping[str, Any]]) -> Key:
+    """How a conversation begins. ``way``: what else decides how it is counted."""
+    return (way, *[_opening(message) for message in messages[:2]])
+
+
+def _opening(message: Mapping[str, Any]) -> str | None:
+    """A text that the message begins with, if it has one."""
+    content: Any = message.get("content")
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    return content if isinstance(content, str) else None
+
+
+def _copied(value: Any, weight: list[int]) -> Any:
+    """A copy of a value of texts; its weight is added. Raises ``TypeError`` for any other value."""
+    if type(value) is str:
+        weight[0] += len(value)
+        return value
+    if value is None:
+        return None
+    weight[0] += _PART
+    if type(value) is list:
+        return [_copied(item, weight) for item in value]
+    if type(value) is not dict:
+        raise TypeError
+    copy = value.copy()
+    for key, item in value.items():
+        if type(key) is not str:
+            raise TypeError
+        weight[0] += len(key)
+        if type(item) is str:  # as nearly all are
+            weight[0] += len(item)
         else:
-            break
-        characters += len(content)
-        number += 1
-    return Sums(number, characters, system, asked, answered, system_tokens, tokens, system_characters)
+            copy[key] = _copied(item, weight)
+    return copy

@@ -33,16 +33,17 @@ _REASONING_PER_100: Final = 675
 
 def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
     """Count every part of a request. Raises ``request_invalid`` where it is not one."""
-    instructions = request.get("instructions")
-    if isinstance(instructions, list):
-        _items(walk, request, objects(instructions, "instructions"))
-    elif instructions:
-        walk.message("system", instructions)
     given = request.get("input")
     if isinstance(given, str):
         walk.message("user", given)
     else:
-        _items(walk, request, objects(given, "input"))
+        _items(walk, request, objects(given, "input"), remembered=True)
+    instructions = request.get("instructions")
+    if isinstance(instructions, list):
+        walk.names, walk.run = {}, 0
+        _items(walk, request, objects(instructions, "instructions"))
+    elif instructions:
+        walk.message("system", instructions)
     _tools(walk, request)
     for key, why in _ELSEWHERE.items():
         if request.get(key) is not None:
@@ -54,71 +55,81 @@ def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
     walk.tally.rule("reply", "reply")
 
 
-def _items(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    names: dict[str | None, str] = {}
-    reasoning = request.get("reasoning")
-    all_turns = isinstance(reasoning, Mapping) and reasoning.get("context") == "all_turns"
+def _items(
+    walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, remembered: bool = False
+) -> None:
     own = any(
         tool.get("type") == "tool_search" and isinstance(tool.get("parameters"), Mapping)
         for tool in objects(request.get("tools"), "tools")
     )
-    last_user = max([place for place, item in enumerate(items) if item.get("role") == "user"], default=-1)
-    run = 0
-    passed = walk.plain_messages(items).messages
-    if 0 < passed < len(items) and items[passed - 1].get("role") == "assistant" and _is_call(items[passed]):
-        walk.tally.rule("messages", "answer", -1)  # it was a remark before a call
-        walk.tally.rule("messages", "remark")
-    for place, item in enumerate(items[passed:], passed):
-        what = item.get("type")
-        called = name_in(item.get("call_id"), "call_id")
-        follower = items[place + 1].get("type") if place + 1 < len(items) else None
-        if what in _CALLS:
-            run += 1
-            arguments = item.get("arguments", item.get("input", ""))
-            names[called] = walk.call(item.get("name"), arguments, item.get("namespace"))
-            if follower not in _CALLS:
-                walk.parallel(run)
-                run = 0
-        elif what in _OUTPUTS:
-            walk.result(names.get(called, f"functions.{called}"), item.get("output"))
-        elif what == "reasoning":
-            # What was thought for an answer is dropped once the user has spoken again.
-            if place > last_user or all_turns:
-                _reasoning(walk, item)
-        elif what in (None, "message"):
-            remark = place + 1 < len(items) and _is_call(items[place + 1])
-            walk.message(item.get("role"), item.get("content"), remark=remark)
-        elif what in ("additional_tools", "tool_search_output"):
-            walk.tally.rule("tools", "added_tools")
-            for tool in objects(item.get("tools"), "tools"):
-                _written(walk, tool)
-        elif what == "tool_search_call":
-            walk.tally.rule("tool calls", "tool_search")
-            if own:
-                walk.tally.rule("tool calls", "own_search")
-            walk.tally.text("tool calls", dumped(item.get("arguments")))
-            names[called] = "tool_search.tool_search_tool"
-        elif isinstance(what, str):
-            _hosted_item(walk, what, item)
-        else:
-            raise BillingError("request_invalid", f"an input item's type is {quoted(what)}; it is a text")
-        if what in _READ:
-            walk.unread("messages", item, _ITEM_KEYS)
+    way = "responses with a search of its own" if own else "responses"
+    known = walk.resume(items, way) if remembered else 0
+    last = len(items) - 1
+    for place in range(known, last):
+        _item(walk, items[place], items[place + 1], own)
+    if remembered:
+        # The last item is compared with the others, but not counted: how it counts, the item behind it will decide.
+        walk.keep(items, last)
+    if items:
+        _item(walk, items[last], {}, own)
+    _reasoning(walk, request, items)
+
+
+def _item(walk: Walk, item: Mapping[str, Any], follower: Mapping[str, Any], own: bool) -> None:
+    what = item.get("type")
+    called = name_in(item.get("call_id"), "call_id")
+    if what in _CALLS:
+        walk.run += 1
+        arguments = item.get("arguments", item.get("input", ""))
+        walk.names[called] = walk.call(item.get("name"), arguments, item.get("namespace"))
+        if follower.get("type") not in _CALLS:
+            walk.parallel(walk.run)
+            walk.run = 0
+    elif what in _OUTPUTS:
+        walk.result(walk.names.get(called, f"functions.{called}"), item.get("output"))
+    elif what in (None, "message"):
+        walk.message(item.get("role"), item.get("content"), remark=_is_call(follower))
+    elif what in ("additional_tools", "tool_search_output"):
+        walk.tally.rule("tools", "added_tools")
+        for tool in objects(item.get("tools"), "tools"):
+            _written(walk, tool)
+    elif what == "tool_search_call":
+        walk.tally.rule("tool calls", "tool_search")
+        if own:
+            walk.tally.rule("tool calls", "own_search")
+        walk.tally.text("tool calls", dumped(item.get("arguments")))
+        walk.names[called] = "tool_search.tool_search_tool"
+    elif not isinstance(what, str):
+        raise BillingError("request_invalid", f"an input item's type is {quoted(what)}; it is a text")
+    elif what != "reasoning":  # that depends on what comes after it
+        _hosted_item(walk, what, item)
+    if what in _READ:
+        walk.unread("messages", item, _ITEM_KEYS)
 
 
 def _is_call(item: Mapping[str, Any]) -> bool:
     return item.get("type") in (*_CALLS, "tool_search_call")
 
 
-def _reasoning(walk: Walk, item: Mapping[str, Any]) -> None:
-    hidden = item.get("encrypted_content")
-    if isinstance(hidden, str) and hidden:
-        size = len(hidden)
-        tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
-        why = "what was thought is encrypted; its tokens are told from its length"
-        walk.tally.guess("reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), why)  # two bytes a token
-    else:
-        walk.tally.guess("reasoning", 0, None, "what was thought is kept by the provider")
+def _reasoning(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+    """What was thought for an answer, which is dropped once the user has spoken again."""
+    thought = [place for place, item in enumerate(items) if item.get("type") == "reasoning"]
+    if not thought:
+        return
+    settings = request.get("reasoning")
+    all_turns = isinstance(settings, Mapping) and settings.get("context") == "all_turns"
+    last_user = max([place for place, item in enumerate(items) if item.get("role") == "user"], default=-1)
+    for place in thought:
+        hidden = items[place].get("encrypted_content")
+        if place < last_user and not all_turns:
+            continue
+        if isinstance(hidden, str) and hidden:
+            size = len(hidden)
+            tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
+            why = "what was thought is encrypted; its tokens are told from its length"
+            walk.tally.guess("reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), why)  # two bytes a token
+        else:
+            walk.tally.guess("reasoning", 0, None, "what was thought is kept by the provider")
 
 
 def _hosted_item(walk: Walk, what: str, item: Mapping[str, Any]) -> None:

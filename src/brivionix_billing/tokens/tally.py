@@ -9,7 +9,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.families import Family, Rule
 from brivionix_billing.tokens.cache import Cache
 
-__all__ = ["KINDS", "Part", "Tally", "TokenCount"]
+__all__ = ["KINDS", "Counted", "Part", "Tally", "TokenCount"]
 
 KINDS: Final = (
     "system",
@@ -114,6 +114,15 @@ class TokenCount(int):
         return TokenCount, (self.parts, self.rules, self.limit)
 
 
+class Counted(NamedTuple):
+    """What a tally has come to, to go on from."""
+
+    exact: dict[str, int]
+    guesses: dict[tuple[str, str], tuple[int, int | None]]
+    rules: frozenset[str]
+    characters: int
+
+
 class Tally:
     """Collects the parts of one count. What is exact is summed up by kind, what is not is kept with its reason."""
 
@@ -122,7 +131,7 @@ class Tally:
         self.dialect = family.dialect
         self.cache = cache
         self._count = count
-        self._room = most_characters
+        self._most = self._room = most_characters
         self._exact: dict[str, int] = {}
         self._guesses: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._rules: set[str] = set()
@@ -145,6 +154,19 @@ class Tally:
             raise BillingError(
                 "request_too_large", "the texts of the request are longer than the counter was told to count"
             )
+
+    def counted(self) -> Counted:
+        """What it has come to."""
+        return Counted(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
+
+    def resume(self, counted: Counted) -> None:
+        """Start, empty, from what was counted before. What was too much does not become less by being known."""
+        self._exact, self._guesses, self._rules = dict(counted.exact), dict(counted.guesses), set(counted.rules)
+        self.take(counted.characters)
+
+    def guesses_of(self, kind: str) -> bool:
+        """Whether there are estimates of a kind."""
+        return any(guessed == kind for guessed, _ in self._guesses)
 
     def known(self, kind: str, tokens: int, characters: int) -> None:
         """Tokens of texts. Of a model that is not known to use this vocabulary they are an estimate.

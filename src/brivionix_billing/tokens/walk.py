@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.tokens.content import ImageSize, count_content
-from brivionix_billing.tokens.conversation import SYSTEM, Conversations, Sums
+from brivionix_billing.tokens.conversation import WORTH_KEEPING, Conversations, Key, Progress, Seen, key_of
 from brivionix_billing.tokens.tally import Tally
 from brivionix_billing.tokens.typescript import MOST_WRITTEN, Written
 
-__all__ = ["SYSTEM", "Walk", "dumped", "name_in", "objects", "texts_in"]
+__all__ = ["ROLES", "SYSTEM", "Walk", "dumped", "name_in", "objects", "texts_in"]
 
+SYSTEM: Final = ("system", "developer")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
 _MOST_VALUES: Final = 1_000_000
 _DICT: Final = frozenset({dict})
-_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
+ROLES: Final = ("user", "assistant", "system", "developer")
 Write = Callable[[Sequence[Mapping[str, Any]], str, int], Written]
 """Writes tools out under a namespace, with so much room."""
 
@@ -34,6 +35,16 @@ class Walk:
     api: Literal["chat", "responses"]
     room: int = MOST_WRITTEN
     """What its tools may still take to write out."""
+    names: dict[str | None, str] = field(default_factory=dict)
+    """Ids of calls -> names of the tools."""
+    run: int = 0
+    """Calls made at once so far."""
+    system: bool = False
+    """Whether it has a message of the system."""
+    key: Key | None = None
+    """Under which the conversation is remembered, if it is."""
+    seen: Seen | None = None
+    """What it went on from."""
 
     def message(self, role: object, content: object, *, remark: bool = False) -> None:
         """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
@@ -41,12 +52,22 @@ class Walk:
             raise BillingError("request_invalid", f"a message's role is {quoted(role)}; it is a text such as 'user'")
         kind = "system" if role in SYSTEM else "messages"
         self.tally.rule(kind, "message")
-        if role not in _ROLES:
+        if role not in ROLES:
             tokens = self.tally.measured(role)
             self.tally.guess(kind, tokens, 2 * tokens + 8, "how a message of another role is shown is not known")
         if role == "assistant":
             self.tally.rule(kind, "remark" if remark else "answer")
         count_content(self.tally, kind, content, self.api, self.image_size)
+
+    def plain(self, role: str, text: str) -> None:
+        """A message of the system, the user or the assistant that is a text: as :meth:`message`, and faster."""
+        kind = "messages"
+        if role in SYSTEM:
+            kind, self.system = "system", True
+        self.tally.rule(kind, "message")
+        if role == "assistant":
+            self.tally.rule(kind, "answer")
+        self.tally.text(kind, text)
 
     def unread(self, kind: str, thing: Mapping[str, Any], known: frozenset[str]) -> None:
         """What stands in a message or an item under keys that are not known: the model may be shown it."""
@@ -55,21 +76,28 @@ class Walk:
             if tokens:
                 self.tally.guess(kind, tokens, 2 * tokens + 16, f"what {quoted(key, 40)} adds is not known")
 
-    def plain_messages(self, messages: Sequence[Mapping[str, Any]]) -> Sums:
-        """Count the plain messages at the begin (a role, a text, nothing else); what they were."""
-        tally = self.tally
-        sums, remembered = self.conversations.sums(messages, tally.measured)
-        tally.take(remembered.characters)  # what is too much does not become less by being known
-        self._add("system", sums.system, sums.system_tokens, sums.system_characters)
-        self._add("messages", sums.asked + sums.answered, sums.tokens, sums.characters - sums.system_characters)
-        if sums.answered:
-            tally.rule("messages", "answer", sums.answered)
-        return sums
+    def resume(self, messages: Sequence[Mapping[str, Any]], way: str) -> int:
+        """Go on, with nothing counted yet, from what is known of a conversation; how many messages that covers."""
+        if len(messages) < WORTH_KEEPING:
+            return 0
+        self.key = key_of(way, messages)
+        self.seen = self.conversations.find(self.key, messages)
+        if self.seen is None:
+            return 0
+        found = self.seen.progress
+        self.tally.resume(found.counted)
+        self.names, self.run, self.system = dict(found.names), found.run, found.system
+        self.room = found.room
+        return found.number
 
-    def _add(self, kind: str, messages: int, tokens: int, characters: int) -> None:
-        if messages:
-            self.tally.rule(kind, "message", messages)
-            self.tally.known(kind, tokens, characters)
+    def keep(self, messages: Sequence[Mapping[str, Any]], number: int) -> None:
+        """Remember the conversation, of which ``number`` messages are counted."""
+        if self.key is None:
+            return
+        # What a caller says of an image's size may change.
+        if self.image_size is None or not self.tally.guesses_of("images"):
+            progress = Progress(number, self.tally.counted(), dict(self.names), self.run, self.system, self.room)
+            self.conversations.keep(self.key, messages, progress, self.seen)
 
     def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
         """Function tools, written out."""

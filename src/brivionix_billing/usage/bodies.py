@@ -15,7 +15,7 @@ from brivionix_billing.usage import anthropic, bedrock, cohere, gemini, openai
 from brivionix_billing.usage.model import Usage
 from brivionix_billing.usage.reading import Around, keys_of
 
-__all__ = ["Opened", "Reader", "Shape", "field", "opened", "read", "shape_of"]
+__all__ = ["Opened", "Reader", "Shape", "field", "opened", "read", "shape_of", "unreadable"]
 
 Reader = Callable[[dict[str, Any], dict[str, Any]], Usage]
 """Takes the usage object and the response around it, which has what the shape's ``around`` names, where it is given."""
@@ -55,6 +55,7 @@ _WHERE: Final = (
     ("meta", False),
 )
 """What a response calls its usage object; and (true) by which count a usage object without a response is known."""
+_NAMES: Final = tuple(name for name, bare in _WHERE if not bare)
 _DEEPEST: Final = 8
 _AROUND: Final = (
     *(key for shape in (_CHAT, _GEMINI, _BEDROCK) for key in shape.around),  # Anthropic's are among OpenAI's
@@ -77,16 +78,23 @@ def read(body: object) -> Usage:
     if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
+            if "usageMetadata" in body or "usage_metadata" in body or "meta" in body:
+                _alone("usage", body)
             if "prompt_tokens" in usage:
                 return openai.read_chat(usage, body)  # what nearly every body is, by the shortest way
             return shape_of(usage).reader(usage, body)
         if usage is None:
-            if "prompt_tokens" in body:
+            if body.get("prompt_tokens") is not None:
                 return openai.read_chat(body, {})
-            if "input_tokens" in body:
+            if body.get("input_tokens") is not None:
                 return shape_of(body).reader(body, {})
-    usage, around, _ = opened(body)
-    return shape_of(usage).reader(usage, {name: field(around, name) for name in _AROUND})
+    try:
+        usage, around, _ = opened(body)
+        return shape_of(usage).reader(usage, {name: field(around, name) for name in _AROUND})
+    except BillingError:
+        raise
+    except Exception as error:  # whatever an SDK's object does when it is asked
+        raise unreadable(body, error) from error
 
 
 def shape_of(usage: dict[str, Any]) -> Shape:
@@ -116,6 +124,8 @@ def opened(body: object) -> Opened:
         usage = field(body, name)
         if usage is None or (name == "meta" and field(usage, "billed_units") is None):
             continue
+        if not bare:
+            _alone(name, body)
         around, usage = (None, body) if bare else (body, usage)
         return Opened(usage if type(usage) is dict else plain(usage), around, name)
     if isinstance(body, Mapping) and "usage" in body:
@@ -125,6 +135,24 @@ def opened(body: object) -> Opened:
     if isinstance(body, Mapping):
         raise BillingError("usage_shape", f"no usage in a body with the keys {keys_of(body)}")
     raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
+
+
+def _alone(name: str, body: object) -> None:
+    """Refuse a second usage object: two gateways have written into this body, and which is right nobody here knows."""
+    for other in _NAMES:
+        second = None if other == name else field(body, other)
+        if second is not None and (other != "meta" or field(second, "billed_units") is not None):
+            told = "meta.billed_units" if other == "meta" else other
+            raise BillingError("usage_contradiction", f"a body with two usage objects, {name} and {told}; give one")
+
+
+def unreadable(body: object, error: Exception) -> BillingError:
+    """The refusal of an object that raises an error of its own when it is read."""
+    try:
+        words = quoted(str(error))
+    except Exception:
+        words = "no reason given"
+    return BillingError("usage_shape", f"a {type(body).__name__} cannot be read: {type(error).__name__}: {words}")
 
 
 def field(body: object, name: str) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.bodies import field, opened, shape_of
+from brivionix_billing.usage.bodies import field, opened, shape_of, unreadable
+from brivionix_billing.usage.openai import read_responses
 from brivionix_billing.usage.reading import inner
-from brivionix_billing.usage.tools import container_of, item_kind
+from brivionix_billing.usage.tools import container_of, item_kind, items_of
 
 __all__ = ["reported"]
 
@@ -20,6 +22,15 @@ _LONGEST: Final = 257
 
 def reported(body: object) -> dict[str, Any]:
     """See :func:`brivionix_billing.usage.reported`."""
+    try:
+        return _reported(body)
+    except BillingError:
+        raise
+    except Exception as error:  # as in the reading of it
+        raise unreadable(body, error) from error
+
+
+def _reported(body: object) -> dict[str, Any]:
     usage, around, called = opened(body)
     shape = shape_of(usage)
     kept: dict[str, Any] = _json(usage)
@@ -32,7 +43,9 @@ def reported(body: object) -> dict[str, Any]:
             word = _word(inner(value, name))
             found[key] = word if name is None else {name: word}
     items = field(around, "output")
-    kinds = [(item, item_kind(item)) for item in items] if isinstance(items, list | tuple) else []
+    if isinstance(items, Iterator) and shape.reader is not read_responses:
+        items = None  # nobody reads it
+    kinds = [(item, item_kind(item)) for item in items_of(items)]
     paid = [_reduced(item, kind) for item, kind in kinds if kind is not None]
     return {**found, **({"output": paid} if paid else {}), called: kept}
 

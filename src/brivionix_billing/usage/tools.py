@@ -14,14 +14,23 @@ object states how many searches were paid, that is what counts, and output items
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import BY_NAME
 from brivionix_billing.usage.reading import count_of, pairs, refuse_unknown
 
-__all__ = ["STATED", "anthropic_calls", "call_meters", "container_of", "item_kind", "paid_calls", "stated_calls"]
+__all__ = [
+    "STATED",
+    "anthropic_calls",
+    "call_meters",
+    "container_of",
+    "item_kind",
+    "items_of",
+    "paid_calls",
+    "stated_calls",
+]
 
 STATED: Final = frozenset(
     {
@@ -61,11 +70,24 @@ def container_of(item: object) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def items_of(items: object) -> Collection[Any]:
+    """The output items of a response. What can be read only once is refused: it would have no searches next time."""
+    if isinstance(items, list | tuple):
+        return items
+    if isinstance(items, Iterator):
+        raise BillingError(
+            "usage_shape", f"output is a {type(items).__name__}, which can be read only once; give a list"
+        )
+    if isinstance(items, Sequence | ValuesView) and not isinstance(items, str | bytes | bytearray | memoryview):
+        return list(items)
+    return ()
+
+
 def paid_calls(items: Any) -> dict[str, int]:
     """The calls among the output items of a response, by argument of ``Usage``."""
     found: dict[str, int] = {}
     containers: set[str] = set()
-    for item in items if isinstance(items, list | tuple) else ():
+    for item in items_of(items):
         kind = item_kind(item)
         if kind is None:
             continue
@@ -132,4 +154,11 @@ def _told(calls: dict[str, int]) -> str:
 
 
 def _get(item: object, name: str) -> Any:
-    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
+    if isinstance(item, dict):
+        return item.get(name)
+    try:
+        return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+    except Exception as error:  # whatever an SDK's object does when it is asked
+        raise BillingError(
+            "usage_shape", f"an output item of type {type(item).__name__} cannot be read: {type(error).__name__}"
+        ) from error

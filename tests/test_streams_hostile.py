@@ -1,0 +1,408 @@
+"""Streams and requests made to cheat, to fill the memory, to take time, or to raise: the bill and the gateway hold."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections import UserDict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from brivionix_billing import Usage
+from brivionix_billing.streams import StreamUsage
+from streams_kit import Bytes, chat_chunk, fed, sse
+
+Json = dict[str, Any]
+CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
+STATED: Json = {"choices": [], "usage": {"prompt_tokens": 5000, "completion_tokens": 1000}}
+EVENTS: dict[str, Json] = {
+    "chat": chat_chunk("x" * 100),
+    "responses": {"type": "response.output_text.delta", "output_index": 0, "delta": "x" * 100},
+    "anthropic": {"type": "content_block_delta", "index": 0, "delta": {"text": "x" * 100}},
+    "gemini": {"candidates": [{"content": {"parts": [{"text": "x" * 100}]}}]},
+    "bedrock": {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "x" * 100}}},
+}
+LIMITS: dict[str, tuple[Callable[[int], Json], ...]] = {
+    "chat": (lambda n: {"max_completion_tokens": n}, lambda n: {"max_tokens": n}),
+    "responses": (lambda n: {"max_output_tokens": n},),
+    "anthropic": (lambda n: {"max_tokens": n},),
+    "gemini": (lambda n: {"generationConfig": {"maxOutputTokens": n}},),
+    "bedrock": (lambda n: {"inferenceConfig": {"maxTokens": n}},),
+}
+
+
+def output(event: Any, request: Any) -> int:
+    return fed(event, request=request).result().usage.output_tokens
+
+
+# --- a client that would pay less ---
+
+
+@pytest.mark.parametrize("family", EVENTS)
+def test_only_the_limits_that_the_provider_obeys_cap_an_estimate(family: str) -> None:
+    """A limit under another family's key caps nothing, under the family's own key it does, and the largest holds."""
+    own = LIMITS[family]
+    keys = {next(iter(limit(1))) for limit in own}
+    for other in (limit for limits in LIMITS.values() for limit in limits):
+        if next(iter(other(1))) not in keys:
+            assert output(EVENTS[family], other(1)) == 100
+    for limit in own:
+        assert output(EVENTS[family], limit(60)) == 60
+    if family == "chat":
+        assert output(EVENTS[family], {"max_completion_tokens": 1, "max_tokens": 70}) == 70
+        assert output(EVENTS[family], {"max_completion_tokens": 1, "max_tokens": 100_000}) == 100
+
+
+def test_the_input_is_counted_as_the_stream_was_served() -> None:
+    """What a request says under the other endpoint's key does not replace what this endpoint read."""
+    both = {"messages": [], "input": "y" * 500}
+    assert fed(EVENTS["responses"], request=both).result().usage.input_tokens == 2500
+    assert fed(EVENTS["chat"], request=both).result().usage.input_tokens == 1000
+    assert fed(EVENTS["responses"], request=CHAT).result().usage.input_tokens == 1001
+    assert fed(EVENTS["chat"], request={"input": "y" * 500}).result().usage.input_tokens == 2500
+    assert fed(request=both).result().usage.input_tokens == 2500
+    assert fed(request={"messages": [1, 2], "input": "y"}).result().usage.input_tokens == 1002
+
+
+def test_who_changes_a_usage_after_it_was_fed_changes_no_bill() -> None:
+    """A stream keeps the usage as it was when it was fed, to its innermost object."""
+    usage: Json = {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
+    stream = fed(chat_chunk("abc"), {"choices": [], "usage": usage})
+    usage["completion_tokens"] = 999
+    usage["prompt_tokens_details"]["cached_tokens"] = 5
+    assert stream.result().usage == Usage(5, 1, 1)
+
+
+# --- what a stream is ---
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"type": "start", "metadata": {"a": 1}},
+        {"metadata": {"usage": {}}},
+        {"candidates": None},
+        {"candidates": []},
+        {"promptFeedback": None, "usageMetadata": None},
+        {"messageStart": {"role": "assistant"}},
+        {"type": "message_stop"},
+        {"type": "response.created", "response": {"model": "m"}},
+    ],
+    ids=str,
+)
+def test_an_event_without_content_decides_no_family(first: Json) -> None:
+    """Until a text, a call or a usage was read, an event of another family corrects what a stream is."""
+    stream = fed(first, chat_chunk("abc"), STATED)
+    assert (stream.family, stream.done, stream.result().usage) == ("chat", True, Usage(5000, 1000))
+
+
+@pytest.mark.parametrize("family", ["responses", "anthropic", "gemini", "bedrock"])
+def test_an_event_with_content_decides_the_family(family: str) -> None:
+    """After a text, an event of another family is a fault, and its usage is not taken."""
+    stream = fed(EVENTS[family], STATED)
+    assert (stream.family, stream.done, len(stream.faults)) == (family, False, 1)
+
+
+def test_searches_decide_the_family() -> None:
+    """A search that was counted is not lost to an event of another family."""
+    search = {"type": "content_block_start", "index": 0, "content_block": {"type": "web_search_tool_result"}}
+    assert fed(search, STATED).family == "anthropic"
+    item = {"type": "response.output_item.done", "output_index": 0, "item": {"type": "web_search_call"}}
+    assert fed(item, STATED).result().usage.meters == {"web_search": 1}
+
+
+def test_a_family_that_comes_back_knows_what_it_knew() -> None:
+    """An empty event of another family in between takes away neither model nor tier."""
+    created = {"type": "response.created", "response": {"model": "m", "service_tier": "flex"}}
+    usage = fed(created, {"candidates": []}, EVENTS["responses"]).result().usage
+    assert (usage.model, usage.service_tier, usage.output_tokens) == ("m", "flex", 100)
+
+
+# --- memory and time ---
+
+LONG = "n" * 100_000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda i: {
+            "choices": [{"index": 0, "delta": {"tool_calls": [{"index": i, "function": {"name": f"{LONG}{i}"}}]}}]
+        },
+        lambda i: {"type": "content_block_delta", "index": f"{LONG}{i}", "delta": {"text": "x"}},
+        lambda i: {"type": "message_delta", "usage": {f"{LONG}{i}": 1}},
+        lambda i: {"type": "message_delta", "usage": {f"k{i}": "v" * 60_000 + str(i)}},
+        lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": f"{LONG}{i}"}},
+        lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": "x", "id": f"{LONG}{i}"}},
+        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "action": {"type": f"{LONG}{i}"}}},
+        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "container_id": f"{LONG}{i}"}},
+        lambda i: {"type": "response.output_item.added", "output_index": f"{LONG}{i}", "item": {"name": "x"}},
+        lambda i: {"type": f"response.{LONG}{i}.delta", "output_index": 0, "delta": "x"},
+        lambda i: {"contentBlockDelta": {"contentBlockIndex": f"{LONG}{i}", "delta": {"text": "x"}}},
+    ],
+)
+def test_no_name_fills_the_memory(event: Callable[[int], Json]) -> None:
+    """A hundred events with names of 100 kB each leave less than what text may take."""
+    import brivionix_billing.tokens.encodings  # noqa: F401  (its own memory is not the stream's)
+
+    stream = StreamUsage(None, Bytes())
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            stream.feed(event(number))
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {f"k{i}": 0 for i in range(300)},
+        {"x": "y" * 70_000},
+        {"x": [0] * 3000},
+        {"x": {f"k{i}": "y" * 300 for i in range(250)}},
+    ],
+    ids=["keys", "text", "values", "inner"],
+)
+def test_a_usage_beyond_all_measure_is_a_fault(more: Json) -> None:
+    """A usage of too many keys or characters is told and not kept; the one before it stays."""
+    huge = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0, **more}}
+    stream = fed(chat_chunk("abc"), STATED, huge)
+    assert stream.result().usage == Usage(5000, 1000)
+    assert stream.faults == (
+        "a usage cannot be kept: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
+    )
+
+
+def test_merged_keys_are_bounded() -> None:
+    """Deltas that each add a key to Anthropic's usage add no more than 256."""
+    stream = StreamUsage(None, Bytes())
+    for number in range(1000):
+        stream.feed({"type": "message_delta", "usage": {f"k{number}": 0}})
+    stream.feed({"type": "message_delta", "usage": {"k7": 0}, "delta": {"stop_reason": "end_turn"}})
+    assert len(stream.faults) == 21
+    assert "more than 256 keys" in stream.faults[0]
+
+
+@pytest.mark.parametrize("key", ["choices", "candidates"])
+def test_the_choices_of_an_event_are_bounded(key: str) -> None:
+    """Of a hundred thousand choices in an event 4096 are read, and it is told."""
+    other = "chat" if key == "choices" else "gemini"
+    stream = fed({key: [{}] * 100_000})
+    assert (stream.family, stream.faults) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
+
+
+def test_asking_at_every_piece_takes_no_square_of_time() -> None:
+    """A large event in 40 000 pieces, each of which ends in a brace, is put together a few times and not at each."""
+    whole = b'data: {"choices": [{"delta": {"content": [' + b'{"a": 1},' * 40_000 + b"{}]}}]}"
+    stream = StreamUsage(None, Bytes())
+    began = time.process_time()
+    for piece in whole.split(b"}")[:-1]:
+        stream.feed(piece + b"}")
+        assert not stream.done
+    assert time.process_time() - began < 5  # the square took a minute
+
+
+def test_a_large_last_event_is_found_in_the_end() -> None:
+    """A large event without its blank line counts when the result is asked for, however often ``done`` was asked."""
+    event = sse({"choices": [], "usage": STATED["usage"], "x": "y" * 6000}).strip().encode()
+    stream = fed(chat_chunk("abc"))
+    for start in range(0, len(event), 100):
+        stream.feed(event[start : start + 100])
+        stream.feed(b"")
+        assert stream.done in (False, start + 100 >= len(event))
+    assert stream.result().usage == Usage(5000, 1000)
+    assert stream.done
+
+
+@pytest.mark.parametrize("rest", [b"x\n\n", b" x\n\n", b"\ndata: {}\n\n", b"\ndata: x\n\n", b"\n\n", b""])
+@pytest.mark.parametrize("more", ["", chat_chunk("de")])
+def test_asking_changes_no_result(rest: bytes, more: Any) -> None:
+    """Whatever follows the JSON of an event before its blank line, the usage is the same, was ``done`` asked or not."""
+
+    def result(ask: bool) -> tuple[Usage, bool]:
+        stream = fed(sse(chat_chunk("abc")), sse(STATED).rstrip())
+        assert not ask or stream.done
+        stream.feed(rest)
+        stream.feed(sse(more) if more else "")
+        return stream.result().usage, stream.done
+
+    assert result(True) == result(False)
+
+
+def test_what_follows_the_json_of_an_event_is_told() -> None:
+    """An object is read although something stands behind it, and that is a fault; no other value is."""
+    stream = fed(sse(chat_chunk("abc"), '{"choices": [{"delta": {"content": "de"}}]}x', "[]x", "5 5"))
+    assert stream.result().usage.output_tokens == 5
+    assert stream.faults == (
+        "an event goes on behind its JSON with 'x', which is not read",
+        "an event is not JSON: '[]x'",
+        "an event is not JSON: '5 5'",
+    )
+
+
+# --- objects that raise ---
+
+
+class MuteError(Exception):
+    """An error that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def _raise(*_: Any, **__: Any) -> Any:
+    raise MuteError
+
+
+class Mute:
+    """A key or value that cannot be written."""
+
+    __str__ = __repr__ = _raise
+    __bool__ = _raise
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class Classless:
+    """An object that does not say what it is."""
+
+    __bool__ = _raise
+    vars()["__class__"] = property(_raise)  # a type checker would not have it
+
+
+class Lost(dict[Any, Any]):
+    """A dict whose every method raises."""
+
+    get = items = keys = values = __iter__ = __contains__ = __getitem__ = _raise
+
+
+class Gone(UserDict[Any, Any]):
+    """A mapping whose every method raises."""
+
+    get = items = keys = values = __iter__ = __contains__ = __getitem__ = _raise
+
+
+class Text(str):
+    """A text with methods of its own."""
+
+    __slots__ = ()
+    encode = strip = __len__ = __str__ = _raise
+
+
+class Raw(bytes):
+    """Bytes with methods of their own."""
+
+    __bytes__ = __len__ = strip = _raise
+
+
+def released() -> memoryview:
+    view = memoryview(bytearray(b"data: {}\n\n"))
+    view.release()
+    return view
+
+
+USAGE = STATED["usage"]
+PIECES: list[Callable[[], Any]] = [
+    Mute,
+    Classless,
+    Lost,
+    Gone,
+    released,
+    lambda: Text("data: {}\n\n"),
+    lambda: Raw(b"data: {}\n\n"),
+    lambda: {1: 2, Mute(): 3},
+    lambda: {"choices": [Mute(), {"delta": {Mute(): 1}}]},
+    lambda: {"choices": Classless()},
+    lambda: {"choices": [], "usage": Classless()},
+    lambda: {"choices": [], "usage": {**USAGE, 1: 2}},
+    lambda: {"choices": [], "usage": {**USAGE, Mute(): 2}},
+    lambda: {"choices": [], "usage": Lost(USAGE)},
+    lambda: {"choices": [], "usage": USAGE | {"x": Classless()}},
+    lambda: {"choices": [], "usage": USAGE, "model": Classless()},
+    lambda: {"choices": [], "usage": USAGE, "service_tier": {Mute(): 1}},
+    lambda: {"error": Mute()},
+    lambda: {"type": Classless()},
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_object_raises(piece: Callable[[], Any]) -> None:
+    """Whatever an object does when it is looked at, the text around it is read, and there is a result."""
+    for pieces in ([piece(), chat_chunk("abc")], [chat_chunk("abc"), piece()], [piece()]):
+        stream = fed(*pieces)
+        result = stream.result()
+        if len(pieces) > 1:
+            assert result.refused or result.usage.output_tokens in (3, 1000)
+        assert all(type(fault) is str for fault in (*stream.faults, *result.faults))
+
+
+def test_a_usage_with_a_number_as_key_is_read_as_json_would_have_it() -> None:
+    """JSON has no other keys than texts: the number becomes one, and nobody knows what its count costs."""
+    result = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": {**USAGE, 1: 2}}).result()
+    assert result.refused is not None
+    assert result.refused.code == "usage_unknown_key"
+    event: dict[Any, Any] = {1: 2, **STATED}
+    assert fed(chat_chunk("abc"), event).result().usage == Usage(5000, 1000)
+
+
+def test_texts_and_bytes_with_methods_of_their_own_are_read() -> None:
+    """A subclass of str or bytes is its characters or bytes, whatever its methods do."""
+    text = sse(chat_chunk("abc"))
+    for piece in (Text(text), Raw(text.encode()), bytearray(text.encode()), memoryview(text.encode())):
+        assert fed(piece).result().usage.output_tokens == 3
+
+
+def looped() -> Json:
+    request: Json = {"system": "word", "list": []}
+    request["list"].append(request)
+    request["again"] = request
+    return request
+
+
+def doubled() -> Json:
+    """Sixty lists, each of which holds the next one twice."""
+    value: Any = "x"
+    for _ in range(60):
+        value = [value, value]
+    return {"contents": value}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Lost,
+        Gone,
+        Classless,
+        looped,
+        doubled,
+        lambda: {"n": Classless(), "reasoning_effort": Classless(), "model": Mute()},
+        lambda: {"messages": Classless(), "previous_response_id": Classless(), "generationConfig": Gone()},
+        lambda: {"generationConfig": Gone(), "inferenceConfig": Gone(), "stream_options": Gone()},
+    ],
+)
+@pytest.mark.parametrize("family", EVENTS)
+def test_no_request_raises(request_: Callable[[], Any], family: str) -> None:
+    """Whatever a request does when it is looked at, the output is counted."""
+    result = fed(EVENTS[family], request=request_()).result()
+    assert (result.estimated, result.usage.output_tokens) == (True, 100)
+
+
+def test_a_request_that_contains_itself_is_counted_once() -> None:
+    """An object within itself is not read again; the same object beside itself is."""
+    assert fed(EVENTS["gemini"], request=looped()).result().usage.input_tokens == len("word")
+    same = ["abc"]
+    assert fed(EVENTS["gemini"], request={"a": same, "b": same}).result().usage.input_tokens == len("abc\nabc")
+
+
+def test_a_broken_estimate_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all else fails, the result is an estimate of nothing that says so, and that something was answered."""
+    monkeypatch.setattr("brivionix_billing.streams.stream.estimated", _raise)
+    result = fed(chat_chunk("abc")).result()
+    assert (result.estimated, result.answered, result.usage) == (True, True, Usage(0, 0, estimated=True))
+    assert result.faults == ("no estimate could be made: MuteError",)
+    assert Usage.from_response(result.body) == result.usage
