@@ -269,6 +269,17 @@ def test_a_version_is_not_taken_for_a_shorter_one(name: str, family: str) -> Non
     assert TokenCounter(name).family.name == family
 
 
+@pytest.mark.parametrize("bad", [5, ["o200k_base"], {"o200k_base": 1}])
+def test_names_that_are_no_texts_are_told(bad: Any) -> None:
+    """An encoding or a family that is no text is a named error, not a ``TypeError``."""
+    with pytest.raises(BillingError) as caught:
+        TokenCounter("gpt-4o", encoding=bad).text("x")
+    assert code_of(caught) == "unknown_encoding"
+    with pytest.raises(BillingError) as caught:
+        TokenCounter("gpt-4o", family=bad)
+    assert code_of(caught) == "unknown_family"
+
+
 def test_rules_hold_for_the_familys_own_vocabulary() -> None:
     """With another encoding than its family's, nothing of a count is exact."""
     assert not TokenCounter("gpt-3.5-turbo", encoding="o200k_base").chat(chat("Hi")).exact

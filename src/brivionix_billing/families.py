@@ -267,7 +267,7 @@ def family(name: str, encoding: str = "o200k_base") -> Family:
     """
     if name == _UNKNOWN:
         return Family(_UNKNOWN, (), encoding, _guessed(_HARMONY), foreign=True)
-    found = FAMILIES.get(name)
+    found = FAMILIES.get(name) if isinstance(name, str) else None
     if found is None:
         raise BillingError(
             "unknown_family", f"no token family {quoted(name)}; there are: {', '.join(FAMILIES)}, unknown"

@@ -63,6 +63,8 @@ def encoding(name: str) -> Encoding:
     Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` for a name that tiktoken does not have,
     ``encoding_unavailable`` where its vocabulary can neither be read nor fetched.
     """
+    if not isinstance(name, str):
+        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {quoted(name)}")
     with _lock:
         lock = _locks.setdefault(name, Lock())
     with lock:  # two threads shall not load 200 000 entries twice, nor wait for another encoding
@@ -71,8 +73,6 @@ def encoding(name: str) -> Encoding:
 
 @cache
 def _loaded(name: str) -> Encoding:
-    if not isinstance(name, str):
-        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {quoted(name)}")
     tiktoken = _tiktoken()
     if name == SHIPPED:
         made: Encoding = tiktoken.Encoding(SHIPPED, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL)
