@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -93,6 +95,22 @@ def fresh() -> list[Row]:
     return rows
 
 
+def waits() -> list[Row]:
+    """What is waited for once, and the longest text: to be known, not demanded."""
+    made = "import time; t = time.perf_counter(); from brivionix_billing.tokens import TokenCounter as T; "
+    made += "T('gpt-4o').text('a'); print(time.perf_counter() - t)"
+    first = min(
+        float(subprocess.run([sys.executable, "-c", made], check=True, capture_output=True).stdout) for _ in "12"
+    )
+    start = time.perf_counter()
+    TokenCounter(MODEL, cache_characters=0).text("a" * 10_000_000)
+    long = time.perf_counter() - start
+    return [
+        Row("tokens: import and first count", f"{first * 1e3:.0f} ms", "", "", None),
+        Row("tokens: ten million equal letters", f"{long:.1f} s", "", "", None),
+    ]
+
+
 def tokens() -> list[Row]:
     """All rows of this file."""
     # An answer in the real traffic of examples/README.md has 343 tokens, which are about 1 400 characters. A turn is a
@@ -103,6 +121,7 @@ def tokens() -> list[Row]:
         growing((1_400, 1_400), 1, 0),
         growing((300, 300), 1, 0),
         *fresh(),
+        *waits(),
     ]
 
 

@@ -294,6 +294,14 @@ def derive(pairs: list[Pair]) -> list[str]:
     return out
 
 
+def claims(pairs: Iterable[Pair]) -> str:
+    """How far a count is to be believed that calls itself exact."""
+    made = counters()
+    counted = [(count(pair, made[pair.model]), pair) for pair in pairs if pair.kind != NOT_MEASURED]
+    offs = [abs(ours - pair.reported) / pair.reported for ours, pair in counted if ours.exact]
+    return f"{len(offs)} call themselves exact: {offs.count(0)} of them are, the others are at most {max(offs):.2%} off"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, help="a file of requests with their usage")
@@ -320,6 +328,7 @@ def main() -> None:
     print(
         f"{len(pairs)} requests of {path.name}; {sum(p.kind == NOT_MEASURED for p in pairs)} left out: {NOT_MEASURED}"
     )
+    print(claims(pairs))
     print(shown)
     for off, pair, ours in offs[: args.worst]:
         print(

@@ -37,6 +37,7 @@ def function(parameters: Any, **more: Any) -> dict[str, Any]:
         function(obj(a={"type": "array", "prefixItems": [{"description": STORY}]})),
         function(obj(a={"type": "array", "items": {**TEXT, "description": STORY}})),
         function(obj(a={"anyOf": [{**TEXT, "description": STORY}, {"type": "null"}]})),
+        function(obj(a={"anyOf": [{**TEXT, "description": STORY}, TEXT]})),
         function({**obj(a=TEXT), "additionalProperties": {"description": STORY}}),
         function({**obj(a={"$ref": "#/nowhere"}), "x-notes": STORY}),
         function(obj(a=TEXT), notes=STORY),
@@ -209,7 +210,7 @@ def test_audio_is_not_believed_its_own_length() -> None:
     [
         {"file_data": "data:application/pdf;base64," + base64.b64encode(b"%PDF-1.7 /Type /Page").decode()},
         {"file_data": base64.b64encode(b"PK\x03\x04\xff\xfe").decode()},
-        {"file_data": "no base64 at all!"},
+        {"file_data": "aGVsbG8!!!!gd29ybGQ="},
         {"file_data": base64.b64encode(b"hello").decode(), "file_id": "file-1"},
         {"file_id": "file-1"},
     ],
@@ -281,8 +282,18 @@ def test_names_that_are_no_texts_are_told(bad: Any) -> None:
 
 
 def test_rules_hold_for_the_familys_own_vocabulary() -> None:
-    """With another encoding than its family's, nothing of a count is exact."""
-    assert not TokenCounter("gpt-3.5-turbo", encoding="o200k_base").chat(chat("Hi")).exact
+    """With another encoding than its family's, nothing of a count is exact, not even its texts."""
+    count = TokenCounter("gpt-3.5-turbo", encoding="o200k_base").chat(chat("Hi"))
+    assert not any(part.exact for part in count.parts if part.tokens)
+
+
+def test_tools_of_an_unknown_model_have_no_bound() -> None:
+    """Nobody knows how another provider's model is shown its tools, be they shown at once or found by a search."""
+    tool = {"type": "function", "name": "f", "parameters": obj(a=TEXT)}
+    made = TokenCounter("other", encoding="o200k_base")
+    for tools in ([tool], [{"type": "tool_search"}, {**tool, "defer_loading": True}]):
+        assert made.responses({"input": "Hi", "tools": tools}).upper is None
+    assert made.responses({"input": "Hi"}).upper is not None
 
 
 def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
@@ -305,8 +316,9 @@ def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
         {"prompt": "Say hi.", "max_tokens": 5},
         {"prompt": ["Say hi."]},
         {"messages": [], "input": "Hi"},
+        {"input": ["one", "two"], "max_output_tokens": 5},
     ],
-    ids=["completions", "several completions", "both"],
+    ids=["completions", "several completions", "both", "texts to be answered"],
 )
 def test_a_body_of_no_api_or_of_two_is_refused(body: dict[str, Any]) -> None:
     """The old completions API is not counted as something else; two APIs at once are not guessed between."""

@@ -66,6 +66,13 @@ def test_limits_that_are_no_counts_are_refused(more: dict[str, Any]) -> None:
     assert code_of(caught) == "request_invalid"
 
 
+def test_choices_do_not_multiply_beyond_all_counts() -> None:
+    """Two choices of 10^12 tokens each are refused as the request's fault, where no model's limit lowers them."""
+    with pytest.raises(BillingError) as caught:
+        TokenCounter("gpt-5.4").worst_case(chat("Hi", max_tokens=10**12, n=2))
+    assert code_of(caught) == "request_invalid"
+
+
 def test_the_exact_figure() -> None:
     """7 tokens in and 2 x 100 out of gpt-5.4: (7 x 2.5 + 200 x 15) / 10^6, no cached discount assumed."""
     found = worst(chat("hi", max_tokens=100, n=2))

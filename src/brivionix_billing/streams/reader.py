@@ -44,9 +44,9 @@ class Reader:
         self.covered: dict[str, Any] | None = None
         """The usage that looked final when the tally was cleared: it stands for the text before."""
         self.ended = False
+        """Whether the stream said that it is complete."""
         self.failed = False
         """Whether the provider said that the whole answer failed."""
-        """Whether the stream said that it is complete."""
         self.unseen: dict[str, None] = {}
         """What costs tokens and does not show, in the order in which the stream hinted at it."""
         self.tool_calls: set[Hashable] = set()

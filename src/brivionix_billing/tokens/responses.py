@@ -141,10 +141,11 @@ def _hosted_item(walk: Walk, what: str, item: Mapping[str, Any]) -> None:
 
 def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
     tools = objects(request.get("tools"), "tools")
+    given = request.get("input")
     loaded = {
         name_in(tool.get("name"), "a tool's name")
-        for item in (request.get("input") if isinstance(request.get("input"), list) else ())  # type: ignore[union-attr]
-        if isinstance(item, Mapping) and item.get("type") in ("additional_tools", "tool_search_output")
+        for item in (objects(given, "input") if not isinstance(given, str) else ())
+        if item.get("type") in ("additional_tools", "tool_search_output")
         for tool in objects(item.get("tools"), "tools")
     }
     search = next((tool for tool in tools if tool.get("type") == "tool_search"), None)

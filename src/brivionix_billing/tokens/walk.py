@@ -116,7 +116,8 @@ class Walk:
         """Function tools that a search of the provider's may put into the input while it runs."""
         written = self._written(functions, "functions")
         most = self._most(self.tally.measured(written.text), functions, written) + around * len(functions)
-        self.tally.guess("tools", 0, most, "which tools a search finds is not known before")
+        bound = None if self.tally.family.foreign else most
+        self.tally.guess("tools", 0, bound, "which tools a search finds is not known before")
 
     def _written(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> Written:
         written = self.write(functions, namespace, self.room)
