@@ -32,7 +32,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[zones,sign]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[pages,sign,zones]'
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml

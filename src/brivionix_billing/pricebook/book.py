@@ -15,8 +15,9 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import multiplied
 from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.pricebook import compiled
-from brivionix_billing.pricebook.compiled import GroupTerms, TierPrices
-from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier, service_tier
+from brivionix_billing.pricebook.compiled import Descriptions, GroupTerms, ModelFacts, TierPrices
+from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
+from brivionix_billing.rating.card import service_tier as service_tier_of
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import FOREVER, Span, Timeline, instant, iso
 from brivionix_billing.topup import Channel, Quote
@@ -48,20 +49,6 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-class ModelFacts(NamedTuple):
-    """What a price file says of a model beside its prices."""
-
-    name: str
-    encoding: str
-    """tiktoken's name of the vocabulary."""
-    token_family: str | None
-    """How requests are counted; ``None``: by the model's name."""
-    window: int
-    """Input and output together, in tokens."""
-    max_input: int
-    max_output: int
 
 
 class Resolved(NamedTuple):
@@ -222,12 +209,31 @@ class PriceBook:
             raise BillingError("unknown_model", f"no model {quoted(name)} in the price file; add it, or an alias")
         return found
 
+    def descriptions(self) -> Descriptions:
+        """What the file says of its models, groups and channels for people, by language. Text, never markup."""
+        return compiled.descriptions(self._file)
+
+    def next_change(self, model: str, *, group: str, at: datetime, service_tier: str | None = None) -> datetime | None:
+        """The first time after ``at`` when a model may cost something else in a group and tier, or be sold or not.
+
+        Every dated entry that its price depends on counts, those of the channels as well. ``None``: none is announced.
+        """
+        at, tier = instant(at), service_tier_of(service_tier)
+        spans: list[Span[Any]] = [self._models[self.resolve_model(model)][tier].at(at), self._discounts.at(at)]
+        if isinstance(group, str) and group in self._groups:
+            spans.append(self._groups[group].at(at))
+        spans += [timeline.at(at) for timeline in self._tools.values()]
+        spans += [channel.prices.at(at) for channel in self._channels.values()]
+        end = min(span.end for span in spans)
+        return None if end == FOREVER else end
+
+    def ratio(self, group: str, at: datetime) -> Decimal:
+        """The ratio of a group at a time; single models may have others. Raises ``unknown_group``."""
+        return self._terms(group, instant(at))[2].ratio
+
     def about(self, model: object) -> ModelFacts:
         """What the file says of a model (or its alias, or a snapshot) beside its prices. Raises ``unknown_model``."""
-        name = self.resolve_model(model)
-        entry = self._file.models[name]
-        sizes = entry.context
-        return ModelFacts(name, entry.encoding, entry.token_family, sizes.window, sizes.max_input, sizes.max_output)
+        return compiled.facts(self._file, self.resolve_model(model))
 
     def channels(self) -> dict[str, Channel]:
         """The payment channels by name."""
@@ -345,7 +351,7 @@ class PriceBook:
         """
         if name is None:
             raise BillingError("unknown_model", "no model: give one, or a usage that says which was served")
-        model, tier = self.resolve_model(name), service_tier(tier_name)
+        model, tier = self.resolve_model(name), service_tier_of(tier_name)
         key = (model, group, tier)
         known = self._resolved.get(key, ()) if isinstance(group, str) else ()
         for resolved in known:

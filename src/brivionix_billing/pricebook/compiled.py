@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,9 +18,21 @@ from brivionix_billing.topup import Channel, Volume, VolumeStep
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
 
-__all__ = ["GroupTerms", "TierPrices", "channel", "digest_of", "group_timeline", "model_timelines", "names", "vector"]
+__all__ = [
+    "Descriptions",
+    "GroupTerms",
+    "ModelFacts",
+    "TierPrices",
+    "channel",
+    "digest_of",
+    "group_timeline",
+    "model_timelines",
+    "names",
+    "vector",
+]
 
 _TOKENS = frozenset(TOKEN_METERS)
+Words = dict[str, dict[str, str]]
 E = TypeVar("E", bound="schema.Entry")
 T = TypeVar("T")
 
@@ -31,6 +43,30 @@ class TierPrices(NamedTuple):
     short: Prices
     above: int | None
     long: Prices | None
+
+
+class ModelFacts(NamedTuple):
+    """What a price file says of a model beside its prices."""
+
+    name: str
+    encoding: str
+    """tiktoken's name of the vocabulary."""
+    token_family: str | None
+    """How requests are counted; ``None``: by the model's name."""
+    window: int
+    """Input and output together, in tokens."""
+    max_input: int
+    max_output: int
+    released: date
+    aliases: tuple[str, ...]
+
+
+class Descriptions(NamedTuple):
+    """What the file says for people: by name, a text per language (``en``, ``zh_CN``; ``""``: for all of them)."""
+
+    models: Words
+    groups: Words
+    channels: Words
 
 
 class GroupTerms(NamedTuple):
@@ -132,18 +168,47 @@ def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -
     return tuple(out)
 
 
+def entries(file: schema.PriceFile) -> list[schema.Entry]:
+    """All dated entries of the file."""
+    out: list[schema.Entry] = [*file.cache_discount]
+    for meter in CALL_METERS:
+        out += getattr(file.tools, meter.name)
+    for item in file.channels.values():
+        out += [*item.prices, *item.volume_discounts]
+    for model in file.models.values():
+        out += model.prices
+    for group in file.groups.values():
+        out += group.terms
+    return out
+
+
 def last_start(file: schema.PriceFile) -> datetime:
     """When the newest entry of the file begins."""
-    entries: list[schema.Entry] = [*file.cache_discount]
-    for meter in CALL_METERS:
-        entries += getattr(file.tools, meter.name)
-    for item in file.channels.values():
-        entries += [*item.prices, *item.volume_discounts]
-    for model in file.models.values():
-        entries += model.prices
-    for group in file.groups.values():
-        entries += group.terms
-    return max(entry.since for entry in entries)
+    return max(entry.since for entry in entries(file))
+
+
+def facts(file: schema.PriceFile, name: str) -> ModelFacts:
+    """What the file says of one model."""
+    entry = file.models[name]
+    return ModelFacts(
+        name,
+        entry.encoding,
+        entry.token_family,
+        entry.context.window,
+        entry.context.max_input,
+        entry.context.max_output,
+        entry.released,
+        tuple(entry.aliases),
+    )
+
+
+def descriptions(file: schema.PriceFile) -> Descriptions:
+    """The texts for people."""
+
+    def of(parts: Mapping[str, schema.Model] | Mapping[str, schema.Group] | Mapping[str, schema.Channel]) -> Words:
+        return {name: dict(part.description or {}) for name, part in parts.items()}
+
+    return Descriptions(of(file.models), of(file.groups), of(file.channels))
 
 
 def digest_of(file: schema.PriceFile, end: datetime | None = None) -> str:

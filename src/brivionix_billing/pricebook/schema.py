@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -148,13 +147,46 @@ def _family(value: Any) -> str:
 Family = Annotated[str, BeforeValidator(_family), WithJsonSchema({"type": "string", "enum": [*FAMILIES, "unknown"]})]
 
 
-def _text(value: str) -> str:
+LOCALES = ("en", "zh_CN")
+"""The languages that a page or an explanation can be written in."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong(f"{quoted(value)} is not a text", "write plain text, in quotes if it looks like a number")
     if len(value) > 2_000 or not all(c.isprintable() or c == "\n" for c in value):
         raise wrong("a description with control characters or over 2000 characters", "write plain text")
     return value
 
 
-Text = Annotated[str, AfterValidator(_text)]
+def _words(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {"": _text(value)}
+    strange = [name for name in value if name not in LOCALES]
+    if strange or not value:
+        found = quoted(strange[0]) if strange else "nothing"
+        raise wrong(f"a description in {found}", "write one text, or a text per language: {en: ..., zh_CN: ...}")
+    return {name: _text(text) for name, text in value.items()}
+
+
+Words = Annotated[
+    dict[str, str],
+    BeforeValidator(_words),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "string", "maxLength": 2000},
+                {
+                    "type": "object",
+                    "properties": {name: {"type": "string", "maxLength": 2000} for name in LOCALES},
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            ]
+        }
+    ),
+]
+"""A text for people by language; under ``""`` one text for all of them."""
 
 
 class Strict(BaseModel):
@@ -225,7 +257,7 @@ class Model(Strict):
     token_family: Family | None = Field(default=None, description="How requests are counted; by the name if not given.")
     context: Context
     aliases: list[Name] = []
-    description: Text | None = None
+    description: Words | None = None
     prices: list[PriceEntry] = Field(min_length=1)
 
 
@@ -256,7 +288,7 @@ class Terms(Entry):
 class Group(Strict):
     """What a customer's token belongs to."""
 
-    description: Text | None = None
+    description: Words | None = None
     terms: list[Terms] = Field(min_length=1)
 
 
@@ -312,7 +344,7 @@ class Channel(Strict):
     """A way to pay for Credits."""
 
     currency: Currency
-    description: Text | None = None
+    description: Words | None = None
     smallest: Amount | None = Field(default=None, description="Smallest payment, in the channel's currency.")
     largest: Amount | None = Field(default=None, description="Largest payment, in the channel's currency.")
     prices: list[ChannelPrice] = Field(min_length=1)

@@ -1,0 +1,81 @@
+"""The command about pages: page."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from brivionix_billing.cli.common import DONE, add_prices, emit, load_book, now_or
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.pages import own_style, price_list, pricing_page
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    parser = commands.add_parser(
+        "page",
+        help="write the pricing page",
+        description="Writes the pricing page as one self-contained HTML file, and tells the content security policy "
+        "that it carries. Needs the extra 'pages'.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--out", required=True, metavar="FILE.html", help="where to write; a page there is replaced")
+    parser.add_argument("--json", metavar="FILE.json", help="write the same content as JSON too")
+    parser.add_argument("--group", action="append", metavar="G", help="a group to show; repeat (all of them)")
+    parser.add_argument("--at", metavar="T", help="prices of this time, such as 2026-10-01 (now)")
+    parser.add_argument("--locale", choices=["en", "zh_CN"], default="en", help="the language to begin with (en)")
+    parser.add_argument("--title", metavar="TEXT", help="instead of 'Model prices'")
+    parser.add_argument("--note", action="append", default=[], metavar="TEXT", help="a paragraph for the foot; repeat")
+    parser.add_argument("--style", metavar="FILE.css", help="a style sheet to append to the page's own")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    add_prices(parser)
+    parser.set_defaults(run=_page)
+
+
+def _page(args: Namespace) -> int:
+    named = [path for path in (args.prices, args.style, args.out, args.json) if path]
+    for index, path in enumerate(named):
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
+            raise BillingError(
+                "bad_argument", f"{quoted(path, 200)} is named twice; write the page to a file of its own"
+            )
+    book, at = load_book(args), now_or(args.at)
+    style = own_style(args.style) if args.style else ""
+    made = pricing_page(
+        book, at=at, groups=args.group, locale=args.locale, title=args.title, notes=args.note, style=style
+    )
+    if args.json:
+        prices = price_list(book, at=at, groups=args.group)
+        _write(args.json, json.dumps(prices, ensure_ascii=False, indent=1) + "\n")
+    _write(args.out, made)
+    row = {"page": args.out, "bytes": len(made.encode()), "policy": made.policy}
+
+    def people() -> str:
+        return f"{args.out}: {row['bytes']} bytes\nContent-Security-Policy: {made.policy}"
+
+    emit([row], args.format, people)
+    return DONE
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file whole or not at all: a server may be reading the page that stands there."""
+    place = Path(path)
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        if place.exists() and not place.is_file():  # a pipe is just written to; a folder fails here, by its name
+            place.write_text(text, encoding="utf-8")
+            return
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, place)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
+    finally:
+        with suppress(OSError, ValueError):
+            draft.unlink(missing_ok=True)

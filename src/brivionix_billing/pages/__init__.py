@@ -1,0 +1,10 @@
+"""Pages for people: the pricing page, and bills as one would send them.
+
+They need the extra ``brivionix-billing[pages]``, a bill as PDF ``brivionix-billing[pdf]``.
+"""
+
+from brivionix_billing.pages.pricelist import price_list
+from brivionix_billing.pages.pricing import pricing_page
+from brivionix_billing.pages.render import Page, own_style
+
+__all__ = ["Page", "own_style", "price_list", "pricing_page"]

@@ -1,0 +1,146 @@
+"""Figures as people read them: rounded once, by significant digits, and written as a language writes numbers.
+
+Rounding is ours (:func:`shown`); Babel only puts the digits into the form of a language. So a figure has the same
+digits in every language, on every page, and in the browser, which rounds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import Rounding, decimal_of, digits_of, round_ratio
+from brivionix_billing.money import minor_digits
+
+if TYPE_CHECKING:
+    from babel import Locale
+
+__all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "shown"]
+
+SHOWN_DIGITS: Final = 4
+"""Significant digits of a shown price; the coins of its currency are never rounded away."""
+LANGUAGES: Final = ("en", "zh_CN")
+
+
+def shown(value: Decimal, currency: str) -> Decimal:
+    """A price as it is shown: rounded half up to 4 significant digits, but not coarser than a coin of its currency.
+
+    A price that is not zero never becomes zero, and nothing before the point is rounded.
+
+    >>> shown(Decimal("1.413125"), "CNY"), shown(Decimal("0.0045"), "USD"), shown(Decimal("12345.678"), "USD")
+    (Decimal('1.413'), Decimal('0.0045'), Decimal('12345.68'))
+    """
+    coefficient, places = digits_of(value)
+    leading = len(str(abs(coefficient))) - places
+    kept = max(SHOWN_DIGITS - leading, minor_digits(currency))
+    if places <= kept:
+        return decimal_of(coefficient, places)
+    return decimal_of(round_ratio(coefficient * 10**kept, 10**places, Rounding.HALF_UP), kept)
+
+
+def discount(price: Decimal, full: Decimal) -> Decimal | None:
+    """The part of ``full`` that ``price`` saves, cut to a tenth of a percent; ``None`` where it saves nothing.
+
+    It is cut and not rounded: a page does not promise more than is given.
+
+    >>> discount(Decimal("0.13"), Decimal("1.25")), discount(Decimal(2), Decimal(1))
+    (Decimal('0.896'), None)
+    """
+    (a, p), (b, q) = digits_of(price), digits_of(full)
+    a, b = a * 10**q, b * 10**p
+    if b <= 0 or a >= b:
+        return None
+    return decimal_of(round_ratio((b - a) * 1000, b, Rounding.DOWN), 3)
+
+
+@contextmanager
+def _exactly() -> Iterator[None]:
+    """Babel works in the caller's decimal context, which may round; here it has one that does not."""
+    with localcontext(Context(1000, ROUND_HALF_EVEN, -999_999, 999_999, 1, 0, [], [])):
+        yield
+
+
+class Language:
+    """A language of the pages, ``en`` or ``zh_CN``: writes digits, money, percents and dates by Babel's data (CLDR)."""
+
+    def __init__(self, name: str) -> None:
+        if name not in LANGUAGES:
+            raise BillingError("bad_argument", f"no page in {quoted(name)}; there are: {', '.join(LANGUAGES)}")
+        self.name = name
+        self.tag = name.replace("_", "-")
+        """As HTML names it."""
+        self._locale = _babel_locale(name)
+
+    def number(self, value: Decimal | int) -> str:
+        """All digits of a number, in groups."""
+        from babel.numbers import format_decimal
+
+        with _exactly():
+            return str(format_decimal(value, locale=self._locale, decimal_quantization=False))
+
+    def money(self, value: Decimal, currency: str) -> str:
+        """All digits of an amount, at least those of a coin, with the currency's sign."""
+        from babel.numbers import format_currency
+
+        with _exactly():
+            return str(format_currency(value, currency, locale=self._locale, decimal_quantization=False))
+
+    def price(self, value: Decimal, currency: str) -> str:
+        """A price as it is :func:`shown`."""
+        return self.money(shown(value, currency), currency)
+
+    def percent(self, value: Decimal) -> str:
+        """A part of 1 in percent."""
+        from babel.numbers import format_percent
+
+        with _exactly():
+            return str(format_percent(value, locale=self._locale, decimal_quantization=False))
+
+    def date(self, when: datetime) -> str:
+        """The day of an instant in UTC, and its time where that is not midnight."""
+        from babel.dates import format_date
+
+        day = str(format_date(when.date(), "medium", locale=self._locale))
+        if not (when.hour or when.minute or when.second or when.microsecond):
+            return day
+        return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "")
+
+    def currency(self, code: str) -> str:
+        """The name of a currency."""
+        from babel.numbers import get_currency_name
+
+        return str(get_currency_name(code, locale=self._locale))
+
+    def formats(self, currencies: list[str]) -> dict[str, Any]:
+        """How this language writes numbers, for a browser that only puts given digits into form."""
+        symbols = self._locale.number_symbols["latn"]
+        return {
+            "tag": self.tag,
+            "group": symbols["group"],
+            "decimal": symbols["decimal"],
+            "percent": self.percent(Decimal(1)).replace("100", "#"),
+            "money": {code: self.money(Decimal(1), code).replace(_one(code), "#") for code in currencies},
+            "coins": {code: minor_digits(code) for code in currencies},
+        }
+
+
+def _one(currency: str) -> str:
+    digits = minor_digits(currency)
+    return "1." + "0" * digits if digits else "1"
+
+
+@lru_cache(8)
+def _babel_locale(name: str) -> Locale:
+    try:
+        from babel import Locale
+    except ImportError:
+        raise BillingError(
+            "missing_extra",
+            "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
+        ) from None
+    return Locale.parse(name)

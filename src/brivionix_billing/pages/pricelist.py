@@ -1,0 +1,262 @@
+"""The price list: what a pricing page says, as data. The page is one view of it; others can build their own.
+
+Prices are exact decimals in strings. ``nominal`` is list price x group ratio in USD; ``topup`` is what the Credits for
+it cost on a channel, at that channel's own price: no exchange rate stands between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
+from brivionix_billing.meters import METERS, TOKEN_METERS
+from brivionix_billing.pages.figures import SHOWN_DIGITS, discount, shown
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating import RateCard
+from brivionix_billing.rating.card import SERVICE_TIERS
+from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.times import instant, iso
+from brivionix_billing.topup import Channel
+
+__all__ = ["SCHEMA", "price_list", "topup_price"]
+
+SCHEMA: Final = "brivionix-billing/price-list/1"
+_THOUSAND: Final = Decimal("0.001")
+_NOT_SOLD: Final = frozenset({"model_not_allowed", "tier_not_sold", "no_price", "unknown_group"})
+Json = dict[str, Any]
+
+
+def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = None) -> Json:
+    """The prices of some groups (all that have terms then) at a time, and the changes that are announced after it.
+
+    ``shown`` holds, per currency, the digits to show for every exact price that has more of them than a reader wants;
+    a price that is not in it is shown as it is. Raises ``unknown_group``, ``bad_time``.
+
+    >>> from datetime import UTC
+    >>> book = PriceBook.load("pricing.yaml")
+    >>> prices = price_list(book, at=datetime(2026, 10, 20, tzinfo=UTC), groups=["partner"])
+    >>> row = prices["groups"][0]["prices"][0]
+    >>> row["model"], row["nominal"]["input"], row["topup"]["rmb"]["input"]
+    ('gpt-5.5', '4.25', '3.6125')
+    """
+    at = instant(at)
+    names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
+    texts = book.descriptions()
+    listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
+    used = {meter for group in listed for row in group["prices"] for meter in row["nominal"]}
+    return {
+        "schema": SCHEMA,
+        "at": iso(at),
+        "price_book": book.digest,
+        "currency": book.currency,
+        "nominal_per_credit": plain(book.nominal_per_credit),
+        "shown_digits": SHOWN_DIGITS,
+        "meters": [{"name": meter.name, "per": meter.per} for meter in METERS if meter.name in used],
+        "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
+        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names],
+        "groups": listed,
+        "shown": _shown(book, listed),
+    }
+
+
+def topup_price(card: RateCard, place: int, channel: str) -> Decimal | None:
+    """What the Credits for one price's worth of a meter (1 M tokens, or 1 000 calls) cost on a channel. Exact."""
+    units = card.units[place]
+    if units is None:
+        return None
+    return multiplied(decimal_of(units * METERS[place].per, UNIT_PLACES), card.channel(channel).price)
+
+
+def _model(book: PriceBook, name: str, description: Json) -> Json:
+    facts = book.about(name)
+    return {
+        "name": name,
+        "description": description,
+        "aliases": list(facts.aliases),
+        "released": facts.released.isoformat(),
+        "context": {"window": facts.window, "max_input": facts.max_input, "max_output": facts.max_output},
+    }
+
+
+def _channel(item: Channel, at: datetime, description: Json) -> Json:
+    price, volume = item.prices.at(at), item.volumes.at(at).value
+    return {
+        "name": item.name,
+        "currency": item.currency,
+        "description": description,
+        "price_per_credit": None if price.value is None else plain(price.value),
+        "since": None if price.value is None else iso(price.start),
+        "smallest": None if item.smallest is None else plain(item.smallest),
+        "largest": None if item.largest is None else plain(item.largest),
+        "volume_discount": None
+        if volume is None
+        else {
+            "applies_to": volume.applies_to,
+            "steps": [{"at_least": plain(step.at_least), "discount": plain(step.discount)} for step in volume.steps],
+        },
+        "changes": [
+            {
+                "at": iso(entry.start),
+                "price_per_credit": [_told(item.prices.at(_before(entry.start)).value), plain(entry.value)],
+            }
+            for entry in item.prices.entries
+            if entry.start > at
+        ],
+    }
+
+
+def _told(price: Decimal | None) -> str | None:
+    return None if price is None else plain(price)
+
+
+def _before(when: datetime) -> datetime:
+    return when - datetime.resolution
+
+
+class _State(NamedTuple):
+    """The cards of one model, group and tier at a time; ``None`` where it is not sold, or no long context is priced."""
+
+    short: RateCard | None
+    long: RateCard | None
+
+
+def _state(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _State:
+    try:
+        return _State(*book.cards(model, group=group, at=at, service_tier=tier))
+    except BillingError as error:
+        if error.code not in _NOT_SOLD:
+            raise
+        return _State(None, None)
+
+
+def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json:
+    allowed = book.models(group=group, at=at)  # raises unknown_group
+    rows: list[Json] = []
+    changes: list[Json] = []
+    for model in book.model_names:
+        for tier in SERVICE_TIERS:
+            state = _state(book, model, group, at, tier)
+            rows += [_row(card) for card in state if card is not None]
+            changes += _changes(book, model, group, at, tier, state)
+    return {
+        "name": group,
+        "description": description,
+        "ratio": plain(book.ratio(group, at)),
+        "models": allowed,
+        "not_allowed": [name for name in book.model_names if name not in allowed and book.tiers(name, at)],
+        "prices": rows,
+        "changes": sorted(changes, key=lambda change: str(change["at"])),
+    }
+
+
+def _row(card: RateCard) -> Json:
+    return {
+        "model": card.model,
+        "service_tier": card.service_tier,
+        "context": "any" if card.context_above is None else card.context_tier,
+        "above": card.context_above,
+        "ratio": None if card.own_prices else plain(card.ratio),
+        "nominal": {name: plain(price) for name, price in _nominal(card).items()},
+        "topup": {
+            channel: {name: plain(price) for name, price in _topup(card, channel).items()} for channel in card.channels
+        },
+        "cache_discount": {
+            meter.name: plain(saved) for meter in METERS if (saved := _cache_discount(card, meter.place)) is not None
+        },
+    }
+
+
+def _nominal(card: RateCard | None) -> dict[str, Decimal]:
+    prices = () if card is None else card.unit_prices
+    return {meter.name: price for meter, price in zip(METERS, prices, strict=False) if price is not None}
+
+
+def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
+    if card is None or channel not in card.channels:
+        return {}
+    prices = ((meter.name, topup_price(card, meter.place, channel)) for meter in METERS)
+    return {name: price for name, price in prices if price is not None}
+
+
+def _cache_discount(card: RateCard, place: int) -> Decimal | None:
+    uncached = METERS[place].uncached
+    if uncached is None:
+        return None
+    price = card.unit_prices[place]
+    full = next(card.unit_prices[meter.place] for meter in METERS if meter.name == uncached)
+    return None if price is None or full is None else discount(price, full)
+
+
+def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _State) -> Iterator[Json]:
+    """What is announced for one model in one tier, in order of time."""
+    when = at
+    while (turn := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
+        when = turn
+        after = _state(book, model, group, when, tier)
+        for context, old, new in zip(("short", "long"), state, after, strict=True):
+            was, now = _nominal(old), _nominal(new)
+            above = [None if card is None else card.context_above for card in (old, new)]
+            moved = [meter for meter in METERS if was.get(meter.name) != now.get(meter.name)]
+            if old is None or new is None:
+                moved = [meter for meter in moved if meter in TOKEN_METERS]  # fees of tools come with every model
+            if old is new is None or not (moved or _threshold_moves(old, new)):
+                continue  # only a channel's price changes, or something that this model does not use
+            both = any(card is not None and card.context_above is not None for card in (old, new))
+            yield {
+                "at": iso(when),
+                "model": model,
+                "service_tier": tier,
+                "context": context if both else "any",
+                "above": above,
+                "kind": "begins" if old is None else "ends" if new is None else "changes",
+                "nominal": {meter.name: _pair(was, now, meter.name) for meter in moved},
+                "topup": {
+                    channel: {m.name: _pair(_topup(old, channel), _topup(new, channel), m.name) for m in moved}
+                    for channel in book.channels()
+                },
+            }
+        state = after
+
+
+def _threshold_moves(old: RateCard | None, new: RateCard | None) -> bool:
+    if old is None or new is None or old.context_above is None or new.context_above is None:
+        return False
+    return old.context_above != new.context_above
+
+
+def _pair(was: dict[str, Decimal], now: dict[str, Decimal], name: str) -> list[str | None]:
+    return [_told(was.get(name)), _told(now.get(name))]
+
+
+def _shown(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
+    """Per currency: exact digits -> shown digits, where they are not the same; per 1 M tokens and per 1 K."""
+    currencies = {name: channel.currency for name, channel in book.channels().items()}
+    tokens = {meter.name for meter in TOKEN_METERS}
+    out: dict[str, dict[str, str]] = {}
+    seen: set[tuple[str, str, bool]] = set()
+
+    def put(prices: dict[str, Any], currency: str) -> None:
+        for meter, texts in prices.items():
+            for text in texts if isinstance(texts, list) else [texts]:
+                if text is None or (key := (currency, text, meter in tokens)) in seen:
+                    continue
+                seen.add(key)
+                exact = Decimal(text)
+                values = [exact]
+                if meter in tokens:
+                    values.append(multiplied(exact, _THOUSAND))
+                for value in values:
+                    digits = shown(value, currency)
+                    if digits_of(digits) != digits_of(value):
+                        out.setdefault(currency, {})[plain(value)] = plain(digits)
+
+    for group in groups:
+        for row in (*group["prices"], *group["changes"]):
+            put(row["nominal"], book.currency)
+            for channel, prices in row["topup"].items():
+                put(prices, currencies[channel])
+    return out

@@ -1,0 +1,222 @@
+"""The pricing page: one HTML file with the price list, readable without scripts, and all of its views with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.pages.figures import LANGUAGES, Language
+from brivionix_billing.pages.pricelist import price_list
+from brivionix_billing.pages.render import Page, asset, embedded, page
+from brivionix_billing.pages.words import METERS, PRICING, TIERS
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import parse_instant
+
+__all__ = ["pricing_page"]
+
+Json = dict[str, Any]
+_MILLION: Final = 1_000_000
+
+
+def pricing_page(
+    book: PriceBook,
+    *,
+    at: datetime,
+    groups: Sequence[str] | None = None,
+    locale: str = "en",
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    style: str = "",
+) -> Page:
+    """The pricing page of some groups (all that have terms then) at a time, as one self-contained HTML file.
+
+    The first group is shown at first; ``locale`` is the language to begin with, ``en`` or ``zh_CN``; the reader can
+    switch. ``title`` replaces "Model prices", ``notes`` are paragraphs for its foot, ``style`` is appended to its style
+    sheet (see ``docs/pages.md``). Raises ``unknown_group``, ``bad_argument``, ``missing_extra``.
+
+    >>> from datetime import UTC
+    >>> book = PriceBook.load("pricing.yaml")
+    >>> html = pricing_page(book, at=datetime(2026, 10, 20, tzinfo=UTC), groups=["default"])
+    >>> html[:15], len(html) < 150_000
+    ('<!doctype html>', True)
+    """
+    if isinstance(groups, str) or (groups is not None and not groups):
+        raise BillingError("bad_argument", f"groups={quoted(groups)}: give a list of names, or None for all groups")
+    languages = [Language(locale), *(Language(name) for name in LANGUAGES if name != locale)]
+    data = price_list(book, at=at, groups=groups)
+    if not data["groups"]:
+        raise BillingError("bad_argument", f"no group has terms at {data['at']}, so there is nothing to show")
+    first = languages[0]
+    tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
+    return page(
+        "pricing.html",
+        {
+            "language": first,
+            "words": PRICING[first.name],
+            "title": PRICING[first.name]["title"] if title is None else title,
+            "own_title": title is not None,
+            "notes": list(notes),
+            "texts": [_texts(data, language) for language in languages],
+            "sections": [_section(data, group, first) for group in data["groups"]],
+            "data": embedded(
+                {
+                    "list": data,
+                    "words": PRICING,
+                    "meters": METERS,
+                    "tiers": TIERS,
+                    "formats": {language.name: language.formats(_currencies(data)) for language in languages},
+                    "start": {
+                        "language": first.name,
+                        "group": data["groups"][0]["name"],
+                        "tier": "standard" if "standard" in tiers or not tiers else "every",
+                        "title": title or "",
+                        "dates": _dates(data, languages),
+                    },
+                }
+            ),
+        },
+        style=asset("base.css") + asset("pricing.css") + style,
+        script=asset("exact.js") + asset("pricing.js"),
+    )
+
+
+def _currencies(data: Json) -> list[str]:
+    return list(dict.fromkeys([data["currency"], *(channel["currency"] for channel in data["channels"])]))
+
+
+def _dates(data: Json, languages: Sequence[Language]) -> dict[str, dict[str, str]]:
+    parts = [*data["channels"], *data["groups"]]
+    times = {change["at"] for part in parts for change in part["changes"]}
+    return {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in sorted(times)}
+
+
+def _described(texts: dict[str, str], language: Language) -> str:
+    return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
+
+
+def _texts(data: Json, language: Language) -> Json:
+    """What does not depend on the view, written ahead in one language."""
+    words = PRICING[language.name]
+    nominal = language.money(Decimal(data["nominal_per_credit"]), data["currency"])
+    return {
+        "tag": language.tag,
+        "words": words,
+        "as_of": words["as_of"].format(date=language.date(parse_instant(data["at"]))),
+        "credit": words["credit"].format(nominal=nominal),
+        "rounding": words["rounding"].format(digits=data["shown_digits"]),
+        "source": words["source"].format(digest=data["price_book"]),
+        "channels": [_channel(channel, words, language) for channel in data["channels"]],
+    }
+
+
+def _channel(channel: Json, words: dict[str, str], language: Language) -> Json:
+    currency = channel["currency"]
+
+    def money(text: str) -> str:
+        return language.money(Decimal(text), currency)
+
+    facts = []
+    least, most = channel["smallest"], channel["largest"]
+    if least is not None and most is not None:
+        facts.append(words["from_to"].format(least=money(least), most=money(most)))
+    elif least is not None:
+        facts.append(words["at_least"].format(least=money(least)))
+    elif most is not None:
+        facts.append(words["at_most"].format(most=money(most)))
+    volume = channel["volume_discount"]
+    for step in () if volume is None else volume["steps"]:
+        credits = language.number(Decimal(step["at_least"]))
+        saved = language.percent(Decimal(step["discount"]))
+        facts.append(words[f"discount_{volume['applies_to']}"].format(credits=credits, percent=saved))
+    return {
+        "name": channel["name"],
+        "description": _described(channel["description"], language),
+        "price": "–" if channel["price_per_credit"] is None else money(channel["price_per_credit"]),
+        "facts": facts,
+    }
+
+
+def _section(data: Json, group: Json, language: Language) -> Json:
+    """A group's table in the nominal view, for readers without scripts."""
+    words, meters = PRICING[language.name], METERS[language.name]
+    columns = [m for m in data["meters"] if any(m["name"] in row["nominal"] for row in group["prices"])]
+    ratio = Decimal(group["ratio"])
+    free = words["ratio"].format(ratio=language.number(ratio)) if ratio else words["ratio_free"]
+    return {
+        "heading": words["prices_of"].format(group=group["name"]),
+        "about": " · ".join(filter(None, [_described(group["description"], language), free])),
+        "view": words["about_nominal"].format(currency=data["currency"]),
+        "columns": [{"label": meters[m["name"]], "per": _per(m["per"], words)} for m in columns],
+        "rows": [_static_row(data, row, group["ratio"], columns, language) for row in group["prices"]],
+        "changes": list(_static_changes(data, group, language)),
+    }
+
+
+def _per(per: int, words: dict[str, str]) -> str:
+    return words["per_m_tokens"] if per == _MILLION else words["per_calls"]
+
+
+def _static_row(data: Json, row: Json, ratio: str, columns: Sequence[Json], language: Language) -> Json:
+    words = PRICING[language.name]
+    model = next(model for model in data["models"] if model["name"] == row["model"])
+    notes = [
+        words["own_price"] if row["ratio"] is None else "",
+        words["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
+        if row["ratio"] not in (None, ratio)
+        else "",
+        _context_note(row, words, language),
+        words["window"].format(tokens=language.number(model["context"]["window"])),
+        _described(model["description"], language),
+    ]
+    return {
+        "model": row["model"],
+        "tier": TIERS[language.name][row["service_tier"]],
+        "notes": list(filter(None, notes)),
+        "cells": [_static_price(row, m["name"], data["currency"], language) for m in columns],
+    }
+
+
+def _static_price(row: Json, meter: str, currency: str, language: Language) -> dict[str, str]:
+    words = PRICING[language.name]
+    if meter not in row["nominal"]:
+        return {"text": "", "exact": "", "off": ""}
+    price, off = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
+    text, exact = language.price(price, currency), language.money(price, currency)
+    return {
+        "text": text if price else words["free"],
+        "exact": words["exactly"].format(price=exact) if text != exact else "",
+        "off": words["off"].format(percent=language.percent(Decimal(off))) if off else "",
+    }
+
+
+def _context_note(row: Json, words: dict[str, str], language: Language) -> str:
+    if row["above"] is None:
+        return ""
+    key = "long_context" if row["context"] == "long" else "short_context"
+    return words[key].format(tokens=language.number(row["above"]))
+
+
+def _static_changes(data: Json, group: Json, language: Language) -> Iterator[str]:
+    words, meters = PRICING[language.name], METERS[language.name]
+
+    def price(text: str | None) -> str:
+        return "–" if text is None else language.price(Decimal(text), data["currency"])
+
+    for change in group["changes"]:
+        told = [] if change["kind"] == "changes" else [words[change["kind"]]]
+        before, after = change["above"]
+        if before is not None and after is not None and before != after:
+            told.append(words["threshold"].format(was=language.number(before), now=language.number(after)))
+        if change["kind"] != "ends":
+            told += [
+                words["was_now"].format(meter=meters[name], was=price(was), now=price(now))
+                for name, (was, now) in change["nominal"].items()
+            ]
+        parts = [change["model"], TIERS[language.name][change["service_tier"]]]
+        if change["context"] != "any":
+            above = before if after is None else after
+            parts.append(_context_note({"above": above, "context": change["context"]}, words, language))
+        yield f"{language.date(parse_instant(change['at']))}: {' · '.join(parts)}: {'; '.join(told)}"

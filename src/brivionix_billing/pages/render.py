@@ -1,0 +1,106 @@
+"""From templates to one self-contained file. All text is escaped; nothing in the file asks for anything outside it.
+
+Scripts and styles stand in the file and are named by their hashes in its content security policy, so nothing else runs,
+whatever a name or a description holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from brivionix_billing.canonical import sha256
+from brivionix_billing.errors import BillingError, quoted
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+__all__ = ["Page", "asset", "embedded", "own_style", "page"]
+
+_IN_SCRIPT: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_MAX_STYLE: Final = 256 * 1024
+
+
+class Page(str):
+    """An HTML file; ``policy`` is the content security policy that it carries, for a server that sends one as well."""
+
+    __slots__ = ("policy",)
+    policy: str
+
+
+@lru_cache(32)
+def asset(name: str) -> str:
+    """A file of this package's ``assets`` folder."""
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def embedded(value: Any) -> Markup:
+    """JSON for a script element of type ``application/json``: as JSON the same, with nothing that could end it."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(re.sub("[<>&\u2028\u2029]", lambda found: _IN_SCRIPT[found[0]], text))  # noqa: S704  # escaped just here
+
+
+def own_style(path: str | Path) -> str:
+    """A style sheet of the user's own. Raises ``file_unreadable``, ``bad_argument``.
+
+    What could leave the style element is refused, and what loads something: the page's policy would block it, in
+    silence.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {reason}") from None
+    if len(text) > _MAX_STYLE:
+        raise BillingError("bad_argument", f"{path}: more than {_MAX_STYLE} characters of style")
+    for bad, instead in (
+        ("<", "leave it out; no rule of CSS needs it here"),
+        ("@import", "put its rules into this file"),
+        ("url(", "the page loads nothing; use colours, borders and gradients"),
+    ):
+        if bad in text.lower():
+            raise BillingError("bad_argument", f"{path}: {bad!r} in the style sheet: {instead}")
+    return text
+
+
+def page(template: str, values: Mapping[str, Any], *, style: str, script: str) -> Page:
+    """A template with its values, one style element and one script element."""
+    from markupsafe import Markup
+
+    policy = (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    text = (
+        _environment()
+        .get_template(template)
+        .render({**values, "style": Markup(style), "script": Markup(script), "policy": policy})  # noqa: S704  # ours
+    )
+    made = Page(text)
+    made.policy = policy
+    return made
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(text.encode())).decode()}'"
+
+
+@lru_cache(1)
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError:
+        raise BillingError(
+            "missing_extra",
+            "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
+        ) from None
+    return Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined)
