@@ -22,7 +22,9 @@ __all__ = [
     "charge",
     "least_payment",
     "meters",
+    "price",
     "rounded",
+    "shown",
     "sold_at",
 ]
 
@@ -105,6 +107,24 @@ def sold_at(model: Data, at: datetime) -> dict[str, Data]:
         if entry is not None:
             found[tier] = entry[tier]
     return found
+
+
+def price(book: Data, model: str, group: str, tier: str, meter: str, long: bool, at: datetime) -> Fraction | None:
+    """What a group pays for one token or call of a meter, in USD; ``None``: not priced. The model is sold then."""
+    terms = entry_at(book["groups"][group]["terms"], at)
+    assert terms is not None
+    listed = sold_at(book["models"][model], at)[tier]
+    special = terms.get("overrides", {}).get(model, {})
+    own, ratio = special.get("prices", {}).get(tier), Fraction(special.get("ratio", terms["ratio"]))
+    return _paid(book, own, meter, long, at, _price(book, listed, meter, long, at), ratio)
+
+
+def shown(value: Fraction, coin_digits: int) -> Fraction:
+    """A price as a page shows it: at least four digits from the first that is not zero on, at least those of a coin."""
+    places = coin_digits
+    while 0 < value * 10**places < 1000:
+        places += 1
+    return Fraction(rounded(value * 10**places, "half_up"), 10**places)
 
 
 def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: str, at: datetime) -> Bill:

@@ -62,6 +62,7 @@ CODES: Final[dict[str, Code]] = {
     "not_in_bill": Code(None, "the bill does not hold this request"),
     "key_invalid": Code(None, "not an Ed25519 key"),
     "missing_extra": Code(None, "an optional part of this library is not installed"),
+    "font_missing": Code(None, "no font of this machine has a letter that a PDF needs"),
     "bad_argument": Code(None, "an argument that makes no sense"),
 }
 

@@ -83,6 +83,13 @@ class Language:
         with _exactly():
             return str(format_decimal(value, locale=self._locale, decimal_quantization=False))
 
+    def digits(self, text: str) -> str:
+        """A plain decimal with all the digits that it has, idle zeros as well, in groups."""
+        whole, _, part = text.partition(".")
+        symbols = self._locale.number_symbols["latn"]
+        grouped = self.number(int(whole)) if whole not in ("-0", "") else whole
+        return grouped + (symbols["decimal"] + part if part else "")
+
     def money(self, value: Decimal, currency: str) -> str:
         """All digits of an amount, at least those of a coin, with the currency's sign."""
         from babel.numbers import format_currency

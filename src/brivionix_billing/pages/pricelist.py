@@ -11,9 +11,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
-from brivionix_billing.meters import METERS, TOKEN_METERS
+from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
 from brivionix_billing.pages.figures import SHOWN_DIGITS, discount, shown
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
@@ -44,6 +44,8 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     ('gpt-5.5', '4.25', '3.6125')
     """
     at = instant(at)
+    if groups is not None and (isinstance(groups, str) or not isinstance(groups, Sequence)):
+        raise BillingError("bad_argument", f"groups={quoted(groups)}: give a list of names, or None for all groups")
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
@@ -213,10 +215,9 @@ def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, s
                 "context": context if both else "any",
                 "above": above,
                 "kind": "begins" if old is None else "ends" if new is None else "changes",
-                "nominal": {meter.name: _pair(was, now, meter.name) for meter in moved},
+                "nominal": _pairs(was, now, moved),
                 "topup": {
-                    channel: {m.name: _pair(_topup(old, channel), _topup(new, channel), m.name) for m in moved}
-                    for channel in book.channels()
+                    channel: _pairs(_topup(old, channel), _topup(new, channel), moved) for channel in book.channels()
                 },
             }
         state = after
@@ -228,8 +229,8 @@ def _threshold_moves(old: RateCard | None, new: RateCard | None) -> bool:
     return old.context_above != new.context_above
 
 
-def _pair(was: dict[str, Decimal], now: dict[str, Decimal], name: str) -> list[str | None]:
-    return [_told(was.get(name)), _told(now.get(name))]
+def _pairs(was: dict[str, Decimal], now: dict[str, Decimal], moved: Iterable[Meter]) -> dict[str, list[str | None]]:
+    return {meter.name: [_told(was.get(meter.name)), _told(now.get(meter.name))] for meter in moved}
 
 
 def _shown(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError
 from brivionix_billing.pages.figures import LANGUAGES, Language
 from brivionix_billing.pages.pricelist import price_list
 from brivionix_billing.pages.render import Page, asset, embedded, page
@@ -43,12 +43,10 @@ def pricing_page(
     >>> html[:15], len(html) < 150_000
     ('<!doctype html>', True)
     """
-    if isinstance(groups, str) or (groups is not None and not groups):
-        raise BillingError("bad_argument", f"groups={quoted(groups)}: give a list of names, or None for all groups")
     languages = [Language(locale), *(Language(name) for name in LANGUAGES if name != locale)]
     data = price_list(book, at=at, groups=groups)
     if not data["groups"]:
-        raise BillingError("bad_argument", f"no group has terms at {data['at']}, so there is nothing to show")
+        raise BillingError("bad_argument", f"no group to show at {data['at']}: name one that has terms then")
     first = languages[0]
     tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
     return page(

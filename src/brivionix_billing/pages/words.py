@@ -1,13 +1,13 @@
-"""What the pages say, in English and Simplified Chinese. Both tables have the same keys (a test holds them together).
+"""What the pricing page says, in English and Simplified Chinese. Both have the same keys.
 
-``{name}`` stands for a value. The words of the pricing page go into the page in both languages, those of a bill in one.
+``{name}`` stands for a value. These words go into the page in both languages.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BILL", "METERS", "PRICING", "TIERS"]
+__all__ = ["METERS", "PRICING", "TIERS"]
 
 TIERS: Final[dict[str, dict[str, str]]] = {
     "en": {"standard": "Standard", "batch": "Batch", "flex": "Flex", "priority": "Priority"},
@@ -222,5 +222,3 @@ PRICING: Final[dict[str, dict[str, str]]] = {
         "source": "价格簿 {digest}。",
     },
 }
-
-BILL: Final[dict[str, dict[str, str]]] = {"en": {}, "zh_CN": {}}

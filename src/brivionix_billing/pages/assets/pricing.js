@@ -84,7 +84,7 @@ function rowsOf(group) {
   const query = state.q.trim().toLowerCase();
   const matches = (name) => {
     const model = MODELS[name];
-    return model.context.window >= Number(state.window) &&
+    return model.context.window >= Number(byId("window").value) &&
       [name, ...model.aliases, described(model.description)].join("\n").toLowerCase().includes(query);
   };
   const wanted = state.tier === "every" ? null : state.tier;
@@ -177,7 +177,7 @@ function renderTable() {
   byId("count").textContent = !count ? say("none") : say(count === 1 ? "count_one" : "count", { n: number(count) });
   const body = element("tbody", { role: "rowgroup" });
   body.append(...visible.map((row, index) => tableRow(row, columns, currency, index)));
-  byId("table").replaceChildren(element("div", { class: "scroll", role: "region", "aria-label": heading, tabindex: "0" },
+  byId("table").replaceChildren(element("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" },
     element("table", { class: "prices cards", role: "table" },
       element("caption", { class: "unseen" }, heading), header(columns), body)));
 }
@@ -237,14 +237,22 @@ function count(key, field) {
   if (value > MOST) throw new RangeError(say("bad_count", { field: say(field) }));
   return value;
 }
-function sample(group) {
+// The model and tier of the sample call: as chosen, where the group has them.
+function callOf(group) {
+  const models = [...new Set(group.prices.map((row) => row.model))];
+  const model = models.includes(state.model) ? state.model : models[0] || "";
+  const tiers = [...new Set(group.prices.filter((row) => row.model === model).map((row) => row.service_tier))];
+  const tier = tiers.includes(state.mtier) ? state.mtier : tiers.includes("standard") ? "standard" : tiers[0] || "";
+  return { models, model, tiers, tier };
+}
+function sample(group, call) {
   const input = count("input", "calc_input"), cached = count("cached", "calc_cached");
   const output = count("output", "calc_output"), searches = count("searches", "calc_searches");
   if (cached > input) {
     byId("calc-cached").setAttribute("aria-invalid", "true");
     throw new RangeError(say("bad_cached", { cached: number(cached), input: number(input) }));
   }
-  const rows = group.prices.filter((row) => row.model === state.model && row.service_tier === state.mtier);
+  const rows = group.prices.filter((row) => row.model === call.model && row.service_tier === call.tier);
   const row = rows.find((one) => one.context === "any" || (one.context === "long") === (input > BigInt(one.above)));
   const used = { input: input - cached, cache_read: cached, output, web_search: searches };
   let nominal = { n: 0n, p: 0 };
@@ -263,16 +271,13 @@ function sample(group) {
 }
 function renderSample() {
   const group = theGroup();
-  const models = [...new Set(group.prices.map((row) => row.model))];
-  if (!models.includes(state.model)) state.model = models[0] || "";
-  const tiers = [...new Set(group.prices.filter((row) => row.model === state.model).map((row) => row.service_tier))];
-  if (!tiers.includes(state.mtier)) state.mtier = tiers.includes("standard") ? "standard" : tiers[0] || "";
-  options(byId("calc-model"), models.map((name) => [name, name]), state.model);
-  options(byId("calc-tier"), tiers.map((name) => [name, TIERS[state.lang][name]]), state.mtier);
+  const call = callOf(group);
+  options(byId("calc-model"), call.models.map((name) => [name, name]), call.model);
+  options(byId("calc-tier"), call.tiers.map((name) => [name, TIERS[state.lang][name]]), call.tier);
   const out = byId("result");
-  if (!models.length) return out.replaceChildren(element("p", { class: "wrong" }, say("none")));
+  if (!call.model) return out.replaceChildren(element("p", { class: "wrong" }, say("none")));
   let found;
-  try { found = sample(group); } catch (error) {
+  try { found = sample(group, call); } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return out.replaceChildren(element("p", { class: "wrong" }, error.message));
   }
@@ -304,7 +309,7 @@ function renderControls() {
   options(byId("tier"), [["every", say("every")], ...Object.entries(TIERS[state.lang])], state.tier);
   const windows = [...new Set(list.models.map((model) => model.context.window))].sort((a, b) => a - b);
   options(byId("window"), [["0", say("every")], ...windows.slice(1).map((tokens) => [String(tokens), say("context_least", { tokens: number(tokens) })])],
-    windows.slice(1).map(String).includes(state.window) ? state.window : (state.window = "0"));
+    windows.slice(1).map(String).includes(state.window) ? state.window : "0");
   byId("topup").setAttribute("aria-checked", String(state.view === "topup"));
   byId("topup").disabled = !CHANNELS.length;
   byId("channel-field").hidden = state.view !== "topup";

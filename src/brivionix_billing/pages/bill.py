@@ -1,0 +1,278 @@
+"""A bill as people see it: one self-contained HTML page that carries the document and checks itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any, Final
+
+from brivionix_billing.canonical import sha256
+from brivionix_billing.errors import BillingError
+from brivionix_billing.exact import digits_of, plain_digits
+from brivionix_billing.invoice.document import faults
+from brivionix_billing.invoice.seal import hash_of, key_id
+from brivionix_billing.pages.billusage import usage_pictures
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.render import Page, asset, embedded, page
+from brivionix_billing.pages.words import METERS, TIERS
+from brivionix_billing.times import Period, parse_instant
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+__all__ = ["bill_page", "page_text"]
+
+Json = dict[str, Any]
+_PLACE: Final = "@@text@@"
+_OF_SCRIPT: Final = ("check", "not_", "no_", "bad_")
+_MILLION: Final = 1_000_000
+_MOST_CHANNELS: Final = 3
+"""So many channels have a column among the lines; all of them stand among the totals."""
+
+
+def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed25519PublicKey | None = None) -> Page:
+    """The page of a sealed bill or note, in ``en`` or ``zh_CN``.
+
+    It carries the document's canonical JSON, and a script that recomputes its hash, its sums and, with ``public_key``,
+    its signature. Raises ``document_invalid`` for what is no sound document, ``bad_argument``, ``missing_extra``.
+    """
+    wrong = faults(document)
+    if wrong:
+        raise BillingError("document_invalid", f"{wrong[0][0]}: {wrong[0][1]}")
+    if document["hash"] != hash_of(document):
+        raise BillingError(
+            "document_invalid", f"{document['id']} was changed after it was issued: its hash does not fit"
+        )
+    language = Language(locale)
+    words = BILL[locale]
+    key = None if public_key is None else _raw(public_key)
+    values = {
+        "language": language,
+        "words": words,
+        "title": f"{words[document['kind']]} {document['id']}",
+        "document": document,
+        **_view(document, language),
+        "digest": _PLACE,
+        "data": embedded(
+            {
+                "document": document,
+                "words": {
+                    name: text for name, text in words.items() if name.startswith(("check", "not_", "no_", "bad_"))
+                },
+                "form": language.formats([]),
+                "key": key,
+            }
+        ),
+    }
+    style = asset("base.css") + asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
+    made = page("bill.html", values, style=style, script=asset("exact.js") + asset("bill.js"))
+    done = Page(made.replace(_PLACE, sha256(page_text(made).encode()).hex(), 1))
+    done.policy = made.policy
+    return done
+
+
+def _raw(key: Ed25519PublicKey) -> Json:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return {"id": key_id(key), "raw": base64.b64encode(raw).decode()}
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.inside = False
+        self.out: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = self.inside or tag == "main"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "main"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.out.append(data)
+
+
+def page_text(html: str) -> str:
+    """The text of the page's main part, runs of white space as one space: what the page's own check hashes."""
+    parser = _Text()
+    parser.feed(html)
+    return " ".join("".join(parser.out).split())
+
+
+def _view(document: Mapping[str, Any], language: Language) -> Json:
+    words, totals = BILL[language.name], document["totals"]
+    channels = list(totals["channels"])
+    payment = document["payment"]
+    if payment and payment["channel"] in channels:
+        channels.sort(key=lambda name: name != payment["channel"])
+    negative = document["kind"] == "credit_note"
+    return {
+        "digits": language.digits,
+        "channels": channels,
+        "line_channels": channels[:_MOST_CHANNELS],
+        "heading_credits": words[
+            "credits_back" if negative else "credits_more" if document["kind"] == "debit_note" else "credits_used"
+        ],
+        "when": _dates(document),
+        "period": _period(document["period"], words),
+        "parties": [
+            _party("issuer", document["issuer"], words),
+            _party("customer", document["customer"], words),
+        ],
+        "blocks": _blocks(document, channels[:_MOST_CHANNELS], language),
+        "requests": _requests(totals["requests"], language),
+        "estimated": _estimated(totals["estimated"], language),
+        "savings": _savings(document, language),
+        "evidence": _evidence(document, language),
+        "short_form": _short_form(document),
+        "pictures": usage_pictures(document, language),
+        "shown_sum": _sum,
+    }
+
+
+def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Json:
+    account = party.get("account")
+    return {
+        "kind": kind,
+        "title": words[kind],
+        "name": party["name"],
+        "account": None if account is None else words["account"].format(account=account),
+        "tax": words["tax_number"].format(number=party["tax_number"]) if party["tax_number"] else None,
+        "details": party["details"],
+    }
+
+
+def _zone(period: Mapping[str, Any]) -> tzinfo:
+    Period.parse(period["name"], period["zone"])  # raises where the zone is none
+    if period["zone"] == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(period["zone"])
+
+
+def _day(when: datetime) -> str:
+    """A day as ISO 8601 writes it, which reads the same in every language; with the time where it is not midnight."""
+    text = when.date().isoformat()
+    if when.hour or when.minute or when.second or when.microsecond:
+        text += f" {when:%H:%M:%S} {when:%Z}"
+    return text
+
+
+def _dates(document: Mapping[str, Any]) -> dict[str, str | None]:
+    zone = _zone(document["period"])
+
+    def day(text: str | None) -> str | None:
+        return None if text is None else _day(parse_instant(text).astimezone(zone))
+
+    return {"issued": day(document["issued"]), "due": day(document["due"])}
+
+
+def _period(period: Mapping[str, Any], words: Mapping[str, str]) -> Json:
+    zone = _zone(period)
+    first, end = (parse_instant(period[key]).astimezone(zone) for key in ("from", "to"))
+    last = end - timedelta(days=1) if end.time() == datetime.min.time() else end
+    return {
+        "days": words["period_days"].format(first=_day(first), last=_day(last)),
+        "zone": words["zone"].format(zone=period["zone"]),
+    }
+
+
+def _sum(texts: Sequence[str]) -> str:
+    """The sum of shown amounts, with the digits that they have."""
+    pairs = [digits_of(Decimal(text)) for text in texts]
+    places = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return plain_digits(sum(c * 10 ** (places - p) for c, p in pairs), places)
+
+
+def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Language) -> list[Json]:
+    """The lines, in blocks of one model on one set of terms, each with its subtotals."""
+    words = BILL[language.name]
+    names = ("model", "group", "service_tier", "context_tier", "price_since")
+    blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
+    for index, line in enumerate(document["lines"]):
+        blocks.setdefault(tuple(line[name] for name in names), []).append((index, line))
+    dated: dict[tuple[str, ...], int] = {}
+    for key in blocks:
+        dated[key[:4]] = dated.get(key[:4], 0) + 1
+    out = []
+    for key, lines in blocks.items():
+        model, group, tier, context, since = key
+        parts = [TIERS[language.name].get(tier, tier), words["group"].format(group=group)]
+        if context == "long":
+            parts.append(words["long"])
+        if dated[key[:4]] > 1:
+            parts.append(words["since"].format(date=_day(parse_instant(since))))
+        shown = [line["shown"] for _, line in lines]
+        out.append(
+            {
+                "model": model,
+                "terms": " · ".join(parts),
+                "lines": [_line(index, line, language) for index, line in lines],
+                "credits": language.digits(_sum([part["credits"] for part in shown])),
+                "nominal": language.digits(_sum([part["nominal"] for part in shown])),
+                "channels": [
+                    language.digits(_sum([part["channels"].get(name, "0") for part in shown])) for name in channels
+                ],
+            }
+        )
+    return out
+
+
+def _line(index: int, line: Mapping[str, Any], language: Language) -> Json:
+    return {
+        "index": index,
+        "item": METERS[language.name].get(line["meter"], line["meter"]),
+        "calls": line["per"] != _MILLION,
+        **line,
+    }
+
+
+def _requests(count: int, language: Language) -> str:
+    words = BILL[language.name]
+    return words["request"] if count == 1 else words["requests"].format(n=language.number(count))
+
+
+def _estimated(part: Mapping[str, Any], language: Language) -> str | None:
+    if not part["requests"] and part["credits"] == "0":
+        return None
+    return BILL[language.name]["estimated"].format(
+        requests=_requests(part["requests"], language), credits=language.digits(part["credits"])
+    )
+
+
+def _savings(document: Mapping[str, Any], language: Language) -> list[tuple[str, str, str]]:
+    """What leads from the list price to what was charged: label, path, amount. Less than zero: it cost more."""
+    words, saved = BILL[language.name], document["savings"]
+    rows = [
+        (words[label], f"savings.{key}", saved[key])
+        for key, label in (("list", "at_list"), ("cache", "by_cache"), ("group", "by_group"))
+    ]
+    return [*rows, (words["charged"], "totals.credits", document["totals"]["credits"])]
+
+
+def _evidence(document: Mapping[str, Any], language: Language) -> list[str]:
+    words, evidence = BILL[language.name], document["evidence"]
+    if evidence is None:
+        return []
+    records = _requests(evidence["records"], language)
+    if evidence["first"] and evidence["last"]:
+        first, last = evidence["first"]["at"], evidence["last"]["at"]
+        records = words["records_are"].format(records=records, first=first, last=last)
+    out = [records if document["kind"] == "invoice" else words["of_right"].format(records=records)]
+    out += [words[key].format(n=language.number(evidence[key])) for key in ("duplicates", "set_aside") if evidence[key]]
+    return out
+
+
+def _short_form(document: Mapping[str, Any]) -> str:
+    """Evidence in one line, short enough to be read out: id, Credits, and 64 bits of the hash in groups of four."""
+    digits = document["hash"].partition(":")[2][:16]
+    groups = " ".join(digits[i : i + 4] for i in range(0, 16, 4))
+    return f"{document['id']} · {document['totals']['credits']} Credits · {groups}"

@@ -1,0 +1,91 @@
+"""Usage of a bill by day (or month) and by model: the figures of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from brivionix_billing.exact import decimal_of, digits_of, plain
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.pictures import MOST_SERIES, Column, Row, columns_picture, rows_picture
+
+__all__ = ["usage_pictures"]
+
+Json = dict[str, Any]
+_MOST_STEPS: Final = 62
+"""A period of more days is drawn by month, one of more months by year."""
+_MOST_ROWS: Final = 366
+"""So many rows of figures stand below the picture; the document holds all."""
+
+
+def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | None:
+    """The pictures and their figures; ``None`` where nothing was used, or a note moves amounts both ways."""
+    words = BILL[language.name]
+    sign = -1 if document["kind"] == "credit_note" else 1
+    places = max((digits_of(Decimal(part["credits"]))[1] for part in document["days"]), default=0)
+    amounts: dict[tuple[str, str], int] = {}
+    for part in document["days"]:
+        amounts[part["day"], part["model"]] = sign * _units(part["credits"], places)
+    if not any(amounts.values()) or any(amount < 0 for amount in amounts.values()):
+        return None
+    models: dict[str, int] = {}
+    for (_, model), amount in amounts.items():
+        models[model] = models.get(model, 0) + amount
+    ordered = sorted(models, key=lambda name: (-models[name], name))
+    series = {name: min(place, MOST_SERIES - 1) for place, name in enumerate(ordered)}
+    drawn = ordered if len(ordered) <= MOST_SERIES else [*ordered[: MOST_SERIES - 1], words["others"]]
+    kind, steps = _steps(sorted({day for day, _ in amounts}))
+    stacks: dict[str, list[int]] = {step: [0] * len(drawn) for step in steps}
+    for (day, model), amount in amounts.items():
+        stacks[day[: len(steps[0])]][series[model]] += amount
+    rows = [
+        Row(place, name, total, _told(total, sum(models.values()), places, language))
+        for place, (name, total) in enumerate(
+            (name, sum(stack[place] for stack in stacks.values())) for place, name in enumerate(drawn)
+        )
+    ]
+    columns = [Column(str(int(step[8:])) if kind == "day" else step, step, stacks[step]) for step in steps]
+    title = words[f"by_{kind}"]
+    return {
+        "time_title": title,
+        "time": columns_picture(columns, places, title, language),
+        "models": rows_picture(rows, words["by_model"]),
+        "step": words[kind],
+        "names": drawn,
+        "figures": [
+            {
+                "step": column.name,
+                "amounts": [language.digits(plain(decimal_of(part, places))) for part in column.parts],
+                "total": language.digits(plain(decimal_of(sum(column.parts), places))),
+            }
+            for column in columns
+            if any(column.parts)
+        ][:_MOST_ROWS],
+    }
+
+
+def _units(credits: str, places: int) -> int:
+    coefficient, own = digits_of(Decimal(credits))
+    scale: int = 10 ** (places - own)
+    return coefficient * scale
+
+
+def _told(amount: int, total: int, places: int, language: Language) -> str:
+    """An amount and its part of the total, cut to a tenth of a percent."""
+    share = decimal_of(amount * 1000 // total, 3)
+    return f"{language.digits(plain(decimal_of(amount, places)))} · {language.percent(share)}"
+
+
+def _steps(days: list[str]) -> tuple[str, list[str]]:
+    """The bars of a picture over these days: every day of their span, else every month, else the years among them."""
+    start, end = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    span = (end - start).days + 1
+    if span <= _MOST_STEPS:
+        return "day", [(start + timedelta(days=n)).isoformat() for n in range(span)]
+    months = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
+    if len(months) <= _MOST_STEPS:
+        return "month", [f"{month // 12:04}-{month % 12 + 1:02}" for month in months]
+    return "year", list(dict.fromkeys(day[:4] for day in days))

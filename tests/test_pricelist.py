@@ -1,0 +1,313 @@
+"""The price list: exact prices against the oracle, shown ones rounded once, changes with their dates."""
+
+from __future__ import annotations
+
+import decimal
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracle
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.pages import price_list, pricing_page
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.figures import LANGUAGES, Language, discount, shown
+from brivionix_billing.pages.words import METERS, PRICING, TIERS
+from brivionix_billing.rating.explain import LOCALES
+from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
+from strategies import Data, books, instant, instants, render
+
+COINS = {"CNY": 2, "USD": 2, "JPY": 0, "KWD": 3}
+PER = dict.fromkeys(oracle.FEES, 1_000)
+
+
+def listed(book: Data, at: datetime) -> dict[str, Any] | None:
+    """The price list of a random book, if any group has terms then."""
+    found = PriceBook.loads(render(book))
+    return price_list(found, at=at) if found.groups(at=at) else None
+
+
+def rows_of(prices: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(group["name"], row) for group in prices["groups"] for row in group["prices"]]
+
+
+@given(books(), instants)
+def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
+    """Nominal and Top Up price of each meter, in each group, tier and context, are those of the oracle, exactly."""
+    prices = listed(book, at)
+    for group, row in [] if prices is None else rows_of(prices):
+        for meter in METERS["en"]:
+            long = row["context"] == "long"
+            one = oracle.price(book, row["model"], group, row["service_tier"], meter, long, at)
+            price = None if one is None else one * PER.get(meter, 1_000_000)
+            told = row["nominal"].get(meter)
+            assert (None if told is None else Fraction(told)) == price
+            for name, topup in row["topup"].items():
+                entry = oracle.entry_at(book["channels"][name]["prices"], at)
+                assert entry is not None
+                per_credit = Fraction(entry["price_per_credit"]) / Fraction(book["credit"]["nominal_per_credit"])
+                paid = None if price is None else price * per_credit
+                assert (Fraction(topup[meter]) if meter in topup else None) == paid
+
+
+@given(books(), instants)
+def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
+    """A model stands in a group's list in just the tiers in which a request of that group would be priced."""
+    prices = listed(book, at)
+    for group in [] if prices is None else prices["groups"]:
+        found = {(row["model"], row["service_tier"]) for row in group["prices"]}
+        for name in book["models"]:
+            for tier in ("standard", "batch", "flex", "priority"):
+                try:
+                    oracle.charge(book, {}, name, group["name"], tier, at)
+                except oracle.RefusedError:
+                    assert (name, tier) not in found
+                else:
+                    assert (name, tier) in found
+            usable = any(model == name for model, _ in found)
+            assert (name in group["models"]) == usable
+            assert (name in group["not_allowed"]) == (not usable and bool(oracle.sold_at(book["models"][name], at)))
+
+
+@given(books(), instants)
+def test_shown_digits_stand_for_every_price_that_needs_them(book: Data, at: datetime) -> None:
+    """For each price, per 1 M and per 1 K: what is shown is the oracle's rounding, and no price is shown as zero."""
+    prices = listed(book, at)
+    currencies = {} if prices is None else {channel["name"]: channel["currency"] for channel in prices["channels"]}
+    told = {} if prices is None else prices["shown"]
+    shown_of = {code: {Fraction(a): Fraction(b) for a, b in told.get(code, {}).items()} for code in COINS}
+    for _, row in [] if prices is None else rows_of(prices):
+        for view, texts in {"": row["nominal"], **row["topup"]}.items():
+            currency = currencies.get(view, "USD")
+            for meter, text in texts.items():
+                for scale in (1,) if meter in oracle.FEES else (1, 1_000):
+                    exact = Fraction(text) / scale
+                    digits = shown_of[currency].get(exact, exact)
+                    assert digits == oracle.shown(exact, COINS[currency])
+                    assert (digits == 0) == (exact == 0)
+
+
+amounts = st.builds(
+    lambda coefficient, places: Decimal(coefficient).scaleb(-places),
+    st.one_of(st.integers(0, 10**6), st.integers(0, 10**24)),
+    st.integers(0, 24),
+)
+
+
+@given(amounts, st.sampled_from(sorted(COINS)))
+def test_a_price_is_rounded_once_by_significant_digits(price: Decimal, currency: str) -> None:
+    """Rounded half up to four digits, never coarser than a coin, never to zero; doing it again changes nothing."""
+    got = shown(price, currency)
+    assert Fraction(got) == oracle.shown(Fraction(price), COINS[currency])
+    assert (got == 0) == (price == 0)
+    assert shown(got, currency) == got
+    assert abs(Fraction(got) - Fraction(price)) * 2000 <= Fraction(price)
+
+
+@given(amounts, st.sampled_from(sorted(COINS)), st.sampled_from(LANGUAGES))
+def test_a_language_changes_no_digit(price: Decimal, currency: str, name: str) -> None:
+    """Babel puts digits into form: taken out of it they are the same, whatever the caller's decimal context says."""
+    language = Language(name)
+
+    def forms() -> tuple[str, ...]:
+        return (
+            language.money(price, currency),
+            language.number(price),
+            language.percent(price),
+            language.digits("1234.10"),
+        )
+
+    usual = forms()
+    with decimal.localcontext(decimal.Context(prec=2, rounding=decimal.ROUND_UP, traps=[decimal.Inexact])):
+        again = forms()
+    assert usual == again
+    bare = [Fraction("".join(c for c in text if c in "0123456789.")) for text in usual[:3]]
+    assert bare == [Fraction(price), Fraction(price), Fraction(price) * 100]
+    assert len(usual[0].partition(".")[2]) >= COINS[currency]
+
+
+@pytest.mark.parametrize(
+    ("price", "full", "saved"),
+    [("0.5", "5", "0.9"), ("0.13", "1.25", "0.896"), ("0.0001", "1000", "0.999"), ("0", "1", "1"), ("1", "1", None)],
+)
+def test_a_discount_never_promises_more_than_is_given(price: str, full: str, saved: str | None) -> None:
+    """What cached tokens save is cut to a tenth of a percent; what saves nothing is no discount."""
+    assert discount(D(price), D(full)) == (None if saved is None else D(saved))
+    assert discount(D("2"), D("1")) is None
+    assert discount(D("0"), D("0")) is None
+
+
+def test_a_group_is_named_and_never_another() -> None:
+    """A group that is not there is an error; nothing falls back to the cheapest, or to the first."""
+    with pytest.raises(BillingError, match="no group 'nobody'") as caught:
+        price_list(shipped(), at=AUTUMN, groups=["default", "nobody"])
+    assert code_of(caught) == "unknown_group"
+    names = [
+        group["name"] for group in price_list(shipped(), at=AUTUMN, groups=["coding", "default", "coding"])["groups"]
+    ]
+    assert names == ["coding", "default"]
+    bad: Any
+    for bad in ("default", [], 5):
+        with pytest.raises(BillingError) as caught:
+            pricing_page(shipped(), at=AUTUMN, groups=bad)
+        assert code_of(caught) == "bad_argument"
+
+
+def changes(book: PriceBook, at: str, group: str = "g") -> list[tuple[Any, ...]]:
+    """Announced changes, short: when, what, and the nominal prices before and after."""
+    found = next(part for part in price_list(book, at=utc(at))["groups"] if part["name"] == group)["changes"]
+    return [
+        (one["at"][:10], one["model"], one["service_tier"], one["context"], one["kind"], one["nominal"])
+        for one in found
+    ]
+
+
+def test_changes_tell_what_begins_changes_and_ends() -> None:
+    """A new tier begins, a price changes, a model ends, each at its time; what is past is not announced."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1, output: 2}}, {from: 2026-05-01, standard: {input: 3, output: 2}},"
+        "{from: 2026-06-01, batch: {input: 0.5}},"
+        "{from: 2026-07-01, until: 2026-08-01, standard: {input: 4, output: 2}}"
+    )
+    told = [
+        ("2026-05-01", "m", "standard", "any", "changes", {"input": ["1", "3"]}),
+        ("2026-06-01", "m", "batch", "any", "begins", {"input": [None, "0.5"]}),
+        ("2026-07-01", "m", "standard", "any", "changes", {"input": ["3", "4"]}),
+        ("2026-08-01", "m", "standard", "any", "ends", {"input": ["4", None], "output": ["2", None]}),
+    ]
+    assert changes(book, "2026-04-30") == told
+    assert changes(book, "2026-05-01") == told[1:]  # it holds from that very instant
+    assert changes(book, "2026-08-01") == []
+
+
+def test_changes_of_long_context_name_it() -> None:
+    """A long-context price of its own begins as such; a threshold that moves is told with both numbers."""
+    long = "long_context: {{above: {}, input: 2}}"
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1}},"
+        f"{{from: 2026-02-01, standard: {{input: 1, {long.format(1000)}}}}},"
+        f"{{from: 2026-03-01, standard: {{input: 1, {long.format(2000)}}}}}"
+    )
+    group = price_list(book, at=utc("2026-01-15"))["groups"][0]
+    assert [(one["at"][:10], one["context"], one["kind"], one["above"]) for one in group["changes"]] == [
+        ("2026-02-01", "long", "begins", [None, 1000]),
+        ("2026-03-01", "short", "changes", [1000, 2000]),
+        ("2026-03-01", "long", "changes", [1000, 2000]),
+    ]
+    html = pricing_page(book, at=utc("2026-01-15"))
+    assert "Long context: over 1,000 → over 2,000 input tokens" in html
+
+
+def test_changes_of_groups_discounts_and_fees_count() -> None:
+    """A group's new ratio, the cache discount, a fee and a channel's price change what a group pays, and are told."""
+    book = PriceBook.loads(
+        "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\n"
+        "cache_discount: [{from: 2026-01-01, discount: 0.9}, {from: 2026-02-01, discount: 0.5}]\n"
+        "tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}, {from: 2026-03-01, per_1000_calls: 20}]}\n"
+        "channels: {c: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85},"
+        " {from: 2026-04-01, price_per_credit: 0.9}]}}\n"
+        "models:\n" + model("{from: 2026-01-01, standard: {input: 1, output: 2}}") + "groups:\n"
+        "  g: {terms: [{from: 2026-01-01, ratio: 1, models: ['*']}, {from: 2026-05-01, ratio: 0.5, models: ['*']}]}\n"
+    )
+    assert [(when, prices) for when, *_, prices in changes(book, "2026-01-15")] == [
+        ("2026-02-01", {"cache_read": ["0.1", "0.5"]}),
+        ("2026-03-01", {"web_search": ["10", "20"]}),
+        (
+            "2026-05-01",
+            {
+                "input": ["1", "0.5"],
+                "cache_read": ["0.5", "0.25"],
+                "output": ["2", "1"],
+                "web_search": ["20", "10"],
+            },
+        ),
+    ]
+    prices = price_list(book, at=utc("2026-01-15"))
+    assert prices["channels"][0]["changes"] == [{"at": "2026-04-01T00:00:00Z", "price_per_credit": ["0.85", "0.9"]}]
+    # After 1 April a Credit costs 0.90: the Top Up price of each side is that of its own time.
+    assert prices["groups"][0]["changes"][-1]["topup"]["c"]["input"] == ["0.9", "0.45"]
+
+
+def context(row: dict[str, Any]) -> str:
+    return "long" if row["context"] == "long" else "short"
+
+
+@given(books(), instants)
+def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: datetime) -> None:
+    """Whoever keeps a price list up by its announced changes has, at any later time, the price list of that time."""
+    found = PriceBook.loads(render(book))
+    for group in price_list(found, at=at)["groups"]:
+        later = at + timedelta(days=40)
+        kept: Table = {
+            (row["model"], row["service_tier"], context(row)): dict(row["nominal"]) for row in group["prices"]
+        }
+        for change in group["changes"]:
+            if instant(change["at"]) <= later:
+                key = change["model"], change["service_tier"], context(change)
+                table = kept.setdefault(key, {})
+                for meter, (_, price) in change["nominal"].items():
+                    table.pop(meter, None)
+                    if price is not None:
+                        table[meter] = price
+                if change["kind"] == "ends":
+                    del kept[key]
+        then = {one["name"]: one["prices"] for one in price_list(found, at=later)["groups"]}.get(group["name"], [])
+        real = {(row["model"], row["service_tier"], context(row)): row["nominal"] for row in then}
+        assert without_fees(kept) == without_fees(real)
+
+
+Table = dict[tuple[str, str, str], dict[str, str]]
+
+
+def without_fees(table: Table) -> Table:
+    """Fees of tools come with every model, so a list does not announce them for each that begins."""
+    return {key: {m: p for m, p in prices.items() if m not in oracle.FEES} for key, prices in table.items()}
+
+
+@pytest.mark.parametrize("table", [PRICING, BILL, METERS, TIERS], ids=["pricing", "bill", "meters", "tiers"])
+def test_both_languages_say_the_same_things(table: dict[str, dict[str, str]]) -> None:
+    """Each text stands in both languages, with the same values in it."""
+    values: Callable[[str], set[str]] = lambda text: {part.partition("}")[0] for part in text.split("{")[1:]}  # noqa: E731
+    english, chinese = table["en"], table["zh_CN"]
+    assert list(english) == list(chinese)
+    assert {key: values(text) for key, text in english.items()} == {key: values(text) for key, text in chinese.items()}
+    assert set(LOCALES) == set(LANGUAGES)
+
+
+def test_the_price_list_is_plain_json() -> None:
+    """The list survives JSON as it is: strings, whole numbers, lists, objects and nulls; amounts are strings."""
+    prices = price_list(shipped(), at=AUTUMN)
+    assert json.loads(json.dumps(prices)) == prices
+
+    def floats(value: Any) -> bool:
+        if isinstance(value, dict):
+            return any(map(floats, value.values()))
+        if isinstance(value, list):
+            return any(map(floats, value))
+        return isinstance(value, float | Decimal)
+
+    assert not floats(prices)
+
+
+def test_descriptions_come_in_languages() -> None:
+    """A description is one text, or one per language; another language, a number or control characters are refused."""
+    text = "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\nmodels:\n" + model(
+        "{from: 2026-01-01, standard: {input: 1}}"
+    )
+    text += "groups: {g: {description: %s, terms: [{from: 2026-01-01, ratio: 1, models: ['*']}]}}\n"
+    for written, texts in (("one", {"": "one"}), ("{en: one, zh_CN: 一}", {"en": "one", "zh_CN": "一"})):
+        book = PriceBook.loads(text % written)
+        assert book.descriptions().groups == {"g": texts}
+        book.descriptions().groups["g"]["en"] = "changed"
+        assert book.descriptions().groups == {"g": texts}
+    for bad in ("5", "{fr: un}", "{}", '"a\\u0007"', "[a]", "{en: 5}", "{en: " + "x" * 2001 + "}"):
+        with pytest.raises(BillingError, match="description") as caught:
+            PriceBook.loads(text % bad)
+        assert code_of(caught) == "price_file"
