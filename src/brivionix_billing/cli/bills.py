@@ -14,7 +14,6 @@ from brivionix_billing.cli.common import (
     WRONG,
     add_prices,
     add_workers,
-    as_csv,
     emit,
     load_book,
     opened,
@@ -27,9 +26,9 @@ from brivionix_billing.invoice.build import Header, build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction
 from brivionix_billing.invoice.document import read_document
-from brivionix_billing.invoice.page import table
 from brivionix_billing.invoice.seal import key_id, load_private_key, seal
 from brivionix_billing.invoice.shelf import DOCUMENT, Listings, documents_in, last_in, put, sound_document
+from brivionix_billing.tabular import as_csv, table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usagefile import SetAside
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["page", "table"]
+from brivionix_billing.tabular import table
+
+__all__ = ["page"]
 
 _TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
-
-
-def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
 
 
 def page(document: Mapping[str, Any]) -> str:
