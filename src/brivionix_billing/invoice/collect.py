@@ -7,7 +7,7 @@ that does not depend on the order of the file. In that order they are the leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -44,14 +44,14 @@ class Cell:
     quantities: list[int] = field(default_factory=lambda: [0] * len(METERS))
     """How much of each meter, in the order of ``METERS``."""
 
-    def add(self, requests: int, quantities: Mapping[int, int]) -> int:
-        """Count requests in, with so much by place of each meter; the units (10^-18 Credit) of these.
+    def add(self, requests: int, quantities: Iterable[tuple[int, int]]) -> int:
+        """Count requests in, with (place of a meter, how much); gives the units (10^-18 Credit) of these.
 
         A charge is linear in its tokens, so their sums are all that a bill needs.
         """
         self.requests += requests
         units = 0
-        for place, quantity in quantities.items():
+        for place, quantity in quantities:
             self.quantities[place] += quantity
             units += quantity * (self.card.units[place] or 0)
         return units
@@ -149,6 +149,7 @@ class _Collector:
         self.on_set_aside, self.on_leaves = on_set_aside, on_leaves
         self.out = Collected()
         self.kinds: dict[int, Kind] = {}
+        self.cards: dict[tuple[Any, ...], RateCard] = {}
         self.sums: dict[int, list[Any]] = {}
         """By the numbers of ``kinds``: what puts a row with those of its account, requests, then how much of the three
         usual meters, and of others by their place (``None``: nothing)."""
@@ -162,7 +163,9 @@ class _Collector:
                 for number, kind in chunk.cells.items():
                     known = self.kinds.get(number)
                     if known is None:
-                        self.kinds[number] = kind
+                        # Each chunk brings cards of its own; one of each is kept.
+                        card = self.cards.setdefault(_card_key(kind.card), kind.card)
+                        self.kinds[number] = kind._replace(card=card)
                         account = self.rows.setdefault(kind.account, [])
                         self.sums[number] = [account.append, 0, 0, 0, 0, None]
                     elif _named(kind) != _named(known):
@@ -182,19 +185,18 @@ class _Collector:
     def _sum_up(self) -> None:
         """From sums by cell to those of each account by rate card, and by day and model."""
         cells: dict[tuple[str, RateCard, bool], Cell] = {}
-        cards: dict[tuple[Any, ...], RateCard] = {}
         for number, kind in self.kinds.items():
             _, requests, *usual, others = self.sums[number]
             if not requests:
                 continue
-            usage, card = self._usage_of(kind.account), cards.setdefault(_card_key(kind.card), kind.card)
-            cell = cells.get((kind.account, card, kind.estimated))
+            usage = self._usage_of(kind.account)
+            cell = cells.get(kind[:3])
             if cell is None:
-                cell = cells[kind.account, card, kind.estimated] = Cell(kind.account, card, kind.estimated)
+                cell = cells[kind[:3]] = Cell(*kind[:3])
                 usage.cells.append(cell)
-            day = usage.days.setdefault((kind.day, card.model), DayUse())
+            day = usage.days.setdefault((kind.day, kind.card.model), DayUse())
             day.requests += requests
-            day.units += cell.add(requests, {**dict(enumerate(usual)), **(others or {})})
+            day.units += cell.add(requests, [*enumerate(usual), *(others or {}).items()])
 
     def _settle(self, heap: list[Row]) -> None:
         """Count one heap, sorted by key: ids that stand more than once are looked at, then all is summed up."""
@@ -283,12 +285,9 @@ def _card_key(card: RateCard) -> tuple[Any, ...]:
 
 
 def _count(found: list[Any], more: tuple[tuple[int, int], ...]) -> None:
-    """Take in what a row used of meters beyond the usual three, and of those once more."""
+    """Take in what a row used of meters beyond the usual three."""
     others = found[5]
     if others is None:
         others = found[5] = {}
     for place, quantity in more:
-        if place < 3:
-            found[2 + place] += quantity
-        else:
-            others[place] = others.get(place, 0) + quantity
+        others[place] = others.get(place, 0) + quantity
