@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import yaml
 
 import usage_oracle
 from bill_hashes import canonical, inclusion, leaf, root, split
 
-__all__ = ["Expected", "bill", "canonical", "inclusion", "leaf", "read_book", "root", "split", "text_of"]
+__all__ = ["Expected", "bill", "canonical", "closing", "inclusion", "leaf", "read_book", "root", "split", "text_of"]
 
 Json = Any
 # Lines are shown in this order.
@@ -161,6 +162,7 @@ class Expected(NamedTuple):
     lines: list[Json]
     totals: Json
     savings: Json
+    days: list[Json]
     evidence: Json
     refused: list[str]
 
@@ -191,7 +193,14 @@ def _shown(amounts: list[Fraction], digits: int) -> list[str]:
     return [_fixed(part, digits) for part in [*parts, total]]
 
 
-def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, account: str) -> Expected:
+def closing(opening: str, movements: Iterable[str], used: str) -> str:
+    """What is left of a balance."""
+    return text_of(Fraction(opening) + sum(map(Fraction, movements), Fraction(0)) - Fraction(used))
+
+
+def bill(
+    lines: Iterable[bytes], book: Json, start: datetime, end: datetime, account: str, zone: str = "UTC"
+) -> Expected:
     """The bill of an account, from lines that hold sound records (perhaps twice, perhaps with prices missing)."""
     found: dict[str, list[Json]] = {}
     for line in lines:
@@ -222,6 +231,7 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
     missing = dict.fromkeys(channels, Fraction(0))
     listed = full = Fraction(0)
     guessed: Json = [0, Fraction(0)]
+    days: dict[tuple[str, str], Json] = {}
     for _, record, rated in billed:
         prices = {name: _in_force(book["channels"][name]["prices"], when(record["at"])) for name in channels}
         spent = Fraction(0)
@@ -239,6 +249,10 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
                 if entry is not None:
                     cost = credits * Fraction(entry["price_per_credit"])
                     row["channels"][name] = row["channels"].get(name, Fraction(0)) + cost
+        # What a clock on the wall of that zone showed.
+        day = (when(record["at"]).astimezone(ZoneInfo(zone)).date().isoformat(), rated.model)
+        requests, so_far = days.get(day, (0, Fraction(0)))
+        days[day] = (requests + 1, so_far + spent)
         if rated.estimated:
             guessed = [guessed[0] + 1, guessed[1] + spent]
         for name, entry in prices.items():
@@ -249,7 +263,7 @@ def bill(lines: Iterable[bytes], book: Json, start: datetime, end: datetime, acc
                 at_price = (when(entry["from"]), Fraction(entry["price_per_credit"]))
                 part[at_price] = part.get(at_price, Fraction(0)) + spent
     left = (refused, aside, doubled)
-    return _document(book, per_credit, sums, parts, missing, (listed, full), guessed, billed, left)
+    return _document(book, per_credit, sums, parts, missing, (listed, full), guessed, days, billed, left)
 
 
 def _document(
@@ -260,6 +274,7 @@ def _document(
     missing: dict[str, Fraction],
     savings: tuple[Fraction, Fraction],
     guessed: Json,
+    days: dict[tuple[str, str], Json],
     billed: list[Json],
     left: tuple[list[str], int, int],
 ) -> Expected:
@@ -344,6 +359,10 @@ def _document(
         lines,
         totals,
         {"list": text_of(full), "cache": text_of(full - listed), "group": text_of(listed - total)},
+        [
+            {"day": day, "model": model, "requests": requests, "credits": text_of(credits)}
+            for (day, model), (requests, credits) in sorted(days.items())
+        ],
         {
             "records": len(billed),
             "first": ends[0],

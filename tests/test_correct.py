@@ -68,6 +68,8 @@ def figures(document: Json | None) -> dict[tuple[str, ...], str]:
         take(key, {name: line[name] for name in ("quantity", "credits", "shown")})
     take(("totals",), document["totals"])
     take(("savings",), document["savings"])
+    for row in document["days"]:
+        take(("days", row["day"], row["model"]), {name: row[name] for name in ("requests", "credits")})
     return {path: value for path, value in found.items() if Fraction(value)}
 
 
@@ -157,7 +159,7 @@ def test_every_changed_figure_of_a_note_is_found() -> None:
     """A figure of a note changed with its hash made to fit is found; so is another bill behind it."""
     usage = written(ROWS[2:])
     note, _ = noted(BILL, usage)
-    for part in ("totals", "savings", "rounding", "evidence", "lines"):
+    for part in ("totals", "savings", "rounding", "evidence", "lines", "days"):
         for path in _paths(note[part], (part,)):
             changed = copy.deepcopy(note)
             here: Any = changed

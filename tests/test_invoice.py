@@ -40,6 +40,7 @@ def check(document: Json, expected: bill_oracle.Expected) -> None:
     assert document["lines"] == expected.lines
     assert document["totals"] == expected.totals
     assert document["savings"] == expected.savings
+    assert document["days"] == expected.days
     assert {name: document["evidence"][name] for name in expected.evidence} == expected.evidence
     sealed = {**document, "hash": "sha256:" + "0" * 64}
     assert list(SCHEMA.iter_errors(sealed)) == []
@@ -176,6 +177,8 @@ def add_up(document: Json) -> None:
         assert exact == Fraction(line["quantity"]) * Fraction(line["unit_price"]) / line["per"] / Fraction(
             totals["nominal"]["per_credit"]
         )
+    assert sum(Fraction(day["credits"]) for day in document["days"]) == Fraction(totals["credits"])
+    assert sum(day["requests"] for day in document["days"]) == totals["requests"]
     for channel in totals["channels"].values():
         priced = sum(Fraction(part["credits"]) for part in channel["parts"])
         assert priced + Fraction(channel["credits_without_price"]) == Fraction(totals["credits"])
@@ -224,7 +227,7 @@ def test_the_heading_is_what_was_given() -> None:
     )
     assert (document["id"], document["number"], document["series"]) == ("INV-000002", 2, "INV")
     assert document["previous"] == {"id": "INV-000001", "hash": previous["hash"]}
-    assert document["customer"] == {"account": "acct_1", "name": "小明", "details": ["a", "b"]}
+    assert document["customer"] == {"account": "acct_1", "name": "小明", "tax_number": None, "details": ["a", "b"]}
     assert (document["issued"], document["due"]) == ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z")
     assert (document["kind"], document["corrects"]) == ("invoice", None)
 

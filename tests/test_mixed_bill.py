@@ -97,6 +97,7 @@ def test_a_bill_of_many_providers_by_the_oracle() -> None:
     expected = bill_oracle.bill(SOUND.splitlines(), bill_oracle.read_book(TEXT), OCTOBER.start, OCTOBER.end, "acct_1")
     assert document["lines"] == expected.lines
     assert (document["totals"], document["savings"]) == (expected.totals, expected.savings)
+    assert document["days"] == expected.days
     assert {name: document["evidence"][name] for name in expected.evidence} == expected.evidence
     assert (expected.refused, document["evidence"]["records"]) == ([], len(REAL) - len(REFUSED))
     assert verified(document, SOUND, BOOK).differences == []

@@ -7,6 +7,7 @@ context rounds.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 
@@ -24,6 +25,7 @@ __all__ = [
     "remaining",
     "round_ratio",
     "subtracted",
+    "summed",
 ]
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
@@ -165,3 +167,14 @@ def subtracted(a: str, b: str) -> str:
     (x, p), (y, q) = digits_of(Decimal(a)), digits_of(Decimal(b))
     shown = max(p, q)
     return plain_digits(x * 10 ** (shown - p) - y * 10 ** (shown - q), shown)
+
+
+def summed(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum, whatever the decimal context; of nothing, zero.
+
+    >>> summed([Decimal("0.1"), Decimal("0.25"), Decimal("-1E+1")])
+    Decimal('-9.65')
+    """
+    pairs = [digits_of(amount) for amount in amounts]
+    scale = max((places for _, places in pairs), default=0)
+    return decimal_of(sum(c * 10 ** (scale - p) for c, p in pairs), scale)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["FOREVER", "Dated", "Period", "Span", "Timeline", "instant", "iso", "parse_instant"]
+__all__ = ["FOREVER", "Dated", "Days", "Period", "Span", "Timeline", "instant", "iso", "parse_instant"]
 
 T = TypeVar("T")
 
@@ -21,6 +21,7 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?",
     re.ASCII,
 )
+_MAX_HOURS: Final = 10_000
 _LOCAL = frozenset({"localtime", "posixrules", "Factory"})
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
@@ -160,6 +161,52 @@ class Period:
 
     def __str__(self) -> str:
         return f"{iso(self.start)}/{iso(self.end)}"
+
+
+class Days:
+    """The calendar days of a zone, each from its midnight to the next, as a :class:`Period` takes them.
+
+    Raises ``period_invalid`` for a zone that is none.
+
+    >>> day = Days("Europe/Berlin").at(parse_instant("2026-10-25T12:00:00Z"))
+    >>> day.value, str(day.end - day.start)
+    ('2026-10-25', '1 day, 1:00:00')
+    """
+
+    __slots__ = ("_by_hour", "_zone")
+
+    def __init__(self, zone: str = "UTC") -> None:
+        self._zone = _zone(zone)
+        self._by_hour: dict[tuple[int, int], Dated[str]] = {}
+
+    def at(self, when: datetime) -> Dated[str]:
+        """The day, such as ``2026-10-25``, that holds an instant in UTC, and from when to when it goes in UTC.
+
+        Clocks that are put back over a midnight do not bring the day before again: a day ends where the next begins.
+        """
+        hour = when.toordinal(), when.hour
+        found = self._by_hour.get(hour)
+        if found is None or not found.start <= when < found.end:  # a zone's midnight may lie within the hour
+            if len(self._by_hour) >= _MAX_HOURS:
+                self._by_hour.clear()  # times that a file makes up cannot fill the memory
+            found = self._by_hour[hour] = self._find(when)
+        return found
+
+    def _find(self, when: datetime) -> Dated[str]:
+        try:
+            day = when.astimezone(self._zone).date()
+        except OverflowError:  # beyond the calendar in this zone: its first day, or its last
+            day = date.min if when.year == 1 else date.max
+        while (end := self._end(day)) <= when < FOREVER:
+            day += timedelta(1)
+        start = datetime.min.replace(tzinfo=UTC) if day == date.min else self._end(day - timedelta(1))
+        return Dated(start, end, day.isoformat())
+
+    def _end(self, day: date) -> datetime:
+        try:
+            return _midnight(day + timedelta(1), self._zone)
+        except OverflowError:
+            return FOREVER if day.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
 def _zone(name: str) -> tzinfo:

@@ -14,7 +14,6 @@ from brivionix_billing.cli.common import (
     WRONG,
     add_prices,
     add_workers,
-    as_csv,
     emit,
     load_book,
     opened,
@@ -22,14 +21,16 @@ from brivionix_billing.cli.common import (
     tell,
     workers_for,
 )
+from brivionix_billing.cli.customers import NOBODY, Customer, check_balances, read_customers
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.build import Header, build
+from brivionix_billing.invoice.build import build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction
 from brivionix_billing.invoice.document import read_document
-from brivionix_billing.invoice.page import table
+from brivionix_billing.invoice.header import Header
 from brivionix_billing.invoice.seal import key_id, load_private_key, seal
 from brivionix_billing.invoice.shelf import DOCUMENT, Listings, documents_in, last_in, put, sound_document
+from brivionix_billing.tabular import as_csv, table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usagefile import SetAside
 
@@ -45,8 +46,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "invoice",
         help="bill one account, or all, for a period",
-        description="Writes invoice.json, invoice.txt and records.txt into DIR; with --all, into a folder per bill. "
-        "Records that cannot be billed are listed in DIR/set_aside.jsonl with the reason, and the exit status is 2.",
+        description="Writes invoice.json, invoice.txt, invoice.csv and records.txt into DIR; with --all, into a folder "
+        "per bill. Records that cannot be billed are listed in DIR/set_aside.jsonl with the reason; the exit status is "
+        "then 2.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
@@ -92,16 +94,30 @@ def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
     parser.add_argument("--series", metavar="S", help="series of the numbers (INV, or that of --after)")
     parser.add_argument("--due", metavar="T", help="due date")
     parser.add_argument("--issuer", default="Example issuer", metavar="NAME", help="who issues the bill")
+    parser.add_argument("--issuer-tax-number", metavar="T", help="the issuer's tax number")
     parser.add_argument("--issuer-detail", action="append", default=[], metavar="LINE", help="a line below it; repeat")
     parser.add_argument("--customer", metavar="NAME", help="the customer's name")
+    parser.add_argument("--customer-tax-number", metavar="T", help="the customer's tax number")
     parser.add_argument("--customer-detail", action="append", default=[], metavar="LINE", help="a line below it")
+    parser.add_argument("--channel", metavar="C", help="the channel by which the customer pays for Credits")
+    parser.add_argument(
+        "--customers",
+        metavar="FILE.json",
+        help="account -> name, tax_number, details, channel, balance; what other options give wins over it",
+    )
     parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
 
 
 def _invoice(args: Namespace) -> int:
-    if args.all and (args.customer or args.customer_detail):
-        raise BillingError("bad_argument", "--customer names one customer; with --all it would stand on every bill")
+    if args.all and (args.customer or args.customer_detail or args.customer_tax_number):
+        raise BillingError(
+            "bad_argument",
+            "--customer tells of one customer; with --all it would stand on every bill: give --customers FILE.json",
+        )
     book = load_book(args)
+    if args.channel is not None:
+        book.channel(args.channel)
+    customers = read_customers(args.customers, book) if args.customers is not None else {}
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
     there = [path.name for path in (*out.glob(f"**/{DOCUMENT}"), out / SET_ASIDE, out / BILLS) if path.exists()]
@@ -115,6 +131,7 @@ def _invoice(args: Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     with ExitStack() as stack:
+        stack.callback(_remove_empty, out)
         lists = stack.enter_context(Listings(out))
         aside = stack.enter_context(_AsideFile(out / SET_ASIDE))
         lines = stack.enter_context(opened(args.usage))
@@ -129,7 +146,13 @@ def _invoice(args: Namespace) -> int:
             workers=workers_for(args),
         )
         billable = [found.accounts[name] for name in sorted(found.accounts) if found.accounts[name].requests]
+        try:
+            check_balances(billable, customers)
+        except BillingError:
+            aside.drop()  # or the folder could not be billed into when the balance is mended
+            raise
         for usage in billable:
+            customer = _told(args, customers.get(usage.account, NOBODY))
             header = Header(
                 account=usage.account,
                 period=period,
@@ -139,9 +162,13 @@ def _invoice(args: Namespace) -> int:
                 number=1 if previous is None else previous["number"] + 1,
                 previous=previous,
                 issuer=args.issuer,
+                issuer_tax_number=args.issuer_tax_number,
                 issuer_details=args.issuer_detail,
-                customer=args.customer,
-                customer_details=args.customer_detail,
+                customer=customer.name,
+                customer_tax_number=customer.tax_number,
+                customer_details=customer.details,
+                channel=customer.channel,
+                balance=customer.balance,
                 due=parse_instant(args.due) if args.due else None,
                 signing_key=None if key is None else key_id(key.public_key()),
             )
@@ -157,11 +184,25 @@ def _invoice(args: Namespace) -> int:
         emit(rows, args.format, lambda: _bills_table(rows))
     _tell_rest(found, out / SET_ASIDE)
     if not rows:
-        with suppress(OSError):
-            out.rmdir()  # it stays where something is in it
         who = "any account" if args.all else f"account {quoted(args.account)}"
         raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
     return WRONG if found.set_aside else DONE
+
+
+def _told(args: Namespace, customer: Customer) -> Customer:
+    """A customer by the file and the options; an option wins over what the file says."""
+    return Customer(
+        customer.name if args.customer is None else args.customer,
+        customer.tax_number if args.customer_tax_number is None else args.customer_tax_number,
+        tuple(args.customer_detail) or customer.details,
+        customer.channel if args.channel is None else args.channel,
+        customer.balance,
+    )
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()  # it stays where something is in it
 
 
 def _row(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -218,6 +259,13 @@ class _AsideFile:
         if self.file is not None:
             self.file.close()
 
+    def drop(self) -> None:
+        """Take away what was written of it."""
+        if self.file is not None:
+            self.file.close()
+            self.path.unlink()
+            self.file = None
+
     def add(self, record: SetAside) -> None:
         """Append a record."""
         if self.file is None:
@@ -269,8 +317,10 @@ def _credit_note(args: Namespace) -> int:
         number=previous["number"] + 1,
         previous=previous,
         issuer=bill["issuer"]["name"],
+        issuer_tax_number=bill["issuer"]["tax_number"],
         issuer_details=bill["issuer"]["details"],
         customer=bill["customer"]["name"],
+        customer_tax_number=bill["customer"]["tax_number"],
         customer_details=bill["customer"]["details"],
         signing_key=None if key is None else key_id(key.public_key()),
     )

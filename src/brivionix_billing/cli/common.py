@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import IO, Any, Final
 
 from brivionix_billing.errors import BillingError, ascii_safe, quoted
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.tabular import as_csv
 from brivionix_billing.times import parse_instant
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "NO",
     "WRONG",
     "add_prices",
-    "as_csv",
     "as_json",
     "emit",
     "load_book",
@@ -43,7 +40,6 @@ DONE: Final = 0
 NO: Final = 1
 WRONG: Final = 2
 _WORTH_WORKERS: Final = 32 * 1024 * 1024
-_NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def add_prices(parser: ArgumentParser) -> None:
@@ -150,31 +146,6 @@ def as_json(value: Any) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with a heading; nested values are flattened to ``outer_inner``."""
-    flat = [dict(_flat(row)) for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return out.getvalue()
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}_")
-        elif isinstance(value, str):
-            # A spreadsheet runs a cell that begins like a formula; names come from outside.
-            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
-            yield prefix + name, "'" + value if value and risky else value
-        elif isinstance(value, bool):
-            yield prefix + name, "true" if value else "false"  # as JSON writes it
-        elif not isinstance(value, list):
-            yield prefix + name, value
 
 
 def write(text: str) -> None:

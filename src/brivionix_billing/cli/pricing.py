@@ -10,11 +10,11 @@ from typing import Any
 from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
 from brivionix_billing.errors import PriceFileError, ascii_safe
 from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
-from brivionix_billing.invoice.page import table
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.tabular import table
 from brivionix_billing.times import iso
 
 __all__ = ["add_commands"]

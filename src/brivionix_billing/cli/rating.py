@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_csv, load_book, opened, tell, write
+from brivionix_billing.cli.common import DONE, WRONG, add_prices, load_book, opened, tell, write
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.heaps import DuplicateWatch
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.tabular import as_csv
 from brivionix_billing.usagefile import Record, SetAside, records
 
 __all__ = ["add_commands"]

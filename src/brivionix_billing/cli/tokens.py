@@ -11,8 +11,8 @@ from brivionix_billing.canonical import loads_strict
 from brivionix_billing.cli.common import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
 from brivionix_billing.errors import BillingError, ascii_safe
 from brivionix_billing.exact import plain
-from brivionix_billing.invoice.page import table
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.tabular import table
 from brivionix_billing.tokens import TokenCount, TokenCounter, WorstCase
 
 __all__ = ["add_commands"]

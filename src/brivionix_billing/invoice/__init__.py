@@ -12,21 +12,26 @@
 True
 """
 
-from brivionix_billing.invoice.build import Header, build, document_id
+from brivionix_billing.invoice.build import build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, Duplicate, collect
 from brivionix_billing.invoice.correct import correction
+from brivionix_billing.invoice.differ import Difference
 from brivionix_billing.invoice.document import json_schema, read_document
+from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
+from brivionix_billing.invoice.lines import lines_csv
 from brivionix_billing.invoice.page import page
 from brivionix_billing.invoice.records import proof_fault, prove
 from brivionix_billing.invoice.seal import hash_of, key_id, load_private_key, load_public_key, seal
-from brivionix_billing.invoice.verify import Difference, Report, Verifier
+from brivionix_billing.invoice.verify import Report, Verifier
 
 __all__ = [
     "AccountUsage",
+    "Balance",
     "Collected",
     "Difference",
     "Duplicate",
     "Header",
+    "Movement",
     "Report",
     "Verifier",
     "build",
@@ -36,6 +41,7 @@ __all__ = [
     "hash_of",
     "json_schema",
     "key_id",
+    "lines_csv",
     "load_private_key",
     "load_public_key",
     "page",

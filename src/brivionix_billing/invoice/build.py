@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import Rounding, decimal_of, digits_of, plain, plain_digits, round_ratio
 from brivionix_billing.invoice.collect import TREE, AccountUsage, Cell
-from brivionix_billing.invoice.document import SCHEMA
+from brivionix_billing.invoice.header import Header, document_id, heading, payment
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.charge import UNIT_PLACES, list_and_uncached
-from brivionix_billing.times import Period, instant, iso
+from brivionix_billing.times import iso
 
-__all__ = ["CREDIT_DIGITS", "Header", "build", "document_id"]
+__all__ = ["CREDIT_DIGITS", "Header", "build", "credits_used", "document_id"]
 
 CREDIT_DIGITS: Final = 6
 """Digits of shown Credits."""
-_SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MODE: Final = Rounding.HALF_UP
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What stands on a bill beside its figures. All dates are given; nothing here reads a clock."""
-
-    account: str
-    period: Period
-    period_name: str
-    issued: datetime
-    series: str = "INV"
-    number: int = 1
-    previous: Mapping[str, Any] | None = None
-    """The document before this one in its series; its number is one less."""
-    issuer: str = "Example issuer"
-    issuer_details: Sequence[str] = ()
-    customer: str | None = None
-    customer_details: Sequence[str] = ()
-    due: datetime | None = None
-    signing_key: str | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
-            # It becomes the name of a folder.
-            raise BillingError("bad_argument", f"the series {quoted(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -")
-        texts = [("issuer", self.issuer), ("customer", self.customer), ("account", self.account)]
-        texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
-        for what, text in texts:
-            if what == "customer" and text is None:
-                continue
-            if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
-                raise BillingError("bad_argument", f"the {what} {quoted(text)} is not 1 to 256 printable characters")
-        for when in (self.issued, self.due):
-            if when is not None:
-                instant(when)
-        if type(self.number) is not int or self.number < 1:
-            raise BillingError("bad_argument", f"number {quoted(self.number)}: documents are numbered from 1")
-        if self.previous is None:
-            if self.number != 1:
-                raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
-        elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
-            raise BillingError(
-                "series_broken",
-                f"{quoted(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
-            )
-
-
-def document_id(series: str, number: int) -> str:
-    """The id of a document: its series and its number in it."""
-    return f"{series}-{number:06d}"
 
 
 @dataclass(slots=True)
@@ -91,7 +38,11 @@ class _Line:
 
 
 def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
-    """The bill, not yet sealed: everything but ``hash`` and ``signature``."""
+    """The bill, not yet sealed: everything but ``hash`` and ``signature``.
+
+    Raises ``unknown_channel`` for a channel that the price book lacks, ``bad_argument`` for a balance that does not
+    come out with the Credits used.
+    """
     scales = _channel_scales(usage.cells)
     lines = _lines(usage.cells, scales)
     currency = book.currency
@@ -117,6 +68,8 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
 
     return {
         **heading(header, "invoice", None),
+        "payment": None if header.channel is None else payment(header.channel, book),
+        "balance": None if header.balance is None else header.balance.checked(header.account, credits_used(usage)),
         "lines": [_line_dict(line, shown(index)) for index, line in enumerate(lines)],
         "totals": {
             "requests": usage.requests,
@@ -133,6 +86,10 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
             "shown": shown(len(lines)),
         },
         "savings": _savings(usage.cells, total),
+        "days": [
+            {"day": day, "model": model, "requests": use.requests, "credits": _exact(use.units, UNIT_PLACES)}
+            for (day, model), use in sorted(usage.days.items())
+        ],
         "rounding": {"mode": str(_MODE), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
@@ -146,34 +103,6 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
             "set_aside": usage.set_aside,
         },
         "signing_key": header.signing_key,
-    }
-
-
-def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The part of a document that is not computed."""
-    previous = header.previous
-    return {
-        "schema": SCHEMA,
-        "kind": kind,
-        "id": document_id(header.series, header.number),
-        "series": header.series,
-        "number": header.number,
-        "issued": iso(header.issued),
-        "due": None if header.due is None else iso(header.due),
-        "issuer": {"name": header.issuer, "details": list(header.issuer_details)},
-        "customer": {
-            "account": header.account,
-            "name": header.customer,
-            "details": list(header.customer_details),
-        },
-        "period": {
-            "name": header.period_name,
-            "from": iso(header.period.start),
-            "to": iso(header.period.end),
-            "zone": header.period.zone,
-        },
-        "previous": None if previous is None else {"id": previous["id"], "hash": previous["hash"]},
-        "corrects": None if corrects is None else dict(corrects),
     }
 
 
@@ -262,6 +191,11 @@ def _channel_total(
         ],
         "credits_without_price": _exact(missing, UNIT_PLACES),
     }
+
+
+def credits_used(usage: AccountUsage) -> Decimal:
+    """The exact Credits of an account's bill."""
+    return decimal_of(sum(map(_units, usage.cells)), UNIT_PLACES)
 
 
 def _estimated(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -16,14 +16,25 @@ from brivionix_billing.invoice.heaps import CHUNK, Row, packed
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.card import decided_tier
-from brivionix_billing.times import Period
+from brivionix_billing.times import FOREVER, Days, Period
 from brivionix_billing.usagefile import Origin, Record, SetAside, bounded, records
 
-__all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "chunks"]
+__all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "Kind", "chunks"]
 
 ELSEWHERE: Final = -1
 """The cell of a record that is not billed here. Its id is taken all the same."""
 _UNKNOWN: Final = (None, None, -1, ELSEWHERE)
+"""No input tokens are few enough for it, so its times are not looked at."""
+
+
+class Kind(NamedTuple):
+    """What the requests of one cell have in common."""
+
+    account: str
+    card: RateCard
+    estimated: bool
+    day: str
+    """Calendar day of the period's zone: ``2026-10-25``."""
 
 
 class Chunk(NamedTuple):
@@ -33,25 +44,31 @@ class Chunk(NamedTuple):
     size: int
     """Bytes."""
     elsewhere: int
-    cells: dict[int, tuple[str, RateCard, bool]]
-    """Cell -> account, rate card, and whether its requests were estimated."""
+    cells: dict[int, Kind]
+    """What each cell stands for."""
     heaps: list[tuple[int, bytes]]
     aside: list[SetAside]
 
 
 class ChunkReader:
-    """Reads chunks by one price book, period (``None``: all time) and account (``None``: all accounts)."""
+    """Reads chunks by one price book, period (``None``: all time, days of UTC) and account (``None``: all accounts).
+
+    Raises ``period_invalid`` for a period whose zone is none.
+    """
 
     def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:
         self.book, self.period, self.account = book, period, account
+        self.days = Days(period.zone if period else "UTC")
 
     def read(self, lines: list[bytes], first: int) -> Chunk:
         """Read lines; ``first`` is the number of the first of them in the file."""
         held: list[list[Row]] = [[] for _ in range(256)]
-        cells: dict[int, tuple[str, RateCard, bool]] = {}
+        cells: dict[Kind, int] = {}
         aside: list[SetAside] = []
-        # Origin and served tier -> from, until, most input tokens, cell: while these hold, no price is looked up.
-        known: dict[tuple[Origin, str | None], tuple[Any, ...]] = {}
+        # Origin and served tier -> from, until, most input tokens, card: while these hold, no price is looked up. With
+        # the date in UTC the same again, but within one day of the zone, and for its cell: then nothing is looked up.
+        priced: dict[tuple[Origin, str | None], tuple[Any, ...]] = {}
+        known: dict[tuple[Origin, str | None, str], tuple[Any, ...]] = {}
         wanted = self.account
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         elsewhere = 0
@@ -72,29 +89,39 @@ class ChunkReader:
                 elsewhere += 1
                 held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
                 continue
-            begins, ends, limit, cell = known.get((origin, served), _UNKNOWN)
-            if meters or estimated or not (total <= limit and begins <= at and (ends is None or at < ends)):
-                # Another card than the last one of its kind, or a usage that is not plain.
-                group, model, tier = origin.group, origin.model, origin.service_tier
-                try:
-                    card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
-                except BillingError as error:
-                    aside.append(SetAside(line, request_id, origin.account, at, error.code, error.message))
-                    held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
-                    continue
-                cell = _cell(origin.account, card, estimated)
-                cells[cell] = (origin.account, card, estimated)
-                resolved = self.book.resolved(model, group, at, decided_tier(served, tier))
-                if total <= resolved.limit and not estimated:
-                    known[origin, served] = (resolved.start, resolved.end, resolved.limit, cell)
+            begins, ends, limit, cell = known.get((origin, served, at_text[:10]), _UNKNOWN)
+            if meters or estimated or not (total <= limit and begins <= at < ends):
+                # Another card or day than the last one of its kind, or a usage that is not plain.
+                begins, ends, limit, card = priced.get((origin, served), _UNKNOWN)
+                plain = not meters and not estimated and total <= limit and begins <= at < ends
+                if not plain:
+                    group, model, tier = origin.group, origin.model, origin.service_tier
+                    try:
+                        card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
+                    except BillingError as error:
+                        aside.append(SetAside(line, request_id, origin.account, at, error.code, error.message))
+                        held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
+                        continue
+                    resolved = self.book.resolved(model, group, at, decided_tier(served, tier))
+                    begins, ends, limit = resolved.start, resolved.end or FOREVER, resolved.limit
+                    plain = total <= limit and not estimated
+                    if plain:
+                        priced[origin, served] = (begins, ends, limit, card)
+                day = self.days.at(at)
+                kind = Kind(origin.account, card, estimated, day.value)
+                cell = cells.get(kind) or cells.setdefault(kind, _cell(kind))
+                if plain:
+                    known[origin, served, at_text[:10]] = max(begins, day.start), min(ends, day.end), limit, cell
             held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
-        return Chunk(len(lines), sum(map(len, lines)), elsewhere, cells, packed(held), aside)
+        kinds = {number: kind for kind, number in cells.items()}
+        return Chunk(len(lines), sum(map(len, lines)), elsewhere, kinds, packed(held), aside)
 
 
-def _cell(account: str, card: RateCard, estimated: bool) -> int:
-    """A number for an account and a rate card, and for estimated requests another; the same in every process."""
-    name = "\0".join((account, card.model, card.group, card.service_tier, card.context_tier, card.start.isoformat()))
-    name += "\0estimated" if estimated else ""
+def _cell(kind: Kind) -> int:
+    """A number for the kind, the same in every process."""
+    card = kind.card
+    name = "\0".join((kind.account, card.model, card.group, card.service_tier, card.context_tier, kind.day))
+    name += f"\0{card.start.isoformat()}\0{'estimated' if kind.estimated else ''}"
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 
 

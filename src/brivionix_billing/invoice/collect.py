@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from brivionix_billing.invoice.chunks import Chunk, ChunkReader, chunks
+from brivionix_billing.invoice.chunks import Chunk, ChunkReader, Kind, chunks
 from brivionix_billing.invoice.heaps import AT, CELL, ID, KEY, LEAF, LINE, MORE, OUT, READ, TEXT, Heaps, Row
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.meters import METERS
@@ -22,7 +22,7 @@ from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usagefile import SetAside
 
-__all__ = ["TREE", "AccountUsage", "Cell", "Collected", "Duplicate", "collect"]
+__all__ = ["TREE", "AccountUsage", "Cell", "Collected", "DayUse", "Duplicate", "collect"]
 
 TREE: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
 """How the Merkle root of a bill is made; the bill says it in these words."""
@@ -44,15 +44,26 @@ class Cell:
     quantities: list[int] = field(default_factory=lambda: [0] * len(METERS))
     """How much of each meter, in the order of ``METERS``."""
 
-    def add(self, rows: list[Row]) -> None:
-        """Count rows in. A charge is linear in its tokens, so their sums are all that a bill needs."""
-        self.requests += len(rows)
-        sums = self.quantities
-        for place, column in enumerate((TEXT, READ, OUT)):
-            sums[place] += sum(map(itemgetter(column), rows))
-        for row in rows:
-            for place, quantity in row[MORE]:
-                sums[place] += quantity
+    def add(self, requests: int, quantities: Iterable[tuple[int, int]]) -> int:
+        """Count requests in, with (place of a meter, how much); gives the units (10^-18 Credit) of these.
+
+        A charge is linear in its tokens, so their sums are all that a bill needs.
+        """
+        self.requests += requests
+        units = 0
+        for place, quantity in quantities:
+            self.quantities[place] += quantity
+            units += quantity * (self.card.units[place] or 0)
+        return units
+
+
+@dataclass(slots=True)
+class DayUse:
+    """What one account used of one model on one day."""
+
+    requests: int = 0
+    units: int = 0
+    """10^-18 Credit."""
 
 
 class Duplicate(NamedTuple):
@@ -69,6 +80,8 @@ class AccountUsage:
 
     account: str
     cells: list[Cell] = field(default_factory=list)
+    days: dict[tuple[str, str], DayUse] = field(default_factory=dict)
+    """(calendar day of the period's zone, model) -> use."""
     requests: int = 0
     duplicates: int = 0
     set_aside: int = 0
@@ -135,17 +148,27 @@ class _Collector:
         self.period, self.account = period, account
         self.on_set_aside, self.on_leaves = on_set_aside, on_leaves
         self.out = Collected()
-        self.cells: dict[int, Cell] = {}
+        self.kinds: dict[int, Kind] = {}
+        self.cards: dict[tuple[Any, ...], RateCard] = {}
+        self.sums: dict[int, list[Any]] = {}
+        """By the numbers of ``kinds``: what puts a row with those of its account, requests, then how much of the three
+        usual meters, and of others by their place (``None``: nothing)."""
+        self.rows: dict[str, list[Row]] = {}
 
     def run(self, parts: Iterable[Chunk], progress: Progress | None) -> Collected:
         size = 0
         with Heaps() as heaps:
             for chunk in parts:
                 heaps.put(chunk.heaps)
-                for number, (account, card, estimated) in chunk.cells.items():
-                    cell = self.cells.setdefault(number, Cell(account, card, estimated))
-                    same = (account, card.model, card.start, estimated)
-                    if (cell.account, cell.card.model, cell.card.start, cell.estimated) != same:
+                for number, kind in chunk.cells.items():
+                    known = self.kinds.get(number)
+                    if known is None:
+                        # Each chunk brings cards of its own; one of each is kept.
+                        card = self.cards.setdefault(_card_key(kind.card), kind.card)
+                        self.kinds[number] = kind._replace(card=card)
+                        account = self.rows.setdefault(kind.account, [])
+                        self.sums[number] = [account.append, 0, 0, 0, 0, None]
+                    elif _named(kind) != _named(known):
                         raise RuntimeError("two cells have one number")  # one chance in 10^16; never silently
                 for record in chunk.aside:
                     self._set_aside(record)
@@ -156,35 +179,47 @@ class _Collector:
                     progress(self.out.lines, size)
             for heap in heaps.sorted():
                 self._settle(heap)
-        for cell in self.cells.values():
-            if cell.requests:
-                self._usage_of(cell.account).cells.append(cell)
+        self._sum_up()
         return self.out
+
+    def _sum_up(self) -> None:
+        """From sums by cell to those of each account by rate card, and by day and model."""
+        cells: dict[tuple[str, RateCard, bool], Cell] = {}
+        for number, kind in self.kinds.items():
+            _, requests, *usual, others = self.sums[number]
+            if not requests:
+                continue
+            usage = self._usage_of(kind.account)
+            cell = cells.get(kind[:3])
+            if cell is None:
+                cell = cells[kind[:3]] = Cell(*kind[:3])
+                usage.cells.append(cell)
+            day = usage.days.setdefault((kind.day, kind.card.model), DayUse())
+            day.requests += requests
+            day.units += cell.add(requests, [*enumerate(usual), *(others or {}).items()])
 
     def _settle(self, heap: list[Row]) -> None:
         """Count one heap, sorted by key: ids that stand more than once are looked at, then all is summed up."""
         if len(set(map(itemgetter(KEY), heap))) < len(heap):
             heap = self._once(heap)
-        by_cell: dict[int, list[Row]] = {}
-        by_account: dict[str, list[Row]] = {}
+        sums = self.sums
         for row in heap:
             place = row[CELL]
             if place >= 0:
-                rows = by_cell.get(place)
-                if rows is None:
-                    rows = by_cell[place] = []
-                rows.append(row)
-        several = len({self.cells[place].account for place in by_cell}) < len(by_cell)
-        for place, rows in by_cell.items():
-            cell = self.cells[place]
-            cell.add(rows)
-            by_account.setdefault(cell.account, []).extend(rows)
-        for account, rows in by_account.items():
-            if several:
-                rows.sort()
-            self._usage_of(account).add(rows)
-            if self.on_leaves:
-                self.on_leaves(account, [row[LEAF] for row in rows], [row[ID] for row in rows])
+                found = sums[place]
+                found[0](row)
+                found[1] += 1
+                found[2] += row[TEXT]
+                found[3] += row[READ]
+                found[4] += row[OUT]
+                if row[MORE]:
+                    _count(found, row[MORE])
+        for account, rows in self.rows.items():
+            if rows:
+                self._usage_of(account).add(rows)
+                if self.on_leaves:
+                    self.on_leaves(account, [row[LEAF] for row in rows], [row[ID] for row in rows])
+                rows.clear()
 
     def _once(self, heap: list[Row]) -> list[Row]:
         """The heap with every id once: of equal records one, of conflicting records none."""
@@ -209,7 +244,7 @@ class _Collector:
         row = same[0]
         if row[CELL] < 0:
             return  # each is counted already, as elsewhere or as set aside
-        account = self.cells[row[CELL]].account
+        account = self.kinds[row[CELL]].account
         self._usage_of(account).duplicates += len(same) - 1
         self.out.duplicate_count += len(same) - 1
         for other in same[1:]:
@@ -223,7 +258,7 @@ class _Collector:
         )
         for row in same:
             if row[CELL] >= 0:  # the others are counted already, as elsewhere or as set aside
-                account, at = self.cells[row[CELL]].account, parse_instant(row[AT] + "Z")
+                account, at = self.kinds[row[CELL]].account, parse_instant(row[AT] + "Z")
                 self._set_aside(SetAside(row[LINE], row[ID], account, at, "duplicate_conflict", message))
 
     def _set_aside(self, record: SetAside) -> None:
@@ -238,3 +273,21 @@ class _Collector:
             self._usage_of(record.account).set_aside += 1
         if self.on_set_aside:
             self.on_set_aside(record)
+
+
+def _named(kind: Kind) -> tuple[Any, ...]:
+    return kind.account, _card_key(kind.card), kind.estimated, kind.day
+
+
+def _card_key(card: RateCard) -> tuple[Any, ...]:
+    """What tells the cards of one price book apart; the same card comes as another object from each process."""
+    return card.model, card.group, card.service_tier, card.context_tier, card.start
+
+
+def _count(found: list[Any], more: tuple[tuple[int, int], ...]) -> None:
+    """Take in what a row used of meters beyond the usual three."""
+    others = found[5]
+    if others is None:
+        others = found[5] = {}
+    for place, quantity in more:
+        others[place] = others.get(place, 0) + quantity

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.exact import plain, subtracted
-from brivionix_billing.invoice.build import Header, heading
+from brivionix_billing.invoice.header import Header, heading
 
-__all__ = ["LINE_KEY", "correction"]
+__all__ = ["DAY_KEY", "LINE_KEY", "correction"]
 
 LINE_KEY: Final = (
     "model",
@@ -25,6 +25,8 @@ LINE_KEY: Final = (
     "unit_price",
 )
 """What tells one line of a bill from another."""
+DAY_KEY: Final = ("day", "model")
+"""What tells one row of its days from another."""
 
 
 def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header: Header, reason: str) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
 
     ``right`` of ``None`` cancels the whole bill. Amounts are negative where money goes back to the customer, and the
     document is then a credit note, else a debit note. Shown amounts are differences of shown amounts, so bill and note
-    add up as they are shown. Not yet sealed.
+    add up as they are shown. Payment is by the bill's channel; there is no balance, so ``header`` may not have one. Not
+    yet sealed.
     """
     if bill["kind"] != "invoice":
         raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
@@ -40,17 +43,23 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     for other, what in ((right, "the bill as it should have been"), (heading(header, "invoice", None), "the note")):
         if other is not None and (other["period"], other["customer"]["account"]) != whose:
             raise BillingError("bad_argument", f"{what} is not of the account and the period of {bill['id']}")
+    if header.balance is not None:
+        raise BillingError("bad_argument", "a note has no balance; the next bill's balance takes it in as a movement")
     totals = _difference(right["totals"] if right else None, bill["totals"])
     nothing = {name: subtracted(shown, shown) for name, shown in totals["shown"]["channels"].items()}
     lines = _lines(bill["lines"], right["lines"] if right else [], nothing)
-    if not lines and (right is None or not (totals["requests"] or any(_leaves(totals["estimated"])))):
+    days = _days(bill["days"], right["days"] if right else [])
+    if not lines and not days and not any(_leaves(totals["estimated"])):
         raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {
         **heading(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
+        "payment": bill["payment"],
+        "balance": None,
         "lines": lines,
         "totals": totals,
         "savings": _difference(right["savings"] if right else None, bill["savings"]),
+        "days": days,
         "rounding": bill["rounding"],
         "evidence": right["evidence"] if right else None,
         "signing_key": header.signing_key,
@@ -71,6 +80,21 @@ def _lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[A
             # Only one of the two may have a channel; every line shows all that the totals show.
             amounts["shown"]["channels"] = {**nothing, **amounts["shown"]["channels"]}
             out.append({**names, **amounts})
+    return out
+
+
+def _days(old: list[Any], new: list[Any]) -> list[Any]:
+    """What changes by day and model."""
+    before, after = ({tuple(day[name] for name in DAY_KEY): day for day in days} for days in (old, new))
+    out = []
+    for key in sorted({*before, *after}):
+        was, now = (
+            {name: found[key][name] for name in ("requests", "credits")} if key in found else None
+            for found in (before, after)
+        )
+        change = _difference(now, was)
+        if any(_leaves(change)):
+            out.append({**dict(zip(DAY_KEY, key, strict=True)), **change})
     return out
 
 

@@ -14,15 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brivionix_billing.canonical import loads_strict
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["SCHEMA", "Document", "faults", "json_schema", "read_document"]
+__all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "faults", "json_schema", "read_document"]
 
 SCHEMA: Final = "brivionix-billing/invoice/1"
+MAX_MOVEMENTS: Final = 1_000
+"""So many movements a balance may have."""
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
 Exact = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
 Shown = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$", max_length=200)]
 Whole = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)$", max_length=200)]
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z$")]
+Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -35,9 +38,10 @@ class _Part(BaseModel):
 
 
 class Party(_Part):
-    """Who issues the bill: a name and any further lines (address, tax number)."""
+    """Who issues the bill: a name, a tax number and any further lines (address)."""
 
     name: Name
+    tax_number: Name | None
     details: list[str]
 
 
@@ -46,6 +50,7 @@ class Customer(_Part):
 
     account: Name
     name: str | None
+    tax_number: Name | None
     details: list[str]
 
 
@@ -69,6 +74,28 @@ class Correction(Link):
     """The bill that a note corrects, and why."""
 
     reason: Annotated[str, Field(max_length=2_000)]
+
+
+class Payment(_Part):
+    """The channel by which the customer pays for Credits."""
+
+    channel: Name
+    currency: Currency
+
+
+class Movement(_Part):
+    """A change of the balance that is no usage: a top-up, a refund, a correction."""
+
+    label: Name
+    credits: Exact
+
+
+class Balance(_Part):
+    """Credits: ``opening``, and all ``movements``, less the Credits of the totals is ``closing``."""
+
+    opening: Exact
+    movements: Annotated[list[Movement], Field(max_length=MAX_MOVEMENTS)]
+    closing: Exact
 
 
 class ShownAmounts(_Part):
@@ -140,6 +167,15 @@ class Totals(_Part):
     shown: ShownAmounts
 
 
+class Day(_Part):
+    """What one model was used on one calendar day of the period's zone."""
+
+    day: Date
+    model: Name
+    requests: Change
+    credits: Exact
+
+
 class Savings(_Part):
     """Credits: ``list`` (no cache, list price) less ``cache`` less ``group`` is what was charged."""
 
@@ -192,9 +228,12 @@ class Document(_Part):
     period: Period
     previous: Link | None
     corrects: Correction | None
+    payment: Payment | None
+    balance: Balance | None
     lines: list[Line]
     totals: Totals
     savings: Savings
+    days: list[Day]
     rounding: Rounding
     evidence: Evidence | None
     signing_key: str | None

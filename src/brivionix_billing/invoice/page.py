@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
-__all__ = ["page", "table"]
+from brivionix_billing.exact import plain, summed
+from brivionix_billing.tabular import table
 
+__all__ = ["page"]
+
+_MAX_DAYS: Final = 62
+"""A table by day is for a month or two; of a longer period it would be most of the page."""
 _TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
-
-
-def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -31,11 +23,13 @@ def page(document: Mapping[str, Any]) -> str:
     out = [
         f"{_TITLES[document['kind']]} {document['id']}",
         "",
-        *_party("Issuer", document["issuer"]["name"], document["issuer"]["details"]),
-        *_party("Customer", _customer(document["customer"]), document["customer"]["details"]),
+        *_party("Issuer", document["issuer"]["name"], document["issuer"]),
+        *_party("Customer", _customer(document["customer"]), document["customer"]),
         f"Period    {period['name']}: {period['from']} to {period['to']} (midnights of {period['zone']})",
         f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
     ]
+    if document["payment"]:
+        out.append(f"Payment   {document['payment']['channel']} ({document['payment']['currency']})")
     if document["corrects"]:
         reason = " ".join(document["corrects"]["reason"].split())
         out.append(f"Corrects  {document['corrects']['id']}: {reason}")
@@ -85,6 +79,8 @@ def page(document: Mapping[str, Any]) -> str:
         "Channels are prices of their own: what the same Credits cost by one or by the other. "
         "The bill is in Credits; it is not payable again.",
         "",
+        *_balance(document["balance"], totals["credits"]),
+        *_days(document["days"], period["zone"]),
     ]
     if evidence:
         requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
@@ -111,8 +107,33 @@ def _estimated(part: Mapping[str, Any]) -> list[str]:
     return [f"Estimated, as the provider reported no usage: {requests}, {part['credits']} Credits of the above."]
 
 
-def _party(title: str, name: str, details: Sequence[str]) -> list[str]:
-    return [f"{title:<9} {name}", *(f"{'':<9} {detail}" for detail in details)]
+def _balance(balance: Mapping[str, Any] | None, used: str) -> list[str]:
+    """The account before, what moved it, and after; the rows add up."""
+    if balance is None:
+        return []
+    rows = [["Balance", "Credits"], ["Opening", balance["opening"]]]
+    rows += [[movement["label"], movement["credits"]] for movement in balance["movements"]]
+    rows += [["Used, as billed", plain(Decimal(used).copy_negate())], ["Closing", balance["closing"]]]
+    return [table(rows, left=1), ""]
+
+
+def _days(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
+    """The use by day, all models together."""
+    by_day: dict[str, list[Mapping[str, Any]]] = {}
+    for row in days:
+        by_day.setdefault(row["day"], []).append(row)
+    if not 0 < len(by_day) <= _MAX_DAYS:
+        return []
+    rows = [[f"Day ({zone})", "requests", "Credits"]]
+    for day, parts in by_day.items():
+        credits = plain(summed(Decimal(part["credits"]) for part in parts))
+        rows.append([day, str(sum(part["requests"] for part in parts)), credits])
+    return [table(rows, left=1), ""]
+
+
+def _party(title: str, name: str, party: Mapping[str, Any]) -> list[str]:
+    lines = [f"Tax number {party['tax_number']}"] if party["tax_number"] else []
+    return [f"{title:<9} {name}", *(f"{'':<9} {line}" for line in [*lines, *party["details"]])]
 
 
 def _customer(customer: Mapping[str, Any]) -> str:

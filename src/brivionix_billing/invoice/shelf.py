@@ -1,21 +1,23 @@
 """Bills as files: a folder per bill, written once and never over another.
 
-A folder holds ``invoice.json`` (the canonical document), ``invoice.txt`` (for people) and ``records.txt`` (the list of
-its records).
+A folder holds ``invoice.json`` (the canonical document), ``invoice.txt`` (for people), ``invoice.csv`` (its lines) and
+``records.txt`` (the list of its records).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from brivionix_billing.canonical import canonical
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import faults, read_document
+from brivionix_billing.invoice.lines import lines_csv
 from brivionix_billing.invoice.page import page
 from brivionix_billing.invoice.records import listing
 from brivionix_billing.invoice.seal import hash_of
@@ -24,15 +26,30 @@ __all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put", 
 
 DOCUMENT: Final = "invoice.json"
 PAGE: Final = "invoice.txt"
+TABLE: Final = "invoice.csv"
 RECORDS: Final = "records.txt"
+_PAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_OURS: Final = (DOCUMENT, PAGE, TABLE, RECORDS)
 _HELD_BYTES: Final = 16 * 1024 * 1024
 
 
-def put(folder: Path, document: Mapping[str, Any], records: Path | None) -> Path:
-    """Write a sealed document and its page; take in its list of records. Raises ``document_exists``."""
+_NO_PAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+def put(
+    folder: Path, document: Mapping[str, Any], records: Path | None, pages: Mapping[str, bytes] = _NO_PAGES
+) -> Path:
+    """Write a sealed document, its page and its lines; take in its list of records.
+
+    ``pages`` are further files, by name. Raises ``document_exists`` where any of all these stands already,
+    ``bad_argument`` for a page whose name is that of a file of ours, or is not letters, digits and . _ - alone.
+    """
+    for name in pages:
+        if name in _OURS or not _PAGE_NAME.fullmatch(name):
+            raise BillingError("bad_argument", f"the page {quoted(name)} is not a file name of its own")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DOCUMENT
-    for name in (DOCUMENT, PAGE, RECORDS):
+    for name in (*_OURS, *pages):
         if (folder / name).exists():
             raise BillingError(
                 "document_exists",
@@ -41,6 +58,9 @@ def put(folder: Path, document: Mapping[str, Any], records: Path | None) -> Path
     if records is not None:
         os.replace(records, folder / RECORDS)
     (folder / PAGE).write_text(page(document), encoding="utf-8")
+    (folder / TABLE).write_text(lines_csv(document), encoding="utf-8", newline="")
+    for name, content in pages.items():
+        (folder / name).write_bytes(content)
     # The document comes last and at once: where it stands, the bill is whole.
     draft = folder / f".{DOCUMENT}"
     draft.write_bytes(canonical(document))

@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import plain
 from brivionix_billing.invoice.build import Header, build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
-from brivionix_billing.invoice.correct import LINE_KEY, correction
+from brivionix_billing.invoice.correct import correction
+from brivionix_billing.invoice.differ import DAYS, LINES, Difference, differ, rows_differ
 from brivionix_billing.invoice.document import faults
+from brivionix_billing.invoice.header import Balance, payment
 from brivionix_billing.invoice.records import compare
 from brivionix_billing.invoice.seal import hash_of, signature_fault
 from brivionix_billing.pricebook import PriceBook
@@ -33,22 +37,6 @@ __all__ = ["Difference", "Report", "Verifier"]
 
 MAX_NAMED: Final = 20
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
-
-
-class Difference(NamedTuple):
-    """One thing that is not as it must be."""
-
-    where: str
-    bill: str
-    """What the document says."""
-    redone: str
-    """What it must say."""
-    message: str = ""
-
-    def __str__(self) -> str:
-        if self.message:
-            return f"{self.where}: {self.message}"
-        return f"{self.where}: the bill says {self.bill}, redone it is {self.redone}"
 
 
 @dataclass(slots=True)
@@ -187,6 +175,9 @@ class Verifier:
             collected, aside = self._collect(header)
             usage = collected.accounts.get(header.account) or AccountUsage(header.account)
             right = build(usage, header, self.book)
+            if not note:
+                right["payment"] = _payment(document["payment"], self.book, report)
+                right["balance"] = _balance(document["balance"], right["totals"]["credits"], report)
             self._name(document, header, usage, collected, aside, records, report)
         if not note:
             expected: Mapping[str, Any] = right or {}
@@ -203,8 +194,9 @@ class Verifier:
         self._compare(document, expected, header.period.end, report)
 
     def _compare(self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: Report) -> None:
-        says = {name: value for name, value in document.items() if name not in ("hash", "signature", "lines")}
-        must = {name: value for name, value in expected.items() if name != "lines"}
+        rows = {kind.name: kind for kind in (LINES, DAYS)}
+        says = {name: value for name, value in document.items() if name not in ("hash", "signature", *rows)}
+        must = {name: value for name, value in expected.items() if name not in rows}
         evidence, evidence_must = says.get("evidence"), must.get("evidence")
         if (
             isinstance(evidence, dict)
@@ -217,8 +209,9 @@ class Verifier:
             # Appending later prices is how a price file lives; what held in the period is as it was.
             report.notes.append("the price file has grown since; its prices up to the end of the period are the same")
             must["evidence"] = {**evidence_must, "price_book": evidence["price_book"]}
-        report.differences += _lines_differ(document["lines"], expected["lines"])
-        report.differences += _differ("", says, must)
+        for name, kind in rows.items():
+            report.differences += rows_differ(kind, document[name], expected[name])
+        report.differences += differ("", says, must)
 
     def _collect(self, header: Header, account: str | None = None) -> tuple[Collected, list[SetAside]]:
         if self.open_usage is None or self.book is None:
@@ -292,7 +285,7 @@ class Verifier:
 
 
 def _header(document: Mapping[str, Any], report: Report) -> Header:
-    """The document's own heading, to build it again under."""
+    """The document's own heading, to build it again under; payment and balance are looked at apart from it."""
     period, customer = document["period"], document["customer"]
     try:
         span = Period.parse(period["name"], period["zone"])
@@ -308,8 +301,10 @@ def _header(document: Mapping[str, Any], report: Report) -> Header:
         series=document["series"],
         number=1,
         issuer=document["issuer"]["name"],
+        issuer_tax_number=document["issuer"]["tax_number"],
         issuer_details=document["issuer"]["details"],
         customer=customer["name"],
+        customer_tax_number=customer["tax_number"],
         customer_details=customer["details"],
         due=None if document["due"] is None else parse_instant(document["due"]),
         signing_key=document["signing_key"],
@@ -320,60 +315,25 @@ def _header(document: Mapping[str, Any], report: Report) -> Header:
     return header
 
 
-def _lines_differ(says: list[Any], must: list[Any]) -> list[Difference]:
-    def key(line: Any) -> tuple[Any, ...]:
-        return tuple(line.get(name) for name in LINE_KEY)
-
-    def named(index: int, line: Any) -> str:
-        return f"lines[{index}] ({', '.join(str(line.get(name)) for name in (*LINE_KEY[:4], 'meter'))})"
-
-    if [key(line) for line in says] == [key(line) for line in must]:
-        return [
-            difference
-            for index, (line, other) in enumerate(zip(says, must, strict=True))
-            for difference in _differ(named(index, line), line, other)
-        ]
-    out = []
-    expected = {key(line): line for line in must}
-    for index, line in enumerate(says):
-        other = expected.pop(key(line), None)
-        if other is None:
-            out.append(Difference(named(index, line), "", "", f"no such line when redone: {_short(line)}"))
-        else:
-            out += _differ(named(index, line), line, other)
-    out += [
-        Difference("lines", "", "", f"missing when compared with the redone bill: {_short(o)}")
-        for o in expected.values()
-    ]
-    return out or [Difference("lines", "", "", "not in their order")]
+def _payment(said: Any, book: PriceBook, report: Report) -> Any:
+    """The payment that a bill by this channel must tell."""
+    if said is None:
+        return None
+    try:
+        return payment(said["channel"], book)
+    except BillingError as error:
+        report.differs("payment.channel", error.message)
+        return said
 
 
-def _short(line: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{name} {line.get(name)}" for name in (*LINE_KEY, "quantity", "credits"))
-    return values[:400]
-
-
-def _differ(path: str, says: Any, must: Any) -> list[Difference]:
-    """Every value of two JSON trees that is not the same; 1 and true, or 1 and "1", are not the same."""
-    if isinstance(says, dict) and isinstance(must, dict):
-        return [
-            difference
-            for name in {**must, **says}
-            for difference in _differ(f"{path}.{name}".lstrip("."), says.get(name, _NOTHING), must.get(name, _NOTHING))
-        ]
-    if isinstance(says, list) and isinstance(must, list) and len(says) == len(must):
-        return [
-            difference
-            for index, (a, b) in enumerate(zip(says, must, strict=True))
-            for difference in _differ(f"{path}[{index}]", a, b)
-        ]
-    if type(says) is type(must) and says == must:
-        return []
-    return [Difference(path, _told(says), _told(must))]
-
-
-_NOTHING: Final = object()
-
-
-def _told(value: Any) -> str:
-    return "nothing" if value is _NOTHING else quoted(value, 120)
+def _balance(said: Any, used: str, report: Report) -> Any:
+    """The balance that a bill with this opening and these movements must tell."""
+    if said is None:
+        return None
+    try:
+        movements = [(movement["label"], movement["credits"]) for movement in said["movements"]]
+        balance = Balance(said["opening"], movements, said["closing"])
+    except BillingError as error:
+        report.differs("balance", error.message)
+        return said
+    return {**balance.as_dict(), "closing": plain(balance.closing_after(Decimal(used)))}

@@ -1,0 +1,224 @@
+"""What stands on a bill beside its figures: the parties, the place in the series, how Credits are paid, the balance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import digits_of, parse_decimal, places, plain, summed
+from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import Period, instant, iso
+
+__all__ = ["Amount", "Balance", "Header", "Movement", "checked_text", "document_id", "heading", "payment"]
+
+Amount = Decimal | int | str
+_SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_MOST: Final = 10**30
+_PLACES: Final = 18
+"""As fine as Credits are charged."""
+
+
+class Movement(NamedTuple):
+    """A change of a balance that is no usage: a top-up, a refund, a correction. Credits; negative where they go."""
+
+    label: str
+    credits: Decimal
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Balance:
+    """The Credits of an account at the begin and at the end of a period, and what moved them beside the usage.
+
+    Amounts are exact: text, whole numbers or ``Decimal``, below 10^30 and with 18 digits behind the point at the most.
+    Raises ``money_invalid`` for other amounts, ``bad_argument`` for more than 1000 movements or a label that is not 1
+    to 256 printable characters.
+
+    >>> balance = Balance("100", [("Top-up 2026-10-03", 50)], "129.8")
+    >>> balance.closing_after(Decimal("20.2"))
+    Decimal('129.8')
+    """
+
+    opening: Decimal
+    movements: tuple[Movement, ...]
+    closing: Decimal
+
+    def __init__(self, opening: Amount, movements: Iterable[tuple[str, Amount]], closing: Amount) -> None:
+        taken = list(islice(movements, MAX_MOVEMENTS + 1))
+        if len(taken) > MAX_MOVEMENTS:
+            raise BillingError(
+                "bad_argument", f"a balance of more than {MAX_MOVEMENTS} movements is no overview; sum some of them up"
+            )
+        found = []
+        for index, movement in enumerate(taken):
+            if not isinstance(movement, tuple) or len(movement) != 2:
+                raise BillingError("bad_argument", f"movements[{index}] {quoted(movement)} is not (label, Credits)")
+            label, credits = movement
+            checked_text(label, f"the label of movements[{index}]")
+            found.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
+        put = object.__setattr__
+        put(self, "opening", _amount(opening, "opening"))
+        put(self, "movements", tuple(found))
+        put(self, "closing", _amount(closing, "closing"))
+
+    def closing_after(self, used: Decimal) -> Decimal:
+        """What is left when so many Credits were used: opening, and all movements, less ``used``."""
+        return summed([self.opening, *(movement.credits for movement in self.movements), used.copy_negate()])
+
+    def checked(self, account: str, used: Decimal) -> dict[str, Any]:
+        """As it stands in a bill over ``used`` Credits. Raises ``bad_argument`` where that is not what is left."""
+        left = self.closing_after(used)
+        difference = summed([self.closing, left.copy_negate()])
+        if difference:
+            moved = summed(movement.credits for movement in self.movements)
+            raise BillingError(
+                "bad_argument",
+                f"the balance of account {quoted(account)} does not come out: opening {plain(self.opening)} "
+                f"+ movements {plain(moved)} - used {plain(used)} = {plain(left)} Credits, but closing is given as "
+                f"{plain(self.closing)}, a difference of {plain(difference)}; give the missing top-ups, refunds or "
+                "corrections as movements",
+            )
+        return self.as_dict()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in a bill."""
+        return {
+            "opening": plain(self.opening),
+            "movements": [{"label": label, "credits": plain(credits)} for label, credits in self.movements],
+            "closing": plain(self.closing),
+        }
+
+
+def checked_text(text: object, what: str) -> str:
+    """A text that may stand on a bill. Raises ``bad_argument`` for what is not 1 to 256 printable characters."""
+    if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
+        raise BillingError("bad_argument", f"{what} {quoted(text)} is not 1 to 256 printable characters")
+    return text
+
+
+def _amount(value: object, what: str) -> Decimal:
+    if isinstance(value, str):
+        try:
+            amount = parse_decimal(value)
+        except BillingError as error:
+            raise BillingError(error.code, f"{what} of a balance: {error.message}") from None
+    elif type(value) is int and abs(value) < _MOST:
+        amount = Decimal(value)
+    elif isinstance(value, Decimal) and value.is_finite():
+        amount = value
+    else:
+        raise BillingError(
+            "money_invalid", f"{what} of a balance: {quoted(value)} is not exact Credits such as 129.8; give it as text"
+        )
+    try:
+        sound = abs(digits_of(amount)[0]) < _MOST * 10 ** digits_of(amount)[1] and places(amount) <= _PLACES
+    except BillingError:
+        sound = False  # beyond anything that is an amount
+    if not sound:
+        raise BillingError(
+            "money_invalid",
+            f"{what} of a balance: {quoted(value)} is beyond any balance; write Credits below 10^30, with {_PLACES} "
+            "digits behind the point at the most",
+        )
+    return amount
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands on a bill beside its figures. All dates are given; nothing here reads a clock."""
+
+    account: str
+    period: Period
+    period_name: str
+    issued: datetime
+    series: str = "INV"
+    number: int = 1
+    previous: Mapping[str, Any] | None = None
+    """The document before this one in its series; its number is one less."""
+    issuer: str = "Example issuer"
+    issuer_details: Sequence[str] = ()
+    customer: str | None = None
+    customer_details: Sequence[str] = ()
+    due: datetime | None = None
+    signing_key: str | None = None
+    issuer_tax_number: str | None = None
+    customer_tax_number: str | None = None
+    channel: str | None = None
+    """The channel by which this customer pays for Credits."""
+    balance: Balance | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
+            # It becomes the name of a folder.
+            raise BillingError("bad_argument", f"the series {quoted(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -")
+        texts = [("issuer", self.issuer), ("account", self.account)]
+        texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
+        maybe = [("customer", self.customer), ("channel", self.channel)]
+        maybe += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
+        for what, text in [*texts, *(pair for pair in maybe if pair[1] is not None)]:
+            checked_text(text, f"the {what}")
+        if self.balance is not None and not isinstance(self.balance, Balance):
+            raise BillingError("bad_argument", f"the balance {quoted(self.balance)} is not a Balance")
+        for when in (self.issued, self.due):
+            if when is not None:
+                instant(when)
+        if type(self.number) is not int or self.number < 1:
+            raise BillingError("bad_argument", f"number {quoted(self.number)}: documents are numbered from 1")
+        if self.previous is None:
+            if self.number != 1:
+                raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
+        elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
+            raise BillingError(
+                "series_broken",
+                f"{quoted(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
+            )
+
+
+def document_id(series: str, number: int) -> str:
+    """The id of a document: its series and its number in it."""
+    return f"{series}-{number:06d}"
+
+
+def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The part of a document that is not computed."""
+    previous = header.previous
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "id": document_id(header.series, header.number),
+        "series": header.series,
+        "number": header.number,
+        "issued": iso(header.issued),
+        "due": None if header.due is None else iso(header.due),
+        "issuer": {
+            "name": header.issuer,
+            "tax_number": header.issuer_tax_number,
+            "details": list(header.issuer_details),
+        },
+        "customer": {
+            "account": header.account,
+            "name": header.customer,
+            "tax_number": header.customer_tax_number,
+            "details": list(header.customer_details),
+        },
+        "period": {
+            "name": header.period_name,
+            "from": iso(header.period.start),
+            "to": iso(header.period.end),
+            "zone": header.period.zone,
+        },
+        "previous": None if previous is None else {"id": previous["id"], "hash": previous["hash"]},
+        "corrects": None if corrects is None else dict(corrects),
+    }
+
+
+def payment(channel: str, book: PriceBook) -> dict[str, str]:
+    """The channel by which a customer pays, as a bill tells it. Raises ``unknown_channel``."""
+    found = book.channel(channel)
+    return {"channel": found.name, "currency": found.currency}

@@ -1,0 +1,47 @@
+"""The lines of a bill as CSV, for those who book them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.tabular import as_csv
+
+__all__ = ["lines_csv"]
+
+_OF_LINE: Final = (
+    *("model", "group", "service_tier", "context_tier", "price_since", "meter", "quantity", "per"),
+    *("list_price", "ratio", "unit_price", "credits"),
+)
+
+
+def lines_csv(document: Mapping[str, Any]) -> str:
+    """A row per line, under a heading. The ``shown_`` columns add up to the shown totals; ``credits`` is exact.
+
+    ``credits`` is in Credits, prices are nominal USD per ``per``, each shown amount is in the currency of its column's
+    name. A price that is null is an empty cell.
+    """
+    totals = document["totals"]
+    nominal = f"shown_nominal_{totals['nominal']['currency']}"
+    channels: dict[str, str] = {}
+    for name, total in totals["channels"].items():
+        column = f"shown_{name}_{total['currency']}"
+        # A channel may be called "nominal"; two columns of one name would be read as one.
+        channels[name] = f"{column}_channel" if column == nominal else column
+    columns = ["bill", "kind", "account", "period", *_OF_LINE, "shown_credits", nominal, *channels.values()]
+    rows = []
+    for line in document["lines"]:
+        shown = line["shown"]
+        rows.append(
+            {
+                "bill": document["id"],
+                "kind": document["kind"],
+                "account": document["customer"]["account"],
+                "period": document["period"]["name"],
+                **{name: line[name] for name in _OF_LINE},
+                "shown_credits": shown["credits"],
+                nominal: shown["nominal"],
+                **{column: shown["channels"][name] for name, column in channels.items()},
+            }
+        )
+    return as_csv(rows, columns)

@@ -1,0 +1,55 @@
+"""Rows as people read them: in columns of plain text, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["as_csv", "table"]
+
+_NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
+    """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """CSV with a heading; nested values are flattened to ``outer_inner``.
+
+    ``columns`` come first, and are there even where no row has them; what else the rows hold follows.
+    """
+    flat = [dict(_flat(row)) for row in rows]
+    names = list(dict.fromkeys([*columns, *(name for row in flat for name in row)]))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, str):
+            # A spreadsheet runs a cell that begins like a formula; names come from outside.
+            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
+            yield prefix + name, "'" + value if value and risky else value
+        elif isinstance(value, bool):
+            yield prefix + name, "true" if value else "false"  # as JSON writes it
+        elif not isinstance(value, list):
+            yield prefix + name, value

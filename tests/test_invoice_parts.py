@@ -1,0 +1,325 @@
+"""What a bill says beside its lines: tax numbers, how Credits are paid, the balance; and its lines as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from decimal import Decimal
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+import bill_oracle
+from bill_kit import TEXT, billed, body, header, loaded, record, text, usages, verified, written
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.invoice import Balance, correction, hash_of, json_schema, lines_csv, page, seal
+from brivionix_billing.invoice.shelf import put
+
+Json = dict[str, Any]
+SCHEMA = Draft202012Validator(json_schema())
+ROW = record(1, at="2026-10-02T00:00:00Z", model="beta", usage=body(tokens=400_000, cached=0, out=0))
+USAGE = written([ROW])
+"""0.3 Credits: 400 000 input tokens of beta at 0.75 USD per million."""
+
+
+def refusal(**changes: Any) -> BillingError:
+    """What making the bill with this heading is refused with."""
+    with pytest.raises(BillingError) as caught:
+        billed(USAGE, **changes)
+    return caught.value
+
+
+def changed(document: Json, **parts: Any) -> Json:
+    """The document with other parts, and a hash that fits."""
+    other = {**document, **parts}
+    return {**other, "hash": hash_of(other)}
+
+
+# --- parties and payment ---
+
+
+def test_tax_numbers_stand_with_their_parties() -> None:
+    """A tax number stands in the document and on the page, with the party that it is of; without one it is null."""
+    document = billed(USAGE, issuer_tax_number="DE 811", customer_tax_number="91310000", customer="Ada")
+    assert (document["issuer"]["tax_number"], document["customer"]["tax_number"]) == ("DE 811", "91310000")
+    shown = page(document).splitlines()
+    place = shown.index("Issuer    Example Gateway Ltd")
+    assert [line.strip() for line in shown[place + 1 : place + 4]] == [
+        "Tax number DE 811",
+        "Customer  Ada (account acct_1)",
+        "Tax number 91310000",
+    ]
+    bare = billed(USAGE)
+    assert (bare["issuer"]["tax_number"], bare["customer"]["tax_number"]) == (None, None)
+    assert "Tax number" not in page(bare)
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 257, "a\nb", "\x1b[31m", "\ud800", 5, b"x"])
+@pytest.mark.parametrize("name", ["issuer_tax_number", "customer_tax_number", "channel"])
+def test_a_text_that_no_bill_may_hold(name: str, wrong: Any) -> None:
+    """A tax number or a channel is 1 to 256 printable characters; another is refused before anything is made."""
+    error = refusal(**{name: wrong})
+    assert error.code == "bad_argument"
+    assert str(error).isprintable()
+
+
+def test_the_channel_by_which_a_customer_pays() -> None:
+    """A channel of the price book stands in the bill with its currency; one that it lacks is refused by name."""
+    document = billed(USAGE, channel="konbini")
+    assert document["payment"] == {"channel": "konbini", "currency": "JPY"}
+    assert "Payment   konbini (JPY)" in page(document)
+    assert billed(USAGE)["payment"] is None
+    error = refusal(channel="paypal")
+    assert error.code == "unknown_channel"
+    assert "rmb" in str(error)
+
+
+def test_verify_holds_the_channel_against_the_price_file() -> None:
+    """A payment channel that the price book lacks, or a currency that is not its own, is told by its path."""
+    document = billed(USAGE, channel="konbini")
+    assert verified(document, USAGE).differences == []
+    gone = verified(changed(document, payment={"channel": "paypal", "currency": "JPY"}), USAGE).differences
+    assert [difference.where for difference in gone] == ["payment.channel"]
+    other = verified(changed(document, payment={"channel": "konbini", "currency": "USD"}), USAGE).differences
+    assert [str(difference) for difference in other] == ["payment.currency: the bill says 'USD', redone it is 'JPY'"]
+    without = PriceBook.loads(text().replace("  konbini:", "  seven:"))
+    assert "payment.channel" in {difference.where for difference in verified(document, USAGE, without).differences}
+
+
+# --- the balance ---
+
+
+def test_a_balance_by_hand() -> None:
+    """100, a top-up of 50 and a refund of 20.5 less 0.3 used is 129.2; bill and page say each of these."""
+    given_balance = Balance("100", [("Top-up 2026-10-03", 50), ("Refund", Decimal("-20.50"))], "129.2")
+    document = billed(USAGE, balance=given_balance)
+    assert document["totals"]["credits"] == "0.3"
+    assert document["balance"] == {
+        "opening": "100",
+        "movements": [{"label": "Top-up 2026-10-03", "credits": "50"}, {"label": "Refund", "credits": "-20.5"}],
+        "closing": "129.2",
+    }
+    shown = [line.split() for line in page(document).splitlines()]
+    for row in (["Opening", "100"], ["Refund", "-20.5"], ["Used,", "as", "billed", "-0.3"], ["Closing", "129.2"]):
+        assert row in shown
+    assert verified(document, USAGE).differences == []
+    assert list(SCHEMA.iter_errors(document)) == []
+    assert "Opening" not in page(billed(USAGE))
+
+
+def test_a_balance_that_does_not_come_out() -> None:
+    """All figures, the difference and what to do are told, with the account; a difference of 10^-18 is one."""
+    error = refusal(balance=Balance("100", [("a", "50"), ("b", "-1")], "149"))
+    assert error.code == "bad_argument"
+    for told in ("'acct_1'", "100", "movements 49", "used 0.3", "= 148.7", "given as 149", "difference of 0.3"):
+        assert told in str(error)
+    assert "as movements" in str(error)
+    assert "difference of -0.000000000000000001" in str(refusal(balance=Balance("0.3", [], "-0.000000000000000001")))
+
+
+AMOUNTS: list[Any] = [1.5, True, None, "", "1.", "01", "1_000", "nan", "1e99", "9" * 61, b"1", Decimal("NaN")]
+AMOUNTS += [10**30, -(10**30), "1e30", "0.0000000000000000001", Decimal("Infinity"), Decimal("1E+999999"), [1]]
+AMOUNTS += [Decimal("1E-999999"), 10**5000, "\u0661", "\ud800", "1\n", {}]
+
+
+@pytest.mark.parametrize("amount", AMOUNTS, ids=lambda amount: repr(type(amount).__name__))
+def test_an_amount_that_no_balance_has(amount: Any) -> None:
+    """No float, no number beyond 10^30 or finer than 10^-18, nothing that is no number: refused, with the place."""
+    for given_parts, where in (
+        ((amount, [], "0"), "opening"),
+        (("0", [("a", "1"), ("b", amount)], "0"), "movements[1].credits"),
+        (("0", [], amount), "closing"),
+    ):
+        with pytest.raises(BillingError) as caught:
+            Balance(*given_parts)
+        assert caught.value.code == "money_invalid"
+        assert str(caught.value).startswith(where)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "movements", [[("", 1)], [("a\x1b", 1)], [("x" * 257, 1)], [(5, 1)], [("a",)], ["ab"], [None], repeat(("a", 1))]
+)
+def test_movements_that_are_none(movements: Any) -> None:
+    """A movement is a label and Credits, and there are a thousand at the most, even where they never end."""
+    with pytest.raises(BillingError) as caught:
+        Balance("0", movements, "0")
+    assert caught.value.code == "bad_argument"
+
+
+def test_a_thousand_movements_fit() -> None:
+    """A thousand movements are taken, and their sum is exact."""
+    document = billed(USAGE, balance=Balance("0", [("cent", "0.01")] * 1000, "9.7"))
+    assert len(document["balance"]["movements"]) == 1000
+    assert list(SCHEMA.iter_errors(document)) == []
+
+
+_credits = st.decimals(-(10**6), 10**6, allow_nan=False, places=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_credits, st.lists(_credits, max_size=5), usages())
+def test_any_balance_by_the_oracle(opening: Decimal, moved: list[Decimal], rows: list[Json]) -> None:
+    """Whatever moves and is used: the closing of the oracle and no other is taken, and it verifies."""
+    usage = written(rows)
+    try:
+        used = billed(usage)["totals"]["credits"]
+    except KeyError:
+        return  # nothing was billed
+    closing = bill_oracle.closing(str(Fraction(opening)), [str(Fraction(credits)) for credits in moved], used)
+    movements = [("moved", credits) for credits in moved]
+    document = billed(usage, balance=Balance(opening, movements, closing))
+    assert Decimal(document["balance"]["closing"]) == Decimal(closing)
+    assert verified(document, usage).differences == []
+    with pytest.raises(BillingError, match="does not come out"):
+        billed(usage, balance=Balance(opening, [*movements, ("more", "0.000000001")], closing))
+
+
+def test_verify_redoes_the_balance() -> None:
+    """A figure of the balance changed, with a hash that fits, is told by its path, and what is no amount as well."""
+    document = billed(USAGE, balance=Balance("100", [("Top-up", 50)], "149.7"))
+    balance = document["balance"]
+    for part, where, says in (
+        ({"closing": "150"}, "balance.closing", "redone it is '149.7'"),
+        ({"opening": "101"}, "balance.closing", "redone it is '150.7'"),
+        ({"movements": []}, "balance.closing", "redone it is '99.7'"),
+        ({"movements": [{"label": "Top-up", "credits": "50.5"}]}, "balance.closing", "redone it is '150.2'"),
+        ({"opening": "1" * 61}, "balance", "not a plain decimal number"),
+        ({"opening": "-0", "closing": "49.7"}, "balance.opening", "redone it is '0'"),
+    ):
+        found = verified(changed(document, balance={**balance, **part}), USAGE).differences
+        assert [difference.where for difference in found] == [where], part
+        assert says in str(found[0])
+    more = [{"label": "Top-up", "credits": "50"}, *[{"label": "a", "credits": "0"}] * 1000]
+    many = verified(changed(document, balance={**balance, "movements": more}), USAGE)
+    assert "balance.movements" in {difference.where for difference in many.differences}
+
+
+# --- notes ---
+
+
+def test_a_note_tells_payment_and_no_balance() -> None:
+    """A note is paid as its bill was, and has no balance; one given is refused, one put in is found."""
+    bill = billed(USAGE, channel="rmb", balance=Balance("100", [], "99.7"))
+    head = header(number=2, previous=bill, issuer_tax_number="DE 811")
+    note = seal(correction(bill, None, head, "x"))
+    assert (note["payment"], note["balance"]) == ({"channel": "rmb", "currency": "CNY"}, None)
+    assert note["issuer"]["tax_number"] == "DE 811"
+    assert verified(note, None, corrects=bill, previous=bill).differences == []
+    for part in ({"payment": None}, {"balance": bill["balance"]}):
+        found = verified(changed(note, **part), None, corrects=bill, previous=bill).differences
+        assert [difference.where for difference in found] == list(part)
+    with pytest.raises(BillingError, match="a note has no balance"):
+        correction(bill, None, header(number=2, previous=bill, balance=Balance(0, [], 0)), "x")
+
+
+# --- the lines as CSV ---
+
+
+def read_back(document: Json) -> tuple[list[str], list[dict[str, str]]]:
+    """Heading and rows of a bill's CSV."""
+    reader = csv.DictReader(io.StringIO(lines_csv(document), newline=""))
+    rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(usages(), usages())
+def test_the_lines_as_csv(old: list[Json], new: list[Json]) -> None:
+    """Read back, each row is its line, and each shown column adds up to the total shown: of bills and of notes."""
+    try:
+        bill = billed(written(old))
+        documents = [bill, correction(bill, None, header(number=2, previous=bill), "x")]
+        documents.append(correction(bill, billed(written(new)), header(number=2, previous=bill), "x"))
+    except (KeyError, BillingError):
+        return  # nothing was billed, or nothing is to be corrected
+    for document in documents:
+        names, rows = read_back(document)
+        shown = document["totals"]["shown"]
+        columns = {"shown_credits": shown["credits"], "shown_nominal_USD": shown["nominal"]}
+        for channel, currency in (("rmb", "CNY"), ("stripe", "USD"), ("konbini", "JPY")):
+            if channel in shown["channels"]:
+                columns[f"shown_{channel}_{currency}"] = shown["channels"][channel]
+        assert set(names[-len(columns) :]) == set(columns)
+        for name, total in columns.items():
+            assert sum(Decimal(row[name]) for row in rows) == Decimal(total), name
+        assert len(rows) == len(document["lines"])
+        for row, line in zip(rows, document["lines"], strict=True):
+            for name in ("model", "group", "meter", "quantity", "unit_price", "credits", "price_since"):
+                assert row[name] == line[name]
+            assert row["list_price"] == (line["list_price"] or "")
+            assert (row["bill"], row["account"], row["per"]) == (document["id"], "acct_1", str(line["per"]))
+
+
+def test_the_columns_of_the_csv() -> None:
+    """The columns are these, also where a document has no line; and amounts are written out, without an exponent."""
+    names, rows = read_back(billed(USAGE))
+    assert ",".join(names) == (
+        "bill,kind,account,period,model,group,service_tier,context_tier,price_since,meter,quantity,per,list_price,ratio,"
+        "unit_price,credits,shown_credits,shown_nominal_USD,shown_rmb_CNY,shown_stripe_USD"
+    )
+    (row,) = rows
+    assert list(row.values())[:6] == ["INV-000001", "invoice", "acct_1", "2026-10", "beta", "default"]
+    # 0.3 Credits are 0.255 CNY and 0.036 USD.
+    assert ",".join(list(row.values())[9:]) == "input,400000,1000000,0.75,1,0.75,0.3,0.300000,0.30,0.26,0.04"
+    document = billed(USAGE)
+    assert read_back({**document, "lines": []}) == (names, [])
+
+
+def test_names_in_the_csv_do_no_harm() -> None:
+    """A name that a spreadsheet would run is written as text, and a quote, a comma or another script comes back."""
+    for name, comes_back in (("=1+1", "'=1+1"), ("@x", "'@x"), ('a,"b', 'a,"b'), ("李", "李")):
+        document = billed(written([{**ROW, "account": name}]), account=name)
+        assert read_back(document)[1][0]["account"] == comes_back
+
+
+def test_a_channel_called_nominal_has_a_column_of_its_own() -> None:
+    """A channel whose column would be called as that of the nominal amount gets another name."""
+    book = loaded(
+        TEXT.replace("NOMINAL", "1").replace("PRICE", "2.5", 1).replace("RATIO", "1").replace("stripe", "nominal")
+    )
+    document = billed(USAGE, book)
+    _, (row,) = read_back(document)
+    assert (row["shown_nominal_USD"], row["shown_nominal_USD_channel"]) == ("0.30", "0.04")
+
+
+# --- the folder ---
+
+
+def test_further_pages_are_written_beside_the_bill(tmp_path: Path) -> None:
+    """Further files stand beside the document with their bytes; none is written over, and then nothing is written."""
+    document = billed(USAGE)
+    put(tmp_path / "a", document, None, {"invoice.html": b"<p>\xff"})
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "invoice.json",
+        "invoice.txt",
+        "invoice.csv",
+        "invoice.html",
+    }
+    assert (tmp_path / "a" / "invoice.html").read_bytes() == b"<p>\xff"
+    assert (tmp_path / "a" / "invoice.csv").read_bytes() == lines_csv(document).encode()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "invoice.html").write_bytes(b"mine")
+    with pytest.raises(BillingError) as caught:
+        put(tmp_path / "b", document, None, {"invoice.html": b""})
+    assert caught.value.code == "document_exists"
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["invoice.html"]
+    assert (tmp_path / "b" / "invoice.html").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/b", "", ".", "..", ".hidden", "invoice.json", "records.txt", "a\\b", "a\0"]
+)
+def test_a_page_is_no_path(tmp_path: Path, name: str) -> None:
+    """The name of a further file leads nowhere else, and is none of those that a bill has anyway."""
+    with pytest.raises(BillingError) as caught:
+        put(tmp_path / "a", billed(USAGE), None, {name: b""})
+    assert caught.value.code == "bad_argument"
+    assert not (tmp_path / "a").exists()
