@@ -65,6 +65,9 @@ def main() -> None:
     run("prices", "--group", "default", "--at", "2026-10-20")
     run("prices", "--view", "topup", "--channel", "stripe", "--at", "2026-10-20", lines=8)
 
+    print("\n   The pricing page: open it in a browser")
+    run("page", "--out", "demo-out/pricing.html", "--json", "demo-out/pricing.json", "--at", "2026-10-20")
+
     print(
         "\n2. A charge for every request of a quarter of an hour of real traffic (how it was made: examples/README.md)"
     )
@@ -86,9 +89,10 @@ def main() -> None:
     run("verify", "demo-out/spoiled", "--usage", USAGE, "--previous", previous, expected=1)
 
     print("\nFound. The results lie in demo-out/:")
+    print("  demo-out/pricing.html                   the pricing page; pricing.json is the same as data")
     print("  demo-out/charges.jsonl                  a charge per request")
     print("  demo-out/bills/bills.csv                a line per bill")
-    print("  demo-out/bills/INV-000001/invoice.txt   a bill for people; invoice.json is the document itself")
+    print("  demo-out/bills/INV-000001/invoice.html  a bill for people; invoice.json is the document itself")
     print("  demo-out/spoiled/invoice.json           the spoiled copy")
 
 

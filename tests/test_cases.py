@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import decimal
+import pickle
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -10,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from bill_kit import billed, record, written
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Rounding, Usage
 from brivionix_billing.exact import plain
 from brivionix_billing.money import allocate
+from brivionix_billing.pages import bill_page, price_list, pricing_page
+from brivionix_billing.pages.figures import Language, shown
 from brivionix_billing.rating import SERVICE_TIERS, ChannelRate
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
 
@@ -421,6 +426,28 @@ def test_case_22_each_channel_has_its_own_price() -> None:
     charge = rate(Usage(input_tokens=1_000_000, cache_read_tokens=0), "gpt-5.2")
     assert charge.cost("rmb") == Money("1.4875", "CNY")
     assert charge.cost("stripe") == Money("0.21", "USD")
+    row = next(row for row in listed("default")["prices"] if row["model"] == "gpt-5.2")
+    assert (row["topup"]["rmb"]["input"], row["topup"]["stripe"]["input"]) == ("1.4875", "0.21")
+
+
+def listed(group: str) -> Any:
+    """A group as the pricing page has it."""
+    (found,) = price_list(shipped(), at=AUTUMN, groups=[group])["groups"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("channel", "price", "pays"), [("stripe", "$0.12", "12.00 USD"), ("rmb", "CN¥0.85", "85.00 CNY")]
+)
+def test_case_23_what_the_page_shows_is_what_is_paid(channel: str, price: str, pays: str) -> None:
+    """The page shows 0.12 USD a Credit, 100 Credits are quoted at 12.00 USD, and 12.00 USD credit 100: one figure."""
+    html = pricing_page(shipped(), at=AUTUMN)
+    assert f'<strong>{channel}</strong> <span class="figure big">{price}</span>' in html
+    quote = shipped().quote(channel, at=AUTUMN, credits=100)
+    assert (str(quote.pay), quote.credits) == (pays, D(100))
+    assert shipped().quote(channel, at=AUTUMN, pay=quote.pay.amount).credits == 100
+    charge = rate(Usage(web_search_calls=10_000), "gpt-5.5")
+    assert charge.cost(channel) == quote.pay.money  # 100 Credits of usage cost as much as 100 Credits
 
 
 @pytest.mark.parametrize(
@@ -443,9 +470,26 @@ def test_case_24_a_discount_holds_from_its_threshold_on(applies: str, pays: dict
 
 
 def test_case_25_a_price_is_shown_as_it_is() -> None:
-    """0.0125 stays 0.0125, 0.0045 stays 0.0045, and no price that is not zero is shown as zero."""
-    shown = [plain(D(text)) for text in ("0.0125", "0.0045", "0.00450", "1E-7", "0.000000000001", "12", "1E+2")]
-    assert shown == ["0.0125", "0.0045", "0.0045", "0.0000001", "0.000000000001", "12", "100"]
+    """0.0125 stays 0.0125, 0.0045 stays 0.0045, rounding happens once, and what is not zero is not shown as zero."""
+    exact = [plain(D(text)) for text in ("0.0125", "0.0045", "0.00450", "1E-7", "0.000000000001", "12", "1E+2")]
+    assert exact == ["0.0125", "0.0045", "0.0045", "0.0000001", "0.000000000001", "12", "100"]
+    assert [shown(D(text), "USD") for text in exact] == [D(text) for text in exact]
+    # Once: 1.00449995 to four digits is 1.004; by way of five it would be 1.005.
+    assert shown(D("1.00449995"), "USD") == D("1.004")
+    assert [Language("en").price(D(text), "USD") for text in ("0.0125", "0.0045")] == ["$0.0125", "$0.0045"]
+
+
+def test_case_26_the_group_is_named() -> None:
+    """Each price stands under the name of its group; the dearer group's reader never sees the cheaper one's price."""
+    html = pricing_page(shipped(), at=AUTUMN, groups=["default", "coding"])
+    before, _, after = html.partition("Prices of group coding")
+    assert "Prices of group default" in before
+    assert ">$14.00<" in before  # gpt-5.3-codex, output
+    assert ">$11.20<" not in before
+    assert ">$11.20<" in after
+    alone = pricing_page(shipped(), at=AUTUMN, groups=["default"])
+    assert "coding" not in alone
+    assert ">$11.20<" not in alone
 
 
 def test_case_27_what_is_shown_adds_up() -> None:
@@ -456,8 +500,32 @@ def test_case_27_what_is_shown_adds_up() -> None:
     assert Money("0.005", "USD").rounded(Rounding.HALF_UP).minor == 1
 
 
+def test_case_27_the_page_of_a_bill_adds_up() -> None:
+    """On the page of a bill the lines shown add up to the total shown, in every column, and none is negative."""
+    bill = billed(written([record(n) for n in range(1, 60)]))
+    html = bill_page(bill)
+    for column in ("credits", "nominal", "channels.rmb", "channels.stripe", "channels.konbini"):
+        lines = re.findall(rf'data-of="lines\.\d+\.shown\.{column}">([\d.,]+)<', html)
+        (total,) = set(re.findall(rf'data-of="totals\.shown\.{column}">([\d.,]+)<', html))
+        parts = [D(text.replace(",", "")) for text in lines]
+        assert sum(parts) == D(total.replace(",", ""))
+        assert len(parts) == len(bill["lines"])
+
+
 def test_case_29_no_bound_on_a_top_up() -> None:
     """More than 2^31 units can be bought and are credited to the last one."""
     quote = shipped().quote("rmb", at=NOW, credits=2**31 + 1)
     assert quote.credits == D(2**31 + 1)
     assert str(quote.pay) == "1825361101.65 CNY"
+
+
+def test_case_32_the_explanation_is_that_of_the_charge() -> None:
+    """An explanation is made from what the charge keeps, adds up to it exactly, and later prices do not change it."""
+    charge = rate(Usage(input_tokens=12_345, cache_read_tokens=6_789, output_tokens=1_011), "gpt-5.4", group="partner")
+    told = charge.explain()
+    parts = [D(text) for text in re.findall(r"= ([\d.]+) USD$", told, re.MULTILINE)][: len(charge.lines)]
+    assert sum(parts) == charge.nominal.amount
+    assert sum(line.credits for line in charge.lines) == charge.credits
+    assert f"= {plain(charge.credits)} Credits" in told
+    kept = pickle.loads(pickle.dumps(charge))  # as a gateway keeps it; no price book is at hand any more
+    assert (kept.explain(), kept.credits) == (told, charge.credits)

@@ -60,7 +60,9 @@ def test_what_a_bill_s_folder_holds(run: Run) -> None:
     run.usage(ROWS)
     status, out, err = run("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "b", "--format", "json")
     assert (status, err) == (0, "5 records of other accounts or outside the period were not asked for\n")
-    assert set(contents(run.folder / "b")) == {"invoice.json", "invoice.txt", "invoice.csv", "records.txt"}
+    assert set(contents(run.folder / "b")) == {
+        *("invoice.json", "invoice.html", "invoice.txt", "invoice.csv", "records.txt")
+    }
     (row,) = json.loads(out)
     document = read_document(run.folder / "b" / "invoice.json")
     assert (row["hash"], row["credits"]) == (document["hash"], document["totals"]["credits"])
@@ -142,7 +144,7 @@ def test_nothing_is_written_over(run: Run) -> None:
         assert contents(run.folder) == before
 
 
-@pytest.mark.parametrize("name", ["invoice.txt", "invoice.csv", "records.txt", "set_aside.jsonl"])
+@pytest.mark.parametrize("name", ["invoice.html", "invoice.txt", "invoice.csv", "records.txt", "set_aside.jsonl"])
 def test_files_of_others_are_not_written_over(run: Run, name: str) -> None:
     """A file of the user's own that has the name of one of ours is left as it is."""
     (run.folder / "b").mkdir()

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracle
@@ -25,6 +25,8 @@ from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render
 
 COINS = {"CNY": 2, "USD": 2, "JPY": 0, "KWD": 3}
+MANY = 30
+"""A random book has some hundred prices, so a few books are many cases."""
 PER = dict.fromkeys(oracle.FEES, 1_000)
 
 
@@ -38,6 +40,7 @@ def rows_of(prices: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(group["name"], row) for group in prices["groups"] for row in group["prices"]]
 
 
+@settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
     """Nominal and Top Up price of each meter, in each group, tier and context, are those of the oracle, exactly."""
@@ -57,6 +60,7 @@ def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
                 assert (Fraction(topup[meter]) if meter in topup else None) == paid
 
 
+@settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
     """A model stands in a group's list in just the tiers in which a request of that group would be priced."""
@@ -76,6 +80,7 @@ def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
             assert (name in group["not_allowed"]) == (not usable and bool(oracle.sold_at(book["models"][name], at)))
 
 
+@settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_shown_digits_stand_for_every_price_that_needs_them(book: Data, at: datetime) -> None:
     """For each price, per 1 M and per 1 K: what is shown is the oracle's rounding, and no price is shown as zero."""
@@ -239,6 +244,7 @@ def context(row: dict[str, Any]) -> str:
     return "long" if row["context"] == "long" else "short"
 
 
+@settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: datetime) -> None:
     """Whoever keeps a price list up by its announced changes has, at any later time, the price list of that time."""

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import bills, checking, pages, pricing, rating, tokens
+from brivionix_billing.cli import billpages, bills, checking, pages, pricing, rating, tokens
 from brivionix_billing.cli.common import DONE, WRONG, tell
 from brivionix_billing.errors import BillingError
 
@@ -37,7 +37,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (pricing, pages, rating, tokens, bills, checking):
+    for module in (pricing, pages, rating, tokens, bills, billpages, checking):
         module.add_commands(commands)
     return parser
 

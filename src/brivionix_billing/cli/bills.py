@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from brivionix_billing.cli.billpages import BillPages, add_options
 from brivionix_billing.cli.common import (
     DONE,
     WRONG,
@@ -46,9 +47,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "invoice",
         help="bill one account, or all, for a period",
-        description="Writes invoice.json, invoice.txt, invoice.csv and records.txt into DIR; with --all, into a folder "
-        "per bill. Records that cannot be billed are listed in DIR/set_aside.jsonl with the reason; the exit status is "
-        "then 2.",
+        description="Writes invoice.json, its pages invoice.html and invoice.txt, its lines invoice.csv, and "
+        "records.txt into DIR; with --all, into a folder per bill. Records that cannot be billed are listed in "
+        "DIR/set_aside.jsonl with the reason; the exit status is then 2.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
@@ -88,6 +89,7 @@ def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
     )
     issued = "date of issue" if note else "date of issue (the end of the period)"
     parser.add_argument("--issued", metavar="T", help=issued, required=note)
+    add_options(parser)
     if note:
         parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
         return
@@ -126,6 +128,7 @@ def _invoice(args: Namespace) -> int:
             "document_exists", f"{out} holds {there[0]} already; bills are never written over: choose another"
         )
     key = load_private_key(args.sign_key) if args.sign_key else None
+    pages = BillPages(args, None if key is None else key.public_key())
     previous = _last(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
     out.mkdir(parents=True, exist_ok=True)
@@ -174,7 +177,7 @@ def _invoice(args: Namespace) -> int:
             )
             document = seal(build(usage, header, book), key)
             folder = out / document["id"] if args.all else out
-            path = put(folder, document, lists.take(usage.account))
+            path = put(folder, document, lists.take(usage.account), pages.of(document))
             rows.append(_row(document, path))
             previous = document
     if rows:
@@ -307,6 +310,7 @@ def _credit_note(args: Namespace) -> int:
         if (out / name).exists():
             raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
     key = load_private_key(args.sign_key) if args.sign_key else None
+    pages = BillPages(args, None if key is None else key.public_key())
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
     header = Header(
         account=bill["customer"]["account"],
@@ -341,7 +345,7 @@ def _credit_note(args: Namespace) -> int:
             _tell_rest(found, out / SET_ASIDE)
             status = WRONG if found.set_aside else DONE
         document = seal(correction(bill, right, header, args.reason), key)
-        path = put(out, document, records)
+        path = put(out, document, records, pages.of(document))
     row = _row(document, path)
     emit([row], "table", lambda: _bills_table([row]))
     return status

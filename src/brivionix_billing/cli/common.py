@@ -9,7 +9,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -27,12 +27,14 @@ __all__ = [
     "WRONG",
     "add_prices",
     "as_json",
+    "distinct",
     "emit",
     "load_book",
     "now_or",
     "opened",
     "progress",
     "reopenable",
+    "replace_file",
     "tell",
 ]
 
@@ -153,3 +155,29 @@ def write(text: str) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
+
+
+def distinct(*paths: str | None) -> None:
+    """Raises ``bad_argument`` where one file is named for two things: to replace what one reads is a slip."""
+    named = [path for path in paths if path]
+    for index, path in enumerate(named):
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
+            raise BillingError("bad_argument", f"{quoted(path, 200)} is named twice; name another file")
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Write a file whole or not at all: a server may be reading the one that stands there."""
+    place = Path(path)
+    draft = place.parent / f".{place.name}.{os.getpid()}"
+    try:
+        if place.exists() and not place.is_file():  # a pipe is just written to; a folder fails here, by its name
+            place.write_bytes(content)
+            return
+        draft.write_bytes(content)
+        os.replace(draft, place)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
+    finally:
+        with suppress(OSError, ValueError):
+            draft.unlink(missing_ok=True)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import Namespace
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from brivionix_billing.cli.common import DONE, add_prices, emit, load_book, now_or
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.cli.common import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
 from brivionix_billing.pages import own_style, price_list, pricing_page
 
 __all__ = ["add_commands"]
@@ -39,12 +35,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _page(args: Namespace) -> int:
-    named = [path for path in (args.prices, args.style, args.out, args.json) if path]
-    for index, path in enumerate(named):
-        if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
-            raise BillingError(
-                "bad_argument", f"{quoted(path, 200)} is named twice; write the page to a file of its own"
-            )
+    distinct(args.prices, args.style, args.out, args.json)
     book, at = load_book(args), now_or(args.at)
     style = own_style(args.style) if args.style else ""
     made = pricing_page(
@@ -52,8 +43,9 @@ def _page(args: Namespace) -> int:
     )
     if args.json:
         prices = price_list(book, at=at, groups=args.group)
-        _write(args.json, json.dumps(prices, ensure_ascii=False, indent=1) + "\n")
-    _write(args.out, made)
+        text = json.dumps(prices, ensure_ascii=False, indent=1) + "\n"
+        replace_file(args.json, text.encode())
+    replace_file(args.out, made.encode())
     row = {"page": args.out, "bytes": len(made.encode()), "policy": made.policy}
 
     def people() -> str:
@@ -61,21 +53,3 @@ def _page(args: Namespace) -> int:
 
     emit([row], args.format, people)
     return DONE
-
-
-def _write(path: str, text: str) -> None:
-    """Write a file whole or not at all: a server may be reading the page that stands there."""
-    place = Path(path)
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        if place.exists() and not place.is_file():  # a pipe is just written to; a folder fails here, by its name
-            place.write_text(text, encoding="utf-8")
-            return
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, place)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
-    finally:
-        with suppress(OSError, ValueError):
-            draft.unlink(missing_ok=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from html.parser import HTMLParser
+from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.canonical import sha256
+from brivionix_billing.canonical import canonical, sha256
 from brivionix_billing.errors import BillingError
 from brivionix_billing.exact import digits_of, plain_digits
 from brivionix_billing.invoice.document import faults
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["bill_page", "page_text"]
 
 Json = dict[str, Any]
+_TAG: Final = re.compile("<[^>]*>")
+_SPACE: Final = re.compile("[ \t\n\f]+")
+"""White space of HTML: Python and browsers do not agree on any other."""
+_UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, which HTML would change or drop, and signs that turn the direction of what follows."""
 _PLACE: Final = "@@text@@"
 _OF_SCRIPT: Final = ("check", "not_", "no_", "bad_")
 _MILLION: Final = 1_000_000
@@ -47,13 +54,15 @@ def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed
         raise BillingError(
             "document_invalid", f"{document['id']} was changed after it was issued: its hash does not fit"
         )
+    # In the order of its canonical text: the page of a document just made, and of one read, are the same.
+    document = json.loads(canonical(document))
     language = Language(locale)
     words = BILL[locale]
     key = None if public_key is None else _raw(public_key)
     values = {
         "language": language,
         "words": words,
-        "title": f"{words[document['kind']]} {document['id']}",
+        "title": _clean(f"{words[document['kind']]} {document['id']}"),
         "document": document,
         **_view(document, language),
         "digest": _PLACE,
@@ -82,28 +91,16 @@ def _raw(key: Ed25519PublicKey) -> Json:
     return {"id": key_id(key), "raw": base64.b64encode(raw).decode()}
 
 
-class _Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.inside = False
-        self.out: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.inside = self.inside or tag == "main"
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = self.inside and tag != "main"
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.out.append(data)
+def _clean(text: str) -> str:
+    """A text of the document with every sign that cannot be shown as the one that stands for it."""
+    return _UNSEEN.sub("\ufffd", text)
 
 
 def page_text(html: str) -> str:
     """The text of the page's main part, runs of white space as one space: what the page's own check hashes."""
-    parser = _Text()
-    parser.feed(html)
-    return " ".join("".join(parser.out).split())
+    main = html[html.index("<main") : html.rindex("</main>")]
+    # Markup of our own template: every "<" and ">" in a text or an attribute is escaped.
+    return " ".join(filter(None, _SPACE.split(unescape(_TAG.sub("", main)))))
 
 
 def _view(document: Mapping[str, Any], language: Language) -> Json:
@@ -115,6 +112,7 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
     negative = document["kind"] == "credit_note"
     return {
         "digits": language.digits,
+        "clean": _clean,
         "channels": channels,
         "line_channels": channels[:_MOST_CHANNELS],
         "heading_credits": words[
@@ -139,12 +137,13 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
 
 def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Json:
     account = party.get("account")
+    tax = party["tax_number"]
     return {
         "kind": kind,
         "title": words[kind],
         "name": party["name"],
-        "account": None if account is None else words["account"].format(account=account),
-        "tax": words["tax_number"].format(number=party["tax_number"]) if party["tax_number"] else None,
+        "account": None if account is None else words["account"].format(account=_clean(account)),
+        "tax": None if tax is None else words["tax_number"].format(number=_clean(tax)),
         "details": party["details"],
     }
 
@@ -160,10 +159,9 @@ def _zone(period: Mapping[str, Any]) -> tzinfo:
 
 def _day(when: datetime) -> str:
     """A day as ISO 8601 writes it, which reads the same in every language; with the time where it is not midnight."""
-    text = when.date().isoformat()
     if when.hour or when.minute or when.second or when.microsecond:
-        text += f" {when:%H:%M:%S} {when:%Z}"
-    return text
+        return when.isoformat(" ")
+    return when.date().isoformat()
 
 
 def _dates(document: Mapping[str, Any]) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ digits in every language, on every page, and in the browser, which rounds nothin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +26,7 @@ __all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "shown"]
 SHOWN_DIGITS: Final = 4
 """Significant digits of a shown price; the coins of its currency are never rounded away."""
 LANGUAGES: Final = ("en", "zh_CN")
+_DIGITS: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?", re.ASCII)
 
 
 def shown(value: Decimal, currency: str) -> Decimal:
@@ -75,6 +77,7 @@ class Language:
         self.tag = name.replace("_", "-")
         """As HTML names it."""
         self._locale = _babel_locale(name)
+        self._symbols = self._locale.number_symbols["latn"]
 
     def number(self, value: Decimal | int) -> str:
         """All digits of a number, in groups."""
@@ -85,10 +88,10 @@ class Language:
 
     def digits(self, text: str) -> str:
         """A plain decimal with all the digits that it has, idle zeros as well, in groups."""
-        whole, _, part = text.partition(".")
-        symbols = self._locale.number_symbols["latn"]
-        grouped = self.number(int(whole)) if whole not in ("-0", "") else whole
-        return grouped + (symbols["decimal"] + part if part else "")
+        sign, whole, part = _DIGITS.fullmatch(text).groups()  # type: ignore[union-attr]  # documents hold nothing else
+        symbols = self._symbols
+        grouped = f"{int(whole):,}".replace(",", symbols["group"])  # both languages group by three
+        return sign + grouped + (symbols["decimal"] + part if part else "")
 
     def money(self, value: Decimal, currency: str) -> str:
         """All digits of an amount, at least those of a coin, with the currency's sign."""
@@ -125,11 +128,10 @@ class Language:
 
     def formats(self, currencies: list[str]) -> dict[str, Any]:
         """How this language writes numbers, for a browser that only puts given digits into form."""
-        symbols = self._locale.number_symbols["latn"]
         return {
             "tag": self.tag,
-            "group": symbols["group"],
-            "decimal": symbols["decimal"],
+            "group": self._symbols["group"],
+            "decimal": self._symbols["decimal"],
             "percent": self.percent(Decimal(1)).replace("100", "#"),
             "money": {code: self.money(Decimal(1), code).replace(_one(code), "#") for code in currencies},
             "coins": {code: minor_digits(code) for code in currencies},

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.pages.figures import LANGUAGES, Language
 from brivionix_billing.pages.pricelist import price_list
 from brivionix_billing.pages.render import Page, asset, embedded, page
@@ -19,6 +19,7 @@ __all__ = ["pricing_page"]
 
 Json = dict[str, Any]
 _MILLION: Final = 1_000_000
+_MOST_TEXT: Final = 2_000
 
 
 def pricing_page(
@@ -44,6 +45,10 @@ def pricing_page(
     ('<!doctype html>', True)
     """
     languages = [Language(locale), *(Language(name) for name in LANGUAGES if name != locale)]
+    for what, text in (("title", title), *(("note", note) for note in notes)):
+        if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
+            message = f"the {what} {quoted(text)} is not 1 to {_MOST_TEXT} printable characters"
+            raise BillingError("bad_argument", message)
     data = price_list(book, at=at, groups=groups)
     if not data["groups"]:
         raise BillingError("bad_argument", f"no group to show at {data['at']}: name one that has terms then")

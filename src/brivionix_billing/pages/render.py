@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical import sha256
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.pages.figures import Language
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["Page", "asset", "embedded", "own_style", "page"]
+__all__ = ["Page", "asset", "embedded", "own_style", "page", "ready"]
 
 _IN_SCRIPT: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _MAX_STYLE: Final = 256 * 1024
@@ -88,6 +89,12 @@ def page(template: str, values: Mapping[str, Any], *, style: str, script: str) -
     made = Page(text)
     made.policy = policy
     return made
+
+
+def ready() -> None:
+    """Nothing, or ``missing_extra`` where no page can be made here."""
+    _environment()
+    Language("en")
 
 
 def _source(text: str) -> str:

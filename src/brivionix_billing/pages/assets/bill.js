@@ -27,7 +27,8 @@ function* sums(bill) {
     yield [`lines: shown ${name}`, sum(lines.map((line) => line.shown.channels[name])), Exact.of(totals.shown.channels[name])];
     const parts = channel.parts.map((part) => Exact.times(Exact.of(part.price_per_credit), Exact.of(part.credits)));
     yield [`${name}: amount`, parts.reduce(Exact.plus, { n: 0n, p: 0 }), Exact.of(channel.amount)];
-    yield [`${name}: credits`, sum([...channel.parts.map((part) => part.credits), channel.credits_without_price]), credits];
+    // A note is a difference of two bills, and a channel that only one of them has counts in the other as nothing.
+    if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.parts.map((part) => part.credits), channel.credits_without_price]), credits];
   }
   for (const [index, line] of lines.entries()) {
     // credits = quantity x unit price / per / nominal per Credit, so without a division:
@@ -60,15 +61,17 @@ const at = (bill, path) => {
   }
   return value;
 };
+// Signs that cannot be shown stand as U+FFFD.
+const clean = (text) => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 function* wronglyShown(bill) {
   for (const part of document.querySelectorAll("[data-of]")) {
     const path = part.dataset.of, value = at(bill, path);
     const shown = part.matches("time") ? part.getAttribute("datetime") : part.textContent;
-    const right = part.dataset.as === "text" || part.matches("time") ? value : inForm(String(value), FORM);
+    const right = part.matches("time") ? value : part.dataset.as === "text" ? clean(value) : inForm(value, FORM);
     if (shown !== right) yield { shown, right, path };
   }
 }
-const pageText = () => document.querySelector("main").textContent.split(/\s+/).filter(Boolean).join(" ");
+const pageText = () => document.querySelector("main").textContent.split(/[ \t\n\f]+/).filter(Boolean).join(" ");
 
 async function check() {
   const found = [];

@@ -1,0 +1,435 @@
+"""The page of a bill in a real browser: it shows the document, and says so; spoiled, it says that it is spoiled."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Browser
+
+from bill_kit import BOOK, billed, header, loaded, record, text, written
+from brivionix_billing import BillingError
+from brivionix_billing.canonical import canonical
+from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
+from brivionix_billing.invoice.header import Balance
+from brivionix_billing.pages import bill_page
+from brivionix_billing.pages.billusage import usage_pictures
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.pictures import Column, columns_picture
+from brivionix_billing.times import Period
+from pages_kit import Tab, opened, violations
+from samples import code_of
+
+Json = dict[str, Any]
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+ROWS = [
+    record(n, group=group, model=model)
+    for n, (group, model) in enumerate(
+        [("default", "alpha"), ("half", "alpha"), ("own", "beta"), ("free", "beta")] * 9, 1
+    )
+]
+GUESSED = record(90, usage={"prompt_tokens": 5, "completion_tokens": 5, "estimated": True})
+MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp; {{7*7}} $& $1"
+FULL: Json = {
+    "issuer": "北京网关 GmbH & Co",
+    "issuer_tax_number": "DE 123",
+    "issuer_details": ["1 Example Road", MARKUP],
+    "customer": MARKUP,
+    "customer_tax_number": "<b>9</b>",
+    "customer_details": ["c/o 客户"],
+    "channel": "rmb",
+}
+
+
+def full(key: Any = KEY, **changes: Any) -> Json:
+    """A bill with every part that a bill can have, in a zone of its own."""
+    period = Period.parse("2026-10", "Asia/Shanghai")
+    usage = written([*ROWS, GUESSED])
+    plain = billed(usage, period=period)
+    used = Decimal(plain["totals"]["credits"])
+    balance = Balance("12.5", [(MARKUP, "50"), ("Refund", "-0.25")], format(Decimal("62.25") - used, "f"))
+    return billed(
+        usage,
+        key=key,
+        period=period,
+        issued=period.end,
+        balance=balance,
+        signing_key=None if key is None else key_id(key.public_key()),
+        **{**FULL, **changes},
+    )
+
+
+def notes() -> Iterator[Json]:
+    """A credit note, a debit note, and one that cancels a whole bill."""
+    bill = billed(written(ROWS))
+    for rows in (ROWS[:20], [*ROWS, record(99)], None):
+        head = header(number=2, previous=bill)
+        right = None
+        if rows is not None:
+            right = build(collect(written(rows).splitlines(), BOOK, head.period).accounts["acct_1"], head, BOOK)
+        yield seal(correction(bill, right, head, f"a reason\n{MARKUP}\u202e\x07"))
+
+
+def verdict(tab: Tab) -> str:
+    """What the page says of itself, when its check is done."""
+    tab.page.wait_for_function("document.querySelectorAll('#checks li').length > 0")
+    return tab.text("#verdict")
+
+
+@pytest.fixture(scope="module")
+def bill() -> Json:
+    """The full bill."""
+    return full()
+
+
+@pytest.mark.parametrize("locale", ["en", "zh_CN"])
+def test_a_bill_agrees_with_itself_and_says_so(browser: Browser, tmp_path: Path, bill: Json, locale: str) -> None:
+    """The page recomputes hash, sums and signature, finds them right, and names what only ``verify`` can check."""
+    words = BILL[locale]
+    with opened(browser, tmp_path / "b.html", bill_page(bill, locale=locale, public_key=KEY.public_key())) as tab:
+        assert verdict(tab) == words["check_good"]
+        done = [words[name] for name in ("check_hash", "check_sums", "check_shown", "check_text")]
+        assert tab.texts("#checks li") == [*done, words["check_signature"].format(key=bill["signing_key"])]
+        assert tab.texts("#checks li.good") == tab.texts("#checks li")
+        assert words["check_more"] in tab.text("#check")
+        assert tab.page.locator("#banner").count() == 0
+
+
+def test_what_cannot_be_checked_is_said(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Unsigned, or signed but without the key: the page agrees with itself only as far as it could be checked."""
+    for document, told in ((full(key=None), "not signed"), (bill, "does not hold the public key")):
+        with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
+            assert verdict(tab) == BILL["en"]["check_part"]
+            assert told in tab.text("#checks li.open")
+
+
+@pytest.mark.parametrize("number", range(3), ids=["credit", "debit", "cancelled"])
+def test_notes_agree_with_themselves(browser: Browser, tmp_path: Path, number: int) -> None:
+    """Credit and debit notes have pages too: with the bill that they correct, the reason, and their own check."""
+    note = list(notes())[number]
+    with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+        assert tab.text("h1") == ("Debit note" if number == 1 else "Credit note")
+        assert "INV-000001" in tab.text("header .note")
+        assert "a reason" in tab.text("header .note")
+        assert tab.page.locator("img").count() == 0
+
+
+def swap(pattern: str, new: str, count: int = 1) -> Any:
+    """A change of the file's text that must happen."""
+
+    def change(html: str) -> str:
+        changed, times = re.subn(pattern, new, html, count=count, flags=re.S)
+        assert times > 0
+        return changed
+
+    return change
+
+
+def inside(change: Any, *, rehash: bool = False) -> Any:
+    """A change of the document that the page carries; with ``rehash`` its hash is made anew, inside and as shown."""
+
+    def altered(html: str) -> str:
+        head, middle, tail = re.split(r'(?<=id="data">)(.*?)(?=</script>)', html, maxsplit=1, flags=re.S)
+        data = json.loads(middle)
+        old = data["document"]["hash"]
+        change(data["document"])
+        if rehash:
+            data["document"]["hash"] = hash_of(data["document"])
+            head = head.replace(old, data["document"]["hash"])
+        return head + json.dumps(data).replace("<", "\\u003c") + tail
+
+    return altered
+
+
+def put(*path: Any) -> Any:
+    """Set a place of the document; the last of ``path`` is the value."""
+
+    def change(document: Json) -> None:
+        *steps, last, value = path
+        for step in steps:
+            document = document[step]
+        assert document[last] != value
+        document[last] = value
+
+    return change
+
+
+SPOILED: dict[str, tuple[Any, str]] = {
+    "a figure shown": (swap(r'(data-of="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
+    "the total shown": (swap(r'(data-of="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
+    "a subtotal": (
+        swap(r'(<tr class="sub"><td colspan="5"></td><td class="figure">)[^<]+', r"\g<1>1"),
+        "Text of the page",
+    ),
+    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "Text of the page"),
+    "the machine's date": (
+        swap(r'datetime="[^"]+" data-of="issued"', 'datetime="2020" data-of="issued"'),
+        "Shown is 2020",
+    ),
+    "a name": (swap(r'(data-of="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
+    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "Text of the page"),
+    "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
+    "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not fit"),
+    "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not fit"),
+    "the signature": (inside(put("signature", "A" * 86 + "==")), "The signature does not fit"),
+    "no base64": (inside(put("signature", "&&&")), "The signature does not fit"),
+    "a quantity, hash made anew": (inside(put("lines", 0, "quantity", "1"), rehash=True), "lines[0]"),
+    "a price, hash made anew": (inside(put("lines", 1, "unit_price", "1"), rehash=True), "lines[1]"),
+    "a ratio, hash made anew": (inside(put("lines", 0, "ratio", "3"), rehash=True), "lines[0]: price"),
+    "the total, hash made anew": (inside(put("totals", "credits", "1"), rehash=True), "lines: credits"),
+    "a shown total, hash anew": (inside(put("totals", "shown", "credits", "1"), rehash=True), "shown credits"),
+    "nominal, hash made anew": (inside(put("totals", "nominal", "amount", "1"), rehash=True), "nominal"),
+    "shown nominal, hash anew": (inside(put("totals", "shown", "nominal", "0.00"), rehash=True), "shown nominal"),
+    "a channel, hash anew": (inside(put("totals", "channels", "rmb", "amount", "1"), rehash=True), "rmb: amount"),
+    "a channel's Credits": (
+        inside(put("totals", "channels", "rmb", "credits_without_price", "1"), rehash=True),
+        "rmb: credits",
+    ),
+    "a shown channel": (inside(put("totals", "shown", "channels", "rmb", "0.00"), rehash=True), "shown rmb"),
+    "a day, hash made anew": (inside(put("days", 0, "credits", "7"), rehash=True), "days: credits"),
+    "requests, hash made anew": (inside(put("days", 0, "requests", 77), rehash=True), "days: requests"),
+    "savings, hash made anew": (inside(put("savings", "list", "7"), rehash=True), "savings"),
+    "the balance, hash anew": (inside(put("balance", "closing", "7"), rehash=True), "balance"),
+    "a movement, hash anew": (inside(put("balance", "movements", 0, "credits", "51"), rehash=True), "balance"),
+    "another's key": (
+        inside(put("signing_key", key_id(OTHER.public_key())), rehash=True),
+        "The signature does not fit",
+    ),
+    "a part taken away": (inside(lambda document: document["totals"].pop("nominal")), "cannot be read"),
+    "no number": (inside(put("totals", "credits", "1e5")), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_spoiled_bill_says_that_it_is_spoiled(browser: Browser, tmp_path: Path, bill: Json, what: str) -> None:
+    """Whatever was changed, in what is shown or in what the page carries, its verdict is no, in large and by name."""
+    change, told = SPOILED[what]
+    html = bill_page(bill, public_key=KEY.public_key())
+    with opened(browser, tmp_path / "b.html", change(html)) as tab:
+        assert verdict(tab) == BILL["en"]["check_bad"]
+        assert told in " ".join(tab.texts("#checks li.bad"))
+        assert tab.text("#banner") == BILL["en"]["check_bad"]
+
+
+def test_the_page_gives_its_document_back(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """What the page saves as invoice.json is the document's canonical JSON, byte for byte."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        with tab.page.expect_download() as download:
+            tab.page.get_by_role("button", name="Save invoice.json").click()
+        assert Path(download.value.path()).read_bytes() == canonical(bill)
+        assert download.value.suggested_filename == "invoice.json"
+        tab.requests.clear()  # the saved file has an address of its own, inside the browser
+
+
+def test_channels_may_have_any_name(browser: Browser, tmp_path: Path) -> None:
+    """Channels whose names look like paths or like parts of a program are shown and checked as all others."""
+    strange = (
+        text()
+        .replace("  rmb:", "  credits.0:")
+        .replace("  stripe:", "  __proto__:")
+        .replace("  konbini:", "  constructor:")
+    )
+    document = billed(written(ROWS), loaded(strange))
+    assert list(document["totals"]["channels"]) == ["credits.0", "__proto__", "constructor"]
+    with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+    changed = swap(r'(data-of="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
+    with opened(browser, tmp_path / "b.html", changed) as tab:
+        assert verdict(tab) == BILL["en"]["check_bad"]
+
+
+def test_names_in_a_bill_are_text(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Markup in names, details, tax numbers and movements is shown as it is written, and nothing of it runs."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        tab.page.on("dialog", lambda dialog: pytest.fail("a script of a name has run"))
+        verdict(tab)
+        assert tab.page.locator("img, main b").count() == 0
+        assert tab.page.locator("script").count() == 2
+        assert tab.text("body").count("<img src=x onerror=alert(2)>&amp; {{7*7}} $& $1") == 3
+        assert "Tax number <b>9</b>" in tab.text("header")
+
+
+def test_a_bill_reads_without_scripts(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Without JavaScript all figures stand there, and the page says that it could not check itself."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill), java_script_enabled=False) as tab:
+        assert tab.page.locator("#verdict").inner_text() == BILL["en"]["check_off"]
+        shown = tab.page.locator("main").inner_text()
+        for part in (
+            bill["totals"]["shown"]["credits"],
+            bill["hash"],
+            bill["balance"]["closing"],
+            "Invoice",
+            "INV-000001",
+        ):
+            assert part in shown
+        assert tab.page.locator("button:visible").count() == 0
+
+
+def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Parties with tax numbers, dates of the bill's zone, currency of payment, estimates, savings, short evidence."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        shown = tab.text("main")
+        for part in (
+            "Tax number DE 123",
+            "2026-10-01 to 2026-10-31",
+            "days of Asia/Shanghai",
+            "CNY, by rmb",
+            "for 1 request the provider reported no usage",
+            "Saved by cached tokens",
+            "brivionix-billing verify invoice.json --usage usage.jsonl",
+            " ".join(re.findall("....", bill["hash"][7:23])),
+        ):
+            assert part in shown
+        assert tab.page.locator("header time").first.inner_text() == "2026-11-01"
+        assert tab.page.locator(".total.paid strong").inner_text() == bill["totals"]["shown"]["channels"]["rmb"]
+        assert tab.page.locator("svg").count() == 2
+        # Subtotals and total of a column are the sums of its shown lines.
+        column = [Decimal(value) for value in tab.texts(".lines tr:not(.sub):not(.sum) td:nth-of-type(5)")]
+        assert sum(column) == Decimal(bill["totals"]["shown"]["credits"])
+        assert len(column) == len(bill["lines"])
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_axe_finds_nothing_in_a_bill(browser: Browser, tmp_path: Path, bill: Json, scheme: str, width: int) -> None:
+    """No accessibility violation in a bill, sound or spoiled, nor in a note; on a phone nothing sticks out."""
+    spoiled = SPOILED["a figure shown"][0](bill_page(bill))
+    for html in (bill_page(bill, locale="zh_CN"), spoiled, bill_page(next(notes()))):
+        options: Json = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+        with opened(browser, tmp_path / "b.html", html, **options) as tab:
+            verdict(tab)
+            assert violations(tab.page) == []
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.usefixtures("pango")
+@pytest.mark.parametrize("locale", ["en", "zh_CN"])
+def test_a_pdf_holds_the_same(bill: Json, locale: str) -> None:
+    """The PDF has the totals, the hash, and Chinese letters as letters; its pages are numbered."""
+    import io
+
+    from pypdf import PdfReader
+
+    from brivionix_billing.pages import pdf
+
+    made = PdfReader(io.BytesIO(pdf(bill_page(bill, locale=locale))))
+    shown = "".join("".join(page.extract_text() for page in made.pages).split())
+    for part in (
+        BILL[locale]["proof"],
+        "客户",
+        "北京网关",
+        bill["hash"],
+        *bill["totals"]["shown"]["channels"].values(),
+    ):
+        assert "".join(part.split()) in shown
+    assert f"1/{len(made.pages)}" in shown
+
+
+@pytest.mark.usefixtures("pango")
+def test_letters_that_no_font_has_are_an_error() -> None:
+    """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
+    from brivionix_billing.pages import pdf
+
+    with pytest.raises(BillingError, match=r"U\+E123") as caught:
+        pdf("<main>\ue123</main>")
+    assert code_of(caught) == "font_missing"
+    assert pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda d: d.pop("days"), "days"),
+        (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not fit"),
+        (lambda d: d["totals"].update(credits="1"), "its hash does not fit"),
+    ],
+)
+def test_a_page_is_made_of_sound_documents_only(bill: Json, spoil: Any, told: str) -> None:
+    """A document that is none, or was changed after it was issued, gets no page."""
+    document = copy.deepcopy(bill)
+    spoil(document)
+    with pytest.raises(BillingError, match=told) as caught:
+        bill_page(document)
+    assert code_of(caught) == "document_invalid"
+
+
+RECT = re.compile(r'<rect class="s(\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"')
+_parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size=1, max_size=5)
+
+
+@given(st.lists(_parts, min_size=1, max_size=12))
+def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
+    """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""
+    size = max(map(len, stacks))
+    columns = [Column(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
+    svg = str(columns_picture(columns, 0, "title", Language("en")))
+    top = max(int(label.replace(",", "")) for label in re.findall(r'text-anchor="end"[^>]*>([\d,]+)<', svg))
+    highest = max(map(sum, stacks))
+    assert highest <= top <= max(highest * 2, 1)
+    for n, group in enumerate(re.findall(r"<g><title>.*?</g>", svg)):
+        low = 180.0
+        found = {int(rect[0]): rect for rect in RECT.findall(group)}
+        for series, part in enumerate(columns[n].parts):
+            if series in found:
+                _, _, y, _, height = map(float, found[series])
+                assert abs(y + float(height) - low) < 0.15
+                assert abs(float(height) - part / top * 170) < 0.2
+                low = y
+            else:
+                assert part / top * 170 < 0.2
+
+
+def number(shown: str) -> Decimal:
+    return Decimal(shown.replace(",", ""))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.dates(), st.sampled_from([f"m{n}" for n in range(12)])),
+        st.integers(1, 10**12),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str], int]) -> None:
+    """By day, month or year, and with small models together: the figures add up to the Credits of the days."""
+    days = [
+        {
+            "day": day.isoformat(),
+            "model": name,
+            "requests": 1,
+            "credits": format(Decimal(amount).scaleb(-9).normalize(), "f"),
+        }
+        for (day, name), amount in used.items()
+    ]
+    pictures = usage_pictures({"kind": "invoice", "days": days}, Language("en"))
+    assert pictures is not None
+    total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
+    assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
+    for row in pictures["figures"]:
+        assert sum(Decimal(amount.replace(",", "")) for amount in row["amounts"]) == Decimal(
+            row["total"].replace(",", "")
+        )
+    assert len(pictures["names"]) == min(len({name for _, name in used}), 8)
+
+
+def test_a_note_that_moves_both_ways_has_no_picture() -> None:
+    """Bars stand for amounts of one sign; where a note gives some back and charges others, figures alone tell it."""
+    days = [
+        {"day": "2026-10-01", "model": name, "requests": 0, "credits": text} for name, text in (("a", "1"), ("b", "-1"))
+    ]
+    assert usage_pictures({"kind": "debit_note", "days": days}, Language("en")) is None
+    assert usage_pictures({"kind": "credit_note", "days": days[1:]}, Language("en")) is not None
+    assert usage_pictures({"kind": "invoice", "days": []}, Language("en")) is None
