@@ -20,7 +20,7 @@ _FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, asyncio.run() of other tests would find a loop that runs
 def browser() -> Iterator[Browser]:
     """Headless Chromium, of the system's package."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)

@@ -360,8 +360,6 @@ def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; ${x} {{7*7}}"
-UNSEEN = " \u2028 \u202e"
-"""A line separator, which ended lines in scripts once, and a sign that turns the direction of writing."""
 
 
 def hostile_book() -> PriceBook:
@@ -378,7 +376,7 @@ def hostile_book() -> PriceBook:
 
 def test_names_and_descriptions_are_text(browser: Browser, tmp_path: Path) -> None:
     """Markup in descriptions, title and notes is shown as it is written: nothing of it becomes an element or runs."""
-    html = pricing_page(hostile_book(), at=AUTUMN, title=HOSTILE + UNSEEN, notes=[HOSTILE + UNSEEN])
+    html = pricing_page(hostile_book(), at=AUTUMN, title=HOSTILE, notes=[HOSTILE])
     with opened(browser, tmp_path / "p.html", html, "#view=topup&tier=every") as tab:
         tab.page.on("dialog", lambda dialog: pytest.fail("a script of a name has run"))
         assert tab.page.locator("img, b").count() == 0

@@ -112,8 +112,8 @@ def test_what_cannot_be_counted_is_named(make: Any, code: str) -> None:
 def test_the_price_file_chooses_encoding_and_family() -> None:
     """A book's encoding and token_family decide, whatever the model's name looks like."""
     text = SHIPPED.read_text(encoding="utf-8").replace(
-        "  gpt-5.2:\n    released: 2025-12-11\n    encoding: o200k_base\n",
-        "  gpt-5.2:\n    released: 2025-12-11\n    encoding: p50k_base\n    token_family: gpt-4o\n",
+        "    released: 2025-12-11\n    encoding: o200k_base\n",
+        "    released: 2025-12-11\n    encoding: p50k_base\n    token_family: gpt-4o\n",
     )
     made = TokenCounter("gpt-5.2-2025-12-11", PriceBook.loads(text))
     assert (made.encoding, made.family.name, made.limit) == ("p50k_base", "gpt-4o", 272_000)

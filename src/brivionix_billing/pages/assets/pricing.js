@@ -177,9 +177,10 @@ function renderTable() {
   byId("count").textContent = !count ? say("none") : say(count === 1 ? "count_one" : "count", { n: number(count) });
   const body = element("tbody", { role: "rowgroup" });
   body.append(...visible.map((row, index) => tableRow(row, columns, currency, index)));
-  byId("table").replaceChildren(element("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" },
-    element("table", { class: "prices cards", role: "table" },
-      element("caption", { class: "unseen" }, heading), header(columns), body)));
+  const table = element("table", { class: "prices cards rows" + (visible.length > 60 ? " many" : ""), role: "table" },
+    element("caption", { class: "unseen" }, heading), header(columns), body);
+  table.style.setProperty("--columns", columns.length);
+  byId("table").replaceChildren(element("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table));
 }
 
 // ---- announced changes
