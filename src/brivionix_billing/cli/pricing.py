@@ -9,11 +9,11 @@ from typing import Any
 
 from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
 from brivionix_billing.errors import PriceFileError, ascii_safe
-from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
+from brivionix_billing.exact import digits_of, plain
 from brivionix_billing.meters import METERS
+from brivionix_billing.pages.pricelist import topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.charge import UNIT_PLACES
 from brivionix_billing.tabular import table
 from brivionix_billing.times import iso
 
@@ -113,7 +113,7 @@ def _prices(args: Namespace) -> int:
             "context_tier": _context(card),
             "currency": card.currency if channel is None else card.channel(channel).currency,
             **({} if channel is None else {"channel": channel}),
-            **{meter.name: _price(card, meter.place, meter.per, channel) for meter in shown},
+            **{meter.name: _price(card, meter.place, channel) for meter in shown},
         }
         for channel in channels
         for card in cards
@@ -148,14 +148,9 @@ def _context(card: RateCard) -> str:
     return f"{'>' if card.context_tier == 'long' else '<='}{card.context_above}"
 
 
-def _price(card: RateCard, place: int, per: int, channel: str | None) -> str | None:
-    if channel is None:
-        price = card.unit_prices[place]
-        return None if price is None else plain(price)
-    units = card.units[place]
-    if units is None:
-        return None
-    return plain(multiplied(decimal_of(units * per, UNIT_PLACES), card.channel(channel).price))
+def _price(card: RateCard, place: int, channel: str | None) -> str | None:
+    price = card.unit_prices[place] if channel is None else topup_price(card, place, channel)
+    return None if price is None else plain(price)
 
 
 def _quote(args: Namespace) -> int:

@@ -19,6 +19,10 @@ __all__ = ["pricing_page"]
 
 Json = dict[str, Any]
 _MILLION: Final = 1_000_000
+_SCRIPTS: Final = (
+    "exact.js",
+    *(f"pricing/{part}.js" for part in ("state", "table", "changes", "call", "view", "main")),
+)
 _MOST_TEXT: Final = 2_000
 
 
@@ -82,7 +86,7 @@ def pricing_page(
             ),
         },
         style=asset("base.css") + asset("pricing.css") + style,
-        script=asset("exact.js") + asset("pricing.js"),
+        script="".join(asset(name) for name in _SCRIPTS),
     )
 
 
