@@ -173,13 +173,15 @@ def test_meters_are_disjoint_and_add_up(given_counts: dict[str, int]) -> None:
 
 _FIGURE = r"(-?\d+(?:\.\d+)?)"
 _LINE = re.compile(
-    rf"^  .+?[::] ?(\d+) x {_FIGURE} USD / (\d+)(?: x (?:ratio|倍率) {_FIGURE})?.* = {_FIGURE} USD$", re.M
+    rf"^  .+?(?:: |\uff1a)(\d+) x {_FIGURE} USD / (\d+)(?: x (?:ratio|倍率) {_FIGURE})?.* = {_FIGURE} USD$", re.M
 )
-_SUM = re.compile(rf"^(?:Nominal price: |名义价格:)(.+) = {_FIGURE} USD$", re.MULTILINE)
+_SUM = re.compile(rf"^(?:Nominal price: |名义价格\uff1a)(.+) = {_FIGURE} USD$", re.MULTILINE)
 _CREDITS = re.compile(
-    rf"^Credits[::] ?{_FIGURE} USD / (?:每 Credit )?{_FIGURE} USD.* = {_FIGURE} Credits$", re.MULTILINE
+    rf"^Credits(?:: |\uff1a){_FIGURE} USD / (?:每 Credit )?{_FIGURE} USD.* = {_FIGURE} Credits$", re.MULTILINE
 )
-_CHANNEL = re.compile(rf"^(?:Top-up|充值).+?[::] ?{_FIGURE} Credits x {_FIGURE} (\w+) = {_FIGURE} (\w+)$", re.MULTILINE)
+_CHANNEL = re.compile(
+    rf"^(?:Top-up|充值).+?(?:: |\uff1a){_FIGURE} Credits x {_FIGURE} (\w+) = {_FIGURE} (\w+)$", re.MULTILINE
+)
 _SAVED = re.compile(r"^(?:At list|按官方价).+$", re.MULTILINE)
 
 

@@ -365,11 +365,9 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&g
 def hostile_book() -> PriceBook:
     """Descriptions with markup, in every place that has one, and names with signs that regular expressions heed."""
     text, quoted = SHIPPED.read_text("utf-8"), json.dumps(HOSTILE)
-    channel = '{en: "Top-up in RMB", zh_CN: "人民币充值"}'
-    group = '{en: "Every model at the list price", zh_CN: "所有模型,按官方价"}'
-    for given in (channel, group):
+    for given in ('{en: "Top-up in RMB",', '{en: "Every model at the list price",'):
         assert given in text
-        text = text.replace(given, quoted)
+        text = text.replace(given, f"{{en: {quoted},")
     text = text.replace('{en: "The largest of the five: hard problems, long documents"', f"{{en: {quoted}")
     return PriceBook.loads(text.replace("  stripe:\n", "  $stripe$1$:\n").replace("gpt-5.2", "gpt-5.2=$1+$_"))
 
