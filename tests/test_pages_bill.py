@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser
@@ -166,20 +168,34 @@ def put(*path: Any) -> Any:
     return change
 
 
+def raw_of(key: Ed25519PrivateKey) -> str:
+    return base64.b64encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+
+
+def seal_of(html: str) -> str:
+    """A signature of another key over the very document in the page, which names the issuer's key."""
+    document = json.loads(re.search(r'(?<=id="data">)(.*?)(?=</script>)', html, re.S)[0])["document"]  # type: ignore[index]
+    signed = {name: value for name, value in document.items() if name not in ("hash", "signature")}
+    return base64.b64encode(OTHER.sign(canonical(signed))).decode()
+
+
 SPOILED: dict[str, tuple[Any, str]] = {
     "a figure shown": (swap(r'(data-of="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
     "the total shown": (swap(r'(data-of="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
     "a subtotal": (
-        swap(r'(<tr class="sub"><td colspan="5"></td><td class="figure">)[^<]+', r"\g<1>1"),
-        "Text of the page",
+        swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
+        "Text or a picture",
     ),
-    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "Text of the page"),
+    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "Text or a picture"),
     "the machine's date": (
         swap(r'datetime="[^"]+" data-of="issued"', 'datetime="2020" data-of="issued"'),
         "Shown is 2020",
     ),
     "a name": (swap(r'(data-of="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
-    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "Text of the page"),
+    "a tax number": (swap(r'(data-of="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
+    "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "Text or a picture"),
+    "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "Text or a picture"),
+    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "Text or a picture"),
     "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
     "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not fit"),
     "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not fit"),
@@ -207,6 +223,12 @@ SPOILED: dict[str, tuple[Any, str]] = {
         inside(put("signing_key", key_id(OTHER.public_key())), rehash=True),
         "The signature does not fit",
     ),
+    "another's key and signature": (
+        lambda html: inside(put("signature", seal_of(html)))(
+            swap(r'"raw":"[^"]+"', f'"raw":"{raw_of(OTHER)}"')(swap(r'"id":"[0-9a-f]{16}"', '"id":"0"')(html))
+        ),
+        "The signature does not fit",
+    ),
     "a part taken away": (inside(lambda document: document["totals"].pop("nominal")), "cannot be read"),
     "no number": (inside(put("totals", "credits", "1e5")), "cannot be read"),
 }
@@ -220,7 +242,9 @@ def test_a_spoiled_bill_says_that_it_is_spoiled(browser: Browser, tmp_path: Path
     with opened(browser, tmp_path / "b.html", change(html)) as tab:
         assert verdict(tab) == BILL["en"]["check_bad"]
         assert told in " ".join(tab.texts("#checks li.bad"))
-        assert tab.text("#banner") == BILL["en"]["check_bad"]
+        assert tab.text("#banner").startswith(BILL["en"]["check_bad"])
+        if "The hash does not fit" in told:  # it does not give away a document that was changed
+            assert tab.page.locator("#save").is_hidden()
 
 
 def test_the_page_gives_its_document_back(browser: Browser, tmp_path: Path, bill: Json) -> None:
@@ -233,16 +257,17 @@ def test_the_page_gives_its_document_back(browser: Browser, tmp_path: Path, bill
         tab.requests.clear()  # the saved file has an address of its own, inside the browser
 
 
-def test_channels_may_have_any_name(browser: Browser, tmp_path: Path) -> None:
-    """Channels whose names look like paths or like parts of a program are shown and checked as all others."""
-    strange = (
-        text()
-        .replace("  rmb:", "  credits.0:")
-        .replace("  stripe:", "  __proto__:")
-        .replace("  konbini:", "  constructor:")
-    )
+@pytest.mark.parametrize("names", [("credits.0", "__proto__", "constructor"), ("credits.0", "10", "9")])
+def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Channels whose names look like paths or like parts of a program are shown and checked as all others.
+
+    Numbers as names: a browser puts 9 before 10, the canonical text 10 before 9.
+    """
+    strange = text()
+    for name, other in zip(("rmb", "stripe", "konbini"), names, strict=True):
+        strange = strange.replace(f"  {name}:", f'  "{other}":')
     document = billed(written(ROWS), loaded(strange))
-    assert list(document["totals"]["channels"]) == ["credits.0", "__proto__", "constructor"]
+    assert list(document["totals"]["channels"]) == list(names)
     with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
         assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
     changed = swap(r'(data-of="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
@@ -295,6 +320,11 @@ def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) 
         assert tab.page.locator("header time").first.inner_text() == "2026-11-01"
         assert tab.page.locator(".total.paid strong").inner_text() == bill["totals"]["shown"]["channels"]["rmb"]
         assert tab.page.locator("svg").count() == 2
+        assert tab.texts(".lines thead th .small")[1:] == ["rmb", "konbini", "stripe"]
+    with opened(browser, tmp_path / "b.html", bill_page(full(channel="stripe"))) as tab:  # the channel of payment first
+        assert tab.texts(".lines thead th .small")[1:] == ["stripe", "konbini", "rmb"]
+        assert tab.page.locator(".total.paid .small").first.inner_text() == "Cost by stripe"
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
         # Subtotals and total of a column are the sums of its shown lines.
         column = [Decimal(value) for value in tab.texts(".lines tr:not(.sub):not(.sum) td:nth-of-type(5)")]
         assert sum(column) == Decimal(bill["totals"]["shown"]["credits"])
@@ -368,6 +398,7 @@ RECT = re.compile(r'<rect class="s(\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+
 _parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(st.lists(_parts, min_size=1, max_size=12))
 def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
     """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""

@@ -161,6 +161,14 @@ def test_the_calculator_is_book_rate(tab: Tab) -> None:
     assert tried > 200
 
 
+def test_the_calculator_knows_what_a_model_takes(tab: Tab) -> None:
+    """More input than the model takes at the most is priced all the same, and told."""
+    tab.go("#model=gpt-5.4-mini&input=272000")
+    assert "takes at most" not in tab.text("#result")
+    tab.page.fill("#calc-input", "272001")
+    assert "gpt-5.4-mini takes at most 272,000 input tokens" in tab.text("#result")
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
@@ -199,12 +207,13 @@ def test_search_finds_names_aliases_and_descriptions(tab: Tab) -> None:
     tab.go()
     tab.page.fill("#search", "CODEX")
     assert tab.texts("#table .name") == ["gpt-5.3-codex"]
-    assert tab.text("#count") == "1 model"
+    assert tab.text("#count") == "1 model · Standard · CODEX"
     tab.page.fill("#search", "best value")
     assert tab.texts("#table .name") == ["gpt-5.4-mini"]
     tab.page.fill("#search", "nothing of the kind")
     assert tab.texts("#table .name") == []
-    assert "No model matches" in tab.text("#count")
+    assert "No model matches" in tab.text("#table")
+    assert tab.text("#count").startswith("0 models")
     tab.page.fill("#search", "")
     tab.page.select_option("#window", "1050000")
     assert set(tab.texts("#table .name")) == {"gpt-5.5", "gpt-5.4"}
@@ -288,6 +297,15 @@ def test_a_strange_address_does_no_harm(tab: Tab, address: str) -> None:
     assert tab.page.locator("#result *").count() > 0
 
 
+def test_a_link_to_what_is_gone_says_so(tab: Tab) -> None:
+    """An address that names a group or channel that is not there opens the usual view, and tells that it did."""
+    tab.go("#group=gone&channel=cheque&view=topup")
+    assert tab.text("#status") == "The link names something that is not here any more: gone, cheque."
+    assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
+    tab.go("#group=partner")
+    assert tab.texts("#status") == [""]
+
+
 def test_pointing_at_a_price_shows_the_exact_one(tab: Tab) -> None:
     """Hovering and focusing show the exact price; Escape hides it."""
     tab.go("#group=partner&view=topup&sort=input")
@@ -332,13 +350,15 @@ def test_the_keyboard_reaches_everything(tab: Tab) -> None:
     tab.page.keyboard.press("Space")
     assert tab.page.get_attribute("#topup", "aria-checked") == "true"
     tab.page.locator("#table tbody tr:first-child .price").first.focus()
-    for key, row, column in (("ArrowRight", 0, 1), ("ArrowDown", 1, 1), ("ArrowLeft", 1, 0), ("ArrowUp", 0, 0)):
+    steps = [("ArrowRight", 0, 1), ("ArrowDown", 1, 1), ("ArrowLeft", 1, 0), ("ArrowUp", 0, 0), ("End", 0, -1)]
+    for key, row, column in (*steps, ("ArrowDown", 1, -1), ("Home", 1, 0)):
         tab.page.keyboard.press(key)
         place = tab.page.evaluate(
             "(() => { const row = document.activeElement.closest('tr');"
             " return [row.sectionRowIndex, [...row.querySelectorAll('.price')].indexOf(document.activeElement)]; })()"
         )
-        assert place == [row, column]
+        assert place == [row, column], key
+        assert tab.page.locator("#table [tabindex='0']:is(button)").count() == 1  # one stop for the Tab key
 
 
 def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None:
@@ -349,12 +369,13 @@ def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None
         read = "navigator.clipboard.readText()"
         tab.page.locator("#table .price").first.click()
         assert tab.page.evaluate(read) == "0.541875"
-        assert "0.541875" in tab.text("#status")
-        tab.page.get_by_role("button", name="Copy the prices of gpt-5.4-mini").click()
+        assert tab.text("#status") == "Copied: CN¥0.541875"
+        tab.page.get_by_role("button", name="Copy the prices of gpt-5.4-mini, Standard").click()
         heads, cells = (line.split("\t") for line in tab.page.evaluate(read).split("\n"))
         row = dict(zip(heads, cells, strict=True))
         assert row["model"] == "gpt-5.4-mini"
-        assert (row["group"], row["price"], row["input CNY/1M"]) == ("partner", "rmb", "0.541875")
+        assert (row["group"], row["view"]) == ("partner", "rmb")
+        assert (row["input, CNY per 1M tokens"], row["web_search, CNY per 1K calls"]) == ("0.541875", "7.225")
         tab.page.click("#copy-link")
         assert tab.page.evaluate(read).endswith("p.html#group=partner&view=topup&sort=input")
 
@@ -445,7 +466,7 @@ def test_announced_changes_stand_with_their_dates(browser: Browser, tmp_path: Pa
     with opened(browser, tmp_path / "p.html", html) as tab:
         assert tab.texts("#changes-list li") == [
             "Dec 1, 2026m · StandardInput: $1.00 → $1.25",
-            "Jan 15, 2027 08:30m · StandardOutput: $2.00 → $3.00",
+            "Jan 15, 2027 08:30 UTCm · StandardOutput: $2.00 → $3.00",
             "Feb 1, 20271 Credit by c: CN¥0.85 → CN¥0.90. Every Top Up price by c changes with it.",
             "Mar 1, 2027mWeb search: $10.00 → $12.00 per 1,000 calls",
             "Jun 1, 2027m · Standardno longer sold",

@@ -65,7 +65,10 @@ def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
 def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
     """A model stands in a group's list in just the tiers in which a request of that group would be priced."""
     prices = listed(book, at)
-    for group in [] if prices is None else prices["groups"]:
+    groups = [] if prices is None else prices["groups"]
+    known = {part["model"] for group in groups for part in (*group["prices"], *group["changes"])}
+    assert prices is None or {one["name"] for one in prices["models"]} == known
+    for group in groups:
         found = {(row["model"], row["service_tier"]) for row in group["prices"]}
         for name in book["models"]:
             for tier in ("standard", "batch", "flex", "priority"):
@@ -77,7 +80,9 @@ def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
                     assert (name, tier) in found
             usable = any(model == name for model, _ in found)
             assert (name in group["models"]) == usable
-            assert (name in group["not_allowed"]) == (not usable and bool(oracle.sold_at(book["models"][name], at)))
+            assert (name in group["not_allowed"]) == (
+                not usable and name in known and bool(oracle.sold_at(book["models"][name], at))
+            )
 
 
 @settings(max_examples=MANY, deadline=None)
@@ -163,6 +168,41 @@ def test_a_group_is_named_and_never_another() -> None:
         with pytest.raises(BillingError) as caught:
             pricing_page(shipped(), at=AUTUMN, groups=bad)
         assert code_of(caught) == "bad_argument"
+
+
+def test_a_list_for_some_tells_nothing_of_others() -> None:
+    """Models that none of the listed groups may use, now or later, are not in the list, nor on the page."""
+    prices = price_list(shipped(), at=AUTUMN, groups=["mini-only"])
+    assert [one["name"] for one in prices["models"]] == ["gpt-5.4-mini"]
+    assert prices["groups"][0]["not_allowed"] == []
+    html = pricing_page(shipped(), at=AUTUMN, groups=["mini-only"])
+    assert "codex" not in html
+    both = price_list(shipped(), at=AUTUMN, groups=["mini-only", "coding"])
+    assert both["groups"][0]["not_allowed"] == ["gpt-5.4", "gpt-5.3-codex"]
+
+
+def test_changes_of_a_channel_are_announced() -> None:
+    """A price of a Credit and a volume discount that begin or end later stand in the list, and on the page's card."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1}}",
+        channel="{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85},"
+        " {from: 2026-04-01, until: 2026-05-01, price_per_credit: 0.9}], volume_discounts:"
+        " [{from: 2026-03-01, applies_to: all, tiers: [{at_least: 50, discount: 0.2}]}]}",
+    )
+    discount = {"applies_to": "all", "steps": [{"at_least": "50", "discount": "0.2"}]}
+    (channel,) = price_list(book, at=utc("2026-01-15"))["channels"]
+    assert channel["changes"] == [
+        {"at": "2026-03-01T00:00:00Z", "volume_discount": [None, discount]},
+        {"at": "2026-04-01T00:00:00Z", "price_per_credit": ["0.85", "0.9"]},
+        {"at": "2026-05-01T00:00:00Z", "price_per_credit": ["0.9", None]},
+    ]
+    html = pricing_page(book, at=utc("2026-01-15"))
+    for told in (
+        "From Mar 1, 2026: From 50 Credits: 20% off all of them",
+        "From Apr 1, 2026: 1 Credit costs CN¥0.90",
+        "From May 1, 2026: 1 Credit costs –",
+    ):
+        assert told in html
 
 
 def changes(book: PriceBook, at: str, group: str = "g") -> list[tuple[Any, ...]]:

@@ -30,6 +30,7 @@ __all__ = ["bill_page", "page_text"]
 
 Json = dict[str, Any]
 _TAG: Final = re.compile("<[^>]*>")
+_BAR: Final = re.compile('<rect class="[^"]*" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"')
 _SPACE: Final = re.compile("[ \t\n\f]+")
 """White space of HTML: Python and browsers do not agree on any other."""
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -97,10 +98,15 @@ def _clean(text: str) -> str:
 
 
 def page_text(html: str) -> str:
-    """The text of the page's main part, runs of white space as one space: what the page's own check hashes."""
+    """What the page's own check hashes: its title, the text of its main part, and the bars of its pictures.
+
+    Runs of white space are one space.
+    """
+    # Markup of our own templates: every "<" and ">" in a text or an attribute is escaped.
+    title = html[html.index("<title>") + 7 : html.index("</title>")]
     main = html[html.index("<main") : html.rindex("</main>")]
-    # Markup of our own template: every "<" and ">" in a text or an attribute is escaped.
-    return " ".join(filter(None, _SPACE.split(unescape(_TAG.sub("", main)))))
+    bars = (" ".join(bar) for bar in _BAR.findall(main))
+    return " ".join(filter(None, _SPACE.split(f"{unescape(title)} {unescape(_TAG.sub('', main))} {' '.join(bars)}")))
 
 
 def _view(document: Mapping[str, Any], language: Language) -> Json:
@@ -109,15 +115,12 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
     payment = document["payment"]
     if payment and payment["channel"] in channels:
         channels.sort(key=lambda name: name != payment["channel"])
-    negative = document["kind"] == "credit_note"
     return {
         "digits": language.digits,
         "clean": _clean,
         "channels": channels,
         "line_channels": channels[:_MOST_CHANNELS],
-        "heading_credits": words[
-            "credits_back" if negative else "credits_more" if document["kind"] == "debit_note" else "credits_used"
-        ],
+        "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
         "when": _dates(document),
         "period": _period(document["period"], words),
         "parties": [
@@ -136,14 +139,12 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
 
 
 def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Json:
-    account = party.get("account")
-    tax = party["tax_number"]
     return {
         "kind": kind,
         "title": words[kind],
         "name": party["name"],
-        "account": None if account is None else words["account"].format(account=_clean(account)),
-        "tax": None if tax is None else words["tax_number"].format(number=_clean(tax)),
+        "account": party.get("account"),
+        "tax": party["tax_number"],
         "details": party["details"],
     }
 
@@ -217,7 +218,8 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Lang
                 "credits": language.digits(_sum([part["credits"] for part in shown])),
                 "nominal": language.digits(_sum([part["nominal"] for part in shown])),
                 "channels": [
-                    language.digits(_sum([part["channels"].get(name, "0") for part in shown])) for name in channels
+                    (name, language.digits(_sum([part["channels"].get(name, "0") for part in shown])))
+                    for name in channels
                 ],
             }
         )
@@ -249,6 +251,8 @@ def _estimated(part: Mapping[str, Any], language: Language) -> str | None:
 def _savings(document: Mapping[str, Any], language: Language) -> list[tuple[str, str, str]]:
     """What leads from the list price to what was charged: label, path, amount. Less than zero: it cost more."""
     words, saved = BILL[language.name], document["savings"]
+    if document["kind"] != "invoice":
+        return []  # what a note changes of what was saved, nobody can make sense of
     rows = [
         (words[label], f"savings.{key}", saved[key])
         for key, label in (("list", "at_list"), ("cache", "by_cache"), ("group", "by_group"))

@@ -47,7 +47,7 @@ def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | No
             (name, sum(stack[place] for stack in stacks.values())) for place, name in enumerate(drawn)
         )
     ]
-    columns = [Column(str(int(step[8:])) if kind == "day" else step, step, stacks[step]) for step in steps]
+    columns = [Column(step[5:] if kind == "day" else step, step, stacks[step]) for step in steps]
     title = words[f"by_{kind}"]
     return {
         "time_title": title,

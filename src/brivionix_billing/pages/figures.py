@@ -118,7 +118,7 @@ class Language:
         day = str(format_date(when.date(), "medium", locale=self._locale))
         if not (when.hour or when.minute or when.second or when.microsecond):
             return day
-        return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "")
+        return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "") + " UTC"
 
     def currency(self, code: str) -> str:
         """The name of a currency."""

@@ -22,6 +22,7 @@ COLOURS: Final = ("#0a7d6e", "#2f6fb3", "#b97a00", "#b5476b", "#6d56b5", "#6b7a1
 MOST_SERIES: Final = len(COLOURS)
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 170, 78, 10, 22
 _ROW, _NAME, _BAR = 24, 190, 330
+_WIDEST = 480
 
 
 class Column(NamedTuple):
@@ -69,7 +70,8 @@ def columns_picture(columns: Sequence[Column], places: int, title: str, language
             below += part
             high = (_TOP + _HEIGHT) * 10 - below * _HEIGHT * 10 // top
             if low > high:
-                bars.append(_bar(x + room // 8, high, room - room // 4, low - high, series))
+                wide = min(room - room // 4, _WIDEST)
+                bars.append(_bar(x + (room - wide) // 2, high, wide, low - high, series))
         out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, total, Markup("").join(bars)))
         if place % every == 0:
             out.append(

@@ -15,12 +15,14 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
 from brivionix_billing.pages.figures import SHOWN_DIGITS, discount, shown
+from brivionix_billing.pages.words import METERS as LABELS
+from brivionix_billing.pages.words import TIERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.card import SERVICE_TIERS
 from brivionix_billing.rating.charge import UNIT_PLACES
-from brivionix_billing.times import instant, iso
-from brivionix_billing.topup import Channel
+from brivionix_billing.times import FOREVER, instant, iso
+from brivionix_billing.topup import Channel, Volume
 
 __all__ = ["SCHEMA", "price_list", "topup_price"]
 
@@ -33,6 +35,7 @@ Json = dict[str, Any]
 def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = None) -> Json:
     """The prices of some groups (all that have terms then) at a time, and the changes that are announced after it.
 
+    Models that none of these groups may use are left out, so a list for some customers tells nothing of others'.
     ``shown`` holds, per currency, the digits to show for every exact price that has more of them than a reader wants;
     a price that is not in it is shown as it is. Raises ``unknown_group``, ``bad_time``.
 
@@ -50,6 +53,10 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
     used = {meter for group in listed for row in group["prices"] for meter in row["nominal"]}
+    # Models that none of these groups may use, now or later, are nobody's business here.
+    known = {part["model"] for group in listed for part in (*group["prices"], *group["changes"])}
+    for group in listed:
+        group["not_allowed"] = [name for name in group["not_allowed"] if name in known]
     return {
         "schema": SCHEMA,
         "at": iso(at),
@@ -57,9 +64,18 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "currency": book.currency,
         "nominal_per_credit": plain(book.nominal_per_credit),
         "shown_digits": SHOWN_DIGITS,
-        "meters": [{"name": meter.name, "per": meter.per} for meter in METERS if meter.name in used],
+        "meters": [
+            {"name": meter.name, "per": meter.per, "label": _labels(LABELS, meter.name)}
+            for meter in METERS
+            if meter.name in used
+        ],
+        "service_tiers": [
+            {"name": tier, "label": _labels(TIERS, tier)}
+            for tier in SERVICE_TIERS
+            if any(row["service_tier"] == tier for group in listed for row in group["prices"])
+        ],
         "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
-        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names],
+        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in known],
         "groups": listed,
         "shown": _shown(book, listed),
     }
@@ -94,21 +110,36 @@ def _channel(item: Channel, at: datetime, description: Json) -> Json:
         "since": None if price.value is None else iso(price.start),
         "smallest": None if item.smallest is None else plain(item.smallest),
         "largest": None if item.largest is None else plain(item.largest),
-        "volume_discount": None
-        if volume is None
-        else {
-            "applies_to": volume.applies_to,
-            "steps": [{"at_least": plain(step.at_least), "discount": plain(step.discount)} for step in volume.steps],
-        },
-        "changes": [
-            {
-                "at": iso(entry.start),
-                "price_per_credit": [_told(item.prices.at(_before(entry.start)).value), plain(entry.value)],
-            }
-            for entry in item.prices.entries
-            if entry.start > at
-        ],
+        "volume_discount": _volume(volume),
+        "changes": list(_channel_changes(item, at)),
     }
+
+
+def _volume(volume: Volume | None) -> Json | None:
+    if volume is None:
+        return None
+    steps = [{"at_least": plain(step.at_least), "discount": plain(step.discount)} for step in volume.steps]
+    return {"applies_to": volume.applies_to, "steps": steps}
+
+
+def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
+    spans = [(entry.start, entry.end) for entry in item.prices.entries]
+    spans += [(entry.start, entry.end) for entry in item.volumes.entries]
+    turns = {when for span in spans for when in span if at < when < FOREVER}
+    for when in sorted(turns):
+        price = [_told(item.prices.at(moment).value) for moment in (_before(when), when)]
+        volume = [_volume(item.volumes.at(moment).value) for moment in (_before(when), when)]
+        change: Json = {"at": iso(when)}
+        if price[0] != price[1]:
+            change["price_per_credit"] = price
+        if volume[0] != volume[1]:
+            change["volume_discount"] = volume
+        if len(change) > 1:
+            yield change
+
+
+def _labels(table: dict[str, dict[str, str]], name: str) -> dict[str, str]:
+    return {language: words[name] for language, words in table.items()}
 
 
 def _told(price: Decimal | None) -> str | None:

@@ -72,8 +72,6 @@ def pricing_page(
                 {
                     "list": data,
                     "words": PRICING,
-                    "meters": METERS,
-                    "tiers": TIERS,
                     "formats": {language.name: language.formats(_currencies(data)) for language in languages},
                     "start": {
                         "language": first.name,
@@ -114,6 +112,7 @@ def _texts(data: Json, language: Language) -> Json:
         "as_of": words["as_of"].format(date=language.date(parse_instant(data["at"]))),
         "credit": words["credit"].format(nominal=nominal),
         "rounding": words["rounding"].format(digits=data["shown_digits"]),
+        "pointing": words["pointing"],
         "source": words["source"].format(digest=data["price_book"]),
         "channels": [_channel(channel, words, language) for channel in data["channels"]],
     }
@@ -133,11 +132,15 @@ def _channel(channel: Json, words: dict[str, str], language: Language) -> Json:
         facts.append(words["at_least"].format(least=money(least)))
     elif most is not None:
         facts.append(words["at_most"].format(most=money(most)))
-    volume = channel["volume_discount"]
-    for step in () if volume is None else volume["steps"]:
-        credits = language.number(Decimal(step["at_least"]))
-        saved = language.percent(Decimal(step["discount"]))
-        facts.append(words[f"discount_{volume['applies_to']}"].format(credits=credits, percent=saved))
+    facts += _volume_facts(channel["volume_discount"], words, language)
+    for change in channel["changes"]:
+        told = []
+        if "price_per_credit" in change:
+            price = change["price_per_credit"][1]
+            told.append(words["credit_costs"].format(price="–" if price is None else money(price)))
+        if "volume_discount" in change:
+            told += _volume_facts(change["volume_discount"][1], words, language) or [words["no_discount"]]
+        facts.append(words["from"].format(date=language.date(parse_instant(change["at"])), what="; ".join(told)))
     return {
         "name": channel["name"],
         "description": _described(channel["description"], language),
@@ -146,18 +149,33 @@ def _channel(channel: Json, words: dict[str, str], language: Language) -> Json:
     }
 
 
+def _volume_facts(volume: Json | None, words: dict[str, str], language: Language) -> list[str]:
+    if volume is None:
+        return []
+    return [
+        words[f"discount_{volume['applies_to']}"].format(
+            credits=language.number(Decimal(step["at_least"])), percent=language.percent(Decimal(step["discount"]))
+        )
+        for step in volume["steps"]
+    ]
+
+
 def _section(data: Json, group: Json, language: Language) -> Json:
     """A group's table in the nominal view, for readers without scripts."""
     words, meters = PRICING[language.name], METERS[language.name]
     columns = [m for m in data["meters"] if any(m["name"] in row["nominal"] for row in group["prices"])]
     ratio = Decimal(group["ratio"])
+    models = [row["model"] for row in group["prices"]]
     free = words["ratio"].format(ratio=language.number(ratio)) if ratio else words["ratio_free"]
     return {
         "heading": words["prices_of"].format(group=group["name"]),
         "about": " · ".join(filter(None, [_described(group["description"], language), free])),
         "view": words["about_nominal"].format(currency=data["currency"]),
         "columns": [{"label": meters[m["name"]], "per": _per(m["per"], words)} for m in columns],
-        "rows": [_static_row(data, row, group["ratio"], columns, language) for row in group["prices"]],
+        "rows": [
+            _static_row(data, row, group["ratio"], columns, language, first=row["model"] != before)
+            for before, row in zip([None, *models], group["prices"], strict=False)
+        ],
         "changes": list(_static_changes(data, group, language)),
     }
 
@@ -166,7 +184,7 @@ def _per(per: int, words: dict[str, str]) -> str:
     return words["per_m_tokens"] if per == _MILLION else words["per_calls"]
 
 
-def _static_row(data: Json, row: Json, ratio: str, columns: Sequence[Json], language: Language) -> Json:
+def _static_row(data: Json, row: Json, ratio: str, columns: Sequence[Json], language: Language, *, first: bool) -> Json:
     words = PRICING[language.name]
     model = next(model for model in data["models"] if model["name"] == row["model"])
     notes = [
@@ -176,7 +194,7 @@ def _static_row(data: Json, row: Json, ratio: str, columns: Sequence[Json], lang
         else "",
         _context_note(row, words, language),
         words["window"].format(tokens=language.number(model["context"]["window"])),
-        _described(model["description"], language),
+        _described(model["description"], language) if first else "",
     ]
     return {
         "model": row["model"],

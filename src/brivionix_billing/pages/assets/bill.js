@@ -68,10 +68,14 @@ function* wronglyShown(bill) {
     const path = part.dataset.of, value = at(bill, path);
     const shown = part.matches("time") ? part.getAttribute("datetime") : part.textContent;
     const right = part.matches("time") ? value : part.dataset.as === "text" ? clean(value) : inForm(value, FORM);
-    if (shown !== right) yield { shown, right, path };
+    if (shown !== right) yield { shown, right, path, part };
   }
 }
-const pageText = () => document.querySelector("main").textContent.split(/[ \t\n\f]+/).filter(Boolean).join(" ");
+function pageText() {
+  const main = document.querySelector("main");
+  const bars = [...main.querySelectorAll("rect")].map((bar) => ["x", "y", "width", "height"].map((name) => bar.getAttribute(name)).join(" "));
+  return [document.title, main.textContent, ...bars].join(" ").split(/[ \t\n\f]+/).filter(Boolean).join(" ");
+}
 
 async function check() {
   const found = [];
@@ -82,7 +86,8 @@ async function check() {
   const subtle = globalThis.crypto && crypto.subtle;
   if (subtle) {
     const right = "sha256:" + hex(await subtle.digest("SHA-256", text));
-    if (right === hash) put("good", say("check_hash")); else put("bad", say("bad_hash", { found: right }));
+    if (right === hash) put("good", say("check_hash"));
+    else { put("bad", say("bad_hash", { found: right })); document.getElementById("save").hidden = true; }
   } else {
     put("open", say("not_checked", { what: say("no_crypto") }));
   }
@@ -90,6 +95,7 @@ async function check() {
   if (off.length) put("bad", say("bad_sums", { what: off.slice(0, 5).join("; ") })); else put("good", say("check_sums"));
   const wrong = [...wronglyShown(bill)];
   for (const one of wrong.slice(0, 5)) put("bad", say("bad_shown", one));
+  for (const one of wrong) one.part.classList.add("altered");
   if (!wrong.length) put("good", say("check_shown"));
   if (subtle) {
     const digest = hex(await subtle.digest("SHA-256", new TextEncoder().encode(pageText())));
@@ -129,13 +135,16 @@ function tell(found) {
     const banner = document.createElement("p");
     banner.id = "banner";
     banner.setAttribute("role", "alert");
-    banner.textContent = verdict;
+    const link = document.createElement("a");
+    link.href = "#check";
+    link.textContent = say("check_what");
+    banner.append(verdict, " ", link);
     document.body.prepend(banner);
   }
 }
 document.getElementById("verdict").textContent = say("check_running");
 const save = document.getElementById("save");
-save.hidden = false;
+save.hidden = false; // the check hides it again where the document itself was spoiled
 save.addEventListener("click", () => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([canonical(given.document)], { type: "application/json" }));

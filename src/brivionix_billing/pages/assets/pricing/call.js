@@ -36,7 +36,7 @@ function sample(group, call) {
     lines.push([meter, quantity, price, Exact.text(part)]);
   }
   const credits = Exact.over(nominal, Exact.of(list.nominal_per_credit));
-  return { row, lines, nominal, credits };
+  return { row, lines, nominal, credits, input };
 }
 function renderSample() {
   const group = theGroup();
@@ -50,6 +50,7 @@ function renderSample() {
     if (!(error instanceof RangeError)) throw error;
     return out.replaceChildren(element("p", { class: "wrong" }, error.message));
   }
+  const most = MODELS[call.model].context.max_input;
   const results = [
     ["nominal", say("calc_nominal"), money(Exact.text(found.nominal), list.currency)],
     ["credits", say("calc_credits"), number(Exact.text(found.credits))],
@@ -60,8 +61,12 @@ function renderSample() {
   return out.replaceChildren(
     element("dl", {}, ...results.map(([key, label, text]) => element("div", { "data-result": key }, element("dt", {}, label), element("dd", {}, text)))),
     element("p", { class: "small muted" }, say("calc_exact", { group: group.name }),
-      ...(found.row.context === "long" ? [" ", say("calc_long", { tokens: number(found.row.above) })] : [])),
+      ...(found.row.context === "long" ? [" ", say("calc_long", { tokens: number(found.row.above) })] : []),
+      ...(found.input > BigInt(most) ? [" ", element("strong", { class: "wrong" }, say("calc_most", { model: call.model, tokens: number(most) }))] : [])),
     element("ul", { class: "small" }, ...found.lines.map(([meter, quantity, price, part]) => element("li", {},
-      `${METERS[state.lang][meter]}: ${number(quantity)} × ${money(price, list.currency)} / ${number(PER[meter])} = ${money(part, list.currency)}`))),
+      say("calc_line", {
+        meter: METERS[state.lang][meter], quantity: number(quantity), price: money(price, list.currency),
+        per: number(PER[meter]), part: money(part, list.currency),
+      })))),
   );
 }

@@ -13,7 +13,7 @@ function announced(group, currency) {
   };
   for (const channel of list.channels) {
     if (state.view === "topup" && channel.name !== state.channel) continue;
-    for (const change of channel.changes) {
+    for (const change of channel.changes.filter((one) => one.price_per_credit)) {
       const [was, now] = change.price_per_credit.map((text) => (text === null ? "–" : money(text, channel.currency)));
       put(change.at, "", say("credit_changes", { channel: channel.name, was, now }));
     }

@@ -1,8 +1,11 @@
 // The pricing page: what it holds, what is looked at, words and figures.
-const { list, words: WORDS, meters: METERS, tiers: TIERS, formats: FORMATS, start } =
+const { list, words: WORDS, formats: FORMATS, start } =
   JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const PER = Object.fromEntries(list.meters.map((meter) => [meter.name, meter.per]));
+const labels = (items) => Object.fromEntries(Object.keys(WORDS).map((lang) =>
+  [lang, Object.fromEntries(items.map((item) => [item.name, item.label[lang]]))]));
+const METERS = labels(list.meters), TIERS = labels(list.service_tiers);
 const isTokens = (meter) => PER[meter] === 1000000;
 const MODELS = Object.fromEntries(list.models.map((model) => [model.name, model]));
 const CHANNELS = list.channels.filter((channel) => channel.price_per_credit !== null);
@@ -20,13 +23,16 @@ const POSSIBLE = {
   unusable: ["", "1"], sort: ["", "model", ...list.meters.map((meter) => meter.name)], dir: ["", "desc"],
 };
 let state = { ...DEFAULTS };
+let unknown = []; // what the address named, and is not here
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   state = { ...DEFAULTS };
+  unknown = [];
   for (const [key, value] of given) {
     if (!Object.hasOwn(DEFAULTS, key) || value.length > 128) continue;
     if (!POSSIBLE[key] || POSSIBLE[key].includes(value)) state[key] = value;
+    else unknown.push(value.slice(0, 40));
   }
   if (state.view === "topup" && !CHANNELS.length) state.view = "nominal";
 }

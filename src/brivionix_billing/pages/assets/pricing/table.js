@@ -44,7 +44,7 @@ function header(columns) {
     if (per) made.append(element("span", { class: "per" }, per));
     return made;
   };
-  return element("thead", { role: "rowgroup", class: "sorts" }, element("tr", { role: "row" },
+  return element("thead", { role: "rowgroup", class: "sorts" }, element("tr", { role: "row", "data-label": say("sort") },
     cell("model", say("model"), ""),
     ...columns.map((meter) => cell(meter, METERS[state.lang][meter], unitOf(meter))),
     element("th", { role: "columnheader", scope: "col", class: "screen" }, element("span", { class: "unseen" }, say("copy_row"))),
@@ -52,16 +52,16 @@ function header(columns) {
 }
 function priceButton(exact, currency, meter) {
   const value = inUnit(exact, meter);
-  return element("button", { type: "button", class: "price", "data-exact": value, "data-currency": currency, "data-meter": meter },
+  return element("button", { type: "button", class: "price", tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter },
     shown(value, currency));
 }
-function tableRow(row, columns, currency, index) {
+function tableRow(row, columns, currency, index, first) {
   const model = MODELS[row.model];
   const head = element("th", { role: "rowheader", scope: "row" }, element("span", { class: "name" }, row.model));
-  if (row.service_tier && state.tier === "every") head.append(" ", element("span", { class: "badge" }, TIERS[state.lang][row.service_tier]));
+  if (row.service_tier) head.append(" ", element("span", { class: "badge" }, TIERS[state.lang][row.service_tier]));
   const notes = [row.off ? "" : termsNote(row), row.off ? "" : contextNote(row), say("window", { tokens: number(model.context.window) })].filter(Boolean);
   head.append(small(notes.join(" · ")));
-  if (model.description && described(model.description)) head.append(small(described(model.description)));
+  if (first && described(model.description)) head.append(small(described(model.description)));
   if (row.off) {
     return element("tr", { role: "row", class: "off" }, head,
       element("td", { role: "cell", colspan: columns.length + 1 }, say(row.off)));
@@ -76,7 +76,8 @@ function tableRow(row, columns, currency, index) {
     if (off) value.append(small(say("off", { percent: percent(off) })));
     return element("td", { role: "cell", class: "figure", "data-label": label }, value);
   });
-  const copy = element("button", { type: "button", "data-row": index, "aria-label": say("copy_row_of", { model: row.model }) }, say("copy_row"));
+  const name = [row.model, TIERS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(", ");
+  const copy = element("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": say("copy_row_of", { model: name }) }, say("copy_row"));
   return element("tr", { role: "row", class: row.context === "long" ? "long" : undefined }, head, ...cells, element("td", { role: "cell", class: "actions screen" }, copy));
 }
 let visible = [];
@@ -89,15 +90,21 @@ function renderTable() {
   const ratio = /^0(\.0+)?$/.test(group.ratio) ? say("ratio_free") : say("ratio", { ratio: number(group.ratio) });
   byId("about").textContent = [described(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
-    ? say("about_topup", { channel: state.channel, price: money(theChannel().price_per_credit, currency) })
+    ? say("about_topup", { channel: state.channel, price: money(theChannel().price_per_credit, currency) }) +
+      (theChannel().volume_discount ? " " + say("about_volume") : "")
     : say("about_nominal", { currency });
   visible = rowsOf(group);
   const count = new Set(visible.map((row) => row.model)).size;
-  byId("count").textContent = !count ? say("none") : say(count === 1 ? "count_one" : "count", { n: number(count) });
+  const filters = [state.tier === "every" ? "" : TIERS[state.lang][state.tier], state.q.trim()].filter(Boolean);
+  byId("count").textContent = [say(count === 1 ? "count_one" : "count", { n: number(count) }), ...filters].join(" · ");
   const body = element("tbody", { role: "rowgroup" });
-  body.append(...visible.map((row, index) => tableRow(row, columns, currency, index)));
+  const seen = new Set();
+  body.append(...visible.map((row, index) => tableRow(row, columns, currency, index, !seen.has(row.model) && seen.add(row.model))));
+  if (!count) body.append(element("tr", { role: "row" }, element("td", { role: "cell", class: "none", colspan: columns.length + 2 }, say("none"))));
   const table = element("table", { class: "prices cards rows" + (visible.length > 60 ? " many" : ""), role: "table" },
     element("caption", { class: "unseen" }, heading), header(columns), body);
   table.style.setProperty("--columns", columns.length);
+  const stop = body.querySelector(".price, [data-row]");
+  if (stop) stop.tabIndex = 0; // one stop for the Tab key; arrows go on from there
   byId("table").replaceChildren(element("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table));
 }

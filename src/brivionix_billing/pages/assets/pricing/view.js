@@ -47,10 +47,10 @@ function status(text) {
   clearTimeout(clear);
   clear = setTimeout(() => { byId("status").textContent = ""; }, 6000);
 }
-async function copy(text) {
+async function copy(text, told = text) {
   try {
     await navigator.clipboard.writeText(text);
-    status(say("copied", { text }));
+    status(say("copied", { text: told }));
   } catch {
     status(say("not_copied", { text }));
   }
@@ -59,8 +59,8 @@ async function copy(text) {
 const cellText = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
 function copyRow(row) {
   const columns = columnsOf(theGroup()), currency = currencyOf(), prices = pricesOf(row);
-  const unit = (meter) => `${meter} ${currency}/${isTokens(meter) ? state.unit.toUpperCase() : "1K"}`;
-  const heads = ["model", "group", "service_tier", "context", "price", ...columns.map(unit)];
+  const unit = (meter) => `${meter}, ${currency} per ${isTokens(meter) ? `${state.unit.toUpperCase()} tokens` : "1K calls"}`;
+  const heads = ["model", "group", "service_tier", "context", "view", ...columns.map(unit)];
   const context = row.above === null ? "any" : (row.context === "long" ? ">" : "<=") + row.above;
   const view = state.view === "topup" ? state.channel : "nominal";
   const cells = [row.model, state.group, row.service_tier, context, view, ...columns.map((meter) => (meter in prices ? inUnit(prices[meter], meter) : ""))];
