@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_a_style_sheet_that_could_do_harm_is_refused(run: Run, css: str, told: s
         (("--out", "p.html", "--json", "p.html"), "named twice"),
         (("--out", "./p.html", "--json", "p.html"), "named twice"),
         (("--out", str(SHIPPED)), "named twice"),
-        (("--out", "none/p.html"), "cannot write"),
+        (("--out", "pricing.yaml/p.html"), "cannot write"),
         (("--out", "."), "cannot write"),
         (("--out", "p.html", "--group", "nobody"), "no group 'nobody'"),
         (("--out", "p.html", "--style", "none.css"), "cannot read"),
@@ -206,6 +207,19 @@ def test_pages_are_imported_where_they_are_made() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    """A wheel has the templates, scripts, styles and data that the package has: nothing keeps a file out of it."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    there = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("brivionix_billing/")}
+    package = root / "src" / "brivionix_billing"
+    ours = {str(path.relative_to(root / "src")) for path in package.rglob("*") if path.is_file()}
+    assert {name for name in ours if "__pycache__" not in name} == there
+    assert "brivionix_billing/pages/assets/pricing.html" in there
 
 
 def test_a_book_without_channels_has_a_page() -> None:

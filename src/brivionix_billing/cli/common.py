@@ -173,6 +173,7 @@ def replace_file(path: str, content: bytes) -> None:
         if place.exists() and not place.is_file():  # a pipe is just written to; a folder fails here, by its name
             place.write_bytes(content)
             return
+        place.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         os.replace(draft, place)
     except (OSError, ValueError) as error:
