@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Dialog, Page
 
 __all__ = ["Tab", "opened", "violations"]
 
@@ -22,6 +22,11 @@ class Tab:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", lambda message: self.messages.append(message.text))
         page.on("pageerror", lambda error: self.messages.append(str(error)))
+        page.on("dialog", self._dialog)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.messages.append(f"a dialog: {dialog.message}")  # a script of a name has run
+        dialog.dismiss()
 
     def go(self, address: str = "") -> Tab:
         """Open the page anew, at an address of its own."""

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bill_kit import record
-from brivionix_billing import PriceBook
+from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.pages import price_list, pricing_page
 from samples import AUTUMN, SHIPPED, shipped
 from test_cli import Run, run
@@ -59,12 +59,42 @@ def test_page_takes_title_notes_and_style(run: Run) -> None:
     assert "--bb-accent: #123456" in html
 
 
+def test_line_ends_of_a_style_sheet_do_not_matter() -> None:
+    """A browser hashes a style with plain line ends: the policy is that of the style as the browser sees it."""
+    plain, windows = (pricing_page(shipped(), at=AUTUMN, style=f"b {{{end}color: red }}") for end in ("\n", "\r\n"))
+    assert plain == windows
+    with pytest.raises(BillingError, match="in the style sheet"):
+        pricing_page(shipped(), at=AUTUMN, style="</style><script>")
+    with pytest.raises(BillingError, match="list of paragraphs"):
+        pricing_page(shipped(), at=AUTUMN, notes="Refund")
+
+
+def test_links_stay_and_modes_too(run: Run) -> None:
+    """A page is written where a link leads, the link stays, and a file keeps its mode; a pipe is written to."""
+    real, link = run.folder / "real.html", run.folder / "link.html"
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to("real.html")
+    assert run("page", *PRICES, "--out", "link.html")[0] == 0
+    assert link.is_symlink()
+    assert real.read_text(encoding="utf-8").startswith("<!doctype")
+    assert real.stat().st_mode & 0o777 == 0o640
+    command = [sys.executable, "-m", "brivionix_billing.cli", "page", *PRICES, "--out", "/dev/fd/2"]
+    with (run.folder / "two").open("wb") as out:
+        subprocess.run(command, stderr=out, stdout=subprocess.DEVNULL, check=True, cwd=run.folder)
+    assert (run.folder / "two").read_bytes().startswith(b"<!doctype")
+    assert list(run.folder.glob(".brivionix*")) == []
+
+
 @pytest.mark.parametrize(
     ("css", "told"),
     [
         ("</style><script>alert(1)</script>", "'<' in the style sheet"),
         ("@IMPORT 'x.css';", "'@import' in the style sheet"),
         ("body { background: URL(x.png) }", "'url(' in the style sheet"),
+        ("b { background: u\\72l(x.png) }", "in the style sheet: write the letter itself"),
+        ("b { background: image-set('x.png' 1x) }", "'image-set(' in the style sheet"),
+        ("a\0b", "in the style sheet: remove it"),
         ("x" * 300_000, "more than 262144 characters"),
     ],
 )

@@ -184,18 +184,32 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "the total shown": (swap(r'(data-of="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
     "a subtotal": (
         swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
-        "Text or a picture",
+        "The page was changed",
     ),
-    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "Text or a picture"),
+    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "The page was changed"),
     "the machine's date": (
         swap(r'datetime="[^"]+" data-of="issued"', 'datetime="2020" data-of="issued"'),
         "Shown is 2020",
     ),
     "a name": (swap(r'(data-of="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
     "a tax number": (swap(r'(data-of="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
-    "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "Text or a picture"),
-    "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "Text or a picture"),
-    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "Text or a picture"),
+    "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "The page was changed"),
+    "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "The page was changed"),
+    "text beside the bill": (swap("<main", "<p>Payable to IBAN 666</p><main"), "Payable to IBAN 666"),
+    "text after the bill": (swap("</main>", "</main>Payable to IBAN 666"), "Payable to IBAN 666"),
+    "a second bill": (swap("<main", "<main hidden></main><main"), "is hidden: main"),
+    "a hidden line": (
+        swap(r"(<tr role=.row.)(><th role=.rowheader. scope=.row.>Input)", r"\g<1> hidden\g<2>"),
+        "is hidden",
+    ),
+    "a field in place of a figure": (swap("</h1>", '<input value="9.99"></h1>'), "The page was changed"),
+    "a struck figure": (
+        swap(r'(<span data-of="totals.shown.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
+        "page was changed",
+    ),
+    "no word of where a figure is from": (swap(' data-of="totals.shown.credits"', ""), "The page was changed"),
+    "a bar of another model": (swap('<rect class="s0"', '<rect class="s1"'), "The page was changed"),
+    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "The page was changed"),
     "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
     "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not fit"),
     "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not fit"),
@@ -275,10 +289,57 @@ def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tup
         assert verdict(tab) == BILL["en"]["check_bad"]
 
 
+def test_a_note_to_a_mended_price_of_a_credit_agrees_with_itself(browser: Browser, tmp_path: Path) -> None:
+    """Where bill and right bill divide by different prices of a Credit, the note is sound, and its page says so."""
+    bill = billed(written(ROWS))
+    mended = loaded(text(nominal="2"))
+    head = header(number=2, previous=bill)
+    right = build(collect(written(ROWS).splitlines(), mended, head.period).accounts["acct_1"], head, mended)
+    note = seal(correction(bill, right, head, "the price of a Credit was wrong"))
+    with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+
+
+def test_an_insecure_page_says_what_it_did_not_check(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Where the browser computes no hashes, figures are compared all the same, and the rest is said to be unchecked."""
+    html = bill_page(bill, public_key=KEY.public_key())
+    changed = swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>77")(html)
+    path = tmp_path / "b.html"
+    path.write_text(changed, encoding="utf-8")
+    context = browser.new_context()
+    context.add_init_script("Object.defineProperty(globalThis, 'crypto', {value: {}})")
+    tab = Tab(context.new_page(), path).go()
+    assert verdict(tab) == BILL["en"]["check_part"]
+    assert "neither the hash of the document nor the whole page was compared" in " ".join(tab.texts("#checks li.open"))
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("period", "zone", "days"),
+    [
+        ("2026-10", "Asia/Shanghai", "2026-10-01 to 2026-10-31"),
+        ("2026-04-20/2026-04-24", "Africa/Cairo", "2026-04-20 to 2026-04-23"),  # the 24th begins at one o'clock
+        ("2026-10-01/2026-10-02T12:00:00Z", "UTC", "2026-10-01 to 2026-10-02 12:00:00+00:00"),
+    ],
+)
+def test_a_period_ends_with_its_last_day(period: str, zone: str, days: str) -> None:
+    """The last day that is included is told, in the bill's zone, also where a clock skips midnight."""
+    span = Period.parse(period, zone)
+    at = span.start.isoformat().replace("+00:00", "Z")
+    document = billed(written([record(1, at=at)]), period=span, period_name=period)
+    assert days in bill_page(document)
+
+
+def test_a_note_tells_a_command_that_can_be_run() -> None:
+    """How to verify a note names the bill that it corrects, and the usage only where there was any."""
+    credit, _, cancelled = (bill_page(note) for note in notes())
+    assert "--usage usage.jsonl --prices pricing.yaml --corrects INV-000001/invoice.json" in credit
+    assert "verify invoice.json --prices pricing.yaml --corrects INV-000001/invoice.json" in cancelled
+
+
 def test_names_in_a_bill_are_text(browser: Browser, tmp_path: Path, bill: Json) -> None:
     """Markup in names, details, tax numbers and movements is shown as it is written, and nothing of it runs."""
     with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
-        tab.page.on("dialog", lambda dialog: pytest.fail("a script of a name has run"))
         verdict(tab)
         assert tab.page.locator("img, main b").count() == 0
         assert tab.page.locator("script").count() == 2
@@ -377,12 +438,26 @@ def test_letters_that_no_font_has_are_an_error() -> None:
     assert pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
 
 
+def again(document: Json, **changes: Any) -> None:
+    """Change a document, and make its hash anew."""
+    document.update(changes)
+    document["hash"] = hash_of(document)
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (lambda d: d.pop("days"), "days"),
         (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not fit"),
         (lambda d: d["totals"].update(credits="1"), "its hash does not fit"),
+        (lambda d: again(d, id='x"}}body{display:none}'), "not made of series and number"),
+        (lambda d: again(d, due="9999-12-31T23:59:59Z"), "cannot be shown"),
+        (
+            lambda d: again(d, issued="0001-01-01T00:00:00Z", period={**d["period"], "zone": "America/New_York"}),
+            "shown",
+        ),
+        (lambda d: again(d, days=[{**d["days"][0], "day": "2026-02-31"}]), "cannot be shown"),
+        (lambda d: again(d, lines=[{**d["lines"][0], "shown": {**d["lines"][0]["shown"], "channels": {}}}]), "channel"),
     ],
 )
 def test_a_page_is_made_of_sound_documents_only(bill: Json, spoil: Any, told: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import decimal
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 import oracle
 from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.money import _DIGITS
 from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import LANGUAGES, Language, discount, shown
@@ -151,7 +154,20 @@ def test_a_discount_never_promises_more_than_is_given(price: str, full: str, sav
     """What cached tokens save is cut to a tenth of a percent; what saves nothing is no discount."""
     assert discount(D(price), D(full)) == (None if saved is None else D(saved))
     assert discount(D("2"), D("1")) is None
+    assert discount(D("99.99"), D("100")) is None  # less than a tenth of a percent is not "0% off"
     assert discount(D("0"), D("0")) is None
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_currency_has_a_form(name: str) -> None:
+    """In each ISO 4217 currency an amount has the digits of its coins, and the browser has one place for digits."""
+    language = Language(name)
+    for code, digits in _DIGITS.items():
+        assert language.formats([code])["money"][code].count("#") == 1, code
+        text = language.money(D("1234.5"), code)
+        found = re.search(r"1,234\.50*", text)
+        assert found is not None
+        assert len(found[0]) == len("1,234.") + max(digits, 1), code
 
 
 def test_a_group_is_named_and_never_another() -> None:
@@ -164,7 +180,7 @@ def test_a_group_is_named_and_never_another() -> None:
     ]
     assert names == ["coding", "default"]
     bad: Any
-    for bad in ("default", [], 5):
+    for bad in ("default", [], 5, [["x"]], [5]):
         with pytest.raises(BillingError) as caught:
             pricing_page(shipped(), at=AUTUMN, groups=bad)
         assert code_of(caught) == "bad_argument"
@@ -242,7 +258,7 @@ def test_changes_of_long_context_name_it() -> None:
     )
     group = price_list(book, at=utc("2026-01-15"))["groups"][0]
     assert [(one["at"][:10], one["context"], one["kind"], one["above"]) for one in group["changes"]] == [
-        ("2026-02-01", "long", "begins", [None, 1000]),
+        ("2026-02-01", "long", "changes", [None, 1000]),
         ("2026-03-01", "short", "changes", [1000, 2000]),
         ("2026-03-01", "long", "changes", [1000, 2000]),
     ]
@@ -294,15 +310,19 @@ def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: dat
         kept: Table = {
             (row["model"], row["service_tier"], context(row)): dict(row["nominal"]) for row in group["prices"]
         }
+        moment, before = "", kept
         for change in group["changes"]:
             if instant(change["at"]) <= later:
+                if change["at"] != moment:
+                    moment, before = change["at"], copy.deepcopy(kept)
                 key = change["model"], change["service_tier"], context(change)
-                table = kept.setdefault(key, {})
+                # What had no long-context price cost the short one.
+                table = kept.setdefault(key, dict(before.get((*key[:2], "short"), {})))
                 for meter, (_, price) in change["nominal"].items():
                     table.pop(meter, None)
                     if price is not None:
                         table[meter] = price
-                if change["kind"] == "ends":
+                if change["kind"] == "ends" or (key[2] == "long" and change["above"][1] is None):
                     del kept[key]
         then = {one["name"]: one["prices"] for one in price_list(found, at=later)["groups"]}.get(group["name"], [])
         real = {(row["model"], row["service_tier"], context(row)): row["nominal"] for row in then}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.common import DONE, distinct, replace_file, tell
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.lines import lines_csv
 from brivionix_billing.invoice.seal import load_public_key, signature_fault
 from brivionix_billing.invoice.shelf import sound_document
@@ -30,7 +30,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 class BillPages:
-    """Makes the pages that a command was asked for. What is lacking is told before anything is written."""
+    """Makes the pages that a command was asked for. An extra that is lacking is told before anything is written."""
 
     def __init__(self, args: Namespace, key: Ed25519PublicKey | None) -> None:
         self.locale, self.key = args.locale, key
@@ -57,9 +57,13 @@ class BillPages:
             return {}
         from brivionix_billing.pages import bill_page, pdf
 
-        made = bill_page(document, locale=self.locale, public_key=self.key)
-        out = {HTML: made.encode()} if self.html else {}
-        return out | ({PDF: pdf(made)} if self.pdf else {})
+        try:
+            made = bill_page(document, locale=self.locale, public_key=self.key)
+            out = {HTML: made.encode()} if self.html else {}
+            return out | ({PDF: pdf(made)} if self.pdf else {})
+        except BillingError as error:
+            whose = quoted(document["customer"]["account"])
+            raise BillingError(error.code, f"the page of {document['id']}, account {whose}: {error.message}") from None
 
 
 def add_commands(commands: Any) -> None:
@@ -101,7 +105,10 @@ def _render(args: Namespace) -> int:
         if args.pdf:
             made[args.pdf] = pdf(page)
     if args.csv:
-        made[args.csv] = lines_csv(document).encode()
+        try:
+            made[args.csv] = lines_csv(document).encode()
+        except KeyError as error:
+            raise BillingError("document_invalid", f"{args.invoice}: a line does not show channel {error}") from None
     for path, content in made.items():
         replace_file(path, content)
         tell(f"{path}: {len(content)} bytes")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -166,19 +166,32 @@ def distinct(*paths: str | None) -> None:
 
 
 def replace_file(path: str, content: bytes) -> None:
-    """Write a file whole or not at all: a server may be reading the one that stands there."""
-    place = Path(path)
-    draft = place.parent / f".{place.name}.{os.getpid()}"
+    """Write a file whole or not at all: a server may be reading the one that stands there.
+
+    A link stays, and what it leads to is replaced; what is no file, such as a pipe, is just written to.
+    """
     try:
-        if place.exists() and not place.is_file():  # a pipe is just written to; a folder fails here, by its name
-            place.write_bytes(content)
+        if os.path.exists(path) and (not os.path.isfile(path) or os.path.abspath(path).startswith(("/dev/", "/proc/"))):
+            Path(path).write_bytes(content)  # a folder fails here, by its name
             return
+        place = Path(os.path.realpath(path))
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        os.replace(draft, place)
+        mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
+        handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".brivionix-")  # a name that nobody has
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(draft, mode)
+            os.replace(draft, place)
+        except BaseException:
+            os.unlink(draft)
+            raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
-    finally:
-        with suppress(OSError, ValueError):
-            draft.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -7,7 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from brivionix_billing.cli.common import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
-from brivionix_billing.pages import own_style, price_list, pricing_page
+from brivionix_billing.pages import own_style, pricing_page
 
 __all__ = ["add_commands"]
 
@@ -42,8 +42,7 @@ def _page(args: Namespace) -> int:
         book, at=at, groups=args.group, locale=args.locale, title=args.title, notes=args.note, style=style
     )
     if args.json:
-        prices = price_list(book, at=at, groups=args.group)
-        text = json.dumps(prices, ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(made.prices, ensure_ascii=False, indent=1) + "\n"
         replace_file(args.json, text.encode())
     replace_file(args.out, made.encode())
     row = {"page": args.out, "bytes": len(made.encode()), "policy": made.policy}

@@ -6,20 +6,21 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical import canonical, sha256
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import digits_of, plain_digits
 from brivionix_billing.invoice.document import faults
+from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.seal import hash_of, key_id
 from brivionix_billing.pages.billusage import usage_pictures
 from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import Language
-from brivionix_billing.pages.render import Page, asset, embedded, page
+from brivionix_billing.pages.render import Page, asset, embedded, page, ready
 from brivionix_billing.pages.words import METERS, TIERS
 from brivionix_billing.times import Period, parse_instant
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["bill_page", "page_text"]
 
 Json = dict[str, Any]
-_TAG: Final = re.compile("<[^>]*>")
-_BAR: Final = re.compile('<rect class="[^"]*" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"')
+_PIECE: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
+_ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
+_TOLD: Final = {False: ("data-of", "hidden"), True: ("class", "x", "y", "width", "height")}
 _SPACE: Final = re.compile("[ \t\n\f]+")
 """White space of HTML: Python and browsers do not agree on any other."""
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -55,24 +57,31 @@ def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed
         raise BillingError(
             "document_invalid", f"{document['id']} was changed after it was issued: its hash does not fit"
         )
+    if document["id"] != document_id(document["series"], document["number"]):
+        # It stands in the page's style as well, so it may be nothing but what we make of series and number.
+        raise BillingError("document_invalid", f"the id {quoted(document['id'])} is not made of series and number")
+    ready()
     # In the order of its canonical text: the page of a document just made, and of one read, are the same.
     document = json.loads(canonical(document))
     language = Language(locale)
     words = BILL[locale]
+    shown: Json = _cleaned(document)
+    try:
+        view = _view(shown, language)
+    except (ValueError, OverflowError, LookupError, TypeError) as error:
+        raise BillingError("document_invalid", f"{document['id']} cannot be shown: {error}") from None
     key = None if public_key is None else _raw(public_key)
     values = {
         "language": language,
         "words": words,
-        "title": _clean(f"{words[document['kind']]} {document['id']}"),
-        "document": document,
-        **_view(document, language),
+        "title": f"{words[document['kind']]} {document['id']}",
+        "document": shown,
+        **view,
         "digest": _PLACE,
         "data": embedded(
             {
                 "document": document,
-                "words": {
-                    name: text for name, text in words.items() if name.startswith(("check", "not_", "no_", "bad_"))
-                },
+                "words": {name: text for name, text in words.items() if name.startswith(_OF_SCRIPT)},
                 "form": language.formats([]),
                 "key": key,
             }
@@ -92,32 +101,43 @@ def _raw(key: Ed25519PublicKey) -> Json:
     return {"id": key_id(key), "raw": base64.b64encode(raw).decode()}
 
 
-def _clean(text: str) -> str:
-    """A text of the document with every sign that cannot be shown as the one that stands for it."""
-    return _UNSEEN.sub("\ufffd", text)
+def _cleaned(value: Any) -> Any:
+    """The document with every sign in its texts that cannot be shown as the one that stands for it."""
+    if isinstance(value, str):
+        return _UNSEEN.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: _cleaned(part) for key, part in value.items()}
+    return [_cleaned(part) for part in value] if isinstance(value, list) else value
 
 
 def page_text(html: str) -> str:
-    """What the page's own check hashes: its title, the text of its main part, and the bars of its pictures.
+    """What the page's own check hashes: its title, and of its main part all elements and texts in their order.
 
-    Runs of white space are one space.
+    Of attributes, those count that say what is shown: ``data-of``, ``hidden``, and the place and series of a bar. Runs
+    of white space are one space.
     """
     # Markup of our own templates: every "<" and ">" in a text or an attribute is escaped.
     title = html[html.index("<title>") + 7 : html.index("</title>")]
     main = html[html.index("<main") : html.rindex("</main>")]
-    bars = (" ".join(bar) for bar in _BAR.findall(main))
-    return " ".join(filter(None, _SPACE.split(f"{unescape(title)} {unescape(_TAG.sub('', main))} {' '.join(bars)}")))
+    out = [unescape(title)]
+    for name, attributes, text in _PIECE.findall(main):
+        if name:
+            given = dict(_ATTRIBUTE.findall(attributes))
+            kept = (f"{key}={unescape(given[key])}" for key in _TOLD[name == "rect"] if key in given)
+            out.append(" ".join([f"<{name}", *kept]))
+        out.append(unescape(text))
+    return " ".join(filter(None, _SPACE.split(" ".join(out))))
 
 
 def _view(document: Mapping[str, Any], language: Language) -> Json:
     words, totals = BILL[language.name], document["totals"]
+    _all_channels(document)
     channels = list(totals["channels"])
     payment = document["payment"]
     if payment and payment["channel"] in channels:
         channels.sort(key=lambda name: name != payment["channel"])
     return {
         "digits": language.digits,
-        "clean": _clean,
         "channels": channels,
         "line_channels": channels[:_MOST_CHANNELS],
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
@@ -136,6 +156,13 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
         "pictures": usage_pictures(document, language),
         "shown_sum": _sum,
     }
+
+
+def _all_channels(document: Mapping[str, Any]) -> None:
+    channels = set(document["totals"]["channels"])
+    for shown in (document["totals"]["shown"], *(line["shown"] for line in document["lines"])):
+        if set(shown["channels"]) != channels:
+            raise ValueError("not every line shows every channel of the totals")
 
 
 def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Json:
@@ -158,28 +185,34 @@ def _zone(period: Mapping[str, Any]) -> tzinfo:
     return ZoneInfo(period["zone"])
 
 
-def _day(when: datetime) -> str:
-    """A day as ISO 8601 writes it, which reads the same in every language; with the time where it is not midnight."""
-    if when.hour or when.minute or when.second or when.microsecond:
-        return when.isoformat(" ")
-    return when.date().isoformat()
+def _begins_day(when: datetime, zone: tzinfo) -> bool:
+    """Whether a day of the zone begins then; where clocks skip midnight it begins an hour later."""
+    return when.astimezone(zone).date() != (when - datetime.resolution).astimezone(zone).date()
+
+
+def _day(when: datetime, zone: tzinfo) -> str:
+    """A day as ISO 8601 writes it, which reads the same in every language; with the time where it does not begin."""
+    local = when.astimezone(zone)
+    return local.date().isoformat() if _begins_day(when, zone) else local.isoformat(" ")
 
 
 def _dates(document: Mapping[str, Any]) -> dict[str, str | None]:
     zone = _zone(document["period"])
 
     def day(text: str | None) -> str | None:
-        return None if text is None else _day(parse_instant(text).astimezone(zone))
+        return None if text is None else _day(parse_instant(text), zone)
 
     return {"issued": day(document["issued"]), "due": day(document["due"])}
 
 
 def _period(period: Mapping[str, Any], words: Mapping[str, str]) -> Json:
     zone = _zone(period)
-    first, end = (parse_instant(period[key]).astimezone(zone) for key in ("from", "to"))
-    last = end - timedelta(days=1) if end.time() == datetime.min.time() else end
+    start, end = parse_instant(period["from"]), parse_instant(period["to"])
+    first, last = _day(start, zone), _day(end, zone)
+    if _begins_day(end, zone):  # the last day that is in the period
+        last = (end - datetime.resolution).astimezone(zone).date().isoformat()
     return {
-        "days": words["period_days"].format(first=_day(first), last=_day(last)),
+        "days": words["period_days"].format(first=first, last=last),
         "zone": words["zone"].format(zone=period["zone"]),
     }
 
@@ -198,6 +231,7 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Lang
     blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     for index, line in enumerate(document["lines"]):
         blocks.setdefault(tuple(line[name] for name in names), []).append((index, line))
+    zone = _zone(document["period"])
     dated: dict[tuple[str, ...], int] = {}
     for key in blocks:
         dated[key[:4]] = dated.get(key[:4], 0) + 1
@@ -208,7 +242,7 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Lang
         if context == "long":
             parts.append(words["long"])
         if dated[key[:4]] > 1:
-            parts.append(words["since"].format(date=_day(parse_instant(since))))
+            parts.append(words["since"].format(date=_day(parse_instant(since), zone)))
         shown = [line["shown"] for _, line in lines]
         out.append(
             {

@@ -17,8 +17,6 @@ __all__ = ["usage_pictures"]
 Json = dict[str, Any]
 _MOST_STEPS: Final = 62
 """A period of more days is drawn by month, one of more months by year."""
-_MOST_ROWS: Final = 366
-"""So many rows of figures stand below the picture; the document holds all."""
 
 
 def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | None:
@@ -28,7 +26,8 @@ def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | No
     places = max((digits_of(Decimal(part["credits"]))[1] for part in document["days"]), default=0)
     amounts: dict[tuple[str, str], int] = {}
     for part in document["days"]:
-        amounts[part["day"], part["model"]] = sign * _units(part["credits"], places)
+        key = part["day"], part["model"]
+        amounts[key] = amounts.get(key, 0) + sign * _units(part["credits"], places)
     if not any(amounts.values()) or any(amount < 0 for amount in amounts.values()):
         return None
     models: dict[str, int] = {}
@@ -63,7 +62,7 @@ def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | No
             }
             for column in columns
             if any(column.parts)
-        ][:_MOST_ROWS],
+        ],
     }
 
 

@@ -46,7 +46,7 @@ def shown(value: Decimal, currency: str) -> Decimal:
 
 
 def discount(price: Decimal, full: Decimal) -> Decimal | None:
-    """The part of ``full`` that ``price`` saves, cut to a tenth of a percent; ``None`` where it saves nothing.
+    """The part of ``full`` that ``price`` saves, cut to a tenth of a percent; ``None`` where that is nothing.
 
     It is cut and not rounded: a page does not promise more than is given.
 
@@ -57,7 +57,8 @@ def discount(price: Decimal, full: Decimal) -> Decimal | None:
     a, b = a * 10**q, b * 10**p
     if b <= 0 or a >= b:
         return None
-    return decimal_of(round_ratio((b - a) * 1000, b, Rounding.DOWN), 3)
+    thousandths = round_ratio((b - a) * 1000, b, Rounding.DOWN)
+    return decimal_of(thousandths, 3) if thousandths else None
 
 
 @contextmanager
@@ -98,7 +99,22 @@ class Language:
         from babel.numbers import format_currency
 
         with _exactly():
-            return str(format_currency(value, currency, locale=self._locale, decimal_quantization=False))
+            return str(
+                format_currency(
+                    value,
+                    currency,
+                    self._pattern(currency),
+                    locale=self._locale,
+                    currency_digits=False,
+                    decimal_quantization=False,
+                )
+            )
+
+    def _pattern(self, currency: str) -> str:
+        """The language's own pattern, with the digits of a coin by ISO 4217: CLDR shows fewer for some currencies."""
+        digits = minor_digits(currency)
+        pattern = str(self._locale.currency_formats["standard"].pattern)
+        return pattern.replace("0.00", "0." + "0" * digits if digits else "0")
 
     def price(self, value: Decimal, currency: str) -> str:
         """A price as it is :func:`shown`."""
@@ -119,12 +135,6 @@ class Language:
         if not (when.hour or when.minute or when.second or when.microsecond):
             return day
         return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "") + " UTC"
-
-    def currency(self, code: str) -> str:
-        """The name of a currency."""
-        from babel.numbers import get_currency_name
-
-        return str(get_currency_name(code, locale=self._locale))
 
     def formats(self, currencies: list[str]) -> dict[str, Any]:
         """How this language writes numbers, for a browser that only puts given digits into form."""

@@ -47,14 +47,16 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     ('gpt-5.5', '4.25', '3.6125')
     """
     at = instant(at)
-    if groups is not None and (isinstance(groups, str) or not isinstance(groups, Sequence)):
+    if groups is not None and not (isinstance(groups, list | tuple) and all(isinstance(name, str) for name in groups)):
         raise BillingError("bad_argument", f"groups={quoted(groups)}: give a list of names, or None for all groups")
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
-    used = {meter for group in listed for row in group["prices"] for meter in row["nominal"]}
+    told = [part for group in listed for part in (*group["prices"], *group["changes"])]
+    used = {meter for part in told for meter in part["nominal"]}
+    tiers = {part["service_tier"] for part in told}
     # Models that none of these groups may use, now or later, are nobody's business here.
-    known = {part["model"] for group in listed for part in (*group["prices"], *group["changes"])}
+    known = {part["model"] for part in told}
     for group in listed:
         group["not_allowed"] = [name for name in group["not_allowed"] if name in known]
     return {
@@ -69,11 +71,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
             for meter in METERS
             if meter.name in used
         ],
-        "service_tiers": [
-            {"name": tier, "label": _labels(TIERS, tier)}
-            for tier in SERVICE_TIERS
-            if any(row["service_tier"] == tier for group in listed for row in group["prices"])
-        ],
+        "service_tiers": [{"name": tier, "label": _labels(TIERS, tier)} for tier in SERVICE_TIERS if tier in tiers],
         "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
         "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in known],
         "groups": listed,
@@ -168,6 +166,7 @@ def _state(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> 
 
 def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json:
     allowed = book.models(group=group, at=at)  # raises unknown_group
+    usable = frozenset(allowed)
     rows: list[Json] = []
     changes: list[Json] = []
     for model in book.model_names:
@@ -180,7 +179,7 @@ def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json
         "description": description,
         "ratio": plain(book.ratio(group, at)),
         "models": allowed,
-        "not_allowed": [name for name in book.model_names if name not in allowed and book.tiers(name, at)],
+        "not_allowed": [name for name in book.model_names if name not in usable and book.tiers(name, at)],
         "prices": rows,
         "changes": sorted(changes, key=lambda change: str(change["at"])),
     }
@@ -231,6 +230,9 @@ def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, s
         when = turn
         after = _state(book, model, group, when, tier)
         for context, old, new in zip(("short", "long"), state, after, strict=True):
+            if context == "long" and (old is None) != (new is None):
+                # Without a price of its own, a long request costs the short price: neither begins to be sold nor ends.
+                old, new = old or state.short, new or after.short
             was, now = _nominal(old), _nominal(new)
             above = [None if card is None else card.context_above for card in (old, new)]
             moved = [meter for meter in METERS if was.get(meter.name) != now.get(meter.name)]

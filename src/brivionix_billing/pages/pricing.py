@@ -10,7 +10,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.pages.figures import LANGUAGES, Language
 from brivionix_billing.pages.pricelist import price_list
-from brivionix_billing.pages.render import Page, asset, embedded, page
+from brivionix_billing.pages.render import Page, asset, checked_style, embedded, page, ready
 from brivionix_billing.pages.words import METERS, PRICING, TIERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
@@ -23,6 +23,8 @@ _SCRIPTS: Final = (
     "exact.js",
     *(f"pricing/{part}.js" for part in ("state", "table", "changes", "call", "view", "main")),
 )
+_OF_CALLS: Final = ("input", "cache_read", "output", "web_search")
+"""What the sample call asks for; the page names these, priced or not."""
 _MOST_TEXT: Final = 2_000
 
 
@@ -48,6 +50,10 @@ def pricing_page(
     >>> html[:15], len(html) < 150_000
     ('<!doctype html>', True)
     """
+    ready()
+    style = checked_style(style)
+    if isinstance(notes, str):
+        raise BillingError("bad_argument", f"notes={quoted(notes)}: give a list of paragraphs")
     languages = [Language(locale), *(Language(name) for name in LANGUAGES if name != locale)]
     for what, text in (("title", title), *(("note", note) for note in notes)):
         if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
@@ -58,7 +64,7 @@ def pricing_page(
         raise BillingError("bad_argument", f"no group to show at {data['at']}: name one that has terms then")
     first = languages[0]
     tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
-    return page(
+    made = page(
         "pricing.html",
         {
             "language": first,
@@ -78,6 +84,7 @@ def pricing_page(
                         "group": data["groups"][0]["name"],
                         "tier": "standard" if "standard" in tiers or not tiers else "every",
                         "title": title or "",
+                        "meters": {name: {meter: METERS[name][meter] for meter in _OF_CALLS} for name in LANGUAGES},
                         "dates": _dates(data, languages),
                     },
                 }
@@ -86,6 +93,8 @@ def pricing_page(
         style=asset("base.css") + asset("pricing.css") + style,
         script="".join(asset(name) for name in _SCRIPTS),
     )
+    made.prices = data
+    return made
 
 
 def _currencies(data: Json) -> list[str]:
@@ -109,7 +118,7 @@ def _texts(data: Json, language: Language) -> Json:
     return {
         "tag": language.tag,
         "words": words,
-        "as_of": words["as_of"].format(date=language.date(parse_instant(data["at"]))),
+        "as_of": words["as_of"].format(date=language.date(parse_instant(data["at"]).replace(second=0, microsecond=0))),
         "credit": words["credit"].format(nominal=nominal),
         "rounding": words["rounding"].format(digits=data["shown_digits"]),
         "pointing": words["pointing"],
@@ -165,16 +174,20 @@ def _section(data: Json, group: Json, language: Language) -> Json:
     words, meters = PRICING[language.name], METERS[language.name]
     columns = [m for m in data["meters"] if any(m["name"] in row["nominal"] for row in group["prices"])]
     ratio = Decimal(group["ratio"])
-    models = [row["model"] for row in group["prices"]]
-    free = words["ratio"].format(ratio=language.number(ratio)) if ratio else words["ratio_free"]
+    names = [row["model"] for row in group["prices"]]
+    models = {model["name"]: model for model in data["models"]}
+    priced = [price for row in group["prices"] for price in row["nominal"].values()]
+    free = words["ratio"].format(ratio=language.number(ratio))
+    if priced and not any(map(Decimal, priced)):
+        free = words["ratio_free"]
     return {
         "heading": words["prices_of"].format(group=group["name"]),
         "about": " · ".join(filter(None, [_described(group["description"], language), free])),
         "view": words["about_nominal"].format(currency=data["currency"]),
         "columns": [{"label": meters[m["name"]], "per": _per(m["per"], words)} for m in columns],
         "rows": [
-            _static_row(data, row, group["ratio"], columns, language, first=row["model"] != before)
-            for before, row in zip([None, *models], group["prices"], strict=False)
+            _static_row(data, models, row, group["ratio"], columns, language, first=row["model"] != before)
+            for before, row in zip([None, *names], group["prices"], strict=False)
         ],
         "changes": list(_static_changes(data, group, language)),
     }
@@ -184,9 +197,18 @@ def _per(per: int, words: dict[str, str]) -> str:
     return words["per_m_tokens"] if per == _MILLION else words["per_calls"]
 
 
-def _static_row(data: Json, row: Json, ratio: str, columns: Sequence[Json], language: Language, *, first: bool) -> Json:
+def _static_row(
+    data: Json,
+    models: dict[str, Json],
+    row: Json,
+    ratio: str,
+    columns: Sequence[Json],
+    language: Language,
+    *,
+    first: bool,
+) -> Json:
     words = PRICING[language.name]
-    model = next(model for model in data["models"] if model["name"] == row["model"])
+    model = models[row["model"]]
     notes = [
         words["own_price"] if row["ratio"] is None else "",
         words["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
@@ -228,7 +250,7 @@ def _static_changes(data: Json, group: Json, language: Language) -> Iterator[str
     words, meters = PRICING[language.name], METERS[language.name]
 
     def price(text: str | None) -> str:
-        return "–" if text is None else language.price(Decimal(text), data["currency"])
+        return "–" if text is None else language.money(Decimal(text), data["currency"])
 
     for change in group["changes"]:
         told = [] if change["kind"] == "changes" else [words[change["kind"]]]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["Page", "asset", "embedded", "own_style", "page", "ready"]
+__all__ = ["Page", "asset", "checked_style", "embedded", "own_style", "page", "ready"]
 
 _IN_SCRIPT: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _MAX_STYLE: Final = 256 * 1024
@@ -32,8 +32,10 @@ _MAX_STYLE: Final = 256 * 1024
 class Page(str):
     """An HTML file; ``policy`` is the content security policy that it carries, for a server that sends one as well."""
 
-    __slots__ = ("policy",)
+    __slots__ = ("policy", "prices")
     policy: str
+    prices: dict[str, Any]
+    """Of a pricing page: the price list that it shows."""
 
 
 @lru_cache(32)
@@ -61,15 +63,24 @@ def own_style(path: str | Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {reason}") from None
+    return checked_style(text, str(path))
+
+
+def checked_style(text: str, what: str = "style") -> str:
+    """A style sheet with the line ends that a browser hashes, whatever it had. Raises ``bad_argument``."""
     if len(text) > _MAX_STYLE:
-        raise BillingError("bad_argument", f"{path}: more than {_MAX_STYLE} characters of style")
+        raise BillingError("bad_argument", f"{what}: more than {_MAX_STYLE} characters of style")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     for bad, instead in (
         ("<", "leave it out; no rule of CSS needs it here"),
+        ("\\", "write the letter itself"),
+        ("\0", "remove it"),
         ("@import", "put its rules into this file"),
         ("url(", "the page loads nothing; use colours, borders and gradients"),
+        ("image-set(", "the page loads nothing; use colours, borders and gradients"),
     ):
         if bad in text.lower():
-            raise BillingError("bad_argument", f"{path}: {bad!r} in the style sheet: {instead}")
+            raise BillingError("bad_argument", f"{what}: {bad!r} in the style sheet: {instead}")
     return text
 
 

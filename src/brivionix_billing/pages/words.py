@@ -58,7 +58,7 @@ METERS: Final[dict[str, dict[str, str]]] = {
 PRICING: Final[dict[str, dict[str, str]]] = {
     "en": {
         "title": "Model prices",
-        "as_of": "Prices of {date} (UTC)",
+        "as_of": "Prices of {date}",
         "language": "Language",
         "group": "Group",
         "view": "Prices",
@@ -149,7 +149,7 @@ PRICING: Final[dict[str, dict[str, str]]] = {
     },
     "zh_CN": {
         "title": "模型价格",
-        "as_of": "{date}的价格（UTC）",
+        "as_of": "{date}的价格",
         "language": "语言",
         "group": "分组",
         "view": "价格",

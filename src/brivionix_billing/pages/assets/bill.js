@@ -30,7 +30,8 @@ function* sums(bill) {
     // A note is a difference of two bills, and a channel that only one of them has counts in the other as nothing.
     if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.parts.map((part) => part.credits), channel.credits_without_price]), credits];
   }
-  for (const [index, line] of lines.entries()) {
+  // A note is a difference of two bills, whose prices of a Credit need not be the same.
+  for (const [index, line] of bill.kind === "invoice" ? lines.entries() : []) {
     // credits = quantity x unit price / per / nominal per Credit, so without a division:
     const left = Exact.times(Exact.times(Exact.of(line.credits), perCredit), Exact.of(String(line.per)));
     yield [`lines[${index}]`, left, Exact.times(Exact.of(line.quantity), Exact.of(line.unit_price))];
@@ -38,7 +39,7 @@ function* sums(bill) {
       yield [`lines[${index}]: price`, Exact.times(Exact.of(line.list_price), Exact.of(line.ratio)), Exact.of(line.unit_price)];
     }
   }
-  yield ["nominal", Exact.times(credits, perCredit), Exact.of(totals.nominal.amount)];
+  if (bill.kind === "invoice") yield ["nominal", Exact.times(credits, perCredit), Exact.of(totals.nominal.amount)];
   yield ["days: credits", sum(bill.days.map((day) => day.credits)), credits];
   yield ["days: requests", sum(bill.days.map((day) => String(day.requests))), Exact.of(String(totals.requests))];
   const saved = bill.savings;
@@ -71,10 +72,26 @@ function* wronglyShown(bill) {
     if (shown !== right) yield { shown, right, path, part };
   }
 }
+// Title, elements and texts in their order, and the attributes that say what is shown: as the page was written.
+const TOLD = { rect: ["class", "x", "y", "width", "height"], "": ["data-of", "hidden"] };
 function pageText() {
-  const main = document.querySelector("main");
-  const bars = [...main.querySelectorAll("rect")].map((bar) => ["x", "y", "width", "height"].map((name) => bar.getAttribute(name)).join(" "));
-  return [document.title, main.textContent, ...bars].join(" ").split(/[ \t\n\f]+/).filter(Boolean).join(" ");
+  const out = [document.title];
+  const walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+  for (let node = walk.currentNode; node; node = walk.nextNode()) {
+    if (node.nodeType === Node.TEXT_NODE) { out.push(node.data); continue; }
+    const kept = (TOLD[node.localName] || TOLD[""]).filter((name) => node.hasAttribute(name));
+    out.push(["<" + node.localName, ...kept.map((name) => `${name}=${node.getAttribute(name)}`)].join(" "));
+  }
+  return out.join(" ").split(/[ \t\n\f]+/).filter(Boolean).join(" ");
+}
+// What stands beside the bill, or is there and cannot be seen.
+function* beside() {
+  if (document.querySelectorAll("main").length !== 1) yield "main";
+  for (const part of document.body.childNodes) {
+    const ours = part.nodeType === Node.ELEMENT_NODE && (part.localName === "script" || part.localName === "main" || part.id === "check");
+    if (!ours && part.textContent.trim()) yield part.textContent.trim().slice(0, 60);
+  }
+  for (const part of document.querySelectorAll("[data-of]")) if (part.textContent && !part.getClientRects().length) yield part.dataset.of;
 }
 
 async function check() {
@@ -97,6 +114,7 @@ async function check() {
   for (const one of wrong.slice(0, 5)) put("bad", say("bad_shown", one));
   for (const one of wrong) one.part.classList.add("altered");
   if (!wrong.length) put("good", say("check_shown"));
+  for (const what of [...beside()].slice(0, 5)) put("bad", say("bad_beside", { what }));
   if (subtle) {
     const digest = hex(await subtle.digest("SHA-256", new TextEncoder().encode(pageText())));
     if (digest === document.querySelector("main").dataset.digest) put("good", say("check_text"));

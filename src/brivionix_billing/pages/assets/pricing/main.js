@@ -46,7 +46,7 @@ function listen() {
       return set(same && state.dir ? { sort: "", dir: "" } : { sort: at.dataset.sort, dir: same ? "desc" : "" });
     }
     if (at.id === "topup") return set({ view: state.view === "topup" ? "nominal" : "topup" });
-    if (at.id === "copy-link") return copy(location.href.split("#")[0] + address());
+    if (at.id === "copy-link") return copy(location.href.split("#")[0] + address(["lang", "group", "view", "channel"]));
     if (at.id === "reset") return set({ ...DEFAULTS, lang: state.lang });
     return undefined;
   });
@@ -65,6 +65,7 @@ function listen() {
 // A link to a group that is gone must not pass for a link to another one.
 function warn() { if (unknown.length) status(say("bad_link", { what: unknown.join(", ") })); }
 document.documentElement.classList.add("js");
+for (const part of document.querySelectorAll(".needs-js")) part.hidden = false;
 readAddress();
 listen();
 render();

@@ -6,6 +6,11 @@ const PER = Object.fromEntries(list.meters.map((meter) => [meter.name, meter.per
 const labels = (items) => Object.fromEntries(Object.keys(WORDS).map((lang) =>
   [lang, Object.fromEntries(items.map((item) => [item.name, item.label[lang]]))]));
 const METERS = labels(list.meters), TIERS = labels(list.service_tiers);
+for (const lang of Object.keys(METERS)) METERS[lang] = { ...start.meters[lang], ...METERS[lang] };
+const PRICED = list.groups.flatMap((group) => group.prices);
+const SOLD = list.service_tiers.map((tier) => tier.name).filter((tier) => PRICED.some((row) => row.service_tier === tier));
+const WINDOWS = [...new Set(list.models.map((model) => model.context.window))].sort((a, b) => a - b);
+const costs = (meter, tokens) => (PRICED.some((row) => meter in row.nominal) ? tokens : "0");
 const isTokens = (meter) => PER[meter] === 1000000;
 const MODELS = Object.fromEntries(list.models.map((model) => [model.name, model]));
 const CHANNELS = list.channels.filter((channel) => channel.price_per_credit !== null);
@@ -15,11 +20,12 @@ const MOST = 10n ** 12n;
 const DEFAULTS = {
   lang: start.language, group: start.group, view: "nominal", channel: CHANNELS.length ? CHANNELS[0].name : "",
   unit: "1m", tier: start.tier, window: "0", q: "", unusable: "", sort: "", dir: "",
-  model: "", mtier: "", input: "12000", cached: "10000", output: "800", searches: "0",
+  model: "", mtier: "", input: "12000", cached: costs("cache_read", "10000"), output: costs("output", "800"), searches: "0",
 };
 const POSSIBLE = {
   lang: Object.keys(WORDS), group: list.groups.map((group) => group.name), view: ["nominal", "topup"],
-  channel: CHANNELS.map((channel) => channel.name), unit: ["1m", "1k"], tier: ["every", ...Object.keys(TIERS.en)],
+  channel: CHANNELS.map((channel) => channel.name), unit: ["1m", "1k"], tier: ["every", ...SOLD],
+  window: ["0", ...WINDOWS.slice(1).map(String)], model: list.models.map((model) => model.name), mtier: SOLD,
   unusable: ["", "1"], sort: ["", "model", ...list.meters.map((meter) => meter.name)], dir: ["", "desc"],
 };
 let state = { ...DEFAULTS };
@@ -36,9 +42,10 @@ function readAddress() {
   }
   if (state.view === "topup" && !CHANNELS.length) state.view = "nominal";
 }
-function address() {
+// An address that is shared names what may be another default when the page is published again.
+function address(always = []) {
   const out = new URLSearchParams();
-  for (const key of Object.keys(DEFAULTS)) if (state[key] !== DEFAULTS[key]) out.set(key, state[key]);
+  for (const key of Object.keys(DEFAULTS)) if (state[key] !== DEFAULTS[key] || always.includes(key)) out.set(key, state[key]);
   return "#" + out;
 }
 function set(changes) {

@@ -87,7 +87,8 @@ function renderTable() {
   const group = theGroup(), columns = columnsOf(group), currency = currencyOf();
   const heading = say("prices_of", { group: group.name });
   byId("prices-heading").textContent = heading;
-  const ratio = /^0(\.0+)?$/.test(group.ratio) ? say("ratio_free") : say("ratio", { ratio: number(group.ratio) });
+  const free = group.prices.length && group.prices.every((row) => Object.values(row.nominal).every((price) => /^[0.]+$/.test(price)));
+  const ratio = free ? say("ratio_free") : say("ratio", { ratio: number(group.ratio) });
   byId("about").textContent = [described(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
     ? say("about_topup", { channel: state.channel, price: money(theChannel().price_per_credit, currency) }) +

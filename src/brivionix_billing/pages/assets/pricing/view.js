@@ -7,10 +7,9 @@ function renderControls() {
   if (!start.title) document.title = say("title");
   for (const button of document.querySelectorAll("[data-language]")) button.setAttribute("aria-pressed", String(button.dataset.language === state.lang));
   options(byId("group"), list.groups.map((group) => [group.name, group.name]), state.group);
-  options(byId("tier"), [["every", say("every")], ...Object.entries(TIERS[state.lang])], state.tier);
-  const windows = [...new Set(list.models.map((model) => model.context.window))].sort((a, b) => a - b);
-  options(byId("window"), [["0", say("every")], ...windows.slice(1).map((tokens) => [String(tokens), say("context_least", { tokens: number(tokens) })])],
-    windows.slice(1).map(String).includes(state.window) ? state.window : "0");
+  options(byId("tier"), [["every", say("every")], ...SOLD.map((name) => [name, TIERS[state.lang][name]])], state.tier);
+  options(byId("window"), [["0", say("every")], ...WINDOWS.slice(1).map((tokens) => [String(tokens), say("context_least", { tokens: number(tokens) })])],
+    WINDOWS.slice(1).map(String).includes(state.window) ? state.window : "0");
   byId("topup").setAttribute("aria-checked", String(state.view === "topup"));
   byId("topup").disabled = !CHANNELS.length;
   byId("channel-field").hidden = state.view !== "topup";
