@@ -501,7 +501,7 @@ def test_what_begins_later_has_its_names(browser: Browser, tmp_path: Path) -> No
 def test_free_is_said_of_a_group_only_where_all_is_free(browser: Browser, tmp_path: Path) -> None:
     """A ratio of 0 does not make a model free that has prices of its own; the heading does not say so."""
     free = "        ratio: 0\n        models: [gpt-5.4-mini]"
-    own = free + "\n        overrides: {gpt-5.4-mini: {prices: {standard: {input: 3}}}}"
+    own = free + "\n        overrides: {gpt-5.4-mini: {prices: {standard: {input: 3, cache_read: 0, output: 0}}}}"
     text = SHIPPED.read_text("utf-8").replace(free, own)
     assert own in text
     html = pricing_page(PriceBook.loads(text), at=AUTUMN, groups=["free-trial"])
