@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from playwright.sync_api import Browser
 
 from bill_kit import BOOK, billed, header, loaded, record, text, written
@@ -24,10 +22,7 @@ from brivionix_billing.canonical import canonical
 from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
 from brivionix_billing.invoice.header import Balance
 from brivionix_billing.pages import bill_page
-from brivionix_billing.pages.billusage import usage_pictures
 from brivionix_billing.pages.billwords import BILL
-from brivionix_billing.pages.figures import Language
-from brivionix_billing.pages.pictures import Column, columns_picture
 from brivionix_billing.times import Period
 from pages_kit import Tab, opened, violations
 from samples import code_of
@@ -404,40 +399,6 @@ def test_axe_finds_nothing_in_a_bill(browser: Browser, tmp_path: Path, bill: Jso
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.usefixtures("pango")
-@pytest.mark.parametrize("locale", ["en", "zh_CN"])
-def test_a_pdf_holds_the_same(bill: Json, locale: str) -> None:
-    """The PDF has the totals, the hash, and Chinese letters as letters; its pages are numbered."""
-    import io
-
-    from pypdf import PdfReader
-
-    from brivionix_billing.pages import pdf
-
-    made = PdfReader(io.BytesIO(pdf(bill_page(bill, locale=locale))))
-    shown = "".join("".join(page.extract_text() for page in made.pages).split())
-    for part in (
-        BILL[locale]["proof"],
-        "客户",
-        "北京网关",
-        bill["hash"],
-        *bill["totals"]["shown"]["channels"].values(),
-    ):
-        assert "".join(part.split()) in shown
-    assert f"1/{len(made.pages)}" in shown
-
-
-@pytest.mark.usefixtures("pango")
-def test_letters_that_no_font_has_are_an_error() -> None:
-    """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
-    from brivionix_billing.pages import pdf
-
-    with pytest.raises(BillingError, match=r"U\+E123") as caught:
-        pdf("<main>\ue123</main>")
-    assert code_of(caught) == "font_missing"
-    assert pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
-
-
 def again(document: Json, **changes: Any) -> None:
     """Change a document, and make its hash anew."""
     document.update(changes)
@@ -467,75 +428,3 @@ def test_a_page_is_made_of_sound_documents_only(bill: Json, spoil: Any, told: st
     with pytest.raises(BillingError, match=told) as caught:
         bill_page(document)
     assert code_of(caught) == "document_invalid"
-
-
-RECT = re.compile(r'<rect class="s(\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"')
-_parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size=1, max_size=5)
-
-
-@settings(deadline=None)
-@given(st.lists(_parts, min_size=1, max_size=12))
-def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
-    """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""
-    size = max(map(len, stacks))
-    columns = [Column(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
-    svg = str(columns_picture(columns, 0, "title", Language("en")))
-    top = max(int(label.replace(",", "")) for label in re.findall(r'text-anchor="end"[^>]*>([\d,]+)<', svg))
-    highest = max(map(sum, stacks))
-    assert highest <= top <= max(highest * 2, 1)
-    for n, group in enumerate(re.findall(r"<g><title>.*?</g>", svg)):
-        low = 180.0
-        found = {int(rect[0]): rect for rect in RECT.findall(group)}
-        for series, part in enumerate(columns[n].parts):
-            if series in found:
-                _, _, y, _, height = map(float, found[series])
-                assert abs(y + float(height) - low) < 0.15
-                assert abs(float(height) - part / top * 170) < 0.2
-                low = y
-            else:
-                assert part / top * 170 < 0.2
-
-
-def number(shown: str) -> Decimal:
-    return Decimal(shown.replace(",", ""))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.dictionaries(
-        st.tuples(st.dates(), st.sampled_from([f"m{n}" for n in range(12)])),
-        st.integers(1, 10**12),
-        min_size=1,
-        max_size=30,
-    )
-)
-def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str], int]) -> None:
-    """By day, month or year, and with small models together: the figures add up to the Credits of the days."""
-    days = [
-        {
-            "day": day.isoformat(),
-            "model": name,
-            "requests": 1,
-            "credits": format(Decimal(amount).scaleb(-9).normalize(), "f"),
-        }
-        for (day, name), amount in used.items()
-    ]
-    pictures = usage_pictures({"kind": "invoice", "days": days}, Language("en"))
-    assert pictures is not None
-    total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
-    assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
-    for row in pictures["figures"]:
-        assert sum(Decimal(amount.replace(",", "")) for amount in row["amounts"]) == Decimal(
-            row["total"].replace(",", "")
-        )
-    assert len(pictures["names"]) == min(len({name for _, name in used}), 8)
-
-
-def test_a_note_that_moves_both_ways_has_no_picture() -> None:
-    """Bars stand for amounts of one sign; where a note gives some back and charges others, figures alone tell it."""
-    days = [
-        {"day": "2026-10-01", "model": name, "requests": 0, "credits": text} for name, text in (("a", "1"), ("b", "-1"))
-    ]
-    assert usage_pictures({"kind": "debit_note", "days": days}, Language("en")) is None
-    assert usage_pictures({"kind": "credit_note", "days": days[1:]}, Language("en")) is not None
-    assert usage_pictures({"kind": "invoice", "days": []}, Language("en")) is None

@@ -63,7 +63,9 @@ class BillPages:
             return out | ({PDF: pdf(made)} if self.pdf else {})
         except BillingError as error:
             whose = quoted(document["customer"]["account"])
-            raise BillingError(error.code, f"the page of {document['id']}, account {whose}: {error.message}") from None
+            message = f"the page of {document['id']}, account {whose}: {error.message}"
+            after = "; what this run wrote before it stands: mend this, remove that, and run again"
+            raise BillingError(error.code, message + after) from None
 
 
 def add_commands(commands: Any) -> None:

@@ -21,7 +21,7 @@ from brivionix_billing.money import minor_digits
 if TYPE_CHECKING:
     from babel import Locale
 
-__all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "shown"]
+__all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "lacking", "shown"]
 
 SHOWN_DIGITS: Final = 4
 """Significant digits of a shown price; the coins of its currency are never rounded away."""
@@ -153,13 +153,18 @@ def _one(currency: str) -> str:
     return "1." + "0" * digits if digits else "1"
 
 
+def lacking() -> BillingError:
+    """The error of a machine without the extra that pages need."""
+    return BillingError(
+        "missing_extra",
+        "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
+    )
+
+
 @lru_cache(8)
 def _babel_locale(name: str) -> Locale:
     try:
         from babel import Locale
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
-        ) from None
+        raise lacking() from None
     return Locale.parse(name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical import sha256
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.figures import Language, lacking
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -117,8 +117,5 @@ def _environment() -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
-        ) from None
+        raise lacking() from None
     return Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined)

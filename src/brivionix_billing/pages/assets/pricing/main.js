@@ -58,7 +58,10 @@ function listen() {
     if (event.target.name === "unit" || event.target.name === "channel") set({ [event.target.name]: event.target.value });
   });
   const typed = { search: "q", "calc-input": "input", "calc-cached": "cached", "calc-output": "output", "calc-searches": "searches" };
-  for (const [id, key] of Object.entries(typed)) byId(id).addEventListener("input", () => set({ [key]: byId(id).value }));
+  for (const [id, key] of Object.entries(typed)) {
+    // A digit in the calculator changes no price in the table.
+    byId(id).addEventListener("input", () => set({ [key]: byId(id).value }, id === "search" ? render : renderSample));
+  }
   addEventListener("hashchange", () => { readAddress(); render(); warn(); });
 }
 

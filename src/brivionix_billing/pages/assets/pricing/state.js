@@ -48,10 +48,10 @@ function address(always = []) {
   for (const key of Object.keys(DEFAULTS)) if (state[key] !== DEFAULTS[key] || always.includes(key)) out.set(key, state[key]);
   return "#" + out;
 }
-function set(changes) {
+function set(changes, show = render) {
   Object.assign(state, changes);
   try { history.replaceState(null, "", address()); } catch { /* some browsers forbid it for files; the view still works */ }
-  render();
+  show();
 }
 
 // ---- words and figures
