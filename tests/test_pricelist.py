@@ -292,6 +292,9 @@ def test_changes_of_groups_discounts_and_fees_count() -> None:
     ]
     prices = price_list(book, at=utc("2026-01-15"))
     assert prices["channels"][0]["changes"] == [{"at": "2026-04-01T00:00:00Z", "price_per_credit": ["0.85", "0.9"]}]
+    html = pricing_page(book, at=utc("2026-01-15"))
+    assert "<li>Mar 1, 2026: m: Web search: $10.00 → $20.00 per 1,000 calls</li>" in html
+    assert "<li>Feb 1, 2026: m · Standard: Cached input: $0.10 → $0.50</li>" in html
     # After 1 April a Credit costs 0.90: the Top Up price of each side is that of its own time.
     assert prices["groups"][0]["changes"][-1]["topup"]["c"]["input"] == ["0.9", "0.45"]
 

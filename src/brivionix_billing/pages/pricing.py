@@ -247,23 +247,32 @@ def _context_note(row: Json, words: dict[str, str], language: Language) -> str:
 
 
 def _static_changes(data: Json, group: Json, language: Language) -> Iterator[str]:
+    """What is announced for a group, in the nominal view; a fee that changes for many models is told once."""
     words, meters = PRICING[language.name], METERS[language.name]
+    calls = {meter["name"] for meter in data["meters"] if meter["per"] != _MILLION}
+    told: dict[tuple[str, str], list[str]] = {}
 
     def price(text: str | None) -> str:
         return "–" if text is None else language.money(Decimal(text), data["currency"])
 
     for change in group["changes"]:
-        told = [] if change["kind"] == "changes" else [words[change["kind"]]]
         before, after = change["above"]
-        if before is not None and after is not None and before != after:
-            told.append(words["threshold"].format(was=language.number(before), now=language.number(after)))
-        if change["kind"] != "ends":
-            told += [
-                words["was_now"].format(meter=meters[name], was=price(was), now=price(now))
-                for name, (was, now) in change["nominal"].items()
-            ]
         parts = [change["model"], TIERS[language.name][change["service_tier"]]]
         if change["context"] != "any":
             above = before if after is None else after
             parts.append(_context_note({"above": above, "context": change["context"]}, words, language))
-        yield f"{language.date(parse_instant(change['at']))}: {' · '.join(parts)}: {'; '.join(told)}"
+        texts = [] if change["kind"] == "changes" else [words[change["kind"]]]
+        if before is not None and after is not None and before != after:
+            texts.append(words["threshold"].format(was=language.number(before), now=language.number(after)))
+        for name, (was, now) in () if change["kind"] == "ends" else change["nominal"].items():
+            key = "starts_at" if change["kind"] == "begins" else "was_now"
+            text = words[key].format(meter=meters[name], was=price(was), now=price(now))
+            if name in calls:
+                models = told.setdefault((change["at"], f"{text} {words['per_calls']}"), [])
+                models += [change["model"]] if change["model"] not in models else []
+            else:
+                texts.append(text)
+        if texts:
+            told.setdefault((change["at"], "; ".join(texts)), []).append(" · ".join(parts))
+    for (at, text), titles in sorted(told.items(), key=lambda item: item[0][0]):
+        yield f"{language.date(parse_instant(at))}: {', '.join(titles)}: {text}"
