@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from brivionix_billing.exact import Rounding, decimal_of, digits_of, plain, plain_digits, round_ratio
 from brivionix_billing.invoice.collect import TREE, AccountUsage, Cell
-from brivionix_billing.invoice.header import Header, document_id, heading, payment
+from brivionix_billing.invoice.header import Header, heading, payment
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.charge import UNIT_PLACES, list_and_uncached
 from brivionix_billing.times import iso
 
-__all__ = ["CREDIT_DIGITS", "Header", "build", "credits_used", "document_id"]
+__all__ = ["CREDIT_DIGITS", "build", "credits_used"]
 
 CREDIT_DIGITS: Final = 6
 """Digits of shown Credits."""

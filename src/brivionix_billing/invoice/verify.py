@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import plain
-from brivionix_billing.invoice.build import Header, build
+from brivionix_billing.invoice.build import build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction
 from brivionix_billing.invoice.differ import DAYS, LINES, Difference, differ, rows_differ
 from brivionix_billing.invoice.document import faults
-from brivionix_billing.invoice.header import Balance, payment
+from brivionix_billing.invoice.header import Balance, Header, payment
 from brivionix_billing.invoice.records import compare
 from brivionix_billing.invoice.seal import hash_of, signature_fault
 from brivionix_billing.pricebook import PriceBook
