@@ -75,8 +75,11 @@ def test_links_stay_and_modes_too(run: Run) -> None:
     real.write_text("old")
     real.chmod(0o640)
     link.symlink_to("real.html")
+    reader = real.open("rb")  # whoever reads the old page reads it to its end
     assert run("page", *PRICES, "--out", "link.html")[0] == 0
     assert link.is_symlink()
+    with reader:
+        assert reader.read() == b"old"
     assert real.read_text(encoding="utf-8").startswith("<!doctype")
     assert real.stat().st_mode & 0o777 == 0o640
     command = [sys.executable, "-m", "brivionix_billing.cli", "page", *PRICES, "--out", "/dev/fd/2"]

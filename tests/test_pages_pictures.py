@@ -104,6 +104,12 @@ def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str
     assert pictures is not None
     total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
     assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
+    by_model: dict[str, Decimal] = {}
+    for day in days:
+        by_model[day["model"]] = by_model.get(day["model"], Decimal(0)) + Decimal(day["credits"])
+    for place, name in enumerate(pictures["names"][:7]):  # these have a colour of their own
+        amounts = [number(row["amounts"][place]) for row in pictures["figures"]]
+        assert sum(amounts, Decimal(0)) == by_model[name]
     for row in pictures["figures"]:
         assert sum(Decimal(amount.replace(",", "")) for amount in row["amounts"]) == Decimal(
             row["total"].replace(",", "")
