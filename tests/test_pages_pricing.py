@@ -18,7 +18,7 @@ from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.figures import Language
 from brivionix_billing.pages.words import METERS, PRICING, TIERS
 from pages_kit import Tab, opened, violations
-from samples import AUTUMN, SHIPPED, book_of, shipped, utc
+from samples import AUTUMN, SHIPPED, book_of, model, shipped, utc
 
 LANGUAGES = {name: Language(name) for name in ("en", "zh_CN")}
 ALL = "#tier=every"
@@ -308,6 +308,15 @@ def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; ${x} {{7*7}}"
+
+
+def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path) -> None:
+    """A model whose name a spreadsheet would run is copied as a text."""
+    book = book_of(model("{from: 2026-01-01, standard: {input: 1}}", '"=1+2"'))
+    allowed = ["clipboard-read", "clipboard-write"]
+    with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), permissions=allowed) as tab:
+        tab.page.get_by_role("button", name="Copy the prices of =1+2").click()
+        assert tab.page.evaluate("navigator.clipboard.readText()").split("\n")[1].startswith("'=1+2\tg\t")
 
 
 def hostile_book() -> PriceBook:

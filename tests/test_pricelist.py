@@ -212,6 +212,8 @@ def test_changes_of_a_channel_are_announced() -> None:
         {"at": "2026-04-01T00:00:00Z", "price_per_credit": ["0.85", "0.9"]},
         {"at": "2026-05-01T00:00:00Z", "price_per_credit": ["0.9", None]},
     ]
+    (then,) = price_list(book, at=utc("2026-04-01"))["channels"]
+    assert then["changes"] == channel["changes"][2:]  # what holds from this very instant is not announced any more
     html = pricing_page(book, at=utc("2026-01-15"))
     for told in (
         "From Mar 1, 2026: From 50 Credits: 20% off all of them",
@@ -246,6 +248,18 @@ def test_changes_tell_what_begins_changes_and_ends() -> None:
     assert changes(book, "2026-04-30") == told
     assert changes(book, "2026-05-01") == told[1:]  # it holds from that very instant
     assert changes(book, "2026-08-01") == []
+
+
+def test_a_tier_that_begins_does_not_announce_the_fees_of_tools() -> None:
+    """Fees of tools are the same in every tier, so one that begins or ends tells only its prices of tokens."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1}}, {from: 2026-02-01, until: 2026-03-01, flex: {input: 0.5}}",
+        top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}]}\n",
+    )
+    assert [(kind, prices) for *_, kind, prices in changes(book, "2026-01-15")] == [
+        ("begins", {"input": [None, "0.5"]}),
+        ("ends", {"input": ["0.5", None]}),
+    ]
 
 
 def test_changes_of_long_context_name_it() -> None:
