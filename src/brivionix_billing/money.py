@@ -11,7 +11,16 @@ from decimal import Decimal
 from typing import Final, final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, decimal_of, digits_of, parse_decimal, plain, plain_digits, round_ratio
+from brivionix_billing.exact import (
+    Rounding,
+    decimal_of,
+    digits_of,
+    parse_decimal,
+    plain,
+    plain_digits,
+    round_ratio,
+    summed,
+)
 
 __all__ = ["Money", "Payable", "Rounding", "allocate", "minor_digits", "total"]
 
@@ -181,13 +190,12 @@ class Payable:
 
 def total(currency: str, items: Iterable[Money]) -> Money:
     """The exact sum of amounts that are all of ``currency``; of nothing, zero. Raises ``currency_mismatch``."""
-    pairs: list[tuple[int, int]] = []
+    amounts: list[Decimal] = []
     for item in items:
         if item.currency != currency:
             raise BillingError("currency_mismatch", f"{item} cannot be added to {currency}; convert by a channel")
-        pairs.append(digits_of(item.amount))
-    scale = max((places for _, places in pairs), default=0)
-    return Money(decimal_of(sum(c * 10 ** (scale - p) for c, p in pairs), scale), currency)
+        amounts.append(item.amount)
+    return Money(summed(amounts), currency)
 
 
 def allocate(amount: int, weights: Sequence[int]) -> list[int]:

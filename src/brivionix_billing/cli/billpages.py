@@ -12,6 +12,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.lines import lines_csv
 from brivionix_billing.invoice.seal import load_public_key, signature_fault
 from brivionix_billing.invoice.shelf import sound_document
+from brivionix_billing.pages.figures import LANGUAGES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -24,7 +25,7 @@ PDF: Final = "invoice.pdf"
 
 def add_options(parser: ArgumentParser) -> None:
     """The options about pages of the commands that write documents."""
-    parser.add_argument("--locale", choices=["en", "zh_CN"], default="en", help="the language of the page (en)")
+    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of the page (en)")
     parser.add_argument("--pdf", action="store_true", help=f"write {PDF} too; needs the extra 'pdf'")
     parser.add_argument("--no-html", action="store_true", help=f"write no {HTML}")
 
@@ -81,7 +82,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--html", metavar="FILE", help="the page")
     parser.add_argument("--pdf", metavar="FILE", help="the page as PDF; needs the extra 'pdf'")
     parser.add_argument("--csv", metavar="FILE", help="the lines")
-    parser.add_argument("--locale", choices=["en", "zh_CN"], default="en", help="the language of the page (en)")
+    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of the page (en)")
     parser.add_argument("--key", metavar="FILE", help="the public key (PEM), for the page's own check of the signature")
     parser.set_defaults(run=_render)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from brivionix_billing.cli.common import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
 from brivionix_billing.pages import own_style, pricing_page
+from brivionix_billing.pages.figures import LANGUAGES
 
 __all__ = ["add_commands"]
 
@@ -25,7 +26,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE.json", help="write the same content as JSON too")
     parser.add_argument("--group", action="append", metavar="G", help="a group to show; repeat (all of them)")
     parser.add_argument("--at", metavar="T", help="prices of this time, such as 2026-10-01 (now)")
-    parser.add_argument("--locale", choices=["en", "zh_CN"], default="en", help="the language to begin with (en)")
+    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language to begin with (en)")
     parser.add_argument("--title", metavar="TEXT", help="instead of 'Model prices'")
     parser.add_argument("--note", action="append", default=[], metavar="TEXT", help="a paragraph for the foot; repeat")
     parser.add_argument("--style", metavar="FILE.css", help="a style sheet to append to the page's own")

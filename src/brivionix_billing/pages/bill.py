@@ -6,14 +6,14 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from decimal import Decimal
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical import canonical, sha256
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import digits_of, plain_digits
+from brivionix_billing.exact import digits_of, plain_digits, summed
 from brivionix_billing.invoice.document import faults
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.seal import hash_of, key_id
@@ -22,7 +22,7 @@ from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import Language
 from brivionix_billing.pages.render import Page, asset, embedded, page, ready
 from brivionix_billing.pages.words import METERS, TIERS
-from brivionix_billing.times import Period, parse_instant
+from brivionix_billing.times import Days, iso, parse_instant
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -39,7 +39,6 @@ _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 """Control characters, which HTML would change or drop, and signs that turn the direction of what follows."""
 _PLACE: Final = "@@text@@"
 _OF_SCRIPT: Final = ("check", "not_", "no_", "bad_")
-_MILLION: Final = 1_000_000
 _MOST_CHANNELS: Final = 3
 """So many channels have a column among the lines; all of them stand among the totals."""
 
@@ -68,7 +67,7 @@ def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed
     shown: Json = _cleaned(document)
     try:
         view = _view(shown, language)
-    except (ValueError, OverflowError, LookupError, TypeError) as error:
+    except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
         raise BillingError("document_invalid", f"{document['id']} cannot be shown: {error}") from None
     key = None if public_key is None else _raw(public_key)
     values = {
@@ -132,6 +131,7 @@ def page_text(html: str) -> str:
 def _view(document: Mapping[str, Any], language: Language) -> Json:
     words, totals = BILL[language.name], document["totals"]
     _all_channels(document)
+    days = Days(document["period"]["zone"])
     channels = list(totals["channels"])
     payment = document["payment"]
     if payment and payment["channel"] in channels:
@@ -141,20 +141,19 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
         "channels": channels,
         "line_channels": channels[:_MOST_CHANNELS],
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
-        "when": _dates(document),
-        "period": _period(document["period"], words),
+        "when": _dates(document, days),
+        "period": _period(document["period"], words, days),
         "parties": [
             _party("issuer", document["issuer"], words),
             _party("customer", document["customer"], words),
         ],
-        "blocks": _blocks(document, channels[:_MOST_CHANNELS], language),
+        "blocks": _blocks(document, channels[:_MOST_CHANNELS], days, language),
         "requests": _requests(totals["requests"], language),
         "estimated": _estimated(totals["estimated"], language),
         "savings": _savings(document, language),
         "evidence": _evidence(document, language),
         "short_form": _short_form(document),
         "pictures": usage_pictures(document, language),
-        "shown_sum": _sum,
     }
 
 
@@ -176,62 +175,43 @@ def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Jso
     }
 
 
-def _zone(period: Mapping[str, Any]) -> tzinfo:
-    Period.parse(period["name"], period["zone"])  # raises where the zone is none
-    if period["zone"] == "UTC":
-        return UTC
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(period["zone"])
+def _day(when: datetime, days: Days) -> str:
+    """A day as ISO 8601 writes it, which reads the same in every language; the instant where none begins then."""
+    day = days.at(when)
+    return day.value if day.start == when else iso(when)
 
 
-def _begins_day(when: datetime, zone: tzinfo) -> bool:
-    """Whether a day of the zone begins then; where clocks skip midnight it begins an hour later."""
-    return when.astimezone(zone).date() != (when - datetime.resolution).astimezone(zone).date()
-
-
-def _day(when: datetime, zone: tzinfo) -> str:
-    """A day as ISO 8601 writes it, which reads the same in every language; with the time where it does not begin."""
-    local = when.astimezone(zone)
-    return local.date().isoformat() if _begins_day(when, zone) else local.isoformat(" ")
-
-
-def _dates(document: Mapping[str, Any]) -> dict[str, str | None]:
-    zone = _zone(document["period"])
-
-    def day(text: str | None) -> str | None:
-        return None if text is None else _day(parse_instant(text), zone)
-
-    return {"issued": day(document["issued"]), "due": day(document["due"])}
-
-
-def _period(period: Mapping[str, Any], words: Mapping[str, str]) -> Json:
-    zone = _zone(period)
-    start, end = parse_instant(period["from"]), parse_instant(period["to"])
-    first, last = _day(start, zone), _day(end, zone)
-    if _begins_day(end, zone):  # the last day that is in the period
-        last = (end - datetime.resolution).astimezone(zone).date().isoformat()
+def _dates(document: Mapping[str, Any], days: Days) -> dict[str, str | None]:
     return {
-        "days": words["period_days"].format(first=first, last=last),
+        name: None if document[name] is None else _day(parse_instant(document[name]), days)
+        for name in ("issued", "due")
+    }
+
+
+def _period(period: Mapping[str, Any], words: Mapping[str, str], days: Days) -> Json:
+    start, end = parse_instant(period["from"]), parse_instant(period["to"])
+    # Where the period ends with a day, its last day is told: that one is in it.
+    last = days.at(end - datetime.resolution)
+    return {
+        "days": words["period_days"].format(first=_day(start, days), last=last.value if last.end == end else iso(end)),
         "zone": words["zone"].format(zone=period["zone"]),
     }
 
 
 def _sum(texts: Sequence[str]) -> str:
     """The sum of shown amounts, with the digits that they have."""
-    pairs = [digits_of(Decimal(text)) for text in texts]
+    coefficient, own = digits_of(summed(map(Decimal, texts)))
     places = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return plain_digits(sum(c * 10 ** (places - p) for c, p in pairs), places)
+    return plain_digits(coefficient * 10 ** (places - own), places)
 
 
-def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Language) -> list[Json]:
+def _blocks(document: Mapping[str, Any], channels: Sequence[str], days: Days, language: Language) -> list[Json]:
     """The lines, in blocks of one model on one set of terms, each with its subtotals."""
     words = BILL[language.name]
     names = ("model", "group", "service_tier", "context_tier", "price_since")
     blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     for index, line in enumerate(document["lines"]):
         blocks.setdefault(tuple(line[name] for name in names), []).append((index, line))
-    zone = _zone(document["period"])
     dated: dict[tuple[str, ...], int] = {}
     for key in blocks:
         dated[key[:4]] = dated.get(key[:4], 0) + 1
@@ -242,7 +222,7 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], language: Lang
         if context == "long":
             parts.append(words["long"])
         if dated[key[:4]] > 1:
-            parts.append(words["since"].format(date=_day(parse_instant(since), zone)))
+            parts.append(words["since"].format(date=_day(parse_instant(since), days)))
         shown = [line["shown"] for _, line in lines]
         out.append(
             {
@@ -264,7 +244,6 @@ def _line(index: int, line: Mapping[str, Any], language: Language) -> Json:
     return {
         "index": index,
         "item": METERS[language.name].get(line["meter"], line["meter"]),
-        "calls": line["per"] != _MILLION,
         **line,
     }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import Rounding, decimal_of, digits_of, round_ratio
 from brivionix_billing.money import minor_digits
+from brivionix_billing.rating.explain import LOCALES
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -25,7 +26,7 @@ __all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "lacking", "show
 
 SHOWN_DIGITS: Final = 4
 """Significant digits of a shown price; the coins of its currency are never rounded away."""
-LANGUAGES: Final = ("en", "zh_CN")
+LANGUAGES: Final = tuple(LOCALES)
 _DIGITS: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?", re.ASCII)
 
 

@@ -24,6 +24,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import places, plain
 from brivionix_billing.families import FAMILIES, family
 from brivionix_billing.money import minor_digits
+from brivionix_billing.rating.explain import LOCALES
 from brivionix_billing.times import parse_instant
 
 MAX_PLACES = 12
@@ -145,10 +146,6 @@ def _family(value: Any) -> str:
 
 
 Family = Annotated[str, BeforeValidator(_family), WithJsonSchema({"type": "string", "enum": [*FAMILIES, "unknown"]})]
-
-
-LOCALES = ("en", "zh_CN")
-"""The languages that a page or an explanation can be written in."""
 
 
 def _text(value: Any) -> str:

@@ -4,8 +4,6 @@ function titleOf(change) {
   const context = change.context === "any" ? "" : contextNote({ above, context: change.context });
   return [change.model, TIERS[state.lang][change.service_tier], context].filter(Boolean).join(" · ");
 }
-// Announced prices are shown exact: rounded, two of them might look the same.
-const exactly = (text, currency) => (/^[0.]+$/.test(text) ? say("free") : money(text, currency));
 function announced(group, currency) {
   const items = new Map(); // by time and text: a fee that changes for many models is told once
   const put = (at, title, told) => {
@@ -22,6 +20,7 @@ function announced(group, currency) {
   }
   for (const change of group.changes) {
     const prices = state.view === "topup" ? change.topup[state.channel] || {} : change.nominal;
+    // Exact: rounded, two announced prices might look the same.
     const price = (text, meter) => (text === null ? "–" : exactly(inUnit(text, meter), currency));
     const told = change.kind === "changes" ? [] : [say(change.kind)];
     const [before, after] = change.above;

@@ -67,10 +67,9 @@ const inUnit = (text, meter) => {
   const { n, p } = Exact.of(text);
   return Exact.text({ n, p: p + 3 });
 };
-const shown = (text, currency) => {
-  const rounded = (list.shown[currency] || {})[text] || text;
-  return /^[0.]+$/.test(rounded) ? say("free") : money(rounded, currency);
-};
+const isFree = (text) => /^[0.]+$/.test(text);
+const exactly = (text, currency) => (isFree(text) ? say("free") : money(text, currency));
+const shown = (text, currency) => exactly((list.shown[currency] || {})[text] || text, currency);
 const described = (texts) => texts[state.lang] || texts[""] || Object.values(texts)[0] || "";
 const unitOf = (meter) =>
   say(!isTokens(meter) ? "per_calls" : state.unit === "1m" ? "per_m_tokens" : "per_k_tokens");

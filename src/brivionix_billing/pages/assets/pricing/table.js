@@ -87,7 +87,7 @@ function renderTable() {
   const group = theGroup(), columns = columnsOf(group), currency = currencyOf();
   const heading = say("prices_of", { group: group.name });
   byId("prices-heading").textContent = heading;
-  const free = group.prices.length && group.prices.every((row) => Object.values(row.nominal).every((price) => /^[0.]+$/.test(price)));
+  const free = group.prices.length && group.prices.every((row) => Object.values(row.nominal).every(isFree));
   const ratio = free ? say("ratio_free") : say("ratio", { ratio: number(group.ratio) });
   byId("about").textContent = [described(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
