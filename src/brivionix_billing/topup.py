@@ -17,10 +17,22 @@ from brivionix_billing.exact import Rounding, decimal_of, digits_of, parse_decim
 from brivionix_billing.money import Money, Payable, minor_digits
 from brivionix_billing.times import Timeline, instant, iso
 
-__all__ = ["CREDIT_PLACES", "Channel", "Quote", "Volume", "VolumeStep"]
+__all__ = ["CREDIT_PLACES", "LOT_ORDER", "LOT_RULES", "Channel", "Quote", "Volume", "VolumeStep"]
 
 CREDIT_PLACES: Final = 6
 """Credits are sold in steps of 0.000001."""
+
+LOT_RULES: Final = {
+    "expiring": "what expires sooner is used first, what never expires last",
+    "promotional": "Credits that were given are used before those that were paid for",
+    "paid": "Credits that were paid for are used before those that were given",
+    "oldest": "what came first is used first",
+    "newest": "what came last is used first",
+}
+"""By what the Credits of an account are put in the order of use."""
+
+LOT_ORDER: Final = ("expiring", "promotional", "oldest")
+"""The rules that hold where a price file names none; the first that tells two lots apart decides."""
 
 _MOST: Final = 10**15
 

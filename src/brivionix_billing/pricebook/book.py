@@ -153,6 +153,11 @@ class PriceBook:
         """How much nominal quota one Credit buys, in :attr:`currency`."""
         return self._file.credit.nominal_per_credit
 
+    @property
+    def lot_order(self) -> tuple[str, ...]:
+        """The rules by which a ledger uses up an account's Credits; see ``topup.LOT_RULES``."""
+        return self._file.lots.order
+
     def digest_before(self, end: datetime) -> str:
         """The digest of the book's entries that begin before ``end``: appending later prices does not change it."""
         return compiled.digest_of(self._file, instant(end))

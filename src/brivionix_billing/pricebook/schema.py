@@ -26,6 +26,7 @@ from brivionix_billing.families import FAMILIES, family
 from brivionix_billing.money import minor_digits
 from brivionix_billing.rating.explain import LOCALES
 from brivionix_billing.times import parse_instant
+from brivionix_billing.topup import LOT_ORDER, LOT_RULES
 
 MAX_PLACES = 12
 """Digits behind the point of any number in the file: what the unit of 10^-18 Credit per token leaves room for."""
@@ -348,11 +349,40 @@ class Channel(Strict):
     volume_discounts: list[VolumeDiscount] = []
 
 
+def _lot_order(value: Any) -> tuple[str, ...]:
+    names = ", ".join(LOT_RULES)
+    if not isinstance(value, list) or not value:
+        raise wrong(f"{quoted(value)} is not an order of use", f"write a list of some of {names}")
+    for index, rule in enumerate(value):
+        if not isinstance(rule, str) or rule not in LOT_RULES:
+            raise wrong(f"there is no rule {quoted(rule)}", f"write some of {names}")
+        if rule in value[:index]:
+            raise wrong(f"the rule {rule} stands twice", "leave the second one out")
+    for one, other in (("promotional", "paid"), ("oldest", "newest")):
+        if one in value and other in value:
+            raise wrong(f"{one} and {other} are opposites", "leave one of them out")
+    return tuple(value)
+
+
+LotOrder = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_lot_order),
+    WithJsonSchema({"type": "array", "items": {"enum": [*LOT_RULES]}, "minItems": 1, "uniqueItems": True}),
+]
+
+
+class Lots(Strict):
+    """How an account's Credits are used up. A rule of the ledger: no price depends on it."""
+
+    order: LotOrder = Field(default=LOT_ORDER, description="Which lots are used first; the first rule decides.")
+
+
 class PriceFile(Strict):
     """A price file: Credits and channels, models and their list prices, groups and their terms."""
 
     version: Literal[1]
     credit: Credit
+    lots: Lots = Lots()
     cache_discount: list[CacheDiscount] = []
     tools: Tools = Tools()
     channels: dict[Name, Channel] = {}

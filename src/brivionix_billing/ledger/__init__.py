@@ -1,0 +1,42 @@
+"""A ledger of prepaid Credits: accounts, API tokens, lots, holds, charges, in SQLite or PostgreSQL.
+
+Needs the extra ``brivionix-billing[ledger]``.
+"""
+
+from brivionix_billing.errors import BillingError
+
+try:
+    import alembic as _alembic  # noqa: F401  # found here, or told here
+    import sqlalchemy as _sqlalchemy  # noqa: F401
+except ImportError as error:  # pragma: no cover  # tests have it
+    raise BillingError(
+        "missing_extra",
+        f"the ledger needs {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
+    ) from None
+
+from brivionix_billing.ledger.entry import BOOKS, Entry, LotUse
+from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.ledger import Ledger
+from brivionix_billing.ledger.replay import Fault
+from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
+from brivionix_billing.ledger.threads import Threads
+from brivionix_billing.ledger.tokens import Token, bearer
+from brivionix_billing.ledger.transactions import prepare
+
+__all__ = [
+    "BOOKS",
+    "Balance",
+    "Entry",
+    "Fault",
+    "Ledger",
+    "Lot",
+    "LotUse",
+    "Movement",
+    "ShortfallError",
+    "Statement",
+    "Threads",
+    "Token",
+    "UsageLine",
+    "bearer",
+    "prepare",
+]

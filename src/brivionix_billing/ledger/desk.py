@@ -1,0 +1,231 @@
+"""One account, locked, while an operation on it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.entry import Entry, written
+from brivionix_billing.ledger.order import sorted_for_use
+from brivionix_billing.ledger.rows import (
+    AccountRow,
+    HoldRow,
+    LotMove,
+    LotRow,
+    TokenRow,
+    UsageRow,
+    move,
+    post,
+    value,
+)
+from brivionix_billing.ledger.store import Row, Store
+from brivionix_billing.topup import LOT_ORDER
+
+__all__ = ["Desk", "Draft"]
+
+
+@dataclass(slots=True)
+class Draft:
+    """An entry that is being made."""
+
+    kind: str
+    at: str
+    content: Mapping[str, Any]
+    postings: dict[str, int] = field(default_factory=dict)
+    moves: list[LotMove] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+    currencies: dict[str, str] = field(default_factory=dict)
+
+    def post(self, book: str, amount: int) -> None:
+        """Add to a book."""
+        self.postings[book] = self.postings.get(book, 0) + amount
+
+
+class Desk:
+    """An account under lock. Plans change its rows here in memory; :meth:`write` brings all of it to the database."""
+
+    __slots__ = ("_changed", "_lots", "_new", "account", "booked", "order", "store")
+
+    def __init__(self, store: Store, account: AccountRow, booked: str, order: Sequence[str] = LOT_ORDER) -> None:
+        self.store, self.account, self.booked, self.order = store, account, booked, order
+        self._lots: list[LotRow] | None = None
+        self._changed: dict[tuple[type, str], Row] = {}
+        self._new: list[Row] = []
+
+    @property
+    def available(self) -> int:
+        """Units that can be spent."""
+        return self.account.balance - self.account.held
+
+    @property
+    def lots(self) -> list[LotRow]:
+        """Lots with Credits in them, in the order in which they came."""
+        if self._lots is None:
+            self._lots = self.store.all(LotRow, self.store.sql.live_lots, self.account.id)
+        return self._lots
+
+    def lot(self, id: str) -> LotRow:
+        """A lot of this account, with Credits in it or without. Raises ``unknown_lot``."""
+        for lot in self.lots:
+            if lot.id == id:
+                return lot
+        found = self.store.one(LotRow, self.store.sql.lot, id)
+        if found is None or found.account != self.account.id:
+            raise BillingError("unknown_lot", f"account {quoted(self.account.id)} has no lot {quoted(id)}")
+        self.lots.append(found)
+        self.lots.sort(key=lambda lot: lot.number)
+        return found
+
+    def token(self, id: str) -> TokenRow:
+        """A token of this account. Raises ``unknown_token``."""
+        changed = self._changed.get((TokenRow, id))
+        found = changed if isinstance(changed, TokenRow) else self.store.one(TokenRow, self.store.sql.token, id)
+        if found is None or found.account != self.account.id:
+            raise BillingError("unknown_token", f"account {quoted(self.account.id)} has no token {quoted(id)}")
+        return found
+
+    def open_holds(self) -> list[HoldRow]:
+        """Those that are not resolved, by the time when they expire."""
+        return self.store.all(HoldRow, self.store.sql.open_holds, self.account.id)
+
+    def add(self, row: Row) -> None:
+        """A new row, written with the entry."""
+        self._new.append(row)
+        if isinstance(row, LotRow):
+            self.lots.append(row)
+
+    def changed(self, row: Row) -> None:
+        """A row to be written anew with the entry."""
+        key = row.id if not isinstance(row, UsageRow) else f"{row.quarter} {row.model} {row.token}"
+        if not any(row is new for new in self._new):
+            self._changed[type(row), key] = row
+
+    def moved(self, draft: Draft, lot: LotRow, how: str, credits: int, money: int) -> None:
+        """Change a lot as part of an entry."""
+        draft.moves.append(move(lot, how, credits, money))
+        if lot.currency is not None:
+            draft.currencies[lot.id] = lot.currency
+        self.changed(lot)
+
+    def draw(self, draft: Draft, amount: int, at: str) -> int:
+        """Use up to ``amount`` of the lots that could be used at ``at``, in their order; how much it was."""
+        left = amount
+        for lot in sorted_for_use(self.lots, self.order, self.booked):
+            if not left:
+                break
+            if lot.remaining and (lot.expires is None or lot.expires > at):
+                part = min(lot.remaining, left)
+                self.moved(draft, lot, "used", part, value(lot, lot.remaining) - value(lot, lot.remaining - part))
+                left -= part
+        return amount - left
+
+    def repay(self, draft: Draft) -> None:
+        """What is owed is paid as soon as there is something to pay it with."""
+        owed = self.account.owed - draft.postings.get("owed", 0)
+        free = self.available + draft.postings.get("available", 0)
+        if owed > 0 and free > 0:
+            paid = self.draw(draft, min(owed, free), self.booked)
+            draft.post("available", -paid)
+            draft.post("owed", paid)
+
+    def expiring(self, expires: str | None) -> None:
+        """Something that expires came in."""
+        if expires is not None and (self.account.next_expiry is None or expires < self.account.next_expiry):
+            self.account.next_expiry = expires
+
+    def sweep(self) -> int:
+        """Return holds and take lots that have expired, each by an entry of its own; how many entries."""
+        account, now = self.account, self.booked
+        if account.next_expiry is None or account.next_expiry > now:
+            return 0
+        before, holds = account.number, []
+        for hold in self.open_holds():
+            if hold.expires > now:
+                holds.append(hold)
+                continue
+            draft = Draft("hold_expired", now, {"hold": hold.id})
+            self.resolve(draft, hold, "expired")
+            draft.post("available", hold.credits)
+            self.repay(draft)
+            self.write(self._own_id(), draft)
+        times = [hold.expires for hold in holds]
+        kept = 0
+        for lot in sorted(self.lots, key=lambda lot: (lot.expires or "", lot.number)):
+            if lot.expires is None or not lot.remaining:
+                continue
+            times.append(lot.expires)
+            if lot.expires > now:
+                continue
+            # A request that was let in while the lot was good may still be paid from it.
+            keep = min(lot.remaining, max(0, sum(h.credits for h in holds if h.at < lot.expires) - kept))
+            kept += keep
+            gone = lot.remaining - keep
+            if gone:
+                draft = Draft("lot_expired", now, {"lot": lot.id})
+                self.moved(draft, lot, "expired", gone, value(lot, lot.remaining) - value(lot, keep))
+                draft.post("available", -gone)
+                draft.post("expired", gone)
+                self.write(self._own_id(), draft)
+            if not keep:
+                times.pop()
+        account.next_expiry = min(times, default=None)
+        if account.number == before:
+            self.store.change(account)
+        return account.number - before
+
+    def _own_id(self) -> str:
+        return f"~{self.account.id}/{self.account.number + 1}"
+
+    def resolve(self, draft: Draft, hold: HoldRow, state: str) -> None:
+        """Give back what a hold still holds; whoever asks for it posts where it goes."""
+        draft.post("held", -hold.credits)
+        draft.result["hold_at"] = hold.at
+        if hold.token is not None:
+            token = self.token(hold.token)
+            token.held -= hold.credits
+            draft.result["token"] = token.id
+            self.changed(token)
+        hold.state = state
+        self.changed(hold)
+
+    def write(self, id: str, draft: Draft) -> Entry:
+        """Post the entry, and write all that it changed. Raises ``operation_conflict`` if another has its id."""
+        account = self.account
+        post(account, draft.postings)
+        row, entry = written(
+            id,
+            account.id,
+            account.number + 1,
+            draft.kind,
+            draft.at,
+            self.booked,
+            draft.content,
+            draft.postings,
+            draft.moves,
+            draft.result,
+            account.head,
+            draft.currencies,
+        )
+        account.number, account.head = entry.number, entry.hash
+        store = self.store
+        if store.run(store.sql.add_entry, *row) != 1:
+            # It was not there a moment ago: another account is using the same id right now.
+            found = store.entry(store.sql.entry, id)
+            if found is None:
+                raise BillingError("journal_broken", f"account {quoted(account.id)} has entry {row.number} already")
+            Entry.read(found).same(account.id, draft.kind, draft.content)
+            raise BillingError(
+                "operation_conflict", f"the operation {quoted(id)} is being done twice at once; try again"
+            )
+        for new in self._new:
+            store.add(new)
+        for changed in self._changed.values():
+            if isinstance(changed, HoldRow) and changed.state != "open" and changed.resolved_by is None:
+                changed.resolved_by = id
+            store.change(changed)
+        store.change(account)
+        self._new.clear()
+        self._changed.clear()
+        return entry

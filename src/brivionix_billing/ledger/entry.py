@@ -1,0 +1,304 @@
+"""Entries of the journal: what an operation did to an account, chained by hash.
+
+The text of an entry is its canonical JSON (RFC 8785), which holds the hash of the entry before it on the same account.
+Its hash is SHA-256 over that text. So no byte of it can change, and no entry can be taken out or put in, without
+breaking the chain up to the head that the account names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.canonical import canonical
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
+from brivionix_billing.ledger.rows import LotMove
+from brivionix_billing.ledger.store import Stored
+from brivionix_billing.money import Money, Payable
+
+__all__ = ["BOOKS", "Entry", "LotUse", "written"]
+
+VERSION: Final = 1
+"""Of the text of an entry. A reader knows all versions there ever were: the journal is never rewritten."""
+
+BOOKS: Final = {
+    "available": "what the account can spend",
+    "held": "set aside for requests that are under way",
+    "owed": "below zero: used, but not paid for",
+    "paid": "Credits that were bought; below zero, as everything is that brings Credits in",
+    "granted": "promotional Credits that were given",
+    "adjusted": "corrections by hand",
+    "used": "charges",
+    "refunded": "bought Credits that were given back",
+    "disputed": "bought Credits whose payment was taken back",
+    "expired": "Credits that nobody used in time",
+}
+"""The books that the postings of an entry move Credits between. Over all of them an entry sums to zero."""
+
+
+class LotUse(NamedTuple):
+    """The part of an entry that one lot bore."""
+
+    lot: str
+    how: str
+    """``used``, ``expired``, ``refunded``, ``taken_back``, ``written_off``, ``restored`` or ``opened``."""
+    credits: Decimal
+    left: Decimal
+    """Credits in the lot afterwards."""
+    money: Payable | None
+    """In whole coins: recognised as revenue if ``used`` or ``expired``, given back if ``refunded`` or ``taken_back``.
+    ``None``: a promotional lot, nothing was paid for it. Most single charges are less than a coin; over the life of a
+    lot the coins add up to what was paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the journal, and the result of the operation that made it."""
+
+    id: str
+    """The caller's operation id. Those of the ledger itself (what expires) begin with ``~``."""
+    account: str
+    number: int
+    """Its place in the account's chain, from 1."""
+    kind: str
+    at: datetime
+    """The time that it counts for: of a charge, when the request was made."""
+    booked: datetime
+    """The time that the caller of the operation gave as now."""
+    content: Mapping[str, Any]
+    """What the caller asked for; the same id with another content is a conflict."""
+    postings: Mapping[str, int]
+    """Book -> units of 10^-18 Credit. They sum to zero."""
+    moves: tuple[LotMove, ...]
+    result: Mapping[str, Any]
+    """What the ledger decided, beyond postings and lots."""
+    previous: str
+    hash: str
+    currencies: Mapping[str, str] = field(default_factory=dict)
+    """Currency of each paid lot that was moved."""
+    repeated: bool = False
+    """This operation was done before, and nothing was done now."""
+
+    @property
+    def credits(self) -> Decimal:
+        """The Credits that the operation was about: held, charged, bought, refunded, ... Never negative."""
+        return as_credits(self.units)
+
+    @property
+    def units(self) -> int:
+        """The same in units of 10^-18 Credit."""
+        return max((abs(self.postings.get(book, 0)) for book in _ABOUT.get(self.kind, ())), default=0)
+
+    @property
+    def owed(self) -> Decimal:
+        """Credits that the account owes more than before; negative where it owes less."""
+        return as_credits(-self.postings.get("owed", 0))
+
+    @property
+    def uses(self) -> tuple[LotUse, ...]:
+        """The lots that bore it, in the order of use."""
+        return tuple(
+            LotUse(m.lot, m.how, as_credits(m.credits), as_credits(m.left), self._money(m)) for m in self.moves
+        )
+
+    def _money(self, move: LotMove) -> Payable | None:
+        currency = self.currencies.get(move.lot)
+        return None if currency is None else payable(move.money, currency)
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the hold or the lot expires."""
+        found = self.result.get("expires")
+        return None if found is None else when(found)
+
+    @property
+    def pay_back(self) -> Payable | None:
+        """The money of a refund or dispute."""
+        money = [use.money for use in self.uses if use.how in ("refunded", "taken_back", "written_off") and use.money]
+        return Payable(sum(part.minor for part in money), money[0].currency) if money else None
+
+    def money(self) -> dict[str, dict[str, Money]]:
+        """The double entry in money, by currency: ``cash``, ``deferred`` (sold, not used yet) and ``revenue``.
+
+        They sum to zero: cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
+        """
+        books: dict[str, dict[str, Money]] = {}
+        for use in self.uses:
+            if use.money is None:
+                continue
+            one = use.money.money
+            debit, credit = _MONEY[use.how]
+            of = books.setdefault(one.currency, {})
+            for book, amount in ((debit, one), (credit, -one)):
+                of[book] = of.get(book, Money(0, one.currency)) + amount
+        return books
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON tells it; amounts are strings."""
+        body = _body(
+            self.id,
+            self.account,
+            self.number,
+            self.kind,
+            stamp(self.at),
+            stamp(self.booked),
+            self.content,
+            self.postings,
+            self.moves,
+            self.result,
+            self.previous,
+            self.currencies,
+        )
+        return {**body, "hash": self.hash}
+
+    def same(self, account: str, kind: str, content: Mapping[str, Any]) -> Entry:
+        """The result of asking for this entry again. Raises ``operation_conflict`` if something else is asked for."""
+        differs = []
+        if self.account != account:
+            differs.append(f"account: then {quoted(self.account)}, now {quoted(account)}")
+        if self.kind != kind:
+            differs.append(f"kind: then {self.kind}, now {kind}")
+        else:
+            for key in sorted(self.content.keys() | content.keys()):
+                then, now = self.content.get(key), content.get(key)
+                if then != now:
+                    differs.append(f"{key}: then {quoted(then)}, now {quoted(now)}")
+        if differs:
+            raise BillingError(
+                "operation_conflict",
+                f"the operation {quoted(self.id)} was done before with other content ({'; '.join(differs)}); nothing "
+                "was done now; an operation of its own needs an id of its own",
+            )
+        return replace(self, repeated=True)
+
+    @classmethod
+    def read(cls, row: Stored) -> Entry:
+        """From the database. Raises ``journal_broken`` where row and text do not fit, or the text is not its hash's."""
+        try:
+            body = json.loads(row.body)
+            told = (body["id"], body["account"], body["number"], body["kind"], body["at"], body["booked"])
+            sound = told == tuple(row[:6]) and sha256(row.body.encode()).hexdigest() == row.hash
+            if not sound or body["v"] != VERSION:
+                raise ValueError("its columns, its text and its hash do not belong together")
+            return cls(
+                row.id,
+                row.account,
+                row.number,
+                row.kind,
+                when(row.at),
+                when(row.booked),
+                body["content"],
+                {book: scaled(amount) for book, amount in body["postings"].items()},
+                tuple(LotMove(lot, how, scaled(c), scaled(m), scaled(left)) for lot, how, c, m, left in body["lots"]),
+                body["result"],
+                body["previous"],
+                row.hash,
+                body["currencies"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BillingError(
+                "journal_broken",
+                f"entry {quoted(row.number)} of account {quoted(row.account)} ({quoted(row.id)}) was changed: {error}",
+            ) from None
+
+
+def written(
+    id: str,
+    account: str,
+    number: int,
+    kind: str,
+    at: str,
+    booked: str,
+    content: Mapping[str, Any],
+    postings: Mapping[str, int],
+    moves: list[LotMove],
+    result: Mapping[str, Any],
+    previous: str,
+    currencies: Mapping[str, str],
+) -> tuple[Stored, Entry]:
+    """A new entry: its row, and the entry itself."""
+    if sum(postings.values()):
+        raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
+    body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, currencies)
+    text = canonical(body)
+    hash = sha256(text).hexdigest()
+    return (
+        Stored(id, account, number, kind, at, booked, text.decode(), hash),
+        Entry(
+            id,
+            account,
+            number,
+            kind,
+            when(at),
+            when(booked),
+            content,
+            postings,
+            tuple(moves),
+            result,
+            previous,
+            hash,
+            currencies,
+        ),
+    )
+
+
+def _body(
+    id: str,
+    account: str,
+    number: int,
+    kind: str,
+    at: str,
+    booked: str,
+    content: Mapping[str, Any],
+    postings: Mapping[str, int],
+    moves: Iterable[LotMove],
+    result: Mapping[str, Any],
+    previous: str,
+    currencies: Mapping[str, str],
+) -> dict[str, Any]:
+    return {
+        "v": VERSION,
+        "id": id,
+        "account": account,
+        "number": number,
+        "kind": kind,
+        "at": at,
+        "booked": booked,
+        "content": content,
+        "postings": {book: shown(amount) for book, amount in postings.items() if amount},
+        "lots": [[m.lot, m.how, shown(m.credits), shown(m.money), shown(m.left)] for m in moves],
+        "result": result,
+        "previous": previous,
+        "currencies": currencies,
+    }
+
+
+_ABOUT: Final = {
+    "hold": ("held",),
+    "release": ("held",),
+    "hold_expired": ("held",),
+    "settle": ("used",),
+    "charge": ("used",),
+    "top_up": ("paid",),
+    "grant": ("granted",),
+    "adjust": ("adjusted",),
+    "refund": ("refunded",),
+    "dispute": ("disputed",),
+    "lot_expired": ("expired",),
+    "reverse": ("refunded", "disputed"),
+}
+_MONEY: Final = {
+    "opened": ("cash", "deferred"),
+    "used": ("deferred", "revenue"),
+    "expired": ("deferred", "revenue"),
+    "refunded": ("deferred", "cash"),
+    "taken_back": ("revenue", "cash"),
+    "written_off": ("revenue", "cash"),
+    "restored": ("cash", "deferred"),
+}

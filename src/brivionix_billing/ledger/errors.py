@@ -1,0 +1,33 @@
+"""The refusal that carries a figure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.exact import plain
+from brivionix_billing.ledger.amounts import as_credits
+
+__all__ = ["ShortfallError"]
+
+
+class ShortfallError(BillingError):
+    """Not enough Credits (``insufficient_credits``), or not enough left of a token's limit (``token_limit``)."""
+
+    def __init__(self, code: str, who: str, needed: int, there: int) -> None:
+        self._from = (code, who, needed, there)
+        there = max(0, there)
+        self.needed: Decimal = as_credits(needed)
+        self.available: Decimal = as_credits(there)
+        self.shortfall: Decimal = as_credits(needed - there)
+        what = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
+        super().__init__(
+            code,
+            f"{who} has {plain(self.available)} {what}, and {plain(self.needed)} are needed: "
+            f"{plain(self.shortfall)} short",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), *self._from), ()

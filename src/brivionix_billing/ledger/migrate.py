@@ -1,0 +1,53 @@
+"""From one version of the tables to the next, with Alembic. The tables may stand beside a gateway's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.tables import VERSION_TABLE
+
+__all__ = ["HEAD", "check_version", "migrate"]
+
+HEAD: Final = "0001"
+"""The version of the tables that this library works on."""
+
+_HERE: Final = Path(__file__).parent / "migrations"
+
+
+def version(connection: Connection) -> str | None:
+    """The version of the tables, or ``None``: there are none."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608  # a constant
+    return None if found is None else str(found)
+
+
+def check_version(connection: Connection) -> None:
+    """Make the tables where there are none. Raises ``ledger_version`` for those of another version."""
+    found = version(connection)
+    if found is None:
+        migrate(connection)
+    elif found != HEAD:
+        raise BillingError(
+            "ledger_version",
+            f"the tables of this ledger are of version {quoted(found)}, and this library works on {HEAD}; "
+            "make a backup, then: brivionix-billing ledger migrate",
+        )
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to :data:`HEAD`, within the transaction of the connection."""
+    from alembic import command
+    from alembic.config import Config
+
+    if connection.dialect.name == "postgresql":
+        # Two processes that start at once must not both make the tables.
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7302469081)")
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

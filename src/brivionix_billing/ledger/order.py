@@ -1,0 +1,44 @@
+"""The order in which lots are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.rows import LotRow
+from brivionix_billing.topup import LOT_RULES
+
+__all__ = ["checked_order", "sorted_for_use"]
+
+_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
+    "expiring": lambda lot: lot.expires or "~",  # behind every year
+    "promotional": lambda lot: lot.currency is not None,
+    "paid": lambda lot: lot.currency is None,
+    "oldest": lambda lot: lot.number,
+    "newest": lambda lot: -lot.number,
+}
+
+
+def checked_order(order: Iterable[str]) -> tuple[str, ...]:
+    """Rules of ``topup.LOT_RULES``. Raises ``bad_argument`` for others."""
+    found = tuple(order)
+    for rule in found:
+        if rule not in _KEYS:
+            raise BillingError("bad_argument", f"no rule {quoted(rule)} for the order of lots; {', '.join(LOT_RULES)}")
+    return found
+
+
+def sorted_for_use(lots: Sequence[LotRow], order: Sequence[str], now: str) -> Sequence[LotRow]:
+    """The lots in their order of use; where no rule tells two apart, the older one comes first.
+
+    A lot that has expired, and is kept only for requests that were let in before, comes first whatever the order is:
+    nothing else can use it.
+    """
+    if len(lots) < 2:
+        return lots
+    keys = [_KEYS[rule] for rule in order]
+    return sorted(
+        lots,
+        key=lambda lot: (lot.expires is None or lot.expires > now, *[key(lot) for key in keys], lot.number),
+    )

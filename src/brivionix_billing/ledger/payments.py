@@ -1,0 +1,271 @@
+"""What brings Credits in and takes them back: top-ups, grants, refunds, disputes, corrections by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import Rounding, plain, round_ratio
+from brivionix_billing.ledger.amounts import MOST, as_credits, coin, payable, shown, stamp, units
+from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.rows import LotRow, value
+from brivionix_billing.ledger.store import Stored
+from brivionix_billing.money import Payable
+from brivionix_billing.topup import Quote
+
+__all__ = ["bring_in", "dispute", "lot_content", "payment_known", "refund", "reverse", "take_out", "top_up_content"]
+
+
+def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> dict[str, Any]:
+    """A quote that was paid. Raises ``bad_argument``, ``money_invalid``."""
+    if not isinstance(quote, Quote):
+        raise BillingError("bad_argument", f"{quoted(quote)} is not a quote; PriceBook.quote gives one")
+    return {
+        "credits": shown(units(quote.credits, "the Credits of the quote")),
+        "paid": str(quote.pay.amount),
+        "currency": quote.pay.currency,
+        "channel": quote.channel,
+        "reference": reference,
+        "price_per_credit": plain(quote.price_per_credit),
+        **lot_content(expires),
+    }
+
+
+def lot_content(expires: datetime | None) -> dict[str, Any]:
+    """When a lot expires, if it does."""
+    return {} if expires is None else {"expires": stamp(expires)}
+
+
+def bring_in(desk: Desk, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None) -> Draft:
+    """A new lot: bought (``top_up``), given (``grant``) or a correction (``adjust``). What is owed is paid from it.
+
+    Raises ``payment_known`` if another operation has credited the payment, ``bad_argument`` for nothing or for what has
+    expired already.
+    """
+    draft = Draft(kind, desk.booked, content)
+    expires = content.get("expires")
+    if credits <= 0:
+        raise BillingError("bad_argument", "a lot holds more than zero Credits")
+    if expires is not None and expires <= desk.booked:
+        raise BillingError("bad_argument", f"a lot that expires at {expires}, and it is {desk.booked} now")
+    if desk.account.balance + credits >= MOST:
+        raise BillingError("money_invalid", "the account would hold 10^30 Credits or more")
+    channel = reference = currency = None
+    paid = 0
+    if quote is not None:
+        channel, reference, currency = quote.channel, content["reference"], quote.pay.currency
+        paid = quote.pay.minor * coin(currency)
+        known = desk.store.one(LotRow, desk.store.sql.payment, channel, reference)
+        if known is not None:
+            raise payment_known(known)
+    lot = LotRow(
+        id,
+        desk.account.id,
+        desk.account.number + 1,
+        desk.booked,
+        expires,
+        channel,
+        reference,
+        currency,
+        content.get("price_per_credit"),
+        credits,
+        credits,
+        *(0, 0, 0),
+        paid,
+        *(0, 0),
+    )
+    desk.add(lot)
+    desk.expiring(expires)
+    draft.post("available", credits)
+    draft.post({"top_up": "paid", "grant": "granted"}.get(kind, "adjusted"), -credits)
+    desk.moved(draft, lot, "opened", credits, paid)
+    if expires is not None:
+        draft.result["expires"] = expires
+    desk.repay(draft)
+    return draft
+
+
+def payment_known(lot: LotRow) -> BillingError:
+    """The same payment, under another operation id."""
+    return BillingError(
+        "payment_known",
+        f"payment {quoted(lot.reference)} on channel {quoted(lot.channel)} was credited by operation {quoted(lot.id)} "
+        f"to account {quoted(lot.account)}; a payment is credited once",
+    )
+
+
+def refund(desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | None) -> Draft:
+    """Give bought Credits back at the price they were bought for: so many, so much money, or all that can be.
+
+    Raises ``not_refundable``.
+    """
+    draft = Draft("refund", desk.booked, content)
+    if lot.currency is None:
+        raise BillingError("not_refundable", f"lot {quoted(lot.id)} was given, not bought; nothing was paid for it")
+    most = min(lot.remaining, max(0, desk.available))
+    if pay is not None:
+        credits = _credits_for(lot, pay)
+    elif credits is None:
+        credits = most
+    if credits > most or not credits:
+        held = f" ({plain(as_credits(lot.remaining))} are left in it, the rest is held)" if most < lot.remaining else ""
+        raise BillingError(
+            "not_refundable",
+            f"{plain(as_credits(credits))} Credits of lot {quoted(lot.id)} cannot be refunded: "
+            f"{plain(as_credits(most))} of it are unused and free{held}",
+        )
+    money = value(lot, lot.remaining) - value(lot, lot.remaining - credits)
+    desk.moved(draft, lot, "refunded", credits, money)
+    draft.post("available", -credits)
+    draft.post("refunded", credits)
+    draft.result |= _to(lot)
+    return draft
+
+
+def _to(lot: LotRow) -> dict[str, Any]:
+    return {"channel": lot.channel, "reference": lot.reference}
+
+
+def _money(lot: LotRow, pay: Payable) -> int:
+    if not isinstance(pay, Payable) or pay.currency != lot.currency or pay.minor <= 0:
+        raise BillingError(
+            "currency_mismatch", f"lot {quoted(lot.id)} was paid in {lot.currency}; {quoted(pay)} is no amount of it"
+        )
+    return pay.minor * coin(pay.currency)
+
+
+def _credits_for(lot: LotRow, pay: Payable) -> int:
+    """The Credits whose value is exactly ``pay``."""
+    money = _money(lot, pay)
+    there = value(lot, lot.remaining)
+    if money > there:
+        raise BillingError(
+            "not_refundable",
+            f"{pay} cannot be refunded from lot {quoted(lot.id)}: what is unused of it cost "
+            f"{payable(there, pay.currency)}",
+        )
+    return lot.remaining - (there - money) * lot.credits // lot.paid
+
+
+def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | None) -> Draft:
+    """A payment was taken back, whole or in part: Credits that are left go, those that were used are owed.
+
+    Where Credits that are left are held, the holds of the newest requests shrink. Raises ``not_refundable`` for more
+    than is left of the payment.
+    """
+    draft = Draft("dispute", desk.booked, content)
+    if lot.currency is None:
+        raise BillingError(
+            "not_refundable", f"lot {quoted(lot.id)} was given, not bought; there is no payment to dispute"
+        )
+    there = lot.paid - lot.refunded
+    money = there if pay is None else _money(lot, pay)
+    if money > there or not money:
+        raise BillingError(
+            "not_refundable",
+            f"of the payment of lot {quoted(lot.id)} {payable(there, lot.currency)} is left, "
+            f"and {payable(money, lot.currency)} is disputed",
+        )
+    left = value(lot, lot.remaining)
+    if money < left:
+        taken = lot.remaining - (left - money) * lot.credits // lot.paid
+        from_left, from_gone = money, 0
+    else:
+        taken, from_left, from_gone = lot.remaining, left, money - left
+    _uncover(desk, draft, taken)
+    if taken:
+        desk.moved(draft, lot, "refunded", taken, from_left)
+    draft.post("available", -taken)
+    draft.post("disputed", taken)
+    if from_gone:
+        gone = lot.used + lot.expired
+        share = round_ratio(from_gone * lot.credits, lot.paid, Rounding.HALF_UP)
+        back = gone if money == there else min(gone, share)
+        used = min(back, lot.used)
+        # The coins that go with each part: all of them where it is all, else in proportion.
+        of_used = (
+            from_gone
+            if back == used
+            else round_ratio(from_gone // coin(lot.currency) * used, back, Rounding.HALF_UP) * coin(lot.currency)
+        )
+        if used or of_used:
+            desk.moved(draft, lot, "taken_back", used, of_used)
+        if back > used:
+            desk.moved(draft, lot, "written_off", back - used, from_gone - of_used)
+        draft.post("owed", -used)
+        draft.post("expired", used - back)
+        draft.post("disputed", back)
+    draft.result |= _to(lot)
+    desk.repay(draft)
+    return draft
+
+
+def _uncover(desk: Desk, draft: Draft, taken: int) -> None:
+    """Shrink holds that ``taken`` would leave without cover, the newest first."""
+    lack = taken - desk.available
+    if lack <= 0:
+        return
+    shrunk = []
+    for hold in sorted(desk.open_holds(), key=lambda hold: (hold.at, hold.id), reverse=True):
+        part = min(lack, hold.credits)
+        if part:
+            hold.credits -= part
+            lack -= part
+            shrunk.append([hold.id, shown(part)])
+            desk.changed(hold)
+            if hold.token is not None:
+                token = desk.token(hold.token)
+                token.held -= part
+                desk.changed(token)
+    uncovered = taken - desk.available - lack
+    draft.post("held", -uncovered)
+    draft.post("available", uncovered)
+    draft.result["shrunk"] = shrunk
+
+
+def reverse(desk: Desk, undoes: str, content: Mapping[str, Any]) -> Draft:
+    """Undo a refund that failed, or a dispute that was won: its Credits come back to the lot, its money to the books.
+
+    Raises ``not_reversible``.
+    """
+    store, account = desk.store, desk.account.id
+    row = store.entry(store.sql.entry, undoes)
+    undone = None if row is None else Entry.read(row)
+    if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
+        raise BillingError("not_reversible", f"account {quoted(account)} has no refund or dispute {quoted(undoes)}")
+    for other in map(Entry.read, (Stored(*row) for row in store.rows(store.sql.rare_entries, account, "", "~"))):
+        if other.kind == "reverse" and other.content["undoes"] == undoes:
+            raise BillingError("not_reversible", f"operation {quoted(other.id)} has undone {quoted(undoes)} already")
+    draft = Draft("reverse", desk.booked, content)
+    lot = desk.lot(undone.moves[0].lot)
+    taken = [move for move in undone.moves if move.lot == lot.id and move.how in _GIVEN_BACK]
+    credits, money = sum(move.credits for move in taken), sum(move.money for move in taken)
+    desk.moved(draft, lot, "restored", credits, money)
+    # Coins that were rounded one way while the Credits were away may round the other way now.
+    odd = lot.paid - lot.refunded - value(lot, lot.remaining) - lot.recognised
+    if odd:
+        desk.moved(draft, lot, "used", 0, odd)
+    draft.post("available", credits)
+    draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)
+    if lot.expires is not None:
+        desk.account.next_expiry = min(lot.expires, desk.account.next_expiry or lot.expires)
+    desk.repay(draft)
+    return draft
+
+
+_GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
+
+
+def take_out(desk: Desk, credits: int, content: Mapping[str, Any]) -> Draft:
+    """A correction by hand that takes Credits. Raises :class:`ShortfallError` where that is more than is available."""
+    draft = Draft("adjust", desk.booked, content)
+    if credits > desk.available:
+        raise ShortfallError("insufficient_credits", f"account {quoted(desk.account.id)}", credits, desk.available)
+    taken = desk.draw(draft, credits, desk.booked)
+    draft.post("available", -taken)
+    draft.post("adjusted", taken)
+    return draft

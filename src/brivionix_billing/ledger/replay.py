@@ -1,0 +1,295 @@
+"""The journal replayed: what all projections must be. Verifying compares them, rebuilding makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.amounts import scaled, shown, stamp
+from brivionix_billing.ledger.entry import BOOKS, Entry
+from brivionix_billing.ledger.rows import (
+    AccountRow,
+    HoldRow,
+    LotRow,
+    TokenRow,
+    UsageRow,
+    count,
+    move,
+    post,
+    quarter,
+    value,
+)
+from brivionix_billing.ledger.store import KINDS, Row, Store, Stored
+from brivionix_billing.ledger.tokens import put
+from brivionix_billing.usage import Usage
+
+__all__ = ["Books", "Fault", "rebuild", "verify"]
+
+_PAGE: Final = 1000
+
+
+class Fault(NamedTuple):
+    """Something in the ledger that is not as it must be."""
+
+    account: str
+    number: int | None
+    """Of the entry, or ``None``: not in the journal, but in what is derived from it."""
+    what: str
+
+    def __str__(self) -> str:
+        where = "" if self.number is None else f", entry {self.number}"
+        return f"account {self.account}{where}: {self.what}"
+
+
+@dataclass
+class Books:
+    """What the entries of one account come to."""
+
+    account: AccountRow
+    lots: dict[str, LotRow] = field(default_factory=dict)
+    holds: dict[str, HoldRow] = field(default_factory=dict)
+    tokens: dict[str, TokenRow] = field(default_factory=dict)
+    usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BOOKS, 0))
+
+    def add(self, entry: Entry) -> None:
+        """Take in the next entry. Raises ``journal_broken`` if it cannot come next."""
+        try:
+            self._add(entry)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise _broken(entry, f"it speaks of what was not there before ({type(error).__name__}: {error})") from None
+
+    def _add(self, entry: Entry) -> None:
+        account, content, result = self.account, entry.content, entry.result
+        if entry.number != account.number + 1 or entry.previous != account.head:
+            raise _broken(entry, f"it does not follow entry {account.number}")
+        if sum(entry.postings.values()):
+            raise _broken(entry, "its postings do not balance")
+        for book, amount in entry.postings.items():
+            if book not in self.totals:
+                raise _broken(entry, f"there is no book {quoted(book)}")
+            self.totals[book] += amount
+        account.number, account.head = entry.number, entry.hash
+        post(account, entry.postings)
+        booked = stamp(entry.booked)
+        if entry.kind == "hold":
+            amount = scaled(content["credits"])
+            token = content.get("token")
+            self.holds[entry.id] = HoldRow(entry.id, account.id, token, amount, booked, result["expires"], "open", None)
+            if token is not None:
+                self.tokens[token].held += amount
+        elif entry.kind in _RESOLVES:
+            self._resolve(entry, self.holds[content["hold"]])
+        elif entry.kind == "token":
+            row = TokenRow(entry.id, account.id, result["hash"], "", "", None, None, 1, 0, 0)
+            put(row, content)
+            self.tokens[entry.id] = row
+        elif entry.kind == "token_changed":
+            put(self.tokens[content["token"]], content)
+        for id, part in result.get("shrunk", ()):
+            hold = self.holds[id]
+            hold.credits -= scaled(part)
+            if hold.token is not None:
+                self.tokens[hold.token].held -= scaled(part)
+        if entry.kind in ("settle", "charge"):
+            self._charge(entry)
+        for told in entry.moves:
+            if told.how == "opened":
+                self.lots[entry.id] = self._lot(entry, booked)
+            if told.lot not in self.lots or move(self.lots[told.lot], *told[1:4]) != told:
+                raise _broken(entry, f"what it says of lot {quoted(told.lot)} does not follow from the entries before")
+        self._check(entry)
+
+    def _resolve(self, entry: Entry, hold: HoldRow) -> None:
+        late = entry.kind == "settle" and hold.state == "expired"
+        if hold.state != "open" and not late:
+            raise _broken(entry, f"hold {quoted(hold.id)} was {hold.state} before")
+        if entry.postings.get("held", 0) != (0 if late else -hold.credits):
+            raise _broken(entry, f"it does not return what hold {quoted(hold.id)} holds")
+        if hold.token is not None and not late:
+            self.tokens[hold.token].held -= hold.credits
+        hold.state, hold.resolved_by = _RESOLVES[entry.kind], entry.id
+
+    def _charge(self, entry: Entry) -> None:
+        amount, body = scaled(entry.content["credits"]), entry.content.get("usage")
+        if entry.postings.get("used", 0) != amount:
+            raise _broken(entry, "its postings do not charge what it says")
+        token = entry.result.get("token")
+        if token is not None:
+            self.tokens[token].spent += amount
+        key = (quarter(stamp(entry.at)), entry.content.get("model", ""), token or "")
+        row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
+        count(row, None if body is None else Usage.from_response(body), amount)
+
+    def _lot(self, entry: Entry, booked: str) -> LotRow:
+        said = entry.content
+        credits, (opened, *_) = scaled(said["credits"]), entry.moves
+        return LotRow(
+            entry.id,
+            self.account.id,
+            entry.number,
+            booked,
+            said.get("expires"),
+            said.get("channel"),
+            said.get("reference"),
+            said.get("currency"),
+            said.get("price_per_credit"),
+            credits,
+            credits,
+            *(0, 0, 0),
+            opened.money,
+            *(0, 0),
+        )
+
+    def _check(self, entry: Entry) -> None:
+        """What holds after every entry."""
+        account, lots = self.account, [self.lots[told.lot] for told in entry.moves]
+        wrong = None
+        if min(account.held, account.owed, account.balance - account.held) < 0:
+            wrong = (
+                f"it leaves {shown(account.balance - account.held)} Credits available, {shown(account.held)} held, "
+                f"{shown(account.owed)} owed"
+            )
+        for lot in lots:
+            if min(lot.remaining, lot.used, lot.expired, lot.returned) < 0:
+                wrong = f"it leaves less than nothing of lot {quoted(lot.id)}"
+            elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned:
+                wrong = f"the Credits of lot {quoted(lot.id)} do not add up"
+            elif lot.paid != lot.recognised + lot.refunded + value(lot, lot.remaining):
+                wrong = f"the money of lot {quoted(lot.id)} does not add up"
+        if wrong:
+            raise _broken(entry, wrong)
+
+    def check_sums(self) -> Iterator[str]:
+        """What the account's figures must be by its lots, holds and books."""
+        account = self.account
+        for what, has, parts in (
+            ("the balance", account.balance, (lot.remaining for lot in self.lots.values())),
+            ("what is held", account.held, (hold.credits for hold in self.holds.values() if hold.state == "open")),
+            ("what is owed", account.owed, (-self.totals["owed"],)),
+            ("the sum of all books", 0, self.totals.values()),
+        ):
+            if has != sum(parts):
+                yield f"{what} is not the sum of its parts"
+
+    def rows(self) -> Iterator[Row]:
+        """All projections of the account."""
+        expiries = [hold.expires for hold in self.holds.values() if hold.state == "open"]
+        expiries += [lot.expires for lot in self.lots.values() if lot.remaining and lot.expires is not None]
+        self.account.next_expiry = min(expiries, default=None)
+        yield self.account
+        for rows in (self.lots, self.holds, self.tokens, self.usage):
+            yield from rows.values()
+
+
+def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Fault]:
+    """All that is wrong: in the journal, in what is derived from it, or against heads that were noted before."""
+    known: set[str] = set()
+    entries = 0
+    for account in _accounts(store):
+        known.add(account)
+        books = Books(AccountRow(account))
+        noted = heads.get(account)
+        try:
+            for entry in _entries(store, account):
+                books.add(entry)
+                if noted is not None and entry.number == noted[0] and entry.hash != noted[1]:
+                    yield Fault(account, entry.number, "it is another one than at the checkpoint")
+        except BillingError as error:
+            yield Fault(account, books.account.number + 1, error.message)
+            entries += int(store.rows(store.sql.count_of, account)[0][0])
+            continue
+        entries += books.account.number
+        if noted is not None and noted[0] > books.account.number:
+            yield Fault(
+                account, None, f"entries {books.account.number + 1} to {noted[0]} of the checkpoint are missing"
+            )
+        for wrong in books.check_sums():
+            yield Fault(account, None, wrong)
+        yield from _compared(store, books)
+    for account in heads.keys() - known:
+        yield Fault(account, None, "it was there at the checkpoint, and is missing")
+    if entries != store.rows(store.sql.count)[0][0]:
+        for (account,) in store.rows(store.sql.strangers):
+            yield Fault(account, None, "its journal has entries, but there is no such account")
+
+
+def _compared(store: Store, books: Books) -> Iterator[Fault]:
+    account = books.account.id
+    right: dict[tuple[type, tuple[Any, ...]], Row] = {_key(row): row for row in books.rows()}
+    for make in KINDS:
+        for row in store.all(make, store.sql.of_account[make], account):
+            expected = right.pop(_key(row), None)
+            if expected is None:
+                yield Fault(account, None, f"{_name(row)} is not in the journal")
+                continue
+            for slot in row.__slots__:
+                has, must = getattr(row, slot), getattr(expected, slot)
+                if slot == "next_expiry":
+                    # A bound: nothing expires before it. It is made sharp when it is reached.
+                    if must is not None and (has is None or has > must):
+                        yield Fault(account, None, f"{_name(row)}: next_expiry is {quoted(has)}, too late for {must}")
+                elif has != must:
+                    yield Fault(
+                        account,
+                        None,
+                        f"{_name(row)}: {slot} is {quoted(_told(has))}, by the journal {quoted(_told(must))}",
+                    )
+    for row in right.values():
+        yield Fault(account, None, f"{_name(row)} is missing")
+
+
+def _told(has: object) -> object:
+    return shown(has) if isinstance(has, int) and abs(has) >= 10**9 else has
+
+
+def _name(row: Row) -> str:
+    table, _, key = KINDS[type(row)].table.name.partition("_")[2], "", _key(row)[1]
+    return f"{table} {' '.join(map(str, key))}"
+
+
+def _key(row: Row) -> tuple[type, tuple[Any, ...]]:
+    if isinstance(row, UsageRow):
+        return UsageRow, (row.quarter, row.model, row.token)
+    return type(row), (row.id,)
+
+
+def rebuild(store: Store) -> int:
+    """Make all projections anew from the journal, which must be sound; how many rows. Raises ``journal_broken``."""
+    accounts = [row[0] for row in store.rows(store.sql.journal_accounts)]
+    for make in KINDS:
+        store.run(store.sql.delete[make])
+    made = 0
+    for account in accounts:
+        books = Books(AccountRow(account))
+        for entry in _entries(store, account):
+            books.add(entry)
+        for row in books.rows():
+            store.add(row)
+            made += 1
+    return made
+
+
+def _accounts(store: Store) -> Iterator[str]:
+    after = ""
+    while page := store.rows(store.sql.accounts, after, _PAGE):
+        for (account,) in page:
+            yield account
+        after = page[-1][0]
+
+
+def _entries(store: Store, account: str) -> Iterator[Entry]:
+    after = 0
+    while page := store.rows(store.sql.entries, account, after, _PAGE):
+        for row in page:
+            yield Entry.read(Stored(*row))
+        after = page[-1][2]
+
+
+def _broken(entry: Entry, what: str) -> BillingError:
+    return BillingError("journal_broken", f"entry {entry.number} ({quoted(entry.id)}): {what}")
+
+
+_RESOLVES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}

@@ -1,0 +1,386 @@
+"""What the ledger tells: balances, lots, usage, statements, records for bills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from brivionix_billing import invoice
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import plain
+from brivionix_billing.invoice.document import MAX_MOVEMENTS
+from brivionix_billing.ledger.amounts import as_credits, payable, scaled, stamp, when
+from brivionix_billing.ledger.desk import Desk
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, UsageRow, count, quarter, value
+from brivionix_billing.ledger.store import DryStore, Store, Stored
+from brivionix_billing.money import Payable
+from brivionix_billing.times import Days, Period, iso
+from brivionix_billing.usage import Usage
+
+__all__ = ["Balance", "Lot", "Movement", "Statement", "UsageLine", "balance", "lots", "page", "payment"]
+
+_QUARTER: Final = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has, in Credits."""
+
+    account: str
+    at: datetime
+    available: Decimal
+    """Can be spent."""
+    held: Decimal
+    """Set aside for requests that are under way."""
+    owed: Decimal
+    """Used, but not paid for. What comes in pays this first."""
+
+    def as_dict(self) -> dict[str, str]:
+        """As JSON tells it."""
+        return {
+            "account": self.account,
+            "at": iso(self.at),
+            "available": plain(self.available),
+            "held": plain(self.held),
+            "owed": plain(self.owed),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Credits that came in at once, and what became of them and of their money."""
+
+    id: str
+    account: str
+    at: datetime
+    expires: datetime | None
+    channel: str | None
+    reference: str | None
+    price_per_credit: Decimal | None
+    """As quoted; a volume discount is not in it."""
+    credits: Decimal
+    remaining: Decimal
+    used: Decimal
+    expired: Decimal
+    returned: Decimal
+    """Refunded, or their payment was taken back."""
+    paid: Payable | None
+    """``None``, as all money here: nothing was paid."""
+    recognised: Payable | None
+    """Revenue: what was used or expired was bought for so much."""
+    refunded: Payable | None
+    worth: Payable | None
+    """What remains was bought for so much. ``paid == recognised + refunded + worth``."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON tells it."""
+        told: dict[str, Any] = {}
+        for slot in self.__slots__:
+            has = getattr(self, slot)
+            if isinstance(has, Decimal):
+                has = plain(has)
+            elif isinstance(has, datetime):
+                has = iso(has)
+            elif isinstance(has, Payable):
+                has = str(has)
+            told[slot] = has
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """What was used on one day of one model by one token."""
+
+    day: str
+    model: str
+    """``""``: priced elsewhere."""
+    token: str
+    requests: int
+    estimated: int
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    credits: Decimal
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON tells it."""
+        told = {slot: getattr(self, slot) for slot in self.__slots__}
+        return {**told, "credits": plain(self.credits)}
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """What changed a balance beside usage."""
+
+    id: str
+    at: datetime
+    kind: str
+    credits: Decimal
+    """Negative where they go."""
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An account over a period: ``closing == opening + movements - used``. All in Credits.
+
+    A balance here is what was brought in and not used up, held or not, less what is owed.
+    """
+
+    account: str
+    period: Period
+    opening: Decimal
+    movements: tuple[Movement, ...]
+    usage: tuple[UsageLine, ...]
+    """By day and model."""
+    used: Decimal
+    closing: Decimal
+    open_holds: int
+    """Requests of the period, or from before it, that are not resolved: until they are, usage may be added."""
+
+    def balance(self) -> invoice.Balance:
+        """As it stands on a bill. More movements than a bill shows are summed up by kind."""
+        told = [(movement.label, movement.credits) for movement in self.movements]
+        if len(told) > MAX_MOVEMENTS:
+            sums: dict[str, int] = {}
+            for movement in self.movements:
+                sums[movement.kind] = sums.get(movement.kind, 0) + scaled(plain(movement.credits))
+            told = [(_LABELS.get(kind, kind), as_credits(units)) for kind, units in sums.items()]
+        return invoice.Balance(self.opening, told, self.closing)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON tells it."""
+        return {
+            "account": self.account,
+            "from": iso(self.period.start),
+            "to": iso(self.period.end),
+            "zone": self.period.zone,
+            "opening": plain(self.opening),
+            "movements": [
+                {"id": m.id, "at": iso(m.at), "kind": m.kind, "credits": plain(m.credits), "label": m.label}
+                for m in self.movements
+            ],
+            "usage": [line.as_dict() for line in self.usage],
+            "used": plain(self.used),
+            "closing": plain(self.closing),
+            "open_holds": self.open_holds,
+        }
+
+
+def balance(store: Store, account: str, now: str) -> Balance:
+    """See :meth:`Ledger.balance`."""
+    row = _account(store, account)
+    # What has expired by now is taken off as an operation would do it, but nothing is written.
+    dry = DryStore.__new__(DryStore)
+    dry.sql, dry._cursor = store.sql, store._cursor
+    Desk(dry, row, now).sweep()
+    return Balance(account, when(now), as_credits(row.balance - row.held), as_credits(row.held), as_credits(row.owed))
+
+
+def _account(store: Store, account: str) -> AccountRow:
+    row = store.one(AccountRow, store.sql.account, account)
+    if row is None:
+        raise BillingError("unknown_account", f"there is no account {quoted(account)}")
+    return row
+
+
+def lots(store: Store, account: str) -> list[Lot]:
+    """See :meth:`Ledger.lots`."""
+    _account(store, account)
+    return [told(row) for row in store.all(LotRow, store.sql.lots, account)]
+
+
+def payment(store: Store, channel: str, reference: str) -> Lot:
+    """See :meth:`Ledger.payment`."""
+    row = store.one(LotRow, store.sql.payment, channel, reference)
+    if row is None:
+        raise BillingError(
+            "unknown_payment",
+            f"no payment {quoted(reference)} on channel {quoted(channel)} was credited; if it is on its way, ask again",
+        )
+    return told(row)
+
+
+def told(row: LotRow) -> Lot:
+    """A lot for those who asked."""
+
+    def money(amount: int) -> Payable | None:
+        return None if row.currency is None else payable(amount, row.currency)
+
+    return Lot(
+        row.id,
+        row.account,
+        when(row.at),
+        None if row.expires is None else when(row.expires),
+        row.channel,
+        row.reference,
+        None if row.price is None else Decimal(row.price),
+        as_credits(row.credits),
+        as_credits(row.remaining),
+        as_credits(row.used),
+        as_credits(row.expired),
+        as_credits(row.returned),
+        money(row.paid),
+        money(row.recognised),
+        money(row.refunded),
+        money(value(row, row.remaining)),
+    )
+
+
+def page(store: Store, account: str, after: int, size: int) -> list[Entry]:
+    """Some entries of an account, in order."""
+    if not after:
+        _account(store, account)
+    return [Entry.read(Stored(*row)) for row in store.rows(store.sql.entries, account, after, size)]
+
+
+def used_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+    """What was used from ``start`` to before ``end``: whole quarters by their sums, the rest from the journal."""
+    first, last = _quarter_from(start), quarter(end)
+    if first >= last:
+        yield from _from_journal(store, account, start, end)
+        return
+    yield from _from_journal(store, account, start, first)
+    yield from store.all(UsageRow, store.sql.usage_between, account, first, last)
+    yield from _from_journal(store, account, last, end)
+
+
+def _quarter_from(at: str) -> str:
+    """The first quarter that begins at a time or after it."""
+    begun = quarter(at)
+    whole = f"{begun}:00.000000Z"
+    return begun if whole == at or at == _BEGIN else quarter(stamp(when(whole) + _QUARTER))
+
+
+def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+    # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
+    if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
+        for row in store.rows(store.sql.entries_between, account, start, end):
+            entry = Entry.read(Stored(*row))
+            if entry.kind in ("settle", "charge"):
+                body = entry.content.get("usage")
+                used = UsageRow(
+                    account,
+                    quarter(stamp(entry.at)),
+                    entry.content.get("model", ""),
+                    entry.result.get("token") or "",
+                )
+                count(used, None if body is None else Usage.from_response(body), entry.units)
+                yield used
+
+
+_BEGIN: Final = "0001-01-01T00:00:00.000000Z"
+
+
+def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
+    """See :meth:`Ledger.usage`."""
+    _account(store, account)
+    days = Days(period.zone)
+    sums: dict[tuple[str, str, str], UsageRow] = {}
+    for row in used_between(store, account, stamp(period.start), stamp(period.end)):
+        day = days.at(when(f"{row.quarter}:00Z")).value
+        key = (day, row.model, row.token if by_token else "")
+        total = sums.setdefault(key, UsageRow(account, *key))
+        total.requests += row.requests
+        total.estimated += row.estimated
+        total.input_tokens += row.input_tokens
+        total.cache_read_tokens += row.cache_read_tokens
+        total.output_tokens += row.output_tokens
+        total.credits += row.credits
+    return [
+        UsageLine(
+            *key,
+            row.requests,
+            row.estimated,
+            row.input_tokens,
+            row.cache_read_tokens,
+            row.output_tokens,
+            as_credits(row.credits),
+        )
+        for key, row in sorted(sums.items())
+    ]
+
+
+def statement(store: Store, account: str, period: Period) -> Statement:
+    """See :meth:`Ledger.statement`."""
+    _account(store, account)
+    start, end = stamp(period.start), stamp(period.end)
+    opening = _net_before(store, account, start)
+    movements = []
+    for row in store.rows(store.sql.rare_entries, account, start, end):
+        entry = Entry.read(Stored(*row))
+        net = _net(entry)
+        if net:
+            movements.append(Movement(entry.id, entry.at, entry.kind, as_credits(net), _label(entry)))
+    lines = usage(store, account, period, by_token=False)
+    used = sum(scaled(plain(line.credits)) for line in lines)
+    closing = opening + sum(scaled(plain(movement.credits)) for movement in movements) - used
+    return Statement(
+        account,
+        period,
+        as_credits(opening),
+        tuple(movements),
+        tuple(lines),
+        as_credits(used),
+        as_credits(closing),
+        len(store.all(HoldRow, store.sql.holds_before, account, end)),
+    )
+
+
+def _net(entry: Entry) -> int:
+    return sum(entry.postings.get(book, 0) for book in ("available", "held", "owed"))
+
+
+def _net_before(store: Store, account: str, end: str) -> int:
+    rare = (Entry.read(Stored(*row)) for row in store.rows(store.sql.rare_entries, account, "", end))
+    return sum(map(_net, rare)) - sum(row.credits for row in used_between(store, account, _BEGIN, end))
+
+
+def _label(entry: Entry) -> str:
+    day, word = entry.at.date().isoformat(), _LABELS.get(entry.kind, entry.kind)
+    money = entry.pay_back
+    if entry.kind == "top_up":
+        return f"{word} {day}, {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"[:256]
+    if money is not None:
+        return f"{word} {day}, {money}"
+    reason = entry.content.get("reason")
+    return f"{word} {day}" + (f": {reason}"[: 256 - len(word) - 11] if reason else "")
+
+
+_LABELS: Final = {
+    "top_up": "Top-up",
+    "grant": "Promotional Credits",
+    "adjust": "Correction",
+    "refund": "Refund",
+    "dispute": "Disputed payment",
+    "reverse": "Reversal",
+    "lot_expired": "Expired Credits",
+}
+
+
+def records(store: Store, account: str, period: Period) -> Iterator[dict[str, Any]]:
+    """See :meth:`Ledger.records`."""
+    _account(store, account)
+    for row in store.rows(store.sql.entries_between, account, stamp(period.start), stamp(period.end)):
+        entry = Entry.read(Stored(*row))
+        if entry.kind not in ("settle", "charge"):
+            continue
+        said = entry.content
+        if "usage" not in said:
+            raise BillingError(
+                "no_usage",
+                f"operation {quoted(entry.id)} charged Credits that were priced elsewhere; no record can be made of it",
+            )
+        yield {
+            "request_id": said["hold"] if entry.kind == "settle" else entry.id,
+            "at": said["at"],
+            "account": account,
+            "group": said["group"],
+            "model": said["model"],
+            "service_tier": said["service_tier"],
+            "usage": said["usage"],
+        }

@@ -1,0 +1,227 @@
+"""Rows in and out of a database, on a connection of SQLAlchemy.
+
+The statements are few and fixed, so they are written once and go straight to the driver's cursor: what SQLAlchemy does
+for each statement would cost more than SQLite needs to run it. ``benchmarks/ledger.py`` measures what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Dialect, Table
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger import tables
+from brivionix_billing.ledger.amounts import column, scaled
+from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
+
+__all__ = ["KINDS", "DryStore", "Row", "Statements", "Store", "Stored"]
+
+R = TypeVar("R")
+_AMOUNT: Final = "amount"
+
+
+class Stored(NamedTuple):
+    """A row of the journal as it stands in the database."""
+
+    id: str
+    account: str
+    number: int
+    kind: str
+    at: str
+    booked: str
+    body: str
+    hash: str
+
+
+class _Kind(NamedTuple):
+    """How rows of one class are read and written."""
+
+    table: Table
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    amounts: frozenset[int]
+    """Places of the columns that are amounts."""
+    make: Callable[..., Any]
+
+
+def _kind(table: Table, make: Callable[..., Any], *left_out: str) -> _Kind:
+    columns = tuple(column.name for column in table.columns if column.name not in left_out)
+    amounts = frozenset(
+        index for index, name in enumerate(columns) if str(table.columns[name].type).startswith("NUMERIC")
+    )
+    return _Kind(table, tuple(column.name for column in table.primary_key), columns, amounts, make)
+
+
+_ACCOUNT: Final = _kind(tables.ACCOUNT, AccountRow)
+_LOT: Final = _kind(tables.LOT, LotRow, "live")
+_HOLD: Final = _kind(tables.HOLD, HoldRow)
+_TOKEN: Final = _kind(tables.TOKEN, TokenRow)
+_USAGE: Final = _kind(tables.USAGE, UsageRow)
+KINDS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
+Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow
+
+
+class Statements:
+    """All SQL of the ledger, in the words of one database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}.get(dialect.paramstyle)
+        if dialect.name not in ("sqlite", "postgresql") or self._mark is None:
+            raise BillingError(
+                "bad_argument",
+                f"the ledger runs on SQLite and on PostgreSQL (postgresql+psycopg), not on {dialect.name}"
+                f"+{dialect.driver}",
+            )
+        lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
+        journal = ", ".join(Stored._fields)
+        self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
+        self.entry = self._sql(f"SELECT {journal} FROM billing_journal WHERE id = ?")
+        self.add_entry = self._sql(
+            f"INSERT INTO billing_journal ({journal}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        )
+        self.entries = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND number > ? ORDER BY number LIMIT ?"
+        )
+        self.rare_entries = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.FREQUENT}) "
+            "AND at >= ? AND at < ? ORDER BY number"
+        )
+        self.account = self._select(_ACCOUNT, "id = ?")
+        self.accounts = self._sql("SELECT id FROM billing_account WHERE id > ? ORDER BY id LIMIT ?")
+        self.lot = self._select(_LOT, "id = ?")
+        self.lots = self._select(_LOT, "account = ? ORDER BY number")
+        self.live_lots = self._select(_LOT, "account = ? AND live = 1 ORDER BY number")
+        self.payment = self._select(_LOT, "channel = ? AND reference = ?")
+        self.hold = self._select(_HOLD, "id = ?")
+        self.open_holds = self._select(_HOLD, "account = ? AND state = 'open' ORDER BY expires, id")
+        self.token = self._select(_TOKEN, "id = ?")
+        self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
+        self.token_of = self._select(_TOKEN, "hash = ?")
+        self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
+        self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
+        self.entries_between = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? ORDER BY number"
+        )
+        self.holds_before = self._select(_HOLD, "account = ? AND state = 'open' AND at < ?")
+        self.heads = self._sql("SELECT id, number, head FROM billing_account ORDER BY id")
+        self.count = self._sql("SELECT COUNT(*) FROM billing_journal")
+        self.count_of = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ?")
+        self.journal_accounts = self._sql("SELECT DISTINCT account FROM billing_journal ORDER BY account")
+        self.strangers = self._sql(
+            "SELECT DISTINCT account FROM billing_journal WHERE account NOT IN (SELECT id FROM billing_account)"
+        )
+        self.of_account = {
+            AccountRow: self.account,
+            LotRow: self.lots,
+            HoldRow: self._select(_HOLD, "account = ?"),
+            TokenRow: self.tokens,
+            UsageRow: self._select(_USAGE, "account = ?"),
+        }
+        self.add = {make: self._insert(kind) for make, kind in KINDS.items()}
+        self.change = {make: self._update(kind) for make, kind in KINDS.items()}
+        self.delete = {make: self._sql(f"DELETE FROM {kind.table.name}") for make, kind in KINDS.items()}
+
+    def sql(self, statement: str) -> str:
+        """A statement with ``?`` for its values, in this database's words."""
+        return self._sql(statement)
+
+    def _sql(self, statement: str) -> str:
+        return statement if self._mark == "?" else statement.replace("?", str(self._mark))
+
+    def _select(self, kind: _Kind, where: str) -> str:
+        columns = ", ".join(
+            f"CAST({name} AS TEXT)" if index in kind.amounts else name for index, name in enumerate(kind.columns)
+        )
+        return self._sql(f"SELECT {columns} FROM {kind.table.name} WHERE {where}")
+
+    def _insert(self, kind: _Kind) -> str:
+        names = [*kind.columns, *(["live"] if kind is _LOT else [])]
+        return self._sql(f"INSERT INTO {kind.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})")
+
+    def _update(self, kind: _Kind) -> str:
+        names = [name for name in kind.columns if name not in kind.key]
+        changed = ", ".join(f"{name} = ?" for name in [*names, *(["live"] if kind is _LOT else [])])
+        return self._sql(f"UPDATE {kind.table.name} SET {changed} WHERE {' AND '.join(f'{k} = ?' for k in kind.key)}")
+
+
+class Store:
+    """The tables, on one connection, within the transaction that it is in."""
+
+    __slots__ = ("_cursor", "sql")
+
+    def __init__(self, connection: Connection, statements: Statements) -> None:
+        self.sql = statements
+        self._cursor = connection.connection.cursor()
+
+    def run(self, statement: str, *values: Any) -> int:
+        """Run a statement; how many rows it changed."""
+        self._cursor.execute(statement, values)
+        return int(self._cursor.rowcount)
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a statement finds."""
+        self._cursor.execute(statement, values)
+        return list(self._cursor.fetchall())
+
+    def entry(self, statement: str, *values: Any) -> Stored | None:
+        """One row of the journal."""
+        self._cursor.execute(statement, values)
+        found = self._cursor.fetchone()
+        return None if found is None else Stored(*found)
+
+    def one(self, make: Callable[..., R], statement: str, *values: Any) -> R | None:
+        """One row, or none."""
+        self._cursor.execute(statement, values)
+        found = self._cursor.fetchone()
+        return None if found is None else self._read(make, found)
+
+    def all(self, make: Callable[..., R], statement: str, *values: Any) -> list[R]:
+        """All rows that a statement finds."""
+        self._cursor.execute(statement, values)
+        return [self._read(make, row) for row in self._cursor.fetchall()]
+
+    def add(self, row: Row) -> None:
+        """Write a new row."""
+        self._cursor.execute(self.sql.add[type(row)], self.written(row))
+
+    def change(self, row: Row) -> None:
+        """Write a row anew."""
+        kind = KINDS[type(row)]
+        written = self.written(row)
+        keys = len(kind.key)
+        # The key columns stand first, in a table as in a row.
+        self._cursor.execute(self.sql.change[type(row)], (*written[keys:], *written[:keys]))
+
+    def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
+        amounts = KINDS[make].amounts  # type: ignore[index]  # make is a class of KINDS
+        return make(
+            *[scaled(value) if index in amounts and value is not None else value for index, value in enumerate(found)]
+        )
+
+    def written(self, row: Row) -> list[Any]:
+        kind = KINDS[type(row)]
+        amounts = kind.amounts
+        values: list[Any] = []
+        for index, slot in enumerate(row.__slots__):
+            value = getattr(row, slot)
+            values.append(column(value) if index in amounts and value is not None else value)
+        if kind is _LOT:
+            values.append(1 if row.remaining else 0)  # type: ignore[union-attr]  # a lot
+        return values
+
+
+class DryStore(Store):
+    """Reads as the store does, and writes nothing: for seeing what an operation would do."""
+
+    __slots__ = ()
+
+    def run(self, statement: str, *values: Any) -> int:
+        return 1
+
+    def add(self, row: Row) -> None:
+        pass
+
+    def change(self, row: Row) -> None:
+        pass

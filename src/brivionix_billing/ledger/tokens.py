@@ -1,0 +1,149 @@
+"""API tokens: what a client shows for an account. The secret is shown once, and only its hash is kept."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.amounts import as_credits, scaled, shown, stamp, units, when
+from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.holds import usable
+from brivionix_billing.ledger.rows import TokenRow
+from brivionix_billing.ledger.store import Store
+
+__all__ = ["Token", "bearer", "change", "create", "hashed", "new_secret", "put", "settings", "text", "token_of", "told"]
+
+_PREFIX: Final = "sk-"
+_LEAST: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token as it stands now."""
+
+    id: str
+    account: str
+    name: str
+    group: str
+    expires: datetime | None
+    limit: Decimal | None
+    """Credits that it may spend over its life; ``None``: as many as the account has."""
+    spent: Decimal
+    held: Decimal
+    enabled: bool
+    secret: str | None = field(default=None, repr=False)
+    """What the client sends. Told once, by the call that made it."""
+
+
+def told(row: TokenRow, secret: str | None = None) -> Token:
+    """A token for those who asked."""
+    return Token(
+        row.id,
+        row.account,
+        row.name,
+        row.group,
+        None if row.expires is None else when(row.expires),
+        None if row.limit is None else as_credits(row.limit),
+        as_credits(row.spent),
+        as_credits(row.held),
+        bool(row.enabled),
+        secret,
+    )
+
+
+def new_secret() -> str:
+    """A secret of 256 random bits."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> str:
+    """What is kept of a secret. It is random and long, so a plain hash cannot be guessed back.
+
+    Raises ``bad_argument`` for a secret shorter than 20 characters.
+    """
+    if not isinstance(secret, str) or len(secret) < _LEAST:
+        raise BillingError("bad_argument", f"a secret has at least {_LEAST} characters; leave it out, and one is made")
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def bearer(header: str | None) -> str:
+    """The secret in an ``Authorization`` header. Raises ``token_malformed`` where there is none.
+
+    >>> bearer("Bearer sk-abc")
+    'sk-abc'
+    """
+    kind, _, secret = (header or "").strip().partition(" ")
+    secret = secret.strip()
+    if kind.lower() != "bearer" or not secret or not secret.isprintable() or " " in secret or len(secret) > 512:
+        raise BillingError("token_malformed", "the header is to be: Authorization: Bearer YOUR_TOKEN")
+    return secret
+
+
+def token_of(store: Store, secret: str, now: str) -> Token:
+    """The token of a secret. Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``."""
+    row = store.one(TokenRow, store.sql.token_of, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
+    if row is None:
+        raise BillingError("unknown_token", "no such token")
+    usable(row, now)
+    return told(row)
+
+
+def settings(
+    group: str | None, name: str | None, expires: datetime | None, limit: Decimal | int | str | None, enabled: bool
+) -> dict[str, Any]:
+    """What is set on a token, as the journal keeps it."""
+    return {
+        "group": text(group, "the group of a token") if group is not None else None,
+        "name": text(name, "the name of a token") if name else "",
+        "expires": None if expires is None else stamp(expires),
+        "limit": None if limit is None else shown(units(limit, "the limit of a token")),
+        "enabled": bool(enabled),
+    }
+
+
+def text(value: object, what: str, most: int = 256) -> str:
+    """A text for people. Raises ``bad_argument`` for what is not 1 to ``most`` printable characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
+        raise BillingError("bad_argument", f"{what} is {quoted(value)}; give 1 to {most} printable characters")
+    return value
+
+
+def put(row: TokenRow, content: Mapping[str, Any]) -> None:
+    """Set on a row what the content of an entry says."""
+    if "group" in content:
+        row.group = content["group"]
+    if "name" in content:
+        row.name = content["name"]
+    if "expires" in content:
+        row.expires = content["expires"]
+    if "limit" in content:
+        row.limit = None if content["limit"] is None else scaled(content["limit"])
+    if "enabled" in content:
+        row.enabled = int(content["enabled"])
+
+
+def create(desk: Desk, id: str, content: Mapping[str, Any], hash: str) -> Draft:
+    """A new token. Raises ``operation_conflict`` if another token has its secret."""
+    draft = Draft("token", desk.booked, content)
+    if desk.store.one(TokenRow, desk.store.sql.token_of, hash) is not None:
+        raise BillingError("operation_conflict", "another token has this secret; leave it out, and one is made")
+    row = TokenRow(id, desk.account.id, hash, "", "", None, None, 1, 0, 0)
+    put(row, content)
+    draft.result["hash"] = hash
+    desk.add(row)
+    return draft
+
+
+def change(desk: Desk, token_id: str, content: Mapping[str, Any]) -> Draft:
+    """Other settings of a token."""
+    draft = Draft("token_changed", desk.booked, content)
+    row = desk.token(token_id)
+    put(row, content)
+    desk.changed(row)
+    return draft

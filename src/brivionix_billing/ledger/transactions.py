@@ -1,0 +1,162 @@
+"""Transactions of the ledger: begun so that nothing is read that may change, and tried again where that costs nothing.
+
+Every operation has an id and is done at most once, so trying it again is always safe: after a deadlock, a lock that
+took too long, or a connection that broke while nobody knows whether the commit arrived.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["engine_for", "prepare", "read", "transact"]
+
+T = TypeVar("T")
+_TRIES: Final = 12
+_READ: Final = "brivionix_read"
+_PREPARED: Final = "brivionix_prepared"
+_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
+"""PostgreSQL: could not serialize, deadlock, lock not available."""
+_WAIT: Final = 60.0
+"""Seconds that SQLite waits for another process's transaction."""
+
+
+def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine:
+    """An engine for a database URL, or for the path of a SQLite file. Raises ``bad_argument``, ``missing_extra``.
+
+    ``synchronous`` is SQLite's: with ``FULL`` a commit is on disk before it returns; with ``NORMAL`` the machine losing
+    power (not the process being killed) may lose the last ones, and never breaks the file.
+    """
+    if "://" not in url:
+        url = f"sqlite:///{url}"
+    try:
+        if make_url(url).drivername == "postgresql":
+            url = "postgresql+psycopg" + url[len("postgresql") :]
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **options)
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise BillingError(
+            "bad_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
+        ) from None
+    except ImportError as error:
+        raise BillingError(
+            "missing_extra", f"{error.name} is not installed: pip install 'brivionix-billing[postgresql]'"
+        ) from None
+    prepare(engine, synchronous=synchronous)
+    return engine
+
+
+def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
+    """Make an engine of your own fit for the ledger. On PostgreSQL nothing is needed.
+
+    On SQLite, a transaction takes the write lock as it begins (``BEGIN IMMEDIATE``), since one that has read before may
+    not wait for it any more; and the file is in WAL mode, so that readers do not wait for writers.
+    """
+    if engine.dialect.name != "sqlite" or event.contains(engine, "begin", _begin):
+        return
+    if synchronous not in ("FULL", "NORMAL"):
+        raise BillingError("bad_argument", f"synchronous is {quoted(synchronous)}; FULL or NORMAL")
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(_WAIT * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.close()
+
+    event.listen(engine, "begin", _begin)
+
+
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READ)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """Do ``work`` in a transaction of its own, again if it could not be done through no fault of its own.
+
+    Raises ``ledger_unavailable``.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            with engine.begin() as connection:
+                return guarded(engine, connection, work)
+        except _RetryError as again:
+            failed: BaseException = again.error
+        except DBAPIError as error:
+            if not _passing(engine, error.orig, error.connection_invalidated):
+                raise unavailable(error) from error
+            failed = error
+        except SQLAlchemyError as error:  # such as a pool that had no connection left
+            failed = error
+        if not left:
+            raise unavailable(failed) from failed
+        # Those who collided must not collide again: they wait unequally long.
+        sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+    raise AssertionError("unreachable")
+
+
+def read(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Read from one state of the database."""
+    options: dict[str, Any] = {_READ: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return transact(engine.execution_options(**options), work)
+
+
+class _RetryError(Exception):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def guarded(engine: Engine, connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Errors of the driver itself as SQLAlchemy would tell them: the ledger goes straight to its cursor."""
+    errors: Any = engine.dialect.dbapi
+    try:
+        return work(connection)
+    except errors.Error as error:
+        gone = engine.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+        if gone:
+            connection.invalidate(error)
+        if gone or _passing(engine, error, False):
+            raise _RetryError(error) from error
+        raise unavailable(error) from error
+
+
+def _passing(engine: Engine, error: BaseException | None, gone: bool) -> bool:
+    """Whether it may go well the next time."""
+    if gone:
+        return True
+    if engine.dialect.name == "sqlite":
+        return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return getattr(error, "sqlstate", None) in _AGAIN
+
+
+def within(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Do ``work`` in the caller's transaction. Raises ``bad_argument`` where there is none, ``ledger_unavailable``."""
+    if not connection.in_transaction():
+        raise BillingError("bad_argument", "connection= is in no transaction; use: with engine.begin() as connection")
+    try:
+        return guarded(connection.engine, connection, work)
+    except _RetryError as again:
+        raise unavailable(again.error) from again.error
+
+
+def unavailable(error: BaseException) -> BillingError:
+    """What the database said, in one line, without values of statements."""
+    orig = getattr(error, "orig", None) or error
+    told = str(orig).strip().partition("\n")[0]
+    if "no such table" in told or getattr(orig, "sqlstate", None) == "42P01":
+        return BillingError("ledger_version", "this database has no ledger yet: brivionix-billing ledger migrate")
+    return BillingError(
+        "ledger_unavailable", f"the ledger's database failed: {type(orig).__name__}: {quoted(told, 200)}"
+    )
