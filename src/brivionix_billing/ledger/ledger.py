@@ -74,7 +74,11 @@ class Ledger:
         """
         engine = engine_for(url, synchronous=synchronous, **options)
         found = cls(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
-        transact(engine, check_version)
+        try:
+            transact(engine, check_version)
+        except BaseException:
+            engine.dispose()
+            raise
         return found
 
     def migrate(self) -> None:

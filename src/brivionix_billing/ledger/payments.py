@@ -138,8 +138,19 @@ def _money(lot: LotRow, pay: Payable) -> int:
     return pay.minor * coin(pay.currency)
 
 
+def _bought_by(lot: LotRow, money: int) -> int:
+    """The Credits that so much of a lot's money bought; no more than are left.
+
+    Taking them takes exactly ``money`` off the value of what remains: rounding to coins does not depend on whole coins.
+    """
+    credits = min(lot.remaining, money * lot.credits // lot.paid)
+    if value(lot, lot.remaining) - value(lot, lot.remaining - credits) != money:
+        credits += 1  # the unit that the division left out
+    return credits
+
+
 def _credits_for(lot: LotRow, pay: Payable) -> int:
-    """The Credits whose value is exactly ``pay``."""
+    """The Credits to refund for exactly ``pay``."""
     money = _money(lot, pay)
     there = value(lot, lot.remaining)
     if money > there:
@@ -148,7 +159,7 @@ def _credits_for(lot: LotRow, pay: Payable) -> int:
             f"{pay} cannot be refunded from lot {quoted(lot.id)}: what is unused of it cost "
             f"{payable(there, pay.currency)}",
         )
-    return lot.remaining - (there - money) * lot.credits // lot.paid
+    return _bought_by(lot, money)
 
 
 def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | None) -> Draft:
@@ -172,8 +183,7 @@ def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | 
         )
     left = value(lot, lot.remaining)
     if money < left:
-        taken = lot.remaining - (left - money) * lot.credits // lot.paid
-        from_left, from_gone = money, 0
+        taken, from_left, from_gone = _bought_by(lot, money), money, 0
     else:
         taken, from_left, from_gone = lot.remaining, left, money - left
     _uncover(desk, draft, taken)

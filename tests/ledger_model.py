@@ -1,0 +1,250 @@
+"""The ledger once more, as naive as it can be: a list of lots in Fractions, and no database. Written apart from it.
+
+It knows no projections, no sums that are kept, no units: whatever is asked is added up from the lots and the holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+
+ZERO = Fraction(0)
+
+
+class RefusedError(Exception):
+    """The ledger must refuse this; with the code that it must give."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class ModelLot:
+    """Credits that came in at once; ``coins`` were paid for them, ``None``: nothing was."""
+
+    id: str
+    credits: Fraction
+    coins: int | None
+    expires: int | None
+    remaining: Fraction = ZERO
+    used: Fraction = ZERO
+    expired: Fraction = ZERO
+    returned: Fraction = ZERO
+    refunded: int = 0
+
+    @property
+    def worth(self) -> int:
+        """Coins that were paid for what remains, half up."""
+        if self.coins is None:
+            return 0
+        return floor(self.coins * self.remaining / self.credits + Fraction(1, 2))
+
+    @property
+    def recognised(self) -> int:
+        """What was paid, less what was given back, less what remains."""
+        return (self.coins or 0) - self.refunded - self.worth
+
+
+@dataclass
+class ModelHold:
+    """Credits set aside."""
+
+    id: str
+    credits: Fraction
+    at: int
+    expires: int
+    token: str | None
+    state: str = "open"
+
+
+@dataclass
+class ModelToken:
+    """A token with a limit, or without."""
+
+    limit: Fraction | None
+    spent: Fraction = ZERO
+    enabled: bool = True
+
+
+@dataclass
+class Model:
+    """One account."""
+
+    now: int = 0
+    lots: list[ModelLot] = field(default_factory=list)
+    holds: dict[str, ModelHold] = field(default_factory=dict)
+    tokens: dict[str, ModelToken] = field(default_factory=dict)
+    owed: Fraction = ZERO
+    used: Fraction = ZERO
+    undone: dict[str, tuple[str, Fraction, int] | None] = field(default_factory=dict)
+
+    @property
+    def open(self) -> list[ModelHold]:
+        return [hold for hold in self.holds.values() if hold.state == "open"]
+
+    @property
+    def held(self) -> Fraction:
+        return sum((hold.credits for hold in self.open), ZERO)
+
+    @property
+    def available(self) -> Fraction:
+        return sum((lot.remaining for lot in self.lots), ZERO) - self.held
+
+    def lot(self, id: str) -> ModelLot:
+        return next(lot for lot in self.lots if lot.id == id)
+
+    def tick(self) -> None:
+        """What happens by itself when time has passed."""
+        for hold in sorted(self.open, key=lambda hold: (hold.expires, hold.id)):
+            if hold.expires <= self.now:
+                hold.state = "expired"
+                self.repay()
+        kept = ZERO
+        for lot in sorted(self.lots, key=lambda lot: lot.expires or 0):
+            if lot.expires is not None and lot.expires <= self.now and lot.remaining:
+                promised = sum((hold.credits for hold in self.open if hold.at < lot.expires), ZERO)
+                keep = min(lot.remaining, max(ZERO, promised - kept))
+                kept += keep
+                lot.expired += lot.remaining - keep
+                lot.remaining = keep
+
+    def use(self, amount: Fraction, good_at: int) -> Fraction:
+        """Take from the lots: expired ones, then by expiry, given before bought, in the order in which they came."""
+        left = amount
+        for lot in sorted(
+            self.lots,
+            key=lambda lot: (
+                lot.expires is None or lot.expires > self.now,
+                lot.expires is None,
+                lot.expires or 0,
+                lot.coins is not None,
+                self.lots.index(lot),
+            ),
+        ):
+            if lot.expires is None or lot.expires > good_at:
+                part = min(left, lot.remaining)
+                lot.remaining -= part
+                lot.used += part
+                left -= part
+        return amount - left
+
+    def repay(self) -> None:
+        if self.owed and self.available > 0:
+            self.owed -= self.use(min(self.owed, self.available), self.now)
+
+    def bring_in(self, id: str, credits: Fraction, coins: int | None, expires: int | None) -> None:
+        self.lots.append(ModelLot(id, credits, coins, expires, remaining=credits))
+        self.repay()
+
+    def hold(self, id: str, credits: Fraction, ttl: int, token: str | None) -> None:
+        if token is not None:
+            of = self.tokens[token]
+            if not of.enabled:
+                raise RefusedError("token_disabled")
+            if of.limit is not None:
+                if of.spent >= of.limit:
+                    raise RefusedError("token_exhausted")
+                if of.spent + sum((h.credits for h in self.open if h.token == token), ZERO) + credits > of.limit:
+                    raise RefusedError("token_limit")
+        if credits > self.available:
+            raise RefusedError("insufficient_credits")
+        self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token)
+
+    def settle(self, id: str, amount: Fraction) -> None:
+        hold = self.holds[id]
+        if hold.state not in ("open", "expired"):
+            raise RefusedError("hold_resolved")
+        good_at = hold.at if hold.state == "open" and hold.credits else self.now
+        hold.state = "settled"
+        self.charge(amount, hold.token, good_at)
+
+    def charge(self, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
+        self.owed += amount - self.use(min(amount, self.available), self.now if good_at is None else good_at)
+        self.used += amount
+        if token is not None:
+            self.tokens[token].spent += amount
+        self.repay()
+
+    def release(self, id: str) -> None:
+        if self.holds[id].state != "open":
+            raise RefusedError("hold_resolved")
+        self.holds[id].state = "released"
+        self.repay()
+
+    def refund(self, operation: str, id: str, credits: Fraction | None, coins: int | None) -> int:
+        lot = self.lot(id)
+        if lot.coins is None:
+            raise RefusedError("not_refundable")
+        most = min(lot.remaining, max(ZERO, self.available))
+        before = lot.worth
+        if coins is not None:
+            if coins > before:
+                raise RefusedError("not_refundable")
+            credits = self.bought_by(lot, coins)
+        elif credits is None:
+            credits = most
+        if not 0 < credits <= most:
+            raise RefusedError("not_refundable")
+        lot.remaining -= credits
+        lot.returned += credits
+        lot.refunded += before - lot.worth
+        self.undone[operation] = (id, credits, before - lot.worth)
+        return before - lot.worth
+
+    @staticmethod
+    def bought_by(lot: ModelLot, coins: int) -> Fraction:
+        """The Credits that so many coins bought, in the ledger's step of 10^-18, and no more than are left."""
+        step = Fraction(1, 10**18)
+        found = min(lot.remaining, floor(coins * lot.credits / (lot.coins or 1) / step) * step)
+        kept = ModelLot(lot.id, lot.credits, lot.coins, None, remaining=lot.remaining - found)
+        return found if lot.worth - kept.worth == coins else found + step
+
+    def dispute(self, operation: str, id: str, coins: int | None) -> None:
+        lot = self.lot(id)
+        if lot.coins is None or lot.coins == lot.refunded:
+            raise RefusedError("not_refundable")
+        whole = lot.coins - lot.refunded
+        coins = whole if coins is None else coins
+        if coins > whole:
+            raise RefusedError("not_refundable")
+        worth = lot.worth
+        taken = lot.remaining if coins >= worth else self.bought_by(lot, coins)
+        lack = taken - self.available
+        for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id), reverse=True):
+            part = min(max(lack, ZERO), hold.credits)
+            hold.credits -= part
+            lack -= part
+        lot.remaining -= taken
+        lot.returned += taken
+        back = ZERO
+        if coins > worth:
+            gone = lot.used + lot.expired
+            units = (coins - worth) * lot.credits / lot.coins * 10**18
+            back = gone if coins == whole else min(gone, Fraction(floor(units + Fraction(1, 2)), 10**18))
+            owes = min(back, lot.used)
+            lot.used -= owes
+            lot.expired -= back - owes
+            lot.returned += back
+            self.owed += owes
+        lot.refunded += coins
+        self.undone[operation] = (id, taken + back, coins)
+        self.repay()
+
+    def reverse(self, operation: str) -> None:
+        done = self.undone[operation]
+        if done is None:
+            raise RefusedError("not_reversible")
+        id, credits, coins = done
+        self.undone[operation] = None
+        lot = self.lot(id)
+        lot.remaining += credits
+        lot.returned -= credits
+        lot.refunded -= coins
+        self.repay()
+
+    def take_out(self, credits: Fraction) -> None:
+        if credits > self.available:
+            raise RefusedError("insufficient_credits")
+        self.use(credits, self.now)

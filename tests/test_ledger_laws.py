@@ -1,0 +1,270 @@
+"""Laws of the ledger: no sequence of operations loses, doubles or overdraws a Credit or a coin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from brivionix_billing import BillingError, Payable
+from brivionix_billing.ledger import Entry, Ledger
+from brivionix_billing.topup import Quote
+from ledger_kit import BOOK, later, tables
+from ledger_model import Model, ModelToken, RefusedError
+
+CREDITS = st.one_of(
+    st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
+    st.integers(1, 60 * 10**18).map(lambda units: str(Decimal(units).scaleb(-18))),
+)
+TIMES = st.one_of(st.none(), st.integers(1, 500))
+
+
+class Machine(RuleBasedStateMachine):
+    """One account, and the model of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger.open("sqlite://", BOOK)
+        self.model = Model()
+        self.count = 0
+        self.done: list[tuple[Callable[[], Any], Entry]] = []
+
+    def teardown(self) -> None:
+        try:
+            assert self.ledger.verify() == []
+            if self.model.tokens:
+                self.book_what_expired()
+            before = tables(self.ledger)
+            self.ledger.rebuild()
+            assert tables(self.ledger) == before  # rebuilding changes nothing
+            assert self.ledger.verify() == []
+            for entry in self.ledger.journal("acct"):
+                assert sum(entry.postings.values()) == 0
+        finally:
+            self.ledger.close()
+
+    @initialize()
+    def begin(self) -> None:
+        self.ledger.open_account("acct", at=later(0))
+        for token, limit in (("free", None), ("tight", "20")):
+            self.ledger.create_token(
+                "acct", id=token, at=later(0), group="default", limit=limit, secret=f"{token:->30}"
+            )
+            self.model.tokens[token] = ModelToken(None if limit is None else Fraction(limit))
+
+    def new(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}-{self.count}"
+
+    def both(self, ask: Callable[[], Entry], expected: Callable[[], Any]) -> Entry | None:
+        """Do it in both; a refusal has to be the same, and must change nothing."""
+        before = tables(self.ledger)
+        self.model.tick()
+        try:
+            expected()
+        except RefusedError as refusal:
+            with pytest.raises(BillingError) as caught:
+                ask()
+            assert caught.value.code == refusal.code  # noqa: PT017  # it is about the other one
+            assert tables(self.ledger) == before
+            return None
+        entry = ask()
+        self.done.append((ask, entry))
+        return entry
+
+    @rule(seconds=st.integers(0, 200))
+    def wait(self, seconds: int) -> None:
+        self.model.now += seconds
+
+    @rule(pay=st.integers(1, 9_000), channel=st.sampled_from(["rmb", "stripe"]), lasts=TIMES)
+    def top_up(self, pay: int, channel: str, lasts: int | None) -> None:
+        id, now = self.new("lot"), self.model.now
+        quote: Quote = BOOK.quote(channel, at=later(0), pay=f"{pay // 100}.{pay % 100:02d}")
+        expires = None if lasts is None else now + lasts
+        self.both(
+            lambda: self.ledger.top_up(
+                "acct",
+                quote,
+                reference=id,
+                id=id,
+                at=later(now),
+                expires=None if expires is None else later(expires),
+            ),
+            lambda: self.model.bring_in(id, Fraction(quote.credits), pay, expires),
+        )
+
+    @rule(credits=CREDITS, lasts=TIMES)
+    def grant(self, credits: str, lasts: int | None) -> None:
+        id, now = self.new("lot"), self.model.now
+        expires = None if lasts is None else now + lasts
+        when = None if expires is None else later(expires)
+        self.both(
+            lambda: self.ledger.grant("acct", credits, reason="gift", id=id, at=later(now), expires=when),
+            lambda: self.model.bring_in(id, Fraction(credits), None, expires),
+        )
+
+    @rule(credits=CREDITS, up=st.booleans())
+    def adjust(self, credits: str, up: bool) -> None:
+        id, now = self.new("lot"), self.model.now
+        self.both(
+            lambda: self.ledger.adjust(
+                "acct", credits if up else f"-{credits}", reason="wrong", author="Ada", id=id, at=later(now)
+            ),
+            lambda: (
+                self.model.bring_in(id, Fraction(credits), None, None) if up else self.model.take_out(Fraction(credits))
+            ),
+        )
+
+    @rule(
+        credits=st.one_of(CREDITS, st.sampled_from(["0", "all", "all and more"])),
+        ttl=st.integers(1, 300),
+        token=st.sampled_from([None, None, "free", "tight"]),
+    )
+    def hold(self, credits: str, ttl: int, token: str | None) -> None:
+        id, now = self.new("hold"), self.model.now
+        if credits.startswith("all"):
+            self.model.tick()
+            credits = exact(self.model.available + (Fraction(1, 10**18) if credits != "all" else 0))
+        amount = credits
+        self.both(
+            lambda: self.ledger.hold("acct", amount, id=id, at=later(now), ttl=timedelta(seconds=ttl), token=token),
+            lambda: self.model.hold(id, Fraction(amount), ttl, token),
+        )
+
+    @precondition(lambda self: self.model.holds)
+    @rule(data=st.data(), share=st.sampled_from(["0", "0.5", "1", "1.5", "4"]))
+    def settle(self, data: st.DataObject, share: str) -> None:
+        id, now = data.draw(st.sampled_from(sorted(self.model.holds))), self.model.now
+        amount = exact(Fraction(int(self.model.holds[id].credits * Fraction(share) * 10**18), 10**18))
+        operation = self.new("settle")
+        self.both(
+            lambda: self.ledger.settle(id, amount, id=operation, at=later(now)),
+            lambda: self.model.settle(id, Fraction(amount)),
+        )
+
+    @precondition(lambda self: self.model.holds)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        id, now = data.draw(st.sampled_from(sorted(self.model.holds))), self.model.now
+        operation = self.new("release")
+        self.both(
+            lambda: self.ledger.release(id, id=operation, at=later(now)),
+            lambda: self.model.release(id),
+        )
+
+    @rule(credits=CREDITS, token=st.sampled_from([None, "tight"]))
+    def charge(self, credits: str, token: str | None) -> None:
+        id, now = self.new("charge"), self.model.now
+        self.both(
+            lambda: self.ledger.charge("acct", credits, id=id, at=later(now), token=token),
+            lambda: self.model.charge(Fraction(credits), token),
+        )
+
+    @precondition(lambda self: self.model.lots)
+    @rule(data=st.data(), credits=st.one_of(st.none(), CREDITS), coins=st.one_of(st.none(), st.integers(1, 5_000)))
+    def refund(self, data: st.DataObject, credits: str | None, coins: int | None) -> None:
+        id, now = data.draw(st.sampled_from([lot.id for lot in self.model.lots])), self.model.now
+        operation, currency = self.new("refund"), self.currency(id)
+        if coins is not None:
+            credits = None
+        pay = None if coins is None else Payable(coins, currency)
+        paid: list[int] = []
+        entry = self.both(
+            lambda: self.ledger.refund("acct", id, id=operation, at=later(now), credits=credits, pay=pay),
+            lambda: paid.append(
+                self.model.refund(operation, id, None if credits is None else Fraction(credits), coins)
+            ),
+        )
+        if entry is not None:
+            assert entry.pay_back == Payable(paid[0], currency)
+            assert coins is None or coins == paid[0]
+
+    @precondition(lambda self: self.model.lots)
+    @rule(data=st.data(), coins=st.one_of(st.none(), st.integers(1, 9_000)))
+    def dispute(self, data: st.DataObject, coins: int | None) -> None:
+        id, now = data.draw(st.sampled_from([lot.id for lot in self.model.lots])), self.model.now
+        operation = self.new("dispute")
+        pay = None if coins is None else Payable(coins, self.currency(id))
+        self.both(
+            lambda: self.ledger.dispute("acct", id, id=operation, at=later(now), pay=pay),
+            lambda: self.model.dispute(operation, id, coins),
+        )
+
+    @precondition(lambda self: self.model.undone)
+    @rule(data=st.data())
+    def reverse(self, data: st.DataObject) -> None:
+        undoes, now = data.draw(st.sampled_from(sorted(self.model.undone))), self.model.now
+        operation = self.new("reverse")
+        self.both(
+            lambda: self.ledger.reverse("acct", undoes, id=operation, at=later(now), reason="it was won"),
+            lambda: self.model.reverse(undoes),
+        )
+
+    @precondition(lambda self: self.done)
+    @rule(data=st.data())
+    def again(self, data: st.DataObject) -> None:
+        """An operation that is asked for again gives what it gave, and changes nothing."""
+        ask, entry = data.draw(st.sampled_from(self.done))
+        before = tables(self.ledger)
+        repeated = ask()
+        assert repeated.repeated
+        assert (repeated.hash, repeated.credits, repeated.uses) == (entry.hash, entry.credits, entry.uses)
+        assert tables(self.ledger) == before
+
+    def currency(self, lot: str) -> str:
+        found = next(known for known in self.ledger.lots("acct") if known.id == lot)
+        return found.paid.currency if found.paid else "CNY"
+
+    @invariant()
+    def the_same_as_the_model(self) -> None:
+        self.model.tick()
+        has = self.ledger.balance("acct", at=later(self.model.now))
+        assert Fraction(has.available) == self.model.available >= 0
+        assert Fraction(has.held) == self.model.held
+        assert Fraction(has.owed) == self.model.owed >= 0
+
+    @rule()
+    def book_what_expired(self) -> None:
+        """Without it, what has expired is booked by the next operation on the account; the sums are the same."""
+        self.model.tick()
+        self.ledger.expire(at=later(self.model.now))
+        self.same_lots()
+
+    def same_lots(self) -> None:
+        for lot, told in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
+            got = (told.remaining, told.used, told.expired, told.returned)
+            assert tuple(map(Fraction, got)) == (lot.remaining, lot.used, lot.expired, lot.returned)
+            assert min(got) >= 0
+            assert Fraction(told.credits) == sum(map(Fraction, got))
+            if lot.coins is not None:
+                assert told.paid is not None
+                assert told.recognised is not None
+                assert told.refunded is not None
+                assert told.worth is not None
+                assert told.paid.minor == lot.coins == told.recognised.minor + told.refunded.minor + told.worth.minor
+                assert (told.recognised.minor, told.refunded.minor) == (lot.recognised, lot.refunded)
+            else:
+                assert told.paid is None
+        for token in self.ledger.tokens("acct"):
+            assert Fraction(token.spent) == self.model.tokens[token.id].spent
+            assert Fraction(token.held) == sum(h.credits for h in self.model.open if h.token == token.id)
+
+
+def exact(value: Fraction) -> str:
+    """A fraction of 10^18 as text."""
+    units = value * 10**18
+    assert units.denominator == 1
+    return f"{int(units) // 10**18}.{int(units) % 10**18:018d}"
+
+
+class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
+    """Whatever is done in whatever order: the ledger does what the naive model does, and stays sound."""
+
+    settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,0 +1,217 @@
+"""What the ledger tells: statements that add up, usage by day, records for bills."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError, Payable, Usage
+from brivionix_billing.cli import main
+from brivionix_billing.ledger import Ledger
+from brivionix_billing.times import Period
+from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, with_credits
+
+DAY = Period.parse("2026-11-01/2026-11-02")
+MONTH = Period.parse("2026-11")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
+    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
+        yield with_credits(found)
+
+
+def request(ledger: Ledger, id: str, at: datetime, **more: Any) -> None:
+    """A whole request: held for, and settled two seconds later."""
+    of = body(**{key: more.pop(key) for key in ("input_tokens", "cached", "output") if key in more})
+    ledger.hold("acct", "1", id=id, at=at, token=more.get("token"))
+    charged = charge(of, at=at, model=more.get("model", "gpt-5.4-mini"))
+    ledger.settle(id, charged, usage=of, at=at + timedelta(seconds=2))
+
+
+def test_a_statement_tells_opening_movements_use_and_closing(database: str) -> None:
+    """By day and model; and closing = opening + movements - used, which is what the account has then."""
+    with opened(database) as ledger:
+        with_credits(ledger)
+        ledger.grant("acct", "5", reason="welcome", id="gift", at=later(1), expires=later(3600))
+        request(ledger, "r1", later(10))
+        request(ledger, "r2", later(86_400))
+        request(ledger, "r3", later(86_401), model="gpt-5.4")
+        ledger.refund("acct", "lot-acct", id="back", at=later(86_500), credits="40")
+        ledger.dispute("acct", "lot-acct", id="dp", at=later(86_600), pay=Payable("8.50", "CNY"))
+        ledger.adjust("acct", "-1", reason="wrong", author="Ada", id="adj", at=later(86_700))
+        ledger.hold("acct", "2", id="r4", at=later(86_800))
+        first = ledger.statement("acct", DAY)
+        assert first.opening == 0
+        assert [(move.kind, move.credits) for move in first.movements] == [
+            ("top_up", Decimal(100)),
+            ("grant", Decimal(5)),
+        ]
+        assert first.movements[0].label == "Top-up 2026-11-01, 85.00 CNY by rmb"
+        assert (first.used, first.closing) == (Decimal("0.00585"), Decimal("104.99415"))
+        second = ledger.statement("acct", Period.parse("2026-11-02/2026-11-03"))
+        assert second.opening == first.closing
+        assert [(move.kind, str(move.credits)) for move in second.movements] == [
+            ("lot_expired", "-4.99415"),
+            ("refund", "-40"),
+            ("dispute", "-10"),
+            ("adjust", "-1"),
+        ]
+        assert second.movements[1].label == "Refund 2026-11-02, 34.00 CNY"
+        assert [(line.day, line.model, line.requests) for line in second.usage] == [
+            ("2026-11-02", "gpt-5.4", 1),
+            ("2026-11-02", "gpt-5.4-mini", 1),
+        ]
+        assert second.open_holds == 1
+        has = ledger.balance("acct", at=later(86_900))
+        assert second.closing == has.available + has.held - has.owed
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seconds=st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=12),
+    cuts=st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=3),
+    zone=st.sampled_from(["UTC", "Asia/Kolkata", "America/St_Johns"]),
+)
+def test_statements_of_any_periods_join(seconds: list[int], cuts: list[int], zone: str) -> None:
+    """However a time is cut into periods, each opens where the one before closed, and their use is all that there was.
+
+    The oracle adds the charges up in fractions, by the time of each request.
+    """
+    with opened("sqlite://") as ledger:
+        with_credits(ledger)
+        charges = []
+        for index, second in enumerate(sorted(seconds)):
+            request(ledger, f"r{index}", later(second), output=index + 1)
+            charges.append((second, Fraction(charge(body(output=index + 1), at=later(second)).credits)))
+        edges = [NOW - timedelta(days=1), *(later(cut) for cut in sorted(set(cuts))), later(4 * 86_400)]
+        closing = Decimal(0)
+        for start, end in pairwise(edges):
+            told = ledger.statement("acct", Period(start, end, zone))
+            assert told.opening == closing
+            closing = told.closing
+            inside = sum((paid for second, paid in charges if start <= later(second) < end), Fraction(0))
+            assert Fraction(told.used) == inside == sum((Fraction(line.credits) for line in told.usage), Fraction(0))
+        assert Fraction(closing) == 100 - sum(paid for _, paid in charges)
+
+
+def test_use_is_summed_up_by_day_of_the_zone_and_by_token(ledger: Ledger) -> None:
+    """A request belongs to the day on which it was made there; tokens, requests and estimates are counted."""
+    ledger.create_token("acct", id="tok", at=NOW, group="default")
+    request(ledger, "r1", datetime(2026, 11, 1, 15, 59, 59, tzinfo=UTC), token="tok")
+    request(ledger, "r2", datetime(2026, 11, 1, 16, 0, tzinfo=UTC))
+    shanghai = ledger.usage("acct", Period.parse("2026-11", "Asia/Shanghai"), by_token=True)
+    assert [(line.day, line.token, line.requests) for line in shanghai] == [
+        ("2026-11-01", "tok", 1),
+        ("2026-11-02", "", 1),
+    ]
+    (line,) = ledger.usage("acct", MONTH)
+    assert (line.requests, line.estimated, line.credits) == (2, 0, Decimal("0.0117"))
+    assert (line.input_tokens, line.cache_read_tokens, line.output_tokens) == (24_000, 20_000, 1_600)
+
+
+def test_an_estimate_is_marked_all_the_way(ledger: Ledger) -> None:
+    """CASES 31: a cut stream is settled by an estimate, and journal, usage and record say that it is one."""
+    estimate = {"usage": {"input_tokens": 100, "output_tokens": 50, "estimated": True}}
+    of = BOOK.rate(Usage.from_response(estimate), model="gpt-5.4-mini", group="default", at=NOW)
+    ledger.hold("acct", "1", id="r1", at=NOW)
+    ledger.settle("r1", of, usage=estimate, at=later(3))
+    assert ledger.usage("acct", MONTH)[0].estimated == 1
+    (record,) = ledger.records("acct", MONTH)
+    assert Usage.from_response(record["usage"]).estimated
+
+
+def test_a_month_of_the_ledger_becomes_bills_that_verify(
+    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its records are a usage file; the bill made of it charges what the ledger charged, and shows its balance."""
+    ledger.top_up("acct", quote("17"), reference="pi", id="more", at=later(5))
+    for index in range(5):
+        request(ledger, f"r{index}", later(index * 7_000), output=index)
+    records = ledger.records("acct", MONTH)
+    usage = tmp_path / "usage.jsonl"
+    usage.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    told = ledger.statement("acct", MONTH)
+    customers = tmp_path / "customers.json"
+    customers.write_text(json.dumps({"acct": {"balance": told.balance().as_dict()}}), "utf-8")
+    arguments = ["--period", "2026-11", "--customers", str(customers), "--out", str(tmp_path / "bills")]
+    assert main(["invoice", str(usage), "--all", "--issued", "2026-12-01", *arguments]) == 0
+    assert main(["verify", str(tmp_path / "bills"), "--usage", str(usage)]) == 0
+    capsys.readouterr()
+    bill = json.loads((tmp_path / "bills" / "INV-000001" / "invoice.json").read_text("utf-8"))
+    assert bill["balance"]["opening"] == "0"
+    assert Decimal(bill["balance"]["closing"]) == told.closing == ledger.balance("acct", at=later(90_000)).available
+    charged = sum(Fraction(entry.credits) for entry in ledger.journal("acct") if entry.kind == "settle")
+    assert charged == Fraction(told.used)
+    for record in records:
+        of = BOOK.rate(
+            Usage.from_response(record["usage"]),
+            model=record["model"],
+            group=record["group"],
+            at=datetime.fromisoformat(record["at"]),
+        )
+        settled = ledger.entry(f"{record['request_id']}:settle")
+        assert settled is not None
+        assert settled.credits == of.credits
+
+
+def test_credits_that_were_priced_elsewhere_make_no_record(ledger: Ledger) -> None:
+    """They are charged, counted and on the statement; a usage file cannot hold them, and that is said."""
+    ledger.charge("acct", "3", id="own-price", at=NOW)
+    assert ledger.statement("acct", MONTH).used == 3
+    with pytest.raises(BillingError) as caught:
+        ledger.records("acct", MONTH)
+    assert caught.value.code == "no_usage"
+
+
+def test_more_movements_than_a_bill_shows_are_summed_up_by_kind(ledger: Ledger) -> None:
+    """A bill shows a thousand movements at most; the sums are the same."""
+    for index in range(1_001):
+        ledger.grant("acct", "0.01", reason="many", id=f"g{index}", at=later(index))
+    told = ledger.statement("acct", MONTH)
+    assert len(told.movements) == 1_002
+    shown = told.balance()
+    assert [(label, str(credits)) for label, credits in shown.movements] == [
+        ("Top-up", "100"),
+        ("Promotional Credits", "10.01"),
+    ]
+    assert shown.closing == told.closing
+
+
+def test_money_of_the_journal_is_double_entry_as_well(ledger: Ledger) -> None:
+    """Cash, deferred and earned revenue of all entries sum to zero, and the end of each is that of the lots."""
+    ledger.charge("acct", "30", id="c", at=NOW)
+    ledger.refund("acct", "lot-acct", id="back", at=NOW, credits="20")
+    sums = dict.fromkeys(("cash", "deferred", "revenue"), Fraction(0))
+    for entry in ledger.journal("acct"):
+        for books in entry.money().values():
+            assert sum(Fraction(amount.amount) for amount in books.values()) == 0
+            for book, amount in books.items():
+                sums[book] += Fraction(amount.amount)
+    assert sums == {"cash": 68, "deferred": Fraction(-85, 2), "revenue": Fraction(-51, 2)}
+
+
+def test_an_entry_tells_itself_as_json_with_its_hash(ledger: Ledger) -> None:
+    """What ``as_dict`` gives is what was hashed, so that anyone can redo the chain."""
+    from hashlib import sha256
+
+    from brivionix_billing.canonical import canonical
+
+    previous = ""
+    for entry in ledger.journal("acct"):
+        told = entry.as_dict()
+        hash = told.pop("hash")
+        assert sha256(canonical(told)).hexdigest() == hash == entry.hash
+        assert told["previous"] == previous
+        previous = hash

@@ -1,0 +1,203 @@
+"""The ledger in service: its tables and their versions, threads, many processes, async connections."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from brivionix_billing import BillingError
+from brivionix_billing.ledger import Ledger, Threads
+from brivionix_billing.ledger import migrate as migrating
+from brivionix_billing.ledger.tables import METADATA, VERSION_TABLE
+from ledger_kit import BOOK, NOW, later, opened, schema, tables, with_credits
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
+    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
+        yield with_credits(found)
+
+
+def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> None:
+    """The last migration leaves nothing to do, and its name is the version that the library asks for."""
+    with opened(database) as ledger, ledger.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, METADATA) == []
+        assert context.get_current_heads() == (migrating.HEAD,)
+    assert ScriptDirectory(str(Path(migrating.__file__).parent / "migrations")).get_heads() == [migrating.HEAD]
+
+
+def test_a_filled_ledger_comes_to_the_next_version(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one more migration the new library refuses the old tables until they are migrated, and the old the new."""
+    with opened(database) as ledger:
+        with_credits(ledger)
+        before = tables(ledger)
+        folder = tmp_path / "migrations"
+        source = Path(migrating.__file__).parent / "migrations"
+        (folder / "versions").mkdir(parents=True)
+        for path in (source / "env.py", *source.glob("versions/*.py")):
+            (folder / path.relative_to(source)).write_text(path.read_text("utf-8"), "utf-8")
+        (folder / "versions" / "0002_next.py").write_text(
+            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0002"\ndown_revision = "0001"\n\n\n'
+            "def upgrade() -> None:\n"
+            '    op.add_column("billing_account", sa.Column("note", sa.Text(), nullable=True))\n',
+            "utf-8",
+        )
+        with monkeypatch.context() as newer:
+            newer.setattr(migrating, "HEAD", "0002")
+            newer.setattr(migrating, "_HERE", folder)
+            with pytest.raises(BillingError) as caught, opened(database):
+                pass
+            assert caught.value.code == "ledger_version"
+            assert "ledger migrate" in str(caught.value)
+            ledger.migrate()
+            with opened(database) as moved:
+                assert moved.verify() == []
+                assert tables(moved) == before
+        with pytest.raises(BillingError, match="0002"), opened(database):
+            pass
+
+
+def test_two_that_start_at_once_make_the_tables_once(postgres: str) -> None:
+    """Gateways of one deployment start together on an empty database."""
+    with schema(postgres) as url:
+        failed: list[BaseException] = []
+
+        def start() -> None:
+            try:
+                Ledger.open(url, BOOK).close()
+            except BaseException as error:
+                failed.append(error)
+
+        starting = [threading.Thread(target=start) for _ in range(4)]
+        for thread in starting:
+            thread.start()
+        for thread in starting:
+            thread.join()
+        assert failed == []
+
+
+def test_an_async_connection_of_the_callers_own_serves(postgres: str) -> None:
+    """``await connection.run_sync(...)`` lets the ledger take part in a transaction of an async engine."""
+
+    async def main(url: str, ledger: Ledger) -> None:
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg_async://"))
+        async with engine.begin() as connection:
+            await connection.run_sync(lambda sync: ledger.hold("acct", "1", id="r1", at=NOW, connection=sync))
+            await connection.run_sync(lambda sync: ledger.settle("r1", "0.5", at=NOW, connection=sync))
+        await engine.dispose()
+
+    with schema(postgres) as url, opened(url) as ledger:
+        with_credits(ledger)
+        asyncio.run(main(url, ledger))
+        assert str(ledger.balance("acct", at=NOW).available) == "99.5"
+        assert ledger.verify() == []
+
+
+def test_threads_serve_an_event_loop(ledger: Ledger) -> None:
+    """Requests of one loop are held for and settled at once, and results and refusals come back."""
+
+    async def one(threads: Threads, index: int) -> None:
+        await threads.run(ledger.hold, "acct", "2", id=f"r{index}", at=NOW)
+        await threads.run(ledger.settle, f"r{index}", "1", at=NOW)
+
+    async def main() -> None:
+        threads = Threads()
+        await asyncio.gather(*(one(threads, index) for index in range(40)))
+        with pytest.raises(BillingError):
+            await threads.run(ledger.hold, "acct", "1000", id="more", at=NOW)
+        threads.close()
+
+    asyncio.run(main())
+    assert ledger.balance("acct", at=NOW).available == 60
+
+
+def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() -> None:
+    """A client that goes away meanwhile: the task ends when the operation has ended, and knows what there is."""
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def operation() -> None:
+        begun.set()
+        assert go_on.wait(10)
+        done.append(True)
+
+    async def main() -> None:
+        threads = Threads()
+        task = asyncio.create_task(threads.run(operation))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()  # impatient
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == [True]
+        threads.close()
+
+    asyncio.run(main())
+
+
+def test_a_deadlock_or_a_lost_connection_is_tried_again(postgres: str) -> None:
+    """Whatever the server breaks off, the operation is done once, and its caller sees nothing of it."""
+    import psycopg
+
+    with schema(postgres) as url, opened(url) as ledger:
+        with_credits(ledger)
+        broken: list[str] = []
+
+        @event.listens_for(ledger.engine, "commit")
+        def commit(connection: Any) -> None:
+            if len(broken) < 2:
+                pid = connection.connection.dbapi_connection.info.backend_pid
+                broken.append(str(pid))
+                with psycopg.connect(postgres, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+        entry = ledger.hold("acct", "1", id="r1", at=NOW)
+        assert len(broken) == 2
+        assert not entry.repeated
+        assert ledger.balance("acct", at=NOW).held == 1
+
+
+def test_a_database_that_fails_is_told_as_such(ledger: Ledger, tmp_path: Path) -> None:
+    """No error of a driver reaches the caller, and none of them shows values."""
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE billing_hold")
+    with pytest.raises(BillingError) as caught:
+        ledger.hold("acct", "1", id="r1", at=NOW)
+    assert caught.value.code == "ledger_version"
+    with pytest.raises(BillingError) as caught, opened(f"sqlite:///{tmp_path}"):
+        pass
+    assert (caught.value.code, caught.value.http_status) == ("ledger_unavailable", 503)
+    for url in ("mysql://root@host/db", "what://", "nonsense+driver://x"):
+        with pytest.raises(BillingError) as caught:
+            Ledger.open(url)
+        assert caught.value.code in ("bad_argument", "missing_extra")
+
+
+def test_what_expired_is_booked_for_all_accounts(ledger: Ledger) -> None:
+    """``expire`` brings the journal of accounts that nobody uses up to date, once."""
+    ledger.open_account("idle", at=NOW)
+    ledger.grant("idle", "5", reason="x", id="gift", at=NOW, expires=later(10))
+    ledger.hold("acct", "5", id="r1", at=NOW)
+    assert ledger.expire(at=later(5)) == 0
+    assert ledger.expire(at=later(86_400)) == 2
+    assert ledger.expire(at=later(86_400)) == 0
+    assert list(ledger.accounts()) == ["acct", "idle"]
+    assert ledger.lots("idle")[0].expired == 5
