@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
@@ -40,6 +40,10 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
     try:
         if make_url(url).drivername == "postgresql":
             url = "postgresql+psycopg" + url[len("postgresql") :]
+        if url.startswith("sqlite") and make_url(url).database in (None, "", ":memory:"):
+            # It lives in its one connection: threads take turns.
+            options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, **options}
+            options["connect_args"] = {"check_same_thread": False, **options.get("connect_args", {})}
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **options)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise BillingError(
