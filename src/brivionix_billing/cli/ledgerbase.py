@@ -38,6 +38,8 @@ __all__ = [
 
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
 _DEFAULT: Final = "sqlite:///ledger.db"
+_NAMES: Final = ("account", "lot", "operation", "hold", "token")
+"""Arguments that name something in the ledger."""
 _FORMATS: Final = ("table", "json", "csv")
 
 
@@ -106,7 +108,9 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
     """
     from brivionix_billing.ledger.transactions import engine_for
 
-    engine = engine_for(args.db or os.environ.get(ENVIRONMENT) or _DEFAULT)
+    named = args.db or os.environ.get(ENVIRONMENT) or _DEFAULT
+    _check_text("--db", named)
+    engine = engine_for(named)
     if engine.dialect.name != "sqlite":
         return engine
     path = engine.url.database
@@ -119,6 +123,12 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
             f"brivionix-billing ledger migrate --db {shown_url(engine)}",
         )
     return engine
+
+
+def _check_text(what: str, value: str) -> None:
+    """Bytes of the command line that are no text cannot be asked for in any database."""
+    if not value.isprintable():
+        raise BillingError("bad_argument", f"{what} is {quoted(value, 200)}; it has characters that are not printable")
 
 
 def shown_url(engine: Engine) -> str:
@@ -134,6 +144,10 @@ def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     from brivionix_billing.ledger.transactions import read
     from brivionix_billing.topup import LOT_ORDER
 
+    for name in _NAMES:
+        given = getattr(args, name, None)
+        for value in [given] if isinstance(given, str) else given or ():
+            _check_text(name.upper(), value)
     engine = engine_of(args)
 
     def check(connection: Any) -> None:

@@ -140,7 +140,7 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
     heads = {}
     for account, head in said.items():
         match head:
-            case [int(number), str(hash)] if number > 0:
+            case [int(number), str(hash)] if number > 0 and number is not True:
                 heads[account] = (number, hash)
             case _:
                 raise BillingError(
