@@ -16,7 +16,9 @@ import pytest
 
 from bill_kit import BOOK
 from brivionix_billing import Usage
+from brivionix_billing.cli.ledgerbase import shown_url
 from brivionix_billing.ledger import Ledger
+from brivionix_billing.ledger.transactions import engine_for
 from test_cli import ESCAPES, Run, run
 
 __all__ = ["run"]
@@ -149,6 +151,12 @@ def test_what_is_no_ledger(run: Run, db: str, code: str) -> None:
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.endswith(f"[{code}]\n")
     assert "hidden" not in err
+
+
+def test_no_password_is_shown() -> None:
+    """A URL is shown without its password, wherever in it that stands."""
+    engine = engine_for("postgresql://ada:hidden@host/name?password=hidden&sslmode=require")
+    assert shown_url(engine) == "postgresql://ada:***@host/name"
 
 
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

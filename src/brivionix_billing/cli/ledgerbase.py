@@ -132,8 +132,8 @@ def _check_text(what: str, value: str) -> None:
 
 
 def shown_url(engine: Engine) -> str:
-    """The URL as it may be shown: without the password."""
-    return engine.url.set(drivername=engine.dialect.name).render_as_string(hide_password=True)
+    """The URL as it may be shown: without the password, which may stand among the options as well."""
+    return engine.url.set(drivername=engine.dialect.name, query={}).render_as_string(hide_password=True)
 
 
 @contextmanager
