@@ -8,7 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import billpages, bills, checking, pages, pricing, rating, tokens
+from brivionix_billing.cli import billpages, bills, checking, ledger, pages, pricing, rating, tokens
 from brivionix_billing.cli.common import DONE, WRONG, tell
 from brivionix_billing.errors import BillingError
 
@@ -24,6 +24,7 @@ Begin with:
   brivionix-billing tokens request.json       how many tokens has a request?
   brivionix-billing invoice usage.jsonl --all --period 2026-10 --out bills
   brivionix-billing verify bills --usage usage.jsonl
+  brivionix-billing ledger --help             the ledger of Credits
 
 Results go to stdout, everything else to stderr; '-' reads a usage file from stdin.
 Exit status: 0 done, 1 the answer is no (a bill does not verify), 2 the input is wrong.
@@ -37,7 +38,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (pricing, pages, rating, tokens, bills, billpages, checking):
+    for module in (pricing, pages, rating, tokens, bills, billpages, checking, ledger):
         module.add_commands(commands)
     return parser
 

@@ -35,6 +35,7 @@ __all__ = [
     "progress",
     "reopenable",
     "replace_file",
+    "replacing",
     "tell",
 ]
 
@@ -166,13 +167,23 @@ def distinct(*paths: str | None) -> None:
 
 
 def replace_file(path: str, content: bytes) -> None:
-    """Write a file whole or not at all: a server may be reading the one that stands there.
+    """Write a file whole or not at all; see :func:`replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """A file to be written whole or not at all: a server may be reading the one that stands there.
 
     A link stays, and what it leads to is replaced; what is no file, such as a pipe, is just written to.
     """
+    handed_over = False
     try:
         if os.path.exists(path) and (not os.path.isfile(path) or os.path.abspath(path).startswith(("/dev/", "/proc/"))):
-            Path(path).write_bytes(content)  # a folder fails here, by its name
+            with open(path, "wb") as file:  # a folder fails here, by its name
+                handed_over = True
+                yield file
             return
         place = Path(os.path.realpath(path))
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -180,13 +191,16 @@ def replace_file(path: str, content: bytes) -> None:
         handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".brivionix-")  # a name that nobody has
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                handed_over = True
+                yield file
             os.chmod(draft, mode)
             os.replace(draft, place)
         except BaseException:
             os.unlink(draft)
             raise
     except (OSError, ValueError) as error:
+        if handed_over and isinstance(error, ValueError):
+            raise  # not of the file, whose name was sound
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
 

@@ -1,0 +1,38 @@
+"""The command ``ledger``: accounts, payments, statements, and the care of the database."""
+
+from __future__ import annotations
+
+from argparse import RawDescriptionHelpFormatter
+from typing import Any
+
+from brivionix_billing.cli import ledgeraccounts, ledgercare, ledgermoney, ledgerreports
+
+__all__ = ["add_commands"]
+
+_ABOUT = """\
+The ledger of prepaid Credits, in SQLite or PostgreSQL. Needs the extra 'ledger' (or 'postgresql').
+
+Begin with:
+  brivionix-billing ledger migrate                          makes sqlite:///ledger.db
+  brivionix-billing ledger open acct_1 --id signup-1
+  brivionix-billing ledger topup acct_1 --channel rmb --pay 85 --reference pi_1 --id evt_1
+  brivionix-billing ledger balance acct_1
+
+At the end of a month:
+  brivionix-billing ledger records --all --period 2026-10 --out usage.jsonl
+  brivionix-billing ledger customers --period 2026-10 --out customers.json
+  brivionix-billing invoice usage.jsonl --all --period 2026-10 --customers customers.json --out bills
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    subcommands = commands.add_parser(
+        "ledger",
+        help="accounts, top-ups, refunds, statements: the ledger of Credits",
+        description=_ABOUT,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for module in (ledgercare, ledgeraccounts, ledgermoney, ledgerreports):
+        module.add_commands(subcommands)

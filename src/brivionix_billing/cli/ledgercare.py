@@ -1,0 +1,172 @@
+"""Subcommands of ``ledger`` that keep it in order: migrate, expire, verify, checkpoint, rebuild."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import Any, Final
+
+from brivionix_billing.canonical import loads_strict
+from brivionix_billing.cli.common import DONE, NO, as_json, emit, replace_file, tell, write
+from brivionix_billing.cli.ledgerbase import engine_of, reading, shown_url, subcommand, writing
+from brivionix_billing.errors import BillingError, quoted
+
+__all__ = ["add_commands"]
+
+_MAX_BYTES: Final = 256 * 1024 * 1024
+
+
+def add_commands(commands: Any) -> None:
+    """Add these subcommands to the parser."""
+    subcommand(
+        commands,
+        "migrate",
+        _migrate,
+        "make the tables, or bring them to this version",
+        "Makes the tables of the ledger in a database that has none, or brings those of an older version to this one. "
+        "Make a backup first. It is the only subcommand that makes a SQLite file.",
+    )
+
+    parser = subcommand(
+        commands,
+        "expire",
+        _expire,
+        "book what has expired",
+        "Books holds and lots that have expired, of all accounts or some. No balance depends on it; it brings the "
+        "journal of accounts that nobody uses up to date.",
+        at=True,
+        prices=True,
+    )
+    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="(all)")
+
+    parser = subcommand(
+        commands,
+        "verify",
+        _verify,
+        "is the ledger sound?",
+        "Replays the whole journal, and compares all that is derived from it. Exit status 0 if it is sound, 1 if not.",
+        formats=("table", "json"),
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="what 'checkpoint' wrote before: then entries that were cut off at the end are found as well",
+    )
+
+    parser = subcommand(
+        commands,
+        "checkpoint",
+        _checkpoint,
+        "number and hash of the last entry of every account",
+        "Writes a JSON object: account -> number and hash of its last entry. Keep it where those who can write to the "
+        "database cannot.",
+        formats=(),
+    )
+    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+
+    parser = subcommand(
+        commands,
+        "rebuild",
+        _rebuild,
+        "make all other tables anew from the journal",
+        "Makes balances, lots, holds, tokens and usage anew from the journal, which must be sound. The ledger waits "
+        "meanwhile. Verify it first, and make a backup.",
+    )
+    parser.add_argument("--yes", action="store_true", help="do it; without, nothing is done")
+
+
+def _migrate(args: Namespace) -> int:
+    from brivionix_billing.ledger import Ledger
+    from brivionix_billing.ledger.migrate import HEAD, version
+    from brivionix_billing.ledger.transactions import read
+
+    engine = engine_of(args, new=True)
+    try:
+        before = read(engine, version)
+        Ledger(engine).migrate()
+    finally:
+        engine.dispose()
+    row = {"db": shown_url(engine), "before": before, "version": HEAD}
+    was = "new" if before is None else "as it was" if before == HEAD else f"was {before}"
+    emit([row], args.format, lambda: f"{row['db']}: version {HEAD} ({was})")
+    return DONE
+
+
+def _expire(args: Namespace) -> int:
+    with writing(args) as (ledger, _, at):
+        made = ledger.expire(at=at, accounts=args.account or None)
+    emit([{"entries": made}], args.format, lambda: f"{made} {'entry' if made == 1 else 'entries'} booked")
+    return DONE
+
+
+def _verify(args: Namespace) -> int:
+    noted = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
+    with reading(args) as ledger:
+        faults = ledger.verify(noted)
+        heads = ledger.checkpoint()
+    if args.format == "json":
+        told = [{"account": fault.account, "number": fault.number, "what": fault.what} for fault in faults]
+        write(as_json({"sound": not faults, "faults": told}))
+    else:
+        entries = sum(number for number, _ in heads.values())
+        sound = f"sound: {_many(len(heads), 'account')}, {_many(entries, 'entry', 'entries')}"
+        emit([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
+    if faults:
+        tell(f"NOT SOUND: {_many(len(faults), 'fault')}")
+    elif noted is None:
+        tell("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
+    return NO if faults else DONE
+
+
+def _many(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
+    """What ``checkpoint`` wrote. Raises ``file_unreadable``, ``document_invalid``."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read the checkpoint {quoted(path, 200)}: {reason}") from None
+    if len(content) > _MAX_BYTES:
+        raise BillingError("document_invalid", f"{quoted(path, 200)}: more than {_MAX_BYTES} bytes")
+    said = loads_strict(content, path)
+    if not isinstance(said, dict):
+        raise BillingError(
+            "document_invalid", f'{quoted(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
+        )
+    heads = {}
+    for account, head in said.items():
+        match head:
+            case [int(number), str(hash)] if number > 0 and number is not True:
+                heads[account] = (number, hash)
+            case _:
+                raise BillingError(
+                    "document_invalid",
+                    f"{quoted(path, 200)}: {quoted(account)} has {quoted(head)}, not the number and hash of an entry",
+                )
+    return heads
+
+
+def _checkpoint(args: Namespace) -> int:
+    with reading(args) as ledger:
+        heads = ledger.checkpoint()
+    lines = [f"{json.dumps(account)}: {json.dumps(head)}" for account, head in heads.items()]
+    content = "{\n" + ",\n".join(lines) + "\n}\n"
+    if args.out is None:
+        write(content)
+    else:
+        replace_file(args.out, content.encode())
+        tell(f"{args.out}: {_many(len(heads), 'account')}")
+    return DONE
+
+
+def _rebuild(args: Namespace) -> int:
+    if not args.yes:
+        raise BillingError("bad_argument", "this makes all tables but the journal anew; make a backup, then say --yes")
+    with reading(args) as ledger:
+        made = ledger.rebuild()
+    emit([{"rows": made}], args.format, lambda: f"{_many(made, 'row')} made from the journal")
+    return DONE

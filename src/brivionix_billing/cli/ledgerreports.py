@@ -1,0 +1,259 @@
+"""Subcommands of ``ledger`` that tell what happened: journal, statements, usage, and what bills are made from."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from brivionix_billing.cli.common import (
+    DONE,
+    add_prices,
+    as_json,
+    distinct,
+    emit,
+    load_book,
+    now_or,
+    replace_file,
+    replacing,
+    tell,
+    write,
+)
+from brivionix_billing.cli.customers import NOBODY, Customer, read_customers
+from brivionix_billing.cli.ledgerbase import add_period, reading, subcommand
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import plain
+from brivionix_billing.tabular import table
+from brivionix_billing.times import Period, iso
+
+if TYPE_CHECKING:
+    from brivionix_billing.ledger import Entry, Ledger, Statement
+
+__all__ = ["add_commands"]
+
+_NAMED: Final = 20
+
+
+def add_commands(commands: Any) -> None:
+    """Add these subcommands to the parser."""
+    parser = subcommand(
+        commands,
+        "journal",
+        _journal,
+        "the entries of an account, a line each",
+        "The journal of an account: an entry a line, as JSON, in order.",
+        formats=("json", "table"),
+    )
+    parser.add_argument("account", metavar="ACCOUNT")
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="only entries behind this number (0)")
+
+    parser = subcommand(
+        commands,
+        "statement",
+        _statement,
+        "an account over a period: opening, what came and went, usage, closing",
+        formats=("table", "json"),
+    )
+    parser.add_argument("account", metavar="ACCOUNT")
+    add_period(parser)
+
+    parser = subcommand(commands, "usage", _usage, "what was used in a period, by day and model")
+    _add_who(parser)
+    add_period(parser)
+    parser.add_argument("--by-token", action="store_true", help="and by token")
+
+    parser = subcommand(
+        commands,
+        "records",
+        _records,
+        "the requests of a period as a usage file, from which bills are made",
+        "Writes every charged request of the period as a record of a usage file (JSON Lines), for 'invoice' and "
+        "'verify'. Credits that were charged at prices of elsewhere have no record, and are an error.",
+        formats=(),
+    )
+    _add_who(parser)
+    add_period(parser)
+    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+
+    parser = subcommand(
+        commands,
+        "customers",
+        _customers,
+        "the balances of a period, for 'invoice --customers'",
+        "Writes the file that 'invoice --customers' takes: of every account the balance of its statement. Names, tax "
+        "numbers, details and channels come from another such file, --base.",
+        formats=(),
+    )
+    add_period(parser)
+    parser.add_argument("--base", metavar="FILE.json", help="a customers file with names; its balances are replaced")
+    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+    add_prices(parser)
+
+
+def _add_who(parser: ArgumentParser) -> None:
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("account", metavar="ACCOUNT", nargs="?")
+    who.add_argument("--all", action="store_true", help="every account")
+
+
+def _who(args: Namespace, ledger: Ledger) -> Iterable[str]:
+    return ledger.accounts() if args.all else [args.account]
+
+
+def _journal(args: Namespace) -> int:
+    if args.after < 0:
+        raise BillingError("bad_argument", f"--after {args.after}: entries are numbered from 1")
+    with reading(args) as ledger:
+        ledger.balance(args.account, at=now_or(None))  # with --after, an account that is not there would go unnoticed
+        entries = ledger.journal(args.account, after=args.after)
+        if args.format == "json":
+            for entry in entries:
+                print(json.dumps(entry.as_dict()))
+            return DONE
+        books = ("available", "held", "owed")
+        heads = ["number", "at", "kind", "id", "credits", *books]
+        rows = [[*_entry(entry), *(_change(entry, book) for book in books)] for entry in entries]
+        emit([], "table", lambda: table([heads, *rows], left=4))
+    return DONE
+
+
+def _entry(entry: Entry) -> list[str]:
+    return [str(entry.number), iso(entry.at), entry.kind, entry.id, plain(entry.credits)]
+
+
+def _change(entry: Entry, book: str) -> str:
+    amount = entry.as_dict()["postings"].get(book, "0")
+    if book == "owed":  # kept as a balance below zero, told as what it is
+        amount = plain(entry.owed)
+    return amount if amount[0] in "-0" else f"+{amount}"
+
+
+def _statement(args: Namespace) -> int:
+    period = Period.parse(args.period, args.zone)
+    with reading(args) as ledger:
+        found = ledger.statement(args.account, period)
+    if args.format == "json":
+        write(as_json(found.as_dict()))
+    else:
+        emit([], "table", lambda: _paper(found))
+    _tell_open([found])
+    return DONE
+
+
+def _paper(found: Statement) -> str:
+    requests = sum(line.requests for line in found.usage)
+    rows = [["", "Credits"], ["opening", plain(found.opening)]]
+    rows += [[movement.label, plain(movement.credits)] for movement in found.movements]
+    rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", plain(found.used.copy_negate())])
+    rows.append(["closing", plain(found.closing)])
+    told = f"Account {found.account}, {found.period}, days of {found.period.zone}\n\n{table(rows, left=1)}"
+    if found.usage:
+        told += "\n\n" + _usage_table([line.as_dict() for line in found.usage])
+    return told
+
+
+def _usage(args: Namespace) -> int:
+    period = Period.parse(args.period, args.zone)
+    with reading(args) as ledger:
+        rows = [
+            {"account": account, **line.as_dict()}
+            for account in _who(args, ledger)
+            for line in ledger.usage(account, period, by_token=args.by_token)
+        ]
+    keys = ("account", "token") if args.by_token else ("account",)
+    if not args.by_token:
+        rows = [{key: value for key, value in row.items() if key != "token"} for row in rows]
+    emit(rows, args.format, lambda: _usage_table(rows, *keys))
+    return DONE
+
+
+_COUNTS: Final = {
+    "requests": "requests",
+    "estimated": "estimated",
+    "input_tokens": "input",
+    "cache_read_tokens": "of it cached",
+    "output_tokens": "output",
+    "credits": "Credits",
+}
+
+
+def _usage_table(rows: list[dict[str, Any]], *keys: str) -> str:
+    heads = [*keys, "day", "model"]
+    cells = [[*(row[head] or "-" for head in heads), *(str(row[name]) for name in _COUNTS)] for row in rows]
+    return table([[*heads, *_COUNTS.values()], *cells], left=len(heads))
+
+
+def _records(args: Namespace) -> int:
+    period = Period.parse(args.period, args.zone)
+    requests = accounts = 0
+    with reading(args) as ledger, _lines(args.out) as put:
+        for account in _who(args, ledger):
+            try:
+                found = ledger.records(account, period)
+            except BillingError as error:
+                raise BillingError(error.code, f"account {quoted(account)}: {error.message}") from None
+            for record in found:
+                put(json.dumps(record))
+            requests += len(found)
+            accounts += bool(found)
+    tell(f"{requests} request{'s' if requests != 1 else ''} of {accounts} account{'s' if accounts != 1 else ''}")
+    return DONE
+
+
+@contextmanager
+def _lines(path: str | None) -> Iterator[Any]:
+    """Puts lines into a file, or on stdout."""
+    if path is None:
+        yield print
+        return
+    with replacing(path) as file:
+        yield lambda line: file.write(line.encode() + b"\n")
+
+
+def _customers(args: Namespace) -> int:
+    distinct(args.base, args.out)
+    period = Period.parse(args.period, args.zone)
+    base = {} if args.base is None else read_customers(args.base, load_book(args))
+    said = {account: _said(customer) for account, customer in base.items()}
+    unresolved = []
+    with reading(args) as ledger:
+        for account in ledger.accounts():
+            statement = ledger.statement(account, period)
+            said[account] = {**_said(base.get(account, NOBODY)), "balance": statement.balance().as_dict()}
+            if statement.open_holds:
+                unresolved.append(statement)
+    content = as_json(said)
+    if args.out is None:
+        write(content)
+    else:
+        replace_file(args.out, content.encode())
+        tell(f"{args.out}: {len(said)} account{'s' if len(said) != 1 else ''}")
+    _tell_open(unresolved)
+    return DONE
+
+
+def _said(customer: Customer) -> dict[str, Any]:
+    """A customer as the file tells it."""
+    told = {
+        "name": customer.name,
+        "tax_number": customer.tax_number,
+        "details": list(customer.details),
+        "channel": customer.channel,
+        "balance": None if customer.balance is None else customer.balance.as_dict(),
+    }
+    return {key: value for key, value in told.items() if value}
+
+
+def _tell_open(statements: list[Statement]) -> None:
+    """A period is closed when nothing can be added to it any more."""
+    waiting = [statement for statement in statements if statement.open_holds]
+    for statement in waiting[:_NAMED]:
+        many = statement.open_holds != 1
+        tell(
+            f"account {statement.account}: {statement.open_holds} request{'s' if many else ''} of the period or before "
+            f"{'are' if many else 'is'} not resolved; what {'they use' if many else 'it uses'} may still be added"
+        )
+    if len(waiting) > _NAMED:
+        tell(f"... and {len(waiting) - _NAMED} more accounts")
