@@ -157,7 +157,7 @@ def test_what_was_priced_elsewhere_has_no_record(desk: Desk) -> None:
     ledger.charge("acct_2", "0.125", id="batch", at=FIRST)
     ledger.close()
     status, _, err = desk("records", "--all", *OCTOBER, "--out", "month.jsonl")
-    assert (status, "account 'acct_2': operation 'batch'" in err) == (2, True)
+    assert (status, "operation 'batch' of account 'acct_2'" in err) == (2, True)
     assert (desk.folder / "month.jsonl").read_text(encoding="utf-8") == "kept"
     assert not list(desk.folder.glob(".brivionix-*"))
 

@@ -23,7 +23,7 @@ from brivionix_billing.cli.common import (
 )
 from brivionix_billing.cli.customers import NOBODY, Customer, read_customers
 from brivionix_billing.cli.ledgerbase import add_period, reading, subcommand
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError
 from brivionix_billing.exact import plain
 from brivionix_billing.tabular import table
 from brivionix_billing.times import Period, iso
@@ -190,14 +190,11 @@ def _records(args: Namespace) -> int:
     requests = accounts = 0
     with reading(args) as ledger, _lines(args.out) as put:
         for account in _who(args, ledger):
-            try:
-                found = ledger.records(account, period)
-            except BillingError as error:
-                raise BillingError(error.code, f"account {quoted(account)}: {error.message}") from None
-            for record in found:
+            before = requests
+            for record in ledger.records(account, period):
                 put(json.dumps(record))
-            requests += len(found)
-            accounts += bool(found)
+                requests += 1
+            accounts += requests > before
     tell(f"{requests} request{'s' if requests != 1 else ''} of {accounts} account{'s' if accounts != 1 else ''}")
     return DONE
 

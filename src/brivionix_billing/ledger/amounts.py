@@ -17,7 +17,20 @@ from brivionix_billing.money import Payable, minor_digits
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import instant
 
-__all__ = ["MOST", "Amount", "as_credits", "column", "name", "payable", "scaled", "shown", "stamp", "units", "when"]
+__all__ = [
+    "MOST",
+    "Amount",
+    "as_credits",
+    "asked",
+    "column",
+    "name",
+    "payable",
+    "scaled",
+    "shown",
+    "stamp",
+    "units",
+    "when",
+]
 
 Amount = Decimal | int | str | Charge
 
@@ -110,6 +123,13 @@ def later(at: datetime, ttl: timedelta) -> str:
         return stamp(instant(at) + ttl)
     except OverflowError:
         raise BillingError("bad_argument", f"a hold of {ttl} ends beyond the calendar") from None
+
+
+def asked(value: Any, what: str) -> str:
+    """An id that something may have: what no id is, no database is asked for. Raises ``bad_argument``."""
+    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
+        return value
+    raise BillingError("bad_argument", f"{what} is {quoted(value)}; an id is 1 to 256 printable characters")
 
 
 def name(value: Any, what: str) -> str:

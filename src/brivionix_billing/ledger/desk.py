@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger.amounts import asked
 from brivionix_billing.ledger.entry import Entry, written
 from brivionix_billing.ledger.order import sorted_for_use
 from brivionix_billing.ledger.rows import (
@@ -71,7 +72,7 @@ class Desk:
         for lot in self.lots:
             if lot.id == id:
                 return lot
-        found = self.store.one(LotRow, self.store.sql.lot, id)
+        found = self.store.one(LotRow, self.store.sql.lot, asked(id, "the lot"))
         if found is None or found.account != self.account.id:
             raise BillingError("unknown_lot", f"account {quoted(self.account.id)} has no lot {quoted(id)}")
         self.lots.append(found)
@@ -81,6 +82,7 @@ class Desk:
     def token(self, id: str) -> TokenRow:
         """A token of this account. Raises ``unknown_token``."""
         changed = self._changed.get((TokenRow, id))
+        asked(id, "the token")
         found = changed if isinstance(changed, TokenRow) else self.store.one(TokenRow, self.store.sql.token, id)
         if found is None or found.account != self.account.id:
             raise BillingError("unknown_token", f"account {quoted(self.account.id)} has no token {quoted(id)}")
@@ -163,7 +165,8 @@ class Desk:
             kept += keep
             gone = lot.remaining - keep
             if gone:
-                draft = Draft("lot_expired", now, {"lot": lot.id})
+                # It counts for the day on which it expired, whenever somebody looks: that is what a statement shows.
+                draft = Draft("lot_expired", lot.expires, {"lot": lot.id})
                 self.moved(draft, lot, "expired", gone, value(lot, lot.remaining) - value(lot, keep))
                 draft.post("available", -gone)
                 draft.post("expired", gone)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger import holds, payments, replay, reports, tokens
-from brivionix_billing.ledger.amounts import Amount, name, shown, signed_units, stamp, units
+from brivionix_billing.ledger.amounts import Amount, asked, name, shown, signed_units, stamp, units
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.holds import TTL
-from brivionix_billing.ledger.migrate import check_version, migrate
+from brivionix_billing.ledger.migrate import check_version, migrate, migrate_or_check
 from brivionix_billing.ledger.order import checked_order
 from brivionix_billing.ledger.replay import Fault
 from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
@@ -24,6 +25,7 @@ from brivionix_billing.ledger.store import Statements, Store
 from brivionix_billing.ledger.tokens import Token
 from brivionix_billing.ledger.transactions import engine_for, read, transact, within
 from brivionix_billing.money import Payable
+from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import Period
 from brivionix_billing.topup import LOT_ORDER, Quote
@@ -31,7 +33,6 @@ from brivionix_billing.topup import LOT_ORDER, Quote
 __all__ = ["Ledger"]
 
 T = TypeVar("T")
-_PAGE: Final = 1000
 
 
 class Ledger:
@@ -64,10 +65,13 @@ class Ledger:
         self.statements = Statements(engine.dialect)
 
     @classmethod
-    def open(cls, url: str, book: Any = None, *, synchronous: str = "FULL", **options: Any) -> Ledger:
+    def open(
+        cls, url: str, book: PriceBook | None = None, *, create: bool = True, synchronous: str = "FULL", **options: Any
+    ) -> Ledger:
         """The ledger at a database URL, ``sqlite:///ledger.db`` or ``postgresql://user@host/name``.
 
-        A new database gets its tables; one of an older version raises ``ledger_version`` (see :meth:`migrate`).
+        A new database gets its tables, unless ``create`` is false; one of another version, or with no tables then,
+        raises ``ledger_version`` (see :meth:`migrate`).
         ``book`` is the price book, whose rule says in which order lots are used. ``synchronous`` is SQLite's (``FULL``
         or ``NORMAL``), ``options`` are those of ``sqlalchemy.create_engine``. Raises ``bad_argument``,
         ``ledger_unavailable``.
@@ -75,7 +79,7 @@ class Ledger:
         engine = engine_for(url, synchronous=synchronous, **options)
         found = cls(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
         try:
-            transact(engine, check_version)
+            transact(engine, migrate_or_check) if create else read(engine, check_version)
         except BaseException:
             engine.dispose()
             raise
@@ -160,7 +164,8 @@ class Ledger:
         )
         unknown = settings.keys() - whole.keys()
         if unknown or not settings:
-            raise BillingError("bad_argument", f"{quoted(sorted(unknown))} is not to be set; {', '.join(whole)} are")
+            wrong = f"{quoted(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be changed"
+            raise BillingError("bad_argument", f"{wrong}; there are {', '.join(whole)}")
         content = {"token": token, **{key: whole[key] for key in settings}}
         account = self.token(token, connection=connection).account
         self._operate(account, id, "token_changed", content, at, lambda d: tokens.change(d, token, content), connection)
@@ -168,6 +173,7 @@ class Ledger:
 
     def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> Token:
         """A token by its id. Raises ``unknown_token``."""
+        asked(token, "the token")
         row = self._read(lambda store: store.one(TokenRow, store.sql.token, token), connection)
         if row is None:
             raise BillingError("unknown_token", f"there is no token {quoted(token)}")
@@ -175,8 +181,7 @@ class Ledger:
 
     def tokens(self, account: str, *, connection: Connection | None = None) -> list[Token]:
         """All tokens of an account."""
-        rows = self._read(lambda store: store.all(TokenRow, store.sql.tokens, account), connection)
-        return [tokens.told(row) for row in rows]
+        return self._read(lambda store: reports.tokens_of(store, account), connection)
 
     def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> Token:
         """The token that a client showed.
@@ -429,7 +434,7 @@ class Ledger:
     def accounts(self) -> Iterator[str]:
         """The ids of all accounts, in order."""
         after = ""
-        while page := self._read(lambda store: [row[0] for row in store.rows(store.sql.accounts, after, _PAGE)], None):  # noqa: B023  # called at once
+        while page := self._read(partial(reports.accounts, after=after), None):
             yield from page
             after = page[-1]
 
@@ -448,15 +453,16 @@ class Ledger:
 
     def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
         """The entry that an operation made, or ``None``: it was not done."""
+        asked(id, "the operation")
         row = self._read(lambda store: store.entry(store.sql.entry, id), connection)
         return None if row is None else Entry.read(row)
 
     def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
         """The entries of an account behind number ``after``, in order."""
         while True:
-            page = self._read(lambda store: reports.page(store, account, after, _PAGE), None)  # noqa: B023  # called at once
+            page = self._read(partial(reports.page, account=account, after=after), None)
             yield from page
-            if len(page) < _PAGE:
+            if len(page) < reports.PAGE:
                 return
             after = page[-1].number
 
@@ -468,12 +474,17 @@ class Ledger:
         """An account over a period: opening, what came and went, use by day and model, closing."""
         return self._read(lambda store: reports.statement(store, account, period), None)
 
-    def records(self, account: str, period: Period) -> list[dict[str, Any]]:
+    def records(self, account: str, period: Period) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
 
         Raises ``no_usage`` where Credits were charged that were priced elsewhere.
         """
-        return self._read(lambda store: list(reports.records(store, account, period)), None)
+        after = 0
+        while True:
+            found, after = self._read(partial(reports.records, account=account, period=period, after=after), None)
+            yield from found
+            if not after:
+                return
 
     # The whole
 
@@ -557,14 +568,14 @@ class Ledger:
 
 
 def _locked(store: Store, account: str) -> AccountRow:
-    row = store.one(AccountRow, store.sql.lock_account, account)
+    row = store.one(AccountRow, store.sql.lock_account, asked(account, "the account"))
     if row is None:
         raise BillingError("unknown_account", f"there is no account {quoted(account)}; open_account makes it")
     return row
 
 
 def _held(store: Store, hold: str) -> HoldRow:
-    row = store.one(HoldRow, store.sql.hold, hold)
+    row = store.one(HoldRow, store.sql.hold, asked(hold, "the hold"))
     if row is None:
         raise BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
     return row

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger.tables import VERSION_TABLE
 
-__all__ = ["HEAD", "check_version", "migrate"]
+__all__ = ["HEAD", "check_version", "migrate", "migrate_or_check"]
 
 HEAD: Final = "0001"
 """The version of the tables that this library works on."""
@@ -26,12 +26,19 @@ def version(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def check_version(connection: Connection) -> None:
+def migrate_or_check(connection: Connection) -> None:
     """Make the tables where there are none. Raises ``ledger_version`` for those of another version."""
+    if version(connection) is None:
+        migrate(connection)
+    check_version(connection)
+
+
+def check_version(connection: Connection) -> None:
+    """Raises ``ledger_version`` for tables of another version, or none."""
     found = version(connection)
     if found is None:
-        migrate(connection)
-    elif found != HEAD:
+        raise BillingError("ledger_version", "this database has no ledger yet: brivionix-billing ledger migrate")
+    if found != HEAD:
         raise BillingError(
             "ledger_version",
             f"the tables of this ledger are of version {quoted(found)}, and this library works on {HEAD}; "

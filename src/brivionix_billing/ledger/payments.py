@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import Rounding, plain, round_ratio
-from brivionix_billing.ledger.amounts import MOST, as_credits, coin, payable, shown, stamp, units
+from brivionix_billing.ledger.amounts import MOST, as_credits, asked, coin, payable, shown, stamp, units
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
@@ -243,7 +243,7 @@ def reverse(desk: Desk, undoes: str, content: Mapping[str, Any]) -> Draft:
     Raises ``not_reversible``.
     """
     store, account = desk.store, desk.account.id
-    row = store.entry(store.sql.entry, undoes)
+    row = store.entry(store.sql.entry, asked(undoes, "the operation to undo"))
     undone = None if row is None else Entry.read(row)
     if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
         raise BillingError("not_reversible", f"account {quoted(account)} has no refund or dispute {quoted(undoes)}")

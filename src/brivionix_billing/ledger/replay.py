@@ -202,6 +202,8 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Fault
             entries += int(store.rows(store.sql.count_of, account)[0][0])
             continue
         entries += books.account.number
+        if not books.account.number:
+            yield Fault(account, None, "no entry opened it")
         if noted is not None and noted[0] > books.account.number:
             yield Fault(
                 account, None, f"entries {books.account.number + 1} to {noted[0]} of the checkpoint are missing"
@@ -220,7 +222,12 @@ def _compared(store: Store, books: Books) -> Iterator[Fault]:
     account = books.account.id
     right: dict[tuple[type, tuple[Any, ...]], Row] = {_key(row): row for row in books.rows()}
     for make in KINDS:
-        for row in store.all(make, store.sql.of_account[make], account):
+        try:
+            rows = store.all(make, store.sql.of_account[make], account)
+        except BillingError as error:
+            yield Fault(account, None, error.message)
+            return
+        for row in rows:
             expected = right.pop(_key(row), None)
             if expected is None:
                 yield Fault(account, None, f"{_name(row)} is not in the journal")

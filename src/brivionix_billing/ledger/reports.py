@@ -12,11 +12,13 @@ from brivionix_billing import invoice
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import plain
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
-from brivionix_billing.ledger.amounts import as_credits, payable, scaled, stamp, when
+from brivionix_billing.ledger import tokens
+from brivionix_billing.ledger.amounts import as_credits, asked, payable, scaled, stamp, when
 from brivionix_billing.ledger.desk import Desk
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, UsageRow, count, quarter, value
+from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, count, quarter, value
 from brivionix_billing.ledger.store import DryStore, Store, Stored
+from brivionix_billing.ledger.tokens import Token
 from brivionix_billing.money import Payable
 from brivionix_billing.times import Days, Period, iso
 from brivionix_billing.usage import Usage
@@ -24,6 +26,8 @@ from brivionix_billing.usage import Usage
 __all__ = ["Balance", "Lot", "Movement", "Statement", "UsageLine", "balance", "lots", "page", "payment"]
 
 _QUARTER: Final = timedelta(minutes=15)
+PAGE: Final = 1000
+"""Entries that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ def balance(store: Store, account: str, now: str) -> Balance:
 
 
 def _account(store: Store, account: str) -> AccountRow:
-    row = store.one(AccountRow, store.sql.account, account)
+    row = store.one(AccountRow, store.sql.account, asked(account, "the account"))
     if row is None:
         raise BillingError("unknown_account", f"there is no account {quoted(account)}")
     return row
@@ -194,9 +198,15 @@ def lots(store: Store, account: str) -> list[Lot]:
     return [told(row) for row in store.all(LotRow, store.sql.lots, account)]
 
 
+def tokens_of(store: Store, account: str) -> list[Token]:
+    """See :meth:`Ledger.tokens`."""
+    _account(store, account)
+    return [tokens.told(row) for row in store.all(TokenRow, store.sql.tokens, account)]
+
+
 def payment(store: Store, channel: str, reference: str) -> Lot:
     """See :meth:`Ledger.payment`."""
-    row = store.one(LotRow, store.sql.payment, channel, reference)
+    row = store.one(LotRow, store.sql.payment, asked(channel, "the channel"), asked(reference, "the reference"))
     if row is None:
         raise BillingError(
             "unknown_payment",
@@ -231,11 +241,15 @@ def told(row: LotRow) -> Lot:
     )
 
 
-def page(store: Store, account: str, after: int, size: int) -> list[Entry]:
+def accounts(store: Store, after: str) -> list[str]:
+    """Some accounts behind one, in order."""
+    return [row[0] for row in store.rows(store.sql.accounts, after, PAGE)]
+
+
+def page(store: Store, account: str, after: int) -> list[Entry]:
     """Some entries of an account, in order."""
-    if not after:
-        _account(store, account)
-    return [Entry.read(Stored(*row)) for row in store.rows(store.sql.entries, account, after, size)]
+    _account(store, account)
+    return [Entry.read(Stored(*row)) for row in store.rows(store.sql.entries, account, after, PAGE)]
 
 
 def used_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
@@ -259,18 +273,22 @@ def _quarter_from(at: str) -> str:
 def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
-        for row in store.rows(store.sql.entries_between, account, start, end):
-            entry = Entry.read(Stored(*row))
-            if entry.kind in ("settle", "charge"):
-                body = entry.content.get("usage")
-                used = UsageRow(
-                    account,
-                    quarter(stamp(entry.at)),
-                    entry.content.get("model", ""),
-                    entry.result.get("token") or "",
-                )
-                count(used, None if body is None else Usage.from_response(body), entry.units)
-                yield used
+        for entry in charges(store, account, start, end):
+            body = entry.content.get("usage")
+            key = (quarter(stamp(entry.at)), entry.content.get("model", ""), entry.result.get("token") or "")
+            used = UsageRow(account, *key)
+            count(used, None if body is None else Usage.from_response(body), entry.units)
+            yield used
+
+
+def charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
+    """The entries that charged something from ``start`` to before ``end``, some at a time."""
+    after = 0
+    while rows := store.rows(store.sql.entries_between, account, start, end, after, PAGE):
+        for row in rows:
+            if row[3] in ("settle", "charge"):
+                yield Entry.read(Stored(*row))
+        after = rows[-1][2]
 
 
 _BEGIN: Final = "0001-01-01T00:00:00.000000Z"
@@ -362,25 +380,28 @@ _LABELS: Final = {
 }
 
 
-def records(store: Store, account: str, period: Period) -> Iterator[dict[str, Any]]:
-    """See :meth:`Ledger.records`."""
+def records(store: Store, account: str, period: Period, after: int) -> tuple[list[dict[str, Any]], int]:
+    """Records of some entries behind number ``after``, and the number of the last of them; 0: there are no more."""
     _account(store, account)
-    for row in store.rows(store.sql.entries_between, account, stamp(period.start), stamp(period.end)):
-        entry = Entry.read(Stored(*row))
-        if entry.kind not in ("settle", "charge"):
-            continue
-        said = entry.content
-        if "usage" not in said:
-            raise BillingError(
-                "no_usage",
-                f"operation {quoted(entry.id)} charged Credits that were priced elsewhere; no record can be made of it",
-            )
-        yield {
-            "request_id": said["hold"] if entry.kind == "settle" else entry.id,
-            "at": said["at"],
-            "account": account,
-            "group": said["group"],
-            "model": said["model"],
-            "service_tier": said["service_tier"],
-            "usage": said["usage"],
-        }
+    rows = store.rows(store.sql.entries_between, account, stamp(period.start), stamp(period.end), after, PAGE)
+    found = [_record(Entry.read(Stored(*row))) for row in rows if row[3] in ("settle", "charge")]
+    return found, rows[-1][2] if rows else 0
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    said = entry.content
+    if "usage" not in said:
+        raise BillingError(
+            "no_usage",
+            f"operation {quoted(entry.id)} of account {quoted(entry.account)} charged Credits that were priced "
+            "elsewhere; no record can be made of it",
+        )
+    return {
+        "request_id": said["hold"] if entry.kind == "settle" else entry.id,
+        "at": said["at"],
+        "account": entry.account,
+        "group": said["group"],
+        "model": said["model"],
+        "service_tier": said["service_tier"],
+        "usage": said["usage"],
+    }

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Dialect, Table
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger import tables
 from brivionix_billing.ledger.amounts import column, scaled
 from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
@@ -102,7 +102,8 @@ class Statements:
         self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
         self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
         self.entries_between = self._sql(
-            f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? ORDER BY number"
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? AND number > ? "
+            "ORDER BY number LIMIT ?"
         )
         self.holds_before = self._select(_HOLD, "account = ? AND state = 'open' AND at < ?")
         self.heads = self._sql("SELECT id, number, head FROM billing_account ORDER BY id")
@@ -195,6 +196,16 @@ class Store:
         self._cursor.execute(self.sql.change[type(row)], (*written[keys:], *written[:keys]))
 
     def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
+        try:
+            return self._made(make, found)
+        except (ValueError, TypeError, AttributeError):
+            table = KINDS[make].table.name  # type: ignore[index]  # make is a class of KINDS
+            raise BillingError(
+                "journal_broken",
+                f"{table} has a row that cannot be read ({quoted(found[0])}); see what verify says, and rebuild",
+            ) from None
+
+    def _made(self, make: Callable[..., R], found: Sequence[Any]) -> R:
         amounts = KINDS[make].amounts  # type: ignore[index]  # make is a class of KINDS
         return make(
             *[scaled(value) if index in amounts and value is not None else value for index, value in enumerate(found)]

@@ -38,6 +38,8 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
     if "://" not in url:
         url = f"sqlite:///{url}"
     try:
+        if make_url(url).get_backend_name() not in ("sqlite", "postgresql"):
+            raise ValueError
         if make_url(url).drivername == "postgresql":
             url = "postgresql+psycopg" + url[len("postgresql") :]
         if url.startswith("sqlite") and make_url(url).database in (None, "", ":memory:"):
@@ -73,7 +75,9 @@ def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
         connection.isolation_level = None  # the driver begins no transaction of its own
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(_WAIT * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        tables = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables or "billing_version" in tables:  # the file of another program is left as it is
+            cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.close()
 
@@ -100,8 +104,8 @@ def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[f
             if not _passing(engine, error.orig, error.connection_invalidated):
                 raise unavailable(error) from error
             failed = error
-        except SQLAlchemyError as error:  # such as a pool that had no connection left
-            failed = error
+        except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
+            raise unavailable(error) from error
         if not left:
             raise unavailable(failed) from failed
         # Those who collided must not collide again: they wait unequally long.
