@@ -22,7 +22,7 @@ from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
 from brivionix_billing.ledger.rows import AccountRow, HoldRow, TokenRow
 from brivionix_billing.ledger.store import Statements, Store
 from brivionix_billing.ledger.tokens import Token
-from brivionix_billing.ledger.transactions import engine_for, read, transact, within
+from brivionix_billing.ledger.transactions import engine_for, read, transact, within, write
 from brivionix_billing.money import Payable
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import Period
@@ -540,16 +540,15 @@ class Ledger:
         return self._write(work, connection)
 
     def _write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        def on(connection: Connection) -> T:
-            return work(Store(connection, self.statements))
-
-        return transact(self.engine, on) if connection is None else within(connection, on)
+        if connection is None:
+            return write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
+        return within(connection, self._on(work))
 
     def _read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        def on(connection: Connection) -> T:
-            return work(Store(connection, self.statements))
+        return read(self.engine, self._on(work)) if connection is None else within(connection, self._on(work))
 
-        return read(self.engine, on) if connection is None else within(connection, on)
+    def _on(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
+        return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
 def _locked(store: Store, account: str) -> AccountRow:

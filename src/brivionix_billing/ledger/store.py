@@ -1,4 +1,4 @@
-"""Rows in and out of a database, on a connection of SQLAlchemy.
+"""Rows in and out of a database.
 
 The statements are few and fixed, so they are written once and go straight to the driver's cursor: what SQLAlchemy does
 for each statement would cost more than SQLite needs to run it. ``benchmarks/ledger.py`` measures what is left.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Dialect, Table
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import tables
@@ -147,13 +147,13 @@ class Statements:
 
 
 class Store:
-    """The tables, on one connection, within the transaction that it is in."""
+    """The tables, through a cursor of the driver, within the transaction that its connection is in."""
 
     __slots__ = ("_cursor", "sql")
 
-    def __init__(self, connection: Connection, statements: Statements) -> None:
+    def __init__(self, cursor: Any, statements: Statements) -> None:
         self.sql = statements
-        self._cursor = connection.connection.cursor()
+        self._cursor = cursor
 
     def run(self, statement: str, *values: Any) -> int:
         """Run a statement; how many rows it changed."""

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["engine_for", "prepare", "read", "transact"]
+__all__ = ["engine_for", "prepare", "read", "transact", "within", "write"]
 
 T = TypeVar("T")
 _TRIES: Final = 12
 _READ: Final = "brivionix_read"
-_PREPARED: Final = "brivionix_prepared"
+_IMMEDIATE: Final = "BEGIN IMMEDIATE"
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: could not serialize, deadlock, lock not available."""
 _WAIT: Final = 60.0
@@ -78,7 +78,7 @@ def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
 
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READ)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if reads else _IMMEDIATE)
 
 
 def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
@@ -98,10 +98,45 @@ def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[f
             failed = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left
             failed = error
-        if not left:
-            raise unavailable(failed) from failed
-        # Those who collided must not collide again: they wait unequally long.
-        sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+        _wait(left, failed, sleep)
+    raise AssertionError("unreachable")
+
+
+def _wait(left: int, failed: BaseException, sleep: Callable[[float], None]) -> None:
+    """Before the next try. Those who collided must not collide again: they wait unequally long."""
+    if not left:
+        raise unavailable(failed) from failed
+    sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+
+
+def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """The same for ``work`` that needs no more than a cursor of the driver: what every request does, so it is short.
+
+    It takes the connection out of the engine's pool and asks the driver itself to begin and commit. What SQLAlchemy
+    would do in between takes as long as the statements of a hold.
+    """
+    errors: Any = engine.dialect.dbapi
+    immediate = engine.dialect.name == "sqlite"
+    for left in reversed(range(_TRIES)):
+        connection = None
+        try:
+            connection = engine.raw_connection()
+            cursor = connection.cursor()
+            if immediate:
+                cursor.execute(_IMMEDIATE)
+            done = work(cursor)
+            connection.commit()
+            return done
+        except errors.Error as error:
+            if not _again(engine, connection, error):
+                raise unavailable(error) from error
+            failed: BaseException = error
+        except SQLAlchemyError as error:  # such as a pool that had no connection left
+            failed = error
+        finally:
+            if connection is not None:
+                connection.close()  # back to the pool, which rolls back what was not committed
+        _wait(left, failed, sleep)
     raise AssertionError("unreachable")
 
 
@@ -124,12 +159,19 @@ def guarded(engine: Engine, connection: Connection, work: Callable[[Connection],
     try:
         return work(connection)
     except errors.Error as error:
-        gone = engine.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
-        if gone:
-            connection.invalidate(error)
-        if gone or _passing(engine, error, False):
+        if _again(engine, connection.connection, error):
             raise _RetryError(error) from error
         raise unavailable(error) from error
+
+
+def _again(engine: Engine, connection: PoolProxiedConnection | None, error: Any) -> bool:
+    """Whether it may go well the next time. A connection that broke leaves the pool."""
+    if connection is None:
+        return _passing(engine, error, False)
+    gone = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
+    if gone:
+        connection.invalidate(error)
+    return _passing(engine, error, gone)
 
 
 def _passing(engine: Engine, error: BaseException | None, gone: bool) -> bool:
