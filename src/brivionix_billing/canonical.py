@@ -49,17 +49,29 @@ def _is_plain(value: Any, depth: int) -> bool:
     """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
     _shallow(depth)
     kind = type(value)
-    if kind is str:
-        return _sound(value)
-    if kind is int:
-        return _small(value)
-    if kind is bool or value is None:
-        return True
     if kind is dict:
-        return all(type(key) is str and key.isascii() and _is_plain(item, depth + 1) for key, item in value.items())
-    if kind is list or kind is tuple:
-        return all(_is_plain(item, depth + 1) for item in value)
-    return False
+        for key in value:
+            if type(key) is not str or not key.isascii():
+                return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        value, depth = (value,), depth - 1
+    if value:
+        _shallow(depth + 1)
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii():
+                _sound(item)
+        elif kind is int:
+            if not -_SAFE < item < _SAFE:
+                _small(item)
+        elif kind is dict or kind is list or kind is tuple:
+            if not _is_plain(item, depth + 1):
+                return False
+        elif kind is not bool and item is not None:
+            return False
+    return True
 
 
 def _shallow(depth: int) -> None:

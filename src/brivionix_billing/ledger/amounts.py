@@ -61,9 +61,10 @@ def signed_units(amount: Amount, what: str) -> int:
 
 def column(amount: int) -> str:
     """As it goes into a column: always 18 digits behind the point."""
-    if amount >= 0:
-        return f"{amount // _ONE}.{amount % _ONE:018d}"
-    return f"-{-amount // _ONE}.{-amount % _ONE:018d}"
+    if amount < 0:
+        return "-" + column(-amount)
+    digits = str(amount).zfill(_PLACES + 1)
+    return f"{digits[:-_PLACES]}.{digits[-_PLACES:]}"
 
 
 def scaled(text: str) -> int:
