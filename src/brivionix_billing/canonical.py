@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["canonical", "digest", "loads_strict", "sha256"]
+__all__ = ["canonical", "canonical_around", "digest", "loads_strict", "sha256"]
 
 _SAFE: Final = 2**53
 _MAX_DEPTH: Final = 64
@@ -30,9 +30,16 @@ def canonical(value: Any) -> bytes:
     >>> canonical({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
     """
-    if _is_plain(value, 0):
-        return _write(value).encode()
-    return _slow(value, 0).encode()
+    return _written(value) if _is_plain(value, 0) else _slow(value, 0).encode()
+
+
+def canonical_around(value: Mapping[str, Any], member: str) -> bytes:
+    """The same where ``member`` alone can hold anything but ASCII keys, sound texts and small integers."""
+    return _written(value) if _is_plain(value[member], 1) else _slow(value, 0).encode()
+
+
+def _written(value: Any) -> bytes:
+    return _write(value).encode()
 
 
 def sha256(data: bytes) -> bytes:

@@ -95,7 +95,7 @@ def coin(currency: str) -> int:
 
 def stamp(at: datetime) -> str:
     """A time as columns hold it: UTC, always with microseconds, so that texts sort as their times do."""
-    return instant(at).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return instant(at).isoformat("T", "microseconds")[: -len("+00:00")] + "Z"
 
 
 def when(text: str) -> datetime:

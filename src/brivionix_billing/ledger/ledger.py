@@ -528,14 +528,19 @@ class Ledger:
         booked = stamp(at)
 
         def work(store: Store) -> Entry:
-            # Read without a lock first: whose hold it is never changes.
-            row = _held(store, hold)
-            desk = Desk(store, _locked(store, row.account), booked, self.lot_order)
+            # The hold is read when its account is locked; whose it is never changes.
+            row = store.one(AccountRow, store.sql.lock_account_of, hold)
+            if row is None:
+                raise _no_hold(hold)
             found = store.entry(store.sql.entry, id)
             if found is not None:
-                return Entry.read(found).same(row.account, kind, content)
+                return Entry.read(found).same(row.id, kind, content)
+            desk = Desk(store, row, booked, self.lot_order)
             desk.sweep()
-            return desk.write(id, plan(desk, _held(store, hold)))
+            held = store.one(HoldRow, store.sql.hold, hold)
+            if held is None:
+                raise _no_hold(hold)
+            return desk.write(id, plan(desk, held))
 
         return self._write(work, connection)
 
@@ -558,11 +563,8 @@ def _locked(store: Store, account: str) -> AccountRow:
     return row
 
 
-def _held(store: Store, hold: str) -> HoldRow:
-    row = store.one(HoldRow, store.sql.hold, hold)
-    if row is None:
-        raise BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
-    return row
+def _no_hold(hold: str) -> BillingError:
+    return BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
 
 
 def _told(pay: Payable | None) -> str | None:

@@ -108,6 +108,7 @@ class Statements:
         lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
         journal = ", ".join(Stored._fields)
         self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
+        self.lock_account_of = self._select(_ACCOUNT, "id = (SELECT account FROM billing_hold WHERE id = ?)") + lock
         self.entry = self._sql(f"SELECT {journal} FROM billing_journal WHERE id = ?")
         self.add_entry = self._sql(
             f"INSERT INTO billing_journal ({journal}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
