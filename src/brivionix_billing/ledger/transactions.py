@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from brivionix_billing.errors import BillingError, quoted
 
@@ -23,6 +24,9 @@ T = TypeVar("T")
 _TRIES: Final = 12
 _READ: Final = "brivionix_read"
 _IMMEDIATE: Final = "BEGIN IMMEDIATE"
+_SINCE: Final = "brivionix_since"
+_IDLE: Final = 1.0
+"""Seconds after which a connection to PostgreSQL is not trusted to be there."""
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: could not serialize, deadlock, lock not available."""
 _WAIT: Final = 60.0
@@ -40,7 +44,7 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
     try:
         if make_url(url).drivername == "postgresql":
             url = "postgresql+psycopg" + url[len("postgresql") :]
-        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **options)
+        engine = create_engine(url, **options)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise BillingError(
             "bad_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
@@ -50,7 +54,38 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             "missing_extra", f"{error.name} is not installed: pip install 'brivionix-billing[postgresql]'"
         ) from None
     prepare(engine, synchronous=synchronous)
+    if engine.dialect.name == "postgresql":
+        _ping_idle(engine)
     return engine
+
+
+def _ping_idle(engine: Engine) -> None:
+    """Ask the server whether it is still there before a connection is used that has lain idle for a while.
+
+    Asking each time, as SQLAlchemy's ``pool_pre_ping`` does, costs as much as two statements. Of a connection that was
+    used just now, the first statement tells; the operation is then done again on another, and those that were used
+    before that are asked as well.
+    """
+    lost = 0.0
+
+    @event.listens_for(engine, "invalidate")
+    def invalidate(_connection: Any, _record: ConnectionPoolEntry, _error: BaseException | None) -> None:
+        nonlocal lost
+        lost = time.monotonic()
+
+    @event.listens_for(engine, "checkin")
+    def checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        since = record.info.get(_SINCE)
+        if since is not None and since < max(lost, time.monotonic() - _IDLE):
+            errors: Any = engine.dialect.dbapi
+            try:
+                engine.dialect.do_ping(connection)
+            except errors.Error as error:
+                raise InvalidatePoolError from error
 
 
 def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
