@@ -29,13 +29,13 @@ LEAST = 0.5
 
 
 def pairs_on_sqlite(quick: bool) -> None:
-    for synchronous, pairs in (("NORMAL", 2000), ("FULL", 1000)):
-        found = on_sqlite(pairs // 10 if quick else pairs, 3 if quick else 7, synchronous)
+    for synchronous, pairs in (("NORMAL", 1000), ("FULL", 500)):
+        found = on_sqlite(pairs // 5 if quick else pairs, 3 if quick else 15, synchronous)
         print(f"SQLite, synchronous {synchronous}, 1 process: {found}; {_met(found.ratio)}", flush=True)
 
 
 def pairs_on_postgresql(quick: bool) -> None:
-    found = on_postgresql(10 if quick else 60, 1 if quick else 5)
+    found = on_postgresql(10 if quick else 30, 1 if quick else 9)
     print(f"PostgreSQL, {CLIENTS} processes: {found}; {_met(found.ratio)}", flush=True)
 
 

@@ -29,11 +29,11 @@ class Loop(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        return median(self.tasks) / median(self.threads)
+        return median(ours / plain for ours, plain in zip(self.tasks, self.threads, strict=True))
 
     def __str__(self) -> str:
         return (
-            f"{median(self.tasks):7.0f} pairs/s, synchronously {median(self.threads):7.0f}; ratio {self.ratio:.2f}; "
+            f"{median(self.tasks):.0f} pairs/s, synchronously {median(self.threads):.0f}; ratio {self.ratio:.2f}; "
             f"a tick of 5 ms comes late by {median(self.late) * 1e3:.2f} ms (median), {max(self.late) * 1e3:.1f} ms "
             f"(worst of {len(self.late)}); idle, {median(self.idle) * 1e3:.2f} and {max(self.idle) * 1e3:.1f} ms"
         )

@@ -134,14 +134,19 @@ class Rounds(NamedTuple):
     """For each pair, with BEGIN and COMMIT."""
 
     @property
+    def ratios(self) -> list[float]:
+        """Of each round, in which both ran one right after the other."""
+        return sorted(ours / raw for ours, raw in zip(self.ours, self.raw, strict=True))
+
+    @property
     def ratio(self) -> float:
-        return median(self.ours) / median(self.raw)
+        return median(self.ratios)
 
     def __str__(self) -> str:
-        each = sorted(a / b for a, b in zip(self.ours, self.raw, strict=True))
+        ratios = self.ratios
         return (
-            f"{median(self.ours):7.0f} pairs/s, raw {median(self.raw):7.0f}; ratio {self.ratio:.2f} "
-            f"(rounds {each[0]:.2f} to {each[-1]:.2f}); {self.statements:.1f} statements a pair"
+            f"{median(self.ours):.0f} pairs/s, raw {median(self.raw):.0f}; ratio {self.ratio:.2f} "
+            f"({len(ratios)} rounds, {ratios[0]:.2f} to {ratios[-1]:.2f}); {self.statements:.1f} statements a pair"
         )
 
 
@@ -170,7 +175,6 @@ def on_sqlite(pairs: int, rounds: int, synchronous: str) -> Rounds:
         ours, raw = [], []
         for _ in range(rounds):
             with _opened(copy("ours"), synchronous) as ledger:
-                ledger.accounts()
                 start = time.perf_counter()
                 Pairs(ledger, "acct_1").run(numbers)
                 ours.append(pairs / (time.perf_counter() - start))
