@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["canonical", "digest", "loads_strict", "sha256"]
+__all__ = ["canonical", "canonical_around", "digest", "loads_strict", "sha256"]
 
 _SAFE: Final = 2**53
 _MAX_DEPTH: Final = 64
@@ -30,9 +30,16 @@ def canonical(value: Any) -> bytes:
     >>> canonical({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
     """
-    if _is_plain(value, 0):
-        return _write(value).encode()
-    return _slow(value, 0).encode()
+    return _written(value) if _is_plain(value, 0) else _slow(value, 0).encode()
+
+
+def canonical_around(value: Mapping[str, Any], member: str) -> bytes:
+    """The same where ``member`` alone can hold anything but ASCII keys, sound texts and small integers."""
+    return _written(value) if _is_plain(value[member], 1) else _slow(value, 0).encode()
+
+
+def _written(value: Any) -> bytes:
+    return _write(value).encode()
 
 
 def sha256(data: bytes) -> bytes:
@@ -49,17 +56,29 @@ def _is_plain(value: Any, depth: int) -> bool:
     """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
     _shallow(depth)
     kind = type(value)
-    if kind is str:
-        return _sound(value)
-    if kind is int:
-        return _small(value)
-    if kind is bool or value is None:
-        return True
     if kind is dict:
-        return all(type(key) is str and key.isascii() and _is_plain(item, depth + 1) for key, item in value.items())
-    if kind is list or kind is tuple:
-        return all(_is_plain(item, depth + 1) for item in value)
-    return False
+        for key in value:
+            if type(key) is not str or not key.isascii():
+                return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        value, depth = (value,), depth - 1
+    if value:
+        _shallow(depth + 1)
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii():
+                _sound(item)
+        elif kind is int:
+            if not -_SAFE < item < _SAFE:
+                _small(item)
+        elif kind is dict or kind is list or kind is tuple:
+            if not _is_plain(item, depth + 1):
+                return False
+        elif kind is not bool and item is not None:
+            return False
+    return True
 
 
 def _shallow(depth: int) -> None:

@@ -117,11 +117,12 @@ def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
 
     A rounding may be given by its name. Raises ``bad_argument`` for a name that is none.
     """
-    try:
-        rounding = Rounding(rounding)
-    except ValueError:
-        names = ", ".join(Rounding)
-        raise BillingError("bad_argument", f"{quoted(rounding)} is no rounding; there are: {names}") from None
+    if type(rounding) is not Rounding:
+        try:
+            rounding = Rounding(rounding)
+        except ValueError:
+            names = ", ".join(Rounding)
+            raise BillingError("bad_argument", f"{quoted(rounding)} is no rounding; there are: {names}") from None
     quotient, rest = divmod(abs(numerator), denominator)
     if rest:
         twice = 2 * rest

@@ -28,6 +28,8 @@ _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 def instant(value: object) -> datetime:
     """The given time in UTC. Raises ``bad_time`` for what is not a ``datetime`` with a zone."""
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     if not isinstance(value, datetime):
         raise BillingError("bad_time", f"{quoted(value)} is not a time; give a datetime with a zone")
     try:

@@ -74,9 +74,10 @@ def signed_units(amount: Amount, what: str) -> int:
 
 def column(amount: int) -> str:
     """As it goes into a column: always 18 digits behind the point."""
-    if amount >= 0:
-        return f"{amount // _ONE}.{amount % _ONE:018d}"
-    return f"-{-amount // _ONE}.{-amount % _ONE:018d}"
+    if amount < 0:
+        return "-" + column(-amount)
+    digits = str(amount).zfill(_PLACES + 1)
+    return f"{digits[:-_PLACES]}.{digits[-_PLACES:]}"
 
 
 def scaled(text: str) -> int:
@@ -107,7 +108,7 @@ def coin(currency: str) -> int:
 
 def stamp(at: datetime) -> str:
     """A time as columns hold it: UTC, always with microseconds, so that texts sort as their times do."""
-    return instant(at).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return instant(at).isoformat("T", "microseconds")[: -len("+00:00")] + "Z"
 
 
 def when(text: str) -> datetime:

@@ -100,9 +100,11 @@ class Desk:
 
     def changed(self, row: Row) -> None:
         """A row to be written anew with the entry."""
+        for new in self._new:
+            if new is row:
+                return
         key = row.id if not isinstance(row, UsageRow) else f"{row.quarter} {row.model} {row.token}"
-        if not any(row is new for new in self._new):
-            self._changed[type(row), key] = row
+        self._changed[type(row), key] = row
 
     def moved(self, draft: Draft, lot: LotRow, how: str, credits: int, money: int) -> None:
         """Change a lot as part of an entry."""

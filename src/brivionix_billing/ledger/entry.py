@@ -15,7 +15,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical import canonical_around
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
 from brivionix_billing.ledger.rows import LotMove
@@ -226,7 +226,7 @@ def written(
     if sum(postings.values()):
         raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
     body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, currencies)
-    text = canonical(body)
+    text = canonical_around(body, "content")  # all the rest is the ledger's own
     hash = sha256(text).hexdigest()
     return (
         Stored(id, account, number, kind, at, booked, text.decode(), hash),

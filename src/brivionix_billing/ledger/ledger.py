@@ -23,7 +23,7 @@ from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
 from brivionix_billing.ledger.rows import AccountRow, HoldRow, TokenRow
 from brivionix_billing.ledger.store import Statements, Store
 from brivionix_billing.ledger.tokens import Token
-from brivionix_billing.ledger.transactions import engine_for, read, transact, within
+from brivionix_billing.ledger.transactions import engine_for, read, transact, within, write
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
@@ -539,32 +539,37 @@ class Ledger:
         plan: Callable[[Desk, HoldRow], Draft],
         connection: Connection | None,
     ) -> Entry:
+        asked(hold, "the hold")
         id = name(f"{hold}:{kind}" if id is None else id, "the operation")
         booked = stamp(at)
 
         def work(store: Store) -> Entry:
-            # Read without a lock first: whose hold it is never changes.
-            row = _held(store, hold)
-            desk = Desk(store, _locked(store, row.account), booked, self.lot_order)
+            # The hold is read when its account is locked; whose it is never changes.
+            row = store.one(AccountRow, store.sql.lock_account_of, hold)
+            if row is None:
+                raise _no_hold(hold)
             found = store.entry(store.sql.entry, id)
             if found is not None:
-                return Entry.read(found).same(row.account, kind, content)
+                return Entry.read(found).same(row.id, kind, content)
+            desk = Desk(store, row, booked, self.lot_order)
             desk.sweep()
-            return desk.write(id, plan(desk, _held(store, hold)))
+            held = store.one(HoldRow, store.sql.hold, hold)
+            if held is None:
+                raise _no_hold(hold)
+            return desk.write(id, plan(desk, held))
 
         return self._write(work, connection)
 
     def _write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        def on(connection: Connection) -> T:
-            return work(Store(connection, self.statements))
-
-        return transact(self.engine, on) if connection is None else within(connection, on)
+        if connection is None:
+            return write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
+        return within(connection, self._on(work))
 
     def _read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        def on(connection: Connection) -> T:
-            return work(Store(connection, self.statements))
+        return read(self.engine, self._on(work)) if connection is None else within(connection, self._on(work))
 
-        return read(self.engine, on) if connection is None else within(connection, on)
+    def _on(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
+        return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
 def _locked(store: Store, account: str) -> AccountRow:
@@ -574,11 +579,8 @@ def _locked(store: Store, account: str) -> AccountRow:
     return row
 
 
-def _held(store: Store, hold: str) -> HoldRow:
-    row = store.one(HoldRow, store.sql.hold, asked(hold, "the hold"))
-    if row is None:
-        raise BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
-    return row
+def _no_hold(hold: str) -> BillingError:
+    return BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
 
 
 def _told(pay: Payable | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Rows in and out of a database, on a connection of SQLAlchemy.
+"""Rows in and out of a database.
 
 The statements are few and fixed, so they are written once and go straight to the driver's cursor: what SQLAlchemy does
 for each statement would cost more than SQLite needs to run it. ``benchmarks/ledger.py`` measures what is left.
@@ -7,9 +7,10 @@ for each statement would cost more than SQLite needs to run it. ``benchmarks/led
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Dialect, Table
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger import tables
@@ -19,7 +20,8 @@ from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow,
 __all__ = ["KINDS", "DryStore", "Row", "Statements", "Store", "Stored"]
 
 R = TypeVar("R")
-_AMOUNT: Final = "amount"
+_LIVE: Final = "live"
+"""The column of a lot that says whether there is something in it. An index has those only."""
 
 
 class Stored(NamedTuple):
@@ -41,23 +43,52 @@ class _Kind(NamedTuple):
     table: Table
     key: tuple[str, ...]
     columns: tuple[str, ...]
-    amounts: frozenset[int]
+    amounts: tuple[int, ...]
     """Places of the columns that are amounts."""
-    make: Callable[..., Any]
+    changing: tuple[str, ...]
+    """The columns that are written when a row changes."""
+    changing_amounts: tuple[int, ...]
+    """Places of the amounts among those."""
+    whole: Callable[[Any], tuple[Any, ...]]
+    """All values of a row, in the order of the columns."""
+    changed: Callable[[Any], tuple[Any, ...]]
+    """The values of the columns that change, and behind them those of the key."""
 
 
-def _kind(table: Table, make: Callable[..., Any], *left_out: str) -> _Kind:
-    columns = tuple(column.name for column in table.columns if column.name not in left_out)
-    amounts = frozenset(
-        index for index, name in enumerate(columns) if str(table.columns[name].type).startswith("NUMERIC")
+def _kind(table: Table, make: Any, *fixed: str) -> _Kind:
+    """``fixed``: columns that never change once the row is there."""
+    slots: dict[str, str] = dict(zip(_columns(table), make.__slots__, strict=True))
+    key = tuple(column.name for column in table.primary_key)
+    changing = tuple(name for name in slots if name not in key and name not in fixed)
+    return _Kind(
+        table,
+        key,
+        tuple(slots),
+        _amounts(table, tuple(slots)),
+        changing,
+        _amounts(table, changing),
+        attrgetter(*slots.values()),
+        attrgetter(*[slots[name] for name in (*changing, *key)]),
     )
-    return _Kind(table, tuple(column.name for column in table.primary_key), columns, amounts, make)
+
+
+def _columns(table: Table) -> list[str]:
+    return [column.name for column in table.columns if column.name != _LIVE]
+
+
+def _amounts(table: Table, names: Sequence[str]) -> tuple[int, ...]:
+    types = [str(table.columns[name].type) for name in names]
+    return tuple(index for index, type in enumerate(types) if type.startswith("NUMERIC"))
 
 
 _ACCOUNT: Final = _kind(tables.ACCOUNT, AccountRow)
-_LOT: Final = _kind(tables.LOT, LotRow, "live")
-_HOLD: Final = _kind(tables.HOLD, HoldRow)
-_TOKEN: Final = _kind(tables.TOKEN, TokenRow)
+_LOT: Final = _kind(
+    tables.LOT,
+    LotRow,
+    *("account", "number", "at", "expires", "channel", "reference", "currency", "price", "credits", "paid"),
+)
+_HOLD: Final = _kind(tables.HOLD, HoldRow, "account", "token", "at", "expires")
+_TOKEN: Final = _kind(tables.TOKEN, TokenRow, "account", "hash")
 _USAGE: Final = _kind(tables.USAGE, UsageRow)
 KINDS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
 Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow
@@ -77,6 +108,7 @@ class Statements:
         lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
         journal = ", ".join(Stored._fields)
         self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
+        self.lock_account_of = self._select(_ACCOUNT, "id = (SELECT account FROM billing_hold WHERE id = ?)") + lock
         self.entry = self._sql(f"SELECT {journal} FROM billing_journal WHERE id = ?")
         self.add_entry = self._sql(
             f"INSERT INTO billing_journal ({journal}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -138,23 +170,23 @@ class Statements:
         return self._sql(f"SELECT {columns} FROM {kind.table.name} WHERE {where}")
 
     def _insert(self, kind: _Kind) -> str:
-        names = [*kind.columns, *(["live"] if kind is _LOT else [])]
+        names = [*kind.columns, *([_LIVE] if kind is _LOT else [])]
         return self._sql(f"INSERT INTO {kind.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})")
 
     def _update(self, kind: _Kind) -> str:
-        names = [name for name in kind.columns if name not in kind.key]
-        changed = ", ".join(f"{name} = ?" for name in [*names, *(["live"] if kind is _LOT else [])])
+        names = [*([_LIVE] if kind is _LOT else []), *kind.changing]
+        changed = ", ".join(f"{name} = ?" for name in names)
         return self._sql(f"UPDATE {kind.table.name} SET {changed} WHERE {' AND '.join(f'{k} = ?' for k in kind.key)}")
 
 
 class Store:
-    """The tables, on one connection, within the transaction that it is in."""
+    """The tables, through a cursor of the driver, within the transaction that its connection is in."""
 
     __slots__ = ("_cursor", "sql")
 
-    def __init__(self, connection: Connection, statements: Statements) -> None:
+    def __init__(self, cursor: Any, statements: Statements) -> None:
         self.sql = statements
-        self._cursor = connection.connection.cursor()
+        self._cursor = cursor
 
     def run(self, statement: str, *values: Any) -> int:
         """Run a statement; how many rows it changed."""
@@ -189,38 +221,46 @@ class Store:
 
     def change(self, row: Row) -> None:
         """Write a row anew."""
-        kind = KINDS[type(row)]
-        written = self.written(row)
-        keys = len(kind.key)
-        # The key columns stand first, in a table as in a row.
-        self._cursor.execute(self.sql.change[type(row)], (*written[keys:], *written[:keys]))
-
-    def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
-        try:
-            return self._made(make, found)
-        except (ValueError, TypeError, AttributeError):
-            table = KINDS[make].table.name  # type: ignore[index]  # make is a class of KINDS
-            raise BillingError(
-                "journal_broken",
-                f"{table} has a row that cannot be read ({quoted(found[0])}); see what verify says, and rebuild",
-            ) from None
-
-    def _made(self, make: Callable[..., R], found: Sequence[Any]) -> R:
-        amounts = KINDS[make].amounts  # type: ignore[index]  # make is a class of KINDS
-        return make(
-            *[scaled(value) if index in amounts and value is not None else value for index, value in enumerate(found)]
-        )
+        make = type(row)
+        kind = KINDS[make]
+        values = list(kind.changed(row))
+        _as_columns(values, kind.changing_amounts)
+        if make is LotRow:
+            values.insert(0, _live(row))
+        self._cursor.execute(self.sql.change[make], values)
 
     def written(self, row: Row) -> list[Any]:
+        """A row as its columns hold it."""
         kind = KINDS[type(row)]
-        amounts = kind.amounts
-        values: list[Any] = []
-        for index, slot in enumerate(row.__slots__):
-            value = getattr(row, slot)
-            values.append(column(value) if index in amounts and value is not None else value)
+        values = list(kind.whole(row))
+        _as_columns(values, kind.amounts)
         if kind is _LOT:
-            values.append(1 if row.remaining else 0)  # type: ignore[union-attr]  # a lot
+            values.append(_live(row))
         return values
+
+    def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
+        values = list(found)
+        kind = KINDS[make]  # type: ignore[index]  # make is a class of KINDS
+        try:
+            for index in kind.amounts:
+                if values[index] is not None:
+                    values[index] = scaled(values[index])
+        except (ValueError, TypeError, AttributeError):
+            raise BillingError(
+                "journal_broken",
+                f"{kind.table.name} has a row that cannot be read ({quoted(found[0])}); rebuild them",
+            ) from None
+        return make(*values)
+
+
+def _as_columns(values: list[Any], amounts: Sequence[int]) -> None:
+    for index in amounts:
+        if values[index] is not None:
+            values[index] = column(values[index])
+
+
+def _live(row: Any) -> int:
+    return 1 if row.remaining else 0
 
 
 class DryStore(Store):

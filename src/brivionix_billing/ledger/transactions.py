@@ -11,22 +11,29 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["engine_for", "prepare", "read", "transact"]
+__all__ = ["engine_for", "prepare", "read", "transact", "within", "write"]
 
 T = TypeVar("T")
 _TRIES: Final = 12
 _READ: Final = "brivionix_read"
-_PREPARED: Final = "brivionix_prepared"
+_IMMEDIATE: Final = "BEGIN IMMEDIATE"
+_SINCE: Final = "brivionix_since"
+_IDLE: Final = 1.0
+"""Seconds after which a connection to PostgreSQL is not trusted to be there."""
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: could not serialize, deadlock, lock not available."""
 _WAIT: Final = 60.0
-"""Seconds that SQLite waits for another process's transaction."""
+"""Seconds to wait on SQLite for another process's transaction."""
+_SOON: Final = 0.001
+_LATE: Final = 0.016
+"""Seconds between two looks whether it is over: at the most, at first and later."""
 
 
 def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine:
@@ -46,7 +53,7 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             # It lives in its one connection: threads take turns.
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, **options}
             options["connect_args"] = {"check_same_thread": False, **options.get("connect_args", {})}
-        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **options)
+        engine = create_engine(url, **options)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise BillingError(
             "bad_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
@@ -56,7 +63,38 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             "missing_extra", f"{error.name} is not installed: pip install 'brivionix-billing[postgresql]'"
         ) from None
     prepare(engine, synchronous=synchronous)
+    if engine.dialect.name == "postgresql":
+        _ping_idle(engine)
     return engine
+
+
+def _ping_idle(engine: Engine) -> None:
+    """Ask the server whether it is still there before a connection is used that has lain idle for a while.
+
+    Asking each time, as SQLAlchemy's ``pool_pre_ping`` does, costs as much as two statements. Of a connection that was
+    used just now, the first statement tells; the operation is then done again on another, and those that were used
+    before that are asked as well.
+    """
+    lost = 0.0
+
+    @event.listens_for(engine, "invalidate")
+    def invalidate(_connection: Any, _record: ConnectionPoolEntry, _error: BaseException | None) -> None:
+        nonlocal lost
+        lost = time.monotonic()
+
+    @event.listens_for(engine, "checkin")
+    def checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        since = record.info.get(_SINCE)
+        if since is not None and since < max(lost, time.monotonic() - _IDLE):
+            errors: Any = engine.dialect.dbapi
+            try:
+                engine.dialect.do_ping(connection)
+            except errors.Error as error:
+                raise InvalidatePoolError from error
 
 
 def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
@@ -79,14 +117,37 @@ def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
         if not tables or "billing_version" in tables:  # the file of another program is left as it is
             cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.execute("PRAGMA busy_timeout = 0")  # from here on _lock waits
         cursor.close()
 
     event.listen(engine, "begin", _begin)
 
 
 def _begin(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(_READ)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get(_READ):
+        connection.exec_driver_sql("BEGIN")
+    else:
+        _lock(connection.exec_driver_sql)
+
+
+def _lock(execute: Callable[[str], object]) -> None:
+    """Begin a transaction of SQLite that writes, as soon as no other process is in one.
+
+    SQLite itself would look less and less often, every 100 ms in the end, while others come and go: of 16 processes
+    that never rest, some got nothing until the others were through. Here all look about as often, at random times.
+    """
+    last, pause = time.monotonic() + _WAIT, _SOON
+    while True:
+        try:
+            execute(_IMMEDIATE)
+            return
+        except Exception as error:
+            if not _busy(getattr(error, "orig", error)):
+                raise
+            if time.monotonic() > last:
+                raise unavailable(error) from error
+        time.sleep(random.uniform(_SOON / 2, pause))  # noqa: S311  # no secret
+        pause = min(pause * 2, _LATE)
 
 
 def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
@@ -106,10 +167,45 @@ def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[f
             failed = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
             raise unavailable(error) from error
-        if not left:
-            raise unavailable(failed) from failed
-        # Those who collided must not collide again: they wait unequally long.
-        sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+        _wait(left, failed, sleep)
+    raise AssertionError("unreachable")
+
+
+def _wait(left: int, failed: BaseException, sleep: Callable[[float], None]) -> None:
+    """Before the next try. Those who collided must not collide again: they wait unequally long."""
+    if not left:
+        raise unavailable(failed) from failed
+    sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+
+
+def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """The same for ``work`` that needs no more than a cursor of the driver: what every request does, so it is short.
+
+    It takes the connection out of the engine's pool and asks the driver itself to begin and commit. What SQLAlchemy
+    would do in between takes as long as the statements of a hold.
+    """
+    errors: Any = engine.dialect.dbapi
+    locks = engine.dialect.name == "sqlite"
+    for left in reversed(range(_TRIES)):
+        connection = None
+        try:
+            connection = engine.raw_connection()
+            cursor = connection.cursor()
+            if locks:
+                _lock(cursor.execute)
+            done = work(cursor)
+            connection.commit()
+            return done
+        except errors.Error as error:
+            if not _again(engine, connection, error):
+                raise unavailable(error) from error
+            failed: BaseException = error
+        except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
+            raise unavailable(error) from error
+        finally:
+            if connection is not None:
+                connection.close()  # back to the pool, which rolls back what was not committed
+        _wait(left, failed, sleep)
     raise AssertionError("unreachable")
 
 
@@ -132,12 +228,19 @@ def guarded(engine: Engine, connection: Connection, work: Callable[[Connection],
     try:
         return work(connection)
     except errors.Error as error:
-        gone = engine.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
-        if gone:
-            connection.invalidate(error)
-        if gone or _passing(engine, error, False):
+        if _again(engine, connection.connection, error):
             raise _RetryError(error) from error
         raise unavailable(error) from error
+
+
+def _again(engine: Engine, connection: PoolProxiedConnection | None, error: Any) -> bool:
+    """Whether it may go well the next time. A connection that broke leaves the pool."""
+    if connection is None:
+        return _passing(engine, error, False)
+    gone = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
+    if gone:
+        connection.invalidate(error)
+    return _passing(engine, error, gone)
 
 
 def _passing(engine: Engine, error: BaseException | None, gone: bool) -> bool:
@@ -145,8 +248,12 @@ def _passing(engine: Engine, error: BaseException | None, gone: bool) -> bool:
     if gone:
         return True
     if engine.dialect.name == "sqlite":
-        return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        return _busy(error)
     return getattr(error, "sqlstate", None) in _AGAIN
+
+
+def _busy(error: BaseException | None) -> bool:
+    return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def within(connection: Connection, work: Callable[[Connection], T]) -> T:
