@@ -1,0 +1,121 @@
+"""Accounts and their API tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.ledger import reports, tokens
+from brivionix_billing.ledger.amounts import asked, name, stamp
+from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.operations.base import Base, locked
+from brivionix_billing.ledger.rows import AccountRow, TokenRow
+from brivionix_billing.ledger.store import Store
+from brivionix_billing.ledger.tokens import Token
+
+__all__ = ["Accounts"]
+
+
+class Accounts(Base):
+    """Operations on accounts and tokens."""
+
+    def open_account(
+        self, account: str, *, at: datetime, id: str | None = None, connection: Connection | None = None
+    ) -> Entry:
+        """A new account, with nothing in it. Raises ``account_exists`` if another operation opened it."""
+        account, booked = name(account, "the account"), stamp(at)
+        id = name(f"account:{account}"[:256] if id is None else id, "the operation")
+
+        def work(store: Store) -> Entry:
+            row = AccountRow(account)
+            if store.run(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.written(row)) != 1:
+                row = locked(store, account)
+            found = store.entry(store.sql.entry, id)
+            if found is not None:
+                return Entry.read(found).same(account, "account", {})
+            if row.number:
+                raise BillingError("account_exists", f"there is an account {quoted(account)} already")
+            return Desk(store, row, booked).write(id, Draft("account", booked, {}))
+
+        return self._write(work, connection)
+
+    def create_token(
+        self,
+        account: str,
+        *,
+        id: str,
+        at: datetime,
+        group: str,
+        name: str = "",
+        expires: datetime | None = None,
+        limit: Decimal | int | str | None = None,
+        enabled: bool = True,
+        secret: str | None = None,
+        connection: Connection | None = None,
+    ) -> Token:
+        """A new API token of an account; ``id`` becomes its id. ``limit``: Credits that it may spend over its life.
+
+        The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
+        again, the token comes without it.
+        """
+        content = tokens.settings(group, name, expires, limit, enabled)
+        given = None if secret is None else tokens.hashed(secret)
+        made = tokens.new_secret() if secret is None else secret
+        hash = tokens.hashed(made)
+        if given is not None:
+            content["hash"] = given
+        entry = self._operate(
+            account, id, "token", content, at, lambda d: tokens.create(d, id, content, hash), connection
+        )
+        return self.token(entry.id, connection=connection, secret=None if entry.repeated else made)
+
+    def change_token(
+        self,
+        token: str,
+        *,
+        id: str,
+        at: datetime,
+        connection: Connection | None = None,
+        **settings: Any,
+    ) -> Token:
+        """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
+        whole = tokens.settings(
+            settings.get("group"),
+            settings.get("name"),
+            settings.get("expires"),
+            settings.get("limit"),
+            settings.get("enabled", True),
+        )
+        unknown = settings.keys() - whole.keys()
+        if unknown or not settings:
+            wrong = f"{quoted(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be changed"
+            raise BillingError("bad_argument", f"{wrong}; there are {', '.join(whole)}")
+        content = {"token": token, **{key: whole[key] for key in settings}}
+        account = self.token(token, connection=connection).account
+        self._operate(account, id, "token_changed", content, at, lambda d: tokens.change(d, token, content), connection)
+        return self.token(token, connection=connection)
+
+    def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> Token:
+        """A token by its id. Raises ``unknown_token``."""
+        asked(token, "the token")
+        row = self._read(lambda store: store.one(TokenRow, store.sql.token, token), connection)
+        if row is None:
+            raise BillingError("unknown_token", f"there is no token {quoted(token)}")
+        return tokens.told(row, secret)
+
+    def tokens(self, account: str, *, connection: Connection | None = None) -> list[Token]:
+        """All tokens of an account."""
+        return self._read(lambda store: reports.tokens_of(store, account), connection)
+
+    def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> Token:
+        """The token that a client showed.
+
+        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
+        """
+        booked = stamp(at)
+        return self._read(lambda store: tokens.token_of(store, secret, booked), connection)

@@ -1,0 +1,169 @@
+"""Credits that come in and go back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger import payments, tokens
+from brivionix_billing.ledger.amounts import name, shown, signed_units, units
+from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.operations.base import Base, told
+from brivionix_billing.money import Payable
+from brivionix_billing.topup import Quote
+
+__all__ = ["Payments"]
+
+
+class Payments(Base):
+    """Operations with money, or with Credits that cost none."""
+
+    def top_up(
+        self,
+        account: str,
+        quote: Quote,
+        *,
+        reference: str,
+        id: str,
+        at: datetime,
+        expires: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """A quote that was paid becomes a lot; ``id`` is the lot's. ``reference`` is the payment's at its channel.
+
+        Raises ``payment_known`` if the payment was credited by another operation, to whatever account.
+        """
+        name(reference, "the reference")
+        content = payments.top_up_content(quote, reference, expires)
+        amount = units(quote.credits, "a top-up")
+        return self._operate(
+            account,
+            id,
+            "top_up",
+            content,
+            at,
+            lambda desk: payments.bring_in(desk, id, "top_up", amount, content, quote),
+            connection,
+        )
+
+    def grant(
+        self,
+        account: str,
+        credits: Decimal | int | str,
+        *,
+        reason: str,
+        id: str,
+        at: datetime,
+        expires: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """Promotional Credits: they cost nothing, and are never refunded. ``id`` is the lot's."""
+        amount = units(credits, "a grant")
+        content = {
+            "credits": shown(amount),
+            "reason": tokens.text(reason, "the reason"),
+            **payments.lot_content(expires),
+        }
+        return self._operate(
+            account,
+            id,
+            "grant",
+            content,
+            at,
+            lambda desk: payments.bring_in(desk, id, "grant", amount, content, None),
+            connection,
+        )
+
+    def refund(
+        self,
+        account: str,
+        lot: str,
+        *,
+        id: str,
+        at: datetime,
+        credits: Decimal | int | str | None = None,
+        pay: Payable | None = None,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """Give unused Credits of a lot back at the price they were bought for: so many, so much money, or all.
+
+        The entry's ``pay_back`` is the money, ``result`` names channel and reference. The Credits are gone when this
+        returns; if the channel then fails to pay, :meth:`reverse` brings them back. Raises ``not_refundable``.
+        """
+        if credits is not None and pay is not None:
+            raise BillingError("bad_argument", "give credits or pay, not both")
+        amount = None if credits is None else units(credits, "a refund")
+        content = {"lot": lot, "credits": None if amount is None else shown(amount), "pay": told(pay)}
+        return self._operate(
+            account,
+            id,
+            "refund",
+            content,
+            at,
+            lambda desk: payments.refund(desk, desk.lot(lot), content, amount, pay),
+            connection,
+        )
+
+    def dispute(
+        self,
+        account: str,
+        lot: str,
+        *,
+        id: str,
+        at: datetime,
+        pay: Payable | None = None,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """A payment was taken back by its payer (chargeback): all that is left of it, or ``pay``.
+
+        Credits of the lot that are left go, Credits that were used are owed. If it is won, :meth:`reverse` it.
+        """
+        content = {"lot": lot, "pay": told(pay)}
+        return self._operate(
+            account,
+            id,
+            "dispute",
+            content,
+            at,
+            lambda desk: payments.dispute(desk, desk.lot(lot), content, pay),
+            connection,
+        )
+
+    def reverse(
+        self, account: str, undoes: str, *, id: str, at: datetime, reason: str, connection: Connection | None = None
+    ) -> Entry:
+        """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
+        content = {"undoes": undoes, "reason": tokens.text(reason, "the reason")}
+        return self._operate(
+            account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
+        )
+
+    def adjust(
+        self,
+        account: str,
+        credits: Decimal | int | str,
+        *,
+        reason: str,
+        author: str,
+        id: str,
+        at: datetime,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """A correction by hand, up or down. Up: a lot that nobody paid for. Down: at most what is available."""
+        amount = signed_units(credits, "a correction")
+        content = {
+            "credits": shown(amount),
+            "reason": tokens.text(reason, "the reason"),
+            "author": tokens.text(author, "the author"),
+        }
+
+        def plan(desk: Desk) -> Draft:
+            if amount < 0:
+                return payments.take_out(desk, -amount, content)
+            return payments.bring_in(desk, id, "adjust", amount, content, None)
+
+        return self._operate(account, id, "adjust", content, at, plan, connection)

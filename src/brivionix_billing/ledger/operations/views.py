@@ -1,0 +1,108 @@
+"""What a ledger tells of itself, and how it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from brivionix_billing.ledger import replay, reports
+from brivionix_billing.ledger.amounts import asked, stamp
+from brivionix_billing.ledger.desk import Desk
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.operations.base import Base, locked
+from brivionix_billing.ledger.replay import Fault
+from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
+from brivionix_billing.times import Period
+
+__all__ = ["Views"]
+
+
+class Views(Base):
+    """Questions to a ledger, and its upkeep."""
+
+    def accounts(self) -> Iterator[str]:
+        """The ids of all accounts, in order."""
+        after = ""
+        while page := self._read(partial(reports.accounts, after=after), None):
+            yield from page
+            after = page[-1]
+
+    def balance(self, account: str, *, at: datetime, connection: Connection | None = None) -> Balance:
+        """What an account has at ``at``: what expires by then counts as expired, booked or not."""
+        booked = stamp(at)
+        return self._read(lambda store: reports.balance(store, account, booked), connection)
+
+    def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
+        """All lots of an account, in the order in which they came, those that are used up as well."""
+        return self._read(lambda store: reports.lots(store, account), connection)
+
+    def payment(self, channel: str, reference: str, *, connection: Connection | None = None) -> Lot:
+        """The lot of a payment. Raises ``unknown_payment``: it was not credited, or not yet."""
+        return self._read(lambda store: reports.payment(store, channel, reference), connection)
+
+    def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
+        """The entry that an operation made, or ``None``: it was not done."""
+        asked(id, "the operation")
+        row = self._read(lambda store: store.entry(store.sql.entry, id), connection)
+        return None if row is None else Entry.read(row)
+
+    def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
+        """The entries of an account behind number ``after``, in order."""
+        while True:
+            page = self._read(partial(reports.page, account=account, after=after), None)
+            yield from page
+            if len(page) < reports.PAGE:
+                return
+            after = page[-1].number
+
+    def usage(self, account: str, period: Period, *, by_token: bool = False) -> list[UsageLine]:
+        """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
+        return self._read(lambda store: reports.usage(store, account, period, by_token=by_token), None)
+
+    def statement(self, account: str, period: Period) -> Statement:
+        """An account over a period: opening, what came and went, use by day and model, closing."""
+        return self._read(lambda store: reports.statement(store, account, period), None)
+
+    def records(self, account: str, period: Period) -> Iterator[dict[str, Any]]:
+        """The account's requests in a period as records of a usage file, from which bills are made.
+
+        Raises ``no_usage`` where Credits were charged that were priced elsewhere.
+        """
+        after = 0
+        while True:
+            found, after = self._read(partial(reports.records, account=account, period=period, after=after), None)
+            yield from found
+            if not after:
+                return
+
+    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Fault]:
+        """Replay the whole journal, and compare all that is derived from it. Of a sound ledger, an empty list.
+
+        ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
+        """
+        return self._read(lambda store: list(replay.verify(store, checkpoint or {})), None)
+
+    def checkpoint(self) -> dict[str, tuple[int, str]]:
+        """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
+        return {row[0]: (row[1], row[2]) for row in self._read(lambda store: store.rows(store.sql.heads), None)}
+
+    def rebuild(self) -> int:
+        """Make all tables anew from the journal; how many rows. Raises ``journal_broken`` if that is not sound."""
+        return self._write(replay.rebuild, None)
+
+    def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
+        """Book all that has expired, of all accounts or some; how many entries that made.
+
+        Nothing depends on it: whatever looks at an account books what has expired on it. It brings the journal of
+        accounts that nobody uses up to date, before a month is closed, say.
+        """
+        booked = stamp(at)
+
+        def one(account: str) -> int:
+            return self._write(lambda store: Desk(store, locked(store, account), booked, self.lot_order).sweep(), None)
+
+        return sum(map(one, self.accounts() if accounts is None else accounts))
