@@ -18,4 +18,4 @@ def test_sixteen_processes_on_one_balance_in_sqlite(tmp_path: Path) -> None:
 def test_sixteen_processes_on_one_balance_in_postgresql(postgres: str) -> None:
     """CASES 30: the same on PostgreSQL, in a smaller size; ``benchmarks/ledger.py --only contention`` does it in full."""
     with schema(postgres) as url:
-        assert contend(url, holds=4_000, covered=2_400, pool_size=1).granted == 2_400
+        assert contend(url, holds=2_400, covered=1_500, pool_size=1).granted == 1_500

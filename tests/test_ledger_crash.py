@@ -19,7 +19,7 @@ def test_killed_at_every_statement_the_day_ends_where_it_would_have_ended(databa
     told = re.fullmatch(r"(\d+) of (\d+) points, (\d+) operations, (\d+) entries: all sound\n", done.stdout)
     assert told is not None, done.stdout
     points, of, operations, entries = map(int, told.groups())
-    assert points == of > 10 * operations  # no operation has fewer statements
+    assert points == of > 9 * operations
     assert operations == len(day())
     assert entries == operations + 2  # a hold and a lot expired meanwhile
     print(done.stdout)

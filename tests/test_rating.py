@@ -58,7 +58,7 @@ def test_an_error_has_a_code_a_status_and_words(other: dict[str, Any], code: str
 
 def test_the_table_of_codes_is_the_table_of_errors() -> None:
     """Statuses are HTTP's for what a request causes; an error and its findings survive pickling; no code is made up."""
-    assert {code.http_status for code in CODES.values()} == {None, 400, 403, 404, 413, 500, 502}
+    assert {code.http_status for code in CODES.values()} == {None, 400, 401, 402, 403, 404, 409, 413, 500, 502, 503}
     assert all(code.meaning for code in CODES.values())
     with pytest.raises(KeyError):
         BillingError("made_up", "x")
