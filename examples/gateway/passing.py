@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import httpx
@@ -26,20 +27,19 @@ _MAX_EVENT: Final = 16 * 1024 * 1024
 class Passing(StreamingResponse):
     """Sends each piece on as it comes, and feeds it to a :class:`StreamUsage`.
 
-    ``at_end`` is called once, at whatever end: the stream is complete, the provider broke off, or the client went away
-    and this response was cancelled. It must not wait, since who is cancelled cannot; it starts a job.
+    ``over`` is set at whatever end: the stream is complete, the provider broke off, or the client went away and this
+    response was cancelled. What is to be done then is for a job of the service: who is cancelled cannot wait.
     """
 
-    def __init__(
-        self, call: Call, upstream: httpx.Response, most_kept: int, at_end: Callable[[Passing], object]
-    ) -> None:
+    def __init__(self, call: Call, upstream: httpx.Response, most_kept: int) -> None:
         self.call, self.upstream = call, upstream
         self.usage = StreamUsage(call.request, call.counter)
+        self.over = asyncio.Event()
         self.left = True
         """Whether the client went away: so it is, unless the provider came to an end before."""
         self.kept = bytearray()
         """What came, up to a limit."""
-        self._most_kept, self._at_end = most_kept, at_end
+        self._most_kept = most_kept
         self._pieces = self._shown() if call.hides_usage else self._read()
         super().__init__(self._pieces, media_type=upstream.headers.get("content-type", "text/event-stream"))
         self.headers["cache-control"] = "no-cache"
@@ -49,7 +49,7 @@ class Passing(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._at_end(self)
+            self.over.set()
 
     async def close(self) -> None:
         """Hang up on the provider, if it has not ended."""

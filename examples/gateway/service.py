@@ -108,7 +108,9 @@ class Gateway:
             raise
         kind = upstream.headers.get("content-type", "")
         if call.streamed and upstream.status_code == 200 and kind.startswith("text/event-stream"):
-            return Passing(call, upstream, self.config.most_kept, self._end_of_stream)
+            passing = Passing(call, upstream, self.config.most_kept)
+            self.jobs.start(self._stream(passing))
+            return passing
         try:
             body = await upstream.aread()
         except httpx.HTTPError as error:
@@ -156,11 +158,12 @@ class Gateway:
             stated = None
         await self._book(call, stated if isinstance(stated, dict) else {}, body)
 
-    def _end_of_stream(self, passing: Passing) -> None:
-        self.jobs.start(self._stream_ended(passing))
-
-    async def _stream_ended(self, passing: Passing) -> None:
-        await passing.close()
+    async def _stream(self, passing: Passing) -> None:
+        """Wait for the end of a stream, and book it."""
+        try:
+            await passing.over.wait()
+        finally:
+            await passing.close()
         result = await asyncio.to_thread(passing.usage.result)  # an estimate counts tokens
         if result.answered or passing.left:
             # A client that leaves before the first word has still put the provider to work on its request.
@@ -183,7 +186,7 @@ class Gateway:
     def _unwanted(self, job: asyncio.Task[Response]) -> None:
         """The answer of a request that was cancelled while it waited: a stream that nobody will read is ended."""
         if not job.cancelled() and job.exception() is None and isinstance(response := job.result(), Passing):
-            self._end_of_stream(response)
+            response.over.set()
 
     async def balance(self, token: Token) -> dict[str, Any]:
         """What a token's account has, and what the token may spend."""

@@ -67,6 +67,7 @@ def upstream(demo: str = "") -> Starlette:
         endpoint = "chat" if request.url.path.endswith("/chat/completions") else "responses"
         found = known[endpoint, bool(asked.get("tools"))]
         if not asked.get("stream"):
+            await asyncio.sleep(float(wrong.get("slow", 0)))
             return JSONResponse(_changed(found["body"], asked["model"], wrong.get("usage")))
         events = _events(found, asked, wrong.get("usage"))
         return StreamingResponse(_told(events, wrong), media_type="text/event-stream; charset=utf-8")
