@@ -24,7 +24,7 @@ from examples.gateway.service import Gateway
 from examples.gateway.serving import Served
 from examples.gateway.upstream import upstream
 
-__all__ = ["BOOK", "CHAT", "DAY", "MODEL", "RESPONSES", "TOOLS", "Customer", "Stack", "clock", "running"]
+__all__ = ["BOOK", "CHAT", "DAY", "MODEL", "RESPONSES", "ROOT", "TOOLS", "Customer", "Stack", "clock", "running"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BOOK: Final = PriceBook.load(ROOT / "pricing.yaml")

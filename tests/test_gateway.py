@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,11 +24,13 @@ from openai import OpenAI
 from starlette.requests import Request
 
 from brivionix_billing import BillingError, Usage
+from brivionix_billing.errors import CODES
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import configured
 from examples.gateway.demo import EVERYTHING, fill
+from examples.gateway.errors import of_billing
 from examples.gateway.passing import Passing
-from gateway_kit import BOOK, CHAT, DAY, MODEL, RESPONSES, TOOLS, Stack, clock, running
+from gateway_kit import BOOK, CHAT, DAY, MODEL, RESPONSES, ROOT, TOOLS, Stack, clock, running
 
 BODIES: dict[str, dict[str, Any]] = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES}
 
@@ -297,6 +303,24 @@ def test_a_stream_that_breaks_off_before_the_first_word_costs_nothing(stack: Sta
     stack.settled_up(customer)
 
 
+def test_a_stream_that_ends_without_a_word_costs_nothing(stack: Stack) -> None:
+    """A provider that ends its stream before it began to answer has done nothing to charge for."""
+    customer = stack.customer()
+    answer = stack.post("/v1/chat/completions", customer, {**CHAT, "stream": True}, **{"x-demo": "stop=0"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert len(stack.booked(customer, "release")) == 1
+
+
+@pytest.mark.parametrize(("events", "kind"), [(0, "release"), (5, "settle")])
+def test_a_failure_within_a_stream_costs_what_came_before_it(stack: Stack, events: int, kind: str) -> None:
+    """The SDK raises the provider's error and hangs up: nothing is charged if no answer came, else what came."""
+    customer = stack.customer()
+    with sdk(stack, customer.secret) as client, pytest.raises(openai.APIError, match="Overloaded"):
+        list(client.chat.completions.create(**CHAT, stream=True, extra_headers={"x-demo": f"error={events}"}))
+    assert len(stack.booked(customer, kind)) == 1
+    stack.settled_up(customer)
+
+
 def test_a_provider_that_cannot_be_reached_is_502_and_costs_nothing(tmp_path: Path) -> None:
     """Nobody listens where the provider should be: 502, and the hold is released."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -540,6 +564,57 @@ def test_settings_come_from_options_and_else_from_the_environment() -> None:
     assert (config.port, config.db, config.upstream_key, config.demo) == (9001, "here.db", "sk-secret", False)
     assert "sk-secret" not in repr(config)
     assert configured(["--demo"], {}).db == "gateway-demo.db"
+
+
+def test_one_command_starts_the_demo(tmp_path: Path) -> None:
+    """`python -m examples.gateway --demo` prints what to try, and what it prints works; Ctrl+C ends it cleanly."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "examples.gateway", "--demo", "--port", str(port)]
+    command += ["--db", str(tmp_path / "demo.db"), "--prices", str(ROOT / "pricing.yaml")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        greeting = "".join(iter(started.stdout.readline, "Stop the gateway with Ctrl+C.\n"))
+        secret = re.search(r"sk-demo\S+", greeting)
+        assert f"http://127.0.0.1:{port}/v1" in greeting
+        assert secret is not None
+        transport = httpx.HTTPTransport(retries=8)  # it listens a moment after it has greeted
+        with httpx.Client(transport=transport, headers={"authorization": f"Bearer {secret[0]}"}, timeout=20) as client:
+            answer = client.post(f"http://127.0.0.1:{port}/v1/responses", json=RESPONSES)
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate(timeout=20)
+    assert (answer.status_code, started.returncode, errors) == (200, 0, "")
+    ledger = Ledger.open(str(tmp_path / "demo.db"))
+    assert ledger.verify() == []
+    assert ledger.balance("demo", at=clock()).held == 0
+    ledger.close()
+
+
+# The documentation
+
+
+def page_rows() -> list[tuple[str, str]]:
+    """Code and status of each row of the page's table of errors."""
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("code", "status"), page_rows())
+def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
+    """A code of the library in the table of docs/gateway.md has the status that the gateway answers with."""
+    if code in CODES:
+        assert of_billing(BillingError(code, "")).status == int(status)
+    else:
+        assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error"))
+
+
+def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python of docs/gateway.md runs as it stands there, but for address and token."""
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code = code.replace("http://127.0.0.1:8000", stack.url).replace(EVERYTHING, stack.customer().secret)
+    exec(compile(code, "docs/gateway.md", "exec"), {})
+    assert "I can help plan it" in capsys.readouterr().out
 
 
 def test_the_demo_starts_twice_with_the_same_account() -> None:

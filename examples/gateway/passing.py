@@ -37,6 +37,8 @@ class Passing(StreamingResponse):
         self.over = asyncio.Event()
         self.left = True
         """Whether the client went away: so it is, unless the provider came to an end before."""
+        self.came = False
+        """Whether the provider has said anything, be it that it failed."""
         self.kept = bytearray()
         """What came, up to a limit."""
         self._most_kept = most_kept
@@ -60,6 +62,7 @@ class Passing(StreamingResponse):
         tail = b"\n\n"
         try:
             async for piece in self.upstream.aiter_bytes():
+                self.came = True
                 self.usage.feed(piece)
                 if len(self.kept) < self._most_kept:
                     self.kept += piece

@@ -165,7 +165,7 @@ class Gateway:
         finally:
             await passing.close()
         result = await asyncio.to_thread(passing.usage.result)  # an estimate counts tokens
-        if result.answered or passing.left:
+        if result.answered or (passing.left and not passing.came):
             # A client that leaves before the first word has still put the provider to work on its request.
             await self._book(passing.call, result.body, bytes(passing.kept))
         else:

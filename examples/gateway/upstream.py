@@ -11,6 +11,8 @@ The header ``x-demo`` says what is to go wrong, in words such as ``cut=3,slow=0.
 ======== ===========================================================================================================
 status=N it fails with this status
 cut=N    it breaks the connection after N events
+stop=N   it ends after N events, as if that were all
+error=N  it says after N events that it failed, and waits for its client to hang up
 wait=N   it says nothing more after N events, until its client hangs up
 slow=S   it waits S seconds before each event
 usage=no the usage is left out; ``usage=odd``: it contradicts itself
@@ -35,6 +37,7 @@ __all__ = ["recordings", "upstream"]
 
 _HERE: Final = Path(__file__).parent
 _FOREVER: Final = 3600
+_FAILED: Final = {"error": {"message": "Overloaded", "type": "server_error", "param": None, "code": "demo"}}
 
 
 class CutError(Exception):
@@ -84,11 +87,14 @@ def _failure(status: int) -> Response:
 
 
 async def _told(events: Iterator[str], wrong: dict[str, str]) -> AsyncIterator[str]:
-    cut, wait = int(wrong.get("cut", -1)), int(wrong.get("wait", -1))
     for number, event in enumerate(events):
-        if number == cut:
+        if wrong.get("cut") == str(number):
             raise CutError
-        if number == wait:
+        if wrong.get("stop") == str(number):
+            return
+        if wrong.get("error") == str(number):
+            yield f"event: error\ndata: {json.dumps(_FAILED)}\n\n"
+        if str(number) in (wrong.get("error"), wrong.get("wait")):
             await asyncio.sleep(_FOREVER)
         await asyncio.sleep(float(wrong.get("slow", 0)))
         yield event
