@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import openai
+import pytest
+from openai import OpenAI
 
 from brivionix_billing import PriceBook
 from brivionix_billing.ledger import Entry, Ledger
@@ -24,7 +27,22 @@ from examples.gateway.service import Gateway
 from examples.gateway.serving import Served
 from examples.gateway.upstream import upstream
 
-__all__ = ["BOOK", "CHAT", "DAY", "MODEL", "RESPONSES", "ROOT", "TOOLS", "Customer", "Stack", "clock", "running"]
+__all__ = [
+    "BODIES",
+    "BOOK",
+    "CHAT",
+    "DAY",
+    "MODEL",
+    "RESPONSES",
+    "ROOT",
+    "TOOLS",
+    "Customer",
+    "Stack",
+    "clock",
+    "refused",
+    "running",
+    "sdk",
+]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BOOK: Final = PriceBook.load(ROOT / "pricing.yaml")
@@ -36,6 +54,7 @@ TOOLS: Final = {
     "chat": [{"type": "function", "function": {"name": "delete_file", "parameters": {"type": "object"}}}],
     "responses": [{"type": "function", "name": "get_capital", "parameters": {"type": "object"}}],
 }
+BODIES: Final[dict[str, dict[str, Any]]] = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES}
 _NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 _BEGUN: Final = time.monotonic()
 
@@ -68,6 +87,8 @@ class Stack:
     loop: asyncio.AbstractEventLoop
     seen: list[dict[str, Any]]
     """The bodies that the provider got."""
+    http: httpx.Client
+    """A client without an SDK."""
     _customers: int = field(default=0)
 
     def customer(self, *, pay: str = "8500", group: str = "default", **settings: Any) -> Customer:
@@ -102,12 +123,10 @@ class Stack:
     def post(self, path: str, customer: Customer, body: Any, **headers: str) -> httpx.Response:
         """A request without an SDK."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with httpx.Client(trust_env=False) as client:
-            return client.post(self.url + path, content=content, headers={**customer.headers, **headers}, timeout=20)
+        return self.http.post(path, content=content, headers={**customer.headers, **headers})
 
     def get(self, path: str, customer: Customer) -> httpx.Response:
-        with httpx.Client(trust_env=False) as client:
-            return client.get(self.url + path, headers=customer.headers, timeout=20)
+        return self.http.get(path, headers=customer.headers)
 
 
 @contextmanager
@@ -129,8 +148,23 @@ def running(url: str, **settings: Any) -> Iterator[Stack]:
         with Served(provider) as behind:
             if "upstream" not in settings:
                 config = replace(config, upstream=f"{behind.url}/v1")
-            with Served(application(make)) as server:
-                yield Stack(server.url, ledger, *made[0], provider.state.seen)
+            with (
+                Served(application(make)) as server,
+                # Nothing here is encrypted, and reading the machine's certificates takes longer than a request.
+                httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=20) as client,
+            ):
+                yield Stack(server.url, ledger, *made[0], provider.state.seen, client)
         assert ledger.verify() == []
     finally:
         ledger.close()
+
+
+def sdk(stack: Stack, secret: str) -> OpenAI:
+    return OpenAI(base_url=f"{stack.url}/v1", api_key=secret, max_retries=0, timeout=20)
+
+
+def refused(stack: Stack, secret: str, **body: Any) -> openai.APIStatusError:
+    """How the SDK tells that a chat was refused."""
+    with sdk(stack, secret) as client, pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(**{**CHAT, **body})
+    return caught.value
