@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
@@ -21,7 +22,8 @@ __all__ = ["Passing"]
 
 _EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-_MAX_EVENT: Final = 16 * 1024 * 1024
+_MAX_EVENT: Final = 1024 * 1024
+"""What is longer is no chunk of usage, and is not waited for."""
 
 
 class Passing(StreamingResponse):
@@ -61,13 +63,15 @@ class Passing(StreamingResponse):
     async def _read(self) -> AsyncGenerator[bytes]:
         tail = b"\n\n"
         try:
-            async for piece in self.upstream.aiter_bytes():
-                self.came = True
-                self.usage.feed(piece)
-                if len(self.kept) < self._most_kept:
-                    self.kept += piece
-                tail = (tail + piece)[-4:]
-                yield piece
+            # Closed here and now: what is left to the garbage collector is closed on any thread, at any time.
+            async with aclosing(self.upstream.aiter_bytes()) as pieces:  # type: ignore[type-var]  # a generator it is
+                async for piece in pieces:
+                    self.came = True
+                    self.usage.feed(piece)
+                    if len(self.kept) < self._most_kept:
+                        self.kept += piece
+                    tail = (tail + piece)[-4:]
+                    yield piece
             self.left = False
         except httpx.HTTPError:
             # An end without a word would look like a complete answer to some clients.
@@ -79,18 +83,19 @@ class Passing(StreamingResponse):
     async def _shown(self) -> AsyncGenerator[bytes]:
         """Whole events, without the one that only tells the usage, for which the client did not ask."""
         waiting = b""
-        async for piece in self._read():
-            waiting += piece
-            begin = 0
-            for end in _EVENT_END.finditer(waiting):
-                event = waiting[begin : end.end()]
-                begin = end.end()
-                if not _only_usage(event):
-                    yield event
-            waiting = waiting[begin:]
-            if len(waiting) > _MAX_EVENT:
-                yield waiting
-                waiting = b""
+        async with aclosing(self._read()) as pieces:
+            async for piece in pieces:
+                waiting += piece
+                begin = 0
+                for end in _EVENT_END.finditer(waiting):
+                    event = waiting[begin : end.end()]
+                    begin = end.end()
+                    if not _only_usage(event):
+                        yield event
+                waiting = waiting[begin:]
+                if len(waiting) > _MAX_EVENT:
+                    yield waiting
+                    waiting = b""
         if waiting:
             yield waiting
 
