@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench schema clean
+.PHONY: demo gateway test check bench schema clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py
+
+gateway: .venv/gateway
+	$(BIN)/python -m examples.gateway --demo
 
 test: .venv/dev check
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -35,9 +38,13 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[pages,sign,zones]'
 	@touch $@
 
+.venv/gateway: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[gateway]'
+	@touch $@
+
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ .venv/installed
+	@touch $@ .venv/installed .venv/gateway
 
 .venv/bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'

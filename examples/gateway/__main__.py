@@ -1,0 +1,71 @@
+"""Starts the gateway: ``python -m examples.gateway --help``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import uvicorn
+
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.ledger import Ledger
+
+from .app import application
+from .config import Config, configured
+from .demo import fill, greeting
+from .service import Gateway
+from .serving import Served
+from .upstream import upstream
+
+
+def main() -> int:
+    """Run until it is stopped; the exit status."""
+    config = configured(sys.argv[1:], os.environ)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        book = PriceBook.load(config.prices)
+        with ExitStack() as stack:
+            if config.demo:
+                config = _demo(config, book, stack)
+            serve(config, book)
+    except BillingError as error:
+        print(f"{error} [{error.code}]", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _demo(config: Config, book: PriceBook, stack: ExitStack) -> Config:
+    now = datetime.now(UTC)
+    ledger = Ledger.open(config.db, book)
+    fill(ledger, book, now)
+    ledger.close()
+    provider = stack.enter_context(Served(upstream()))
+    models = book.models(group="default", at=now)
+    if not models:
+        raise BillingError("no_price", "no model of the price file is sold today: is the clock right?")
+    model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
+    print(greeting(f"http://{config.host}:{config.port}", model), flush=True)
+    return replace(config, upstream=f"{provider.url}/v1", pass_on=config.pass_on | {"x-demo"})
+
+
+def serve(config: Config, book: PriceBook) -> None:
+    """Serve until stopped."""
+    app = application(lambda: Gateway(config, book, Ledger.open(config.db, book)))
+    uvicorn.run(
+        app,
+        host=config.host,
+        port=config.port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

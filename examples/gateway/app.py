@@ -1,0 +1,154 @@
+"""The paths of the gateway, each with ``/v1`` and without: clients differ in what they take for the base."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, time
+from functools import partial
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from brivionix_billing import BillingError
+from brivionix_billing.times import Period
+
+from .errors import GatewayError, failure, of_billing, refusal
+from .service import Gateway
+
+__all__ = ["application"]
+
+_LOG: Final = logging.getLogger("gateway")
+Handler = Callable[[Gateway, Request], Awaitable[Response]]
+
+
+class RequestIds:
+    """Gives every request an id: in the scope for the ledger, and as ``x-request-id`` for the client."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. The id is made here: with ids of clients, two of them could pass for one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["request_id"] = id = f"req_{uuid.uuid4().hex}"
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, told)
+
+
+async def models(gateway: Gateway, request: Request) -> Response:
+    token = await gateway.token(request)
+    return JSONResponse({"object": "list", "data": [_model(gateway, name) for name in gateway.models(token)]})
+
+
+async def model(gateway: Gateway, request: Request) -> Response:
+    token, name = await gateway.token(request), gateway.book.resolve_model(request.path_params["model"])
+    if name not in gateway.models(token):
+        raise BillingError("model_not_allowed", name)
+    return JSONResponse(_model(gateway, name))
+
+
+def _model(gateway: Gateway, name: str) -> dict[str, Any]:
+    released = datetime.combine(gateway.book.about(name).released, time(), UTC)
+    return {"id": name, "object": "model", "created": int(released.timestamp()), "owned_by": "gateway"}
+
+
+async def balance(gateway: Gateway, request: Request) -> Response:
+    return JSONResponse(await gateway.balance(await gateway.token(request)))
+
+
+async def usage(gateway: Gateway, request: Request) -> Response:
+    """Use by day and model, of this month or ``?period=2026-10`` or ``FROM/TO``; by token too with ``?by=token``."""
+    token, asked = await gateway.token(request), request.query_params
+    period = Period.parse(asked.get("period") or gateway.clock().strftime("%Y-%m"), asked.get("zone") or "UTC")
+    by_token = asked.get("by") == "token"
+    lines = await gateway.threads.run(gateway.ledger.usage, token.account, period, by_token=by_token)
+    return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
+
+
+def application(make: Callable[[], Gateway]) -> Starlette:
+    """The service. ``make`` is called where its event loop runs."""
+    made: list[Gateway] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        made.append(gateway := make())
+        app.state.gateway = gateway
+        await gateway.open()
+        try:
+            yield
+        finally:
+            await gateway.close()
+
+    def bound(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(made[-1], request)
+            except (BillingError, GatewayError, HTTPException, ClientDisconnect):
+                raise
+            except Exception:
+                # Caught here, where the answer still gets its request id.
+                _LOG.exception("%s failed", request.scope["request_id"])
+                return JSONResponse(failure(500, "internal_error", "The gateway failed."), 500)
+
+        return handle
+
+    paths: list[tuple[str, str, Handler]] = [
+        ("POST", "/chat/completions", partial(Gateway.answer, api="chat")),
+        ("POST", "/responses", partial(Gateway.answer, api="responses")),
+        ("GET", "/models", models),
+        ("GET", "/models/{model:path}", model),
+        ("GET", "/balance", balance),
+        ("GET", "/usage", usage),
+    ]
+    return Starlette(
+        routes=[
+            Route(prefix + path, bound(handler), methods=[method])
+            for prefix in ("/v1", "")
+            for method, path, handler in paths
+        ],
+        middleware=[Middleware(RequestIds)],
+        exception_handlers={
+            BillingError: _billing_error,
+            GatewayError: _gateway_error,
+            HTTPException: _http_error,
+            ClientDisconnect: _gone,
+        },
+        lifespan=lifespan,
+    )
+
+
+async def _billing_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BillingError)
+    return refusal(of_billing(error))
+
+
+async def _gateway_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return refusal(error)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = {404: ("unknown_path", "There is no such path here."), 405: ("unknown_method", "Not by this method.")}
+    code, message = what.get(error.status_code, ("request_invalid", "The request is not sound."))
+    return JSONResponse(failure(error.status_code, code, message), error.status_code)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it

@@ -1,0 +1,134 @@
+"""One request to a model: its body read and checked, and the most that it can cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from starlette.requests import Request
+
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.canonical import loads_strict
+from brivionix_billing.ledger import Token
+from brivionix_billing.tokens import TokenCounter, WorstCase
+
+from .errors import GatewayError
+
+__all__ = ["Api", "Call", "Counters", "prepared", "read_body"]
+
+Api = Literal["chat", "responses"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that may be sent to the provider, once its worst case is held."""
+
+    id: str
+    at: datetime
+    """When it came in: the time whose prices hold."""
+    token: Token
+    api: Api
+    model: str
+    """As asked for."""
+    request: dict[str, Any]
+    """What the provider gets."""
+    hides_usage: bool
+    """The gateway asked the provider for the usage of a stream, and the client did not."""
+    counter: TokenCounter
+    worst: WorstCase
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is a stream."""
+        return self.request.get("stream") is True
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that was asked for."""
+        tier = self.request.get("service_tier")
+        return tier if isinstance(tier, str) else None
+
+
+class Counters:
+    """A token counter per model: each remembers what it counted, and a conversation costs only what is new."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+        self._made: dict[str, TokenCounter] = {}
+
+    def of(self, model: str) -> TokenCounter:
+        """The counter of a model. Raises ``unknown_model``."""
+        name = self._book.resolve_model(model)
+        found = self._made.get(name)
+        if found is None:
+            found = self._made.setdefault(name, TokenCounter(name, self._book))
+        return found
+
+    def warm(self) -> None:
+        """Load the vocabularies, which takes a moment, before the first request waits for it."""
+        for name in self._book.model_names:
+            self.of(name).text("")
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request. Raises 413 for a large one, before it is in memory."""
+    too_large = GatewayError(413, "request_too_large", f"The body of a request may have {most} bytes at the most.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise too_large
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise too_large
+    return bytes(body)
+
+
+def prepared(
+    body: bytes, *, id: str, at: datetime, token: Token, api: Api, book: PriceBook, counters: Counters
+) -> Call:
+    """What can be wrong with a request is found here, before Credits are held. It counts: run it in a thread.
+
+    Raises what ``TokenCounter.worst_case`` raises, among it that the token's group may not use the model.
+    """
+    request = _parsed(body)
+    model = request.get("model")
+    if not isinstance(model, str):
+        raise GatewayError(400, "request_invalid", "The request names no model.", "model")
+    if not isinstance(request.get("stream"), bool | None):
+        raise GatewayError(400, "request_invalid", "stream is true or false.", "stream")
+    if request.get("background"):
+        # Its usage would only be known to whoever asks for the response later, and this gateway does not.
+        raise GatewayError(400, "request_invalid", "background is not offered here.", "background")
+    counter = counters.of(model)
+    worst = counter.worst_case(request, group=token.group, at=at, api=api)
+    sent, hides = _asking_for_usage(request) if api == "chat" and request.get("stream") else (request, False)
+    return Call(id, at, token, api, model, sent, hides, counter, worst)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        # A key that stands twice is refused: the provider might read the one that was not counted.
+        request = loads_strict(body, "the request")
+    except BillingError as error:
+        raise BillingError("request_invalid", error.message) from None
+    if not isinstance(request, dict):
+        raise GatewayError(400, "request_invalid", "The body of a request is a JSON object.")
+    return request
+
+
+def _asking_for_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The request, asking for the usage of its stream; and whether the client did not want to see it."""
+    options = request.get("stream_options")
+    if not isinstance(options, Mapping | None):
+        raise GatewayError(400, "request_invalid", "stream_options is an object.", "stream_options")
+    asked = options is not None and options.get("include_usage") is True
+    return {**request, "stream_options": {**(options or {}), "include_usage": True}}, not asked
+
+
+def encoded(request: Mapping[str, Any]) -> bytes:
+    """What is sent to the provider is what was counted, written anew, and not the bytes that it was read from."""
+    return json.dumps(request, separators=(",", ":")).encode()

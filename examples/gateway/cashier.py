@@ -1,0 +1,92 @@
+"""Holds, and their end: each is settled or released once, whatever becomes of request, client or database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from brivionix_billing import BillingError
+from brivionix_billing.ledger import Ledger, Threads
+
+from .calls import Call
+from .jobs import Jobs
+from .pricing import Priced
+
+__all__ = ["Cashier"]
+
+_LOG: Final = logging.getLogger("gateway")
+
+
+class Cashier:
+    """The ledger, as the gateway's requests use it. What ends a hold is a job of the service, not of the request."""
+
+    def __init__(
+        self, ledger: Ledger, threads: Threads, jobs: Jobs, clock: Callable[[], datetime], retries: Sequence[float]
+    ) -> None:
+        self._ledger, self._threads, self._jobs, self._clock = ledger, threads, jobs, clock
+        self._retries = (*retries, None)
+
+    async def hold(self, call: Call) -> None:
+        """Set the worst case aside. If this raises, nothing is held, or is being given back."""
+        assert call.worst.charge is not None  # it was asked for with a group and a time
+        try:
+            await self._threads.run(
+                self._ledger.hold,
+                call.token.account,
+                call.worst.charge,
+                id=call.id,
+                at=call.at,  # as the charge will have it: a month must not close between the two
+                token=call.token.id,
+            )
+        except asyncio.CancelledError:
+            # The hold was finished all the same (see Threads), and nobody is left who would use it.
+            self.release(call)
+            raise
+        except BillingError as error:
+            if error.code == "ledger_unavailable":
+                # The database may have taken it and failed to say so.
+                self.release(call)
+            raise
+
+    def release(self, call: Call) -> asyncio.Task[None]:
+        """Give back what a request held."""
+        return self._jobs.start(self._resolve(call, None))
+
+    def settle(self, call: Call, found: Priced) -> asyncio.Task[None]:
+        """Charge what a request used."""
+        return self._jobs.start(self._resolve(call, found))
+
+    async def _resolve(self, call: Call, found: Priced | None) -> None:
+        """Do it, again if the database could not. The id makes it the same operation, so it is never done twice."""
+        ledger = self._ledger
+        for wait in self._retries:
+            try:
+                if found is None:
+                    await self._threads.run(ledger.release, call.id, at=self._clock())
+                else:
+                    await self._threads.run(ledger.settle, call.id, found.charge, at=self._clock(), usage=found.usage)
+                return
+            except BillingError as error:
+                if found is None and error.code in ("unknown_hold", "hold_resolved"):
+                    return  # it was never made, or has expired: there is nothing to give back
+                _LOG.error("%s: %s: %s", call.id, error.code, error.message)
+                if error.code != "ledger_unavailable":
+                    break
+            if wait is not None:
+                await asyncio.sleep(wait)
+        # The hold expires by itself, and what is settled later is charged all the same: this line has all it needs.
+        record = {
+            "request_id": call.id,
+            "at": call.at.isoformat(),
+            "account": call.token.account,
+            "group": call.token.group,
+            "model": call.model,
+            "service_tier": call.service_tier,
+            "usage": None if found is None else found.usage,
+            "credits": "0" if found is None else str(found.charge.credits),
+        }
+        _LOG.critical("not booked, do it by hand: %s", json.dumps(record))

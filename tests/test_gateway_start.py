@@ -1,0 +1,110 @@
+"""The gateway from its command line, and as its page tells of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from brivionix_billing import BillingError
+from brivionix_billing.errors import CODES
+from brivionix_billing.ledger import Ledger
+from examples.gateway.config import configured
+from examples.gateway.demo import EVERYTHING, fill
+from examples.gateway.errors import of_billing
+from gateway_kit import (
+    BOOK,
+    RESPONSES,
+    ROOT,
+    Stack,
+    clock,
+    running,
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", most_bytes=100_000) as found:
+        yield found
+
+
+# Starting
+
+
+def test_settings_come_from_options_and_else_from_the_environment() -> None:
+    """An option wins over the environment; the provider's key is read from there only, and never shown."""
+    environment = {"GATEWAY_PORT": "9000", "GATEWAY_DB": "here.db", "GATEWAY_UPSTREAM_KEY": "sk-secret\n"}
+    config = configured(["--port", "9001"], environment)
+    assert (config.port, config.db, config.upstream_key, config.demo) == (9001, "here.db", "sk-secret", False)
+    assert "sk-secret" not in repr(config)
+    assert configured(["--demo"], {}).db == "gateway-demo.db"
+
+
+def test_one_command_starts_the_demo(tmp_path: Path) -> None:
+    """`python -m examples.gateway --demo` prints what to try, and what it prints works; Ctrl+C ends it cleanly."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "examples.gateway", "--demo", "--port", str(port)]
+    command += ["--db", str(tmp_path / "demo.db"), "--prices", str(ROOT / "pricing.yaml")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        greeting = "".join(iter(started.stdout.readline, "Stop the gateway with Ctrl+C.\n"))
+        secret = re.search(r"sk-demo\S+", greeting)
+        assert f"http://127.0.0.1:{port}/v1" in greeting
+        assert secret is not None
+        transport = httpx.HTTPTransport(retries=8)  # it listens a moment after it has greeted
+        with httpx.Client(transport=transport, headers={"authorization": f"Bearer {secret[0]}"}, timeout=20) as client:
+            answer = client.post(f"http://127.0.0.1:{port}/v1/responses", json=RESPONSES)
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate(timeout=20)
+    assert (answer.status_code, started.returncode, errors) == (200, 0, "")
+    ledger = Ledger.open(str(tmp_path / "demo.db"))
+    assert ledger.verify() == []
+    assert ledger.balance("demo", at=clock()).held == 0
+    ledger.close()
+
+
+# The documentation
+
+
+def page_rows() -> list[tuple[str, str]]:
+    """Code and status of each row of the page's table of errors."""
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("code", "status"), page_rows())
+def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
+    """A code of the library in the table of docs/gateway.md has the status that the gateway answers with."""
+    if code in CODES:
+        assert of_billing(BillingError(code, "")).status == int(status)
+    else:
+        assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error"))
+
+
+def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python of docs/gateway.md runs as it stands there, but for address and token."""
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code = code.replace("http://127.0.0.1:8000", stack.url).replace(EVERYTHING, stack.customer().secret)
+    exec(compile(code, "docs/gateway.md", "exec"), {})
+    assert "I can help plan it" in capsys.readouterr().out
+
+
+def test_the_demo_starts_twice_with_the_same_account() -> None:
+    """Filling the demo's ledger again, another day, changes nothing."""
+    ledger = Ledger.open("sqlite://", BOOK)
+    for days in (0, 1):
+        fill(ledger, BOOK, clock() + timedelta(days=days))
+    assert ledger.balance("demo", at=clock()).available == 100
+    assert ledger.authenticate(EVERYTHING, at=clock()).group == "default"
+    assert ledger.verify() == []
+    ledger.close()
