@@ -101,7 +101,7 @@ def test_a_usage_that_contradicts_itself_is_not_free(
     assert 4 < usage.output_tokens < 200
     assert "usage_contradiction" in caplog.text
     assert "1000000" in caplog.text
-    assert stack.ledger.records(customer.account, DAY)
+    assert list(stack.ledger.records(customer.account, DAY))
 
 
 @pytest.mark.parametrize("path", BODIES)

