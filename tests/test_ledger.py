@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from brivionix_billing import BillingError, Payable, PriceBook, Usage
+from brivionix_billing import BillingError, Money, Payable, PriceBook, Usage
 from brivionix_billing.ledger import Ledger, ShortfallError, bearer, prepare
 from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, tables, with_credits
 
@@ -307,6 +307,35 @@ def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
             break
     assert sum(parts) == 7
     assert set(parts) == {0, 1}
+
+
+def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
+    """The Credits of a charge cost what their lot cost, exactly, and over the life of a lot the costs are its price."""
+    charged = ledger.charge("acct", charge(), usage=body(), id="c", at=NOW).uses[0]
+    assert charged.cost == charge().cost("rmb") == Money("0.0049725", "CNY")
+    odd = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    costs = []
+    for index in range(7):
+        left = ledger.lots("acct")[1].remaining
+        amount = left if index == 6 else Decimal("0.012345678901234567")
+        (use,) = ledger.charge("acct", amount, id=f"c{index}", at=NOW).uses
+        assert use.cost is not None
+        exact = Fraction(amount) * Fraction("0.07") / Fraction(odd.credits)
+        assert abs(Fraction(use.cost.amount) - exact) <= Fraction(1, 10**18)
+        costs.append(Fraction(use.cost.amount))
+    assert sum(costs) == Fraction("0.07")
+    gift = ledger.grant("acct", "1", reason="x", id="gift", at=NOW)
+    assert (gift.uses[0].money, gift.uses[0].cost) == (None, None)
+
+
+def test_what_is_kept_of_expired_lots_is_no_more_than_is_held(ledger: Ledger) -> None:
+    """Two lots that expire keep together what the requests before hold, not each of them."""
+    ledger.grant("acct", "5", reason="x", id="gift-1", at=NOW, expires=later(50))
+    ledger.grant("acct", "5", reason="x", id="gift-2", at=NOW, expires=later(60))
+    ledger.hold("acct", "6", id="before", at=later(49))
+    ledger.expire(at=later(61))
+    assert [str(lot.expired) for lot in ledger.lots("acct")] == ["0", "0", "4"]
 
 
 def test_a_refund_gives_back_what_is_unused_at_the_price_it_was_bought_for(database: str) -> None:

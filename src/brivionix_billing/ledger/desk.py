@@ -8,7 +8,7 @@ from typing import Any
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger.amounts import asked
-from brivionix_billing.ledger.entry import Entry, written
+from brivionix_billing.ledger.entry import Entry, bought, written
 from brivionix_billing.ledger.order import sorted_for_use
 from brivionix_billing.ledger.rows import (
     AccountRow,
@@ -37,7 +37,7 @@ class Draft:
     postings: dict[str, int] = field(default_factory=dict)
     moves: list[LotMove] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
-    currencies: dict[str, str] = field(default_factory=dict)
+    bought: dict[str, list[str]] = field(default_factory=dict)
 
     def post(self, book: str, amount: int) -> None:
         """Add to a book."""
@@ -110,7 +110,7 @@ class Desk:
         """Change a lot as part of an entry."""
         draft.moves.append(move(lot, how, credits, money))
         if lot.currency is not None:
-            draft.currencies[lot.id] = lot.currency
+            draft.bought[lot.id] = bought(lot)
         self.changed(lot)
 
     def draw(self, draft: Draft, amount: int, at: str) -> int:
@@ -211,7 +211,7 @@ class Desk:
             draft.moves,
             draft.result,
             account.head,
-            draft.currencies,
+            draft.bought,
         )
         account.number, account.head = entry.number, entry.hash
         store = self.store

@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical import canonical_around
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import Rounding, round_ratio
 from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
-from brivionix_billing.ledger.rows import LotMove
+from brivionix_billing.ledger.rows import LotMove, LotRow
 from brivionix_billing.ledger.store import Stored
 from brivionix_billing.money import Money, Payable
 
@@ -55,6 +56,9 @@ class LotUse(NamedTuple):
     """In whole coins: recognised as revenue if ``used`` or ``expired``, given back if ``refunded`` or ``taken_back``.
     ``None``: a promotional lot, nothing was paid for it. Most single charges are less than a coin; over the life of a
     lot the coins add up to what was paid."""
+    cost: Money | None
+    """What these Credits were bought for, to 10^-18: Credits x paid / Credits of the lot. Rounded so that the costs of
+    all that became of a lot add up to what was paid for it, exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ class Entry:
     """What the ledger decided, beyond postings and lots."""
     previous: str
     hash: str
-    currencies: Mapping[str, str] = field(default_factory=dict)
-    """Currency of each paid lot that was moved."""
+    bought: Mapping[str, list[str]] = field(default_factory=dict)
+    """Of each lot that was moved and paid for: currency, what was paid, and for how many Credits."""
     repeated: bool = False
     """This operation was done before, and nothing was done now."""
 
@@ -104,12 +108,9 @@ class Entry:
     def uses(self) -> tuple[LotUse, ...]:
         """The lots that bore it, in the order of use."""
         return tuple(
-            LotUse(m.lot, m.how, as_credits(m.credits), as_credits(m.left), self._money(m)) for m in self.moves
+            LotUse(m.lot, m.how, as_credits(m.credits), as_credits(m.left), *_money(m, self.bought.get(m.lot)))
+            for m in self.moves
         )
-
-    def _money(self, move: LotMove) -> Payable | None:
-        currency = self.currencies.get(move.lot)
-        return None if currency is None else payable(move.money, currency)
 
     @property
     def expires(self) -> datetime | None:
@@ -153,7 +154,7 @@ class Entry:
             self.moves,
             self.result,
             self.previous,
-            self.currencies,
+            self.bought,
         )
         return {**body, "hash": self.hash}
 
@@ -199,7 +200,7 @@ class Entry:
                 body["result"],
                 body["previous"],
                 row.hash,
-                body["currencies"],
+                body["bought"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BillingError(
@@ -220,12 +221,12 @@ def written(
     moves: list[LotMove],
     result: Mapping[str, Any],
     previous: str,
-    currencies: Mapping[str, str],
+    bought: Mapping[str, list[str]],
 ) -> tuple[Stored, Entry]:
     """A new entry: its row, and the entry itself."""
     if sum(postings.values()):
         raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
-    body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, currencies)
+    body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
     text = canonical_around(body, "content")  # all the rest is the ledger's own
     hash = sha256(text).hexdigest()
     return (
@@ -243,9 +244,30 @@ def written(
             result,
             previous,
             hash,
-            currencies,
+            bought,
         ),
     )
+
+
+def bought(lot: LotRow) -> list[str]:
+    """What a lot cost, as an entry that moves it says it."""
+    return [str(lot.currency), shown(lot.paid), shown(lot.credits)]
+
+
+def _money(move: LotMove, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
+    """What a move is worth in coins, and what its Credits were bought for."""
+    if bought is None:
+        return None, None
+    currency, paid, credits = bought[0], scaled(bought[1]), scaled(bought[2])
+    after = move.left if move.how in _TAKES else move.left - move.credits
+    if move.how in ("taken_back", "written_off"):
+        after = 0  # these had left the lot before: there is no place in it to count from
+    cost = _worth(paid, credits, after + move.credits) - _worth(paid, credits, after)
+    return payable(move.money, currency), Money(as_credits(cost), currency)
+
+
+def _worth(paid: int, credits: int, part: int) -> int:
+    return round_ratio(paid * part, credits, Rounding.HALF_UP)
 
 
 def _body(
@@ -260,7 +282,7 @@ def _body(
     moves: Iterable[LotMove],
     result: Mapping[str, Any],
     previous: str,
-    currencies: Mapping[str, str],
+    bought: Mapping[str, list[str]],
 ) -> dict[str, Any]:
     return {
         "v": VERSION,
@@ -275,7 +297,7 @@ def _body(
         "lots": [[m.lot, m.how, shown(m.credits), shown(m.money), shown(m.left)] for m in moves],
         "result": result,
         "previous": previous,
-        "currencies": currencies,
+        "bought": bought,
     }
 
 
@@ -293,6 +315,7 @@ _ABOUT: Final = {
     "lot_expired": ("expired",),
     "reverse": ("refunded", "disputed"),
 }
+_TAKES: Final = ("used", "expired", "refunded")
 _MONEY: Final = {
     "opened": ("cash", "deferred"),
     "used": ("deferred", "revenue"),

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger.amounts import scaled, shown, stamp
-from brivionix_billing.ledger.entry import BOOKS, Entry
+from brivionix_billing.ledger.entry import BOOKS, Entry, bought
 from brivionix_billing.ledger.rows import (
     AccountRow,
     HoldRow,
@@ -100,6 +100,9 @@ class Books:
                 self.lots[entry.id] = self._lot(entry, booked)
             if told.lot not in self.lots or move(self.lots[told.lot], *told[1:4]) != told:
                 raise _broken(entry, f"what it says of lot {quoted(told.lot)} does not follow from the entries before")
+            lot = self.lots[told.lot]
+            if entry.bought.get(lot.id) != (None if lot.currency is None else bought(lot)):
+                raise _broken(entry, f"it says that lot {quoted(lot.id)} was bought for something else")
         self._check(entry)
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
