@@ -173,6 +173,12 @@ def test_credits_that_were_priced_elsewhere_make_no_record(ledger: Ledger) -> No
     with pytest.raises(BillingError) as caught:
         list(ledger.records("acct", MONTH))
     assert caught.value.code == "no_usage"
+    request(ledger, "r1", later(1))
+    assert [record["request_id"] for record in ledger.records("acct", MONTH, skip_unpriced=True)] == ["r1"]
+    told = ledger.statement("acct", MONTH)
+    shown = told.balance()
+    assert (shown.movements[-1].label, shown.movements[-1].credits) == ("Used, priced elsewhere", -3)
+    assert shown.closing_after(charge().credits) == shown.closing == told.closing  # on a bill of the rest
 
 
 def test_more_movements_than_a_bill_shows_are_summed_up_by_kind(ledger: Ledger) -> None:

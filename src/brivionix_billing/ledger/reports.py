@@ -147,13 +147,19 @@ class Statement:
     """Requests of the period, or from before it, that are not resolved: until they are, usage may be added."""
 
     def balance(self) -> invoice.Balance:
-        """As it stands on a bill. More movements than a bill shows are summed up by kind."""
+        """As it stands on a bill. More movements than a bill shows are summed up by kind.
+
+        What was priced elsewhere is no usage that a bill can show, so it is a movement.
+        """
         told = [(movement.label, movement.credits) for movement in self.movements]
-        if len(told) > MAX_MOVEMENTS:
+        if len(told) >= MAX_MOVEMENTS:
             sums: dict[str, int] = {}
             for movement in self.movements:
                 sums[movement.kind] = sums.get(movement.kind, 0) + scaled(plain(movement.credits))
             told = [(_LABELS.get(kind, kind), as_credits(units)) for kind, units in sums.items()]
+        elsewhere = sum(scaled(plain(line.credits)) for line in self.usage if not line.model)
+        if elsewhere:
+            told.append(("Used, priced elsewhere", as_credits(-elsewhere)))
         return invoice.Balance(self.opening, told, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
@@ -380,11 +386,12 @@ _LABELS: Final = {
 }
 
 
-def records(store: Store, account: str, period: Period, after: int) -> tuple[list[dict[str, Any]], int]:
+def records(store: Store, account: str, period: Period, after: int, skip: bool) -> tuple[list[dict[str, Any]], int]:
     """Records of some entries behind number ``after``, and the number of the last of them; 0: there are no more."""
     _account(store, account)
     rows = store.rows(store.sql.entries_between, account, stamp(period.start), stamp(period.end), after, PAGE)
-    found = [_record(Entry.read(Stored(*row))) for row in rows if row[3] in ("settle", "charge")]
+    entries = [Entry.read(Stored(*row)) for row in rows if row[3] in ("settle", "charge")]
+    found = [_record(entry) for entry in entries if not skip or "usage" in entry.content]
     return found, rows[-1][2] if rows else 0
 
 

@@ -25,7 +25,8 @@ class Threads:
 
     An operation that has begun is always finished. If the task that waits for it is cancelled meanwhile (its client
     went away), the cancellation is raised when the operation is done, never in between: what follows, a release, say,
-    meets a ledger in which it has happened.
+    meets a ledger in which it has happened. A scope of anyio that is cancelled cancels again at every turn of the loop,
+    and keeps it busy meanwhile: in a handler of Starlette, let a task of your own do what must be done.
 
     >>> async def request(ledger, threads, now):
     ...     await threads.run(ledger.hold, "acct_1", "0.9", id="req_1", at=now)

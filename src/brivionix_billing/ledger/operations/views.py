@@ -67,14 +67,15 @@ class Views(Base):
         """An account over a period: opening, what came and went, use by day and model, closing."""
         return self._read(lambda store: reports.statement(store, account, period), None)
 
-    def records(self, account: str, period: Period) -> Iterator[dict[str, Any]]:
+    def records(self, account: str, period: Period, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
 
-        Raises ``no_usage`` where Credits were charged that were priced elsewhere.
+        Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out. On
+        the bill they stand as a movement: see :meth:`Statement.balance`.
         """
         after = 0
         while True:
-            found, after = self._read(partial(reports.records, account=account, period=period, after=after), None)
+            found, after = self._read(partial(reports.records, account=account, period=period, after=after, skip=skip_unpriced), None)
             yield from found
             if not after:
                 return
