@@ -70,11 +70,12 @@ def add_commands(commands: Any) -> None:
         _records,
         "the requests of a period as a usage file, from which bills are made",
         "Writes every charged request of the period as a record of a usage file (JSON Lines), for 'invoice' and "
-        "'verify'. Credits that were charged at prices of elsewhere have no record, and are an error.",
+        "'verify'. Credits that were charged at prices of elsewhere have no record: an error, unless they are skipped.",
         formats=(),
     )
     _add_who(parser)
     add_period(parser)
+    parser.add_argument("--skip-unpriced", action="store_true", help="leave out Credits that were priced elsewhere")
     parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
 
     parser = subcommand(
@@ -191,7 +192,7 @@ def _records(args: Namespace) -> int:
     with reading(args) as ledger, _lines(args.out) as put:
         for account in _who(args, ledger):
             before = requests
-            for record in ledger.records(account, period):
+            for record in ledger.records(account, period, skip_unpriced=args.skip_unpriced):
                 put(json.dumps(record))
                 requests += 1
             accounts += requests > before

@@ -75,7 +75,9 @@ class Views(Base):
         """
         after = 0
         while True:
-            found, after = self._read(partial(reports.records, account=account, period=period, after=after, skip=skip_unpriced), None)
+            found, after = self._read(
+                partial(reports.records, account=account, period=period, after=after, skip=skip_unpriced), None
+            )
             yield from found
             if not after:
                 return
