@@ -219,7 +219,7 @@ class Model:
         lot.remaining -= taken
         lot.returned += taken
         back = ZERO
-        if coins > worth:
+        if coins > worth or coins == whole:
             gone = lot.used + lot.expired
             units = (coins - worth) * lot.credits / lot.coins * 10**18
             back = gone if coins == whole else min(gone, Fraction(floor(units + Fraction(1, 2)), 10**18))

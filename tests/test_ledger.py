@@ -189,6 +189,10 @@ def test_a_hold_is_resolved_once(ledger: Ledger) -> None:
     assert available(ledger) == Decimal("99.5")
     with refused("operation_conflict"):
         ledger.settle("r1", "0.6", id="first", at=NOW)
+    ledger.hold("acct", "1", id="r3", at=NOW)
+    ledger.release("r3", at=NOW)
+    with refused("hold_resolved"):
+        ledger.settle("r3", "0.5", at=NOW)
     with refused("unknown_hold"):
         ledger.settle("r2", "0.5", at=NOW)
 
@@ -403,6 +407,32 @@ def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledge
     assert got(has.available, has.owed) == (70, 0)
     lot = ledger.lots("acct")[0]
     assert got(lot.recognised, lot.refunded) == (Payable("25.50", "CNY"), Payable("0.00", "CNY"))
+
+
+@pytest.mark.parametrize("used", ["0.2", "0.01"])
+def test_all_that_was_used_of_a_disputed_payment_is_owed(ledger: Ledger, used: str) -> None:
+    """Whatever coins its use was rounded to, none at all for instance: the Credits that were used are owed."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.charge("acct", used, id="c", at=NOW)
+    assert ledger.dispute("acct", "odd", id="dp", at=NOW).owed == Decimal(used)
+    assert ledger.lots("acct")[1].refunded == Payable("0.07", "USD")
+    assert ledger.verify() == []
+
+
+def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) -> None:
+    """Where what is left is a unit short of a half coin, the unit that a division leaves out decides."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    lot = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)
+    whole = lot.units
+    left = next(n // 7 for k in range(1, 7) if (n := k * whole + whole // 2 - 1) % 7 == 0)
+    ledger.charge("acct", Decimal(whole - left).scaleb(-18), id="c", at=NOW)
+    before = ledger.lots("acct")[1].worth
+    assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).pay_back == Payable(1, "USD")
+    after = ledger.lots("acct")[1].worth
+    assert before is not None
+    assert after is not None
+    assert before.minor - after.minor == 1
 
 
 def test_a_dispute_of_a_part_takes_that_part(ledger: Ledger) -> None:

@@ -23,6 +23,11 @@ CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
     st.integers(1, 60 * 10**18).map(lambda units: str(Decimal(units).scaleb(-18))),
 )
+HELD = st.one_of(
+    st.integers(1, 20).map(str), st.sampled_from(["0", "0.00585", "33.333333333333333333", "all", "all and more"])
+)
+TOKENS = st.sampled_from([None, None, "free", "tight"])
+SHARES = st.sampled_from(["0", "0.5", "0.9", "1", "1.5", "4", "12"])
 TIMES = st.one_of(st.none(), st.integers(1, 500))
 
 
@@ -58,6 +63,7 @@ class Machine(RuleBasedStateMachine):
                 "acct", id=token, at=later(0), group="default", limit=limit, secret=f"{token:->30}"
             )
             self.model.tokens[token] = ModelToken(None if limit is None else Fraction(limit))
+        self.top_up(8_500, "rmb", None)
 
     def new(self, kind: str) -> str:
         self.count += 1
@@ -122,12 +128,11 @@ class Machine(RuleBasedStateMachine):
             ),
         )
 
-    @rule(
-        credits=st.one_of(CREDITS, st.sampled_from(["0", "all", "all and more"])),
-        ttl=st.integers(1, 300),
-        token=st.sampled_from([None, None, "free", "tight"]),
-    )
+    @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS)
     def hold(self, credits: str, ttl: int, token: str | None) -> None:
+        self.held(credits, ttl, token)
+
+    def held(self, credits: str, ttl: int, token: str | None) -> str:
         id, now = self.new("hold"), self.model.now
         if credits.startswith("all"):
             self.model.tick()
@@ -137,13 +142,24 @@ class Machine(RuleBasedStateMachine):
             lambda: self.ledger.hold("acct", amount, id=id, at=later(now), ttl=timedelta(seconds=ttl), token=token),
             lambda: self.model.hold(id, Fraction(amount), ttl, token),
         )
+        return id
 
     @precondition(lambda self: self.model.holds)
-    @rule(data=st.data(), share=st.sampled_from(["0", "0.5", "1", "1.5", "4"]))
+    @rule(data=st.data(), share=SHARES)
     def settle(self, data: st.DataObject, share: str) -> None:
-        id, now = data.draw(st.sampled_from(sorted(self.model.holds))), self.model.now
+        self.settled(data.draw(st.sampled_from(sorted(self.model.holds))), share)
+
+    @rule(credits=HELD, token=TOKENS, share=SHARES, seconds=st.sampled_from([0, 1, 1, 1, 40]))
+    def request(self, credits: str, token: str | None, share: str, seconds: int) -> None:
+        """What a gateway does most: hold, and settle a little later, or too late."""
+        id = self.held(credits, 30, token)
+        self.model.now += seconds
+        if id in self.model.holds:
+            self.settled(id, share)
+
+    def settled(self, id: str, share: str) -> None:
+        now, operation = self.model.now, self.new("settle")
         amount = exact(Fraction(int(self.model.holds[id].credits * Fraction(share) * 10**18), 10**18))
-        operation = self.new("settle")
         self.both(
             lambda: self.ledger.settle(id, amount, id=operation, at=later(now)),
             lambda: self.model.settle(id, Fraction(amount)),
@@ -267,4 +283,6 @@ def exact(value: Fraction) -> str:
 class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
     """Whatever is done in whatever order: the ledger does what the naive model does, and stays sound."""
 
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    settings = settings(
+        max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )

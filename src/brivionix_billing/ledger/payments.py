@@ -191,7 +191,7 @@ def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | 
         desk.moved(draft, lot, "refunded", taken, from_left)
     draft.post("available", -taken)
     draft.post("disputed", taken)
-    if from_gone:
+    if from_gone or money == there:  # of a whole payment, also what was used for less than a coin
         gone = lot.used + lot.expired
         share = round_ratio(from_gone * lot.credits, lot.paid, Rounding.HALF_UP)
         back = gone if money == there else min(gone, share)

@@ -70,8 +70,8 @@ class Views(Base):
     def records(self, account: str, period: Period, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
 
-        Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out. On
-        the bill they stand as a movement: see :meth:`Statement.balance`.
+        Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out.
+        On the bill they stand as a movement: see :meth:`Statement.balance`.
         """
         after = 0
         while True:
