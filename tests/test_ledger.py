@@ -424,9 +424,8 @@ def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) ->
     """Where what is left is a unit short of a half coin, the unit that a division leaves out decides."""
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
     lot = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)
-    whole = lot.units
-    left = next(n // 7 for k in range(1, 7) if (n := k * whole + whole // 2 - 1) % 7 == 0)
-    ledger.charge("acct", Decimal(whole - left).scaleb(-18), id="c", at=NOW)
+    left = 374_999_785_714_285_714  # 7 coins for 0.583333 Credits: these were bought for 4.5 coins, less 2/7 of a unit
+    ledger.charge("acct", Decimal(lot.units - left).scaleb(-18), id="c", at=NOW)
     before = ledger.lots("acct")[1].worth
     assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).pay_back == Payable(1, "USD")
     after = ledger.lots("acct")[1].worth
