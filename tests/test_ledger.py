@@ -393,6 +393,18 @@ def test_a_failed_refund_comes_back_once(ledger: Ledger) -> None:
         ledger.reverse("acct", "lot-acct", id="failed-3", at=NOW, reason="a top-up")
 
 
+def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger: Ledger) -> None:
+    """Credits that come back may be worth a coin less with the others than alone: that coin is recognised."""
+    ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    assert ledger.refund("acct", "odd", id="back", at=NOW, credits="0.05").pay_back == Payable(1, "USD")
+    ledger.charge("acct", "0.05", id="c", at=NOW)
+    ledger.reverse("acct", "back", id="failed", at=NOW, reason="the card was closed")
+    lot = ledger.lots("acct")[1]
+    assert (lot.recognised, lot.refunded, lot.worth) == (Payable(1, "USD"), Payable(0, "USD"), Payable(6, "USD"))
+    assert ledger.verify() == []
+
+
 def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledger) -> None:
     """Chargeback after 30 of 100 Credits were used: 70 go, 30 are owed, all revenue of the lot is taken back."""
     ledger.charge("acct", "30", id="c", at=NOW)
