@@ -101,14 +101,23 @@ class Model:
             if hold.expires <= self.now:
                 hold.state = "expired"
                 self.repay()
-        kept = ZERO
+        for lot, keep in self.kept():
+            lot.expired += lot.remaining - keep
+            lot.remaining = keep
+
+    def kept(self) -> list[tuple[ModelLot, Fraction]]:
+        """Of each expired lot what requests may need that were let in before it expired."""
+        sum_kept, found = ZERO, []
         for lot in sorted(self.lots, key=lambda lot: lot.expires or 0):
-            if lot.expires is not None and lot.expires <= self.now and lot.remaining:
-                promised = sum((hold.credits for hold in self.open if hold.at < lot.expires), ZERO)
-                keep = min(lot.remaining, max(ZERO, promised - kept))
-                kept += keep
-                lot.expired += lot.remaining - keep
-                lot.remaining = keep
+            if self.is_expired(lot):
+                promised = sum((hold.credits for hold in self.open if hold.at < (lot.expires or 0)), ZERO)
+                keep = min(lot.remaining, max(ZERO, promised - sum_kept))
+                sum_kept += keep
+                found.append((lot, keep))
+        return found
+
+    def is_expired(self, lot: ModelLot) -> bool:
+        return lot.expires is not None and lot.expires <= self.now
 
     def use(self, amount: Fraction, good_at: int) -> Fraction:
         """Take from the lots: expired ones, then by expiry, given before bought, in the order in which they came."""
@@ -131,8 +140,9 @@ class Model:
         return amount - left
 
     def repay(self) -> None:
-        if self.owed and self.available > 0:
-            self.owed -= self.use(min(self.owed, self.available), self.now)
+        free = self.available - sum((lot.remaining - keep for lot, keep in self.kept()), ZERO)
+        if self.owed and free > 0:
+            self.owed -= self.use(min(self.owed, free), self.now)
 
     def bring_in(self, id: str, credits: Fraction, coins: int | None, expires: int | None) -> None:
         self.lots.append(ModelLot(id, credits, coins, expires, remaining=credits))
@@ -175,7 +185,7 @@ class Model:
 
     def refund(self, operation: str, id: str, credits: Fraction | None, coins: int | None) -> int:
         lot = self.lot(id)
-        if lot.coins is None:
+        if lot.coins is None or self.is_expired(lot):
             raise RefusedError("not_refundable")
         most = min(lot.remaining, max(ZERO, self.available))
         before = lot.worth
@@ -239,9 +249,15 @@ class Model:
         id, credits, coins = done
         self.undone[operation] = None
         lot = self.lot(id)
-        lot.remaining += credits
         lot.returned -= credits
         lot.refunded -= coins
+        if self.is_expired(lot):
+            pays = min(credits, self.owed)
+            self.owed -= pays
+            lot.used += pays
+            lot.expired += credits - pays
+        else:
+            lot.remaining += credits
         self.repay()
 
     def take_out(self, credits: Fraction) -> None:

@@ -446,6 +446,62 @@ def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) ->
     assert before.minor - after.minor == 1
 
 
+def test_what_comes_back_to_an_expired_lot_pays_what_is_owed_and_is_gone(ledger: Ledger) -> None:
+    """A dispute that is won after the lot has expired: what was used is paid again, what was not is expired."""
+    ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
+    ledger.charge("acct", "4", id="c", at=NOW)
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    assert ledger.dispute("acct", "short", id="dp", at=later(10)).owed == 4
+    won = ledger.reverse("acct", "dp", id="won", at=later(90), reason="won")
+    has = ledger.balance("acct", at=later(90))
+    assert got(won.owed, has.available, has.owed) == (-4, 0, 0)
+    lot = ledger.lots("acct")[1]
+    assert got(lot.used, lot.expired, lot.returned) == (4, 6, 0)
+    assert lot.recognised == Payable("1.20", "USD")
+    assert ledger.verify() == []
+
+
+def test_debts_are_not_paid_from_what_backs_other_requests(ledger: Ledger) -> None:
+    """A request gives back what it held of an expired lot: that is gone, and what others hold stays covered."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "5", id="before", at=later(59))
+    ledger.charge("acct", "10", id="debt", at=later(59))
+    ledger.grant("acct", "12", reason="x", id="more", at=later(70))
+    ledger.hold("acct", "2", id="after", at=later(71))
+    ledger.charge("acct", "10", id="debt-2", at=later(72))
+    ledger.settle("before", "0", at=later(73))
+    has = ledger.balance("acct", at=later(74))
+    assert got(has.available, has.held, has.owed) == (0, 2, 10)
+    assert ledger.settle("after", "2", at=later(75)).owed == 0
+    assert ledger.verify() == []
+
+
+def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) -> None:
+    """Only requests that were let in before can use it, so they do, and leave the rest to the others."""
+    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as opened_ledger:
+        ledger = with_credits(Ledger(opened_ledger.engine, lot_order=["oldest"]))
+        ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+        ledger.hold("acct", "5", id="before", at=later(59))
+        assert [use.lot for use in ledger.settle("before", "4", at=later(61)).uses] == ["gift"]
+
+
+def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:
+    """Credits that nobody could use are a mistake of whoever gives them."""
+    with refused("bad_argument"):
+        ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=NOW)
+    with refused("bad_argument"):
+        ledger.grant("acct", "0", reason="x", id="gift", at=NOW)
+
+
+def test_an_expired_lot_is_not_refunded(ledger: Ledger) -> None:
+    """What is left of it is kept for requests that were let in before, and for nothing else."""
+    ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
+    ledger.hold("acct", "105", id="r1", at=later(59))
+    with refused("not_refundable"):
+        ledger.refund("acct", "short", id="back", at=later(61), credits="1")
+
+
 def test_a_dispute_of_a_part_takes_that_part(ledger: Ledger) -> None:
     """Half of the money disputed: half of the Credits go, unused ones first."""
     ledger.charge("acct", "30", id="c", at=NOW)

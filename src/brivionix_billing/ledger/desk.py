@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,11 +47,12 @@ class Draft:
 class Desk:
     """An account under lock. Plans change its rows here in memory; :meth:`write` brings all of it to the database."""
 
-    __slots__ = ("_changed", "_lots", "_new", "account", "booked", "order", "store")
+    __slots__ = ("_changed", "_holds", "_lots", "_new", "account", "booked", "order", "store")
 
     def __init__(self, store: Store, account: AccountRow, booked: str, order: Sequence[str] = LOT_ORDER) -> None:
         self.store, self.account, self.booked, self.order = store, account, booked, order
         self._lots: list[LotRow] | None = None
+        self._holds: dict[str, HoldRow] = {}
         self._changed: dict[tuple[type, str], Row] = {}
         self._new: list[Row] = []
 
@@ -90,7 +91,10 @@ class Desk:
 
     def open_holds(self) -> list[HoldRow]:
         """Those that are not resolved, by the time when they expire."""
-        return self.store.all(HoldRow, self.store.sql.open_holds, self.account.id)
+        found = self.store.all(HoldRow, self.store.sql.open_holds, self.account.id)
+        # What the database does not know yet: holds that this operation has resolved or shrunk.
+        known = [self._holds.setdefault(hold.id, hold) for hold in found]
+        return [hold for hold in known if hold.state == "open"]
 
     def add(self, row: Row) -> None:
         """A new row, written with the entry."""
@@ -128,11 +132,29 @@ class Desk:
     def repay(self, draft: Draft) -> None:
         """What is owed is paid as soon as there is something to pay it with."""
         owed = self.account.owed - draft.postings.get("owed", 0)
-        free = self.available + draft.postings.get("available", 0)
+        free = self.available + draft.postings.get("available", 0) - self._leaving()
         if owed > 0 and free > 0:
             paid = self.draw(draft, min(owed, free), self.booked)
             draft.post("available", -paid)
             draft.post("owed", paid)
+
+    def _leaving(self) -> int:
+        """Credits that are available, but only until somebody looks: of expired lots, and no longer promised."""
+        lots = self._expired_lots()
+        return sum(lot.remaining - keep for lot, keep in self._kept(lots, self.open_holds())) if lots else 0
+
+    def _expired_lots(self) -> list[LotRow]:
+        found = [lot for lot in self.lots if lot.remaining and lot.expires is not None and lot.expires <= self.booked]
+        return sorted(found, key=lambda lot: (lot.expires, lot.number))
+
+    def _kept(self, expired: Sequence[LotRow], holds: Sequence[HoldRow]) -> Iterator[tuple[LotRow, int]]:
+        """How much of each expired lot stays: requests that were let in while it was good may still be paid from it."""
+        kept = 0
+        for lot in expired:
+            promised = sum(hold.credits for hold in holds if lot.expires is None or hold.at < lot.expires)
+            keep = min(lot.remaining, max(0, promised - kept))
+            kept += keep
+            yield lot, keep
 
     def expiring(self, expires: str | None) -> None:
         """Something that expires came in."""
@@ -144,37 +166,26 @@ class Desk:
         account, now = self.account, self.booked
         if account.next_expiry is None or account.next_expiry > now:
             return 0
-        before, holds = account.number, []
+        before = account.number
         for hold in self.open_holds():
-            if hold.expires > now:
-                holds.append(hold)
-                continue
-            draft = Draft("hold_expired", now, {"hold": hold.id})
-            self.resolve(draft, hold, "expired")
-            draft.post("available", hold.credits)
-            self.repay(draft)
-            self.write(self._own_id(), draft)
-        times = [hold.expires for hold in holds]
-        kept = 0
-        for lot in sorted(self.lots, key=lambda lot: (lot.expires or "", lot.number)):
-            if lot.expires is None or not lot.remaining:
-                continue
-            times.append(lot.expires)
-            if lot.expires > now:
-                continue
-            # A request that was let in while the lot was good may still be paid from it.
-            keep = min(lot.remaining, max(0, sum(h.credits for h in holds if h.at < lot.expires) - kept))
-            kept += keep
+            if hold.expires <= now:
+                draft = Draft("hold_expired", now, {"hold": hold.id})
+                self.resolve(draft, hold, "expired")
+                draft.post("available", hold.credits)
+                self.repay(draft)
+                self.write(self._own_id(), draft)
+        holds = self.open_holds()
+        for lot, keep in list(self._kept(self._expired_lots(), holds)):
             gone = lot.remaining - keep
             if gone:
                 # It counts for the day on which it expired, whenever somebody looks: that is what a statement shows.
-                draft = Draft("lot_expired", lot.expires, {"lot": lot.id})
+                draft = Draft("lot_expired", lot.expires or now, {"lot": lot.id})
                 self.moved(draft, lot, "expired", gone, value(lot, lot.remaining) - value(lot, keep))
                 draft.post("available", -gone)
                 draft.post("expired", gone)
                 self.write(self._own_id(), draft)
-            if not keep:
-                times.pop()
+        times = [hold.expires for hold in holds]
+        times += [lot.expires for lot in self.lots if lot.remaining and lot.expires is not None]
         account.next_expiry = min(times, default=None)
         if account.number == before:
             self.store.change(account)
@@ -193,6 +204,7 @@ class Desk:
             draft.result["token"] = token.id
             self.changed(token)
         hold.state = state
+        self._holds[hold.id] = hold
         self.changed(hold)
 
     def write(self, id: str, draft: Draft) -> Entry:

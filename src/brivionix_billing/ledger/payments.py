@@ -106,6 +106,8 @@ def refund(desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | N
     draft = Draft("refund", desk.booked, content)
     if lot.currency is None:
         raise BillingError("not_refundable", f"lot {quoted(lot.id)} was given, not bought; nothing was paid for it")
+    if lot.expires is not None and lot.expires <= desk.booked:
+        raise BillingError("not_refundable", f"lot {quoted(lot.id)} has expired; nothing of it can be refunded")
     most = min(lot.remaining, max(0, desk.available))
     if pay is not None:
         credits = _credits_for(lot, pay)
@@ -259,12 +261,23 @@ def reverse(desk: Desk, undoes: str, content: Mapping[str, Any]) -> Draft:
     odd = lot.paid - lot.refunded - value(lot, lot.remaining) - lot.recognised
     if odd:
         desk.moved(draft, lot, "used", 0, odd)
-    draft.post("available", credits)
     draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)
-    if lot.expires is not None:
-        desk.account.next_expiry = min(lot.expires, desk.account.next_expiry or lot.expires)
+    if lot.expires is not None and lot.expires <= desk.booked:
+        _back_too_late(desk, draft, lot, credits)
+    else:
+        draft.post("available", credits)
+        desk.expiring(lot.expires)
     desk.repay(draft)
     return draft
+
+
+def _back_too_late(desk: Desk, draft: Draft, lot: LotRow, credits: int) -> None:
+    """Credits that come back to a lot that has expired meanwhile: they pay what is owed, the rest is expired."""
+    used = min(credits, desk.account.owed)
+    for how, part, book in (("used", used, "owed"), ("expired", credits - used, "expired")):
+        if part:
+            desk.moved(draft, lot, how, part, value(lot, lot.remaining) - value(lot, lot.remaining - part))
+            draft.post(book, part)
 
 
 _GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
