@@ -198,6 +198,9 @@ class Model:
         if not 0 < credits <= most:
             raise RefusedError("not_refundable")
         lot.remaining -= credits
+        if before == lot.worth:
+            lot.remaining += credits
+            raise RefusedError("not_refundable")
         lot.returned += credits
         lot.refunded += before - lot.worth
         self.undone[operation] = (id, credits, before - lot.worth)

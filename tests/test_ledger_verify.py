@@ -101,7 +101,9 @@ def test_a_tail_cut_off_together_with_what_it_made_is_found_by_a_checkpoint(ledg
     checkpoint = ledger.checkpoint()
     last = checkpoint["acct"][0]
     run(ledger, "DELETE FROM billing_journal WHERE number > :last", last=last - 3)
-    ledger.rebuild()
+    with pytest.raises(BillingError, match="cut off"):
+        ledger.rebuild()  # what the tables still know of is evidence
+    ledger.rebuild(accept_loss=True)
     assert ledger.verify() == []
     assert f"entries {last - 2} to {last} of the checkpoint are missing" in str(ledger.verify(checkpoint)[0])
     ledger.adjust("acct", "0.01", reason="x", author="x", id="x1", at=later(200))
@@ -109,7 +111,7 @@ def test_a_tail_cut_off_together_with_what_it_made_is_found_by_a_checkpoint(ledg
     ledger.adjust("acct", "0.01", reason="x", author="x", id="x3", at=later(200))
     assert "it is another one than at the checkpoint" in str(ledger.verify(checkpoint)[0])
     run(ledger, "DELETE FROM billing_journal")
-    ledger.rebuild()
+    ledger.rebuild(accept_loss=True)
     assert "it was there at the checkpoint, and is missing" in str(ledger.verify(checkpoint)[0])
 
 
@@ -130,7 +132,7 @@ def test_a_change_of_anything_derived_is_found_and_rebuilding_mends_it(ledger: L
         run(ledger, f"UPDATE {table} SET {column.name} = '7' WHERE rowid = (SELECT max(rowid) FROM {table})")
         assert any(table.removeprefix("billing_") in str(fault) or "no such account" in str(fault)
                    for fault in ledger.verify()), column.name  # fmt: skip
-        ledger.rebuild()
+        ledger.rebuild(accept_loss=column.name == "id")  # a journal without its account could be one that was cut off
         assert tables(ledger) == right
     run(ledger, f"DELETE FROM {table}")
     assert ledger.verify() != []

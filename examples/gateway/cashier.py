@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from brivionix_billing import BillingError
-from brivionix_billing.ledger import Ledger, Threads
+from brivionix_billing.ledger import TTL, Ledger, Threads
 
 from .calls import Call
 from .jobs import Jobs
@@ -40,6 +40,7 @@ class Cashier:
                 call.worst.charge,
                 id=call.id,
                 at=call.at,  # as the charge will have it: a month must not close between the two
+                ttl=TTL + (self._clock() - call.at),  # from now on, however long the body was on its way
                 token=call.token.id,
             )
         except asyncio.CancelledError:

@@ -100,12 +100,17 @@ class Channel:
         return price
 
     def quote(
-        self, *, at: datetime, credits: Decimal | int | str | None = None, pay: Decimal | int | str | None = None
+        self,
+        *,
+        at: datetime,
+        credits: Decimal | int | str | None = None,
+        pay: Payable | Decimal | int | str | None = None,
     ) -> Quote:
         """A quote for so many Credits, or for so much money (one of the two).
 
-        Raises ``amount_out_of_range`` outside the channel's smallest and largest payment, ``money_invalid`` for what
-        is no amount or finer than a coin (or than 0.000001 Credit).
+        Give ``pay`` as a :class:`Payable` where the money was paid already: then ``currency_mismatch`` tells that it
+        was in another currency. Raises ``amount_out_of_range`` outside the channel's smallest and largest payment,
+        ``money_invalid`` for what is no amount or finer than a coin (or than 0.000001 Credit).
         """
         if (credits is None) == (pay is None):
             raise BillingError("bad_argument", "give either credits or pay, not both")
@@ -118,6 +123,12 @@ class Channel:
             wanted = _in_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
             paid = _least_payment(segments, wanted, unit)
         else:
+            if isinstance(pay, Payable):
+                if pay.currency != self.currency:
+                    raise BillingError(
+                        "currency_mismatch", f"channel {self.name} is paid in {self.currency}, not {pay}"
+                    )
+                pay = pay.amount
             offered = _amount(pay, self.currency)
             paid = _in_steps(offered, minor_digits(self.currency), f"{self.currency} has no coin that small")
             # Where a coin buys less than the smallest step of Credits, no coin is taken that buys nothing.

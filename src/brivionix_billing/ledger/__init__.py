@@ -16,6 +16,7 @@ except ImportError as error:  # pragma: no cover  # tests have it
 
 from brivionix_billing.ledger.entry import BOOKS, Entry, LotUse
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.holds import TTL
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.replay import Fault
 from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
@@ -25,6 +26,7 @@ from brivionix_billing.ledger.transactions import prepare
 
 __all__ = [
     "BOOKS",
+    "TTL",
     "Balance",
     "Entry",
     "Fault",

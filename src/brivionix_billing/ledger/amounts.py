@@ -16,6 +16,7 @@ from brivionix_billing.exact import decimal_of, digits_of, parse_decimal, plain
 from brivionix_billing.money import Payable, minor_digits
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import instant
+from brivionix_billing.tokens import WorstCase
 
 __all__ = [
     "MOST",
@@ -32,13 +33,15 @@ __all__ = [
     "when",
 ]
 
-Amount = Decimal | int | str | Charge
+Amount = Decimal | int | str | Charge | WorstCase
 
 _PLACES: Final = 18
 _ONE: Final = 10**_PLACES
 MOST: Final = 10**30 * _ONE
 """No amount is larger: what the NUMERIC columns of PostgreSQL hold. It is 10^15 times what anyone tops up at once."""
 
+LONGEST: Final = 240
+"""Characters of an account or a hold: ids are made of theirs, such as ``HOLD:settle``."""
 _NAME: Final = re.compile(r"[^\s~](?:.{0,254}\S)?", re.DOTALL)
 
 
@@ -46,6 +49,10 @@ def units(amount: Amount, what: str) -> int:
     """Credits in units of 10^-18. Raises ``money_invalid`` for what is no exact amount from 0 to 10^30 Credits."""
     if type(amount) is Charge:
         return amount.units
+    if isinstance(amount, WorstCase):
+        if amount.charge is None:
+            raise BillingError("bad_argument", f"{what} is a worst case with no price: it was asked for without group=")
+        return amount.charge.units
     found = signed_units(amount, what)
     if found < 0:
         raise BillingError("money_invalid", f"{what} is {quoted(amount)}; it cannot be below zero")
@@ -54,8 +61,6 @@ def units(amount: Amount, what: str) -> int:
 
 def signed_units(amount: Amount, what: str) -> int:
     """The same for an amount that may be negative."""
-    if type(amount) is Charge:
-        return amount.units
     if isinstance(amount, str):
         amount = parse_decimal(amount)
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
@@ -117,9 +122,7 @@ def when(text: str) -> datetime:
 
 
 def later(at: datetime, ttl: timedelta) -> str:
-    """``at + ttl`` as a column. Raises ``bad_argument`` for what is not more than zero or beyond the calendar."""
-    if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
-        raise BillingError("bad_argument", f"a hold of {quoted(ttl)}: give a timedelta above zero")
+    """``at + ttl`` as a column. Raises ``bad_argument`` for what is beyond the calendar."""
     try:
         return stamp(instant(at) + ttl)
     except OverflowError:
@@ -129,18 +132,21 @@ def later(at: datetime, ttl: timedelta) -> str:
 def asked(value: Any, what: str) -> str:
     """An id that something may have: what no id is, no database is asked for. Raises ``bad_argument``."""
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
+        if value.startswith("sk-"):
+            # A secret in the place of an id must not get into a message, and from there into a log.
+            raise BillingError("bad_argument", f"{what} looks like the secret of a token; give the token's id")
         return value
     raise BillingError("bad_argument", f"{what} is {quoted(value)}; an id is 1 to 256 printable characters")
 
 
-def name(value: Any, what: str) -> str:
-    """An id: 1 to 256 printable characters, no space at either end, not beginning with ``~`` (those are the ledger's).
+def name(value: Any, what: str, most: int = 256) -> str:
+    """A new id: printable characters, no space at either end, not ``~`` first: those are the ledger's.
 
     Raises ``bad_argument``.
     """
-    if isinstance(value, str) and len(value) <= 256 and value.isprintable() and _NAME.fullmatch(value):
-        return value
+    if isinstance(value, str) and len(value) <= most and value.isprintable() and _NAME.fullmatch(value):
+        return asked(value, what)
     raise BillingError(
         "bad_argument",
-        f"{what} is {quoted(value)}; an id is 1 to 256 printable characters, no space at either end, no ~ first",
+        f"{what} is {quoted(value)}; it is 1 to {most} printable characters, no space at either end, no ~ first",
     )

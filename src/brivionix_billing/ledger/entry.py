@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical import canonical_around
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, round_ratio
+from brivionix_billing.exact import Rounding, plain, round_ratio
 from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
 from brivionix_billing.ledger.rows import LotMove, LotRow
 from brivionix_billing.ledger.store import Stored
@@ -86,8 +86,17 @@ class Entry:
     hash: str
     bought: Mapping[str, list[str]] = field(default_factory=dict)
     """Of each lot that was moved and paid for: currency, what was paid, and for how many Credits."""
-    repeated: bool = False
+    repeated: bool = field(default=False, compare=False)
     """This operation was done before, and nothing was done now."""
+
+    def __repr__(self) -> str:
+        again = ", repeated" if self.repeated else ""
+        return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {plain(self.credits)} Credits{again}>"
+
+    @property
+    def posted(self) -> dict[str, Decimal]:
+        """Book -> Credits that the entry moves into it, or out of it where it is negative."""
+        return {book: as_credits(amount) for book, amount in self.postings.items()}
 
     @property
     def credits(self) -> Decimal:
@@ -200,12 +209,12 @@ class Entry:
                 body["result"],
                 body["previous"],
                 row.hash,
-                body["bought"],
+                {lot: what for lot, *what in body["bought"]},
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BillingError(
                 "journal_broken",
-                f"entry {quoted(row.number)} of account {quoted(row.account)} ({quoted(row.id)}) was changed: {error}",
+                f"entry {quoted(row.number)} ({quoted(row.id)}) of {quoted(row.account)}: it was changed: {error}",
             ) from None
 
 
@@ -224,6 +233,7 @@ def written(
     bought: Mapping[str, list[str]],
 ) -> tuple[Stored, Entry]:
     """A new entry: its row, and the entry itself."""
+    postings = {book: amount for book, amount in postings.items() if amount}
     if sum(postings.values()):
         raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
     body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
@@ -293,11 +303,11 @@ def _body(
         "at": at,
         "booked": booked,
         "content": content,
-        "postings": {book: shown(amount) for book, amount in postings.items() if amount},
+        "postings": {book: shown(amount) for book, amount in postings.items()},
         "lots": [[m.lot, m.how, shown(m.credits), shown(m.money), shown(m.left)] for m in moves],
         "result": result,
         "previous": previous,
-        "bought": bought,
+        "bought": [[lot, *what] for lot, what in bought.items()],
     }
 
 

@@ -11,19 +11,25 @@ from brivionix_billing.exact import plain
 from brivionix_billing.ledger.amounts import as_credits, later, shown, stamp, when
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.rows import HoldRow, TokenRow, UsageRow, count, quarter
+from brivionix_billing.ledger.rows import HoldRow, TokenRow, UsageRow, count, counts, quarter
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import iso
-from brivionix_billing.usage import Usage
+from brivionix_billing.usage import Usage, reported
 
 __all__ = ["TTL", "charge", "charge_content", "hold", "hold_content", "release", "settle"]
 
+_KEPT: Final = frozenset({"usage", "model", "service_tier"})
 TTL: Final = timedelta(minutes=15)
 """How long a hold lasts if nobody resolves it. OpenAI's clients give up after 10 minutes."""
 
 
 def hold_content(credits: int, ttl: timedelta, token: str | None) -> dict[str, Any]:
-    """What makes two calls of ``hold`` the same. Times are not in it: who tries again does so later."""
+    """What makes two calls of ``hold`` the same. Times are not in it: who tries again does so later.
+
+    Raises ``bad_argument`` for a ``ttl`` that is none.
+    """
+    if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
+        raise BillingError("bad_argument", f"ttl is {quoted(ttl)}; give a timedelta above zero")
     return {"credits": shown(credits), "seconds": str(ttl.total_seconds()), "token": token}
 
 
@@ -97,7 +103,8 @@ def usage_body(charged: Charge, body: Mapping[str, Any] | None) -> Mapping[str, 
         raise BillingError(
             "bad_argument", f"usage= reads as {read!r}, but the charge was made from {charged.usage!r}; give its body"
         )
-    return body
+    # What a model said does not belong into a journal that nobody can ever take anything out of.
+    return body if body.keys() <= _KEPT else reported(body)
 
 
 def _body_of(usage: Usage) -> dict[str, Any] | None:
@@ -162,7 +169,10 @@ def _take(desk: Desk, draft: Draft, charged: Charge | int, own: int, usable_at: 
         desk.add(row)
     else:
         desk.changed(row)
-    count(row, usage, amount)
+    if usage is not None:
+        # As they were read today: a later version of this library may read a body differently.
+        draft.result["counts"] = counts(usage)
+    count(row, draft.result.get("counts"), amount)
     desk.repay(draft)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from brivionix_billing.ledger.migrate import check_version, migrate, migrate_or_check
 from brivionix_billing.ledger.operations.accounts import Accounts
@@ -66,6 +66,12 @@ class Ledger(Accounts, Requests, Payments, Views):
     def migrate(self) -> None:
         """Bring the tables to this version of the library; new ones where there are none."""
         transact(self.engine, migrate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections to the database."""

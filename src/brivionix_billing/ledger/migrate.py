@@ -15,6 +15,7 @@ __all__ = ["HEAD", "check_version", "migrate", "migrate_or_check"]
 HEAD: Final = "0001"
 """The version of the tables that this library works on."""
 
+_NEWER: Final = "the library is older than the ledger; install the version that made it"
 _HERE: Final = Path(__file__).parent / "migrations"
 
 
@@ -41,8 +42,8 @@ def check_version(connection: Connection) -> None:
     if found != HEAD:
         raise BillingError(
             "ledger_version",
-            f"the tables of this ledger are of version {quoted(found)}, and this library works on {HEAD}; "
-            "make a backup, then: brivionix-billing ledger migrate",
+            f"the tables of this ledger are of version {quoted(found)}, and this library works on {HEAD}: "
+            + (_NEWER if found > HEAD else "make a backup, then: brivionix-billing ledger migrate"),
         )
 
 
@@ -54,6 +55,9 @@ def migrate(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         # Two processes that start at once must not both make the tables.
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7302469081)")
+    found = version(connection)
+    if found is not None and found > HEAD:
+        raise BillingError("ledger_version", f"the tables of this ledger are of version {quoted(found)}: {_NEWER}")
     config = Config()
     config.set_main_option("script_location", str(_HERE))
     config.attributes["connection"] = connection

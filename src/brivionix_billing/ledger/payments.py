@@ -98,7 +98,9 @@ def payment_known(lot: LotRow) -> BillingError:
     )
 
 
-def refund(desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | None) -> Draft:
+def refund(
+    desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | str | None
+) -> Draft:
     """Give bought Credits back at the price they were bought for: so many, so much money, or all that can be.
 
     Raises ``not_refundable``.
@@ -121,6 +123,12 @@ def refund(desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | N
             f"{plain(as_credits(most))} of it are unused and free{held}",
         )
     money = value(lot, lot.remaining) - value(lot, lot.remaining - credits)
+    if not money:
+        raise BillingError(
+            "not_refundable",
+            f"{plain(as_credits(credits))} Credits of lot {quoted(lot.id)} were bought for less than a coin; there is "
+            "nothing to pay back",
+        )
     desk.moved(draft, lot, "refunded", credits, money)
     draft.post("available", -credits)
     draft.post("refunded", credits)
@@ -132,7 +140,9 @@ def _to(lot: LotRow) -> dict[str, Any]:
     return {"channel": lot.channel, "reference": lot.reference}
 
 
-def _money(lot: LotRow, pay: Payable) -> int:
+def _money(lot: LotRow, pay: Payable | str) -> int:
+    if isinstance(pay, str):
+        pay = Payable(pay, str(lot.currency))
     if not isinstance(pay, Payable) or pay.currency != lot.currency or pay.minor <= 0:
         raise BillingError(
             "currency_mismatch", f"lot {quoted(lot.id)} was paid in {lot.currency}; {quoted(pay)} is no amount of it"
@@ -151,20 +161,20 @@ def _bought_by(lot: LotRow, money: int) -> int:
     return credits
 
 
-def _credits_for(lot: LotRow, pay: Payable) -> int:
+def _credits_for(lot: LotRow, pay: Payable | str) -> int:
     """The Credits to refund for exactly ``pay``."""
     money = _money(lot, pay)
     there = value(lot, lot.remaining)
     if money > there:
         raise BillingError(
             "not_refundable",
-            f"{pay} cannot be refunded from lot {quoted(lot.id)}: what is unused of it cost "
-            f"{payable(there, pay.currency)}",
+            f"{payable(money, str(lot.currency))} cannot be refunded from lot {quoted(lot.id)}: "
+            f"what is unused of it cost {payable(there, str(lot.currency))}",
         )
     return _bought_by(lot, money)
 
 
-def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | None) -> Draft:
+def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> Draft:
     """A payment was taken back, whole or in part: Credits that are left go, those that were used are owed.
 
     Where Credits that are left are held, the holds of the newest requests shrink. Raises ``not_refundable`` for more
@@ -249,8 +259,8 @@ def reverse(desk: Desk, undoes: str, content: Mapping[str, Any]) -> Draft:
     undone = None if row is None else Entry.read(row)
     if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
         raise BillingError("not_reversible", f"account {quoted(account)} has no refund or dispute {quoted(undoes)}")
-    for other in map(Entry.read, (Stored(*row) for row in store.rows(store.sql.rare_entries, account, "", "~"))):
-        if other.kind == "reverse" and other.content["undoes"] == undoes:
+    for other in map(Entry.read, (Stored(*row) for row in store.rows(store.sql.reverses, account))):
+        if other.content["undoes"] == undoes:
             raise BillingError("not_reversible", f"operation {quoted(other.id)} has undone {quoted(undoes)} already")
     draft = Draft("reverse", desk.booked, content)
     lot = desk.lot(undone.moves[0].lot)

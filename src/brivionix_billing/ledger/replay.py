@@ -23,7 +23,6 @@ from brivionix_billing.ledger.rows import (
 )
 from brivionix_billing.ledger.store import KINDS, Row, Store, Stored
 from brivionix_billing.ledger.tokens import put
-from brivionix_billing.usage import Usage
 
 __all__ = ["Books", "Fault", "rebuild", "verify"]
 
@@ -116,7 +115,7 @@ class Books:
         hold.state, hold.resolved_by = _RESOLVES[entry.kind], entry.id
 
     def _charge(self, entry: Entry) -> None:
-        amount, body = scaled(entry.content["credits"]), entry.content.get("usage")
+        amount = scaled(entry.content["credits"])
         if entry.postings.get("used", 0) != amount:
             raise _broken(entry, "its postings do not charge what it says")
         token = entry.result.get("token")
@@ -124,7 +123,7 @@ class Books:
             self.tokens[token].spent += amount
         key = (quarter(stamp(entry.at)), entry.content.get("model", ""), token or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
-        count(row, None if body is None else Usage.from_response(body), amount)
+        count(row, entry.result.get("counts"), amount)
 
     def _lot(self, entry: Entry, booked: str) -> LotRow:
         said = entry.content
@@ -201,7 +200,7 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Fault
                 if noted is not None and entry.number == noted[0] and entry.hash != noted[1]:
                     yield Fault(account, entry.number, "it is another one than at the checkpoint")
         except BillingError as error:
-            yield Fault(account, books.account.number + 1, error.message)
+            yield Fault(account, books.account.number + 1, error.message.partition(": ")[2] or error.message)
             entries += int(store.rows(store.sql.count_of, account)[0][0])
             continue
         entries += books.account.number
@@ -256,8 +255,8 @@ def _told(has: object) -> object:
 
 
 def _name(row: Row) -> str:
-    table, _, key = KINDS[type(row)].table.name.partition("_")[2], "", _key(row)[1]
-    return f"{table} {' '.join(map(str, key))}"
+    table = KINDS[type(row)].table.name.partition("_")[2]
+    return "its row" if isinstance(row, AccountRow) else f"{table} {' '.join(map(str, _key(row)[1]))}"
 
 
 def _key(row: Row) -> tuple[type, tuple[Any, ...]]:
@@ -266,8 +265,19 @@ def _key(row: Row) -> tuple[type, tuple[Any, ...]]:
     return type(row), (row.id,)
 
 
-def rebuild(store: Store) -> int:
+def rebuild(store: Store, *, accept_loss: bool) -> int:
     """Make all projections anew from the journal, which must be sound; how many rows. Raises ``journal_broken``."""
+    if store.sql.lock_all:
+        store.run(store.sql.lock_all)
+    for account, number, _ in store.rows(store.sql.heads):
+        there = store.rows(store.sql.count_of, account)[0][0]
+        if there < number and not accept_loss:
+            # The tables know of entries that the journal has lost: they are the last trace of them.
+            raise BillingError(
+                "journal_broken",
+                f"account {quoted(account)} had {number} entries, and the journal has {there}: entries were cut off, "
+                "and rebuilding would cover it up; go back to a backup",
+            )
     accounts = [row[0] for row in store.rows(store.sql.journal_accounts)]
     for make in KINDS:
         store.run(store.sql.delete[make])

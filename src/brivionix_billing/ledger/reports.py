@@ -17,11 +17,10 @@ from brivionix_billing.ledger.amounts import as_credits, asked, payable, scaled,
 from brivionix_billing.ledger.desk import Desk
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, count, quarter, value
-from brivionix_billing.ledger.store import DryStore, Store, Stored
+from brivionix_billing.ledger.store import Store, Stored
 from brivionix_billing.ledger.tokens import Token
 from brivionix_billing.money import Payable
 from brivionix_billing.times import Days, Period, iso
-from brivionix_billing.usage import Usage
 
 __all__ = ["Balance", "Lot", "Movement", "Statement", "UsageLine", "balance", "lots", "page", "payment"]
 
@@ -184,11 +183,15 @@ class Statement:
 def balance(store: Store, account: str, now: str) -> Balance:
     """See :meth:`Ledger.balance`."""
     row = _account(store, account)
-    # What has expired by now is taken off as an operation would do it, but nothing is written.
-    dry = DryStore.__new__(DryStore)
-    dry.sql, dry._cursor = store.sql, store._cursor
-    Desk(dry, row, now).sweep()
+    _swept(store, row, now)
     return Balance(account, when(now), as_credits(row.balance - row.held), as_credits(row.held), as_credits(row.owed))
+
+
+def _swept(store: Store, row: AccountRow, now: str) -> list[Entry]:
+    """Bring a row to where it is when all that has expired is booked; the entries that would. Nothing is written."""
+    dry = store.dry()
+    Desk(dry, row, now).sweep()
+    return [Entry.read(stored) for stored in dry.written_entries]
 
 
 def _account(store: Store, account: str) -> AccountRow:
@@ -273,17 +276,16 @@ def _quarter_from(at: str) -> str:
     """The first quarter that begins at a time or after it."""
     begun = quarter(at)
     whole = f"{begun}:00.000000Z"
-    return begun if whole == at or at == _BEGIN else quarter(stamp(when(whole) + _QUARTER))
+    return begun if whole == at else quarter(stamp(when(whole) + _QUARTER))
 
 
 def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
         for entry in charges(store, account, start, end):
-            body = entry.content.get("usage")
             key = (quarter(stamp(entry.at)), entry.content.get("model", ""), entry.result.get("token") or "")
             used = UsageRow(account, *key)
-            count(used, None if body is None else Usage.from_response(body), entry.units)
+            count(used, entry.result.get("counts"), entry.units)
             yield used
 
 
@@ -295,9 +297,6 @@ def charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]
             if row[3] in ("settle", "charge"):
                 yield Entry.read(Stored(*row))
         after = rows[-1][2]
-
-
-_BEGIN: Final = "0001-01-01T00:00:00.000000Z"
 
 
 def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
@@ -331,14 +330,17 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
 
 def statement(store: Store, account: str, period: Period) -> Statement:
     """See :meth:`Ledger.statement`."""
-    _account(store, account)
+    row = _account(store, account)
     start, end = stamp(period.start), stamp(period.end)
-    opening = _net_before(store, account, start)
-    movements = []
-    for row in store.rows(store.sql.rare_entries, account, start, end):
-        entry = Entry.read(Stored(*row))
+    rare = [Entry.read(Stored(*found)) for found in store.rows(store.sql.rare_entries, account, "", end)]
+    # A statement does not depend on whether somebody has looked at the account since something on it expired.
+    rare += [entry for entry in _swept(store, row, end) if entry.kind == "lot_expired" and stamp(entry.at) < end]
+    opening, movements = -_used_before(store, account, start), []
+    for entry in rare:
         net = _net(entry)
-        if net:
+        if stamp(entry.at) < start:
+            opening += net
+        elif net:
             movements.append(Movement(entry.id, entry.at, entry.kind, as_credits(net), _label(entry)))
     lines = usage(store, account, period, by_token=False)
     used = sum(scaled(plain(line.credits)) for line in lines)
@@ -359,9 +361,10 @@ def _net(entry: Entry) -> int:
     return sum(entry.postings.get(book, 0) for book in ("available", "held", "owed"))
 
 
-def _net_before(store: Store, account: str, end: str) -> int:
-    rare = (Entry.read(Stored(*row)) for row in store.rows(store.sql.rare_entries, account, "", end))
-    return sum(map(_net, rare)) - sum(row.credits for row in used_between(store, account, _BEGIN, end))
+def _used_before(store: Store, account: str, end: str) -> int:
+    last = quarter(end)
+    sums = store.rows(store.sql.credits_before, account, last)
+    return sum(scaled(text) for (text,) in sums) + sum(row.credits for row in _from_journal(store, account, last, end))
 
 
 def _label(entry: Entry) -> str:

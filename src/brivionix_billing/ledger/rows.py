@@ -5,7 +5,7 @@ Every change of a row is made by the functions here, whether an operation is goi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ __all__ = [
     "TokenRow",
     "UsageRow",
     "count",
+    "counts",
     "move",
     "post",
     "quarter",
@@ -198,12 +199,18 @@ def quarter(at: str) -> str:
     return f"{at[:14]}{int(at[14:16]) // 15 * 15:02d}"
 
 
-def count(row: UsageRow, usage: Usage | None, units: int) -> None:
+def counts(usage: Usage) -> list[int]:
+    """What is counted of a request: estimated or not, input, cached and output tokens."""
+    return [int(usage.estimated), usage.input_tokens, usage.cache_read_tokens, usage.output_tokens]
+
+
+def count(row: UsageRow, counts: Sequence[int] | None, units: int) -> None:
     """Take in a request; of one that was priced elsewhere, no tokens are known."""
     row.requests += 1
     row.credits += units
-    if usage is not None:
-        row.estimated += usage.estimated
-        row.input_tokens += usage.input_tokens
-        row.cache_read_tokens += usage.cache_read_tokens
-        row.output_tokens += usage.output_tokens
+    if counts is not None:
+        estimated, input_tokens, cached, output = counts
+        row.estimated += estimated
+        row.input_tokens += input_tokens
+        row.cache_read_tokens += cached
+        row.output_tokens += output

@@ -120,6 +120,10 @@ class Statements:
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.FREQUENT}) "
             "AND at >= ? AND at < ? ORDER BY number"
         )
+        self.reverses = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.FREQUENT}) "
+            "AND kind = 'reverse'"
+        )
         self.account = self._select(_ACCOUNT, "id = ?")
         self.accounts = self._sql("SELECT id FROM billing_account WHERE id > ? ORDER BY id LIMIT ?")
         self.lot = self._select(_LOT, "id = ?")
@@ -133,11 +137,17 @@ class Statements:
         self.token_of = self._select(_TOKEN, "hash = ?")
         self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
         self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
+        self.credits_before = self._sql(
+            "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter < ?"
+        )
         self.entries_between = self._sql(
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? AND number > ? "
             "ORDER BY number LIMIT ?"
         )
         self.holds_before = self._select(_HOLD, "account = ? AND state = 'open' AND at < ?")
+        self.lock_all = (
+            "LOCK TABLE billing_account, billing_journal IN EXCLUSIVE MODE" if dialect.name == "postgresql" else ""
+        )
         self.heads = self._sql("SELECT id, number, head FROM billing_account ORDER BY id")
         self.count = self._sql("SELECT COUNT(*) FROM billing_journal")
         self.count_of = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ?")
@@ -155,10 +165,6 @@ class Statements:
         self.add = {make: self._insert(kind) for make, kind in KINDS.items()}
         self.change = {make: self._update(kind) for make, kind in KINDS.items()}
         self.delete = {make: self._sql(f"DELETE FROM {kind.table.name}") for make, kind in KINDS.items()}
-
-    def sql(self, statement: str) -> str:
-        """A statement with ``?`` for its values, in this database's words."""
-        return self._sql(statement)
 
     def _sql(self, statement: str) -> str:
         return statement if self._mark == "?" else statement.replace("?", str(self._mark))
@@ -187,6 +193,10 @@ class Store:
     def __init__(self, cursor: Any, statements: Statements) -> None:
         self.sql = statements
         self._cursor = cursor
+
+    def dry(self) -> DryStore:
+        """The same tables for reading only."""
+        return DryStore(self._cursor, self.sql)
 
     def run(self, statement: str, *values: Any) -> int:
         """Run a statement; how many rows it changed."""
@@ -266,9 +276,16 @@ def _live(row: Any) -> int:
 class DryStore(Store):
     """Reads as the store does, and writes nothing: for seeing what an operation would do."""
 
-    __slots__ = ()
+    __slots__ = ("written_entries",)
+
+    def __init__(self, cursor: Any, statements: Statements) -> None:
+        super().__init__(cursor, statements)
+        self.written_entries: list[Stored] = []
+        """Of the journal, in order."""
 
     def run(self, statement: str, *values: Any) -> int:
+        if statement is self.sql.add_entry:
+            self.written_entries.append(Stored(*values))
         return 1
 
     def add(self, row: Row) -> None:

@@ -31,8 +31,12 @@ _AMOUNT: Final = Numeric(48, 18).with_variant(Text(), "sqlite")
 _COUNT: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
+_TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Ids and times are compared byte by byte, whatever language the database speaks."""
+
+
 def _text(name: str, *, key: bool = False, null: bool = False) -> Column[Any]:
-    return Column(name, Text, primary_key=key, nullable=null)
+    return Column(name, _TEXT, primary_key=key, nullable=null)
 
 
 def _amount(name: str, *, null: bool = False) -> Column[Any]:
@@ -122,7 +126,7 @@ TOKEN: Final = Table(
     _text("account"),
     _text("hash"),
     _text("name"),
-    Column("group_name", Text, nullable=False),
+    _text("group_name"),
     _text("expires", null=True),
     _amount("spending_limit", null=True),
     Column("enabled", SmallInteger, nullable=False),

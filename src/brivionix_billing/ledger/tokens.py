@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -94,17 +94,28 @@ def token_of(store: Store, secret: str, now: str) -> Token:
     return told(row)
 
 
-def settings(
-    group: str | None, name: str | None, expires: datetime | None, limit: Decimal | int | str | None, enabled: bool
-) -> dict[str, Any]:
-    """What is set on a token, as the journal keeps it."""
-    return {
-        "group": text(group, "the group of a token") if group is not None else None,
-        "name": text(name, "the name of a token") if name else "",
-        "expires": None if expires is None else stamp(expires),
-        "limit": None if limit is None else shown(units(limit, "the limit of a token")),
-        "enabled": bool(enabled),
-    }
+def settings(**given: Any) -> dict[str, Any]:
+    """What is set on a token, as the journal keeps it. Raises ``bad_argument`` for what no token has."""
+    unknown = given.keys() - _SETTINGS.keys()
+    if unknown or not given:
+        wrong = f"{quoted(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
+        raise BillingError("bad_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
+    return {key: _SETTINGS[key](value) for key, value in given.items()}
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BillingError("bad_argument", f"enabled is {quoted(value)}; give True or False")
+    return value
+
+
+_SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
+    "group": lambda group: text(group, "the group of a token"),
+    "name": lambda name: text(name, "the name of a token") if name else "",
+    "expires": lambda expires: None if expires is None else stamp(expires),
+    "limit": lambda limit: None if limit is None else shown(units(limit, "the limit of a token")),
+    "enabled": _flag,
+}
 
 
 def text(value: object, what: str, most: int = 256) -> str:

@@ -27,10 +27,11 @@ _IMMEDIATE: Final = "BEGIN IMMEDIATE"
 _SINCE: Final = "brivionix_since"
 _IDLE: Final = 1.0
 """Seconds after which a connection to PostgreSQL is not trusted to be there."""
-_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
-"""PostgreSQL: could not serialize, deadlock, lock not available."""
-_WAIT: Final = 60.0
-"""Seconds to wait on SQLite for another process's transaction."""
+_TWICE: Final = "23505"
+_AGAIN: Final = frozenset({"40001", "40P01", _TWICE})
+"""PostgreSQL: could not serialize; deadlock; another was quicker with the same payment, and the next try sees it."""
+_WAIT: Final = 10.0
+"""Seconds to wait for another transaction, on SQLite for any, on PostgreSQL for one that has the account."""
 _SOON: Final = 0.001
 _LATE: Final = 0.016
 """Seconds between two looks whether it is over: at the most, at first and later."""
@@ -60,12 +61,21 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
         ) from None
     except ImportError as error:
         raise BillingError(
-            "missing_extra", f"{error.name} is not installed: pip install 'brivionix-billing[postgresql]'"
+            "missing_extra",
+            f"{error.name} is not installed; the ledger uses psycopg: write postgresql://, and "
+            "pip install 'brivionix-billing[postgresql]'",
         ) from None
     prepare(engine, synchronous=synchronous)
     if engine.dialect.name == "postgresql":
         _ping_idle(engine)
+        event.listen(engine, "connect", _limit_waiting)
     return engine
+
+
+def _limit_waiting(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {int(_WAIT * 1000)}")
+    connection.commit()
 
 
 def _ping_idle(engine: Engine) -> None:
@@ -257,19 +267,44 @@ def _busy(error: BaseException | None) -> bool:
 
 
 def within(connection: Connection, work: Callable[[Connection], T]) -> T:
-    """Do ``work`` in the caller's transaction. Raises ``bad_argument`` where there is none, ``ledger_unavailable``."""
+    """Do ``work`` in the caller's transaction, all of it or nothing.
+
+    Raises ``bad_argument`` for a connection that it could not be sure on, ``ledger_unavailable``.
+    """
+    if not isinstance(connection, Connection):
+        raise BillingError(
+            "bad_argument",
+            f"connection= is a {type(connection).__name__}; give a Connection of SQLAlchemy (session.connection())",
+        )
     if not connection.in_transaction():
         raise BillingError("bad_argument", "connection= is in no transaction; use: with engine.begin() as connection")
-    try:
-        return guarded(connection.engine, connection, work)
-    except _RetryError as again:
-        raise unavailable(again.error) from again.error
+    if connection.dialect.name == "sqlite":
+        if not event.contains(connection.engine, "begin", _begin):
+            raise BillingError("bad_argument", "connection= is of an engine that is not made fit: prepare(engine) once")
+    elif getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise BillingError("bad_argument", "connection= commits by itself (AUTOCOMMIT); nothing would be held together")
+    for left in (1, 0):
+        try:
+            with connection.begin_nested():
+                return guarded(connection.engine, connection, work)
+        except _RetryError as again:
+            if not left or getattr(again.error, "sqlstate", None) != _TWICE:
+                raise unavailable(again.error) from again.error
+        except DBAPIError as error:
+            raise unavailable(error) from error
+    raise AssertionError("unreachable")
 
 
 def unavailable(error: BaseException) -> BillingError:
     """What the database said, in one line, without values of statements."""
     orig = getattr(error, "orig", None) or error
     told = str(orig).strip().partition("\n")[0]
+    if getattr(orig, "sqlstate", None) == "55P03" or _busy(orig):
+        return BillingError(
+            "ledger_unavailable",
+            f"another transaction has had the ledger or the account for {_WAIT:.0f} seconds; if it is your own, pass "
+            "its connection=, else ask again",
+        )
     if "no such table" in told or getattr(orig, "sqlstate", None) == "42P01":
         return BillingError("ledger_version", "this database has no ledger yet: brivionix-billing ledger migrate")
     return BillingError(

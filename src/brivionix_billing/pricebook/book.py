@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import multiplied
 from brivionix_billing.meters import TOKEN_METERS
+from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compiled
 from brivionix_billing.pricebook.compiled import Descriptions, GroupTerms, ModelFacts, TierPrices
 from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
@@ -258,7 +259,7 @@ class PriceBook:
         *,
         at: datetime,
         credits: Decimal | int | str | None = None,
-        pay: Decimal | int | str | None = None,
+        pay: Payable | Decimal | int | str | None = None,
     ) -> Quote:
         """What so many Credits cost on a channel, or what so much money buys; see :meth:`Channel.quote`."""
         return self.channel(channel).quote(at=at, credits=credits, pay=pay)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger import reports, tokens
-from brivionix_billing.ledger.amounts import asked, name, stamp
+from brivionix_billing.ledger.amounts import LONGEST, asked, name, stamp
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.operations.base import Base, locked
@@ -28,17 +28,19 @@ class Accounts(Base):
         self, account: str, *, at: datetime, id: str | None = None, connection: Connection | None = None
     ) -> Entry:
         """A new account, with nothing in it. Raises ``account_exists`` if another operation opened it."""
-        account, booked = name(account, "the account"), stamp(at)
-        id = name(f"account:{account}"[:256] if id is None else id, "the operation")
+        account, booked = name(account, "the account", LONGEST), stamp(at)
+        id = name(f"account:{account}" if id is None else id, "the operation")
 
         def work(store: Store) -> Entry:
-            row = AccountRow(account)
-            if store.run(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.written(row)) != 1:
-                row = locked(store, account)
             found = store.entry(store.sql.entry, id)
             if found is not None:
                 return Entry.read(found).same(account, "account", {})
-            if row.number:
+            row = AccountRow(account)
+            if store.run(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.written(row)) != 1:
+                row = locked(store, account)
+                found = store.entry(store.sql.entry, id)  # whoever was quicker may have done the same
+                if found is not None:
+                    return Entry.read(found).same(account, "account", {})
                 raise BillingError("account_exists", f"there is an account {quoted(account)} already")
             return Desk(store, row, booked).write(id, Draft("account", booked, {}))
 
@@ -63,7 +65,7 @@ class Accounts(Base):
         The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
         again, the token comes without it.
         """
-        content = tokens.settings(group, name, expires, limit, enabled)
+        content = tokens.settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
         given = None if secret is None else tokens.hashed(secret)
         made = tokens.new_secret() if secret is None else secret
         hash = tokens.hashed(made)
@@ -72,7 +74,8 @@ class Accounts(Base):
         entry = self._operate(
             account, id, "token", content, at, lambda d: tokens.create(d, id, content, hash), connection
         )
-        return self.token(entry.id, connection=connection, secret=None if entry.repeated else made)
+        # Also if the operation was tried twice, and only the first time was told to have failed, it is this secret.
+        return self.token(entry.id, connection=connection, secret=made if entry.result["hash"] == hash else None)
 
     def change_token(
         self,
@@ -84,18 +87,7 @@ class Accounts(Base):
         **settings: Any,
     ) -> Token:
         """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
-        whole = tokens.settings(
-            settings.get("group"),
-            settings.get("name"),
-            settings.get("expires"),
-            settings.get("limit"),
-            settings.get("enabled", True),
-        )
-        unknown = settings.keys() - whole.keys()
-        if unknown or not settings:
-            wrong = f"{quoted(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be changed"
-            raise BillingError("bad_argument", f"{wrong}; there are {', '.join(whole)}")
-        content = {"token": token, **{key: whole[key] for key in settings}}
+        content = {"token": token, **tokens.settings(**settings)}
         account = self.token(token, connection=connection).account
         self._operate(account, id, "token_changed", content, at, lambda d: tokens.change(d, token, content), connection)
         return self.token(token, connection=connection)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.exact import parse_decimal, plain
 from brivionix_billing.ledger.amounts import asked, name, stamp
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry
@@ -111,6 +112,8 @@ def _no_hold(hold: str) -> BillingError:
     return BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
 
 
-def told(pay: Payable | None) -> str | None:
-    """Money as the content of an entry has it."""
-    return None if pay is None else str(pay)
+def told(pay: Payable | str | None) -> str | None:
+    """Money as the content of an entry has it. Its currency is that of the lot."""
+    if pay is None:
+        return None
+    return plain(pay.amount if isinstance(pay, Payable) else parse_decimal(pay))

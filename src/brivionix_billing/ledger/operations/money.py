@@ -86,13 +86,14 @@ class Payments(Base):
         id: str,
         at: datetime,
         credits: Decimal | int | str | None = None,
-        pay: Payable | None = None,
+        pay: Payable | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Give unused Credits of a lot back at the price they were bought for: so many, so much money, or all.
 
-        The entry's ``pay_back`` is the money, ``result`` names channel and reference. The Credits are gone when this
-        returns; if the channel then fails to pay, :meth:`reverse` brings them back. Raises ``not_refundable``.
+        The entry's ``pay_back`` is the money, ``result`` names channel and reference. ``pay`` is of the lot's currency.
+        The Credits are gone when this returns; if the channel then fails to pay, :meth:`reverse` brings them back.
+        Raises ``not_refundable``.
         """
         if credits is not None and pay is not None:
             raise BillingError("bad_argument", "give credits or pay, not both")
@@ -115,7 +116,7 @@ class Payments(Base):
         *,
         id: str,
         at: datetime,
-        pay: Payable | None = None,
+        pay: Payable | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """A payment was taken back by its payer (chargeback): all that is left of it, or ``pay``.

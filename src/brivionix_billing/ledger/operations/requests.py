@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from brivionix_billing.ledger import holds
-from brivionix_billing.ledger.amounts import Amount, units
+from brivionix_billing.ledger.amounts import LONGEST, Amount, name, units
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.holds import TTL
 from brivionix_billing.ledger.operations.base import Base
+from brivionix_billing.ledger.tokens import Token
 from brivionix_billing.rating import Charge
 
 __all__ = ["Requests"]
@@ -29,7 +30,7 @@ class Requests(Base):
         id: str,
         at: datetime,
         ttl: timedelta = TTL,
-        token: str | None = None,
+        token: Token | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Set aside what a request may cost at the most; ``id`` is the request's.
@@ -37,6 +38,8 @@ class Requests(Base):
         After ``ttl`` it returns by itself. Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit``
         of the token), ``unknown_account``, and what :meth:`authenticate` raises.
         """
+        name(id, "the hold", LONGEST)
+        token = token.id if isinstance(token, Token) else token
         amount = units(credits, "a hold")
         content = holds.hold_content(amount, ttl, token)
         return self._operate(
@@ -86,10 +89,11 @@ class Requests(Base):
         id: str,
         at: datetime,
         usage: Mapping[str, Any] | None = None,
-        token: str | None = None,
+        token: Token | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Charge without a hold: what a batch used, say. What is not covered is owed."""
+        token = token.id if isinstance(token, Token) else token
         charged = charge if isinstance(charge, Charge) else units(charge, "a charge")
         content = {"token": token, **holds.charge_content(charged, usage)}
         return self._operate(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import replay, reports
 from brivionix_billing.ledger.amounts import asked, stamp
 from brivionix_billing.ledger.desk import Desk
@@ -32,7 +33,10 @@ class Views(Base):
             after = page[-1]
 
     def balance(self, account: str, *, at: datetime, connection: Connection | None = None) -> Balance:
-        """What an account has at ``at``: what expires by then counts as expired, booked or not."""
+        """What an account has now. ``at`` is the time now: what expires by then counts as expired, booked or not.
+
+        For a time of the past, see :meth:`statement`.
+        """
         booked = stamp(at)
         return self._read(lambda store: reports.balance(store, account, booked), connection)
 
@@ -93,9 +97,13 @@ class Views(Base):
         """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
         return {row[0]: (row[1], row[2]) for row in self._read(lambda store: store.rows(store.sql.heads), None)}
 
-    def rebuild(self) -> int:
-        """Make all tables anew from the journal; how many rows. Raises ``journal_broken`` if that is not sound."""
-        return self._write(replay.rebuild, None)
+    def rebuild(self, *, accept_loss: bool = False) -> int:
+        """Make all tables anew from the journal; how many rows.
+
+        Raises ``journal_broken`` if the journal is not sound, or if the tables know of entries that it lacks: they are
+        the only trace of what was cut off. ``accept_loss`` rebuilds all the same.
+        """
+        return self._write(partial(replay.rebuild, accept_loss=accept_loss), None)
 
     def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
         """Book all that has expired, of all accounts or some; how many entries that made.
@@ -108,4 +116,12 @@ class Views(Base):
         def one(account: str) -> int:
             return self._write(lambda store: Desk(store, locked(store, account), booked, self.lot_order).sweep(), None)
 
-        return sum(map(one, self.accounts() if accounts is None else accounts))
+        made, failed = 0, []
+        for account in self.accounts() if accounts is None else accounts:
+            try:
+                made += one(account)
+            except BillingError as error:
+                failed.append(error)  # the others are done first
+        if failed:
+            raise failed[0]
+        return made

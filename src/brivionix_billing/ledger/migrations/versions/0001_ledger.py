@@ -11,11 +11,12 @@ revision = "0001"
 down_revision = None
 
 _AMOUNT = sa.Numeric(48, 18).with_variant(sa.Text(), "sqlite")
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _COUNT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def _columns(text: str = "", null: str = "", count: str = "", amount: str = "", flag: str = "") -> list[Any]:
-    kinds: list[tuple[str, Any, bool]] = [(text, sa.Text(), False), (null, sa.Text(), True), (count, _COUNT, False)]
+    kinds: list[tuple[str, Any, bool]] = [(text, _TEXT, False), (null, _TEXT, True), (count, _COUNT, False)]
     kinds += [(amount, _AMOUNT, False), (flag, sa.SmallInteger(), False)]
     return [sa.Column(name, kind, nullable=may) for names, kind, may in kinds for name in names.split()]
 
