@@ -15,7 +15,8 @@ from sqlalchemy import create_engine, text
 
 from brivionix_billing import BillingError, Money, Payable, PriceBook, Usage
 from brivionix_billing.ledger import Ledger, ShortfallError, bearer, prepare
-from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, tables, with_credits
+from brivionix_billing.tokens import TokenCounter
+from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, schema, tables, with_credits
 
 SECRET = "sk-" + "x" * 30
 
@@ -559,6 +560,53 @@ def test_a_usage_that_is_not_the_charges_is_refused(ledger: Ledger) -> None:
     assert Usage.from_response(made.content["usage"]) == charge().usage
 
 
+def test_a_hold_takes_a_worst_case_and_a_token_as_they_are(ledger: Ledger) -> None:
+    """What the counter and the token check gave can be handed on; a secret in the place of an id is not repeated."""
+    token = ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+    request = {"messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 100}
+    worst = TokenCounter("gpt-5.4-mini", BOOK).worst_case(request, group="default", at=NOW)
+    assert ledger.hold("acct", worst, id="r1", at=NOW, token=token).credits == worst.credits
+    with refused("bad_argument") as caught:
+        ledger.hold("acct", "1", id="r2", at=NOW, token=SECRET)
+    assert SECRET not in str(caught.value)
+    with refused("bad_argument"):
+        ledger.hold("acct", "1", id="r3", at=NOW, ttl=900)  # type: ignore[arg-type]
+    with refused("bad_argument"):
+        ledger.hold("acct", "1", id="r" * 241, at=NOW)  # HOLD:settle would be too long
+    with refused("bad_argument"):
+        ledger.hold("acct", TokenCounter("gpt-5.4-mini").worst_case(request), id="r4", at=NOW)
+
+
+def test_what_a_model_said_does_not_get_into_the_journal(ledger: Ledger) -> None:
+    """A whole response may be given as usage: the part that its charge depends on is kept."""
+    response = {**body(), "id": "resp_1", "choices": [{"message": {"content": "something private"}}]}
+    ledger.hold("acct", "1", id="r1", at=NOW)
+    settled = ledger.settle("r1", charge(response), usage=response, at=NOW)
+    assert "private" not in str(tables(ledger))
+    assert Usage.from_response(settled.content["usage"]) == charge().usage
+
+
+def test_money_in_another_currency_is_no_quote_of_a_channel(ledger: Ledger) -> None:
+    """What was paid is given with its currency, and is not taken for the channel's."""
+    assert BOOK.quote("stripe", at=NOW, pay=Payable(120, "USD")).credits == 10
+    with refused("currency_mismatch"):
+        BOOK.quote("stripe", at=NOW, pay=Payable(1000, "JPY"))
+    with refused("currency_mismatch"):
+        ledger.refund("acct", "lot-acct", id="x", at=NOW, pay=Payable(100, "USD"))
+    first = ledger.refund("acct", "lot-acct", id="back", at=NOW, pay="8.50")
+    assert ledger.refund("acct", "lot-acct", id="back", at=NOW, pay=Payable(850, "CNY")).hash == first.hash
+    with refused("not_refundable"):
+        ledger.refund("acct", "lot-acct", id="y", at=NOW, credits="0.001")  # less than a coin: there is nothing to pay
+
+
+def test_whoever_reads_an_entry_sees_credits(ledger: Ledger) -> None:
+    """Its books in Credits, a short repr, and equal to what comes when it is asked for again."""
+    first = ledger.hold("acct", "1.5", id="r1", at=NOW)
+    assert first.posted == {"available": Decimal("-1.5"), "held": Decimal("1.5")}
+    assert repr(first) == "<Entry 3 of acct: hold r1, 1.5 Credits>"
+    assert ledger.hold("acct", "1.5", id="r1", at=NOW) == first == ledger.entry("r1")
+
+
 class TestTokens:
     """API tokens: who may ask for what, told apart by code."""
 
@@ -628,6 +676,38 @@ class TestTokens:
 
 class TestTransactions:
     """A gateway that has tables of its own."""
+
+    def test_what_is_refused_leaves_nothing_in_the_callers_transaction(self, database: str) -> None:
+        """A refusal that the caller catches, and then commits: as if the operation had not been asked for."""
+        with opened(database) as ledger:
+            with_credits(ledger)
+            ledger.grant("acct", "1", reason="x", id="gift", at=NOW, expires=later(10))
+            before = tables(ledger)
+            with ledger.engine.begin() as connection:
+                with refused("insufficient_credits"):
+                    ledger.hold("acct", "1000", id="r1", at=later(20), connection=connection)
+                with refused("operation_conflict"):
+                    ledger.open_account("other", id="lot-acct", at=NOW, connection=connection)
+            assert tables(ledger) == before
+            assert ledger.verify() == []
+
+    def test_connections_that_hold_nothing_together_are_refused(self, tmp_path: Path, postgres: str) -> None:
+        """A connection that commits by itself, one of an engine that was not made fit, and what is no connection."""
+        with schema(postgres) as url, opened(url) as ledger:
+            with_credits(ledger)
+            itself = ledger.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with itself.begin() as connection, refused("bad_argument"):
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
+            with refused("bad_argument"):
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=itself)  # type: ignore[arg-type]
+        unfit = create_engine(f"sqlite:///{tmp_path / 'unfit.db'}")
+        with (
+            opened(f"sqlite:///{tmp_path / 'unfit.db'}") as ledger,
+            unfit.begin() as connection,
+            refused("bad_argument"),
+        ):
+            ledger.open_account("acct", at=NOW, connection=connection)
+        unfit.dispose()
 
     def test_an_operation_takes_part_in_the_callers_transaction(self, database: str) -> None:
         """What the caller rolls back is undone here and there; what it commits is done here and there."""

@@ -121,6 +121,20 @@ def test_use_is_summed_up_by_day_of_the_zone_and_by_token(ledger: Ledger) -> Non
     assert (line.input_tokens, line.cache_read_tokens, line.output_tokens) == (24_000, 20_000, 1_600)
 
 
+def test_a_statement_does_not_wait_for_somebody_to_look(ledger: Ledger) -> None:
+    """What expired in a period is on its statement, booked or not, so a closed month does not change later."""
+    ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(3_600))
+    ledger.hold("acct", "1", id="r1", at=later(10))
+    ledger.release("r1", at=later(11))
+    before = [ledger.statement("acct", period) for period in (DAY, "2026-11-02/2026-12-01", "2026-12")]
+    assert [(str(told.opening), str(told.closing)) for told in before] == [("0", "100"), ("100", "100"), ("100", "100")]
+    assert before[0].closing == ledger.balance("acct", at=DAY.end).available
+    ledger.expire(at=later(40 * 86_400))
+    after = [ledger.statement("acct", period) for period in (DAY, "2026-11-02/2026-12-01", "2026-12")]
+    assert [told.movements for told in after] == [told.movements for told in before]
+    assert [told.closing for told in after] == [told.closing for told in before]
+
+
 def test_an_estimate_is_marked_all_the_way(ledger: Ledger) -> None:
     """CASES 31: a cut stream is settled by an estimate, and journal, usage and record say that it is one."""
     estimate = {"usage": {"input_tokens": 100, "output_tokens": 50, "estimated": True}}

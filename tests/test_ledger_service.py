@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -18,7 +19,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger, Threads
 from brivionix_billing.ledger import migrate as migrating
 from brivionix_billing.ledger.tables import METADATA, VERSION_TABLE
-from ledger_kit import BOOK, NOW, later, opened, schema, tables, with_credits
+from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
 
 
 @pytest.fixture
@@ -152,10 +153,71 @@ def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() 
     asyncio.run(main())
 
 
+def test_any_language_of_the_database_will_do(postgres: str) -> None:
+    """Ids and times are compared byte by byte: by the rules of a language, ``2026`` may come behind ``~``."""
+    with schema(postgres) as url, opened(url) as ledger, ledger.engine.connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT table_name, column_name, collation_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema() AND data_type = 'text'"
+        ).all()
+        assert len(found) > 30
+        assert {collation for _, _, collation in found} == {"C"}
+
+
+def test_one_payment_credited_by_two_at_once_is_credited_once(postgres: str) -> None:
+    """Two accounts, two operations, one payment, at the same instant: the slower one is told that it is known."""
+    with schema(postgres) as url, opened(url) as ledger:
+        for account in ("a", "b"):
+            ledger.open_account(account, at=NOW)
+        outcomes: list[str] = []
+        gate = threading.Barrier(2)
+
+        def pay(account: str, number: int) -> None:
+            gate.wait(10)
+            try:
+                ledger.top_up(account, quote("17"), reference=f"pi-{number}", id=f"{account}-{number}", at=NOW)
+                outcomes.append("credited")
+            except BillingError as error:
+                outcomes.append(error.code)
+
+        for number in range(15):
+            paying = [threading.Thread(target=pay, args=(account, number)) for account in ("a", "b")]
+            for thread in paying:
+                thread.start()
+            for thread in paying:
+                thread.join()
+        assert sorted(outcomes) == ["credited"] * 15 + ["payment_known"] * 15
+
+
+def test_rebuilding_locks_operations_out(postgres: str) -> None:
+    """Operations that come while all tables are made anew wait, and find them whole."""
+    with schema(postgres) as url, opened(url) as ledger:
+        with_credits(ledger)
+        failed: list[BaseException] = []
+        stop = threading.Event()
+
+        def requests() -> None:
+            number = 0
+            try:
+                while not stop.is_set():
+                    ledger.hold("acct", "0.001", id=f"r{number}", at=NOW)
+                    ledger.settle(f"r{number}", "0.001", at=NOW)
+                    number += 1
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=requests)
+        thread.start()
+        for _ in range(10):
+            ledger.rebuild()
+        stop.set()
+        thread.join()
+        assert failed == []
+        assert ledger.verify() == []
+
+
 def test_a_lost_connection_is_tried_again(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the server breaks off, the operation is done once, and its caller sees nothing of it."""
-    import psycopg
-
     with schema(postgres) as url, opened(url) as ledger:
         with_credits(ledger)
         broken: list[int] = []

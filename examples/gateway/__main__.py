@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,8 +31,14 @@ def main() -> int:
         book = PriceBook.load(config.prices)
         with ExitStack() as stack:
             if config.demo:
-                config = _demo(config, book, stack)
-            serve(config, book)
+                config, told = _demo(config, book, stack)
+            else:
+                Ledger.open(config.db, book, create=False).close()  # a slip in its name must not make an empty one
+                told = f"The gateway is at http://{config.host}:{config.port}, ledger {config.db.rpartition('@')[2]}, "
+                told += f"provider {config.upstream}."
+                if not config.upstream_key:
+                    told += " GATEWAY_UPSTREAM_KEY is not set: the provider will not know who asks."
+            serve(config, book, told)
     except BillingError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
         return 2
@@ -40,7 +47,7 @@ def main() -> int:
     return 0
 
 
-def _demo(config: Config, book: PriceBook, stack: ExitStack) -> Config:
+def _demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, str]:
     now = datetime.now(UTC)
     ledger = Ledger.open(config.db, book)
     fill(ledger, book, now)
@@ -50,14 +57,14 @@ def _demo(config: Config, book: PriceBook, stack: ExitStack) -> Config:
     if not models:
         raise BillingError("no_price", "no model of the price file is sold today: is the clock right?")
     model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
-    print(greeting(f"http://{config.host}:{config.port}", model), flush=True)
-    return replace(config, upstream=f"{provider.url}/v1", pass_on=config.pass_on | {"x-demo"})
+    config = replace(config, upstream=f"{provider.url}/v1", pass_on=config.pass_on | {"x-demo"})
+    return config, greeting(f"http://{config.host}:{config.port}", model)
 
 
-def serve(config: Config, book: PriceBook) -> None:
-    """Serve until stopped."""
+def serve(config: Config, book: PriceBook, told: str) -> None:
+    """Serve until stopped. ``told`` is printed as soon as it is true."""
     app = application(lambda: Gateway(config, book, Ledger.open(config.db, book)))
-    uvicorn.run(
+    settings = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
@@ -65,6 +72,18 @@ def serve(config: Config, book: PriceBook) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
+    _Telling(settings, told).run()
+
+
+class _Telling(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, told: str) -> None:
+        super().__init__(config)
+        self._told = told
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._told, flush=True)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,12 @@ async def usage(gateway: Gateway, request: Request) -> Response:
     return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
 
 
+async def health(gateway: Gateway, _request: Request) -> Response:
+    """Whether the ledger answers, for whoever balances the load."""
+    await gateway.threads.run(gateway.ledger.entry, "health")
+    return JSONResponse({"status": "ok"})
+
+
 def application(make: Callable[[], Gateway]) -> Starlette:
     """The service. ``make`` is called where its event loop runs."""
     made: list[Gateway] = []
@@ -115,6 +121,7 @@ def application(make: Callable[[], Gateway]) -> Starlette:
         ("GET", "/models/{model:path}", model),
         ("GET", "/balance", balance),
         ("GET", "/usage", usage),
+        ("GET", "/health", health),
     ]
     return Starlette(
         routes=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,17 +74,21 @@ class Counters:
             self.of(name).text("")
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request. Raises 413 for a large one, before it is in memory."""
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The body of a request. Raises 413 for a large one, before it is in memory, and 408 for a slow one."""
     too_large = GatewayError(413, "request_too_large", f"The body of a request may have {most} bytes at the most.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            raise too_large
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise GatewayError(408, "request_too_slow", "The request took too long to arrive.") from None
     return bytes(body)
 
 

@@ -29,6 +29,8 @@ class Config:
     """Of a stream: what is kept of it for the case that the provider's usage cannot be billed."""
     pass_on: frozenset[str] = frozenset({"openai-beta"})
     """Headers of the client that the provider gets to see. The client's token is never one of them."""
+    body_seconds: float = 60
+    """How long a client may take to send its request."""
     connect_seconds: float = 10
     read_seconds: float = 600
     retries: tuple[float, ...] = (0.2, 1, 5, 20, 60)

@@ -72,7 +72,7 @@ class Gateway:
     async def answer(self, request: Request, api: Api) -> Response:
         """The answer to a request to a model."""
         at, token = self.clock(), await self.token(request)
-        body = await read_body(request, self.config.most_bytes)
+        body = await read_body(request, self.config.most_bytes, self.config.body_seconds)
         # Counting a long request takes a while, in which others are served.
         call = await asyncio.to_thread(
             prepared,

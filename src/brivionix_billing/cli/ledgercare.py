@@ -73,6 +73,9 @@ def add_commands(commands: Any) -> None:
         "meanwhile. Verify it first, and make a backup.",
     )
     parser.add_argument("--yes", action="store_true", help="do it; without, nothing is done")
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="also where the journal lacks entries that the tables know of"
+    )
 
 
 def _migrate(args: Namespace) -> int:
@@ -167,6 +170,6 @@ def _rebuild(args: Namespace) -> int:
     if not args.yes:
         raise BillingError("bad_argument", "this makes all tables but the journal anew; make a backup, then say --yes")
     with reading(args) as ledger:
-        made = ledger.rebuild()
+        made = ledger.rebuild(accept_loss=args.accept_loss)
     emit([{"rows": made}], args.format, lambda: f"{_many(made, 'row')} made from the journal")
     return DONE

@@ -9,7 +9,7 @@ from brivionix_billing.ledger.operations.accounts import Accounts
 from brivionix_billing.ledger.operations.money import Payments
 from brivionix_billing.ledger.operations.requests import Requests
 from brivionix_billing.ledger.operations.views import Views
-from brivionix_billing.ledger.transactions import engine_for, read, transact
+from brivionix_billing.ledger.transactions import engine_for, must_exist, read, transact
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.topup import LOT_ORDER
 
@@ -54,6 +54,8 @@ class Ledger(Accounts, Requests, Payments, Views):
         or ``NORMAL``), ``options`` are those of ``sqlalchemy.create_engine``. Raises ``bad_argument``,
         ``ledger_unavailable``.
         """
+        if not create:
+            must_exist(url)
         engine = engine_for(url, synchronous=synchronous, **options)
         found = cls(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
         try:

@@ -6,6 +6,7 @@ took too long, or a connection that broke while nobody knows whether the commit 
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["engine_for", "prepare", "read", "transact", "within", "write"]
+__all__ = ["engine_for", "must_exist", "prepare", "read", "transact", "within", "write"]
 
 T = TypeVar("T")
 _TRIES: Final = 12
@@ -70,6 +71,17 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
         _ping_idle(engine)
         event.listen(engine, "connect", _limit_waiting)
     return engine
+
+
+def must_exist(url: str) -> None:
+    """Raises ``ledger_version`` for the file of a SQLite database that is not there: opening it would make it."""
+    path = url.removeprefix("sqlite:///")
+    if (
+        ("://" not in url or path != url)
+        and path not in ("", ":memory:")
+        and not os.path.exists(path.partition("?")[0])
+    ):
+        raise BillingError("ledger_version", f"there is no ledger {quoted(path)}: brivionix-billing ledger migrate")
 
 
 def _limit_waiting(connection: Any, _record: Any) -> None:

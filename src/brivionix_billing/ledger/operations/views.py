@@ -63,15 +63,15 @@ class Views(Base):
                 return
             after = page[-1].number
 
-    def usage(self, account: str, period: Period, *, by_token: bool = False) -> list[UsageLine]:
+    def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
         """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
-        return self._read(lambda store: reports.usage(store, account, period, by_token=by_token), None)
+        return self._read(lambda store: reports.usage(store, account, _period(period), by_token=by_token), None)
 
-    def statement(self, account: str, period: Period) -> Statement:
+    def statement(self, account: str, period: Period | str) -> Statement:
         """An account over a period: opening, what came and went, use by day and model, closing."""
-        return self._read(lambda store: reports.statement(store, account, period), None)
+        return self._read(lambda store: reports.statement(store, account, _period(period)), None)
 
-    def records(self, account: str, period: Period, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
+    def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
 
         Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out.
@@ -80,7 +80,7 @@ class Views(Base):
         after = 0
         while True:
             found, after = self._read(
-                partial(reports.records, account=account, period=period, after=after, skip=skip_unpriced), None
+                partial(reports.records, account=account, period=_period(period), after=after, skip=skip_unpriced), None
             )
             yield from found
             if not after:
@@ -125,3 +125,7 @@ class Views(Base):
         if failed:
             raise failed[0]
         return made
+
+
+def _period(period: Period | str) -> Period:
+    return Period.parse(period) if isinstance(period, str) else period
