@@ -19,6 +19,8 @@ import ledger_kit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from brivionix_billing.ledger import Ledger
+
 REQUIRED = os.environ.get("BRIVIONIX_PAGES") == "required"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -84,3 +86,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with ledger_kit.schema(request.getfixturevalue("postgres")) as url:
         yield url
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
+    with ledger_kit.opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
+        yield ledger_kit.with_credits(found)

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
+import pytest
 
-from brivionix_billing import Charge, PriceBook, Usage
+from brivionix_billing import BillingError, Charge, PriceBook, Usage
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.tables import METADATA
 from brivionix_billing.topup import Quote
@@ -84,3 +86,18 @@ def tables(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
             rows = connection.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}").all()
             found[name] = sorted(tuple(map(str, row)) for row in rows)
     return found
+
+
+def refused(code: str) -> pytest.RaisesExc[BillingError]:
+    """``with refused("unknown_hold"):`` is that it is refused, with this code."""
+    return pytest.RaisesExc(BillingError, check=lambda error: error.code == code)
+
+
+def got(*figures: Any) -> tuple[Any, ...]:
+    """Figures to be compared: a Decimal equals the whole number that it is."""
+    return figures
+
+
+def available(ledger: Ledger, account: str = "acct", seconds: float = 0) -> Decimal:
+    """What an account can spend."""
+    return ledger.balance(account, at=later(seconds)).available

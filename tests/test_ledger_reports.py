@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -23,13 +22,6 @@ from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, with_credi
 
 DAY = Period.parse("2026-11-01/2026-11-02")
 MONTH = Period.parse("2026-11")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
-    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
-        yield with_credits(found)
 
 
 def request(ledger: Ledger, id: str, at: datetime, **more: Any) -> None:

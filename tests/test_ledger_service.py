@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ from brivionix_billing.ledger import Ledger, Threads
 from brivionix_billing.ledger import migrate as migrating
 from brivionix_billing.ledger.tables import METADATA, VERSION_TABLE
 from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
-    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
-        yield with_credits(found)
 
 
 def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> None:

@@ -1,0 +1,344 @@
+"""Lots: the order of their use, what they cost, refunds, disputes, corrections, and their end."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from brivionix_billing import BillingError, Money, Payable, PriceBook
+from brivionix_billing.ledger import Ledger
+from ledger_kit import BOOK, NOW, available, body, charge, got, later, opened, quote, refused, with_credits
+
+
+def test_expiring_lots_and_given_ones_are_used_first() -> None:
+    """By default what expires sooner goes first, then what was given, then the oldest."""
+    with opened("sqlite://") as ledger:
+        ledger.open_account("acct", at=NOW)
+        ledger.top_up("acct", quote("0.85"), reference="1", id="bought", at=NOW)
+        ledger.grant("acct", "1", reason="x", id="given", at=NOW)
+        ledger.grant("acct", "1", reason="x", id="late", at=NOW, expires=later(900))
+        ledger.top_up("acct", quote("0.85"), reference="2", id="soon", at=NOW, expires=later(600))
+        used = ledger.charge("acct", "3.5", id="c", at=NOW).uses
+        assert [use.lot for use in used] == ["soon", "late", "given", "bought"]
+
+
+def test_the_price_file_says_in_which_order_lots_are_used() -> None:
+    """``lots: order`` of the price file decides, and is no part of the digest that prices depend on."""
+    source = Path("pricing.yaml").read_text("utf-8")
+    book = PriceBook.loads(source + "\nlots:\n  order: [paid, newest]\n")
+    assert book.digest == BOOK.digest
+    ledger = Ledger.open("sqlite://", book)
+    ledger.open_account("acct", at=NOW)
+    ledger.grant("acct", "1", reason="x", id="given-1", at=NOW)
+    ledger.top_up("acct", quote("0.85"), reference="1", id="bought-1", at=NOW)
+    ledger.grant("acct", "1", reason="x", id="given-2", at=NOW)
+    ledger.top_up("acct", quote("0.85"), reference="2", id="bought-2", at=NOW)
+    assert [use.lot for use in ledger.charge("acct", "3.5", id="c", at=NOW).uses] == [
+        *("bought-2", "bought-1", "given-2", "given-1")
+    ]
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("order", "what"),
+    [
+        ("[cheapest]", "there is no rule 'cheapest'"),
+        ("[oldest, oldest]", "the rule oldest stands twice"),
+        ("[promotional, paid]", "promotional and paid are opposites"),
+        ("[]", "is not an order of use"),
+        ("oldest", "is not an order of use"),
+    ],
+)
+def test_an_order_that_is_none_is_found_in_the_price_file(order: str, what: str) -> None:
+    """A rule that nobody knows, twice or against another is told with its place."""
+    source = Path("pricing.yaml").read_text("utf-8")
+    with pytest.raises(BillingError, match=what):
+        PriceBook.loads(source + f"\nlots:\n  order: {order}\n")
+
+
+def test_a_lot_that_expires_pays_the_requests_that_it_let_in(ledger: Ledger) -> None:
+    """A request that was held for while a lot was good is paid from it, even if it ends later; the rest is gone."""
+    ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "104", id="r1", at=later(59))
+    assert available(ledger, seconds=60) == 6  # none of the gift is free: r1 may need it
+    settled = ledger.settle("r1", "3", at=later(61))
+    assert [got(use.lot, use.credits) for use in settled.uses] == [("gift", 3)]
+    ledger.expire(at=later(62))
+    gift = ledger.lots("acct")[1]
+    assert got(gift.used, gift.expired, gift.remaining) == (3, 7, 0)
+    assert available(ledger, seconds=62) == 100
+
+
+def test_a_request_that_came_when_a_lot_had_expired_is_not_paid_from_it(ledger: Ledger) -> None:
+    """What is kept of an expired lot is for those who were let in before, to the microsecond."""
+    ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "10", id="before", at=later(59))
+    ledger.hold("acct", "10", id="after", at=later(60))
+    assert [use.lot for use in ledger.settle("after", "10", at=later(61)).uses] == ["lot-acct"]
+    assert [use.lot for use in ledger.settle("before", "10", at=later(62)).uses] == ["gift"]
+
+
+def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
+    """Most charges recognise no coin, some one; over the life of a lot: paid = recognised + refunded + what remains."""
+    ledger.top_up("acct", quote("0.07"), reference="x", id="small", at=NOW)
+    lot = ledger.lots("acct")[1]
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    paid, credits, gone = 7, Fraction(lot.credits), Fraction(0)
+    parts = []
+    for index in range(40):
+        part = min(Fraction("0.00585"), credits - gone)
+        entry = ledger.charge("acct", str(Decimal(part.numerator) / part.denominator), id=f"c{index}", at=NOW)
+        gone += part
+        money = entry.uses[0].money if entry.uses else None
+        parts.append(money.minor if money else 0)
+        left = ledger.lots("acct")[1]
+        assert left.worth is not None
+        assert left.worth.minor == int(Fraction(paid) * (credits - gone) / credits + Fraction(1, 2))
+        if gone == credits:
+            break
+    assert sum(parts) == 7
+    assert set(parts) == {0, 1}
+
+
+def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
+    """The Credits of a charge cost what their lot cost, exactly, and over the life of a lot the costs are its price."""
+    charged = ledger.charge("acct", charge(), usage=body(), id="c", at=NOW).uses[0]
+    assert charged.cost == charge().cost("rmb") == Money("0.0049725", "CNY")
+    odd = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    costs = []
+    for index in range(7):
+        left = ledger.lots("acct")[1].remaining
+        amount = left if index == 6 else Decimal("0.012345678901234567")
+        (use,) = ledger.charge("acct", amount, id=f"c{index}", at=NOW).uses
+        assert use.cost is not None
+        exact = Fraction(amount) * Fraction("0.07") / Fraction(odd.credits)
+        assert abs(Fraction(use.cost.amount) - exact) <= Fraction(1, 10**18)
+        costs.append(Fraction(use.cost.amount))
+    assert sum(costs) == Fraction("0.07")
+    gift = ledger.grant("acct", "1", reason="x", id="gift", at=NOW)
+    assert (gift.uses[0].money, gift.uses[0].cost) == (None, None)
+
+
+def test_what_is_kept_of_expired_lots_is_no_more_than_is_held(ledger: Ledger) -> None:
+    """Two lots that expire keep together what the requests before hold, not each of them."""
+    ledger.grant("acct", "5", reason="x", id="gift-1", at=NOW, expires=later(50))
+    ledger.grant("acct", "5", reason="x", id="gift-2", at=NOW, expires=later(60))
+    ledger.hold("acct", "6", id="before", at=later(49))
+    ledger.expire(at=later(61))
+    assert [str(lot.expired) for lot in ledger.lots("acct")] == ["0", "0", "4"]
+
+
+def test_a_refund_gives_back_what_is_unused_at_the_price_it_was_bought_for(database: str) -> None:
+    """Partial refunds by Credits and by money, then the rest: channel, reference and coins are those of the payment."""
+    with opened(database) as ledger:
+        with_credits(ledger)
+        ledger.charge("acct", "20", id="c", at=NOW)
+        ledger.hold("acct", "10", id="r", at=NOW)
+        by_credits = ledger.refund("acct", "lot-acct", id="1", at=NOW, credits="10")
+        assert by_credits.pay_back == Payable("8.50", "CNY")
+        assert by_credits.result == {"channel": "rmb", "reference": "pay-acct"}
+        by_money = ledger.refund("acct", "lot-acct", id="2", at=NOW, pay=Payable("17.00", "CNY"))
+        assert got(by_money.credits, by_money.pay_back) == (20, Payable("17.00", "CNY"))
+        rest = ledger.refund("acct", "lot-acct", id="3", at=NOW)
+        assert got(rest.credits, rest.pay_back) == (40, Payable("34.00", "CNY"))  # 10 are held
+        with refused("not_refundable"):
+            ledger.refund("acct", "lot-acct", id="4", at=NOW)
+        lot = ledger.lots("acct")[0]
+        assert got(lot.recognised, lot.refunded, lot.worth) == (
+            Payable("17.00", "CNY"),
+            Payable("59.50", "CNY"),
+            Payable("8.50", "CNY"),
+        )
+
+
+def test_a_refund_is_paid_once_and_no_partial_one_is_lost(ledger: Ledger) -> None:
+    """CASES 28: a refund asked for twice is one; a second partial refund with an id of its own is another."""
+    for id, expected in (("1", 90), ("1", 90), ("2", 80)):
+        ledger.refund("acct", "lot-acct", id=id, at=NOW, credits="10")
+        assert available(ledger) == expected
+
+
+def test_given_credits_are_never_refunded(ledger: Ledger) -> None:
+    """Promotional Credits cost nothing: no money goes back for them, by refund or by dispute."""
+    ledger.grant("acct", "5", reason="welcome", id="gift", at=NOW)
+    for ask in (ledger.refund, ledger.dispute):
+        with refused("not_refundable"):
+            ask("acct", "gift", id="x", at=NOW)
+    assert ledger.lots("acct")[1].paid is None
+
+
+def test_a_failed_refund_comes_back_once(ledger: Ledger) -> None:
+    """A refund that the channel could not pay is undone: Credits and money as before; twice is refused."""
+    before = ledger.lots("acct")
+    ledger.refund("acct", "lot-acct", id="back", at=NOW, credits="33.333333")
+    ledger.reverse("acct", "back", id="failed", at=NOW, reason="the card was closed")
+    assert ledger.lots("acct") == before
+    with refused("not_reversible"):
+        ledger.reverse("acct", "back", id="failed-2", at=NOW, reason="again")
+    with refused("not_reversible"):
+        ledger.reverse("acct", "lot-acct", id="failed-3", at=NOW, reason="a top-up")
+
+
+def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger: Ledger) -> None:
+    """Credits that come back may be worth a coin less with the others than alone: that coin is recognised."""
+    ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    assert ledger.refund("acct", "odd", id="back", at=NOW, credits="0.05").pay_back == Payable(1, "USD")
+    ledger.charge("acct", "0.05", id="c", at=NOW)
+    ledger.reverse("acct", "back", id="failed", at=NOW, reason="the card was closed")
+    lot = ledger.lots("acct")[1]
+    assert (lot.recognised, lot.refunded, lot.worth) == (Payable(1, "USD"), Payable(0, "USD"), Payable(6, "USD"))
+    assert ledger.verify() == []
+
+
+def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledger) -> None:
+    """Chargeback after 30 of 100 Credits were used: 70 go, 30 are owed, all revenue of the lot is taken back."""
+    ledger.charge("acct", "30", id="c", at=NOW)
+    entry = ledger.dispute("acct", "lot-acct", id="dp", at=NOW)
+    assert got(entry.pay_back, entry.owed) == (Payable("85.00", "CNY"), 30)
+    has = ledger.balance("acct", at=NOW)
+    assert got(has.available, has.owed) == (0, 30)
+    lot = ledger.lots("acct")[0]
+    assert got(lot.recognised, lot.refunded, lot.used) == (Payable("0.00", "CNY"), Payable("85.00", "CNY"), 0)
+    ledger.reverse("acct", "dp", id="won", at=NOW, reason="won")
+    has = ledger.balance("acct", at=NOW)
+    assert got(has.available, has.owed) == (70, 0)
+    lot = ledger.lots("acct")[0]
+    assert got(lot.recognised, lot.refunded) == (Payable("25.50", "CNY"), Payable("0.00", "CNY"))
+
+
+@pytest.mark.parametrize("used", ["0.2", "0.01"])
+def test_all_that_was_used_of_a_disputed_payment_is_owed(ledger: Ledger, used: str) -> None:
+    """Whatever coins its use was rounded to, none at all for instance: the Credits that were used are owed."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
+    ledger.charge("acct", used, id="c", at=NOW)
+    assert ledger.dispute("acct", "odd", id="dp", at=NOW).owed == Decimal(used)
+    assert ledger.lots("acct")[1].refunded == Payable("0.07", "USD")
+    assert ledger.verify() == []
+
+
+def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) -> None:
+    """Where what is left is a unit short of a half coin, the unit that a division leaves out decides."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    lot = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)
+    left = 374_999_785_714_285_714  # 7 coins for 0.583333 Credits: these were bought for 4.5 coins, less 2/7 of a unit
+    ledger.charge("acct", Decimal(lot.units - left).scaleb(-18), id="c", at=NOW)
+    before = ledger.lots("acct")[1].worth
+    assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).pay_back == Payable(1, "USD")
+    after = ledger.lots("acct")[1].worth
+    assert before is not None
+    assert after is not None
+    assert before.minor - after.minor == 1
+
+
+def test_what_comes_back_to_an_expired_lot_pays_what_is_owed_and_is_gone(ledger: Ledger) -> None:
+    """A dispute that is won after the lot has expired: what was used is paid again, what was not is expired."""
+    ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
+    ledger.charge("acct", "4", id="c", at=NOW)
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    assert ledger.dispute("acct", "short", id="dp", at=later(10)).owed == 4
+    won = ledger.reverse("acct", "dp", id="won", at=later(90), reason="won")
+    has = ledger.balance("acct", at=later(90))
+    assert got(won.owed, has.available, has.owed) == (-4, 0, 0)
+    lot = ledger.lots("acct")[1]
+    assert got(lot.used, lot.expired, lot.returned) == (4, 6, 0)
+    assert lot.recognised == Payable("1.20", "USD")
+    assert ledger.verify() == []
+
+
+def test_debts_are_not_paid_from_what_backs_other_requests(ledger: Ledger) -> None:
+    """A request gives back what it held of an expired lot: that is gone, and what others hold stays covered."""
+    ledger.refund("acct", "lot-acct", id="all", at=NOW)
+    ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+    ledger.hold("acct", "5", id="before", at=later(59))
+    ledger.charge("acct", "10", id="debt", at=later(59))
+    ledger.grant("acct", "12", reason="x", id="more", at=later(70))
+    ledger.hold("acct", "2", id="after", at=later(71))
+    ledger.charge("acct", "10", id="debt-2", at=later(72))
+    ledger.settle("before", "0", at=later(73))
+    has = ledger.balance("acct", at=later(74))
+    assert got(has.available, has.held, has.owed) == (0, 2, 10)
+    assert ledger.settle("after", "2", at=later(75)).owed == 0
+    assert ledger.verify() == []
+
+
+def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) -> None:
+    """Only requests that were let in before can use it, so they do, and leave the rest to the others."""
+    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as opened_ledger:
+        ledger = with_credits(Ledger(opened_ledger.engine, lot_order=["oldest"]))
+        ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
+        ledger.hold("acct", "5", id="before", at=later(59))
+        assert [use.lot for use in ledger.settle("before", "4", at=later(61)).uses] == ["gift"]
+
+
+def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:
+    """Credits that nobody could use are a mistake of whoever gives them."""
+    with refused("bad_argument"):
+        ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=NOW)
+    with refused("bad_argument"):
+        ledger.grant("acct", "0", reason="x", id="gift", at=NOW)
+
+
+def test_an_expired_lot_is_not_refunded(ledger: Ledger) -> None:
+    """What is left of it is kept for requests that were let in before, and for nothing else."""
+    ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
+    ledger.hold("acct", "105", id="r1", at=later(59))
+    with refused("not_refundable"):
+        ledger.refund("acct", "short", id="back", at=later(61), credits="1")
+
+
+def test_a_dispute_of_a_part_takes_that_part(ledger: Ledger) -> None:
+    """Half of the money disputed: half of the Credits go, unused ones first."""
+    ledger.charge("acct", "30", id="c", at=NOW)
+    ledger.dispute("acct", "lot-acct", id="dp", at=NOW, pay=Payable("42.50", "CNY"))
+    has = ledger.balance("acct", at=NOW)
+    assert got(has.available, has.owed) == (20, 0)
+    ledger.dispute("acct", "lot-acct", id="dp-2", at=NOW, pay=Payable("34.00", "CNY"))
+    has = ledger.balance("acct", at=NOW)
+    assert got(has.available, has.owed) == (0, 20)
+    with refused("not_refundable"):
+        ledger.dispute("acct", "lot-acct", id="dp-3", at=NOW, pay=Payable("8.51", "CNY"))
+
+
+def test_a_dispute_never_makes_available_negative(ledger: Ledger) -> None:
+    """Credits under a hold are taken as well: the newest holds shrink, and what they lack is owed when they settle."""
+    ledger.hold("acct", "40", id="r1", at=NOW)
+    ledger.hold("acct", "40", id="r2", at=later(1))
+    ledger.grant("acct", "50", reason="x", id="gift", at=later(2))
+    ledger.dispute("acct", "lot-acct", id="dp", at=later(3))
+    has = ledger.balance("acct", at=later(3))
+    assert got(has.available, has.held, has.owed) == (0, 50, 0)
+    assert ledger.settle("r2", "40", at=later(4)).owed == 30
+    assert ledger.settle("r1", "40", at=later(4)).owed == 0
+    assert ledger.verify() == []
+
+
+def test_corrections_by_hand_name_reason_and_author(ledger: Ledger) -> None:
+    """Up is a lot that nobody paid for, down takes what is available and no more; both keep who and why."""
+    up = ledger.adjust("acct", "5", reason="goodwill", author="Ada", id="up", at=NOW)
+    assert got(up.content["reason"], up.content["author"], up.credits) == ("goodwill", "Ada", 5)
+    ledger.adjust("acct", "-105", reason="test account", author="Ada", id="down", at=NOW)
+    assert available(ledger) == 0
+    with refused("insufficient_credits"):
+        ledger.adjust("acct", "-0.01", reason="more", author="Ada", id="more", at=NOW)
+    for reason, author in (("", "Ada"), ("x", "\x1b[31m")):
+        with refused("bad_argument"):
+            ledger.adjust("acct", "1", id="none", at=NOW, reason=reason, author=author)
+
+
+def test_money_in_another_currency_is_no_quote_of_a_channel(ledger: Ledger) -> None:
+    """What was paid is given with its currency, and is not taken for the channel's."""
+    assert BOOK.quote("stripe", at=NOW, pay=Payable(120, "USD")).credits == 10
+    with refused("currency_mismatch"):
+        BOOK.quote("stripe", at=NOW, pay=Payable(1000, "JPY"))
+    with refused("currency_mismatch"):
+        ledger.refund("acct", "lot-acct", id="x", at=NOW, pay=Payable(100, "USD"))
+    first = ledger.refund("acct", "lot-acct", id="back", at=NOW, pay="8.50")
+    assert ledger.refund("acct", "lot-acct", id="back", at=NOW, pay=Payable(850, "CNY")).hash == first.hash
+    with refused("not_refundable"):
+        ledger.refund("acct", "lot-acct", id="y", at=NOW, credits="0.001")  # less than a coin: there is nothing to pay

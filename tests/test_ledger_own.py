@@ -1,0 +1,87 @@
+"""The ledger in a transaction of the caller's own."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from brivionix_billing.ledger import Ledger, prepare
+from ledger_kit import NOW, available, later, opened, refused, schema, tables, with_credits
+
+
+class TestTransactions:
+    """A gateway that has tables of its own."""
+
+    def test_what_is_refused_leaves_nothing_in_the_callers_transaction(self, database: str) -> None:
+        """A refusal that the caller catches, and then commits: as if the operation had not been asked for."""
+        with opened(database) as ledger:
+            with_credits(ledger)
+            ledger.grant("acct", "1", reason="x", id="gift", at=NOW, expires=later(10))
+            before = tables(ledger)
+            with ledger.engine.begin() as connection:
+                with refused("insufficient_credits"):
+                    ledger.hold("acct", "1000", id="r1", at=later(20), connection=connection)
+                with refused("operation_conflict"):
+                    ledger.open_account("other", id="lot-acct", at=NOW, connection=connection)
+            assert tables(ledger) == before
+            assert ledger.verify() == []
+
+    def test_connections_that_hold_nothing_together_are_refused(self, tmp_path: Path, postgres: str) -> None:
+        """A connection that commits by itself, one of an engine that was not made fit, and what is no connection."""
+        with schema(postgres) as url, opened(url) as ledger:
+            with_credits(ledger)
+            itself = ledger.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with itself.begin() as connection, refused("bad_argument"):
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
+            with refused("bad_argument"):
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=itself)  # type: ignore[arg-type]
+        unfit = create_engine(f"sqlite:///{tmp_path / 'unfit.db'}")
+        with (
+            opened(f"sqlite:///{tmp_path / 'unfit.db'}") as ledger,
+            unfit.begin() as connection,
+            refused("bad_argument"),
+        ):
+            ledger.open_account("acct", at=NOW, connection=connection)
+        unfit.dispose()
+
+    def test_an_operation_takes_part_in_the_callers_transaction(self, database: str) -> None:
+        """What the caller rolls back is undone here and there; what it commits is done here and there."""
+        with opened(database) as ledger:
+            with_credits(ledger)
+            with ledger.engine.begin() as connection:
+                connection.execute(text("CREATE TABLE requests (id TEXT)"))
+            with pytest.raises(RuntimeError), ledger.engine.begin() as connection:  # noqa: PT012
+                connection.execute(text("INSERT INTO requests VALUES ('r1')"))
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
+                raise RuntimeError
+            assert available(ledger) == 100
+            with ledger.engine.begin() as connection:
+                connection.execute(text("INSERT INTO requests VALUES ('r1')"))
+                ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
+                ledger.settle("r1", "0.5", at=NOW, connection=connection)
+                assert ledger.balance("acct", at=NOW, connection=connection).available == Decimal("99.5")
+            assert available(ledger) == Decimal("99.5")
+            assert ledger.verify() == []
+
+    def test_a_connection_without_a_transaction_is_refused(self, ledger: Ledger) -> None:
+        """Nothing would ever commit it."""
+        with ledger.engine.connect() as connection, refused("bad_argument"):
+            ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
+
+    def test_an_engine_of_the_callers_own_serves(self, tmp_path: Path) -> None:
+        """An engine that was made elsewhere is prepared once, and the ledger works on it."""
+        engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
+        prepare(engine)
+        prepare(engine)
+        ledger = Ledger(engine)
+        with refused("ledger_version"):
+            ledger.balance("acct", at=NOW)
+        ledger.migrate()
+        with_credits(ledger)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert available(ledger) == 100
+        ledger.close()
