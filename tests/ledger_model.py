@@ -188,23 +188,24 @@ class Model:
         if lot.coins is None or self.is_expired(lot):
             raise RefusedError("not_refundable")
         most = min(lot.remaining, max(ZERO, self.available))
-        before = lot.worth
+        before, short = lot.worth, min(0, lot.recognised)
         if coins is not None:
-            if coins > before:
+            if coins > before + short:
                 raise RefusedError("not_refundable")
-            credits = self.bought_by(lot, coins)
+            credits = self.bought_by(lot, coins - short)
         elif credits is None:
             credits = most
         if not 0 < credits <= most:
             raise RefusedError("not_refundable")
         lot.remaining -= credits
-        if before == lot.worth:
+        paid = before - lot.worth + short
+        if paid <= 0:
             lot.remaining += credits
             raise RefusedError("not_refundable")
         lot.returned += credits
-        lot.refunded += before - lot.worth
-        self.undone[operation] = (id, credits, before - lot.worth)
-        return before - lot.worth
+        lot.refunded += paid
+        self.undone[operation] = (id, credits, paid)
+        return paid
 
     @staticmethod
     def bought_by(lot: ModelLot, coins: int) -> Fraction:

@@ -195,6 +195,23 @@ def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger:
     assert ledger.verify() == []
 
 
+def test_no_order_of_refunds_and_reversals_pays_more_than_was_paid(ledger: Ledger) -> None:
+    """A reversal may leave a coin too much given out by rounding; the next refund keeps it back."""
+    ledger.refund("acct", "lot-acct", id="a", at=NOW, credits="0.01764705882352941")  # 1.5 coins, less very little
+    again = ledger.refund("acct", "lot-acct", id="b", at=NOW, credits="0.00000000000000001")  # over the edge: a coin
+    assert again.pay_back == Payable(1, "CNY")
+    ledger.reverse("acct", "a", id="failed", at=NOW, reason="the card was closed")
+    assert ledger.lots("acct")[0].recognised == Payable(-1, "CNY")
+    with refused("not_refundable"):
+        ledger.refund("acct", "lot-acct", id="c", at=NOW, credits="0.01")  # worth the coin that is kept back
+    assert ledger.refund("acct", "lot-acct", id="d", at=NOW, pay="1.00").pay_back == Payable(100, "CNY")
+    rest = ledger.refund("acct", "lot-acct", id="rest", at=NOW)
+    assert rest.pay_back == Payable(8_500 - 101, "CNY")
+    lot = ledger.lots("acct")[0]
+    assert (lot.recognised, lot.refunded) == (Payable(0, "CNY"), Payable(8_500, "CNY"))
+    assert ledger.verify() == []
+
+
 def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledger) -> None:
     """Chargeback after 30 of 100 Credits were used: 70 go, 30 are owed, all revenue of the lot is taken back."""
     ledger.charge("acct", "30", id="c", at=NOW)

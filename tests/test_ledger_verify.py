@@ -166,8 +166,8 @@ def forged(ledger: Ledger, change: dict[str, Any]) -> str:
         written = canonical({**json.loads(row.body), **change}).decode()
         hash = sha256(written.encode()).hexdigest()
         connection.execute(
-            text("UPDATE billing_journal SET body = :b, hash = :h WHERE id = :i"),
-            {"b": written, "h": hash, "i": row.id},
+            text("UPDATE billing_journal SET body = :b, hash = :h, kind = :k WHERE id = :i"),
+            {"b": written, "h": hash, "k": json.loads(written)["kind"], "i": row.id},
         )
         connection.execute(text("UPDATE billing_account SET head = :h"), {"h": hash})
     return str(ledger.verify()[0])
@@ -178,11 +178,17 @@ def forged(ledger: Ledger, change: dict[str, Any]) -> str:
     [
         ({"postings": {"available": "5"}}, "do not balance"),
         ({"postings": {"available": "5", "wind": "-5"}}, "no book 'wind'"),
-        ({"postings": {"available": "-5000", "held": "5000"}}, "available"),
+        ({"postings": {"available": "-5000", "held": "5000"}}, "its postings are not what it says"),
+        ({"postings": {"available": "-5000", "held": "5000"}, "content": {"credits": "5000"}}, "it leaves -"),
+        ({"kind": "bogus"}, "what was not there before"),
+        ({"kind": "charge", "postings": {"used": "0.5", "granted": "-0.5"}}, "does not move"),
+        ({"kind": "grant", "postings": {}}, "its postings are not what it says"),
+        ({"kind": "refund", "postings": {"available": "-5", "refunded": "5"}}, "its postings are not what it says"),
+        ({"extra": "x"}, "do not belong together"),
         ({"lots": [["lot_1", "used", "1", "0", "9999"]]}, "what it says of lot 'lot_1'"),
         ({"lots": [["lot_9", "used", "1", "0", "1"]]}, "what it says of lot 'lot_9'"),
         ({"lots": [["lot_1", "stolen", "1", "0", "1"]]}, "what was not there before"),
-        ({"kind": "settle"}, "do not belong together"),
+        ({"kind": "settle"}, "its postings are not what it says"),
         ({"v": 99}, "do not belong together"),
         ({"previous": "0" * 64}, "does not follow"),
     ],
@@ -192,6 +198,28 @@ def test_a_forged_entry_with_a_sound_hash_is_found_by_what_it_says(
 ) -> None:
     """Whoever can make hashes and heads anew still cannot post what does not balance or was not there."""
     assert found in forged(ledger, change)
+
+
+@pytest.mark.parametrize(
+    ("lie", "found"),
+    [
+        ("UPDATE billing_lot SET live = 1 - live", "live is not what"),
+        (
+            "INSERT INTO billing_hold VALUES ('g', 'ghost', NULL, '1.000000000000000000', 'x', 'y', 'open', NULL)",
+            "ghost",
+        ),
+        ("UPDATE billing_usage SET account = 'ghost'", "ghost"),
+        (
+            "INSERT INTO billing_journal SELECT 'forged', account, 0, kind, at, booked, body, hash "
+            "FROM billing_journal WHERE number = 3",
+            "stand in no account's chain",
+        ),
+    ],
+)
+def test_rows_that_nothing_brought_about_are_found(ledger: Ledger, lie: str, found: str) -> None:
+    """Lots that are hidden or shown, rows of accounts that there are not, entries beside the chain."""
+    run(ledger, lie)
+    assert any(found in str(fault) for fault in ledger.verify())
 
 
 def test_journals_of_accounts_that_were_taken_away_are_found(ledger: Ledger) -> None:

@@ -108,8 +108,10 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
     """
     from brivionix_billing.ledger.transactions import engine_for
 
-    named = args.db or os.environ.get(ENVIRONMENT) or _DEFAULT
-    _check_text("--db", named)
+    named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
+    if not named or not named.isprintable():
+        # Without its text: there may be a password in it.
+        raise BillingError("bad_argument", "--db is empty, or has characters that are not printable")
     engine = engine_for(named)
     if engine.dialect.name != "sqlite":
         return engine

@@ -15,7 +15,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical import canonical_around
+from brivionix_billing.canonical import canonical, canonical_around
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.exact import Rounding, plain, round_ratio
 from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
@@ -177,7 +177,7 @@ class Entry:
         else:
             for key in sorted(self.content.keys() | content.keys()):
                 then, now = self.content.get(key), content.get(key)
-                if then != now:
+                if then != now and canonical(then) != canonical(now):
                     differs.append(f"{key}: then {quoted(then)}, now {quoted(now)}")
         if differs:
             raise BillingError(
@@ -188,12 +188,17 @@ class Entry:
         return replace(self, repeated=True)
 
     @classmethod
-    def read(cls, row: Stored) -> Entry:
-        """From the database. Raises ``journal_broken`` where row and text do not fit, or the text is not its hash's."""
+    def read(cls, row: Stored, *, canonical_text: bool = False) -> Entry:
+        """From the database. Raises ``journal_broken`` where row, text and hash do not belong together.
+
+        ``canonical_text``: also where the text is not exactly the one that an entry has.
+        """
         try:
             body = json.loads(row.body)
             told = (body["id"], body["account"], body["number"], body["kind"], body["at"], body["booked"])
             sound = told == tuple(row[:6]) and sha256(row.body.encode()).hexdigest() == row.hash
+            if canonical_text:
+                sound = sound and body.keys() == _KEYS and canonical(body) == row.body.encode()
             if not sound or body["v"] != VERSION:
                 raise ValueError("its columns, its text and its hash do not belong together")
             return cls(
@@ -324,6 +329,10 @@ _ABOUT: Final = {
     "dispute": ("disputed",),
     "lot_expired": ("expired",),
     "reverse": ("refunded", "disputed"),
+}
+_KEYS: Final = {
+    *("v", "id", "account", "number", "kind", "at", "booked", "content", "postings", "lots", "result"),
+    *("previous", "bought"),
 }
 _TAKES: Final = ("used", "expired", "refunded")
 _MONEY: Final = {

@@ -70,6 +70,7 @@ class Books:
             if book not in self.totals:
                 raise _broken(entry, f"there is no book {quoted(book)}")
             self.totals[book] += amount
+        self._check_kind(entry)
         account.number, account.head = entry.number, entry.hash
         post(account, entry.postings)
         booked = stamp(entry.booked)
@@ -103,6 +104,24 @@ class Books:
             if entry.bought.get(lot.id) != (None if lot.currency is None else bought(lot)):
                 raise _broken(entry, f"it says that lot {quoted(lot.id)} was bought for something else")
         self._check(entry)
+
+    @staticmethod
+    def _check_kind(entry: Entry) -> None:
+        """Whether an entry moves what its kind may move, and as much as it says."""
+        about, others = _BOOKS[entry.kind]
+        if entry.postings.keys() - {about, *others}:
+            raise _broken(entry, f"an entry of kind {entry.kind} does not move {', '.join(entry.postings)}")
+        said = entry.content.get("credits")
+        moved = sum(told.credits for told in entry.moves if told.how in _GIVEN_BACK)
+        if entry.kind in ("refund", "dispute"):
+            right = moved
+        elif said is None or entry.kind in ("release", "hold_expired"):
+            return
+        else:
+            right = scaled(said) * (-1 if about in ("paid", "granted", "adjusted") else 1)
+        opened = sum(told.credits for told in entry.moves if told.how == "opened")
+        if entry.postings.get(about, 0) != right or (right < 0 and opened != -right):
+            raise _broken(entry, "its postings are not what it says")
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
         late = entry.kind == "settle" and hold.state == "expired"
@@ -215,9 +234,14 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Fault
         yield from _compared(store, books)
     for account in heads.keys() - known:
         yield Fault(account, None, "it was there at the checkpoint, and is missing")
-    if entries != store.rows(store.sql.count)[0][0]:
-        for (account,) in store.rows(store.sql.strangers):
-            yield Fault(account, None, "its journal has entries, but there is no such account")
+    for account, lot in store.rows(store.sql.wrongly_live):
+        yield Fault(account, None, f"lot {lot}: live is not what its remaining Credits say")
+    strangers = {name: store.rows(statement) for name, statement in store.sql.strangers.items()}
+    for name, found in strangers.items():
+        for (account,) in found:
+            yield Fault(account, None, f"{name.partition('_')[2]} has rows of it, but there is no such account")
+    if entries != store.rows(store.sql.count)[0][0] and not strangers["billing_journal"]:
+        yield Fault("?", None, "the journal has entries that stand in no account's chain")
 
 
 def _compared(store: Store, books: Books) -> Iterator[Fault]:
@@ -304,7 +328,7 @@ def _entries(store: Store, account: str) -> Iterator[Entry]:
     after = 0
     while page := store.rows(store.sql.entries, account, after, _PAGE):
         for row in page:
-            yield Entry.read(Stored(*row))
+            yield Entry.read(Stored(*row), canonical_text=True)
         after = page[-1][2]
 
 
@@ -312,4 +336,24 @@ def _broken(entry: Entry, what: str) -> BillingError:
     return BillingError("journal_broken", f"entry {entry.number} ({quoted(entry.id)}): {what}")
 
 
+_GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
+_RETURN: Final = ("available", "owed")
+_BOOKS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "account": ("", ()),
+    "token": ("", ()),
+    "token_changed": ("", ()),
+    "hold": ("held", ("available",)),
+    "release": ("held", _RETURN),
+    "hold_expired": ("held", _RETURN),
+    "settle": ("used", ("held", *_RETURN)),
+    "charge": ("used", _RETURN),
+    "top_up": ("paid", _RETURN),
+    "grant": ("granted", _RETURN),
+    "adjust": ("adjusted", _RETURN),
+    "refund": ("refunded", ("available",)),
+    "dispute": ("disputed", ("held", "expired", *_RETURN)),
+    "reverse": ("", ("refunded", "disputed", "expired", *_RETURN)),
+    "lot_expired": ("expired", ("available",)),
+}
+"""The book that an entry of each kind is about, and the others that it may move."""
 _RESOLVES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}

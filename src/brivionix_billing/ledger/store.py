@@ -152,8 +152,13 @@ class Statements:
         self.count = self._sql("SELECT COUNT(*) FROM billing_journal")
         self.count_of = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ?")
         self.journal_accounts = self._sql("SELECT DISTINCT account FROM billing_journal ORDER BY account")
-        self.strangers = self._sql(
-            "SELECT DISTINCT account FROM billing_journal WHERE account NOT IN (SELECT id FROM billing_account)"
+        self.strangers = {
+            name: f"SELECT DISTINCT account FROM {name} WHERE account NOT IN (SELECT id FROM billing_account)"
+            for name in ("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage")
+        }
+        self.wrongly_live = (
+            "SELECT account, id FROM billing_lot WHERE live <> "
+            "CASE WHEN CAST(remaining AS TEXT) = '0.000000000000000000' THEN 0 ELSE 1 END"
         )
         self.of_account = {
             AccountRow: self.account,

@@ -87,6 +87,8 @@ def bearer(header: str | None) -> str:
 
 def token_of(store: Store, secret: str, now: str) -> Token:
     """The token of a secret. Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``."""
+    if not isinstance(secret, str):
+        raise BillingError("unknown_token", "no such token")
     row = store.one(TokenRow, store.sql.token_of, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
     if row is None:
         raise BillingError("unknown_token", "no such token")

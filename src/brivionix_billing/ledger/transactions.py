@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
@@ -44,9 +45,16 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
     ``synchronous`` is SQLite's: with ``FULL`` a commit is on disk before it returns; with ``NORMAL`` the machine losing
     power (not the process being killed) may lose the last ones, and never breaks the file.
     """
+    url = str(url)
     if "://" not in url:
+        if "@" in url:
+            raise BillingError(
+                "bad_argument", "not the URL of a database: it has a user, and no scheme such as postgresql://"
+            )
         url = f"sqlite:///{url}"
     try:
+        if not url.isprintable():
+            raise ValueError
         if make_url(url).get_backend_name() not in ("sqlite", "postgresql"):
             raise ValueError
         if make_url(url).drivername == "postgresql":
@@ -56,7 +64,7 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, **options}
             options["connect_args"] = {"check_same_thread": False, **options.get("connect_args", {})}
         engine = create_engine(url, **options)
-    except (ArgumentError, NoSuchModuleError, ValueError):
+    except (ArgumentError, NoSuchModuleError, ValueError, TypeError):
         raise BillingError(
             "bad_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
         ) from None
@@ -67,10 +75,24 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             "pip install 'brivionix-billing[postgresql]'",
         ) from None
     prepare(engine, synchronous=synchronous)
+    _ENGINES.add(engine)
     if engine.dialect.name == "postgresql":
         _ping_idle(engine)
         event.listen(engine, "connect", _limit_waiting)
     return engine
+
+
+_ENGINES: Final[WeakSet[Engine]] = WeakSet()
+
+
+def _forget_connections() -> None:
+    """A process that was forked off must not talk over its parent's connections."""
+    for engine in list(_ENGINES):
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
 
 
 def must_exist(url: str) -> None:

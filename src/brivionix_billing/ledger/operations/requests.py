@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.ledger import holds
 from brivionix_billing.ledger.amounts import LONGEST, Amount, name, units
 from brivionix_billing.ledger.entry import Entry
@@ -39,6 +40,8 @@ class Requests(Base):
         of the token), ``unknown_account``, and what :meth:`authenticate` raises.
         """
         name(id, "the hold", LONGEST)
+        if id.endswith((":settle", ":release")):
+            raise BillingError("bad_argument", f"the hold is {quoted(id)}: that would be the id of another one's end")
         token = token.id if isinstance(token, Token) else token
         amount = units(credits, "a hold")
         content = holds.hold_content(amount, ttl, token)
