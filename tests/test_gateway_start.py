@@ -87,7 +87,7 @@ def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
     if code in CODES:
         assert of_billing(BillingError(code, "")).status == int(status)
     else:
-        assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error"))
+        assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error", "request_too_slow"))
 
 
 def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:

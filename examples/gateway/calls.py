@@ -110,6 +110,10 @@ def prepared(
         raise GatewayError(400, "request_invalid", "background is not offered here.", "background")
     counter = counters.of(model)
     worst = counter.worst_case(request, group=token.group, at=at, api=api)
+    try:
+        encoded(request)
+    except ValueError:
+        raise GatewayError(400, "request_invalid", "The request has a number that JSON cannot hold.") from None
     sent, hides = _asking_for_usage(request) if api == "chat" and request.get("stream") else (request, False)
     return Call(id, at, token, api, model, sent, hides, counter, worst)
 
@@ -136,4 +140,4 @@ def _asking_for_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 def encoded(request: Mapping[str, Any]) -> bytes:
     """What is sent to the provider is what was counted, written anew, and not the bytes that it was read from."""
-    return json.dumps(request, separators=(",", ":")).encode()
+    return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()

@@ -63,20 +63,26 @@ class Cashier:
 
     async def _resolve(self, call: Call, found: Priced | None) -> None:
         """Do it, again if the database could not. The id makes it the same operation, so it is never done twice."""
-        ledger = self._ledger
+        ledger, plain = self._ledger, False
         for wait in self._retries:
             try:
                 if found is None:
                     await self._threads.run(ledger.release, call.id, at=self._clock())
                 else:
-                    await self._threads.run(ledger.settle, call.id, found.charge, at=self._clock(), usage=found.usage)
+                    charge, usage = (found.charge.credits, None) if plain else (found.charge, found.usage)
+                    await self._threads.run(ledger.settle, call.id, charge, at=self._clock(), usage=usage)
                 return
             except BillingError as error:
                 if found is None and error.code in ("unknown_hold", "hold_resolved"):
                     return  # it was never made, or has expired: there is nothing to give back
                 _LOG.error("%s: %s: %s", call.id, error.code, error.message)
-                if error.code != "ledger_unavailable":
+                if error.code == "ledger_unavailable":
+                    pass  # again
+                elif found is None or plain or error.code == "hold_resolved":
                     break
+                else:
+                    plain = True  # the journal does not take this usage: the same Credits without it, rather than none
+                    continue
             if wait is not None:
                 await asyncio.sleep(wait)
         # The hold expires by itself, and what is settled later is charged all the same: this line has all it needs.

@@ -37,6 +37,12 @@ class Config:
     """How long to wait before a charge is tried again that the database did not take."""
 
 
+def _port(parser: argparse.ArgumentParser, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        parser.error(f"--port {text!r} is no port")
+    return int(text)
+
+
 def configured(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """The settings by the command line. The provider's key comes from the environment only: ``ps`` shows options."""
     default = Config()
@@ -44,8 +50,9 @@ def configured(arguments: Sequence[str], environment: Mapping[str, str]) -> Conf
 
     def add(name: str, shown: str, fallback: str, help: str) -> None:
         variable = "GATEWAY_" + name.upper()
-        value = environment.get(variable, fallback)
-        parser.add_argument(f"--{name}", metavar=shown, default=value, help=f"{help} ({variable}; now {value})")
+        value = environment.get(variable, fallback).strip()
+        told = value.replace("%", "%%") if "@" not in value else "set"  # there may be a password in it
+        parser.add_argument(f"--{name}", metavar=shown, default=value, help=f"{help} ({variable}; now {told})")
 
     add("db", "DB", default.db, "the ledger: a SQLite file, or postgresql://user@host/name")
     add("prices", "FILE", default.prices, "the price file")
@@ -61,6 +68,6 @@ def configured(arguments: Sequence[str], environment: Mapping[str, str]) -> Conf
         upstream=given.upstream,
         upstream_key=environment.get("GATEWAY_UPSTREAM_KEY", "").strip(),
         host=given.host,
-        port=int(given.port),
+        port=_port(parser, given.port),
         demo=given.demo,
     )

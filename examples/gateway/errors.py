@@ -90,6 +90,8 @@ def of_upstream(status: int, body: bytes) -> JSONResponse:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message, code, param = None, None, None
     ours = status in (401, 402, 403, 407) or code in _OURS
+    if isinstance(message, str):
+        message = message.encode("utf-8", "replace").decode()
     if ours or status < 400 or not isinstance(message, str):
         # A wrong key of the gateway is no wrong token of the client, and its words may show the key.
         status = 502 if ours or status < 400 else status

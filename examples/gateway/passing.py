@@ -45,7 +45,7 @@ class Passing(StreamingResponse):
         """What came, up to a limit."""
         self._most_kept = most_kept
         self._pieces = self._shown() if call.hides_usage else self._read()
-        super().__init__(self._pieces, media_type=upstream.headers.get("content-type", "text/event-stream"))
+        super().__init__(self._pieces, media_type="text/event-stream")
         self.headers["cache-control"] = "no-cache"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,9 +85,10 @@ class Passing(StreamingResponse):
         waiting = b""
         async with aclosing(self._read()) as pieces:
             async for piece in pieces:
+                seen = max(0, len(waiting) - 3)  # an end may lie across two pieces; what was looked at is not again
                 waiting += piece
                 begin = 0
-                for end in _EVENT_END.finditer(waiting):
+                for end in _EVENT_END.finditer(waiting, seen):
                     event = waiting[begin : end.end()]
                     begin = end.end()
                     if not _only_usage(event):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing import BillingError, PriceBook, Usage
+from brivionix_billing.canonical import canonical
 from brivionix_billing.rating import Charge
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.usage import reported
@@ -57,6 +58,7 @@ def priced(book: PriceBook, call: Call, stated: Mapping[str, Any], answer: bytes
 
 
 def _rated(book: PriceBook, call: Call, body: dict[str, Any]) -> Priced:
+    canonical(body)  # what no journal can hold is refused here, where an estimate can still take its place
     usage = Usage.from_response(body)
     charge = book.rate(usage, model=call.model, group=call.token.group, at=call.at, service_tier=call.service_tier)
     return Priced(charge, body)

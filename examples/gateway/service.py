@@ -125,8 +125,15 @@ class Gateway:
         if upstream.status_code != 200:
             self.cashier.release(call)
             return self._refused(upstream, body)
-        await self._settled(call, body)
-        return Response(body, media_type=kind)
+        if not await self._settled(call, body):
+            self.cashier.release(call)
+            _LOG.error(
+                "%s: the provider answered 200 with no answer in it: %s",
+                call.id,
+                body[:1000].decode("utf-8", "replace"),
+            )
+            raise GatewayError(502, "upstream_error", "The provider failed. Nothing was charged.")
+        return Response(body, media_type="application/json")
 
     def _upstream_request(self, call: Call, request: Request) -> httpx.Request:
         passed = {name: value for name, value in request.headers.items() if name in self.config.pass_on}
@@ -150,13 +157,16 @@ class Gateway:
                 answer.headers[name] = upstream.headers[name]
         return answer
 
-    async def _settled(self, call: Call, body: bytes) -> None:
-        """Book a whole response, before the client gets it."""
+    async def _settled(self, call: Call, body: bytes) -> bool:
+        """Book a whole response, before the client gets it; unless it is no answer, but an error or something else."""
         try:
             stated: Any = json.loads(body)
         except (ValueError, RecursionError):
             stated = None
-        await self._book(call, stated if isinstance(stated, dict) else {}, body)
+        if not isinstance(stated, dict) or not stated.keys() & {"usage", "choices", "output"}:
+            return False
+        await self._book(call, stated, body)
+        return True
 
     async def _stream(self, passing: Passing) -> None:
         """Wait for the end of a stream, and book it."""
