@@ -37,6 +37,8 @@ Amount = Decimal | int | str | Charge | WorstCase
 
 _PLACES: Final = 18
 _ONE: Final = 10**_PLACES
+_ZERO: Final = "0." + "0" * _PLACES
+"""Most amounts of a lot are zero."""
 MOST: Final = 10**30 * _ONE
 """No amount is larger: what the NUMERIC columns of PostgreSQL hold. It is 10^15 times what anyone tops up at once."""
 
@@ -79,6 +81,8 @@ def signed_units(amount: Amount, what: str) -> int:
 
 def column(amount: int) -> str:
     """As it goes into a column: always 18 digits behind the point."""
+    if not amount:
+        return _ZERO
     if amount < 0:
         return "-" + column(-amount)
     digits = str(amount).zfill(_PLACES + 1)
@@ -87,6 +91,10 @@ def column(amount: int) -> str:
 
 def scaled(text: str) -> int:
     """What :func:`column` wrote, or a shorter text of the same number."""
+    if text == _ZERO:
+        return 0
+    if text[-_PLACES - 1 : -_PLACES] == ".":
+        return int(text[: -_PLACES - 1] + text[-_PLACES:])
     whole, _, fraction = text.partition(".")
     return int(whole + fraction.ljust(_PLACES, "0"))
 

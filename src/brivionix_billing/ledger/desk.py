@@ -197,7 +197,6 @@ class Desk:
     def resolve(self, draft: Draft, hold: HoldRow, state: str) -> None:
         """Give back what a hold still holds; whoever asks for it posts where it goes."""
         draft.post("held", -hold.credits)
-        draft.result["hold_at"] = hold.at
         if hold.token is not None:
             token = self.token(hold.token)
             token.held -= hold.credits

@@ -244,6 +244,7 @@ def written(
     body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
     text = canonical_around(body, "content")  # all the rest is the ledger's own
     hash = sha256(text).hexdigest()
+    counts_for = when(at)
     return (
         Stored(id, account, number, kind, at, booked, text.decode(), hash),
         Entry(
@@ -251,8 +252,8 @@ def written(
             account,
             number,
             kind,
-            when(at),
-            when(booked),
+            counts_for,
+            counts_for if booked == at else when(booked),
             content,
             postings,
             tuple(moves),
