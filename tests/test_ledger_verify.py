@@ -209,6 +209,7 @@ def test_a_forged_entry_with_a_sound_hash_is_found_by_what_it_says(
             "ghost",
         ),
         ("UPDATE billing_usage SET account = 'ghost'", "ghost"),
+        ("UPDATE billing_journal SET body = CAST(x'ff' AS TEXT) WHERE number = 3", "no text any more"),
         (
             "INSERT INTO billing_journal SELECT 'forged', account, 0, kind, at, booked, body, hash "
             "FROM billing_journal WHERE number = 3",

@@ -339,6 +339,8 @@ def unavailable(error: BaseException) -> BillingError:
             f"another transaction has had the ledger or the account for {_WAIT:.0f} seconds; if it is your own, pass "
             "its connection=, else ask again",
         )
+    if "Could not decode to UTF-8" in told:
+        return BillingError("journal_broken", "a text in the ledger's database is no text any more: it was changed")
     if "no such table" in told or getattr(orig, "sqlstate", None) == "42P01":
         return BillingError("ledger_version", "this database has no ledger yet: brivionix-billing ledger migrate")
     return BillingError(

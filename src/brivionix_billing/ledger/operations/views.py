@@ -91,7 +91,12 @@ class Views(Base):
 
         ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
         """
-        return self._read(lambda store: list(replay.verify(store, checkpoint or {})), None)
+        try:
+            return self._read(lambda store: list(replay.verify(store, checkpoint or {})), None)
+        except BillingError as error:
+            if error.code != "journal_broken":
+                raise
+            return [Fault("?", None, error.message)]  # what cannot even be read
 
     def checkpoint(self) -> dict[str, tuple[int, str]]:
         """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
