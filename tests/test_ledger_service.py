@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,53 @@ def test_an_async_connection_of_the_callers_own_serves(postgres: str) -> None:
         asyncio.run(main(url, ledger))
         assert str(ledger.balance("acct", at=NOW).available) == "99.5"
         assert ledger.verify() == []
+
+
+def test_many_threads_share_one_ledger(ledger: Ledger) -> None:
+    """More threads than the pool has connections write and read at once, and some find a connection that lies ready."""
+    failed: list[BaseException] = []
+
+    def requests(first: int) -> None:
+        try:
+            for number in range(first, first + 15):
+                ledger.hold("acct", "0.01", id=f"r{number}", at=NOW)
+                ledger.balance("acct", at=NOW)
+                ledger.settle(f"r{number}", "0.01", at=NOW)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=requests, args=(100 * number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert ledger.balance("acct", at=NOW).available == 97
+    assert ledger.verify() == []
+
+
+def test_a_process_that_is_forked_off_has_connections_of_its_own(database: str) -> None:
+    """A server that loads first and forks then: parent and children go on, and nothing is lost."""
+    code = (
+        "import os, sys\nsys.path.insert(0, 'tests')\nfrom ledger_kit import *\n"
+        f"with opened({database!r}) as ledger:\n"
+        "    with_credits(ledger)\n"
+        "    ledger.hold('acct', '1', id='parent', at=NOW)\n"
+        "    children = []\n"
+        "    for number in range(3):\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            ledger.hold('acct', '1', id=f'child-{number}', at=NOW)\n"
+        "            os._exit(0)\n"
+        "        children.append(child)\n"
+        "    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]\n"
+        "    ledger.settle('parent', '1', at=NOW)\n"
+        "    assert ledger.verify() == []\n"
+        "    print(ledger.balance('acct', at=NOW).held)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 3
 
 
 def test_threads_serve_an_event_loop(ledger: Ledger) -> None:

@@ -143,7 +143,7 @@ def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     """The ledger, which must be there. ``book`` says in which order lots are used."""
     from brivionix_billing.ledger import Ledger
     from brivionix_billing.ledger.migrate import check_version, version
-    from brivionix_billing.ledger.transactions import read
+    from brivionix_billing.ledger.transactions import close, read
     from brivionix_billing.topup import LOT_ORDER
 
     for name in _NAMES:
@@ -166,7 +166,7 @@ def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
         read(engine, check)
         yield Ledger(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
     finally:
-        engine.dispose()
+        close(engine)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from brivionix_billing.ledger.operations.accounts import Accounts
 from brivionix_billing.ledger.operations.money import Payments
 from brivionix_billing.ledger.operations.requests import Requests
 from brivionix_billing.ledger.operations.views import Views
-from brivionix_billing.ledger.transactions import engine_for, must_exist, read, transact
+from brivionix_billing.ledger.transactions import close, engine_for, must_exist, read, transact
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.topup import LOT_ORDER
 
@@ -61,7 +61,7 @@ class Ledger(Accounts, Requests, Payments, Views):
         try:
             transact(engine, migrate_or_check) if create else read(engine, check_version)
         except BaseException:
-            engine.dispose()
+            close(engine)
             raise
         return found
 
@@ -77,4 +77,4 @@ class Ledger(Accounts, Requests, Payments, Views):
 
     def close(self) -> None:
         """Close the connections to the database."""
-        self.engine.dispose()
+        close(self.engine)

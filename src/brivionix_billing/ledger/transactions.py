@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from brivionix_billing.errors import BillingError, quoted
 
-__all__ = ["engine_for", "must_exist", "prepare", "read", "transact", "within", "write"]
+__all__ = ["close", "engine_for", "must_exist", "prepare", "read", "transact", "within", "write"]
 
 T = TypeVar("T")
 _TRIES: Final = 12
@@ -59,10 +59,12 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             raise ValueError
         if make_url(url).drivername == "postgresql":
             url = "postgresql+psycopg" + url[len("postgresql") :]
+        file = url.startswith("sqlite") and "poolclass" not in options
         if url.startswith("sqlite") and make_url(url).database in (None, "", ":memory:"):
             # It lives in its one connection: threads take turns.
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, **options}
             options["connect_args"] = {"check_same_thread": False, **options.get("connect_args", {})}
+            file = False
         engine = create_engine(url, **options)
     except (ArgumentError, NoSuchModuleError, ValueError, TypeError):
         raise BillingError(
@@ -76,6 +78,8 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
         ) from None
     prepare(engine, synchronous=synchronous)
     _ENGINES.add(engine)
+    if file:
+        _WRITERS[engine] = []
     if engine.dialect.name == "postgresql":
         _ping_idle(engine)
         event.listen(engine, "connect", _limit_waiting)
@@ -83,12 +87,36 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
 
 
 _ENGINES: Final[WeakSet[Engine]] = WeakSet()
+_WRITERS: Final[WeakKeyDictionary[Engine, list[PoolProxiedConnection]]] = WeakKeyDictionary()
+"""Of engines on SQLite files: connections that have written and lie ready. To put them into SQLAlchemy's pool and take
+them out again takes a tenth of what the ledger does for a request."""
+_MOST_KEPT: Final = 2
+"""One writes at a time; and the pool must not run out of connections to read on."""
+_LEFT: Final[list[Any]] = []
+
+
+def _ready(kept: list[PoolProxiedConnection] | None) -> PoolProxiedConnection | None:
+    try:
+        return kept.pop() if kept else None
+    except IndexError:  # another thread was quicker
+        return None
 
 
 def _forget_connections() -> None:
     """A process that was forked off must not talk over its parent's connections."""
     for engine in list(_ENGINES):
+        kept = _WRITERS.get(engine, [])
+        _LEFT.extend(kept)  # not even closed: that would tell the file's other readers that they are gone
+        kept.clear()
         engine.dispose(close=False)
+
+
+def close(engine: Engine) -> None:
+    """Close all connections of an engine."""
+    kept = _WRITERS.get(engine, [])
+    while kept:
+        kept.pop().close()
+    engine.dispose()
 
 
 if hasattr(os, "register_at_fork"):
@@ -230,15 +258,19 @@ def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], Non
     """
     errors: Any = engine.dialect.dbapi
     locks = engine.dialect.name == "sqlite"
+    kept = _WRITERS.get(engine)
     for left in reversed(range(_TRIES)):
         connection = None
         try:
-            connection = engine.raw_connection()
+            connection = _ready(kept) or engine.raw_connection()
             cursor = connection.cursor()
             if locks:
                 _lock(cursor.execute)
             done = work(cursor)
             connection.commit()
+            if kept is not None and len(kept) < _MOST_KEPT:
+                kept.append(connection)
+                connection = None
             return done
         except errors.Error as error:
             if not _again(engine, connection, error):
