@@ -278,6 +278,31 @@ def test_a_lost_connection_is_tried_again(postgres: str, monkeypatch: pytest.Mon
         assert ledger.balance("acct", at=NOW).held == 1
 
 
+def test_a_commit_whose_answer_was_lost_is_not_done_twice_and_loses_no_secret(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server commits, and the connection breaks before it says so: the second try finds what the first did."""
+    with schema(postgres) as url, opened(url) as ledger:
+        with_credits(ledger)
+        broken: list[int] = []
+        commits = psycopg.Connection.commit
+
+        def commit(connection: Any) -> None:
+            commits(connection)
+            if not broken:
+                broken.append(connection.info.backend_pid)
+                with psycopg.connect(postgres, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s)", (broken[-1],))
+                connection.execute("SELECT 1")
+
+        monkeypatch.setattr(psycopg.Connection, "commit", commit)
+        token = ledger.create_token("acct", id="tok", at=NOW, group="default")
+        assert broken
+        assert token.secret is not None
+        assert ledger.authenticate(token.secret, at=NOW).id == "tok"
+        assert sum(entry.kind == "token" for entry in ledger.journal("acct")) == 1
+
+
 def test_a_database_that_fails_is_told_as_such(ledger: Ledger, tmp_path: Path) -> None:
     """No error of a driver reaches the caller, and none of them shows values."""
     with ledger.engine.begin() as connection:

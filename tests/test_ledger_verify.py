@@ -200,6 +200,15 @@ def test_a_forged_entry_with_a_sound_hash_is_found_by_what_it_says(
     assert found in forged(ledger, change)
 
 
+def test_an_entry_that_lies_about_the_price_of_a_lot_is_found(ledger: Ledger) -> None:
+    """What Credits were bought for stands in every entry that uses them, and has to be what was paid."""
+    ledger.adjust("acct", "-0.01", reason="x", author="x", id="last", at=later(200))
+    (use,) = ledger.entry("last").uses  # type: ignore[union-attr]  # it is there
+    paid = next(lot.paid for lot in ledger.lots("acct") if lot.id == use.lot)
+    said = [] if paid is not None else [[use.lot, "CNY", "1", "1"]]
+    assert "was bought for something else" in forged(ledger, {"bought": said})
+
+
 @pytest.mark.parametrize(
     ("lie", "found"),
     [

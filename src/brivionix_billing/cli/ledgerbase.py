@@ -153,7 +153,7 @@ def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     engine = engine_of(args)
 
     def check(connection: Any) -> None:
-        # Asked first, for check_version makes tables where there are none.
+        # Asked first, to name the database, and the command that makes its tables.
         if version(connection) is None:
             raise BillingError(
                 "ledger_version",
