@@ -210,6 +210,9 @@ class Desk:
         """Post the entry, and write all that it changed. Raises ``operation_conflict`` if another has its id."""
         account = self.account
         post(account, draft.postings)
+        if min(account.held, account.owed, account.balance - account.held) < 0:
+            # A fault of ours. What a replay would refuse must not be committed.
+            raise RuntimeError(f"an entry of kind {draft.kind} would leave account {quoted(account.id)} below zero")
         row, entry = written(
             id,
             account.id,

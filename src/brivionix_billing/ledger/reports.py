@@ -187,11 +187,11 @@ def balance(store: Store, account: str, now: str) -> Balance:
     return Balance(account, when(now), as_credits(row.balance - row.held), as_credits(row.held), as_credits(row.owed))
 
 
-def _swept(store: Store, row: AccountRow, now: str) -> list[Entry]:
+def _swept(store: Store, row: AccountRow, now: str) -> list[Stored]:
     """Bring a row to where it is when all that has expired is booked; the entries that would. Nothing is written."""
     dry = store.dry()
     Desk(dry, row, now).sweep()
-    return [Entry.read(stored) for stored in dry.written_entries]
+    return dry.written_entries
 
 
 def _account(store: Store, account: str) -> AccountRow:
@@ -334,7 +334,8 @@ def statement(store: Store, account: str, period: Period) -> Statement:
     start, end = stamp(period.start), stamp(period.end)
     rare = [Entry.read(Stored(*found)) for found in store.rows(store.sql.rare_entries, account, "", end)]
     # A statement does not depend on whether somebody has looked at the account since something on it expired.
-    rare += [entry for entry in _swept(store, row, end) if entry.kind == "lot_expired" and stamp(entry.at) < end]
+    unbooked = (found for found in _swept(store, row, end) if found.kind == "lot_expired" and found.at < end)
+    rare += map(Entry.read, unbooked)
     opening, movements = -_used_before(store, account, start), []
     for entry in rare:
         net = _net(entry)
