@@ -20,7 +20,7 @@ from ledger_async import asynchronous
 from ledger_pairs import BOOK, CLIENTS, on_postgresql, on_sqlite, postgresql
 from timing import ROOT
 
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
 from contention import contend  # the tests run it as well, in a smaller size
 

@@ -22,8 +22,8 @@ from brivionix_billing import cli as command_line
 from brivionix_billing.errors import CODES
 from brivionix_billing.invoice import json_schema as invoice_schema
 from brivionix_billing.pricebook.schema import json_schema as price_schema
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("benchmarks/*.md")]
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import oracle
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.meters import METERS, Meter
-from questions import Ask, few, fitted, made, priced, questions
+from request_strategies import Ask, few, fitted, made, priced, questions
 from strategies import ARGUMENTS, TIERS, Data, N, books, counts, instant, render
 
 Questions = tuple[Data, list[Ask]]

@@ -1,0 +1,252 @@
+"""Bills with tax numbers, payment and balances from the command line: what a customers file may say, and who wins."""
+
+from __future__ import annotations
+
+import csv
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bill_oracle
+from bill_kit import OCTOBER as MONTH
+from bill_kit import record, text, written
+from brivionix_billing.invoice import read_document
+from cli_kit import Run
+
+Json = dict[str, Any]
+OCTOBER = ("--period", "2026-10")
+ROWS = [record(n) for n in range(1, 6)] + [record(n, account="acct_2") for n in range(6, 9)]
+USED = {
+    account: bill_oracle.bill(
+        written(ROWS).splitlines(), bill_oracle.read_book(text()), MONTH.start, MONTH.end, account
+    ).totals["credits"]
+    for account in ("acct_1", "acct_2")
+}
+
+
+def balance(account: str, opening: Any = "100", **more: Any) -> Json:
+    """A balance that comes out."""
+    return {"opening": opening, "closing": bill_oracle.closing(str(opening), [], USED[account]), **more}
+
+
+def customers(run: Run, content: Any) -> None:
+    """The customers file, and the usage that goes with it."""
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (run.folder / "customers.json").write_bytes(raw)
+    run.usage(ROWS)
+
+
+def bill_all(run: Run, *more: str) -> tuple[int, str, str]:
+    """Bill everybody, with the customers file."""
+    return run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "bills", "--customers", "customers.json", *more)
+
+
+def document(run: Run, place: str) -> Json:
+    """A document that was written."""
+    return read_document(run.folder / place / "invoice.json")
+
+
+def below(folder: Path) -> list[str]:
+    """Every file below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_customers_of_a_run_over_all(run: Run) -> None:
+    """Each account's bill says what the file says of it; others are billed as before; those without usage have none."""
+    moved = {"label": "Top-up 2026-10-03", "credits": "50.5"}
+    ada: Json = {"name": "Ada", "tax_number": "VAT 7", "details": ["1 Road", "Town"], "channel": "rmb"}
+    ada["balance"] = {
+        "opening": 100,
+        "movements": [moved],
+        "closing": bill_oracle.closing("100", ["50.5"], USED["acct_1"]),
+    }
+    customers(run, {"acct_1": ada, "acct_9": {"name": "Nobody here", "balance": {"opening": "1", "closing": "1"}}})
+    status, _, err = bill_all(run, "--issuer-tax-number", "DE 811")
+    assert (status, err) == (0, "")
+    first, second = document(run, "bills/INV-000001"), document(run, "bills/INV-000002")
+    assert first["customer"] == {
+        "account": "acct_1",
+        "name": "Ada",
+        "tax_number": "VAT 7",
+        "details": ["1 Road", "Town"],
+    }
+    assert first["payment"] == {"channel": "rmb", "currency": "CNY"}
+    assert first["balance"]["movements"] == [moved]
+    assert first["balance"]["opening"] == "100"
+    assert second["customer"] == {"account": "acct_2", "name": None, "tax_number": None, "details": []}
+    assert (second["payment"], second["balance"]) == (None, None)
+    assert [bill["issuer"]["tax_number"] for bill in (first, second)] == ["DE 811"] * 2
+    assert run("verify", "bills", "--usage", "usage.jsonl")[0] == 0
+    table = (run.folder / "bills/INV-000001/invoice.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(table.splitlines()))
+    shown = sum(Decimal(row["shown_rmb_CNY"]) for row in rows)
+    assert shown == Decimal(first["totals"]["shown"]["channels"]["rmb"])
+
+
+def test_options_win_over_the_file(run: Run) -> None:
+    """What an option says of the customer stands on the bill; what none says comes from the file."""
+    said = {"name": "Ada", "tax_number": "VAT 7", "details": ["1 Road"], "channel": "rmb"}
+    customers(run, {"acct_1": {**said, "balance": balance("acct_1")}})
+    base = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--customers", "customers.json", "--out")
+    assert run(*base, "file")[0] == 0
+    options = (
+        "--customer",
+        "Bea",
+        "--customer-tax-number",
+        "VAT 8",
+        "--customer-detail",
+        "2 Road",
+        "--channel",
+        "stripe",
+    )
+    assert run(*base, "options", *options)[0] == 0
+    found, other = document(run, "file"), document(run, "options")
+    assert (found["customer"]["name"], found["customer"]["tax_number"]) == ("Ada", "VAT 7")
+    assert (found["customer"]["details"], found["payment"]["channel"]) == (["1 Road"], "rmb")
+    assert (other["customer"]["name"], other["customer"]["tax_number"]) == ("Bea", "VAT 8")
+    assert (other["customer"]["details"], other["payment"]["channel"]) == (["2 Road"], "stripe")
+    assert found["balance"] == other["balance"] is not None
+    assert run(*base, "some", "--customer", "Bea")[0] == 0
+    assert document(run, "some")["customer"] == {**found["customer"], "name": "Bea"}
+
+
+def test_options_without_a_file(run: Run) -> None:
+    """Tax numbers and channel can be given for one account without a file; a channel for all accounts as well."""
+    run.usage(ROWS)
+    options = ("--customer-tax-number", "VAT 8", "--issuer-tax-number", "DE 811", "--channel", "konbini")
+    assert run("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "b", *options)[0] == 0
+    found = document(run, "b")
+    assert (found["customer"]["tax_number"], found["issuer"]["tax_number"]) == ("VAT 8", "DE 811")
+    assert found["payment"] == {"channel": "konbini", "currency": "JPY"}
+    assert run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "all", "--channel", "rmb")[0] == 0
+    assert {document(run, f"all/INV-00000{n}")["payment"]["channel"] for n in (1, 2)} == {"rmb"}
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--channel", "paypal"), "unknown_channel"),
+        (("--channel", ""), "unknown_channel"),
+        (("--issuer-tax-number", ""), "bad_argument"),
+        (("--customer-tax-number", "VAT 8"), "bad_argument"),
+        (("--customers", "gone.json"), "file_unreadable"),
+        (("--customers", "."), "file_unreadable"),
+        (("--customers", ""), "file_unreadable"),
+    ],
+)
+def test_options_that_no_bill_can_have(run: Run, options: tuple[str, str], code: str) -> None:
+    """A channel that is none, an empty tax number, a customer's number for all, no such file: refused, no bill."""
+    run.usage(ROWS)
+    status, out, err = run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "bills", *options)
+    assert (status, out, f"[{code}]" in err) == (2, "", True)
+    assert not (run.folder / "bills").exists()
+
+
+def test_a_wrong_balance_is_told_before_any_bill_is_written(run: Run) -> None:
+    """A balance that does not come out stops the whole run, names each account and its figures, and leaves nothing."""
+    right, wrong = balance("acct_1"), {"opening": "100", "closing": "100"}
+    customers(run, {"acct_1": {"balance": right}, "acct_2": {"balance": wrong}})
+    run.usage([*ROWS, record(60, account="acct_2", model="gone")])
+    status, out, err = bill_all(run)
+    assert (status, out) == (2, "")
+    assert "[bad_argument]" in err
+    for told in (
+        "'acct_2'",
+        f"used {USED['acct_2']}",
+        f"difference of {USED['acct_2']}",
+        "1 records of it were set aside",
+    ):
+        assert told in err
+    assert "acct_1" not in err
+    assert not (run.folder / "bills").exists()
+    customers(run, {name: {"balance": wrong} for name in ("acct_1", "acct_2")})
+    assert all(f"'{name}'" in bill_all(run)[2] for name in ("acct_1", "acct_2"))
+    # Mended, the same folder can be billed into.
+    customers(run, {"acct_1": {"balance": right}, "acct_2": {"balance": balance("acct_2")}})
+    assert bill_all(run)[0] == 0
+    assert below(run.folder / "bills")
+
+
+WRONG: list[tuple[Any, str, str]] = [
+    (b"[]", "document_invalid", "customers.json: not an object"),
+    (b"{", "document_invalid", "not sound JSON"),
+    (b'{"a": {}, "a": {}}', "document_invalid", "stands twice"),
+    (b"[" * 100_000, "document_invalid", "nested too deep"),
+    (b"\xff\xfe", "document_invalid", "not sound JSON"),
+    (b'{"acct_1": {"balance": {"opening": NaN, "closing": "1"}}}', "document_invalid", "not a JSON number"),
+    (
+        b'{"acct_1": {"balance": {"opening": 1' + b"0" * 10_000 + b', "closing": "1"}}}',
+        "document_invalid",
+        "sound JSON",
+    ),
+    ({"acct_1": None}, "bad_argument", "acct_1: None is not an object"),
+    ({"acct_1": {"nmae": "x"}}, "bad_argument", "acct_1: no key 'nmae'; allowed are name, tax_number, details"),
+    ({"acct_1": {"name": 5}}, "bad_argument", "acct_1.name: 5"),
+    ({"acct_1": {"name": ""}}, "bad_argument", "acct_1.name: ''"),
+    ({"acct_1": {"tax_number": "\x1b[31m"}}, "bad_argument", "acct_1.tax_number"),
+    ({"acct_1": {"details": "1 Road"}}, "bad_argument", "acct_1.details: '1 Road' is not a list"),
+    ({"acct_1": {"details": ["a", "\ud800"]}}, "bad_argument", "acct_1.details[1]"),
+    ({"acct_1": {"channel": "paypal"}}, "unknown_channel", "acct_1.channel: no channel 'paypal'"),
+    ({"acct_1": {"channel": ["rmb"]}}, "bad_argument", "acct_1.channel"),
+    ({"acct_1": {"balance": "100"}}, "bad_argument", "acct_1.balance: '100' is not an object of opening"),
+    ({"acct_1": {"balance": {"opening": "1"}}}, "bad_argument", "acct_1.balance.closing: missing"),
+    ({"acct_1": {"balance": {"opening": "1", "closing": "1", "end": 1}}}, "bad_argument", "no key 'end'"),
+    ({"acct_1": {"balance": {"opening": 1.5, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": "1,5", "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": True, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": 10**40, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": balance("acct_1", movements={})}}, "bad_argument", "acct_1.balance.movements: {}"),
+    ({"acct_1": {"balance": balance("acct_1", movements=[["a", "1"]])}}, "bad_argument", "movements[0]"),
+    ({"acct_1": {"balance": balance("acct_1", movements=[{"label": "a"}])}}, "bad_argument", "movements[0].credits"),
+    (
+        {"acct_1": {"balance": balance("acct_1", movements=[{"label": "a", "credits": 0.5}])}},
+        "money_invalid",
+        "movements[0].credits",
+    ),
+    (
+        {"acct_1": {"balance": balance("acct_1", movements=[{"label": "a", "credits": "0"}] * 1001)}},
+        "bad_argument",
+        "acct_1.balance: a balance of more than 1000 movements",
+    ),
+    ({"": {}}, "bad_argument", "the account ''"),
+    ({"a\nb": {}}, "bad_argument", "the account"),
+    ({"acct_9": {"nmae": "x"}}, "bad_argument", "acct_9"),
+]
+
+
+@pytest.mark.parametrize(("content", "code", "told"), WRONG, ids=[str(n) for n in range(len(WRONG))])
+def test_a_file_that_is_not_as_it_must_be(run: Run, content: Any, code: str, told: str) -> None:
+    """Whatever is wrong in the file is told with its place, of accounts without usage as well; nothing is written."""
+    customers(run, content)
+    status, out, err = bill_all(run)
+    assert (status, out, f"[{code}]" in err, told in err) == (2, "", True, True), err
+    assert len(err) < 600
+    assert not (run.folder / "bills").exists()
+
+
+def test_a_note_carries_over_what_its_bill_says(run: Run) -> None:
+    """A note has the tax numbers and the channel of its bill, and no balance; both verify."""
+    customers(run, {"acct_1": {"tax_number": "VAT 7", "channel": "konbini", "balance": balance("acct_1")}})
+    assert bill_all(run, "--issuer-tax-number", "DE 811")[0] == 0
+    (run.folder / "right.jsonl").write_bytes(written(ROWS[1:]))
+    base = (
+        "credit-note",
+        "bills/INV-000001/invoice.json",
+        "--reason",
+        "x",
+        "--issued",
+        "2026-11-05",
+        "--after",
+        "bills",
+    )
+    for out, usage in (("part", ("--usage", "right.jsonl")), ("whole", ())):
+        assert run(*base, "--out", out, *usage)[0] == 0
+        note = document(run, out)
+        assert (note["issuer"]["tax_number"], note["customer"]["tax_number"]) == ("DE 811", "VAT 7")
+        assert (note["payment"], note["balance"]) == ({"channel": "konbini", "currency": "JPY"}, None)
+        assert "invoice.csv" in below(run.folder / out)
+    arguments = ("--usage", "right.jsonl", "--corrects", "bills/INV-000001/invoice.json")
+    assert run("verify", "part/invoice.json", *arguments)[0] == 0

@@ -1,0 +1,430 @@
+"""The command line about bills: what is written, that nothing is written over, and that names can do no harm."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from bill_kit import record, written
+from brivionix_billing.invoice import read_document
+from cli_kit import ESCAPES, EXAMPLE, SHIPPED, Run
+
+Json = dict[str, Any]
+OCTOBER = ("--period", "2026-10")
+ROWS = [record(n) for n in range(1, 6)] + [record(n, account="acct_2") for n in range(6, 9)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def bills(run: Run, *more: str, out: str = "bills") -> tuple[int, str, str]:
+    """Bill everybody."""
+    return run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", out, *more)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change a document without making its hash fit."""
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+# --- invoice and verify ---
+
+
+def test_the_example_is_billed_and_verified(run: Run) -> None:
+    """The example file gives eight bills in one series that verify together and one by one."""
+    status, out, err = run("invoice", EXAMPLE, "--prices", SHIPPED, "--all", *OCTOBER, "--out", "bills")
+    assert (status, err, len(out.splitlines())) == (0, "", 10)
+    names = sorted(path.parent.name for path in run.folder.glob("bills/*/invoice.json"))
+    assert names == [f"INV-{n:06d}" for n in range(1, 9)]
+    status, out, _ = run("verify", "bills", "--usage", EXAMPLE, "--prices", SHIPPED)
+    assert (status, out.count(": verified"), out.count("note:")) == (0, 8, 0)
+    assert run("verify", "bills/INV-000005/invoice.json", "--usage", EXAMPLE, "--prices", SHIPPED)[0] == 0
+    rows = list(csv.DictReader((run.folder / "bills" / "bills.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["id"] for row in rows] == names
+
+
+def test_what_a_bill_s_folder_holds(run: Run) -> None:
+    """One account: the document, the page, the lines and the list of records stand in the folder, and nothing else."""
+    run.usage(ROWS)
+    status, out, err = run("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "b", "--format", "json")
+    assert (status, err) == (0, "5 records of other accounts or outside the period were not asked for\n")
+    assert set(contents(run.folder / "b")) == {
+        *("invoice.json", "invoice.html", "invoice.txt", "invoice.csv", "records.txt")
+    }
+    (row,) = json.loads(out)
+    document = read_document(run.folder / "b" / "invoice.json")
+    assert (row["hash"], row["credits"]) == (document["hash"], document["totals"]["credits"])
+    page = (run.folder / "b" / "invoice.txt").read_text(encoding="utf-8")
+    for shown in (
+        document["hash"],
+        document["totals"]["shown"]["credits"],
+        *document["totals"]["shown"]["channels"].values(),
+    ):
+        assert shown in page
+    listed = (run.folder / "b" / "records.txt").read_text().splitlines()
+    assert sorted(line.split()[1] for line in listed) == ["req_6", "req_7", "req_8"]
+
+
+@pytest.mark.parametrize(
+    "period", ["2026-13", "2026", "", "2026-10-02/2026-10-01", "x/y", "2026-10/2026-11", "0000-01"]
+)
+def test_bad_periods(run: Run, period: str) -> None:
+    """A period that is none is refused, and nothing is written."""
+    status, _, err = run("invoice", "usage.jsonl", "--all", f"--period={period}", "--out", "bills")
+    assert (status, "[period_invalid]" in err, (run.folder / "bills").exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Asia", "a\0b", "UTC+8"])
+def test_bad_zones(run: Run, zone: str) -> None:
+    """A zone that is none is refused."""
+    status, _, err = bills(run, f"--zone={zone}")
+    assert (status, "[period_invalid]" in err) == (2, True)
+
+
+def test_a_series_goes_on_without_gaps(run: Run) -> None:
+    """Bills after bills and notes after them have one row of numbers, each linked to the one before."""
+    run.usage(ROWS)
+    bills(run, "--series", "A")
+    run.usage([*ROWS, record(90, at="2026-11-03T00:00:00Z")])
+    assert run("invoice", "usage.jsonl", "--all", "--period", "2026-11", "--out", "next", "--after", "bills")[0] == 0
+    note = ("--reason", "x", "--issued", "2026-12-01")
+    assert run("credit-note", "bills/A-000001/invoice.json", *note, "--after", "next", "--out", "note")[0] == 0
+    paths = ["bills/A-000001", "bills/A-000002", "next/A-000003", "note"]
+    documents = [read_document(run.folder / path / "invoice.json") for path in paths]
+    assert [document["id"] for document in documents] == [f"A-{n:06d}" for n in range(1, 5)]
+    for before, after in pairwise(documents):
+        assert after["previous"] == {"id": before["id"], "hash": before["hash"]}
+    everything = [f"{path}/invoice.json" for path in paths]
+    assert run("verify", *everything, "--usage", "usage.jsonl")[0] == 0
+    status, _, err = bills(run, "--after", "next", "--series", "B", out="other")
+    assert (status, "[series_broken]" in err) == (2, True)
+    edit(run.folder / "next/A-000003/invoice.json", issued="2027-01-01T00:00:00Z")
+    assert bills(run, "--after", "next", out="third")[0] == 2
+
+
+def test_nothing_is_written_over(run: Run) -> None:
+    """A second bill, or a note, into a folder that holds anything of the kind is refused, and all stays as it was."""
+    run.usage([*ROWS, record(60, model="gone")])
+    assert bills(run)[0] == 2  # one record is set aside
+    assert run("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "one")[0] == 2
+    before = contents(run.folder)
+    note = (
+        "credit-note",
+        "bills/INV-000001/invoice.json",
+        "--after",
+        "bills",
+        "--reason",
+        "x",
+        "--issued",
+        "2026-12-01",
+    )
+    for args in (
+        ("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "bills"),
+        ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "bills"),
+        ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "bills/INV-000001"),
+        ("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "one"),
+        (*note, "--out", "one"),
+        (*note, "--out", "bills/INV-000002"),
+        (*note, "--out", "bills", "--usage", "usage.jsonl"),
+    ):
+        status, out, err = run(*args)
+        assert (status, out, "stands already" in err or "never written over" in err) == (2, "", True), args
+        assert contents(run.folder) == before
+
+
+@pytest.mark.parametrize("name", ["invoice.html", "invoice.txt", "invoice.csv", "records.txt", "set_aside.jsonl"])
+def test_files_of_others_are_not_written_over(run: Run, name: str) -> None:
+    """A file of the user's own that has the name of one of ours is left as it is."""
+    (run.folder / "b").mkdir()
+    (run.folder / "b" / name).write_text("mine")
+    run.usage([*ROWS, record(60, model="gone")])
+    assert run("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "b")[0] == 2
+    assert contents(run.folder / "b")[name] == b"mine"
+
+
+def test_set_aside_is_listed(run: Run) -> None:
+    """Records that cannot be billed are listed with the reason, the rest is billed, the status is 2."""
+    run.usage([record(1), record(2, model="gone"), record(3), record(3)])
+    status, out, err = bills(run)
+    assert (status, "INV-000001" in out) == (2, True)
+    assert "1 records set aside, NOT billed" in err
+    assert "line 4: request id req_3 stands again" in err
+    (row,) = map(json.loads, (run.folder / "bills/set_aside.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (row["request_id"], row["code"]) == ("req_2", "unknown_model")
+
+
+def test_nobody_to_bill(run: Run) -> None:
+    """An account or a month without usage has no bill, and says so."""
+    for args in (("--account", "nobody", *OCTOBER), ("--account", "", *OCTOBER), ("--all", "--period", "2027-01")):
+        status, out, err = run("invoice", "usage.jsonl", *args, "--out", "b")
+        assert (status, out, "[no_usage]" in err) == (2, "", True)
+        assert contents(run.folder / "b") == {}
+
+
+def test_verify_says_what_differs(run: Run) -> None:
+    """A bill that does not verify has status 1, and words or JSON that name the place."""
+    bills(run)
+    path = run.folder / "bills/INV-000001/invoice.json"
+    document = read_document(path)
+    edit(path, totals={**document["totals"], "credits": "1"})
+    status, out, _ = run("verify", "bills", "--usage", "usage.jsonl")
+    assert (status, "DOES NOT VERIFY" in out, "totals.credits: the bill says '1'" in out) == (1, True, True)
+    (found,) = json.loads(run("verify", "bills", "--usage", "usage.jsonl", "--format", "json")[1])
+    assert (found["verified"], found["id"]) == (False, "INV-000001")
+    assert {"hash", "totals.credits"} == {difference["where"] for difference in found["differences"]}
+    status, _, err = run("verify", "bills")
+    assert (status, "--usage" in err) == (2, True)
+
+
+def test_verify_finds_the_chain_beside(run: Run) -> None:
+    """The document before is looked for beside a bill; changed, it is found although nobody named it."""
+    run.usage(ROWS)
+    bills(run)
+    second = "bills/INV-000002/invoice.json"
+    assert "note" not in run("verify", second, "--usage", "usage.jsonl")[1]
+    edit(run.folder / "bills/INV-000001/invoice.json", due="2027-01-01T00:00:00Z")
+    status, out, _ = run("verify", second, "--usage", "usage.jsonl")
+    assert (status, "previous:" in out) == (1, True)
+    shutil.rmtree(run.folder / "bills/INV-000001")
+    status, out, _ = run("verify", second, "--usage", "usage.jsonl")
+    assert (status, "was not given" in out) == (0, True)
+    edit(run.folder / second, previous={"id": "../..", "hash": "sha256:" + "0" * 64})
+    assert run("verify", second, "--usage", "usage.jsonl")[0] == 1
+
+
+def test_signatures(run: Run) -> None:
+    """A bill signed by a key verifies with its public key and with no other."""
+    for name in ("ours", "other"):
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (run.folder / f"{name}.pem").write_bytes(private)
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (run.folder / f"{name}.pub").write_bytes(public)
+    assert bills(run, "--sign-key", "ours.pem")[0] == 0
+    assert run("verify", "bills", "--usage", "usage.jsonl", "--key", "ours.pub")[0] == 0
+    assert run("verify", "bills", "--usage", "usage.jsonl", "--key", "other.pub")[0] == 1
+    assert run("verify", "bills", "--usage", "usage.jsonl", "--key", "ours.pem")[0] == 2
+    assert bills(run, "--sign-key", "ours.pub", out="b2")[0] == 2
+    assert bills(run, out="unsigned")[0] == 0
+    assert run("verify", "unsigned", "--usage", "usage.jsonl", "--key", "ours.pub")[0] == 1
+
+
+def test_options_that_would_hold_for_several_bills_are_refused(run: Run) -> None:
+    """One customer's name is not put on every account's bill, nor one predecessor held against every document."""
+    run.usage(ROWS)
+    assert bills(run, "--customer", "Ada")[0] == 2
+    assert not (run.folder / "bills").exists()
+    assert bills(run)[0] == 0
+    for option in ("--previous", "--corrects", "--records"):
+        status, _, err = run("verify", "bills", "--usage", "usage.jsonl", option, "bills/INV-000001/invoice.json")
+        assert (status, "one document" in err) == (2, True)
+
+
+# --- notes and proofs ---
+
+
+def test_notes(run: Run) -> None:
+    """A note corrects a bill by the usage as it should have been, verifies beside it, and cancels without usage."""
+    run.usage(ROWS)
+    bills(run)
+    (run.folder / "right.jsonl").write_bytes(written(ROWS[1:]))
+    bill = "bills/INV-000001/invoice.json"
+    base = ("credit-note", bill, "--reason", "overbilled", "--issued", "2026-11-05")
+    status, _, err = run(*base, "--usage", "usage.jsonl", "--after", "bills", "--out", "same")
+    assert (status, "nothing to correct" in err) == (2, True)
+    partial = (*base, "--usage", "right.jsonl", "--after", "bills", "--out", "bills/INV-000003")
+    assert run(*partial)[0] == 0
+    status, out, _ = run("verify", "bills/INV-000003", "--usage", "right.jsonl")
+    assert (status, out.count(": verified"), out.count("note:"), "INV-000001" in out) == (0, 1, 1, True)
+    assert run("verify", "bills/INV-000001", "bills/INV-000003", "--usage", "usage.jsonl")[0] == 1  # other usage
+    status, _, err = run(*base, "--after", "bills", "--out", "twice")  # case 28: no money goes back twice
+    assert (status, "corrected already" in err) == (2, True)
+    other = ("credit-note", "bills/INV-000002/invoice.json", *base[2:])
+    assert run(*other, "--after", "bills", "--out", "bills/INV-000004")[0] == 0
+    assert run("verify", "bills/INV-000004")[0] == 0
+    note = read_document(run.folder / "bills/INV-000004/invoice.json")
+    assert (note["kind"], note["number"], note["corrects"]["id"]) == ("credit_note", 4, "INV-000002")
+    assert "Credit note INV-000004" in (run.folder / "bills/INV-000004/invoice.txt").read_text(encoding="utf-8")
+    status, _, err = run(*base, "--usage", "right.jsonl", "--after", bill, "--out", "fork")
+    assert (status, "not the last of its series" in err) == (2, True)
+    status, _, err = run(base[0], "bills/INV-000004/invoice.json", *base[2:], "--after", "bills", "--out", "again")
+    assert (status, "only a bill" in err) == (2, True)
+    edit(run.folder / bill, due="2027-01-01T00:00:00Z")
+    status, _, err = run(*base, "--after", "bills", "--out", "changed")
+    assert (status, "was changed" in err) == (2, True)
+
+
+def test_proofs(run: Run) -> None:
+    """``prove`` prints a proof that ``verify`` confirms without the usage file, for this bill alone."""
+    run.usage(ROWS)
+    bills(run)
+    first, second = (f"bills/INV-{n:06d}/invoice.json" for n in (1, 2))
+    status, out, err = run("prove", first, "--usage", "usage.jsonl", "--request", "req_3")
+    assert (status, err) == (0, "")
+    (run.folder / "proof.json").write_text(out)
+    status, out, _ = run("verify", first, "--proof", "proof.json")
+    assert (status, "proven: request req_3 is in INV-000001" in out) == (0, True)
+    status, out, _ = run("verify", second, "--proof", "proof.json")
+    assert (status, "does NOT hold" in out) == (1, True)
+    assert run("verify", first, second, "--proof", "proof.json")[0] == 2
+    status, _, err = run("prove", second, "--usage", "usage.jsonl", "--request", "req_3")
+    assert (status, "[not_in_bill]" in err) == (2, True)
+    assert run("prove", first, "--usage", "usage.jsonl", "--request", "\udcff")[0] == 2
+
+
+# --- names that could do harm ---
+
+
+def clean(shown: str) -> bool:
+    """Whether a terminal would be left alone."""
+    return not {c for c in shown if not c.isprintable() and c != "\n"}
+
+
+def test_escapes_in_a_document_reach_no_terminal(run: Run) -> None:
+    """Escape codes in any value of a document or a proof never reach the output raw."""
+    bills(run)
+    path = run.folder / "bills/INV-000001/invoice.json"
+    document = read_document(path)
+    out = run("prove", str(path), "--usage", "usage.jsonl", "--request", "req_1")[1]
+    proof = json.loads(out)
+    changes: list[Json] = [{name: ESCAPES} for name in document]
+    changes += [{"id": f"{ESCAPES}\nINV-000001: verified"}, {"signing_key": [ESCAPES]}, {ESCAPES: 1}]
+    changes += [
+        {"customer": {**document["customer"], "account": ESCAPES}},
+        {"previous": {"id": ESCAPES, "hash": ESCAPES}},
+    ]
+    changes += [
+        {"lines": [{**document["lines"][0], "model": ESCAPES}]},
+        {"period": {**document["period"], "zone": ESCAPES}},
+    ]
+    (run.folder / "proof.json").write_text(json.dumps(proof))
+    for change in changes:
+        path.write_text(json.dumps({**document, **change}))
+        for args in (
+            ("--usage", "usage.jsonl"),
+            ("--usage", "usage.jsonl", "--format", "json"),
+            ("--proof", "proof.json"),
+        ):
+            status, out, err = run("verify", str(path), *args)
+            assert status in (1, 2)
+            assert clean(out + err), (change, out)
+        assert "\nINV-000001: verified" not in run("verify", str(path), "--usage", "usage.jsonl")[1]
+    path.write_text(json.dumps(document))
+    for change in (
+        {"document": {"id": ESCAPES}},
+        {"record": {**proof["record"], "account": ESCAPES}},
+        {ESCAPES: ESCAPES},
+    ):
+        (run.folder / "proof.json").write_text(json.dumps({**proof, **change}))
+        assert clean(run("verify", str(path), "--proof", "proof.json")[1])
+
+
+def test_escapes_in_files_reach_no_terminal(run: Run) -> None:
+    """Escape codes in names of a usage file or in a price file, or given as arguments, never reach the output raw."""
+    run.usage([record(1), record(2, account=ESCAPES), record(3, model=f"a{ESCAPES}"), record(4, group="\x1b]0;x\x07")])
+    for kind in ("json", "csv"):
+        _, out, err = run("rate", "usage.jsonl", "--format", kind)
+        assert clean(out + err)
+    _, out, err = bills(run, "--customer", ESCAPES, "--issuer", f"We{ESCAPES}", "--format", "table")
+    assert clean(out + err)
+    assert all(clean(p.read_text(encoding="utf-8")) for p in run.folder.glob("bills/**/*.txt"))
+    prices = (run.folder / "pricing.yaml").read_text(encoding="utf-8")
+    for old, new in (
+        ("beta:", f'"{json.dumps(ESCAPES)[1:-1]}":'),
+        ("currency: CNY", f"currency: {json.dumps(ESCAPES)}"),
+    ):
+        (run.folder / "bad.yaml").write_text(prices.replace(old, new, 1), encoding="utf-8")
+        for args in (
+            ("check", "bad.yaml"),
+            ("check", "bad.yaml", "--format", "json"),
+            ("prices", "--prices", "bad.yaml"),
+        ):
+            status, out, err = run(*args)
+            assert status == 2
+            assert clean(out + err), args
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "@SUM(A1)", "-2+3+cmd|' /C calc'!A0", "-A1", "=HYPERLINK(1)"])
+def test_formulas_in_csv(run: Run, name: str) -> None:
+    """A name that a spreadsheet would run as a formula is written as text; negative numbers stay numbers."""
+    run.usage([record(1, account=name, request_id=name)])
+    (row,) = csv.DictReader(run("rate", "usage.jsonl", "--format", "csv")[1].splitlines())
+    assert (row["account"], row["request_id"]) == ("'" + name, "'" + name)
+    out = bills(run, "--format", "csv")[1]
+    for content in (out, (run.folder / "bills/bills.csv").read_text(encoding="utf-8")):
+        (row,) = csv.DictReader(content.splitlines())
+        assert (row["account"], row["credits"][0].isdigit()) == ("'" + name, True)
+
+
+def test_a_table_shows_the_channels_of_every_bill(run: Run) -> None:
+    """A channel that only a later bill has stands in the table of all bills."""
+    run.usage([record(1, at="2026-10-02T00:00:00Z"), record(2, account="b", at="2026-10-20T00:00:00Z")])
+    assert "konbini" in bills(run)[1].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--issuer", ""), ("--issuer", "x" * 300), ("--series", "x" * 300), ("--issued", "soon"), ("--due", "")]
+)
+def test_a_heading_that_no_document_may_have(run: Run, wrong: tuple[str, str]) -> None:
+    """What would make a bill that cannot verify is refused, and no bill is written."""
+    status, _, err = bills(run, *wrong)
+    written_bills = list(run.folder.glob("bills/**/invoice.json"))
+    assert (status, bool(err), written_bills) == (2, True, []) or (wrong == ("--due", "") and status == 0)
+
+
+def test_money_asked_for_twice_shows_side_by_side(run: Run) -> None:
+    """Two bills of one account over one time, each sound by itself, do not verify together."""
+    run.usage(ROWS)
+    for out, period in (("one", "2026-10"), ("two", "2026-10-01/2026-11-01")):
+        arguments = ("--account", "acct_1", "--period", period, "--out", f"bills/{out}")
+        after = ("--after", "bills/one") if out == "two" else ()
+        assert run("invoice", "usage.jsonl", *arguments, *after)[0] == 0
+    status, out, _ = run("verify", "bills", "--usage", "usage.jsonl")
+    assert (status, "overlaps that of INV-000001" in out) == (1, True)
+
+
+@pytest.mark.parametrize("series", ["../up", "/root", "a/b", "..", "a b", "\x1b[31m", "x" * 65])
+def test_a_series_is_no_path(run: Run, series: str) -> None:
+    """A series names folders: nothing but letters, digits and . _ - stands in it, and nothing is written elsewhere."""
+    run.usage(ROWS)
+    status, _, err = bills(run, "--series", series)
+    assert (status, "Traceback" in err, list(run.folder.rglob("invoice.json"))) == (2, False, [])
+
+
+def test_a_usage_file_that_cannot_be_read_is_no_verdict(run: Run) -> None:
+    """Where the usage file is missing, the exit status says that the input is wrong, not that the bill is."""
+    run.usage(ROWS)
+    bills(run)
+    status, out, err = run("verify", "bills", "--usage", "gone.jsonl")
+    assert (status, out, "gone.jsonl" in err) == (2, "", True)
+
+
+def test_a_price_table_names_its_group_and_rounds_nothing(run: Run) -> None:
+    """Cases 25 and 26: every row names the group; small prices show all their digits, and none shows as zero."""
+    prices = (run.folder / "pricing.yaml").read_text(encoding="utf-8")
+    tiny = prices.replace(
+        "input: 0.75, cache_read: 0.075, output: 4.5", "input: 0.0125, cache_read: 1e-7, output: 0.0045"
+    )
+    assert tiny != prices
+    (run.folder / "pricing.yaml").write_text(tiny, encoding="utf-8")
+    for group, ratio in (("default", 1), ("own", Decimal("0.333"))):
+        _, out, _ = run("prices", "--group", group, "--at", "2026-10-10", "--format", "json")
+        rows = json.loads(out)
+        assert {row["group"] for row in rows} == {group}
+        [beta] = [row for row in rows if row["model"] == "beta" and row["service_tier"] == "standard"]
+        shown = [Decimal(beta[meter]) for meter in ("input", "cache_read", "output")]
+        assert shown == [Decimal(price) * ratio for price in ("0.0125", "1e-7", "0.0045")]
+        _, table, _ = run("prices", "--group", group, "--at", "2026-10-10")
+        assert beta["cache_read"] in table
+        assert "0.0000001"[:4] in beta["cache_read"]

@@ -1,0 +1,313 @@
+"""The ledger on the command line: what each subcommand does and prints, and that a month can be closed with it."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brivionix_billing.cli.ledgerbase import shown_url
+from brivionix_billing.ledger.transactions import engine_for
+from cli_kit import ESCAPES, Run
+from cli_ledger_kit import FIRST, Desk, available
+
+SUBCOMMANDS = (
+    *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
+    *("token change", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse", "release"),
+    *("journal", "statement", "usage", "records", "customers"),
+)
+
+
+# --- which database ---
+
+
+@pytest.mark.parametrize("args", [("accounts",), ("open", "a", "--id", "i"), ("verify",), ("rebuild", "--yes")])
+def test_a_slip_in_the_name_makes_no_database(run: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    """A file that is not there is an error that says what makes it, and is not there afterwards either."""
+    monkeypatch.delenv("BRIVIONIX_LEDGER", raising=False)
+    for db in ("ledgre.db", "sqlite:///ledgre.db"):
+        status, out, err = run("ledger", *args, "--db", db)
+        assert (status, out) == (2, "")
+        assert "there is no ledger 'ledgre.db'" in err
+        assert "ledger migrate --db sqlite:///ledgre.db" in err
+    assert run("ledger", *args)[0] == 2
+    assert not list(run.folder.glob("*.db*"))
+
+
+def test_a_database_without_tables(run: Run) -> None:
+    """Only migrate makes tables: a database that has none is an error everywhere else, and still has none then."""
+    (run.folder / "other.db").touch()
+    for _ in range(2):
+        status, _, err = run("ledger", "accounts", "--db", "other.db")
+        assert (status, err.rpartition(" ")[2]) == (2, "[ledger_version]\n")
+
+
+def test_a_database_of_another_version(desk: Desk) -> None:
+    """Tables of another version are not touched."""
+    desk.tampered("UPDATE billing_version SET version_num = '9999'")
+    assert desk.refused("accounts") == "ledger_version"
+
+
+@pytest.mark.parametrize(
+    ("db", "code"),
+    [
+        ("sqlite://", "bad_argument"),
+        ("sqlite:///:memory:", "bad_argument"),
+        ("sqlite:///file:x?mode=ro&uri=true", "bad_argument"),
+        ("://", "bad_argument"),
+        ("x\udcff", "bad_argument"),
+        (f"x{ESCAPES}", "bad_argument"),
+        ("pricing.yaml", "ledger_unavailable"),
+        (".", "ledger_unavailable"),
+        ("postgresql://u:hidden@127.0.0.1:1/x", "ledger_unavailable"),
+    ],
+)
+def test_what_is_no_ledger(run: Run, db: str, code: str) -> None:
+    """What is no database, or cannot be reached, is said in a line that shows no password."""
+    status, out, err = run("ledger", "accounts", "--db", db)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith(f"[{code}]\n")
+    assert "hidden" not in err
+
+
+def test_no_password_is_shown() -> None:
+    """A URL is shown without its password, wherever in it that stands."""
+    engine = engine_for("postgresql://ada:hidden@host/name?password=hidden&sslmode=require")
+    assert shown_url(engine) == "postgresql://ada:***@host/name"
+
+
+def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BRIVIONIX_LEDGER is the database where --db names none."""
+    monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0001 (new)\n")
+    assert run("ledger", "migrate", "--db", "there.db")[0] == 0
+    assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
+    assert "acct_1" in run("ledger", "accounts")[1]
+    assert "acct_1" not in run("ledger", "accounts", "--db", "there.db")[1]
+
+
+def test_migrate_again(desk: Desk) -> None:
+    """A ledger of this version stays as it is."""
+    desk.top_up("acct_1", "85", "evt_9", "2026-10-01")
+    assert desk.does("migrate") == "sqlite:///ledger.db: version 0001 (as it was)\n"
+    assert available(desk) == 200
+
+
+# --- help, and what is not there ---
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_help_of_each_subcommand(run: Run, name: str) -> None:
+    """Each subcommand has help that names the database; those that do an operation need an id."""
+    status, out, _ = run("ledger", *name.split(), "--help")
+    assert (status, out.startswith(f"usage: brivionix-billing ledger {name}")) == (0, True)
+    assert "--db URL|FILE" in out
+    operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
+    assert ("--id ID" in out) == (name in (*operations, "release"))
+
+
+def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_without_the_extra(run: Run) -> None:
+    """Where SQLAlchemy is not installed, ledger says what to install, and other commands work."""
+    start = "import sys; sys.modules['sqlalchemy'] = None; from brivionix_billing.cli import main; sys.exit(main("
+    for args in (["accounts"], ["migrate"], ["expire"]):
+        found = python(run.folder, f"{start}{['ledger', *args]}))")
+        assert (found.returncode, found.stdout) == (2, "")
+        assert "pip install 'brivionix-billing[ledger]'" in found.stderr
+        assert found.stderr.endswith("[missing_extra]\n")
+    assert python(run.folder, f"{start}['check']))").returncode == 0
+
+
+def test_other_commands_do_not_wait_for_the_ledger(run: Run) -> None:
+    """SQLAlchemy is not imported by a command that does not need it."""
+    code = "import sys; from brivionix_billing.cli import main; main(['check']); print('sqlalchemy' in sys.modules)"
+    assert python(run.folder, code).stdout.endswith("\nFalse\n")
+
+
+# --- accounts and tokens ---
+
+
+def test_an_operation_is_done_once(desk: Desk) -> None:
+    """The same id with the same content changes nothing and says so; with other content it is refused."""
+    given = ("grant", "acct_1", "5", "--reason", "welcome", "--at", "2026-10-01")
+    first, again = (desk.json(*given, "--id", "g")[0] for _ in range(2))
+    assert (first["repeated"], again["repeated"], again["available"]) == (False, True, "105")
+    assert {**again, "repeated": False} == first
+    assert "nothing was done now" in desk.does(*given, "--id", "g")
+    assert desk.refused("grant", "acct_1", "6", "--reason", "welcome", "--id", "g") == "operation_conflict"
+    assert desk.refused("open", "acct_1", "--id", "other") == "account_exists"
+    assert available(desk) == 105
+
+
+def test_an_id_is_required(desk: Desk) -> None:
+    """Without an id an operation is not done, since doing it twice could not be told from doing it again."""
+    status, _, err = desk("grant", "acct_1", "5", "--reason", "welcome")
+    assert (status, "the following arguments are required: --id" in err) == (2, True)
+    assert available(desk) == 100
+
+
+def test_accounts(desk: Desk) -> None:
+    """Every account with what it can spend, what is held and what is owed, for people, as JSON, and as CSV."""
+    ledger = desk.ledger()
+    ledger.hold("acct_1", "2.5", id="r", at=FIRST)
+    ledger.charge("acct_2", "0.75", id="c", at=FIRST)
+    ledger.close()
+    rows = desk.json("accounts", "--at", "2026-10-01T00:01:00Z")
+    assert [[row[name] for name in ("account", "available", "held", "owed")] for row in rows] == [
+        ["acct_1", "97.5", "2.5", "0"],
+        ["acct_2", "0", "0", "0.75"],
+    ]
+    shown = desk.does("accounts", "--at", "2026-10-01T00:01:00Z")
+    assert [line.split() for line in shown.splitlines()[2:]] == [
+        ["acct_1", "97.5", "2.5", "0"],
+        ["acct_2", "0", "0", "0.75"],
+    ]
+    assert next(csv.DictReader(desk.does("accounts", "--format", "csv").splitlines()))["account"] == "acct_1"
+    assert desk.json("balance", "acct_2", "--at", "2026-10-01T00:01:00Z") == rows[1:]
+    assert [row["held"] for row in desk.json("accounts", "--at", "2026-10-02")] == ["0", "0"]
+
+
+def test_a_token(desk: Desk) -> None:
+    """Its secret is told once and works; its settings can be changed one by one, and taken away again."""
+    made = ("token", "create", "acct_1", "--group", "half", "--name", "Ada's", "--limit", "10", "--id", "tok_1")
+    told = desk.json(*made)[0]
+    assert (told["group"], told["limit"], told["enabled"], told["expires"]) == ("half", "10", True, None)
+    ledger = desk.ledger()
+    assert ledger.authenticate(told["secret"], at=FIRST).id == "tok_1"
+    assert desk.json(*made)[0] == {**told, "secret": None}
+    assert "is told once" in desk.does(*made)
+    changed = desk.json("token", "change", "tok_1", "--disabled", "--expires", "2027-01-01", "--id", "c1")[0]
+    assert (changed["enabled"], changed["expires"], changed["limit"]) == (False, "2027-01-01T00:00:00Z", "10")
+    options = ("--enabled", "--expires", "never", "--limit", "none", "--name", "", "--group", "own")
+    changed = desk.json("token", "change", "tok_1", *options, "--id", "c2")[0]
+    assert [changed[key] for key in ("enabled", "expires", "limit", "name", "group")] == [True, None, None, "", "own"]
+    assert desk.json("token", "list", "acct_1") == [changed]
+    assert ledger.authenticate(told["secret"], at=FIRST).group == "own"
+    ledger.close()
+    assert told["secret"] not in desk.does("journal", "acct_1") + desk.does("token", "list", "acct_1")
+
+
+def test_a_token_that_could_do_nothing(desk: Desk) -> None:
+    """A group that the price file does not have, nothing to change, and a token or account that is not there."""
+    assert desk.refused("token", "create", "acct_1", "--group", "hal", "--id", "t") == "unknown_group"
+    desk.does("token", "create", "acct_1", "--group", "half", "--disabled", "--id", "t")
+    assert desk.refused("token", "change", "t", "--group", "hal", "--id", "c") == "unknown_group"
+    assert desk.refused("token", "change", "t", "--id", "c") == "bad_argument"
+    assert desk.refused("token", "change", "u", "--enabled", "--id", "c") == "unknown_token"
+    assert desk.refused("token", "list", "acct_9") == "unknown_account"
+    (token,) = desk.json("token", "list", "acct_1")
+    assert (token["enabled"], token["group"]) == (False, "half")
+
+
+# --- money ---
+
+
+def test_a_payment_is_credited_once(desk: Desk) -> None:
+    """At its channel's price of that time, by money or by Credits, and never twice under another id."""
+    row = desk.json(
+        *("topup", "acct_2", "--channel", "rmb", "--credits", "10", "--reference", "pi_2", "--id", "evt_2"),
+        *("--at", "2026-10-20", "--expires", "2027-10-20"),
+    )[0]
+    assert (row["credits"], row["pay"], row["channel"], row["reference"]) == ("10", "9.00 CNY", "rmb", "pi_2")
+    assert row["expires"] == "2027-10-20T00:00:00Z"
+    again = ("topup", "acct_1", "--channel", "rmb", "--pay", "9", "--reference", "pi_2", "--id", "evt_3")
+    assert desk.refused(*again) == "payment_known"
+    assert desk.refused(*again[:3], "wechat", *again[4:]) == "unknown_channel"
+    assert desk("topup", "acct_1", "--channel", "rmb", "--reference", "r", "--id", "i")[0] == 2
+    (lot,) = desk.json("lots", "acct_2")
+    assert (lot["id"], lot["remaining"], lot["worth"]) == ("evt_2", "10", "9.00 CNY")
+    assert desk.does("lots", "acct_2").splitlines()[2].split()[:4] == [
+        "evt_2",
+        "2026-10-20T00:00:00Z",
+        "2027-10-20T00:00:00Z",
+        "rmb",
+    ]
+
+
+@pytest.mark.parametrize(("credits", "left"), [("-0.25", "99.75"), ("-100", "0"), ("5", "105"), ("-.5", None)])
+def test_a_correction_may_be_negative(desk: Desk, credits: str, left: str | None) -> None:
+    """Credits that begin with a minus are an amount, no option; what is no plain number is refused."""
+    given = ("adjust", "acct_1", credits, "--reason", "slip", "--author", "ada", "--id", "a")
+    if left is None:
+        assert desk.refused(*given) == "money_invalid"
+        return
+    row = desk.json(*given)[0]
+    assert (row["credits"], row["available"]) == (credits, left)
+
+
+def test_a_correction_takes_what_is_there(desk: Desk) -> None:
+    """Not more than is available, and never without a reason and an author."""
+    given = ("adjust", "acct_1", "-100.01", "--reason", "slip", "--author", "ada", "--id", "a")
+    assert desk.refused(*given) == "insufficient_credits"
+    for missing in ("--reason", "--author"):
+        place = given.index(missing)
+        assert missing in desk(*given[:place], *given[place + 2 :])[2]
+
+
+def test_the_order_of_lots_is_that_of_the_price_file(desk: Desk) -> None:
+    """A command that takes Credits uses the lots as the file says: here the bought before the given."""
+    desk.does("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
+    prices = desk.folder / "pricing.yaml"
+    prices.write_text(prices.read_text(encoding="utf-8") + "lots: {order: [paid]}\n", encoding="utf-8")
+    desk.does("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "a")
+    prices.write_text(prices.read_text(encoding="utf-8").replace("[paid]", "[promotional]"), encoding="utf-8")
+    desk.does("adjust", "acct_1", "-2", "--reason", "r", "--author", "a", "--id", "b")
+    assert {lot["id"]: lot["used"] for lot in desk.json("lots", "acct_1")} == {"evt_1": "1", "g": "2"}
+    prices.unlink()
+    assert desk.refused("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "c") == "file_unreadable"
+    desk.does("lots", "acct_1")
+
+
+def test_refund_and_reverse(desk: Desk) -> None:
+    """By Credits, by money, or all; it says what to pay back to whom, and can be undone once."""
+    row = desk.json("refund", "acct_1", "evt_1", "--credits", "10", "--id", "r1")[0]
+    assert (row["credits"], row["pay"], row["reference"], row["available"]) == ("10", "8.50 CNY", "pi_evt_1", "90")
+    row = desk.json("refund", "acct_1", "evt_1", "--pay", "17", "--id", "r2")[0]
+    assert (row["credits"], row["pay"]) == ("20", "17.00 CNY")
+    assert "pay 59.50 CNY back by rmb, payment pi_evt_1" in desk.does("refund", "acct_1", "evt_1", "--id", "r3")
+    undo = ("reverse", "acct_1", "r3", "--reason", "bank refused", "--id")
+    assert desk.json(*undo, "v1")[0]["available"] == "70"
+    assert desk.refused(*undo, "v2") == "not_reversible"
+
+
+def test_dispute(desk: Desk) -> None:
+    """A payment that was taken back, in part or all that is left; Credits that were used are owed."""
+    desk.does("adjust", "acct_1", "-60", "--reason", "used", "--author", "ada", "--id", "a")
+    row = desk.json("dispute", "acct_1", "evt_1", "--pay", "8.5", "--id", "d1")[0]
+    assert (row["pay"], row["available"], row["owed"]) == ("8.50 CNY", "30", "0")
+    row = desk.json("dispute", "acct_1", "evt_1", "--id", "d2")[0]
+    assert (row["pay"], row["available"], row["owed"]) == ("76.50 CNY", "0", "60")
+    row = desk.json("reverse", "acct_1", "d2", "--reason", "won", "--id", "v")[0]
+    assert (row["available"], row["owed"]) == ("30", "0")
+
+
+def test_what_cannot_be_refunded(desk: Desk) -> None:
+    """A lot that is not there, that was given, more than is left, half a coin, and two amounts at once."""
+    desk.does("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
+    for command in ("refund", "dispute"):
+        assert desk.refused(command, "acct_1", "evt_9", "--id", "r") == "unknown_lot"
+        assert desk.refused(command, "acct_1", "evt_9", "--pay", "1", "--id", "r") == "unknown_lot"
+        assert desk.refused(command, "acct_2", "evt_1", "--pay", "1", "--id", "r") == "unknown_lot"
+        assert desk.refused(command, "acct_1", "g", "--pay", "1", "--id", "r") == "not_refundable"
+        assert desk.refused(command, "acct_1", "evt_1", "--pay", "85.01", "--id", "r") == "not_refundable"
+        assert desk.refused(command, "acct_1", "evt_1", "--pay", "0.005", "--id", "r") == "money_invalid"
+    assert desk("refund", "acct_1", "evt_1", "--pay", "1", "--credits", "1", "--id", "r")[0] == 2
+    assert available(desk) == 105
+
+
+def test_release(desk: Desk) -> None:
+    """What a hold set aside comes back, once."""
+    ledger = desk.ledger()
+    ledger.hold("acct_1", "40", id="req_1", at=FIRST)
+    ledger.close()
+    given = ("release", "req_1", "--at", "2026-10-01T00:01:00Z", "--id")
+    assert desk.json(*given, "x")[0]["available"] == "100"
+    assert desk.refused(*given, "y") == "hold_resolved"
+    assert desk.refused("release", "req_2", "--id", "z") == "unknown_hold"

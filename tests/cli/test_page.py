@@ -1,0 +1,265 @@
+"""The command line about pages: page, render, and what invoice and credit-note write beside a document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from bill_kit import record
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.pages import price_list, pricing_page
+from cli_kit import Run
+from paths import ROOT
+from samples import AUTUMN, SHIPPED, shipped
+
+PRICES = ("--prices", str(SHIPPED), "--at", "2026-10-20")
+OCTOBER = ("--period", "2026-10")
+
+
+def invoice(run: Run, *more: str, out: str = "b") -> tuple[int, str, str]:
+    """Bill one account."""
+    run.usage([record(n) for n in range(1, 6)])
+    return run("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", out, *more)
+
+
+def test_page_writes_what_the_library_makes(run: Run) -> None:
+    """The file and its JSON are those of ``pricing_page`` and ``price_list``, again and again the same."""
+    for _ in range(2):
+        status, out, err = run(
+            "page", *PRICES, "--out", "p.html", "--json", "p.json", "--group", "coding", "--locale", "zh_CN"
+        )
+        assert (status, err) == (0, "")
+        html = (run.folder / "p.html").read_text(encoding="utf-8")
+        assert html == pricing_page(shipped(), at=AUTUMN, groups=["coding"], locale="zh_CN")
+        prices = json.loads((run.folder / "p.json").read_text(encoding="utf-8"))
+        assert prices == price_list(shipped(), at=AUTUMN, groups=["coding"])
+    assert [path.name for path in run.folder.glob("*p.*")] != []
+    assert list(run.folder.glob(".*")) == []  # no draft is left
+    policy = out.partition("Content-Security-Policy: ")[2].strip()
+    assert f'content="{policy.replace(chr(39), "&#39;")}"' in html
+
+
+def test_page_takes_title_notes_and_style(run: Run) -> None:
+    """A heading, paragraphs for the foot and a style sheet of one's own stand in the page, as text and as style."""
+    (run.folder / "my.css").write_text(":root { --bb-accent: #123456; }", encoding="utf-8")
+    options = ("--title", "Prices & <more>", "--note", "One", "--note", "Two", "--style", "my.css", "--format", "json")
+    status, out, _ = run("page", *PRICES, "--out", "p.html", *options)
+    html = (run.folder / "p.html").read_text(encoding="utf-8")
+    assert (status, json.loads(out)[0]["bytes"]) == (0, len(html.encode()))
+    assert "<title>Prices &amp; &lt;more&gt;</title>" in html
+    assert "<p>One</p><p>Two</p>" in html
+    assert "--bb-accent: #123456" in html
+
+
+def test_line_ends_of_a_style_sheet_do_not_matter() -> None:
+    """A browser hashes a style with plain line ends: the policy is that of the style as the browser sees it."""
+    plain, windows = (pricing_page(shipped(), at=AUTUMN, style=f"b {{{end}color: red }}") for end in ("\n", "\r\n"))
+    assert plain == windows
+    with pytest.raises(BillingError, match="in the style sheet"):
+        pricing_page(shipped(), at=AUTUMN, style="</style><script>")
+    with pytest.raises(BillingError, match="list of paragraphs"):
+        pricing_page(shipped(), at=AUTUMN, notes="Refund")
+
+
+def test_links_stay_and_modes_too(run: Run) -> None:
+    """A page is written where a link leads, the link stays, and a file keeps its mode; a pipe is written to."""
+    real, link = run.folder / "real.html", run.folder / "link.html"
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to("real.html")
+    reader = real.open("rb")  # whoever reads the old page reads it to its end
+    assert run("page", *PRICES, "--out", "link.html")[0] == 0
+    assert link.is_symlink()
+    with reader:
+        assert reader.read() == b"old"
+    assert real.read_text(encoding="utf-8").startswith("<!doctype")
+    assert real.stat().st_mode & 0o777 == 0o640
+    command = [sys.executable, "-m", "brivionix_billing.cli", "page", *PRICES, "--out", "/dev/fd/2"]
+    with (run.folder / "two").open("wb") as out:
+        subprocess.run(command, stderr=out, stdout=subprocess.DEVNULL, check=True, cwd=run.folder)
+    assert (run.folder / "two").read_bytes().startswith(b"<!doctype")
+    assert list(run.folder.glob(".brivionix*")) == []
+
+
+@pytest.mark.parametrize(
+    ("css", "told"),
+    [
+        ("</style><script>alert(1)</script>", "'<' in the style sheet"),
+        ("@IMPORT 'x.css';", "'@import' in the style sheet"),
+        ("body { background: URL(x.png) }", "'url(' in the style sheet"),
+        ("b { background: u\\72l(x.png) }", "in the style sheet: write the letter itself"),
+        ("b { background: image-set('x.png' 1x) }", "'image-set(' in the style sheet"),
+        ("a\0b", "in the style sheet: remove it"),
+        ("x" * 300_000, "more than 262144 characters"),
+    ],
+)
+def test_a_style_sheet_that_could_do_harm_is_refused(run: Run, css: str, told: str) -> None:
+    """What could leave the style element, or loads something, is refused by name, and no page is written."""
+    (run.folder / "my.css").write_text(css, encoding="utf-8")
+    status, _, err = run("page", *PRICES, "--out", "p.html", "--style", "my.css")
+    assert (status, told in err) == (2, True)
+    assert not (run.folder / "p.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--out", "p.html", "--json", "p.html"), "named twice"),
+        (("--out", "./p.html", "--json", "p.html"), "named twice"),
+        (("--out", str(SHIPPED)), "named twice"),
+        (("--out", "pricing.yaml/p.html"), "cannot write"),
+        (("--out", "."), "cannot write"),
+        (("--out", "p.html", "--group", "nobody"), "no group 'nobody'"),
+        (("--out", "p.html", "--style", "none.css"), "cannot read"),
+        (("--out", "p.html", "--at", "2020-01-01"), "no group to show"),
+        (("--out", "p.html", "--at", "soon"), "is not a time"),
+        (("--out", "p.html", "--title", "a\x07"), "printable"),
+        (("--out", "p.html", "--note", "\udcff"), "printable"),
+        (("--out", "p.html", "--note", ""), "printable"),
+    ],
+)
+def test_page_refuses_what_makes_no_sense(run: Run, options: tuple[str, ...], told: str) -> None:
+    """A wrong option is an error with its reason, exit 2, and nothing is written or replaced."""
+    before = SHIPPED.read_bytes()
+    status, out, err = run("page", "--prices", str(SHIPPED), *(() if "--at" in options else PRICES[2:]), *options)
+    assert (status, out, told in err) == (2, "", True), err
+    assert "fault of brivionix" not in err
+    assert SHIPPED.read_bytes() == before
+    assert list(run.folder.glob("p.*")) == []
+
+
+def test_render_makes_pages_of_a_document(run: Run) -> None:
+    """From invoice.json alone: the page that invoice wrote, the other language, the lines; the document stays."""
+    invoice(run)
+    document = (run.folder / "b/invoice.json").read_bytes()
+    assert run("render", "b/invoice.json", "--html", "en.html", "--csv", "l.csv")[0] == 0
+    assert (run.folder / "en.html").read_bytes() == (run.folder / "b/invoice.html").read_bytes()
+    assert (run.folder / "l.csv").read_bytes() == (run.folder / "b/invoice.csv").read_bytes()
+    assert run("render", "b/invoice.json", "--html", "zh.html", "--locale", "zh_CN")[0] == 0
+    assert "账单" in (run.folder / "zh.html").read_text(encoding="utf-8")
+    for options in ((), ("--html", "b/invoice.json"), ("--html", "x.html", "--csv", "x.html")):
+        assert run("render", "b/invoice.json", *options)[0] == 2
+    assert (run.folder / "b/invoice.json").read_bytes() == document
+    (run.folder / "spoiled.json").write_bytes(document.replace(b'"requests":5', b'"requests":6'))
+    status, _, err = run("render", "spoiled.json", "--html", "s.html")
+    assert (status, "its hash does not fit" in err) == (2, True)
+    assert not (run.folder / "s.html").exists()
+
+
+def test_keys_go_into_the_page(run: Run) -> None:
+    """The page holds the public key that fits, from --sign-key or --key; a key that does not fit is refused."""
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([n] * 32)) for n in (1, 2)]
+    for name, key in zip("ab", keys, strict=True):
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (run.folder / f"{name}.pem").write_bytes(private)
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (run.folder / f"{name}.pub").write_bytes(public)
+    invoice(run, "--sign-key", "a.pem")
+    signed = (run.folder / "b/invoice.html").read_bytes()
+    assert b'"raw":' in signed
+    assert run("render", "b/invoice.json", "--html", "x.html", "--key", "a.pub")[0] == 0
+    assert (run.folder / "x.html").read_bytes() == signed
+    assert run("render", "b/invoice.json", "--html", "y.html")[0] == 0
+    assert b'"raw":' not in (run.folder / "y.html").read_bytes()
+    status, _, err = run("render", "b/invoice.json", "--html", "z.html", "--key", "b.pub")
+    assert (status, "signed by key" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("pango")
+def test_pdf_is_written_where_it_is_asked_for(run: Run) -> None:
+    """--pdf writes a PDF beside the rest, for bills, notes and render; --no-html leaves the HTML page out."""
+    invoice(run, "--pdf", "--no-html")
+    assert (run.folder / "b/invoice.pdf").read_bytes()[:5] == b"%PDF-"
+    assert not (run.folder / "b/invoice.html").exists()
+    assert run("render", "b/invoice.json", "--pdf", "x.pdf", "--locale", "zh_CN")[0] == 0
+    assert (run.folder / "x.pdf").read_bytes()[:5] == b"%PDF-"
+    note = ("--reason", "x", "--after", "b", "--issued", "2026-11-05", "--out", "n", "--pdf")
+    assert run("credit-note", "b/invoice.json", *note)[0] == 0
+    assert (run.folder / "n/invoice.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+WITHOUT = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+from brivionix_billing.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def without(missing: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command on a machine where some packages are not installed."""
+    command = [sys.executable, "-c", WITHOUT, missing, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8")
+
+
+@pytest.mark.parametrize("missing", ["babel", "jinja2", "babel,jinja2,markupsafe"])
+def test_without_the_extra_the_bill_is_written_and_the_page_told(run: Run, missing: str) -> None:
+    """Lacking the extra, invoice writes all but the page and says so; page, render and --pdf say how to install it."""
+    run.usage([record(n) for n in range(1, 6)])
+    bill = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--prices", str(run.folder / "pricing.yaml"))
+    done = without(missing, run.folder, *bill, "--out", "b")
+    assert (done.returncode, "pip install 'brivionix-billing[pages]'" in done.stderr) == (0, True)
+    assert {path.name for path in (run.folder / "b").iterdir()} == {
+        *("invoice.json", "invoice.txt", "invoice.csv", "records.txt")
+    }
+    asked: list[tuple[str, ...]] = [
+        (*bill, "--out", "c", "--pdf"),
+        ("page", "--prices", str(SHIPPED), "--out", "p.html"),
+        ("render", "b/invoice.json", "--html", "x.html"),
+    ]
+    for arguments in asked:
+        done = without(missing, run.folder, *arguments)
+        assert (done.returncode, "missing_extra" in done.stderr) == (2, True), done.stderr
+    assert not (run.folder / "c").exists()
+    assert not (run.folder / "p.html").exists()
+    assert without(missing, run.folder, *bill, "--out", "d", "--no-html").stderr == ""
+
+
+def test_without_weasyprint_the_pdf_is_told_before_anything_is_written(run: Run) -> None:
+    """Lacking the extra pdf, --pdf is refused with the command that installs it, and no bill is written."""
+    run.usage([record(n) for n in range(1, 6)])
+    arguments = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "b", "--pdf")
+    done = without("weasyprint", run.folder, *arguments)
+    assert (done.returncode, "pip install 'brivionix-billing[pdf]'" in done.stderr) == (2, True)
+    assert not (run.folder / "b").exists()
+
+
+def test_pages_are_imported_where_they_are_made() -> None:
+    """Neither the library nor its command line imports Babel, Jinja2 or WeasyPrint before a page is made."""
+    code = (
+        "import sys, brivionix_billing.cli; print([m for m in ('babel', 'jinja2', 'weasyprint') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    """A wheel has the templates, scripts, styles and data that the package has: nothing keeps a file out of it."""
+    root = ROOT
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    there = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("brivionix_billing/")}
+    package = root / "src" / "brivionix_billing"
+    ours = {str(path.relative_to(root / "src")) for path in package.rglob("*") if path.is_file()}
+    assert {name for name in ours if "__pycache__" not in name} == there
+    assert "brivionix_billing/pages/assets/pricing.html" in there
+
+
+def test_a_book_without_channels_has_a_page() -> None:
+    """A price file without channels has a page: nominal prices, and no Top Up price to switch to."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    start, end = text.index("channels:\n"), text.index("# List prices in USD")
+    book = PriceBook.loads(text[:start] + text[end:])
+    html: Any = pricing_page(book, at=AUTUMN)
+    assert price_list(book, at=AUTUMN)["channels"] == []
+    assert "$5.00" in html

@@ -1,0 +1,169 @@
+"""Verifying bills: whatever is changed in the usage or in past prices is found, and nothing else matters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, verified, written
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.canonical import canonical
+from brivionix_billing.invoice import collect
+from brivionix_billing.invoice.records import listing
+from verify_kit import BILL, USAGE, refused, tampered
+
+# --- the usage ---
+
+
+def list_of(usage: bytes, folder: Path) -> Path:
+    """The list of records that is written with a bill."""
+    path = folder / "records.txt"
+    with path.open("w", encoding="utf-8") as file:
+
+        def keep(account: str, leaves: list[bytes], ids: list[str]) -> None:
+            file.write(listing(leaves, ids))
+
+        collect(usage.splitlines(), BOOK, OCTOBER, account="acct_1", on_leaves=keep)
+    return path
+
+
+SHAPES = {
+    "chat": record(3),
+    "responses": record(1),
+    "whole": record(2),
+    "searches": record(90, usage=body("whole", output=[{"type": "web_search_call"}])),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_changed_value_of_a_record_is_found(shape: str, tmp_path: Path) -> None:
+    """Any one value of a record changed, dropped or added, is found and the record named by the list of records."""
+    row = SHAPES[shape]
+    rows = [row, record(7), record(8)]
+    document, listed = billed(written(rows)), list_of(written(rows), tmp_path)
+    assert verified(document, written(rows), records=listed).ok
+    for what, changed in tampered(row):
+        usage = written([changed, *rows[1:]])
+        if "float" not in what and json.loads(json.dumps(changed)) == row:
+            continue
+        if canonical(changed) == canonical(row):
+            continue  # 7.0 for 7: the same number to JSON
+        report = refused(document, usage, records=listed)
+        assert any(d.where == f"record {row['request_id']}" for d in report.differences), what
+
+
+def test_a_record_left_out_added_or_doubled_is_named(tmp_path: Path) -> None:
+    """A record left out, added or given twice is found and named."""
+    rows = [record(n) for n in (1, 2, 3, 4)]
+    document, listed = billed(written(rows)), list_of(written(rows), tmp_path)
+    for usage, name, words in (
+        (rows[:-1], "req_4", "left out"),
+        ([*rows, record(5)], "req_5", "not in the bill"),
+        ([*rows, record(2)], "req_2", "stands again"),
+        ([*rows, record(2, group="half")], "req_2", "different contents"),
+        ([*rows[:-1], record(4, model="gone")], "req_4", "no model"),
+    ):
+        report = refused(document, written(usage), records=listed)
+        assert [d for d in report.differences if d.where == f"record {name}" and words in str(d)], (name, words)
+        assert refused(document, written(usage)).differences  # without the list, too
+    nothing = refused(document, b"", records=listed)
+    assert {f"record req_{n}" for n in (1, 2, 3, 4)} <= {d.where for d in nothing.differences}
+
+
+def test_records_of_others_do_not_matter() -> None:
+    """Records of other accounts and of other months may come and go."""
+    rows = [record(1), record(2, account="acct_2"), record(3, at="2026-09-01T00:00:00Z")]
+    document = billed(written(rows))
+    assert verified(document, written([rows[0]])).ok
+    assert verified(document, written([*rows, record(4, account="acct_3")])).ok
+
+
+def test_a_reformatted_usage_file_verifies() -> None:
+    """Keys in another order, other spaces, escapes, lines in another order: the same records, so the same bill."""
+    rows = [json.loads(line) for line in USAGE.splitlines()]
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(item) for key, item in reversed(value.items())}
+        return value
+
+    for how in (
+        written(rows, separators=(",", ":")),
+        written(rows, separators=(" , ", "  :  ")),
+        written(rows, sort_keys=True),
+        written([turned(row) for row in rows]),
+        written(rows[::-1]).replace(b"\n", b"\r\n\n"),
+        USAGE.replace(b"08:00", b"08\\u003a00").replace(b":00", b"\\u003A00"),
+        USAGE.replace(b"acct", b"\\u0061cct"),
+        b"\xef\xbb\xbf" + USAGE,
+    ):
+        assert how != USAGE
+        assert verified(BILL, how).differences == []
+
+
+def test_a_list_of_records_is_not_believed(tmp_path: Path) -> None:
+    """A list of records that is not the bill's, or is none, is said to be so and never makes a bill verify."""
+    usage = written([record(1), record(2)])
+    document = billed(usage)
+    other = list_of(written([record(1), record(3)]), tmp_path)
+    assert verified(document, usage, records=other).ok  # it is looked at only where the root differs
+    assert any(
+        "is not the list of this bill" in note for note in refused(document, written([record(1)]), records=other).notes
+    )
+    for content in (b"zz req_1\n", b"\xff\xfe", b"\n", b""):
+        other.write_bytes(content)
+        refused(document, written([record(1)]), records=other)
+    with pytest.raises(BillingError) as caught:  # that says nothing of the document
+        verified(document, written([record(1)]), records=tmp_path / "none")
+    assert caught.value.code == "file_unreadable"
+
+
+# --- the prices ---
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("output: 15\n", "output: 15.5\n"),
+        ("price_per_credit: 0.85", "price_per_credit: 0.86"),
+        ("per_1000_calls: 12.5", "per_1000_calls: 12"),
+        ("discount: 0.90", "discount: 0.91"),
+        ("RATIO", "0.51"),
+        ("from: 2026-10-15", "from: 2026-10-16"),
+        ("NOMINAL", "2"),
+        ("beta:\n", "gamma:\n"),
+        ("beta: {ratio: 0.333}", "beta: {ratio: 0.334}"),
+    ],
+)
+def test_a_changed_past_price_is_found(old: str, new: str) -> None:
+    """A price that held in the period, or before it, and was changed is found, used or not."""
+    assert old in TEXT
+    changed = TEXT.replace(old, new)
+    if old == "beta:\n":
+        changed = changed.replace('"beta"', '"gamma"').replace("beta: {ratio", "gamma: {ratio")
+    book = PriceBook.loads(changed.replace("NOMINAL", "1").replace("PRICE", "2.5", 1).replace("RATIO", "0.5"))
+    report = refused(BILL, book=book)
+    assert "evidence.price_book_before_end" in {difference.where for difference in report.differences}
+    assert not [note for note in report.notes if "grown" in note]
+
+
+def test_later_prices_may_be_appended() -> None:
+    """A price file that has grown by later entries and models still verifies the bill, and a note says so."""
+    grown = (
+        text()
+        .replace("        batch: {", "        batch: {", 1)
+        .replace(
+            "      - from: 2026-01-01\n        standard: {input: 0.75, cache_read: 0.075, output: 4.5}\n",
+            "      - from: 2026-01-01\n        standard: {input: 0.75, cache_read: 0.075, output: 4.5}\n"
+            "      - from: 2026-11-01\n        standard: {input: 0.5, cache_read: 0.05, output: 4}\n",
+        )
+    )
+    assert grown != text()
+    report = verified(BILL, USAGE, book=loaded(grown))
+    assert report.differences == []
+    assert ["grown" in note for note in report.notes] == [True]
+    inside = loaded(grown.replace("2026-11-01", "2026-10-31T23:59:59.999999Z"))
+    refused(BILL, book=inside)

@@ -1,0 +1,401 @@
+"""The page of a bill in a real browser: it shows the document, and says so; spoiled, it says that it is spoiled."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import Browser
+
+from bill_kit import BOOK, billed, header, loaded, record, text, written
+from bill_page_kit import KEY, MARKUP, ROWS, Json, full
+from brivionix_billing import BillingError
+from brivionix_billing.canonical import canonical
+from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
+from brivionix_billing.pages import bill_page
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.times import Period
+from pages_kit import Tab, opened, violations
+from samples import code_of
+
+OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+
+
+def notes() -> Iterator[Json]:
+    """A credit note, a debit note, and one that cancels a whole bill."""
+    bill = billed(written(ROWS))
+    for rows in (ROWS[:20], [*ROWS, record(99)], None):
+        head = header(number=2, previous=bill)
+        right = None
+        if rows is not None:
+            right = build(collect(written(rows).splitlines(), BOOK, head.period).accounts["acct_1"], head, BOOK)
+        yield seal(correction(bill, right, head, f"a reason\n{MARKUP}\u202e\x07"))
+
+
+def verdict(tab: Tab) -> str:
+    """What the page says of itself, when its check is done."""
+    tab.page.wait_for_function("document.querySelectorAll('#checks li').length > 0")
+    return tab.text("#verdict")
+
+
+@pytest.fixture(scope="module")
+def bill() -> Json:
+    """The full bill."""
+    return full()
+
+
+@pytest.mark.parametrize("locale", ["en", "zh_CN"])
+def test_a_bill_agrees_with_itself_and_says_so(browser: Browser, tmp_path: Path, bill: Json, locale: str) -> None:
+    """The page recomputes hash, sums and signature, finds them right, and names what only ``verify`` can check."""
+    words = BILL[locale]
+    with opened(browser, tmp_path / "b.html", bill_page(bill, locale=locale, public_key=KEY.public_key())) as tab:
+        assert verdict(tab) == words["check_good"]
+        done = [words[name] for name in ("check_hash", "check_sums", "check_shown", "check_text")]
+        assert tab.texts("#checks li") == [*done, words["check_signature"].format(key=bill["signing_key"])]
+        assert tab.texts("#checks li.good") == tab.texts("#checks li")
+        assert words["check_more"] in tab.text("#check")
+        assert tab.page.locator("#banner").count() == 0
+
+
+def test_what_cannot_be_checked_is_said(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Unsigned, or signed but without the key: the page agrees with itself only as far as it could be checked."""
+    for document, told in ((full(key=None), "not signed"), (bill, "does not hold the public key")):
+        with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
+            assert verdict(tab) == BILL["en"]["check_part"]
+            assert told in tab.text("#checks li.open")
+
+
+@pytest.mark.parametrize("number", range(3), ids=["credit", "debit", "cancelled"])
+def test_notes_agree_with_themselves(browser: Browser, tmp_path: Path, number: int) -> None:
+    """Credit and debit notes have pages too: with the bill that they correct, the reason, and their own check."""
+    note = list(notes())[number]
+    with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+        assert tab.text("h1") == ("Debit note" if number == 1 else "Credit note")
+        assert "INV-000001" in tab.text("header .note")
+        assert "a reason" in tab.text("header .note")
+        assert tab.page.locator("img").count() == 0
+
+
+def swap(pattern: str, new: str, count: int = 1) -> Any:
+    """A change of the file's text that must happen."""
+
+    def change(html: str) -> str:
+        changed, times = re.subn(pattern, new, html, count=count, flags=re.S)
+        assert times > 0
+        return changed
+
+    return change
+
+
+def inside(change: Any, *, rehash: bool = False) -> Any:
+    """A change of the document that the page carries; with ``rehash`` its hash is made anew, inside and as shown."""
+
+    def altered(html: str) -> str:
+        head, middle, tail = re.split(r'(?<=id="data">)(.*?)(?=</script>)', html, maxsplit=1, flags=re.S)
+        data = json.loads(middle)
+        old = data["document"]["hash"]
+        change(data["document"])
+        if rehash:
+            data["document"]["hash"] = hash_of(data["document"])
+            head = head.replace(old, data["document"]["hash"])
+        return head + json.dumps(data).replace("<", "\\u003c") + tail
+
+    return altered
+
+
+def put(*path: Any) -> Any:
+    """Set a place of the document; the last of ``path`` is the value."""
+
+    def change(document: Json) -> None:
+        *steps, last, value = path
+        for step in steps:
+            document = document[step]
+        assert document[last] != value
+        document[last] = value
+
+    return change
+
+
+def raw_of(key: Ed25519PrivateKey) -> str:
+    return base64.b64encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+
+
+def seal_of(html: str) -> str:
+    """A signature of another key over the very document in the page, which names the issuer's key."""
+    document = json.loads(re.search(r'(?<=id="data">)(.*?)(?=</script>)', html, re.S)[0])["document"]  # type: ignore[index]
+    signed = {name: value for name, value in document.items() if name not in ("hash", "signature")}
+    return base64.b64encode(OTHER.sign(canonical(signed))).decode()
+
+
+SPOILED: dict[str, tuple[Any, str]] = {
+    "a figure shown": (swap(r'(data-of="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
+    "the total shown": (swap(r'(data-of="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
+    "a subtotal": (
+        swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
+        "The page was changed",
+    ),
+    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "The page was changed"),
+    "the machine's date": (
+        swap(r'datetime="[^"]+" data-of="issued"', 'datetime="2020" data-of="issued"'),
+        "Shown is 2020",
+    ),
+    "a name": (swap(r'(data-of="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
+    "a tax number": (swap(r'(data-of="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
+    "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "The page was changed"),
+    "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "The page was changed"),
+    "text beside the bill": (swap("<main", "<p>Payable to IBAN 666</p><main"), "Payable to IBAN 666"),
+    "text after the bill": (swap("</main>", "</main>Payable to IBAN 666"), "Payable to IBAN 666"),
+    "a second bill": (swap("<main", "<main hidden></main><main"), "is hidden: main"),
+    "a hidden line": (
+        swap(r"(<tr role=.row.)(><th role=.rowheader. scope=.row.>Input)", r"\g<1> hidden\g<2>"),
+        "is hidden",
+    ),
+    "a field in place of a figure": (swap("</h1>", '<input value="9.99"></h1>'), "The page was changed"),
+    "a struck figure": (
+        swap(r'(<span data-of="totals.shown.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
+        "page was changed",
+    ),
+    "no word of where a figure is from": (swap(' data-of="totals.shown.credits"', ""), "The page was changed"),
+    "a bar of another model": (swap('<rect class="s0"', '<rect class="s1"'), "The page was changed"),
+    "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "The page was changed"),
+    "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
+    "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not fit"),
+    "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not fit"),
+    "the signature": (inside(put("signature", "A" * 86 + "==")), "The signature does not fit"),
+    "no base64": (inside(put("signature", "&&&")), "The signature does not fit"),
+    "a quantity, hash made anew": (inside(put("lines", 0, "quantity", "1"), rehash=True), "lines[0]"),
+    "a price, hash made anew": (inside(put("lines", 1, "unit_price", "1"), rehash=True), "lines[1]"),
+    "a ratio, hash made anew": (inside(put("lines", 0, "ratio", "3"), rehash=True), "lines[0]: price"),
+    "the total, hash made anew": (inside(put("totals", "credits", "1"), rehash=True), "lines: credits"),
+    "a shown total, hash anew": (inside(put("totals", "shown", "credits", "1"), rehash=True), "shown credits"),
+    "nominal, hash made anew": (inside(put("totals", "nominal", "amount", "1"), rehash=True), "nominal"),
+    "shown nominal, hash anew": (inside(put("totals", "shown", "nominal", "0.00"), rehash=True), "shown nominal"),
+    "a channel, hash anew": (inside(put("totals", "channels", "rmb", "amount", "1"), rehash=True), "rmb: amount"),
+    "a channel's Credits": (
+        inside(put("totals", "channels", "rmb", "credits_without_price", "1"), rehash=True),
+        "rmb: credits",
+    ),
+    "a shown channel": (inside(put("totals", "shown", "channels", "rmb", "0.00"), rehash=True), "shown rmb"),
+    "a day, hash made anew": (inside(put("days", 0, "credits", "7"), rehash=True), "days: credits"),
+    "requests, hash made anew": (inside(put("days", 0, "requests", 77), rehash=True), "days: requests"),
+    "savings, hash made anew": (inside(put("savings", "list", "7"), rehash=True), "savings"),
+    "the balance, hash anew": (inside(put("balance", "closing", "7"), rehash=True), "balance"),
+    "a movement, hash anew": (inside(put("balance", "movements", 0, "credits", "51"), rehash=True), "balance"),
+    "another's key": (
+        inside(put("signing_key", key_id(OTHER.public_key())), rehash=True),
+        "The signature does not fit",
+    ),
+    "another's key and signature": (
+        lambda html: inside(put("signature", seal_of(html)))(
+            swap(r'"raw":"[^"]+"', f'"raw":"{raw_of(OTHER)}"')(swap(r'"id":"[0-9a-f]{16}"', '"id":"0"')(html))
+        ),
+        "The signature does not fit",
+    ),
+    "a part taken away": (inside(lambda document: document["totals"].pop("nominal")), "cannot be read"),
+    "no number": (inside(put("totals", "credits", "1e5")), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_spoiled_bill_says_that_it_is_spoiled(browser: Browser, tmp_path: Path, bill: Json, what: str) -> None:
+    """Whatever was changed, in what is shown or in what the page carries, its verdict is no, in large and by name."""
+    change, told = SPOILED[what]
+    html = bill_page(bill, public_key=KEY.public_key())
+    with opened(browser, tmp_path / "b.html", change(html)) as tab:
+        assert verdict(tab) == BILL["en"]["check_bad"]
+        assert told in " ".join(tab.texts("#checks li.bad"))
+        assert tab.text("#banner").startswith(BILL["en"]["check_bad"])
+        if "The hash does not fit" in told:  # it does not give away a document that was changed
+            assert tab.page.locator("#save").is_hidden()
+
+
+def test_the_page_gives_its_document_back(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """What the page saves as invoice.json is the document's canonical JSON, byte for byte."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        with tab.page.expect_download() as download:
+            tab.page.get_by_role("button", name="Save invoice.json").click()
+        assert Path(download.value.path()).read_bytes() == canonical(bill)
+        assert download.value.suggested_filename == "invoice.json"
+        tab.requests.clear()  # the saved file has an address of its own, inside the browser
+
+
+@pytest.mark.parametrize("names", [("credits.0", "__proto__", "constructor"), ("credits.0", "10", "9")])
+def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Channels whose names look like paths or like parts of a program are shown and checked as all others.
+
+    Numbers as names: a browser puts 9 before 10, the canonical text 10 before 9.
+    """
+    strange = text()
+    for name, other in zip(("rmb", "stripe", "konbini"), names, strict=True):
+        strange = strange.replace(f"  {name}:", f'  "{other}":')
+    document = billed(written(ROWS), loaded(strange))
+    assert list(document["totals"]["channels"]) == list(names)
+    with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+    changed = swap(r'(data-of="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
+    with opened(browser, tmp_path / "b.html", changed) as tab:
+        assert verdict(tab) == BILL["en"]["check_bad"]
+
+
+def test_a_note_to_a_mended_price_of_a_credit_agrees_with_itself(browser: Browser, tmp_path: Path) -> None:
+    """Where bill and right bill divide by different prices of a Credit, the note is sound, and its page says so."""
+    bill = billed(written(ROWS))
+    mended = loaded(text(nominal="2"))
+    head = header(number=2, previous=bill)
+    right = build(collect(written(ROWS).splitlines(), mended, head.period).accounts["acct_1"], head, mended)
+    note = seal(correction(bill, right, head, "the price of a Credit was wrong"))
+    with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
+        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+
+
+def test_an_insecure_page_says_what_it_did_not_check(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Where the browser computes no hashes, figures are compared all the same, and the rest is said to be unchecked."""
+    html = bill_page(bill, public_key=KEY.public_key())
+    changed = swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>77")(html)
+    path = tmp_path / "b.html"
+    path.write_text(changed, encoding="utf-8")
+    context = browser.new_context()
+    context.add_init_script("Object.defineProperty(globalThis, 'crypto', {value: {}})")
+    tab = Tab(context.new_page(), path).go()
+    assert verdict(tab) == BILL["en"]["check_part"]
+    assert "neither the hash of the document nor the whole page was compared" in " ".join(tab.texts("#checks li.open"))
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("period", "zone", "days"),
+    [
+        ("2026-10", "Asia/Shanghai", "2026-10-01 to 2026-10-31"),
+        ("2026-04-20/2026-04-24", "Africa/Cairo", "2026-04-20 to 2026-04-23"),  # the 24th begins at one o'clock
+        ("2026-10-01/2026-10-02T12:00:00Z", "UTC", "2026-10-01 to 2026-10-02T12:00:00Z"),
+    ],
+)
+def test_a_period_ends_with_its_last_day(period: str, zone: str, days: str) -> None:
+    """The last day that is included is told, in the bill's zone, also where a clock skips midnight."""
+    span = Period.parse(period, zone)
+    at = span.start.isoformat().replace("+00:00", "Z")
+    document = billed(written([record(1, at=at)]), period=span, period_name=period)
+    assert days in bill_page(document)
+
+
+def test_days_at_the_ends_of_the_calendar_are_told(bill: Json) -> None:
+    """A date that a zone cannot hold is told as its instant, and one where a day begins as that day."""
+    document = copy.deepcopy(bill)
+    again(document, due="9999-12-31T23:59:59Z", issued="2026-11-01T12:00:00Z")
+    html = bill_page(document)
+    assert 'data-of="due">9999-12-31T23:59:59Z<' in html
+    assert 'data-of="issued">2026-11-01T12:00:00Z<' in html
+    again(document, due="2026-11-01T16:00:00Z")  # midnight in Shanghai
+    assert 'data-of="due">2026-11-02<' in bill_page(document)
+
+
+def test_a_note_tells_a_command_that_can_be_run() -> None:
+    """How to verify a note names the bill that it corrects, and the usage only where there was any."""
+    credit, _, cancelled = (bill_page(note) for note in notes())
+    assert "--usage usage.jsonl --prices pricing.yaml --corrects INV-000001/invoice.json" in credit
+    assert "verify invoice.json --prices pricing.yaml --corrects INV-000001/invoice.json" in cancelled
+
+
+def test_names_in_a_bill_are_text(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Markup in names, details, tax numbers and movements is shown as it is written, and nothing of it runs."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        verdict(tab)
+        assert tab.page.locator("img, main b").count() == 0
+        assert tab.page.locator("script").count() == 2
+        assert tab.text("body").count("<img src=x onerror=alert(2)>&amp; {{7*7}} $& $1") == 3
+        assert "Tax number <b>9</b>" in tab.text("header")
+
+
+def test_a_bill_reads_without_scripts(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Without JavaScript all figures stand there, and the page says that it could not check itself."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill), java_script_enabled=False) as tab:
+        assert tab.page.locator("#verdict").inner_text() == BILL["en"]["check_off"]
+        shown = tab.page.locator("main").inner_text()
+        for part in (
+            bill["totals"]["shown"]["credits"],
+            bill["hash"],
+            bill["balance"]["closing"],
+            "Invoice",
+            "INV-000001",
+        ):
+            assert part in shown
+        assert tab.page.locator("button:visible").count() == 0
+
+
+def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """Parties with tax numbers, dates of the bill's zone, currency of payment, estimates, savings, short evidence."""
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        shown = tab.text("main")
+        for part in (
+            "Tax number DE 123",
+            "2026-10-01 to 2026-10-31",
+            "days of Asia/Shanghai",
+            "CNY, by rmb",
+            "for 1 request the provider reported no usage",
+            "Saved by cached tokens",
+            "brivionix-billing verify invoice.json --usage usage.jsonl",
+            " ".join(re.findall("....", bill["hash"][7:23])),
+        ):
+            assert part in shown
+        assert tab.page.locator("header time").first.inner_text() == "2026-11-01"
+        assert tab.page.locator(".total.paid strong").inner_text() == bill["totals"]["shown"]["channels"]["rmb"]
+        assert tab.page.locator("svg").count() == 2
+        assert tab.texts(".lines thead th .small")[1:] == ["rmb", "konbini", "stripe"]
+    with opened(browser, tmp_path / "b.html", bill_page(full(channel="stripe"))) as tab:  # the channel of payment first
+        assert tab.texts(".lines thead th .small")[1:] == ["stripe", "konbini", "rmb"]
+        assert tab.page.locator(".total.paid .small").first.inner_text() == "Cost by stripe"
+    with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
+        # Subtotals and total of a column are the sums of its shown lines.
+        column = [Decimal(value) for value in tab.texts(".lines tr:not(.sub):not(.sum) td:nth-of-type(5)")]
+        assert sum(column) == Decimal(bill["totals"]["shown"]["credits"])
+        assert len(column) == len(bill["lines"])
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_axe_finds_nothing_in_a_bill(browser: Browser, tmp_path: Path, bill: Json, scheme: str, width: int) -> None:
+    """No accessibility violation in a bill, sound or spoiled, nor in a note; on a phone nothing sticks out."""
+    spoiled = SPOILED["a figure shown"][0](bill_page(bill))
+    for html in (bill_page(bill, locale="zh_CN"), spoiled, bill_page(next(notes()))):
+        options: Json = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+        with opened(browser, tmp_path / "b.html", html, **options) as tab:
+            verdict(tab)
+            assert violations(tab.page) == []
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def again(document: Json, **changes: Any) -> None:
+    """Change a document, and make its hash anew."""
+    document.update(changes)
+    document["hash"] = hash_of(document)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda d: d.pop("days"), "days"),
+        (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not fit"),
+        (lambda d: d["totals"].update(credits="1"), "its hash does not fit"),
+        (lambda d: again(d, id='x"}}body{display:none}'), "not made of series and number"),
+        (lambda d: again(d, period={**d["period"], "to": "0001-01-01T00:00:00Z"}), "cannot be shown"),
+        (lambda d: again(d, period={**d["period"], "zone": "Mars/Olympus"}), "is not a time zone"),
+        (lambda d: again(d, days=[{**d["days"][0], "day": "2026-02-31"}]), "cannot be shown"),
+        (lambda d: again(d, lines=[{**d["lines"][0], "shown": {**d["lines"][0]["shown"], "channels": {}}}]), "channel"),
+    ],
+)
+def test_a_page_is_made_of_sound_documents_only(bill: Json, spoil: Any, told: str) -> None:
+    """A document that is none, or was changed after it was issued, gets no page."""
+    document = copy.deepcopy(bill)
+    spoil(document)
+    with pytest.raises(BillingError, match=told) as caught:
+        bill_page(document)
+    assert code_of(caught) == "document_invalid"

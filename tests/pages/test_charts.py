@@ -1,0 +1,127 @@
+"""Pictures of usage, and bills as PDF: what is drawn and printed is what the document says."""
+
+from __future__ import annotations
+
+import io
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pypdf import PdfReader
+
+from bill_page_kit import full
+from brivionix_billing import BillingError
+from brivionix_billing.pages import bill_page, pdf
+from brivionix_billing.pages.billusage import usage_pictures
+from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.pictures import Column, columns_picture
+from samples import code_of
+
+
+@pytest.mark.usefixtures("pango")
+@pytest.mark.parametrize("locale", ["en", "zh_CN"])
+def test_a_pdf_holds_the_same(locale: str) -> None:
+    """The PDF has the totals, the hash, and Chinese letters as letters; its pages are numbered."""
+    bill = full()
+    made = PdfReader(io.BytesIO(pdf(bill_page(bill, locale=locale))))
+    shown = "".join("".join(page.extract_text() for page in made.pages).split())
+    for part in (
+        BILL[locale]["proof"],
+        "客户",
+        "北京网关",
+        bill["hash"],
+        *bill["totals"]["shown"]["channels"].values(),
+    ):
+        assert "".join(part.split()) in shown
+    assert f"1/{len(made.pages)}" in shown
+
+
+@pytest.mark.usefixtures("pango")
+def test_letters_that_no_font_has_are_an_error() -> None:
+    """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
+    with pytest.raises(BillingError, match=r"U\+E123") as caught:
+        pdf("<main>\ue123</main>")
+    assert code_of(caught) == "font_missing"
+    assert pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
+
+
+RECT = re.compile(r'<rect class="s(\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"')
+_parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.lists(_parts, min_size=1, max_size=12))
+def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
+    """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""
+    size = max(map(len, stacks))
+    columns = [Column(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
+    svg = str(columns_picture(columns, 0, "title", Language("en")))
+    top = max(int(label.replace(",", "")) for label in re.findall(r'text-anchor="end"[^>]*>([\d,]+)<', svg))
+    highest = max(map(sum, stacks))
+    assert highest <= top <= max(highest * 2, 1)
+    for n, group in enumerate(re.findall(r"<g><title>.*?</g>", svg)):
+        low = 180.0
+        found = {int(rect[0]): rect for rect in RECT.findall(group)}
+        for series, part in enumerate(columns[n].parts):
+            if series in found:
+                _, _, y, _, height = map(float, found[series])
+                assert abs(y + float(height) - low) < 0.15
+                assert abs(float(height) - part / top * 170) < 0.2
+                low = y
+            else:
+                assert part / top * 170 < 0.2
+
+
+def number(shown: str) -> Decimal:
+    return Decimal(shown.replace(",", ""))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.dates(), st.sampled_from([f"m{n}" for n in range(12)])),
+        st.integers(1, 10**12),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str], int]) -> None:
+    """By day, month or year, and with small models together: the figures add up to the Credits of the days."""
+    days = [
+        {
+            "day": day.isoformat(),
+            "model": name,
+            "requests": 1,
+            "credits": format(Decimal(amount).scaleb(-9).normalize(), "f"),
+        }
+        for (day, name), amount in used.items()
+    ]
+    pictures = usage_pictures({"kind": "invoice", "days": days}, Language("en"))
+    assert pictures is not None
+    total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
+    assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
+    by_model: dict[str, Decimal] = {}
+    for day in days:
+        by_model[day["model"]] = by_model.get(day["model"], Decimal(0)) + Decimal(day["credits"])
+    for place, name in enumerate(pictures["names"][:7]):  # these have a colour of their own
+        amounts = [number(row["amounts"][place]) for row in pictures["figures"]]
+        assert sum(amounts, Decimal(0)) == by_model[name]
+    for row in pictures["figures"]:
+        assert sum(Decimal(amount.replace(",", "")) for amount in row["amounts"]) == Decimal(
+            row["total"].replace(",", "")
+        )
+    assert len(pictures["names"]) == min(len({name for _, name in used}), 8)
+
+
+def test_a_note_that_moves_both_ways_has_no_picture() -> None:
+    """Bars stand for amounts of one sign; where a note gives some back and charges others, figures alone tell it."""
+    days = [
+        {"day": "2026-10-01", "model": name, "requests": 0, "credits": text} for name, text in (("a", "1"), ("b", "-1"))
+    ]
+    assert usage_pictures({"kind": "debit_note", "days": days}, Language("en")) is None
+    assert usage_pictures({"kind": "credit_note", "days": days[1:]}, Language("en")) is not None
+    assert usage_pictures({"kind": "invoice", "days": []}, Language("en")) is None

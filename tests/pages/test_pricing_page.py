@@ -1,0 +1,462 @@
+"""The pricing page in a real browser: what it shows is what the core says, in every view."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from brivionix_billing import PriceBook
+from brivionix_billing.exact import multiplied, plain
+from brivionix_billing.pages import price_list, pricing_page
+from brivionix_billing.pages.words import METERS, PRICING, TIERS
+from pages_kit import Tab, opened, violations
+from pricing_page_kit import LANGUAGES, look
+from samples import AUTUMN, SHIPPED, book_of, model, shipped, utc
+
+ALL = "#tier=every"
+
+
+def rows(tab: Tab) -> list[list[str]]:
+    """The table as it is shown: a list of texts a row, without what saves and what copies."""
+    found: list[list[str]] = tab.page.eval_on_selector_all(
+        "#table tbody tr:not(.off)",
+        "all => all.map(row => [...row.querySelectorAll('.name, .price')].map(one => one.textContent))",
+    )
+    return found
+
+
+def expected(group: str, view: str, unit: str, tier: str, language: str) -> list[list[str]]:
+    """The same from the core: exact prices, rounded once and written by Babel."""
+    prices = price_list(shipped(), at=AUTUMN, groups=[group])
+    currency = {channel["name"]: channel["currency"] for channel in prices["channels"]}.get(view, "USD")
+    out = []
+    for row in prices["groups"][0]["prices"]:
+        if tier not in ("every", row["service_tier"]):
+            continue
+        texts = [row["model"]]
+        for meter in prices["meters"]:
+            exact = Decimal((row["nominal"] if view == "nominal" else row["topup"][view])[meter["name"]])
+            if unit == "1k" and meter["per"] == 1_000_000:
+                exact = multiplied(exact, Decimal("0.001"))
+            free = PRICING[language]["free"]
+            texts.append(LANGUAGES[language].price(exact, currency) if exact else free)
+        out.append(texts)
+    return out
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("unit", ["1m", "1k"])
+@pytest.mark.parametrize("view", ["nominal", "rmb", "stripe"])
+def test_every_view_shows_what_the_core_says(tab: Tab, view: str, unit: str, language: str) -> None:
+    """In each group, view, channel, unit, tier and language, the figures shown are the core's, rounded once by it."""
+    tab.go()
+    for group in shipped().groups(at=AUTUMN):
+        for tier in ("every", "standard", "batch", "flex", "priority"):
+            state = {"group": group, "unit": unit, "tier": tier, "lang": language}
+            if view != "nominal":
+                state |= {"view": "topup", "channel": view}
+            look(tab, state)
+            assert rows(tab) == expected(group, view, unit, tier, language), state
+
+
+def test_the_page_begins_with_nominal_prices_of_the_first_group(tab: Tab) -> None:
+    """Without any address: nominal, per 1 M, standard, the first group by its name, and not what one pays."""
+    tab.go()
+    assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
+    assert tab.text("#prices-heading") == "Prices of group default"
+    assert "not what you pay" in tab.text("#view")
+    assert tab.page.get_attribute("#topup", "aria-checked") == "false"
+
+
+def test_the_toggle_shows_what_one_pays_by_each_channel(tab: Tab) -> None:
+    """The switch shows a channel's Top Up price, by its name; the other channel has its own, not a converted one."""
+    tab.go()
+    tab.page.get_by_role("switch", name="Top Up price").click()
+    assert tab.page.get_attribute("#topup", "aria-checked") == "true"
+    assert "by rmb: 1 Credit costs CN¥0.85" in tab.text("#view")
+    assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
+    tab.page.get_by_text("stripe (USD)").click()
+    assert "by stripe: 1 Credit costs $0.12" in tab.text("#view")
+    assert rows(tab) == expected("default", "stripe", "1m", "standard", "en")
+    tab.page.get_by_role("switch", name="Top Up price").click()
+    assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
+
+
+def test_groups_have_their_models_and_free_is_free(tab: Tab) -> None:
+    """A group shows the models that it may use; others only when asked for, and as such; a ratio of 0 reads 'free'."""
+    tab.go()
+    tab.page.select_option("#group", "free-trial")
+    assert rows(tab) == [["gpt-5.4-mini", "free", "free", "free", "free", "free"]]
+    assert tab.texts("#table tr.off") == []
+    tab.page.check("#unusable")
+    off = tab.texts("#table tr.off")
+    assert len(off) == 4
+    assert all("not in this group" in text for text in off)
+    assert "$0" not in tab.text("#table")
+    tab.page.select_option("#group", "default")
+    tab.page.select_option("#tier", "batch")
+    assert [text for text in tab.texts("#table tr.off") if "not sold in this tier" in text and "codex" in text] != []
+
+
+def test_own_prices_and_other_ratios_are_named(tab: Tab) -> None:
+    """Where a model's terms are not its group's ratio, its row says so."""
+    tab.go("#group=partner")
+    own = [text for text in tab.texts("#table tbody th") if "price of this group" in text]
+    assert len(own) == 1
+    assert own[0].startswith("gpt-5.2")
+    tab.go("#group=coding")
+    assert any("List price × 0.8" in text for text in tab.texts("#table th") if "codex" in text)
+
+
+def test_search_finds_names_aliases_and_descriptions(tab: Tab) -> None:
+    """Search looks at names and descriptions, in any case, and says how many models it found."""
+    tab.go()
+    tab.page.fill("#search", "CODEX")
+    assert tab.texts("#table .name") == ["gpt-5.3-codex"]
+    assert tab.text("#count") == "1 model · Standard · CODEX"
+    tab.page.fill("#search", "best value")
+    assert tab.texts("#table .name") == ["gpt-5.4-mini"]
+    tab.page.fill("#search", "nothing of the kind")
+    assert tab.texts("#table .name") == []
+    assert "No model matches" in tab.text("#table")
+    assert tab.text("#count").startswith("0 models")
+    tab.page.fill("#search", "")
+    tab.page.select_option("#window", "1050000")
+    assert set(tab.texts("#table .name")) == {"gpt-5.5", "gpt-5.4"}
+
+
+def test_any_price_sorts_exactly(tab: Tab) -> None:
+    """A press on a column sorts by its exact prices, a second one the other way, a third as the file has them."""
+    tab.go(ALL)
+    given = rows(tab)
+    exact = "#table tbody tr td:nth-child({}) .price"
+    for column in range(2, 7):
+        button = f"#table thead th:nth-child({column}) .sort"
+        values = [
+            Decimal(value)
+            for value in tab.page.eval_on_selector_all(exact.format(column), "all => all.map(one => one.dataset.exact)")
+        ]
+        for order in (sorted(values), sorted(values, reverse=True)):
+            tab.page.click(button)
+            found = tab.page.eval_on_selector_all(exact.format(column), "all => all.map(one => one.dataset.exact)")
+            assert [Decimal(value) for value in found] == order
+            assert tab.page.evaluate("document.activeElement.dataset.sort") is not None
+        assert tab.page.get_attribute(f"#table thead th:nth-child({column})", "aria-sort") == "descending"
+        tab.page.click(button)
+        assert rows(tab) == given
+
+
+def test_the_language_switches_words_and_forms(tab: Tab) -> None:
+    """Chinese has its own words, currency signs and dates, and the page says which language it is in."""
+    tab.go()
+    tab.page.get_by_role("button", name="中文").click()
+    assert tab.page.get_attribute("html", "lang") == "zh-CN"
+    assert tab.text("h1") == PRICING["zh_CN"]["title"]
+    assert tab.page.title() == PRICING["zh_CN"]["title"]
+    assert "US$5.00" in tab.text("#table")
+    assert "2026年10月20日" in tab.page.inner_text("header")
+    assert "Prices of" not in tab.page.inner_text("body")
+    assert METERS["zh_CN"]["cache_read"] in tab.text("#table thead")
+    assert TIERS["zh_CN"]["batch"] in tab.page.inner_text("#tier")
+    tab.page.get_by_role("button", name="English").click()
+    assert tab.text("h1") == PRICING["en"]["title"]
+
+
+def test_a_view_is_shared_by_its_address(tab: Tab, browser: Browser) -> None:
+    """The address of a view opens the same view in another browser; without changes it is bare."""
+    tab.go()
+    tab.page.select_option("#group", "partner")
+    tab.page.get_by_role("switch", name="Top Up price").click()
+    tab.page.get_by_text("stripe (USD)").click()
+    tab.page.check("input[value='1k']")
+    tab.page.select_option("#tier", "every")
+    tab.page.fill("#search", "gpt-5.4")
+    tab.page.click("#table thead th:nth-child(4) .sort")
+    tab.page.fill("#calc-output", "77")
+    tab.page.get_by_role("button", name="中文").click()
+    address = tab.page.evaluate("location.hash")
+    shown, sample = rows(tab), tab.texts("#result dd")
+    context = browser.new_context()
+    other = Tab(context.new_page(), tab.path).go(address)
+    assert (rows(other), other.texts("#result dd")) == (shown, sample)
+    assert other.page.input_value("#search") == "gpt-5.4"
+    context.close()
+    tab.page.click("#reset")
+    assert tab.page.evaluate("location.hash") == "#lang=zh_CN"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#group=nobody&view=all&channel=x&unit=2&tier=gold&sort=__proto__&dir=up&lang=xx&model=y&window=-1",
+        "#constructor=1&__proto__=2&toString=3",
+        "#q=%3Cimg%20src=x%20onerror=alert(1)%3E&input=%3Cb%3E",
+        "#q=" + "x" * 5000,
+        "#%%%&=&&group",
+    ],
+)
+def test_a_strange_address_does_no_harm(tab: Tab, address: str) -> None:
+    """What an address says is a choice among what there is, or a text; never code, never an error."""
+    tab.go(address)
+    assert tab.text("h1") == "Model prices"
+    assert tab.page.locator("img").count() == 0
+    assert tab.page.locator("#result *").count() > 0
+
+
+def test_a_link_to_what_is_gone_says_so(tab: Tab) -> None:
+    """An address that names a group or channel that is not there opens the usual view, and tells that it did."""
+    tab.go("#group=gone&channel=cheque&view=topup&model=old&window=77")
+    assert tab.text("#status") == "The link names something that is not here any more: gone, cheque, old, 77."
+    assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
+    tab.go("#group=partner")
+    assert tab.texts("#status") == [""]
+
+
+def test_pointing_at_a_price_shows_the_exact_one(tab: Tab) -> None:
+    """Hovering and focusing show the exact price; Escape hides it."""
+    tab.go("#group=partner&view=topup&sort=input")
+    price = tab.page.locator("#table .price").first
+    assert price.inner_text() == "CN¥0.5419"
+    price.hover()
+    assert "exactly CN¥0.541875" in tab.text("#tip")
+    tab.page.mouse.move(0, 0)
+    assert tab.page.locator("#tip").is_hidden()
+    price.focus()
+    assert "exactly CN¥0.541875" in tab.text("#tip")
+    assert tab.page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "tip"
+    tab.page.keyboard.press("Escape")
+    assert tab.page.locator("#tip").is_hidden()
+
+
+FOCUSED = "[document.activeElement].map(at => at.id || at.name || at.className || at.tagName)[0]"
+
+
+def test_the_keyboard_reaches_everything(tab: Tab) -> None:
+    """Tab reaches each control; arrows move among prices; Enter copies; Space toggles the switch."""
+    tab.go()
+    reached = set()
+    for _ in range(120):
+        tab.page.keyboard.press("Tab")
+        reached.add(tab.page.evaluate(FOCUSED))
+    assert {
+        "group",
+        "topup",
+        "unit",
+        "tier",
+        "window",
+        "search",
+        "unusable",
+        "copy-link",
+        "reset",
+        "sort",
+        "price",
+    } <= reached
+    assert {"calc-model", "calc-tier", "calc-input", "calc-cached", "calc-output", "calc-searches"} <= reached
+    tab.page.locator("#topup").focus()
+    tab.page.keyboard.press("Space")
+    assert tab.page.get_attribute("#topup", "aria-checked") == "true"
+    tab.page.locator("#table tbody tr:first-child .price").first.focus()
+    steps = [("ArrowRight", 0, 1), ("ArrowDown", 1, 1), ("ArrowLeft", 1, 0), ("ArrowUp", 0, 0), ("End", 0, -1)]
+    for key, row, column in (*steps, ("ArrowDown", 1, -1), ("Home", 1, 0)):
+        tab.page.keyboard.press(key)
+        place = tab.page.evaluate(
+            "(() => { const row = document.activeElement.closest('tr');"
+            " return [row.sectionRowIndex, [...row.querySelectorAll('.price')].indexOf(document.activeElement)]; })()"
+        )
+        assert place == [row, column], key
+        assert tab.page.locator("#table [tabindex='0']:is(button)").count() == 1  # one stop for the Tab key
+
+
+def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None:
+    """A press on a price copies the exact one; a row is copied with its headings, ready for a spreadsheet."""
+    html = pricing_page(shipped(), at=AUTUMN)
+    allowed = ["clipboard-read", "clipboard-write"]
+    with opened(browser, tmp_path / "p.html", html, "#group=partner&view=topup&sort=input", permissions=allowed) as tab:
+        read = "navigator.clipboard.readText()"
+        tab.page.locator("#table .price").first.click()
+        assert tab.page.evaluate(read) == "0.541875"
+        assert tab.text("#status") == "Copied: CN¥0.541875"
+        tab.page.get_by_role("button", name="Copy the prices of gpt-5.4-mini, Standard").click()
+        heads, cells = (line.split("\t") for line in tab.page.evaluate(read).split("\n"))
+        row = dict(zip(heads, cells, strict=True))
+        assert row["model"] == "gpt-5.4-mini"
+        assert (row["group"], row["view"]) == ("partner", "rmb")
+        assert (row["input, CNY per 1M tokens"], row["web_search, CNY per 1K calls"]) == ("0.541875", "7.225")
+        tab.page.click("#copy-link")
+        assert tab.page.evaluate(read).endswith("p.html#lang=en&group=partner&view=topup&channel=rmb&sort=input")
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; ${x} {{7*7}}"
+
+
+def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path) -> None:
+    """A model whose name a spreadsheet would run is copied as a text."""
+    book = book_of(model("{from: 2026-01-01, standard: {input: 1}}", '"=1+2"'))
+    allowed = ["clipboard-read", "clipboard-write"]
+    with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), permissions=allowed) as tab:
+        tab.page.get_by_role("button", name="Copy the prices of =1+2").click()
+        assert tab.page.evaluate("navigator.clipboard.readText()").split("\n")[1].startswith("'=1+2\tg\t")
+
+
+def hostile_book() -> PriceBook:
+    """Descriptions with markup, in every place that has one, and names with signs that regular expressions heed."""
+    text, quoted = SHIPPED.read_text("utf-8"), json.dumps(HOSTILE)
+    for given in ('{en: "Top-up in RMB",', '{en: "Every model at the list price",'):
+        assert given in text
+        text = text.replace(given, f"{{en: {quoted},")
+    text = text.replace('{en: "The largest of the five: hard problems, long documents"', f"{{en: {quoted}")
+    return PriceBook.loads(text.replace("  stripe:\n", "  $stripe$1$:\n").replace("gpt-5.2", "gpt-5.2=$1+$_"))
+
+
+def test_names_and_descriptions_are_text(browser: Browser, tmp_path: Path) -> None:
+    """Markup in descriptions, title and notes is shown as it is written: nothing of it becomes an element or runs."""
+    html = pricing_page(hostile_book(), at=AUTUMN, title=HOSTILE, notes=[HOSTILE])
+    with opened(browser, tmp_path / "p.html", html, "#view=topup&tier=every") as tab:
+        assert tab.page.locator("img, b").count() == 0
+        assert tab.page.locator("script").count() == 2
+        shown = tab.text("body")
+        assert shown.count("<img src=x onerror=alert(2)>") >= 4
+        assert "{{7*7}}" in shown
+        assert "gpt-5.2=$1+$_" in tab.texts("#table .name")
+        tab.page.get_by_text("$stripe$1$ (USD)").click()
+        assert "by $stripe$1$: 1 Credit costs $0.12" in tab.text("#view")
+
+
+def test_a_script_that_is_put_into_the_page_does_not_run(browser: Browser, tmp_path: Path) -> None:
+    """The page's own policy names its scripts by their hashes: an added one, or one in an attribute, is blocked."""
+    html = pricing_page(shipped(), at=AUTUMN).replace(
+        "<main>", "<main><script>window.ran = 1</script><p id=x onclick='window.ran = 2'>x</p>"
+    )
+    path = tmp_path / "p.html"
+    path.write_text(html, encoding="utf-8")
+    context = browser.new_context()
+    tab = Tab(context.new_page(), path).go()
+    tab.page.click("#x")
+    assert tab.page.evaluate("window.ran") is None
+    assert len([message for message in tab.messages if "Content Security Policy" in message]) == 2
+    assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
+    context.close()
+
+
+def test_it_reads_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    """Without JavaScript, every group's nominal prices stand in tables, and no control that does nothing is shown."""
+    html = pricing_page(shipped(), at=AUTUMN)
+    with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
+        text = tab.page.locator("body").inner_text()
+        for group in shipped().groups(at=AUTUMN):
+            assert f"Prices of group {group}" in text
+        for price in ("$5.00", "$0.075", "$22.50", "free", "90% off", "over 272,000 input tokens", "CN¥0.85"):
+            assert price in text
+        assert tab.page.locator("button:visible, select:visible, input:visible").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
+    """No accessibility violation, in light and dark, at desk and phone width, in several views and both languages."""
+    html = pricing_page(shipped(), at=utc("2026-10-11"))
+    for address in (
+        "",
+        "#view=topup&tier=every&group=partner&sort=output&lang=zh_CN",
+        "#group=free-trial&unusable=1&input=x",
+    ):
+        options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+        with opened(browser, tmp_path / "p.html", html, address, **options) as tab:
+            assert violations(tab.page) == []
+            if width == 390:  # nothing sticks out to the side
+                assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_announced_changes_stand_with_their_dates(browser: Browser, tmp_path: Path) -> None:
+    """What begins, changes and ends later is told with its date, in the view's own prices; a Credit's price as well."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1, output: 2}}, {from: 2026-12-01, standard: {input: 1.25, output: 2}},"
+        "{from: 2027-01-15T08:30:00Z, until: 2027-06-01, standard: {input: 1.25, output: 3}}",
+        channel="{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85},"
+        " {from: 2027-02-01, price_per_credit: 0.9}]}",
+        top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}, {from: 2027-03-01, per_1000_calls: 12}]}\n",
+    )
+    html = pricing_page(book, at=AUTUMN)
+    with opened(browser, tmp_path / "p.html", html) as tab:
+        assert tab.texts("#changes-list li") == [
+            "Dec 1, 2026m · StandardInput: $1.00 → $1.25",
+            "Jan 15, 2027 08:30 UTCm · StandardOutput: $2.00 → $3.00",
+            "Feb 1, 20271 Credit by c: CN¥0.85 → CN¥0.90. Every Top Up price by c changes with it.",
+            "Mar 1, 2027mWeb search: $10.00 → $12.00 per 1,000 calls",
+            "Jun 1, 2027m · Standardno longer sold",
+        ]
+        tab.go("#view=topup")
+        texts = tab.texts("#changes-list li")
+        assert texts[0].endswith("Input: CN¥0.85 → CN¥1.0625")  # exact, or two prices might look the same
+        assert texts[3].endswith("Web search: CN¥9.00 → CN¥10.80 per 1,000 calls")  # at the Credit's price of that day
+    with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
+        assert "Dec 1, 2026: m · Standard: Input: $1.00 → $1.25" in tab.page.locator("body").inner_text()
+
+
+def test_what_begins_later_has_its_names(browser: Browser, tmp_path: Path) -> None:
+    """A tier and a meter that nobody buys yet are announced by their names; they are no choice and no column now."""
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1}}, {from: 2026-12-01, standard: {input: 1, audio_input: 40}},"
+        "{from: 2026-12-02, flex: {input: 0.5}}"
+    )
+    with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k") as tab:
+        assert tab.texts("#changes-list li") == [
+            "Dec 1, 2026m · StandardAudio input: – → $0.04",
+            "Dec 2, 2026m · Flexnew · Input: $0.0005",
+        ]
+        assert "undefined" not in tab.text("body")
+        assert "Flex" not in tab.text("#tier")
+        assert tab.texts("#table .price") == ["$0.001"]
+        # Nothing cached and no output can be bought, so the sample call begins without.
+        assert tab.texts("#result dd")[0] == "$0.012"
+        tab.page.fill("#calc-searches", "1")
+        assert "Web search: this model has no price for it" in tab.text("#result")
+
+
+def test_free_is_said_of_a_group_only_where_all_is_free(browser: Browser, tmp_path: Path) -> None:
+    """A ratio of 0 does not make a model free that has prices of its own; the heading does not say so."""
+    free = "        ratio: 0\n        models: [gpt-5.4-mini]"
+    own = free + "\n        overrides: {gpt-5.4-mini: {prices: {standard: {input: 3, cache_read: 0, output: 0}}}}"
+    text = SHIPPED.read_text("utf-8").replace(free, own)
+    assert own in text
+    html = pricing_page(PriceBook.loads(text), at=AUTUMN, groups=["free-trial"])
+    with opened(browser, tmp_path / "p.html", html) as tab:
+        assert "Free of charge" not in tab.text("body")
+        assert "List price × 0" in tab.text("#about")
+    assert "Free of charge" not in html.partition("<script")[0]
+
+
+def test_the_time_of_the_page_is_told_once() -> None:
+    """A page of no round time says the minute and UTC, once."""
+    html = pricing_page(shipped(), at=AUTUMN.replace(hour=23, minute=50, second=57))
+    assert ">Prices of Oct 20, 2026 23:50 UTC<" in html
+
+
+def test_the_page_has_the_size_that_was_promised() -> None:
+    """Five models, five groups: less than 150 kB, in both languages and with announced changes."""
+    for locale in LANGUAGES:
+        assert len(pricing_page(shipped(), at=utc("2026-10-11"), locale=locale).encode()) < 150_000
+
+
+def test_printed_it_has_no_controls(tab: Tab) -> None:
+    """On paper stands the view that is shown, without what can only be pressed."""
+    tab.go("#view=topup")
+    tab.page.emulate_media(media="print")
+    assert tab.page.locator("#controls").is_hidden()
+    assert tab.page.locator("#calc").is_hidden()
+    assert tab.page.locator("#table .price").first.is_visible()
+    assert tab.page.locator(".actions").first.is_hidden()
+    tab.page.emulate_media(media="screen")
+
+
+def test_sizes_of_numbers_do_not_matter(browser: Browser, tmp_path: Path) -> None:
+    """The smallest and the largest prices that a file can hold are shown, and never as zero."""
+    book = book_of("{from: 2026-01-01, standard: {input: 0.000000000001, output: 1000000}}", ratio="1")
+    with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k&view=topup") as tab:
+        least = multiplied(Decimal("0.000000000001"), Decimal("0.00085"))
+        assert rows(tab) == [["m", f"CN¥{plain(least)}", "CN¥850.00"]]

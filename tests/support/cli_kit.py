@@ -1,0 +1,71 @@
+"""Runs the command line in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bill_kit import ROOT, record, text, written
+from brivionix_billing.cli import main
+
+__all__ = ["COMMANDS", "ESCAPES", "EXAMPLE", "Json", "Run", "SHIPPED", "run"]
+
+Json = dict[str, Any]
+
+
+SHIPPED = str(ROOT / "pricing.yaml")
+
+
+EXAMPLE = str(ROOT / "examples" / "usage.jsonl")
+
+
+COMMANDS = (
+    "check",
+    "prices",
+    "quote",
+    "schema",
+    "rate",
+    "explain",
+    "tokens",
+    "invoice",
+    "verify",
+    "prove",
+    "credit-note",
+)
+
+
+ESCAPES = "\x1b[31m\x9b2J\x07\u202e"
+
+
+class Run:
+    """Runs commands in a folder with a price file and a usage file."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+        (folder / "pricing.yaml").write_text(text(), encoding="utf-8")
+        self.usage([record(n) for n in range(1, 6)])
+
+    def usage(self, rows: list[Json]) -> None:
+        """Another usage file."""
+        (self.folder / "usage.jsonl").write_bytes(written(rows))
+
+    def __call__(self, *args: str) -> tuple[int, str, str]:
+        """Exit status, stdout, stderr."""
+        try:
+            status = main(args)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = self.capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert "fault of brivionix-billing" not in err, err
+        assert not {c for c in err if ord(c) < 32 and c != "\n"}, err
+        return status, out, err
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return Run(tmp_path, capsys)

@@ -1,0 +1,187 @@
+"""A day of a ledger, killed at every statement: ``python tests/support/crash_scenario.py URL``.
+
+A process does the day's operations on a database and is killed (``os._exit``, so that nothing is tidied up) as it is
+about to run its n-th statement, or as it is about to commit. Then another process opens the database, finds it sound,
+does the whole day with the same ids, and must end where a day without a crash ended, to the last byte of the journal.
+That is done for every n. Prints how many points there were.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import event
+
+import ledger_kit as kit
+from brivionix_billing import Payable
+from brivionix_billing.ledger import Ledger
+from brivionix_billing.ledger.tables import METADATA
+
+Operation = Callable[[Ledger], Any]
+
+
+def day() -> list[Operation]:
+    """Every kind of operation, and everything that may happen on the side: expiry, debts, holds that shrink."""
+    at, body = kit.later, kit.body
+    minute = timedelta(minutes=1)
+    return [
+        lambda led: led.open_account("acct", at=at(0)),
+        lambda led: led.create_token("acct", id="tok", at=at(0), group="default", limit="90", secret="s" * 30),
+        lambda led: led.grant("acct", "2", reason="welcome", id="gift", at=at(0), expires=at(100)),
+        lambda led: led.top_up("acct", kit.quote("17"), reference="pi_1", id="lot_1", at=at(1)),
+        lambda led: led.hold("acct", "1.5", id="r1", at=at(2), token="tok"),
+        lambda led: led.hold("acct", "0.9", id="r2", at=at(3), ttl=minute),
+        lambda led: led.settle("r1", kit.charge(at=at(2)), usage=body(), at=at(4)),
+        lambda led: led.hold("acct", "19", id="r3", at=at(5), token="tok"),
+        lambda led: led.release("r3", at=at(6)),
+        lambda led: led.hold("acct", "5", id="r4", at=at(90), token="tok"),  # r2 has expired: its own entry first
+        lambda led: led.settle("r2", "0.5", at=at(95)),  # late
+        lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # the gift has expired
+        lambda led: led.change_token("tok", id="tok-2", at=at(121), limit="300", name="ours"),
+        lambda led: led.settle("r4", "30", at=at(122)),  # more than there is: owed
+        lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),
+        lambda led: led.refund("acct", "lot_2", id="back", at=at(124), pay=Payable(11, "USD")),
+        lambda led: led.reverse("acct", "back", id="failed", at=at(125), reason="the card was closed"),
+        lambda led: led.hold("acct", "3", id="r6", at=at(126), token="tok"),
+        lambda led: led.dispute("acct", "lot_2", id="chargeback", at=at(127)),  # takes from what is held
+        lambda led: led.reverse("acct", "chargeback", id="won", at=at(128), reason="the bank said so"),
+        lambda led: led.adjust("acct", "1", reason="goodwill", author="Ada", id="plus", at=at(129)),
+        lambda led: led.adjust("acct", "-0.25", reason="wrong", author="Ada", id="minus", at=at(130)),
+        lambda led: led.charge("acct", kit.charge(at=at(131)), usage=body(), id="batch", at=at(131), token="tok"),
+        lambda led: led.settle("r5", kit.charge(at=at(120)), usage=body(), at=at(132)),
+        lambda led: led.settle("r6", kit.charge(at=at(126)), usage=body(), at=at(133), id="own-id"),
+        lambda led: led.grant("acct", "3", reason="sorry", id="gift-2", at=at(134), expires=at(140)),
+        lambda led: led.hold("acct", "0.5", id="r7", at=at(150), ttl=minute),  # the second gift has expired
+    ]
+
+
+def do(ledger: Ledger) -> None:
+    """The whole day."""
+    for operation in day():
+        operation(ledger)
+
+
+class Killer:
+    """Counts what is sent to the database, and ends the process before statement ``n``, or counts only."""
+
+    def __init__(self, n: int | None, with_signal: bool = False) -> None:
+        self.n, self.count, self.with_signal = n, 0, with_signal
+
+    def __call__(self, *_: Any) -> None:
+        self.count += 1
+        if self.count == self.n:
+            if self.with_signal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(9)
+
+    def watch(self, ledger: Ledger) -> None:
+        """See every statement, however it is sent, and every commit."""
+        if ledger.engine.dialect.name == "sqlite":
+
+            @event.listens_for(ledger.engine, "connect")
+            def connect(connection: Any, _record: Any) -> None:
+                connection.set_trace_callback(self)  # BEGIN and COMMIT as well
+
+            ledger.engine.dispose()  # connections from before are not watched
+            return
+        run, commit = psycopg.Cursor.execute, psycopg.Connection.commit
+
+        def execute(cursor: Any, *args: Any, **kwargs: Any) -> Any:
+            self()
+            return run(cursor, *args, **kwargs)
+
+        def committed(connection: Any) -> None:
+            self()
+            commit(connection)
+
+        psycopg.Cursor.execute = execute  # type: ignore[method-assign,assignment]
+        psycopg.Connection.commit = committed  # type: ignore[method-assign,assignment]
+
+
+def crashed(url: str, n: int) -> None:
+    """Do the day in a process that is killed at its n-th statement."""
+    child = os.fork()
+    if not child:
+        try:
+            ledger = Ledger.open(url, kit.BOOK)
+            Killer(n, with_signal=n % 2 == 0).watch(ledger)
+            do(ledger)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 9
+    if not killed:
+        raise SystemExit(f"the process was not killed at statement {n}, but ended with {status}")
+
+
+def points(url: str) -> int:
+    """How many statements a day has."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            ledger = Ledger.open(url, kit.BOOK)
+            killer = Killer(None)
+            killer.watch(ledger)
+            do(ledger)
+            os.write(write, str(killer.count).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as told:
+        return int(told.read())
+
+
+def fresh(url: str) -> None:
+    """An empty ledger at the URL."""
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        empty = path.with_suffix(".empty")
+        if not empty.exists():
+            Ledger.open(f"sqlite:///{empty}", kit.BOOK).close()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        shutil.copy(empty, path)
+        return
+    with kit.opened(url) as ledger, ledger.engine.begin() as connection:
+        for name in METADATA.tables:
+            connection.exec_driver_sql(f"DELETE FROM {name}")
+
+
+def main(url: str, step: int = 1) -> None:
+    """Every point, or every ``step``-th."""
+    fresh(url)
+    count = points(url)
+    with kit.opened(url) as ledger:
+        right, entries = kit.tables(ledger), sum(1 for _ in ledger.journal("acct"))
+        sound(ledger)
+    for n in range(1, count + 1, step):
+        fresh(url)
+        crashed(url, n)
+        with kit.opened(url) as ledger:
+            sound(ledger)
+            do(ledger)
+            sound(ledger)
+            if kit.tables(ledger) != right:
+                raise SystemExit(f"after a crash at statement {n} the day ends elsewhere")
+    print(f"{len(range(1, count + 1, step))} of {count} points, {len(day())} operations, {entries} entries: all sound")
+
+
+def sound(ledger: Ledger) -> None:
+    """The journal is whole, and everything follows from it."""
+    faults = ledger.verify()
+    if faults:
+        raise SystemExit("\n".join(map(str, faults)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)

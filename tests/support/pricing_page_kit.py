@@ -1,0 +1,32 @@
+"""A tab of the browser that shows the pricing page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Browser
+
+from brivionix_billing.pages import pricing_page
+from brivionix_billing.pages.figures import Language
+from pages_kit import Tab, opened
+from samples import AUTUMN, shipped
+
+__all__ = ["LANGUAGES", "look", "tab"]
+
+LANGUAGES = {name: Language(name) for name in ("en", "zh_CN")}
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """The page of the shipped price file."""
+    html = pricing_page(shipped(), at=AUTUMN)
+    with opened(browser, tmp_path_factory.mktemp("page") / "pricing.html", html) as found:
+        yield found
+
+
+def look(tab: Tab, state: dict[str, Any]) -> None:
+    """Go to a view by its address, without loading the page anew."""
+    tab.page.evaluate("hash => { location.hash = hash; readAddress(); render(); }", urlencode(state))

@@ -1,0 +1,62 @@
+"""Small price files and short names that several test files use."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+
+import pytest
+
+from brivionix_billing import BillingError, PriceBook
+from paths import ROOT
+
+__all__ = ["AUTUMN", "NOW", "SHIPPED", "D", "book_of", "code_of", "model", "shipped", "utc"]
+
+D = Decimal
+SHIPPED = ROOT / "pricing.yaml"
+
+
+def utc(text: str) -> datetime:
+    """An instant, written short."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+NOW = utc("2026-10-01")
+"""Before batch, flex and priority were sold."""
+AUTUMN = utc("2026-10-20")
+"""All tiers are sold."""
+
+
+@cache
+def shipped() -> PriceBook:
+    """The price file that the project ships."""
+    return PriceBook.load(SHIPPED)
+
+
+def model(prices: str, name: str = "m") -> str:
+    """A model of a price file, in one line; ``prices`` is the YAML of its dated entries."""
+    sizes = "{window: 400000, max_input: 272000, max_output: 128000}"
+    return f"  {name}: {{released: 2026-01-01, encoding: o200k_base, context: {sizes}, prices: [{prices}]}}\n"
+
+
+def book_of(
+    prices: str,
+    *,
+    ratio: str = "1",
+    top: str = "",
+    channel: str = "{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85}]}",
+    nominal: str = "1",
+) -> PriceBook:
+    """A price book of a model ``m`` or of several lines of :func:`model`, a group ``g`` and a channel ``c``."""
+    models = prices if prices.startswith("  ") else model(prices)
+    return PriceBook.loads(
+        f"version: 1\ncredit: {{currency: USD, nominal_per_credit: {nominal}}}\n{top}"
+        f"channels:\n  c: {channel}\nmodels:\n{models}"
+        f"groups:\n  g:\n    terms: [{{from: 2026-01-01, ratio: {ratio}, models: ['*']}}]\n"
+    )
+
+
+def code_of(caught: pytest.ExceptionInfo[BillingError]) -> str:
+    """The code of the error that was raised."""
+    return caught.value.code

@@ -1,0 +1,126 @@
+"""Streams for the tests: the recorded and the made ones, ways to cut them, and counters that need no vocabulary."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from brivionix_billing.streams import StreamResult, StreamUsage
+from paths import DATA, SHARED_DATA
+
+__all__ = [
+    "FEW",
+    "MADE",
+    "SHARED",
+    "Bytes",
+    "Never",
+    "Sample",
+    "boundaries",
+    "chat_chunk",
+    "events_of",
+    "fed",
+    "frames",
+    "sse",
+]
+
+Sample = dict[str, Any]
+SHARED: Final = SHARED_DATA / "openai_streams.jsonl"
+"""All recorded streams; a clone of this repository alone does not have them."""
+
+
+def _lines(path: Path) -> list[Sample]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+FEW: Final = _lines(DATA / "streams.jsonl")
+MADE: Final = _lines(DATA / "streams_made.jsonl")
+
+
+class Bytes:
+    """A counter for which a token is a byte: cut a text anywhere, and the counts of the parts add up."""
+
+    def text(self, text: str, /) -> int:
+        return len(text.encode())
+
+    def chat(self, request: Any, /) -> int:
+        return 1000 + len(request["messages"])
+
+    def responses(self, request: Any, /) -> int:
+        return 2000 + len(request["input"])
+
+
+class Never:
+    """A counter that nobody may ask."""
+
+    def text(self, text: str, /) -> int:
+        raise AssertionError(f"a text was counted: {text[:40]}")
+
+    def chat(self, request: Any, /) -> int:
+        raise AssertionError("a request was counted")
+
+    responses = chat
+
+
+def fed(*pieces: object, request: Any = None, counter: Any = None, **more: Any) -> StreamUsage:
+    """A stream that was fed these pieces."""
+    stream = StreamUsage(request, counter or Bytes(), **more)
+    for piece in pieces:
+        stream.feed(piece)
+    return stream
+
+
+def sse(*events: Any) -> str:
+    """Events as a provider frames them."""
+    return "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
+
+
+def frames(text: str) -> list[tuple[str, str]]:
+    """Name and data of each event: a second reading of SSE, over the whole text at once."""
+    found: list[tuple[str, str]] = []
+    name, data = "", list[str]()
+    for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))[:-1]:
+        field, _, value = line.partition(":")
+        value = value[1:] if value[:1] == " " else value
+        if not line:
+            if "\n".join(data):
+                found.append((name, "\n".join(data)))
+            name, data = "", []
+        elif field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+    return found
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    """The JSON of each event of a stream."""
+    return [json.loads(data) for _, data in frames(text) if data != "[DONE]"]
+
+
+def boundaries(text: str) -> Iterator[str]:
+    """The beginnings of a stream that end where an event ends, the empty one and the whole one among them."""
+    ends = [0, *(match.end() for match in re.finditer("(?:\r\n|\r|\n){2}", text))]
+    return (text[:end] for end in ends)
+
+
+def chat_chunk(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a chat with one choice."""
+    delta = {} if content is None else {"content": content}
+    return {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        **more,
+    }
+
+
+def same(one: StreamResult, other: StreamResult) -> bool:
+    """Whether two results say the same of the usage."""
+    return (one.body, one.estimated, one.reason, one.refused is None) == (
+        other.body,
+        other.estimated,
+        other.reason,
+        other.refused is None,
+    )
