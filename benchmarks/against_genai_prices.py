@@ -18,7 +18,7 @@ from typing import NamedTuple
 import genai_prices
 
 from brivionix_billing import BillingError, PriceBook, Usage
-from brivionix_billing.exact import plain
+from brivionix_billing.decimals import plain
 from timing import ROOT
 
 AT = datetime(2026, 10, 20, 8, tzinfo=UTC)

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.families import FAMILIES, Rule
+from brivionix_billing.token_families import FAMILIES, Rule
 from brivionix_billing.tokens import TokenCount, TokenCounter
 from timing import ROOT
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from brivionix_billing import PriceBook, Usage
-from brivionix_billing.exact import decimal_of, plain
+from brivionix_billing.decimals import decimal_of, plain
 from brivionix_billing.rating.charge import UNIT_PLACES
 
 HERE = Path(__file__).resolve().parent

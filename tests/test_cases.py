@@ -14,7 +14,7 @@ import pytest
 
 from bill_kit import billed, record, written
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Rounding, Usage
-from brivionix_billing.exact import plain
+from brivionix_billing.decimals import plain
 from brivionix_billing.money import allocate
 from brivionix_billing.pages import bill_page, price_list, pricing_page
 from brivionix_billing.pages.figures import Language, shown

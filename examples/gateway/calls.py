@@ -12,7 +12,7 @@ from typing import Any, Literal
 from starlette.requests import Request
 
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.canonical import loads_strict
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.ledger import Token
 from brivionix_billing.tokens import TokenCounter, WorstCase
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 
 from brivionix_billing import BillingError
-from brivionix_billing.exact import plain
+from brivionix_billing.decimals import plain
 from brivionix_billing.ledger import ShortfallError
 
 __all__ = ["GatewayError", "failure", "of_billing", "of_upstream", "refusal"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing import BillingError, PriceBook, Usage
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical_json import canonical
 from brivionix_billing.rating import Charge
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.usage import reported

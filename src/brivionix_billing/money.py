@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Final, final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import (
+from brivionix_billing.decimals import (
     Rounding,
     decimal_of,
     digits_of,
@@ -21,6 +20,7 @@ from brivionix_billing.exact import (
     round_ratio,
     summed,
 )
+from brivionix_billing.errors import BillingError, quoted
 
 __all__ = ["Money", "Payable", "Rounding", "allocate", "minor_digits", "total"]
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from brivionix_billing.decimals import Rounding, decimal_of, digits_of, parse_decimal, plain, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, decimal_of, digits_of, parse_decimal, plain, round_ratio
 from brivionix_billing.money import Money, Payable, minor_digits
 from brivionix_billing.times import Timeline, instant, iso
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical import canonical, loads_strict
+from brivionix_billing.canonical_json import canonical, loads_strict
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.times import iso, parse_instant
 from brivionix_billing.usage import MAX_COUNT, Usage

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
-from brivionix_billing.canonical import canonical, digest, loads_strict
+from brivionix_billing.canonical_json import canonical, digest, loads_strict
 from samples import code_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

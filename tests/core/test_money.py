@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 import oracle
 from brivionix_billing import BillingError, Money, Payable, Rounding
-from brivionix_billing.exact import decimal_of, digits_of, divide, multiplied, parse_decimal, places, plain, remaining
+from brivionix_billing.decimals import (
+    decimal_of,
+    digits_of,
+    divide,
+    multiplied,
+    parse_decimal,
+    places,
+    plain,
+    remaining,
+)
 from brivionix_billing.money import allocate, minor_digits, total
 from samples import D, code_of
 

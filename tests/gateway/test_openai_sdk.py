@@ -15,7 +15,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from brivionix_billing import Usage
 from brivionix_billing.cli import main
-from brivionix_billing.exact import summed
+from brivionix_billing.decimals import summed
 from brivionix_billing.invoice import Header, Verifier, build, collect, seal
 from brivionix_billing.ledger import Entry
 from examples.gateway.upstream import recordings

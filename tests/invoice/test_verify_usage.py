@@ -10,7 +10,7 @@ import pytest
 
 from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, verified, written
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical_json import canonical
 from brivionix_billing.invoice import collect
 from brivionix_billing.invoice.records import listing
 from verify_kit import BILL, USAGE, refused, tampered

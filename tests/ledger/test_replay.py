@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from brivionix_billing import BillingError
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical_json import canonical
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.tables import METADATA
 from crash_scenario import do

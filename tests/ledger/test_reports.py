@@ -218,7 +218,7 @@ def test_an_entry_tells_itself_as_json_with_its_hash(ledger: Ledger) -> None:
     """What ``as_dict`` gives is what was hashed, so that anyone can redo the chain."""
     from hashlib import sha256
 
-    from brivionix_billing.canonical import canonical
+    from brivionix_billing.canonical_json import canonical
 
     previous = ""
     for entry in ledger.journal("acct"):

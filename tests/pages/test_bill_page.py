@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 from bill_kit import BOOK, billed, header, loaded, record, text, written
 from bill_page_kit import KEY, MARKUP, ROWS, Json, full
 from brivionix_billing import BillingError
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical_json import canonical
 from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
 from brivionix_billing.pages import bill_page
 from brivionix_billing.pages.billwords import BILL

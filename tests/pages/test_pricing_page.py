@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from brivionix_billing import PriceBook
-from brivionix_billing.exact import multiplied, plain
+from brivionix_billing.decimals import multiplied, plain
 from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.words import METERS, PRICING, TIERS
 from pages_kit import Tab, opened, violations

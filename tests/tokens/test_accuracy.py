@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from brivionix_billing.families import FAMILIES, Rule
+from brivionix_billing.token_families import FAMILIES, Rule
 from token_kit import bench, counter, shared_pairs, small_pairs
 
 EXACT_KINDS = ("plain", "tools", "structured output")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brivionix_billing.families import FAMILIES, Patches, Tiles
+from brivionix_billing.token_families import FAMILIES, Patches, Tiles
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens.images import image_tokens, most_tokens, size_of_data_url
 from token_kit import counter

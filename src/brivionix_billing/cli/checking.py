@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from brivionix_billing.canonical import loads_strict
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.common import (
     DONE,
     NO,

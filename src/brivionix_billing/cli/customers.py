@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from brivionix_billing.canonical import loads_strict
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.build import credits_used
 from brivionix_billing.invoice.collect import AccountUsage

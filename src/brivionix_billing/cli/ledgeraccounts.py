@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from brivionix_billing.cli.common import DONE, emit, now_or
 from brivionix_billing.cli.ledgerbase import add_id, done, instant_or_none, reading, subcommand, writing
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.exact import plain
 from brivionix_billing.tabular import table
 from brivionix_billing.times import iso, parse_instant
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.common import DONE, add_prices, emit, load_book, now_or
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import plain
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import iso, parse_instant
 

@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from brivionix_billing.cli.ledgerbase import add_id, done, instant_or_none, subcommand, writing
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import plain
 from brivionix_billing.money import Payable
 
 if TYPE_CHECKING:

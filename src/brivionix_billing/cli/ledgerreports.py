@@ -23,8 +23,8 @@ from brivionix_billing.cli.common import (
 )
 from brivionix_billing.cli.customers import NOBODY, Customer, read_customers
 from brivionix_billing.cli.ledgerbase import add_period, reading, subcommand
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.exact import plain
 from brivionix_billing.tabular import table
 from brivionix_billing.times import Period, iso
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
+from brivionix_billing.decimals import digits_of, plain
 from brivionix_billing.errors import PriceFileError, ascii_safe
-from brivionix_billing.exact import digits_of, plain
 from brivionix_billing.meters import METERS
 from brivionix_billing.pages.pricelist import topup_price
 from brivionix_billing.pricebook import PriceBook

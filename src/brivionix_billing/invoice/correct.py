@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from brivionix_billing.decimals import plain, subtracted
 from brivionix_billing.errors import BillingError
-from brivionix_billing.exact import plain, subtracted
 from brivionix_billing.invoice.header import Header, heading
 
 __all__ = ["DAY_KEY", "LINE_KEY", "correction"]

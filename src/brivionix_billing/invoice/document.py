@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from brivionix_billing.canonical import loads_strict
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, quoted
 
 __all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "faults", "json_schema", "read_document"]

@@ -10,8 +10,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.decimals import digits_of, parse_decimal, places, plain, summed
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import digits_of, parse_decimal, places, plain, summed
 from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, instant, iso

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.exact import plain, summed
+from brivionix_billing.decimals import plain, summed
 from brivionix_billing.tabular import table
 
 __all__ = ["page"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical import canonical, loads_strict
+from brivionix_billing.canonical_json import canonical, loads_strict
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.collect import collect
 from brivionix_billing.invoice.seal import hash_of

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from brivionix_billing.canonical import canonical, sha256
+from brivionix_billing.canonical_json import canonical, sha256
 from brivionix_billing.errors import BillingError, quoted
 
 if TYPE_CHECKING:

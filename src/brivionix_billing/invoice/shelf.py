@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
-from brivionix_billing.canonical import canonical
+from brivionix_billing.canonical_json import canonical
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import faults, read_document
 from brivionix_billing.invoice.lines import lines_csv

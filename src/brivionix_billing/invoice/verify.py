@@ -14,8 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import plain
 from brivionix_billing.invoice.build import build
 from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
 from brivionix_billing.invoice.correct import correction

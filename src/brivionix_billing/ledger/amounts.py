@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from brivionix_billing.decimals import decimal_of, digits_of, parse_decimal, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import decimal_of, digits_of, parse_decimal, plain
 from brivionix_billing.money import Payable, minor_digits
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import instant

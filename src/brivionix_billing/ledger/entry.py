@@ -15,9 +15,9 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical import canonical, canonical_around
+from brivionix_billing.canonical_json import canonical, canonical_around
+from brivionix_billing.decimals import Rounding, plain, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, plain, round_ratio
 from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
 from brivionix_billing.ledger.rows import LotMove, LotRow
 from brivionix_billing.ledger.store import Stored

@@ -6,8 +6,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.exact import plain
 from brivionix_billing.ledger.amounts import as_credits
 
 __all__ = ["ShortfallError"]

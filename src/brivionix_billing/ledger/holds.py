@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import plain
 from brivionix_billing.ledger.amounts import as_credits, later, shown, stamp, when
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.errors import ShortfallError

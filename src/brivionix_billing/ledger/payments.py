@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from brivionix_billing.decimals import Rounding, plain, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, plain, round_ratio
 from brivionix_billing.ledger.amounts import MOST, as_credits, asked, coin, payable, shown, stamp, units
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing import invoice
+from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import plain
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
 from brivionix_billing.ledger import tokens
 from brivionix_billing.ledger.amounts import as_credits, asked, payable, scaled, stamp, when

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from brivionix_billing.exact import Rounding, round_ratio
+from brivionix_billing.decimals import Rounding, round_ratio
 from brivionix_billing.ledger.amounts import coin
 from brivionix_billing.usage import Usage
 

@@ -11,9 +11,9 @@ from decimal import Decimal
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.canonical import canonical, sha256
+from brivionix_billing.canonical_json import canonical, sha256
+from brivionix_billing.decimals import digits_of, plain_digits, summed
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import digits_of, plain_digits, summed
 from brivionix_billing.invoice.document import faults
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.seal import hash_of, key_id

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.exact import decimal_of, digits_of, plain
+from brivionix_billing.decimals import decimal_of, digits_of, plain
 from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import Language
 from brivionix_billing.pages.pictures import MOST_SERIES, Column, Row, columns_picture, rows_picture

@@ -14,8 +14,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from brivionix_billing.decimals import Rounding, decimal_of, digits_of, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import Rounding, decimal_of, digits_of, round_ratio
 from brivionix_billing.money import minor_digits
 from brivionix_billing.rating.explain import LOCALES
 

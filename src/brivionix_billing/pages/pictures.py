@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from brivionix_billing.exact import decimal_of, plain
+from brivionix_billing.decimals import decimal_of, plain
 
 if TYPE_CHECKING:
     from markupsafe import Markup

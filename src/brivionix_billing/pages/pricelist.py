@@ -11,8 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.decimals import decimal_of, digits_of, multiplied, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import decimal_of, digits_of, multiplied, plain
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
 from brivionix_billing.pages.figures import SHOWN_DIGITS, discount, shown
 from brivionix_billing.pages.words import METERS as LABELS

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.canonical import sha256
+from brivionix_billing.canonical_json import sha256
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.pages.figures import Language, lacking
 

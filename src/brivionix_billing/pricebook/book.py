@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
+from brivionix_billing.decimals import multiplied
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import multiplied
 from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compiled

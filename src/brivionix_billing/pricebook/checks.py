@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
+from brivionix_billing.decimals import decimal_of, digits_of, multiplied, places, plain, remaining
 from brivionix_billing.errors import quoted
-from brivionix_billing.exact import decimal_of, digits_of, multiplied, places, plain, remaining
 from brivionix_billing.meters import BY_NAME, CALL_METERS, TOKEN_METERS, Meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher

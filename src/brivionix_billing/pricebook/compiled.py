@@ -7,8 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from brivionix_billing.canonical import digest
-from brivionix_billing.exact import multiplied, plain, remaining
+from brivionix_billing.canonical_json import digest
+from brivionix_billing.decimals import multiplied, plain, remaining
 from brivionix_billing.meters import BY_NAME, CALL_METERS, METERS, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.card import SERVICE_TIERS, Prices

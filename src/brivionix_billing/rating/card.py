@@ -11,8 +11,8 @@ from math import gcd
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.decimals import digits_of, divide, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import digits_of, divide, plain
 from brivionix_billing.meters import METERS, TOKEN_METERS
 from brivionix_billing.usage import Usage
 

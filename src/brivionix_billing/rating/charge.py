@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
 
-from brivionix_billing.exact import Rounding, decimal_of, digits_of, plain, round_ratio
+from brivionix_billing.decimals import Rounding, decimal_of, digits_of, plain, round_ratio
 from brivionix_billing.meters import BY_NAME, METERS
 from brivionix_billing.money import Money
 from brivionix_billing.rating.card import RateCard

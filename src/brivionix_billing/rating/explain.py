@@ -6,8 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
+from brivionix_billing.decimals import multiplied, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import multiplied, plain
 from brivionix_billing.rating.charge import Charge, ChargeLine
 from brivionix_billing.times import iso
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from brivionix_billing.canonical import loads_strict
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, quoted
 
 __all__ = ["Api", "api_of", "parsed_body", "tier_of"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.families import Tiles
+from brivionix_billing.token_families import Tiles
 from brivionix_billing.tokens.images import Size, documented_tokens, image_tokens, most_tokens, size_of_data_url
 from brivionix_billing.tokens.tally import Tally
 

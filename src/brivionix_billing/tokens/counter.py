@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.families import Family, family, family_of
+from brivionix_billing.token_families import Family, family, family_of
 from brivionix_billing.tokens.body import Api, api_of, parsed_body, tier_of
 from brivionix_billing.tokens.cache import Cache, CacheInfo
 from brivionix_billing.tokens.chat import count_chat

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import ceil, floor, sqrt
 from typing import Final
 
-from brivionix_billing.families import Images, Patches, Tiles
+from brivionix_billing.token_families import Images, Patches, Tiles
 
 __all__ = ["documented_tokens", "image_tokens", "most_tokens", "size_of_data_url"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.families import Family, Rule
+from brivionix_billing.token_families import Family, Rule
 from brivionix_billing.tokens.cache import Cache
 
 __all__ = ["KINDS", "Counted", "Part", "Tally", "TokenCount"]

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from brivionix_billing.decimals import parse_decimal, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.exact import parse_decimal, plain
 from brivionix_billing.ledger.amounts import asked, name, stamp
 from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.entry import Entry
