@@ -20,7 +20,7 @@ from brivionix_billing.invoice import Collected, build, collect, json_schema
 from brivionix_billing.invoice import chunks as chunks_module
 from brivionix_billing.invoice import heaps as heaps_module
 from brivionix_billing.times import parse_instant
-from brivionix_billing.usagefile import Record, SetAside, records
+from brivionix_billing.usage.record_file import Record, SetAside, records
 
 Json = dict[str, Any]
 EXAMPLE = (ROOT / "examples" / "usage.jsonl").read_bytes()

@@ -10,7 +10,7 @@ from bill_kit import BOOK, OCTOBER, TEXT, billed, body, record, verified, writte
 from brivionix_billing import PriceBook
 from brivionix_billing.invoice import Collected, collect
 from brivionix_billing.times import Period
-from brivionix_billing.usagefile import SetAside
+from brivionix_billing.usage.record_file import SetAside
 
 Json = dict[str, Any]
 

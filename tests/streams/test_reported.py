@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.usage import reported
-from brivionix_billing.usagefile import Record, records
+from brivionix_billing.usage.record_file import Record, records
 from samples import AUTUMN, shipped
 from streams_kit import FEW, MADE, SHARED, Never, Sample, chat_chunk, events_of, fed, same, sse
 

@@ -17,7 +17,7 @@ import usage_oracle
 from body_builders import SHAPES, Made, made, sdk, spaced
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, reported
-from brivionix_billing.usagefile import Record, records
+from brivionix_billing.usage.record_file import Record, records
 from oracle import FEES
 from samples import code_of
 from strategies import contained

@@ -19,8 +19,8 @@ from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, record, verified
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.cli import main
 from brivionix_billing.invoice import build, collect, correction, hash_of, page, seal
-from brivionix_billing.usage.model import assembled
-from brivionix_billing.usagefile import Record, SetAside, records
+from brivionix_billing.usage.record_file import Record, SetAside, records
+from brivionix_billing.usage.usage import assembled
 from request_strategies import made
 from samples import NOW, code_of, shipped
 from strategies import counts

@@ -13,10 +13,10 @@ from hypothesis.strategies import DrawFn
 
 import bill_oracle
 from bill_kit import ROOT, body, record
-from brivionix_billing import usagefile
 from brivionix_billing.errors import CODES
 from brivionix_billing.usage import Usage
-from brivionix_billing.usagefile import MAX_LINE, Record, SetAside, records
+from brivionix_billing.usage import record_file as usagefile
+from brivionix_billing.usage.record_file import MAX_LINE, Record, SetAside, records
 from strategies import bodies
 
 Json = dict[str, Any]

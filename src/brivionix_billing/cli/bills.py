@@ -33,7 +33,7 @@ from brivionix_billing.invoice.seal import key_id, load_private_key, seal
 from brivionix_billing.invoice.shelf import DOCUMENT, Listings, documents_in, last_in, put, sound_document
 from brivionix_billing.tabular import as_csv, table
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usagefile import SetAside
+from brivionix_billing.usage.record_file import SetAside
 
 __all__ = ["add_commands"]
 

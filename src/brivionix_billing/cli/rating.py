@@ -16,7 +16,7 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.explain import LOCALES
 from brivionix_billing.tabular import as_csv
-from brivionix_billing.usagefile import Record, SetAside, records
+from brivionix_billing.usage.record_file import Record, SetAside, records
 
 __all__ = ["add_commands"]
 

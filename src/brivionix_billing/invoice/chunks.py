@@ -17,7 +17,7 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.card import decided_tier
 from brivionix_billing.times import FOREVER, Days, Period
-from brivionix_billing.usagefile import Origin, Record, SetAside, bounded, records
+from brivionix_billing.usage.record_file import Origin, Record, SetAside, bounded, records
 
 __all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "Kind", "chunks"]
 

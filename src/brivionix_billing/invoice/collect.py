@@ -20,7 +20,7 @@ from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usagefile import SetAside
+from brivionix_billing.usage.record_file import SetAside
 
 __all__ = ["TREE", "AccountUsage", "Cell", "Collected", "DayUse", "Duplicate", "collect"]
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.usagefile import Record
+from brivionix_billing.usage.record_file import Record
 
 __all__ = ["AT", "CELL", "CHUNK", "ID", "KEY", "LEAF", "LINE", "MORE", "OUT", "READ", "TEXT"]
 __all__ += ["DuplicateWatch", "Heaps", "Repeated", "Row", "packed"]

@@ -17,7 +17,7 @@ from brivionix_billing.invoice.seal import hash_of
 from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, root_from_proof, root_of
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
-from brivionix_billing.usagefile import Record, records
+from brivionix_billing.usage.record_file import Record, records
 
 __all__ = ["PROOF_SCHEMA", "Compared", "compare", "listing", "proof_fault", "prove"]
 

@@ -26,7 +26,7 @@ from brivionix_billing.invoice.records import compare
 from brivionix_billing.invoice.seal import hash_of, signature_fault
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usagefile import SetAside
+from brivionix_billing.usage.record_file import SetAside
 
 if TYPE_CHECKING:
     from pathlib import Path

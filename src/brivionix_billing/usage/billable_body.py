@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.bodies import field, opened, shape_of, unreadable
-from brivionix_billing.usage.openai import read_responses
-from brivionix_billing.usage.reading import inner
-from brivionix_billing.usage.tools import container_of, item_kind, items_of
+from brivionix_billing.usage.detect import field, opened, shape_of, unreadable
+from brivionix_billing.usage.parsing import inner
+from brivionix_billing.usage.readers.openai import read_responses
+from brivionix_billing.usage.tool_calls import container_of, item_kind, items_of
 
 __all__ = ["reported"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.model import checked_count, checked_mark
+from brivionix_billing.usage.usage import checked_count, checked_mark
 
 __all__ = ["MARK", "Around", "agreed_total", "count_of", "inner", "keys_of", "marked"]
 __all__ += ["name_of", "pairs", "refuse_unknown", "tier_of"]

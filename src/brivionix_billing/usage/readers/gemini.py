@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.model import Usage, checked_count, contradiction
-from brivionix_billing.usage.reading import (
+from brivionix_billing.usage.parsing import (
     MARK,
     Around,
     agreed_total,
@@ -26,6 +25,7 @@ from brivionix_billing.usage.reading import (
     refuse_unknown,
     tier_of,
 )
+from brivionix_billing.usage.usage import Usage, checked_count, contradiction
 
 __all__ = ["AROUND", "read"]
 

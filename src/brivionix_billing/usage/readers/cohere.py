@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.usage.model import Usage, checked_count
-from brivionix_billing.usage.reading import MARK, Around, keys_of, marked, pairs, refuse_unknown
+from brivionix_billing.usage.parsing import MARK, Around, keys_of, marked, pairs, refuse_unknown
+from brivionix_billing.usage.usage import Usage, checked_count
 
 __all__ = ["AROUND", "read"]
 

@@ -232,7 +232,7 @@ _ZERO: Final = 0
 def _read_first(body: object) -> Usage:
     """The readers import this module, so they are fetched at the first call, and only then."""
     global _read
-    from brivionix_billing.usage.bodies import read
+    from brivionix_billing.usage.detect import read
 
     _read = read
     return read(body)

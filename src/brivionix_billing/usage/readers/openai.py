@@ -18,8 +18,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.usage.model import MAX_COUNT, Usage, assembled, checked_count
-from brivionix_billing.usage.reading import (
+from brivionix_billing.usage.parsing import (
     MARK,
     Around,
     agreed_total,
@@ -31,7 +30,8 @@ from brivionix_billing.usage.reading import (
     refuse_unknown,
     tier_of,
 )
-from brivionix_billing.usage.tools import STATED, call_meters, paid_calls, stated_calls
+from brivionix_billing.usage.tool_calls import STATED, call_meters, paid_calls, stated_calls
+from brivionix_billing.usage.usage import MAX_COUNT, Usage, assembled, checked_count
 
 __all__ = ["AROUND", "read_chat", "read_responses"]
 

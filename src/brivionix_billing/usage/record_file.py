@@ -18,7 +18,7 @@ from brivionix_billing.canonical_json import canonical, loads_strict
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.times import iso, parse_instant
 from brivionix_billing.usage import MAX_COUNT, Usage
-from brivionix_billing.usage.model import More, assembled
+from brivionix_billing.usage.usage import More, assembled
 
 __all__ = ["MAX_LINE", "Origin", "Record", "SetAside", "records"]
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import BY_NAME
-from brivionix_billing.usage.reading import count_of, pairs, refuse_unknown
+from brivionix_billing.usage.parsing import count_of, pairs, refuse_unknown
 
 __all__ = [
     "STATED",

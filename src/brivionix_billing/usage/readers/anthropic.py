@@ -18,8 +18,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.model import Usage, checked_count
-from brivionix_billing.usage.reading import (
+from brivionix_billing.usage.parsing import (
     MARK,
     Around,
     agreed_total,
@@ -30,7 +29,8 @@ from brivionix_billing.usage.reading import (
     refuse_unknown,
     tier_of,
 )
-from brivionix_billing.usage.tools import anthropic_calls
+from brivionix_billing.usage.tool_calls import anthropic_calls
+from brivionix_billing.usage.usage import Usage, checked_count
 
 __all__ = ["AROUND", "read"]
 

@@ -11,9 +11,9 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage import anthropic, bedrock, cohere, gemini, openai
-from brivionix_billing.usage.model import Usage
-from brivionix_billing.usage.reading import Around, keys_of
+from brivionix_billing.usage.parsing import Around, keys_of
+from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, openai
+from brivionix_billing.usage.usage import Usage
 
 __all__ = ["Opened", "Reader", "Shape", "field", "opened", "read", "shape_of", "unreadable"]
 

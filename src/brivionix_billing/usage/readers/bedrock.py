@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.model import Usage, checked_count
-from brivionix_billing.usage.reading import MARK, Around, agreed_total, count_of, inner, marked, pairs, refuse_unknown
+from brivionix_billing.usage.parsing import MARK, Around, agreed_total, count_of, inner, marked, pairs, refuse_unknown
+from brivionix_billing.usage.usage import Usage, checked_count
 
 __all__ = ["AROUND", "read"]
 
