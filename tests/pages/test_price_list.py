@@ -23,7 +23,7 @@ from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import LANGUAGES, Language, discount, shown
 from brivionix_billing.pages.words import METERS, PRICING, TIERS
-from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.rating.explanation import LOCALES
 from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render
 

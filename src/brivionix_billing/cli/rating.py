@@ -14,7 +14,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.heaps import DuplicateWatch
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
-from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.rating.explanation import LOCALES
 from brivionix_billing.tabular import as_csv
 from brivionix_billing.usage.record_file import Record, SetAside, records
 

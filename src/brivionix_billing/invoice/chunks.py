@@ -15,7 +15,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.heaps import CHUNK, Row, packed
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.card import decided_tier
+from brivionix_billing.rating.rate_card import decided_tier
 from brivionix_billing.times import FOREVER, Days, Period
 from brivionix_billing.usage.record_file import Origin, Record, SetAside, bounded, records
 

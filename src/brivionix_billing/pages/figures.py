@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.decimals import Rounding, decimal_of, digits_of, round_ratio
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.money import minor_digits
-from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.rating.explanation import LOCALES
 
 if TYPE_CHECKING:
     from babel import Locale

@@ -19,8 +19,8 @@ from brivionix_billing.pages.words import METERS as LABELS
 from brivionix_billing.pages.words import TIERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.card import SERVICE_TIERS
 from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.rating.rate_card import SERVICE_TIERS
 from brivionix_billing.times import FOREVER, instant, iso
 from brivionix_billing.topup import Channel, Volume
 

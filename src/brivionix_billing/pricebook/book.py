@@ -17,9 +17,9 @@ from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compiled
 from brivionix_billing.pricebook.compiled import Descriptions, GroupTerms, ModelFacts, TierPrices
-from brivionix_billing.rating.card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
-from brivionix_billing.rating.card import service_tier as service_tier_of
 from brivionix_billing.rating.charge import Charge
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
+from brivionix_billing.rating.rate_card import service_tier as service_tier_of
 from brivionix_billing.times import FOREVER, Span, Timeline, instant, iso
 from brivionix_billing.topup import Channel, Quote
 from brivionix_billing.usage import MAX_COUNT, Usage

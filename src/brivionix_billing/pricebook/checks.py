@@ -14,8 +14,8 @@ from brivionix_billing.errors import quoted
 from brivionix_billing.meters import BY_NAME, CALL_METERS, TOKEN_METERS, Meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.rating.card import SERVICE_TIERS, units_per_count
 from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, units_per_count
 from brivionix_billing.times import FOREVER, Timeline, iso
 from brivionix_billing.topup import CREDIT_PLACES
 

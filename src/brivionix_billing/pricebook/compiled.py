@@ -11,7 +11,7 @@ from brivionix_billing.canonical_json import digest
 from brivionix_billing.decimals import multiplied, plain, remaining
 from brivionix_billing.meters import BY_NAME, CALL_METERS, METERS, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.rating.card import SERVICE_TIERS, Prices
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, Prices
 from brivionix_billing.times import Timeline, iso
 from brivionix_billing.topup import Channel, Volume, VolumeStep
 

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from brivionix_billing.decimals import places, plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.money import minor_digits
-from brivionix_billing.rating.explain import LOCALES
+from brivionix_billing.rating.explanation import LOCALES
 from brivionix_billing.times import parse_instant
 from brivionix_billing.token_families import FAMILIES, family
 from brivionix_billing.topup import LOT_ORDER, LOT_RULES

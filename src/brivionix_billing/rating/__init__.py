@@ -1,7 +1,7 @@
 """Rating: a usage times a rate card is a charge, which can explain itself."""
 
-from brivionix_billing.rating.card import SERVICE_TIERS, UNITS_PER_CREDIT, ChannelRate, RateCard, service_tier
 from brivionix_billing.rating.charge import Charge, ChargeLine, Savings
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, UNITS_PER_CREDIT, ChannelRate, RateCard, service_tier
 
 __all__ = [
     "SERVICE_TIERS",

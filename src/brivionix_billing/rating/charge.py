@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, final
 from brivionix_billing.decimals import Rounding, decimal_of, digits_of, plain, round_ratio
 from brivionix_billing.meters import BY_NAME, METERS
 from brivionix_billing.money import Money
-from brivionix_billing.rating.card import RateCard
+from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import iso
 from brivionix_billing.usage import Usage
 
@@ -168,7 +168,7 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
 
     def explain(self, locale: str = "en") -> str:
         """The whole calculation in words and figures, ``en`` or ``zh_CN``, for redoing it with a pocket calculator."""
-        from brivionix_billing.rating.explain import explain
+        from brivionix_billing.rating.explanation import explain
 
         return explain(self, locale)
 
