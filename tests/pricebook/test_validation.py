@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, PriceBook, PriceFileError
 from brivionix_billing.errors import Finding
-from brivionix_billing.pricebook.reading import MAX_BYTES
+from brivionix_billing.pricebook.yaml_reader import MAX_BYTES
 from paths import DATA
 from samples import code_of
 

@@ -15,8 +15,8 @@ from brivionix_billing.decimals import multiplied
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.money import Payable
-from brivionix_billing.pricebook import compiled
-from brivionix_billing.pricebook.compiled import Descriptions, GroupTerms, ModelFacts, TierPrices
+from brivionix_billing.pricebook import compile as compiled
+from brivionix_billing.pricebook.compile import Descriptions, GroupTerms, ModelFacts, TierPrices
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.rating.rate_card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
 from brivionix_billing.rating.rate_card import service_tier as service_tier_of

@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from brivionix_billing.errors import BillingError, Finding, PriceFileError, quoted
 from brivionix_billing.pricebook import schema
-from brivionix_billing.pricebook.checks import Problem, Sections, problems
-from brivionix_billing.pricebook.reading import MAX_BYTES, MAX_FINDINGS, Document, read_yaml
+from brivionix_billing.pricebook.validation import Problem, Sections, problems
+from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, Document, read_yaml
 
 __all__ = ["load", "loads"]
 
