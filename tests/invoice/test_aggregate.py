@@ -17,8 +17,8 @@ import bill_oracle
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, loaded, record, text, usages, written
 from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.invoice import Collected, build, collect, json_schema
-from brivionix_billing.invoice import chunks as chunks_module
-from brivionix_billing.invoice import heaps as heaps_module
+from brivionix_billing.invoice.aggregation import partitions as heaps_module
+from brivionix_billing.invoice.aggregation import reader as chunks_module
 from brivionix_billing.times import parse_instant
 from brivionix_billing.usage.record_file import Record, SetAside, records
 

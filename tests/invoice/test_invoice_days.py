@@ -14,8 +14,8 @@ import bill_oracle
 from bill_kit import BOOK, billed, body, header, record, text, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import build, collect, correction, hash_of, page, seal
-from brivionix_billing.invoice import chunks as chunks_module
-from brivionix_billing.invoice.collect import AccountUsage
+from brivionix_billing.invoice.aggregation import reader as chunks_module
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.times import FOREVER, Days, Period, parse_instant
 
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ import bill_oracle
 from bill_kit import TEXT, billed, body, header, loaded, record, text, usages, verified, written
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.invoice import Balance, correction, hash_of, json_schema, lines_csv, page, seal
-from brivionix_billing.invoice.shelf import put
+from brivionix_billing.invoice.files import put
 
 Json = dict[str, Any]
 SCHEMA = Draft202012Validator(json_schema())

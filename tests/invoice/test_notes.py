@@ -28,8 +28,8 @@ from brivionix_billing.invoice import (
     prove,
     seal,
 )
-from brivionix_billing.invoice.collect import AccountUsage
-from brivionix_billing.invoice.correct import LINE_KEY
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
+from brivionix_billing.invoice.notes import LINE_KEY
 
 Json = dict[str, Any]
 SCHEMA = Draft202012Validator(json_schema())

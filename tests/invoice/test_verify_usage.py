@@ -12,7 +12,7 @@ from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, ve
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.canonical_json import canonical
 from brivionix_billing.invoice import collect
-from brivionix_billing.invoice.records import listing
+from brivionix_billing.invoice.proofs import listing
 from verify_kit import BILL, USAGE, refused, tampered
 
 # --- the usage ---

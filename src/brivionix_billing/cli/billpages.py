@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.common import DONE, distinct, replace_file, tell
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.lines import lines_csv
-from brivionix_billing.invoice.seal import load_public_key, signature_fault
-from brivionix_billing.invoice.shelf import sound_document
+from brivionix_billing.invoice.csv_export import lines_csv
+from brivionix_billing.invoice.files import sound_document
+from brivionix_billing.invoice.signing import load_public_key, signature_fault
 from brivionix_billing.pages.figures import LANGUAGES
 
 if TYPE_CHECKING:

@@ -22,15 +22,15 @@ from brivionix_billing.cli.common import (
     tell,
     workers_for,
 )
-from brivionix_billing.cli.customers import NOBODY, Customer, check_balances, read_customers
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, collect
 from brivionix_billing.invoice.build import build
-from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
-from brivionix_billing.invoice.correct import correction
+from brivionix_billing.invoice.customers import NOBODY, Customer, check_balances, read_customers
 from brivionix_billing.invoice.document import read_document
+from brivionix_billing.invoice.files import DOCUMENT, Listings, documents_in, last_in, put, sound_document
 from brivionix_billing.invoice.header import Header
-from brivionix_billing.invoice.seal import key_id, load_private_key, seal
-from brivionix_billing.invoice.shelf import DOCUMENT, Listings, documents_in, last_in, put, sound_document
+from brivionix_billing.invoice.notes import correction
+from brivionix_billing.invoice.signing import key_id, load_private_key, seal
 from brivionix_billing.tabular import as_csv, table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import SetAside

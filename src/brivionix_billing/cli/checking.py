@@ -24,9 +24,9 @@ from brivionix_billing.cli.common import (
 )
 from brivionix_billing.errors import BillingError, ascii_safe, quoted
 from brivionix_billing.invoice.document import read_document
-from brivionix_billing.invoice.records import proof_fault, prove
-from brivionix_billing.invoice.seal import load_public_key
-from brivionix_billing.invoice.shelf import DOCUMENT, RECORDS, documents_in, sound_document
+from brivionix_billing.invoice.files import DOCUMENT, RECORDS, documents_in, sound_document
+from brivionix_billing.invoice.proofs import proof_fault, prove
+from brivionix_billing.invoice.signing import load_public_key
 from brivionix_billing.invoice.verify import Report, Verifier
 
 __all__ = ["add_commands"]

@@ -21,10 +21,10 @@ from brivionix_billing.cli.common import (
     tell,
     write,
 )
-from brivionix_billing.cli.customers import NOBODY, Customer, read_customers
 from brivionix_billing.cli.ledgerbase import add_period, reading, subcommand
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.customers import NOBODY, Customer, read_customers
 from brivionix_billing.tabular import table
 from brivionix_billing.times import Period, iso
 

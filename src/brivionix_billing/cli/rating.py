@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from brivionix_billing.cli.common import DONE, WRONG, add_prices, load_book, opened, tell, write
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.heaps import DuplicateWatch
+from brivionix_billing.invoice.aggregation.partitions import DuplicateWatch
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.explanation import LOCALES

@@ -12,16 +12,16 @@
 True
 """
 
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, Duplicate, collect
 from brivionix_billing.invoice.build import build
-from brivionix_billing.invoice.collect import AccountUsage, Collected, Duplicate, collect
-from brivionix_billing.invoice.correct import correction
-from brivionix_billing.invoice.differ import Difference
+from brivionix_billing.invoice.csv_export import lines_csv
+from brivionix_billing.invoice.diff import Difference
 from brivionix_billing.invoice.document import json_schema, read_document
 from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
-from brivionix_billing.invoice.lines import lines_csv
-from brivionix_billing.invoice.page import page
-from brivionix_billing.invoice.records import proof_fault, prove
-from brivionix_billing.invoice.seal import hash_of, key_id, load_private_key, load_public_key, seal
+from brivionix_billing.invoice.notes import correction
+from brivionix_billing.invoice.proofs import proof_fault, prove
+from brivionix_billing.invoice.signing import hash_of, key_id, load_private_key, load_public_key, seal
+from brivionix_billing.invoice.text_page import page
 from brivionix_billing.invoice.verify import Report, Verifier
 
 __all__ = [

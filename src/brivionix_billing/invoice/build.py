@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import Rounding, decimal_of, digits_of, plain, plain_digits, round_ratio
-from brivionix_billing.invoice.collect import TREE, AccountUsage, Cell
+from brivionix_billing.invoice.aggregation.aggregate import TREE, AccountUsage, Cell
 from brivionix_billing.invoice.header import Header, heading, payment
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits

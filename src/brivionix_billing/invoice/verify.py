@@ -16,14 +16,14 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, collect
 from brivionix_billing.invoice.build import build
-from brivionix_billing.invoice.collect import AccountUsage, Collected, collect
-from brivionix_billing.invoice.correct import correction
-from brivionix_billing.invoice.differ import DAYS, LINES, Difference, differ, rows_differ
+from brivionix_billing.invoice.diff import DAYS, LINES, Difference, differ, rows_differ
 from brivionix_billing.invoice.document import faults
 from brivionix_billing.invoice.header import Balance, Header, payment
-from brivionix_billing.invoice.records import compare
-from brivionix_billing.invoice.seal import hash_of, signature_fault
+from brivionix_billing.invoice.notes import correction
+from brivionix_billing.invoice.proofs import compare
+from brivionix_billing.invoice.signing import hash_of, signature_fault
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import SetAside

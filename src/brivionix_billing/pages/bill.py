@@ -16,7 +16,7 @@ from brivionix_billing.decimals import digits_of, plain_digits, summed
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import faults
 from brivionix_billing.invoice.header import document_id
-from brivionix_billing.invoice.seal import hash_of, key_id
+from brivionix_billing.invoice.signing import hash_of, key_id
 from brivionix_billing.pages.billusage import usage_pictures
 from brivionix_billing.pages.billwords import BILL
 from brivionix_billing.pages.figures import Language

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import quoted
-from brivionix_billing.invoice.correct import DAY_KEY, LINE_KEY
+from brivionix_billing.invoice.notes import DAY_KEY, LINE_KEY
 
 __all__ = ["DAYS", "LINES", "Difference", "Rows", "differ", "rows_differ"]
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.heaps import CHUNK, Row, packed
+from brivionix_billing.invoice.aggregation.partitions import CHUNK, Row, packed
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.rate_card import decided_tier

@@ -13,8 +13,21 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.invoice.chunks import Chunk, ChunkReader, Kind, chunks
-from brivionix_billing.invoice.heaps import AT, CELL, ID, KEY, LEAF, LINE, MORE, OUT, READ, TEXT, Heaps, Row
+from brivionix_billing.invoice.aggregation.partitions import (
+    AT,
+    CELL,
+    ID,
+    KEY,
+    LEAF,
+    LINE,
+    MORE,
+    OUT,
+    READ,
+    TEXT,
+    Heaps,
+    Row,
+)
+from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, Kind, chunks
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical, loads_strict
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.collect import collect
-from brivionix_billing.invoice.seal import hash_of
+from brivionix_billing.invoice.aggregation.aggregate import collect
+from brivionix_billing.invoice.signing import hash_of
 from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, root_from_proof, root_of
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.document import faults, read_document
-from brivionix_billing.invoice.lines import lines_csv
-from brivionix_billing.invoice.page import page
-from brivionix_billing.invoice.records import listing
-from brivionix_billing.invoice.seal import hash_of
+from brivionix_billing.invoice.proofs import listing
+from brivionix_billing.invoice.signing import hash_of
+from brivionix_billing.invoice.text_page import page
 
 __all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put", "sound_document"]
 

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.invoice.build import credits_used
-from brivionix_billing.invoice.collect import AccountUsage
 from brivionix_billing.invoice.header import Balance, checked_text, payment
 from brivionix_billing.pricebook import PriceBook
 
