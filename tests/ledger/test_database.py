@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger, Threads
-from brivionix_billing.ledger import migrate as migrating
-from brivionix_billing.ledger.tables import METADATA, VERSION_TABLE
+from brivionix_billing.ledger.database import migrate as migrating
+from brivionix_billing.ledger.database.tables import METADATA, VERSION_TABLE
 from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from brivionix_billing import BillingError
 from brivionix_billing.canonical_json import canonical
 from brivionix_billing.ledger import Ledger
-from brivionix_billing.ledger.tables import METADATA
+from brivionix_billing.ledger.database.tables import METADATA
 from crash_scenario import do
 from ledger_kit import NOW, later, opened, tables
 

@@ -23,7 +23,7 @@ from sqlalchemy import event
 import ledger_kit as kit
 from brivionix_billing import Payable
 from brivionix_billing.ledger import Ledger
-from brivionix_billing.ledger.tables import METADATA
+from brivionix_billing.ledger.database.tables import METADATA
 
 Operation = Callable[[Ledger], Any]
 

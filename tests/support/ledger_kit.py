@@ -15,7 +15,7 @@ import pytest
 
 from brivionix_billing import BillingError, Charge, PriceBook, Usage
 from brivionix_billing.ledger import Ledger
-from brivionix_billing.ledger.tables import METADATA
+from brivionix_billing.ledger.database.tables import METADATA
 from brivionix_billing.topup import Quote
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

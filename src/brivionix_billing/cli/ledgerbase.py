@@ -106,7 +106,7 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
     A SQLite file that does not exist is an error unless ``new``: the driver would make it, and a slip of the pen in its
     name would show an empty ledger.
     """
-    from brivionix_billing.ledger.transactions import engine_for
+    from brivionix_billing.ledger.database.transactions import engine_for
 
     named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
     if not named or not named.isprintable():
@@ -142,8 +142,8 @@ def shown_url(engine: Engine) -> str:
 def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     """The ledger, which must be there. ``book`` says in which order lots are used."""
     from brivionix_billing.ledger import Ledger
-    from brivionix_billing.ledger.migrate import check_version, version
-    from brivionix_billing.ledger.transactions import close, read
+    from brivionix_billing.ledger.database.migrate import check_version, version
+    from brivionix_billing.ledger.database.transactions import close, read
     from brivionix_billing.topup import LOT_ORDER
 
     for name in _NAMES:

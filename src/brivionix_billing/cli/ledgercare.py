@@ -80,8 +80,8 @@ def add_commands(commands: Any) -> None:
 
 def _migrate(args: Namespace) -> int:
     from brivionix_billing.ledger import Ledger
-    from brivionix_billing.ledger.migrate import HEAD, version
-    from brivionix_billing.ledger.transactions import read
+    from brivionix_billing.ledger.database.migrate import HEAD, version
+    from brivionix_billing.ledger.database.transactions import read
 
     engine = engine_of(args, new=True)
     try:

@@ -14,15 +14,15 @@ except ImportError as error:  # pragma: no cover  # tests have it
         f"the ledger needs {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
     ) from None
 
+from brivionix_billing.ledger.api_tokens import Token, bearer
+from brivionix_billing.ledger.database.transactions import prepare
 from brivionix_billing.ledger.entry import BOOKS, Entry, LotUse
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.holds import TTL
 from brivionix_billing.ledger.ledger import Ledger
+from brivionix_billing.ledger.posting.holds import TTL
 from brivionix_billing.ledger.replay import Fault
 from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
-from brivionix_billing.ledger.threads import Threads
-from brivionix_billing.ledger.tokens import Token, bearer
-from brivionix_billing.ledger.transactions import prepare
+from brivionix_billing.ledger.thread_pool import Threads
 
 __all__ = [
     "BOOKS",

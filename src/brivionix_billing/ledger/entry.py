@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.canonical_json import canonical, canonical_around
 from brivionix_billing.decimals import Rounding, plain, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import as_credits, payable, scaled, shown, stamp, when
-from brivionix_billing.ledger.rows import LotMove, LotRow
-from brivionix_billing.ledger.store import Stored
+from brivionix_billing.ledger.database.store import Stored
+from brivionix_billing.ledger.projections import LotMove, LotRow
+from brivionix_billing.ledger.units import as_credits, payable, scaled, shown, stamp, when
 from brivionix_billing.money import Money, Payable
 
 __all__ = ["BOOKS", "Entry", "LotUse", "written"]

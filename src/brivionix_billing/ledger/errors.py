@@ -8,7 +8,7 @@ from typing import Any
 
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger.amounts import as_credits
+from brivionix_billing.ledger.units import as_credits
 
 __all__ = ["ShortfallError"]
 

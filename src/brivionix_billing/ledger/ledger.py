@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
-from brivionix_billing.ledger.migrate import check_version, migrate, migrate_or_check
+from brivionix_billing.ledger.database.migrate import check_version, migrate, migrate_or_check
+from brivionix_billing.ledger.database.transactions import close, engine_for, must_exist, read, transact
 from brivionix_billing.ledger.operations.accounts import Accounts
-from brivionix_billing.ledger.operations.money import Payments
-from brivionix_billing.ledger.operations.requests import Requests
-from brivionix_billing.ledger.operations.views import Views
-from brivionix_billing.ledger.transactions import close, engine_for, must_exist, read, transact
+from brivionix_billing.ledger.operations.holds import Requests
+from brivionix_billing.ledger.operations.payments import Payments
+from brivionix_billing.ledger.operations.queries import Views
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.topup import LOT_ORDER
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import scaled, shown, stamp
+from brivionix_billing.ledger.api_tokens import put
+from brivionix_billing.ledger.database.store import KINDS, Row, Store, Stored
 from brivionix_billing.ledger.entry import BOOKS, Entry, bought
-from brivionix_billing.ledger.rows import (
+from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
     LotRow,
@@ -21,8 +22,7 @@ from brivionix_billing.ledger.rows import (
     quarter,
     value,
 )
-from brivionix_billing.ledger.store import KINDS, Row, Store, Stored
-from brivionix_billing.ledger.tokens import put
+from brivionix_billing.ledger.units import scaled, shown, stamp
 
 __all__ = ["Books", "Fault", "rebuild", "verify"]
 

@@ -12,13 +12,13 @@ from brivionix_billing import invoice
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
-from brivionix_billing.ledger import tokens
-from brivionix_billing.ledger.amounts import as_credits, asked, payable, scaled, stamp, when
-from brivionix_billing.ledger.desk import Desk
+from brivionix_billing.ledger import api_tokens as tokens
+from brivionix_billing.ledger.api_tokens import Token
+from brivionix_billing.ledger.database.store import Store, Stored
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, count, quarter, value
-from brivionix_billing.ledger.store import Store, Stored
-from brivionix_billing.ledger.tokens import Token
+from brivionix_billing.ledger.locked_account import Desk
+from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, count, quarter, value
+from brivionix_billing.ledger.units import as_credits, asked, payable, scaled, stamp, when
 from brivionix_billing.money import Payable
 from brivionix_billing.times import Days, Period, iso
 

@@ -9,14 +9,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger import reports, tokens
-from brivionix_billing.ledger.amounts import LONGEST, asked, name, stamp
-from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger import api_tokens as tokens
+from brivionix_billing.ledger import reports
+from brivionix_billing.ledger.api_tokens import Token
+from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.locked_account import Desk, Draft
 from brivionix_billing.ledger.operations.base import Base, locked
-from brivionix_billing.ledger.rows import AccountRow, TokenRow
-from brivionix_billing.ledger.store import Store
-from brivionix_billing.ledger.tokens import Token
+from brivionix_billing.ledger.projections import AccountRow, TokenRow
+from brivionix_billing.ledger.units import LONGEST, asked, name, stamp
 
 __all__ = ["Accounts"]
 

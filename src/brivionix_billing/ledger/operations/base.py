@@ -10,13 +10,13 @@ from sqlalchemy import Connection, Engine
 
 from brivionix_billing.decimals import parse_decimal, plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import asked, name, stamp
-from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.database.store import Statements, Store
+from brivionix_billing.ledger.database.transactions import read, within, write
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.order import checked_order
-from brivionix_billing.ledger.rows import AccountRow, HoldRow
-from brivionix_billing.ledger.store import Statements, Store
-from brivionix_billing.ledger.transactions import read, within, write
+from brivionix_billing.ledger.locked_account import Desk, Draft
+from brivionix_billing.ledger.lot_order import checked_order
+from brivionix_billing.ledger.projections import AccountRow, HoldRow
+from brivionix_billing.ledger.units import asked, name, stamp
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import LOT_ORDER
 

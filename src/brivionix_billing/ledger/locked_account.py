@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import asked
+from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.entry import Entry, bought, written
-from brivionix_billing.ledger.order import sorted_for_use
-from brivionix_billing.ledger.rows import (
+from brivionix_billing.ledger.lot_order import sorted_for_use
+from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
     LotMove,
@@ -21,7 +21,7 @@ from brivionix_billing.ledger.rows import (
     post,
     value,
 )
-from brivionix_billing.ledger.store import Row, Store
+from brivionix_billing.ledger.units import asked
 from brivionix_billing.topup import LOT_ORDER
 
 __all__ = ["Desk", "Draft"]

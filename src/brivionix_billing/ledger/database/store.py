@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Dialect, Table
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger import tables
-from brivionix_billing.ledger.amounts import column, scaled
-from brivionix_billing.ledger.rows import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
+from brivionix_billing.ledger.database import tables
+from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
+from brivionix_billing.ledger.units import column, scaled
 
 __all__ = ["KINDS", "DryStore", "Row", "Statements", "Store", "Stored"]
 

@@ -8,11 +8,12 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import payments, tokens
-from brivionix_billing.ledger.amounts import name, shown, signed_units, units
-from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger import api_tokens as tokens
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.locked_account import Desk, Draft
 from brivionix_billing.ledger.operations.base import Base, told
+from brivionix_billing.ledger.posting import payments
+from brivionix_billing.ledger.units import name, shown, signed_units, units
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 

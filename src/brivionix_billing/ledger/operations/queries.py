@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import replay, reports
-from brivionix_billing.ledger.amounts import asked, stamp
-from brivionix_billing.ledger.desk import Desk
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.locked_account import Desk
 from brivionix_billing.ledger.operations.base import Base, locked
 from brivionix_billing.ledger.replay import Fault
 from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
+from brivionix_billing.ledger.units import asked, stamp
 from brivionix_billing.times import Period
 
 __all__ = ["Views"]

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger import holds
-from brivionix_billing.ledger.amounts import LONGEST, Amount, name, units
+from brivionix_billing.ledger.api_tokens import Token
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.holds import TTL
 from brivionix_billing.ledger.operations.base import Base
-from brivionix_billing.ledger.tokens import Token
+from brivionix_billing.ledger.posting import holds
+from brivionix_billing.ledger.posting.holds import TTL
+from brivionix_billing.ledger.units import LONGEST, Amount, name, units
 from brivionix_billing.rating import Charge
 
 __all__ = ["Requests"]

@@ -11,11 +11,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import as_credits, scaled, shown, stamp, units, when
-from brivionix_billing.ledger.desk import Desk, Draft
-from brivionix_billing.ledger.holds import usable
-from brivionix_billing.ledger.rows import TokenRow
-from brivionix_billing.ledger.store import Store
+from brivionix_billing.ledger.database.store import Store
+from brivionix_billing.ledger.locked_account import Desk, Draft
+from brivionix_billing.ledger.posting.holds import usable
+from brivionix_billing.ledger.projections import TokenRow
+from brivionix_billing.ledger.units import as_credits, scaled, shown, stamp, units, when
 
 __all__ = ["Token", "bearer", "change", "create", "hashed", "new_secret", "put", "settings", "text", "token_of", "told"]
 

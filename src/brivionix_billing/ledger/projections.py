@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from brivionix_billing.decimals import Rounding, round_ratio
-from brivionix_billing.ledger.amounts import coin
+from brivionix_billing.ledger.units import coin
 from brivionix_billing.usage import Usage
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, inspect
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.tables import VERSION_TABLE
+from brivionix_billing.ledger.database.tables import VERSION_TABLE
 
 __all__ = ["HEAD", "check_version", "migrate", "migrate_or_check"]
 

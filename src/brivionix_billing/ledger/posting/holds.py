@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import as_credits, later, shown, stamp, when
-from brivionix_billing.ledger.desk import Desk, Draft
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.rows import HoldRow, TokenRow, UsageRow, count, counts, quarter
+from brivionix_billing.ledger.locked_account import Desk, Draft
+from brivionix_billing.ledger.projections import HoldRow, TokenRow, UsageRow, count, counts, quarter
+from brivionix_billing.ledger.units import as_credits, later, shown, stamp, when
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import iso
 from brivionix_billing.usage import Usage, reported

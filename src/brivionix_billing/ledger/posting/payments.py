@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import Rounding, plain, round_ratio
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.amounts import MOST, as_credits, asked, coin, payable, shown, stamp, units
-from brivionix_billing.ledger.desk import Desk, Draft
+from brivionix_billing.ledger.database.store import Stored
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.rows import LotRow, value
-from brivionix_billing.ledger.store import Stored
+from brivionix_billing.ledger.locked_account import Desk, Draft
+from brivionix_billing.ledger.projections import LotRow, value
+from brivionix_billing.ledger.units import MOST, as_credits, asked, coin, payable, shown, stamp, units
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.rows import LotRow
+from brivionix_billing.ledger.projections import LotRow
 from brivionix_billing.topup import LOT_RULES
 
 __all__ = ["checked_order", "sorted_for_use"]
