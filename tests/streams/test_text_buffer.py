@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing.streams import StreamUsage
-from brivionix_billing.streams.text import BLOCK, KEEP, MAX_STRANDS, Tally
+from brivionix_billing.streams.text_buffer import BLOCK, KEEP, MAX_STRANDS, Tally
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens.encodings import block_end
 from paths import ROOT

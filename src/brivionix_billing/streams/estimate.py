@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.streams.counting import Counting, limit_of
+from brivionix_billing.streams.fallback_counter import Counting, limit_of
 from brivionix_billing.streams.reader import Reader
 from brivionix_billing.usage import MAX_COUNT, Usage, reported
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from brivionix_billing.streams import anthropic, bedrock
-from brivionix_billing.streams.anthropic import AnthropicReader
-from brivionix_billing.streams.bedrock import BedrockReader
-from brivionix_billing.streams.chat import ChatReader
-from brivionix_billing.streams.gemini import GeminiReader
 from brivionix_billing.streams.reader import Reader
-from brivionix_billing.streams.responses import ResponsesReader
+from brivionix_billing.streams.readers import anthropic, bedrock
+from brivionix_billing.streams.readers.anthropic import AnthropicReader
+from brivionix_billing.streams.readers.bedrock import BedrockReader
+from brivionix_billing.streams.readers.chat import ChatReader
+from brivionix_billing.streams.readers.gemini import GeminiReader
+from brivionix_billing.streams.readers.responses import ResponsesReader
 from brivionix_billing.streams.sse import Event
 
 __all__ = ["as_event", "error_of", "family", "framed", "parsed"]

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import quoted
-from brivionix_billing.streams.text import Tally
+from brivionix_billing.streams.text_buffer import Tally
 
 __all__ = ["MAX_NAMES", "Reader", "dicts", "joined", "number", "short", "small", "told", "written"]
 

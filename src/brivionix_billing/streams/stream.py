@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.streams.counting import Counter, Counting
 from brivionix_billing.streams.estimate import estimated
 from brivionix_billing.streams.events import as_event, error_of, family, framed, parsed
+from brivionix_billing.streams.fallback_counter import Counter, Counting
 from brivionix_billing.streams.reader import Reader, told
 from brivionix_billing.streams.sse import DONE, MAX_EVENT, Event, SseParser
-from brivionix_billing.streams.text import Tally
+from brivionix_billing.streams.text_buffer import Tally
 from brivionix_billing.usage import Usage, reported
 
 __all__ = ["StreamResult", "StreamUsage"]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import quoted
 from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, short, small, written
-from brivionix_billing.streams.text import Tally
+from brivionix_billing.streams.text_buffer import Tally
 
 __all__ = ["ResponsesReader"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, written
-from brivionix_billing.streams.text import Tally
+from brivionix_billing.streams.text_buffer import Tally
 
 __all__ = ["GeminiReader"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.streams.reader import MAX_NAMES, Reader, joined, number, short, written
-from brivionix_billing.streams.text import Tally
+from brivionix_billing.streams.text_buffer import Tally
 
 __all__ = ["ChatReader"]
 

@@ -1,0 +1,1 @@
+"""One reader for each format of a provider; a reader imports no other reader."""
