@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
-from brivionix_billing.tokens.typescript import write_tools
+from brivionix_billing.tokens.tool_signatures import write_tools
 from token_kit import chat, counter
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from brivionix_billing import BillingError
 from brivionix_billing.tokens import TokenCounter, encodings
-from brivionix_billing.tokens.typescript import write_tools
+from brivionix_billing.tokens.tool_signatures import write_tools
 from samples import code_of
 from token_kit import chat, counter
 

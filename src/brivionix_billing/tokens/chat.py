@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.walk import ROLES, SYSTEM, Walk, name_in, objects
+from brivionix_billing.tokens.request_counter import ROLES, SYSTEM, Walk, name_in, objects
 
 __all__ = ["count_chat"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.token_families import Tiles
 from brivionix_billing.tokens.images import Size, documented_tokens, image_tokens, most_tokens, size_of_data_url
-from brivionix_billing.tokens.tally import Tally
+from brivionix_billing.tokens.token_count import Tally
 
 __all__ = ["ImageSize", "count_content"]
 

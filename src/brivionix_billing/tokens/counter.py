@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.token_families import Family, family, family_of
-from brivionix_billing.tokens.body import Api, api_of, parsed_body, tier_of
 from brivionix_billing.tokens.cache import Cache, CacheInfo
 from brivionix_billing.tokens.chat import count_chat
 from brivionix_billing.tokens.content import ImageSize, count_content
-from brivionix_billing.tokens.conversation import Conversations
+from brivionix_billing.tokens.conversation_cache import Conversations
 from brivionix_billing.tokens.encodings import count_tokens, encoding, encoding_of_model
+from brivionix_billing.tokens.request_body import Api, api_of, parsed_body, tier_of
+from brivionix_billing.tokens.request_counter import Walk, dumped
 from brivionix_billing.tokens.responses import count_responses
-from brivionix_billing.tokens.rest import count_rest
-from brivionix_billing.tokens.tally import Tally, TokenCount
-from brivionix_billing.tokens.typescript import Written, too_many_tools, write_tools
-from brivionix_billing.tokens.walk import Walk, dumped
-from brivionix_billing.tokens.worst import WorstCase, dearest, kinds_of, output_bound, tool_calls
+from brivionix_billing.tokens.token_count import Tally, TokenCount
+from brivionix_billing.tokens.tool_signatures import Written, too_many_tools, write_tools
+from brivionix_billing.tokens.unknown_keys import count_rest
+from brivionix_billing.tokens.worst_case import WorstCase, dearest, kinds_of, output_bound, tool_calls
 
 if TYPE_CHECKING:
     import tiktoken

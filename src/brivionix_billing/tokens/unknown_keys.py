@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import quoted
-from brivionix_billing.tokens.walk import Walk, texts_in
+from brivionix_billing.tokens.request_counter import Walk, texts_in
 
 __all__ = ["count_rest"]
 

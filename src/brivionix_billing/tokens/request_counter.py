@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.tokens.content import ImageSize, count_content
-from brivionix_billing.tokens.conversation import WORTH_KEEPING, Conversations, Key, Progress, Seen, key_of
-from brivionix_billing.tokens.tally import Tally
-from brivionix_billing.tokens.typescript import MOST_WRITTEN, Written
+from brivionix_billing.tokens.conversation_cache import WORTH_KEEPING, Conversations, Key, Progress, Seen, key_of
+from brivionix_billing.tokens.token_count import Tally
+from brivionix_billing.tokens.tool_signatures import MOST_WRITTEN, Written
 
 __all__ = ["ROLES", "SYSTEM", "Walk", "dumped", "name_in", "objects", "texts_in"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.meters import BY_NAME
 from brivionix_billing.rating import Charge, RateCard
-from brivionix_billing.tokens.body import Api
-from brivionix_billing.tokens.tally import TokenCount
+from brivionix_billing.tokens.request_body import Api
+from brivionix_billing.tokens.token_count import TokenCount
 from brivionix_billing.usage import MAX_COUNT, Usage
 
 if TYPE_CHECKING:

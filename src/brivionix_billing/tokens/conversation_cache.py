@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.tokens.tally import Counted
+from brivionix_billing.tokens.token_count import Counted
 
 __all__ = ["WORTH_KEEPING", "Conversations", "Key", "Progress", "Seen", "key_of"]
 
