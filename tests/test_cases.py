@@ -17,7 +17,7 @@ from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileE
 from brivionix_billing.decimals import plain
 from brivionix_billing.money import allocate
 from brivionix_billing.pages import bill_page, price_list, pricing_page
-from brivionix_billing.pages.figures import Language, shown
+from brivionix_billing.pages.formatting import Language, shown
 from brivionix_billing.rating import SERVICE_TIERS, ChannelRate
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
 

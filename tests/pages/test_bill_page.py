@@ -22,7 +22,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.canonical_json import canonical
 from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
 from brivionix_billing.pages import bill_page
-from brivionix_billing.pages.billwords import BILL
+from brivionix_billing.pages.bill_messages import BILL
 from brivionix_billing.times import Period
 from pages_kit import Tab, opened, violations
 from samples import code_of

@@ -15,10 +15,10 @@ from pypdf import PdfReader
 from bill_page_kit import full
 from brivionix_billing import BillingError
 from brivionix_billing.pages import bill_page, pdf
-from brivionix_billing.pages.billusage import usage_pictures
-from brivionix_billing.pages.billwords import BILL
-from brivionix_billing.pages.figures import Language
-from brivionix_billing.pages.pictures import Column, columns_picture
+from brivionix_billing.pages.bill_charts import usage_pictures
+from brivionix_billing.pages.bill_messages import BILL
+from brivionix_billing.pages.charts import Column, columns_picture
+from brivionix_billing.pages.formatting import Language
 from samples import code_of
 
 

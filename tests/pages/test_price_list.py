@@ -20,9 +20,9 @@ import oracle
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.money import _DIGITS
 from brivionix_billing.pages import price_list, pricing_page
-from brivionix_billing.pages.billwords import BILL
-from brivionix_billing.pages.figures import LANGUAGES, Language, discount, shown
-from brivionix_billing.pages.words import METERS, PRICING, TIERS
+from brivionix_billing.pages.bill_messages import BILL
+from brivionix_billing.pages.formatting import LANGUAGES, Language, discount, shown
+from brivionix_billing.pages.messages import METERS, PRICING, TIERS
 from brivionix_billing.rating.explanation import LOCALES
 from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render

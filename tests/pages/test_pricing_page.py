@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from brivionix_billing import PriceBook
 from brivionix_billing.decimals import multiplied, plain
 from brivionix_billing.pages import price_list, pricing_page
-from brivionix_billing.pages.words import METERS, PRICING, TIERS
+from brivionix_billing.pages.messages import METERS, PRICING, TIERS
 from pages_kit import Tab, opened, violations
 from pricing_page_kit import LANGUAGES, look
 from samples import AUTUMN, SHIPPED, book_of, model, shipped, utc

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from brivionix_billing.pages import pricing_page
-from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.formatting import Language
 from pages_kit import Tab, opened
 from samples import AUTUMN, shipped
 

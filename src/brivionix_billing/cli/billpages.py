@@ -12,7 +12,7 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.files import sound_document
 from brivionix_billing.invoice.signing import load_public_key, signature_fault
-from brivionix_billing.pages.figures import LANGUAGES
+from brivionix_billing.pages.formatting import LANGUAGES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -8,7 +8,7 @@ from typing import Any
 
 from brivionix_billing.cli.common import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
 from brivionix_billing.pages import own_style, pricing_page
-from brivionix_billing.pages.figures import LANGUAGES
+from brivionix_billing.pages.formatting import LANGUAGES
 
 __all__ = ["add_commands"]
 

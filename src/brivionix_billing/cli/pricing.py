@@ -11,7 +11,7 @@ from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit,
 from brivionix_billing.decimals import digits_of, plain
 from brivionix_billing.errors import PriceFileError, ascii_safe
 from brivionix_billing.meters import METERS
-from brivionix_billing.pages.pricelist import topup_price
+from brivionix_billing.pages.price_list import topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.tabular import table

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import sha256
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.pages.figures import Language, lacking
+from brivionix_billing.pages.formatting import Language, lacking
 
 if TYPE_CHECKING:
     from jinja2 import Environment

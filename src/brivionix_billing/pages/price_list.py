@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.decimals import decimal_of, digits_of, multiplied, plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
-from brivionix_billing.pages.figures import SHOWN_DIGITS, discount, shown
-from brivionix_billing.pages.words import METERS as LABELS
-from brivionix_billing.pages.words import TIERS
+from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount, shown
+from brivionix_billing.pages.messages import METERS as LABELS
+from brivionix_billing.pages.messages import TIERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import UNIT_PLACES

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_of, digits_of, plain
-from brivionix_billing.pages.billwords import BILL
-from brivionix_billing.pages.figures import Language
-from brivionix_billing.pages.pictures import MOST_SERIES, Column, Row, columns_picture, rows_picture
+from brivionix_billing.pages.bill_messages import BILL
+from brivionix_billing.pages.charts import MOST_SERIES, Column, Row, columns_picture, rows_picture
+from brivionix_billing.pages.formatting import Language
 
 __all__ = ["usage_pictures"]
 

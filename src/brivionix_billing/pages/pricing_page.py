@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.pages.figures import LANGUAGES, Language
-from brivionix_billing.pages.pricelist import price_list
+from brivionix_billing.pages.formatting import LANGUAGES, Language
+from brivionix_billing.pages.messages import METERS, PRICING, TIERS
+from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.render import Page, asset, checked_style, embedded, page, ready
-from brivionix_billing.pages.words import METERS, PRICING, TIERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
 

@@ -17,11 +17,11 @@ from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import faults
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.signing import hash_of, key_id
-from brivionix_billing.pages.billusage import usage_pictures
-from brivionix_billing.pages.billwords import BILL
-from brivionix_billing.pages.figures import Language
+from brivionix_billing.pages.bill_charts import usage_pictures
+from brivionix_billing.pages.bill_messages import BILL
+from brivionix_billing.pages.formatting import Language
+from brivionix_billing.pages.messages import METERS, TIERS
 from brivionix_billing.pages.render import Page, asset, embedded, page, ready
-from brivionix_billing.pages.words import METERS, TIERS
 from brivionix_billing.times import Days, iso, parse_instant
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from brivionix_billing.decimals import decimal_of, plain
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from brivionix_billing.pages.figures import Language
+    from brivionix_billing.pages.formatting import Language
 
 __all__ = ["COLOURS", "MOST_SERIES", "Column", "Row", "columns_picture", "rows_picture"]
 
