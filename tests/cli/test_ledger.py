@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brivionix_billing.cli.ledgerbase import shown_url
+from brivionix_billing.cli.ledger.common import shown_url
 from brivionix_billing.ledger.database.transactions import engine_for
 from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, Desk, available

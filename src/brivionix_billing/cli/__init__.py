@@ -8,8 +8,14 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import billpages, bills, checking, ledger, pages, pricing, rating, tokens
-from brivionix_billing.cli.common import DONE, WRONG, tell
+from brivionix_billing.cli import invoices as bills
+from brivionix_billing.cli import ledger, tokens
+from brivionix_billing.cli import page as pages
+from brivionix_billing.cli import prices as pricing
+from brivionix_billing.cli import rate as rating
+from brivionix_billing.cli import render as billpages
+from brivionix_billing.cli import verify as checking
+from brivionix_billing.cli.output import DONE, WRONG, tell
 from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.common import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
+from brivionix_billing.cli.output import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, ascii_safe
 from brivionix_billing.pricebook import PriceBook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from brivionix_billing.cli.ledgerbase import add_id, done, instant_or_none, subcommand, writing
+from brivionix_billing.cli.ledger.common import add_id, done, instant_or_none, subcommand, writing
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.money import Payable

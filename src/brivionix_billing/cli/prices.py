@@ -7,7 +7,7 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from brivionix_billing.cli.common import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
+from brivionix_billing.cli.output import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
 from brivionix_billing.decimals import digits_of, plain
 from brivionix_billing.errors import PriceFileError, ascii_safe
 from brivionix_billing.meters import METERS

@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from brivionix_billing.cli.common import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
+from brivionix_billing.cli.output import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
 from brivionix_billing.pages import own_style, pricing_page
 from brivionix_billing.pages.formatting import LANGUAGES
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.common import DONE, distinct, replace_file, tell
+from brivionix_billing.cli.output import DONE, distinct, replace_file, tell
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.files import sound_document

@@ -5,7 +5,10 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from brivionix_billing.cli import ledgeraccounts, ledgercare, ledgermoney, ledgerreports
+from brivionix_billing.cli.ledger import accounts as ledgeraccounts
+from brivionix_billing.cli.ledger import maintenance as ledgercare
+from brivionix_billing.cli.ledger import payments as ledgermoney
+from brivionix_billing.cli.ledger import reports as ledgerreports
 
 __all__ = ["add_commands"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.common import (
+from brivionix_billing.cli.output import (
     DONE,
     NO,
     add_prices,

@@ -7,8 +7,8 @@ from argparse import Namespace
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.common import DONE, NO, as_json, emit, replace_file, tell, write
-from brivionix_billing.cli.ledgerbase import engine_of, reading, shown_url, subcommand, writing
+from brivionix_billing.cli.ledger.common import engine_of, reading, shown_url, subcommand, writing
+from brivionix_billing.cli.output import DONE, NO, as_json, emit, replace_file, tell, write
 from brivionix_billing.errors import BillingError, quoted
 
 __all__ = ["add_commands"]

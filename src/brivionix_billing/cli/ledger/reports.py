@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.common import (
+from brivionix_billing.cli.ledger.common import add_period, reading, subcommand
+from brivionix_billing.cli.output import (
     DONE,
     add_prices,
     as_json,
@@ -21,7 +22,6 @@ from brivionix_billing.cli.common import (
     tell,
     write,
 )
-from brivionix_billing.cli.ledgerbase import add_period, reading, subcommand
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.customers import NOBODY, Customer, read_customers

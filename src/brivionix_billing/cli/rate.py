@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from brivionix_billing.cli.common import DONE, WRONG, add_prices, load_book, opened, tell, write
+from brivionix_billing.cli.output import DONE, WRONG, add_prices, load_book, opened, tell, write
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.aggregation.partitions import DuplicateWatch
 from brivionix_billing.pricebook import PriceBook

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.common import DONE, add_prices, emit, load_book, now_or
+from brivionix_billing.cli.output import DONE, add_prices, emit, load_book, now_or
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.pricebook import PriceBook

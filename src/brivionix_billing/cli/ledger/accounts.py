@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from brivionix_billing.cli.common import DONE, emit, now_or
-from brivionix_billing.cli.ledgerbase import add_id, done, instant_or_none, reading, subcommand, writing
+from brivionix_billing.cli.ledger.common import add_id, done, instant_or_none, reading, subcommand, writing
+from brivionix_billing.cli.output import DONE, emit, now_or
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tabular import table

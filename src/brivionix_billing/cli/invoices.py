@@ -9,8 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.billpages import BillPages, add_options
-from brivionix_billing.cli.common import (
+from brivionix_billing.cli.output import (
     DONE,
     WRONG,
     add_prices,
@@ -22,6 +21,7 @@ from brivionix_billing.cli.common import (
     tell,
     workers_for,
 )
+from brivionix_billing.cli.render import BillPages, add_options
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, collect
 from brivionix_billing.invoice.build import build
