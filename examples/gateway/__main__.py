@@ -18,9 +18,9 @@ from brivionix_billing.ledger import Ledger
 from .app import application
 from .config import Config, configured
 from .demo import fill, greeting
+from .recorded_provider import upstream
 from .service import Gateway
-from .serving import Served
-from .upstream import upstream
+from .threaded_server import Served
 
 
 def main() -> int:

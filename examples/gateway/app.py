@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from brivionix_billing import BillingError
 from brivionix_billing.times import Period
 
-from .errors import GatewayError, failure, of_billing, refusal
+from .openai_errors import GatewayError, failure, of_billing, refusal
 from .service import Gateway
 
 __all__ = ["application"]

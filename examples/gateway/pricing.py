@@ -13,7 +13,7 @@ from brivionix_billing.rating import Charge
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.usage import reported
 
-from .calls import Call
+from .admission import Call
 
 __all__ = ["Priced", "priced"]
 

@@ -16,13 +16,13 @@ from starlette.responses import Response
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.ledger import Ledger, Threads, Token, bearer
 
-from .calls import Api, Call, Counters, encoded, prepared, read_body
-from .cashier import Cashier
+from .admission import Api, Call, Counters, encoded, prepared, read_body
+from .background import Jobs
 from .config import Config
-from .errors import GatewayError, of_upstream
-from .jobs import Jobs
-from .passing import Passing
+from .holds import Cashier
+from .openai_errors import GatewayError, of_upstream
 from .pricing import Priced, priced
+from .streaming import Passing
 
 __all__ = ["Gateway"]
 

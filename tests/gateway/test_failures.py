@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.ledger import Ledger
-from examples.gateway.passing import Passing
+from examples.gateway.streaming import Passing
 from gateway_kit import (
     BODIES,
     BOOK,

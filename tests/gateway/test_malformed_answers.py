@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brivionix_billing import Usage
-from examples.gateway.serving import Served
+from examples.gateway.threaded_server import Served
 from gateway_kit import CHAT, Stack, running
 
 ANSWER = '{"model": %s, "choices": [{"message": {"content": "Hello there"}}], "usage": %s}'

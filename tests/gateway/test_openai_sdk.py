@@ -18,7 +18,7 @@ from brivionix_billing.cli import main
 from brivionix_billing.decimals import summed
 from brivionix_billing.invoice import Header, Verifier, build, collect, seal
 from brivionix_billing.ledger import Entry
-from examples.gateway.upstream import recordings
+from examples.gateway.recorded_provider import recordings
 from gateway_kit import BOOK, CHAT, DAY, MODEL, RESPONSES, TOOLS, Customer, Stack, running
 from ledger_kit import schema
 from paths import ROOT

@@ -19,7 +19,7 @@ from brivionix_billing.errors import CODES
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import configured
 from examples.gateway.demo import EVERYTHING, fill
-from examples.gateway.errors import of_billing
+from examples.gateway.openai_errors import of_billing
 from gateway_kit import (
     BOOK,
     RESPONSES,

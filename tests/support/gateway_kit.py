@@ -22,9 +22,9 @@ from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
 from examples.gateway.app import application
 from examples.gateway.config import Config
+from examples.gateway.recorded_provider import upstream
 from examples.gateway.service import Gateway
-from examples.gateway.serving import Served
-from examples.gateway.upstream import upstream
+from examples.gateway.threaded_server import Served
 from paths import ROOT
 
 __all__ = [

@@ -14,8 +14,7 @@ from hypothesis.strategies import DrawFn
 import bill_oracle
 from bill_kit import ROOT, body, record
 from brivionix_billing.errors import CODES
-from brivionix_billing.usage import Usage
-from brivionix_billing.usage import record_file as usagefile
+from brivionix_billing.usage import Usage, record_file
 from brivionix_billing.usage.record_file import MAX_LINE, Record, SetAside, records
 from strategies import bodies
 
@@ -25,7 +24,7 @@ Json = dict[str, Any]
 def both(line: bytes) -> tuple[Record | SetAside | None, Record | SetAside | None]:
     """What a line is by the usual way, and by the slow one."""
     usual = next(records([line]), None)
-    return usual, usagefile._slowly(1, line, {})
+    return usual, record_file._slowly(1, line, {})
 
 
 def plain(found: Record | SetAside | None) -> Any:
@@ -40,7 +39,7 @@ def plain(found: Record | SetAside | None) -> Any:
 def fast(line: bytes) -> bool:
     """Whether a line is read without the slow way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usagefile, "_slowly", lambda *_: None)
+        patch.setattr(record_file, "_slowly", lambda *_: None)
         return next(records([line]), None) is not None
 
 
@@ -179,7 +178,7 @@ def test_leaves_of_the_example() -> None:
     for line, one in zip(content, found, strict=True):
         assert isinstance(one, Record)
         assert one.leaf == bill_oracle.leaf(json.loads(line))
-        assert plain(one._replace(line=1)) == plain(usagefile._slowly(1, line, {}))
+        assert plain(one._replace(line=1)) == plain(record_file._slowly(1, line, {}))
 
 
 @pytest.mark.parametrize("key", [*record(), "prompt_tokens", "cached_tokens", "reasoning_tokens", "total_tokens"])
@@ -325,10 +324,10 @@ def test_any_json_anywhere(key: str, value: Any) -> None:
 
 def test_names_that_a_file_makes_up_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Origins and shapes of details are kept up to a bound; beyond it the same records come out."""
-    monkeypatch.setattr(usagefile, "_MAX_CACHED", 2)
-    monkeypatch.setattr(usagefile, "_INSIDE", {})
+    monkeypatch.setattr(record_file, "_MAX_CACHED", 2)
+    monkeypatch.setattr(record_file, "_INSIDE", {})
     data = [record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": {f"k{n}": 0}}) for n in range(9)]
     found = list(records(json.dumps(one).encode() for one in data))
     assert [one.origin.account for one in found if isinstance(one, Record)] == [f"a{n}" for n in range(9)]
     assert [one.leaf for one in found if isinstance(one, Record)] == [bill_oracle.leaf(one) for one in data]
-    assert len(usagefile._INSIDE) <= 3
+    assert len(record_file._INSIDE) <= 3

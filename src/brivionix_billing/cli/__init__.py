@@ -8,13 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import invoices as bills
-from brivionix_billing.cli import ledger, tokens
-from brivionix_billing.cli import page as pages
-from brivionix_billing.cli import prices as pricing
-from brivionix_billing.cli import rate as rating
-from brivionix_billing.cli import render as billpages
-from brivionix_billing.cli import verify as checking
+from brivionix_billing.cli import invoices, ledger, page, prices, rate, render, tokens, verify
 from brivionix_billing.cli.output import DONE, WRONG, tell
 from brivionix_billing.errors import BillingError
 
@@ -44,7 +38,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (pricing, pages, rating, tokens, bills, billpages, checking, ledger):
+    for module in (prices, page, rate, tokens, invoices, render, verify, ledger):
         module.add_commands(commands)
     return parser
 

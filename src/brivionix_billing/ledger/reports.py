@@ -12,7 +12,7 @@ from brivionix_billing import invoice
 from brivionix_billing.decimals import plain
 from brivionix_billing.errors import BillingError, quoted
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
-from brivionix_billing.ledger import api_tokens as tokens
+from brivionix_billing.ledger import api_tokens
 from brivionix_billing.ledger.api_tokens import Token
 from brivionix_billing.ledger.database.store import Store, Stored
 from brivionix_billing.ledger.entry import Entry
@@ -210,7 +210,7 @@ def lots(store: Store, account: str) -> list[Lot]:
 def tokens_of(store: Store, account: str) -> list[Token]:
     """See :meth:`Ledger.tokens`."""
     _account(store, account)
-    return [tokens.told(row) for row in store.all(TokenRow, store.sql.tokens, account)]
+    return [api_tokens.told(row) for row in store.all(TokenRow, store.sql.tokens, account)]
 
 
 def payment(store: Store, channel: str, reference: str) -> Lot:

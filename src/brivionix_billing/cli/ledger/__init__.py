@@ -5,10 +5,7 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from brivionix_billing.cli.ledger import accounts as ledgeraccounts
-from brivionix_billing.cli.ledger import maintenance as ledgercare
-from brivionix_billing.cli.ledger import payments as ledgermoney
-from brivionix_billing.cli.ledger import reports as ledgerreports
+from brivionix_billing.cli.ledger import accounts, maintenance, payments, reports
 
 __all__ = ["add_commands"]
 
@@ -37,5 +34,5 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (ledgercare, ledgeraccounts, ledgermoney, ledgerreports):
+    for module in (maintenance, accounts, payments, reports):
         module.add_commands(subcommands)

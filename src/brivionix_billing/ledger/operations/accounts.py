@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger import api_tokens as tokens
-from brivionix_billing.ledger import reports
+from brivionix_billing.ledger import api_tokens, reports
 from brivionix_billing.ledger.api_tokens import Token
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
@@ -66,14 +65,14 @@ class Accounts(Base):
         The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
         again, the token comes without it.
         """
-        content = tokens.settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
-        given = None if secret is None else tokens.hashed(secret)
-        made = tokens.new_secret() if secret is None else secret
-        hash = tokens.hashed(made)
+        content = api_tokens.settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
+        given = None if secret is None else api_tokens.hashed(secret)
+        made = api_tokens.new_secret() if secret is None else secret
+        hash = api_tokens.hashed(made)
         if given is not None:
             content["hash"] = given
         entry = self._operate(
-            account, id, "token", content, at, lambda d: tokens.create(d, id, content, hash), connection
+            account, id, "token", content, at, lambda d: api_tokens.create(d, id, content, hash), connection
         )
         # Also if the operation was tried twice, and only the first time was told to have failed, it is this secret.
         return self.token(entry.id, connection=connection, secret=made if entry.result["hash"] == hash else None)
@@ -88,9 +87,11 @@ class Accounts(Base):
         **settings: Any,
     ) -> Token:
         """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
-        content = {"token": token, **tokens.settings(**settings)}
+        content = {"token": token, **api_tokens.settings(**settings)}
         account = self.token(token, connection=connection).account
-        self._operate(account, id, "token_changed", content, at, lambda d: tokens.change(d, token, content), connection)
+        self._operate(
+            account, id, "token_changed", content, at, lambda d: api_tokens.change(d, token, content), connection
+        )
         return self.token(token, connection=connection)
 
     def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> Token:
@@ -99,7 +100,7 @@ class Accounts(Base):
         row = self._read(lambda store: store.one(TokenRow, store.sql.token, token), connection)
         if row is None:
             raise BillingError("unknown_token", f"there is no token {quoted(token)}")
-        return tokens.told(row, secret)
+        return api_tokens.told(row, secret)
 
     def tokens(self, account: str, *, connection: Connection | None = None) -> list[Token]:
         """All tokens of an account."""
@@ -111,4 +112,4 @@ class Accounts(Base):
         Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
         """
         booked = stamp(at)
-        return self._read(lambda store: tokens.token_of(store, secret, booked), connection)
+        return self._read(lambda store: api_tokens.token_of(store, secret, booked), connection)

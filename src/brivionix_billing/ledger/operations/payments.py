@@ -8,7 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import api_tokens as tokens
+from brivionix_billing.ledger import api_tokens
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.locked_account import Desk, Draft
 from brivionix_billing.ledger.operations.base import Base, told
@@ -66,7 +66,7 @@ class Payments(Base):
         amount = units(credits, "a grant")
         content = {
             "credits": shown(amount),
-            "reason": tokens.text(reason, "the reason"),
+            "reason": api_tokens.text(reason, "the reason"),
             **payments.lot_content(expires),
         }
         return self._operate(
@@ -139,7 +139,7 @@ class Payments(Base):
         self, account: str, undoes: str, *, id: str, at: datetime, reason: str, connection: Connection | None = None
     ) -> Entry:
         """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
-        content = {"undoes": undoes, "reason": tokens.text(reason, "the reason")}
+        content = {"undoes": undoes, "reason": api_tokens.text(reason, "the reason")}
         return self._operate(
             account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
         )
@@ -159,8 +159,8 @@ class Payments(Base):
         amount = signed_units(credits, "a correction")
         content = {
             "credits": shown(amount),
-            "reason": tokens.text(reason, "the reason"),
-            "author": tokens.text(author, "the author"),
+            "reason": api_tokens.text(reason, "the reason"),
+            "author": api_tokens.text(author, "the author"),
         }
 
         def plan(desk: Desk) -> Draft:

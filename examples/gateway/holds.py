@@ -12,8 +12,8 @@ from typing import Final
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import TTL, Ledger, Threads
 
-from .calls import Call
-from .jobs import Jobs
+from .admission import Call
+from .background import Jobs
 from .pricing import Priced
 
 __all__ = ["Cashier"]

@@ -16,7 +16,7 @@ from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.ledger import Token
 from brivionix_billing.tokens import TokenCounter, WorstCase
 
-from .errors import GatewayError
+from .openai_errors import GatewayError
 
 __all__ = ["Api", "Call", "Counters", "prepared", "read_body"]
 

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from brivionix_billing.streams import StreamUsage
 
-from .calls import Call
-from .errors import failure
+from .admission import Call
+from .openai_errors import failure
 
 __all__ = ["Passing"]
 
