@@ -22,6 +22,6 @@ def reported(body: object) -> dict[str, Any]:
     {'model': 'gpt-5.4', 'output': [{'type': 'web_search_call', 'action': {'type': 'search'}}], \
 'usage': {'input_tokens': 9, 'output_tokens': 5}}
     """
-    from brivionix_billing.usage import billable_body  # the readers are fetched when they are needed, and only then
+    from brivionix_billing.usage import extraction  # the readers are fetched when they are needed, and only then
 
-    return billable_body.reported(body)
+    return extraction.reported(body)
