@@ -127,7 +127,7 @@ def test_many_threads_share_one_ledger(ledger: Ledger) -> None:
 def test_a_process_that_is_forked_off_has_connections_of_its_own(database: str) -> None:
     """A server that loads first and forks then: parent and children go on, and nothing is lost."""
     code = (
-        "import os, sys\nsys.path.insert(0, 'tests')\nfrom ledger_kit import *\n"
+        "import os, sys\nsys.path.insert(0, 'tests/support')\nfrom ledger_kit import *\n"
         f"with opened({database!r}) as ledger:\n"
         "    with_credits(ledger)\n"
         "    ledger.hold('acct', '1', id='parent', at=NOW)\n"
