@@ -18,7 +18,7 @@ from typing import NamedTuple
 import genai_prices
 
 from brivionix_billing import BillingError, PriceBook, Usage
-from brivionix_billing.decimals import plain
+from brivionix_billing.decimals import format_plain
 from timing import ROOT
 
 AT = datetime(2026, 10, 20, 8, tzinfo=UTC)
@@ -136,7 +136,7 @@ def names_and_dates(book: PriceBook) -> Iterator[tuple[str, ...]]:
 
 
 def shown(price: Price) -> str:
-    return plain(price) if isinstance(price, Decimal) else price
+    return format_plain(price) if isinstance(price, Decimal) else price
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

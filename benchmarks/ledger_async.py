@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import NamedTuple
 
-from brivionix_billing.ledger import Ledger, Threads
+from brivionix_billing.ledger import Ledger, LedgerThreadPool
 from ledger_pairs import Pairs
 
 __all__ = ["Loop", "asynchronous"]
@@ -69,7 +69,7 @@ def _one(stream: Pairs, numbers: Iterator[int]) -> None:
 
 
 async def _all(work: Sequence[tuple[Pairs, Iterator[int]]], workers: int) -> None:
-    threads = Threads(workers)
+    threads = LedgerThreadPool(workers)
 
     async def task(stream: Pairs, numbers: Iterator[int]) -> None:
         for number in numbers:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from brivionix_billing.tokens import TokenCounter
-from brivionix_billing.tokens.encodings import encoding
+from brivionix_billing.tokens.encodings import load_encoding
 from timing import ROOT, Row, calls, show
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -77,7 +77,7 @@ def growing(sizes: tuple[int, int], step: int, demanded: int) -> Row:
 
 def fresh() -> list[Row]:
     """A text that was never seen before, against tiktoken's own call on the same text."""
-    encoder = encoding("o200k_base")
+    encoder = load_encoding("o200k_base")
     code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
     rows = []
     for name, size in (("source code, 2 kB", 2_000), ("source code, 100 kB", 100_000)):

@@ -274,7 +274,7 @@ def derive(pairs: list[Pair]) -> list[str]:
         dialect = next(family.dialect for family in FAMILIES.values() if family.dialect.name == name)
         for field in fields(dialect):
             rule = getattr(dialect, field.name)
-            if not isinstance(rule, Rule) or not rule.pairs:
+            if not isinstance(rule, Rule) or not rule.samples:
                 continue
             scores = {}
             for tokens in range(max(0, rule.tokens - 3), rule.tokens + 4):
@@ -332,7 +332,7 @@ def main() -> None:
     print(shown)
     for off, pair, ours in offs[: args.worst]:
         print(
-            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; {ours.why}"
+            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; {ours.reasons}"
         )
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from brivionix_billing.cli import main as brivionix_billing
-from brivionix_billing.invoice import hash_of
+from brivionix_billing.invoice import document_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo-out"
@@ -50,7 +50,7 @@ def spoil(path: Path) -> str:
     line = bill["lines"][0]
     was = line["credits"]
     line["credits"] = was[:-1] + ("1" if was[-1] != "1" else "2")
-    bill["hash"] = hash_of(bill)
+    bill["hash"] = document_hash(bill)
     path.write_text(json.dumps(bill), encoding="utf-8")
     return f"{line['model']}, {line['service_tier']}, {line['meter']}: {was} Credits -> {line['credits']}"
 

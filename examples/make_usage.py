@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from brivionix_billing import PriceBook, Usage
-from brivionix_billing.decimals import decimal_of, plain
-from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.decimals import decimal_from_scaled, format_plain
+from brivionix_billing.rating.charge import UNIT_DECIMALS
 
 HERE = Path(__file__).resolve().parent
 START = datetime(2026, 10, 20, 8, tzinfo=UTC)
@@ -231,7 +231,7 @@ def main() -> None:
     print(f"{len(ids)} requests of {len(conversations)} conversations, {given.out.stat().st_size} bytes")
     print(f"input {totals['input']}, of it cached {totals['cached']}; output {totals['output']}")
     print(f"cached share of input: {100 * totals['cached'] / totals['input']:.2f} %")
-    print(f"all together: {plain(decimal_of(units, UNIT_PLACES))} Credits")
+    print(f"all together: {format_plain(decimal_from_scaled(units, UNIT_DECIMALS))} Credits")
     for name, counts_by in by.items():
         print(f"{name}: " + ", ".join(f"{key} {count}" for key, count in sorted(counts_by.items())))
 

@@ -47,10 +47,10 @@ def browser() -> Iterator[Browser]:
 def pango() -> None:
     """What WeasyPrint needs of the system, and a font with Chinese letters."""
     from brivionix_billing import BillingError
-    from brivionix_billing.pages.pdf import pdf
+    from brivionix_billing.pages.pdf import render_pdf
 
     try:
-        pdf("<main>账单</main>")
+        render_pdf("<main>账单</main>")
     except BillingError as error:
         lacking(f"no PDF can be made on this machine: {error}")
 

@@ -14,10 +14,10 @@ import pytest
 
 from bill_kit import billed, record, written
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Rounding, Usage
-from brivionix_billing.decimals import plain
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.money import allocate
 from brivionix_billing.pages import bill_page, price_list, pricing_page
-from brivionix_billing.pages.formatting import Language, shown
+from brivionix_billing.pages.formatting import LocaleFormatter, round_for_display
 from brivionix_billing.rating import SERVICE_TIERS, ChannelRate
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
 
@@ -29,7 +29,7 @@ def rate(usage: Usage, model: str, tier: str | None = None, at: datetime = AUTUM
 def test_case_01_one_token_in_and_out_is_exact() -> None:
     """One input and one output token of gpt-5.4-mini cost 0.00000525, with no dust behind it."""
     charge = rate(Usage(input_tokens=1, output_tokens=1), "gpt-5.4-mini")
-    assert plain(charge.credits) == "0.00000525"
+    assert format_plain(charge.credits) == "0.00000525"
     assert charge.nominal == Money("0.00000525", "USD")
 
 
@@ -391,14 +391,14 @@ def test_case_18_the_gateways_quota(credits: str, ratio: str, quota: int) -> Non
     """0.01 x 500 000 x 0.57 is 2850 and 0.1 x 500 000 x 1.15 is 57 500; what is not free is at least 1."""
     book = book_of(f"{{from: 2026-01-01, standard: {{input: {credits}}}}}", ratio=ratio)
     usage = Usage(input_tokens=1_000_000)
-    assert book.rate(usage, model="m", group="g", at=NOW).quota() == quota
+    assert book.rate(usage, model="m", group="g", at=NOW).gateway_quota() == quota
 
 
 def test_case_19_free_is_free_and_an_unknown_group_is_an_error() -> None:
     """A ratio of 0 is billed and shown as 0; a group that is not in the file is refused."""
     usage = Usage(input_tokens=1000, output_tokens=1000)
     free = rate(usage, "gpt-5.4-mini", group="free-trial", at=NOW)
-    assert (free.credits, free.quota(), free.cost("rmb")) == (D(0), 0, Money(0, "CNY"))
+    assert (free.credits, free.gateway_quota(), free.cost("rmb")) == (D(0), 0, Money(0, "CNY"))
     assert [line.ratio for line in free.lines] == [D(0), D(0)]
     assert "x ratio 0 = 0 USD" in free.explain()
     with pytest.raises(BillingError, match="no group 'free-trail'") as caught:
@@ -471,12 +471,12 @@ def test_case_24_a_discount_holds_from_its_threshold_on(applies: str, pays: dict
 
 def test_case_25_a_price_is_shown_as_it_is() -> None:
     """0.0125 stays 0.0125, 0.0045 stays 0.0045, rounding happens once, and what is not zero is not shown as zero."""
-    exact = [plain(D(text)) for text in ("0.0125", "0.0045", "0.00450", "1E-7", "0.000000000001", "12", "1E+2")]
+    exact = [format_plain(D(text)) for text in ("0.0125", "0.0045", "0.00450", "1E-7", "0.000000000001", "12", "1E+2")]
     assert exact == ["0.0125", "0.0045", "0.0045", "0.0000001", "0.000000000001", "12", "100"]
-    assert [shown(D(text), "USD") for text in exact] == [D(text) for text in exact]
+    assert [round_for_display(D(text), "USD") for text in exact] == [D(text) for text in exact]
     # Once: 1.00449995 to four digits is 1.004; by way of five it would be 1.005.
-    assert shown(D("1.00449995"), "USD") == D("1.004")
-    assert [Language("en").price(D(text), "USD") for text in ("0.0125", "0.0045")] == ["$0.0125", "$0.0045"]
+    assert round_for_display(D("1.00449995"), "USD") == D("1.004")
+    assert [LocaleFormatter("en").price(D(text), "USD") for text in ("0.0125", "0.0045")] == ["$0.0125", "$0.0045"]
 
 
 def test_case_26_the_group_is_named() -> None:
@@ -526,6 +526,6 @@ def test_case_32_the_explanation_is_that_of_the_charge() -> None:
     parts = [D(text) for text in re.findall(r"= ([\d.]+) USD$", told, re.MULTILINE)][: len(charge.lines)]
     assert sum(parts) == charge.nominal.amount
     assert sum(line.credits for line in charge.lines) == charge.credits
-    assert f"= {plain(charge.credits)} Credits" in told
+    assert f"= {format_plain(charge.credits)} Credits" in told
     kept = pickle.loads(pickle.dumps(charge))  # as a gateway keeps it; no price book is at hand any more
     assert (kept.explain(), kept.credits) == (told, charge.credits)

@@ -95,7 +95,14 @@ def test_no_decimal_context_changes_a_figure(asked: Questions, rounding: str, pr
         book = PriceBook.loads(text)
         found: list[Any] = [book.digest]
         for _, charge, _ in priced(data, book, asks):
-            found += [charge.as_dict(), charge.explain(), charge.savings, charge.quota(), charge.nominal, charge.lines]
+            found += [
+                charge.as_dict(),
+                charge.explain(),
+                charge.savings,
+                charge.gateway_quota(),
+                charge.nominal,
+                charge.lines,
+            ]
         for name in data["channels"]:
             for amount in ("7", "123456"):
                 try:
@@ -124,7 +131,7 @@ def test_the_sum_of_charges_is_the_card_times_the_sum_of_tokens(asked: Questions
         for charge in own:
             for place, quantity in charge.usage.quantities():
                 totals[place] = totals.get(place, 0) + quantity
-        whole = sum(quantity * (card.units[place] or 0) for place, quantity in totals.items())
+        whole = sum(quantity * (card.unit_rates[place] or 0) for place, quantity in totals.items())
         assert Fraction(whole, 10**18) == sum((frac(charge.credits) for charge in own), Fraction(0))
 
 
@@ -139,7 +146,7 @@ def test_one_more_of_a_meter_costs_its_price_and_never_less(asked: Questions, me
         assert made(grown).meters[meter.name] == oracle.meters(ask.counts).get(meter.name, 0) + more
         for _, after, _ in priced(data, book, [ask._replace(counts=grown)]):
             if after.context_tier == before.context_tier:
-                assert after.units - before.units == more * (after.card.units[meter.place] or 0) >= 0
+                assert after.units - before.units == more * (after.card.unit_rates[meter.index] or 0) >= 0
 
 
 @few
@@ -280,7 +287,9 @@ def test_later_entries_leave_the_past_alone(asked: Questions) -> None:
     appended["cache_discount"] = [*data["cache_discount"], {"from": later, "discount": N("0.5")}]
     before, after = PriceBook.loads(render(data)), PriceBook.loads(render(appended))
     assert before.digest != after.digest
-    grown = [book.grows_after(instant(later) + delta) for book in (before, after) for delta in (TICK, timedelta(0))]
+    grown = [
+        book.has_entries_after(instant(later) + delta) for book in (before, after) for delta in (TICK, timedelta(0))
+    ]
     assert grown == [False, False, False, True]
     for end in (instant(later), asks[0].at):
         assert before.digest_before(end) == after.digest_before(end)

@@ -15,17 +15,17 @@ import uvicorn
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.ledger import Ledger
 
-from .app import application
-from .config import Config, configured
-from .demo import fill, greeting
-from .recorded_provider import upstream
+from .app import create_app
+from .config import Config, parse_config
+from .demo import demo_instructions, seed_demo_ledger
+from .recorded_provider import create_provider
 from .service import Gateway
-from .threaded_server import Served
+from .threaded_server import ThreadedServer
 
 
 def main() -> int:
     """Run until it is stopped; the exit status."""
-    config = configured(sys.argv[1:], os.environ)
+    config = parse_config(sys.argv[1:], os.environ)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         book = PriceBook.load(config.prices)
@@ -50,20 +50,20 @@ def main() -> int:
 def _demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, str]:
     now = datetime.now(UTC)
     ledger = Ledger.open(config.db, book)
-    fill(ledger, book, now)
+    seed_demo_ledger(ledger, book, now)
     ledger.close()
-    provider = stack.enter_context(Served(upstream()))
+    provider = stack.enter_context(ThreadedServer(create_provider()))
     models = book.models(group="default", at=now)
     if not models:
         raise BillingError("no_price", "no model of the price file is sold today: is the clock right?")
     model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
-    config = replace(config, upstream=f"{provider.url}/v1", pass_on=config.pass_on | {"x-demo"})
-    return config, greeting(f"http://{config.host}:{config.port}", model)
+    config = replace(config, upstream=f"{provider.url}/v1", pass_on=config.forwarded_headers | {"x-demo"})
+    return config, demo_instructions(f"http://{config.host}:{config.port}", model)
 
 
 def serve(config: Config, book: PriceBook, told: str) -> None:
     """Serve until stopped. ``told`` is printed as soon as it is true."""
-    app = application(lambda: Gateway(config, book, Ledger.open(config.db, book)))
+    app = create_app(lambda: Gateway(config, book, Ledger.open(config.db, book)))
     settings = uvicorn.Config(
         app,
         host=config.host,

@@ -13,24 +13,24 @@ from starlette.requests import Request
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.ledger import Token
+from brivionix_billing.ledger import ApiToken
 from brivionix_billing.tokens import TokenCounter, WorstCase
 
 from .openai_errors import GatewayError
 
-__all__ = ["Api", "Call", "Counters", "prepared", "read_body"]
+__all__ = ["Api", "AdmittedRequest", "CounterPool", "prepare_request", "read_body"]
 
 Api = Literal["chat", "responses"]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AdmittedRequest:
     """A request that may be sent to the provider, once its worst case is held."""
 
     id: str
     at: datetime
     """When it came in: the time whose prices hold."""
-    token: Token
+    token: ApiToken
     api: Api
     model: str
     """As asked for."""
@@ -53,7 +53,7 @@ class Call:
         return tier if isinstance(tier, str) else None
 
 
-class Counters:
+class CounterPool:
     """A token counter per model: each remembers what it counted, and a conversation costs only what is new."""
 
     def __init__(self, book: PriceBook) -> None:
@@ -92,9 +92,9 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-def prepared(
-    body: bytes, *, id: str, at: datetime, token: Token, api: Api, book: PriceBook, counters: Counters
-) -> Call:
+def prepare_request(
+    body: bytes, *, id: str, at: datetime, token: ApiToken, api: Api, book: PriceBook, counters: CounterPool
+) -> AdmittedRequest:
     """What can be wrong with a request is found here, before Credits are held. It counts: run it in a thread.
 
     Raises what ``TokenCounter.worst_case`` raises, among it that the token's group may not use the model.
@@ -111,11 +111,11 @@ def prepared(
     counter = counters.of(model)
     worst = counter.worst_case(request, group=token.group, at=at, api=api)
     try:
-        encoded(request)
+        encode_request(request)
     except ValueError:
         raise GatewayError(400, "request_invalid", "The request has a number that JSON cannot hold.") from None
     sent, hides = _asking_for_usage(request) if api == "chat" and request.get("stream") else (request, False)
-    return Call(id, at, token, api, model, sent, hides, counter, worst)
+    return AdmittedRequest(id, at, token, api, model, sent, hides, counter, worst)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -138,6 +138,6 @@ def _asking_for_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return {**request, "stream_options": {**(options or {}), "include_usage": True}}, not asked
 
 
-def encoded(request: Mapping[str, Any]) -> bytes:
+def encode_request(request: Mapping[str, Any]) -> bytes:
     """What is sent to the provider is what was counted, written anew, and not the bytes that it was read from."""
     return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()

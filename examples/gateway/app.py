@@ -21,16 +21,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from brivionix_billing import BillingError
 from brivionix_billing.times import Period
 
-from .openai_errors import GatewayError, failure, of_billing, refusal
+from .openai_errors import GatewayError, error_body, error_response, from_billing_error
 from .service import Gateway
 
-__all__ = ["application"]
+__all__ = ["create_app"]
 
 _LOG: Final = logging.getLogger("gateway")
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Gives every request an id: in the scope for the ledger, and as ``x-request-id`` for the client."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,7 +64,7 @@ async def model(gateway: Gateway, request: Request) -> Response:
 
 
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:
-    released = datetime.combine(gateway.book.about(name).released, time(), UTC)
+    released = datetime.combine(gateway.book.model_info(name).released, time(), UTC)
     return {"id": name, "object": "model", "created": int(released.timestamp()), "owned_by": "gateway"}
 
 
@@ -87,7 +87,7 @@ async def health(gateway: Gateway, _request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def application(make: Callable[[], Gateway]) -> Starlette:
+def create_app(make: Callable[[], Gateway]) -> Starlette:
     """The service. ``make`` is called where its event loop runs."""
     made: list[Gateway] = []
 
@@ -110,7 +110,7 @@ def application(make: Callable[[], Gateway]) -> Starlette:
             except Exception:
                 # Caught here, where the answer still gets its request id.
                 _LOG.exception("%s failed", request.scope["request_id"])
-                return JSONResponse(failure(500, "internal_error", "The gateway failed."), 500)
+                return JSONResponse(error_body(500, "internal_error", "The gateway failed."), 500)
 
         return handle
 
@@ -129,7 +129,7 @@ def application(make: Callable[[], Gateway]) -> Starlette:
             for prefix in ("/v1", "")
             for method, path, handler in paths
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=[Middleware(RequestIdMiddleware)],
         exception_handlers={
             BillingError: _billing_error,
             GatewayError: _gateway_error,
@@ -142,19 +142,19 @@ def application(make: Callable[[], Gateway]) -> Starlette:
 
 async def _billing_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, BillingError)
-    return refusal(of_billing(error))
+    return error_response(from_billing_error(error))
 
 
 async def _gateway_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return refusal(error)
+    return error_response(error)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = {404: ("unknown_path", "There is no such path here."), 405: ("unknown_method", "Not by this method.")}
     code, message = what.get(error.status_code, ("request_invalid", "The request is not sound."))
-    return JSONResponse(failure(error.status_code, code, message), error.status_code)
+    return JSONResponse(error_body(error.status_code, code, message), error.status_code)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

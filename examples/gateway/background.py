@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Jobs"]
+__all__ = ["BackgroundTasks"]
 
 T = TypeVar("T")
 
 
-class Jobs:
+class BackgroundTasks:
     """Starts tasks, holds on to them (the loop alone would not), and waits for them at the end."""
 
     def __init__(self) -> None:

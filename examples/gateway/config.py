@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Config", "configured"]
+__all__ = ["Config", "parse_config"]
 
 _MB = 1024 * 1024
 
@@ -23,17 +23,17 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8000
     demo: bool = False
-    most_bytes: int = 10 * _MB
+    max_body_bytes: int = 10 * _MB
     """Of a request's body; more is refused with 413 before it is read."""
-    most_kept: int = _MB
+    max_buffered_bytes: int = _MB
     """Of a stream: what is kept of it for the case that the provider's usage cannot be billed."""
-    pass_on: frozenset[str] = frozenset({"openai-beta"})
+    forwarded_headers: frozenset[str] = frozenset({"openai-beta"})
     """Headers of the client that the provider gets to see. The client's token is never one of them."""
-    body_seconds: float = 60
+    body_timeout_seconds: float = 60
     """How long a client may take to send its request."""
     connect_seconds: float = 10
     read_seconds: float = 600
-    retries: tuple[float, ...] = (0.2, 1, 5, 20, 60)
+    retry_delays: tuple[float, ...] = (0.2, 1, 5, 20, 60)
     """How long to wait before a charge is tried again that the database did not take."""
 
 
@@ -43,7 +43,7 @@ def _port(parser: argparse.ArgumentParser, text: str) -> int:
     return int(text)
 
 
-def configured(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
+def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """The settings by the command line. The provider's key comes from the environment only: ``ps`` shows options."""
     default = Config()
     parser = argparse.ArgumentParser(prog="python -m examples.gateway", description=__doc__, allow_abbrev=False)

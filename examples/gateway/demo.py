@@ -8,14 +8,14 @@ from typing import Final
 from brivionix_billing import PriceBook
 from brivionix_billing.ledger import Ledger
 
-__all__ = ["ACCOUNT", "EVERYTHING", "MINI_ONLY", "fill", "greeting"]
+__all__ = ["ACCOUNT", "EVERYTHING", "MINI_ONLY", "seed_demo_ledger", "demo_instructions"]
 
 ACCOUNT: Final = "demo"
 EVERYTHING: Final = "sk-demo-everything-not-a-secret"
 MINI_ONLY: Final = "sk-demo-mini-only-not-a-secret"
 
 
-def fill(ledger: Ledger, book: PriceBook, now: datetime) -> None:
+def seed_demo_ledger(ledger: Ledger, book: PriceBook, now: datetime) -> None:
     """The account, its Credits and its tokens, unless they are there from the last time."""
     if ledger.entry("demo-top-up") is not None:
         return
@@ -28,7 +28,7 @@ def fill(ledger: Ledger, book: PriceBook, now: datetime) -> None:
     ledger.top_up(ACCOUNT, quote, reference="demo-payment", id="demo-top-up", at=now)
 
 
-def greeting(url: str, model: str) -> str:
+def demo_instructions(url: str, model: str) -> str:
     """What to try, ready to be copied."""
     return f"""
 The gateway is at {url}, and answers with recordings. Two tokens are there:

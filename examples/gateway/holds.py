@@ -10,27 +10,32 @@ from datetime import datetime
 from typing import Final
 
 from brivionix_billing import BillingError
-from brivionix_billing.ledger import TTL, Ledger, Threads
+from brivionix_billing.ledger import DEFAULT_HOLD_TTL, Ledger, LedgerThreadPool
 
-from .admission import Call
-from .background import Jobs
-from .pricing import Priced
+from .admission import AdmittedRequest
+from .background import BackgroundTasks
+from .pricing import PricedResponse
 
-__all__ = ["Cashier"]
+__all__ = ["HoldManager"]
 
 _LOG: Final = logging.getLogger("gateway")
 
 
-class Cashier:
+class HoldManager:
     """The ledger, as the gateway's requests use it. What ends a hold is a job of the service, not of the request."""
 
     def __init__(
-        self, ledger: Ledger, threads: Threads, jobs: Jobs, clock: Callable[[], datetime], retries: Sequence[float]
+        self,
+        ledger: Ledger,
+        threads: LedgerThreadPool,
+        jobs: BackgroundTasks,
+        clock: Callable[[], datetime],
+        retries: Sequence[float],
     ) -> None:
         self._ledger, self._threads, self._jobs, self._clock = ledger, threads, jobs, clock
         self._retries = (*retries, None)
 
-    async def hold(self, call: Call) -> None:
+    async def hold(self, call: AdmittedRequest) -> None:
         """Set the worst case aside. If this raises, nothing is held, or is being given back."""
         assert call.worst.charge is not None  # it was asked for with a group and a time
         try:
@@ -40,7 +45,7 @@ class Cashier:
                 call.worst.charge,
                 id=call.id,
                 at=call.at,  # as the charge will have it: a month must not close between the two
-                ttl=TTL + (self._clock() - call.at),  # from now on, however long the body was on its way
+                ttl=DEFAULT_HOLD_TTL + (self._clock() - call.at),  # from now on, however long the body was on its way
                 token=call.token.id,
             )
         except asyncio.CancelledError:
@@ -53,15 +58,15 @@ class Cashier:
                 self.release(call)
             raise
 
-    def release(self, call: Call) -> asyncio.Task[None]:
+    def release(self, call: AdmittedRequest) -> asyncio.Task[None]:
         """Give back what a request held."""
         return self._jobs.start(self._resolve(call, None))
 
-    def settle(self, call: Call, found: Priced) -> asyncio.Task[None]:
+    def settle(self, call: AdmittedRequest, found: PricedResponse) -> asyncio.Task[None]:
         """Charge what a request used."""
         return self._jobs.start(self._resolve(call, found))
 
-    async def _resolve(self, call: Call, found: Priced | None) -> None:
+    async def _resolve(self, call: AdmittedRequest, found: PricedResponse | None) -> None:
         """Do it, again if the database could not. The id makes it the same operation, so it is never done twice."""
         ledger, plain = self._ledger, False
         for wait in self._retries:

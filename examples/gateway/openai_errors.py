@@ -12,10 +12,10 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 
 from brivionix_billing import BillingError
-from brivionix_billing.decimals import plain
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.ledger import ShortfallError
 
-__all__ = ["GatewayError", "failure", "of_billing", "of_upstream", "refusal"]
+__all__ = ["GatewayError", "error_body", "from_billing_error", "from_provider_error", "error_response"]
 
 _TYPES: Final = {
     401: "authentication_error",
@@ -53,25 +53,25 @@ class GatewayError(Exception):
         self.status, self.code, self.message, self.param = status, code, message, param
 
 
-def failure(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
+def error_body(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
     """The body of an error in OpenAI's shape."""
     kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def refusal(error: GatewayError) -> JSONResponse:
+def error_response(error: GatewayError) -> JSONResponse:
     """The answer to a refusal of the gateway's own."""
-    return JSONResponse(failure(error.status, error.code, error.message, error.param), error.status)
+    return JSONResponse(error_body(error.status, error.code, error.message, error.param), error.status)
 
 
-def of_billing(error: BillingError) -> GatewayError:
+def from_billing_error(error: BillingError) -> GatewayError:
     """What a client is told of an error of the library."""
     status = _STATUS.get(error.code, error.http_status or 500)
     if isinstance(error, ShortfallError):
         # 402 and not 429: clients try a 429 again by themselves, and waiting brings no Credits.
         whose = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
         told = (
-            f"{whose} {plain(error.available)} Credits, and this request may cost up to {plain(error.needed)}. "
+            f"{whose} {format_plain(error.available)} Credits, and this request may cost up to {format_plain(error.needed)}. "
             "Top up, or allow fewer output tokens."
         )
     elif error.code in _OWN:
@@ -82,7 +82,7 @@ def of_billing(error: BillingError) -> GatewayError:
     return GatewayError(status, error.code if status < 500 or status == 503 else "internal_error", told, param)
 
 
-def of_upstream(status: int, body: bytes) -> JSONResponse:
+def from_provider_error(status: int, body: bytes) -> JSONResponse:
     """What a client is told of an error of the provider: its own words where they concern the client."""
     try:
         said = json.loads(body)["error"]
@@ -95,6 +95,6 @@ def of_upstream(status: int, body: bytes) -> JSONResponse:
     if ours or status < 400 or not isinstance(message, str):
         # A wrong key of the gateway is no wrong token of the client, and its words may show the key.
         status = 502 if ours or status < 400 else status
-        return JSONResponse(failure(status, "upstream_error", "The provider failed. Nothing was charged."), status)
+        return JSONResponse(error_body(status, "upstream_error", "The provider failed. Nothing was charged."), status)
     code = code if isinstance(code, str) else "upstream_error"
-    return JSONResponse(failure(status, code, message, param if isinstance(param, str) else None), status)
+    return JSONResponse(error_body(status, code, message, param if isinstance(param, str) else None), status)

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing import BillingError, PriceBook, Usage
-from brivionix_billing.canonical_json import canonical
+from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.rating import Charge
 from brivionix_billing.streams import StreamUsage
-from brivionix_billing.usage import reported
+from brivionix_billing.usage import billable_body
 
-from .admission import Call
+from .admission import AdmittedRequest
 
-__all__ = ["Priced", "priced"]
+__all__ = ["PricedResponse", "price_response"]
 
 _LOG: Final = logging.getLogger("gateway")
 
 
-class Priced(NamedTuple):
+class PricedResponse(NamedTuple):
     """A charge, and the body that goes into the journal with it."""
 
     charge: Charge
@@ -28,7 +28,7 @@ class Priced(NamedTuple):
     """``None``: as the charge has it."""
 
 
-def priced(book: PriceBook, call: Call, stated: Mapping[str, Any], answer: bytes) -> Priced:
+def price_response(book: PriceBook, call: AdmittedRequest, stated: Mapping[str, Any], answer: bytes) -> PricedResponse:
     """The charge for a response, or for what is known of a stream.
 
     ``stated`` is the body with the usage, ``answer`` what the client got of it. If the provider's usage cannot be
@@ -36,7 +36,7 @@ def priced(book: PriceBook, call: Call, stated: Mapping[str, Any], answer: bytes
     allowed. Both are marked as estimates, in the journal and on the bill, and the operator is told.
     """
     try:
-        kept = reported(stated)
+        kept = billable_body(stated)
         return _rated(book, call, kept)
     except BillingError as error:
         refused = error
@@ -57,14 +57,14 @@ def priced(book: PriceBook, call: Call, stated: Mapping[str, Any], answer: bytes
     return found
 
 
-def _rated(book: PriceBook, call: Call, body: dict[str, Any]) -> Priced:
-    canonical(body)  # what no journal can hold is refused here, where an estimate can still take its place
+def _rated(book: PriceBook, call: AdmittedRequest, body: dict[str, Any]) -> PricedResponse:
+    canonical_json(body)  # what no journal can hold is refused here, where an estimate can still take its place
     usage = Usage.from_response(body)
     charge = book.rate(usage, model=call.model, group=call.token.group, at=call.at, service_tier=call.service_tier)
-    return Priced(charge, body)
+    return PricedResponse(charge, body)
 
 
-def _events(call: Call, answer: bytes) -> Iterator[dict[str, Any]]:
+def _events(call: AdmittedRequest, answer: bytes) -> Iterator[dict[str, Any]]:
     """An answer as events without what cannot be billed: its usage, and the tier that it claims."""
     body = _object(answer)
     if body and call.api == "chat":

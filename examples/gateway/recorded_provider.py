@@ -33,7 +33,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-__all__ = ["recordings", "upstream"]
+__all__ = ["recordings", "create_provider"]
 
 _HERE: Final = Path(__file__).parent
 _FOREVER: Final = 3600
@@ -55,7 +55,7 @@ def recordings() -> dict[tuple[str, bool], dict[str, Any]]:
     return {(found["endpoint"], found["tools"]): found for found in map(json.loads, lines)}
 
 
-def upstream(demo: str = "") -> Starlette:
+def create_provider(demo: str = "") -> Starlette:
     """The provider. ``demo`` is what goes wrong where a request says nothing of it."""
     logging.getLogger("uvicorn.error").addFilter(_unasked)
     known = recordings()

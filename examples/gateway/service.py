@@ -14,15 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.ledger import Ledger, Threads, Token, bearer
+from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
 
-from .admission import Api, Call, Counters, encoded, prepared, read_body
-from .background import Jobs
+from .admission import AdmittedRequest, Api, CounterPool, encode_request, prepare_request, read_body
+from .background import BackgroundTasks
 from .config import Config
-from .holds import Cashier
-from .openai_errors import GatewayError, of_upstream
-from .pricing import Priced, priced
-from .streaming import Passing
+from .holds import HoldManager
+from .openai_errors import GatewayError, from_provider_error
+from .pricing import PricedResponse, price_response
+from .streaming import MeteredStream
 
 __all__ = ["Gateway"]
 
@@ -41,11 +41,11 @@ class Gateway:
         self, config: Config, book: PriceBook, ledger: Ledger, *, clock: Callable[[], datetime] = _now
     ) -> None:
         self.config, self.book, self.ledger, self.clock = config, book, ledger, clock
-        self.jobs = Jobs()
+        self.jobs = BackgroundTasks()
         # SQLite writes one transaction at a time; PostgreSQL as many as the engine has connections.
-        self.threads = Threads(1 if ledger.engine.dialect.name == "sqlite" else 5)
-        self.cashier = Cashier(ledger, self.threads, self.jobs, clock, config.retries)
-        self.counters = Counters(book)
+        self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
+        self.cashier = HoldManager(ledger, self.threads, self.jobs, clock, config.retry_delays)
+        self.counters = CounterPool(book)
         self.client = httpx.AsyncClient(
             base_url=config.upstream,
             timeout=httpx.Timeout(config.read_seconds, connect=config.connect_seconds, pool=None),
@@ -64,18 +64,18 @@ class Gateway:
         self.threads.close()
         self.ledger.close()
 
-    async def token(self, request: Request) -> Token:
+    async def token(self, request: Request) -> ApiToken:
         """The token of a request. Raises what is to be answered with 401, and ``ledger_unavailable``."""
-        secret = bearer(request.headers.get("authorization"))
+        secret = parse_bearer(request.headers.get("authorization"))
         return await self.threads.run(self.ledger.authenticate, secret, at=self.clock())
 
     async def answer(self, request: Request, api: Api) -> Response:
         """The answer to a request to a model."""
         at, token = self.clock(), await self.token(request)
-        body = await read_body(request, self.config.most_bytes, self.config.body_seconds)
+        body = await read_body(request, self.config.max_body_bytes, self.config.body_timeout_seconds)
         # Counting a long request takes a while, in which others are served.
         call = await asyncio.to_thread(
-            prepared,
+            prepare_request,
             body,
             id=request.scope["request_id"],
             at=at,
@@ -93,7 +93,7 @@ class Gateway:
             job.add_done_callback(self._unwanted)
             raise
 
-    async def _forwarded(self, call: Call, request: Request) -> Response:
+    async def _forwarded(self, call: AdmittedRequest, request: Request) -> Response:
         """Send a request whose worst case is held. Before this ends, the hold is resolved, or a stream will do it."""
         try:
             upstream = await self.client.send(self._upstream_request(call, request), stream=True)
@@ -108,7 +108,7 @@ class Gateway:
             raise
         kind = upstream.headers.get("content-type", "")
         if call.streamed and upstream.status_code == 200 and kind.startswith("text/event-stream"):
-            passing = Passing(call, upstream, self.config.most_kept)
+            passing = MeteredStream(call, upstream, self.config.max_buffered_bytes)
             self.jobs.start(self._stream(passing))
             return passing
         try:
@@ -135,8 +135,8 @@ class Gateway:
             raise GatewayError(502, "upstream_error", "The provider failed. Nothing was charged.")
         return Response(body, media_type="application/json")
 
-    def _upstream_request(self, call: Call, request: Request) -> httpx.Request:
-        passed = {name: value for name, value in request.headers.items() if name in self.config.pass_on}
+    def _upstream_request(self, call: AdmittedRequest, request: Request) -> httpx.Request:
+        passed = {name: value for name, value in request.headers.items() if name in self.config.forwarded_headers}
         own = {
             "content-type": "application/json",
             "accept": "text/event-stream" if call.streamed else "application/json",
@@ -145,11 +145,11 @@ class Gateway:
         if self.config.upstream_key:
             own["authorization"] = f"Bearer {self.config.upstream_key}"
         return self.client.build_request(
-            "POST", _PATHS[call.api], content=encoded(call.request), headers={**passed, **own}
+            "POST", _PATHS[call.api], content=encode_request(call.request), headers={**passed, **own}
         )
 
     def _refused(self, upstream: httpx.Response, body: bytes) -> Response:
-        answer = of_upstream(upstream.status_code, body)
+        answer = from_provider_error(upstream.status_code, body)
         if answer.status_code == 502:
             _LOG.error("the provider answered %s: %s", upstream.status_code, body[:1000].decode("utf-8", "replace"))
         for name in ("retry-after", "retry-after-ms"):
@@ -157,7 +157,7 @@ class Gateway:
                 answer.headers[name] = upstream.headers[name]
         return answer
 
-    async def _settled(self, call: Call, body: bytes) -> bool:
+    async def _settled(self, call: AdmittedRequest, body: bytes) -> bool:
         """Book a whole response, before the client gets it; unless it is no answer, but an error or something else."""
         try:
             stated: Any = json.loads(body)
@@ -168,7 +168,7 @@ class Gateway:
         await self._book(call, stated, body)
         return True
 
-    async def _stream(self, passing: Passing) -> None:
+    async def _stream(self, passing: MeteredStream) -> None:
         """Wait for the end of a stream, and book it."""
         try:
             await passing.over.wait()
@@ -183,28 +183,28 @@ class Gateway:
         if result.estimated:
             _LOG.info("%s: an estimate: %s", passing.call.id, result.reason)
 
-    async def _book(self, call: Call, stated: dict[str, Any], answer: bytes) -> None:
+    async def _book(self, call: AdmittedRequest, stated: dict[str, Any], answer: bytes) -> None:
         try:
-            found = await asyncio.to_thread(priced, self.book, call, stated, answer)
+            found = await asyncio.to_thread(price_response, self.book, call, stated, answer)
         except Exception:
             # No answer is free because of a mistake in here. What was held is the one figure that is sure.
             _LOG.critical("%s: the charge could not be made; all that was held is booked", call.id, exc_info=True)
             assert call.worst.charge is not None
-            found = Priced(call.worst.charge, None)
+            found = PricedResponse(call.worst.charge, None)
         await self.cashier.settle(call, found)
 
     def _unwanted(self, job: asyncio.Task[Response]) -> None:
         """The answer of a request that was cancelled while it waited: a stream that nobody will read is ended."""
-        if not job.cancelled() and job.exception() is None and isinstance(response := job.result(), Passing):
+        if not job.cancelled() and job.exception() is None and isinstance(response := job.result(), MeteredStream):
             response.over.set()
 
-    async def balance(self, token: Token) -> dict[str, Any]:
+    async def balance(self, token: ApiToken) -> dict[str, Any]:
         """What a token's account has, and what the token may spend."""
         found = await self.threads.run(self.ledger.balance, token.account, at=self.clock())
         limit = None if token.limit is None else str(token.limit)
         return {**found.as_dict(), "token": {"id": token.id, "limit": limit, "spent": str(token.spent)}}
 
-    def models(self, token: Token) -> list[str]:
+    def models(self, token: ApiToken) -> list[str]:
         """The models that a token may use now."""
         try:
             return self.book.models(group=token.group, at=self.clock())

@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from brivionix_billing.streams import StreamUsage
 
-from .admission import Call
-from .openai_errors import failure
+from .admission import AdmittedRequest
+from .openai_errors import error_body
 
-__all__ = ["Passing"]
+__all__ = ["MeteredStream"]
 
 _EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
@@ -26,14 +26,14 @@ _MAX_EVENT: Final = 1024 * 1024
 """What is longer is no chunk of usage, and is not waited for."""
 
 
-class Passing(StreamingResponse):
+class MeteredStream(StreamingResponse):
     """Sends each piece on as it comes, and feeds it to a :class:`StreamUsage`.
 
     ``over`` is set at whatever end: the stream is complete, the provider broke off, or the client went away and this
     response was cancelled. What is to be done then is for a job of the service: who is cancelled cannot wait.
     """
 
-    def __init__(self, call: Call, upstream: httpx.Response, most_kept: int) -> None:
+    def __init__(self, call: AdmittedRequest, upstream: httpx.Response, most_kept: int) -> None:
         self.call, self.upstream = call, upstream
         self.usage = StreamUsage(call.request, call.counter)
         self.over = asyncio.Event()
@@ -76,7 +76,7 @@ class Passing(StreamingResponse):
         except httpx.HTTPError:
             # An end without a word would look like a complete answer to some clients.
             self.left = False
-            said = failure(502, "upstream_broke_off", "The provider broke the answer off. What came is charged.")
+            said = error_body(502, "upstream_broke_off", "The provider broke the answer off. What came is charged.")
             begin = b"" if tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
             yield begin + b"event: error\ndata: " + json.dumps(said).encode() + b"\n\n"
 

@@ -11,10 +11,10 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
-__all__ = ["Served"]
+__all__ = ["ThreadedServer"]
 
 
-class Served:
+class ThreadedServer:
     """Serves an application on a port of the loopback address as long as the block runs."""
 
     def __init__(self, app: ASGIApp, port: int = 0) -> None:

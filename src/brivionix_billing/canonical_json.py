@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["canonical", "canonical_around", "digest", "loads_strict", "sha256"]
+__all__ = ["canonical_json", "canonical_json_envelope", "json_digest", "loads_strict", "sha256"]
 
 _SAFE: Final = 2**53
 _MAX_DEPTH: Final = 64
@@ -24,7 +24,7 @@ _write: Final[Callable[[Any], str]] = json.JSONEncoder(
 ).encode
 
 
-def canonical(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
     """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``document_invalid``).
 
     >>> canonical({"b": 1, "a": [1.0, "x"]})
@@ -33,7 +33,7 @@ def canonical(value: Any) -> bytes:
     return _written(value) if _is_plain(value, 0) else _slow(value, 0).encode()
 
 
-def canonical_around(value: Mapping[str, Any], member: str) -> bytes:
+def canonical_json_envelope(value: Mapping[str, Any], member: str) -> bytes:
     """The same where ``member`` alone can hold anything but ASCII keys, sound texts and small integers."""
     return _written(value) if _is_plain(value[member], 1) else _slow(value, 0).encode()
 
@@ -47,9 +47,9 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def digest(value: Any) -> str:
+def json_digest(value: Any) -> str:
     """``sha256:`` and the hash of the canonical JSON text, in hex."""
-    return "sha256:" + sha256(canonical(value)).hex()
+    return "sha256:" + sha256(canonical_json(value)).hex()
 
 
 def _is_plain(value: Any, depth: int) -> bool:
@@ -90,7 +90,7 @@ def _small(value: int) -> bool:
     if -_SAFE < value < _SAFE:
         return True
     raise BillingError(
-        "document_invalid", f"{quoted(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
+        "document_invalid", f"{safe_repr(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
     )
 
 
@@ -99,7 +99,7 @@ def _sound(text: str) -> bool:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise BillingError("document_invalid", f"{quoted(text)} has half a surrogate pair") from None
+            raise BillingError("document_invalid", f"{safe_repr(text)} has half a surrogate pair") from None
     return True
 
 
@@ -110,7 +110,7 @@ def _slow(value: Any, depth: int) -> str:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise BillingError("document_invalid", f"the key {quoted(key)} is not a string")
+                raise BillingError("document_invalid", f"the key {safe_repr(key)} is not a string")
             _sound(key)
         items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
         return "{" + ",".join(f"{_write(key)}:{_slow(item, depth + 1)}" for key, item in items) + "}"
@@ -120,7 +120,7 @@ def _slow(value: Any, depth: int) -> str:
         return _write(value)
     if (isinstance(value, int) and _small(value)) or (isinstance(value, str) and _sound(value)):
         return _write(value)
-    raise BillingError("document_invalid", f"{quoted(value)} ({type(value).__name__}) cannot stand in JSON")
+    raise BillingError("document_invalid", f"{safe_repr(value)} ({type(value).__name__}) cannot stand in JSON")
 
 
 def _number(value: float) -> str:
@@ -168,5 +168,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(out) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() gives None
-        raise ValueError(f"the key {quoted(twice)} stands twice in one object")
+        raise ValueError(f"the key {safe_repr(twice)} stands twice in one object")
     return out

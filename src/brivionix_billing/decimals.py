@@ -11,21 +11,21 @@ from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = [
     "Rounding",
-    "decimal_of",
-    "digits_of",
-    "divide",
-    "multiplied",
+    "decimal_from_scaled",
+    "to_scaled",
+    "divide_exactly",
+    "multiply",
     "parse_decimal",
-    "places",
-    "plain",
-    "remaining",
-    "round_ratio",
-    "subtracted",
-    "summed",
+    "decimal_places",
+    "format_plain",
+    "after_discount",
+    "round_quotient",
+    "subtract_text",
+    "sum_exact",
 ]
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
@@ -52,20 +52,20 @@ def parse_decimal(text: str) -> Decimal:
     Decimal('1E-7')
     """
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-        raise BillingError("money_invalid", f"{quoted(text)} is not a plain decimal number such as 12 or 0.85")
+        raise BillingError("money_invalid", f"{safe_repr(text)} is not a plain decimal number such as 12 or 0.85")
     return Decimal(text)
 
 
-def decimal_of(coefficient: int, places: int) -> Decimal:
+def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
     """``coefficient / 10**places`` with no trailing zeros behind the point.
 
     >>> decimal_of(5_250_000, 12)
     Decimal('0.00000525')
     """
-    return Decimal(plain_digits(*_trimmed(coefficient, places)))
+    return Decimal(format_scaled(*_trimmed(coefficient, places)))
 
 
-def plain_digits(coefficient: int, places: int) -> str:
+def format_scaled(coefficient: int, places: int) -> str:
     """``coefficient / 10**places`` written out, with exactly ``places`` digits behind the point."""
     if places <= 0:
         return str(coefficient * 10**-places)
@@ -74,7 +74,7 @@ def plain_digits(coefficient: int, places: int) -> str:
     return f"{sign}{digits[:-places]}.{digits[-places:]}"
 
 
-def digits_of(value: Decimal) -> tuple[int, int]:
+def to_scaled(value: Decimal) -> tuple[int, int]:
     """``(coefficient, places)`` with ``value == coefficient / 10**places`` and ``places >= 0``."""
     sign, digits, exponent = value.as_tuple()
     if isinstance(exponent, str):
@@ -91,18 +91,18 @@ def digits_of(value: Decimal) -> tuple[int, int]:
     return coefficient, -exponent
 
 
-def plain(value: Decimal) -> str:
+def format_plain(value: Decimal) -> str:
     """The number written out without an exponent and without idle zeros: what documents hold.
 
     >>> plain(Decimal("1E-7")), plain(Decimal("2.50"))
     ('0.0000001', '2.5')
     """
-    return plain_digits(*_trimmed(*digits_of(value)))
+    return format_scaled(*_trimmed(*to_scaled(value)))
 
 
-def places(value: Decimal) -> int:
+def decimal_places(value: Decimal) -> int:
     """How many digits the number has behind the point, idle zeros not counted."""
-    return _trimmed(*digits_of(value))[1]
+    return _trimmed(*to_scaled(value))[1]
 
 
 def _trimmed(coefficient: int, places: int) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def _trimmed(coefficient: int, places: int) -> tuple[int, int]:
     return coefficient, places
 
 
-def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
+def round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int:
     """``numerator / denominator`` as a whole number; ``denominator`` is positive.
 
     A rounding may be given by its name. Raises ``bad_argument`` for a name that is none.
@@ -122,7 +122,7 @@ def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
             rounding = Rounding(rounding)
         except ValueError:
             names = ", ".join(Rounding)
-            raise BillingError("bad_argument", f"{quoted(rounding)} is no rounding; there are: {names}") from None
+            raise BillingError("bad_argument", f"{safe_repr(rounding)} is no rounding; there are: {names}") from None
     quotient, rest = divmod(abs(numerator), denominator)
     if rest:
         twice = 2 * rest
@@ -137,45 +137,45 @@ def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
     return -quotient if numerator < 0 else quotient
 
 
-def divide(numerator: int, denominator: int) -> int | None:
+def divide_exactly(numerator: int, denominator: int) -> int | None:
     """``numerator / denominator`` where it is a whole number, else ``None``."""
     quotient, rest = divmod(numerator, denominator)
     return None if rest else quotient
 
 
-def multiplied(a: Decimal, b: Decimal) -> Decimal:
+def multiply(a: Decimal, b: Decimal) -> Decimal:
     """The exact product, whatever the decimal context."""
-    (x, p), (y, q) = digits_of(a), digits_of(b)
-    return decimal_of(x * y, p + q)
+    (x, p), (y, q) = to_scaled(a), to_scaled(b)
+    return decimal_from_scaled(x * y, p + q)
 
 
-def remaining(discount: Decimal) -> Decimal:
+def after_discount(discount: Decimal) -> Decimal:
     """What a discount leaves of a price: 0.90 off leaves 0.1.
 
     >>> remaining(Decimal("0.90"))
     Decimal('0.1')
     """
-    coefficient, places = digits_of(discount)
-    return decimal_of(10**places - coefficient, places)
+    coefficient, places = to_scaled(discount)
+    return decimal_from_scaled(10**places - coefficient, places)
 
 
-def subtracted(a: str, b: str) -> str:
+def subtract_text(a: str, b: str) -> str:
     """The exact difference of two plain decimals, with as many digits behind the point as the longer of them shows.
 
     >>> subtracted("0.10", "0.30"), subtracted("2", "0.5")
     ('-0.20', '1.5')
     """
-    (x, p), (y, q) = digits_of(Decimal(a)), digits_of(Decimal(b))
+    (x, p), (y, q) = to_scaled(Decimal(a)), to_scaled(Decimal(b))
     shown = max(p, q)
-    return plain_digits(x * 10 ** (shown - p) - y * 10 ** (shown - q), shown)
+    return format_scaled(x * 10 ** (shown - p) - y * 10 ** (shown - q), shown)
 
 
-def summed(amounts: Iterable[Decimal]) -> Decimal:
+def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum, whatever the decimal context; of nothing, zero.
 
     >>> summed([Decimal("0.1"), Decimal("0.25"), Decimal("-1E+1")])
     Decimal('-9.65')
     """
-    pairs = [digits_of(amount) for amount in amounts]
+    pairs = [to_scaled(amount) for amount in amounts]
     scale = max((places for _, places in pairs), default=0)
-    return decimal_of(sum(c * 10 ** (scale - p) for c, p in pairs), scale)
+    return decimal_from_scaled(sum(c * 10 ** (scale - p) for c, p in pairs), scale)

@@ -9,82 +9,82 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CODES", "BillingError", "Code", "Finding", "PriceFileError", "quoted"]
+__all__ = ["CODES", "BillingError", "ErrorCode", "Finding", "PriceFileError", "safe_repr"]
 
 
-class Code(NamedTuple):
+class ErrorCode(NamedTuple):
     """What a code means and what a gateway answers with it (``None``: nothing that a gateway's client caused)."""
 
     http_status: int | None
     meaning: str
 
 
-CODES: Final[dict[str, Code]] = {
+CODES: Final[dict[str, ErrorCode]] = {
     # Prices
-    "price_file": Code(None, "the price file is not sound; `.findings` lists every place"),
-    "price_not_exact": Code(None, "a price times a ratio is finer than the smallest unit, 10^-18 Credit"),
+    "price_file": ErrorCode(None, "the price file is not sound; `.findings` lists every place"),
+    "price_not_exact": ErrorCode(None, "a price times a ratio is finer than the smallest unit, 10^-18 Credit"),
     # Requests
-    "unknown_model": Code(404, "the price file has no such model, alias or dated snapshot"),
-    "unknown_group": Code(403, "the price file has no such group at that time"),
-    "model_not_allowed": Code(403, "the group may not use this model at that time"),
-    "unknown_service_tier": Code(400, "not one of standard, batch, flex, priority (or default, auto, fast)"),
-    "tier_not_sold": Code(400, "the model is not sold in this service tier at that time"),
-    "no_price": Code(400, "the model has no price at that time"),
-    "meter_not_priced": Code(500, "the usage has a kind of token or call that the model has no price for"),
-    "unknown_channel": Code(400, "the price file has no such payment channel, or no price of it at that time"),
-    "bad_time": Code(400, "a time without a zone, or not a time"),
+    "unknown_model": ErrorCode(404, "the price file has no such model, alias or dated snapshot"),
+    "unknown_group": ErrorCode(403, "the price file has no such group at that time"),
+    "model_not_allowed": ErrorCode(403, "the group may not use this model at that time"),
+    "unknown_service_tier": ErrorCode(400, "not one of standard, batch, flex, priority (or default, auto, fast)"),
+    "tier_not_sold": ErrorCode(400, "the model is not sold in this service tier at that time"),
+    "no_price": ErrorCode(400, "the model has no price at that time"),
+    "meter_not_priced": ErrorCode(500, "the usage has a kind of token or call that the model has no price for"),
+    "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),
+    "bad_time": ErrorCode(400, "a time without a zone, or not a time"),
     # Usage
-    "usage_invalid": Code(502, "a count is not a whole number from 0 to 10^12"),
-    "usage_contradiction": Code(502, "counts that contradict each other"),
-    "usage_unknown_key": Code(502, "a count that is not known and not zero: nobody can say what it costs"),
-    "usage_shape": Code(502, "not a usage object of a known shape"),
+    "usage_invalid": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
+    "usage_contradiction": ErrorCode(502, "counts that contradict each other"),
+    "usage_unknown_key": ErrorCode(502, "a count that is not known and not zero: nobody can say what it costs"),
+    "usage_shape": ErrorCode(502, "not a usage object of a known shape"),
     # Token counting
-    "request_invalid": Code(400, "not a request body of chat completions, Responses or embeddings"),
-    "request_too_large": Code(413, "more text than the token counter was told to count at once"),
-    "no_bound": Code(400, "nothing says how much a request can cost at the most"),
-    "unknown_encoding": Code(None, "tiktoken has no encoding of this name"),
-    "encoding_unavailable": Code(None, "the vocabulary of an encoding cannot be read or fetched"),
-    "unknown_family": Code(None, "there is no token family of this name"),
+    "request_invalid": ErrorCode(400, "not a request body of chat completions, Responses or embeddings"),
+    "request_too_large": ErrorCode(413, "more text than the token counter was told to count at once"),
+    "no_bound": ErrorCode(400, "nothing says how much a request can cost at the most"),
+    "unknown_encoding": ErrorCode(None, "tiktoken has no encoding of this name"),
+    "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding cannot be read or fetched"),
+    "unknown_family": ErrorCode(None, "there is no token family of this name"),
     # Money
-    "money_invalid": Code(400, "not an exact decimal amount"),
-    "currency_unknown": Code(400, "not an ISO 4217 currency code"),
-    "currency_mismatch": Code(400, "amounts of different currencies"),
-    "amount_out_of_range": Code(400, "a top-up below the smallest or above the largest amount of its channel"),
+    "money_invalid": ErrorCode(400, "not an exact decimal amount"),
+    "currency_unknown": ErrorCode(400, "not an ISO 4217 currency code"),
+    "currency_mismatch": ErrorCode(400, "amounts of different currencies"),
+    "amount_out_of_range": ErrorCode(400, "a top-up below the smallest or above the largest amount of its channel"),
     # The ledger
-    "unknown_account": Code(404, "there is no such account"),
-    "account_exists": Code(409, "another operation opened this account"),
-    "token_malformed": Code(401, "no `Authorization: Bearer TOKEN` header"),
-    "unknown_token": Code(401, "there is no such API token"),
-    "token_disabled": Code(401, "the API token is disabled"),
-    "token_expired": Code(401, "the API token has expired"),
-    "token_exhausted": Code(401, "the API token has spent its limit"),
-    "token_limit": Code(402, "the request may cost more than is left of the token's limit"),
-    "insufficient_credits": Code(402, "the request may cost more than the account has"),
-    "unknown_hold": Code(404, "there is no such hold"),
-    "hold_resolved": Code(409, "the hold was settled, released or has expired before"),
-    "unknown_lot": Code(404, "the account has no such lot"),
-    "unknown_payment": Code(404, "the payment was not credited, or not yet"),
-    "payment_known": Code(409, "another operation has credited this payment"),
-    "not_refundable": Code(409, "more than is unused of a lot, or Credits that nobody paid for"),
-    "not_reversible": Code(409, "no refund or dispute, or one that was undone before"),
-    "operation_conflict": Code(409, "the same operation id with other content"),
-    "ledger_unavailable": Code(503, "the ledger's database failed, or was busy for too long"),
-    "ledger_version": Code(None, "the ledger's tables are of another version of this library"),
-    "journal_broken": Code(None, "an entry of the journal was changed, or does not follow from those before"),
+    "unknown_account": ErrorCode(404, "there is no such account"),
+    "account_exists": ErrorCode(409, "another operation opened this account"),
+    "token_malformed": ErrorCode(401, "no `Authorization: Bearer TOKEN` header"),
+    "unknown_token": ErrorCode(401, "there is no such API token"),
+    "token_disabled": ErrorCode(401, "the API token is disabled"),
+    "token_expired": ErrorCode(401, "the API token has expired"),
+    "token_exhausted": ErrorCode(401, "the API token has spent its limit"),
+    "token_limit": ErrorCode(402, "the request may cost more than is left of the token's limit"),
+    "insufficient_credits": ErrorCode(402, "the request may cost more than the account has"),
+    "unknown_hold": ErrorCode(404, "there is no such hold"),
+    "hold_resolved": ErrorCode(409, "the hold was settled, released or has expired before"),
+    "unknown_lot": ErrorCode(404, "the account has no such lot"),
+    "unknown_payment": ErrorCode(404, "the payment was not credited, or not yet"),
+    "payment_known": ErrorCode(409, "another operation has credited this payment"),
+    "not_refundable": ErrorCode(409, "more than is unused of a lot, or Credits that nobody paid for"),
+    "not_reversible": ErrorCode(409, "no refund or dispute, or one that was undone before"),
+    "operation_conflict": ErrorCode(409, "the same operation id with other content"),
+    "ledger_unavailable": ErrorCode(503, "the ledger's database failed, or was busy for too long"),
+    "ledger_version": ErrorCode(None, "the ledger's tables are of another version of this library"),
+    "journal_broken": ErrorCode(None, "an entry of the journal was changed, or does not follow from those before"),
     # Documents and files
-    "file_unreadable": Code(None, "a file that cannot be read or written"),
-    "record_invalid": Code(None, "a line of a usage file that is not a usage record"),
-    "duplicate_conflict": Code(None, "one request id with different contents"),
-    "period_invalid": Code(None, "not a month or a pair of instants, or an unknown time zone"),
-    "no_usage": Code(None, "no billable record of this account in this period"),
-    "document_invalid": Code(None, "not an invoice document of this version"),
-    "document_exists": Code(None, "a bill stands there already; a bill is never edited"),
-    "series_broken": Code(None, "the document before this one in its series does not fit"),
-    "not_in_bill": Code(None, "the bill does not hold this request"),
-    "key_invalid": Code(None, "not an Ed25519 key"),
-    "missing_extra": Code(None, "an optional part of this library is not installed"),
-    "font_missing": Code(None, "no font of this machine has a letter that a PDF needs"),
-    "bad_argument": Code(None, "an argument that makes no sense"),
+    "file_unreadable": ErrorCode(None, "a file that cannot be read or written"),
+    "record_invalid": ErrorCode(None, "a line of a usage file that is not a usage record"),
+    "duplicate_conflict": ErrorCode(None, "one request id with different contents"),
+    "period_invalid": ErrorCode(None, "not a month or a pair of instants, or an unknown time zone"),
+    "no_usage": ErrorCode(None, "no billable record of this account in this period"),
+    "document_invalid": ErrorCode(None, "not an invoice document of this version"),
+    "document_exists": ErrorCode(None, "a bill stands there already; a bill is never edited"),
+    "series_broken": ErrorCode(None, "the document before this one in its series does not fit"),
+    "not_in_bill": ErrorCode(None, "the bill does not hold this request"),
+    "key_invalid": ErrorCode(None, "not an Ed25519 key"),
+    "missing_extra": ErrorCode(None, "an optional part of this library is not installed"),
+    "font_missing": ErrorCode(None, "no font of this machine has a letter that a PDF needs"),
+    "bad_argument": ErrorCode(None, "an argument that makes no sense"),
 }
 
 
@@ -115,13 +115,13 @@ class Finding(NamedTuple):
     line: int
     column: int
     path: str
-    what: str
-    instead: str
+    message: str
+    hint: str
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}"
         at = f" {self.path}:" if self.path else ""
-        return f"{where}:{at} {self.what}; {self.instead}"
+        return f"{where}:{at} {self.message}; {self.hint}"
 
 
 class PriceFileError(BillingError):
@@ -129,17 +129,17 @@ class PriceFileError(BillingError):
 
     def __init__(self, findings: list[Finding], *, more: int = 0) -> None:
         self.findings = findings
-        self.more = more
+        self.omitted_count = more
         count = len(findings) + more
         head = "1 finding" if count == 1 else f"{count} findings"
         tail = [f"... and {more} more"] if more else []
         super().__init__("price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), more=self.more), (self.findings,)
+        return partial(type(self), more=self.omitted_count), (self.findings,)
 
 
-def quoted(value: object, limit: int = 80) -> str:
+def safe_repr(value: object, limit: int = 80) -> str:
     r"""``repr`` cut to ``limit`` characters: control characters are escaped, a huge value does not flood a message.
 
     >>> print(quoted("a\x1b[31m"))
@@ -148,15 +148,15 @@ def quoted(value: object, limit: int = 80) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"
     if isinstance(value, str) and len(value) > limit:
-        return ascii_safe(repr(value[:limit])) + "..."
+        return escape_unprintable(repr(value[:limit])) + "..."
     try:
         text = repr(value)
     except Exception:  # a hostile __repr__ must not replace the error that is being told
         return f"a {type(value).__name__}"
-    return ascii_safe(text if len(text) <= limit + 2 else text[:limit] + "...")
+    return escape_unprintable(text if len(text) <= limit + 2 else text[:limit] + "...")
 
 
-def ascii_safe(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Escape what a terminal might obey or a log cannot store: unprintable characters and lone surrogates."""
     if text.isprintable():
         return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-__all__ = ["RootBuilder", "inclusion_proof", "leaf_hash", "root_from_proof", "root_of"]
+__all__ = ["RootBuilder", "inclusion_proof", "leaf_hash", "root_from_proof", "merkle_root"]
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -52,7 +52,7 @@ class RootBuilder:
         return root
 
 
-def root_of(leaves: Sequence[bytes]) -> bytes:
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """The root over leaf hashes."""
     builder = RootBuilder()
     builder.extend(leaves)
@@ -66,10 +66,10 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            path.append(root_of(leaves[middle:end]))
+            path.append(merkle_root(leaves[middle:end]))
             end = middle
         else:
-            path.append(root_of(leaves[start:middle]))
+            path.append(merkle_root(leaves[start:middle]))
             start = middle
     path.reverse()
     return path

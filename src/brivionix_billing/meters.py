@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["BY_NAME", "CALL_METERS", "METERS", "TOKEN_METERS", "Meter"]
+__all__ = ["METERS_BY_NAME", "CALL_METERS", "METERS", "TOKEN_METERS", "Meter"]
 
 
 class Meter(NamedTuple):
     """A meter: its place in every rate vector, its name, and how its price is quoted."""
 
-    place: int
+    index: int
     name: str
     per: int
     """A price is quoted in USD for so many: 1 000 000 tokens, or 1 000 calls or sessions."""
-    uncached: str | None = None
+    uncached_meter: str | None = None
     """For a cache read: the meter these tokens would have been on without the cache."""
 
 
@@ -47,4 +47,4 @@ TOKEN_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in METERS if mete
 """The meters that a model has prices for; calls have fees that no model sets."""
 CALL_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in METERS if meter not in TOKEN_METERS)
 """Tools that the provider runs: a fee for each call, or for each session of a code interpreter."""
-BY_NAME: Final[dict[str, Meter]] = {meter.name: meter for meter in METERS}
+METERS_BY_NAME: Final[dict[str, Meter]] = {meter.name: meter for meter in METERS}

@@ -12,15 +12,15 @@ from typing import Final, final
 
 from brivionix_billing.decimals import (
     Rounding,
-    decimal_of,
-    digits_of,
+    decimal_from_scaled,
+    format_plain,
+    format_scaled,
     parse_decimal,
-    plain,
-    plain_digits,
-    round_ratio,
-    summed,
+    round_quotient,
+    sum_exact,
+    to_scaled,
 )
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = ["Money", "Payable", "Rounding", "allocate", "minor_digits", "total"]
 
@@ -50,7 +50,7 @@ def minor_digits(currency: str) -> int:
         return _DIGITS[currency]
     except (KeyError, TypeError):
         raise BillingError(
-            "currency_unknown", f"{quoted(currency)} is not an ISO 4217 currency code such as CNY or USD"
+            "currency_unknown", f"{safe_repr(currency)} is not an ISO 4217 currency code such as CNY or USD"
         ) from None
 
 
@@ -75,8 +75,8 @@ class Money:
         elif type(amount) is int:
             amount = Decimal(amount)
         elif not isinstance(amount, Decimal):
-            raise BillingError("money_invalid", f"{quoted(amount)} is not exact; give a str, an int or a Decimal")
-        digits_of(amount)  # refuses NaN and infinities
+            raise BillingError("money_invalid", f"{safe_repr(amount)} is not exact; give a str, an int or a Decimal")
+        to_scaled(amount)  # refuses NaN and infinities
         object.__setattr__(self, "amount", amount)
         object.__setattr__(self, "currency", currency)
 
@@ -90,10 +90,10 @@ class Money:
         return Money, (self.amount, self.currency)
 
     def __repr__(self) -> str:
-        return f"Money({plain(self.amount)!r}, {self.currency!r})"
+        return f"Money({format_plain(self.amount)!r}, {self.currency!r})"
 
     def __str__(self) -> str:
-        return f"{plain(self.amount)} {self.currency}"
+        return f"{format_plain(self.amount)} {self.currency}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Money):
@@ -109,8 +109,8 @@ class Money:
         return total(self.currency, (self, other))
 
     def __neg__(self) -> Money:
-        coefficient, places = digits_of(self.amount)
-        return Money(decimal_of(-coefficient, places), self.currency)
+        coefficient, places = to_scaled(self.amount)
+        return Money(decimal_from_scaled(-coefficient, places), self.currency)
 
     def __sub__(self, other: Money) -> Money:
         if not isinstance(other, Money):
@@ -120,15 +120,15 @@ class Money:
     def __mul__(self, factor: int | Decimal) -> Money:
         if isinstance(factor, bool) or not isinstance(factor, int | Decimal):
             return NotImplemented
-        (a, p), (b, q) = digits_of(self.amount), digits_of(Decimal(factor))
-        return Money(decimal_of(a * b, p + q), self.currency)
+        (a, p), (b, q) = to_scaled(self.amount), to_scaled(Decimal(factor))
+        return Money(decimal_from_scaled(a * b, p + q), self.currency)
 
     __rmul__ = __mul__
 
     def rounded(self, rounding: Rounding) -> Payable:
         """The payable amount nearest by the named rounding."""
-        coefficient, places = digits_of(self.amount)
-        minor = round_ratio(coefficient * 10 ** minor_digits(self.currency), 10**places, rounding)
+        coefficient, places = to_scaled(self.amount)
+        minor = round_quotient(coefficient * 10 ** minor_digits(self.currency), 10**places, rounding)
         return Payable(minor, self.currency)
 
 
@@ -143,14 +143,14 @@ class Payable:
     def __init__(self, minor: int | str, currency: str) -> None:
         digits = minor_digits(currency)
         if isinstance(minor, str):
-            coefficient, places = digits_of(parse_decimal(minor))
+            coefficient, places = to_scaled(parse_decimal(minor))
             if places > digits and coefficient % 10 ** (places - digits):
                 raise BillingError(
-                    "money_invalid", f"{quoted(minor)} {currency} is finer than the currency's smallest coin"
+                    "money_invalid", f"{safe_repr(minor)} {currency} is finer than the currency's smallest coin"
                 )
             minor = coefficient * 10**digits // 10**places
         elif type(minor) is not int:
-            raise BillingError("money_invalid", f"{quoted(minor)} is not a whole number of minor units")
+            raise BillingError("money_invalid", f"{safe_repr(minor)} is not a whole number of minor units")
         object.__setattr__(self, "minor", minor)
         object.__setattr__(self, "currency", currency)
 
@@ -166,7 +166,7 @@ class Payable:
     @property
     def amount(self) -> Decimal:
         """The amount in the currency's main unit, with all its minor digits: ``Decimal('0.50')``."""
-        return Decimal(plain_digits(self.minor, minor_digits(self.currency)))
+        return Decimal(format_scaled(self.minor, minor_digits(self.currency)))
 
     @property
     def money(self) -> Money:
@@ -195,7 +195,7 @@ def total(currency: str, items: Iterable[Money]) -> Money:
         if item.currency != currency:
             raise BillingError("currency_mismatch", f"{item} cannot be added to {currency}; convert by a channel")
         amounts.append(item.amount)
-    return Money(summed(amounts), currency)
+    return Money(sum_exact(amounts), currency)
 
 
 def allocate(amount: int, weights: Sequence[int]) -> list[int]:

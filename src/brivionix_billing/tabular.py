@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["as_csv", "table"]
+__all__ = ["format_csv", "format_table"]
 
 _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
-def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
+def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
     """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -27,7 +27,7 @@ def table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
     return "\n".join(lines)
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
     """CSV with a heading; nested values are flattened to ``outer_inner``.
 
     ``columns`` come first, and are there even where no row has them; what else the rows hold follows.

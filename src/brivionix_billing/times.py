@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["FOREVER", "Dated", "Days", "Period", "Span", "Timeline", "instant", "iso", "parse_instant"]
+__all__ = [
+    "END_OF_TIME",
+    "DatedValue",
+    "CalendarDays",
+    "Period",
+    "TimelineSpan",
+    "Timeline",
+    "as_utc",
+    "format_instant",
+    "parse_instant",
+]
 
 T = TypeVar("T")
 
-FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """The end of what has no end."""
 
 _INSTANT = re.compile(
@@ -26,12 +36,12 @@ _LOCAL = frozenset({"localtime", "posixrules", "Factory"})
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 
-def instant(value: object) -> datetime:
+def as_utc(value: object) -> datetime:
     """The given time in UTC. Raises ``bad_time`` for what is not a ``datetime`` with a zone."""
     if type(value) is datetime and value.tzinfo is UTC:
         return value
     if not isinstance(value, datetime):
-        raise BillingError("bad_time", f"{quoted(value)} is not a time; give a datetime with a zone")
+        raise BillingError("bad_time", f"{safe_repr(value)} is not a time; give a datetime with a zone")
     try:
         if value.utcoffset() is not None:
             return value.astimezone(UTC)
@@ -54,21 +64,21 @@ def parse_instant(text: str) -> datetime:
         except ValueError:
             pass
         else:
-            return instant(value.replace(tzinfo=UTC) if len(text) == 10 else value)
+            return as_utc(value.replace(tzinfo=UTC) if len(text) == 10 else value)
     if isinstance(text, str) and _INSTANT.fullmatch(text[:40] + "Z"):
-        raise BillingError("bad_time", f"{quoted(text)} has no zone; add Z for UTC, or an offset such as +08:00")
+        raise BillingError("bad_time", f"{safe_repr(text)} has no zone; add Z for UTC, or an offset such as +08:00")
     raise BillingError(
-        "bad_time", f"{quoted(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)"
+        "bad_time", f"{safe_repr(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)"
     )
 
 
-def iso(value: datetime) -> str:
+def format_instant(value: datetime) -> str:
     """RFC 3339 in UTC with ``Z``; microseconds only where there are any. Raises ``bad_time`` where there is no zone."""
-    value = instant(value).replace(tzinfo=None)
+    value = as_utc(value).replace(tzinfo=None)
     return value.isoformat(timespec="microseconds" if value.microsecond else "seconds") + "Z"
 
 
-class Dated(NamedTuple, Generic[T]):
+class DatedValue(NamedTuple, Generic[T]):
     """A value that holds from ``start`` (inclusive) to ``end`` (exclusive)."""
 
     start: datetime
@@ -76,7 +86,7 @@ class Dated(NamedTuple, Generic[T]):
     value: T
 
 
-class Span(NamedTuple, Generic[T]):
+class TimelineSpan(NamedTuple, Generic[T]):
     """What a timeline says at one instant: the value (``None``: nothing holds), and how long that answer holds."""
 
     start: datetime
@@ -90,14 +100,14 @@ class Timeline(Generic[T]):
     __slots__ = ("entries",)
 
     def __init__(self, entries: Sequence[tuple[datetime, datetime | None, T]]) -> None:
-        out: list[Dated[T]] = []
+        out: list[DatedValue[T]] = []
         for index, (start, until, value) in enumerate(entries):
-            follower = entries[index + 1][0] if index + 1 < len(entries) else FOREVER
-            out.append(Dated(start, follower if until is None else min(until, follower), value))
+            follower = entries[index + 1][0] if index + 1 < len(entries) else END_OF_TIME
+            out.append(DatedValue(start, follower if until is None else min(until, follower), value))
         object.__setattr__(self, "entries", tuple(out))
 
     if TYPE_CHECKING:
-        entries: tuple[Dated[T], ...]
+        entries: tuple[DatedValue[T], ...]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a timeline cannot be changed")
@@ -108,17 +118,17 @@ class Timeline(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         return Timeline, (self.entries,)
 
-    def at(self, when: datetime) -> Span[T]:
+    def at(self, when: datetime) -> TimelineSpan[T]:
         """The value at ``when``. Few entries per timeline make the plain walk the fastest."""
-        gap_start, gap_end = datetime.min.replace(tzinfo=UTC), FOREVER
+        gap_start, gap_end = datetime.min.replace(tzinfo=UTC), END_OF_TIME
         for entry in self.entries:
             if when < entry.start:
                 gap_end = entry.start
                 break
             if when < entry.end:
-                return Span(entry.start, entry.end, entry.value)
+                return TimelineSpan(entry.start, entry.end, entry.value)
             gap_start = entry.end
-        return Span(gap_start, gap_end, None)
+        return TimelineSpan(gap_start, gap_end, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +163,19 @@ class Period:
             pass
         raise BillingError(
             "period_invalid",
-            f"{quoted(text)} is not a period; write a month (2026-10) "
+            f"{safe_repr(text)} is not a period; write a month (2026-10) "
             "or FROM/TO (2026-10-01/2026-10-16), FROM before TO",
         )
 
-    def holds(self, when: datetime) -> bool:
+    def contains(self, when: datetime) -> bool:
         """Whether the instant lies in the period."""
         return self.start <= when < self.end
 
     def __str__(self) -> str:
-        return f"{iso(self.start)}/{iso(self.end)}"
+        return f"{format_instant(self.start)}/{format_instant(self.end)}"
 
 
-class Days:
+class CalendarDays:
     """The calendar days of a zone, each from its midnight to the next, as a :class:`Period` takes them.
 
     Raises ``period_invalid`` for a zone that is none.
@@ -179,9 +189,9 @@ class Days:
 
     def __init__(self, zone: str = "UTC") -> None:
         self._zone = _zone(zone)
-        self._by_hour: dict[tuple[int, int], Dated[str]] = {}
+        self._by_hour: dict[tuple[int, int], DatedValue[str]] = {}
 
-    def at(self, when: datetime) -> Dated[str]:
+    def at(self, when: datetime) -> DatedValue[str]:
         """The day, such as ``2026-10-25``, that holds an instant in UTC, and from when to when it goes in UTC.
 
         Clocks that are put back over a midnight do not bring the day before again: a day ends where the next begins.
@@ -194,28 +204,28 @@ class Days:
             found = self._by_hour[hour] = self._find(when)
         return found
 
-    def _find(self, when: datetime) -> Dated[str]:
+    def _find(self, when: datetime) -> DatedValue[str]:
         try:
             day = when.astimezone(self._zone).date()
         except OverflowError:  # beyond the calendar in this zone: its first day, or its last
             day = date.min if when.year == 1 else date.max
-        while (end := self._end(day)) <= when < FOREVER:
+        while (end := self._end(day)) <= when < END_OF_TIME:
             day += timedelta(1)
         start = datetime.min.replace(tzinfo=UTC) if day == date.min else self._end(day - timedelta(1))
-        return Dated(start, end, day.isoformat())
+        return DatedValue(start, end, day.isoformat())
 
     def _end(self, day: date) -> datetime:
         try:
             return _midnight(day + timedelta(1), self._zone)
         except OverflowError:
-            return FOREVER if day.year > 1 else datetime.min.replace(tzinfo=UTC)
+            return END_OF_TIME if day.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     if isinstance(name, str) and (name in _LOCAL or name.startswith(("right/", "posix/"))):
-        raise BillingError("period_invalid", f"{quoted(name)} means another zone on another machine; name the place")
+        raise BillingError("period_invalid", f"{safe_repr(name)} means another zone on another machine; name the place")
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:
@@ -227,7 +237,7 @@ def _zone(name: str) -> tzinfo:
                 "this machine has no time zone data; install it: pip install tzdata",
             ) from None
         raise BillingError(
-            "period_invalid", f"{quoted(name)} is not a time zone; write a name such as Asia/Shanghai"
+            "period_invalid", f"{safe_repr(name)} is not a time zone; write a name such as Asia/Shanghai"
         ) from None
 
 

@@ -14,21 +14,31 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["FAMILIES", "Dialect", "Family", "Images", "Patches", "Rule", "Tiles", "family", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "ChatTemplate",
+    "Family",
+    "Images",
+    "PatchRule",
+    "Rule",
+    "TileRule",
+    "get_family",
+    "family_for_model",
+]
 
 
 class Rule(NamedTuple):
     """A number of tokens, and how well it is known."""
 
     tokens: int
-    pairs: int = 0
+    samples: int = 0
     """So many recorded requests need this rule and are counted exactly with it; 0: an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class ChatTemplate:
     """What stands around the texts of a request. Every text itself is tokenised; these are the tokens beside it."""
 
     name: str
@@ -75,7 +85,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
+class TileRule:
     """An image costs ``base``, and ``tile`` for each 512 px square once it is fitted; at low detail only ``base``."""
 
     base: int
@@ -83,7 +93,7 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Patches:
+class PatchRule:
     """An image costs its 32 px squares x ``hundredths`` / 100, rounded up, once it is fitted into ``budget``."""
 
     hundredths: int
@@ -98,7 +108,7 @@ class Patches:
     """Hundredths as OpenAI documents them, where its usage says otherwise; a bound uses the larger."""
 
 
-Images = Tiles | Patches
+Images = TileRule | PatchRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +119,14 @@ class Family:
     prefixes: tuple[str, ...]
     """A model whose name begins so belongs here; of several that fit, the longest decides."""
     encoding: str
-    dialect: Dialect
+    dialect: ChatTemplate
     images: Images | None = None
     """``None``: its models read no images, as far as is known."""
     foreign: bool = False
     """Whether its models are not known to use this vocabulary: then even a text's tokens are an estimate."""
 
 
-_CLASSIC: Final = Dialect(
+_CLASSIC: Final = ChatTemplate(
     name="classic",
     layout="classic",
     message=Rule(4, 42),
@@ -139,7 +149,7 @@ _CLASSIC: Final = Dialect(
     name_field=Rule(1),
     hosted=MappingProxyType({"web_search": Rule(285), "file_search": Rule(300)}),
 )
-_HARMONY: Final = Dialect(
+_HARMONY: Final = ChatTemplate(
     name="harmony",
     layout="namespaced",
     message=Rule(4, 78),
@@ -189,7 +199,7 @@ _HARMONY_5_4: Final = replace(
 
 
 # gpt-5.6 introduces tools with other words. What no request to it shows is as in gpt-5.4.
-def _guessed(dialect: Dialect) -> Dialect:
+def _guessed(dialect: ChatTemplate) -> ChatTemplate:
     """The same numbers, borne out by nothing: for models that no pair is of."""
     numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
     unproven: dict[str, Any] = {n: rule._replace(pairs=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
@@ -210,35 +220,35 @@ _HARMONY_5_6: Final = replace(
 
 
 _TABLE: Final = (
-    Family("gpt-4o", ("gpt-4o", "chatgpt-4o", "gpt-4.5"), "o200k_base", _CLASSIC, Tiles(85, 170)),
-    Family("gpt-4o-mini", ("gpt-4o-mini",), "o200k_base", _CLASSIC, Tiles(2_833, 5_667)),
-    Family("gpt-4.1", ("gpt-4.1",), "o200k_base", _CLASSIC, Tiles(85, 170)),
-    Family("gpt-4.1-mini", ("gpt-4.1-mini",), "o200k_base", _CLASSIC, Patches(162)),
-    Family("gpt-4.1-nano", ("gpt-4.1-nano",), "o200k_base", _guessed(_CLASSIC), Patches(246)),
-    Family("gpt-4", ("gpt-4", "gpt-3.5"), "cl100k_base", _guessed(_CLASSIC), Tiles(85, 170)),
-    Family("o-series", ("o1", "o3", "o4"), "o200k_base", _HARMONY, Tiles(75, 150)),
-    Family("o4-mini", ("o4-mini",), "o200k_base", _guessed(_HARMONY), Patches(172)),
-    Family("computer-use", ("computer-use",), "o200k_base", _HARMONY, Tiles(65, 129)),
-    Family("gpt-5", ("gpt-5",), "o200k_base", _HARMONY, Tiles(70, 140)),
+    Family("gpt-4o", ("gpt-4o", "chatgpt-4o", "gpt-4.5"), "o200k_base", _CLASSIC, TileRule(85, 170)),
+    Family("gpt-4o-mini", ("gpt-4o-mini",), "o200k_base", _CLASSIC, TileRule(2_833, 5_667)),
+    Family("gpt-4.1", ("gpt-4.1",), "o200k_base", _CLASSIC, TileRule(85, 170)),
+    Family("gpt-4.1-mini", ("gpt-4.1-mini",), "o200k_base", _CLASSIC, PatchRule(162)),
+    Family("gpt-4.1-nano", ("gpt-4.1-nano",), "o200k_base", _guessed(_CLASSIC), PatchRule(246)),
+    Family("gpt-4", ("gpt-4", "gpt-3.5"), "cl100k_base", _guessed(_CLASSIC), TileRule(85, 170)),
+    Family("o-series", ("o1", "o3", "o4"), "o200k_base", _HARMONY, TileRule(75, 150)),
+    Family("o4-mini", ("o4-mini",), "o200k_base", _guessed(_HARMONY), PatchRule(172)),
+    Family("computer-use", ("computer-use",), "o200k_base", _HARMONY, TileRule(65, 129)),
+    Family("gpt-5", ("gpt-5",), "o200k_base", _HARMONY, TileRule(70, 140)),
     # OpenAI documents 1.62 tokens a patch; its usage says 1.20, in the pairs and in others' measurements.
-    Family("gpt-5-mini", ("gpt-5-mini",), "o200k_base", _HARMONY, Patches(120, documented=162)),
-    Family("gpt-5-nano", ("gpt-5-nano",), "o200k_base", _guessed(_HARMONY), Patches(246)),
-    Family("gpt-5.2", ("gpt-5.1", "gpt-5.2", "gpt-5.3"), "o200k_base", _HARMONY, Patches(120, documented=162)),
+    Family("gpt-5-mini", ("gpt-5-mini",), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
+    Family("gpt-5-nano", ("gpt-5-nano",), "o200k_base", _guessed(_HARMONY), PatchRule(246)),
+    Family("gpt-5.2", ("gpt-5.1", "gpt-5.2", "gpt-5.3"), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
     Family(
         "gpt-5.4",
         ("gpt-5.4",),
         "o200k_base",
         _HARMONY_5_4,
-        Patches(120, 2_500, original=(10_000, 6_000), documented=162),
+        PatchRule(120, 2_500, original=(10_000, 6_000), documented=162),
     ),
-    Family("gpt-5.4-mini", ("gpt-5.4-mini",), "o200k_base", _HARMONY_5_4, Patches(120, documented=162)),
-    Family("gpt-5.4-nano", ("gpt-5.4-nano",), "o200k_base", _guessed(_HARMONY_5_4), Patches(246)),
+    Family("gpt-5.4-mini", ("gpt-5.4-mini",), "o200k_base", _HARMONY_5_4, PatchRule(120, documented=162)),
+    Family("gpt-5.4-nano", ("gpt-5.4-nano",), "o200k_base", _guessed(_HARMONY_5_4), PatchRule(246)),
     Family(
         "gpt-5.5",
         ("gpt-5.5",),
         "o200k_base",
         _HARMONY_5_4,
-        Patches(120, 2_500, original=(10_000, 6_000), auto="original", documented=162),
+        PatchRule(120, 2_500, original=(10_000, 6_000), auto="original", documented=162),
     ),
     # Models that came after the rules were found: as their nearest neighbour, and an estimate.
     Family(
@@ -246,21 +256,21 @@ _TABLE: Final = (
         ("gpt-5.", "gpt-6", "gpt-7"),
         "o200k_base",
         _guessed(_HARMONY_5_6),
-        Patches(120, 2_500, original=(30_000, 65_535), auto="original", documented=162),
+        PatchRule(120, 2_500, original=(30_000, 65_535), auto="original", documented=162),
     ),
     Family(
         "gpt-5.6",
         ("gpt-5.6",),
         "o200k_base",
         _HARMONY_5_6,
-        Patches(120, 2_500, original=(30_000, 65_535), auto="original", documented=162),
+        PatchRule(120, 2_500, original=(30_000, 65_535), auto="original", documented=162),
     ),
 )
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({entry.name: entry for entry in _TABLE})
 _UNKNOWN: Final = "unknown"
 
 
-def family(name: str, encoding: str = "o200k_base") -> Family:
+def get_family(name: str, encoding: str = "o200k_base") -> Family:
     """The family of a name; ``unknown`` is one of its own, in which every rule, and the vocabulary, is a guess.
 
     Raises ``unknown_family``.
@@ -270,12 +280,12 @@ def family(name: str, encoding: str = "o200k_base") -> Family:
     found = FAMILIES.get(name) if isinstance(name, str) else None
     if found is None:
         raise BillingError(
-            "unknown_family", f"no token family {quoted(name)}; there are: {', '.join(FAMILIES)}, unknown"
+            "unknown_family", f"no token family {safe_repr(name)}; there are: {', '.join(FAMILIES)}, unknown"
         )
     return found
 
 
-def family_of(model: str) -> Family | None:
+def family_for_model(model: str) -> Family | None:
     """The family that a model's name belongs to, by its longest prefix; a provider before a slash is passed over.
 
     >>> family_of("openai/gpt-5-mini-2025-08-07").name

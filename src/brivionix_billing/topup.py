@@ -12,17 +12,32 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from brivionix_billing.decimals import Rounding, decimal_of, digits_of, parse_decimal, plain, round_ratio
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import (
+    Rounding,
+    decimal_from_scaled,
+    format_plain,
+    parse_decimal,
+    round_quotient,
+    to_scaled,
+)
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Money, Payable, minor_digits
-from brivionix_billing.times import Timeline, instant, iso
+from brivionix_billing.times import Timeline, as_utc, format_instant
 
-__all__ = ["CREDIT_PLACES", "LOT_ORDER", "LOT_RULES", "Channel", "Quote", "Volume", "VolumeStep"]
+__all__ = [
+    "CREDIT_PLACES",
+    "DEFAULT_LOT_ORDER",
+    "LOT_ORDER_RULES",
+    "Channel",
+    "Quote",
+    "VolumeDiscount",
+    "VolumeDiscountTier",
+]
 
 CREDIT_PLACES: Final = 6
 """Credits are sold in steps of 0.000001."""
 
-LOT_RULES: Final = {
+LOT_ORDER_RULES: Final = {
     "expiring": "what expires sooner is used first, what never expires last",
     "promotional": "Credits that were given are used before those that were paid for",
     "paid": "Credits that were paid for are used before those that were given",
@@ -31,7 +46,7 @@ LOT_RULES: Final = {
 }
 """By what the Credits of an account are put in the order of use."""
 
-LOT_ORDER: Final = ("expiring", "promotional", "oldest")
+DEFAULT_LOT_ORDER: Final = ("expiring", "promotional", "oldest")
 """The rules that hold where a price file names none; the first that tells two lots apart decides."""
 
 _MOST: Final = 10**15
@@ -42,18 +57,18 @@ _PAY: Final = Rounding.UP
 _BUY: Final = Rounding.DOWN
 
 
-class VolumeStep(NamedTuple):
+class VolumeDiscountTier(NamedTuple):
     """A threshold of a volume discount: it holds at ``at_least`` Credits and above."""
 
     at_least: Decimal
     discount: Decimal
 
 
-class Volume(NamedTuple):
+class VolumeDiscount(NamedTuple):
     """A volume discount: on all Credits bought, or only on those above each threshold."""
 
     applies_to: str
-    steps: tuple[VolumeStep, ...]
+    steps: tuple[VolumeDiscountTier, ...]
 
 
 class Quote(NamedTuple):
@@ -64,7 +79,7 @@ class Quote(NamedTuple):
     pay: Payable
     credits: Decimal
     """Credited for exactly this payment."""
-    asked: Decimal | None
+    requested_credits: Decimal | None
     """The Credits asked for; a coin may buy a few millionths more."""
     price_per_credit: Decimal
     undiscounted: Money
@@ -88,15 +103,15 @@ class Channel:
     name: str
     currency: str
     prices: Timeline[Decimal]
-    volumes: Timeline[Volume]
+    volumes: Timeline[VolumeDiscount]
     smallest: Decimal | None = None
     largest: Decimal | None = None
 
     def price(self, at: datetime) -> Decimal:
         """Money per Credit at a time. Raises ``unknown_channel`` where none holds."""
-        price = self.prices.at(instant(at)).value
+        price = self.prices.at(as_utc(at)).value
         if price is None:
-            raise BillingError("unknown_channel", f"channel {self.name} has no price at {iso(at)}")
+            raise BillingError("unknown_channel", f"channel {self.name} has no price at {format_instant(at)}")
         return price
 
     def quote(
@@ -114,7 +129,7 @@ class Channel:
         """
         if (credits is None) == (pay is None):
             raise BillingError("bad_argument", "give either credits or pay, not both")
-        at = instant(at)
+        at = as_utc(at)
         price = self.price(at)
         segments, unit = self._segments(price, self.volumes.at(at).value)
         asked = None
@@ -135,14 +150,15 @@ class Channel:
             paid = _least_payment(segments, _most_credits(segments, paid * unit), unit)
             if not paid:
                 raise BillingError(
-                    "amount_out_of_range", f"{plain(offered)} {self.currency} buys less than 0.000001 Credit; pay more"
+                    "amount_out_of_range",
+                    f"{format_plain(offered)} {self.currency} buys less than 0.000001 Credit; pay more",
                 )
         bought = _most_credits(segments, paid * unit)
         if bought > _MOST * 10**CREDIT_PLACES:
             raise BillingError("amount_out_of_range", f"{paid} buys more than 10^15 Credits; nobody tops up so much")
         payable = Payable(paid, self.currency)
         self._check_range(payable)
-        got = decimal_of(bought, CREDIT_PLACES)
+        got = decimal_from_scaled(bought, CREDIT_PLACES)
         full = Money(price, self.currency) * got
         saved = full - payable.money
         # The payment was rounded up: a discount smaller than that saves nothing.
@@ -166,18 +182,18 @@ class Channel:
             if out and bound is not None:
                 raise BillingError(
                     "amount_out_of_range",
-                    f"{pay} is not possible by {self.name}: the {word} payment is {plain(bound)} {self.currency}",
+                    f"{pay} is not possible by {self.name}: the {word} payment is {format_plain(bound)} {self.currency}",
                 )
 
-    def _segments(self, price: Decimal, volume: Volume | None) -> tuple[list[_Segment], int]:
+    def _segments(self, price: Decimal, volume: VolumeDiscount | None) -> tuple[list[_Segment], int]:
         """The cost curve in whole numbers, and how many of its units make one minor unit of money."""
-        (p, places), rates = digits_of(price), [Decimal(0)]
+        (p, places), rates = to_scaled(price), [Decimal(0)]
         starts = [0]
         for step in volume.steps if volume else ():
             starts.append(_in_steps(step.at_least, CREDIT_PLACES, "a threshold is finer than 0.000001 Credit"))
             rates.append(step.discount)
-        scale = max(digits_of(rate)[1] for rate in rates)
-        slopes = [p * (10**scale - digits_of(rate)[0] * 10 ** (scale - digits_of(rate)[1])) for rate in rates]
+        scale = max(to_scaled(rate)[1] for rate in rates)
+        slopes = [p * (10**scale - to_scaled(rate)[0] * 10 ** (scale - to_scaled(rate)[1])) for rate in rates]
         segments: list[_Segment] = []
         base = 0
         for index, (start, slope) in enumerate(zip(starts, slopes, strict=True)):
@@ -204,13 +220,13 @@ def _least_payment(segments: list[_Segment], wanted: int, unit: int) -> int:
         beyond = segments[index + 1].start if index + 1 < len(segments) else None
         if beyond is None or wanted < beyond:
             costs.append(segment.base + (max(wanted, segment.start) - segment.start) * segment.slope)
-    return round_ratio(min(costs), unit, _PAY)
+    return round_quotient(min(costs), unit, _PAY)
 
 
 def _most_credits(segments: list[_Segment], money: int) -> int:
     for segment in reversed(segments):
         if money >= segment.base:
-            return segment.start + round_ratio(money - segment.base, segment.slope, _BUY)
+            return segment.start + round_quotient(money - segment.base, segment.slope, _BUY)
     return 0
 
 
@@ -218,20 +234,22 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
     if isinstance(value, str):
         value = parse_decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise BillingError("money_invalid", f"{quoted(value)} is no amount of {what}; give a str, an int or a Decimal")
+        raise BillingError(
+            "money_invalid", f"{safe_repr(value)} is no amount of {what}; give a str, an int or a Decimal"
+        )
     number = Decimal(value)
-    digits_of(number)
+    to_scaled(number)
     if number > _MOST:
-        raise BillingError("amount_out_of_range", f"{quoted(str(number))} {what}: nobody tops up more than 10^15")
+        raise BillingError("amount_out_of_range", f"{safe_repr(str(number))} {what}: nobody tops up more than 10^15")
     if number <= 0:
-        raise BillingError("amount_out_of_range", f"{plain(number)} {what}: an amount is above zero")
+        raise BillingError("amount_out_of_range", f"{format_plain(number)} {what}: an amount is above zero")
     return number
 
 
 def _in_steps(value: Decimal, places: int, why: str) -> int:
-    coefficient, has = digits_of(value)
+    coefficient, has = to_scaled(value)
     steps: int
     steps, rest = divmod(coefficient * 10**places, 10**has)
     if rest:
-        raise BillingError("money_invalid", f"{plain(value)} is too fine: {why}")
+        raise BillingError("money_invalid", f"{format_plain(value)} is too fine: {why}")
     return steps

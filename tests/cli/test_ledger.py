@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from brivionix_billing.cli.ledger.common import shown_url
-from brivionix_billing.ledger.database.transactions import engine_for
+from brivionix_billing.cli.ledger.common import redacted_url
+from brivionix_billing.ledger.database.transactions import create_ledger_engine
 from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, Desk, available
 
@@ -75,8 +75,8 @@ def test_what_is_no_ledger(run: Run, db: str, code: str) -> None:
 
 def test_no_password_is_shown() -> None:
     """A URL is shown without its password, wherever in it that stands."""
-    engine = engine_for("postgresql://ada:hidden@host/name?password=hidden&sslmode=require")
-    assert shown_url(engine) == "postgresql://ada:***@host/name"
+    engine = create_ledger_engine("postgresql://ada:hidden@host/name?password=hidden&sslmode=require")
+    assert redacted_url(engine) == "postgresql://ada:***@host/name"
 
 
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
-from brivionix_billing.canonical_json import canonical, digest, loads_strict
+from brivionix_billing.canonical_json import canonical_json, json_digest, loads_strict
 from samples import code_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -28,10 +28,10 @@ for _ in range(3):  # nested so deep
 @given(values)
 def test_canonical_text_means_the_value(value: Any) -> None:
     """The canonical text is JSON for an equal value, and canonicalising that gives the same bytes."""
-    text = canonical(value)
+    text = canonical_json(value)
     again = json.loads(text)
     assert again == value
-    assert canonical(again) == text
+    assert canonical_json(again) == text
     assert loads_strict(text, "a document") == value
 
 
@@ -40,10 +40,10 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, int], chance: Any) -
     """Keys are sorted by their UTF-16 units, in whatever order they came; no space stands between tokens."""
     items = list(value.items())
     chance.shuffle(items)
-    text = canonical(dict(items))
-    assert text == canonical(value)
+    text = canonical_json(dict(items))
+    assert text == canonical_json(value)
     assert list(json.loads(text)) == sorted(value, key=lambda key: key.encode("utf-16-be"))
-    assert digest(dict(items)) == digest(value)
+    assert json_digest(dict(items)) == json_digest(value)
 
 
 # RFC 8785, appendix B: the bits of a double, and how ECMAScript writes it.
@@ -79,8 +79,8 @@ DOUBLES = {
 def test_numbers_of_the_rfc(bits: str, text: str) -> None:
     """Each sample of RFC 8785's appendix B is written as the RFC writes it."""
     [number] = struct.unpack(">d", bytes.fromhex(bits))
-    assert canonical(number) == text.encode()
-    assert canonical([1, {"a": number}]) == f'[1,{{"a":{text}}}]'.encode()
+    assert canonical_json(number) == text.encode()
+    assert canonical_json([1, {"a": number}]) == f'[1,{{"a":{text}}}]'.encode()
 
 
 def test_the_documents_of_the_rfc() -> None:
@@ -94,9 +94,9 @@ def test_the_documents_of_the_rfc() -> None:
         '{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],'
         '"string":"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
     )
-    assert canonical(literals) == expected.encode()
+    assert canonical_json(literals) == expected.encode()
     keys = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
-    assert list(json.loads(canonical(dict.fromkeys(keys, 0)))) == [
+    assert list(json.loads(canonical_json(dict.fromkeys(keys, 0)))) == [
         "\r",
         "1",
         "\x80",
@@ -124,15 +124,15 @@ def test_what_json_cannot_hold_is_refused(value: Any, beside: Any) -> None:
     """Large integers, half surrogates, other keys, NaN and depth are refused, wherever in a document they stand."""
     for document in (value if beside is None else [beside, value], {"a": beside, "b": [value]}):
         with pytest.raises(BillingError) as caught:
-            canonical(document)
+            canonical_json(document)
         assert code_of(caught) == "document_invalid"
         assert str(caught.value).isprintable()
 
 
 def test_the_deepest_document_is_taken() -> None:
     """64 levels are fine, with a float at the bottom too."""
-    assert canonical(nested(64)) == b"[" * 64 + b"1" + b"]" * 64
-    assert canonical([1.5, nested(63)])
+    assert canonical_json(nested(64)) == b"[" * 64 + b"1" + b"]" * 64
+    assert canonical_json([1.5, nested(63)])
 
 
 NOT_JSON: list[str | bytes] = ['{"a": 1, "a": 1}', '{"b": {"a": 1, "\\u0061": 2}}', "NaN", "[Infinity]", "-Infinity"]

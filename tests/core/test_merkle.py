@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 
 import bill_oracle
-from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, root_from_proof, root_of
+from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, merkle_root, root_from_proof
 
 SIZES = range(1, 41)
 
@@ -37,13 +37,13 @@ ROOTS = [
 def test_published_vectors(size: int) -> None:
     """The roots are those that the reference implementation of RFC 6962 publishes."""
     hashed = [leaf_hash(data) for data in VECTORS[:size]]
-    assert root_of(hashed).hex() == ROOTS[size - 1]
+    assert merkle_root(hashed).hex() == ROOTS[size - 1]
     assert bill_oracle.root(hashed).hex() == ROOTS[size - 1]
 
 
 def test_no_leaf_at_all() -> None:
     """The root of nothing is the hash of nothing."""
-    assert root_of([]) == sha256(b"").digest() == RootBuilder().root()
+    assert merkle_root([]) == sha256(b"").digest() == RootBuilder().root()
 
 
 @pytest.mark.parametrize("size", [*SIZES, 255, 256, 257])
@@ -51,7 +51,7 @@ def test_roots(size: int) -> None:
     """A root is that of the plain recursion, whether leaves come at once, one by one or in two parts."""
     given = leaves(size)
     expected = bill_oracle.root(given)
-    assert root_of(given) == expected
+    assert merkle_root(given) == expected
     one_by_one, in_parts = RootBuilder(), RootBuilder()
     for leaf in given:
         one_by_one.extend([leaf])
@@ -68,14 +68,14 @@ def test_proofs(size: int) -> None:
     for index, leaf in enumerate(given):
         path = inclusion_proof(given, index)
         assert path == bill_oracle.inclusion(given, index)
-        assert root_from_proof(leaf, index, size, path) == root_of(given)
+        assert root_from_proof(leaf, index, size, path) == merkle_root(given)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_nothing_else_is_proven(size: int) -> None:
     """Another leaf, another index, another sibling, a longer or a shorter path never leads to the root."""
     given = leaves(size)
-    root = root_of(given)
+    root = merkle_root(given)
     for index, leaf in enumerate(given):
         path = inclusion_proof(given, index)
         assert root_from_proof(leaf_hash(b"other"), index, size, path) != root
@@ -96,7 +96,7 @@ def test_nothing_else_is_proven(size: int) -> None:
 def test_another_size(size: int) -> None:
     """A size under which the leaf stands elsewhere in the tree proves nothing, nor does a size of none."""
     given = leaves(size)
-    root = root_of(given)
+    root = merkle_root(given)
     for index, leaf in enumerate(given):
         path = inclusion_proof(given, index)
         for other in range(-1, 90):
@@ -115,4 +115,4 @@ def _turns(index: int, size: int) -> list[bool]:
 def test_a_node_is_no_leaf() -> None:
     """Two leaves taken for the data of one leaf have another hash than their node."""
     left, right = leaves(2)
-    assert leaf_hash(left + right) != root_of([left, right])
+    assert leaf_hash(left + right) != merkle_root([left, right])

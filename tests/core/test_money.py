@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 import oracle
 from brivionix_billing import BillingError, Money, Payable, Rounding
 from brivionix_billing.decimals import (
-    decimal_of,
-    digits_of,
-    divide,
-    multiplied,
+    after_discount,
+    decimal_from_scaled,
+    decimal_places,
+    divide_exactly,
+    format_plain,
+    multiply,
     parse_decimal,
-    places,
-    plain,
-    remaining,
+    to_scaled,
 )
 from brivionix_billing.money import allocate, minor_digits, total
 from samples import D, code_of
 
-numbers = st.builds(decimal_of, st.integers(-(10**30), 10**30), st.integers(0, 24))
+numbers = st.builds(decimal_from_scaled, st.integers(-(10**30), 10**30), st.integers(0, 24))
 CURRENCIES = {"CNY": 2, "USD": 2, "JPY": 0, "KWD": 3}
 HUGE = 10**5000
 
@@ -39,28 +39,28 @@ def test_arithmetic_is_exact(a: Decimal, b: Decimal) -> None:
     assert Fraction((x * b).amount) == Fraction((b * x).amount) == Fraction(a) * Fraction(b)
     assert Fraction((-x).amount) == -Fraction(a)
     assert total("CNY", [x, y, x]) == x + y + x
-    assert Fraction(multiplied(a, b)) == Fraction(a) * Fraction(b)
+    assert Fraction(multiply(a, b)) == Fraction(a) * Fraction(b)
 
 
 @given(numbers)
 def test_numbers_as_text_and_digits(value: Decimal) -> None:
     """``plain`` writes every digit, no exponent and no idle zero, and reads back; ``digits_of`` is the number."""
-    text = plain(value)
+    text = format_plain(value)
     assert parse_decimal(text) == value
     assert Fraction(text) == Fraction(value)
     assert "e" not in text.lower()
     assert "." not in text or text[-1] not in ".0"
-    coefficient, scale = digits_of(value)
+    coefficient, scale = to_scaled(value)
     assert Fraction(coefficient, 10**scale) == Fraction(value)
-    assert places(value) == (len(text.partition(".")[2]))
-    assert Fraction(remaining(value)) == 1 - Fraction(value)
+    assert decimal_places(value) == (len(text.partition(".")[2]))
+    assert Fraction(after_discount(value)) == 1 - Fraction(value)
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(1, 10**6))
 def test_divide_is_exact_or_nothing(numerator: int, denominator: int) -> None:
     """``divide`` gives the quotient only where it is whole."""
     exact = Fraction(numerator, denominator)
-    assert divide(numerator, denominator) == (exact.numerator if exact.denominator == 1 else None)
+    assert divide_exactly(numerator, denominator) == (exact.numerator if exact.denominator == 1 else None)
 
 
 @given(numbers, st.sampled_from(sorted(CURRENCIES)), st.sampled_from(list(Rounding)))
@@ -162,7 +162,7 @@ def test_what_is_no_exact_amount_is_refused(value: Any) -> None:
 def test_large_numbers_are_kept_or_refused_but_never_broken() -> None:
     """10^1000 and 10^-1000 are the last amounts; beyond them arithmetic is refused, not a crash."""
     large, fine = Money(D("1e1000"), "CNY"), Money(D("1e-1000"), "CNY")
-    assert plain(large.amount) == "1" + "0" * 1000
+    assert format_plain(large.amount) == "1" + "0" * 1000
     assert (fine + large).amount > 0
     for amount, factor in ((large, D(10)), (fine, D("0.1")), (large, D("1e1000"))):
         with pytest.raises(BillingError) as caught:

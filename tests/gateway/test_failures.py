@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.ledger import Ledger
-from examples.gateway.streaming import Passing
+from examples.gateway.streaming import MeteredStream
 from gateway_kit import (
     BODIES,
     BOOK,
@@ -255,7 +255,7 @@ def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold(stack: Stack, 
         was_done = task.done()
         if was_done:
             response = task.result()
-            if isinstance(response, Passing):
+            if isinstance(response, MeteredStream):
                 response.over.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

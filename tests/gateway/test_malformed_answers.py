@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brivionix_billing import Usage
-from examples.gateway.threaded_server import Served
+from examples.gateway.threaded_server import ThreadedServer
 from gateway_kit import CHAT, Stack, running
 
 ANSWER = '{"model": %s, "choices": [{"message": {"content": "Hello there"}}], "usage": %s}'
@@ -33,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, said: dict[str, Any]) -> Ite
 
     app = Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
     with (
-        Served(app) as provider,
+        ThreadedServer(app) as provider,
         running(f"sqlite:///{tmp_path_factory.mktemp('gw') / 'ledger.db'}", upstream=provider.url) as found,
     ):
         yield found
@@ -58,7 +58,7 @@ def test_an_answer_whose_usage_no_journal_can_hold_is_charged_by_an_estimate(
     (entry,) = stack.booked(customer)
     assert entry.credits > 0
     assert Usage.from_response(entry.content["usage"]).estimated
-    assert stack.ledger.balance(customer.account, at=entry.booked).held == 0
+    assert stack.ledger.balance(customer.account, at=entry.booked_at).held == 0
 
 
 @pytest.mark.parametrize("body", ['{"error": {"message": "overloaded"}}', "", "<html>busy</html>", "[1]", "null"])
@@ -95,7 +95,7 @@ def test_where_pricing_itself_fails_what_was_held_is_booked_for_any_request(
     assert stack.post("/v1/chat/completions", customer, {**CHAT, "web_search_options": {}}).status_code == 200
     (entry,) = stack.booked(customer)
     assert entry.credits > 0
-    assert stack.ledger.balance(customer.account, at=entry.booked).held == 0
+    assert stack.ledger.balance(customer.account, at=entry.booked_at).held == 0
 
 
 def test_a_number_that_json_cannot_hold_is_refused(stack: Stack) -> None:

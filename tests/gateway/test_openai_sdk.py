@@ -15,8 +15,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from brivionix_billing import Usage
 from brivionix_billing.cli import main
-from brivionix_billing.decimals import summed
-from brivionix_billing.invoice import Header, Verifier, build, collect, seal
+from brivionix_billing.decimals import sum_exact
+from brivionix_billing.invoice import Header, Verifier, aggregate_usage, build_invoice, seal
 from brivionix_billing.ledger import Entry
 from examples.gateway.recorded_provider import recordings
 from gateway_kit import BOOK, CHAT, DAY, MODEL, RESPONSES, TOOLS, Customer, Stack, running
@@ -179,10 +179,10 @@ def test_the_bill_of_the_day_is_what_the_sdk_reported(stack: Stack, tmp_path: Pa
     customer = stack.customer(pay="85")
     usages = used_day(stack, customer)
     entries = stack.booked(customer)
-    total = summed(price(usage, entries[0]) for usage in usages)
+    total = sum_exact(price(usage, entries[0]) for usage in usages)
 
     statement = stack.ledger.statement(customer.account, DAY)
-    moved = summed(movement.credits for movement in statement.movements)
+    moved = sum_exact(movement.credits for movement in statement.movements)
     assert (statement.opening, moved, statement.used, statement.open_holds) == (Decimal(0), Decimal(100), total, 0)
     assert statement.opening + moved - statement.used == statement.closing
     assert statement.closing == stack.ledger.balance(customer.account, at=DAY.end).available
@@ -191,9 +191,9 @@ def test_the_bill_of_the_day_is_what_the_sdk_reported(stack: Stack, tmp_path: Pa
     records = stack.ledger.records(customer.account, DAY)
     file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     with file.open("rb") as lines:
-        found = collect(lines, BOOK, DAY).accounts[customer.account]
+        found = aggregate_usage(lines, BOOK, DAY).accounts[customer.account]
     header = Header(customer.account, DAY, str(DAY), issued=DAY.end, balance=statement.balance(), channel="rmb")
-    bill = seal(build(found, header, BOOK))
+    bill = seal(build_invoice(found, header, BOOK))
     assert Verifier(lambda: file.open("rb"), BOOK).verify(bill).ok
     assert Decimal(bill["totals"]["credits"]) == total
     assert Decimal(bill["balance"]["closing"]) == 100 - total
@@ -272,7 +272,7 @@ def test_two_hundred_streams_at_once_of_which_a_third_are_cut(stack: Stack) -> N
         usage = Usage.from_response(entry.content["usage"])
         assert entry.credits == price(usage, entry) > 0
         assert usage.input_tokens < 30
-    used = summed(entry.credits for entry in entries)
+    used = sum_exact(entry.credits for entry in entries)
     assert stack.ledger.balance(customer.account, at=DAY.end).available == 10**6 - used
     (line,) = stack.ledger.usage(customer.account, DAY)
     assert (line.requests, line.estimated, line.credits) == (STREAMS, len(cut), used)

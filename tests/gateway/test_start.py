@@ -17,9 +17,9 @@ import pytest
 from brivionix_billing import BillingError
 from brivionix_billing.errors import CODES
 from brivionix_billing.ledger import Ledger
-from examples.gateway.config import configured
-from examples.gateway.demo import EVERYTHING, fill
-from examples.gateway.openai_errors import of_billing
+from examples.gateway.config import parse_config
+from examples.gateway.demo import EVERYTHING, seed_demo_ledger
+from examples.gateway.openai_errors import from_billing_error
 from gateway_kit import (
     BOOK,
     RESPONSES,
@@ -42,10 +42,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_settings_come_from_options_and_else_from_the_environment() -> None:
     """An option wins over the environment; the provider's key is read from there only, and never shown."""
     environment = {"GATEWAY_PORT": "9000", "GATEWAY_DB": "here.db", "GATEWAY_UPSTREAM_KEY": "sk-secret\n"}
-    config = configured(["--port", "9001"], environment)
+    config = parse_config(["--port", "9001"], environment)
     assert (config.port, config.db, config.upstream_key, config.demo) == (9001, "here.db", "sk-secret", False)
     assert "sk-secret" not in repr(config)
-    assert configured(["--demo"], {}).db == "gateway-demo.db"
+    assert parse_config(["--demo"], {}).db == "gateway-demo.db"
 
 
 def test_one_command_starts_the_demo(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def page_rows() -> list[tuple[str, str]]:
 def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
     """A code of the library in the table of docs/gateway.md has the status that the gateway answers with."""
     if code in CODES:
-        assert of_billing(BillingError(code, "")).status == int(status)
+        assert from_billing_error(BillingError(code, "")).status == int(status)
     else:
         assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error", "request_too_slow"))
 
@@ -103,7 +103,7 @@ def test_the_demo_starts_twice_with_the_same_account() -> None:
     """Filling the demo's ledger again, another day, changes nothing."""
     ledger = Ledger.open("sqlite://", BOOK)
     for days in (0, 1):
-        fill(ledger, BOOK, clock() + timedelta(days=days))
+        seed_demo_ledger(ledger, BOOK, clock() + timedelta(days=days))
     assert ledger.balance("demo", at=clock()).available == 100
     assert ledger.authenticate(EVERYTHING, at=clock()).group == "default"
     assert ledger.verify() == []

@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 import bill_oracle
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, loaded, record, text, usages, written
 from brivionix_billing import BillingError, PriceBook, Usage
-from brivionix_billing.invoice import Collected, build, collect, json_schema
+from brivionix_billing.invoice import AggregatedUsage, aggregate_usage, build_invoice, json_schema
 from brivionix_billing.invoice.aggregation import partitions as heaps_module
 from brivionix_billing.invoice.aggregation import reader as chunks_module
 from brivionix_billing.times import parse_instant
-from brivionix_billing.usage.record_file import Record, SetAside, records
+from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 
 Json = dict[str, Any]
 EXAMPLE = (ROOT / "examples" / "usage.jsonl").read_bytes()
@@ -28,11 +28,11 @@ SHIPPED = PriceBook.load(ROOT / "pricing.yaml")
 SCHEMA = Draft202012Validator(json_schema())
 
 
-def collected(usage: bytes, book: PriceBook = BOOK, **how: Any) -> tuple[Collected, list[SetAside]]:
+def collected(usage: bytes, book: PriceBook = BOOK, **how: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
     """What October holds, and what was set aside."""
-    aside: list[SetAside] = []
+    aside: list[RejectedRecord] = []
     period = how.pop("period", OCTOBER)
-    return collect(usage.splitlines(keepends=True), book, period, on_set_aside=aside.append, **how), aside
+    return aggregate_usage(usage.splitlines(keepends=True), book, period, on_set_aside=aside.append, **how), aside
 
 
 def check(document: Json, expected: bill_oracle.Expected) -> None:
@@ -56,11 +56,11 @@ def test_the_example_by_the_oracle() -> None:
     assert sorted(found.accounts) == [f"acct_{n}" for n in range(1, 9)]
     total = Decimal(0)
     for name, usage in found.accounts.items():
-        document = build(usage, header(account=name), SHIPPED)
+        document = build_invoice(usage, header(account=name), SHIPPED)
         check(document, bill_oracle.bill(EXAMPLE.splitlines(), book, OCTOBER.start, OCTOBER.end, name))
         total += Decimal(document["totals"]["credits"])
     assert f"| {total} Credits |" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    assert (aside, found.elsewhere, found.duplicate_count, found.lines) == ([], 0, 0, 3000)
+    assert (aside, found.out_of_scope, found.duplicate_count, found.lines) == ([], 0, 0, 3000)
 
 
 def test_the_bill_is_the_sum_of_its_charges() -> None:
@@ -112,11 +112,13 @@ def test_several_processes_give_the_same_bill(monkeypatch: pytest.MonkeyPatch) -
     """Read by two worker processes the file gives the same bills as read by one."""
     monkeypatch.setattr(chunks_module, "CHUNK", 500)
     lines = EXAMPLE.splitlines(keepends=True)
-    alone, together = collect(lines, SHIPPED, OCTOBER), collect(lines, SHIPPED, OCTOBER, workers=2)
+    alone, together = aggregate_usage(lines, SHIPPED, OCTOBER), aggregate_usage(lines, SHIPPED, OCTOBER, workers=2)
     assert sorted(alone.accounts) == sorted(together.accounts)
     for name in alone.accounts:
         head = header(account=name)
-        assert build(alone.accounts[name], head, SHIPPED) == build(together.accounts[name], head, SHIPPED)
+        assert build_invoice(alone.accounts[name], head, SHIPPED) == build_invoice(
+            together.accounts[name], head, SHIPPED
+        )
 
 
 # --- generated files and prices ---
@@ -144,16 +146,16 @@ def test_generated_bills_by_the_oracle(
         if mine is None:
             assert (expected.evidence["records"], expected.refused) == (0, [])
             continue
-        document = build(mine, header(account=name), book)
+        document = build_invoice(mine, header(account=name), book)
         check(document, expected)
         add_up(document)
         # Alone or with the others, an account's bill is the same.
         alone, _ = collected(usage, book, account=name)
-        assert build(alone.accounts[name], header(account=name), book) == document
+        assert build_invoice(alone.accounts[name], header(account=name), book) == document
     billed_records = sum(usage.requests for usage in found.accounts.values())
     assert found.lines == len(given_usage)
-    assert found.lines == billed_records + found.duplicate_count + found.set_aside + found.elsewhere
-    assert found.set_aside == len(aside)
+    assert found.lines == billed_records + found.duplicate_count + found.rejected + found.out_of_scope
+    assert found.rejected == len(aside)
 
 
 def add_up(document: Json) -> None:
@@ -252,7 +254,7 @@ def test_leaves_are_handed_out_in_tree_order() -> None:
     found, _ = collected(
         EXAMPLE, SHIPPED, on_leaves=lambda a, leaves, ids: got.setdefault(a, []).extend(zip(leaves, ids, strict=True))
     )
-    by_id = {r.request_id: r.leaf for r in records(EXAMPLE.splitlines()) if isinstance(r, Record)}
+    by_id = {r.request_id: r.leaf for r in read_records(EXAMPLE.splitlines()) if isinstance(r, Record)}
     for name, usage in found.accounts.items():
         assert bill_oracle.root([leaf for leaf, _ in got[name]]) == usage.tree.root()
         assert all(by_id[request_id] == leaf for leaf, request_id in got[name])

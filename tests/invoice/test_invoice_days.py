@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import bill_oracle
 from bill_kit import BOOK, billed, body, header, record, text, verified, written
 from brivionix_billing import BillingError
-from brivionix_billing.invoice import build, collect, correction, hash_of, page, seal
+from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, render_text, seal
 from brivionix_billing.invoice.aggregation import reader as chunks_module
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
-from brivionix_billing.times import FOREVER, Days, Period, parse_instant
+from brivionix_billing.times import END_OF_TIME, CalendarDays, Period, parse_instant
 
 Json = dict[str, Any]
 PLAIN = bill_oracle.read_book(text())
@@ -92,15 +92,15 @@ def test_days_are_those_of_the_zone(zone: str, at: list[str], days: list[str]) -
 )
 def test_a_day_goes_from_midnight_to_midnight(zone: str, at: str, day: str, start: str, end: str) -> None:
     """A day has no gap to the next one and shares nothing with it, whatever the clocks of its zone do."""
-    found = Days(zone).at(parse_instant(at))
+    found = CalendarDays(zone).at(parse_instant(at))
     assert (found.value, found.start, found.end) == (day, parse_instant(start), parse_instant(end))
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
 def test_the_ends_of_the_calendar_have_days(zone: str) -> None:
     """The first and the last instant that a file can name lie on a day, in any zone."""
-    for at in (datetime.min.replace(tzinfo=UTC), FOREVER, FOREVER - timedelta(seconds=1)):
-        found = Days(zone).at(at)
+    for at in (datetime.min.replace(tzinfo=UTC), END_OF_TIME, END_OF_TIME - timedelta(seconds=1)):
+        found = CalendarDays(zone).at(at)
         assert found.start <= at <= found.end
         assert found.value[:4] in ("0001", "9999")
 
@@ -110,14 +110,14 @@ def test_a_zone_that_is_none(zone: Any) -> None:
     """A period made by hand with a zone that is none is refused, by name."""
     period = Period(parse_instant("2026-10-01"), parse_instant("2026-11-01"), zone)
     with pytest.raises(BillingError) as caught:
-        collect([], BOOK, period)
+        aggregate_usage([], BOOK, period)
     assert caught.value.code == "period_invalid"
 
 
 def test_without_a_period_days_are_of_utc() -> None:
     """All time, with no period that names a zone: days are those of UTC."""
     rows = [record(1, at="2026-10-01T23:30:00Z"), record(2, at="2026-11-02T00:30:00+02:00")]
-    found = collect(written(rows).splitlines(), BOOK)
+    found = aggregate_usage(written(rows).splitlines(), BOOK)
     assert sorted(found.accounts["acct_1"].days) == [("2026-10-01", "alpha"), ("2026-11-01", "alpha")]
 
 
@@ -190,9 +190,9 @@ def noted(rows: list[Json] | None) -> Json:
     head = header(number=2, previous=BILL)
     right = None
     if rows is not None:
-        found = collect(written(rows).splitlines(), BOOK, head.period)
-        right = build(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
-    return seal(correction(BILL, right, head, "a reason"))
+        found = aggregate_usage(written(rows).splitlines(), BOOK, head.period)
+        right = build_invoice(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
+    return seal(build_note(BILL, right, head, "a reason"))
 
 
 def test_a_note_holds_the_days_that_change() -> None:
@@ -211,7 +211,7 @@ def test_a_request_that_moves_to_another_day_is_corrected() -> None:
     assert named(note["days"]) == [("2026-10-01", "alpha", -1), ("2026-10-09", "alpha", 1)]
     assert (note["kind"], note["lines"], note["totals"]["credits"]) == ("credit_note", [], "0")
     assert verified(note, written(rows), corrects=BILL, previous=BILL).differences == []
-    assert "2026-10-09" in page(note)
+    assert "2026-10-09" in render_text(note)
 
 
 # --- verify and page ---
@@ -230,7 +230,7 @@ def test_each_altered_day_is_named() -> None:
         ([*BILL["days"], {**day, "model": "beta"}], "days[4] (2026-10-03, beta)"),
     ):
         document = {**BILL, "days": changed}
-        document["hash"] = hash_of(document)
+        document["hash"] = document_hash(document)
         assert where in [difference.where for difference in verified(document, usage).differences], where
 
 
@@ -251,7 +251,7 @@ def test_the_page_shows_days_of_two_months_at_most() -> None:
     rows.append(record(99, at="2026-10-01T05:00:00Z", model="beta"))
     for count, shown in ((62, True), (63, False)):
         some = [*rows[:count], rows[-1]]
-        shows = page(billed(written(some), period=period, issued=period.end))
+        shows = render_text(billed(written(some), period=period, issued=period.end))
         assert ("Day (UTC)" in shows) == shown
         if shown:
             days, _ = days_of(some, period)

@@ -8,18 +8,18 @@ import pytest
 
 from bill_kit import BOOK, OCTOBER, TEXT, billed, body, record, verified, written
 from brivionix_billing import PriceBook
-from brivionix_billing.invoice import Collected, collect
+from brivionix_billing.invoice import AggregatedUsage, aggregate_usage
 from brivionix_billing.times import Period
-from brivionix_billing.usage.record_file import SetAside
+from brivionix_billing.usage.record_file import RejectedRecord
 
 Json = dict[str, Any]
 
 
-def collected(usage: bytes, **how: Any) -> tuple[Collected, list[SetAside]]:
+def collected(usage: bytes, **how: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
     """What October holds, and what was set aside."""
-    aside: list[SetAside] = []
+    aside: list[RejectedRecord] = []
     period = how.pop("period", OCTOBER)
-    return collect(usage.splitlines(keepends=True), BOOK, period, on_set_aside=aside.append, **how), aside
+    return aggregate_usage(usage.splitlines(keepends=True), BOOK, period, on_set_aside=aside.append, **how), aside
 
 
 # --- what happens inside a month ---
@@ -134,8 +134,8 @@ def test_conflicting_duplicates_are_set_aside(other: Json, alone: bool) -> None:
             "acct_1",
         )
         assert "lines 2, 3, 4" in named[number].message
-    assert len(aside) + found.elsewhere + 1 == 4
-    assert found.set_aside == len(aside)
+    assert len(aside) + found.out_of_scope + 1 == 4
+    assert found.rejected == len(aside)
 
 
 def test_what_cannot_be_priced_is_listed_and_the_rest_billed() -> None:
@@ -186,7 +186,7 @@ def test_periods_are_half_open() -> None:
     rows = [record(n, at=at) for n, at in enumerate(moments)]
     evidence = billed(written(rows))["evidence"]
     assert (evidence["first"]["at"], evidence["last"]["at"], evidence["records"]) == (moments[1], moments[2], 2)
-    assert collected(written(rows))[0].elsewhere == 2
+    assert collected(written(rows))[0].out_of_scope == 2
 
 
 def test_a_month_of_shanghai() -> None:

@@ -18,8 +18,8 @@ from jsonschema import Draft202012Validator
 import bill_oracle
 from bill_kit import TEXT, billed, body, header, loaded, record, text, usages, verified, written
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.invoice import Balance, correction, hash_of, json_schema, lines_csv, page, seal
-from brivionix_billing.invoice.files import put
+from brivionix_billing.invoice import Balance, build_note, document_hash, json_schema, lines_csv, render_text, seal
+from brivionix_billing.invoice.files import write_bill
 
 Json = dict[str, Any]
 SCHEMA = Draft202012Validator(json_schema())
@@ -38,7 +38,7 @@ def refusal(**changes: Any) -> BillingError:
 def changed(document: Json, **parts: Any) -> Json:
     """The document with other parts, and a hash that fits."""
     other = {**document, **parts}
-    return {**other, "hash": hash_of(other)}
+    return {**other, "hash": document_hash(other)}
 
 
 # --- parties and payment ---
@@ -48,7 +48,7 @@ def test_tax_numbers_stand_with_their_parties() -> None:
     """A tax number stands in the document and on the page, with the party that it is of; without one it is null."""
     document = billed(USAGE, issuer_tax_number="DE 811", customer_tax_number="91310000", customer="Ada")
     assert (document["issuer"]["tax_number"], document["customer"]["tax_number"]) == ("DE 811", "91310000")
-    shown = page(document).splitlines()
+    shown = render_text(document).splitlines()
     place = shown.index("Issuer    Example Gateway Ltd")
     assert [line.strip() for line in shown[place + 1 : place + 4]] == [
         "Tax number DE 811",
@@ -57,7 +57,7 @@ def test_tax_numbers_stand_with_their_parties() -> None:
     ]
     bare = billed(USAGE)
     assert (bare["issuer"]["tax_number"], bare["customer"]["tax_number"]) == (None, None)
-    assert "Tax number" not in page(bare)
+    assert "Tax number" not in render_text(bare)
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 257, "a\nb", "\x1b[31m", "\ud800", 5, b"x"])
@@ -73,7 +73,7 @@ def test_the_channel_by_which_a_customer_pays() -> None:
     """A channel of the price book stands in the bill with its currency; one that it lacks is refused by name."""
     document = billed(USAGE, channel="konbini")
     assert document["payment"] == {"channel": "konbini", "currency": "JPY"}
-    assert "Payment   konbini (JPY)" in page(document)
+    assert "Payment   konbini (JPY)" in render_text(document)
     assert billed(USAGE)["payment"] is None
     error = refusal(channel="paypal")
     assert error.code == "unknown_channel"
@@ -105,12 +105,12 @@ def test_a_balance_by_hand() -> None:
         "movements": [{"label": "Top-up 2026-10-03", "credits": "50"}, {"label": "Refund", "credits": "-20.5"}],
         "closing": "129.2",
     }
-    shown = [line.split() for line in page(document).splitlines()]
+    shown = [line.split() for line in render_text(document).splitlines()]
     for row in (["Opening", "100"], ["Refund", "-20.5"], ["Used,", "as", "billed", "-0.3"], ["Closing", "129.2"]):
         assert row in shown
     assert verified(document, USAGE).differences == []
     assert list(SCHEMA.iter_errors(document)) == []
-    assert "Opening" not in page(billed(USAGE))
+    assert "Opening" not in render_text(billed(USAGE))
 
 
 def test_a_balance_that_does_not_come_out() -> None:
@@ -209,7 +209,7 @@ def test_a_note_tells_payment_and_no_balance() -> None:
     """A note is paid as its bill was, and has no balance; one given is refused, one put in is found."""
     bill = billed(USAGE, channel="rmb", balance=Balance("100", [], "99.7"))
     head = header(number=2, previous=bill, issuer_tax_number="DE 811")
-    note = seal(correction(bill, None, head, "x"))
+    note = seal(build_note(bill, None, head, "x"))
     assert (note["payment"], note["balance"]) == ({"channel": "rmb", "currency": "CNY"}, None)
     assert note["issuer"]["tax_number"] == "DE 811"
     assert verified(note, None, corrects=bill, previous=bill).differences == []
@@ -217,7 +217,7 @@ def test_a_note_tells_payment_and_no_balance() -> None:
         found = verified(changed(note, **part), None, corrects=bill, previous=bill).differences
         assert [difference.where for difference in found] == list(part)
     with pytest.raises(BillingError, match="a note has no balance"):
-        correction(bill, None, header(number=2, previous=bill, balance=Balance(0, [], 0)), "x")
+        build_note(bill, None, header(number=2, previous=bill, balance=Balance(0, [], 0)), "x")
 
 
 # --- the lines as CSV ---
@@ -236,8 +236,8 @@ def test_the_lines_as_csv(old: list[Json], new: list[Json]) -> None:
     """Read back, each row is its line, and each shown column adds up to the total shown: of bills and of notes."""
     try:
         bill = billed(written(old))
-        documents = [bill, correction(bill, None, header(number=2, previous=bill), "x")]
-        documents.append(correction(bill, billed(written(new)), header(number=2, previous=bill), "x"))
+        documents = [bill, build_note(bill, None, header(number=2, previous=bill), "x")]
+        documents.append(build_note(bill, billed(written(new)), header(number=2, previous=bill), "x"))
     except (KeyError, BillingError):
         return  # nothing was billed, or nothing is to be corrected
     for document in documents:
@@ -296,7 +296,7 @@ def test_a_channel_called_nominal_has_a_column_of_its_own() -> None:
 def test_further_pages_are_written_beside_the_bill(tmp_path: Path) -> None:
     """Further files stand beside the document with their bytes; none is written over, and then nothing is written."""
     document = billed(USAGE)
-    put(tmp_path / "a", document, None, {"invoice.html": b"<p>\xff"})
+    write_bill(tmp_path / "a", document, None, {"invoice.html": b"<p>\xff"})
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         "invoice.json",
         "invoice.txt",
@@ -308,7 +308,7 @@ def test_further_pages_are_written_beside_the_bill(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "invoice.html").write_bytes(b"mine")
     with pytest.raises(BillingError) as caught:
-        put(tmp_path / "b", document, None, {"invoice.html": b""})
+        write_bill(tmp_path / "b", document, None, {"invoice.html": b""})
     assert caught.value.code == "document_exists"
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["invoice.html"]
     assert (tmp_path / "b" / "invoice.html").read_bytes() == b"mine"
@@ -320,6 +320,6 @@ def test_further_pages_are_written_beside_the_bill(tmp_path: Path) -> None:
 def test_a_page_is_no_path(tmp_path: Path, name: str) -> None:
     """The name of a further file leads nowhere else, and is none of those that a bill has anyway."""
     with pytest.raises(BillingError) as caught:
-        put(tmp_path / "a", billed(USAGE), None, {name: b""})
+        write_bill(tmp_path / "a", billed(USAGE), None, {name: b""})
     assert caught.value.code == "bad_argument"
     assert not (tmp_path / "a").exists()

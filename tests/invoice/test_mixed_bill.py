@@ -16,8 +16,8 @@ import usage_oracle
 from bill_kit import OCTOBER, billed, header, verified, written
 from brivionix_billing import PriceBook, Usage
 from brivionix_billing.cli import main
-from brivionix_billing.invoice import build, collect, page
-from brivionix_billing.usage import reported
+from brivionix_billing.invoice import aggregate_usage, build_invoice, render_text
+from brivionix_billing.usage import billable_body
 from recorded_bodies import REAL, REFUSED
 
 Json = dict[str, Any]
@@ -75,7 +75,7 @@ def rows(numbers: set[int] | None = None) -> Iterator[Json]:
     for place, line in enumerate(REAL):
         if numbers is not None and line["n"] not in numbers:
             continue
-        body = reported(line["body"]) if place % 2 else json.loads(json.dumps(line["body"]))
+        body = billable_body(line["body"]) if place % 2 else json.loads(json.dumps(line["body"]))
         if place % 5 == 0:
             body[next(name for name in ("usage", "usageMetadata", "meta") if name in body)]["estimated"] = True
         yield {
@@ -104,7 +104,7 @@ def test_a_bill_of_many_providers_by_the_oracle() -> None:
     meters = {line["meter"] for line in document["lines"]}
     assert meters >= {"cache_read", "cache_write", "audio_input", "image_output", "video_input", "video_cache_read"}
     assert {line["service_tier"] for line in document["lines"]} == {"standard", "flex"}
-    assert "Estimated, as the provider reported no usage" in page(document)
+    assert "Estimated, as the provider reported no usage" in render_text(document)
 
 
 def test_the_bill_is_the_sum_of_its_requests() -> None:
@@ -123,8 +123,8 @@ def test_bodies_that_are_refused_are_set_aside() -> None:
     """Refused bodies change nothing of the bill but the count of what was set aside, each with its reason."""
     everything = written(rows())
     aside: list[Any] = []
-    found = collect(everything.splitlines(keepends=True), BOOK, OCTOBER, on_set_aside=aside.append)
-    document = build(found.accounts["acct_1"], header(), BOOK)
+    found = aggregate_usage(everything.splitlines(keepends=True), BOOK, OCTOBER, on_set_aside=aside.append)
+    document = build_invoice(found.accounts["acct_1"], header(), BOOK)
     without = {**billed(SOUND, BOOK), "hash": None}
     assert {one.request_id: one.code for one in aside} == {f"req_{n}": code for n, (code, _) in REFUSED.items()}
     assert document["evidence"]["set_aside"] == len(REFUSED)

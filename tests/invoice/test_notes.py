@@ -18,14 +18,14 @@ from jsonschema import Draft202012Validator
 from bill_kit import BOOK, billed, body, header, record, usages, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import (
-    build,
-    collect,
-    correction,
-    hash_of,
+    aggregate_usage,
+    build_inclusion_proof,
+    build_invoice,
+    build_note,
+    check_inclusion_proof,
+    document_hash,
     json_schema,
-    page,
-    proof_fault,
-    prove,
+    render_text,
     seal,
 )
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
@@ -42,9 +42,9 @@ def noted(bill: Json, usage: bytes | None, reason: str = "a reason") -> tuple[Js
     head = header(number=bill["number"] + 1, previous=bill)
     right = None
     if usage is not None:
-        found = collect(usage.splitlines(), BOOK, head.period, account="acct_1")
-        right = build(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
-    return seal(correction(bill, right, head, reason)), right
+        found = aggregate_usage(usage.splitlines(), BOOK, head.period, account="acct_1")
+        right = build_invoice(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
+    return seal(build_note(bill, right, head, reason)), right
 
 
 def figures(document: Json | None) -> dict[tuple[str, ...], str]:
@@ -117,7 +117,7 @@ def test_a_bill_is_corrected_in_part(rows: list[Json], kind: str) -> None:
     assert note["kind"] == kind
     assert verified(note, usage, corrects=BILL, previous=BILL).differences == []
     assert not verified(note, written(ROWS), corrects=BILL, previous=BILL).ok
-    assert page(note)
+    assert render_text(note)
 
 
 @settings(max_examples=80, deadline=None)
@@ -132,7 +132,7 @@ def test_any_bill_corrected_to_any_other(old: list[Json], new: list[Json]) -> No
     adds_up(bill, note, right)
     assert verified(note, written(new), corrects=bill, previous=bill).differences == []
     assert note["kind"] == ("debit_note" if Fraction(note["totals"]["credits"]) > 0 else "credit_note")
-    assert page(note)
+    assert render_text(note)
 
 
 def test_a_channel_that_only_one_of_the_two_has() -> None:
@@ -143,7 +143,7 @@ def test_a_channel_that_only_one_of_the_two_has() -> None:
     note, right = noted(bill, usage)
     adds_up(bill, note, right)
     assert {line["shown"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
-    assert "JPY (konbini)" in page(note)
+    assert "JPY (konbini)" in render_text(note)
 
 
 def test_a_note_that_changes_nothing_is_refused() -> None:
@@ -152,7 +152,7 @@ def test_a_note_that_changes_nothing_is_refused() -> None:
         noted(BILL, written(ROWS[::-1]))
     note, _ = noted(BILL, None)
     with pytest.raises(BillingError, match="only a bill"):
-        correction(note, None, header(number=3, previous=note), "again")
+        build_note(note, None, header(number=3, previous=note), "again")
 
 
 def test_every_changed_figure_of_a_note_is_found() -> None:
@@ -168,7 +168,7 @@ def test_every_changed_figure_of_a_note_is_found() -> None:
             if path == ("evidence", "price_book"):
                 continue  # a price file that has grown looks the same
             here[path[-1]] = "7" if here[path[-1]] != "7" else "8"
-            changed["hash"] = hash_of(changed)
+            changed["hash"] = document_hash(changed)
             assert not verified(changed, usage, corrects=BILL, previous=BILL).ok, path
     other = billed(written([record(1)]))
     assert not verified(note, usage, corrects=other, previous=BILL).ok
@@ -176,7 +176,7 @@ def test_every_changed_figure_of_a_note_is_found() -> None:
     assert not verified(note, usage, corrects={**BILL, "issued": "2026-12-01T00:00:00Z"}, previous=BILL).ok
     for name, value in (("id", "INV-000009"), ("hash", "sha256:" + "0" * 64)):
         changed = {**note, "corrects": {**note["corrects"], name: value}}
-        assert not verified({**changed, "hash": hash_of(changed)}, usage, corrects=BILL, previous=BILL).ok
+        assert not verified({**changed, "hash": document_hash(changed)}, usage, corrects=BILL, previous=BILL).ok
 
 
 def _paths(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -191,7 +191,7 @@ def _paths(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 def proof_of(request_id: str, rows: list[Json] = ROWS, bill: Json = BILL) -> Json:
     """A proof, as it would come out of a file."""
-    made = prove(bill, io.BytesIO(written(rows)), BOOK, request_id)
+    made = build_inclusion_proof(bill, io.BytesIO(written(rows)), BOOK, request_id)
     return json.loads(json.dumps(made))  # type: ignore[no-any-return]  # it is an object
 
 
@@ -199,7 +199,7 @@ def test_every_record_can_be_proven() -> None:
     """Each record of a bill has a proof that holds and shows of the others nothing but hashes."""
     for row in ROWS:
         proof = proof_of(row["request_id"])
-        assert proof_fault(BILL, proof) is None
+        assert check_inclusion_proof(BILL, proof) is None
         assert proof["record"] == row
         rest = json.dumps({name: value for name, value in proof.items() if name != "record"})
         assert not [other for other in ROWS if f'"{other["request_id"]}"' in rest]
@@ -214,7 +214,10 @@ def test_a_proof_of_an_escaped_id() -> None:
     bill = billed(written(rows))
     for row in rows:
         for how in (written(rows), written(rows, ensure_ascii=False), written(rows).replace(b"x/y", b"x\\/y")):
-            assert proof_fault(bill, prove(bill, io.BytesIO(how), BOOK, row["request_id"])) is None
+            assert (
+                check_inclusion_proof(bill, build_inclusion_proof(bill, io.BytesIO(how), BOOK, row["request_id"]))
+                is None
+            )
 
 
 def test_what_is_not_in_the_bill_cannot_be_proven() -> None:
@@ -242,31 +245,31 @@ def test_a_changed_proof_does_not_hold() -> None:
             if here[path[-1]] == change and type(here[path[-1]]) is type(change):
                 continue
             here[path[-1]] = change
-            assert isinstance(proof_fault(BILL, changed), str), (path, change)
+            assert isinstance(check_inclusion_proof(BILL, changed), str), (path, change)
     for name in proof:
-        assert proof_fault(BILL, {n: v for n, v in proof.items() if n != name})
+        assert check_inclusion_proof(BILL, {n: v for n, v in proof.items() if n != name})
     for siblings in (proof["path"][::-1], proof["path"][1:], [*proof["path"], proof["path"][0]], [], "abc", None):
-        assert proof_fault(BILL, {**proof, "path": siblings})
-    assert proof_fault(BILL, {**proof, "tree_size": 12})
-    assert proof_fault(BILL, {**proof, "tree_size": 10})
-    assert proof_fault(BILL, {})
+        assert check_inclusion_proof(BILL, {**proof, "path": siblings})
+    assert check_inclusion_proof(BILL, {**proof, "tree_size": 12})
+    assert check_inclusion_proof(BILL, {**proof, "tree_size": 10})
+    assert check_inclusion_proof(BILL, {})
 
 
 def test_a_proof_is_for_one_document() -> None:
     """A proof holds for the bill that it was made for and for no other, nor for that bill changed."""
     proof = proof_of("req_5")
     again = billed(written(ROWS), issuer="Other")
-    assert "not for this document" in str(proof_fault(again, proof))
-    assert proof_fault(again, {**proof, "document": {"id": again["id"], "hash": again["hash"]}}) is None
+    assert "not for this document" in str(check_inclusion_proof(again, proof))
+    assert check_inclusion_proof(again, {**proof, "document": {"id": again["id"], "hash": again["hash"]}}) is None
     less = billed(written(ROWS[:-1]))
-    assert proof_fault(less, {**proof, "document": {"id": less["id"], "hash": less["hash"]}})
-    assert "was changed" in str(proof_fault({**BILL, "due": "2027-01-01T00:00:00Z"}, proof))
+    assert check_inclusion_proof(less, {**proof, "document": {"id": less["id"], "hash": less["hash"]}})
+    assert "was changed" in str(check_inclusion_proof({**BILL, "due": "2027-01-01T00:00:00Z"}, proof))
     other = {**BILL, "customer": {**BILL["customer"], "account": "acct_2"}}
-    other["hash"] = hash_of(other)
+    other["hash"] = document_hash(other)
     forged = {**proof, "document": {"id": other["id"], "hash": other["hash"]}}
-    assert "is of account" in str(proof_fault(other, forged))
+    assert "is of account" in str(check_inclusion_proof(other, forged))
     for garbage in ({}, {"hash": "x"}, {"hash": 1, "evidence": 5}, {**BILL, "evidence": None}):
-        assert proof_fault(garbage, proof)
+        assert check_inclusion_proof(garbage, proof)
 
 
 @settings(max_examples=40, deadline=None)
@@ -274,15 +277,15 @@ def test_a_proof_is_for_one_document() -> None:
 def test_any_record_of_any_bill(rows: list[Json], data: st.DataObject) -> None:
     """Of any generated file, every billed record and no other has a proof."""
     usage = written(rows)
-    found = collect(usage.splitlines(), BOOK, header().period)
+    found = aggregate_usage(usage.splitlines(), BOOK, header().period)
     if not found.accounts.get("acct_1") or not found.accounts["acct_1"].requests:
         return
     bill = billed(usage)
     request_id = data.draw(st.sampled_from(sorted({row["request_id"] for row in rows})))
     held: list[str] = []
-    collect(usage.splitlines(), BOOK, header().period, account="acct_1", on_leaves=lambda *a: held.extend(a[2]))
+    aggregate_usage(usage.splitlines(), BOOK, header().period, account="acct_1", on_leaves=lambda *a: held.extend(a[2]))
     if request_id in held:
-        assert proof_fault(bill, proof_of(request_id, rows, bill)) is None
+        assert check_inclusion_proof(bill, proof_of(request_id, rows, bill)) is None
     else:
         with pytest.raises(BillingError):
             proof_of(request_id, rows, bill)

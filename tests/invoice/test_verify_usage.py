@@ -10,9 +10,9 @@ import pytest
 
 from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, verified, written
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.canonical_json import canonical
-from brivionix_billing.invoice import collect
-from brivionix_billing.invoice.proofs import listing
+from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.invoice import aggregate_usage
+from brivionix_billing.invoice.proofs import format_record_list
 from verify_kit import BILL, USAGE, refused, tampered
 
 # --- the usage ---
@@ -24,9 +24,9 @@ def list_of(usage: bytes, folder: Path) -> Path:
     with path.open("w", encoding="utf-8") as file:
 
         def keep(account: str, leaves: list[bytes], ids: list[str]) -> None:
-            file.write(listing(leaves, ids))
+            file.write(format_record_list(leaves, ids))
 
-        collect(usage.splitlines(), BOOK, OCTOBER, account="acct_1", on_leaves=keep)
+        aggregate_usage(usage.splitlines(), BOOK, OCTOBER, account="acct_1", on_leaves=keep)
     return path
 
 
@@ -49,7 +49,7 @@ def test_every_changed_value_of_a_record_is_found(shape: str, tmp_path: Path) ->
         usage = written([changed, *rows[1:]])
         if "float" not in what and json.loads(json.dumps(changed)) == row:
             continue
-        if canonical(changed) == canonical(row):
+        if canonical_json(changed) == canonical_json(row):
             continue  # 7.0 for 7: the same number to JSON
         report = refused(document, usage, records=listed)
         assert any(d.where == f"record {row['request_id']}" for d in report.differences), what

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from brivionix_billing.ledger import Ledger, bearer
+from brivionix_billing.ledger import Ledger, parse_bearer
 from ledger_kit import NOW, got, later, refused, tables
 
 SECRET = "sk-" + "x" * 30
@@ -67,7 +67,7 @@ class TestTokens:
     def test_a_header_without_a_token_is_malformed(self, header: str | None) -> None:
         """Whatever is no ``Bearer TOKEN`` is 401 with a code of its own."""
         with refused("token_malformed") as caught:
-            bearer(header)
+            parse_bearer(header)
         assert caught.value.http_status == 401
 
     def test_settings_that_are_none_are_refused(self, ledger: Ledger) -> None:

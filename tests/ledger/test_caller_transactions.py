@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from brivionix_billing.ledger import Ledger, prepare
+from brivionix_billing.ledger import Ledger, prepare_engine
 from ledger_kit import NOW, available, later, opened, refused, schema, tables, with_credits
 
 
@@ -74,8 +74,8 @@ class TestTransactions:
     def test_an_engine_of_the_callers_own_serves(self, tmp_path: Path) -> None:
         """An engine that was made elsewhere is prepared once, and the ledger works on it."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
-        prepare(engine)
-        prepare(engine)
+        prepare_engine(engine)
+        prepare_engine(engine)
         ledger = Ledger(engine)
         with refused("ledger_version"):
             ledger.balance("acct", at=NOW)

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from brivionix_billing import BillingError
-from brivionix_billing.ledger import Ledger, Threads
+from brivionix_billing.ledger import Ledger, LedgerThreadPool
 from brivionix_billing.ledger.database import migrate as migrating
 from brivionix_billing.ledger.database.tables import METADATA, VERSION_TABLE
 from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
@@ -28,8 +28,10 @@ def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> Non
     with opened(database) as ledger, ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, METADATA) == []
-        assert context.get_current_heads() == (migrating.HEAD,)
-    assert ScriptDirectory(str(Path(migrating.__file__).parent / "migrations")).get_heads() == [migrating.HEAD]
+        assert context.get_current_heads() == (migrating.SCHEMA_VERSION,)
+    assert ScriptDirectory(str(Path(migrating.__file__).parent / "migrations")).get_heads() == [
+        migrating.SCHEMA_VERSION
+    ]
 
 
 def test_a_filled_ledger_comes_to_the_next_version(
@@ -151,12 +153,12 @@ def test_a_process_that_is_forked_off_has_connections_of_its_own(database: str) 
 def test_threads_serve_an_event_loop(ledger: Ledger) -> None:
     """Requests of one loop are held for and settled at once, and results and refusals come back."""
 
-    async def one(threads: Threads, index: int) -> None:
+    async def one(threads: LedgerThreadPool, index: int) -> None:
         await threads.run(ledger.hold, "acct", "2", id=f"r{index}", at=NOW)
         await threads.run(ledger.settle, f"r{index}", "1", at=NOW)
 
     async def main() -> None:
-        threads = Threads()
+        threads = LedgerThreadPool()
         await asyncio.gather(*(one(threads, index) for index in range(40)))
         with pytest.raises(BillingError):
             await threads.run(ledger.hold, "acct", "1000", id="more", at=NOW)
@@ -176,7 +178,7 @@ def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() 
         done.append(True)
 
     async def main() -> None:
-        threads = Threads()
+        threads = LedgerThreadPool()
         task = asyncio.create_task(threads.run(operation))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()

@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
             ),
         )
         if entry is not None:
-            assert entry.pay_back == Payable(paid[0], currency)
+            assert entry.refund_amount == Payable(paid[0], currency)
             assert coins is None or coins == paid[0]
 
     @precondition(lambda self: self.model.lots)
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
         before = tables(self.ledger)
         repeated = ask()
         assert repeated.repeated
-        assert (repeated.hash, repeated.credits, repeated.uses) == (entry.hash, entry.credits, entry.uses)
+        assert (repeated.hash, repeated.credits, repeated.uses) == (entry.hash, entry.credits, entry.lot_changes)
         assert tables(self.ledger) == before
 
     def currency(self, lot: str) -> str:
@@ -263,8 +263,8 @@ class Machine(RuleBasedStateMachine):
                 assert told.paid is not None
                 assert told.recognised is not None
                 assert told.refunded is not None
-                assert told.worth is not None
-                assert told.paid.minor == lot.coins == told.recognised.minor + told.refunded.minor + told.worth.minor
+                assert told.deferred is not None
+                assert told.paid.minor == lot.coins == told.recognised.minor + told.refunded.minor + told.deferred.minor
                 assert (told.recognised.minor, told.refunded.minor) == (lot.recognised, lot.refunded)
             else:
                 assert told.paid is None

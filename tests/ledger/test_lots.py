@@ -21,7 +21,7 @@ def test_expiring_lots_and_given_ones_are_used_first() -> None:
         ledger.grant("acct", "1", reason="x", id="given", at=NOW)
         ledger.grant("acct", "1", reason="x", id="late", at=NOW, expires=later(900))
         ledger.top_up("acct", quote("0.85"), reference="2", id="soon", at=NOW, expires=later(600))
-        used = ledger.charge("acct", "3.5", id="c", at=NOW).uses
+        used = ledger.charge("acct", "3.5", id="c", at=NOW).lot_changes
         assert [use.lot for use in used] == ["soon", "late", "given", "bought"]
 
 
@@ -36,7 +36,7 @@ def test_the_price_file_says_in_which_order_lots_are_used() -> None:
     ledger.top_up("acct", quote("0.85"), reference="1", id="bought-1", at=NOW)
     ledger.grant("acct", "1", reason="x", id="given-2", at=NOW)
     ledger.top_up("acct", quote("0.85"), reference="2", id="bought-2", at=NOW)
-    assert [use.lot for use in ledger.charge("acct", "3.5", id="c", at=NOW).uses] == [
+    assert [use.lot for use in ledger.charge("acct", "3.5", id="c", at=NOW).lot_changes] == [
         *("bought-2", "bought-1", "given-2", "given-1")
     ]
     ledger.close()
@@ -65,7 +65,7 @@ def test_a_lot_that_expires_pays_the_requests_that_it_let_in(ledger: Ledger) -> 
     ledger.hold("acct", "104", id="r1", at=later(59))
     assert available(ledger, seconds=60) == 6  # none of the gift is free: r1 may need it
     settled = ledger.settle("r1", "3", at=later(61))
-    assert [got(use.lot, use.credits) for use in settled.uses] == [("gift", 3)]
+    assert [got(use.lot, use.credits) for use in settled.lot_changes] == [("gift", 3)]
     ledger.expire(at=later(62))
     gift = ledger.lots("acct")[1]
     assert got(gift.used, gift.expired, gift.remaining) == (3, 7, 0)
@@ -77,8 +77,8 @@ def test_a_request_that_came_when_a_lot_had_expired_is_not_paid_from_it(ledger: 
     ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
     ledger.hold("acct", "10", id="before", at=later(59))
     ledger.hold("acct", "10", id="after", at=later(60))
-    assert [use.lot for use in ledger.settle("after", "10", at=later(61)).uses] == ["lot-acct"]
-    assert [use.lot for use in ledger.settle("before", "10", at=later(62)).uses] == ["gift"]
+    assert [use.lot for use in ledger.settle("after", "10", at=later(61)).lot_changes] == ["lot-acct"]
+    assert [use.lot for use in ledger.settle("before", "10", at=later(62)).lot_changes] == ["gift"]
 
 
 def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
@@ -92,11 +92,11 @@ def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
         part = min(Fraction("0.00585"), credits - gone)
         entry = ledger.charge("acct", str(Decimal(part.numerator) / part.denominator), id=f"c{index}", at=NOW)
         gone += part
-        money = entry.uses[0].money if entry.uses else None
+        money = entry.lot_changes[0].money if entry.lot_changes else None
         parts.append(money.minor if money else 0)
         left = ledger.lots("acct")[1]
-        assert left.worth is not None
-        assert left.worth.minor == int(Fraction(paid) * (credits - gone) / credits + Fraction(1, 2))
+        assert left.deferred is not None
+        assert left.deferred.minor == int(Fraction(paid) * (credits - gone) / credits + Fraction(1, 2))
         if gone == credits:
             break
     assert sum(parts) == 7
@@ -105,7 +105,7 @@ def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
 
 def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
     """The Credits of a charge cost what their lot cost, exactly, and over the life of a lot the costs are its price."""
-    charged = ledger.charge("acct", charge(), usage=body(), id="c", at=NOW).uses[0]
+    charged = ledger.charge("acct", charge(), usage=body(), id="c", at=NOW).lot_changes[0]
     assert charged.cost == charge().cost("rmb") == Money("0.0049725", "CNY")
     odd = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
@@ -113,14 +113,14 @@ def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
     for index in range(7):
         left = ledger.lots("acct")[1].remaining
         amount = left if index == 6 else Decimal("0.012345678901234567")
-        (use,) = ledger.charge("acct", amount, id=f"c{index}", at=NOW).uses
+        (use,) = ledger.charge("acct", amount, id=f"c{index}", at=NOW).lot_changes
         assert use.cost is not None
         exact = Fraction(amount) * Fraction("0.07") / Fraction(odd.credits)
         assert abs(Fraction(use.cost.amount) - exact) <= Fraction(1, 10**18)
         costs.append(Fraction(use.cost.amount))
     assert sum(costs) == Fraction("0.07")
     gift = ledger.grant("acct", "1", reason="x", id="gift", at=NOW)
-    assert (gift.uses[0].money, gift.uses[0].cost) == (None, None)
+    assert (gift.lot_changes[0].money, gift.lot_changes[0].cost) == (None, None)
 
 
 def test_what_is_kept_of_expired_lots_is_no_more_than_is_held(ledger: Ledger) -> None:
@@ -139,16 +139,16 @@ def test_a_refund_gives_back_what_is_unused_at_the_price_it_was_bought_for(datab
         ledger.charge("acct", "20", id="c", at=NOW)
         ledger.hold("acct", "10", id="r", at=NOW)
         by_credits = ledger.refund("acct", "lot-acct", id="1", at=NOW, credits="10")
-        assert by_credits.pay_back == Payable("8.50", "CNY")
+        assert by_credits.refund_amount == Payable("8.50", "CNY")
         assert by_credits.result == {"channel": "rmb", "reference": "pay-acct"}
         by_money = ledger.refund("acct", "lot-acct", id="2", at=NOW, pay=Payable("17.00", "CNY"))
-        assert got(by_money.credits, by_money.pay_back) == (20, Payable("17.00", "CNY"))
+        assert got(by_money.credits, by_money.refund_amount) == (20, Payable("17.00", "CNY"))
         rest = ledger.refund("acct", "lot-acct", id="3", at=NOW)
-        assert got(rest.credits, rest.pay_back) == (40, Payable("34.00", "CNY"))  # 10 are held
+        assert got(rest.credits, rest.refund_amount) == (40, Payable("34.00", "CNY"))  # 10 are held
         with refused("not_refundable"):
             ledger.refund("acct", "lot-acct", id="4", at=NOW)
         lot = ledger.lots("acct")[0]
-        assert got(lot.recognised, lot.refunded, lot.worth) == (
+        assert got(lot.recognised, lot.refunded, lot.deferred) == (
             Payable("17.00", "CNY"),
             Payable("59.50", "CNY"),
             Payable("8.50", "CNY"),
@@ -187,11 +187,11 @@ def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger:
     """Credits that come back may be worth a coin less with the others than alone: that coin is recognised."""
     ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
-    assert ledger.refund("acct", "odd", id="back", at=NOW, credits="0.05").pay_back == Payable(1, "USD")
+    assert ledger.refund("acct", "odd", id="back", at=NOW, credits="0.05").refund_amount == Payable(1, "USD")
     ledger.charge("acct", "0.05", id="c", at=NOW)
     ledger.reverse("acct", "back", id="failed", at=NOW, reason="the card was closed")
     lot = ledger.lots("acct")[1]
-    assert (lot.recognised, lot.refunded, lot.worth) == (Payable(1, "USD"), Payable(0, "USD"), Payable(6, "USD"))
+    assert (lot.recognised, lot.refunded, lot.deferred) == (Payable(1, "USD"), Payable(0, "USD"), Payable(6, "USD"))
     assert ledger.verify() == []
 
 
@@ -199,14 +199,14 @@ def test_no_order_of_refunds_and_reversals_pays_more_than_was_paid(ledger: Ledge
     """A reversal may leave a coin too much given out by rounding; the next refund keeps it back."""
     ledger.refund("acct", "lot-acct", id="a", at=NOW, credits="0.01764705882352941")  # 1.5 coins, less very little
     again = ledger.refund("acct", "lot-acct", id="b", at=NOW, credits="0.00000000000000001")  # over the edge: a coin
-    assert again.pay_back == Payable(1, "CNY")
+    assert again.refund_amount == Payable(1, "CNY")
     ledger.reverse("acct", "a", id="failed", at=NOW, reason="the card was closed")
     assert ledger.lots("acct")[0].recognised == Payable(-1, "CNY")
     with refused("not_refundable"):
         ledger.refund("acct", "lot-acct", id="c", at=NOW, credits="0.01")  # worth the coin that is kept back
-    assert ledger.refund("acct", "lot-acct", id="d", at=NOW, pay="1.00").pay_back == Payable(100, "CNY")
+    assert ledger.refund("acct", "lot-acct", id="d", at=NOW, pay="1.00").refund_amount == Payable(100, "CNY")
     rest = ledger.refund("acct", "lot-acct", id="rest", at=NOW)
-    assert rest.pay_back == Payable(8_500 - 101, "CNY")
+    assert rest.refund_amount == Payable(8_500 - 101, "CNY")
     lot = ledger.lots("acct")[0]
     assert (lot.recognised, lot.refunded) == (Payable(0, "CNY"), Payable(8_500, "CNY"))
     assert ledger.verify() == []
@@ -216,7 +216,7 @@ def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledge
     """Chargeback after 30 of 100 Credits were used: 70 go, 30 are owed, all revenue of the lot is taken back."""
     ledger.charge("acct", "30", id="c", at=NOW)
     entry = ledger.dispute("acct", "lot-acct", id="dp", at=NOW)
-    assert got(entry.pay_back, entry.owed) == (Payable("85.00", "CNY"), 30)
+    assert got(entry.refund_amount, entry.owed) == (Payable("85.00", "CNY"), 30)
     has = ledger.balance("acct", at=NOW)
     assert got(has.available, has.owed) == (0, 30)
     lot = ledger.lots("acct")[0]
@@ -245,9 +245,9 @@ def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) ->
     lot = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)
     left = 374_999_785_714_285_714  # 7 coins for 0.583333 Credits: these were bought for 4.5 coins, less 2/7 of a unit
     ledger.charge("acct", Decimal(lot.units - left).scaleb(-18), id="c", at=NOW)
-    before = ledger.lots("acct")[1].worth
-    assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).pay_back == Payable(1, "USD")
-    after = ledger.lots("acct")[1].worth
+    before = ledger.lots("acct")[1].deferred
+    assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).refund_amount == Payable(1, "USD")
+    after = ledger.lots("acct")[1].deferred
     assert before is not None
     assert after is not None
     assert before.minor - after.minor == 1
@@ -290,7 +290,7 @@ def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) ->
         ledger = with_credits(Ledger(opened_ledger.engine, lot_order=["oldest"]))
         ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
         ledger.hold("acct", "5", id="before", at=later(59))
-        assert [use.lot for use in ledger.settle("before", "4", at=later(61)).uses] == ["gift"]
+        assert [use.lot for use in ledger.settle("before", "4", at=later(61)).lot_changes] == ["gift"]
 
 
 def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:

@@ -102,7 +102,7 @@ def test_webhooks_out_of_order_are_told_to_come_again(ledger: Ledger) -> None:
     assert caught.value.http_status == 404
     ledger.top_up("acct", quote("1.20", "stripe"), reference="pi_late", id="evt", at=NOW)
     lot = ledger.payment("stripe", "pi_late")
-    assert ledger.dispute("acct", lot.id, id="dp", at=NOW).pay_back == Payable("1.20", "USD")
+    assert ledger.dispute("acct", lot.id, id="dp", at=NOW).refund_amount == Payable("1.20", "USD")
 
 
 def test_a_hold_that_is_not_covered_is_refused_with_the_shortfall(ledger: Ledger) -> None:
@@ -124,8 +124,10 @@ def test_settling_charges_what_was_used_and_returns_the_rest(ledger: Ledger) -> 
     ledger.hold("acct", "0.9", id="r1", at=NOW)
     settled = ledger.settle("r1", charge(), usage=body(), at=later(2))
     assert got(settled.credits, settled.owed) == (Decimal("0.00585"), 0)
-    assert [got(use.lot, use.how, use.credits) for use in settled.uses] == [("lot-acct", "used", Decimal("0.00585"))]
-    assert got(settled.at, settled.booked) == (NOW, later(2))
+    assert [got(use.lot, use.kind, use.credits) for use in settled.lot_changes] == [
+        ("lot-acct", "used", Decimal("0.00585"))
+    ]
+    assert got(settled.at, settled.booked_at) == (NOW, later(2))
     assert available(ledger) == Decimal("99.99415")
     assert ledger.balance("acct", at=NOW).held == 0
 
@@ -138,7 +140,7 @@ def test_a_charge_above_its_hold_takes_what_is_there_and_the_rest_is_owed(ledger
     assert got(settled.credits, settled.owed) == (75, 5)
     has = ledger.balance("acct", at=NOW)
     assert got(has.available, has.held, has.owed) == (0, 30, 5)
-    assert sum(use.credits for use in settled.uses) == 70
+    assert sum(use.credits for use in settled.lot_changes) == 70
     released = ledger.release("r2", at=NOW)  # what comes back pays the debt first
     assert released.owed == -5
     has = ledger.balance("acct", at=NOW)
@@ -247,7 +249,7 @@ def test_what_a_model_said_does_not_get_into_the_journal(ledger: Ledger) -> None
 def test_whoever_reads_an_entry_sees_credits(ledger: Ledger) -> None:
     """Its books in Credits, a short repr, and equal to what comes when it is asked for again."""
     first = ledger.hold("acct", "1.5", id="r1", at=NOW)
-    assert first.posted == {"available": Decimal("-1.5"), "held": Decimal("1.5")}
+    assert first.postings_in_credits == {"available": Decimal("-1.5"), "held": Decimal("1.5")}
     assert repr(first) == "<Entry 3 of acct: hold r1, 1.5 Credits>"
     assert ledger.hold("acct", "1.5", id="r1", at=NOW) == first == ledger.entry("r1")
 

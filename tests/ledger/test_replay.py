@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from brivionix_billing import BillingError
-from brivionix_billing.canonical_json import canonical
+from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.database.tables import METADATA
 from crash_scenario import do
@@ -78,7 +78,7 @@ def test_an_entry_rewritten_with_its_hash_breaks_the_chain(ledger: Ledger) -> No
     with ledger.engine.begin() as connection:
         body = connection.execute(text("SELECT body FROM billing_journal WHERE id = 'lot_1'")).scalar_one()
         changed = json.loads(body.replace('"17.00"', '"71.00"'))
-        written = canonical(changed).decode()
+        written = canonical_json(changed).decode()
         connection.execute(
             text("UPDATE billing_journal SET body = :body, hash = :hash WHERE id = 'lot_1'"),
             {"body": written, "hash": sha256(written.encode()).hexdigest()},
@@ -163,7 +163,7 @@ def forged(ledger: Ledger, change: dict[str, Any]) -> str:
     """What verifying says of a journal whose last entry was replaced by a forged one with a sound hash and head."""
     with ledger.engine.begin() as connection:
         row = connection.execute(text("SELECT id, body FROM billing_journal ORDER BY number DESC LIMIT 1")).one()
-        written = canonical({**json.loads(row.body), **change}).decode()
+        written = canonical_json({**json.loads(row.body), **change}).decode()
         hash = sha256(written.encode()).hexdigest()
         connection.execute(
             text("UPDATE billing_journal SET body = :b, hash = :h, kind = :k WHERE id = :i"),
@@ -203,7 +203,7 @@ def test_a_forged_entry_with_a_sound_hash_is_found_by_what_it_says(
 def test_an_entry_that_lies_about_the_price_of_a_lot_is_found(ledger: Ledger) -> None:
     """What Credits were bought for stands in every entry that uses them, and has to be what was paid."""
     ledger.adjust("acct", "-0.01", reason="x", author="x", id="last", at=later(200))
-    (use,) = ledger.entry("last").uses  # type: ignore[union-attr]  # it is there
+    (use,) = ledger.entry("last").lot_changes  # type: ignore[union-attr]  # it is there
     paid = next(lot.paid for lot in ledger.lots("acct") if lot.id == use.lot)
     said = [] if paid is not None else [[use.lot, "CNY", "1", "1"]]
     assert "was bought for something else" in forged(ledger, {"bought": said})

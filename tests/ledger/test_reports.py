@@ -218,12 +218,12 @@ def test_an_entry_tells_itself_as_json_with_its_hash(ledger: Ledger) -> None:
     """What ``as_dict`` gives is what was hashed, so that anyone can redo the chain."""
     from hashlib import sha256
 
-    from brivionix_billing.canonical_json import canonical
+    from brivionix_billing.canonical_json import canonical_json
 
     previous = ""
     for entry in ledger.journal("acct"):
         told = entry.as_dict()
         hash = told.pop("hash")
-        assert sha256(canonical(told)).hexdigest() == hash == entry.hash
+        assert sha256(canonical_json(told)).hexdigest() == hash == entry.hash
         assert told["previous"] == previous
         previous = hash

@@ -19,10 +19,10 @@ from playwright.sync_api import Browser
 from bill_kit import BOOK, billed, header, loaded, record, text, written
 from bill_page_kit import KEY, MARKUP, ROWS, Json, full
 from brivionix_billing import BillingError
-from brivionix_billing.canonical_json import canonical
-from brivionix_billing.invoice import build, collect, correction, hash_of, key_id, seal
+from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, key_id, seal
 from brivionix_billing.pages import bill_page
-from brivionix_billing.pages.bill_messages import BILL
+from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.times import Period
 from pages_kit import Tab, opened, violations
 from samples import code_of
@@ -37,8 +37,10 @@ def notes() -> Iterator[Json]:
         head = header(number=2, previous=bill)
         right = None
         if rows is not None:
-            right = build(collect(written(rows).splitlines(), BOOK, head.period).accounts["acct_1"], head, BOOK)
-        yield seal(correction(bill, right, head, f"a reason\n{MARKUP}\u202e\x07"))
+            right = build_invoice(
+                aggregate_usage(written(rows).splitlines(), BOOK, head.period).accounts["acct_1"], head, BOOK
+            )
+        yield seal(build_note(bill, right, head, f"a reason\n{MARKUP}\u202e\x07"))
 
 
 def verdict(tab: Tab) -> str:
@@ -56,7 +58,7 @@ def bill() -> Json:
 @pytest.mark.parametrize("locale", ["en", "zh_CN"])
 def test_a_bill_agrees_with_itself_and_says_so(browser: Browser, tmp_path: Path, bill: Json, locale: str) -> None:
     """The page recomputes hash, sums and signature, finds them right, and names what only ``verify`` can check."""
-    words = BILL[locale]
+    words = BILL_MESSAGES[locale]
     with opened(browser, tmp_path / "b.html", bill_page(bill, locale=locale, public_key=KEY.public_key())) as tab:
         assert verdict(tab) == words["check_good"]
         done = [words[name] for name in ("check_hash", "check_sums", "check_shown", "check_text")]
@@ -70,7 +72,7 @@ def test_what_cannot_be_checked_is_said(browser: Browser, tmp_path: Path, bill: 
     """Unsigned, or signed but without the key: the page agrees with itself only as far as it could be checked."""
     for document, told in ((full(key=None), "not signed"), (bill, "does not hold the public key")):
         with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
-            assert verdict(tab) == BILL["en"]["check_part"]
+            assert verdict(tab) == BILL_MESSAGES["en"]["check_part"]
             assert told in tab.text("#checks li.open")
 
 
@@ -79,7 +81,7 @@ def test_notes_agree_with_themselves(browser: Browser, tmp_path: Path, number: i
     """Credit and debit notes have pages too: with the bill that they correct, the reason, and their own check."""
     note = list(notes())[number]
     with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
-        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+        assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
         assert tab.text("h1") == ("Debit note" if number == 1 else "Credit note")
         assert "INV-000001" in tab.text("header .note")
         assert "a reason" in tab.text("header .note")
@@ -106,7 +108,7 @@ def inside(change: Any, *, rehash: bool = False) -> Any:
         old = data["document"]["hash"]
         change(data["document"])
         if rehash:
-            data["document"]["hash"] = hash_of(data["document"])
+            data["document"]["hash"] = document_hash(data["document"])
             head = head.replace(old, data["document"]["hash"])
         return head + json.dumps(data).replace("<", "\\u003c") + tail
 
@@ -134,7 +136,7 @@ def seal_of(html: str) -> str:
     """A signature of another key over the very document in the page, which names the issuer's key."""
     document = json.loads(re.search(r'(?<=id="data">)(.*?)(?=</script>)', html, re.S)[0])["document"]  # type: ignore[index]
     signed = {name: value for name, value in document.items() if name not in ("hash", "signature")}
-    return base64.b64encode(OTHER.sign(canonical(signed))).decode()
+    return base64.b64encode(OTHER.sign(canonical_json(signed))).decode()
 
 
 SPOILED: dict[str, tuple[Any, str]] = {
@@ -212,9 +214,9 @@ def test_a_spoiled_bill_says_that_it_is_spoiled(browser: Browser, tmp_path: Path
     change, told = SPOILED[what]
     html = bill_page(bill, public_key=KEY.public_key())
     with opened(browser, tmp_path / "b.html", change(html)) as tab:
-        assert verdict(tab) == BILL["en"]["check_bad"]
+        assert verdict(tab) == BILL_MESSAGES["en"]["check_bad"]
         assert told in " ".join(tab.texts("#checks li.bad"))
-        assert tab.text("#banner").startswith(BILL["en"]["check_bad"])
+        assert tab.text("#banner").startswith(BILL_MESSAGES["en"]["check_bad"])
         if "The hash does not fit" in told:  # it does not give away a document that was changed
             assert tab.page.locator("#save").is_hidden()
 
@@ -224,7 +226,7 @@ def test_the_page_gives_its_document_back(browser: Browser, tmp_path: Path, bill
     with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
         with tab.page.expect_download() as download:
             tab.page.get_by_role("button", name="Save invoice.json").click()
-        assert Path(download.value.path()).read_bytes() == canonical(bill)
+        assert Path(download.value.path()).read_bytes() == canonical_json(bill)
         assert download.value.suggested_filename == "invoice.json"
         tab.requests.clear()  # the saved file has an address of its own, inside the browser
 
@@ -241,10 +243,10 @@ def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tup
     document = billed(written(ROWS), loaded(strange))
     assert list(document["totals"]["channels"]) == list(names)
     with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
-        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+        assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
     changed = swap(r'(data-of="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
     with opened(browser, tmp_path / "b.html", changed) as tab:
-        assert verdict(tab) == BILL["en"]["check_bad"]
+        assert verdict(tab) == BILL_MESSAGES["en"]["check_bad"]
 
 
 def test_a_note_to_a_mended_price_of_a_credit_agrees_with_itself(browser: Browser, tmp_path: Path) -> None:
@@ -252,10 +254,12 @@ def test_a_note_to_a_mended_price_of_a_credit_agrees_with_itself(browser: Browse
     bill = billed(written(ROWS))
     mended = loaded(text(nominal="2"))
     head = header(number=2, previous=bill)
-    right = build(collect(written(ROWS).splitlines(), mended, head.period).accounts["acct_1"], head, mended)
-    note = seal(correction(bill, right, head, "the price of a Credit was wrong"))
+    right = build_invoice(
+        aggregate_usage(written(ROWS).splitlines(), mended, head.period).accounts["acct_1"], head, mended
+    )
+    note = seal(build_note(bill, right, head, "the price of a Credit was wrong"))
     with opened(browser, tmp_path / "n.html", bill_page(note)) as tab:
-        assert verdict(tab) == BILL["en"]["check_part"], tab.texts("#checks li")
+        assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
 
 
 def test_an_insecure_page_says_what_it_did_not_check(browser: Browser, tmp_path: Path, bill: Json) -> None:
@@ -267,7 +271,7 @@ def test_an_insecure_page_says_what_it_did_not_check(browser: Browser, tmp_path:
     context = browser.new_context()
     context.add_init_script("Object.defineProperty(globalThis, 'crypto', {value: {}})")
     tab = Tab(context.new_page(), path).go()
-    assert verdict(tab) == BILL["en"]["check_part"]
+    assert verdict(tab) == BILL_MESSAGES["en"]["check_part"]
     assert "neither the hash of the document nor the whole page was compared" in " ".join(tab.texts("#checks li.open"))
     context.close()
 
@@ -319,7 +323,7 @@ def test_names_in_a_bill_are_text(browser: Browser, tmp_path: Path, bill: Json) 
 def test_a_bill_reads_without_scripts(browser: Browser, tmp_path: Path, bill: Json) -> None:
     """Without JavaScript all figures stand there, and the page says that it could not check itself."""
     with opened(browser, tmp_path / "b.html", bill_page(bill), java_script_enabled=False) as tab:
-        assert tab.page.locator("#verdict").inner_text() == BILL["en"]["check_off"]
+        assert tab.page.locator("#verdict").inner_text() == BILL_MESSAGES["en"]["check_off"]
         shown = tab.page.locator("main").inner_text()
         for part in (
             bill["totals"]["shown"]["credits"],
@@ -376,7 +380,7 @@ def test_axe_finds_nothing_in_a_bill(browser: Browser, tmp_path: Path, bill: Jso
 def again(document: Json, **changes: Any) -> None:
     """Change a document, and make its hash anew."""
     document.update(changes)
-    document["hash"] = hash_of(document)
+    document["hash"] = document_hash(document)
 
 
 @pytest.mark.parametrize(

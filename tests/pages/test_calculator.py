@@ -24,7 +24,7 @@ def test_the_calculator_is_book_rate(tab: Tab) -> None:
     tried = 0
     for group in book.groups(at=AUTUMN):
         for model in book.models(group=group, at=AUTUMN):
-            for tier in book.tiers(model, AUTUMN):
+            for tier in book.service_tiers(model, AUTUMN):
                 for total, cached, out, searches in (*SAMPLES, tuple(chance.randrange(10**6) for _ in range(4))):
                     cached = min(cached, total)
                     counts = {"input": total, "cached": cached, "output": out, "searches": searches}

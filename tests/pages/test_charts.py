@@ -14,11 +14,11 @@ from pypdf import PdfReader
 
 from bill_page_kit import full
 from brivionix_billing import BillingError
-from brivionix_billing.pages import bill_page, pdf
-from brivionix_billing.pages.bill_charts import usage_pictures
-from brivionix_billing.pages.bill_messages import BILL
-from brivionix_billing.pages.charts import Column, columns_picture
-from brivionix_billing.pages.formatting import Language
+from brivionix_billing.pages import bill_page, render_pdf
+from brivionix_billing.pages.bill_charts import usage_charts
+from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.charts import ChartColumn, column_chart
+from brivionix_billing.pages.formatting import LocaleFormatter
 from samples import code_of
 
 
@@ -27,10 +27,10 @@ from samples import code_of
 def test_a_pdf_holds_the_same(locale: str) -> None:
     """The PDF has the totals, the hash, and Chinese letters as letters; its pages are numbered."""
     bill = full()
-    made = PdfReader(io.BytesIO(pdf(bill_page(bill, locale=locale))))
+    made = PdfReader(io.BytesIO(render_pdf(bill_page(bill, locale=locale))))
     shown = "".join("".join(page.extract_text() for page in made.pages).split())
     for part in (
-        BILL[locale]["proof"],
+        BILL_MESSAGES[locale]["proof"],
         "客户",
         "北京网关",
         bill["hash"],
@@ -44,9 +44,9 @@ def test_a_pdf_holds_the_same(locale: str) -> None:
 def test_letters_that_no_font_has_are_an_error() -> None:
     """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
     with pytest.raises(BillingError, match=r"U\+E123") as caught:
-        pdf("<main>\ue123</main>")
+        render_pdf("<main>\ue123</main>")
     assert code_of(caught) == "font_missing"
-    assert pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
+    assert render_pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
 
 
 RECT = re.compile(r'<rect class="s(\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"')
@@ -58,8 +58,8 @@ _parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size
 def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
     """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""
     size = max(map(len, stacks))
-    columns = [Column(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
-    svg = str(columns_picture(columns, 0, "title", Language("en")))
+    columns = [ChartColumn(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
+    svg = str(column_chart(columns, 0, "title", LocaleFormatter("en")))
     top = max(int(label.replace(",", "")) for label in re.findall(r'text-anchor="end"[^>]*>([\d,]+)<', svg))
     highest = max(map(sum, stacks))
     assert highest <= top <= max(highest * 2, 1)
@@ -100,7 +100,7 @@ def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str
         }
         for (day, name), amount in used.items()
     ]
-    pictures = usage_pictures({"kind": "invoice", "days": days}, Language("en"))
+    pictures = usage_charts({"kind": "invoice", "days": days}, LocaleFormatter("en"))
     assert pictures is not None
     total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
     assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
@@ -122,6 +122,6 @@ def test_a_note_that_moves_both_ways_has_no_picture() -> None:
     days = [
         {"day": "2026-10-01", "model": name, "requests": 0, "credits": text} for name, text in (("a", "1"), ("b", "-1"))
     ]
-    assert usage_pictures({"kind": "debit_note", "days": days}, Language("en")) is None
-    assert usage_pictures({"kind": "credit_note", "days": days[1:]}, Language("en")) is not None
-    assert usage_pictures({"kind": "invoice", "days": []}, Language("en")) is None
+    assert usage_charts({"kind": "debit_note", "days": days}, LocaleFormatter("en")) is None
+    assert usage_charts({"kind": "credit_note", "days": days[1:]}, LocaleFormatter("en")) is not None
+    assert usage_charts({"kind": "invoice", "days": []}, LocaleFormatter("en")) is None

@@ -20,9 +20,9 @@ import oracle
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.money import _DIGITS
 from brivionix_billing.pages import price_list, pricing_page
-from brivionix_billing.pages.bill_messages import BILL
-from brivionix_billing.pages.formatting import LANGUAGES, Language, discount, shown
-from brivionix_billing.pages.messages import METERS, PRICING, TIERS
+from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter, discount_rate, round_for_display
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
 from brivionix_billing.rating.explanation import LOCALES
 from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render
@@ -49,7 +49,7 @@ def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
     """Nominal and Top Up price of each meter, in each group, tier and context, are those of the oracle, exactly."""
     prices = listed(book, at)
     for group, row in [] if prices is None else rows_of(prices):
-        for meter in METERS["en"]:
+        for meter in METER_LABELS["en"]:
             long = row["context"] == "long"
             one = oracle.price(book, row["model"], group, row["service_tier"], meter, long, at)
             price = None if one is None else one * PER.get(meter, 1_000_000)
@@ -117,17 +117,17 @@ amounts = st.builds(
 @given(amounts, st.sampled_from(sorted(COINS)))
 def test_a_price_is_rounded_once_by_significant_digits(price: Decimal, currency: str) -> None:
     """Rounded half up to four digits, never coarser than a coin, never to zero; doing it again changes nothing."""
-    got = shown(price, currency)
+    got = round_for_display(price, currency)
     assert Fraction(got) == oracle.shown(Fraction(price), COINS[currency])
     assert (got == 0) == (price == 0)
-    assert shown(got, currency) == got
+    assert round_for_display(got, currency) == got
     assert abs(Fraction(got) - Fraction(price)) * 2000 <= Fraction(price)
 
 
 @given(amounts, st.sampled_from(sorted(COINS)), st.sampled_from(LANGUAGES))
 def test_a_language_changes_no_digit(price: Decimal, currency: str, name: str) -> None:
     """Babel puts digits into form: taken out of it they are the same, whatever the caller's decimal context says."""
-    language = Language(name)
+    language = LocaleFormatter(name)
 
     def forms() -> tuple[str, ...]:
         return (
@@ -152,16 +152,16 @@ def test_a_language_changes_no_digit(price: Decimal, currency: str, name: str) -
 )
 def test_a_discount_never_promises_more_than_is_given(price: str, full: str, saved: str | None) -> None:
     """What cached tokens save is cut to a tenth of a percent; what saves nothing is no discount."""
-    assert discount(D(price), D(full)) == (None if saved is None else D(saved))
-    assert discount(D("2"), D("1")) is None
-    assert discount(D("99.99"), D("100")) is None  # less than a tenth of a percent is not "0% off"
-    assert discount(D("0"), D("0")) is None
+    assert discount_rate(D(price), D(full)) == (None if saved is None else D(saved))
+    assert discount_rate(D("2"), D("1")) is None
+    assert discount_rate(D("99.99"), D("100")) is None  # less than a tenth of a percent is not "0% off"
+    assert discount_rate(D("0"), D("0")) is None
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_currency_has_a_form(name: str) -> None:
     """In each ISO 4217 currency an amount has the digits of its coins, and the browser has one place for digits."""
-    language = Language(name)
+    language = LocaleFormatter(name)
     for code, digits in _DIGITS.items():
         assert language.formats([code])["money"][code].count("#") == 1, code
         text = language.money(D("1234.5"), code)
@@ -354,7 +354,9 @@ def without_fees(table: Table) -> Table:
     return {key: {m: p for m, p in prices.items() if m not in oracle.FEES} for key, prices in table.items()}
 
 
-@pytest.mark.parametrize("table", [PRICING, BILL, METERS, TIERS], ids=["pricing", "bill", "meters", "tiers"])
+@pytest.mark.parametrize(
+    "table", [PRICING_MESSAGES, BILL_MESSAGES, METER_LABELS, TIER_LABELS], ids=["pricing", "bill", "meters", "tiers"]
+)
 def test_both_languages_say_the_same_things(table: dict[str, dict[str, str]]) -> None:
     """Each text stands in both languages, with the same values in it."""
     values: Callable[[str], set[str]] = lambda text: {part.partition("}")[0] for part in text.split("{")[1:]}  # noqa: E731

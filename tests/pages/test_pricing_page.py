@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from brivionix_billing import PriceBook
-from brivionix_billing.decimals import multiplied, plain
+from brivionix_billing.decimals import format_plain, multiply
 from brivionix_billing.pages import price_list, pricing_page
-from brivionix_billing.pages.messages import METERS, PRICING, TIERS
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
 from pages_kit import Tab, opened, violations
 from pricing_page_kit import LANGUAGES, look
 from samples import AUTUMN, SHIPPED, book_of, model, shipped, utc
@@ -42,8 +42,8 @@ def expected(group: str, view: str, unit: str, tier: str, language: str) -> list
         for meter in prices["meters"]:
             exact = Decimal((row["nominal"] if view == "nominal" else row["topup"][view])[meter["name"]])
             if unit == "1k" and meter["per"] == 1_000_000:
-                exact = multiplied(exact, Decimal("0.001"))
-            free = PRICING[language]["free"]
+                exact = multiply(exact, Decimal("0.001"))
+            free = PRICING_MESSAGES[language]["free"]
             texts.append(LANGUAGES[language].price(exact, currency) if exact else free)
         out.append(texts)
     return out
@@ -156,15 +156,15 @@ def test_the_language_switches_words_and_forms(tab: Tab) -> None:
     tab.go()
     tab.page.get_by_role("button", name="中文").click()
     assert tab.page.get_attribute("html", "lang") == "zh-CN"
-    assert tab.text("h1") == PRICING["zh_CN"]["title"]
-    assert tab.page.title() == PRICING["zh_CN"]["title"]
+    assert tab.text("h1") == PRICING_MESSAGES["zh_CN"]["title"]
+    assert tab.page.title() == PRICING_MESSAGES["zh_CN"]["title"]
     assert "US$5.00" in tab.text("#table")
     assert "2026年10月20日" in tab.page.inner_text("header")
     assert "Prices of" not in tab.page.inner_text("body")
-    assert METERS["zh_CN"]["cache_read"] in tab.text("#table thead")
-    assert TIERS["zh_CN"]["batch"] in tab.page.inner_text("#tier")
+    assert METER_LABELS["zh_CN"]["cache_read"] in tab.text("#table thead")
+    assert TIER_LABELS["zh_CN"]["batch"] in tab.page.inner_text("#tier")
     tab.page.get_by_role("button", name="English").click()
-    assert tab.text("h1") == PRICING["en"]["title"]
+    assert tab.text("h1") == PRICING_MESSAGES["en"]["title"]
 
 
 def test_a_view_is_shared_by_its_address(tab: Tab, browser: Browser) -> None:
@@ -458,5 +458,5 @@ def test_sizes_of_numbers_do_not_matter(browser: Browser, tmp_path: Path) -> Non
     """The smallest and the largest prices that a file can hold are shown, and never as zero."""
     book = book_of("{from: 2026-01-01, standard: {input: 0.000000000001, output: 1000000}}", ratio="1")
     with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k&view=topup") as tab:
-        least = multiplied(Decimal("0.000000000001"), Decimal("0.00085"))
-        assert rows(tab) == [["m", f"CN¥{plain(least)}", "CN¥850.00"]]
+        least = multiply(Decimal("0.000000000001"), Decimal("0.00085"))
+        assert rows(tab) == [["m", f"CN¥{format_plain(least)}", "CN¥850.00"]]

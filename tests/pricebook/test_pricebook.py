@@ -149,7 +149,7 @@ def test_a_tier_that_an_entry_does_not_name_stays_as_it_was() -> None:
         for at in ("2026-01-15", "2026-02-15", "2026-03-15")
     }
     assert found == {"2026-01-15": (1, 2), "2026-02-15": (3, 2), "2026-03-15": (3, 4)}
-    assert book.tiers("m", utc("2026-03-15")) == ["standard", "priority"]
+    assert book.service_tiers("m", utc("2026-03-15")) == ["standard", "priority"]
 
 
 def test_a_group_changes_its_terms_at_an_instant() -> None:
@@ -187,7 +187,7 @@ def test_a_group_may_use_its_models_only() -> None:
     with pytest.raises(BillingError, match=r"'coding' may not use gpt-5\.2 at 2026-10-01T00:00:00Z") as caught:
         book.rate(USAGE, model="gpt-5.2", group="coding", at=NOW)
     assert (code_of(caught), caught.value.http_status) == ("model_not_allowed", 403)
-    ratios = {m: book.cards(m, group="coding", at=NOW)[0].ratio for m in book.models(group="coding", at=NOW)}
+    ratios = {m: book.rate_cards(m, group="coding", at=NOW)[0].ratio for m in book.models(group="coding", at=NOW)}
     assert ratios == {"gpt-5.4": D("0.9"), "gpt-5.4-mini": D("0.9"), "gpt-5.3-codex": D("0.8")}
     with pytest.raises(BillingError, match="'default' has no terms at 2025-12-10") as caught:
         book.models(group="default", at=utc("2025-12-10"))
@@ -229,7 +229,11 @@ def test_copies_are_equal_and_still_work(duplicate: Any) -> None:
     channel = duplicate(book.channel("rmb"))
     assert channel.quote(at=NOW, pay="17") == book.quote("rmb", at=NOW, pay="17")
     card = duplicate(charge.card)
-    assert (card.units, card.channels, card.quanta(plain_usage)) == (charge.card.units, charge.card.channels, charge[0])
+    assert (card.units, card.channels, card.quanta(plain_usage)) == (
+        charge.card.unit_rates,
+        charge.card.channels,
+        charge[0],
+    )
     with pytest.raises(TypeError):
         card.channels["rmb"] = None
 
@@ -351,7 +355,7 @@ def test_a_card_refuses_a_price_finer_than_the_unit() -> None:
     with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 x 1 / 3 is finer than the unit"):
         book_of("{from: 2026-01-01, standard: {input: 1e1}}", nominal="3")
     book = book_of("{from: 2026-01-01, standard: {input: 3}}", nominal="3", ratio="0.9")
-    card = book.cards("m", group="g", at=NOW)[0]
+    card = book.rate_cards("m", group="g", at=NOW)[0]
     fields = {name: getattr(card, name) for name in card.__dataclass_fields__ if card.__dataclass_fields__[name].init}
     with pytest.raises(BillingError, match=r"m, group g, standard: the price of input, 1 USD .*finer than") as caught:
         type(card)(**fields | {"unit_prices": (D(1), *card.unit_prices[1:])})

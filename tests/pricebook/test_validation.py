@@ -109,7 +109,7 @@ def test_a_mistake_is_found_where_it_stands(edit: dict[str, str]) -> None:
     """A mistake gives a finding at its line and column, with its path, what it is and what would be right."""
     text, line, column = edited(edit["replace"], edit["by"])
     found = findings_of(text)
-    [first] = [finding for finding in found if edit["says"] in f"{finding.what}; {finding.instead}"]
+    [first] = [finding for finding in found if edit["says"] in f"{finding.message}; {finding.hint}"]
     assert (first.line, first.column, first.path) == (line, column, edit["path"])
     assert str(first).startswith(f"<text>:{line}:{column}: ")
 
@@ -144,22 +144,22 @@ def test_an_empty_or_a_foreign_document_is_refused() -> None:
         ("[1]", "not a mapping"),
         ("---\n", "not a mapping"),
     ):
-        assert what in findings_of(text)[0].what
-    assert findings_of("{}")[0].what == "'version' is missing"
+        assert what in findings_of(text)[0].message
+    assert findings_of("{}")[0].message == "'version' is missing"
 
 
 def test_laughs_are_counted() -> None:
     """A few anchors that stand for a billion values are refused before they are written out."""
     laughs = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 12))
     [finding] = findings_of("l0: &l0 [ha, ha]\n" + laughs)
-    assert "more than 2000000 values" in finding.what
+    assert "more than 2000000 values" in finding.message
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? " * 100_000])
 def test_depth_is_bounded(text: str) -> None:
     """A hundred thousand brackets end in a finding, not in the interpreter's stack."""
     [finding] = findings_of(text)
-    assert finding.what in ("nested deeper than 32", "a key that is a mapping or a list")
+    assert finding.message in ("nested deeper than 32", "a key that is a mapping or a list")
 
 
 def test_anchors_that_share_values_are_read() -> None:
@@ -172,9 +172,9 @@ def test_anchors_that_share_values_are_read() -> None:
 def test_a_huge_file_is_refused_by_its_size() -> None:
     """A file over 16 MiB is refused before it is parsed."""
     [finding] = findings_of(b"#" * (MAX_BYTES + 1))
-    assert f"more than {MAX_BYTES}" in finding.what
+    assert f"more than {MAX_BYTES}" in finding.message
     [finding] = findings_of("#" * MAX_BYTES)
-    assert "empty" in finding.what
+    assert "empty" in finding.message
 
 
 def test_the_list_of_findings_is_bounded() -> None:
@@ -183,7 +183,7 @@ def test_the_list_of_findings_is_bounded() -> None:
     with pytest.raises(PriceFileError) as caught:
         PriceBook.loads(GOOD.replace("  web_search:\n", f"  file_search:{fees}\n  web_search:\n"))
     assert len(caught.value.findings) == 1000
-    assert caught.value.more == 2000
+    assert caught.value.omitted_count == 2000
     assert str(caught.value).startswith("3000 findings")
     assert str(caught.value).endswith("... and 2000 more")
 
@@ -191,10 +191,10 @@ def test_the_list_of_findings_is_bounded() -> None:
 def test_bytes_that_are_not_utf_8_are_found() -> None:
     """Latin-1 is refused with its line; a byte order mark is fine."""
     [finding] = findings_of(GOOD.replace("some", "caf\u00e9").encode("latin-1"))
-    assert (finding.line, finding.what) == (50, "not UTF-8")
+    assert (finding.line, finding.message) == (50, "not UTF-8")
     assert PriceBook.loads(b"\xef\xbb\xbf" + GOOD.encode()).digest == PriceBook.loads(GOOD).digest
     [finding] = findings_of("version: '\ud800'")
-    assert "surrogate" in finding.what
+    assert "surrogate" in finding.message
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_own_prices_are_held_against_the_list_prices_of_their_time() -> None:
     PriceBook.loads(appended)  # the terms end on that day
     found = findings_of(appended.replace("until: 2026-06-01", "until: 2026-06-02"))
     assert {finding.path for finding in found} == {"groups.vip.terms[0].overrides.alpha.prices.standard"}
-    assert sorted(finding.what for finding in found) == [
+    assert sorted(finding.message for finding in found) == [
         "has no price for cache_read",
         "its long context is not that of the list price",
     ]

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Usage
-from brivionix_billing.errors import CODES, Finding, quoted
+from brivionix_billing.errors import CODES, Finding, safe_repr
 from brivionix_billing.pricebook import book as book_module
-from brivionix_billing.rating import SERVICE_TIERS, service_tier
+from brivionix_billing.rating import SERVICE_TIERS, normalize_service_tier
 from request_strategies import Ask, few, priced, questions, rated
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, shipped, utc
 from strategies import TIERS, Data, counts, instants, render
@@ -84,7 +84,7 @@ def test_a_message_cannot_be_used_to_harm() -> None:
         (Broken(), "a Broken"),
         (["x" * 1000], "['" + "x" * 78 + "..."),
     ):
-        assert quoted(value) == shown
+        assert safe_repr(value) == shown
     with pytest.raises(BillingError) as caught:
         rate(model="\ud800\x07" * 100)
     assert str(caught.value).isprintable()
@@ -102,7 +102,7 @@ def test_tier_names_in_any_case(name: str | None, tier: str) -> None:
     # 800 x 0.75 + 200 x 0.075 + 500 x 4.5 = 2865 a million, at standard
     prices = {"standard": "0.002865", "batch": "0.0014325", "flex": "0.0014325", "priority": "0.00573"}
     for spelt in {name, name and name.upper(), name and name.title()}:
-        assert service_tier(spelt) == tier
+        assert normalize_service_tier(spelt) == tier
         charge = rate(service_tier=spelt)
         assert charge.service_tier == tier
         assert charge.credits == D(prices[tier])
@@ -237,7 +237,7 @@ def test_the_gateways_own_vectors() -> None:
     """The gateway's formula gives 2900 quota and 11 250 quota for its two vectors, and so do list prices."""
     text = book_of("{from: 2026-01-01, standard: {input: 2.5, cache_read: 1.25, output: 10}}", ratio="0.8")
     charge = text.rate(Usage(1000, 500, 200), model="m", group="g", at=NOW)
-    assert (charge.quota(), charge.nominal) == (2900, Money("0.0058", "USD"))
+    assert (charge.gateway_quota(), charge.nominal) == (2900, Money("0.0058", "USD"))
     prices = "{input: 3, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6, output: 15}"
     usage = Usage(
         input_tokens=9000,
@@ -247,14 +247,14 @@ def test_the_gateways_own_vectors() -> None:
         output_tokens=300,
     )
     charge = book_of(f"{{from: 2026-01-01, standard: {prices}}}").rate(usage, model="m", group="g", at=NOW)
-    assert (charge.quota(), charge.nominal) == (11_250, Money("0.0225", "USD"))
+    assert (charge.gateway_quota(), charge.nominal) == (11_250, Money("0.0225", "USD"))
 
 
 @pytest.mark.parametrize(("price", "quota"), [("3", 2), ("1", 1), ("5", 3), ("0.01", 1), ("0", 0)])
 def test_quota_is_rounded_half_up_and_never_nothing(price: str, quota: int) -> None:
     """1.5 quota is 2, 0.5 is 1, 2.5 is 3, a trace is 1, and free is 0."""
     book = book_of(f"{{from: 2026-01-01, standard: {{input: {price}}}}}")
-    assert book.rate(Usage(1), model="m", group="g", at=NOW).quota() == quota
+    assert book.rate(Usage(1), model="m", group="g", at=NOW).gateway_quota() == quota
 
 
 def test_one_credit_may_buy_another_amount_of_quota() -> None:

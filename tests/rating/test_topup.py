@@ -164,7 +164,7 @@ def test_the_shipped_channels() -> None:
         "rmb", NOW, Payable("85.00", "CNY"), D(100), D(100), D("0.85"), Money(85, "CNY"), Money(0, "CNY")
     )
     quote = book.quote("stripe", at=NOW, pay="10")
-    assert (quote.credits, quote.pay, quote.asked) == (D("83.333333"), Payable(1000, "USD"), None)
+    assert (quote.credits, quote.pay, quote.requested_credits) == (D("83.333333"), Payable(1000, "USD"), None)
     assert book.quote("rmb", at=NOW, credits="0.000001").pay == Payable(1, "CNY")
     assert book.quote("rmb", at=NOW, credits=10**15).pay == Payable("850000000000000", "CNY")
 

@@ -23,7 +23,7 @@ def check_estimate(stream: StreamUsage) -> Usage:
     assert result.estimated
     assert result.usage.estimated
     assert result.reason
-    assert result.refused is None
+    assert result.usage_error is None
     usage = result.body.get("usage") or result.body["usageMetadata"]
     assert usage["estimated"] is True
     assert Usage.from_response(json.loads(json.dumps(result.body))) == result.usage
@@ -283,7 +283,7 @@ def test_the_reason_says_why() -> None:
     stream = fed(failed)
     assert check_estimate(stream) == Usage(estimated=True)
     assert (stream.result().reason or "").startswith("the stream ended without usage")
-    assert "out of luck" in stream.faults[0]
+    assert "out of luck" in stream.warnings[0]
 
 
 def test_the_reason_says_what_cannot_be_seen() -> None:
@@ -425,7 +425,7 @@ def test_a_usage_that_is_none_is_no_usage(usage: Any) -> None:
     """What is no object with counts is a fault, and the stream is estimated."""
     stream = fed(sse(chat_chunk("abc", "stop"), {"choices": [], "usage": usage}, "[DONE]"))
     assert check_estimate(stream).output_tokens == 3
-    assert bool(stream.faults) == (usage != {})
+    assert bool(stream.warnings) == (usage != {})
 
 
 @pytest.mark.parametrize(
@@ -448,8 +448,8 @@ def test_a_final_usage_that_cannot_be_billed_is_kept_and_refused(usage: Any, cod
     with pytest.raises(BillingError) as caught:
         _ = result.usage
     assert caught.value.code == code
-    assert result.refused is not None
-    assert result.refused.message in result.faults
+    assert result.usage_error is not None
+    assert result.usage_error.message in result.warnings
     # Before it is final, it is not used.
     assert check_estimate(fed(chat_chunk("abc", usage=usage))).output_tokens == 3
 
@@ -460,14 +460,14 @@ def test_sums_that_shrink_are_a_fault() -> None:
     events[-2]["usage"]["input_tokens"] = 5
     stream = fed(*events)
     assert stream.result().usage.input_tokens == 5
-    assert stream.faults == ("input_tokens went from 812 back to 5; the last one holds",)
+    assert stream.warnings == ("input_tokens went from 812 back to 5; the last one holds",)
 
 
 def test_a_tier_that_cannot_be_read_is_left_out_of_an_estimate() -> None:
     """An estimate is billed as the tier that was asked for if the served one is no name; that is a fault."""
     stream = fed(chat_chunk("abc", service_tier=["flex"], model="m"))
     assert check_estimate(stream) == Usage(output_tokens=3, model="m", estimated=True)
-    assert "service_tier" in stream.result().faults[0]
+    assert "service_tier" in stream.result().warnings[0]
 
 
 def test_an_event_that_cannot_be_read_is_a_fault() -> None:
@@ -480,8 +480,8 @@ def test_an_event_that_cannot_be_read_is_a_fault() -> None:
         good = {"type": "content_block_delta", "index": 1, "delta": {"text": "abc"}}
         stream = fed(good, event, good)
         assert check_estimate(stream).output_tokens == 6
-        assert stream.faults[0].startswith("an event could not be read: ")
-        assert len(stream.faults[0]) < 200
+        assert stream.warnings[0].startswith("an event could not be read: ")
+        assert len(stream.warnings[0]) < 200
 
 
 class Hostile:
@@ -502,7 +502,7 @@ def test_an_object_that_cannot_be_read_is_a_fault() -> None:
     """Whatever an object does when it is looked at, the stream goes on."""
     stream = fed(chat_chunk("abc"), Hostile(), Undumpable(), object(), chat_chunk("de"))
     assert check_estimate(stream).output_tokens == 5
-    assert stream.faults == (
+    assert stream.warnings == (
         "an object of type Hostile could not be read: RuntimeError: 'no'",
         "an object of type Undumpable could not be read: RuntimeError: 'no'",
         "an event of type object is no JSON object",
@@ -513,15 +513,15 @@ def test_events_of_another_family_are_faults() -> None:
     """The first event that is known decides what the stream is; others are not mixed in."""
     stream = fed(chat_chunk("abc"), {"type": "message_start", "message": {"usage": {"input_tokens": 9}}}, {"x": 1})
     assert (stream.family, check_estimate(stream).total_tokens) == ("chat", 3)
-    assert len(stream.faults) == 1
-    assert "in a stream of chat" in stream.faults[0]
+    assert len(stream.warnings) == 1
+    assert "in a stream of chat" in stream.warnings[0]
 
 
 def test_faults_are_bounded() -> None:
     """A stream of nonsense is told by its first twenty faults, and a number."""
     stream = fed(*["data: nonsense\n\n"] * 1000, sse(chat_chunk("abc")))
-    assert len(stream.faults) == 21
-    assert stream.faults[-1] == "... and 980 more"
+    assert len(stream.warnings) == 21
+    assert stream.warnings[-1] == "... and 980 more"
     assert check_estimate(stream).output_tokens == 3
 
 
@@ -529,7 +529,7 @@ def test_an_event_that_is_too_large_is_a_fault() -> None:
     """Beyond the limit an event is passed over, told, and the rest is read."""
     stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event=2000)
     assert check_estimate(stream).output_tokens == 3
-    assert stream.faults == ("an event was too large, and was passed over",)
+    assert stream.warnings == ("an event was too large, and was passed over",)
 
 
 def test_half_characters_are_joined() -> None:

@@ -102,7 +102,7 @@ def test_an_event_without_content_decides_no_family(first: Json) -> None:
 def test_an_event_with_content_decides_the_family(family: str) -> None:
     """After a text, an event of another family is a fault, and its usage is not taken."""
     stream = fed(EVENTS[family], STATED)
-    assert (stream.family, stream.done, len(stream.faults)) == (family, False, 1)
+    assert (stream.family, stream.done, len(stream.warnings)) == (family, False, 1)
 
 
 def test_searches_decide_the_family() -> None:
@@ -172,7 +172,7 @@ def test_a_usage_beyond_all_measure_is_a_fault(more: Json) -> None:
     huge = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0, **more}}
     stream = fed(chat_chunk("abc"), STATED, huge)
     assert stream.result().usage == Usage(5000, 1000)
-    assert stream.faults == (
+    assert stream.warnings == (
         "a usage cannot be kept: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
     )
 
@@ -183,8 +183,8 @@ def test_merged_keys_are_bounded() -> None:
     for number in range(1000):
         stream.feed({"type": "message_delta", "usage": {f"k{number}": 0}})
     stream.feed({"type": "message_delta", "usage": {"k7": 0}, "delta": {"stop_reason": "end_turn"}})
-    assert len(stream.faults) == 21
-    assert "more than 256 keys" in stream.faults[0]
+    assert len(stream.warnings) == 21
+    assert "more than 256 keys" in stream.warnings[0]
 
 
 @pytest.mark.parametrize("key", ["choices", "candidates"])
@@ -192,7 +192,7 @@ def test_the_choices_of_an_event_are_bounded(key: str) -> None:
     """Of a hundred thousand choices in an event 4096 are read, and it is told."""
     other = "chat" if key == "choices" else "gemini"
     stream = fed({key: [{}] * 100_000})
-    assert (stream.family, stream.faults) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
+    assert (stream.family, stream.warnings) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
 
 
 def test_asking_at_every_piece_takes_no_square_of_time() -> None:
@@ -237,7 +237,7 @@ def test_what_follows_the_json_of_an_event_is_told() -> None:
     """An object is read although something stands behind it, and that is a fault; no other value is."""
     stream = fed(sse(chat_chunk("abc"), '{"choices": [{"delta": {"content": "de"}}]}x', "[]x", "5 5"))
     assert stream.result().usage.output_tokens == 5
-    assert stream.faults == (
+    assert stream.warnings == (
         "an event goes on behind its JSON with 'x', which is not read",
         "an event is not JSON: '[]x'",
         "an event is not JSON: '5 5'",
@@ -337,15 +337,15 @@ def test_no_object_raises(piece: Callable[[], Any]) -> None:
         stream = fed(*pieces)
         result = stream.result()
         if len(pieces) > 1:
-            assert result.refused or result.usage.output_tokens in (3, 1000)
-        assert all(type(fault) is str for fault in (*stream.faults, *result.faults))
+            assert result.usage_error or result.usage.output_tokens in (3, 1000)
+        assert all(type(fault) is str for fault in (*stream.warnings, *result.warnings))
 
 
 def test_a_usage_with_a_number_as_key_is_read_as_json_would_have_it() -> None:
     """JSON has no other keys than texts: the number becomes one, and nobody knows what its count costs."""
     result = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": {**USAGE, 1: 2}}).result()
-    assert result.refused is not None
-    assert result.refused.code == "usage_unknown_key"
+    assert result.usage_error is not None
+    assert result.usage_error.code == "usage_unknown_key"
     event: dict[Any, Any] = {1: 2, **STATED}
     assert fed(chat_chunk("abc"), event).result().usage == Usage(5000, 1000)
 
@@ -404,5 +404,5 @@ def test_a_broken_estimate_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brivionix_billing.streams.stream.estimated", _raise)
     result = fed(chat_chunk("abc")).result()
     assert (result.estimated, result.answered, result.usage) == (True, True, Usage(0, 0, estimated=True))
-    assert result.faults == ("no estimate could be made: MuteError",)
+    assert result.warnings == ("no estimate could be made: MuteError",)
     assert Usage.from_response(result.body) == result.usage

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.streams import StreamUsage
-from brivionix_billing.usage import reported
-from brivionix_billing.usage.record_file import Record, records
+from brivionix_billing.usage import billable_body
+from brivionix_billing.usage.record_file import Record, read_records
 from samples import AUTUMN, shipped
 from streams_kit import FEW, MADE, SHARED, Never, Sample, chat_chunk, events_of, fed, same, sse
 
@@ -43,9 +43,9 @@ def check_states(sample: Sample) -> None:
     """The result of a recorded stream is what its last event states, and its body what is kept of that response."""
     stream = fed(sample["sse"].encode(), request=sample["request"], counter=Never())
     response, result = last(sample), stream.result()
-    assert (stream.done, result.estimated, result.reason, stream.faults) == (True, False, None, ())
+    assert (stream.done, result.estimated, result.reason, stream.warnings) == (True, False, None, ())
     assert result.body["usage"] == response["usage"]
-    assert result.body == reported(response)
+    assert result.body == billable_body(response)
     assert outcome(result.body) == outcome(response)
     assert result.usage == Usage.from_response(response)
     assert result.usage.total_tokens == response["usage"]["total_tokens"]
@@ -88,7 +88,7 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
         for text in (sample["sse"], sample["sse"][: len(sample["sse"]) // 2]):
             result = fed(text, request=sample["request"]).result()
             line = {"request_id": "r", "at": "2026-10-20T00:00:00Z", "account": "a", "group": "g", "model": "m"}
-            [record] = records([json.dumps({**line, "usage": result.body}).encode()])
+            [record] = read_records([json.dumps({**line, "usage": result.body}).encode()])
             assert isinstance(record, Record)
             assert record.usage == result.usage
 
@@ -140,7 +140,7 @@ def test_nothing_of_an_answer_is_told_apart(pieces: list[bytes], answered: bool,
     """
     result = fed(*pieces, request={"messages": [{"role": "user", "content": "Hello"}]}).result()
     assert result.answered is answered
-    assert any("decompressed" in fault for fault in result.faults) is told
+    assert any("decompressed" in fault for fault in result.warnings) is told
 
 
 # --- chat ---
@@ -228,7 +228,7 @@ def test_an_error_does_not_hide_a_usage_that_came() -> None:
     error = chat_chunk("", "error", error={"code": 502, "message": "upstream gone"})
     stream = fed(chat_chunk("x"), error, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
     assert (stream.result().usage, stream.result().reason) == (Usage(9, 1), None)
-    assert "upstream gone" in stream.faults[0]
+    assert "upstream gone" in stream.warnings[0]
 
 
 def test_all_answers_must_be_complete() -> None:
@@ -466,7 +466,7 @@ def test_frames_of_an_sse_client_are_read() -> None:
     stream = fed(SimpleNamespace(event="message", data=json.dumps(chat_chunk("Hi", "stop"))))
     stream.feed(SimpleNamespace(data='{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}'))
     stream.feed(SimpleNamespace(data="[DONE]"))
-    assert (stream.done, stream.faults) == (True, ())
+    assert (stream.done, stream.warnings) == (True, ())
 
 
 # --- the package ---

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brivionix_billing.streams.sse import Event, SseParser
+from brivionix_billing.streams.sse import SseEvent, SseParser
 from streams_kit import FEW, frames
 
 _LINES = st.one_of(
@@ -34,7 +34,7 @@ def partitions(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-def read(pieces: list[bytes], limit: int = 1000) -> tuple[list[Event], int]:
+def read(pieces: list[bytes], limit: int = 1000) -> tuple[list[SseEvent], int]:
     parser = SseParser(limit)
     return [event for piece in pieces for event in parser.feed(piece)], parser.take_oversize()
 
@@ -45,16 +45,16 @@ def test_events_are_those_of_the_standard_in_every_partition(data: st.DataObject
     """Bytes in any pieces give the events that a reading of the whole text by the standard's rules gives."""
     text = data.draw(texts())
     whole = text.encode()
-    expected = [Event(name, body.encode()) for name, body in frames(text)]
+    expected = [SseEvent(name, body.encode()) for name, body in frames(text)]
     assert read(data.draw(partitions(whole))) == (expected, 0)
     assert read([whole[i : i + 1] for i in range(len(whole))]) == (expected, 0)
 
 
 def test_a_crlf_is_one_end_even_between_two_pieces() -> None:
     """CR at the end of a piece and LF at the start of the next end one line, not two; CR alone ends one at once."""
-    assert read([b"data: 1\r", b"\ndata: 2\r", b"", b"\n\r", b"\n"])[0] == [Event("", b"1\n2")]
-    assert read([b"data: 1\r\r"])[0] == [Event("", b"1")]
-    assert read([b"x\rdata: 1", b"\n\n"])[0] == [Event("", b"1")]
+    assert read([b"data: 1\r", b"\ndata: 2\r", b"", b"\n\r", b"\n"])[0] == [SseEvent("", b"1\n2")]
+    assert read([b"data: 1\r\r"])[0] == [SseEvent("", b"1")]
+    assert read([b"x\rdata: 1", b"\n\n"])[0] == [SseEvent("", b"1")]
 
 
 @settings(max_examples=1000)
@@ -64,7 +64,7 @@ def test_what_is_too_large_is_passed_over_the_same_in_every_partition(data: st.D
     text = data.draw(texts())
     events, passed = read([text.encode()], limit)
     assert read(data.draw(partitions(text.encode())), limit) == (events, passed)
-    every = [Event(name, body.encode()) for name, body in frames(text)]
+    every = [SseEvent(name, body.encode()) for name, body in frames(text)]
     left = iter(every)
     assert all(event in left for event in events)  # in this order
     assert all(len(event.data) <= limit for event in events)
@@ -74,8 +74,8 @@ def test_what_is_too_large_is_passed_over_the_same_in_every_partition(data: st.D
 def test_an_event_after_one_that_is_too_large_is_read() -> None:
     """A large event ends at its blank line and takes nothing of the next one with it."""
     events, passed = read([b"data: " + b"x" * 50 + b"\ndata: y\n\ndata: z\n\n"], limit=40)
-    assert (events, passed) == ([Event("", b"z")], 1)
-    assert read([b"data: x\n" * 20 + b"\ndata: z\n\n"], limit=60) == ([Event("", b"z")], 1)
+    assert (events, passed) == ([SseEvent("", b"z")], 1)
+    assert read([b"data: x\n" * 20 + b"\ndata: z\n\n"], limit=60) == ([SseEvent("", b"z")], 1)
 
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:
@@ -89,7 +89,7 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 400_000
     finally:
         tracemalloc.stop()
-    assert parser.feed(b"\n\ndata: z\n\n") == [Event("", b"z")]
+    assert parser.feed(b"\n\ndata: z\n\n") == [SseEvent("", b"z")]
 
 
 @pytest.mark.parametrize("end", [b"", b" ", b"\n", b"\r", b"\r\n"])
@@ -97,9 +97,9 @@ def test_the_last_event_needs_no_blank_line(end: bytes) -> None:
     """What breaks off behind the whole JSON of an event holds this event; it is given once, whatever still comes."""
     parser = SseParser()
     assert parser.feed(b'event: e\ndata: {"a": 1}') == parser.feed(end) == []
-    assert parser.flush() == Event("e", b'{"a": 1}')
+    assert parser.flush() == SseEvent("e", b'{"a": 1}')
     assert parser.flush() is None
-    assert parser.feed(b"\n\ndata: {}\n\n") == [Event("", b"{}")]
+    assert parser.feed(b"\n\ndata: {}\n\n") == [SseEvent("", b"{}")]
 
 
 @pytest.mark.parametrize("rest", [b"", b"data: ", b'data: {"a": {}', b"event: }", b": {}", b"data: 5", b"data: [DONE"])
@@ -109,13 +109,13 @@ def test_half_an_event_is_none(rest: bytes) -> None:
     parser.feed(rest)
     assert parser.flush() is None
     if rest == b'data: {"a": {}':
-        assert parser.feed(b"}\n\n") == [Event("", b'{"a": {}}')]
+        assert parser.feed(b"}\n\n") == [SseEvent("", b'{"a": {}}')]
 
 
 def test_the_recorded_streams_are_read() -> None:
     """Every event of the recorded streams is found, byte by byte as in one piece."""
     for sample in FEW:
         whole = sample["sse"].encode()
-        expected = [Event(name, data.encode()) for name, data in frames(sample["sse"])]
+        expected = [SseEvent(name, data.encode()) for name, data in frames(sample["sse"])]
         assert len(expected) > 3
         assert read([whole], 10**7)[0] == read([whole[i : i + 1] for i in range(len(whole))], 10**7)[0] == expected

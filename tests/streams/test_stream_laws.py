@@ -169,15 +169,15 @@ def test_strange_events_never_raise(given_events: list[tuple[Any, Any]], request
     for _ in range(2):
         result = stream.result()
         assert result.estimated or stream.done
-        if result.refused is None:
+        if result.usage_error is None:
             assert Usage.from_response(result.body) == result.usage
             assert result.usage.estimated is result.estimated
         else:
             assert not result.estimated
             with pytest.raises(BillingError) as caught:
                 Usage.from_response(result.body)
-            assert caught.value.code == result.refused.code
-    assert all(len(fault) < 600 for fault in result.faults)
+            assert caught.value.code == result.usage_error.code
+    assert all(len(fault) < 600 for fault in result.warnings)
 
 
 @settings(max_examples=300, deadline=None)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing.streams import StreamUsage
-from brivionix_billing.streams.text_buffer import BLOCK, KEEP, MAX_STRANDS, Tally
+from brivionix_billing.streams.text_buffer import BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS, MAX_STRANDS, TextBuffer
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens.encodings import block_end
 from paths import ROOT
@@ -81,7 +81,7 @@ def test_an_edge_is_found_wherever_there_is_one() -> None:
     assert block_end("one two three", 4, 9) == 7
     assert block_end("don't stop", 0, 6) == 5
     far = "ab cd" + "x" * 100_000
-    assert block_end(far, 0, BLOCK) == 2
+    assert block_end(far, 0, BLOCK_CHARACTERS) == 2
     assert block_end("x" * 100, 0, 60) == 60
     assert block_end("文，中文文文", 0, 5) == 1
 
@@ -90,7 +90,7 @@ def test_an_edge_is_found_wherever_there_is_one() -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=9)), max_size=30), st.integers(1, 40))
 def test_nothing_is_lost_or_counted_twice(pieces: list[tuple[int, str]], keep: int) -> None:
     """Whatever is kept and whatever is counted early, the tally is the sum over the strands."""
-    tally, asked = Tally(Bytes().text, keep), 0
+    tally, asked = TextBuffer(Bytes().text, keep), 0
     for strand, text in pieces:
         tally.add(strand, text)
         asked += len(text.encode())
@@ -103,18 +103,18 @@ def test_nothing_is_lost_or_counted_twice(pieces: list[tuple[int, str]], keep: i
 
 def test_strands_are_not_mixed() -> None:
     """Two texts that arrive by turns are counted as two texts."""
-    tally = Tally(counter().text)
+    tally = TextBuffer(counter().text)
     for piece in ("inter", "nation", "al", "ization"):
         tally.add("a", piece)
         tally.add("b", piece.upper())
     assert tally.total() == counter().text("internationalization") + counter().text("INTERNATIONALIZATION")
 
 
-@pytest.mark.parametrize("keep", [3_000, 20_000, BLOCK, KEEP])
+@pytest.mark.parametrize("keep", [3_000, 20_000, BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS])
 def test_counting_in_blocks_is_counting_the_whole(keep: int) -> None:
     """Prose, Chinese, code and JSON in small pieces, counted in blocks: the tokens of the whole, exactly."""
     text, chance = prose(), Random(7)
-    tally, start = Tally(counter().text, keep), 0
+    tally, start = TextBuffer(counter().text, keep), 0
     while start < len(text):
         end = start + chance.randint(1, 60)
         tally.add(0, text[start:end])
@@ -125,7 +125,7 @@ def test_counting_in_blocks_is_counting_the_whole(keep: int) -> None:
 @pytest.mark.parametrize("text", ["x" * 600_000, "0123456789" * 60_000, " " * 600_000, "文" * 300_000, "-=" * 300_000])
 def test_a_text_without_words_is_counted_nearly(text: str) -> None:
     """Where no word ends, blocks are cut anywhere, and the count is off by less than 0.1 %."""
-    tally = Tally(counter().text)
+    tally = TextBuffer(counter().text)
     for start in range(0, len(text), 5_000):
         tally.add(0, text[start : start + 5_000])
     whole = counter().text(text)
@@ -134,7 +134,7 @@ def test_a_text_without_words_is_counted_nearly(text: str) -> None:
 
 def test_many_small_strands_are_bounded() -> None:
     """A stream that makes up a new choice with every delta is counted all the same, and is not kept."""
-    tally = Tally(Bytes().text)
+    tally = TextBuffer(Bytes().text)
     tracemalloc.start()
     try:
         for number in range(60 * MAX_STRANDS):
@@ -147,7 +147,7 @@ def test_many_small_strands_are_bounded() -> None:
 
 def test_no_strand_is_too_small_to_be_let_go() -> None:
     """A thousand strands that grow by turns are bounded together, though each of them is small."""
-    tally = Tally(Bytes().text)
+    tally = TextBuffer(Bytes().text)
     tracemalloc.start()
     try:
         for number in range(5_000):
@@ -160,12 +160,12 @@ def test_no_strand_is_too_small_to_be_let_go() -> None:
 
 def test_the_smallest_pieces_are_kept_together() -> None:
     """A quarter of a million characters that come two by two take no more than twice their size."""
-    tally = Tally(Never().text)
+    tally = TextBuffer(Never().text)
     tracemalloc.start()
     try:
-        for number in range(KEEP // 2):
+        for number in range(MAX_BUFFERED_CHARACTERS // 2):
             tally.add(0, f"{number % 100:02}")
-        assert tracemalloc.get_traced_memory()[1] < 2 * KEEP + 100_000
+        assert tracemalloc.get_traced_memory()[1] < 2 * MAX_BUFFERED_CHARACTERS + 100_000
     finally:
         tracemalloc.stop()
 
@@ -207,7 +207,7 @@ def test_a_small_text_is_not_counted_while_it_passes() -> None:
     stream.feed(chat_chunk("", "stop"))
     stream.feed({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 64_000}})
     assert stream.result().usage.output_tokens == 64_000
-    assert stream.faults == ()
+    assert stream.warnings == ()
 
 
 def test_the_text_is_let_go_when_the_usage_comes() -> None:

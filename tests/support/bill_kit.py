@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from brivionix_billing import PriceBook
-from brivionix_billing.invoice import Header, Report, Verifier, build, collect, seal
+from brivionix_billing.invoice import Header, VerificationReport, Verifier, aggregate_usage, build_invoice, seal
 from brivionix_billing.times import Period
 from paths import ROOT
 
@@ -145,11 +145,11 @@ def header(**changes: Any) -> Header:
 def billed(usage: bytes, book: PriceBook = BOOK, key: Any = None, **changes: Any) -> Json:
     """A sealed bill."""
     head = header(**changes)
-    found = collect(usage.splitlines(keepends=True), book, head.period)
-    return seal(build(found.accounts[head.account], head, book), key)
+    found = aggregate_usage(usage.splitlines(keepends=True), book, head.period)
+    return seal(build_invoice(found.accounts[head.account], head, book), key)
 
 
-def verified(document: Any, usage: bytes | None, book: PriceBook = BOOK, **how: Any) -> Report:
+def verified(document: Any, usage: bytes | None, book: PriceBook = BOOK, **how: Any) -> VerificationReport:
     """The verifier's report."""
     return Verifier(None if usage is None else lambda: io.BytesIO(usage), book).verify(document, **how)
 

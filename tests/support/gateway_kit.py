@@ -20,11 +20,11 @@ from openai import OpenAI
 from brivionix_billing import PriceBook
 from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
-from examples.gateway.app import application
+from examples.gateway.app import create_app
 from examples.gateway.config import Config
-from examples.gateway.recorded_provider import upstream
+from examples.gateway.recorded_provider import create_provider
 from examples.gateway.service import Gateway
-from examples.gateway.threaded_server import Served
+from examples.gateway.threaded_server import ThreadedServer
 from paths import ROOT
 
 __all__ = [
@@ -132,10 +132,11 @@ class Stack:
 def running(url: str, **settings: Any) -> Iterator[Stack]:
     """A provider and a gateway on ports of their own, with the ledger at a database URL."""
     config = replace(
-        Config(retries=(0.05, 0.05), upstream_key="sk-upstream", pass_on=frozenset({"x-demo"})), **settings
+        Config(retry_delays=(0.05, 0.05), upstream_key="sk-upstream", forwarded_headers=frozenset({"x-demo"})),
+        **settings,
     )
     made: list[tuple[Gateway, asyncio.AbstractEventLoop]] = []
-    provider = upstream()
+    provider = create_provider()
     ledger = Ledger.open(url, BOOK, synchronous="NORMAL")
 
     def make() -> Gateway:
@@ -144,11 +145,11 @@ def running(url: str, **settings: Any) -> Iterator[Stack]:
         return gateway
 
     try:
-        with Served(provider) as behind:
+        with ThreadedServer(provider) as behind:
             if "upstream" not in settings:
                 config = replace(config, upstream=f"{behind.url}/v1")
             with (
-                Served(application(make)) as server,
+                ThreadedServer(create_app(make)) as server,
                 # Nothing here is encrypted, and reading the machine's certificates takes longer than a request.
                 httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=20) as client,
             ):

@@ -10,13 +10,13 @@ import pytest
 from playwright.sync_api import Browser
 
 from brivionix_billing.pages import pricing_page
-from brivionix_billing.pages.formatting import Language
+from brivionix_billing.pages.formatting import LocaleFormatter
 from pages_kit import Tab, opened
 from samples import AUTUMN, shipped
 
 __all__ = ["LANGUAGES", "look", "tab"]
 
-LANGUAGES = {name: Language(name) for name in ("en", "zh_CN")}
+LANGUAGES = {name: LocaleFormatter(name) for name in ("en", "zh_CN")}
 
 
 @pytest.fixture(scope="module")

@@ -118,9 +118,9 @@ def chat_chunk(content: str | None = None, finish: str | None = None, **more: An
 
 def same(one: StreamResult, other: StreamResult) -> bool:
     """Whether two results say the same of the usage."""
-    return (one.body, one.estimated, one.reason, one.refused is None) == (
+    return (one.body, one.estimated, one.reason, one.usage_error is None) == (
         other.body,
         other.estimated,
         other.reason,
-        other.refused is None,
+        other.usage_error is None,
     )

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import bill_oracle
 from bill_kit import OCTOBER, billed, body, record, verified, written
-from brivionix_billing.invoice import Report, key_id
+from brivionix_billing.invoice import VerificationReport, key_id
 
 __all__ = [
     "BILL",
@@ -121,7 +121,7 @@ def tampered(document: Json) -> Iterator[tuple[str, Json]]:
                 yield f"{path} := {change!r:.60}", put(document, path, change)
 
 
-def refused(document: Any, usage: bytes = USAGE, **how: Any) -> Report:
+def refused(document: Any, usage: bytes = USAGE, **how: Any) -> VerificationReport:
     """The report on what must not verify; it says why, in printable words."""
     report = verified(document, usage, **how)
     assert not report.ok

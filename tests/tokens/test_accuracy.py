@@ -114,7 +114,7 @@ def test_every_rule_says_how_many_pairs_bear_it_out() -> None:
         for field in fields(dialects[name]):
             rule = getattr(dialects[name], field.name)
             if isinstance(rule, Rule) and (name, field.name) not in measured:
-                assert rule.pairs == 0, (name, field.name)
+                assert rule.samples == 0, (name, field.name)
 
 
 def test_numbers_of_the_rules_can_be_had_without_the_pairs_kept_aside() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens import encodings as encodings_module
-from brivionix_billing.tokens.encodings import blocks, count_tokens, encoding
+from brivionix_billing.tokens.encodings import count_tokens, load_encoding, split_blocks
 from samples import SHIPPED, code_of
 from token_kit import counter
 
@@ -30,11 +30,11 @@ def test_the_shipped_encoding_is_the_one_of_tiktoken(monkeypatch: pytest.MonkeyP
 
     def fetched(url: str, expected_hash: str) -> dict[bytes, int]:
         asked.append((url.rpartition("/")[2], expected_hash))
-        return encoding("o200k_base")._mergeable_ranks
+        return load_encoding("o200k_base")._mergeable_ranks
 
     monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", fetched)
     theirs = tiktoken_ext.openai_public.o200k_base()
-    ours = encoding("o200k_base")
+    ours = load_encoding("o200k_base")
     assert asked == [("o200k_base.tiktoken", encodings_module._SHA256)]
     assert theirs["pat_str"] == ours._pat_str
     assert theirs["special_tokens"] == ours._special_tokens
@@ -116,7 +116,7 @@ def test_the_price_file_chooses_encoding_and_family() -> None:
         "    released: 2025-12-11\n    encoding: p50k_base\n    token_family: gpt-4o\n",
     )
     made = TokenCounter("gpt-5.2-2025-12-11", PriceBook.loads(text))
-    assert (made.encoding, made.family.name, made.limit) == ("p50k_base", "gpt-4o", 272_000)
+    assert (made.encoding, made.family.name, made.max_input_tokens) == ("p50k_base", "gpt-4o", 272_000)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ words = st.text(alphabet=st.sampled_from("ab  .,'\n1é中\t/"), max_size=60)
 def test_blocks_are_the_text(parts: list[str], size: int) -> None:
     """The blocks of a text are the text, and none is longer than was asked."""
     text = "".join(parts)
-    found = list(blocks(text, size))
+    found = list(split_blocks(text, size))
     assert "".join(found) == text
     assert all(len(block) <= size for block in found)
 
@@ -188,8 +188,8 @@ def test_blocks_are_the_text(parts: list[str], size: int) -> None:
 def test_counting_in_blocks_changes_nothing(some: list[str]) -> None:
     """Where a text has words with a space between, the blocks have as many tokens as the whole."""
     text = " and ".join(some)
-    encoder = encoding("o200k_base")
-    assert sum(len(encoder.encode_ordinary(block)) for block in blocks(text, 500)) == count_tokens(text, encoder)
+    encoder = load_encoding("o200k_base")
+    assert sum(len(encoder.encode_ordinary(block)) for block in split_blocks(text, 500)) == count_tokens(text, encoder)
 
 
 def test_what_was_counted_is_remembered_within_its_bound() -> None:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brivionix_billing.token_families import FAMILIES, Patches, Tiles
+from brivionix_billing.token_families import FAMILIES, PatchRule, TileRule
 from brivionix_billing.tokens import TokenCounter
-from brivionix_billing.tokens.images import image_tokens, most_tokens, size_of_data_url
+from brivionix_billing.tokens.images import image_tokens, max_image_tokens, size_of_data_url
 from token_kit import counter
 
 
@@ -93,27 +93,27 @@ def test_no_bytes_break_the_reading(data: bytes) -> None:
     ("rule", "size", "detail", "tokens"),
     [
         # OpenAI's guide: examples for tiles
-        (Tiles(85, 170), (1024, 1024), "high", 765),
-        (Tiles(85, 170), (2048, 4096), "high", 1105),
-        (Tiles(85, 170), (4096, 8192), "low", 85),
-        (Tiles(2833, 5667), (512, 512), "auto", 8500),
-        (Tiles(70, 140), (1, 1), "auto", 210),
+        (TileRule(85, 170), (1024, 1024), "high", 765),
+        (TileRule(85, 170), (2048, 4096), "high", 1105),
+        (TileRule(85, 170), (4096, 8192), "low", 85),
+        (TileRule(2833, 5667), (512, 512), "auto", 8500),
+        (TileRule(70, 140), (1, 1), "auto", 210),
         # ... and for patches
-        (Patches(100), (1024, 1024), "auto", 1024),
-        (Patches(100), (1800, 2400), "auto", 1452),
-        (Patches(162), (1800, 2400), "high", 2353),
+        (PatchRule(100), (1024, 1024), "auto", 1024),
+        (PatchRule(100), (1800, 2400), "auto", 1452),
+        (PatchRule(162), (1800, 2400), "high", 2353),
         # measured by others on gpt-5-mini
-        (Patches(120), (256, 256), "auto", 77),
-        (Patches(120), (512, 512), "auto", 308),
-        (Patches(120), (768, 1024), "auto", 922),
-        (Patches(120), (1280, 720), "auto", 1104),
-        (Patches(120), (1024, 1024), "auto", 1229),
-        (Patches(120), (2048, 768), "auto", 1844),
+        (PatchRule(120), (256, 256), "auto", 77),
+        (PatchRule(120), (512, 512), "auto", 308),
+        (PatchRule(120), (768, 1024), "auto", 922),
+        (PatchRule(120), (1280, 720), "auto", 1104),
+        (PatchRule(120), (1024, 1024), "auto", 1229),
+        (PatchRule(120), (2048, 768), "auto", 1844),
         # details
-        (Patches(100), (4000, 4000), "low", 256),
-        (Patches(100, 2_500, original=(10_000, 6_000)), (3200, 3200), "original", 10_000),
-        (Patches(100, 2_500, original=(10_000, 6_000)), (3200, 3200), "high", 2_500),
-        (Patches(100, 2_500, original=(10_000, 6_000), auto="original"), (3200, 3200), "auto", 10_000),
+        (PatchRule(100), (4000, 4000), "low", 256),
+        (PatchRule(100, 2_500, original=(10_000, 6_000)), (3200, 3200), "original", 10_000),
+        (PatchRule(100, 2_500, original=(10_000, 6_000)), (3200, 3200), "high", 2_500),
+        (PatchRule(100, 2_500, original=(10_000, 6_000), auto="original"), (3200, 3200), "auto", 10_000),
     ],
 )
 def test_documented_and_measured_images(rule: Any, size: tuple[int, int], detail: str, tokens: int) -> None:
@@ -129,7 +129,7 @@ rules = st.sampled_from([family.images for family in FAMILIES.values() if family
 @given(rules, sides, sides, details)
 def test_no_image_costs_more_than_the_most(rule: Any, width: int, height: int, detail: str) -> None:
     """For every family, size and detail an image costs at least one token and no more than the bound."""
-    assert 1 <= image_tokens(rule, (width, height), detail) <= most_tokens(rule, detail)
+    assert 1 <= image_tokens(rule, (width, height), detail) <= max_image_tokens(rule, detail)
 
 
 @given(st.integers(1, 1_200), st.integers(1, 1_200))
@@ -137,7 +137,7 @@ def test_small_images_cost_their_patches(width: int, height: int) -> None:
     """What needs no shrinking costs its 32 px squares times the factor, rounded up."""
     squares = ceil(Fraction(width, 32)) * ceil(Fraction(height, 32))
     if squares <= 1_536:
-        assert image_tokens(Patches(120), (width, height)) == ceil(squares * Fraction(120, 100))
+        assert image_tokens(PatchRule(120), (width, height)) == ceil(squares * Fraction(120, 100))
 
 
 def ask(*parts: dict[str, Any]) -> dict[str, Any]:
@@ -188,5 +188,5 @@ def test_a_linked_image_is_asked_for_or_bounded() -> None:
     unknown = counter().chat(ask(image))
     rule = FAMILIES["gpt-5.4-mini"].images
     assert rule is not None
-    assert known < unknown <= (unknown.upper or 0) <= known + most_tokens(rule) + 10
-    assert "size" in unknown.why[0]
+    assert known < unknown <= (unknown.upper or 0) <= known + max_image_tokens(rule) + 10
+    assert "size" in unknown.reasons[0]

@@ -130,7 +130,7 @@ def test_any_body_is_counted_or_refused(body: Any) -> None:
         assert found >= 0
         assert found.upper is None or found.upper >= found
         assert found == sum(part.tokens for part in found.parts) == sum(found.by_kind().values())
-        assert found.exact == (not found.why)
+        assert found.exact == (not found.reasons)
 
 
 def test_a_count_is_an_int_that_explains_itself() -> None:
@@ -140,9 +140,14 @@ def test_a_count_is_an_int_that_explains_itself() -> None:
     assert isinstance(count, int)
     assert (repr(count), f"{count}", count + 0) == ("29", "29", 29)
     assert count.by_kind() == {"system": 7, "messages": 20, "reply": 2}
-    assert (count.exact, count.upper, count.why) == (True, 29, ())
+    assert (count.exact, count.upper, count.reasons) == (True, 29, ())
     for other in (copy.copy(count), copy.deepcopy(count), pickle.loads(pickle.dumps(count))):
-        assert (other, other.parts, other.rules, other.limit) == (count, count.parts, count.rules, count.limit)
+        assert (other, other.parts, other.rules, other.max_input_tokens) == (
+            count,
+            count.parts,
+            count.rules,
+            count.max_input_tokens,
+        )
     assert json.loads(json.dumps(count.as_dict()))["parts"] == count.by_kind()
 
 
@@ -179,11 +184,11 @@ def test_a_model_of_others_is_an_estimate_through_and_through() -> None:
     text = "こんにちは、世界"
     count = made.chat(chat(text))
     assert not count.exact
-    assert any("vocabulary" in why for why in count.why)
+    assert any("vocabulary" in why for why in count.reasons)
     assert (count.upper or 0) >= len(text.encode()) > count
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     assert made.chat(chat("Hi", tools=[tool])).upper is None
-    assert not made.worst_case(chat("Hi", max_tokens=5)).firm
+    assert not made.worst_case(chat("Hi", max_tokens=5)).is_guaranteed
 
 
 @pytest.mark.parametrize("key", ["system", "documents", "wibble"])
@@ -194,7 +199,7 @@ def test_what_stands_under_an_unknown_key_is_unseen(key: str) -> None:
         count = counter().chat(chat("Hi", **{key: value}))
         assert (count.exact, count.upper) == (False, None)
         assert count >= plain + 100
-        assert key in count.why[0]
+        assert key in count.reasons[0]
     settings = {"temperature": 0.5, "user": "ann", "metadata": {"a": "b"}, "stop": ["x"], "stream": True, key: 5}
     assert counter().chat(chat("Hi", **settings)) == plain
     assert counter().responses({"input": "Hi", "include": ["x"], "truncation": "auto"}).exact

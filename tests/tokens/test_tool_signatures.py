@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
-from brivionix_billing.tokens.tool_signatures import write_tools
+from brivionix_billing.tokens.tool_signatures import render_tools
 from token_kit import chat, counter
 
 
 def written(parameters: Any, layout: str = "namespaced", **more: Any) -> str:
     """The signature of a tool ``f``."""
-    text = write_tools([{"name": "f", "parameters": parameters, **more}], layout).text
+    text = render_tools([{"name": "f", "parameters": parameters, **more}], layout).text
     inside = text.partition("functions {\n\n" if layout == "classic" else "definitions\n")[2]
     return inside.partition("\n\n} //")[0]
 
@@ -75,11 +75,11 @@ def test_a_schema_becomes_a_signature(parameters: Any, signature: str) -> None:
 def test_the_two_layouts() -> None:
     """The classic layout stands in a namespace block, knows no integer; the other has headings, and integers."""
     tool = {"name": "f", "description": "One.\n\n  Two.  ", "parameters": obj("a", a={"type": "integer"})}
-    assert write_tools([tool], "classic").text == (
+    assert render_tools([tool], "classic").text == (
         "## functions\n\nnamespace functions {\n\n// One.\n//\n// Two.\ntype f = (_: { a: number }) => any;"
         "\n\n} // namespace functions"
     )
-    assert write_tools([tool, tool], "namespaced", "mine").text == (
+    assert render_tools([tool, tool], "namespaced", "mine").text == (
         "## Namespace: mine\n\n### Target channel: commentary\n\n### Tool definitions\n"
         "// One.\n//\n// Two.\ntype f = (_: { a: integer }) => any;\n\n"
         "// One.\n//\n// Two.\ntype f = (_: { a: integer }) => any;"
@@ -91,7 +91,7 @@ def test_what_no_request_shows_is_an_estimate_with_a_bound() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": obj("a", a={"enum": ["C", "F"]})}}
     count = counter().chat(chat("Hi", tools=[tool]))
     assert not count.exact
-    assert "an enumeration" in count.why[0]
+    assert "an enumeration" in count.reasons[0]
     assert count.upper is not None
     assert count.upper > count
 
@@ -154,4 +154,4 @@ def test_any_schema_is_written_or_refused(parameters: Any) -> None:
     """No JSON value in the place of a schema raises anything but a named error."""
     for layout in ("classic", "namespaced"):
         with suppress(BillingError):
-            write_tools([{"name": "f", "parameters": parameters, "description": parameters}], layout)
+            render_tools([{"name": "f", "parameters": parameters, "description": parameters}], layout)

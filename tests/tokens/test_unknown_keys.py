@@ -11,7 +11,7 @@ import pytest
 
 from brivionix_billing import BillingError
 from brivionix_billing.tokens import TokenCounter, encodings
-from brivionix_billing.tokens.tool_signatures import write_tools
+from brivionix_billing.tokens.tool_signatures import render_tools
 from samples import code_of
 from token_kit import chat, counter
 
@@ -157,7 +157,7 @@ def test_tools_that_are_known_take_their_room_again() -> None:
 )
 def test_references_are_resolved_once(parameters: Any, signature: str) -> None:
     """A reference is what it leads to; one that leads back into itself, as in a tree, is written by its name."""
-    written = write_tools([{"name": "f", "parameters": parameters}], "namespaced")
+    written = render_tools([{"name": "f", "parameters": parameters}], "namespaced")
     assert written.text.endswith(f"type f = (_: {signature}) => any;")
     assert written.unproven
 
@@ -247,7 +247,7 @@ def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
 
     def ask() -> None:
         with pytest.raises(BillingError) as caught:
-            encodings.encoding("p50k_base")
+            encodings.load_encoding("p50k_base")
         codes.append(caught.value.code)
 
     thread = threading.Thread(target=ask)

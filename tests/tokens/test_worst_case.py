@@ -76,7 +76,7 @@ def test_choices_do_not_multiply_beyond_all_counts() -> None:
 def test_the_exact_figure() -> None:
     """7 tokens in and 2 x 100 out of gpt-5.4: (7 x 2.5 + 200 x 15) / 10^6, no cached discount assumed."""
     found = worst(chat("hi", max_tokens=100, n=2))
-    assert (found.input_tokens, found.output_tokens, found.firm, found.why) == (7, 200, True, ())
+    assert (found.input_tokens, found.output_tokens, found.is_guaranteed, found.reasons) == (7, 200, True, ())
     assert credits(found) == (7 * Fraction(25, 10) + 200 * 15) / 10**6
     assert found.charge is not None
     assert found.charge.usage.cache_read_tokens == 0
@@ -99,11 +99,11 @@ def test_the_dearer_context_tier_where_it_can_be_reached() -> None:
     """An input that is not bounded reaches the long context, whose price then holds for all of it."""
     body = {"input": "Hi", "previous_response_id": "resp_1", "max_output_tokens": 1_000}
     found = worst(body)
-    assert (found.input_tokens, found.firm) == (922_000, False)
+    assert (found.input_tokens, found.is_guaranteed) == (922_000, False)
     assert credits(found) == (922_000 * 5 + 1_000 * Fraction(225, 10)) / 10**6
     assert found.charge is not None
     assert found.charge.context_tier == "long"
-    assert "previous_response_id" in found.why[0]
+    assert "previous_response_id" in found.reasons[0]
     bounded = worst(chat("Hi", max_tokens=1_000))
     assert bounded.charge is not None
     assert bounded.charge.context_tier == "short"
@@ -157,7 +157,7 @@ def test_searches_are_held_for(
     body = {"input": "Hi", "tools": tools, "max_output_tokens": 1, **more}
     found = worst(body, max_tool_calls=given)
     assert (found.calls.get("web_search_calls", 0), found.calls.get("file_search_calls", 0)) == searches
-    assert any("max_tool_calls" in why for why in found.why) == told
+    assert any("max_tool_calls" in why for why in found.reasons) == told
     fees = Fraction(searches[0] * 10, 1_000) + Fraction(searches[1] * 25, 10_000)
     long = found.input_tokens > 272_000
     rate_in, rate_out = (Fraction(5), Fraction(225, 10)) if long else (Fraction(25, 10), Fraction(15))

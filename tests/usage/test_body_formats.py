@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import usage_oracle
 from body_builders import SHAPES, Made, made, sdk, spaced
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.usage import MAX_COUNT, reported
-from brivionix_billing.usage.record_file import Record, records
+from brivionix_billing.usage import MAX_COUNT, billable_body
+from brivionix_billing.usage.record_file import Record, read_records
 from oracle import FEES
 from samples import code_of
 from strategies import contained
@@ -131,8 +131,8 @@ def test_a_line_of_a_usage_file_is_read_as_its_body(shape: str) -> None:
     @given(made(shape))
     def law(found: Made) -> None:
         line = {"request_id": "r", "at": "2026-10-01T00:00:00Z", "account": "a", "group": "g", "model": "m"}
-        for body in (found.body, reported(found.body)):
-            (record,) = records([json.dumps({**line, "usage": body}).encode()])
+        for body in (found.body, billable_body(found.body)):
+            (record,) = read_records([json.dumps({**line, "usage": body}).encode()])
             assert isinstance(record, Record)
             assert record.usage == meant(found)
 
@@ -219,7 +219,7 @@ def test_nonsense_in_place_of_a_count_is_never_read_as_another_count(shape: str)
         else:
             assert told[0] in ("usage_invalid", "usage_contradiction", "usage_unknown_key")
             assert len(told[1]) < 1000
-        for other in (sdk(body), spaced(body), reported(body)):
+        for other in (sdk(body), spaced(body), billable_body(body)):
             again = outcome(other)
             assert again == told if isinstance(told, Usage) else again[0] == told[0]
 
@@ -257,18 +257,18 @@ def test_what_is_reported_is_read_the_same(shape: str) -> None:
     @few
     @given(made(shape))
     def law(found: Made) -> None:
-        kept = reported(found.body)
+        kept = billable_body(found.body)
         for body in (found.body, sdk(found.body), spaced(found.body)):
-            again = reported(body)
+            again = billable_body(body)
             assert Usage.from_response(again) == Usage.from_response(body) == meant(found)
             assert json.loads(json.dumps(again, allow_nan=False)) == again
-            assert reported(again) == again
+            assert billable_body(again) == again
         assert kept[found.name] == found.usage
         assert list(kept[found.name]) == list(found.usage)
         text = json.dumps(kept, ensure_ascii=False)
         assert len(text) < 2000
         assert not any(word in text for word in ("hello", "回答", "xxx", "open_page", 'message": {'))
-        assert reported(found.usage) == found.usage
+        assert billable_body(found.usage) == found.usage
 
     law()
 
@@ -276,39 +276,39 @@ def test_what_is_reported_is_read_the_same(shape: str) -> None:
 def test_what_is_reported_is_not_checked() -> None:
     """A usage object with wrong counts is kept as it was, so that its line is set aside with the reason."""
     wrong = {"prompt_tokens": -1, "completion_tokens": "three", "total_tokens": None, "more": [{"a": 5}]}
-    assert reported({"usage": wrong, "model": "m", "choices": ["text"]}) == {"usage": wrong, "model": "m"}
+    assert billable_body({"usage": wrong, "model": "m", "choices": ["text"]}) == {"usage": wrong, "model": "m"}
 
 
 @pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {"tokens": 3}}, {"choices": []}, 7, "text"])
 def test_nothing_is_reported_of_no_usage(body: Any) -> None:
     """A body without a usage object of a known shape is ``usage_shape`` for ``reported`` as for reading."""
     with pytest.raises(BillingError) as caught:
-        reported(body)
+        billable_body(body)
     assert code_of(caught) == "usage_shape"
 
 
 def test_what_json_cannot_hold_stays_no_count_and_no_name() -> None:
     """Bytes, NaN and objects are no counts and no names; their text is kept in a way that makes them neither."""
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "cost": float("inf"), "raw": b"\0", "when": object}
-    kept = reported({"usage": usage})
+    kept = billable_body({"usage": usage})
     assert json.loads(json.dumps(kept, allow_nan=False)) == kept
     assert Usage.from_response(kept) == Usage(3, 4)
     for value in (b"3", float("nan"), object):
         body = {"usage": {**usage, "prompt_tokens": value}}
-        assert outcome(reported(body))[0] == outcome(body)[0] == "usage_invalid"
-        assert outcome(reported({"usage": usage, "model": value})) == Usage(3, 4)
+        assert outcome(billable_body(body))[0] == outcome(body)[0] == "usage_invalid"
+        assert outcome(billable_body({"usage": usage, "model": value})) == Usage(3, 4)
         tier = {"usage": usage, "service_tier": value}
-        assert outcome(reported(tier))[0] == outcome(tier)[0] == "usage_invalid"
+        assert outcome(billable_body(tier))[0] == outcome(tier)[0] == "usage_invalid"
 
 
 def test_a_name_that_is_too_long_stays_too_long() -> None:
     """A served name beyond 256 characters is not copied whole, and is refused, or no model, as before."""
     body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}
     for tier in ("x" * 257, "x" * 10**6):
-        kept = reported({**body, "service_tier": tier, "model": tier})
+        kept = billable_body({**body, "service_tier": tier, "model": tier})
         assert len(json.dumps(kept)) < 1000
         assert outcome(kept) == outcome({**body, "service_tier": "x" * 257})
-        assert outcome(reported({**body, "model": tier})) == outcome({**body, "model": tier}) == Usage(3, 4)
+        assert outcome(billable_body({**body, "model": tier})) == outcome({**body, "model": tier}) == Usage(3, 4)
 
 
 def test_a_hostile_depth_is_refused_by_both() -> None:
@@ -319,6 +319,6 @@ def test_a_hostile_depth_is_refused_by_both() -> None:
     body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": abyss}}
     assert outcome(body)[0] == "usage_unknown_key"
     with pytest.raises(BillingError, match="nested more than"):
-        reported(body)
+        billable_body(body)
     shallow = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": [[[[[[[0.5]]]]]]]}}
-    assert Usage.from_response(reported(shallow)) == Usage.from_response(shallow)
+    assert Usage.from_response(billable_body(shallow)) == Usage.from_response(shallow)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, record, verified, written
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.cli import main
-from brivionix_billing.invoice import build, collect, correction, hash_of, page, seal
-from brivionix_billing.usage.record_file import Record, SetAside, records
-from brivionix_billing.usage.usage import assembled
+from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, render_text, seal
+from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
+from brivionix_billing.usage.usage import usage_from_meters
 from request_strategies import made
 from samples import NOW, code_of, shipped
 from strategies import counts
@@ -59,7 +59,7 @@ def test_the_mark_is_part_of_a_usage(given_counts: dict[str, int]) -> None:
 def test_a_usage_put_together_keeps_the_mark() -> None:
     """``assembled`` makes the usage that the constructor makes, with the mark and without."""
     for mark in (True, False):
-        assert assembled(9, 7, 2, 3, 1, None, None, (), mark) == Usage(9, 3, 2, 0, 1, estimated=mark)
+        assert usage_from_meters(9, 7, 2, 3, 1, None, None, (), mark) == Usage(9, 3, 2, 0, 1, estimated=mark)
 
 
 @pytest.mark.parametrize("value", NO_MARKS, ids=repr)
@@ -109,7 +109,7 @@ def test_a_charge_says_that_it_was_estimated() -> None:
 def test_a_record_keeps_the_mark(number: int) -> None:
     """A record of a marked usage is marked; one that says ``false``, or nothing, is not."""
     for one, mark in ((marked(number), True), (marked(number, False), False), (record(number), False)):
-        (found,) = records([json.dumps(one).encode()])
+        (found,) = read_records([json.dumps(one).encode()])
         assert isinstance(found, Record)
         assert (found.estimated, found.usage.estimated) == (mark, mark)
         assert found.usage == Usage.from_response(one["usage"])
@@ -118,8 +118,8 @@ def test_a_record_keeps_the_mark(number: int) -> None:
 def test_a_mark_that_is_none_sets_the_line_aside() -> None:
     """A line whose mark is neither true nor false is set aside, not billed as reported."""
     for value in NO_MARKS:
-        (found,) = records([json.dumps(marked(1, value)).encode()])
-        assert isinstance(found, SetAside)
+        (found,) = read_records([json.dumps(marked(1, value)).encode()])
+        assert isinstance(found, RejectedRecord)
         assert found.code == "usage_invalid"
 
 
@@ -131,7 +131,7 @@ def credits_of(rows: list[Json]) -> Fraction:
     found = Fraction(0)
     for row in rows:
         usage = Usage.from_response(row["usage"])
-        at = next(r.at for r in records([json.dumps(row).encode()]) if isinstance(r, Record))
+        at = next(r.at for r in read_records([json.dumps(row).encode()]) if isinstance(r, Record))
         charge = BOOK.rate(usage, model=row["model"], group=row["group"], at=at, service_tier=row["service_tier"])
         found += Fraction(charge.credits)
     return found
@@ -150,7 +150,7 @@ def test_a_bill_tells_what_was_estimated(marks: list[bool | None]) -> None:
     plain = billed(written([record(n) for n, _ in enumerate(marks, 1)]))
     assert document["lines"] == plain["lines"]
     assert {**document["totals"], "estimated": 0} == {**plain["totals"], "estimated": 0}
-    text = page(document)
+    text = render_text(document)
     line = f"{len(guessed)} request{'s' if len(guessed) != 1 else ''}, {part['credits']} Credits of the above"
     assert (line in text) == ("Estimated" in text) == bool(guessed)
 
@@ -159,7 +159,7 @@ def test_an_estimate_beside_a_plain_request_of_its_kind() -> None:
     """A marked request between equal unmarked ones leaves no mark on those before and after it."""
     same = {"at": "2026-10-03T00:00:00Z", "usage": body()}
     rows = [record(1, **same), marked(2, **same), record(3, **same)]
-    found = collect(written(rows).splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"]
+    found = aggregate_usage(written(rows).splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"]
     assert sorted((cell.estimated, cell.requests) for cell in found.cells) == [(False, 2), (True, 1)]
 
 
@@ -169,7 +169,7 @@ def test_a_spoiled_estimate_does_not_verify() -> None:
     document = billed(written(rows))
     assert verified(document, written(rows)).differences == []
     spoiled = {**document, "totals": {**document["totals"], "estimated": {"requests": 0, "credits": "0"}}}
-    spoiled["hash"] = hash_of(spoiled)
+    spoiled["hash"] = document_hash(spoiled)
     wheres = {difference.where for difference in verified(spoiled, written(rows)).differences}
     assert wheres == {"totals.estimated.requests", "totals.estimated.credits"}
     now = {
@@ -183,17 +183,19 @@ def test_a_note_takes_an_estimate_back() -> None:
     before, after = written([record(1), marked(2)]), written([record(1), record(2)])
     bill = billed(before)
     head = header(number=2, previous=bill)
-    right = build(collect(after.splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"], head, BOOK)
-    note = seal(correction(bill, right, head, "the provider's counts came"))
+    right = build_invoice(
+        aggregate_usage(after.splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"], head, BOOK
+    )
+    note = seal(build_note(bill, right, head, "the provider's counts came"))
     assert note["totals"]["estimated"] == {
         "requests": -1,
         "credits": "-" + bill["totals"]["estimated"]["credits"],
     }
     assert (note["lines"], note["totals"]["credits"], note["kind"]) == ([], "0", "credit_note")
-    assert "-1 requests" in page(note)
+    assert "-1 requests" in render_text(note)
     assert verified(note, after, corrects=bill, previous=bill).differences == []
     with pytest.raises(BillingError, match="nothing to correct"):
-        correction(bill, {**bill}, head, "no reason")
+        build_note(bill, {**bill}, head, "no reason")
 
 
 # --- commands ---

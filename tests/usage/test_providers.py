@@ -11,7 +11,7 @@ import pytest
 
 from body_builders import sdk, spaced
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.usage import reported
+from brivionix_billing.usage import billable_body
 from samples import NOW, book_of, code_of
 
 Json = dict[str, Any]
@@ -352,7 +352,7 @@ def test_geminis_sdk_has_enumerations() -> None:
     usage = {"prompt_token_count": 20, "prompt_tokens_details": details, "candidates_token_count": None}
     for body in ({"usage_metadata": usage}, sdk({"usage_metadata": usage}), spaced({"usage_metadata": usage})):
         assert Usage.from_response(body).meters == {"input": 11, "image_input": 9}
-        kept = reported(body)["usage_metadata"]["prompt_tokens_details"]
+        kept = billable_body(body)["usage_metadata"]["prompt_tokens_details"]
         assert (kept, type(kept[0]["modality"])) == ([{"modality": "IMAGE", "token_count": 9}], str)
 
 
@@ -394,7 +394,7 @@ def test_bedrocks_served_tier() -> None:
         assert Usage.from_response(body).service_tier == Usage.from_response(sdk(body)).service_tier == "flex"
     code, words = refused({"usage": NOVA, "performanceConfig": {"latency": "optimized"}})
     assert (code, "'optimized'" in words) == ("usage_unknown_key", True)
-    assert refused(reported({"usage": NOVA, "performanceConfig": {"latency": "optimized"}}))[0] == code
+    assert refused(billable_body({"usage": NOVA, "performanceConfig": {"latency": "optimized"}}))[0] == code
 
 
 # --- Cohere ---
@@ -448,7 +448,7 @@ SEARCH: Json = {"type": "web_search_call", "action": {"type": "search"}}
 def outcomes(body: Any) -> set[str]:
     """What becomes of a body, read at once and by way of a usage file."""
     found = set()
-    for way in (Usage.from_response, lambda body: Usage.from_response(reported(body))):
+    for way in (Usage.from_response, lambda body: Usage.from_response(billable_body(body))):
         try:
             found.add(repr(way(body)))
         except BillingError as error:

@@ -15,19 +15,19 @@ import bill_oracle
 from bill_kit import ROOT, body, record
 from brivionix_billing.errors import CODES
 from brivionix_billing.usage import Usage, record_file
-from brivionix_billing.usage.record_file import MAX_LINE, Record, SetAside, records
+from brivionix_billing.usage.record_file import MAX_LINE, Record, RejectedRecord, read_records
 from strategies import bodies
 
 Json = dict[str, Any]
 
 
-def both(line: bytes) -> tuple[Record | SetAside | None, Record | SetAside | None]:
+def both(line: bytes) -> tuple[Record | RejectedRecord | None, Record | RejectedRecord | None]:
     """What a line is by the usual way, and by the slow one."""
-    usual = next(records([line]), None)
-    return usual, record_file._slowly(1, line, {})
+    usual = next(read_records([line]), None)
+    return usual, record_file._parse_strict(1, line, {})
 
 
-def plain(found: Record | SetAside | None) -> Any:
+def plain(found: Record | RejectedRecord | None) -> Any:
     """The same with origins that can be compared."""
     if not isinstance(found, Record):
         return found
@@ -40,7 +40,7 @@ def fast(line: bytes) -> bool:
     """Whether a line is read without the slow way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_file, "_slowly", lambda *_: None)
-        return next(records([line]), None) is not None
+        return next(read_records([line]), None) is not None
 
 
 # --- generated lines ---
@@ -173,12 +173,12 @@ def test_the_fast_way_is_taken() -> None:
 def test_leaves_of_the_example() -> None:
     """Each leaf of the example file is SHA-256 of 0x00 and the line's canonical JSON, by our own canonicalizer."""
     content = (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines()
-    found = list(records(content))
+    found = list(read_records(content))
     assert len(found) == 3000
     for line, one in zip(content, found, strict=True):
         assert isinstance(one, Record)
         assert one.leaf == bill_oracle.leaf(json.loads(line))
-        assert plain(one._replace(line=1)) == plain(record_file._slowly(1, line, {}))
+        assert plain(one._replace(line=1)) == plain(record_file._parse_strict(1, line, {}))
 
 
 @pytest.mark.parametrize("key", [*record(), "prompt_tokens", "cached_tokens", "reasoning_tokens", "total_tokens"])
@@ -190,8 +190,8 @@ def test_a_key_twice_is_refused(key: str, hidden: bool) -> None:
     assert data["usage"].keys() >= {"prompt_tokens", "total_tokens"}
     twice = line.replace(f'"{key}": ', f'"{key}": 7, "{key}": ', 1)
     assert twice.count(f'"{key}"') == 2
-    found = next(records([twice.encode()]))
-    assert isinstance(found, SetAside)
+    found = next(read_records([twice.encode()]))
+    assert isinstance(found, RejectedRecord)
     assert "twice" in found.message
     assert found.code == "record_invalid"
 
@@ -254,8 +254,8 @@ RAW = {
 def test_bad_lines_are_set_aside(what: str) -> None:
     """A line that cannot be billed is set aside with a known code and printable words, never raised."""
     line = RAW[what] if what in RAW else json.dumps(BAD[what]).encode()
-    (found,) = records([line + b"\n"])
-    assert isinstance(found, SetAside), found
+    (found,) = read_records([line + b"\n"])
+    assert isinstance(found, RejectedRecord), found
     assert found.code in CODES
     assert found.message.isprintable()
     assert len(found.message) < 700
@@ -266,8 +266,8 @@ def test_bad_lines_are_set_aside(what: str) -> None:
 
 def test_what_could_be_read_is_kept() -> None:
     """A record set aside keeps its id, account and time, so that it can be found and asked for."""
-    (found,) = records([json.dumps(record(4, usage={"prompt_tokens": -1, "completion_tokens": 0})).encode()])
-    assert isinstance(found, SetAside)
+    (found,) = read_records([json.dumps(record(4, usage={"prompt_tokens": -1, "completion_tokens": 0})).encode()])
+    assert isinstance(found, RejectedRecord)
     assert found.as_dict() == {
         "line": 1,
         "request_id": "req_4",
@@ -293,7 +293,7 @@ GOOD = {
 def test_spelling_does_not_matter(how: str) -> None:
     """A byte order mark, CRLF, spaces and escapes change neither the record nor its leaf."""
     line = json.dumps(record(5)).encode()
-    (straight,), (other,) = records([line]), records([GOOD[how](line)])
+    (straight,), (other,) = read_records([line]), read_records([GOOD[how](line)])
     assert isinstance(other, Record)
     assert plain(other) == plain(straight)
 
@@ -301,7 +301,7 @@ def test_spelling_does_not_matter(how: str) -> None:
 def test_blank_lines_and_line_numbers() -> None:
     """Blank lines are passed over and counted, so that line numbers are those of the file."""
     file = io.BytesIO(b"\n  \r\n" + json.dumps(record()).encode() + b"\n\n\xff\n")
-    assert [found.line for found in records(file)] == [3, 5]
+    assert [found.line for found in read_records(file)] == [3, 5]
 
 
 @settings(max_examples=150, deadline=None)
@@ -309,9 +309,9 @@ def test_blank_lines_and_line_numbers() -> None:
 def test_nothing_is_dropped(given_lines: list[bytes]) -> None:
     """As many records and lines set aside come out as lines that are not blank went in, each with its number."""
     given_lines = [line.replace(b"\n", b" ") for line in given_lines]
-    found = list(records(given_lines))
+    found = list(read_records(given_lines))
     assert [one.line for one in found] == [n for n, line in enumerate(given_lines, 1) if line.strip()]
-    assert all(type(one) in (Record, SetAside) for one in found)
+    assert all(type(one) in (Record, RejectedRecord) for one in found)
 
 
 @settings(max_examples=300, deadline=None)
@@ -327,7 +327,7 @@ def test_names_that_a_file_makes_up_do_not_fill_the_memory(monkeypatch: pytest.M
     monkeypatch.setattr(record_file, "_MAX_CACHED", 2)
     monkeypatch.setattr(record_file, "_INSIDE", {})
     data = [record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": {f"k{n}": 0}}) for n in range(9)]
-    found = list(records(json.dumps(one).encode() for one in data))
+    found = list(read_records(json.dumps(one).encode() for one in data))
     assert [one.origin.account for one in found if isinstance(one, Record)] == [f"a{n}" for n in range(9)]
     assert [one.leaf for one in found if isinstance(one, Record)] == [bill_oracle.leaf(one) for one in data]
     assert len(record_file._INSIDE) <= 3

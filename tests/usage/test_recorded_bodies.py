@@ -11,7 +11,7 @@ import pytest
 import usage_oracle
 from body_builders import sdk, spaced
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.usage import reported
+from brivionix_billing.usage import billable_body
 from recorded_bodies import ALL, REAL, REFUSED, Json
 from samples import code_of
 
@@ -30,14 +30,14 @@ def held(number: int, body: Json) -> str:
         told = refused(body)
         assert told[0] == code
         assert words in told[1]
-        assert refused(reported(body)) == told
+        assert refused(billable_body(body)) == told
         return code
     usage, told_by_oracle = Usage.from_response(body), usage_oracle.read(body)
     assert usage.meters == told_by_oracle.meters
     assert (usage.total_tokens, usage.reasoning_tokens) == (told_by_oracle.tokens, told_by_oracle.reasoning)
     assert told_by_oracle.total in (None, usage.total_tokens)
     assert (usage.service_tier, usage.model) == (told_by_oracle.tier, told_by_oracle.model)
-    for again in (sdk(body), spaced(body), reported(body), reported(sdk(body))):
+    for again in (sdk(body), spaced(body), billable_body(body), billable_body(sdk(body))):
         assert Usage.from_response(again) == usage
     return "read"
 

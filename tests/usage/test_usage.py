@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from body_builders import sdk, spaced
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.usage import MAX_COUNT, reported
+from brivionix_billing.usage import MAX_COUNT, billable_body
 from paths import DATA
 from request_strategies import made
 from samples import NOW, code_of, shipped
@@ -229,7 +229,7 @@ def test_a_code_interpreter_counts_by_container_and_an_image_by_call() -> None:
     items = [{"type": "message"}, {"type": "image_generation_call"}, {"type": "image_generation_call"}]
     items += [{"type": kind, "container_id": name} for name in ("c1", "c1", "c2")] + [{"type": kind}]
     body = {"output": items, "usage": {"input_tokens": 9, "output_tokens": 3}}
-    for shape in (body, sdk(body), reported(body)):
+    for shape in (body, sdk(body), billable_body(body)):
         assert Usage.from_response(shape) == Usage(9, 3, code_interpreter_sessions=3, image_generation_calls=2)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from brivionix_billing import __version__
 from brivionix_billing.cli import invoices, ledger, page, prices, rate, render, tokens, verify
-from brivionix_billing.cli.output import DONE, WRONG, tell
+from brivionix_billing.cli.output import EXIT_ERROR, EXIT_OK, print_stderr
 from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]
@@ -52,25 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BillingError as error:
         if args.debug:
             raise
-        tell(f"error: {error.message} [{error.code}]")
-        return WRONG
+        print_stderr(f"error: {error.message} [{error.code}]")
+        return EXIT_ERROR
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return EXIT_OK
     except KeyboardInterrupt:
-        tell("stopped")
+        print_stderr("stopped")
         return 130
     except OSError as error:
         if args.debug:
             raise
-        tell(f"error: {error.strerror or error}: {error.filename or ''}")
-        return WRONG
+        print_stderr(f"error: {error.strerror or error}: {error.filename or ''}")
+        return EXIT_ERROR
     except Exception as error:
         if args.debug:
             raise
-        tell(
+        print_stderr(
             f"error: {type(error).__name__}: {error}. This is a fault of brivionix-billing; please report it (--debug)"
         )
-        return WRONG
+        return EXIT_ERROR
     return status

@@ -10,30 +10,37 @@ from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.cli.output import (
-    DONE,
-    WRONG,
+    EXIT_ERROR,
+    EXIT_OK,
     add_prices,
     add_workers,
-    emit,
     load_book,
-    opened,
+    open_usage_file,
+    print_rows,
+    print_stderr,
     progress,
-    tell,
-    workers_for,
+    worker_count,
 )
-from brivionix_billing.cli.render import BillPages, add_options
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, collect
-from brivionix_billing.invoice.build import build
-from brivionix_billing.invoice.customers import NOBODY, Customer, check_balances, read_customers
+from brivionix_billing.cli.render import PageWriter, add_options
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.build import build_invoice
+from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances
 from brivionix_billing.invoice.document import read_document
-from brivionix_billing.invoice.files import DOCUMENT, Listings, documents_in, last_in, put, sound_document
+from brivionix_billing.invoice.files import (
+    DOCUMENT_FILE,
+    RecordListWriter,
+    find_documents,
+    latest_document,
+    read_intact_document,
+    write_bill,
+)
 from brivionix_billing.invoice.header import Header
-from brivionix_billing.invoice.notes import correction
+from brivionix_billing.invoice.notes import build_note
 from brivionix_billing.invoice.signing import key_id, load_private_key, seal
-from brivionix_billing.tabular import as_csv, table
+from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usage.record_file import SetAside
+from brivionix_billing.usage.record_file import RejectedRecord
 
 __all__ = ["add_commands"]
 
@@ -122,23 +129,23 @@ def _invoice(args: Namespace) -> int:
     customers = read_customers(args.customers, book) if args.customers is not None else {}
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
-    there = [path.name for path in (*out.glob(f"**/{DOCUMENT}"), out / SET_ASIDE, out / BILLS) if path.exists()]
+    there = [path.name for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / SET_ASIDE, out / BILLS) if path.exists()]
     if there:
         raise BillingError(
             "document_exists", f"{out} holds {there[0]} already; bills are never written over: choose another"
         )
     key = load_private_key(args.sign_key) if args.sign_key else None
-    pages = BillPages(args, None if key is None else key.public_key())
+    pages = PageWriter(args, None if key is None else key.public_key())
     previous = _last(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)
-        lists = stack.enter_context(Listings(out))
+        lists = stack.enter_context(RecordListWriter(out))
         aside = stack.enter_context(_AsideFile(out / SET_ASIDE))
-        lines = stack.enter_context(opened(args.usage))
-        found = collect(
+        lines = stack.enter_context(open_usage_file(args.usage))
+        found = aggregate_usage(
             lines,
             book,
             period,
@@ -146,16 +153,16 @@ def _invoice(args: Namespace) -> int:
             on_set_aside=aside.add,
             on_leaves=lists.add,
             progress=progress(),
-            workers=workers_for(args),
+            workers=worker_count(args),
         )
         billable = [found.accounts[name] for name in sorted(found.accounts) if found.accounts[name].requests]
         try:
-            check_balances(billable, customers)
+            reconcile_balances(billable, customers)
         except BillingError:
             aside.drop()  # or the folder could not be billed into when the balance is mended
             raise
         for usage in billable:
-            customer = _told(args, customers.get(usage.account, NOBODY))
+            customer = _told(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
             header = Header(
                 account=usage.account,
                 period=period,
@@ -175,21 +182,21 @@ def _invoice(args: Namespace) -> int:
                 due=parse_instant(args.due) if args.due else None,
                 signing_key=None if key is None else key_id(key.public_key()),
             )
-            document = seal(build(usage, header, book), key)
+            document = seal(build_invoice(usage, header, book), key)
             folder = out / document["id"] if args.all else out
-            path = put(folder, document, lists.take(usage.account), pages.of(document))
+            path = write_bill(folder, document, lists.take(usage.account), pages.of(document))
             rows.append(_row(document, path))
             previous = document
     if rows:
         if args.all:
             with (out / BILLS).open("x", encoding="utf-8") as file:
-                file.write(as_csv(rows))
-        emit(rows, args.format, lambda: _bills_table(rows))
+                file.write(format_csv(rows))
+        print_rows(rows, args.format, lambda: _bills_table(rows))
     _tell_rest(found, out / SET_ASIDE)
     if not rows:
-        who = "any account" if args.all else f"account {quoted(args.account)}"
+        who = "any account" if args.all else f"account {safe_repr(args.account)}"
         raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
-    return WRONG if found.set_aside else DONE
+    return EXIT_ERROR if found.rejected else EXIT_OK
 
 
 def _told(args: Namespace, customer: Customer) -> Customer:
@@ -232,20 +239,20 @@ def _bills_table(rows: list[dict[str, Any]]) -> str:
         + [row["path"]]
         for row in rows
     ]
-    return table([heads, *cells], left=2)
+    return format_table([heads, *cells], left=2)
 
 
-def _tell_rest(found: Collected, aside: Path) -> None:
+def _tell_rest(found: AggregatedUsage, aside: Path) -> None:
     for duplicate in found.duplicates[:_NAMED]:
-        tell(
+        print_stderr(
             f"line {duplicate.line}: request id {duplicate.request_id} stands again with the same content; counted once"
         )
     if found.duplicate_count > _NAMED:
-        tell(f"... {found.duplicate_count} repeated records in all")
-    if found.elsewhere:
-        tell(f"{found.elsewhere} records of other accounts or outside the period were not asked for")
-    if found.set_aside:
-        tell(f"{found.set_aside} records set aside, NOT billed; each with its reason in {aside}")
+        print_stderr(f"... {found.duplicate_count} repeated records in all")
+    if found.out_of_scope:
+        print_stderr(f"{found.out_of_scope} records of other accounts or outside the period were not asked for")
+    if found.rejected:
+        print_stderr(f"{found.rejected} records set aside, NOT billed; each with its reason in {aside}")
 
 
 class _AsideFile:
@@ -269,7 +276,7 @@ class _AsideFile:
             self.path.unlink()
             self.file = None
 
-    def add(self, record: SetAside) -> None:
+    def add(self, record: RejectedRecord) -> None:
         """Append a record."""
         if self.file is None:
             self.file = self.path.open("x", encoding="utf-8")
@@ -279,14 +286,14 @@ class _AsideFile:
 def _around(path: Path) -> list[Path]:
     """The documents below a folder; of a single document, those in the folders beside it as well."""
     if path.is_dir():
-        return list(documents_in(path))
-    beside = path.resolve().parent.parent.glob(f"*/{DOCUMENT}")
+        return list(find_documents(path))
+    beside = path.resolve().parent.parent.glob(f"*/{DOCUMENT_FILE}")
     return [path, *sorted(found for found in beside if not found.samefile(path))]
 
 
 def _last(path: Path) -> dict[str, Any]:
     """The document that a series goes on from; it must be the last that can be seen, or two would have one number."""
-    last = last_in(path)
+    last = latest_document(path)
     for found in _around(path):
         other = read_document(found)
         number = other.get("number")
@@ -296,7 +303,7 @@ def _last(path: Path) -> dict[str, Any]:
 
 
 def _credit_note(args: Namespace) -> int:
-    bill = sound_document(Path(args.invoice))
+    bill = read_intact_document(Path(args.invoice))
     previous = _last(Path(args.after))
     for path in _around(Path(args.after)):
         link = read_document(path).get("corrects")
@@ -306,11 +313,11 @@ def _credit_note(args: Namespace) -> int:
                 f"{bill['id']} was corrected already by {path}; a second note would give the same money back twice",
             )
     out = Path(args.out)
-    for name in (DOCUMENT, SET_ASIDE):
+    for name in (DOCUMENT_FILE, SET_ASIDE):
         if (out / name).exists():
             raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
     key = load_private_key(args.sign_key) if args.sign_key else None
-    pages = BillPages(args, None if key is None else key.public_key())
+    pages = PageWriter(args, None if key is None else key.public_key())
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
     header = Header(
         account=bill["customer"]["account"],
@@ -330,22 +337,22 @@ def _credit_note(args: Namespace) -> int:
     )
     right = None
     out.mkdir(parents=True, exist_ok=True)
-    status = DONE
-    with Listings(out) as lists, _AsideFile(out / SET_ASIDE) as aside:
+    status = EXIT_OK
+    with RecordListWriter(out) as lists, _AsideFile(out / SET_ASIDE) as aside:
         records = None
         if args.usage:
             book = load_book(args)
-            with opened(args.usage) as lines:
-                found = collect(
+            with open_usage_file(args.usage) as lines:
+                found = aggregate_usage(
                     lines, book, period, account=header.account, on_set_aside=aside.add, on_leaves=lists.add
                 )
             usage = found.accounts.get(header.account) or AccountUsage(header.account)
-            right = build(usage, header, book)
+            right = build_invoice(usage, header, book)
             records = lists.take(header.account)
             _tell_rest(found, out / SET_ASIDE)
-            status = WRONG if found.set_aside else DONE
-        document = seal(correction(bill, right, header, args.reason), key)
-        path = put(out, document, records, pages.of(document))
+            status = EXIT_ERROR if found.rejected else EXIT_OK
+        document = seal(build_note(bill, right, header, args.reason), key)
+        path = write_bill(out, document, records, pages.of(document))
     row = _row(document, path)
-    emit([row], "table", lambda: _bills_table([row]))
+    print_rows([row], "table", lambda: _bills_table([row]))
     return status

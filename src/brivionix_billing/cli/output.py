@@ -14,34 +14,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from brivionix_billing.errors import BillingError, ascii_safe, quoted
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.tabular import as_csv
+from brivionix_billing.tabular import format_csv
 from brivionix_billing.times import parse_instant
 
 __all__ = [
     "add_workers",
-    "workers_for",
-    "DONE",
-    "NO",
-    "WRONG",
+    "worker_count",
+    "EXIT_OK",
+    "EXIT_NEGATIVE",
+    "EXIT_ERROR",
     "add_prices",
     "as_json",
-    "distinct",
-    "emit",
+    "require_distinct_paths",
+    "print_rows",
     "load_book",
-    "now_or",
-    "opened",
+    "parse_time_or_now",
+    "open_usage_file",
     "progress",
-    "reopenable",
-    "replace_file",
-    "replacing",
-    "tell",
+    "open_rereadable",
+    "atomic_write_bytes",
+    "atomic_write",
+    "print_stderr",
 ]
 
-DONE: Final = 0
-NO: Final = 1
-WRONG: Final = 2
+EXIT_OK: Final = 0
+EXIT_NEGATIVE: Final = 1
+EXIT_ERROR: Final = 2
 _WORTH_WORKERS: Final = 32 * 1024 * 1024
 
 
@@ -55,22 +55,22 @@ def load_book(args: Namespace) -> PriceBook:
     return PriceBook.load(args.prices)
 
 
-def tell(message: str) -> None:
+def print_stderr(message: str) -> None:
     """A line for people, on stderr."""
-    text = "\n".join(ascii_safe(line) for line in message.splitlines())
+    text = "\n".join(escape_unprintable(line) for line in message.splitlines())
     print(
         text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"),
         file=sys.stderr,
     )
 
 
-def now_or(text: str | None) -> datetime:
+def parse_time_or_now(text: str | None) -> datetime:
     """The time that ``--at`` gives, or now: a command may read the clock, the library does not."""
     return datetime.now(UTC) if text is None else parse_instant(text)
 
 
 @contextmanager
-def opened(path: str) -> Iterator[IO[bytes]]:
+def open_usage_file(path: str) -> Iterator[IO[bytes]]:
     """A usage file for reading; ``-`` is stdin."""
     if path == "-":
         yield sys.stdin.buffer
@@ -79,25 +79,25 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         file = open(path, "rb")  # noqa: SIM115  # closed below; the try must not cover what is done with it
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the usage file {quoted(path, 200)}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot read the usage file {safe_repr(path, 200)}: {reason}") from None
     with file:
         try:
             yield file
         except IsADirectoryError:
-            raise BillingError("file_unreadable", f"{quoted(path, 200)} is a folder, not a usage file") from None
+            raise BillingError("file_unreadable", f"{safe_repr(path, 200)} is a folder, not a usage file") from None
 
 
 @contextmanager
-def reopenable(path: str) -> Iterator[Callable[[], Any]]:
+def open_rereadable(path: str) -> Iterator[Callable[[], Any]]:
     """A usage file that can be read more than once: stdin and pipes are kept in a temporary file."""
     if path != "-" and (os.path.isfile(path) or not os.path.exists(path)):
-        yield lambda: opened(path)
+        yield lambda: open_usage_file(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "usage.jsonl")
-        with copy.open("wb") as file, opened(path) as source:  # stdin, or a pipe: read once
+        with copy.open("wb") as file, open_usage_file(path) as source:  # stdin, or a pipe: read once
             shutil.copyfileobj(source, file)
-        yield lambda: opened(str(copy))
+        yield lambda: open_usage_file(str(copy))
 
 
 def add_workers(parser: ArgumentParser) -> None:
@@ -107,7 +107,7 @@ def add_workers(parser: ArgumentParser) -> None:
     )
 
 
-def workers_for(args: Namespace) -> int:
+def worker_count(args: Namespace) -> int:
     """How many processes shall read the usage file: for a small one, starting any costs more than it saves."""
     if args.workers is not None:
         if not 0 <= args.workers <= 64:
@@ -132,15 +132,15 @@ def progress() -> Callable[[int, int], None] | None:
     return show
 
 
-def emit(rows: Sequence[Mapping[str, Any]], kind: str, people: Callable[[], str]) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], kind: str, people: Callable[[], str]) -> None:
     """Rows as JSON, as CSV, or as people read them."""
     if kind == "json":
-        write(as_json(list(rows)))
+        print_stdout(as_json(list(rows)))
     elif kind == "csv":
-        write(as_csv(rows))
+        print_stdout(format_csv(rows))
     else:
         shown = people() + "\n"
-        write("".join(c if c.isprintable() or c == "\n" else ascii_safe(c) for c in shown))
+        print_stdout("".join(c if c.isprintable() or c == "\n" else escape_unprintable(c) for c in shown))
 
 
 def as_json(value: Any) -> str:
@@ -151,29 +151,29 @@ def as_json(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def write(text: str) -> None:
+def print_stdout(text: str) -> None:
     """Text on stdout, in UTF-8 whatever the locale."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
 
 
-def distinct(*paths: str | None) -> None:
+def require_distinct_paths(*paths: str | None) -> None:
     """Raises ``bad_argument`` where one file is named for two things: to replace what one reads is a slip."""
     named = [path for path in paths if path]
     for index, path in enumerate(named):
         if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
-            raise BillingError("bad_argument", f"{quoted(path, 200)} is named twice; name another file")
+            raise BillingError("bad_argument", f"{safe_repr(path, 200)} is named twice; name another file")
 
 
-def replace_file(path: str, content: bytes) -> None:
+def atomic_write_bytes(path: str, content: bytes) -> None:
     """Write a file whole or not at all; see :func:`replacing`."""
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """A file to be written whole or not at all: a server may be reading the one that stands there.
 
     A link stays, and what it leads to is replaced; what is no file, such as a pipe, is just written to.
@@ -202,7 +202,7 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         if handed_over and isinstance(error, ValueError):
             raise  # not of the file, whose name was sound
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot write {quoted(path, 200)}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot write {safe_repr(path, 200)}: {reason}") from None
 
 
 def _umask() -> int:

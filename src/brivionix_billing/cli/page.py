@@ -6,8 +6,16 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from brivionix_billing.cli.output import DONE, add_prices, distinct, emit, load_book, now_or, replace_file
-from brivionix_billing.pages import own_style, pricing_page
+from brivionix_billing.cli.output import (
+    EXIT_OK,
+    add_prices,
+    atomic_write_bytes,
+    load_book,
+    parse_time_or_now,
+    print_rows,
+    require_distinct_paths,
+)
+from brivionix_billing.pages import load_stylesheet, pricing_page
 from brivionix_billing.pages.formatting import LANGUAGES
 
 __all__ = ["add_commands"]
@@ -36,20 +44,20 @@ def add_commands(commands: Any) -> None:
 
 
 def _page(args: Namespace) -> int:
-    distinct(args.prices, args.style, args.out, args.json)
-    book, at = load_book(args), now_or(args.at)
-    style = own_style(args.style) if args.style else ""
+    require_distinct_paths(args.prices, args.style, args.out, args.json)
+    book, at = load_book(args), parse_time_or_now(args.at)
+    style = load_stylesheet(args.style) if args.style else ""
     made = pricing_page(
         book, at=at, groups=args.group, locale=args.locale, title=args.title, notes=args.note, style=style
     )
     if args.json:
         text = json.dumps(made.prices, ensure_ascii=False, indent=1) + "\n"
-        replace_file(args.json, text.encode())
-    replace_file(args.out, made.encode())
+        atomic_write_bytes(args.json, text.encode())
+    atomic_write_bytes(args.out, made.encode())
     row = {"page": args.out, "bytes": len(made.encode()), "policy": made.policy}
 
     def people() -> str:
         return f"{args.out}: {row['bytes']} bytes\nContent-Security-Policy: {made.policy}"
 
-    emit([row], args.format, people)
-    return DONE
+    print_rows([row], args.format, people)
+    return EXIT_OK

@@ -7,15 +7,25 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from brivionix_billing.cli.output import DONE, WRONG, add_prices, as_json, emit, load_book, now_or, tell, write
-from brivionix_billing.decimals import digits_of, plain
-from brivionix_billing.errors import PriceFileError, ascii_safe
+from brivionix_billing.cli.output import (
+    EXIT_ERROR,
+    EXIT_OK,
+    add_prices,
+    as_json,
+    load_book,
+    parse_time_or_now,
+    print_rows,
+    print_stderr,
+    print_stdout,
+)
+from brivionix_billing.decimals import format_plain, to_scaled
+from brivionix_billing.errors import PriceFileError, escape_unprintable
 from brivionix_billing.meters import METERS
 from brivionix_billing.pages.price_list import topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.tabular import table
-from brivionix_billing.times import iso
+from brivionix_billing.tabular import format_table
+from brivionix_billing.times import format_instant
 
 __all__ = ["add_commands"]
 
@@ -78,33 +88,33 @@ def _check(args: Namespace) -> int:
     except PriceFileError as error:
         findings = [finding._asdict() for finding in error.findings]
         if args.format == "json":
-            write(as_json({"sound": False, "findings": findings}))
+            print_stdout(as_json({"sound": False, "findings": findings}))
         else:
-            write("\n".join(ascii_safe(str(finding)) for finding in error.findings) + "\n")
-        count = len(error.findings) + error.more
-        tell(f"{path}: not sound, {count} finding{'s' if count != 1 else ''}")
-        return WRONG
+            print_stdout("\n".join(escape_unprintable(str(finding)) for finding in error.findings) + "\n")
+        count = len(error.findings) + error.omitted_count
+        print_stderr(f"{path}: not sound, {count} finding{'s' if count != 1 else ''}")
+        return EXIT_ERROR
     if args.format == "json":
-        write(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
+        print_stdout(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
     else:
         parts = (book.model_names, "model"), (book.group_names, "group"), (book.channels(), "channel")
         counted = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
-        write(f"{path}: sound; {counted}; {book.digest}\n")
-    return DONE
+        print_stdout(f"{path}: sound; {counted}; {book.digest}\n")
+    return EXIT_OK
 
 
 def _prices(args: Namespace) -> int:
-    book, at = load_book(args), now_or(args.at)
+    book, at = load_book(args), parse_time_or_now(args.at)
     channels: list[str | None] = [None]
     if args.view == "topup":
         channels = [args.channel] if args.channel else list(book.channels())
     elif args.channel:
-        tell("note: --channel says nothing in the nominal view; see --view topup")
+        print_stderr("note: --channel says nothing in the nominal view; see --view topup")
     cards = list(_cards(book, args.group, at))
     for name in channels:
         if name is not None:
             book.channel(name)
-    shown = [m for m in METERS if any(card.units[m.place] is not None for card in cards)]
+    shown = [m for m in METERS if any(card.unit_rates[m.index] is not None for card in cards)]
     rows = [
         {
             "model": card.model,
@@ -113,7 +123,7 @@ def _prices(args: Namespace) -> int:
             "context_tier": _context(card),
             "currency": card.currency if channel is None else card.channel(channel).currency,
             **({} if channel is None else {"channel": channel}),
-            **{meter.name: _price(card, meter.place, channel) for meter in shown},
+            **{meter.name: _price(card, meter.index, channel) for meter in shown},
         }
         for channel in channels
         for card in cards
@@ -122,21 +132,21 @@ def _prices(args: Namespace) -> int:
 
     def people() -> str:
         view = "nominal quota price" if args.view == "nominal" else "Top Up price"
-        head = f"Group {args.group}, {view}, at {iso(at)}; per 1 M tokens, searches per 1000 calls."
+        head = f"Group {args.group}, {view}, at {format_instant(at)}; per 1 M tokens, searches per 1000 calls."
         if not rows:
             return f"{head}\nNo model is sold to this group then."
         names = list(rows[0])
         cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
-        return f"{head}\n\n{table([[n.replace('_', ' ') for n in names], *cells], left=6 - (args.view == 'nominal'))}"
+        return f"{head}\n\n{format_table([[n.replace('_', ' ') for n in names], *cells], left=6 - (args.view == 'nominal'))}"
 
-    emit(rows, args.format, people)
-    return DONE
+    print_rows(rows, args.format, people)
+    return EXIT_OK
 
 
 def _cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:
     for model in book.models(group=group, at=at):
-        for tier in book.tiers(model, at):
-            short, long = book.cards(model, group=group, at=at, service_tier=tier)
+        for tier in book.service_tiers(model, at):
+            short, long = book.rate_cards(model, group=group, at=at, service_tier=tier)
             yield short
             if long is not None:
                 yield long
@@ -150,37 +160,37 @@ def _context(card: RateCard) -> str:
 
 def _price(card: RateCard, place: int, channel: str | None) -> str | None:
     price = card.unit_prices[place] if channel is None else topup_price(card, place, channel)
-    return None if price is None else plain(price)
+    return None if price is None else format_plain(price)
 
 
 def _quote(args: Namespace) -> int:
     book = load_book(args)
-    quote = book.quote(args.channel, at=now_or(args.at), credits=args.credits, pay=args.pay)
+    quote = book.quote(args.channel, at=parse_time_or_now(args.at), credits=args.credits, pay=args.pay)
     row = {
         "channel": quote.channel,
-        "at": iso(quote.at),
+        "at": format_instant(quote.at),
         "pay": str(quote.pay.amount),
         "currency": quote.pay.currency,
-        "credits": plain(quote.credits),
-        "asked": None if quote.asked is None else plain(quote.asked),
-        "price_per_credit": plain(quote.price_per_credit),
-        "undiscounted": plain(quote.undiscounted.amount),
-        "discount": plain(quote.discount.amount),
+        "credits": format_plain(quote.credits),
+        "asked": None if quote.requested_credits is None else format_plain(quote.requested_credits),
+        "price_per_credit": format_plain(quote.price_per_credit),
+        "undiscounted": format_plain(quote.undiscounted.amount),
+        "discount": format_plain(quote.discount.amount),
     }
 
     def people() -> str:
         out = f"By {quote.channel}: pay {quote.pay}, get {row['credits']} Credits."
         out += f"\n1 Credit = {row['price_per_credit']} {row['currency']} at {row['at']}."
-        if digits_of(quote.discount.amount)[0]:
+        if to_scaled(quote.discount.amount)[0]:
             out += f"\nVolume discount: {row['discount']} off {row['undiscounted']} {row['currency']}."
-        if quote.asked is not None and quote.asked != quote.credits:
+        if quote.requested_credits is not None and quote.requested_credits != quote.credits:
             out += (
                 f"\nAsked for {row['asked']}: the least payment for that buys a little more, and all of it is credited."
             )
         return out
 
-    emit([row], args.format, people)
-    return DONE
+    print_rows([row], args.format, people)
+    return EXIT_OK
 
 
 def _schema(args: Namespace) -> int:
@@ -188,5 +198,5 @@ def _schema(args: Namespace) -> int:
         from brivionix_billing.pricebook.schema import json_schema
     else:
         from brivionix_billing.invoice.document import json_schema
-    write(json.dumps(json_schema(), indent=2, sort_keys=True) + "\n")
-    return DONE
+    print_stdout(json.dumps(json_schema(), indent=2, sort_keys=True) + "\n")
+    return EXIT_OK

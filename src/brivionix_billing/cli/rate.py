@@ -9,14 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from brivionix_billing.cli.output import DONE, WRONG, add_prices, load_book, opened, tell, write
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.aggregation.partitions import DuplicateWatch
+from brivionix_billing.cli.output import (
+    EXIT_ERROR,
+    EXIT_OK,
+    add_prices,
+    load_book,
+    open_usage_file,
+    print_stderr,
+    print_stdout,
+)
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.explanation import LOCALES
-from brivionix_billing.tabular import as_csv
-from brivionix_billing.usage.record_file import Record, SetAside, records
+from brivionix_billing.tabular import format_csv
+from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 
 __all__ = ["add_commands"]
 
@@ -51,38 +59,38 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_explain)
 
 
-def _charge(book: PriceBook, record: Record) -> Charge | SetAside:
+def _charge(book: PriceBook, record: Record) -> Charge | RejectedRecord:
     origin = record.origin
     try:
         return book.rate(
             record.usage, model=origin.model, group=origin.group, at=record.at, service_tier=origin.service_tier
         )
     except BillingError as error:
-        return SetAside(record.line, record.request_id, origin.account, record.at, error.code, error.message)
+        return RejectedRecord(record.line, record.request_id, origin.account, record.at, error.code, error.message)
 
 
-def _charges(book: PriceBook, lines: Any, watch: DuplicateWatch) -> Iterator[tuple[Record, Charge] | SetAside]:
-    for record in records(lines):
-        if isinstance(record, SetAside):
+def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[tuple[Record, Charge] | RejectedRecord]:
+    for record in read_records(lines):
+        if isinstance(record, RejectedRecord):
             yield record
             continue
         watch.add(record)
         charge = _charge(book, record)
-        yield charge if isinstance(charge, SetAside) else (record, charge)
+        yield charge if isinstance(charge, RejectedRecord) else (record, charge)
 
 
 def _rate(args: Namespace) -> int:
     book = load_book(args)
     aside = 0
     heading = args.format == "csv"
-    with DuplicateWatch() as watch, opened(args.usage) as lines, _aside_file(args.set_aside) as refused:
+    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _aside_file(args.set_aside) as refused:
         for found in _charges(book, lines, watch):
-            if isinstance(found, SetAside):
+            if isinstance(found, RejectedRecord):
                 aside += 1
                 if refused is not None:
                     refused.write(json.dumps(found.as_dict(), ensure_ascii=False) + "\n")
                 if aside <= _NAMED:
-                    tell(f"line {found.line}: {found.message} [{found.code}]")
+                    print_stderr(f"line {found.line}: {found.message} [{found.code}]")
                 continue
             record, charge = found
             row = {"request_id": record.request_id, "account": record.origin.account, **charge.as_dict()}
@@ -91,41 +99,41 @@ def _rate(args: Namespace) -> int:
             else:
                 # Every row has a column per channel, though a channel may have no price yet.
                 row["cost"] = {name: row["cost"].get(name, "") for name in book.channels()}
-                text = as_csv([row])
+                text = format_csv([row])
                 text = text if heading else text.split("\n", 1)[1]
                 sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # whatever the locale
                 heading = False
         found_twice = watch.found()
     if aside > _NAMED:
-        tell(f"... and {aside - _NAMED} more; --set-aside FILE keeps them all")
+        print_stderr(f"... and {aside - _NAMED} more; --set-aside FILE keeps them all")
     if aside:
-        tell(f"{aside} line{'s' if aside != 1 else ''} not priced")
+        print_stderr(f"{aside} line{'s' if aside != 1 else ''} not priced")
     for request_id, numbers, same in found_twice.named[:_NAMED]:
         what = "the same record" if same else "with different contents"
-        tell(f"request id {request_id} stands in lines {', '.join(map(str, numbers[:10]))}: {what}")
+        print_stderr(f"request id {request_id} stands in lines {', '.join(map(str, numbers[:10]))}: {what}")
     if found_twice.same:
-        tell(f"{found_twice.same} repeated; a bill counts them once")
+        print_stderr(f"{found_twice.same} repeated; a bill counts them once")
     if found_twice.conflicts:
-        tell(f"{found_twice.conflicts} request ids with different contents; a bill sets them aside")
-    return WRONG if aside or found_twice.conflicts else DONE
+        print_stderr(f"{found_twice.conflicts} request ids with different contents; a bill sets them aside")
+    return EXIT_ERROR if aside or found_twice.conflicts else EXIT_OK
 
 
 def _explain(args: Namespace) -> int:
     book = load_book(args)
-    with opened(args.usage) as lines:
-        for record in records(lines):
+    with open_usage_file(args.usage) as lines:
+        for record in read_records(lines):
             if record.request_id != args.request:
                 continue
-            found = record if isinstance(record, SetAside) else _charge(book, record)
-            if isinstance(found, SetAside):
+            found = record if isinstance(record, RejectedRecord) else _charge(book, record)
+            if isinstance(found, RejectedRecord):
                 raise BillingError(found.code, f"line {found.line}: {found.message}")
             origin = record.origin if isinstance(record, Record) else None
             text = found.explain(args.locale)
-            write(f"{args.request}, account {origin.account if origin else ''}\n{text}")
+            print_stdout(f"{args.request}, account {origin.account if origin else ''}\n{text}")
             quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
-            write(quota[args.locale].format(found.quota()) + "\n")
-            return DONE
-    raise BillingError("record_invalid", f"no request {quoted(args.request)} in {args.usage}")
+            print_stdout(quota[args.locale].format(found.gateway_quota()) + "\n")
+            return EXIT_OK
+    raise BillingError("record_invalid", f"no request {safe_repr(args.request)} in {args.usage}")
 
 
 @contextmanager
@@ -137,6 +145,8 @@ def _aside_file(path: str | None) -> Iterator[IO[str] | None]:
     try:
         file = open(path, "x", encoding="utf-8")  # noqa: SIM115  # closed below
     except FileExistsError:
-        raise BillingError("file_unreadable", f"{quoted(path, 200)} stands already; nothing is written over") from None
+        raise BillingError(
+            "file_unreadable", f"{safe_repr(path, 200)} stands already; nothing is written over"
+        ) from None
     with file:
         yield file

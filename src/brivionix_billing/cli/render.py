@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.output import DONE, distinct, replace_file, tell
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.cli.output import EXIT_OK, atomic_write_bytes, print_stderr, require_distinct_paths
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.csv_export import lines_csv
-from brivionix_billing.invoice.files import sound_document
-from brivionix_billing.invoice.signing import load_public_key, signature_fault
+from brivionix_billing.invoice.files import read_intact_document
+from brivionix_billing.invoice.signing import load_public_key, signature_error
 from brivionix_billing.pages.formatting import LANGUAGES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["BillPages", "add_commands", "add_options"]
+__all__ = ["PageWriter", "add_commands", "add_options"]
 
 HTML: Final = "invoice.html"
 PDF: Final = "invoice.pdf"
@@ -30,18 +30,18 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--no-html", action="store_true", help=f"write no {HTML}")
 
 
-class BillPages:
+class PageWriter:
     """Makes the pages that a command was asked for. An extra that is lacking is told before anything is written."""
 
     def __init__(self, args: Namespace, key: Ed25519PublicKey | None) -> None:
         self.locale, self.key = args.locale, key
         self.html, self.pdf = not args.no_html, args.pdf
         if self.pdf:
-            from brivionix_billing.pages.pdf import ready
+            from brivionix_billing.pages.pdf import require_pdf_extra
 
-            ready()
+            require_pdf_extra()
         if self.html or self.pdf:
-            from brivionix_billing.pages.render import ready as pages_ready
+            from brivionix_billing.pages.render import require_pages_extra as pages_ready
 
             try:
                 pages_ready()
@@ -49,21 +49,21 @@ class BillPages:
                 if self.pdf:
                     raise
                 # The document is the bill, and a page of it can be made at any time.
-                tell(f"no {HTML} is written: {error.message}")
+                print_stderr(f"no {HTML} is written: {error.message}")
                 self.html = False
 
     def of(self, document: Mapping[str, Any]) -> dict[str, bytes]:
         """The pages of a document, by the names of their files."""
         if not self.html and not self.pdf:
             return {}
-        from brivionix_billing.pages import bill_page, pdf
+        from brivionix_billing.pages import bill_page, render_pdf
 
         try:
             made = bill_page(document, locale=self.locale, public_key=self.key)
             out = {HTML: made.encode()} if self.html else {}
-            return out | ({PDF: pdf(made)} if self.pdf else {})
+            return out | ({PDF: render_pdf(made)} if self.pdf else {})
         except BillingError as error:
-            whose = quoted(document["customer"]["account"])
+            whose = safe_repr(document["customer"]["account"])
             message = f"the page of {document['id']}, account {whose}: {error.message}"
             after = "; what this run wrote before it stands: mend this, remove that, and run again"
             raise BillingError(error.code, message + after) from None
@@ -90,29 +90,29 @@ def add_commands(commands: Any) -> None:
 def _render(args: Namespace) -> int:
     if not (args.html or args.pdf or args.csv):
         raise BillingError("bad_argument", "say what to make: --html FILE, --pdf FILE or --csv FILE")
-    distinct(args.invoice, args.key, args.html, args.pdf, args.csv)
-    document = sound_document(Path(args.invoice))
+    require_distinct_paths(args.invoice, args.key, args.html, args.pdf, args.csv)
+    document = read_intact_document(Path(args.invoice))
     key = None
     if args.key:
         key = load_public_key(args.key)
-        fault = signature_fault(document, key)
+        fault = signature_error(document, key)
         if fault is not None:
             raise BillingError("key_invalid", f"{args.invoice}: {fault}")
     made: dict[str, bytes] = {}
     if args.html or args.pdf:
-        from brivionix_billing.pages import bill_page, pdf
+        from brivionix_billing.pages import bill_page, render_pdf
 
         page = bill_page(document, locale=args.locale, public_key=key)
         if args.html:
             made[args.html] = page.encode()
         if args.pdf:
-            made[args.pdf] = pdf(page)
+            made[args.pdf] = render_pdf(page)
     if args.csv:
         try:
             made[args.csv] = lines_csv(document).encode()
         except KeyError as error:
             raise BillingError("document_invalid", f"{args.invoice}: a line does not show channel {error}") from None
     for path, content in made.items():
-        replace_file(path, content)
-        tell(f"{path}: {len(content)} bytes")
-    return DONE
+        atomic_write_bytes(path, content)
+        print_stderr(f"{path}: {len(content)} bytes")
+    return EXIT_OK

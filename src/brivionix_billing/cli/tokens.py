@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.output import DONE, add_prices, as_json, load_book, now_or, opened, tell, write
-from brivionix_billing.decimals import plain
-from brivionix_billing.errors import BillingError, ascii_safe
+from brivionix_billing.cli.output import (
+    EXIT_OK,
+    add_prices,
+    as_json,
+    load_book,
+    open_usage_file,
+    parse_time_or_now,
+    print_stderr,
+    print_stdout,
+)
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, escape_unprintable
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.tabular import table
+from brivionix_billing.tabular import format_table
 from brivionix_billing.tokens import TokenCount, TokenCounter, WorstCase
 
 __all__ = ["add_commands"]
@@ -46,7 +55,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _tokens(args: Namespace) -> int:
-    with opened(args.file) as file:
+    with open_usage_file(args.file) as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise BillingError("request_too_large", f"the file has more than {_MOST_BYTES} bytes")
@@ -59,17 +68,19 @@ def _tokens(args: Namespace) -> int:
     counter = _counter(args, model)
     body = {**body, "model": model}  # --model says otherwise on purpose
     count = counter.request(body, api=args.api)
-    at = now_or(args.at) if args.group else None
+    at = parse_time_or_now(args.at) if args.group else None
     worst = counter.worst_case(body, group=args.group, at=at, api=args.api) if args.group else None
     if args.format == "json":
-        write(as_json({"model": model, **count.as_dict(), **({"worst_case": _worst(worst)} if worst else {})}))
-        return DONE
+        print_stdout(as_json({"model": model, **count.as_dict(), **({"worst_case": _worst(worst)} if worst else {})}))
+        return EXIT_OK
     rows = [["part", "tokens"], *([kind, str(tokens)] for kind, tokens in count.by_kind().items())]
     rows.append(["total", str(int(count))])
-    write(_safe(f"{ascii_safe(model)}, {counter.encoding}\n{table(rows, left=1)}\n{_known(count)}"))
+    print_stdout(
+        _safe(f"{escape_unprintable(model)}, {counter.encoding}\n{format_table(rows, left=1)}\n{_known(count)}")
+    )
     if worst is not None:
-        write(_safe(_worst_text(worst)))
-    return DONE
+        print_stdout(_safe(_worst_text(worst)))
+    return EXIT_OK
 
 
 def _body(content: bytes, must: bool) -> Mapping[str, Any] | None:
@@ -102,10 +113,10 @@ def _text(args: Namespace, content: bytes) -> int:
     counter = _counter(args, args.model) if args.model else TokenCounter(_TEXT_MODEL, encoding=_TEXT_MODEL)
     tokens = counter.text(content.decode("utf-8", "surrogateescape"))
     if args.format == "json":
-        write(as_json({"model": args.model, "encoding": counter.encoding, "tokens": tokens}))
+        print_stdout(as_json({"model": args.model, "encoding": counter.encoding, "tokens": tokens}))
     else:
-        write(f"{tokens}\n")
-    return DONE
+        print_stdout(f"{tokens}\n")
+    return EXIT_OK
 
 
 def _counter(args: Namespace, model: str) -> TokenCounter:
@@ -113,7 +124,7 @@ def _counter(args: Namespace, model: str) -> TokenCounter:
     book: PriceBook | None = None
     try:
         book = load_book(args)
-        book.about(model)
+        book.model_info(model)
     except BillingError as error:
         # A price file that is not sound, or that was named and is not there, is told; so is a model without a price
         # where prices are asked for.
@@ -122,7 +133,7 @@ def _counter(args: Namespace, model: str) -> TokenCounter:
             raise
         book = None
         if not missing:
-            tell(f"{model} is not in {args.prices}; it is counted by its name")
+            print_stderr(f"{model} is not in {args.prices}; it is counted by its name")
     return TokenCounter(model, book)
 
 
@@ -130,7 +141,7 @@ def _known(count: TokenCount) -> str:
     if count.exact:
         return "exact: every part follows from a rule that real requests bear out\n"
     bound = "with no bound" if count.upper is None else f"at most {count.upper}"
-    return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.why)])
+    return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.reasons)])
 
 
 def _worst(worst: WorstCase) -> dict[str, Any]:
@@ -138,8 +149,8 @@ def _worst(worst: WorstCase) -> dict[str, Any]:
         "input_tokens": worst.input_tokens,
         "output_tokens": worst.output_tokens,
         "calls": worst.calls,
-        "firm": worst.firm,
-        "why": list(worst.why),
+        "firm": worst.is_guaranteed,
+        "why": list(worst.reasons),
         "charge": None if worst.charge is None else worst.charge.as_dict(),
     }
 
@@ -148,11 +159,11 @@ def _worst_text(worst: WorstCase) -> str:
     calls = "".join([f", {count} {name.replace('_', ' ')}" for name, count in worst.calls.items()])
     out = [
         f"\nat the most: {worst.input_tokens} tokens in, {worst.output_tokens} out{calls}: "
-        f"{plain(worst.credits)} Credits",
-        *(f"  not firm: {why}" for why in worst.why),
+        f"{format_plain(worst.credits)} Credits",
+        *(f"  not firm: {why}" for why in worst.reasons),
     ]
     return "\n".join(out) + "\n"
 
 
 def _safe(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else ascii_safe(c) for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else escape_unprintable(c) for c in text)

@@ -10,24 +10,24 @@ from typing import Any
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.output import (
-    DONE,
-    NO,
+    EXIT_NEGATIVE,
+    EXIT_OK,
     add_prices,
     add_workers,
     as_json,
     load_book,
-    opened,
+    open_rereadable,
+    open_usage_file,
+    print_stdout,
     progress,
-    reopenable,
-    workers_for,
-    write,
+    worker_count,
 )
-from brivionix_billing.errors import BillingError, ascii_safe, quoted
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.invoice.document import read_document
-from brivionix_billing.invoice.files import DOCUMENT, RECORDS, documents_in, sound_document
-from brivionix_billing.invoice.proofs import proof_fault, prove
+from brivionix_billing.invoice.files import DOCUMENT_FILE, RECORDS_FILE, find_documents, read_intact_document
+from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
 from brivionix_billing.invoice.signing import load_public_key
-from brivionix_billing.invoice.verify import Report, Verifier
+from brivionix_billing.invoice.verify import VerificationReport, Verifier
 
 __all__ = ["add_commands"]
 
@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--key", metavar="FILE", help="the issuer's public key (PEM)")
     parser.add_argument("--previous", metavar="FILE", help="the document before it (looked for beside it)")
     parser.add_argument("--corrects", metavar="FILE", help="for a note: the bill that it corrects")
-    parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS} beside it)")
+    parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS_FILE} beside it)")
     parser.add_argument("--format", choices=["table", "json"], default="table")
     add_workers(parser)
     add_prices(parser)
@@ -68,7 +68,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _verify(args: Namespace) -> int:
-    paths = [path for given in args.invoice for path in documents_in(Path(given))]
+    paths = [path for given in args.invoice for path in find_documents(Path(given))]
     documents = {path: read_document(path) for path in paths}
     if args.proof:
         return _check_proof(documents, args)
@@ -78,19 +78,19 @@ def _verify(args: Namespace) -> int:
         raise BillingError("bad_argument", "--previous, --corrects and --records go with one document")
     for given in (args.records, args.previous, args.corrects):
         if given and not Path(given).is_file():
-            raise BillingError("file_unreadable", f"cannot read {quoted(given, 200)}: no such file")
+            raise BillingError("file_unreadable", f"cannot read {safe_repr(given, 200)}: no such file")
     key = load_public_key(args.key) if args.key else None
     book = load_book(args)
     by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
     reports = []
-    with reopenable(args.usage) if args.usage else nullcontext() as usage:
+    with open_rereadable(args.usage) if args.usage else nullcontext() as usage:
         # One account: its records alone are priced. Several: the file is read once for all of them.
         alone = next(iter(documents.values())) if len(documents) == 1 else {}
         customer = alone.get("customer")
         account = customer.get("account") if isinstance(customer, dict) else None
-        verifier = Verifier(usage, book, account=account, progress=progress(), workers=workers_for(args))
+        verifier = Verifier(usage, book, account=account, progress=progress(), workers=worker_count(args))
         for path, document in documents.items():
-            beside = path.parent / RECORDS
+            beside = path.parent / RECORDS_FILE
             records = Path(args.records) if args.records else beside if beside.exists() else None
             report = verifier.verify(
                 document,
@@ -105,14 +105,14 @@ def _verify(args: Namespace) -> int:
             reports.append((path, report))
     _together(documents, dict(reports))
     if args.format == "json":
-        write(as_json([_report_dict(path, report) for path, report in reports]))
+        print_stdout(as_json([_report_dict(path, report) for path, report in reports]))
     else:
         told: set[str] = set()
-        write("".join(_report_text(path, report, told) for path, report in reports))
-    return DONE if all(report.ok for _, report in reports) else NO
+        print_stdout("".join(_report_text(path, report, told) for path, report in reports))
+    return EXIT_OK if all(report.ok for _, report in reports) else EXIT_NEGATIVE
 
 
-def _together(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, Report]) -> None:
+def _together(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, VerificationReport]) -> None:
     """What only shows when documents are looked at side by side: money that is asked for, or given back, twice."""
     numbers: dict[Any, str] = {}
     corrected: dict[Any, str] = {}
@@ -149,12 +149,12 @@ def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: s
         return None
     if name in by_id:
         return by_id[name]
-    beside = path.resolve().parent.parent / name / DOCUMENT
+    beside = path.resolve().parent.parent / name / DOCUMENT_FILE
     safe = "/" not in name and "\\" not in name and name not in (".", "..")
     return read_document(beside) if safe and beside.exists() else None
 
 
-def _report_text(path: Path, report: Report, told: set[str]) -> str:
+def _report_text(path: Path, report: VerificationReport, told: set[str]) -> str:
     out = [f"{report.id}: {'verified' if report.ok else 'DOES NOT VERIFY'}  {path}"]
     out += [f"  {difference}" for difference in report.differences[:200]]
     if len(report.differences) > 200:
@@ -165,7 +165,7 @@ def _report_text(path: Path, report: Report, told: set[str]) -> str:
     return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in out)
 
 
-def _report_dict(path: Path, report: Report) -> dict[str, Any]:
+def _report_dict(path: Path, report: VerificationReport) -> dict[str, Any]:
     return {
         "path": str(path),
         "id": report.id,
@@ -179,22 +179,22 @@ def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> i
     if len(documents) != 1:
         raise BillingError("bad_argument", "a proof is checked against one document")
     path, document = next(iter(documents.items()))
-    with opened(args.proof) as file:
+    with open_usage_file(args.proof) as file:
         proof = loads_strict(file.read(), args.proof)
-    fault = proof_fault(document, proof if isinstance(proof, dict) else {})
+    fault = check_inclusion_proof(document, proof if isinstance(proof, dict) else {})
     if fault:
-        write(ascii_safe(f"{path}: the proof does NOT hold: {fault}") + "\n")
-        return NO
+        print_stdout(escape_unprintable(f"{path}: the proof does NOT hold: {fault}") + "\n")
+        return EXIT_NEGATIVE
     request_id = proof["record"].get("request_id")
-    write(ascii_safe(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
-    return DONE
+    print_stdout(escape_unprintable(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
+    return EXIT_OK
 
 
 def _prove(args: Namespace) -> int:
-    document = sound_document(Path(args.invoice))
+    document = read_intact_document(Path(args.invoice))
     if document["evidence"] is None:
         raise BillingError("not_in_bill", f"{document['id']} holds no requests")
-    with opened(args.usage) as lines:
-        proof = prove(document, lines, load_book(args), args.request)
-    write(as_json(proof))
-    return DONE
+    with open_usage_file(args.usage) as lines:
+        proof = build_inclusion_proof(document, lines, load_book(args), args.request)
+    print_stdout(as_json(proof))
+    return EXIT_OK

@@ -12,41 +12,41 @@
 True
 """
 
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, Duplicate, collect
-from brivionix_billing.invoice.build import build
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, Duplicate, aggregate_usage
+from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.diff import Difference
 from brivionix_billing.invoice.document import json_schema, read_document
 from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
-from brivionix_billing.invoice.notes import correction
-from brivionix_billing.invoice.proofs import proof_fault, prove
-from brivionix_billing.invoice.signing import hash_of, key_id, load_private_key, load_public_key, seal
-from brivionix_billing.invoice.text_page import page
-from brivionix_billing.invoice.verify import Report, Verifier
+from brivionix_billing.invoice.notes import build_note
+from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
+from brivionix_billing.invoice.signing import document_hash, key_id, load_private_key, load_public_key, seal
+from brivionix_billing.invoice.text_page import render_text
+from brivionix_billing.invoice.verify import VerificationReport, Verifier
 
 __all__ = [
     "AccountUsage",
     "Balance",
-    "Collected",
+    "AggregatedUsage",
     "Difference",
     "Duplicate",
     "Header",
     "Movement",
-    "Report",
+    "VerificationReport",
     "Verifier",
-    "build",
-    "collect",
-    "correction",
+    "build_invoice",
+    "aggregate_usage",
+    "build_note",
     "document_id",
-    "hash_of",
+    "document_hash",
     "json_schema",
     "key_id",
     "lines_csv",
     "load_private_key",
     "load_public_key",
-    "page",
-    "proof_fault",
-    "prove",
+    "render_text",
+    "check_inclusion_proof",
+    "build_inclusion_proof",
     "read_document",
     "seal",
 ]

@@ -8,16 +8,23 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.decimals import Rounding, decimal_of, digits_of, plain, plain_digits, round_ratio
-from brivionix_billing.invoice.aggregation.aggregate import TREE, AccountUsage, Cell
-from brivionix_billing.invoice.header import Header, heading, payment
+from brivionix_billing.decimals import (
+    Rounding,
+    decimal_from_scaled,
+    format_plain,
+    format_scaled,
+    round_quotient,
+    to_scaled,
+)
+from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME, AccountUsage, UsageBucket
+from brivionix_billing.invoice.header import Header, document_header, payment_section
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.rating.charge import UNIT_PLACES, list_and_uncached
-from brivionix_billing.times import iso
+from brivionix_billing.rating.charge import UNIT_DECIMALS, list_and_uncached_rates
+from brivionix_billing.times import format_instant
 
-__all__ = ["CREDIT_DIGITS", "build", "credits_used"]
+__all__ = ["CREDIT_DIGITS", "build_invoice", "credits_used"]
 
 CREDIT_DIGITS: Final = 6
 """Digits of shown Credits."""
@@ -26,7 +33,7 @@ _MODE: Final = Rounding.HALF_UP
 
 @dataclass(slots=True)
 class _Line:
-    cell: Cell
+    cell: UsageBucket
     meter: Meter
     quantity: int = 0
     channels: dict[str, int] = field(default_factory=dict)
@@ -34,10 +41,10 @@ class _Line:
 
     @property
     def units(self) -> int:
-        return self.quantity * (self.cell.card.units[self.meter.place] or 0)
+        return self.quantity * (self.cell.card.unit_rates[self.meter.index] or 0)
 
 
-def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
+def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
     """The bill, not yet sealed: everything but ``hash`` and ``signature``.
 
     Raises ``unknown_channel`` for a channel that the price book lacks, ``bad_argument`` for a balance that does not
@@ -46,16 +53,16 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
     scales = _channel_scales(usage.cells)
     lines = _lines(usage.cells, scales)
     currency = book.currency
-    per_credit, per_credit_places = digits_of(book.nominal_per_credit)
+    per_credit, per_credit_places = to_scaled(book.nominal_per_credit)
 
     units = [line.units for line in lines]
     total = sum(units)
-    columns = {"credits": _column(units, UNIT_PLACES, CREDIT_DIGITS)}
+    columns = {"credits": _column(units, UNIT_DECIMALS, CREDIT_DIGITS)}
     nominal_units = [unit * per_credit for unit in units]
-    nominal_places = UNIT_PLACES + per_credit_places
+    nominal_places = UNIT_DECIMALS + per_credit_places
     columns["nominal"] = _column(nominal_units, nominal_places, minor_digits(currency))
     channel_columns = {
-        name: _column([line.channels.get(name, 0) for line in lines], UNIT_PLACES + places, minor_digits(code))
+        name: _column([line.channels.get(name, 0) for line in lines], UNIT_DECIMALS + places, minor_digits(code))
         for name, (code, places) in scales.items()
     }
 
@@ -67,17 +74,17 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
         }
 
     return {
-        **heading(header, "invoice", None),
-        "payment": None if header.channel is None else payment(header.channel, book),
-        "balance": None if header.balance is None else header.balance.checked(header.account, credits_used(usage)),
+        **document_header(header, "invoice", None),
+        "payment": None if header.channel is None else payment_section(header.channel, book),
+        "balance": None if header.balance is None else header.balance.reconcile(header.account, credits_used(usage)),
         "lines": [_line_dict(line, shown(index)) for index, line in enumerate(lines)],
         "totals": {
             "requests": usage.requests,
-            "credits": _exact(total, UNIT_PLACES),
+            "credits": _exact(total, UNIT_DECIMALS),
             "nominal": {
                 "currency": currency,
                 "amount": _exact(total * per_credit, nominal_places),
-                "per_credit": plain(book.nominal_per_credit),
+                "per_credit": format_plain(book.nominal_per_credit),
             },
             "channels": {
                 name: _channel_total(name, code, places, usage.cells, lines) for name, (code, places) in scales.items()
@@ -87,7 +94,7 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
         },
         "savings": _savings(usage.cells, total),
         "days": [
-            {"day": day, "model": model, "requests": use.requests, "credits": _exact(use.units, UNIT_PLACES)}
+            {"day": day, "model": model, "requests": use.requests, "credits": _exact(use.units, UNIT_DECIMALS)}
             for (day, model), use in sorted(usage.days.items())
         ],
         "rounding": {"mode": str(_MODE), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
@@ -97,7 +104,7 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
             "records": usage.requests,
             "first": _request(usage.first),
             "last": _request(usage.last),
-            "tree": TREE,
+            "tree": TREE_SCHEME,
             "merkle_root": "sha256:" + usage.tree.root().hex(),
             "duplicates": usage.duplicates,
             "set_aside": usage.set_aside,
@@ -106,7 +113,7 @@ def build(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any
     }
 
 
-def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list[_Line]:
+def _lines(cells: Sequence[UsageBucket], scales: Mapping[str, tuple[str, int]]) -> list[_Line]:
     """One line per model, group, service tier, context tier, meter and price.
 
     Cards that differ only in what a line does not show (say, a channel's price) share their lines.
@@ -115,18 +122,18 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
     for cell in cells:
         card = cell.card
         for meter in METERS:
-            quantity = cell.quantities[meter.place]
+            quantity = cell.quantities[meter.index]
             if not quantity:
                 continue
-            listed, price = card.list_prices[meter.place], card.unit_prices[meter.place]
-            ratio = card.ratio_of(meter.place)
+            listed, price = card.list_prices[meter.index], card.unit_prices[meter.index]
+            ratio = card.ratio_for(meter.index)
             key = (
                 card.model,
                 card.group,
                 card.service_tier,
                 card.context_tier != "short",
                 card.price_since,
-                meter.place,
+                meter.index,
                 listed if listed is not None else Decimal(-1),
                 -1 if ratio is None else ratio,
                 price,
@@ -134,44 +141,44 @@ def _lines(cells: Sequence[Cell], scales: Mapping[str, tuple[str, int]]) -> list
             line = lines.setdefault(key, _Line(cell, meter))
             line.quantity += quantity
             for name, rate in card.channels.items():
-                coefficient, places = digits_of(rate.price)
-                amount = quantity * (card.units[meter.place] or 0) * coefficient * 10 ** (scales[name][1] - places)
+                coefficient, places = to_scaled(rate.price)
+                amount = quantity * (card.unit_rates[meter.index] or 0) * coefficient * 10 ** (scales[name][1] - places)
                 line.channels[name] = line.channels.get(name, 0) + amount
     return [line for _, line in sorted(lines.items(), key=lambda item: item[0])]
 
 
 def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
-    card, place = line.cell.card, line.meter.place
-    listed, unit_price, ratio = card.list_prices[place], card.unit_prices[place], card.ratio_of(place)
+    card, place = line.cell.card, line.meter.index
+    listed, unit_price, ratio = card.list_prices[place], card.unit_prices[place], card.ratio_for(place)
     return {
         "model": card.model,
         "group": card.group,
         "service_tier": card.service_tier,
         "context_tier": card.context_tier,
-        "price_since": iso(card.price_since),
+        "price_since": format_instant(card.price_since),
         "meter": line.meter.name,
         "quantity": str(line.quantity),
-        "list_price": None if listed is None else plain(listed),
+        "list_price": None if listed is None else format_plain(listed),
         "per": line.meter.per,
-        "ratio": None if ratio is None else plain(ratio),
-        "unit_price": plain(unit_price or Decimal(0)),
-        "credits": _exact(line.units, UNIT_PLACES),
+        "ratio": None if ratio is None else format_plain(ratio),
+        "unit_price": format_plain(unit_price or Decimal(0)),
+        "credits": _exact(line.units, UNIT_DECIMALS),
         "shown": shown,
     }
 
 
-def _channel_scales(cells: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+def _channel_scales(cells: Sequence[UsageBucket]) -> dict[str, tuple[str, int]]:
     """Channel -> (currency, most digits behind the point that any of its prices has)."""
     scales: dict[str, tuple[str, int]] = {}
     for cell in cells:
         for name, rate in cell.card.channels.items():
-            places = digits_of(rate.price)[1]
+            places = to_scaled(rate.price)[1]
             scales[name] = (rate.currency, max(places, scales.get(name, ("", 0))[1]))
     return scales
 
 
 def _channel_total(
-    name: str, currency: str, places: int, cells: Sequence[Cell], lines: Sequence[_Line]
+    name: str, currency: str, places: int, cells: Sequence[UsageBucket], lines: Sequence[_Line]
 ) -> dict[str, Any]:
     parts: dict[tuple[datetime, Decimal], int] = {}
     missing = 0
@@ -184,56 +191,60 @@ def _channel_total(
             parts[rate.since, rate.price] = parts.get((rate.since, rate.price), 0) + units
     return {
         "currency": currency,
-        "amount": _exact(sum(line.channels.get(name, 0) for line in lines), UNIT_PLACES + places),
+        "amount": _exact(sum(line.channels.get(name, 0) for line in lines), UNIT_DECIMALS + places),
         "parts": [
-            {"price_per_credit": plain(price), "since": iso(since), "credits": _exact(units, UNIT_PLACES)}
+            {
+                "price_per_credit": format_plain(price),
+                "since": format_instant(since),
+                "credits": _exact(units, UNIT_DECIMALS),
+            }
             for (since, price), units in sorted(parts.items())
         ],
-        "credits_without_price": _exact(missing, UNIT_PLACES),
+        "credits_without_price": _exact(missing, UNIT_DECIMALS),
     }
 
 
 def credits_used(usage: AccountUsage) -> Decimal:
     """The exact Credits of an account's bill."""
-    return decimal_of(sum(map(_units, usage.cells)), UNIT_PLACES)
+    return decimal_from_scaled(sum(map(_units, usage.cells)), UNIT_DECIMALS)
 
 
-def _estimated(cells: Sequence[Cell]) -> dict[str, Any]:
+def _estimated(cells: Sequence[UsageBucket]) -> dict[str, Any]:
     """How much of the bill stands on counts that no provider reported."""
     guessed = [cell for cell in cells if cell.estimated]
     return {
         "requests": sum(cell.requests for cell in guessed),
-        "credits": _exact(sum(map(_units, guessed)), UNIT_PLACES),
+        "credits": _exact(sum(map(_units, guessed)), UNIT_DECIMALS),
     }
 
 
-def _units(cell: Cell) -> int:
-    return sum(quantity * (cell.card.units[place] or 0) for place, quantity in enumerate(cell.quantities))
+def _units(cell: UsageBucket) -> int:
+    return sum(quantity * (cell.card.unit_rates[place] or 0) for place, quantity in enumerate(cell.quantities))
 
 
-def _savings(cells: Sequence[Cell], charged: int) -> dict[str, str]:
+def _savings(cells: Sequence[UsageBucket], charged: int) -> dict[str, str]:
     listed = uncached = 0
     for cell in cells:
         for place, quantity in enumerate(cell.quantities):
             if quantity:
-                here, full = list_and_uncached(cell.card, place)
+                here, full = list_and_uncached_rates(cell.card, place)
                 listed += quantity * here
                 uncached += quantity * full
     return {
-        "list": _exact(uncached, UNIT_PLACES),
-        "cache": _exact(uncached - listed, UNIT_PLACES),
-        "group": _exact(listed - charged, UNIT_PLACES),
+        "list": _exact(uncached, UNIT_DECIMALS),
+        "cache": _exact(uncached - listed, UNIT_DECIMALS),
+        "group": _exact(listed - charged, UNIT_DECIMALS),
     }
 
 
 def _column(amounts: Sequence[int], places: int, digits: int) -> list[str]:
     """Shown amounts of the lines, and last that of their total: rounded once, then shared out over the lines."""
-    total = round_ratio(sum(amounts) * 10**digits, 10**places, _MODE)
-    return [plain_digits(part, digits) for part in [*allocate(total, amounts), total]]
+    total = round_quotient(sum(amounts) * 10**digits, 10**places, _MODE)
+    return [format_scaled(part, digits) for part in [*allocate(total, amounts), total]]
 
 
 def _exact(amount: int, places: int) -> str:
-    return plain(decimal_of(amount, places))
+    return format_plain(decimal_from_scaled(amount, places))
 
 
 def _request(found: tuple[str, str] | None) -> dict[str, str] | None:

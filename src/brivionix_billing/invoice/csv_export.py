@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.tabular import as_csv
+from brivionix_billing.tabular import format_csv
 
 __all__ = ["lines_csv"]
 
@@ -44,4 +44,4 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 **{column: shown["channels"][name] for name, column in channels.items()},
             }
         )
-    return as_csv(rows, columns)
+    return format_csv(rows, columns)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.invoice.build import credits_used
-from brivionix_billing.invoice.header import Balance, checked_text, payment
+from brivionix_billing.invoice.header import Balance, payment_section, require_text
 from brivionix_billing.pricebook import PriceBook
 
-__all__ = ["NOBODY", "Customer", "check_balances", "read_customers"]
+__all__ = ["UNKNOWN_CUSTOMER", "Customer", "reconcile_balances", "read_customers"]
 
 T = TypeVar("T")
 _MAX_BYTES: Final = 256 * 1024 * 1024
@@ -29,7 +29,7 @@ class Customer(NamedTuple):
     balance: Balance | None = None
 
 
-NOBODY: Final = Customer()
+UNKNOWN_CUSTOMER: Final = Customer()
 """What is known of an account that the file does not have."""
 
 
@@ -44,27 +44,29 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the customers of {quoted(path, 200)}: {reason}") from None
+        raise BillingError(
+            "file_unreadable", f"cannot read the customers of {safe_repr(path, 200)}: {reason}"
+        ) from None
     if len(content) > _MAX_BYTES:
         raise BillingError("document_invalid", f"{path}: more than {_MAX_BYTES} bytes")
     data = loads_strict(content, path)
     if not isinstance(data, dict):
         raise BillingError("document_invalid", f'{path}: not an object such as {{"acct_1": {{"name": "Ada"}}}}')
     return {
-        checked_text(account, f"{path}: the account"): _customer(f"{path}: {account}", said, book)
+        require_text(account, f"{path}: the account"): _customer(f"{path}: {account}", said, book)
         for account, said in data.items()
     }
 
 
-def check_balances(billable: Iterable[AccountUsage], customers: Mapping[str, Customer]) -> None:
+def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str, Customer]) -> None:
     """Hold every balance against what is billed. Raises ``bad_argument`` that names each account where it is wrong."""
     wrong = []
     for usage in billable:
-        balance = customers.get(usage.account, NOBODY).balance
+        balance = customers.get(usage.account, UNKNOWN_CUSTOMER).balance
         if balance is None:
             continue
         try:
-            balance.checked(usage.account, credits_used(usage))
+            balance.reconcile(usage.account, credits_used(usage))
         except BillingError as error:
             aside = f"; {usage.set_aside} records of it were set aside and are not billed" if usage.set_aside else ""
             wrong.append(error.message + aside)
@@ -78,11 +80,11 @@ def _customer(where: str, said: Any, book: PriceBook) -> Customer:
     details = _list(f"{where}.details", entry.get("details"))
     channel = _text(where, entry, "channel")
     if channel is not None:
-        _placed(f"{where}.channel", lambda: payment(channel, book))
+        _placed(f"{where}.channel", lambda: payment_section(channel, book))
     return Customer(
         _text(where, entry, "name"),
         _text(where, entry, "tax_number"),
-        tuple(checked_text(line, f"{where}.details[{index}]:") for index, line in enumerate(details)),
+        tuple(require_text(line, f"{where}.details[{index}]:") for index, line in enumerate(details)),
         channel,
         _balance(f"{where}.balance", entry.get("balance")),
     )
@@ -109,10 +111,10 @@ def _placed(where: str, make: Callable[[], T]) -> T:
 
 def _object(where: str, said: Any, allowed: Sequence[str], needed: Sequence[str] = ()) -> Mapping[str, Any]:
     if not isinstance(said, dict):
-        raise BillingError("bad_argument", f"{where}: {quoted(said)} is not an object of {', '.join(allowed)}")
+        raise BillingError("bad_argument", f"{where}: {safe_repr(said)} is not an object of {', '.join(allowed)}")
     for name in said:
         if name not in allowed:
-            raise BillingError("bad_argument", f"{where}: no key {quoted(name)}; allowed are {', '.join(allowed)}")
+            raise BillingError("bad_argument", f"{where}: no key {safe_repr(name)}; allowed are {', '.join(allowed)}")
     for name in needed:
         if said.get(name) is None:
             raise BillingError("bad_argument", f"{where}.{name}: missing; give {' and '.join(needed)}")
@@ -123,10 +125,10 @@ def _list(where: str, said: Any) -> list[Any]:
     if said is None:
         return []
     if not isinstance(said, list):
-        raise BillingError("bad_argument", f"{where}: {quoted(said)} is not a list")
+        raise BillingError("bad_argument", f"{where}: {safe_repr(said)} is not a list")
     return said
 
 
 def _text(where: str, entry: Mapping[str, Any], name: str) -> str | None:
     said = entry.get(name)
-    return None if said is None else checked_text(said, f"{where}.{name}:")
+    return None if said is None else require_text(said, f"{where}.{name}:")

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import quoted
+from brivionix_billing.errors import safe_repr
 from brivionix_billing.invoice.notes import DAY_KEY, LINE_KEY
 
-__all__ = ["DAYS", "LINES", "Difference", "Rows", "differ", "rows_differ"]
+__all__ = ["DAYS", "LINES", "Difference", "RowSpec", "diff", "diff_rows"]
 
 
 class Difference(NamedTuple):
     """One thing that is not as it must be."""
 
     where: str
-    bill: str
+    actual: str
     """What the document says."""
-    redone: str
+    expected: str
     """What it must say."""
     message: str = ""
 
     def __str__(self) -> str:
         if self.message:
             return f"{self.where}: {self.message}"
-        return f"{self.where}: the bill says {self.bill}, redone it is {self.redone}"
+        return f"{self.where}: the bill says {self.actual}, redone it is {self.expected}"
 
 
-class Rows(NamedTuple):
+class RowSpec(NamedTuple):
     """A list of a document whose rows are told apart by some of their values."""
 
     name: str
@@ -37,11 +37,11 @@ class Rows(NamedTuple):
     figures: tuple[str, ...]
 
 
-LINES: Final = Rows("lines", LINE_KEY, (*LINE_KEY[:4], "meter"), ("quantity", "credits"))
-DAYS: Final = Rows("days", DAY_KEY, DAY_KEY, ("requests", "credits"))
+LINES: Final = RowSpec("lines", LINE_KEY, (*LINE_KEY[:4], "meter"), ("quantity", "credits"))
+DAYS: Final = RowSpec("days", DAY_KEY, DAY_KEY, ("requests", "credits"))
 
 
-def rows_differ(rows: Rows, says: list[Any], must: list[Any]) -> list[Difference]:
+def diff_rows(rows: RowSpec, says: list[Any], must: list[Any]) -> list[Difference]:
     """Every difference of two lists, row by row: rows that only one has are named, whatever their places."""
 
     def key(row: Any) -> tuple[Any, ...]:
@@ -56,7 +56,7 @@ def rows_differ(rows: Rows, says: list[Any], must: list[Any]) -> list[Difference
         return [
             difference
             for index, (row, other) in enumerate(zip(says, must, strict=True))
-            for difference in differ(named(index, row), row, other)
+            for difference in diff(named(index, row), row, other)
         ]
     out = []
     expected = {key(row): row for row in must}
@@ -65,7 +65,7 @@ def rows_differ(rows: Rows, says: list[Any], must: list[Any]) -> list[Difference
         if other is None:
             out.append(Difference(named(index, row), "", "", f"no such {one} when redone: {_short(rows, row)}"))
         else:
-            out += differ(named(index, row), row, other)
+            out += diff(named(index, row), row, other)
     out += [
         Difference(rows.name, "", "", f"missing when compared with the redone bill: {_short(rows, o)}")
         for o in expected.values()
@@ -73,24 +73,24 @@ def rows_differ(rows: Rows, says: list[Any], must: list[Any]) -> list[Difference
     return out or [Difference(rows.name, "", "", "not in their order")]
 
 
-def _short(rows: Rows, row: Mapping[str, Any]) -> str:
+def _short(rows: RowSpec, row: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name} {row.get(name)}" for name in (*rows.key, *rows.figures))
     return values[:400]
 
 
-def differ(path: str, says: Any, must: Any) -> list[Difference]:
+def diff(path: str, says: Any, must: Any) -> list[Difference]:
     """Every value of two JSON trees that is not the same; 1 and true, or 1 and "1", are not the same."""
     if isinstance(says, dict) and isinstance(must, dict):
         return [
             difference
             for name in {**must, **says}
-            for difference in differ(f"{path}.{name}".lstrip("."), says.get(name, _NOTHING), must.get(name, _NOTHING))
+            for difference in diff(f"{path}.{name}".lstrip("."), says.get(name, _NOTHING), must.get(name, _NOTHING))
         ]
     if isinstance(says, list) and isinstance(must, list) and len(says) == len(must):
         return [
             difference
             for index, (a, b) in enumerate(zip(says, must, strict=True))
-            for difference in differ(f"{path}[{index}]", a, b)
+            for difference in diff(f"{path}[{index}]", a, b)
         ]
     if type(says) is type(must) and says == must:
         return []
@@ -101,4 +101,4 @@ _NOTHING: Final = object()
 
 
 def _told(value: Any) -> str:
-    return "nothing" if value is _NOTHING else quoted(value, 120)
+    return "nothing" if value is _NOTHING else safe_repr(value, 120)

@@ -12,25 +12,25 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "faults", "json_schema", "read_document"]
+__all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document"]
 
 SCHEMA: Final = "brivionix-billing/invoice/1"
 MAX_MOVEMENTS: Final = 1_000
 """So many movements a balance may have."""
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
-Exact = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
-Shown = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$", max_length=200)]
-Whole = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)$", max_length=200)]
+ExactDecimal = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
+RoundedDecimal = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$", max_length=200)]
+IntegerText = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)$", max_length=200)]
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z$")]
 Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Change = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+SignedCount = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
 class _Part(BaseModel):
@@ -87,23 +87,23 @@ class Movement(_Part):
     """A change of the balance that is no usage: a top-up, a refund, a correction."""
 
     label: Name
-    credits: Exact
+    credits: ExactDecimal
 
 
 class Balance(_Part):
     """Credits: ``opening``, and all ``movements``, less the Credits of the totals is ``closing``."""
 
-    opening: Exact
+    opening: ExactDecimal
     movements: Annotated[list[Movement], Field(max_length=MAX_MOVEMENTS)]
-    closing: Exact
+    closing: ExactDecimal
 
 
 class ShownAmounts(_Part):
     """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
 
-    credits: Shown
-    nominal: Shown
-    channels: dict[Name, Shown]
+    credits: RoundedDecimal
+    nominal: RoundedDecimal
+    channels: dict[Name, RoundedDecimal]
 
 
 class Line(_Part):
@@ -115,52 +115,52 @@ class Line(_Part):
     context_tier: Literal["short", "long"]
     price_since: Time
     meter: Name
-    quantity: Whole
-    list_price: Exact | None
+    quantity: IntegerText
+    list_price: ExactDecimal | None
     per: Count
-    ratio: Exact | None
-    unit_price: Exact
-    credits: Exact
+    ratio: ExactDecimal | None
+    unit_price: ExactDecimal
+    credits: ExactDecimal
     shown: ShownAmounts
 
 
-class ChannelPart(_Part):
+class ChannelPricePeriod(_Part):
     """Credits at one price of a channel."""
 
-    price_per_credit: Exact
+    price_per_credit: ExactDecimal
     since: Time
-    credits: Exact
+    credits: ExactDecimal
 
 
 class ChannelTotal(_Part):
     """What the Credits cost on a channel; ``parts`` tell its prices over the period."""
 
     currency: Currency
-    amount: Exact
-    parts: list[ChannelPart]
-    credits_without_price: Exact
+    amount: ExactDecimal
+    parts: list[ChannelPricePeriod]
+    credits_without_price: ExactDecimal
 
 
 class Nominal(_Part):
     """Nominal quota used up."""
 
     currency: Currency
-    amount: Exact
-    per_credit: Exact
+    amount: ExactDecimal
+    per_credit: ExactDecimal
 
 
 class Estimated(_Part):
     """The part of the totals that stands on counts which no provider reported."""
 
-    requests: Change
-    credits: Exact
+    requests: SignedCount
+    credits: ExactDecimal
 
 
 class Totals(_Part):
     """Exact totals, and what is shown of them."""
 
-    requests: Change
-    credits: Exact
+    requests: SignedCount
+    credits: ExactDecimal
     nominal: Nominal
     channels: dict[Name, ChannelTotal]
     estimated: Estimated
@@ -172,16 +172,16 @@ class Day(_Part):
 
     day: Date
     model: Name
-    requests: Change
-    credits: Exact
+    requests: SignedCount
+    credits: ExactDecimal
 
 
 class Savings(_Part):
     """Credits: ``list`` (no cache, list price) less ``cache`` less ``group`` is what was charged."""
 
-    list: Exact
-    cache: Exact
-    group: Exact
+    list: ExactDecimal
+    cache: ExactDecimal
+    group: ExactDecimal
 
 
 class Rounding(_Part):
@@ -247,7 +247,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "brivionix-billing invoice"}
 
 
-def faults(data: Any) -> list[tuple[str, str]]:
+def schema_errors(data: Any) -> list[tuple[str, str]]:
     """(path, what is wrong) for every place where ``data`` is not such a document."""
     try:
         Document.model_validate(data)
@@ -269,7 +269,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
     if len(content) > _MAX_BYTES:
         raise BillingError("document_invalid", f"{path}: more than {_MAX_BYTES} bytes")
     data = loads_strict(content, str(path))

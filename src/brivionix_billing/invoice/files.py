@@ -14,29 +14,37 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
-from brivionix_billing.canonical_json import canonical
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.csv_export import lines_csv
-from brivionix_billing.invoice.document import faults, read_document
-from brivionix_billing.invoice.proofs import listing
-from brivionix_billing.invoice.signing import hash_of
-from brivionix_billing.invoice.text_page import page
+from brivionix_billing.invoice.document import read_document, schema_errors
+from brivionix_billing.invoice.proofs import format_record_list
+from brivionix_billing.invoice.signing import document_hash
+from brivionix_billing.invoice.text_page import render_text
 
-__all__ = ["DOCUMENT", "RECORDS", "Listings", "documents_in", "last_in", "put", "sound_document"]
+__all__ = [
+    "DOCUMENT_FILE",
+    "RECORDS_FILE",
+    "RecordListWriter",
+    "find_documents",
+    "latest_document",
+    "write_bill",
+    "read_intact_document",
+]
 
-DOCUMENT: Final = "invoice.json"
-PAGE: Final = "invoice.txt"
-TABLE: Final = "invoice.csv"
-RECORDS: Final = "records.txt"
+DOCUMENT_FILE: Final = "invoice.json"
+TEXT_FILE: Final = "invoice.txt"
+CSV_FILE: Final = "invoice.csv"
+RECORDS_FILE: Final = "records.txt"
 _PAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_OURS: Final = (DOCUMENT, PAGE, TABLE, RECORDS)
+_OURS: Final = (DOCUMENT_FILE, TEXT_FILE, CSV_FILE, RECORDS_FILE)
 _HELD_BYTES: Final = 16 * 1024 * 1024
 
 
 _NO_PAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
-def put(
+def write_bill(
     folder: Path, document: Mapping[str, Any], records: Path | None, pages: Mapping[str, bytes] = _NO_PAGES
 ) -> Path:
     """Write a sealed document, its page and its lines; take in its list of records.
@@ -46,9 +54,9 @@ def put(
     """
     for name in pages:
         if name in _OURS or not _PAGE_NAME.fullmatch(name):
-            raise BillingError("bad_argument", f"the page {quoted(name)} is not a file name of its own")
+            raise BillingError("bad_argument", f"the page {safe_repr(name)} is not a file name of its own")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / DOCUMENT
+    path = folder / DOCUMENT_FILE
     for name in (*_OURS, *pages):
         if (folder / name).exists():
             raise BillingError(
@@ -56,34 +64,34 @@ def put(
                 f"{folder / name} stands already; a bill is never edited: choose another folder, or write a note",
             )
     if records is not None:
-        os.replace(records, folder / RECORDS)
-    (folder / PAGE).write_text(page(document), encoding="utf-8")
-    (folder / TABLE).write_text(lines_csv(document), encoding="utf-8", newline="")
+        os.replace(records, folder / RECORDS_FILE)
+    (folder / TEXT_FILE).write_text(render_text(document), encoding="utf-8")
+    (folder / CSV_FILE).write_text(lines_csv(document), encoding="utf-8", newline="")
     for name, content in pages.items():
         (folder / name).write_bytes(content)
     # The document comes last and at once: where it stands, the bill is whole.
-    draft = folder / f".{DOCUMENT}"
-    draft.write_bytes(canonical(document))
+    draft = folder / f".{DOCUMENT_FILE}"
+    draft.write_bytes(canonical_json(document))
     os.replace(draft, path)
     return path
 
 
-def documents_in(path: Path) -> Iterator[Path]:
+def find_documents(path: Path) -> Iterator[Path]:
     """A document's file, or all documents below a folder, in order of their paths."""
     if path.is_dir():
-        found = sorted(path.rglob(DOCUMENT))
+        found = sorted(path.rglob(DOCUMENT_FILE))
         if not found:
-            raise BillingError("file_unreadable", f"no {DOCUMENT} in {path}")
+            raise BillingError("file_unreadable", f"no {DOCUMENT_FILE} in {path}")
         yield from found
     else:
         yield path
 
 
-def last_in(path: Path) -> dict[str, Any]:
+def latest_document(path: Path) -> dict[str, Any]:
     """The document with the highest number at or below a path: the one that the series goes on from."""
     numbers: dict[int, Path] = {}
     series = set()
-    for found in documents_in(path):
+    for found in find_documents(path):
         document = read_document(found)
         if type(document.get("number")) is int:
             numbers[document["number"]] = found
@@ -92,21 +100,21 @@ def last_in(path: Path) -> dict[str, Any]:
         raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
     if not numbers:
         raise BillingError("document_invalid", f"{path}: no numbered document")
-    return sound_document(numbers[max(numbers)])
+    return read_intact_document(numbers[max(numbers)])
 
 
-def sound_document(path: Path) -> dict[str, Any]:
+def read_intact_document(path: Path) -> dict[str, Any]:
     """A document that is what it says: by the schema, and by its hash."""
     document = read_document(path)
-    wrong = faults(document)
+    wrong = schema_errors(document)
     if wrong:
         raise BillingError("document_invalid", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
-    if document["hash"] != hash_of(document):
+    if document["hash"] != document_hash(document):
         raise BillingError("document_invalid", f"{path} was changed after it was issued: its hash does not fit")
     return document
 
 
-class Listings:
+class RecordListWriter:
     """Lists of records of many accounts, written side by side with few open files and little memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -116,7 +124,7 @@ class Listings:
         self._held: dict[str, list[str]] = {}
         self._size = 0
 
-    def __enter__(self) -> Listings:
+    def __enter__(self) -> RecordListWriter:
         return self
 
     def __exit__(
@@ -126,7 +134,7 @@ class Listings:
 
     def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
         """Append records of an account."""
-        text = listing(leaves, ids)
+        text = format_record_list(leaves, ids)
         self._held.setdefault(account, []).append(text)
         self._size += len(text)
         if self._size > _HELD_BYTES:

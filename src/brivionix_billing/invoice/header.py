@@ -10,13 +10,22 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import digits_of, parse_decimal, places, plain, summed
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import decimal_places, format_plain, parse_decimal, sum_exact, to_scaled
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.times import Period, instant, iso
+from brivionix_billing.times import Period, as_utc, format_instant
 
-__all__ = ["Amount", "Balance", "Header", "Movement", "checked_text", "document_id", "heading", "payment"]
+__all__ = [
+    "Amount",
+    "Balance",
+    "Header",
+    "Movement",
+    "require_text",
+    "document_id",
+    "document_header",
+    "payment_section",
+]
 
 Amount = Decimal | int | str
 _SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -58,9 +67,9 @@ class Balance:
         found = []
         for index, movement in enumerate(taken):
             if not isinstance(movement, tuple) or len(movement) != 2:
-                raise BillingError("bad_argument", f"movements[{index}] {quoted(movement)} is not (label, Credits)")
+                raise BillingError("bad_argument", f"movements[{index}] {safe_repr(movement)} is not (label, Credits)")
             label, credits = movement
-            checked_text(label, f"the label of movements[{index}]")
+            require_text(label, f"the label of movements[{index}]")
             found.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
         put = object.__setattr__
         put(self, "opening", _amount(opening, "opening"))
@@ -69,19 +78,19 @@ class Balance:
 
     def closing_after(self, used: Decimal) -> Decimal:
         """What is left when so many Credits were used: opening, and all movements, less ``used``."""
-        return summed([self.opening, *(movement.credits for movement in self.movements), used.copy_negate()])
+        return sum_exact([self.opening, *(movement.credits for movement in self.movements), used.copy_negate()])
 
-    def checked(self, account: str, used: Decimal) -> dict[str, Any]:
+    def reconcile(self, account: str, used: Decimal) -> dict[str, Any]:
         """As it stands in a bill over ``used`` Credits. Raises ``bad_argument`` where that is not what is left."""
         left = self.closing_after(used)
-        difference = summed([self.closing, left.copy_negate()])
+        difference = sum_exact([self.closing, left.copy_negate()])
         if difference:
-            moved = summed(movement.credits for movement in self.movements)
+            moved = sum_exact(movement.credits for movement in self.movements)
             raise BillingError(
                 "bad_argument",
-                f"the balance of account {quoted(account)} does not come out: opening {plain(self.opening)} "
-                f"+ movements {plain(moved)} - used {plain(used)} = {plain(left)} Credits, but closing is given as "
-                f"{plain(self.closing)}, a difference of {plain(difference)}; give the missing top-ups, refunds or "
+                f"the balance of account {safe_repr(account)} does not come out: opening {format_plain(self.opening)} "
+                f"+ movements {format_plain(moved)} - used {format_plain(used)} = {format_plain(left)} Credits, but closing is given as "
+                f"{format_plain(self.closing)}, a difference of {format_plain(difference)}; give the missing top-ups, refunds or "
                 "corrections as movements",
             )
         return self.as_dict()
@@ -89,16 +98,16 @@ class Balance:
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a bill."""
         return {
-            "opening": plain(self.opening),
-            "movements": [{"label": label, "credits": plain(credits)} for label, credits in self.movements],
-            "closing": plain(self.closing),
+            "opening": format_plain(self.opening),
+            "movements": [{"label": label, "credits": format_plain(credits)} for label, credits in self.movements],
+            "closing": format_plain(self.closing),
         }
 
 
-def checked_text(text: object, what: str) -> str:
+def require_text(text: object, what: str) -> str:
     """A text that may stand on a bill. Raises ``bad_argument`` for what is not 1 to 256 printable characters."""
     if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
-        raise BillingError("bad_argument", f"{what} {quoted(text)} is not 1 to 256 printable characters")
+        raise BillingError("bad_argument", f"{what} {safe_repr(text)} is not 1 to 256 printable characters")
     return text
 
 
@@ -114,16 +123,17 @@ def _amount(value: object, what: str) -> Decimal:
         amount = value
     else:
         raise BillingError(
-            "money_invalid", f"{what} of a balance: {quoted(value)} is not exact Credits such as 129.8; give it as text"
+            "money_invalid",
+            f"{what} of a balance: {safe_repr(value)} is not exact Credits such as 129.8; give it as text",
         )
     try:
-        sound = abs(digits_of(amount)[0]) < _MOST * 10 ** digits_of(amount)[1] and places(amount) <= _PLACES
+        sound = abs(to_scaled(amount)[0]) < _MOST * 10 ** to_scaled(amount)[1] and decimal_places(amount) <= _PLACES
     except BillingError:
         sound = False  # beyond anything that is an amount
     if not sound:
         raise BillingError(
             "money_invalid",
-            f"{what} of a balance: {quoted(value)} is beyond any balance; write Credits below 10^30, with {_PLACES} "
+            f"{what} of a balance: {safe_repr(value)} is beyond any balance; write Credits below 10^30, with {_PLACES} "
             "digits behind the point at the most",
         )
     return amount
@@ -156,27 +166,29 @@ class Header:
     def __post_init__(self) -> None:
         if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
             # It becomes the name of a folder.
-            raise BillingError("bad_argument", f"the series {quoted(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -")
+            raise BillingError(
+                "bad_argument", f"the series {safe_repr(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -"
+            )
         texts = [("issuer", self.issuer), ("account", self.account)]
         texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
         maybe = [("customer", self.customer), ("channel", self.channel)]
         maybe += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
         for what, text in [*texts, *(pair for pair in maybe if pair[1] is not None)]:
-            checked_text(text, f"the {what}")
+            require_text(text, f"the {what}")
         if self.balance is not None and not isinstance(self.balance, Balance):
-            raise BillingError("bad_argument", f"the balance {quoted(self.balance)} is not a Balance")
+            raise BillingError("bad_argument", f"the balance {safe_repr(self.balance)} is not a Balance")
         for when in (self.issued, self.due):
             if when is not None:
-                instant(when)
+                as_utc(when)
         if type(self.number) is not int or self.number < 1:
-            raise BillingError("bad_argument", f"number {quoted(self.number)}: documents are numbered from 1")
+            raise BillingError("bad_argument", f"number {safe_repr(self.number)}: documents are numbered from 1")
         if self.previous is None:
             if self.number != 1:
                 raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
         elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
             raise BillingError(
                 "series_broken",
-                f"{quoted(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
+                f"{safe_repr(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
             )
 
 
@@ -185,7 +197,7 @@ def document_id(series: str, number: int) -> str:
     return f"{series}-{number:06d}"
 
 
-def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
+def document_header(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
     """The part of a document that is not computed."""
     previous = header.previous
     return {
@@ -194,8 +206,8 @@ def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> di
         "id": document_id(header.series, header.number),
         "series": header.series,
         "number": header.number,
-        "issued": iso(header.issued),
-        "due": None if header.due is None else iso(header.due),
+        "issued": format_instant(header.issued),
+        "due": None if header.due is None else format_instant(header.due),
         "issuer": {
             "name": header.issuer,
             "tax_number": header.issuer_tax_number,
@@ -209,8 +221,8 @@ def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> di
         },
         "period": {
             "name": header.period_name,
-            "from": iso(header.period.start),
-            "to": iso(header.period.end),
+            "from": format_instant(header.period.start),
+            "to": format_instant(header.period.end),
             "zone": header.period.zone,
         },
         "previous": None if previous is None else {"id": previous["id"], "hash": previous["hash"]},
@@ -218,7 +230,7 @@ def heading(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> di
     }
 
 
-def payment(channel: str, book: PriceBook) -> dict[str, str]:
+def payment_section(channel: str, book: PriceBook) -> dict[str, str]:
     """The channel by which a customer pays, as a bill tells it. Raises ``unknown_channel``."""
     found = book.channel(channel)
     return {"channel": found.name, "currency": found.currency}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.decimals import plain, subtracted
+from brivionix_billing.decimals import format_plain, subtract_text
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.header import Header, heading
+from brivionix_billing.invoice.header import Header, document_header
 
-__all__ = ["DAY_KEY", "LINE_KEY", "correction"]
+__all__ = ["DAY_KEY", "LINE_KEY", "build_note"]
 
 LINE_KEY: Final = (
     "model",
@@ -29,7 +29,7 @@ DAY_KEY: Final = ("day", "model")
 """What tells one row of its days from another."""
 
 
-def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header: Header, reason: str) -> dict[str, Any]:
+def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header: Header, reason: str) -> dict[str, Any]:
     """A note with the difference between ``right``, the bill as it should have been, and ``bill``, as it was issued.
 
     ``right`` of ``None`` cancels the whole bill. Amounts are negative where money goes back to the customer, and the
@@ -40,20 +40,23 @@ def correction(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     if bill["kind"] != "invoice":
         raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
     whose = bill["period"], bill["customer"]["account"]
-    for other, what in ((right, "the bill as it should have been"), (heading(header, "invoice", None), "the note")):
+    for other, what in (
+        (right, "the bill as it should have been"),
+        (document_header(header, "invoice", None), "the note"),
+    ):
         if other is not None and (other["period"], other["customer"]["account"]) != whose:
             raise BillingError("bad_argument", f"{what} is not of the account and the period of {bill['id']}")
     if header.balance is not None:
         raise BillingError("bad_argument", "a note has no balance; the next bill's balance takes it in as a movement")
     totals = _difference(right["totals"] if right else None, bill["totals"])
-    nothing = {name: subtracted(shown, shown) for name, shown in totals["shown"]["channels"].items()}
+    nothing = {name: subtract_text(shown, shown) for name, shown in totals["shown"]["channels"].items()}
     lines = _lines(bill["lines"], right["lines"] if right else [], nothing)
     days = _days(bill["days"], right["days"] if right else [])
     if not lines and not days and not any(_leaves(totals["estimated"])):
         raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {
-        **heading(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
+        **document_header(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
         "payment": bill["payment"],
         "balance": None,
         "lines": lines,
@@ -136,5 +139,5 @@ def _difference(now: Any, was: Any, shown: bool = False) -> Any:
         return [_difference(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
     if isinstance(some, int):
         return (now or 0) - (was or 0)
-    difference = subtracted(now or "0", was or "0")
-    return difference if shown else plain(Decimal(difference))
+    difference = subtract_text(now or "0", was or "0")
+    return difference if shown else format_plain(Decimal(difference))

@@ -10,26 +10,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical_json import canonical, loads_strict
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.aggregation.aggregate import collect
-from brivionix_billing.invoice.signing import hash_of
-from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, root_from_proof, root_of
+from brivionix_billing.canonical_json import canonical_json, loads_strict
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
+from brivionix_billing.invoice.signing import document_hash
+from brivionix_billing.merkle import RootBuilder, inclusion_proof, leaf_hash, merkle_root, root_from_proof
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
-from brivionix_billing.usage.record_file import Record, records
+from brivionix_billing.usage.record_file import Record, read_records
 
-__all__ = ["PROOF_SCHEMA", "Compared", "compare", "listing", "proof_fault", "prove"]
+__all__ = [
+    "PROOF_SCHEMA",
+    "RecordComparison",
+    "compare_records",
+    "format_record_list",
+    "check_inclusion_proof",
+    "build_inclusion_proof",
+]
 
 PROOF_SCHEMA: Final = "brivionix-billing/inclusion-proof/1"
 
 
-def listing(leaves: list[bytes], ids: list[str]) -> str:
+def format_record_list(leaves: list[bytes], ids: list[str]) -> str:
     """Lines of the list."""
     return "".join([f"{leaf.hex()} {request_id}\n" for leaf, request_id in zip(leaves, ids, strict=True)])
 
 
-class Compared(NamedTuple):
+class RecordComparison(NamedTuple):
     """How a list of records and a usage file differ."""
 
     root_differs: bool
@@ -38,14 +45,16 @@ class Compared(NamedTuple):
     """(where, what), in tree order."""
 
 
-def compare(lines: Iterable[bytes], book: PriceBook, period: Period, account: str, listed: Path, root: str) -> Compared:
+def compare_records(
+    lines: Iterable[bytes], book: PriceBook, period: Period, account: str, listed: Path, root: str
+) -> RecordComparison:
     """Compare the bill's list of records with what the usage file has now."""
     now: dict[str, bytes] = {}
 
     def keep(_: str, leaves: list[bytes], ids: list[str]) -> None:
         now.update(zip(ids, leaves, strict=True))
 
-    collect(lines, book, period, account=account, on_leaves=keep)
+    aggregate_usage(lines, book, period, account=account, on_leaves=keep)
     builder = RootBuilder()
     differences: list[tuple[str, str]] = []
     for request_id, leaf in _read_list(listed):
@@ -58,7 +67,7 @@ def compare(lines: Iterable[bytes], book: PriceBook, period: Period, account: st
         elif found != leaf:
             differences.append((f"record {request_id}", "was altered: it is not the record that was billed"))
     differences += [(f"record {request_id}", "is in the usage file, but not in the bill") for request_id in now]
-    return Compared("sha256:" + builder.root().hex() != root, differences)
+    return RecordComparison("sha256:" + builder.root().hex() != root, differences)
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -73,10 +82,12 @@ def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
     except UnicodeDecodeError:
         raise BillingError("document_invalid", f"{path}: not a list of records") from None
     except (OSError, ValueError) as error:
-        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {error}") from None
+        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {error}") from None
 
 
-def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, request_id: str) -> dict[str, Any]:
+def build_inclusion_proof(
+    document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, request_id: str
+) -> dict[str, Any]:
     """A proof that one request is in a bill; of the others it shows hashes only. Raises ``not_in_bill``.
 
     ``lines`` is the usage file; it is read once.
@@ -102,10 +113,12 @@ def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, 
             yield line
 
     span = Period.parse(period["name"], period["zone"])
-    collect(watch(), book, span, account=document["customer"]["account"], on_leaves=keep)
-    root = root_of(leaves)
+    aggregate_usage(watch(), book, span, account=document["customer"]["account"], on_leaves=keep)
+    root = merkle_root(leaves)
     if place < 0 or not text:
-        raise BillingError("not_in_bill", f"{document['id']} holds no request {quoted(request_id)} of this usage file")
+        raise BillingError(
+            "not_in_bill", f"{document['id']} holds no request {safe_repr(request_id)} of this usage file"
+        )
     if "sha256:" + root.hex() != evidence["merkle_root"]:
         raise BillingError(
             "not_in_bill", f"the usage file does not lead to the root of {document['id']}; verify it first"
@@ -121,20 +134,20 @@ def prove(document: Mapping[str, Any], lines: Iterable[bytes], book: PriceBook, 
 
 
 def _id_of(line: bytes) -> str | None:
-    found = next(records([line]), None)
+    found = next(read_records([line]), None)
     return found.request_id if isinstance(found, Record) else None
 
 
-def proof_fault(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | None:
+def check_inclusion_proof(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | None:
     """What is wrong with an inclusion proof for a document, or ``None``. Neither is believed."""
     try:
         if proof["schema"] != PROOF_SCHEMA:
             return "not an inclusion proof of this version"
-        if document["hash"] != hash_of(document):
+        if document["hash"] != document_hash(document):
             return f"the document {document['id']} was changed"
         if proof["document"] != {"id": document["id"], "hash": document["hash"]}:
             return f"the proof is for {proof['document']['id']}, not for this document"
-        leaf = leaf_hash(canonical(proof["record"]))
+        leaf = leaf_hash(canonical_json(proof["record"]))
         path = [bytes.fromhex(node) for node in proof["path"]]
         index, size = proof["leaf_index"], proof["tree_size"]
         if type(index) is not int or type(size) is not int or size != document["evidence"]["records"]:
@@ -144,7 +157,7 @@ def proof_fault(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | 
             return "the proof does not lead to the bill's Merkle root: this record, as it stands, is not in the bill"
         owner, account = proof["record"]["account"], document["customer"]["account"]
         if owner != account:
-            return f"the record is of account {quoted(owner)}, the bill of {quoted(account)}"
+            return f"the record is of account {safe_repr(owner)}, the bill of {safe_repr(account)}"
     except (KeyError, TypeError, ValueError, AttributeError, BillingError) as error:
         return f"not an inclusion proof: {type(error).__name__} at {error}"
     return None

@@ -12,20 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from brivionix_billing.canonical_json import canonical, sha256
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.canonical_json import canonical_json, sha256
+from brivionix_billing.errors import BillingError, safe_repr
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["hash_of", "key_id", "load_private_key", "load_public_key", "seal", "signature_fault"]
+__all__ = ["document_hash", "key_id", "load_private_key", "load_public_key", "seal", "signature_error"]
 
 
 def _signed_part(document: Mapping[str, Any]) -> bytes:
-    return canonical({key: value for key, value in document.items() if key not in ("hash", "signature")})
+    return canonical_json({key: value for key, value in document.items() if key not in ("hash", "signature")})
 
 
-def hash_of(document: Mapping[str, Any]) -> str:
+def document_hash(document: Mapping[str, Any]) -> str:
     """The hash that a document must carry."""
     return "sha256:" + sha256(_signed_part(document)).hex()
 
@@ -35,18 +35,18 @@ def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> d
     expected = None if key is None else key_id(key.public_key())
     if document["signing_key"] != expected:
         raise BillingError("key_invalid", f"the document names signing key {document['signing_key']}, not {expected}")
-    sealed = {**document, "hash": hash_of(document)}
+    sealed = {**document, "hash": document_hash(document)}
     if key is not None:
         sealed["signature"] = base64.b64encode(key.sign(_signed_part(document))).decode()
     return sealed
 
 
-def signature_fault(document: Mapping[str, Any], key: Ed25519PublicKey) -> str | None:
+def signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str | None:
     """What is wrong with the signature, or ``None``."""
     from cryptography.exceptions import InvalidSignature
 
     if document.get("signing_key") != key_id(key):
-        return f"signed by key {quoted(document.get('signing_key'))}, but the key given is {key_id(key)}"
+        return f"signed by key {safe_repr(document.get('signing_key'))}, but the key given is {key_id(key)}"
     try:
         signature = base64.b64decode(document.get("signature") or "", validate=True)
         if base64.b64encode(signature).decode() != document.get("signature"):
@@ -105,4 +105,4 @@ def _content(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the key {quoted(str(path), 200)}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot read the key {safe_repr(str(path), 200)}: {reason}") from None

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.decimals import plain, summed
-from brivionix_billing.tabular import table
+from brivionix_billing.decimals import format_plain, sum_exact
+from brivionix_billing.tabular import format_table
 
-__all__ = ["page"]
+__all__ = ["render_text"]
 
 _MAX_DAYS: Final = 62
 """A table by day is for a month or two; of a longer period it would be most of the page."""
 _TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
 
 
-def page(document: Mapping[str, Any]) -> str:
+def render_text(document: Mapping[str, Any]) -> str:
     """A page of text, lines up to about 150 characters wide."""
     totals, evidence = document["totals"], document["evidence"]
     period = document["period"]
@@ -69,7 +69,7 @@ def page(document: Mapping[str, Any]) -> str:
     saved = document["savings"]
     out += [
         "",
-        table(rows, left=5),
+        format_table(rows, left=5),
         "",
         f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
         + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
@@ -113,8 +113,8 @@ def _balance(balance: Mapping[str, Any] | None, used: str) -> list[str]:
         return []
     rows = [["Balance", "Credits"], ["Opening", balance["opening"]]]
     rows += [[movement["label"], movement["credits"]] for movement in balance["movements"]]
-    rows += [["Used, as billed", plain(Decimal(used).copy_negate())], ["Closing", balance["closing"]]]
-    return [table(rows, left=1), ""]
+    rows += [["Used, as billed", format_plain(Decimal(used).copy_negate())], ["Closing", balance["closing"]]]
+    return [format_table(rows, left=1), ""]
 
 
 def _days(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
@@ -126,9 +126,9 @@ def _days(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
         return []
     rows = [[f"Day ({zone})", "requests", "Credits"]]
     for day, parts in by_day.items():
-        credits = plain(summed(Decimal(part["credits"]) for part in parts))
+        credits = format_plain(sum_exact(Decimal(part["credits"]) for part in parts))
         rows.append([day, str(sum(part["requests"] for part in parts)), credits])
-    return [table(rows, left=1), ""]
+    return [format_table(rows, left=1), ""]
 
 
 def _party(title: str, name: str, party: Mapping[str, Any]) -> list[str]:

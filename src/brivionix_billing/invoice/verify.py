@@ -14,33 +14,33 @@ from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from brivionix_billing.decimals import plain
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, Collected, collect
-from brivionix_billing.invoice.build import build
-from brivionix_billing.invoice.diff import DAYS, LINES, Difference, differ, rows_differ
-from brivionix_billing.invoice.document import faults
-from brivionix_billing.invoice.header import Balance, Header, payment
-from brivionix_billing.invoice.notes import correction
-from brivionix_billing.invoice.proofs import compare
-from brivionix_billing.invoice.signing import hash_of, signature_fault
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.build import build_invoice
+from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_rows
+from brivionix_billing.invoice.document import schema_errors
+from brivionix_billing.invoice.header import Balance, Header, payment_section
+from brivionix_billing.invoice.notes import build_note
+from brivionix_billing.invoice.proofs import compare_records
+from brivionix_billing.invoice.signing import document_hash, signature_error
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usage.record_file import SetAside
+from brivionix_billing.usage.record_file import RejectedRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["Difference", "Report", "Verifier"]
+__all__ = ["Difference", "VerificationReport", "Verifier"]
 
 MAX_NAMED: Final = 20
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
 @dataclass(slots=True)
-class Report:
+class VerificationReport:
     """What verifying found: no ``differences`` means that the bill is right."""
 
     id: str
@@ -72,7 +72,7 @@ class Verifier:
     ) -> None:
         self.open_usage, self.book, self.account = open_usage, book, account
         self.progress, self.workers = progress, workers
-        self._collected: dict[tuple[Any, Any], tuple[Collected, list[SetAside]]] = {}
+        self._collected: dict[tuple[Any, Any], tuple[AggregatedUsage, list[RejectedRecord]]] = {}
 
     def verify(
         self,
@@ -82,15 +82,15 @@ class Verifier:
         previous: Mapping[str, Any] | None = None,
         corrects: Mapping[str, Any] | None = None,
         records: Path | None = None,
-    ) -> Report:
+    ) -> VerificationReport:
         """Check one document.
 
         ``key``: the issuer's public key. ``previous``: the document before it in its series. ``corrects``: for a note,
         the bill that it corrects. ``records``: the list of records that was written with the bill; with it, records
         that are missing, added or altered are named.
         """
-        report = Report(str(document.get("id")))
-        for path, what in faults(document):
+        report = VerificationReport(str(document.get("id")))
+        for path, what in schema_errors(document):
             report.differs(path or "document", f"not as the schema asks: {what}")
         self._seal(document, key, report)
         self._chain(document, previous, report)
@@ -106,15 +106,16 @@ class Verifier:
             report.differs("document", "cannot be redone before the faults above are mended")
         return report
 
-    def _seal(self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: Report) -> None:
+    def _seal(self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: VerificationReport) -> None:
         try:
-            expected = hash_of(document)
+            expected = document_hash(document)
         except BillingError as error:
             report.differs("hash", error.message)
             return
         if document.get("hash") != expected:
             report.differs(
-                "hash", f"the document was changed: it says {quoted(document.get('hash'))}, its content has {expected}"
+                "hash",
+                f"the document was changed: it says {safe_repr(document.get('hash'))}, its content has {expected}",
             )
         if document.get("signing_key") is None:
             if "signature" in document:
@@ -122,7 +123,7 @@ class Verifier:
             elif key is not None:
                 report.differs("signature", "the document is not signed")
         elif key is not None:
-            fault = signature_fault(document, key)
+            fault = signature_error(document, key)
             if fault:
                 report.differs("signature", fault)
         elif not document.get("signature"):
@@ -130,9 +131,11 @@ class Verifier:
         else:
             report.notes.append(f"signature by key {document['signing_key']} not checked: no public key given")
 
-    def _chain(self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: Report) -> None:
+    def _chain(
+        self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: VerificationReport
+    ) -> None:
         link = document.get("previous")
-        if previous is not None and faults(previous):
+        if previous is not None and schema_errors(previous):
             report.differs("previous", "the document given as the one before it is not a sound document")
             return
         if link is None:
@@ -145,9 +148,9 @@ class Verifier:
             if isinstance(link, Mapping):
                 report.notes.append(f"link to {link.get('id')} not checked: that document was not given")
             return
-        expected = {"id": previous.get("id"), "hash": hash_of(previous)}
+        expected = {"id": previous.get("id"), "hash": document_hash(previous)}
         if link != expected:
-            report.differs("previous", f"links to {quoted(link, 200)}, but the document before it is {expected}")
+            report.differs("previous", f"links to {safe_repr(link, 200)}, but the document before it is {expected}")
         elif previous.get("hash") != expected["hash"]:
             report.differs("previous", f"{expected['id']}, the document before it, was changed")
         elif (document.get("series"), document.get("number")) != (previous["series"], previous["number"] + 1):
@@ -158,7 +161,7 @@ class Verifier:
         document: Mapping[str, Any],
         corrects: Mapping[str, Any] | None,
         records: Path | None,
-        report: Report,
+        report: VerificationReport,
     ) -> None:
         header = _header(document, report)
         note = document.get("kind") != "invoice"
@@ -174,7 +177,7 @@ class Verifier:
                 return
             collected, aside = self._collect(header)
             usage = collected.accounts.get(header.account) or AccountUsage(header.account)
-            right = build(usage, header, self.book)
+            right = build_invoice(usage, header, self.book)
             if not note:
                 right["payment"] = _payment(document["payment"], self.book, report)
                 right["balance"] = _balance(document["balance"], right["totals"]["credits"], report)
@@ -184,16 +187,18 @@ class Verifier:
         elif corrects is None:
             report.differs("corrects", "a note is redone from the bill that it corrects; give that with --corrects")
             return
-        elif faults(corrects):
+        elif schema_errors(corrects):
             report.differs("corrects", "the document given as the bill that it corrects is not a sound document")
             return
         else:
-            if corrects.get("hash") != hash_of(corrects):
+            if corrects.get("hash") != document_hash(corrects):
                 report.differs("corrects", f"{corrects.get('id')} was changed")
-            expected = correction(corrects, right, header, document["corrects"]["reason"])
+            expected = build_note(corrects, right, header, document["corrects"]["reason"])
         self._compare(document, expected, header.period.end, report)
 
-    def _compare(self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: Report) -> None:
+    def _compare(
+        self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: VerificationReport
+    ) -> None:
         rows = {kind.name: kind for kind in (LINES, DAYS)}
         says = {name: value for name, value in document.items() if name not in ("hash", "signature", *rows)}
         must = {name: value for name, value in expected.items() if name not in rows}
@@ -204,29 +209,29 @@ class Verifier:
             and evidence.get("price_book") != evidence_must["price_book"]
             and evidence.get("price_book_before_end") == evidence_must["price_book_before_end"]
             and self.book is not None
-            and self.book.grows_after(end)
+            and self.book.has_entries_after(end)
         ):
             # Appending later prices is how a price file lives; what held in the period is as it was.
             report.notes.append("the price file has grown since; its prices up to the end of the period are the same")
             must["evidence"] = {**evidence_must, "price_book": evidence["price_book"]}
         for name, kind in rows.items():
-            report.differences += rows_differ(kind, document[name], expected[name])
-        report.differences += differ("", says, must)
+            report.differences += diff_rows(kind, document[name], expected[name])
+        report.differences += diff("", says, must)
 
-    def _collect(self, header: Header, account: str | None = None) -> tuple[Collected, list[SetAside]]:
+    def _collect(self, header: Header, account: str | None = None) -> tuple[AggregatedUsage, list[RejectedRecord]]:
         if self.open_usage is None or self.book is None:
             raise BillingError("bad_argument", "a usage file and a price book are needed")
         wanted = account or self.account
         found = self._collected.get((header.period, wanted))
         if found is None:
-            aside: list[SetAside] = []
+            aside: list[RejectedRecord] = []
 
-            def keep(record: SetAside) -> None:
+            def keep(record: RejectedRecord) -> None:
                 if len(aside) < 10_000:
                     aside.append(record)
 
             with self.open_usage() as lines:
-                collected = collect(
+                collected = aggregate_usage(
                     lines,
                     self.book,
                     header.period,
@@ -243,10 +248,10 @@ class Verifier:
         document: Mapping[str, Any],
         header: Header,
         usage: AccountUsage,
-        collected: Collected,
-        aside: list[SetAside],
+        collected: AggregatedUsage,
+        aside: list[RejectedRecord],
         records: Path | None,
-        report: Report,
+        report: VerificationReport,
     ) -> None:
         """Name the records behind a difference in the evidence, as far as that can be done."""
         evidence = document["evidence"]
@@ -272,11 +277,13 @@ class Verifier:
         if not named_any:
             report.notes.append("the list of records and the usage file agree; it is the bill's root that differs")
 
-    def _compare_records(self, header: Header, root: str, records: Path, report: Report) -> Iterator[tuple[str, str]]:
+    def _compare_records(
+        self, header: Header, root: str, records: Path, report: VerificationReport
+    ) -> Iterator[tuple[str, str]]:
         if self.open_usage is None or self.book is None:
             return
         with self.open_usage() as lines:
-            found = compare(lines, self.book, header.period, header.account, records, root)
+            found = compare_records(lines, self.book, header.period, header.account, records, root)
         if found.root_differs:
             report.notes.append(f"{records.name} is not the list of this bill, so records are named with care")
         yield from found.differences[:MAX_NAMED]
@@ -284,7 +291,7 @@ class Verifier:
             yield "records", f"{len(found.differences) - MAX_NAMED} more differ"
 
 
-def _header(document: Mapping[str, Any], report: Report) -> Header:
+def _header(document: Mapping[str, Any], report: VerificationReport) -> Header:
     """The document's own heading, to build it again under; payment and balance are looked at apart from it."""
     period, customer = document["period"], document["customer"]
     try:
@@ -315,18 +322,18 @@ def _header(document: Mapping[str, Any], report: Report) -> Header:
     return header
 
 
-def _payment(said: Any, book: PriceBook, report: Report) -> Any:
+def _payment(said: Any, book: PriceBook, report: VerificationReport) -> Any:
     """The payment that a bill by this channel must tell."""
     if said is None:
         return None
     try:
-        return payment(said["channel"], book)
+        return payment_section(said["channel"], book)
     except BillingError as error:
         report.differs("payment.channel", error.message)
         return said
 
 
-def _balance(said: Any, used: str, report: Report) -> Any:
+def _balance(said: Any, used: str, report: VerificationReport) -> Any:
     """The balance that a bill with this opening and these movements must tell."""
     if said is None:
         return None
@@ -336,4 +343,4 @@ def _balance(said: Any, used: str, report: Report) -> Any:
     except BillingError as error:
         report.differs("balance", error.message)
         return said
-    return {**balance.as_dict(), "closing": plain(balance.closing_after(Decimal(used)))}
+    return {**balance.as_dict(), "closing": format_plain(balance.closing_after(Decimal(used)))}

@@ -14,31 +14,31 @@ except ImportError as error:  # pragma: no cover  # tests have it
         f"the ledger needs {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
     ) from None
 
-from brivionix_billing.ledger.api_tokens import Token, bearer
-from brivionix_billing.ledger.database.transactions import prepare
-from brivionix_billing.ledger.entry import BOOKS, Entry, LotUse
+from brivionix_billing.ledger.api_tokens import ApiToken, parse_bearer
+from brivionix_billing.ledger.database.transactions import prepare_engine
+from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
-from brivionix_billing.ledger.posting.holds import TTL
-from brivionix_billing.ledger.replay import Fault
+from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
+from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
-from brivionix_billing.ledger.thread_pool import Threads
+from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 
 __all__ = [
-    "BOOKS",
-    "TTL",
+    "SUBACCOUNTS",
+    "DEFAULT_HOLD_TTL",
     "Balance",
     "Entry",
-    "Fault",
+    "Inconsistency",
     "Ledger",
     "Lot",
-    "LotUse",
+    "LotChange",
     "Movement",
     "ShortfallError",
     "Statement",
-    "Threads",
-    "Token",
+    "LedgerThreadPool",
+    "ApiToken",
     "UsageLine",
-    "bearer",
-    "prepare",
+    "parse_bearer",
+    "prepare_engine",
 ]

@@ -10,21 +10,40 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Store
-from brivionix_billing.ledger.locked_account import Desk, Draft
-from brivionix_billing.ledger.posting.holds import usable
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.posting.holds import require_usable_token
 from brivionix_billing.ledger.projections import TokenRow
-from brivionix_billing.ledger.units import as_credits, scaled, shown, stamp, units, when
+from brivionix_billing.ledger.units import (
+    format_timestamp,
+    parse_timestamp,
+    to_units,
+    units_from_column,
+    units_to_credits,
+    units_to_text,
+)
 
-__all__ = ["Token", "bearer", "change", "create", "hashed", "new_secret", "put", "settings", "text", "token_of", "told"]
+__all__ = [
+    "ApiToken",
+    "parse_bearer",
+    "change",
+    "create",
+    "hash_secret",
+    "new_secret",
+    "apply_settings",
+    "validate_settings",
+    "require_text",
+    "authenticate",
+    "api_token_from_row",
+]
 
 _PREFIX: Final = "sk-"
 _LEAST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ApiToken:
     """An API token as it stands now."""
 
     id: str
@@ -41,17 +60,17 @@ class Token:
     """What the client sends. Told once, by the call that made it."""
 
 
-def told(row: TokenRow, secret: str | None = None) -> Token:
+def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
     """A token for those who asked."""
-    return Token(
+    return ApiToken(
         row.id,
         row.account,
         row.name,
         row.group,
-        None if row.expires is None else when(row.expires),
-        None if row.limit is None else as_credits(row.limit),
-        as_credits(row.spent),
-        as_credits(row.held),
+        None if row.expires is None else parse_timestamp(row.expires),
+        None if row.limit is None else units_to_credits(row.limit),
+        units_to_credits(row.spent),
+        units_to_credits(row.held),
         bool(row.enabled),
         secret,
     )
@@ -62,7 +81,7 @@ def new_secret() -> str:
     return _PREFIX + secrets.token_urlsafe(32)
 
 
-def hashed(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """What is kept of a secret. It is random and long, so a plain hash cannot be guessed back.
 
     Raises ``bad_argument`` for a secret shorter than 20 characters.
@@ -72,7 +91,7 @@ def hashed(secret: str) -> str:
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def bearer(header: str | None) -> str:
+def parse_bearer(header: str | None) -> str:
     """The secret in an ``Authorization`` header. Raises ``token_malformed`` where there is none.
 
     >>> bearer("Bearer sk-abc")
@@ -85,49 +104,49 @@ def bearer(header: str | None) -> str:
     return secret
 
 
-def token_of(store: Store, secret: str, now: str) -> Token:
+def authenticate(store: Store, secret: str, now: str) -> ApiToken:
     """The token of a secret. Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``."""
     if not isinstance(secret, str):
         raise BillingError("unknown_token", "no such token")
     row = store.one(TokenRow, store.sql.token_of, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
     if row is None:
         raise BillingError("unknown_token", "no such token")
-    usable(row, now)
-    return told(row)
+    require_usable_token(row, now)
+    return api_token_from_row(row)
 
 
-def settings(**given: Any) -> dict[str, Any]:
+def validate_settings(**given: Any) -> dict[str, Any]:
     """What is set on a token, as the journal keeps it. Raises ``bad_argument`` for what no token has."""
     unknown = given.keys() - _SETTINGS.keys()
     if unknown or not given:
-        wrong = f"{quoted(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
+        wrong = f"{safe_repr(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
         raise BillingError("bad_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
     return {key: _SETTINGS[key](value) for key, value in given.items()}
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise BillingError("bad_argument", f"enabled is {quoted(value)}; give True or False")
+        raise BillingError("bad_argument", f"enabled is {safe_repr(value)}; give True or False")
     return value
 
 
 _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
-    "group": lambda group: text(group, "the group of a token"),
-    "name": lambda name: text(name, "the name of a token") if name else "",
-    "expires": lambda expires: None if expires is None else stamp(expires),
-    "limit": lambda limit: None if limit is None else shown(units(limit, "the limit of a token")),
+    "group": lambda group: require_text(group, "the group of a token"),
+    "name": lambda name: require_text(name, "the name of a token") if name else "",
+    "expires": lambda expires: None if expires is None else format_timestamp(expires),
+    "limit": lambda limit: None if limit is None else units_to_text(to_units(limit, "the limit of a token")),
     "enabled": _flag,
 }
 
 
-def text(value: object, what: str, most: int = 256) -> str:
+def require_text(value: object, what: str, most: int = 256) -> str:
     """A text for people. Raises ``bad_argument`` for what is not 1 to ``most`` printable characters."""
     if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise BillingError("bad_argument", f"{what} is {quoted(value)}; give 1 to {most} printable characters")
+        raise BillingError("bad_argument", f"{what} is {safe_repr(value)}; give 1 to {most} printable characters")
     return value
 
 
-def put(row: TokenRow, content: Mapping[str, Any]) -> None:
+def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
     """Set on a row what the content of an entry says."""
     if "group" in content:
         row.group = content["group"]
@@ -136,27 +155,27 @@ def put(row: TokenRow, content: Mapping[str, Any]) -> None:
     if "expires" in content:
         row.expires = content["expires"]
     if "limit" in content:
-        row.limit = None if content["limit"] is None else scaled(content["limit"])
+        row.limit = None if content["limit"] is None else units_from_column(content["limit"])
     if "enabled" in content:
         row.enabled = int(content["enabled"])
 
 
-def create(desk: Desk, id: str, content: Mapping[str, Any], hash: str) -> Draft:
+def create(desk: LockedAccount, id: str, content: Mapping[str, Any], hash: str) -> EntryDraft:
     """A new token. Raises ``operation_conflict`` if another token has its secret."""
-    draft = Draft("token", desk.booked, content)
+    draft = EntryDraft("token", desk.booked_at, content)
     if desk.store.one(TokenRow, desk.store.sql.token_of, hash) is not None:
         raise BillingError("operation_conflict", "another token has this secret; leave it out, and one is made")
     row = TokenRow(id, desk.account.id, hash, "", "", None, None, 1, 0, 0)
-    put(row, content)
+    apply_settings(row, content)
     draft.result["hash"] = hash
-    desk.add(row)
+    desk.add_row(row)
     return draft
 
 
-def change(desk: Desk, token_id: str, content: Mapping[str, Any]) -> Draft:
+def change(desk: LockedAccount, token_id: str, content: Mapping[str, Any]) -> EntryDraft:
     """Other settings of a token."""
-    draft = Draft("token_changed", desk.booked, content)
+    draft = EntryDraft("token_changed", desk.booked_at, content)
     row = desk.token(token_id)
-    put(row, content)
-    desk.changed(row)
+    apply_settings(row, content)
+    desk.mark_changed(row)
     return draft

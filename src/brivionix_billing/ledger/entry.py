@@ -15,20 +15,27 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical_json import canonical, canonical_around
-from brivionix_billing.decimals import Rounding, plain, round_ratio
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.database.store import Stored
-from brivionix_billing.ledger.projections import LotMove, LotRow
-from brivionix_billing.ledger.units import as_credits, payable, scaled, shown, stamp, when
+from brivionix_billing.canonical_json import canonical_json, canonical_json_envelope
+from brivionix_billing.decimals import Rounding, format_plain, round_quotient
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.database.store import JournalRow
+from brivionix_billing.ledger.projections import LotDelta, LotRow
+from brivionix_billing.ledger.units import (
+    format_timestamp,
+    parse_timestamp,
+    units_from_column,
+    units_to_credits,
+    units_to_payable,
+    units_to_text,
+)
 from brivionix_billing.money import Money, Payable
 
-__all__ = ["BOOKS", "Entry", "LotUse", "written"]
+__all__ = ["SUBACCOUNTS", "Entry", "LotChange", "make_entry"]
 
 VERSION: Final = 1
 """Of the text of an entry. A reader knows all versions there ever were: the journal is never rewritten."""
 
-BOOKS: Final = {
+SUBACCOUNTS: Final = {
     "available": "what the account can spend",
     "held": "set aside for requests that are under way",
     "owed": "below zero: used, but not paid for",
@@ -43,14 +50,14 @@ BOOKS: Final = {
 """The books that the postings of an entry move Credits between. Over all of them an entry sums to zero."""
 
 
-class LotUse(NamedTuple):
+class LotChange(NamedTuple):
     """The part of an entry that one lot bore."""
 
     lot: str
-    how: str
+    kind: str
     """``used``, ``expired``, ``refunded``, ``taken_back``, ``written_off``, ``restored`` or ``opened``."""
     credits: Decimal
-    left: Decimal
+    remaining: Decimal
     """Credits in the lot afterwards."""
     money: Payable | None
     """In whole coins: recognised as revenue if ``used`` or ``expired``, given back if ``refunded`` or ``taken_back``.
@@ -73,64 +80,72 @@ class Entry:
     kind: str
     at: datetime
     """The time that it counts for: of a charge, when the request was made."""
-    booked: datetime
+    booked_at: datetime
     """The time that the caller of the operation gave as now."""
     content: Mapping[str, Any]
     """What the caller asked for; the same id with another content is a conflict."""
     postings: Mapping[str, int]
     """Book -> units of 10^-18 Credit. They sum to zero."""
-    moves: tuple[LotMove, ...]
+    lot_deltas: tuple[LotDelta, ...]
     result: Mapping[str, Any]
     """What the ledger decided, beyond postings and lots."""
     previous: str
     hash: str
-    bought: Mapping[str, list[str]] = field(default_factory=dict)
+    purchase_terms: Mapping[str, list[str]] = field(default_factory=dict)
     """Of each lot that was moved and paid for: currency, what was paid, and for how many Credits."""
     repeated: bool = field(default=False, compare=False)
     """This operation was done before, and nothing was done now."""
 
     def __repr__(self) -> str:
         again = ", repeated" if self.repeated else ""
-        return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {plain(self.credits)} Credits{again}>"
+        return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {format_plain(self.credits)} Credits{again}>"
 
     @property
-    def posted(self) -> dict[str, Decimal]:
+    def postings_in_credits(self) -> dict[str, Decimal]:
         """Book -> Credits that the entry moves into it, or out of it where it is negative."""
-        return {book: as_credits(amount) for book, amount in self.postings.items()}
+        return {book: units_to_credits(amount) for book, amount in self.postings.items()}
 
     @property
     def credits(self) -> Decimal:
         """The Credits that the operation was about: held, charged, bought, refunded, ... Never negative."""
-        return as_credits(self.units)
+        return units_to_credits(self.units)
 
     @property
     def units(self) -> int:
         """The same in units of 10^-18 Credit."""
-        return max((abs(self.postings.get(book, 0)) for book in _ABOUT.get(self.kind, ())), default=0)
+        return max((abs(self.postings.get(book, 0)) for book in _PRIMARY_SUBACCOUNTS.get(self.kind, ())), default=0)
 
     @property
     def owed(self) -> Decimal:
         """Credits that the account owes more than before; negative where it owes less."""
-        return as_credits(-self.postings.get("owed", 0))
+        return units_to_credits(-self.postings.get("owed", 0))
 
     @property
-    def uses(self) -> tuple[LotUse, ...]:
+    def lot_changes(self) -> tuple[LotChange, ...]:
         """The lots that bore it, in the order of use."""
         return tuple(
-            LotUse(m.lot, m.how, as_credits(m.credits), as_credits(m.left), *_money(m, self.bought.get(m.lot)))
-            for m in self.moves
+            LotChange(
+                m.lot,
+                m.how,
+                units_to_credits(m.credits),
+                units_to_credits(m.left),
+                *_money(m, self.purchase_terms.get(m.lot)),
+            )
+            for m in self.lot_deltas
         )
 
     @property
     def expires(self) -> datetime | None:
         """When the hold or the lot expires."""
         found = self.result.get("expires")
-        return None if found is None else when(found)
+        return None if found is None else parse_timestamp(found)
 
     @property
-    def pay_back(self) -> Payable | None:
+    def refund_amount(self) -> Payable | None:
         """The money of a refund or dispute."""
-        money = [use.money for use in self.uses if use.how in ("refunded", "taken_back", "written_off") and use.money]
+        money = [
+            use.money for use in self.lot_changes if use.kind in ("refunded", "taken_back", "written_off") and use.money
+        ]
         return Payable(sum(part.minor for part in money), money[0].currency) if money else None
 
     def money(self) -> dict[str, dict[str, Money]]:
@@ -139,11 +154,11 @@ class Entry:
         They sum to zero: cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
         """
         books: dict[str, dict[str, Money]] = {}
-        for use in self.uses:
+        for use in self.lot_changes:
             if use.money is None:
                 continue
             one = use.money.money
-            debit, credit = _MONEY[use.how]
+            debit, credit = _MONEY[use.kind]
             of = books.setdefault(one.currency, {})
             for book, amount in ((debit, one), (credit, -one)):
                 of[book] = of.get(book, Money(0, one.currency)) + amount
@@ -156,39 +171,39 @@ class Entry:
             self.account,
             self.number,
             self.kind,
-            stamp(self.at),
-            stamp(self.booked),
+            format_timestamp(self.at),
+            format_timestamp(self.booked_at),
             self.content,
             self.postings,
-            self.moves,
+            self.lot_deltas,
             self.result,
             self.previous,
-            self.bought,
+            self.purchase_terms,
         )
         return {**body, "hash": self.hash}
 
-    def same(self, account: str, kind: str, content: Mapping[str, Any]) -> Entry:
+    def match_repeat(self, account: str, kind: str, content: Mapping[str, Any]) -> Entry:
         """The result of asking for this entry again. Raises ``operation_conflict`` if something else is asked for."""
         differs = []
         if self.account != account:
-            differs.append(f"account: then {quoted(self.account)}, now {quoted(account)}")
+            differs.append(f"account: then {safe_repr(self.account)}, now {safe_repr(account)}")
         if self.kind != kind:
             differs.append(f"kind: then {self.kind}, now {kind}")
         else:
             for key in sorted(self.content.keys() | content.keys()):
                 then, now = self.content.get(key), content.get(key)
-                if then != now and canonical(then) != canonical(now):
-                    differs.append(f"{key}: then {quoted(then)}, now {quoted(now)}")
+                if then != now and canonical_json(then) != canonical_json(now):
+                    differs.append(f"{key}: then {safe_repr(then)}, now {safe_repr(now)}")
         if differs:
             raise BillingError(
                 "operation_conflict",
-                f"the operation {quoted(self.id)} was done before with other content ({'; '.join(differs)}); nothing "
+                f"the operation {safe_repr(self.id)} was done before with other content ({'; '.join(differs)}); nothing "
                 "was done now; an operation of its own needs an id of its own",
             )
         return replace(self, repeated=True)
 
     @classmethod
-    def read(cls, row: Stored, *, canonical_text: bool = False) -> Entry:
+    def from_row(cls, row: JournalRow, *, canonical_text: bool = False) -> Entry:
         """From the database. Raises ``journal_broken`` where row, text and hash do not belong together.
 
         ``canonical_text``: also where the text is not exactly the one that an entry has.
@@ -198,7 +213,7 @@ class Entry:
             told = (body["id"], body["account"], body["number"], body["kind"], body["at"], body["booked"])
             sound = told == tuple(row[:6]) and sha256(row.body.encode()).hexdigest() == row.hash
             if canonical_text:
-                sound = sound and body.keys() == _KEYS and canonical(body) == row.body.encode()
+                sound = sound and body.keys() == _KEYS and canonical_json(body) == row.body.encode()
             if not sound or body["v"] != VERSION:
                 raise ValueError("its columns, its text and its hash do not belong together")
             return cls(
@@ -206,11 +221,14 @@ class Entry:
                 row.account,
                 row.number,
                 row.kind,
-                when(row.at),
-                when(row.booked),
+                parse_timestamp(row.at),
+                parse_timestamp(row.booked),
                 body["content"],
-                {book: scaled(amount) for book, amount in body["postings"].items()},
-                tuple(LotMove(lot, how, scaled(c), scaled(m), scaled(left)) for lot, how, c, m, left in body["lots"]),
+                {book: units_from_column(amount) for book, amount in body["postings"].items()},
+                tuple(
+                    LotDelta(lot, how, units_from_column(c), units_from_column(m), units_from_column(left))
+                    for lot, how, c, m, left in body["lots"]
+                ),
                 body["result"],
                 body["previous"],
                 row.hash,
@@ -219,11 +237,11 @@ class Entry:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BillingError(
                 "journal_broken",
-                f"entry {quoted(row.number)} ({quoted(row.id)}) of {quoted(row.account)}: it was changed: {error}",
+                f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: it was changed: {error}",
             ) from None
 
 
-def written(
+def make_entry(
     id: str,
     account: str,
     number: int,
@@ -232,28 +250,28 @@ def written(
     booked: str,
     content: Mapping[str, Any],
     postings: Mapping[str, int],
-    moves: list[LotMove],
+    moves: list[LotDelta],
     result: Mapping[str, Any],
     previous: str,
     bought: Mapping[str, list[str]],
-) -> tuple[Stored, Entry]:
+) -> tuple[JournalRow, Entry]:
     """A new entry: its row, and the entry itself."""
     postings = {book: amount for book, amount in postings.items() if amount}
     if sum(postings.values()):
         raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
     body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
-    text = canonical_around(body, "content")  # all the rest is the ledger's own
+    text = canonical_json_envelope(body, "content")  # all the rest is the ledger's own
     hash = sha256(text).hexdigest()
-    counts_for = when(at)
+    counts_for = parse_timestamp(at)
     return (
-        Stored(id, account, number, kind, at, booked, text.decode(), hash),
+        JournalRow(id, account, number, kind, at, booked, text.decode(), hash),
         Entry(
             id,
             account,
             number,
             kind,
             counts_for,
-            counts_for if booked == at else when(booked),
+            counts_for if booked == at else parse_timestamp(booked),
             content,
             postings,
             tuple(moves),
@@ -265,25 +283,25 @@ def written(
     )
 
 
-def bought(lot: LotRow) -> list[str]:
+def purchase_terms(lot: LotRow) -> list[str]:
     """What a lot cost, as an entry that moves it says it."""
-    return [str(lot.currency), shown(lot.paid), shown(lot.credits)]
+    return [str(lot.currency), units_to_text(lot.paid), units_to_text(lot.credits)]
 
 
-def _money(move: LotMove, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
+def _money(move: LotDelta, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
     """What a move is worth in coins, and what its Credits were bought for."""
     if bought is None:
         return None, None
-    currency, paid, credits = bought[0], scaled(bought[1]), scaled(bought[2])
+    currency, paid, credits = bought[0], units_from_column(bought[1]), units_from_column(bought[2])
     after = move.left if move.how in _TAKES else move.left - move.credits
     if move.how in ("taken_back", "written_off"):
         after = 0  # these had left the lot before: there is no place in it to count from
     cost = _worth(paid, credits, after + move.credits) - _worth(paid, credits, after)
-    return payable(move.money, currency), Money(as_credits(cost), currency)
+    return units_to_payable(move.money, currency), Money(units_to_credits(cost), currency)
 
 
 def _worth(paid: int, credits: int, part: int) -> int:
-    return round_ratio(paid * part, credits, Rounding.HALF_UP)
+    return round_quotient(paid * part, credits, Rounding.HALF_UP)
 
 
 def _body(
@@ -295,7 +313,7 @@ def _body(
     booked: str,
     content: Mapping[str, Any],
     postings: Mapping[str, int],
-    moves: Iterable[LotMove],
+    moves: Iterable[LotDelta],
     result: Mapping[str, Any],
     previous: str,
     bought: Mapping[str, list[str]],
@@ -309,15 +327,17 @@ def _body(
         "at": at,
         "booked": booked,
         "content": content,
-        "postings": {book: shown(amount) for book, amount in postings.items()},
-        "lots": [[m.lot, m.how, shown(m.credits), shown(m.money), shown(m.left)] for m in moves],
+        "postings": {book: units_to_text(amount) for book, amount in postings.items()},
+        "lots": [
+            [m.lot, m.how, units_to_text(m.credits), units_to_text(m.money), units_to_text(m.left)] for m in moves
+        ],
         "result": result,
         "previous": previous,
         "bought": [[lot, *what] for lot, what in bought.items()],
     }
 
 
-_ABOUT: Final = {
+_PRIMARY_SUBACCOUNTS: Final = {
     "hold": ("held",),
     "release": ("held",),
     "hold_expired": ("held",),

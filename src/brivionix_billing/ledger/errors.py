@@ -6,9 +6,9 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from brivionix_billing.decimals import plain
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger.units import as_credits
+from brivionix_billing.ledger.units import units_to_credits
 
 __all__ = ["ShortfallError"]
 
@@ -19,14 +19,14 @@ class ShortfallError(BillingError):
     def __init__(self, code: str, who: str, needed: int, there: int) -> None:
         self._from = (code, who, needed, there)
         there = max(0, there)
-        self.needed: Decimal = as_credits(needed)
-        self.available: Decimal = as_credits(there)
-        self.shortfall: Decimal = as_credits(needed - there)
+        self.needed: Decimal = units_to_credits(needed)
+        self.available: Decimal = units_to_credits(there)
+        self.shortfall: Decimal = units_to_credits(needed - there)
         what = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
         super().__init__(
             code,
-            f"{who} has {plain(self.available)} {what}, and {plain(self.needed)} are needed: "
-            f"{plain(self.shortfall)} short",
+            f"{who} has {format_plain(self.available)} {what}, and {format_plain(self.needed)} are needed: "
+            f"{format_plain(self.shortfall)} short",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

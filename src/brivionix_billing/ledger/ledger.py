@@ -5,20 +5,26 @@ from __future__ import annotations
 from typing import Any, Self, TypeVar
 
 from brivionix_billing.ledger.database.migrate import check_version, migrate, migrate_or_check
-from brivionix_billing.ledger.database.transactions import close, engine_for, must_exist, read, transact
+from brivionix_billing.ledger.database.transactions import (
+    close,
+    create_ledger_engine,
+    require_existing_file,
+    run_read,
+    run_transaction,
+)
 from brivionix_billing.ledger.operations.accounts import Accounts
-from brivionix_billing.ledger.operations.holds import Requests
+from brivionix_billing.ledger.operations.holds import Holds
 from brivionix_billing.ledger.operations.payments import Payments
-from brivionix_billing.ledger.operations.queries import Views
+from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.topup import LOT_ORDER
+from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
 __all__ = ["Ledger"]
 
 T = TypeVar("T")
 
 
-class Ledger(Accounts, Requests, Payments, Views):
+class Ledger(Accounts, Holds, Payments, Queries):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, the caller's own name for it: the same id with the same content is done once, and
@@ -55,11 +61,11 @@ class Ledger(Accounts, Requests, Payments, Views):
         ``ledger_unavailable``.
         """
         if not create:
-            must_exist(url)
-        engine = engine_for(url, synchronous=synchronous, **options)
-        found = cls(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
+            require_existing_file(url)
+        engine = create_ledger_engine(url, synchronous=synchronous, **options)
+        found = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
         try:
-            transact(engine, migrate_or_check) if create else read(engine, check_version)
+            run_transaction(engine, migrate_or_check) if create else run_read(engine, check_version)
         except BaseException:
             close(engine)
             raise
@@ -67,7 +73,7 @@ class Ledger(Accounts, Requests, Payments, Views):
 
     def migrate(self) -> None:
         """Bring the tables to this version of the library; new ones where there are none."""
-        transact(self.engine, migrate)
+        run_transaction(self.engine, migrate)
 
     def __enter__(self) -> Self:
         return self

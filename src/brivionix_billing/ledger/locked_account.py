@@ -6,36 +6,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row, Store
-from brivionix_billing.ledger.entry import Entry, bought, written
-from brivionix_billing.ledger.lot_order import sorted_for_use
+from brivionix_billing.ledger.entry import Entry, make_entry, purchase_terms
+from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
-    LotMove,
+    LotDelta,
     LotRow,
     TokenRow,
     UsageRow,
-    move,
-    post,
-    value,
+    apply_lot_change,
+    apply_postings,
+    lot_value,
 )
-from brivionix_billing.ledger.units import asked
-from brivionix_billing.topup import LOT_ORDER
+from brivionix_billing.ledger.units import require_id
+from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
-__all__ = ["Desk", "Draft"]
+__all__ = ["LockedAccount", "EntryDraft"]
 
 
 @dataclass(slots=True)
-class Draft:
+class EntryDraft:
     """An entry that is being made."""
 
     kind: str
     at: str
     content: Mapping[str, Any]
     postings: dict[str, int] = field(default_factory=dict)
-    moves: list[LotMove] = field(default_factory=list)
+    moves: list[LotDelta] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     bought: dict[str, list[str]] = field(default_factory=dict)
 
@@ -44,13 +44,15 @@ class Draft:
         self.postings[book] = self.postings.get(book, 0) + amount
 
 
-class Desk:
+class LockedAccount:
     """An account under lock. Plans change its rows here in memory; :meth:`write` brings all of it to the database."""
 
-    __slots__ = ("_changed", "_holds", "_lots", "_new", "account", "booked", "order", "store")
+    __slots__ = ("_changed", "_holds", "_lots", "_new", "account", "booked_at", "order", "store")
 
-    def __init__(self, store: Store, account: AccountRow, booked: str, order: Sequence[str] = LOT_ORDER) -> None:
-        self.store, self.account, self.booked, self.order = store, account, booked, order
+    def __init__(
+        self, store: Store, account: AccountRow, booked: str, order: Sequence[str] = DEFAULT_LOT_ORDER
+    ) -> None:
+        self.store, self.account, self.booked_at, self.order = store, account, booked, order
         self._lots: list[LotRow] | None = None
         self._holds: dict[str, HoldRow] = {}
         self._changed: dict[tuple[type, str], Row] = {}
@@ -73,9 +75,9 @@ class Desk:
         for lot in self.lots:
             if lot.id == id:
                 return lot
-        found = self.store.one(LotRow, self.store.sql.lot, asked(id, "the lot"))
+        found = self.store.one(LotRow, self.store.sql.lot, require_id(id, "the lot"))
         if found is None or found.account != self.account.id:
-            raise BillingError("unknown_lot", f"account {quoted(self.account.id)} has no lot {quoted(id)}")
+            raise BillingError("unknown_lot", f"account {safe_repr(self.account.id)} has no lot {safe_repr(id)}")
         self.lots.append(found)
         self.lots.sort(key=lambda lot: lot.number)
         return found
@@ -83,10 +85,10 @@ class Desk:
     def token(self, id: str) -> TokenRow:
         """A token of this account. Raises ``unknown_token``."""
         changed = self._changed.get((TokenRow, id))
-        asked(id, "the token")
+        require_id(id, "the token")
         found = changed if isinstance(changed, TokenRow) else self.store.one(TokenRow, self.store.sql.token, id)
         if found is None or found.account != self.account.id:
-            raise BillingError("unknown_token", f"account {quoted(self.account.id)} has no token {quoted(id)}")
+            raise BillingError("unknown_token", f"account {safe_repr(self.account.id)} has no token {safe_repr(id)}")
         return found
 
     def open_holds(self) -> list[HoldRow]:
@@ -96,13 +98,13 @@ class Desk:
         known = [self._holds.setdefault(hold.id, hold) for hold in found]
         return [hold for hold in known if hold.state == "open"]
 
-    def add(self, row: Row) -> None:
+    def add_row(self, row: Row) -> None:
         """A new row, written with the entry."""
         self._new.append(row)
         if isinstance(row, LotRow):
             self.lots.append(row)
 
-    def changed(self, row: Row) -> None:
+    def mark_changed(self, row: Row) -> None:
         """A row to be written anew with the entry."""
         for new in self._new:
             if new is row:
@@ -110,41 +112,45 @@ class Desk:
         key = row.id if not isinstance(row, UsageRow) else f"{row.quarter} {row.model} {row.token}"
         self._changed[type(row), key] = row
 
-    def moved(self, draft: Draft, lot: LotRow, how: str, credits: int, money: int) -> None:
+    def change_lot(self, draft: EntryDraft, lot: LotRow, how: str, credits: int, money: int) -> None:
         """Change a lot as part of an entry."""
-        draft.moves.append(move(lot, how, credits, money))
+        draft.moves.append(apply_lot_change(lot, how, credits, money))
         if lot.currency is not None:
-            draft.bought[lot.id] = bought(lot)
-        self.changed(lot)
+            draft.bought[lot.id] = purchase_terms(lot)
+        self.mark_changed(lot)
 
-    def draw(self, draft: Draft, amount: int, at: str) -> int:
+    def consume_lots(self, draft: EntryDraft, amount: int, at: str) -> int:
         """Use up to ``amount`` of the lots that could be used at ``at``, in their order; how much it was."""
         left = amount
-        for lot in sorted_for_use(self.lots, self.order, self.booked):
+        for lot in sort_for_consumption(self.lots, self.order, self.booked_at):
             if not left:
                 break
             if lot.remaining and (lot.expires is None or lot.expires > at):
                 part = min(lot.remaining, left)
-                self.moved(draft, lot, "used", part, value(lot, lot.remaining) - value(lot, lot.remaining - part))
+                self.change_lot(
+                    draft, lot, "used", part, lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part)
+                )
                 left -= part
         return amount - left
 
-    def repay(self, draft: Draft) -> None:
+    def repay_owed(self, draft: EntryDraft) -> None:
         """What is owed is paid as soon as there is something to pay it with."""
         owed = self.account.owed - draft.postings.get("owed", 0)
-        free = self.available + draft.postings.get("available", 0) - self._leaving()
+        free = self.available + draft.postings.get("available", 0) - self._expiring_credits()
         if owed > 0 and free > 0:
-            paid = self.draw(draft, min(owed, free), self.booked)
+            paid = self.consume_lots(draft, min(owed, free), self.booked_at)
             draft.post("available", -paid)
             draft.post("owed", paid)
 
-    def _leaving(self) -> int:
+    def _expiring_credits(self) -> int:
         """Credits that are available, but only until somebody looks: of expired lots, and no longer promised."""
         lots = self._expired_lots()
         return sum(lot.remaining - keep for lot, keep in self._kept(lots, self.open_holds())) if lots else 0
 
     def _expired_lots(self) -> list[LotRow]:
-        found = [lot for lot in self.lots if lot.remaining and lot.expires is not None and lot.expires <= self.booked]
+        found = [
+            lot for lot in self.lots if lot.remaining and lot.expires is not None and lot.expires <= self.booked_at
+        ]
         return sorted(found, key=lambda lot: (lot.expires, lot.number))
 
     def _kept(self, expired: Sequence[LotRow], holds: Sequence[HoldRow]) -> Iterator[tuple[LotRow, int]]:
@@ -156,34 +162,34 @@ class Desk:
             kept += keep
             yield lot, keep
 
-    def expiring(self, expires: str | None) -> None:
+    def note_expiry(self, expires: str | None) -> None:
         """Something that expires came in."""
         if expires is not None and (self.account.next_expiry is None or expires < self.account.next_expiry):
             self.account.next_expiry = expires
 
-    def sweep(self) -> int:
+    def expire_due(self) -> int:
         """Return holds and take lots that have expired, each by an entry of its own; how many entries."""
-        account, now = self.account, self.booked
+        account, now = self.account, self.booked_at
         if account.next_expiry is None or account.next_expiry > now:
             return 0
         before = account.number
         for hold in self.open_holds():
             if hold.expires <= now:
-                draft = Draft("hold_expired", now, {"hold": hold.id})
-                self.resolve(draft, hold, "expired")
+                draft = EntryDraft("hold_expired", now, {"hold": hold.id})
+                self.resolve_hold(draft, hold, "expired")
                 draft.post("available", hold.credits)
-                self.repay(draft)
-                self.write(self._own_id(), draft)
+                self.repay_owed(draft)
+                self.post_entry(self._own_id(), draft)
         holds = self.open_holds()
         for lot, keep in list(self._kept(self._expired_lots(), holds)):
             gone = lot.remaining - keep
             if gone:
                 # It counts for the day on which it expired, whenever somebody looks: that is what a statement shows.
-                draft = Draft("lot_expired", lot.expires or now, {"lot": lot.id})
-                self.moved(draft, lot, "expired", gone, value(lot, lot.remaining) - value(lot, keep))
+                draft = EntryDraft("lot_expired", lot.expires or now, {"lot": lot.id})
+                self.change_lot(draft, lot, "expired", gone, lot_value(lot, lot.remaining) - lot_value(lot, keep))
                 draft.post("available", -gone)
                 draft.post("expired", gone)
-                self.write(self._own_id(), draft)
+                self.post_entry(self._own_id(), draft)
         times = [hold.expires for hold in holds]
         times += [lot.expires for lot in self.lots if lot.remaining and lot.expires is not None]
         account.next_expiry = min(times, default=None)
@@ -194,32 +200,32 @@ class Desk:
     def _own_id(self) -> str:
         return f"~{self.account.id}/{self.account.number + 1}"
 
-    def resolve(self, draft: Draft, hold: HoldRow, state: str) -> None:
+    def resolve_hold(self, draft: EntryDraft, hold: HoldRow, state: str) -> None:
         """Give back what a hold still holds; whoever asks for it posts where it goes."""
         draft.post("held", -hold.credits)
         if hold.token is not None:
             token = self.token(hold.token)
             token.held -= hold.credits
             draft.result["token"] = token.id
-            self.changed(token)
+            self.mark_changed(token)
         hold.state = state
         self._holds[hold.id] = hold
-        self.changed(hold)
+        self.mark_changed(hold)
 
-    def write(self, id: str, draft: Draft) -> Entry:
+    def post_entry(self, id: str, draft: EntryDraft) -> Entry:
         """Post the entry, and write all that it changed. Raises ``operation_conflict`` if another has its id."""
         account = self.account
-        post(account, draft.postings)
+        apply_postings(account, draft.postings)
         if min(account.held, account.owed, account.balance - account.held) < 0:
             # A fault of ours. What a replay would refuse must not be committed.
-            raise RuntimeError(f"an entry of kind {draft.kind} would leave account {quoted(account.id)} below zero")
-        row, entry = written(
+            raise RuntimeError(f"an entry of kind {draft.kind} would leave account {safe_repr(account.id)} below zero")
+        row, entry = make_entry(
             id,
             account.id,
             account.number + 1,
             draft.kind,
             draft.at,
-            self.booked,
+            self.booked_at,
             draft.content,
             draft.postings,
             draft.moves,
@@ -233,10 +239,10 @@ class Desk:
             # It was not there a moment ago: another account is using the same id right now.
             found = store.entry(store.sql.entry, id)
             if found is None:
-                raise BillingError("journal_broken", f"account {quoted(account.id)} has entry {row.number} already")
-            Entry.read(found).same(account.id, draft.kind, draft.content)
+                raise BillingError("journal_broken", f"account {safe_repr(account.id)} has entry {row.number} already")
+            Entry.from_row(found).match_repeat(account.id, draft.kind, draft.content)
             raise BillingError(
-                "operation_conflict", f"the operation {quoted(id)} is being done twice at once; try again"
+                "operation_conflict", f"the operation {safe_repr(id)} is being done twice at once; try again"
             )
         for new in self._new:
             store.add(new)

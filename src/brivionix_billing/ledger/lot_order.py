@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.projections import LotRow
-from brivionix_billing.topup import LOT_RULES
+from brivionix_billing.topup import LOT_ORDER_RULES
 
-__all__ = ["checked_order", "sorted_for_use"]
+__all__ = ["validate_lot_order", "sort_for_consumption"]
 
 _KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
     "expiring": lambda lot: lot.expires or "~",  # behind every year
@@ -20,16 +20,18 @@ _KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
 }
 
 
-def checked_order(order: Iterable[str]) -> tuple[str, ...]:
+def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
     """Rules of ``topup.LOT_RULES``. Raises ``bad_argument`` for others."""
     found = tuple(order)
     for rule in found:
         if rule not in _KEYS:
-            raise BillingError("bad_argument", f"no rule {quoted(rule)} for the order of lots; {', '.join(LOT_RULES)}")
+            raise BillingError(
+                "bad_argument", f"no rule {safe_repr(rule)} for the order of lots; {', '.join(LOT_ORDER_RULES)}"
+            )
     return found
 
 
-def sorted_for_use(lots: Sequence[LotRow], order: Sequence[str], now: str) -> Sequence[LotRow]:
+def sort_for_consumption(lots: Sequence[LotRow], order: Sequence[str], now: str) -> Sequence[LotRow]:
     """The lots in their order of use; where no rule tells two apart, the older one comes first.
 
     A lot that has expired, and is kept only for requests that were let in before, comes first whatever the order is:

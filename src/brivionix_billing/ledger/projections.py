@@ -9,23 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from brivionix_billing.decimals import Rounding, round_ratio
-from brivionix_billing.ledger.units import coin
+from brivionix_billing.decimals import Rounding, round_quotient
+from brivionix_billing.ledger.units import minor_unit
 from brivionix_billing.usage import Usage
 
 __all__ = [
     "AccountRow",
     "HoldRow",
-    "LotMove",
+    "LotDelta",
     "LotRow",
     "TokenRow",
     "UsageRow",
-    "count",
-    "counts",
-    "move",
-    "post",
-    "quarter",
-    "value",
+    "add_usage",
+    "usage_counts",
+    "apply_lot_change",
+    "apply_postings",
+    "quarter_hour",
+    "lot_value",
 ]
 
 
@@ -127,7 +127,7 @@ class UsageRow:
     credits: int = 0
 
 
-class LotMove(NamedTuple):
+class LotDelta(NamedTuple):
     """What an entry did to a lot."""
 
     lot: str
@@ -141,18 +141,18 @@ class LotMove(NamedTuple):
     """Credits in the lot afterwards."""
 
 
-def value(lot: LotRow, remaining: int) -> int:
+def lot_value(lot: LotRow, remaining: int) -> int:
     """What ``remaining`` Credits of a lot are worth at the price they were bought for, rounded to coins (half up).
 
     Recognised and refunded is what this falls by. So however small the steps are, they add up to what was paid.
     """
     if lot.currency is None or not remaining:
         return 0
-    one = coin(lot.currency)
-    return round_ratio(lot.paid // one * remaining, lot.credits, Rounding.HALF_UP) * one
+    one = minor_unit(lot.currency)
+    return round_quotient(lot.paid // one * remaining, lot.credits, Rounding.HALF_UP) * one
 
 
-def move(lot: LotRow, how: str, credits: int, money: int) -> LotMove:
+def apply_lot_change(lot: LotRow, how: str, credits: int, money: int) -> LotDelta:
     """Change a lot. ``money`` is what the move is worth."""
     if how in ("used", "expired", "refunded"):
         lot.remaining -= credits
@@ -179,10 +179,10 @@ def move(lot: LotRow, how: str, credits: int, money: int) -> LotMove:
         lot.refunded -= money
     elif how != "opened":
         raise ValueError(how)
-    return LotMove(lot.id, how, credits, money, lot.remaining)
+    return LotDelta(lot.id, how, credits, money, lot.remaining)
 
 
-def post(account: AccountRow, postings: Mapping[str, int]) -> None:
+def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
     """Change the balances of an account."""
     held = postings.get("held", 0)
     account.balance += postings.get("available", 0) + held
@@ -190,7 +190,7 @@ def post(account: AccountRow, postings: Mapping[str, int]) -> None:
     account.owed -= postings.get("owed", 0)
 
 
-def quarter(at: str) -> str:
+def quarter_hour(at: str) -> str:
     """The quarter of an hour that holds a time.
 
     >>> quarter("2026-10-01T00:29:59.999999Z")
@@ -199,12 +199,12 @@ def quarter(at: str) -> str:
     return f"{at[:14]}{int(at[14:16]) // 15 * 15:02d}"
 
 
-def counts(usage: Usage) -> list[int]:
+def usage_counts(usage: Usage) -> list[int]:
     """What is counted of a request: estimated or not, input, cached and output tokens."""
     return [int(usage.estimated), usage.input_tokens, usage.cache_read_tokens, usage.output_tokens]
 
 
-def count(row: UsageRow, counts: Sequence[int] | None, units: int) -> None:
+def add_usage(row: UsageRow, counts: Sequence[int] | None, units: int) -> None:
     """Take in a request; of one that was priced elsewhere, no tokens are known."""
     row.requests += 1
     row.credits += units

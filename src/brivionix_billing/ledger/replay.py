@@ -6,44 +6,44 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.api_tokens import put
-from brivionix_billing.ledger.database.store import KINDS, Row, Store, Stored
-from brivionix_billing.ledger.entry import BOOKS, Entry, bought
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.api_tokens import apply_settings
+from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
+from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
     LotRow,
     TokenRow,
     UsageRow,
-    count,
-    move,
-    post,
-    quarter,
-    value,
+    add_usage,
+    apply_lot_change,
+    apply_postings,
+    lot_value,
+    quarter_hour,
 )
-from brivionix_billing.ledger.units import scaled, shown, stamp
+from brivionix_billing.ledger.units import format_timestamp, units_from_column, units_to_text
 
-__all__ = ["Books", "Fault", "rebuild", "verify"]
+__all__ = ["AccountReplay", "Inconsistency", "rebuild", "verify"]
 
 _PAGE: Final = 1000
 
 
-class Fault(NamedTuple):
+class Inconsistency(NamedTuple):
     """Something in the ledger that is not as it must be."""
 
     account: str
     number: int | None
     """Of the entry, or ``None``: not in the journal, but in what is derived from it."""
-    what: str
+    message: str
 
     def __str__(self) -> str:
         where = "" if self.number is None else f", entry {self.number}"
-        return f"account {self.account}{where}: {self.what}"
+        return f"account {self.account}{where}: {self.message}"
 
 
 @dataclass
-class Books:
+class AccountReplay:
     """What the entries of one account come to."""
 
     account: AccountRow
@@ -51,7 +51,7 @@ class Books:
     holds: dict[str, HoldRow] = field(default_factory=dict)
     tokens: dict[str, TokenRow] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
-    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BOOKS, 0))
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
 
     def add(self, entry: Entry) -> None:
         """Take in the next entry. Raises ``journal_broken`` if it cannot come next."""
@@ -68,14 +68,14 @@ class Books:
             raise _broken(entry, "its postings do not balance")
         for book, amount in entry.postings.items():
             if book not in self.totals:
-                raise _broken(entry, f"there is no book {quoted(book)}")
+                raise _broken(entry, f"there is no book {safe_repr(book)}")
             self.totals[book] += amount
         self._check_kind(entry)
         account.number, account.head = entry.number, entry.hash
-        post(account, entry.postings)
-        booked = stamp(entry.booked)
+        apply_postings(account, entry.postings)
+        booked = format_timestamp(entry.booked_at)
         if entry.kind == "hold":
-            amount = scaled(content["credits"])
+            amount = units_from_column(content["credits"])
             token = content.get("token")
             self.holds[entry.id] = HoldRow(entry.id, account.id, token, amount, booked, result["expires"], "open", None)
             if token is not None:
@@ -84,69 +84,71 @@ class Books:
             self._resolve(entry, self.holds[content["hold"]])
         elif entry.kind == "token":
             row = TokenRow(entry.id, account.id, result["hash"], "", "", None, None, 1, 0, 0)
-            put(row, content)
+            apply_settings(row, content)
             self.tokens[entry.id] = row
         elif entry.kind == "token_changed":
-            put(self.tokens[content["token"]], content)
+            apply_settings(self.tokens[content["token"]], content)
         for id, part in result.get("shrunk", ()):
             hold = self.holds[id]
-            hold.credits -= scaled(part)
+            hold.credits -= units_from_column(part)
             if hold.token is not None:
-                self.tokens[hold.token].held -= scaled(part)
+                self.tokens[hold.token].held -= units_from_column(part)
         if entry.kind in ("settle", "charge"):
             self._charge(entry)
-        for told in entry.moves:
+        for told in entry.lot_deltas:
             if told.how == "opened":
                 self.lots[entry.id] = self._lot(entry, booked)
-            if told.lot not in self.lots or move(self.lots[told.lot], *told[1:4]) != told:
-                raise _broken(entry, f"what it says of lot {quoted(told.lot)} does not follow from the entries before")
+            if told.lot not in self.lots or apply_lot_change(self.lots[told.lot], *told[1:4]) != told:
+                raise _broken(
+                    entry, f"what it says of lot {safe_repr(told.lot)} does not follow from the entries before"
+                )
             lot = self.lots[told.lot]
-            if entry.bought.get(lot.id) != (None if lot.currency is None else bought(lot)):
-                raise _broken(entry, f"it says that lot {quoted(lot.id)} was bought for something else")
+            if entry.purchase_terms.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
+                raise _broken(entry, f"it says that lot {safe_repr(lot.id)} was bought for something else")
         self._check(entry)
 
     @staticmethod
     def _check_kind(entry: Entry) -> None:
         """Whether an entry moves what its kind may move, and as much as it says."""
-        about, others = _BOOKS[entry.kind]
+        about, others = _POSTING_RULES[entry.kind]
         if entry.postings.keys() - {about, *others}:
             raise _broken(entry, f"an entry of kind {entry.kind} does not move {', '.join(entry.postings)}")
         said = entry.content.get("credits")
-        moved = sum(told.credits for told in entry.moves if told.how in _GIVEN_BACK)
+        moved = sum(told.credits for told in entry.lot_deltas if told.how in _GIVEN_BACK)
         if entry.kind in ("refund", "dispute"):
             right = moved
         elif said is None or entry.kind in ("release", "hold_expired"):
             return
         else:
-            right = scaled(said) * (-1 if about in ("paid", "granted", "adjusted") else 1)
-        opened = sum(told.credits for told in entry.moves if told.how == "opened")
+            right = units_from_column(said) * (-1 if about in ("paid", "granted", "adjusted") else 1)
+        opened = sum(told.credits for told in entry.lot_deltas if told.how == "opened")
         if entry.postings.get(about, 0) != right or (right < 0 and opened != -right):
             raise _broken(entry, "its postings are not what it says")
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
         late = entry.kind == "settle" and hold.state == "expired"
         if hold.state != "open" and not late:
-            raise _broken(entry, f"hold {quoted(hold.id)} was {hold.state} before")
+            raise _broken(entry, f"hold {safe_repr(hold.id)} was {hold.state} before")
         if entry.postings.get("held", 0) != (0 if late else -hold.credits):
-            raise _broken(entry, f"it does not return what hold {quoted(hold.id)} holds")
+            raise _broken(entry, f"it does not return what hold {safe_repr(hold.id)} holds")
         if hold.token is not None and not late:
             self.tokens[hold.token].held -= hold.credits
         hold.state, hold.resolved_by = _RESOLVES[entry.kind], entry.id
 
     def _charge(self, entry: Entry) -> None:
-        amount = scaled(entry.content["credits"])
+        amount = units_from_column(entry.content["credits"])
         if entry.postings.get("used", 0) != amount:
             raise _broken(entry, "its postings do not charge what it says")
         token = entry.result.get("token")
         if token is not None:
             self.tokens[token].spent += amount
-        key = (quarter(stamp(entry.at)), entry.content.get("model", ""), token or "")
+        key = (quarter_hour(format_timestamp(entry.at)), entry.content.get("model", ""), token or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
-        count(row, entry.result.get("counts"), amount)
+        add_usage(row, entry.result.get("counts"), amount)
 
     def _lot(self, entry: Entry, booked: str) -> LotRow:
         said = entry.content
-        credits, (opened, *_) = scaled(said["credits"]), entry.moves
+        credits, (opened, *_) = units_from_column(said["credits"]), entry.lot_deltas
         return LotRow(
             entry.id,
             self.account.id,
@@ -166,20 +168,20 @@ class Books:
 
     def _check(self, entry: Entry) -> None:
         """What holds after every entry."""
-        account, lots = self.account, [self.lots[told.lot] for told in entry.moves]
+        account, lots = self.account, [self.lots[told.lot] for told in entry.lot_deltas]
         wrong = None
         if min(account.held, account.owed, account.balance - account.held) < 0:
             wrong = (
-                f"it leaves {shown(account.balance - account.held)} Credits available, {shown(account.held)} held, "
-                f"{shown(account.owed)} owed"
+                f"it leaves {units_to_text(account.balance - account.held)} Credits available, {units_to_text(account.held)} held, "
+                f"{units_to_text(account.owed)} owed"
             )
         for lot in lots:
             if min(lot.remaining, lot.used, lot.expired, lot.returned) < 0:
-                wrong = f"it leaves less than nothing of lot {quoted(lot.id)}"
+                wrong = f"it leaves less than nothing of lot {safe_repr(lot.id)}"
             elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned:
-                wrong = f"the Credits of lot {quoted(lot.id)} do not add up"
-            elif lot.paid != lot.recognised + lot.refunded + value(lot, lot.remaining):
-                wrong = f"the money of lot {quoted(lot.id)} does not add up"
+                wrong = f"the Credits of lot {safe_repr(lot.id)} do not add up"
+            elif lot.paid != lot.recognised + lot.refunded + lot_value(lot, lot.remaining):
+                wrong = f"the money of lot {safe_repr(lot.id)} does not add up"
         if wrong:
             raise _broken(entry, wrong)
 
@@ -205,81 +207,83 @@ class Books:
             yield from rows.values()
 
 
-def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Fault]:
+def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Inconsistency]:
     """All that is wrong: in the journal, in what is derived from it, or against heads that were noted before."""
     known: set[str] = set()
     entries = 0
     for account in _accounts(store):
         known.add(account)
-        books = Books(AccountRow(account))
+        books = AccountReplay(AccountRow(account))
         noted = heads.get(account)
         try:
             for entry in _entries(store, account):
                 books.add(entry)
                 if noted is not None and entry.number == noted[0] and entry.hash != noted[1]:
-                    yield Fault(account, entry.number, "it is another one than at the checkpoint")
+                    yield Inconsistency(account, entry.number, "it is another one than at the checkpoint")
         except BillingError as error:
-            yield Fault(account, books.account.number + 1, error.message.partition(": ")[2] or error.message)
+            yield Inconsistency(account, books.account.number + 1, error.message.partition(": ")[2] or error.message)
             entries += int(store.rows(store.sql.count_of, account)[0][0])
             continue
         entries += books.account.number
         if not books.account.number:
-            yield Fault(account, None, "no entry opened it")
+            yield Inconsistency(account, None, "no entry opened it")
         if noted is not None and noted[0] > books.account.number:
-            yield Fault(
+            yield Inconsistency(
                 account, None, f"entries {books.account.number + 1} to {noted[0]} of the checkpoint are missing"
             )
         for wrong in books.check_sums():
-            yield Fault(account, None, wrong)
+            yield Inconsistency(account, None, wrong)
         yield from _compared(store, books)
     for account in heads.keys() - known:
-        yield Fault(account, None, "it was there at the checkpoint, and is missing")
+        yield Inconsistency(account, None, "it was there at the checkpoint, and is missing")
     for account, lot in store.rows(store.sql.wrongly_live):
-        yield Fault(account, None, f"lot {lot}: live is not what its remaining Credits say")
+        yield Inconsistency(account, None, f"lot {lot}: live is not what its remaining Credits say")
     strangers = {name: store.rows(statement) for name, statement in store.sql.strangers.items()}
     for name, found in strangers.items():
         for (account,) in found:
-            yield Fault(account, None, f"{name.partition('_')[2]} has rows of it, but there is no such account")
+            yield Inconsistency(account, None, f"{name.partition('_')[2]} has rows of it, but there is no such account")
     if entries != store.rows(store.sql.count)[0][0] and not strangers["billing_journal"]:
-        yield Fault("?", None, "the journal has entries that stand in no account's chain")
+        yield Inconsistency("?", None, "the journal has entries that stand in no account's chain")
 
 
-def _compared(store: Store, books: Books) -> Iterator[Fault]:
+def _compared(store: Store, books: AccountReplay) -> Iterator[Inconsistency]:
     account = books.account.id
     right: dict[tuple[type, tuple[Any, ...]], Row] = {_key(row): row for row in books.rows()}
-    for make in KINDS:
+    for make in TABLE_MAPPINGS:
         try:
             rows = store.all(make, store.sql.of_account[make], account)
         except BillingError as error:
-            yield Fault(account, None, error.message)
+            yield Inconsistency(account, None, error.message)
             return
         for row in rows:
             expected = right.pop(_key(row), None)
             if expected is None:
-                yield Fault(account, None, f"{_name(row)} is not in the journal")
+                yield Inconsistency(account, None, f"{_name(row)} is not in the journal")
                 continue
             for slot in row.__slots__:
                 has, must = getattr(row, slot), getattr(expected, slot)
                 if slot == "next_expiry":
                     # A bound: nothing expires before it. It is made sharp when it is reached.
                     if must is not None and (has is None or has > must):
-                        yield Fault(account, None, f"{_name(row)}: next_expiry is {quoted(has)}, too late for {must}")
+                        yield Inconsistency(
+                            account, None, f"{_name(row)}: next_expiry is {safe_repr(has)}, too late for {must}"
+                        )
                 elif has != must:
-                    yield Fault(
+                    yield Inconsistency(
                         account,
                         None,
-                        f"{_name(row)}: {slot} is {quoted(_told(has))}, by the journal {quoted(_told(must))}",
+                        f"{_name(row)}: {slot} is {safe_repr(_told(has))}, by the journal {safe_repr(_told(must))}",
                     )
     for row in right.values():
-        yield Fault(account, None, f"{_name(row)} is missing")
+        yield Inconsistency(account, None, f"{_name(row)} is missing")
 
 
 def _told(has: object) -> object:
-    return shown(has) if isinstance(has, int) and abs(has) >= 10**9 else has
+    return units_to_text(has) if isinstance(has, int) and abs(has) >= 10**9 else has
 
 
 def _name(row: Row) -> str:
-    table = KINDS[type(row)].table.name.partition("_")[2]
+    table = TABLE_MAPPINGS[type(row)].table.name.partition("_")[2]
     return "its row" if isinstance(row, AccountRow) else f"{table} {' '.join(map(str, _key(row)[1]))}"
 
 
@@ -299,15 +303,15 @@ def rebuild(store: Store, *, accept_loss: bool) -> int:
             # The tables know of entries that the journal has lost: they are the last trace of them.
             raise BillingError(
                 "journal_broken",
-                f"account {quoted(account)} had {number} entries, and the journal has {there}: entries were cut off, "
+                f"account {safe_repr(account)} had {number} entries, and the journal has {there}: entries were cut off, "
                 "and rebuilding would cover it up; go back to a backup",
             )
     accounts = [row[0] for row in store.rows(store.sql.journal_accounts)]
-    for make in KINDS:
+    for make in TABLE_MAPPINGS:
         store.run(store.sql.delete[make])
     made = 0
     for account in accounts:
-        books = Books(AccountRow(account))
+        books = AccountReplay(AccountRow(account))
         for entry in _entries(store, account):
             books.add(entry)
         for row in books.rows():
@@ -328,17 +332,17 @@ def _entries(store: Store, account: str) -> Iterator[Entry]:
     after = 0
     while page := store.rows(store.sql.entries, account, after, _PAGE):
         for row in page:
-            yield Entry.read(Stored(*row), canonical_text=True)
+            yield Entry.from_row(JournalRow(*row), canonical_text=True)
         after = page[-1][2]
 
 
 def _broken(entry: Entry, what: str) -> BillingError:
-    return BillingError("journal_broken", f"entry {entry.number} ({quoted(entry.id)}): {what}")
+    return BillingError("journal_broken", f"entry {entry.number} ({safe_repr(entry.id)}): {what}")
 
 
 _GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
 _RETURN: Final = ("available", "owed")
-_BOOKS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+_POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
     "token": ("", ()),
     "token_changed": ("", ()),

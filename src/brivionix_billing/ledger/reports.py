@@ -9,23 +9,39 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing import invoice
-from brivionix_billing.decimals import plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
 from brivionix_billing.ledger import api_tokens
-from brivionix_billing.ledger.api_tokens import Token
-from brivionix_billing.ledger.database.store import Store, Stored
+from brivionix_billing.ledger.api_tokens import ApiToken
+from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import Desk
-from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow, count, quarter, value
-from brivionix_billing.ledger.units import as_credits, asked, payable, scaled, stamp, when
+from brivionix_billing.ledger.locked_account import LockedAccount
+from brivionix_billing.ledger.projections import (
+    AccountRow,
+    HoldRow,
+    LotRow,
+    TokenRow,
+    UsageRow,
+    add_usage,
+    lot_value,
+    quarter_hour,
+)
+from brivionix_billing.ledger.units import (
+    format_timestamp,
+    parse_timestamp,
+    require_id,
+    units_from_column,
+    units_to_credits,
+    units_to_payable,
+)
 from brivionix_billing.money import Payable
-from brivionix_billing.times import Days, Period, iso
+from brivionix_billing.times import CalendarDays, Period, format_instant
 
-__all__ = ["Balance", "Lot", "Movement", "Statement", "UsageLine", "balance", "lots", "page", "payment"]
+__all__ = ["Balance", "Lot", "Movement", "Statement", "UsageLine", "balance", "lots", "entry_page", "lot_by_payment"]
 
 _QUARTER: Final = timedelta(minutes=15)
-PAGE: Final = 1000
+PAGE_SIZE: Final = 1000
 """Entries that are read at once."""
 
 
@@ -46,10 +62,10 @@ class Balance:
         """As JSON tells it."""
         return {
             "account": self.account,
-            "at": iso(self.at),
-            "available": plain(self.available),
-            "held": plain(self.held),
-            "owed": plain(self.owed),
+            "at": format_instant(self.at),
+            "available": format_plain(self.available),
+            "held": format_plain(self.held),
+            "owed": format_plain(self.owed),
         }
 
 
@@ -76,7 +92,7 @@ class Lot:
     recognised: Payable | None
     """Revenue: what was used or expired was bought for so much."""
     refunded: Payable | None
-    worth: Payable | None
+    deferred: Payable | None
     """What remains was bought for so much. ``paid == recognised + refunded + worth``."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,9 +101,9 @@ class Lot:
         for slot in self.__slots__:
             has = getattr(self, slot)
             if isinstance(has, Decimal):
-                has = plain(has)
+                has = format_plain(has)
             elif isinstance(has, datetime):
-                has = iso(has)
+                has = format_instant(has)
             elif isinstance(has, Payable):
                 has = str(has)
             told[slot] = has
@@ -112,7 +128,7 @@ class UsageLine:
     def as_dict(self) -> dict[str, Any]:
         """As JSON tells it."""
         told = {slot: getattr(self, slot) for slot in self.__slots__}
-        return {**told, "credits": plain(self.credits)}
+        return {**told, "credits": format_plain(self.credits)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +170,34 @@ class Statement:
         if len(told) >= MAX_MOVEMENTS:
             sums: dict[str, int] = {}
             for movement in self.movements:
-                sums[movement.kind] = sums.get(movement.kind, 0) + scaled(plain(movement.credits))
-            told = [(_LABELS.get(kind, kind), as_credits(units)) for kind, units in sums.items()]
-        elsewhere = sum(scaled(plain(line.credits)) for line in self.usage if not line.model)
+                sums[movement.kind] = sums.get(movement.kind, 0) + units_from_column(format_plain(movement.credits))
+            told = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
+        elsewhere = sum(units_from_column(format_plain(line.credits)) for line in self.usage if not line.model)
         if elsewhere:
-            told.append(("Used, priced elsewhere", as_credits(-elsewhere)))
+            told.append(("Used, priced elsewhere", units_to_credits(-elsewhere)))
         return invoice.Balance(self.opening, told, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON tells it."""
         return {
             "account": self.account,
-            "from": iso(self.period.start),
-            "to": iso(self.period.end),
+            "from": format_instant(self.period.start),
+            "to": format_instant(self.period.end),
             "zone": self.period.zone,
-            "opening": plain(self.opening),
+            "opening": format_plain(self.opening),
             "movements": [
-                {"id": m.id, "at": iso(m.at), "kind": m.kind, "credits": plain(m.credits), "label": m.label}
+                {
+                    "id": m.id,
+                    "at": format_instant(m.at),
+                    "kind": m.kind,
+                    "credits": format_plain(m.credits),
+                    "label": m.label,
+                }
                 for m in self.movements
             ],
             "usage": [line.as_dict() for line in self.usage],
-            "used": plain(self.used),
-            "closing": plain(self.closing),
+            "used": format_plain(self.used),
+            "closing": format_plain(self.closing),
             "open_holds": self.open_holds,
         }
 
@@ -184,86 +206,94 @@ def balance(store: Store, account: str, now: str) -> Balance:
     """See :meth:`Ledger.balance`."""
     row = _account(store, account)
     _swept(store, row, now)
-    return Balance(account, when(now), as_credits(row.balance - row.held), as_credits(row.held), as_credits(row.owed))
+    return Balance(
+        account,
+        parse_timestamp(now),
+        units_to_credits(row.balance - row.held),
+        units_to_credits(row.held),
+        units_to_credits(row.owed),
+    )
 
 
-def _swept(store: Store, row: AccountRow, now: str) -> list[Stored]:
+def _swept(store: Store, row: AccountRow, now: str) -> list[JournalRow]:
     """Bring a row to where it is when all that has expired is booked; the entries that would. Nothing is written."""
     dry = store.dry()
-    Desk(dry, row, now).sweep()
+    LockedAccount(dry, row, now).expire_due()
     return dry.written_entries
 
 
 def _account(store: Store, account: str) -> AccountRow:
-    row = store.one(AccountRow, store.sql.account, asked(account, "the account"))
+    row = store.one(AccountRow, store.sql.account, require_id(account, "the account"))
     if row is None:
-        raise BillingError("unknown_account", f"there is no account {quoted(account)}")
+        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}")
     return row
 
 
 def lots(store: Store, account: str) -> list[Lot]:
     """See :meth:`Ledger.lots`."""
     _account(store, account)
-    return [told(row) for row in store.all(LotRow, store.sql.lots, account)]
+    return [lot_from_row(row) for row in store.all(LotRow, store.sql.lots, account)]
 
 
-def tokens_of(store: Store, account: str) -> list[Token]:
+def tokens_of(store: Store, account: str) -> list[ApiToken]:
     """See :meth:`Ledger.tokens`."""
     _account(store, account)
-    return [api_tokens.told(row) for row in store.all(TokenRow, store.sql.tokens, account)]
+    return [api_tokens.api_token_from_row(row) for row in store.all(TokenRow, store.sql.tokens, account)]
 
 
-def payment(store: Store, channel: str, reference: str) -> Lot:
+def lot_by_payment(store: Store, channel: str, reference: str) -> Lot:
     """See :meth:`Ledger.payment`."""
-    row = store.one(LotRow, store.sql.payment, asked(channel, "the channel"), asked(reference, "the reference"))
+    row = store.one(
+        LotRow, store.sql.payment, require_id(channel, "the channel"), require_id(reference, "the reference")
+    )
     if row is None:
         raise BillingError(
             "unknown_payment",
-            f"no payment {quoted(reference)} on channel {quoted(channel)} was credited; if it is on its way, ask again",
+            f"no payment {safe_repr(reference)} on channel {safe_repr(channel)} was credited; if it is on its way, ask again",
         )
-    return told(row)
+    return lot_from_row(row)
 
 
-def told(row: LotRow) -> Lot:
+def lot_from_row(row: LotRow) -> Lot:
     """A lot for those who asked."""
 
     def money(amount: int) -> Payable | None:
-        return None if row.currency is None else payable(amount, row.currency)
+        return None if row.currency is None else units_to_payable(amount, row.currency)
 
     return Lot(
         row.id,
         row.account,
-        when(row.at),
-        None if row.expires is None else when(row.expires),
+        parse_timestamp(row.at),
+        None if row.expires is None else parse_timestamp(row.expires),
         row.channel,
         row.reference,
         None if row.price is None else Decimal(row.price),
-        as_credits(row.credits),
-        as_credits(row.remaining),
-        as_credits(row.used),
-        as_credits(row.expired),
-        as_credits(row.returned),
+        units_to_credits(row.credits),
+        units_to_credits(row.remaining),
+        units_to_credits(row.used),
+        units_to_credits(row.expired),
+        units_to_credits(row.returned),
         money(row.paid),
         money(row.recognised),
         money(row.refunded),
-        money(value(row, row.remaining)),
+        money(lot_value(row, row.remaining)),
     )
 
 
-def accounts(store: Store, after: str) -> list[str]:
+def account_page(store: Store, after: str) -> list[str]:
     """Some accounts behind one, in order."""
-    return [row[0] for row in store.rows(store.sql.accounts, after, PAGE)]
+    return [row[0] for row in store.rows(store.sql.accounts, after, PAGE_SIZE)]
 
 
-def page(store: Store, account: str, after: int) -> list[Entry]:
+def entry_page(store: Store, account: str, after: int) -> list[Entry]:
     """Some entries of an account, in order."""
     _account(store, account)
-    return [Entry.read(Stored(*row)) for row in store.rows(store.sql.entries, account, after, PAGE)]
+    return [Entry.from_row(JournalRow(*row)) for row in store.rows(store.sql.entries, account, after, PAGE_SIZE)]
 
 
-def used_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+def usage_rows_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     """What was used from ``start`` to before ``end``: whole quarters by their sums, the rest from the journal."""
-    first, last = _quarter_from(start), quarter(end)
+    first, last = _quarter_from(start), quarter_hour(end)
     if first >= last:
         yield from _from_journal(store, account, start, end)
         return
@@ -274,38 +304,42 @@ def used_between(store: Store, account: str, start: str, end: str) -> Iterator[U
 
 def _quarter_from(at: str) -> str:
     """The first quarter that begins at a time or after it."""
-    begun = quarter(at)
+    begun = quarter_hour(at)
     whole = f"{begun}:00.000000Z"
-    return begun if whole == at else quarter(stamp(when(whole) + _QUARTER))
+    return begun if whole == at else quarter_hour(format_timestamp(parse_timestamp(whole) + _QUARTER))
 
 
 def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
         for entry in charges(store, account, start, end):
-            key = (quarter(stamp(entry.at)), entry.content.get("model", ""), entry.result.get("token") or "")
+            key = (
+                quarter_hour(format_timestamp(entry.at)),
+                entry.content.get("model", ""),
+                entry.result.get("token") or "",
+            )
             used = UsageRow(account, *key)
-            count(used, entry.result.get("counts"), entry.units)
+            add_usage(used, entry.result.get("counts"), entry.units)
             yield used
 
 
 def charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
     """The entries that charged something from ``start`` to before ``end``, some at a time."""
     after = 0
-    while rows := store.rows(store.sql.entries_between, account, start, end, after, PAGE):
+    while rows := store.rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
         for row in rows:
             if row[3] in ("settle", "charge"):
-                yield Entry.read(Stored(*row))
+                yield Entry.from_row(JournalRow(*row))
         after = rows[-1][2]
 
 
 def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
     """See :meth:`Ledger.usage`."""
     _account(store, account)
-    days = Days(period.zone)
+    days = CalendarDays(period.zone)
     sums: dict[tuple[str, str, str], UsageRow] = {}
-    for row in used_between(store, account, stamp(period.start), stamp(period.end)):
-        day = days.at(when(f"{row.quarter}:00Z")).value
+    for row in usage_rows_between(store, account, format_timestamp(period.start), format_timestamp(period.end)):
+        day = days.at(parse_timestamp(f"{row.quarter}:00Z")).value
         key = (day, row.model, row.token if by_token else "")
         total = sums.setdefault(key, UsageRow(account, *key))
         total.requests += row.requests
@@ -322,7 +356,7 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
             row.input_tokens,
             row.cache_read_tokens,
             row.output_tokens,
-            as_credits(row.credits),
+            units_to_credits(row.credits),
         )
         for key, row in sorted(sums.items())
     ]
@@ -331,29 +365,29 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
 def statement(store: Store, account: str, period: Period) -> Statement:
     """See :meth:`Ledger.statement`."""
     row = _account(store, account)
-    start, end = stamp(period.start), stamp(period.end)
-    rare = [Entry.read(Stored(*found)) for found in store.rows(store.sql.rare_entries, account, "", end)]
+    start, end = format_timestamp(period.start), format_timestamp(period.end)
+    rare = [Entry.from_row(JournalRow(*found)) for found in store.rows(store.sql.rare_entries, account, "", end)]
     # A statement does not depend on whether somebody has looked at the account since something on it expired.
     unbooked = (found for found in _swept(store, row, end) if found.kind == "lot_expired" and found.at < end)
-    rare += map(Entry.read, unbooked)
+    rare += map(Entry.from_row, unbooked)
     opening, movements = -_used_before(store, account, start), []
     for entry in rare:
         net = _net(entry)
-        if stamp(entry.at) < start:
+        if format_timestamp(entry.at) < start:
             opening += net
         elif net:
-            movements.append(Movement(entry.id, entry.at, entry.kind, as_credits(net), _label(entry)))
+            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _label(entry)))
     lines = usage(store, account, period, by_token=False)
-    used = sum(scaled(plain(line.credits)) for line in lines)
-    closing = opening + sum(scaled(plain(movement.credits)) for movement in movements) - used
+    used = sum(units_from_column(format_plain(line.credits)) for line in lines)
+    closing = opening + sum(units_from_column(format_plain(movement.credits)) for movement in movements) - used
     return Statement(
         account,
         period,
-        as_credits(opening),
+        units_to_credits(opening),
         tuple(movements),
         tuple(lines),
-        as_credits(used),
-        as_credits(closing),
+        units_to_credits(used),
+        units_to_credits(closing),
         len(store.all(HoldRow, store.sql.holds_before, account, end)),
     )
 
@@ -363,14 +397,16 @@ def _net(entry: Entry) -> int:
 
 
 def _used_before(store: Store, account: str, end: str) -> int:
-    last = quarter(end)
+    last = quarter_hour(end)
     sums = store.rows(store.sql.credits_before, account, last)
-    return sum(scaled(text) for (text,) in sums) + sum(row.credits for row in _from_journal(store, account, last, end))
+    return sum(units_from_column(text) for (text,) in sums) + sum(
+        row.credits for row in _from_journal(store, account, last, end)
+    )
 
 
 def _label(entry: Entry) -> str:
     day, word = entry.at.date().isoformat(), _LABELS.get(entry.kind, entry.kind)
-    money = entry.pay_back
+    money = entry.refund_amount
     if entry.kind == "top_up":
         return f"{word} {day}, {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"[:256]
     if money is not None:
@@ -390,11 +426,20 @@ _LABELS: Final = {
 }
 
 
-def records(store: Store, account: str, period: Period, after: int, skip: bool) -> tuple[list[dict[str, Any]], int]:
+def usage_records(
+    store: Store, account: str, period: Period, after: int, skip: bool
+) -> tuple[list[dict[str, Any]], int]:
     """Records of some entries behind number ``after``, and the number of the last of them; 0: there are no more."""
     _account(store, account)
-    rows = store.rows(store.sql.entries_between, account, stamp(period.start), stamp(period.end), after, PAGE)
-    entries = [Entry.read(Stored(*row)) for row in rows if row[3] in ("settle", "charge")]
+    rows = store.rows(
+        store.sql.entries_between,
+        account,
+        format_timestamp(period.start),
+        format_timestamp(period.end),
+        after,
+        PAGE_SIZE,
+    )
+    entries = [Entry.from_row(JournalRow(*row)) for row in rows if row[3] in ("settle", "charge")]
     found = [_record(entry) for entry in entries if not skip or "usage" in entry.content]
     return found, rows[-1][2] if rows else 0
 
@@ -404,7 +449,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     if "usage" not in said:
         raise BillingError(
             "no_usage",
-            f"operation {quoted(entry.id)} of account {quoted(entry.account)} charged Credits that were priced "
+            f"operation {safe_repr(entry.id)} of account {safe_repr(entry.account)} charged Credits that were priced "
             "elsewhere; no record can be made of it",
         )
     return {

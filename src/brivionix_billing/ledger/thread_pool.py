@@ -12,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, Self, TypeVar
 
-__all__ = ["Threads"]
+__all__ = ["LedgerThreadPool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Threads:
+class LedgerThreadPool:
     """Runs operations of a ledger (or anything else that blocks) on a few threads.
 
     One thread is right for SQLite, which has one writer at a time; for PostgreSQL as many as its pool has connections.

@@ -4,9 +4,9 @@ They need the extra ``brivionix-billing[pages]``, a bill as PDF ``brivionix-bill
 """
 
 from brivionix_billing.pages.bill_page import bill_page
-from brivionix_billing.pages.pdf import pdf
+from brivionix_billing.pages.pdf import render_pdf
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.pricing_page import pricing_page
-from brivionix_billing.pages.render import Page, own_style
+from brivionix_billing.pages.render import HtmlPage, load_stylesheet
 
-__all__ = ["Page", "bill_page", "own_style", "pdf", "price_list", "pricing_page"]
+__all__ = ["HtmlPage", "bill_page", "load_stylesheet", "render_pdf", "price_list", "pricing_page"]

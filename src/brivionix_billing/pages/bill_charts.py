@@ -7,23 +7,23 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.decimals import decimal_of, digits_of, plain
-from brivionix_billing.pages.bill_messages import BILL
-from brivionix_billing.pages.charts import MOST_SERIES, Column, Row, columns_picture, rows_picture
-from brivionix_billing.pages.formatting import Language
+from brivionix_billing.decimals import decimal_from_scaled, format_plain, to_scaled
+from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.charts import MAX_SERIES, ChartBar, ChartColumn, bar_chart, column_chart
+from brivionix_billing.pages.formatting import LocaleFormatter
 
-__all__ = ["usage_pictures"]
+__all__ = ["usage_charts"]
 
 Json = dict[str, Any]
 _MOST_STEPS: Final = 62
 """A period of more days is drawn by month, one of more months by year."""
 
 
-def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | None:
+def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json | None:
     """The pictures and their figures; ``None`` where nothing was used, or a note moves amounts both ways."""
-    words = BILL[language.name]
+    words = BILL_MESSAGES[language.name]
     sign = -1 if document["kind"] == "credit_note" else 1
-    places = max((digits_of(Decimal(part["credits"]))[1] for part in document["days"]), default=0)
+    places = max((to_scaled(Decimal(part["credits"]))[1] for part in document["days"]), default=0)
     amounts: dict[tuple[str, str], int] = {}
     for part in document["days"]:
         key = part["day"], part["model"]
@@ -34,31 +34,31 @@ def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | No
     for (_, model), amount in amounts.items():
         models[model] = models.get(model, 0) + amount
     ordered = sorted(models, key=lambda name: (-models[name], name))
-    series = {name: min(place, MOST_SERIES - 1) for place, name in enumerate(ordered)}
-    drawn = ordered if len(ordered) <= MOST_SERIES else [*ordered[: MOST_SERIES - 1], words["others"]]
+    series = {name: min(place, MAX_SERIES - 1) for place, name in enumerate(ordered)}
+    drawn = ordered if len(ordered) <= MAX_SERIES else [*ordered[: MAX_SERIES - 1], words["others"]]
     kind, steps = _steps(sorted({day for day, _ in amounts}))
     stacks: dict[str, list[int]] = {step: [0] * len(drawn) for step in steps}
     for (day, model), amount in amounts.items():
         stacks[day[: len(steps[0])]][series[model]] += amount
     rows = [
-        Row(place, name, total, _told(total, sum(models.values()), places, language))
+        ChartBar(place, name, total, _told(total, sum(models.values()), places, language))
         for place, (name, total) in enumerate(
             (name, sum(stack[place] for stack in stacks.values())) for place, name in enumerate(drawn)
         )
     ]
-    columns = [Column(step[5:] if kind == "day" else step, step, stacks[step]) for step in steps]
+    columns = [ChartColumn(step[5:] if kind == "day" else step, step, stacks[step]) for step in steps]
     title = words[f"by_{kind}"]
     return {
         "time_title": title,
-        "time": columns_picture(columns, places, title, language),
-        "models": rows_picture(rows, words["by_model"]),
+        "time": column_chart(columns, places, title, language),
+        "models": bar_chart(rows, words["by_model"]),
         "step": words[kind],
         "names": drawn,
         "figures": [
             {
                 "step": column.name,
-                "amounts": [language.digits(plain(decimal_of(part, places))) for part in column.parts],
-                "total": language.digits(plain(decimal_of(sum(column.parts), places))),
+                "amounts": [language.digits(format_plain(decimal_from_scaled(part, places))) for part in column.parts],
+                "total": language.digits(format_plain(decimal_from_scaled(sum(column.parts), places))),
             }
             for column in columns
             if any(column.parts)
@@ -67,15 +67,15 @@ def usage_pictures(document: Mapping[str, Any], language: Language) -> Json | No
 
 
 def _units(credits: str, places: int) -> int:
-    coefficient, own = digits_of(Decimal(credits))
+    coefficient, own = to_scaled(Decimal(credits))
     scale: int = 10 ** (places - own)
     return coefficient * scale
 
 
-def _told(amount: int, total: int, places: int, language: Language) -> str:
+def _told(amount: int, total: int, places: int, language: LocaleFormatter) -> str:
     """An amount and its part of the total, cut to a tenth of a percent."""
-    share = decimal_of(amount * 1000 // total, 3)
-    return f"{language.digits(plain(decimal_of(amount, places)))} · {language.percent(share)}"
+    share = decimal_from_scaled(amount * 1000 // total, 3)
+    return f"{language.digits(format_plain(decimal_from_scaled(amount, places)))} · {language.percent(share)}"
 
 
 def _steps(days: list[str]) -> tuple[str, list[str]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BILL"]
+__all__ = ["BILL_MESSAGES"]
 
-BILL: Final[dict[str, dict[str, str]]] = {
+BILL_MESSAGES: Final[dict[str, dict[str, str]]] = {
     "en": {
         "invoice": "Invoice",
         "credit_note": "Credit note",

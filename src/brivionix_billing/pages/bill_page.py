@@ -11,23 +11,23 @@ from decimal import Decimal
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.canonical_json import canonical, sha256
-from brivionix_billing.decimals import digits_of, plain_digits, summed
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.invoice.document import faults
+from brivionix_billing.canonical_json import canonical_json, sha256
+from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import document_id
-from brivionix_billing.invoice.signing import hash_of, key_id
-from brivionix_billing.pages.bill_charts import usage_pictures
-from brivionix_billing.pages.bill_messages import BILL
-from brivionix_billing.pages.formatting import Language
-from brivionix_billing.pages.messages import METERS, TIERS
-from brivionix_billing.pages.render import Page, asset, embedded, page, ready
-from brivionix_billing.times import Days, iso, parse_instant
+from brivionix_billing.invoice.signing import document_hash, key_id
+from brivionix_billing.pages.bill_charts import usage_charts
+from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.formatting import LocaleFormatter
+from brivionix_billing.pages.messages import METER_LABELS, TIER_LABELS
+from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template, require_pages_extra
+from brivionix_billing.times import CalendarDays, format_instant, parse_instant
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["bill_page", "page_text"]
+__all__ = ["bill_page", "digest_text"]
 
 Json = dict[str, Any]
 _PIECE: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
@@ -43,27 +43,29 @@ _MOST_CHANNELS: Final = 3
 """So many channels have a column among the lines; all of them stand among the totals."""
 
 
-def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed25519PublicKey | None = None) -> Page:
+def bill_page(
+    document: Mapping[str, Any], *, locale: str = "en", public_key: Ed25519PublicKey | None = None
+) -> HtmlPage:
     """The page of a sealed bill or note, in ``en`` or ``zh_CN``.
 
     It carries the document's canonical JSON, and a script that recomputes its hash, its sums and, with ``public_key``,
     its signature. Raises ``document_invalid`` for what is no sound document, ``bad_argument``, ``missing_extra``.
     """
-    wrong = faults(document)
+    wrong = schema_errors(document)
     if wrong:
         raise BillingError("document_invalid", f"{wrong[0][0]}: {wrong[0][1]}")
-    if document["hash"] != hash_of(document):
+    if document["hash"] != document_hash(document):
         raise BillingError(
             "document_invalid", f"{document['id']} was changed after it was issued: its hash does not fit"
         )
     if document["id"] != document_id(document["series"], document["number"]):
         # It stands in the page's style as well, so it may be nothing but what we make of series and number.
-        raise BillingError("document_invalid", f"the id {quoted(document['id'])} is not made of series and number")
-    ready()
+        raise BillingError("document_invalid", f"the id {safe_repr(document['id'])} is not made of series and number")
+    require_pages_extra()
     # In the order of its canonical text: the page of a document just made, and of one read, are the same.
-    document = json.loads(canonical(document))
-    language = Language(locale)
-    words = BILL[locale]
+    document = json.loads(canonical_json(document))
+    language = LocaleFormatter(locale)
+    words = BILL_MESSAGES[locale]
     shown: Json = _cleaned(document)
     try:
         view = _view(shown, language)
@@ -77,7 +79,7 @@ def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed
         "document": shown,
         **view,
         "digest": _PLACE,
-        "data": embedded(
+        "data": embed_json(
             {
                 "document": document,
                 "words": {name: text for name, text in words.items() if name.startswith(_OF_SCRIPT)},
@@ -86,9 +88,9 @@ def bill_page(document: Mapping[str, Any], *, locale: str = "en", public_key: Ed
             }
         ),
     }
-    style = asset("base.css") + asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
-    made = page("bill.html", values, style=style, script=asset("exact.js") + asset("bill.js"))
-    done = Page(made.replace(_PLACE, sha256(page_text(made).encode()).hex(), 1))
+    style = read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
+    made = render_template("bill.html", values, style=style, script=read_asset("exact.js") + read_asset("bill.js"))
+    done = HtmlPage(made.replace(_PLACE, sha256(digest_text(made).encode()).hex(), 1))
     done.policy = made.policy
     return done
 
@@ -109,7 +111,7 @@ def _cleaned(value: Any) -> Any:
     return [_cleaned(part) for part in value] if isinstance(value, list) else value
 
 
-def page_text(html: str) -> str:
+def digest_text(html: str) -> str:
     """What the page's own check hashes: its title, and of its main part all elements and texts in their order.
 
     Of attributes, those count that say what is shown: ``data-of``, ``hidden``, and the place and series of a bar. Runs
@@ -128,10 +130,10 @@ def page_text(html: str) -> str:
     return " ".join(filter(None, _SPACE.split(" ".join(out))))
 
 
-def _view(document: Mapping[str, Any], language: Language) -> Json:
-    words, totals = BILL[language.name], document["totals"]
+def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
+    words, totals = BILL_MESSAGES[language.name], document["totals"]
     _all_channels(document)
-    days = Days(document["period"]["zone"])
+    days = CalendarDays(document["period"]["zone"])
     channels = list(totals["channels"])
     payment = document["payment"]
     if payment and payment["channel"] in channels:
@@ -153,7 +155,7 @@ def _view(document: Mapping[str, Any], language: Language) -> Json:
         "savings": _savings(document, language),
         "evidence": _evidence(document, language),
         "short_form": _short_form(document),
-        "pictures": usage_pictures(document, language),
+        "pictures": usage_charts(document, language),
     }
 
 
@@ -175,39 +177,43 @@ def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Jso
     }
 
 
-def _day(when: datetime, days: Days) -> str:
+def _day(when: datetime, days: CalendarDays) -> str:
     """A day as ISO 8601 writes it, which reads the same in every language; the instant where none begins then."""
     day = days.at(when)
-    return day.value if day.start == when else iso(when)
+    return day.value if day.start == when else format_instant(when)
 
 
-def _dates(document: Mapping[str, Any], days: Days) -> dict[str, str | None]:
+def _dates(document: Mapping[str, Any], days: CalendarDays) -> dict[str, str | None]:
     return {
         name: None if document[name] is None else _day(parse_instant(document[name]), days)
         for name in ("issued", "due")
     }
 
 
-def _period(period: Mapping[str, Any], words: Mapping[str, str], days: Days) -> Json:
+def _period(period: Mapping[str, Any], words: Mapping[str, str], days: CalendarDays) -> Json:
     start, end = parse_instant(period["from"]), parse_instant(period["to"])
     # Where the period ends with a day, its last day is told: that one is in it.
     last = days.at(end - datetime.resolution)
     return {
-        "days": words["period_days"].format(first=_day(start, days), last=last.value if last.end == end else iso(end)),
+        "days": words["period_days"].format(
+            first=_day(start, days), last=last.value if last.end == end else format_instant(end)
+        ),
         "zone": words["zone"].format(zone=period["zone"]),
     }
 
 
 def _sum(texts: Sequence[str]) -> str:
     """The sum of shown amounts, with the digits that they have."""
-    coefficient, own = digits_of(summed(map(Decimal, texts)))
+    coefficient, own = to_scaled(sum_exact(map(Decimal, texts)))
     places = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return plain_digits(coefficient * 10 ** (places - own), places)
+    return format_scaled(coefficient * 10 ** (places - own), places)
 
 
-def _blocks(document: Mapping[str, Any], channels: Sequence[str], days: Days, language: Language) -> list[Json]:
+def _blocks(
+    document: Mapping[str, Any], channels: Sequence[str], days: CalendarDays, language: LocaleFormatter
+) -> list[Json]:
     """The lines, in blocks of one model on one set of terms, each with its subtotals."""
-    words = BILL[language.name]
+    words = BILL_MESSAGES[language.name]
     names = ("model", "group", "service_tier", "context_tier", "price_since")
     blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     for index, line in enumerate(document["lines"]):
@@ -218,7 +224,7 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], days: Days, la
     out = []
     for key, lines in blocks.items():
         model, group, tier, context, since = key
-        parts = [TIERS[language.name].get(tier, tier), words["group"].format(group=group)]
+        parts = [TIER_LABELS[language.name].get(tier, tier), words["group"].format(group=group)]
         if context == "long":
             parts.append(words["long"])
         if dated[key[:4]] > 1:
@@ -240,30 +246,30 @@ def _blocks(document: Mapping[str, Any], channels: Sequence[str], days: Days, la
     return out
 
 
-def _line(index: int, line: Mapping[str, Any], language: Language) -> Json:
+def _line(index: int, line: Mapping[str, Any], language: LocaleFormatter) -> Json:
     return {
         "index": index,
-        "item": METERS[language.name].get(line["meter"], line["meter"]),
+        "item": METER_LABELS[language.name].get(line["meter"], line["meter"]),
         **line,
     }
 
 
-def _requests(count: int, language: Language) -> str:
-    words = BILL[language.name]
+def _requests(count: int, language: LocaleFormatter) -> str:
+    words = BILL_MESSAGES[language.name]
     return words["request"] if count == 1 else words["requests"].format(n=language.number(count))
 
 
-def _estimated(part: Mapping[str, Any], language: Language) -> str | None:
+def _estimated(part: Mapping[str, Any], language: LocaleFormatter) -> str | None:
     if not part["requests"] and part["credits"] == "0":
         return None
-    return BILL[language.name]["estimated"].format(
+    return BILL_MESSAGES[language.name]["estimated"].format(
         requests=_requests(part["requests"], language), credits=language.digits(part["credits"])
     )
 
 
-def _savings(document: Mapping[str, Any], language: Language) -> list[tuple[str, str, str]]:
+def _savings(document: Mapping[str, Any], language: LocaleFormatter) -> list[tuple[str, str, str]]:
     """What leads from the list price to what was charged: label, path, amount. Less than zero: it cost more."""
-    words, saved = BILL[language.name], document["savings"]
+    words, saved = BILL_MESSAGES[language.name], document["savings"]
     if document["kind"] != "invoice":
         return []  # what a note changes of what was saved, nobody can make sense of
     rows = [
@@ -273,8 +279,8 @@ def _savings(document: Mapping[str, Any], language: Language) -> list[tuple[str,
     return [*rows, (words["charged"], "totals.credits", document["totals"]["credits"])]
 
 
-def _evidence(document: Mapping[str, Any], language: Language) -> list[str]:
-    words, evidence = BILL[language.name], document["evidence"]
+def _evidence(document: Mapping[str, Any], language: LocaleFormatter) -> list[str]:
+    words, evidence = BILL_MESSAGES[language.name], document["evidence"]
     if evidence is None:
         return []
     records = _requests(evidence["records"], language)

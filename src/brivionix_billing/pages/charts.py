@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from brivionix_billing.decimals import decimal_of, plain
+from brivionix_billing.decimals import decimal_from_scaled, format_plain
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from brivionix_billing.pages.formatting import Language
+    from brivionix_billing.pages.formatting import LocaleFormatter
 
-__all__ = ["COLOURS", "MOST_SERIES", "Column", "Row", "columns_picture", "rows_picture"]
+__all__ = ["COLOURS", "MAX_SERIES", "ChartColumn", "ChartBar", "column_chart", "bar_chart"]
 
 COLOURS: Final = ("#0a7d6e", "#2f6fb3", "#b97a00", "#b5476b", "#6d56b5", "#6b7a1e", "#8a5a3c", "#6b7280")
-MOST_SERIES: Final = len(COLOURS)
+MAX_SERIES: Final = len(COLOURS)
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 170, 78, 10, 22
 _ROW, _NAME, _BAR = 24, 190, 330
 _WIDEST = 480
 
 
-class Column(NamedTuple):
+class ChartColumn(NamedTuple):
     """A bar of the picture by day: what stands below it, its full name, and its parts by series."""
 
     label: str
@@ -33,7 +33,7 @@ class Column(NamedTuple):
     parts: Sequence[int]
 
 
-class Row(NamedTuple):
+class ChartBar(NamedTuple):
     """A bar of the picture by model: its series, its name, its amount, and what stands beside it."""
 
     series: int
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     text: str
 
 
-def columns_picture(columns: Sequence[Column], places: int, title: str, language: Language) -> Markup:
+def column_chart(columns: Sequence[ChartColumn], places: int, title: str, language: LocaleFormatter) -> Markup:
     """Bars over time, each stacked by series; amounts are whole numbers of 10^-``places``, none negative."""
     from markupsafe import Markup
 
@@ -52,7 +52,7 @@ def columns_picture(columns: Sequence[Column], places: int, title: str, language
     out = []
     for index in range(top // step + 1):
         y = _tenths((_TOP + _HEIGHT) * 10 - index * step * _HEIGHT * 10 // top)
-        value = language.digits(plain(decimal_of(index * step, places)))
+        value = language.digits(format_plain(decimal_from_scaled(index * step, places)))
         out.append(
             Markup(
                 '<path class="grid" d="M{} {}H{}" stroke="#c9ced4" stroke-width="0.5" fill="none"/>'
@@ -63,7 +63,7 @@ def columns_picture(columns: Sequence[Column], places: int, title: str, language
     every = -(-len(columns) // 16)
     for place, column in enumerate(columns):
         x, below = _LEFT * 10 + place * room, 0
-        total = language.digits(plain(decimal_of(sum(column.parts), places)))
+        total = language.digits(format_plain(decimal_from_scaled(sum(column.parts), places)))
         bars = []
         for series, part in enumerate(column.parts):
             low = (_TOP + _HEIGHT) * 10 - below * _HEIGHT * 10 // top
@@ -82,7 +82,7 @@ def columns_picture(columns: Sequence[Column], places: int, title: str, language
     return _svg(_WIDTH, _TOP + _HEIGHT + _BOTTOM, title, out)
 
 
-def rows_picture(rows: Sequence[Row], title: str) -> Markup:
+def bar_chart(rows: Sequence[ChartBar], title: str) -> Markup:
     """Bars side by side, the longest first; amounts are whole numbers, none negative."""
     from markupsafe import Markup
 
@@ -122,7 +122,7 @@ def _svg(width: int, height: int, title: str, parts: Sequence[Markup]) -> Markup
 def _bar(x: int, y: int, width: int, height: int, series: int) -> Markup:
     from markupsafe import Markup
 
-    series = min(series, MOST_SERIES - 1)
+    series = min(series, MAX_SERIES - 1)
     return Markup('<rect class="s{}" x="{}" y="{}" width="{}" height="{}" fill="{}"/>').format(
         series, _tenths(x), _tenths(y), _tenths(width), _tenths(height), COLOURS[series]
     )

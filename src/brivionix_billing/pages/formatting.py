@@ -14,15 +14,15 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.decimals import Rounding, decimal_of, digits_of, round_ratio
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import Rounding, decimal_from_scaled, round_quotient, to_scaled
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
 from brivionix_billing.rating.explanation import LOCALES
 
 if TYPE_CHECKING:
     from babel import Locale
 
-__all__ = ["LANGUAGES", "SHOWN_DIGITS", "Language", "discount", "lacking", "shown"]
+__all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "missing_extra_error", "round_for_display"]
 
 SHOWN_DIGITS: Final = 4
 """Significant digits of a shown price; the coins of its currency are never rounded away."""
@@ -30,7 +30,7 @@ LANGUAGES: Final = tuple(LOCALES)
 _DIGITS: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?", re.ASCII)
 
 
-def shown(value: Decimal, currency: str) -> Decimal:
+def round_for_display(value: Decimal, currency: str) -> Decimal:
     """A price as it is shown: rounded half up to 4 significant digits, but not coarser than a coin of its currency.
 
     A price that is not zero never becomes zero, and nothing before the point is rounded.
@@ -38,15 +38,15 @@ def shown(value: Decimal, currency: str) -> Decimal:
     >>> shown(Decimal("1.413125"), "CNY"), shown(Decimal("0.0045"), "USD"), shown(Decimal("12345.678"), "USD")
     (Decimal('1.413'), Decimal('0.0045'), Decimal('12345.68'))
     """
-    coefficient, places = digits_of(value)
+    coefficient, places = to_scaled(value)
     leading = len(str(abs(coefficient))) - places
     kept = max(SHOWN_DIGITS - leading, minor_digits(currency))
     if places <= kept:
-        return decimal_of(coefficient, places)
-    return decimal_of(round_ratio(coefficient * 10**kept, 10**places, Rounding.HALF_UP), kept)
+        return decimal_from_scaled(coefficient, places)
+    return decimal_from_scaled(round_quotient(coefficient * 10**kept, 10**places, Rounding.HALF_UP), kept)
 
 
-def discount(price: Decimal, full: Decimal) -> Decimal | None:
+def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
     """The part of ``full`` that ``price`` saves, cut to a tenth of a percent; ``None`` where that is nothing.
 
     It is cut and not rounded: a page does not promise more than is given.
@@ -54,12 +54,12 @@ def discount(price: Decimal, full: Decimal) -> Decimal | None:
     >>> discount(Decimal("0.13"), Decimal("1.25")), discount(Decimal(2), Decimal(1))
     (Decimal('0.896'), None)
     """
-    (a, p), (b, q) = digits_of(price), digits_of(full)
+    (a, p), (b, q) = to_scaled(price), to_scaled(full)
     a, b = a * 10**q, b * 10**p
     if b <= 0 or a >= b:
         return None
-    thousandths = round_ratio((b - a) * 1000, b, Rounding.DOWN)
-    return decimal_of(thousandths, 3) if thousandths else None
+    thousandths = round_quotient((b - a) * 1000, b, Rounding.DOWN)
+    return decimal_from_scaled(thousandths, 3) if thousandths else None
 
 
 @contextmanager
@@ -69,12 +69,12 @@ def _exactly() -> Iterator[None]:
         yield
 
 
-class Language:
+class LocaleFormatter:
     """A language of the pages, ``en`` or ``zh_CN``: writes digits, money, percents and dates by Babel's data (CLDR)."""
 
     def __init__(self, name: str) -> None:
         if name not in LANGUAGES:
-            raise BillingError("bad_argument", f"no page in {quoted(name)}; there are: {', '.join(LANGUAGES)}")
+            raise BillingError("bad_argument", f"no page in {safe_repr(name)}; there are: {', '.join(LANGUAGES)}")
         self.name = name
         self.tag = name.replace("_", "-")
         """As HTML names it."""
@@ -119,7 +119,7 @@ class Language:
 
     def price(self, value: Decimal, currency: str) -> str:
         """A price as it is :func:`shown`."""
-        return self.money(shown(value, currency), currency)
+        return self.money(round_for_display(value, currency), currency)
 
     def percent(self, value: Decimal) -> str:
         """A part of 1 in percent."""
@@ -154,7 +154,7 @@ def _one(currency: str) -> str:
     return "1." + "0" * digits if digits else "1"
 
 
-def lacking() -> BillingError:
+def missing_extra_error() -> BillingError:
     """The error of a machine without the extra that pages need."""
     return BillingError(
         "missing_extra",
@@ -167,5 +167,5 @@ def _babel_locale(name: str) -> Locale:
     try:
         from babel import Locale
     except ImportError:
-        raise lacking() from None
+        raise missing_extra_error() from None
     return Locale.parse(name)

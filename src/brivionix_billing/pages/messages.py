@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["METERS", "PRICING", "TIERS"]
+__all__ = ["METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS"]
 
-TIERS: Final[dict[str, dict[str, str]]] = {
+TIER_LABELS: Final[dict[str, dict[str, str]]] = {
     "en": {"standard": "Standard", "batch": "Batch", "flex": "Flex", "priority": "Priority"},
     "zh_CN": {"standard": "标准", "batch": "批处理", "flex": "弹性", "priority": "优先"},
 }
 
-METERS: Final[dict[str, dict[str, str]]] = {
+METER_LABELS: Final[dict[str, dict[str, str]]] = {
     "en": {
         "input": "Input",
         "cache_read": "Cached input",
@@ -55,7 +55,7 @@ METERS: Final[dict[str, dict[str, str]]] = {
     },
 }
 
-PRICING: Final[dict[str, dict[str, str]]] = {
+PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
     "en": {
         "title": "Model prices",
         "as_of": "Prices of {date}",

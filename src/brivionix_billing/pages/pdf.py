@@ -7,7 +7,7 @@ from typing import Any
 
 from brivionix_billing.errors import BillingError
 
-__all__ = ["pdf", "ready"]
+__all__ = ["render_pdf", "require_pdf_extra"]
 
 
 class _Missing(logging.Handler):
@@ -22,7 +22,7 @@ class _Missing(logging.Handler):
             self.letters.add(str(record.args[0]))
 
 
-def pdf(html: str) -> bytes:
+def render_pdf(html: str) -> bytes:
     """The PDF of a page made here, A4. Raises ``missing_extra``, and ``font_missing`` where letters would be boxes."""
     weasyprint = _weasyprint()
     logger = logging.getLogger("weasyprint")
@@ -48,7 +48,7 @@ def pdf(html: str) -> bytes:
     return made
 
 
-def ready() -> None:
+def require_pdf_extra() -> None:
     """Nothing, or ``missing_extra`` where no PDF can be made here."""
     _weasyprint()
 

@@ -11,18 +11,18 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import decimal_of, digits_of, multiplied, plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, to_scaled
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
-from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount, shown
-from brivionix_billing.pages.messages import METERS as LABELS
-from brivionix_billing.pages.messages import TIERS
+from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
+from brivionix_billing.pages.messages import METER_LABELS as LABELS
+from brivionix_billing.pages.messages import TIER_LABELS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.charge import UNIT_PLACES
+from brivionix_billing.rating.charge import UNIT_DECIMALS
 from brivionix_billing.rating.rate_card import SERVICE_TIERS
-from brivionix_billing.times import FOREVER, instant, iso
-from brivionix_billing.topup import Channel, Volume
+from brivionix_billing.times import END_OF_TIME, as_utc, format_instant
+from brivionix_billing.topup import Channel, VolumeDiscount
 
 __all__ = ["SCHEMA", "price_list", "topup_price"]
 
@@ -46,9 +46,9 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     >>> row["model"], row["nominal"]["input"], row["topup"]["rmb"]["input"]
     ('gpt-5.5', '4.25', '3.6125')
     """
-    at = instant(at)
+    at = as_utc(at)
     if groups is not None and not (isinstance(groups, list | tuple) and all(isinstance(name, str) for name in groups)):
-        raise BillingError("bad_argument", f"groups={quoted(groups)}: give a list of names, or None for all groups")
+        raise BillingError("bad_argument", f"groups={safe_repr(groups)}: give a list of names, or None for all groups")
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
@@ -61,17 +61,19 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         group["not_allowed"] = [name for name in group["not_allowed"] if name in known]
     return {
         "schema": SCHEMA,
-        "at": iso(at),
+        "at": format_instant(at),
         "price_book": book.digest,
         "currency": book.currency,
-        "nominal_per_credit": plain(book.nominal_per_credit),
+        "nominal_per_credit": format_plain(book.nominal_per_credit),
         "shown_digits": SHOWN_DIGITS,
         "meters": [
             {"name": meter.name, "per": meter.per, "label": _labels(LABELS, meter.name)}
             for meter in METERS
             if meter.name in used
         ],
-        "service_tiers": [{"name": tier, "label": _labels(TIERS, tier)} for tier in SERVICE_TIERS if tier in tiers],
+        "service_tiers": [
+            {"name": tier, "label": _labels(TIER_LABELS, tier)} for tier in SERVICE_TIERS if tier in tiers
+        ],
         "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
         "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in known],
         "groups": listed,
@@ -81,14 +83,14 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
 
 def topup_price(card: RateCard, place: int, channel: str) -> Decimal | None:
     """What the Credits for one price's worth of a meter (1 M tokens, or 1 000 calls) cost on a channel. Exact."""
-    units = card.units[place]
+    units = card.unit_rates[place]
     if units is None:
         return None
-    return multiplied(decimal_of(units * METERS[place].per, UNIT_PLACES), card.channel(channel).price)
+    return multiply(decimal_from_scaled(units * METERS[place].per, UNIT_DECIMALS), card.channel(channel).price)
 
 
 def _model(book: PriceBook, name: str, description: Json) -> Json:
-    facts = book.about(name)
+    facts = book.model_info(name)
     return {
         "name": name,
         "description": description,
@@ -104,30 +106,32 @@ def _channel(item: Channel, at: datetime, description: Json) -> Json:
         "name": item.name,
         "currency": item.currency,
         "description": description,
-        "price_per_credit": None if price.value is None else plain(price.value),
-        "since": None if price.value is None else iso(price.start),
-        "smallest": None if item.smallest is None else plain(item.smallest),
-        "largest": None if item.largest is None else plain(item.largest),
+        "price_per_credit": None if price.value is None else format_plain(price.value),
+        "since": None if price.value is None else format_instant(price.start),
+        "smallest": None if item.smallest is None else format_plain(item.smallest),
+        "largest": None if item.largest is None else format_plain(item.largest),
         "volume_discount": _volume(volume),
         "changes": list(_channel_changes(item, at)),
     }
 
 
-def _volume(volume: Volume | None) -> Json | None:
+def _volume(volume: VolumeDiscount | None) -> Json | None:
     if volume is None:
         return None
-    steps = [{"at_least": plain(step.at_least), "discount": plain(step.discount)} for step in volume.steps]
+    steps = [
+        {"at_least": format_plain(step.at_least), "discount": format_plain(step.discount)} for step in volume.steps
+    ]
     return {"applies_to": volume.applies_to, "steps": steps}
 
 
 def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
     spans = [(entry.start, entry.end) for entry in item.prices.entries]
     spans += [(entry.start, entry.end) for entry in item.volumes.entries]
-    turns = {when for span in spans for when in span if at < when < FOREVER}
+    turns = {when for span in spans for when in span if at < when < END_OF_TIME}
     for when in sorted(turns):
         price = [_told(item.prices.at(moment).value) for moment in (_before(when), when)]
         volume = [_volume(item.volumes.at(moment).value) for moment in (_before(when), when)]
-        change: Json = {"at": iso(when)}
+        change: Json = {"at": format_instant(when)}
         if price[0] != price[1]:
             change["price_per_credit"] = price
         if volume[0] != volume[1]:
@@ -141,7 +145,7 @@ def _labels(table: dict[str, dict[str, str]], name: str) -> dict[str, str]:
 
 
 def _told(price: Decimal | None) -> str | None:
-    return None if price is None else plain(price)
+    return None if price is None else format_plain(price)
 
 
 def _before(when: datetime) -> datetime:
@@ -157,7 +161,7 @@ class _State(NamedTuple):
 
 def _state(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _State:
     try:
-        return _State(*book.cards(model, group=group, at=at, service_tier=tier))
+        return _State(*book.rate_cards(model, group=group, at=at, service_tier=tier))
     except BillingError as error:
         if error.code not in _NOT_SOLD:
             raise
@@ -177,9 +181,9 @@ def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json
     return {
         "name": group,
         "description": description,
-        "ratio": plain(book.ratio(group, at)),
+        "ratio": format_plain(book.ratio(group, at)),
         "models": allowed,
-        "not_allowed": [name for name in book.model_names if name not in usable and book.tiers(name, at)],
+        "not_allowed": [name for name in book.model_names if name not in usable and book.service_tiers(name, at)],
         "prices": rows,
         "changes": sorted(changes, key=lambda change: str(change["at"])),
     }
@@ -191,13 +195,16 @@ def _row(card: RateCard) -> Json:
         "service_tier": card.service_tier,
         "context": "any" if card.context_above is None else card.context_tier,
         "above": card.context_above,
-        "ratio": None if card.own_prices else plain(card.ratio),
-        "nominal": {name: plain(price) for name, price in _nominal(card).items()},
+        "ratio": None if card.has_group_prices else format_plain(card.ratio),
+        "nominal": {name: format_plain(price) for name, price in _nominal(card).items()},
         "topup": {
-            channel: {name: plain(price) for name, price in _topup(card, channel).items()} for channel in card.channels
+            channel: {name: format_plain(price) for name, price in _topup(card, channel).items()}
+            for channel in card.channels
         },
         "cache_discount": {
-            meter.name: plain(saved) for meter in METERS if (saved := _cache_discount(card, meter.place)) is not None
+            meter.name: format_plain(saved)
+            for meter in METERS
+            if (saved := _cache_discount(card, meter.index)) is not None
         },
     }
 
@@ -210,17 +217,17 @@ def _nominal(card: RateCard | None) -> dict[str, Decimal]:
 def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
     if card is None or channel not in card.channels:
         return {}
-    prices = ((meter.name, topup_price(card, meter.place, channel)) for meter in METERS)
+    prices = ((meter.name, topup_price(card, meter.index, channel)) for meter in METERS)
     return {name: price for name, price in prices if price is not None}
 
 
 def _cache_discount(card: RateCard, place: int) -> Decimal | None:
-    uncached = METERS[place].uncached
+    uncached = METERS[place].uncached_meter
     if uncached is None:
         return None
     price = card.unit_prices[place]
-    full = next(card.unit_prices[meter.place] for meter in METERS if meter.name == uncached)
-    return None if price is None or full is None else discount(price, full)
+    full = next(card.unit_prices[meter.index] for meter in METERS if meter.name == uncached)
+    return None if price is None or full is None else discount_rate(price, full)
 
 
 def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _State) -> Iterator[Json]:
@@ -242,7 +249,7 @@ def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, s
                 continue  # only a channel's price changes, or something that this model does not use
             both = any(card is not None and card.context_above is not None for card in (old, new))
             yield {
-                "at": iso(when),
+                "at": format_instant(when),
                 "model": model,
                 "service_tier": tier,
                 "context": context if both else "any",
@@ -282,11 +289,11 @@ def _shown(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]
                 exact = Decimal(text)
                 values = [exact]
                 if meter in tokens:
-                    values.append(multiplied(exact, _THOUSAND))
+                    values.append(multiply(exact, _THOUSAND))
                 for value in values:
-                    digits = shown(value, currency)
-                    if digits_of(digits) != digits_of(value):
-                        out.setdefault(currency, {})[plain(value)] = plain(digits)
+                    digits = round_for_display(value, currency)
+                    if to_scaled(digits) != to_scaled(value):
+                        out.setdefault(currency, {})[format_plain(value)] = format_plain(digits)
 
     for group in groups:
         for row in (*group["prices"], *group["changes"]):

@@ -7,11 +7,18 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.pages.formatting import LANGUAGES, Language
-from brivionix_billing.pages.messages import METERS, PRICING, TIERS
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
 from brivionix_billing.pages.price_list import price_list
-from brivionix_billing.pages.render import Page, asset, checked_style, embedded, page, ready
+from brivionix_billing.pages.render import (
+    HtmlPage,
+    embed_json,
+    read_asset,
+    render_template,
+    require_pages_extra,
+    validate_stylesheet,
+)
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
 
@@ -37,7 +44,7 @@ def pricing_page(
     title: str | None = None,
     notes: Sequence[str] = (),
     style: str = "",
-) -> Page:
+) -> HtmlPage:
     """The pricing page of some groups (all that have terms then) at a time, as one self-contained HTML file.
 
     The first group is shown at first; ``locale`` is the language to begin with, ``en`` or ``zh_CN``; the reader can
@@ -50,48 +57,50 @@ def pricing_page(
     >>> html[:15], len(html) < 150_000
     ('<!doctype html>', True)
     """
-    ready()
-    style = checked_style(style)
+    require_pages_extra()
+    style = validate_stylesheet(style)
     if isinstance(notes, str):
-        raise BillingError("bad_argument", f"notes={quoted(notes)}: give a list of paragraphs")
-    languages = [Language(locale), *(Language(name) for name in LANGUAGES if name != locale)]
+        raise BillingError("bad_argument", f"notes={safe_repr(notes)}: give a list of paragraphs")
+    languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
     for what, text in (("title", title), *(("note", note) for note in notes)):
         if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
-            message = f"the {what} {quoted(text)} is not 1 to {_MOST_TEXT} printable characters"
+            message = f"the {what} {safe_repr(text)} is not 1 to {_MOST_TEXT} printable characters"
             raise BillingError("bad_argument", message)
     data = price_list(book, at=at, groups=groups)
     if not data["groups"]:
         raise BillingError("bad_argument", f"no group to show at {data['at']}: name one that has terms then")
     first = languages[0]
     tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
-    made = page(
+    made = render_template(
         "pricing.html",
         {
             "language": first,
-            "words": PRICING[first.name],
-            "title": PRICING[first.name]["title"] if title is None else title,
+            "words": PRICING_MESSAGES[first.name],
+            "title": PRICING_MESSAGES[first.name]["title"] if title is None else title,
             "own_title": title is not None,
             "notes": list(notes),
             "texts": [_texts(data, language) for language in languages],
             "sections": [_section(data, group, first) for group in data["groups"]],
-            "data": embedded(
+            "data": embed_json(
                 {
                     "list": data,
-                    "words": PRICING,
+                    "words": PRICING_MESSAGES,
                     "formats": {language.name: language.formats(_currencies(data)) for language in languages},
                     "start": {
                         "language": first.name,
                         "group": data["groups"][0]["name"],
                         "tier": "standard" if "standard" in tiers or not tiers else "every",
                         "title": title or "",
-                        "meters": {name: {meter: METERS[name][meter] for meter in _OF_CALLS} for name in LANGUAGES},
+                        "meters": {
+                            name: {meter: METER_LABELS[name][meter] for meter in _OF_CALLS} for name in LANGUAGES
+                        },
                         "dates": _dates(data, languages),
                     },
                 }
             ),
         },
-        style=asset("base.css") + asset("pricing.css") + style,
-        script="".join(asset(name) for name in _SCRIPTS),
+        style=read_asset("base.css") + read_asset("pricing.css") + style,
+        script="".join(read_asset(name) for name in _SCRIPTS),
     )
     made.prices = data
     return made
@@ -101,19 +110,19 @@ def _currencies(data: Json) -> list[str]:
     return list(dict.fromkeys([data["currency"], *(channel["currency"] for channel in data["channels"])]))
 
 
-def _dates(data: Json, languages: Sequence[Language]) -> dict[str, dict[str, str]]:
+def _dates(data: Json, languages: Sequence[LocaleFormatter]) -> dict[str, dict[str, str]]:
     parts = [*data["channels"], *data["groups"]]
     times = {change["at"] for part in parts for change in part["changes"]}
     return {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in sorted(times)}
 
 
-def _described(texts: dict[str, str], language: Language) -> str:
+def _described(texts: dict[str, str], language: LocaleFormatter) -> str:
     return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
 
 
-def _texts(data: Json, language: Language) -> Json:
+def _texts(data: Json, language: LocaleFormatter) -> Json:
     """What does not depend on the view, written ahead in one language."""
-    words = PRICING[language.name]
+    words = PRICING_MESSAGES[language.name]
     nominal = language.money(Decimal(data["nominal_per_credit"]), data["currency"])
     return {
         "tag": language.tag,
@@ -127,7 +136,7 @@ def _texts(data: Json, language: Language) -> Json:
     }
 
 
-def _channel(channel: Json, words: dict[str, str], language: Language) -> Json:
+def _channel(channel: Json, words: dict[str, str], language: LocaleFormatter) -> Json:
     currency = channel["currency"]
 
     def money(text: str) -> str:
@@ -158,7 +167,7 @@ def _channel(channel: Json, words: dict[str, str], language: Language) -> Json:
     }
 
 
-def _volume_facts(volume: Json | None, words: dict[str, str], language: Language) -> list[str]:
+def _volume_facts(volume: Json | None, words: dict[str, str], language: LocaleFormatter) -> list[str]:
     if volume is None:
         return []
     return [
@@ -169,9 +178,9 @@ def _volume_facts(volume: Json | None, words: dict[str, str], language: Language
     ]
 
 
-def _section(data: Json, group: Json, language: Language) -> Json:
+def _section(data: Json, group: Json, language: LocaleFormatter) -> Json:
     """A group's table in the nominal view, for readers without scripts."""
-    words, meters = PRICING[language.name], METERS[language.name]
+    words, meters = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
     columns = [m for m in data["meters"] if any(m["name"] in row["nominal"] for row in group["prices"])]
     ratio = Decimal(group["ratio"])
     names = [row["model"] for row in group["prices"]]
@@ -203,11 +212,11 @@ def _static_row(
     row: Json,
     ratio: str,
     columns: Sequence[Json],
-    language: Language,
+    language: LocaleFormatter,
     *,
     first: bool,
 ) -> Json:
-    words = PRICING[language.name]
+    words = PRICING_MESSAGES[language.name]
     model = models[row["model"]]
     notes = [
         words["own_price"] if row["ratio"] is None else "",
@@ -220,14 +229,14 @@ def _static_row(
     ]
     return {
         "model": row["model"],
-        "tier": TIERS[language.name][row["service_tier"]],
+        "tier": TIER_LABELS[language.name][row["service_tier"]],
         "notes": list(filter(None, notes)),
         "cells": [_static_price(row, m["name"], data["currency"], language) for m in columns],
     }
 
 
-def _static_price(row: Json, meter: str, currency: str, language: Language) -> dict[str, str]:
-    words = PRICING[language.name]
+def _static_price(row: Json, meter: str, currency: str, language: LocaleFormatter) -> dict[str, str]:
+    words = PRICING_MESSAGES[language.name]
     if meter not in row["nominal"]:
         return {"text": "", "exact": "", "off": ""}
     price, off = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
@@ -239,16 +248,16 @@ def _static_price(row: Json, meter: str, currency: str, language: Language) -> d
     }
 
 
-def _context_note(row: Json, words: dict[str, str], language: Language) -> str:
+def _context_note(row: Json, words: dict[str, str], language: LocaleFormatter) -> str:
     if row["above"] is None:
         return ""
     key = "long_context" if row["context"] == "long" else "short_context"
     return words[key].format(tokens=language.number(row["above"]))
 
 
-def _static_changes(data: Json, group: Json, language: Language) -> Iterator[str]:
+def _static_changes(data: Json, group: Json, language: LocaleFormatter) -> Iterator[str]:
     """What is announced for a group, in the nominal view; a fee that changes for many models is told once."""
-    words, meters = PRICING[language.name], METERS[language.name]
+    words, meters = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
     calls = {meter["name"] for meter in data["meters"] if meter["per"] != _MILLION}
     told: dict[tuple[str, str], list[str]] = {}
 
@@ -257,7 +266,7 @@ def _static_changes(data: Json, group: Json, language: Language) -> Iterator[str
 
     for change in group["changes"]:
         before, after = change["above"]
-        parts = [change["model"], TIERS[language.name][change["service_tier"]]]
+        parts = [change["model"], TIER_LABELS[language.name][change["service_tier"]]]
         if change["context"] != "any":
             above = before if after is None else after
             parts.append(_context_note({"above": above, "context": change["context"]}, words, language))

@@ -16,20 +16,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import sha256
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.pages.formatting import Language, lacking
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pages.formatting import LocaleFormatter, missing_extra_error
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["Page", "asset", "checked_style", "embedded", "own_style", "page", "ready"]
+__all__ = [
+    "HtmlPage",
+    "read_asset",
+    "validate_stylesheet",
+    "embed_json",
+    "load_stylesheet",
+    "render_template",
+    "require_pages_extra",
+]
 
 _IN_SCRIPT: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _MAX_STYLE: Final = 256 * 1024
 
 
-class Page(str):
+class HtmlPage(str):
     """An HTML file; ``policy`` is the content security policy that it carries, for a server that sends one as well."""
 
     __slots__ = ("policy", "prices")
@@ -39,12 +47,12 @@ class Page(str):
 
 
 @lru_cache(32)
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """A file of this package's ``assets`` folder."""
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def embedded(value: Any) -> Markup:
+def embed_json(value: Any) -> Markup:
     """JSON for a script element of type ``application/json``: as JSON the same, with nothing that could end it."""
     from markupsafe import Markup
 
@@ -52,7 +60,7 @@ def embedded(value: Any) -> Markup:
     return Markup(re.sub("[<>&\u2028\u2029]", lambda found: _IN_SCRIPT[found[0]], text))  # noqa: S704  # escaped just here
 
 
-def own_style(path: str | Path) -> str:
+def load_stylesheet(path: str | Path) -> str:
     """A style sheet of the user's own. Raises ``file_unreadable``, ``bad_argument``.
 
     What could leave the style element is refused, and what loads something: the page's policy would block it, in
@@ -62,11 +70,11 @@ def own_style(path: str | Path) -> str:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {quoted(str(path), 200)}: {reason}") from None
-    return checked_style(text, str(path))
+        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
+    return validate_stylesheet(text, str(path))
 
 
-def checked_style(text: str, what: str = "style") -> str:
+def validate_stylesheet(text: str, what: str = "style") -> str:
     """A style sheet with the line ends that a browser hashes, whatever it had. Raises ``bad_argument``."""
     if len(text) > _MAX_STYLE:
         raise BillingError("bad_argument", f"{what}: more than {_MAX_STYLE} characters of style")
@@ -84,7 +92,7 @@ def checked_style(text: str, what: str = "style") -> str:
     return text
 
 
-def page(template: str, values: Mapping[str, Any], *, style: str, script: str) -> Page:
+def render_template(template: str, values: Mapping[str, Any], *, style: str, script: str) -> HtmlPage:
     """A template with its values, one style element and one script element."""
     from markupsafe import Markup
 
@@ -97,15 +105,15 @@ def page(template: str, values: Mapping[str, Any], *, style: str, script: str) -
         .get_template(template)
         .render({**values, "style": Markup(style), "script": Markup(script), "policy": policy})  # noqa: S704  # ours
     )
-    made = Page(text)
+    made = HtmlPage(text)
     made.policy = policy
     return made
 
 
-def ready() -> None:
+def require_pages_extra() -> None:
     """Nothing, or ``missing_extra`` where no page can be made here."""
     _environment()
-    Language("en")
+    LocaleFormatter("en")
 
 
 def _source(text: str) -> str:
@@ -117,5 +125,5 @@ def _environment() -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
-        raise lacking() from None
-    return Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined)
+        raise missing_extra_error() from None
+    return Environment(loader=FunctionLoader(read_asset), autoescape=True, undefined=StrictUndefined)

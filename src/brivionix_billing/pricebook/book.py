@@ -11,16 +11,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from brivionix_billing.decimals import multiplied
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import multiply
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compile as compiled
-from brivionix_billing.pricebook.compile import Descriptions, GroupTerms, ModelFacts, TierPrices
+from brivionix_billing.pricebook.compile import Descriptions, GroupTerms, ModelInfo, TierPrices
 from brivionix_billing.rating.charge import Charge
-from brivionix_billing.rating.rate_card import SERVICE_TIERS, ChannelRate, Prices, RateCard, decided_tier
-from brivionix_billing.rating.rate_card import service_tier as service_tier_of
-from brivionix_billing.times import FOREVER, Span, Timeline, instant, iso
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, ChannelRate, PriceVector, RateCard, effective_service_tier
+from brivionix_billing.rating.rate_card import normalize_service_tier as service_tier_of
+from brivionix_billing.times import END_OF_TIME, Timeline, TimelineSpan, as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
 from brivionix_billing.usage import MAX_COUNT, Usage
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     # pydantic and PyYAML are needed to read a file, not to import this library or to rate.
     from brivionix_billing.pricebook import schema
 
-__all__ = ["ModelFacts", "PriceBook", "Resolved"]
+__all__ = ["ModelInfo", "PriceBook", "ResolvedPrices"]
 
 _SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", re.ASCII)
 _MAX_CACHED: Final = 65_536
@@ -36,7 +36,7 @@ _new = tuple.__new__
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Without garbage collection.
 
     Reading 3000 models makes half a million objects that all live on. Looking for garbage among them again and again
@@ -52,19 +52,19 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-class Resolved(NamedTuple):
+class ResolvedPrices(NamedTuple):
     """A model in a group and service tier, over the time in which nothing about its price changes."""
 
     start: datetime
     end: datetime | None
     """``None``: open. It saves the hot path a comparison."""
-    limit: int
+    fast_path_max_input: int
     """Up to so many input tokens ``card`` holds and may be applied the fast way; -1: never."""
-    card: RateCard
-    input: int
+    short_card: RateCard
+    input_rate: int
     cache_read: int
     output: int
-    long: RateCard | None
+    long_card: RateCard | None
 
 
 @final
@@ -96,14 +96,14 @@ class PriceBook:
         put = object.__setattr__
         put(self, "_file", file)
         put(self, "_models", {name: compiled.model_timelines(model) for name, model in file.models.items()})
-        put(self, "_names", compiled.names(file))
+        put(self, "_names", compiled.name_index(file))
         put(self, "_groups", {name: compiled.group_timeline(group, file) for name, group in file.groups.items()})
         put(self, "_discounts", compiled.timeline(file.cache_discount, lambda entry: entry.discount))
         put(self, "_tools", compiled.tool_timelines(file.tools))
         put(self, "_channels", {name: compiled.channel(name, item) for name, item in file.channels.items()})
         put(self, "_recent", {})
         put(self, "_resolved", {})
-        put(self, "digest", compiled.digest_of(file))
+        put(self, "digest", compiled.price_file_digest(file))
 
     if TYPE_CHECKING:
         _file: schema.PriceFile
@@ -113,8 +113,8 @@ class PriceBook:
         _discounts: Timeline[Decimal]
         _tools: dict[str, Timeline[Decimal]]
         _channels: dict[str, Channel]
-        _recent: dict[tuple[str | None, str, str | None], Resolved]
-        _resolved: dict[tuple[str, str, str], tuple[Resolved, ...]]
+        _recent: dict[tuple[str | None, str, str | None], ResolvedPrices]
+        _resolved: dict[tuple[str, str, str], tuple[ResolvedPrices, ...]]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a price book cannot be changed; load another file")
@@ -133,7 +133,7 @@ class PriceBook:
         """Read a price file. Raises ``file_unreadable``, or ``price_file`` with all findings."""
         from brivionix_billing.pricebook.loading import load
 
-        with _no_collection():
+        with _gc_paused():
             return cls(load(path))
 
     @classmethod
@@ -141,7 +141,7 @@ class PriceBook:
         """Read a price file from its text."""
         from brivionix_billing.pricebook.loading import loads
 
-        with _no_collection():
+        with _gc_paused():
             return cls(loads(text))
 
     @property
@@ -161,17 +161,17 @@ class PriceBook:
 
     def digest_before(self, end: datetime) -> str:
         """The digest of the book's entries that begin before ``end``: appending later prices does not change it."""
-        return compiled.digest_of(self._file, instant(end))
+        return compiled.price_file_digest(self._file, as_utc(end))
 
     def models(self, *, group: str, at: datetime) -> list[str]:
         """Names of the models that a group may use at a time and that have a price then, in the file's order."""
-        at = instant(at)
+        at = as_utc(at)
         allowed = self._terms(group, at)[2].allowed
-        return [name for name in self._models if name in allowed and self.tiers(name, at)]
+        return [name for name in self._models if name in allowed and self.service_tiers(name, at)]
 
-    def grows_after(self, end: datetime) -> bool:
+    def has_entries_after(self, end: datetime) -> bool:
         """Whether anything in the book begins at ``end`` or later: then a bill may have been made before it came."""
-        return compiled.last_start(self._file) >= instant(end)
+        return compiled.latest_effective_from(self._file) >= as_utc(end)
 
     @property
     def model_names(self) -> list[str]:
@@ -185,12 +185,12 @@ class PriceBook:
 
     def groups(self, *, at: datetime) -> list[str]:
         """Names of the groups that have terms at a time."""
-        at = instant(at)
+        at = as_utc(at)
         return [name for name, terms in self._groups.items() if terms.at(at).value is not None]
 
-    def tiers(self, model: str, at: datetime) -> list[str]:
+    def service_tiers(self, model: str, at: datetime) -> list[str]:
         """The service tiers that a model is sold in at a time."""
-        at = instant(at)
+        at = as_utc(at)
         timelines = self._models[self.resolve_model(model)]
         return [tier for tier in SERVICE_TIERS if timelines[tier].at(at).value is not None]
 
@@ -212,7 +212,7 @@ class PriceBook:
                 else:
                     found = base if day >= self._file.models[base].released else None
         if found is None:
-            raise BillingError("unknown_model", f"no model {quoted(name)} in the price file; add it, or an alias")
+            raise BillingError("unknown_model", f"no model {safe_repr(name)} in the price file; add it, or an alias")
         return found
 
     def descriptions(self) -> Descriptions:
@@ -224,22 +224,22 @@ class PriceBook:
 
         Every dated entry that its price depends on counts, those of the channels as well. ``None``: none is announced.
         """
-        at, tier = instant(at), service_tier_of(service_tier)
-        spans: list[Span[Any]] = [self._models[self.resolve_model(model)][tier].at(at), self._discounts.at(at)]
+        at, tier = as_utc(at), service_tier_of(service_tier)
+        spans: list[TimelineSpan[Any]] = [self._models[self.resolve_model(model)][tier].at(at), self._discounts.at(at)]
         if isinstance(group, str) and group in self._groups:
             spans.append(self._groups[group].at(at))
         spans += [timeline.at(at) for timeline in self._tools.values()]
         spans += [channel.prices.at(at) for channel in self._channels.values()]
         end = min(span.end for span in spans)
-        return None if end == FOREVER else end
+        return None if end == END_OF_TIME else end
 
     def ratio(self, group: str, at: datetime) -> Decimal:
         """The ratio of a group at a time; single models may have others. Raises ``unknown_group``."""
-        return self._terms(group, instant(at))[2].ratio
+        return self._terms(group, as_utc(at))[2].ratio
 
-    def about(self, model: object) -> ModelFacts:
+    def model_info(self, model: object) -> ModelInfo:
         """What the file says of a model (or its alias, or a snapshot) beside its prices. Raises ``unknown_model``."""
-        return compiled.facts(self._file, self.resolve_model(model))
+        return compiled.model_info(self._file, self.resolve_model(model))
 
     def channels(self) -> dict[str, Channel]:
         """The payment channels by name."""
@@ -250,7 +250,7 @@ class PriceBook:
         found = self._channels.get(name) if isinstance(name, str) else None
         if found is None:
             known = ", ".join(self._channels) or "none"
-            raise BillingError("unknown_channel", f"no channel {quoted(name)} in the price file; there are: {known}")
+            raise BillingError("unknown_channel", f"no channel {safe_repr(name)} in the price file; there are: {known}")
         return found
 
     def quote(
@@ -264,15 +264,15 @@ class PriceBook:
         """What so many Credits cost on a channel, or what so much money buys; see :meth:`Channel.quote`."""
         return self.channel(channel).quote(at=at, credits=credits, pay=pay)
 
-    def cards(
+    def rate_cards(
         self, model: str, *, group: str, at: datetime, service_tier: str | None = None
     ) -> tuple[RateCard, RateCard | None]:
         """The rate cards of a model: for short context, and for long context where that has its own prices.
 
         Raises what :meth:`rate` raises for the model, the group, the tier and the time.
         """
-        resolved = self.resolved(model, group, instant(at), service_tier)
-        return resolved.card, resolved.long
+        resolved = self.resolve(model, group, as_utc(at), service_tier)
+        return resolved.short_card, resolved.long_card
 
     def rate(
         self,
@@ -315,18 +315,18 @@ class PriceBook:
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
         if at.__class__ is not datetime or at.tzinfo is not UTC:
-            at = instant(at)
+            at = as_utc(at)
         return self._rate(usage, group, at, model, service_tier)
 
     def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None) -> Charge:
         if usage.__class__ is not Usage:
             raise BillingError(
-                "usage_shape", f"rate() takes a Usage, not {quoted(usage)}; see Usage and Usage.from_response"
+                "usage_shape", f"rate() takes a Usage, not {safe_repr(usage)}; see Usage and Usage.from_response"
             )
         total, text, read, out, _, more = usage
         tier = asked_tier
         if more is not None:
-            tier = decided_tier(more.service_tier, asked_tier)
+            tier = effective_service_tier(more.service_tier, asked_tier)
             model = more.model if model is None else model
         try:
             resolved = self._recent[model, group, tier]
@@ -334,23 +334,23 @@ class PriceBook:
                 resolved = self._resolve_and_keep(model, group, at, tier)
         except (KeyError, TypeError):
             resolved = self._resolve_and_keep(model, group, at, tier)
-        card = resolved.card
-        if total <= resolved.limit and (more is None or not more.meters):
-            quanta = text * resolved.input + read * resolved.cache_read + out * resolved.output
+        card = resolved.short_card
+        if total <= resolved.fast_path_max_input and (more is None or not more.meters):
+            quanta = text * resolved.input_rate + read * resolved.cache_read + out * resolved.output
         else:
-            if resolved.long is not None and total > (card.context_above or 0):
-                card = resolved.long
-            quanta = card.quanta(usage)
+            if resolved.long_card is not None and total > (card.context_above or 0):
+                card = resolved.long_card
+            quanta = card.charge_quanta(usage)
         return _new(Charge, (quanta, usage, card, at))
 
-    def _resolve_and_keep(self, model: str | None, group: str, at: datetime, tier: str | None) -> Resolved:
-        resolved = self.resolved(model, group, at, tier)
+    def _resolve_and_keep(self, model: str | None, group: str, at: datetime, tier: str | None) -> ResolvedPrices:
+        resolved = self.resolve(model, group, at, tier)
         if len(self._recent) >= _MAX_CACHED:
             self._recent.clear()  # names that callers make up cannot fill the memory
         self._recent[model, group, tier] = resolved
         return resolved
 
-    def resolved(self, name: object, group: str, at: datetime, tier_name: object) -> Resolved:
+    def resolve(self, name: object, group: str, at: datetime, tier_name: object) -> ResolvedPrices:
         """Prices of everything that a request of this model, group and tier may meet at ``at`` (UTC).
 
         The same prices are always the same object, so sums can be kept by it.
@@ -367,40 +367,43 @@ class PriceBook:
         self._resolved[key] = (*known, resolved)
         return resolved
 
-    def _resolve(self, model: str, group: str, at: datetime, tier: str) -> Resolved:
+    def _resolve(self, model: str, group: str, at: datetime, tier: str) -> ResolvedPrices:
         group_start, group_end, terms = self._terms(group, at)
         if model not in terms.allowed:
             raise BillingError(
-                "model_not_allowed", f"group {quoted(group)} may not use {model} at {iso(at)}; see its 'models'"
+                "model_not_allowed",
+                f"group {safe_repr(group)} may not use {model} at {format_instant(at)}; see its 'models'",
             )
         prices = self._models[model][tier].at(at)
         if prices.value is None:
-            sold = self.tiers(model, at)
+            sold = self.service_tiers(model, at)
             if not sold:
-                raise BillingError("no_price", f"{model} has no price at {iso(at)}; the price file begins later")
+                raise BillingError(
+                    "no_price", f"{model} has no price at {format_instant(at)}; the price file begins later"
+                )
             raise BillingError(
-                "tier_not_sold", f"{model} is not sold as {tier} at {iso(at)}; sold then: {', '.join(sold)}"
+                "tier_not_sold", f"{model} is not sold as {tier} at {format_instant(at)}; sold then: {', '.join(sold)}"
             )
         discount = self._discounts.at(at)
         tools = {name: timeline.at(at) for name, timeline in self._tools.items()}
         channels = {name: (channel, channel.prices.at(at)) for name, channel in self._channels.items()}
-        spans: list[Span[Any]] = [prices, discount, *tools.values(), *(span for _, span in channels.values())]
+        spans: list[TimelineSpan[Any]] = [prices, discount, *tools.values(), *(span for _, span in channels.values())]
         start = max(group_start, *(span.start for span in spans))
         end = min(group_end, *(span.end for span in spans))
         fees = {name: span.value for name, span in tools.items() if span.value is not None}
         of, own = prices.value, terms.prices.get((model, tier))
         factor = terms.ratios.get(model, terms.ratio)
 
-        def vector(stated: TierPrices, long: bool) -> Prices:
-            return compiled.vector((stated.long if long else None) or stated.short, discount.value, fees)
+        def vector(stated: TierPrices, long: bool) -> PriceVector:
+            return compiled.price_vector((stated.long if long else None) or stated.short, discount.value, fees)
 
         def card(long: bool) -> RateCard:
             listed = vector(of, long)
-            charged = [None if price is None else multiplied(price, factor) for price in listed]
+            charged = [None if price is None else multiply(price, factor) for price in listed]
             if own is not None:
                 own_prices = vector(own, long)
                 for meter in TOKEN_METERS:
-                    charged[meter.place] = own_prices[meter.place]
+                    charged[meter.index] = own_prices[meter.index]
             return RateCard(
                 model=model,
                 group=group,
@@ -413,7 +416,7 @@ class PriceBook:
                 group_since=group_start,
                 list_prices=listed,
                 ratio=factor,
-                own_prices=own is not None,
+                has_group_prices=own is not None,
                 unit_prices=tuple(charged),
                 currency=self._file.credit.currency,
                 nominal_per_credit=self._file.credit.nominal_per_credit,
@@ -422,16 +425,16 @@ class PriceBook:
                     for name, (channel, span) in channels.items()
                     if span.value is not None
                 },
-                price_book=self.digest,
+                price_book_digest=self.digest,
             )
 
         short = card(False)
         above = of.above
-        usual = short.rates[:3]
+        usual = short.scaled_rates[:3]
         fast = None not in usual
-        return Resolved(
+        return ResolvedPrices(
             start,
-            None if end == FOREVER else end,
+            None if end == END_OF_TIME else end,
             (MAX_COUNT if above is None else above) if fast else -1,
             short,
             usual[0] or 0,
@@ -444,8 +447,10 @@ class PriceBook:
         timeline = self._groups.get(group) if isinstance(group, str) else None
         if timeline is None:
             # A gateway hands messages on: this one does not tell one customer the groups of others.
-            raise BillingError("unknown_group", f"no group {quoted(group)} in the price file; add it, or mend the name")
+            raise BillingError(
+                "unknown_group", f"no group {safe_repr(group)} in the price file; add it, or mend the name"
+            )
         span = timeline.at(at)
         if span.value is None:
-            raise BillingError("unknown_group", f"group {quoted(group)} has no terms at {iso(at)}")
+            raise BillingError("unknown_group", f"group {safe_repr(group)} has no terms at {format_instant(at)}")
         return span.start, span.end, span.value

@@ -7,13 +7,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from brivionix_billing.canonical_json import digest
-from brivionix_billing.decimals import multiplied, plain, remaining
-from brivionix_billing.meters import BY_NAME, CALL_METERS, METERS, TOKEN_METERS
+from brivionix_billing.canonical_json import json_digest
+from brivionix_billing.decimals import after_discount, format_plain, multiply
+from brivionix_billing.meters import CALL_METERS, METERS, METERS_BY_NAME, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.rating.rate_card import SERVICE_TIERS, Prices
-from brivionix_billing.times import Timeline, iso
-from brivionix_billing.topup import Channel, Volume, VolumeStep
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, PriceVector
+from brivionix_billing.times import Timeline, format_instant
+from brivionix_billing.topup import Channel, VolumeDiscount, VolumeDiscountTier
 
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 __all__ = [
     "Descriptions",
     "GroupTerms",
-    "ModelFacts",
+    "ModelInfo",
     "TierPrices",
     "channel",
-    "digest_of",
+    "price_file_digest",
     "group_timeline",
     "model_timelines",
-    "names",
-    "vector",
+    "name_index",
+    "price_vector",
 ]
 
 _TOKENS = frozenset(TOKEN_METERS)
-Words = dict[str, dict[str, str]]
-E = TypeVar("E", bound="schema.Entry")
+LocalizedText = dict[str, dict[str, str]]
+E = TypeVar("E", bound="schema.DatedEntry")
 T = TypeVar("T")
 
 
 class TierPrices(NamedTuple):
     """A tier's stated prices by meter; ``above`` and ``long`` where long context has its own."""
 
-    short: Prices
+    short: PriceVector
     above: int | None
-    long: Prices | None
+    long: PriceVector | None
 
 
-class ModelFacts(NamedTuple):
+class ModelInfo(NamedTuple):
     """What a price file says of a model beside its prices."""
 
     name: str
@@ -64,9 +64,9 @@ class ModelFacts(NamedTuple):
 class Descriptions(NamedTuple):
     """What the file says for people: by name, a text per language (``en``, ``zh_CN``; ``""``: for all of them)."""
 
-    models: Words
-    groups: Words
-    channels: Words
+    models: LocalizedText
+    groups: LocalizedText
+    channels: LocalizedText
 
 
 class GroupTerms(NamedTuple):
@@ -85,7 +85,7 @@ def timeline(entries: Sequence[E], value: Callable[[E], T]) -> Timeline[T]:
     return Timeline([(entry.since, entry.until, value(entry)) for entry in entries])
 
 
-def names(file: schema.PriceFile) -> dict[str, str]:
+def name_index(file: schema.PriceFile) -> dict[str, str]:
     """Every name that means a model: its own and its aliases."""
     own = {name: name for name in file.models}
     return own | {alias: name for name, model in file.models.items() for alias in model.aliases}
@@ -105,7 +105,7 @@ def model_timelines(model: schema.Model) -> dict[str, Timeline[TierPrices]]:
 def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[GroupTerms]:
     """A group's terms over time, its patterns resolved to names."""
 
-    def terms(entry: schema.Terms) -> GroupTerms:
+    def terms(entry: schema.DatedTerms) -> GroupTerms:
         return GroupTerms(
             entry.ratio,
             frozenset(filter(matcher(entry.models), file.models)),
@@ -137,8 +137,8 @@ def channel(name: str, item: schema.Channel) -> Channel:
         timeline(item.prices, lambda entry: entry.price_per_credit),
         timeline(
             item.volume_discounts,
-            lambda entry: Volume(
-                entry.applies_to, tuple(VolumeStep(tier.at_least, tier.discount) for tier in entry.tiers)
+            lambda entry: VolumeDiscount(
+                entry.applies_to, tuple(VolumeDiscountTier(tier.at_least, tier.discount) for tier in entry.tiers)
             ),
         ),
         item.smallest,
@@ -146,7 +146,7 @@ def channel(name: str, item: schema.Channel) -> Channel:
     )
 
 
-def _stated(prices: schema.MeterPrices) -> Prices:
+def _stated(prices: schema.MeterPrices) -> PriceVector:
     return tuple([getattr(prices, meter.name) if meter in _TOKENS else None for meter in METERS])
 
 
@@ -155,22 +155,22 @@ def _tier_prices(prices: schema.TierPrices) -> TierPrices:
     return TierPrices(_stated(prices), far.above if far else None, _stated(far) if far else None)
 
 
-def vector(stated: Prices, discount: Decimal | None, fees: dict[str, Decimal]) -> Prices:
+def price_vector(stated: PriceVector, discount: Decimal | None, fees: dict[str, Decimal]) -> PriceVector:
     """The price of every meter: as stated; a cache read that is not stated, by the discount; tool fees."""
     out = list(stated)
     for meter in METERS:
-        if out[meter.place] is None and meter.uncached is not None and discount is not None:
-            base = stated[BY_NAME[meter.uncached].place]
+        if out[meter.index] is None and meter.uncached_meter is not None and discount is not None:
+            base = stated[METERS_BY_NAME[meter.uncached_meter].index]
             if base is not None:
-                out[meter.place] = multiplied(base, remaining(discount))
+                out[meter.index] = multiply(base, after_discount(discount))
     for name, fee in fees.items():
-        out[BY_NAME[name].place] = fee
+        out[METERS_BY_NAME[name].index] = fee
     return tuple(out)
 
 
-def entries(file: schema.PriceFile) -> list[schema.Entry]:
+def dated_entries(file: schema.PriceFile) -> list[schema.DatedEntry]:
     """All dated entries of the file."""
-    out: list[schema.Entry] = [*file.cache_discount]
+    out: list[schema.DatedEntry] = [*file.cache_discount]
     for meter in CALL_METERS:
         out += getattr(file.tools, meter.name)
     for item in file.channels.values():
@@ -182,15 +182,15 @@ def entries(file: schema.PriceFile) -> list[schema.Entry]:
     return out
 
 
-def last_start(file: schema.PriceFile) -> datetime:
+def latest_effective_from(file: schema.PriceFile) -> datetime:
     """When the newest entry of the file begins."""
-    return max(entry.since for entry in entries(file))
+    return max(entry.since for entry in dated_entries(file))
 
 
-def facts(file: schema.PriceFile, name: str) -> ModelFacts:
+def model_info(file: schema.PriceFile, name: str) -> ModelInfo:
     """What the file says of one model."""
     entry = file.models[name]
-    return ModelFacts(
+    return ModelInfo(
         name,
         entry.encoding,
         entry.token_family,
@@ -205,19 +205,21 @@ def facts(file: schema.PriceFile, name: str) -> ModelFacts:
 def descriptions(file: schema.PriceFile) -> Descriptions:
     """The texts for people."""
 
-    def of(parts: Mapping[str, schema.Model] | Mapping[str, schema.Group] | Mapping[str, schema.Channel]) -> Words:
+    def of(
+        parts: Mapping[str, schema.Model] | Mapping[str, schema.Group] | Mapping[str, schema.Channel],
+    ) -> LocalizedText:
         return {name: dict(part.description or {}) for name, part in parts.items()}
 
     return Descriptions(of(file.models), of(file.groups), of(file.channels))
 
 
-def digest_of(file: schema.PriceFile, end: datetime | None = None) -> str:
+def price_file_digest(file: schema.PriceFile, end: datetime | None = None) -> str:
     """The digest over what prices depend on; with ``end``, over the entries that begin before it."""
-    return digest(_content(file, end))
+    return json_digest(_content(file, end))
 
 
 def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
-    def dated(entries: Sequence[schema.Entry]) -> list[Any]:
+    def dated(entries: Sequence[schema.DatedEntry]) -> list[Any]:
         kept = [entry for entry in entries if end is None or entry.since < end]
         return [_plain_entry(entry, end) for entry in kept]
 
@@ -259,7 +261,7 @@ def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
     return content
 
 
-def _plain_entry(entry: schema.Entry, end: datetime | None) -> Any:
+def _plain_entry(entry: schema.DatedEntry, end: datetime | None) -> Any:
     data = _plain_data(entry)
     if end is not None and entry.until is not None and entry.until >= end:
         del data["until"]
@@ -269,9 +271,9 @@ def _plain_entry(entry: schema.Entry, end: datetime | None) -> Any:
 def _plain_data(value: Any) -> Any:
     """Models, times and decimals as canonical JSON can hold them; what is not given is left out."""
     if isinstance(value, Decimal):
-        return plain(value)
+        return format_plain(value)
     if isinstance(value, datetime):
-        return iso(value)
+        return format_instant(value)
     if isinstance(value, list):
         return [_plain_data(item) for item in value]
     if isinstance(value, dict):

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from brivionix_billing.errors import BillingError, Finding, PriceFileError, quoted
+from brivionix_billing.errors import BillingError, Finding, PriceFileError, safe_repr
 from brivionix_billing.pricebook import schema
-from brivionix_billing.pricebook.validation import Problem, Sections, problems
-from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, Document, read_yaml
+from brivionix_billing.pricebook.validation import ParsedSections, UnlocatedFinding, validate
+from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, ParsedYaml, read_yaml
 
 __all__ = ["load", "loads"]
 
@@ -40,7 +40,7 @@ def load(path: str | Path) -> schema.PriceFile:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError(
-            "file_unreadable", f"cannot read the price file {quoted(str(path), 200)}: {reason}; name one by --prices"
+            "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}; name one by --prices"
         ) from None
     return loads(content, str(path))
 
@@ -63,7 +63,7 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
         findings += [_finding(document, detail) for detail in details[:MAX_FINDINGS]]
         untold = len(details[MAX_FINDINGS:])
     sections = _readable(document.data) if parsed is None else _sections(parsed)
-    for problem in problems(sections):
+    for problem in validate(sections):
         findings.append(_located(document, problem))
         if len(findings) > MAX_FINDINGS:
             break
@@ -73,12 +73,12 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
     return parsed
 
 
-def _located(document: Document, problem: Problem) -> Finding:
+def _located(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
     return document.finding(problem.path, problem.what, problem.instead, key=problem.key)
 
 
-def _sections(file: schema.PriceFile) -> Sections:
-    return Sections(
+def _sections(file: schema.PriceFile) -> ParsedSections:
+    return ParsedSections(
         list(file.models),
         file.credit,
         file.cache_discount,
@@ -89,12 +89,12 @@ def _sections(file: schema.PriceFile) -> Sections:
     )
 
 
-def _readable(data: Any) -> Sections:
+def _readable(data: Any) -> ParsedSections:
     """What of a file with errors can still be checked, so that one reading tells everything."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
     discounts = top.get("cache_discount")
-    return Sections(
+    return ParsedSections(
         [name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
         _try(schema.Credit, top.get("credit")),
         [d for d in (_try(schema.CacheDiscount, raw) for raw in _items(discounts)) if d],
@@ -123,20 +123,20 @@ def _try(kind: type[M], raw: Any) -> M | None:
         return None
 
 
-def _finding(document: Document, detail: ErrorDetails) -> Finding:
+def _finding(document: ParsedYaml, detail: ErrorDetails) -> Finding:
     path = tuple(step for step in detail["loc"] if step != "[key]")
     kind = detail["type"]
     if kind == "finding":
         context = detail["ctx"]
         return document.finding(path, context["what"], context["instead"], key="[key]" in detail["loc"])
     if kind == "missing":
-        name = quoted(path[-1])
+        name = safe_repr(path[-1])
         return document.finding(path[:-1], f"{name} is missing", f"add {name} here")
     if kind == "extra_forbidden":
         known = _known_keys(path[:-1])
         close = get_close_matches(str(path[-1]), known, 1)
-        instead = f"did you mean {quoted(close[0])}?" if close else f"known here: {', '.join(known)}"
-        return document.finding(path, f"the key {quoted(path[-1])} is not known", instead, key=True)
+        instead = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
+        return document.finding(path, f"the key {safe_repr(path[-1])} is not known", instead, key=True)
     if kind == "literal_error":
         return document.finding(path, "is not one of the possible values", f"write {detail['ctx']['expected']}")
     what, instead = _TYPES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))

@@ -20,24 +20,24 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from brivionix_billing.decimals import places, plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import decimal_places, format_plain
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
 from brivionix_billing.rating.explanation import LOCALES
 from brivionix_billing.times import parse_instant
-from brivionix_billing.token_families import FAMILIES, family
-from brivionix_billing.topup import LOT_ORDER, LOT_RULES
+from brivionix_billing.token_families import FAMILIES, get_family
+from brivionix_billing.topup import DEFAULT_LOT_ORDER, LOT_ORDER_RULES
 
 MAX_PLACES = 12
 """Digits behind the point of any number in the file: what the unit of 10^-18 Credit per token leaves room for."""
 
 
-def wrong(what: str, instead: str) -> PydanticCustomError:
+def finding_error(what: str, instead: str) -> PydanticCustomError:
     """An error that says what is wrong and what would be right."""
     return PydanticCustomError("finding", "{what}; {instead}", {"what": what, "instead": instead})
 
 
-class Number:
+class BoundedDecimal:
     """A decimal number from ``low`` to ``high``; ``above``: more than ``low``."""
 
     def __init__(self, low: str, high: str, example: str, *, above: bool = False) -> None:
@@ -47,16 +47,20 @@ class Number:
     def check(self, value: Any) -> Decimal:
         """The number, or what is wrong with it."""
         if isinstance(value, str):
-            raise wrong(f"{quoted(value)} is not a plain number", f"write it like {self.example}, without quotes")
+            raise finding_error(
+                f"{safe_repr(value)} is not a plain number", f"write it like {self.example}, without quotes"
+            )
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise wrong(f"{quoted(value)} is not a number", f"write a number like {self.example}")
+            raise finding_error(f"{safe_repr(value)} is not a number", f"write a number like {self.example}")
         number = Decimal(value)
         if number < self.least or number > self.most or (self.above and number == self.least):
-            shown = plain(number) if -40 < number.adjusted() < 40 else str(number)
+            shown = format_plain(number) if -40 < number.adjusted() < 40 else str(number)
             bound = f"more than {self.low}" if self.above else f"at least {self.low}"
-            raise wrong(f"{shown} is out of range", f"write {bound} and at most {self.high}")
-        if places(number) > MAX_PLACES:
-            raise wrong(f"{plain(number)} has more than {MAX_PLACES} digits behind the point", "round it")
+            raise finding_error(f"{shown} is out of range", f"write {bound} and at most {self.high}")
+        if decimal_places(number) > MAX_PLACES:
+            raise finding_error(
+                f"{format_plain(number)} has more than {MAX_PLACES} digits behind the point", "round it"
+            )
         return number
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -67,19 +71,19 @@ class Number:
         return {"type": "number", bound: float(self.low), "maximum": float(self.high)}
 
 
-Price = Annotated[Decimal, Number("0", "1000000", "0.75")]
-Ratio = Annotated[Decimal, Number("0", "1000", "0.8")]
-Discount = Annotated[Decimal, Number("0", "1", "0.9")]
-VolumeDiscountRate = Annotated[Decimal, Number("0", "0.99", "0.05")]
-CreditPrice = Annotated[Decimal, Number("0", "1000000", "0.85", above=True)]
-Amount = Annotated[Decimal, Number("0", "1000000000000", "10", above=True)]
+Price = Annotated[Decimal, BoundedDecimal("0", "1000000", "0.75")]
+Ratio = Annotated[Decimal, BoundedDecimal("0", "1000", "0.8")]
+Discount = Annotated[Decimal, BoundedDecimal("0", "1", "0.9")]
+VolumeDiscountRate = Annotated[Decimal, BoundedDecimal("0", "0.99", "0.05")]
+CreditPrice = Annotated[Decimal, BoundedDecimal("0", "1000000", "0.85", above=True)]
+Amount = Annotated[Decimal, BoundedDecimal("0", "1000000000000", "10", above=True)]
 
 
 def _count(value: Any) -> int:
     if type(value) is not int:
-        raise wrong(f"{quoted(value)} is not a whole number", "write it like 272000")
+        raise finding_error(f"{safe_repr(value)} is not a whole number", "write it like 272000")
     if not 0 < value <= 10**12:
-        raise wrong(f"{quoted(value)} is out of range", "write at least 1 and at most 10^12")
+        raise finding_error(f"{safe_repr(value)} is out of range", "write at least 1 and at most 10^12")
     return value
 
 
@@ -90,7 +94,7 @@ def _instant(value: Any) -> datetime:
     try:
         return parse_instant(value)
     except BillingError:
-        raise wrong(f"{quoted(value)} is not a time", "write 2026-10-12 or 2026-10-12T08:00:00Z") from None
+        raise finding_error(f"{safe_repr(value)} is not a time", "write 2026-10-12 or 2026-10-12T08:00:00Z") from None
 
 
 Instant = Annotated[
@@ -106,7 +110,7 @@ def _day(value: Any) -> date:
             return date.fromisoformat(value)
         except ValueError:
             pass
-    raise wrong(f"{quoted(value)} is not a date", "write 2026-03-17")
+    raise finding_error(f"{safe_repr(value)} is not a date", "write 2026-03-17")
 
 
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
@@ -115,11 +119,15 @@ _FORBIDDEN = frozenset("\"'`<>&\\{}")
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise wrong(f"{quoted(value)} is not a name", "write a word; put quotes around one that looks like a number")
+        raise finding_error(
+            f"{safe_repr(value)} is not a name", "write a word; put quotes around one that looks like a number"
+        )
     if not 0 < len(value) <= 128 or value != value.strip():
-        raise wrong(f"{quoted(value)} is not a name", "write 1 to 128 characters, no space at either end")
+        raise finding_error(f"{safe_repr(value)} is not a name", "write 1 to 128 characters, no space at either end")
     if not value.isprintable() or _FORBIDDEN & set(value):
-        raise wrong(f"the name {quoted(value)} has a character that may do harm", "use letters, digits and . _ : / - +")
+        raise finding_error(
+            f"the name {safe_repr(value)} has a character that may do harm", "use letters, digits and . _ : / - +"
+        )
     return value
 
 
@@ -130,7 +138,9 @@ def _currency(value: Any) -> str:
     try:
         minor_digits(value)
     except BillingError:
-        raise wrong(f"{quoted(value)} is not a currency", "write an ISO 4217 code such as CNY or USD") from None
+        raise finding_error(
+            f"{safe_repr(value)} is not a currency", "write an ISO 4217 code such as CNY or USD"
+        ) from None
     return str(value)
 
 
@@ -140,9 +150,9 @@ Currency = Annotated[str, BeforeValidator(_currency), WithJsonSchema({"type": "s
 def _family(value: Any) -> str:
     name = _name(value)
     try:
-        family(name)
+        get_family(name)
     except BillingError as error:
-        raise wrong(f"there is no token family {quoted(name)}", error.message.partition("; ")[2]) from None
+        raise finding_error(f"there is no token family {safe_repr(name)}", error.message.partition("; ")[2]) from None
     return name
 
 
@@ -151,9 +161,11 @@ Family = Annotated[str, BeforeValidator(_family), WithJsonSchema({"type": "strin
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise wrong(f"{quoted(value)} is not a text", "write plain text, in quotes if it looks like a number")
+        raise finding_error(
+            f"{safe_repr(value)} is not a text", "write plain text, in quotes if it looks like a number"
+        )
     if len(value) > 2_000 or not all(c.isprintable() or c == "\n" for c in value):
-        raise wrong("a description with control characters or over 2000 characters", "write plain text")
+        raise finding_error("a description with control characters or over 2000 characters", "write plain text")
     return value
 
 
@@ -162,12 +174,14 @@ def _words(value: Any) -> dict[str, str]:
         return {"": _text(value)}
     strange = [name for name in value if name not in LOCALES]
     if strange or not value:
-        found = quoted(strange[0]) if strange else "nothing"
-        raise wrong(f"a description in {found}", "write one text, or a text per language: {en: ..., zh_CN: ...}")
+        found = safe_repr(strange[0]) if strange else "nothing"
+        raise finding_error(
+            f"a description in {found}", "write one text, or a text per language: {en: ..., zh_CN: ...}"
+        )
     return {name: _text(text) for name, text in value.items()}
 
 
-Words = Annotated[
+LocalizedText = Annotated[
     dict[str, str],
     BeforeValidator(_words),
     WithJsonSchema(
@@ -187,20 +201,20 @@ Words = Annotated[
 """A text for people by language; under ``""`` one text for all of them."""
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """No unknown keys, no conversions, no changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Entry(Strict):
+class DatedEntry(StrictModel):
     """Holds from ``from`` until the next entry begins, or until its own ``until`` (exclusive). Append, never edit."""
 
     since: Instant = Field(alias="from")
     until: Instant | None = None
 
 
-class MeterPrices(Strict):
+class MeterPrices(StrictModel):
     """USD per 1 M tokens. A cache read that is not given costs its input less the default cache discount."""
 
     input: Price | None = None
@@ -230,7 +244,7 @@ class TierPrices(MeterPrices):
     long_context: LongContext | None = None
 
 
-class PriceEntry(Entry):
+class PriceEntry(DatedEntry):
     """Prices of one or more service tiers. A tier that no entry in force names is not sold."""
 
     standard: TierPrices | None = None
@@ -239,7 +253,7 @@ class PriceEntry(Entry):
     priority: TierPrices | None = None
 
 
-class Context(Strict):
+class ContextLimits(StrictModel):
     """Sizes in tokens."""
 
     window: Count
@@ -247,26 +261,26 @@ class Context(Strict):
     max_output: Count
 
 
-class Model(Strict):
+class Model(StrictModel):
     """A model: what it is, and its dated list prices."""
 
     released: Day
     encoding: Name = Field(description="tiktoken's name of the vocabulary.")
     token_family: Family | None = Field(default=None, description="How requests are counted; by the name if not given.")
-    context: Context
+    context: ContextLimits
     aliases: list[Name] = []
-    description: Words | None = None
+    description: LocalizedText | None = None
     prices: list[PriceEntry] = Field(min_length=1)
 
 
-class Override(Strict):
+class Override(StrictModel):
     """One group's own terms for one model: a ratio instead of the group's, or prices instead of list x ratio."""
 
     ratio: Ratio | None = None
     prices: GroupPrices | None = None
 
 
-class GroupPrices(Strict):
+class GroupPrices(StrictModel):
     """Nominal prices that this group pays; the ratio does not apply to them."""
 
     standard: TierPrices | None = None
@@ -275,7 +289,7 @@ class GroupPrices(Strict):
     priority: TierPrices | None = None
 
 
-class Terms(Entry):
+class DatedTerms(DatedEntry):
     """A group's terms from a time on: they replace the terms before them as a whole."""
 
     ratio: Ratio
@@ -283,26 +297,26 @@ class Terms(Entry):
     overrides: dict[Name, Override] = {}
 
 
-class Group(Strict):
+class Group(StrictModel):
     """What a customer's token belongs to."""
 
-    description: Words | None = None
-    terms: list[Terms] = Field(min_length=1)
+    description: LocalizedText | None = None
+    terms: list[DatedTerms] = Field(min_length=1)
 
 
-class CacheDiscount(Entry):
+class CacheDiscount(DatedEntry):
     """Off the input price, for cache reads of a model that names no cached price: 0.90 is 90 % off."""
 
     discount: Discount
 
 
-class ToolFee(Entry):
+class ToolFee(DatedEntry):
     """A fee per call (of a code interpreter: per container), USD per 1000 of them, on every model."""
 
     per_1000_calls: Price
 
 
-class Tools(Strict):
+class Tools(StrictModel):
     """Fees of tools that the provider runs."""
 
     web_search: list[ToolFee] = []
@@ -311,38 +325,38 @@ class Tools(Strict):
     image_generation: list[ToolFee] = []
 
 
-class Credit(Strict):
+class Credit(StrictModel):
     """What a Credit is."""
 
     currency: Literal["USD"]
     nominal_per_credit: CreditPrice
 
 
-class ChannelPrice(Entry):
+class ChannelPrice(DatedEntry):
     """What one Credit costs on this channel, in the channel's currency."""
 
     price_per_credit: CreditPrice
 
 
-class VolumeTier(Strict):
+class VolumeTier(StrictModel):
     """A threshold: it holds at ``at_least`` Credits and above."""
 
     at_least: Amount
     discount: VolumeDiscountRate
 
 
-class VolumeDiscount(Entry):
+class VolumeDiscount(DatedEntry):
     """``all``: the reached discount holds for every Credit bought; ``above``: only for those above its threshold."""
 
     applies_to: Literal["all", "above"]
     tiers: list[VolumeTier] = Field(min_length=1)
 
 
-class Channel(Strict):
+class Channel(StrictModel):
     """A way to pay for Credits."""
 
     currency: Currency
-    description: Words | None = None
+    description: LocalizedText | None = None
     smallest: Amount | None = Field(default=None, description="Smallest payment, in the channel's currency.")
     largest: Amount | None = Field(default=None, description="Largest payment, in the channel's currency.")
     prices: list[ChannelPrice] = Field(min_length=1)
@@ -350,34 +364,34 @@ class Channel(Strict):
 
 
 def _lot_order(value: Any) -> tuple[str, ...]:
-    names = ", ".join(LOT_RULES)
+    names = ", ".join(LOT_ORDER_RULES)
     if not isinstance(value, list) or not value:
-        raise wrong(f"{quoted(value)} is not an order of use", f"write a list of some of {names}")
+        raise finding_error(f"{safe_repr(value)} is not an order of use", f"write a list of some of {names}")
     for index, rule in enumerate(value):
-        if not isinstance(rule, str) or rule not in LOT_RULES:
-            raise wrong(f"there is no rule {quoted(rule)}", f"write some of {names}")
+        if not isinstance(rule, str) or rule not in LOT_ORDER_RULES:
+            raise finding_error(f"there is no rule {safe_repr(rule)}", f"write some of {names}")
         if rule in value[:index]:
-            raise wrong(f"the rule {rule} stands twice", "leave the second one out")
+            raise finding_error(f"the rule {rule} stands twice", "leave the second one out")
     for one, other in (("promotional", "paid"), ("oldest", "newest")):
         if one in value and other in value:
-            raise wrong(f"{one} and {other} are opposites", "leave one of them out")
+            raise finding_error(f"{one} and {other} are opposites", "leave one of them out")
     return tuple(value)
 
 
 LotOrder = Annotated[
     tuple[str, ...],
     BeforeValidator(_lot_order),
-    WithJsonSchema({"type": "array", "items": {"enum": [*LOT_RULES]}, "minItems": 1, "uniqueItems": True}),
+    WithJsonSchema({"type": "array", "items": {"enum": [*LOT_ORDER_RULES]}, "minItems": 1, "uniqueItems": True}),
 ]
 
 
-class Lots(Strict):
+class Lots(StrictModel):
     """How an account's Credits are used up. A rule of the ledger: no price depends on it."""
 
-    order: LotOrder = Field(default=LOT_ORDER, description="Which lots are used first; the first rule decides.")
+    order: LotOrder = Field(default=DEFAULT_LOT_ORDER, description="Which lots are used first; the first rule decides.")
 
 
-class PriceFile(Strict):
+class PriceFile(StrictModel):
     """A price file: Credits and channels, models and their list prices, groups and their terms."""
 
     version: Literal[1]

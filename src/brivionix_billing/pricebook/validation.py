@@ -9,22 +9,29 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
-from brivionix_billing.decimals import decimal_of, digits_of, multiplied, places, plain, remaining
-from brivionix_billing.errors import quoted
-from brivionix_billing.meters import BY_NAME, CALL_METERS, TOKEN_METERS, Meter
+from brivionix_billing.decimals import (
+    after_discount,
+    decimal_from_scaled,
+    decimal_places,
+    format_plain,
+    multiply,
+    to_scaled,
+)
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.meters import CALL_METERS, METERS_BY_NAME, TOKEN_METERS, Meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.rating.charge import UNIT_PLACES
-from brivionix_billing.rating.rate_card import SERVICE_TIERS, units_per_count
-from brivionix_billing.times import FOREVER, Timeline, iso
+from brivionix_billing.rating.charge import UNIT_DECIMALS
+from brivionix_billing.rating.rate_card import SERVICE_TIERS, unit_rate
+from brivionix_billing.times import END_OF_TIME, Timeline, format_instant
 from brivionix_billing.topup import CREDIT_PLACES
 
-__all__ = ["Problem", "Sections", "problems"]
+__all__ = ["UnlocatedFinding", "ParsedSections", "validate"]
 
 Path = tuple[int | str, ...]
 
 
-class Problem(NamedTuple):
+class UnlocatedFinding(NamedTuple):
     """Something wrong at ``path``; ``key``: the name itself, not its value."""
 
     path: Path
@@ -33,7 +40,7 @@ class Problem(NamedTuple):
     key: bool = False
 
 
-class Sections(NamedTuple):
+class ParsedSections(NamedTuple):
     """What of the file could be read; ``names`` holds all model names, readable or not."""
 
     names: Sequence[str]
@@ -45,7 +52,7 @@ class Sections(NamedTuple):
     groups: dict[str, schema.Group]
 
 
-def problems(file: Sections) -> Iterator[Problem]:
+def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
     """Everything that is wrong, in no particular order."""
     yield from _dates(("cache_discount",), file.cache_discount)
     for meter in CALL_METERS:
@@ -61,81 +68,89 @@ def problems(file: Sections) -> Iterator[Problem]:
         yield from _exactness(file, file.credit.nominal_per_credit)
 
 
-def _dates(path: Path, entries: Sequence[schema.Entry], indexes: Sequence[int] | None = None) -> Iterator[Problem]:
+def _dates(
+    path: Path, entries: Sequence[schema.DatedEntry], indexes: Sequence[int] | None = None
+) -> Iterator[UnlocatedFinding]:
     """Each entry begins after the one before it, and no ``until`` reaches into the next."""
     places = range(len(entries)) if indexes is None else indexes
-    before: schema.Entry | None = None
+    before: schema.DatedEntry | None = None
     for place, entry in zip(places, entries, strict=True):
         if entry.until is not None and entry.until <= entry.since:
-            yield Problem((*path, place, "until"), "ends before it begins", f"write a time after {iso(entry.since)}")
+            yield UnlocatedFinding(
+                (*path, place, "until"), "ends before it begins", f"write a time after {format_instant(entry.since)}"
+            )
         if before is not None:
             if entry.since <= before.since:
-                yield Problem(
+                yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {iso(entry.since)}, not after the entry before it ({iso(before.since)})",
+                    f"begins at {format_instant(entry.since)}, not after the entry before it ({format_instant(before.since)})",
                     "entries stand in order of time; append the newest at the end",
                 )
             elif before.until is not None and before.until > entry.since:
-                yield Problem(
+                yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {iso(entry.since)}, while the entry before it holds until {iso(before.until)}",
+                    f"begins at {format_instant(entry.since)}, while the entry before it holds until {format_instant(before.until)}",
                     "dates may not overlap",
                 )
         before = entry
 
 
-def _channel(path: Path, channel: schema.Channel) -> Iterator[Problem]:
+def _channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFinding]:
     yield from _dates((*path, "prices"), channel.prices)
     yield from _dates((*path, "volume_discounts"), channel.volume_discounts)
     if channel.smallest is not None and channel.largest is not None and channel.smallest > channel.largest:
-        yield Problem((*path, "smallest"), "is more than largest", "write a smaller amount")
+        yield UnlocatedFinding((*path, "smallest"), "is more than largest", "write a smaller amount")
     for index, volume in enumerate(channel.volume_discounts):
         for place, (before, here) in enumerate(pairwise(volume.tiers), 1):
             for name in ("at_least", "discount"):
                 if getattr(here, name) <= getattr(before, name):
-                    yield Problem(
+                    yield UnlocatedFinding(
                         (*path, "volume_discounts", index, "tiers", place, name),
-                        f"is not more than in the tier before ({plain(getattr(before, name))})",
+                        f"is not more than in the tier before ({format_plain(getattr(before, name))})",
                         "thresholds and discounts rise from tier to tier",
                     )
         for place, tier in enumerate(volume.tiers):
-            if places(tier.at_least) > CREDIT_PLACES:
-                yield Problem(
+            if decimal_places(tier.at_least) > CREDIT_PLACES:
+                yield UnlocatedFinding(
                     (*path, "volume_discounts", index, "tiers", place, "at_least"),
                     "is finer than 0.000001 Credit",
                     "Credits are sold in steps of 0.000001",
                 )
 
 
-def _aliases(file: Sections) -> Iterator[Problem]:
+def _aliases(file: ParsedSections) -> Iterator[UnlocatedFinding]:
     owner: dict[str, str] = {}
     for name, model in file.models.items():
         for place, alias in enumerate(model.aliases):
             other = alias if alias in file.names else owner.setdefault(alias, name)
             if alias in file.names or other != name or alias in model.aliases[:place]:
-                yield Problem(
+                yield UnlocatedFinding(
                     ("models", name, "aliases", place),
-                    f"the alias {quoted(alias)} is taken by {quoted(other)}",
+                    f"the alias {safe_repr(alias)} is taken by {safe_repr(other)}",
                     "a name means one model",
                 )
 
 
-def _model(path: Path, model: schema.Model) -> Iterator[Problem]:
+def _model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
     for size in ("max_input", "max_output"):
         if getattr(model.context, size) > model.context.window:
-            yield Problem((*path, "context", size), "is more than the window", "write a smaller number of tokens")
+            yield UnlocatedFinding(
+                (*path, "context", size), "is more than the window", "write a smaller number of tokens"
+            )
     for index, entry in enumerate(model.prices):
         here = (*path, "prices", index)
         if entry.since.date() < model.released:
-            yield Problem((*here, "from"), "is before the model was released", f"write {model.released} or later")
+            yield UnlocatedFinding(
+                (*here, "from"), "is before the model was released", f"write {model.released} or later"
+            )
         if index and entry.since < model.prices[index - 1].since:
-            yield Problem(
+            yield UnlocatedFinding(
                 (*here, "from"),
-                f"begins before the entry above it ({iso(model.prices[index - 1].since)})",
+                f"begins before the entry above it ({format_instant(model.prices[index - 1].since)})",
                 "entries stand in order of time; append the newest at the end",
             )
         if not any(getattr(entry, tier) for tier in SERVICE_TIERS):
-            yield Problem(here, "names no service tier", f"give prices for one of {', '.join(SERVICE_TIERS)}")
+            yield UnlocatedFinding(here, "names no service tier", f"give prices for one of {', '.join(SERVICE_TIERS)}")
     for tier in SERVICE_TIERS:
         dated = [(i, entry) for i, entry in enumerate(model.prices) if getattr(entry, tier)]
         for problem in _dates((*path, "prices"), [e for _, e in dated], [i for i, _ in dated]):
@@ -152,47 +167,53 @@ def _priced(prices: schema.MeterPrices) -> set[str]:
     return {meter.name for meter in TOKEN_METERS if getattr(prices, meter.name) is not None}
 
 
-def _tier(path: Path, prices: schema.TierPrices) -> Iterator[Problem]:
+def _tier(path: Path, prices: schema.TierPrices) -> Iterator[UnlocatedFinding]:
     base = _priced(prices)
     if not base:
-        yield Problem(path, "has no price", "give at least 'input'")
+        yield UnlocatedFinding(path, "has no price", "give at least 'input'")
     if prices.long_context is not None:
         far = _priced(prices.long_context)
         for name in sorted(base - far):
-            yield Problem((*path, "long_context"), f"has no price for {name}", f"add '{name}', as the tier has it")
+            yield UnlocatedFinding(
+                (*path, "long_context"), f"has no price for {name}", f"add '{name}', as the tier has it"
+            )
         for name in sorted(far - base):
-            yield Problem((*path, "long_context", name), "has no price in the tier itself", "price it in both")
+            yield UnlocatedFinding((*path, "long_context", name), "has no price in the tier itself", "price it in both")
 
 
-def _group(path: Path, group: schema.Group, file: Sections) -> Iterator[Problem]:
+def _group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[UnlocatedFinding]:
     yield from _dates((*path, "terms"), group.terms)
     for index, terms in enumerate(group.terms):
         here = (*path, "terms", index)
         for place, pattern in enumerate(terms.models):
             if pattern not in file.names and not any(map(matcher([pattern]), file.names)):
-                yield Problem(
-                    (*here, "models", place), f"no model {quoted(pattern)} in this file", _did_you_mean(pattern, file)
+                yield UnlocatedFinding(
+                    (*here, "models", place),
+                    f"no model {safe_repr(pattern)} in this file",
+                    _did_you_mean(pattern, file),
                 )
         for name, override in terms.overrides.items():
             at = (*here, "overrides", name)
             if name not in file.names:
-                yield Problem(at, f"no model {quoted(name)} in this file", _did_you_mean(name, file), key=True)
+                yield UnlocatedFinding(
+                    at, f"no model {safe_repr(name)} in this file", _did_you_mean(name, file), key=True
+                )
             elif not matcher(terms.models)(name):
-                yield Problem(at, "is not among the models of these terms", "add it to 'models'", key=True)
+                yield UnlocatedFinding(at, "is not among the models of these terms", "add it to 'models'", key=True)
             if (override.ratio is None) == (override.prices is None):
-                yield Problem(
+                yield UnlocatedFinding(
                     at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
                 )
             model = file.models.get(name)
             if override.prices is not None and model is not None:
-                follower = group.terms[index + 1].since if index + 1 < len(group.terms) else FOREVER
-                span = terms.since, min(terms.until or FOREVER, follower)
+                follower = group.terms[index + 1].since if index + 1 < len(group.terms) else END_OF_TIME
+                span = terms.since, min(terms.until or END_OF_TIME, follower)
                 yield from _override((*at, "prices"), override.prices, model, span)
 
 
 def _override(
     path: Path, prices: schema.GroupPrices, model: schema.Model, span: tuple[datetime, datetime]
-) -> Iterator[Problem]:
+) -> Iterator[UnlocatedFinding]:
     """Own prices are held against the list prices that are in force while the terms are."""
     begin, end = span
     for tier in SERVICE_TIERS:
@@ -203,7 +224,7 @@ def _override(
         listed = [entry.value for entry in dated.entries if entry.start < end and begin < entry.end]
         here = (*path, tier)
         if not dated.entries:
-            yield Problem(
+            yield UnlocatedFinding(
                 here,
                 "the model is not sold in this tier",
                 "remove it, or add the tier to the model",
@@ -211,7 +232,7 @@ def _override(
             continue
         yield from _tier(here, own)
         for name in sorted(set().union(*map(_priced, listed)) - _priced(own)):
-            yield Problem(
+            yield UnlocatedFinding(
                 here,
                 f"has no price for {name}",
                 "price every meter of the list price; where that changes under these terms, append new terms",
@@ -220,34 +241,40 @@ def _override(
         bound = own.long_context.above if own.long_context else None
         if listed and bounds != {bound}:
             wanted = " or ".join("none" if b is None else f"above {b}" for b in sorted(bounds, key=lambda b: b or 0))
-            yield Problem(here, "its long context is not that of the list price", f"the list price has {wanted}")
+            yield UnlocatedFinding(
+                here, "its long context is not that of the list price", f"the list price has {wanted}"
+            )
 
 
-def _did_you_mean(name: str, file: Sections) -> str:
+def _did_you_mean(name: str, file: ParsedSections) -> str:
     close = get_close_matches(name, file.names, 1) if len(file.names) <= 500 else []  # it looks at every name
-    return f"did you mean {quoted(close[0])}?" if close else "write a model's name, or a pattern that matches one"
+    return f"did you mean {safe_repr(close[0])}?" if close else "write a model's name, or a pattern that matches one"
 
 
-def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]:
+def _exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Iterator[UnlocatedFinding]:
     """Every price times every ratio must be a whole number of units. Where few enough digits prove it, that is all."""
     ratios = {Decimal(1)}
     for group in file.groups.values():
         for terms in group.terms:
             ratios |= {terms.ratio, *(o.ratio for o in terms.overrides.values() if o.ratio is not None)}
-    shares = {Decimal(1), *(remaining(entry.discount) for entry in file.cache_discount)}
+    shares = {Decimal(1), *(after_discount(entry.discount) for entry in file.cache_discount)}
     more = _places_of_inverse(nominal_per_credit)
-    room = -100 if more is None else UNIT_PLACES - 6 - max(map(places, ratios)) - max(map(places, shares)) - more
+    room = (
+        -100
+        if more is None
+        else UNIT_DECIMALS - 6 - max(map(decimal_places, ratios)) - max(map(decimal_places, shares)) - more
+    )
     for path, meter, price in _all_prices(file):
         if -cast(int, price.as_tuple().exponent) <= room:
             continue
         # A default cached price is a share of an input price, so inputs are tried with every share as well.
         for ratio in ratios:
-            for share in shares if any(m.uncached == meter.name for m in TOKEN_METERS) else (Decimal(1),):
-                factor = multiplied(ratio, share)
-                if units_per_count(price, factor, meter.per, nominal_per_credit) is None:
-                    yield Problem(
+            for share in shares if any(m.uncached_meter == meter.name for m in TOKEN_METERS) else (Decimal(1),):
+                factor = multiply(ratio, share)
+                if unit_rate(price, factor, meter.per, nominal_per_credit) is None:
+                    yield UnlocatedFinding(
                         path,
-                        f"{plain(price)} x {plain(factor)} / {plain(nominal_per_credit)} is finer than the unit of "
+                        f"{format_plain(price)} x {format_plain(factor)} / {format_plain(nominal_per_credit)} is finer than the unit of "
                         "10^-18 Credit per token or call",
                         "round the price or the ratio",
                     )
@@ -255,12 +282,12 @@ def _exactness(file: Sections, nominal_per_credit: Decimal) -> Iterator[Problem]
 
 def _places_of_inverse(value: Decimal) -> int | None:
     """How many digits behind the point ``1 / value`` has, or ``None`` where it never ends."""
-    numerator, scale = digits_of(value)
+    numerator, scale = to_scaled(value)
     inverse, rest = divmod(10 ** (64 + scale), numerator)
-    return None if rest else places(decimal_of(inverse, 64))
+    return None if rest else decimal_places(decimal_from_scaled(inverse, 64))
 
 
-def _all_prices(file: Sections) -> Iterator[tuple[Path, Meter, Decimal]]:
+def _all_prices(file: ParsedSections) -> Iterator[tuple[Path, Meter, Decimal]]:
     for path, prices in _all_tiers(file):
         for meter in TOKEN_METERS:
             price = getattr(prices, meter.name)
@@ -268,10 +295,10 @@ def _all_prices(file: Sections) -> Iterator[tuple[Path, Meter, Decimal]]:
                 yield (*path, meter.name), meter, price
     for tool in schema.Tools.model_fields:
         for index, fee in enumerate(getattr(file.tools, tool)):
-            yield ("tools", tool, index, "per_1000_calls"), BY_NAME[tool], fee.per_1000_calls
+            yield ("tools", tool, index, "per_1000_calls"), METERS_BY_NAME[tool], fee.per_1000_calls
 
 
-def _all_tiers(file: Sections) -> Iterator[tuple[Path, schema.MeterPrices]]:
+def _all_tiers(file: ParsedSections) -> Iterator[tuple[Path, schema.MeterPrices]]:
     for name, model in file.models.items():
         for index, entry in enumerate(model.prices):
             yield from _tiers(("models", name, "prices", index), entry)

@@ -11,9 +11,9 @@ import re
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import Finding, PriceFileError, quoted
+from brivionix_billing.errors import Finding, PriceFileError, safe_repr
 
-__all__ = ["MAX_BYTES", "Document", "read_yaml"]
+__all__ = ["MAX_BYTES", "ParsedYaml", "read_yaml"]
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_NODES: Final = 2_000_000
@@ -27,7 +27,7 @@ Position = tuple[int, int, Any]
 """(line, column, children): for a mapping {key: (line, column, value's position)}, for a list a list of positions."""
 
 
-class Document(NamedTuple):
+class ParsedYaml(NamedTuple):
     """A file's data, and where each value stands."""
 
     file: str
@@ -50,7 +50,7 @@ class Document(NamedTuple):
         return Finding(self.file, line, column, _printable(shown), what, instead)
 
 
-def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
+def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
     """The document and what is wrong with its form. Raises :class:`PriceFileError` where there is no reading on."""
     import yaml
 
@@ -67,7 +67,7 @@ def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
     if harmful:
         line = text.count("\n", 0, harmful.start()) + 1
         column = harmful.start() - text.rfind("\n", 0, harmful.start())
-        what = f"the control character {quoted(harmful[0])}"
+        what = f"the control character {safe_repr(harmful[0])}"
         raise PriceFileError([Finding(file, line, column, "", what, "remove it")])
     builder = _Builder(file)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -90,7 +90,7 @@ def read_yaml(content: bytes, file: str) -> tuple[Document, list[Finding]]:
     if builder.root is None:
         raise PriceFileError([Finding(file, 1, 1, "", "the file is empty", "write at least 'version: 1'")])
     data, position = builder.root
-    return Document(file, data, position), builder.findings
+    return ParsedYaml(file, data, position), builder.findings
 
 
 class _Open:
@@ -138,7 +138,7 @@ class _Builder:
         line, column = mark.line + 1, mark.column + 1
         text = event.value
         if event.tag is not None:
-            self._find(line, column, f"the tag {quoted(event.tag)}", "remove it; the schema says what a value is")
+            self._find(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
         top = self.stack[-1] if self.stack else None
         if top is not None and type(top.value) is dict and top.key is None:
             self._key(top, text, line, column, plain=event.implicit[0])
@@ -153,7 +153,9 @@ class _Builder:
         twice = text in top.value
         if twice:
             first = top.position[2][text][0]
-            self._find(line, column, f"the key {quoted(text)} stands twice", f"keep one; the first is in line {first}")
+            self._find(
+                line, column, f"the key {safe_repr(text)} stands twice", f"keep one; the first is in line {first}"
+            )
         if plain and text == "<<":
             self._find(line, column, "a merge key '<<'", "write the values out; each figure stands in one place")
         top.key = (text, line, column, twice)
@@ -184,7 +186,7 @@ class _Builder:
         if top is not None and type(top.value) is dict and top.key is None:
             self._fatal(event, "a key that is a mapping or a list", "keys are names")
         if event.tag is not None:
-            self._find(line, column, f"the tag {quoted(event.tag)}", "remove it; the schema says what a value is")
+            self._find(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         self.stack.append(_Open(value, (line, column, children), event.anchor))

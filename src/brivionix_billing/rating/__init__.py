@@ -1,7 +1,13 @@
 """Rating: a usage times a rate card is a charge, which can explain itself."""
 
 from brivionix_billing.rating.charge import Charge, ChargeLine, Savings
-from brivionix_billing.rating.rate_card import SERVICE_TIERS, UNITS_PER_CREDIT, ChannelRate, RateCard, service_tier
+from brivionix_billing.rating.rate_card import (
+    SERVICE_TIERS,
+    UNITS_PER_CREDIT,
+    ChannelRate,
+    RateCard,
+    normalize_service_tier,
+)
 
 __all__ = [
     "SERVICE_TIERS",
@@ -11,5 +17,5 @@ __all__ = [
     "ChannelRate",
     "RateCard",
     "Savings",
-    "service_tier",
+    "normalize_service_tier",
 ]

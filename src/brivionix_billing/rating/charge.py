@@ -6,16 +6,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
 
-from brivionix_billing.decimals import Rounding, decimal_of, digits_of, plain, round_ratio
-from brivionix_billing.meters import BY_NAME, METERS
+from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_plain, round_quotient, to_scaled
+from brivionix_billing.meters import METERS, METERS_BY_NAME
 from brivionix_billing.money import Money
 from brivionix_billing.rating.rate_card import RateCard
-from brivionix_billing.times import iso
+from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
-__all__ = ["QUOTA_PER_USD", "UNIT_PLACES", "Charge", "ChargeLine", "Savings"]
+__all__ = ["QUOTA_PER_USD", "UNIT_DECIMALS", "Charge", "ChargeLine", "Savings"]
 
-UNIT_PLACES: Final = 18
+UNIT_DECIMALS: Final = 18
 QUOTA_PER_USD: Final = 500_000
 """Gateways of the new-api family count quota so; their integer is rounded, ours is not."""
 
@@ -96,9 +96,9 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         return self[1].estimated
 
     @property
-    def price_book(self) -> str:
+    def price_book_digest(self) -> str:
         """Digest of the price book."""
-        return self[2].price_book
+        return self[2].price_book_digest
 
     @property
     def units(self) -> int:
@@ -108,7 +108,7 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
-        return decimal_of(self.units, UNIT_PLACES)
+        return decimal_from_scaled(self.units, UNIT_DECIMALS)
 
     @property
     def nominal(self) -> Money:
@@ -121,8 +121,8 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         return Money(self._times(rate.price), rate.currency)
 
     def _times(self, factor: Decimal) -> Decimal:
-        coefficient, places = digits_of(factor)
-        return decimal_of(self.units * coefficient, UNIT_PLACES + places)
+        coefficient, places = to_scaled(factor)
+        return decimal_from_scaled(self.units * coefficient, UNIT_DECIMALS + places)
 
     @property
     def lines(self) -> tuple[ChargeLine, ...]:
@@ -130,13 +130,13 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         card = self[2]
         lines = []
         for index, quantity in self[1].quantities():
-            units, price = card.units[index], card.unit_prices[index]
+            units, price = card.unit_rates[index], card.unit_prices[index]
             if quantity and units is not None and price is not None:
                 meter = METERS[index]
-                credits = decimal_of(quantity * units, UNIT_PLACES)
+                credits = decimal_from_scaled(quantity * units, UNIT_DECIMALS)
                 lines.append(
                     ChargeLine(
-                        meter.name, quantity, card.list_prices[index], meter.per, card.ratio_of(index), price, credits
+                        meter.name, quantity, card.list_prices[index], meter.per, card.ratio_for(index), price, credits
                     )
                 )
         return tuple(lines)
@@ -147,24 +147,24 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         card = self[2]
         uncached = listed = 0
         for index, quantity in self[1].quantities():
-            here, full = list_and_uncached(card, index)
+            here, full = list_and_uncached_rates(card, index)
             listed += quantity * here
             uncached += quantity * full
         return Savings(
-            decimal_of(uncached, UNIT_PLACES),
-            decimal_of(uncached - listed, UNIT_PLACES),
-            decimal_of(listed - self.units, UNIT_PLACES),
+            decimal_from_scaled(uncached, UNIT_DECIMALS),
+            decimal_from_scaled(uncached - listed, UNIT_DECIMALS),
+            decimal_from_scaled(listed - self.units, UNIT_DECIMALS),
         )
 
-    def quota(self) -> int:
+    def gateway_quota(self) -> int:
         """The gateway's integer quota: 500 000 per nominal USD, half up, at least 1 for what is not free.
 
         For comparing with a gateway's log; bills are made from the exact charge.
         """
-        coefficient, places = digits_of(self.nominal.amount)
+        coefficient, places = to_scaled(self.nominal.amount)
         if not coefficient:
             return 0
-        return max(1, round_ratio(coefficient * QUOTA_PER_USD, 10**places, Rounding.HALF_UP))
+        return max(1, round_quotient(coefficient * QUOTA_PER_USD, 10**places, Rounding.HALF_UP))
 
     def explain(self, locale: str = "en") -> str:
         """The whole calculation in words and figures, ``en`` or ``zh_CN``, for redoing it with a pocket calculator."""
@@ -180,31 +180,31 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
             "group": card.group,
             "service_tier": card.service_tier,
             "context_tier": card.context_tier,
-            "at": iso(self[3]),
+            "at": format_instant(self[3]),
             "estimated": self.estimated,
-            "credits": plain(self.credits),
-            "nominal": plain(self.nominal.amount),
-            "cost": {name: plain(self.cost(name).amount) for name in card.channels},
+            "credits": format_plain(self.credits),
+            "nominal": format_plain(self.nominal.amount),
+            "cost": {name: format_plain(self.cost(name).amount) for name in card.channels},
             "lines": [
                 {
                     "meter": line.meter,
                     "quantity": line.quantity,
-                    "list_price": None if line.list_price is None else plain(line.list_price),
+                    "list_price": None if line.list_price is None else format_plain(line.list_price),
                     "per": line.per,
-                    "ratio": None if line.ratio is None else plain(line.ratio),
-                    "unit_price": plain(line.unit_price),
-                    "credits": plain(line.credits),
+                    "ratio": None if line.ratio is None else format_plain(line.ratio),
+                    "unit_price": format_plain(line.unit_price),
+                    "credits": format_plain(line.credits),
                 }
                 for line in self.lines
             ],
-            "price_since": iso(card.price_since),
-            "price_book": card.price_book,
+            "price_since": format_instant(card.price_since),
+            "price_book": card.price_book_digest,
         }
 
     def __repr__(self) -> str:
         return (
-            f"<Charge {plain(self.credits)} Credits: {self.model}, group {self.group}, {self.service_tier}, "
-            f"{iso(self.at)}>"
+            f"<Charge {format_plain(self.credits)} Credits: {self.model}, group {self.group}, {self.service_tier}, "
+            f"{format_instant(self.at)}>"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -233,13 +233,13 @@ def _restore(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
 _WRITTEN: Final = {"cache_write": "input", "cache_write_1h": "input"}
 
 
-def list_and_uncached(card: RateCard, index: int) -> tuple[int, int]:
+def list_and_uncached_rates(card: RateCard, index: int) -> tuple[int, int]:
     """Units per count of a meter at the list price, and what the same count would cost there without a cache."""
-    here = card.list_units[index]
+    here = card.list_rates[index]
     if here is None:
-        here = card.units[index] or 0  # only this group has a price for it: nothing to save against
-    plain = METERS[index].uncached or _WRITTEN.get(METERS[index].name)
+        here = card.unit_rates[index] or 0  # only this group has a price for it: nothing to save against
+    plain = METERS[index].uncached_meter or _WRITTEN.get(METERS[index].name)
     if plain is None:
         return here, here
-    full = card.list_units[BY_NAME[plain].place]
+    full = card.list_rates[METERS_BY_NAME[plain].index]
     return here, here if full is None else full

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-from brivionix_billing.decimals import multiplied, plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import format_plain, multiply
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.rating.charge import Charge, ChargeLine
-from brivionix_billing.times import iso
+from brivionix_billing.times import format_instant
 
 __all__ = ["LOCALES", "explain"]
 
@@ -92,7 +92,7 @@ def explain(charge: Charge, locale: str) -> str:
     """See :meth:`Charge.explain`. Raises ``bad_argument`` for a locale that is not there."""
     found = LOCALES.get(locale) if isinstance(locale, str) else None
     if found is None:
-        raise BillingError("bad_argument", f"no explanation in {quoted(locale)}; there are: {', '.join(LOCALES)}")
+        raise BillingError("bad_argument", f"no explanation in {safe_repr(locale)}; there are: {', '.join(LOCALES)}")
 
     words, meters = found
 
@@ -100,7 +100,7 @@ def explain(charge: Charge, locale: str) -> str:
         return words[key].format(**values)
 
     card, usage = charge.card, charge.usage
-    out = [say("title", model=charge.model, group=charge.group, tier=charge.service_tier, at=iso(charge.at))]
+    out = [say("title", model=charge.model, group=charge.group, tier=charge.service_tier, at=format_instant(charge.at))]
     if usage.estimated:
         out.append(say("estimated"))
     if usage.cache_read_tokens:
@@ -112,38 +112,55 @@ def explain(charge: Charge, locale: str) -> str:
     out.append("")
     lines = charge.lines
     for line in lines:
-        out.append("  " + _line(say, line, meters[line.meter], plain(_nominal(line, card.nominal_per_credit))))
+        out.append("  " + _line(say, line, meters[line.meter], format_plain(_nominal(line, card.nominal_per_credit))))
     if not lines:
         out.append("  " + say("none"))
-    nominal = plain(charge.nominal.amount)
-    terms = " + ".join(plain(_nominal(line, card.nominal_per_credit)) for line in lines)
-    credits = plain(charge.credits)
+    nominal = format_plain(charge.nominal.amount)
+    terms = " + ".join(format_plain(_nominal(line, card.nominal_per_credit)) for line in lines)
+    credits = format_plain(charge.credits)
     out.append("")
     if len(lines) > 1:
         out.append(say("sum", terms=terms, nominal=nominal))
-    out.append(say("credits", nominal=nominal, per_credit=plain(card.nominal_per_credit), credits=credits))
+    out.append(say("credits", nominal=nominal, per_credit=format_plain(card.nominal_per_credit), credits=credits))
     for name, rate in card.channels.items():
-        cost = plain(charge.cost(name).amount)
+        cost = format_plain(charge.cost(name).amount)
         out.append(
-            say("channel", name=name, credits=credits, price=plain(rate.price), currency=rate.currency, cost=cost)
+            say(
+                "channel", name=name, credits=credits, price=format_plain(rate.price), currency=rate.currency, cost=cost
+            )
         )
     saved = charge.savings
-    out.append(say("saved", list=plain(saved.list), cache=plain(saved.cache), group=plain(saved.group)))
-    out.append(say("dates", price=iso(card.price_since), group=iso(card.group_since), digest=card.price_book))
+    out.append(
+        say("saved", list=format_plain(saved.list), cache=format_plain(saved.cache), group=format_plain(saved.group))
+    )
+    out.append(
+        say(
+            "dates",
+            price=format_instant(card.price_since),
+            group=format_instant(card.group_since),
+            digest=card.price_book_digest,
+        )
+    )
     return "\n".join(out) + "\n"
 
 
 def _line(say: Callable[..., str], line: ChargeLine, name: str, nominal: str) -> str:
     if line.ratio is None:
         price = line.unit_price
-        ratio = say("special", list="-" if line.list_price is None else plain(line.list_price))
+        ratio = say("special", list="-" if line.list_price is None else format_plain(line.list_price))
     else:
         price = line.unit_price if line.list_price is None else line.list_price
-        ratio = say("ratio", ratio=plain(line.ratio))
+        ratio = say("ratio", ratio=format_plain(line.ratio))
     return say(
-        "line", meter=name, quantity=line.quantity, price=plain(price), per=line.per, ratio=ratio, nominal=nominal
+        "line",
+        meter=name,
+        quantity=line.quantity,
+        price=format_plain(price),
+        per=line.per,
+        ratio=ratio,
+        nominal=nominal,
     )
 
 
 def _nominal(line: ChargeLine, nominal_per_credit: Decimal) -> Decimal:
-    return multiplied(line.credits, nominal_per_credit)
+    return multiply(line.credits, nominal_per_credit)

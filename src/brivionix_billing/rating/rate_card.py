@@ -11,8 +11,8 @@ from math import gcd
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import digits_of, divide, plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import divide_exactly, format_plain, to_scaled
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, TOKEN_METERS
 from brivionix_billing.usage import Usage
 
@@ -20,11 +20,11 @@ __all__ = [
     "SERVICE_TIERS",
     "UNITS_PER_CREDIT",
     "ChannelRate",
-    "Prices",
+    "PriceVector",
     "RateCard",
-    "decided_tier",
-    "service_tier",
-    "units_per_count",
+    "effective_service_tier",
+    "normalize_service_tier",
+    "unit_rate",
 ]
 
 UNITS_PER_CREDIT: Final = 10**18
@@ -38,11 +38,11 @@ _TIER_NAMES: Final = {
     "fast": "priority",
 }
 
-Prices = tuple[Decimal | None, ...]
+PriceVector = tuple[Decimal | None, ...]
 """A price per meter, in the order of ``METERS``: USD per 1 M tokens or per 1 000 calls; ``None``: not sold."""
 
 
-def service_tier(name: object) -> str:
+def normalize_service_tier(name: object) -> str:
     """The tier that a name means, in any case; ``None`` is standard. Raises ``unknown_service_tier``.
 
     >>> service_tier("Priority"), service_tier("default"), service_tier(None)
@@ -53,18 +53,18 @@ def service_tier(name: object) -> str:
     tier = _TIER_NAMES.get(name.lower()) if isinstance(name, str) else None
     if tier is None:
         known = ", ".join(_TIER_NAMES)
-        raise BillingError("unknown_service_tier", f"{quoted(name)} is no service tier; these are: {known}")
+        raise BillingError("unknown_service_tier", f"{safe_repr(name)} is no service tier; these are: {known}")
     return tier
 
 
-def decided_tier(served: str | None, asked: str | None) -> str | None:
+def effective_service_tier(served: str | None, asked: str | None) -> str | None:
     """Which of two tier names decides: the one that the provider says it served, if it says so.
 
     ``auto`` in a response repeats a wish and says nothing. A batch is asked for by its own endpoint, and the bodies
     that come back from it may say ``default``: that does not make them standard.
     """
     if asked is not None:
-        wanted = service_tier(asked)  # a name that is none is an error, though it may not decide
+        wanted = normalize_service_tier(asked)  # a name that is none is an error, though it may not decide
         if served is None or served.lower() == "auto":
             return asked
         if wanted == "batch" and _TIER_NAMES.get(served.lower()) == "standard":
@@ -80,10 +80,10 @@ class ChannelRate(NamedTuple):
     since: datetime
 
 
-def units_per_count(price: Decimal, ratio: Decimal, per: int, nominal_per_credit: Decimal) -> int | None:
+def unit_rate(price: Decimal, ratio: Decimal, per: int, nominal_per_credit: Decimal) -> int | None:
     """Units (10^-18 Credit) that one token or call costs, or ``None`` where that is not a whole number."""
-    (p, p_places), (r, r_places), (n, n_places) = map(digits_of, (price, ratio, nominal_per_credit))
-    return divide(p * r * UNITS_PER_CREDIT * 10**n_places, per * n * 10 ** (p_places + r_places))
+    (p, p_places), (r, r_places), (n, n_places) = map(to_scaled, (price, ratio, nominal_per_credit))
+    return divide_exactly(p * r * UNITS_PER_CREDIT * 10**n_places, per * n * 10 ** (p_places + r_places))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,23 +106,23 @@ class RateCard:
     """When the list price began to hold."""
     group_since: datetime
     """When the group's terms began to hold."""
-    list_prices: Prices
+    list_prices: PriceVector
     ratio: Decimal
-    own_prices: bool
+    has_group_prices: bool
     """The group has token prices of its own for this model; the ratio is then only on the fees of tools."""
-    unit_prices: Prices
+    unit_prices: PriceVector
     currency: str
     nominal_per_credit: Decimal
     channels: Mapping[str, ChannelRate]
-    price_book: str
+    price_book_digest: str
     """Digest of the price book that this card was resolved from."""
-    units: tuple[int | None, ...] = field(init=False)
+    unit_rates: tuple[int | None, ...] = field(init=False)
     """Per meter: what one token or call costs, in 10^-18 Credit."""
-    list_units: tuple[int | None, ...] = field(init=False)
+    list_rates: tuple[int | None, ...] = field(init=False)
     """The same at the list price."""
     quantum: int = field(init=False)
     """Greatest common divisor of ``units``: a charge counts in quanta, which keeps its numbers small and fast."""
-    rates: tuple[int | None, ...] = field(init=False)
+    scaled_rates: tuple[int | None, ...] = field(init=False)
     """``units`` in quanta."""
 
     def __post_init__(self) -> None:
@@ -139,32 +139,32 @@ class RateCard:
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
         return partial(RateCard, **{**given, "channels": dict(self.channels)}), ()
 
-    def _units(self, prices: Prices, what: str) -> tuple[int | None, ...]:
+    def _units(self, prices: PriceVector, what: str) -> tuple[int | None, ...]:
         out: list[int | None] = []
         for meter, price in zip(METERS, prices, strict=True):
             if price is None:
                 out.append(None)
                 continue
-            units = units_per_count(price, Decimal(1), meter.per, self.nominal_per_credit)
+            units = unit_rate(price, Decimal(1), meter.per, self.nominal_per_credit)
             if units is None:
                 raise BillingError(
                     "price_not_exact",
                     f"{self.model}, group {self.group}, {self.service_tier}: the {what} of {meter.name}, "
-                    f"{plain(price)} {self.currency} per {meter.per}, is finer than 10^-18 Credit a count",
+                    f"{format_plain(price)} {self.currency} per {meter.per}, is finer than 10^-18 Credit a count",
                 )
             out.append(units)
         return tuple(out)
 
-    def ratio_of(self, place: int) -> Decimal | None:
+    def ratio_for(self, place: int) -> Decimal | None:
         """The ratio on a meter's list price; ``None`` where the group has a price of its own instead."""
-        return None if self.own_prices and METERS[place] in TOKEN_METERS else self.ratio
+        return None if self.has_group_prices and METERS[place] in TOKEN_METERS else self.ratio
 
-    def quanta(self, usage: Usage) -> int:
+    def charge_quanta(self, usage: Usage) -> int:
         """The charge for a usage, in quanta. Raises ``meter_not_priced``."""
         total = 0
         for index, quantity in usage.quantities():
             if quantity:
-                rate = self.rates[index]
+                rate = self.scaled_rates[index]
                 if rate is None:
                     raise BillingError(
                         "meter_not_priced",
@@ -181,5 +181,5 @@ class RateCard:
         except (KeyError, TypeError):
             known = ", ".join(self.channels) or "none"
             raise BillingError(
-                "unknown_channel", f"no channel {quoted(name)} with a price at that time; there are: {known}"
+                "unknown_channel", f"no channel {safe_repr(name)} with a price at that time; there are: {known}"
             ) from None

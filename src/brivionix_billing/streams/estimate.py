@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.streams.fallback_counter import Counting, limit_of
-from brivionix_billing.streams.reader import Reader
-from brivionix_billing.usage import MAX_COUNT, Usage, reported
+from brivionix_billing.streams.fallback_counter import FallbackCounter, output_limit
+from brivionix_billing.streams.reader import StreamReader
+from brivionix_billing.usage import MAX_COUNT, Usage, billable_body
 
-__all__ = ["Estimate", "estimated"]
+__all__ = ["Estimate", "estimate_usage"]
 
 
 class Estimate(NamedTuple):
@@ -22,7 +22,9 @@ class Estimate(NamedTuple):
     faults: list[str]
 
 
-def estimated(reader: Reader | None, request: Mapping[str, Any] | None, counting: Counting) -> Estimate:
+def estimate_usage(
+    reader: StreamReader | None, request: Mapping[str, Any] | None, counting: FallbackCounter
+) -> Estimate:
     """The estimate for what came so far. Never raises: what does not fit is left out, and told."""
     notes: list[str] = []
     faults: list[str] = []
@@ -43,7 +45,7 @@ def estimated(reader: Reader | None, request: Mapping[str, Any] | None, counting
     notes += counting.notes
     for body in _bodies(reader, stated, input_tokens, output, calls):
         try:
-            body = reported(body)
+            body = billable_body(body)
             usage = Usage.from_response(body)
         except BillingError as error:
             faults.append(f"left out of the estimate: {error.message}")
@@ -55,7 +57,7 @@ def estimated(reader: Reader | None, request: Mapping[str, Any] | None, counting
 
 
 def _bodies(
-    reader: Reader | None, stated: Usage | None, input_tokens: int, output: int, calls: list[dict[str, Any]]
+    reader: StreamReader | None, stated: Usage | None, input_tokens: int, output: int, calls: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Bodies from the one that says most to the one that says least; the first that can be read is taken."""
     if reader is None:
@@ -75,7 +77,7 @@ def _plain(input_tokens: int, output: int) -> dict[str, Any]:
     return {"input_tokens": input_tokens, "output_tokens": output, "estimated": True}
 
 
-def _read(reader: Reader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
+def _read(reader: StreamReader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
     """The counts that the stream has stated so far, if it has and they can be read."""
     if usage is None:
         return None
@@ -87,7 +89,7 @@ def _read(reader: Reader, usage: dict[str, Any] | None, faults: list[str]) -> Us
 
 
 def _counted_input(
-    reader: Reader | None, request: Mapping[str, Any] | None, counting: Counting, notes: list[str]
+    reader: StreamReader | None, request: Mapping[str, Any] | None, counting: FallbackCounter, notes: list[str]
 ) -> int:
     if request is None:
         notes.append("no request was given, so its input counts as 0")
@@ -105,7 +107,11 @@ def _counted_input(
 
 
 def _counted_output(
-    reader: Reader, request: Mapping[str, Any] | None, stated: Usage | None, counting: Counting, notes: list[str]
+    reader: StreamReader,
+    request: Mapping[str, Any] | None,
+    stated: Usage | None,
+    counting: FallbackCounter,
+    notes: list[str],
 ) -> int:
     """What was counted; never less than the stream stated itself."""
     covered = None if reader.covered is None else _read(reader, reader.covered, [])
@@ -114,7 +120,7 @@ def _counted_output(
         counted += len(reader.tool_calls) * counting.around_call()
     notes.append("the output was counted from what came through")
     try:
-        limit = limit_of(request, reader.family) if request is not None else None
+        limit = output_limit(request, reader.family) if request is not None else None
     except Exception:  # as above
         limit = None
     if limit is not None and counted > limit:

@@ -8,23 +8,23 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from brivionix_billing.streams.reader import Reader
+from brivionix_billing.streams.reader import StreamReader
 from brivionix_billing.streams.readers import anthropic, bedrock
 from brivionix_billing.streams.readers.anthropic import AnthropicReader
 from brivionix_billing.streams.readers.bedrock import BedrockReader
 from brivionix_billing.streams.readers.chat import ChatReader
 from brivionix_billing.streams.readers.gemini import GeminiReader
 from brivionix_billing.streams.readers.responses import ResponsesReader
-from brivionix_billing.streams.sse import Event
+from brivionix_billing.streams.sse import SseEvent
 
-__all__ = ["as_event", "error_of", "family", "framed", "parsed"]
+__all__ = ["to_plain_event", "event_error", "reader_for_event", "to_sse_event", "parse_event_json"]
 
 _JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
 _GEMINI: Final = ("usageMetadata", "promptFeedback")
 
 
-def family(event: Mapping[str, Any], name: str) -> type[Reader] | None:
+def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] | None:
     """The reader for a stream in which ``event`` stands, or ``None`` if it could stand in any."""
     kind = event.get("type") or name
     if isinstance(kind, str):
@@ -45,7 +45,7 @@ def family(event: Mapping[str, Any], name: str) -> type[Reader] | None:
     return None
 
 
-def error_of(event: Mapping[str, Any], name: str) -> Any:
+def event_error(event: Mapping[str, Any], name: str) -> Any:
     """What went wrong, if the event tells of an error; every family has its own way to say so."""
     if event.get("error"):
         error = event["error"]
@@ -58,7 +58,7 @@ def error_of(event: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def parsed(data: bytes) -> tuple[Any, str]:
+def parse_event_json(data: bytes) -> tuple[Any, str]:
     """The JSON of an event, and what stands behind it, which should be nothing.
 
     What strict JSON refuses (half a surrogate pair, a bad byte) is read as well as it can. An object is read whatever
@@ -75,16 +75,16 @@ def parsed(data: bytes) -> tuple[Any, str]:
         return value, rest
 
 
-def framed(piece: object) -> Event | None:
+def to_sse_event(piece: object) -> SseEvent | None:
     """The frame of an SSE client's event object, which has ``data`` and ``event`` in it (httpx-sse and others)."""
     data = getattr(piece, "data", None)
     if not isinstance(data, str) or isinstance(piece, Mapping) or hasattr(piece, "model_dump"):
         return None
     name = getattr(piece, "event", None)
-    return Event(name if isinstance(name, str) else "", data.encode("utf-8", "surrogatepass"))
+    return SseEvent(name if isinstance(name, str) else "", data.encode("utf-8", "surrogatepass"))
 
 
-def as_event(piece: object) -> Any:
+def to_plain_event(piece: object) -> Any:
     """A dict, or an SDK object (pydantic) under the names that stand on the wire."""
     if type(piece) is dict:
         return piece

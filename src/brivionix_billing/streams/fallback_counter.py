@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
 if TYPE_CHECKING:
     from brivionix_billing.tokens import TokenCounter
 
-__all__ = ["Counter", "Counting", "limit_of"]
+__all__ = ["CounterProtocol", "FallbackCounter", "output_limit"]
 
 _BYTES_PER_TOKEN: Final = 4
 # What stands in a request and does not go into the model as text.
@@ -39,7 +39,7 @@ _MOST_VALUES: Final = 1_000_000
 _MOST_TEXT: Final = 64 * 1024 * 1024
 
 
-class Counter(Protocol):
+class CounterProtocol(Protocol):
     """What counts: ``brivionix_billing.tokens.TokenCounter``, or anything with its methods."""
 
     def text(self, text: str, /) -> int: ...
@@ -49,15 +49,15 @@ class Counter(Protocol):
     def responses(self, request: Any, /) -> int: ...
 
 
-class Counting:
+class FallbackCounter:
     """A counter that is made when it is first needed, for the model that the stream names or the request asks for.
 
     If it cannot count, the next best is taken: o200k_base, and in the end the length of the text.
     """
 
-    def __init__(self, given: Counter | None, request: Mapping[str, Any]) -> None:
+    def __init__(self, given: CounterProtocol | None, request: Mapping[str, Any]) -> None:
         self._asked = request.get("model")
-        self._counter: Counter | None = None
+        self._counter: CounterProtocol | None = None
         self._left = [self._own, self._fallback] if given is None else [lambda: given, self._own, self._fallback]
         self._failed: str | None = None
         self.served: str | None = None
@@ -107,15 +107,17 @@ class Counting:
         if counter is None or not isinstance(counter, _counter_class()):
             return 0
         rule = counter.family.dialect.call
-        return rule.tokens if rule.pairs else 0
+        return rule.tokens if rule.samples else 0
 
-    def _own(self) -> Counter:
+    def _own(self) -> CounterProtocol:
         # A cache would keep the texts of this stream; they are counted once.
         return _counter_class()(str(self.served or self._asked), cache_characters=0)
 
-    def _fallback(self) -> Counter:
+    def _fallback(self) -> CounterProtocol:
         name = self.served or self._asked
-        named = "no model is named" if name is None else f"the model {quoted(name)} cannot be counted ({self._failed})"
+        named = (
+            "no model is named" if name is None else f"the model {safe_repr(name)} cannot be counted ({self._failed})"
+        )
         counter = _counter_class()("unknown", encoding="o200k_base", cache_characters=0)
         self.notes[f"{named}: counted with o200k_base"] = None
         return counter
@@ -143,7 +145,7 @@ def _why(count: int) -> tuple[str, ...]:
     return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
 
 
-def limit_of(request: Mapping[str, Any], family: str) -> int | None:
+def output_limit(request: Mapping[str, Any], family: str) -> int | None:
     """The most output tokens that the request allows, over all its answers, or ``None`` if it sets no limit.
 
     Only the keys count that the provider obeys: a client may send any others along, and must not cap its bill by them.

@@ -7,10 +7,20 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Final
 
-from brivionix_billing.errors import quoted
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.streams.text_buffer import TextBuffer
 
-__all__ = ["MAX_NAMES", "Reader", "dicts", "joined", "number", "short", "small", "told", "written"]
+__all__ = [
+    "MAX_NAMES",
+    "StreamReader",
+    "enumerate_objects",
+    "content_text",
+    "index_or",
+    "truncate_name",
+    "bounded_value",
+    "describe_error",
+    "arguments_text",
+]
 
 MAX_NAMES: Final = 4096
 """No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
@@ -22,7 +32,7 @@ _MOST_TEXT: Final = 64 * 1024
 _DEEPEST: Final = 64
 
 
-class Reader:
+class StreamReader:
     """Reads the events of one family, one at a time, and keeps little: the usage so far, names, and the text's tally.
 
     ``read`` may raise on an event that is not what it should be: whoever calls it remembers that as a fault.
@@ -34,7 +44,7 @@ class Reader:
     place: ClassVar[str] = "usage"
     """Under which key of a body the usage stands."""
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         self.tally = tally
         self.request = request
         self.model: str | None = None
@@ -113,23 +123,23 @@ class Reader:
         """Served model and tier, where this event names them."""
         name = around.get(model)
         if isinstance(name, str) and name:
-            self.model = short(name)
+            self.model = truncate_name(name)
         if around.get(tier) not in (None, ""):
-            self.service_tier = small(around[tier])
+            self.service_tier = bounded_value(around[tier])
 
     def _first(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
         """The objects of a list, to a number that bounds the work."""
         if isinstance(value, list | tuple) and len(value) > MAX_NAMES:
             self.faults.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
             value = value[:MAX_NAMES]
-        return list(dicts(value))
+        return list(enumerate_objects(value))
 
     def _stated(self, usage: Any, *, merged: bool = False) -> bool:
         """Take a usage that an event states. The last one holds; ``merged`` keeps keys that it does not restate."""
         if usage is None or usage == {}:
             return False
         if not isinstance(usage, dict):
-            self.faults.append(f"usage is {quoted(usage)}, not an object with counts")
+            self.faults.append(f"usage is {safe_repr(usage)}, not an object with counts")
             return False
         before = self.usage or {}
         try:
@@ -137,7 +147,7 @@ class Reader:
                 usage = before | {key: value for key, value in usage.items() if value is not None}
             usage = _Copy().of(usage)
         except Exception as error:  # an object of the caller's process may do anything
-            self.faults.append(f"a usage cannot be kept: {told(error)}")
+            self.faults.append(f"a usage cannot be kept: {describe_error(error)}")
             return False
         for key in self.counts:
             old, new = before.get(key), usage.get(key)
@@ -173,7 +183,7 @@ class _Copy:
             self._text += value.bit_length() // 3
             self._bound(True)
             return value
-        return [quoted(value)]
+        return [safe_repr(value)]
 
     def _str(self, value: Any) -> str:
         text = value if type(value) is str else str.__str__(value) if isinstance(value, str) else str(value)
@@ -187,36 +197,36 @@ class _Copy:
             raise ValueError(f"it has more than {_MOST_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The type of an error, and what it says, if it can be asked."""
     try:
-        return f"{type(error).__name__}: {quoted(str(error))}"
+        return f"{type(error).__name__}: {safe_repr(str(error))}"
     except Exception:
         return type(error).__name__
 
 
-def short(name: str) -> str:
+def truncate_name(name: str) -> str:
     """A name, cut to a length that is still too long for one."""
     return name[:_LONGEST]
 
 
-def small(value: Any, inside: bool = False) -> Any:
+def bounded_value(value: Any, inside: bool = False) -> Any:
     """A name, or what stands in its place, or an object with one in it, at a bounded size."""
     if isinstance(value, str):
-        return short(value)
+        return truncate_name(value)
     if isinstance(value, dict) and not inside:
-        return {short(str(key)): small(item, True) for key, item in islice(value.items(), 8)}
+        return {truncate_name(str(key)): bounded_value(item, True) for key, item in islice(value.items(), 8)}
     if type(value) is int and value.bit_length() > 64:
-        return [quoted(value)]
-    return value if value is None or type(value) in (bool, int, float) else [quoted(value)]
+        return [safe_repr(value)]
+    return value if value is None or type(value) in (bool, int, float) else [safe_repr(value)]
 
 
-def number(value: Any, otherwise: int = -1) -> int:
+def index_or(value: Any, otherwise: int = -1) -> int:
     """The place of a choice, a call or a block, if it is a number that anybody counts to."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else otherwise
 
 
-def dicts(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
+def enumerate_objects(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
     """The objects of a list, each with its place; whatever else stands in it is passed over."""
     if isinstance(value, list | tuple):
         for place, item in enumerate(value):
@@ -224,20 +234,20 @@ def dicts(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
                 yield place, item
 
 
-def joined(value: Any) -> str:
+def content_text(value: Any) -> str:
     """The text of a content that is a string or a list of parts with ``text``, ``refusal`` or ``thinking`` in them."""
     if isinstance(value, str):
         return value
     texts = [
-        joined(part[key])
-        for _, part in dicts(value)
+        content_text(part[key])
+        for _, part in enumerate_objects(value)
         for key in ("text", "refusal", "thinking", "summary")
         if isinstance(part.get(key), str | list)
     ]
     return "".join(texts)
 
 
-def written(value: Any) -> str:
+def arguments_text(value: Any) -> str:
     """Arguments of a call as text: providers send them as a string of JSON, or as the object itself."""
     if value is None or value == {}:
         return ""

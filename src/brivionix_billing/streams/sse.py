@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
-__all__ = ["DONE", "MAX_EVENT", "Event", "SseParser"]
+__all__ = ["DONE", "MAX_EVENT", "SseEvent", "SseParser"]
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 """A larger event is passed over: what never ends must not fill the memory. The largest that providers send hold a
@@ -25,7 +25,7 @@ _SMALL: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
+class SseEvent(NamedTuple):
     """One event: the name it was given, and its data."""
 
     name: str
@@ -71,7 +71,7 @@ class SseParser:
         self._oversize = 0
         self._tried = 0  # how large the unfinished event was when its JSON was last looked for
 
-    def feed(self, piece: bytes) -> list[Event]:
+    def feed(self, piece: bytes) -> list[SseEvent]:
         """The events that ``piece`` completes."""
         if self._head is not None:
             piece = self._head + piece
@@ -85,7 +85,7 @@ class SseParser:
             self._after_cr = False
         if piece:
             self._after_cr = piece.endswith(b"\r")
-        events: list[Event] = []
+        events: list[SseEvent] = []
         for line in piece.splitlines(keepends=True):
             if line.endswith((b"\n", b"\r")):
                 self._end_line(line.rstrip(b"\r\n"), events)
@@ -100,7 +100,7 @@ class SseParser:
         found, self._oversize = self._oversize, 0
         return found
 
-    def flush(self, *, hurry: bool = False) -> Event | None:
+    def flush(self, *, hurry: bool = False) -> SseEvent | None:
         """The event in which the bytes break off, if all of its JSON is there and only its line ends are missing.
 
         It is given once; should the line ends still come, they end nothing. To put a large event together takes time:
@@ -129,7 +129,7 @@ class SseParser:
             if not whole:
                 return None
         self._passing = True
-        return Event(self._name, data)
+        return SseEvent(self._name, data)
 
     def _fits(self, line_size: int) -> bool:
         """Whether the event is still within the limit. It must not depend on how the bytes were cut into pieces."""
@@ -141,7 +141,7 @@ class SseParser:
             self._data.clear()
         return not self._passing
 
-    def _end_line(self, end: bytes, events: list[Event]) -> None:
+    def _end_line(self, end: bytes, events: list[SseEvent]) -> None:
         line = end
         if self._part_size:
             self._part_size += len(end)
@@ -155,7 +155,7 @@ class SseParser:
         if not size:
             data = b"\n".join(self._data)
             if data and not self._passing:
-                events.append(Event(self._name, data))
+                events.append(SseEvent(self._name, data))
             self._data, self._size, self._name, self._passing = [], 0, "", False
             self._tried = 0
         elif not self._passing:

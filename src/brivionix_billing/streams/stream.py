@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.streams.estimate import estimated
-from brivionix_billing.streams.events import as_event, error_of, family, framed, parsed
-from brivionix_billing.streams.fallback_counter import Counter, Counting
-from brivionix_billing.streams.reader import Reader, told
-from brivionix_billing.streams.sse import DONE, MAX_EVENT, Event, SseParser
-from brivionix_billing.streams.text_buffer import Tally
-from brivionix_billing.usage import Usage, reported
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.streams.estimate import estimate_usage
+from brivionix_billing.streams.events import (
+    event_error,
+    parse_event_json,
+    reader_for_event,
+    to_plain_event,
+    to_sse_event,
+)
+from brivionix_billing.streams.fallback_counter import CounterProtocol, FallbackCounter
+from brivionix_billing.streams.reader import StreamReader, describe_error
+from brivionix_billing.streams.sse import DONE, MAX_EVENT, SseEvent, SseParser
+from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage import Usage, billable_body
 
 __all__ = ["StreamResult", "StreamUsage"]
 
@@ -30,11 +36,11 @@ class StreamResult:
     """Whether the counts are an estimate: the provider's never came. The body and the usage are marked, too."""
     reason: str | None
     """Why it is an estimate, and how it was made; ``None`` if it is none."""
-    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What was strange about the stream."""
     answered: bool = True
     """Whether the provider had begun to answer. If not, it refused, failed or was not reached: bill nothing."""
-    refused: BillingError | None = None
+    usage_error: BillingError | None = None
     """Set if the provider stated a usage that cannot be billed. The body holds it all the same."""
     _usage: Usage | None = field(default=None, repr=False)
 
@@ -42,7 +48,7 @@ class StreamResult:
     def usage(self) -> Usage:
         """The usage. Raises what ``Usage.from_response`` raises of the provider's body (:attr:`refused`)."""
         if self._usage is None:
-            raise self.refused or BillingError("usage_shape", "no usage")
+            raise self.usage_error or BillingError("usage_shape", "no usage")
         return self._usage
 
 
@@ -75,7 +81,11 @@ class StreamUsage:
     )
 
     def __init__(
-        self, request: Mapping[str, Any] | None = None, counter: Counter | None = None, *, max_event: int = MAX_EVENT
+        self,
+        request: Mapping[str, Any] | None = None,
+        counter: CounterProtocol | None = None,
+        *,
+        max_event: int = MAX_EVENT,
     ) -> None:
         why = ""
         try:
@@ -84,11 +94,11 @@ class StreamUsage:
                 request if type(request) is dict else dict(request) if isinstance(request, Mapping) else None
             )
         except Exception as error:
-            self._request, why = None, f" ({told(error)})"
-        self._counting = Counting(counter, self._request or {})
+            self._request, why = None, f" ({describe_error(error)})"
+        self._counting = FallbackCounter(counter, self._request or {})
         self._sse = SseParser(max_event)
-        self._readers: dict[type[Reader], Reader] = {}
-        self._reader: Reader | None = None
+        self._readers: dict[type[StreamReader], StreamReader] = {}
+        self._reader: StreamReader | None = None
         self._bytes = 0
         self._error: str | None = None
         self._faults: list[str] = []
@@ -107,7 +117,7 @@ class StreamUsage:
         try:
             self._feed(piece)
         except Exception as error:  # whatever an object does when it is asked; a gateway's stream must not end here
-            self._fault(f"an object of type {type(piece).__name__} could not be read: {told(error)}")
+            self._fault(f"an object of type {type(piece).__name__} could not be read: {describe_error(error)}")
 
     @property
     def done(self) -> bool:
@@ -115,7 +125,7 @@ class StreamUsage:
         try:
             self._flush(hurry=True)
         except Exception as error:
-            self._fault(f"an event could not be read: {told(error)}")
+            self._fault(f"an event could not be read: {describe_error(error)}")
         return self._reader is not None and self._reader.done
 
     @property
@@ -124,7 +134,7 @@ class StreamUsage:
         return self._reader.family if self._reader else None
 
     @property
-    def faults(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What was strange about the stream, the first of it in words."""
         more = (f"... and {self._more} more",) if self._more else ()
         return (*self._faults, *more)
@@ -134,7 +144,7 @@ class StreamUsage:
         try:
             self._flush()
         except Exception as error:
-            self._fault(f"an event could not be read: {told(error)}")
+            self._fault(f"an event could not be read: {describe_error(error)}")
         if self._result is None:
             self._result = self._made()
         return self._result
@@ -145,14 +155,16 @@ class StreamUsage:
             if reader is not None and reader.done:
                 return self._reported(reader)
         except Exception as error:
-            self._fault(f"the usage could not be read: {told(error)}")
+            self._fault(f"the usage could not be read: {describe_error(error)}")
         try:
             return self._estimate()
         except Exception as error:
-            self._fault(f"no estimate could be made: {told(error)}")
+            self._fault(f"no estimate could be made: {describe_error(error)}")
             usage = Usage(0, 0, estimated=True)
             body = {"usage": {"input_tokens": 0, "output_tokens": 0, "estimated": True}}
-            return StreamResult(body, True, "no estimate could be made", self.faults, reader is not None, _usage=usage)
+            return StreamResult(
+                body, True, "no estimate could be made", self.warnings, reader is not None, _usage=usage
+            )
 
     def _feed(self, piece: object) -> None:
         data = None
@@ -169,25 +181,25 @@ class StreamUsage:
             for _ in range(self._sse.take_oversize()):
                 self._fault("an event was too large, and was passed over")
             return
-        frame = framed(piece)
+        frame = to_sse_event(piece)
         if frame is None:
-            self._event(as_event(piece), "", type(piece).__name__)
+            self._event(to_plain_event(piece), "", type(piece).__name__)
         else:
             self._frame(frame)
 
-    def _reported(self, reader: Reader) -> StreamResult:
+    def _reported(self, reader: StreamReader) -> StreamResult:
         body = reader.body()
         try:
-            body = reported(body)
+            body = billable_body(body)
             usage = Usage.from_response(body)
         except BillingError as error:
-            return StreamResult(body, False, None, (*self.faults, error.message), refused=error)
+            return StreamResult(body, False, None, (*self.warnings, error.message), usage_error=error)
         # Another gateway may be the provider, and may have estimated.
         reason = "the provider marks its own usage as an estimate" if usage.estimated else None
-        return StreamResult(body, usage.estimated, reason, self.faults, _usage=usage)
+        return StreamResult(body, usage.estimated, reason, self.warnings, _usage=usage)
 
     def _estimate(self) -> StreamResult:
-        made = estimated(self._reader, self._request, self._counting)
+        made = estimate_usage(self._reader, self._request, self._counting)
         reason = "; ".join(dict.fromkeys((self._why(), *made.notes)))
         reader = self._reader
         shown = made.usage != Usage(made.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
@@ -195,7 +207,7 @@ class StreamUsage:
         # A model that still thinks has shown nothing, and is billed.
         begun = reader is not None and self._error is None and not reader.failed
         answered = shown or stated or begun
-        faults = (*self.faults, *made.faults)
+        faults = (*self.warnings, *made.faults)
         if self._bytes and not self._told:
             faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
         return StreamResult(made.body, True, reason, faults, answered, _usage=made.usage)
@@ -211,7 +223,7 @@ class StreamUsage:
             return "the stream ended without usage, and the request did not ask for it (stream_options.include_usage)"
         return "the stream ended without usage"
 
-    def _frame(self, event: Event) -> None:
+    def _frame(self, event: SseEvent) -> None:
         data = event.data.strip()
         self._told += 1
         if data == DONE:
@@ -219,12 +231,12 @@ class StreamUsage:
                 self._reader.end()
             return
         try:
-            value, rest = parsed(data)
+            value, rest = parse_event_json(data)
         except (ValueError, RecursionError):
-            self._fault(f"an event is not JSON: {quoted(data[:60].decode('utf-8', 'replace'))}")
+            self._fault(f"an event is not JSON: {safe_repr(data[:60].decode('utf-8', 'replace'))}")
             return
         if rest:
-            self._fault(f"an event goes on behind its JSON with {quoted(rest[:60])}, which is not read")
+            self._fault(f"an event goes on behind its JSON with {safe_repr(rest[:60])}, which is not read")
         self._event(value, event.name, type(value).__name__)
 
     def _event(self, event: Any, name: str, what: str) -> None:
@@ -235,16 +247,16 @@ class StreamUsage:
         try:
             self._read(event, name)
         except Exception as error:  # a gateway forwards whatever comes; its stream must not end here
-            self._fault(f"an event could not be read: {told(error)}")
+            self._fault(f"an event could not be read: {describe_error(error)}")
         if self._reader is not None:
             self._settle(self._reader)
 
     def _read(self, event: dict[str, Any], name: str) -> None:
-        error = error_of(event, name)
+        error = event_error(event, name)
         if error is not None:
-            self._error = quoted(error)
+            self._error = safe_repr(error)
             self._fault(f"the provider reports an error: {self._error}")
-        kind = family(event, name)
+        kind = reader_for_event(event, name)
         reader = self._reader
         if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.untouched)):
             # An event that only looks like another family's must not decide what a stream is.
@@ -252,21 +264,21 @@ class StreamUsage:
         if reader is None or (kind is not None and not isinstance(reader, kind)):
             if error is None and (event.get("type") or name) != "ping":
                 where = f"in a stream of {reader.family}" if reader else "before any that is known"
-                self._fault(f"an event with the keys {quoted(list(event)[:8])} came {where}")
+                self._fault(f"an event with the keys {safe_repr(list(event)[:8])} came {where}")
             return
         reader.read(event, name)
 
-    def _new(self, kind: type[Reader]) -> Reader:
-        tally = Tally(self._counting.text)
+    def _new(self, kind: type[StreamReader]) -> StreamReader:
+        tally = TextBuffer(self._counting.text)
         try:
             reader = kind(tally, self._request or {})
         except Exception as error:
-            self._fault(f"the request could not be read: {told(error)}")
+            self._fault(f"the request could not be read: {describe_error(error)}")
             reader = kind(tally, {})
         self._readers[kind] = reader
         return reader
 
-    def _settle(self, reader: Reader) -> None:
+    def _settle(self, reader: StreamReader) -> None:
         """What is to be done after each event, whether it could be read or not."""
         for fault in reader.faults:
             self._fault(fault)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Final
 
-__all__ = ["BLOCK", "KEEP", "Tally"]
+__all__ = ["BLOCK_CHARACTERS", "MAX_BUFFERED_CHARACTERS", "TextBuffer"]
 
-KEEP: Final = 256 * 1024
+MAX_BUFFERED_CHARACTERS: Final = 256 * 1024
 """Characters of text that are kept before any is counted: about 60 000 tokens, more than nearly all answers have."""
 
-BLOCK: Final = 64 * 1024
+BLOCK_CHARACTERS: Final = 64 * 1024
 """Characters that are counted at a time, in some milliseconds: a gateway's loop waits for it."""
 
 MAX_STRANDS: Final = 1024
@@ -38,12 +38,12 @@ class _Strand:
         return self.pieces[0] if self.pieces else ""
 
 
-class Tally:
+class TextBuffer:
     """Texts of several strands, each growing piece by piece, and how many tokens they have together."""
 
     __slots__ = ("_count", "_counted", "_keep", "_kept", "_known", "_strands")
 
-    def __init__(self, count: Callable[[str], int], keep: int = KEEP) -> None:
+    def __init__(self, count: Callable[[str], int], keep: int = MAX_BUFFERED_CHARACTERS) -> None:
         self._count = count
         self._keep = keep
         self._strands: dict[Hashable, _Strand] = {}
@@ -88,7 +88,7 @@ class Tally:
     def _shrink(self) -> None:
         from brivionix_billing.tokens.encodings import block_end  # few streams are so long
 
-        block = min(BLOCK, self._keep)
+        block = min(BLOCK_CHARACTERS, self._keep)
         strand = max(self._strands.values(), key=lambda strand: strand.size)
         if strand.size <= block:  # very many small ones
             for each in list(self._strands):

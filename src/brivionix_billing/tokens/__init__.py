@@ -8,7 +8,7 @@
 
 from brivionix_billing.tokens.cache import CacheInfo
 from brivionix_billing.tokens.counter import TokenCounter
-from brivionix_billing.tokens.token_count import Part, TokenCount
+from brivionix_billing.tokens.token_count import CountPart, TokenCount
 from brivionix_billing.tokens.worst_case import WorstCase
 
-__all__ = ["CacheInfo", "Part", "TokenCount", "TokenCounter", "WorstCase"]
+__all__ = ["CacheInfo", "CountPart", "TokenCount", "TokenCounter", "WorstCase"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, Final, NamedTuple, TypeVar
 
-__all__ = ["Cache", "CacheInfo"]
+__all__ = ["GenerationalCache", "CacheInfo"]
 
 T = TypeVar("T")
 _ENTRY: Final = 64
@@ -24,7 +24,7 @@ class CacheInfo(NamedTuple):
     most_characters: int
 
 
-class Cache:
+class GenerationalCache:
     """Remembers values by key, up to a bound.
 
     There are two generations. What is new, or was found in the old one, is put into the young one; when that is half of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.request_counter import ROLES, SYSTEM, Walk, name_in, objects
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tokens.request_counter import ROLES, SYSTEM, RequestCounter, require_name, require_objects
 
 __all__ = ["count_chat"]
 
@@ -18,9 +18,9 @@ _MESSAGE_KEYS: Final = frozenset(
 )
 
 
-def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
+def count_chat(walk: RequestCounter, request: Mapping[str, Any]) -> None:
     """Count every part of a request. Raises ``request_invalid`` where it is not one."""
-    messages = objects(request.get("messages"), "messages")
+    messages = require_objects(request.get("messages"), "messages")
     known = walk.resume(messages, "chat")
     for message in messages[known:]:
         role, content = message.get("role"), message.get("content")
@@ -31,13 +31,13 @@ def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
         walk.system = walk.system or role in SYSTEM
         if role in ("tool", "function"):
             key = "tool_call_id" if role == "tool" else "name"
-            called = name_in(message.get(key), key)
+            called = require_name(message.get(key), key)
             walk.result(walk.names.get(called, f"functions.{called}"), content)
         else:
             _message(walk, message)
     walk.keep(messages, len(messages))
-    functions = [_function(tool) for tool in objects(request.get("tools"), "tools")]
-    functions += objects(request.get("functions"), "functions")  # what tools were called before
+    functions = [_function(tool) for tool in require_objects(request.get("tools"), "tools")]
+    functions += require_objects(request.get("functions"), "functions")  # what tools were called before
     if functions:
         walk.tools(functions)
         walk.tally.rule("tools", "tools_chat")
@@ -49,8 +49,8 @@ def count_chat(walk: Walk, request: Mapping[str, Any]) -> None:
     walk.tally.rule("reply", "reply")
 
 
-def _message(walk: Walk, message: Mapping[str, Any]) -> None:
-    calls = objects(message.get("tool_calls"), "tool_calls")
+def _message(walk: RequestCounter, message: Mapping[str, Any]) -> None:
+    calls = require_objects(message.get("tool_calls"), "tool_calls")
     content = message.get("content")
     refusal = message.get("refusal")
     old_call = message.get("function_call")
@@ -68,12 +68,12 @@ def _message(walk: Walk, message: Mapping[str, Any]) -> None:
         # A custom tool's call has its input where a function's has its arguments.
         inner = call.get("function") or call.get("custom")
         if not isinstance(inner, Mapping):
-            raise BillingError("request_invalid", f"a tool call is {quoted(dict(call))}; it has 'function'")
-        walk.names[name_in(call.get("id"), "a call's id")] = walk.call(
+            raise BillingError("request_invalid", f"a tool call is {safe_repr(dict(call))}; it has 'function'")
+        walk.names[require_name(call.get("id"), "a call's id")] = walk.call(
             inner.get("name"), inner.get("arguments", inner.get("input", ""))
         )
     if isinstance(old_call, Mapping):
-        called = name_in(old_call.get("name"), "function_call.name")
+        called = require_name(old_call.get("name"), "function_call.name")
         walk.names[called] = walk.call(called, old_call.get("arguments", ""))
     walk.parallel(len(calls))
 
@@ -81,13 +81,13 @@ def _message(walk: Walk, message: Mapping[str, Any]) -> None:
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = tool.get("function") or tool.get("custom")
     if not isinstance(inner, Mapping):
-        raise BillingError("request_invalid", f"a tool is {quoted(dict(tool))}; it has 'function'")
+        raise BillingError("request_invalid", f"a tool is {safe_repr(dict(tool))}; it has 'function'")
     # A key that stands beside it is not known; the writer tells it.
     beside = {key: value for key, value in tool.items() if key not in ("type", "function", "custom")}
     return {**beside, **inner} if beside else inner
 
 
-def _format(walk: Walk, wanted: object) -> None:
+def _format(walk: RequestCounter, wanted: object) -> None:
     if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
         inner = wanted.get("json_schema")
         inner = inner if isinstance(inner, Mapping) else {}

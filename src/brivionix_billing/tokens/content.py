@@ -7,14 +7,20 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.token_families import Tiles
-from brivionix_billing.tokens.images import Size, documented_tokens, image_tokens, most_tokens, size_of_data_url
-from brivionix_billing.tokens.token_count import Tally
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.token_families import TileRule
+from brivionix_billing.tokens.images import (
+    Size,
+    documented_max_tokens,
+    image_tokens,
+    max_image_tokens,
+    size_of_data_url,
+)
+from brivionix_billing.tokens.token_count import CountBuilder
 
-__all__ = ["ImageSize", "count_content"]
+__all__ = ["ImageSizeLookup", "count_content"]
 
-ImageSize = Callable[[str], Size | None]
+ImageSizeLookup = Callable[[str], Size | None]
 """Asked for the size (width, height in pixels) of an image that a request only names, by its URL or file id."""
 
 _TEXTS: Final = {
@@ -38,7 +44,9 @@ _AUDIO_PER_SECOND: Final = 10
 """OpenAI, guide "Realtime costs": a token of a user's audio is 100 ms."""
 
 
-def count_content(tally: Tally, kind: str, content: object, api: str, image_size: ImageSize | None) -> None:
+def count_content(
+    tally: CountBuilder, kind: str, content: object, api: str, image_size: ImageSizeLookup | None
+) -> None:
     """Count a ``content``: a text, a list of parts, or nothing. Raises ``request_invalid`` for anything else."""
     if content is None:
         return
@@ -46,17 +54,21 @@ def count_content(tally: Tally, kind: str, content: object, api: str, image_size
         tally.text(kind, content)
         return
     if not isinstance(content, list | tuple):
-        raise BillingError("request_invalid", f"a content is {quoted(content)}; it is a text or a list of parts")
+        raise BillingError("request_invalid", f"a content is {safe_repr(content)}; it is a text or a list of parts")
     for part in content:
         if isinstance(part, str):
             tally.text(kind, part)
         elif isinstance(part, Mapping):
             _count_part(tally, kind, part, api, image_size)
         else:
-            raise BillingError("request_invalid", f"a part of a content is {quoted(part)}; it is an object with a type")
+            raise BillingError(
+                "request_invalid", f"a part of a content is {safe_repr(part)}; it is an object with a type"
+            )
 
 
-def _count_part(tally: Tally, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSize | None) -> None:
+def _count_part(
+    tally: CountBuilder, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None
+) -> None:
     what = part.get("type")
     field = "text" if what is None else _TEXTS.get(what) if isinstance(what, str) else None
     if field is not None and isinstance(part.get(field), str):
@@ -72,11 +84,11 @@ def _count_part(tally: Tally, kind: str, part: Mapping[str, Any], api: str, imag
         tally.guess("unseen", 0, None, "an encrypted content cannot be read")
     else:
         raise BillingError(
-            "request_invalid", f"a part of type {quoted(what)} with the keys {_keys(part)} is not known here"
+            "request_invalid", f"a part of type {safe_repr(what)} with the keys {_keys(part)} is not known here"
         )
 
 
-def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: ImageSize | None) -> None:
+def _count_image(tally: CountBuilder, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None) -> None:
     source = part.get("image_url")
     detail = part.get("detail")
     if isinstance(source, Mapping):  # as chat completions write it: there a detail beside it is not read
@@ -89,7 +101,7 @@ def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: Im
     inside = isinstance(source, str) and source.startswith("data:")
     around = 0 if inside else _AROUND_IMAGE[api]
     size = _size_of(part, source, image_size)
-    if isinstance(rule, Tiles) and detail == "low":
+    if isinstance(rule, TileRule) and detail == "low":
         size = _USUAL_IMAGE  # it costs the same at any size
     if size is None:
         width, height = _USUAL_IMAGE
@@ -98,34 +110,36 @@ def _count_image(tally: Tally, part: Mapping[str, Any], api: str, image_size: Im
             "give the counter image_size, or the image as a data URL"
         )
         usual = image_tokens(rule, _USUAL_IMAGE, detail)
-        tally.guess("images", usual, max(most_tokens(rule, detail), usual) + _AROUND_IMAGE["responses"], why)
+        tally.guess("images", usual, max(max_image_tokens(rule, detail), usual) + _AROUND_IMAGE["responses"], why)
         return
     # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
-    most = documented_tokens(rule, size, detail) + _AROUND_IMAGE["responses"]
+    most = documented_max_tokens(rule, size, detail) + _AROUND_IMAGE["responses"]
     tally.guess("images", image_tokens(rule, size, detail) + around, most, "an image is counted by OpenAI's guide")
 
 
-def _size_of(part: Mapping[str, Any], source: object, image_size: ImageSize | None) -> Size | None:
+def _size_of(part: Mapping[str, Any], source: object, image_size: ImageSizeLookup | None) -> Size | None:
     """The size that the image says itself, or that the caller knows."""
     name = source if isinstance(source, str) else part.get("file_id")
     size = size_of_data_url(name) if isinstance(name, str) and name.startswith("data:") else None
     return _asked(image_size, name) if size is None and isinstance(name, str) and image_size is not None else size
 
 
-def _asked(image_size: ImageSize, name: str) -> Size | None:
+def _asked(image_size: ImageSizeLookup, name: str) -> Size | None:
     """What the caller knows of an image. What it raises is its own; what is no size is told."""
     size = image_size(name)
     if size is None or (
         isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
     ):
         return size
-    raise BillingError("bad_argument", f"image_size gave {quoted(size)}; it gives (width, height) in pixels, or None")
+    raise BillingError(
+        "bad_argument", f"image_size gave {safe_repr(size)}; it gives (width, height) in pixels, or None"
+    )
 
 
-def _count_audio(tally: Tally, audio: object) -> None:
+def _count_audio(tally: CountBuilder, audio: object) -> None:
     data = audio.get("data") if isinstance(audio, Mapping) else None
     if not isinstance(data, str):
-        raise BillingError("request_invalid", f"input_audio is {quoted(audio)}; it has 'data' and 'format'")
+        raise BillingError("request_invalid", f"input_audio is {safe_repr(audio)}; it has 'data' and 'format'")
     size = len(data) * 3 // 4
     # 128 kbit/s where the head does not say it: what is packed more tightly lasts longer.
     tokens = size * _AUDIO_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
@@ -146,7 +160,7 @@ def _bytes_per_second(data: str) -> int | None:
     return None
 
 
-def _count_file(tally: Tally, file: Mapping[str, Any], api: str) -> None:
+def _count_file(tally: CountBuilder, file: Mapping[str, Any], api: str) -> None:
     data = file.get("file_data")
     if not isinstance(data, str) or file.get("file_id") or file.get("file_url"):
         tally.guess("files", _UNSEEN_FILE, None, "a file that the request only names cannot be counted")
@@ -176,4 +190,4 @@ def _count_file(tally: Tally, file: Mapping[str, Any], api: str) -> None:
 
 
 def _keys(part: Mapping[str, Any]) -> str:
-    return ", ".join([quoted(key, 40) for key in list(part)[:20]]) or "(none)"
+    return ", ".join([safe_repr(key, 40) for key in list(part)[:20]]) or "(none)"

@@ -11,24 +11,24 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.tokens.token_count import Counted
+from brivionix_billing.tokens.token_count import CountSnapshot
 
-__all__ = ["WORTH_KEEPING", "Conversations", "Key", "Progress", "Seen", "key_of"]
+__all__ = ["MIN_CACHED_MESSAGES", "ConversationCache", "Key", "CountProgress", "CachedConversation", "conversation_key"]
 
 Key = tuple[str | None, ...]
 
 _PART: Final = 128
 """A message, and each object and list in it, weighs so many characters more than its texts."""
-WORTH_KEEPING: Final = 8
+MIN_CACHED_MESSAGES: Final = 8
 """A shorter one is counted as fast without."""
 
 
-class Progress(NamedTuple):
+class CountProgress(NamedTuple):
     """How far a walk through a conversation has come."""
 
     number: int
     """Messages that are counted."""
-    counted: Counted
+    counted: CountSnapshot
     names: dict[str | None, str]
     """Ids of calls -> names of the tools."""
     run: int
@@ -37,26 +37,26 @@ class Progress(NamedTuple):
     room: int
 
 
-class Seen(NamedTuple):
+class CachedConversation(NamedTuple):
     """A conversation that was counted."""
 
     messages: list[Any]
     """Copies: the caller may change what it gave us. Texts alone, so that what is equal counts the same: 1 == True."""
-    progress: Progress
+    progress: CountProgress
     weight: int
     """In characters."""
 
 
-class Conversations:
+class ConversationCache:
     """Remembers conversations by how they begin, up to a bound."""
 
     def __init__(self, most_characters: int) -> None:
         self._most = most_characters
         self._weight = 0
-        self._seen: dict[Key, Seen] = {}
+        self._seen: dict[Key, CachedConversation] = {}
         self._lock = Lock()
 
-    def find(self, key: Key, messages: Sequence[Mapping[str, Any]]) -> Seen | None:
+    def find(self, key: Key, messages: Sequence[Mapping[str, Any]]) -> CachedConversation | None:
         """What was counted of a conversation before."""
         seen = self._seen.get(key)
         # One comparison in C.
@@ -64,7 +64,9 @@ class Conversations:
             return seen
         return None
 
-    def keep(self, key: Key, messages: Sequence[Mapping[str, Any]], progress: Progress, seen: Seen | None) -> None:
+    def keep(
+        self, key: Key, messages: Sequence[Mapping[str, Any]], progress: CountProgress, seen: CachedConversation | None
+    ) -> None:
         """Remember what came of a conversation that went on from ``seen``; all ``messages`` are compared next time."""
         known, weight = (seen.messages, [seen.weight]) if seen is not None else ([], [0])
         try:
@@ -72,9 +74,9 @@ class Conversations:
         except (TypeError, RecursionError):
             return
         if new:
-            self._keep(key, Seen([*known, *new], progress, weight[0]))
+            self._keep(key, CachedConversation([*known, *new], progress, weight[0]))
 
-    def _keep(self, key: Key, seen: Seen) -> None:
+    def _keep(self, key: Key, seen: CachedConversation) -> None:
         with self._lock:
             self._drop(key)
             if seen.weight <= self._most // 4:  # one huge conversation shall not push out all others
@@ -100,7 +102,7 @@ class Conversations:
         return self._weight
 
 
-def key_of(way: str, messages: Sequence[Mapping[str, Any]]) -> Key:
+def conversation_key(way: str, messages: Sequence[Mapping[str, Any]]) -> Key:
     """How a conversation begins. ``way``: what else decides how it is counted."""
     return (way, *[_opening(message) for message in messages[:2]])
 

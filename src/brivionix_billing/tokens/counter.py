@@ -8,20 +8,25 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.token_families import Family, family, family_of
-from brivionix_billing.tokens.cache import Cache, CacheInfo
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.token_families import Family, family_for_model, get_family
+from brivionix_billing.tokens.cache import CacheInfo, GenerationalCache
 from brivionix_billing.tokens.chat import count_chat
-from brivionix_billing.tokens.content import ImageSize, count_content
-from brivionix_billing.tokens.conversation_cache import Conversations
-from brivionix_billing.tokens.encodings import count_tokens, encoding, encoding_of_model
-from brivionix_billing.tokens.request_body import Api, api_of, parsed_body, tier_of
-from brivionix_billing.tokens.request_counter import Walk, dumped
+from brivionix_billing.tokens.content import ImageSizeLookup, count_content
+from brivionix_billing.tokens.conversation_cache import ConversationCache
+from brivionix_billing.tokens.encodings import count_tokens, encoding_for_model, load_encoding
+from brivionix_billing.tokens.request_body import Api, detect_api, parse_request, requested_service_tier
+from brivionix_billing.tokens.request_counter import RequestCounter, to_json
 from brivionix_billing.tokens.responses import count_responses
-from brivionix_billing.tokens.token_count import Tally, TokenCount
-from brivionix_billing.tokens.tool_signatures import Written, too_many_tools, write_tools
-from brivionix_billing.tokens.unknown_keys import count_rest
-from brivionix_billing.tokens.worst_case import WorstCase, dearest, kinds_of, output_bound, tool_calls
+from brivionix_billing.tokens.token_count import CountBuilder, TokenCount
+from brivionix_billing.tokens.tool_signatures import RenderedTools, render_tools, tools_too_large_error
+from brivionix_billing.tokens.unknown_keys import count_unknown_keys
+from brivionix_billing.tokens.worst_case import (
+    WorstCase,
+    max_output_tokens,
+    most_expensive_charge,
+    request_modalities,
+)
 
 if TYPE_CHECKING:
     import tiktoken
@@ -63,17 +68,17 @@ class TokenCounter:
         *,
         encoding: str | None = None,
         family: str | None = None,
-        image_size: ImageSize | None = None,
+        image_size: ImageSizeLookup | None = None,
         cache_characters: int = _CACHE_CHARACTERS,
         most_characters: int = _MOST_CHARACTERS,
     ) -> None:
         self.model = model
-        self.limit: int | None = None
+        self.max_input_tokens: int | None = None
         """The most input tokens that the model takes, where the book says it."""
         if book is not None:
-            about = book.about(model)
+            about = book.model_info(model)
             encoding, family = encoding or about.encoding, family or about.token_family
-            self.limit = about.max_input
+            self.max_input_tokens = about.max_input
         self.family: Family = _family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
         if self.encoding != self.family.encoding:  # the rules were found with the family's own
@@ -82,14 +87,14 @@ class TokenCounter:
         self._most_characters = most_characters
         self._book = book
         self._most_remembered = cache_characters
-        self._cache = Cache(cache_characters // 2)
-        self._conversations = Conversations(cache_characters // 2)
+        self._cache = GenerationalCache(cache_characters // 2)
+        self._conversations = ConversationCache(cache_characters // 2)
         self._encoder: tiktoken.Encoding | None = None
 
     def text(self, text: str) -> int:
         """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
         if not isinstance(text, str):
-            raise BillingError("request_invalid", f"{quoted(text)} is no text")
+            raise BillingError("request_invalid", f"{safe_repr(text)} is no text")
         if len(text) > self._most_characters:
             raise BillingError(
                 "request_too_large",
@@ -110,8 +115,8 @@ class TokenCounter:
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
-        given = parsed_body(request).get("input")
-        tally = Tally(self.family, self._count, self._cache, self._most_characters)
+        given = parse_request(request).get("input")
+        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
         several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
         for item in given if several and given is not None else [given]:
             if isinstance(item, str):
@@ -119,16 +124,16 @@ class TokenCounter:
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
                 tally.known("messages", len(item), len(item))
             else:
-                raise BillingError("request_invalid", f"the input of an embedding is {quoted(item)}; it is a text")
-        return tally.done(self.limit)
+                raise BillingError("request_invalid", f"the input of an embedding is {safe_repr(item)}; it is a text")
+        return tally.done(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
         """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
 
         A gateway knows which of its paths was called, and should say it. Raises as :meth:`chat` does.
         """
-        body = parsed_body(request)
-        count: TokenCount = getattr(self, api_of(body, api))(body)
+        body = parse_request(request)
+        count: TokenCount = getattr(self, detect_api(body, api))(body)
         return count
 
     def worst_case(
@@ -152,18 +157,18 @@ class TokenCounter:
         Raises ``request_invalid``, ``request_too_large``, ``no_bound`` (neither request nor book bounds the output),
         and what ``PriceBook.rate`` raises for model, group, tier and time.
         """
-        body = parsed_body(request)
-        api = api_of(body, api)
+        body = parse_request(request)
+        api = detect_api(body, api)
         count = self.request(body, api=api)
-        facts = None if self._book is None else self._book.about(self.model)
+        facts = None if self._book is None else self._book.model_info(self.model)
         self._same_model(body)
         upper = count.upper
         if upper is None:
             raise BillingError(
-                "no_bound", f"{count.why[0]}, and no price book says the most that {quoted(self.model)} takes"
+                "no_bound", f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes"
             )
-        output = 0 if api == "embeddings" else output_bound(body, api, facts, count) + self._predicted(body)
-        calls, bounded = tool_calls(body, max_tool_calls)
+        output = 0 if api == "embeddings" else max_output_tokens(body, api, facts, count) + self._predicted(body)
+        calls, bounded = max_tool_calls(body, max_tool_calls)
         why = [part.why for part in count.parts if part.upper is None or (self.family.foreign and not part.exact)]
         if not bounded:
             why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
@@ -171,16 +176,16 @@ class TokenCounter:
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
                 raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
-            charge = dearest(
+            charge = most_expensive_charge(
                 self._book,
                 self.model,
                 group=group,
                 at=at,
-                service_tier=service_tier if service_tier is not None else tier_of(body),
+                service_tier=service_tier if service_tier is not None else requested_service_tier(body),
                 tokens=upper,
                 output=output,
                 calls=calls,
-                kinds=kinds_of(body, count),
+                kinds=request_modalities(body, count),
             )
         return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
 
@@ -190,12 +195,13 @@ class TokenCounter:
         if self._book is None or not isinstance(asked, str):
             return
         try:
-            other = self._book.about(asked).name
+            other = self._book.model_info(asked).name
         except BillingError:
             return  # a name of the gateway's own, or of its provider's
-        if other != self._book.about(self.model).name:
+        if other != self._book.model_info(self.model).name:
             raise BillingError(
-                "bad_argument", f"the request is for {quoted(asked)}, and this counter is for {quoted(self.model)}"
+                "bad_argument",
+                f"the request is for {safe_repr(asked)}, and this counter is for {safe_repr(self.model)}",
             )
 
     def _predicted(self, body: Mapping[str, Any]) -> int:
@@ -203,7 +209,7 @@ class TokenCounter:
         prediction = body.get("prediction")
         if not isinstance(prediction, Mapping):
             return 0
-        tally = Tally(self.family, self._count, self._cache, self._most_characters)
+        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
         count_content(tally, "messages", prediction.get("content"), "chat", None)
         return int(tally.done(None))
 
@@ -219,15 +225,15 @@ class TokenCounter:
         self._conversations.clear()
 
     def _request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        body = parsed_body(request)
-        tally = Tally(self.family, self._count, self._cache, self._most_characters)
-        walk = Walk(tally, self._write, self._conversations, self._image_size, api)
+        body = parse_request(request)
+        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
+        walk = RequestCounter(tally, self._write, self._conversations, self._image_size, api)
         try:
             (count_chat if api == "chat" else count_responses)(walk, body)
-            count_rest(walk, body)
+            count_unknown_keys(walk, body)
         except RecursionError:
             raise BillingError("request_invalid", "the request is nested too deep to be one") from None
-        return tally.done(self.limit)
+        return tally.done(self.max_input_tokens)
 
     def _count(self, text: str) -> int:
         return self._cache.get(text, len(text), partial(self._counted, text))
@@ -237,30 +243,30 @@ class TokenCounter:
 
     def _vocabulary(self) -> tiktoken.Encoding:
         if self._encoder is None:
-            self._encoder = encoding(self.encoding)
+            self._encoder = load_encoding(self.encoding)
         return self._encoder
 
-    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> Written:
+    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> RenderedTools:
         # Tools come again with every turn: writing them out is remembered by their JSON.
-        text = dumped(functions)
+        text = to_json(functions)
         layout = self.family.dialect.layout
         key = (text, namespace)
-        written = self._cache.get(key, 2 * len(text), lambda: write_tools(functions, layout, namespace, room))
+        written = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, room))
         if written.cost > room:  # what is too much does not become less by being known
-            raise too_many_tools()
+            raise tools_too_large_error()
         return written
 
 
 def _family(model: object, name: str | None, encoding_name: str | None) -> Family:
     if name is not None:
-        return family(name)
-    found = family_of(model) if isinstance(model, str) else None
+        return get_family(name)
+    found = family_for_model(model) if isinstance(model, str) else None
     if found is not None:
         return found
-    known = encoding_name or (encoding_of_model(model) if isinstance(model, str) else None)
+    known = encoding_name or (encoding_for_model(model) if isinstance(model, str) else None)
     if known is None:
         raise BillingError(
             "unknown_model",
-            f"nobody here knows how {quoted(model)} counts; add it to the price file, or give an encoding",
+            f"nobody here knows how {safe_repr(model)} counts; add it to the price file, or give an encoding",
         )
-    return family("unknown", known)
+    return get_family("unknown", known)

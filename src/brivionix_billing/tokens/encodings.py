@@ -19,14 +19,14 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-__all__ = ["SHIPPED", "block_end", "blocks", "count_tokens", "encoding", "encoding_of_model"]
+__all__ = ["BUNDLED_ENCODING", "block_end", "split_blocks", "count_tokens", "load_encoding", "encoding_for_model"]
 
-SHIPPED: Final = "o200k_base"
+BUNDLED_ENCODING: Final = "o200k_base"
 _SHA256: Final = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 # The word pattern and the special tokens of o200k_base are facts of the encoding, as its vocabulary is; a test holds
 # them against tiktoken's own.
@@ -57,14 +57,14 @@ _AGAIN_AFTER: Final = 60
 """Seconds in which a vocabulary that could not be had is not asked for again: requests shall not queue up for it."""
 
 
-def encoding(name: str) -> Encoding:
+def load_encoding(name: str) -> Encoding:
     """The encoding of a name. Loaded once a process, at its first use; safe to call from threads.
 
     Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` for a name that tiktoken does not have,
     ``encoding_unavailable`` where its vocabulary can neither be read nor fetched.
     """
     if not isinstance(name, str):
-        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {quoted(name)}")
+        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {safe_repr(name)}")
     with _lock:
         lock = _locks.setdefault(name, Lock())
     with lock:  # two threads shall not load 200 000 entries twice, nor wait for another encoding
@@ -74,13 +74,15 @@ def encoding(name: str) -> Encoding:
 @cache
 def _loaded(name: str) -> Encoding:
     tiktoken = _tiktoken()
-    if name == SHIPPED:
-        made: Encoding = tiktoken.Encoding(SHIPPED, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL)
+    if name == BUNDLED_ENCODING:
+        made: Encoding = tiktoken.Encoding(
+            BUNDLED_ENCODING, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL
+        )
         return made
     if name not in tiktoken.list_encoding_names():
         raise BillingError(
             "unknown_encoding",
-            f"tiktoken has no encoding {quoted(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
+            f"tiktoken has no encoding {safe_repr(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
         )
     if monotonic() - _failed.get(name, -_AGAIN_AFTER) < _AGAIN_AFTER:
         raise _unavailable(name, "moments ago")
@@ -111,7 +113,7 @@ def _unavailable(name: str, why: str) -> BillingError:
     )
 
 
-def encoding_of_model(model: str) -> str | None:
+def encoding_for_model(model: str) -> str | None:
     """The name of the encoding that tiktoken knows for a model of OpenAI, if it knows one. It loads no vocabulary."""
     try:
         return str(_tiktoken().encoding_name_for_model(model))
@@ -130,11 +132,11 @@ def _tiktoken() -> ModuleType:
 
 
 def _shipped() -> dict[bytes, int]:
-    content = files("brivionix_billing.tokens").joinpath("data", f"{SHIPPED}.tiktoken").read_bytes()
+    content = files("brivionix_billing.tokens").joinpath("data", f"{BUNDLED_ENCODING}.tiktoken").read_bytes()
     if sha256(content).hexdigest() != _SHA256:
         raise BillingError(
             "encoding_unavailable",
-            f"the vocabulary {SHIPPED} of this installation is damaged; install the package anew",
+            f"the vocabulary {BUNDLED_ENCODING} of this installation is damaged; install the package anew",
         )
     return {b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in content.splitlines())}
 
@@ -147,10 +149,10 @@ def count_tokens(text: str, encoder: Encoding) -> int:
     """
     if len(text) <= _BLOCK:
         return len(encoder.encode_ordinary(text))
-    return sum(len(encoder.encode_ordinary(block)) for block in blocks(text))
+    return sum(len(encoder.encode_ordinary(block)) for block in split_blocks(text))
 
 
-def blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
+def split_blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
     """The text in pieces of at most ``size`` characters, which end as :func:`block_end` says."""
     start = 0
     while len(text) - start > size:

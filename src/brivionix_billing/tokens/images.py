@@ -12,9 +12,9 @@ from dataclasses import replace
 from math import ceil, floor, sqrt
 from typing import Final
 
-from brivionix_billing.token_families import Images, Patches, Tiles
+from brivionix_billing.token_families import Images, PatchRule, TileRule
 
-__all__ = ["documented_tokens", "image_tokens", "most_tokens", "size_of_data_url"]
+__all__ = ["documented_max_tokens", "image_tokens", "max_image_tokens", "size_of_data_url"]
 
 Size = tuple[int, int]
 _PATCH: Final = 32
@@ -33,7 +33,7 @@ def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
     (765, 1659)
     """
     width, height = (max(1, side) for side in size)
-    if isinstance(rule, Tiles):
+    if isinstance(rule, TileRule):
         if detail == "low":
             return rule.base
         width, height = _fitted(width, height, 2_048, max(width, height))
@@ -42,21 +42,21 @@ def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
     return -(-_patches(rule, width, height, detail) * rule.hundredths // 100)
 
 
-def documented_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
+def documented_max_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
     """The most by OpenAI's guide: its usage may say less, and a small image may be enlarged to 768 px."""
-    if isinstance(rule, Tiles) and detail != "low":
+    if isinstance(rule, TileRule) and detail != "low":
         width, height = (max(1, side) for side in size)
         short = min(width, height)
         enlarged = (-(-width * 768 // short), -(-height * 768 // short))
-        return max(image_tokens(rule, size, detail), min(image_tokens(rule, enlarged, detail), most_tokens(rule)))
-    if isinstance(rule, Patches) and rule.documented is not None:
+        return max(image_tokens(rule, size, detail), min(image_tokens(rule, enlarged, detail), max_image_tokens(rule)))
+    if isinstance(rule, PatchRule) and rule.documented is not None:
         rule = replace(rule, hundredths=max(rule.hundredths, rule.documented))
     return image_tokens(rule, size, detail)
 
 
-def most_tokens(rule: Images, detail: str = "auto") -> int:
+def max_image_tokens(rule: Images, detail: str = "auto") -> int:
     """No image costs more than this."""
-    if isinstance(rule, Tiles):
+    if isinstance(rule, TileRule):
         return rule.base if detail == "low" else rule.base + rule.tile * 8  # 768 x 2048 px are 2 x 4 tiles
     wanted = rule.auto if detail == "auto" else detail
     budget = rule.original[0] if wanted == "original" and rule.original else rule.budget
@@ -74,7 +74,7 @@ def _count(length: int, part: int) -> int:
     return -(-length // part)
 
 
-def _patches(rule: Patches, width: int, height: int, detail: str) -> int:
+def _patches(rule: PatchRule, width: int, height: int, detail: str) -> int:
     wanted = rule.auto if detail == "auto" else detail
     budget, side = rule.original if wanted == "original" and rule.original else (rule.budget, rule.side)
     if wanted == "low":

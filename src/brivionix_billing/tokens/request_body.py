@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["Api", "api_of", "parsed_body", "tier_of"]
+__all__ = ["Api", "detect_api", "parse_request", "requested_service_tier"]
 
 Api = Literal["chat", "responses", "embeddings"]
 _APIS: Final = ("chat", "responses", "embeddings")
@@ -18,7 +18,7 @@ _ANSWERED: Final = frozenset(
 """Keys of requests that are answered with text: a body with one is for no embedding."""
 
 
-def api_of(body: Mapping[str, Any], api: str | None = None) -> Api:
+def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     """Which API a body is for: what the caller says, else what its keys say.
 
     Raises ``request_invalid`` for a body that is for none, or for two.
@@ -26,7 +26,7 @@ def api_of(body: Mapping[str, Any], api: str | None = None) -> Api:
     if api is not None:
         if api in _APIS:
             return api  # type: ignore[return-value]  # one of them
-        raise BillingError("bad_argument", f"api is {quoted(api)}; it is one of: {', '.join(_APIS)}")
+        raise BillingError("bad_argument", f"api is {safe_repr(api)}; it is one of: {', '.join(_APIS)}")
     chat, given = body.get("messages") is not None, body.get("input")
     if chat and given is not None:
         raise BillingError(
@@ -40,20 +40,20 @@ def api_of(body: Mapping[str, Any], api: str | None = None) -> Api:
     # A text under 'prompt' is the old completions API, which is not counted here; an object is a stored prompt.
     if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):
         return "responses"
-    keys = ", ".join([quoted(key, 40) for key in list(body)[:20]]) or "(none)"
+    keys = ", ".join([safe_repr(key, 40) for key in list(body)[:20]]) or "(none)"
     raise BillingError("request_invalid", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
 
 
-def tier_of(body: Mapping[str, Any]) -> str | None:
+def requested_service_tier(body: Mapping[str, Any]) -> str | None:
     """The service tier that a body asks for. Raises ``request_invalid`` for what is none."""
     tier = body.get("service_tier")
     if tier is None or (isinstance(tier, str) and tier.lower() != "batch"):
         return tier
     # A batch is a file of requests: a single call that says so is answered, and billed, at the usual price.
-    raise BillingError("request_invalid", f"service_tier is {quoted(tier)}; a request asks for another, or for none")
+    raise BillingError("request_invalid", f"service_tier is {safe_repr(tier)}; a request asks for another, or for none")
 
 
-def parsed_body(request: object) -> Mapping[str, Any]:
+def parse_request(request: object) -> Mapping[str, Any]:
     """The object that a request is, from an object, its JSON, or a model of pydantic. Raises ``request_invalid``."""
     if type(request) is dict or isinstance(request, Mapping):
         return request
@@ -65,9 +65,9 @@ def parsed_body(request: object) -> Mapping[str, Any]:
             raise BillingError("request_invalid", error.message) from None
         if isinstance(parsed, dict):
             return parsed
-        raise BillingError("request_invalid", f"the request is {quoted(parsed)}; it is an object")
+        raise BillingError("request_invalid", f"the request is {safe_repr(parsed)}; it is an object")
     dump = getattr(request, "model_dump", None)
     found = dump() if callable(dump) else None
     if isinstance(found, Mapping):
         return found
-    raise BillingError("request_invalid", f"a request is {quoted(request)}; it is an object, or its JSON text")
+    raise BillingError("request_invalid", f"a request is {safe_repr(request)}; it is an object, or its JSON text")

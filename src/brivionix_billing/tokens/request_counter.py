@@ -7,33 +7,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.content import ImageSize, count_content
-from brivionix_billing.tokens.conversation_cache import WORTH_KEEPING, Conversations, Key, Progress, Seen, key_of
-from brivionix_billing.tokens.token_count import Tally
-from brivionix_billing.tokens.tool_signatures import MOST_WRITTEN, Written
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tokens.content import ImageSizeLookup, count_content
+from brivionix_billing.tokens.conversation_cache import (
+    MIN_CACHED_MESSAGES,
+    CachedConversation,
+    ConversationCache,
+    CountProgress,
+    Key,
+    conversation_key,
+)
+from brivionix_billing.tokens.token_count import CountBuilder
+from brivionix_billing.tokens.tool_signatures import MAX_RENDERED_CHARACTERS, RenderedTools
 
-__all__ = ["ROLES", "SYSTEM", "Walk", "dumped", "name_in", "objects", "texts_in"]
+__all__ = ["ROLES", "SYSTEM", "RequestCounter", "to_json", "require_name", "require_objects", "iter_texts"]
 
 SYSTEM: Final = ("system", "developer")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
 _MOST_VALUES: Final = 1_000_000
 _DICT: Final = frozenset({dict})
 ROLES: Final = ("user", "assistant", "system", "developer")
-Write = Callable[[Sequence[Mapping[str, Any]], str, int], Written]
+ToolRenderer = Callable[[Sequence[Mapping[str, Any]], str, int], RenderedTools]
 """Writes tools out under a namespace, with so much room."""
 
 
 @dataclass(slots=True)
-class Walk:
+class RequestCounter:
     """One walk through one request."""
 
-    tally: Tally
-    write: Write
-    conversations: Conversations
-    image_size: ImageSize | None
+    tally: CountBuilder
+    write: ToolRenderer
+    conversations: ConversationCache
+    image_size: ImageSizeLookup | None
     api: Literal["chat", "responses"]
-    room: int = MOST_WRITTEN
+    room: int = MAX_RENDERED_CHARACTERS
     """What its tools may still take to write out."""
     names: dict[str | None, str] = field(default_factory=dict)
     """Ids of calls -> names of the tools."""
@@ -43,13 +50,13 @@ class Walk:
     """Whether it has a message of the system."""
     key: Key | None = None
     """Under which the conversation is remembered, if it is."""
-    seen: Seen | None = None
+    seen: CachedConversation | None = None
     """What it went on from."""
 
     def message(self, role: object, content: object, *, remark: bool = False) -> None:
         """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
         if not isinstance(role, str):
-            raise BillingError("request_invalid", f"a message's role is {quoted(role)}; it is a text such as 'user'")
+            raise BillingError("request_invalid", f"a message's role is {safe_repr(role)}; it is a text such as 'user'")
         kind = "system" if role in SYSTEM else "messages"
         self.tally.rule(kind, "message")
         if role not in ROLES:
@@ -72,15 +79,15 @@ class Walk:
     def unread(self, kind: str, thing: Mapping[str, Any], known: frozenset[str]) -> None:
         """What stands in a message or an item under keys that are not known: the model may be shown it."""
         for key in thing.keys() - known:
-            tokens = sum(map(self.tally.measured, texts_in(thing[key])))
+            tokens = sum(map(self.tally.measured, iter_texts(thing[key])))
             if tokens:
-                self.tally.guess(kind, tokens, 2 * tokens + 16, f"what {quoted(key, 40)} adds is not known")
+                self.tally.guess(kind, tokens, 2 * tokens + 16, f"what {safe_repr(key, 40)} adds is not known")
 
     def resume(self, messages: Sequence[Mapping[str, Any]], way: str) -> int:
         """Go on, with nothing counted yet, from what is known of a conversation; how many messages that covers."""
-        if len(messages) < WORTH_KEEPING:
+        if len(messages) < MIN_CACHED_MESSAGES:
             return 0
-        self.key = key_of(way, messages)
+        self.key = conversation_key(way, messages)
         self.seen = self.conversations.find(self.key, messages)
         if self.seen is None:
             return 0
@@ -96,7 +103,7 @@ class Walk:
             return
         # What a caller says of an image's size may change.
         if self.image_size is None or not self.tally.guesses_of("images"):
-            progress = Progress(number, self.tally.counted(), dict(self.names), self.run, self.system, self.room)
+            progress = CountProgress(number, self.tally.counted(), dict(self.names), self.run, self.system, self.room)
             self.conversations.keep(self.key, messages, progress, self.seen)
 
     def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
@@ -119,24 +126,24 @@ class Walk:
         bound = None if self.tally.family.foreign else most
         self.tally.guess("tools", 0, bound, "which tools a search finds is not known before")
 
-    def _written(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> Written:
+    def _written(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> RenderedTools:
         written = self.write(functions, namespace, self.room)
         self.room -= written.cost
         return written
 
-    def _most(self, tokens: int, functions: Sequence[Mapping[str, Any]], written: Written) -> int:
+    def _most(self, tokens: int, functions: Sequence[Mapping[str, Any]], written: RenderedTools) -> int:
         """The most that function tools cost: what is not written out may be shown as it stands, beside the rest."""
-        most, whole = tokens + tokens // 4 + 16, self.tally.measured(dumped(functions))
+        most, whole = tokens + tokens // 4 + 16, self.tally.measured(to_json(functions))
         return most + whole if written.unread else max(most, whole)
 
     def call(self, name: object, arguments: object, namespace: object = None) -> str:
         """A call of a tool; returns the tool's name in full."""
         if not isinstance(name, str):
-            raise BillingError("request_invalid", f"a call's name is {quoted(name)}; it is the name of a tool")
+            raise BillingError("request_invalid", f"a call's name is {safe_repr(name)}; it is the name of a tool")
         full = f"{namespace if isinstance(namespace, str) and namespace else 'functions'}.{name}"
         self.tally.rule("tool calls", "call")
         self.tally.text("tool calls", full)
-        self.tally.text("tool calls", arguments if isinstance(arguments, str) else dumped(arguments))
+        self.tally.text("tool calls", arguments if isinstance(arguments, str) else to_json(arguments))
         return full
 
     def result(self, full: str, content: object) -> None:
@@ -153,14 +160,14 @@ class Walk:
     def schema(self, name: object, description: object, schema: object) -> None:
         """The JSON Schema of a structured output."""
         said = f"\n// {description}" if isinstance(description, str) and description else ""
-        text = f"# Response Formats\n\n## {name}\n{said}\n{dumped(schema)}"
+        text = f"# Response Formats\n\n## {name}\n{said}\n{to_json(schema)}"
         tokens = self.tally.measured(text)
         self.tally.rule("format", "schema")
         why = "how the schema of a structured output is shown to the model is known from no request"
         self.tally.guess("format", tokens, tokens + tokens // 2 + 32, why)
 
 
-def texts_in(value: Any) -> Iterator[str]:
+def iter_texts(value: Any) -> Iterator[str]:
     """Every text in a value. Raises ``request_too_large`` for a value of more than a million parts."""
     left = [value]
     for _ in range(_MOST_VALUES):
@@ -177,14 +184,14 @@ def texts_in(value: Any) -> Iterator[str]:
     raise BillingError("request_too_large", f"a part of the request holds more than {_MOST_VALUES} values")
 
 
-def name_in(value: object, what: str) -> str | None:
+def require_name(value: object, what: str) -> str | None:
     """An id or a name that a message may have. Raises ``request_invalid`` for what is no text."""
     if value is None or isinstance(value, str):
         return value
-    raise BillingError("request_invalid", f"{what} is {quoted(value)}; it is a text")
+    raise BillingError("request_invalid", f"{what} is {safe_repr(value)}; it is a text")
 
 
-def objects(value: object, what: str) -> list[Mapping[str, Any]]:
+def require_objects(value: object, what: str) -> list[Mapping[str, Any]]:
     """A list of objects; ``None`` is an empty one. Raises ``request_invalid`` for anything else."""
     if value is None:
         return []
@@ -192,10 +199,10 @@ def objects(value: object, what: str) -> list[Mapping[str, Any]]:
         set(map(type, value)) <= _DICT or all(isinstance(item, Mapping) for item in value)
     ):
         return list(value)
-    raise BillingError("request_invalid", f"{what} is {quoted(value)}; it is a list of objects")
+    raise BillingError("request_invalid", f"{what} is {safe_repr(value)}; it is a list of objects")
 
 
-def dumped(value: object) -> str:
+def to_json(value: object) -> str:
     """JSON without spaces. Raises ``request_invalid`` for what is too deep or no JSON."""
     try:
         return _ENCODER.encode(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.tokens.request_counter import Walk, dumped, name_in, objects
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tokens.request_counter import RequestCounter, require_name, require_objects, to_json
 
 __all__ = ["count_responses"]
 
@@ -31,17 +31,17 @@ _REASONING_EMPTY: Final = 755
 _REASONING_PER_100: Final = 675
 
 
-def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
+def count_responses(walk: RequestCounter, request: Mapping[str, Any]) -> None:
     """Count every part of a request. Raises ``request_invalid`` where it is not one."""
     given = request.get("input")
     if isinstance(given, str):
         walk.message("user", given)
     else:
-        _items(walk, request, objects(given, "input"), remembered=True)
+        _items(walk, request, require_objects(given, "input"), remembered=True)
     instructions = request.get("instructions")
     if isinstance(instructions, list):
         walk.names, walk.run = {}, 0
-        _items(walk, request, objects(instructions, "instructions"))
+        _items(walk, request, require_objects(instructions, "instructions"))
     elif instructions:
         walk.message("system", instructions)
     _tools(walk, request)
@@ -56,11 +56,11 @@ def count_responses(walk: Walk, request: Mapping[str, Any]) -> None:
 
 
 def _items(
-    walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, remembered: bool = False
+    walk: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, remembered: bool = False
 ) -> None:
     own = any(
         tool.get("type") == "tool_search" and isinstance(tool.get("parameters"), Mapping)
-        for tool in objects(request.get("tools"), "tools")
+        for tool in require_objects(request.get("tools"), "tools")
     )
     way = "responses with a search of its own" if own else "responses"
     known = walk.resume(items, way) if remembered else 0
@@ -75,9 +75,9 @@ def _items(
     _reasoning(walk, request, items)
 
 
-def _item(walk: Walk, item: Mapping[str, Any], follower: Mapping[str, Any], own: bool) -> None:
+def _item(walk: RequestCounter, item: Mapping[str, Any], follower: Mapping[str, Any], own: bool) -> None:
     what = item.get("type")
-    called = name_in(item.get("call_id"), "call_id")
+    called = require_name(item.get("call_id"), "call_id")
     if what in _CALLS:
         walk.run += 1
         arguments = item.get("arguments", item.get("input", ""))
@@ -91,16 +91,16 @@ def _item(walk: Walk, item: Mapping[str, Any], follower: Mapping[str, Any], own:
         walk.message(item.get("role"), item.get("content"), remark=_is_call(follower))
     elif what in ("additional_tools", "tool_search_output"):
         walk.tally.rule("tools", "added_tools")
-        for tool in objects(item.get("tools"), "tools"):
+        for tool in require_objects(item.get("tools"), "tools"):
             _written(walk, tool)
     elif what == "tool_search_call":
         walk.tally.rule("tool calls", "tool_search")
         if own:
             walk.tally.rule("tool calls", "own_search")
-        walk.tally.text("tool calls", dumped(item.get("arguments")))
+        walk.tally.text("tool calls", to_json(item.get("arguments")))
         walk.names[called] = "tool_search.tool_search_tool"
     elif not isinstance(what, str):
-        raise BillingError("request_invalid", f"an input item's type is {quoted(what)}; it is a text")
+        raise BillingError("request_invalid", f"an input item's type is {safe_repr(what)}; it is a text")
     elif what != "reasoning":  # that depends on what comes after it
         _hosted_item(walk, what, item)
     if what in _READ:
@@ -111,7 +111,7 @@ def _is_call(item: Mapping[str, Any]) -> bool:
     return item.get("type") in (*_CALLS, "tool_search_call")
 
 
-def _reasoning(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+def _reasoning(walk: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
     """What was thought for an answer, which is dropped once the user has spoken again."""
     thought = [place for place, item in enumerate(items) if item.get("type") == "reasoning"]
     if not thought:
@@ -132,21 +132,21 @@ def _reasoning(walk: Walk, request: Mapping[str, Any], items: Sequence[Mapping[s
             walk.tally.guess("reasoning", 0, None, "what was thought is kept by the provider")
 
 
-def _hosted_item(walk: Walk, what: str, item: Mapping[str, Any]) -> None:
+def _hosted_item(walk: RequestCounter, what: str, item: Mapping[str, Any]) -> None:
     """What a tool of the provider did, given back as a part of the conversation."""
     seen = {key: value for key, value in item.items() if key not in ("id", "type", "status", "encrypted_content")}
-    tokens = walk.tally.measured(dumped(seen)) if what != "image_generation_call" else 0
+    tokens = walk.tally.measured(to_json(seen)) if what != "image_generation_call" else 0
     walk.tally.guess("unseen", tokens, None, f"how an item of type {what} is shown to the model is not known")
 
 
-def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
-    tools = objects(request.get("tools"), "tools")
+def _tools(walk: RequestCounter, request: Mapping[str, Any]) -> None:
+    tools = require_objects(request.get("tools"), "tools")
     given = request.get("input")
     loaded = {
-        name_in(tool.get("name"), "a tool's name")
-        for item in (objects(given, "input") if not isinstance(given, str) else ())
+        require_name(tool.get("name"), "a tool's name")
+        for item in (require_objects(given, "input") if not isinstance(given, str) else ())
         if item.get("type") in ("additional_tools", "tool_search_output")
-        for tool in objects(item.get("tools"), "tools")
+        for tool in require_objects(item.get("tools"), "tools")
     }
     search = next((tool for tool in tools if tool.get("type") == "tool_search"), None)
     shown: list[Mapping[str, Any]] = []
@@ -155,7 +155,7 @@ def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
         what = tool.get("type")
         if what in ("function", "custom", None):
             if search is not None and tool.get("defer_loading"):
-                if name_in(tool.get("name"), "a tool's name") not in loaded:
+                if require_name(tool.get("name"), "a tool's name") not in loaded:
                     waiting.append(tool)
             else:
                 shown.append(tool)
@@ -172,22 +172,22 @@ def _tools(walk: Walk, request: Mapping[str, Any]) -> None:
         walk.searched(waiting, walk.tally.dialect.added_tools.tokens)
 
 
-def _written(walk: Walk, tool: Mapping[str, Any]) -> None:
+def _written(walk: RequestCounter, tool: Mapping[str, Any]) -> None:
     """A tool in a namespace of its own, or a namespace with its tools."""
     name = tool.get("name")
     namespace = name if isinstance(name, str) else "functions"
     if tool.get("type") == "namespace":
         walk.unread("tools", tool, _NAMESPACE_KEYS)
-        walk.tools(objects(tool.get("tools"), "tools"), namespace)
+        walk.tools(require_objects(tool.get("tools"), "tools"), namespace)
     else:
         walk.tools([tool], namespace)
 
 
-def _hosted_tool(walk: Walk, what: object) -> None:
+def _hosted_tool(walk: RequestCounter, what: object) -> None:
     kind = what if isinstance(what, str) else ""
     for name, rule in walk.tally.dialect.hosted.items():
         if kind.startswith(name):
             why = f"what the tool {name} puts into the input while it runs is not known before"
             walk.tally.guess("unseen", rule.tokens, None, why)
             return
-    walk.tally.guess("unseen", 500, None, f"how a tool of type {quoted(what)} is shown to the model is not known")
+    walk.tally.guess("unseen", 500, None, f"how a tool of type {safe_repr(what)} is shown to the model is not known")

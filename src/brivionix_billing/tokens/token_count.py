@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple, final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.token_families import Family, Rule
-from brivionix_billing.tokens.cache import Cache
+from brivionix_billing.tokens.cache import GenerationalCache
 
-__all__ = ["KINDS", "Counted", "Part", "Tally", "TokenCount"]
+__all__ = ["KINDS", "CountSnapshot", "CountPart", "CountBuilder", "TokenCount"]
 
 KINDS: Final = (
     "system",
@@ -28,7 +28,7 @@ KINDS: Final = (
 """The kinds of parts, in the order in which they are shown."""
 
 
-class Part(NamedTuple):
+class CountPart(NamedTuple):
     """Tokens of one kind in a request."""
 
     kind: str
@@ -55,17 +55,17 @@ class TokenCount(int):
     (7, True, 7)
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[CountPart, ...]
     rules: frozenset[str]
     """Names of the rules that were needed, see ``families.Dialect``."""
-    limit: int | None
+    max_input_tokens: int | None
     """The most input that the model takes, where it is known."""
 
     def __new__(
-        cls, parts: tuple[Part, ...] = (), rules: frozenset[str] = frozenset(), limit: int | None = None
+        cls, parts: tuple[CountPart, ...] = (), rules: frozenset[str] = frozenset(), limit: int | None = None
     ) -> TokenCount:
         self = super().__new__(cls, sum([part.tokens for part in parts]))
-        self.parts, self.rules, self.limit = parts, rules, limit
+        self.parts, self.rules, self.max_input_tokens = parts, rules, limit
         return self
 
     @property
@@ -79,12 +79,12 @@ class TokenCount(int):
         total = 0
         for part in self.parts:
             if part.upper is None:
-                return self.limit
+                return self.max_input_tokens
             total += part.upper
-        return total if self.limit is None else max(int(self), min(total, self.limit))
+        return total if self.max_input_tokens is None else max(int(self), min(total, self.max_input_tokens))
 
     @property
-    def why(self) -> tuple[str, ...]:
+    def reasons(self) -> tuple[str, ...]:
         """What is not known, each once; empty for an exact count."""
         return tuple(dict.fromkeys(part.why for part in self.parts if not part.exact))
 
@@ -104,17 +104,17 @@ class TokenCount(int):
             "exact": self.exact,
             "upper": self.upper,
             "parts": self.by_kind(),
-            "why": list(self.why),
+            "why": list(self.reasons),
         }
 
     def __repr__(self) -> str:
         return int.__repr__(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenCount, (self.parts, self.rules, self.limit)
+        return TokenCount, (self.parts, self.rules, self.max_input_tokens)
 
 
-class Counted(NamedTuple):
+class CountSnapshot(NamedTuple):
     """What a tally has come to, to go on from."""
 
     exact: dict[str, int]
@@ -123,10 +123,12 @@ class Counted(NamedTuple):
     characters: int
 
 
-class Tally:
+class CountBuilder:
     """Collects the parts of one count. What is exact is summed up by kind, what is not is kept with its reason."""
 
-    def __init__(self, family: Family, count: Callable[[str], int], cache: Cache, most_characters: int) -> None:
+    def __init__(
+        self, family: Family, count: Callable[[str], int], cache: GenerationalCache, most_characters: int
+    ) -> None:
         self.family = family
         self.dialect = family.dialect
         self.cache = cache
@@ -155,11 +157,11 @@ class Tally:
                 "request_too_large", "the texts of the request are longer than the counter was told to count"
             )
 
-    def counted(self) -> Counted:
+    def counted(self) -> CountSnapshot:
         """What it has come to."""
-        return Counted(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
+        return CountSnapshot(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
 
-    def resume(self, counted: Counted) -> None:
+    def resume(self, counted: CountSnapshot) -> None:
         """Start, empty, from what was counted before. What was too much does not become less by being known."""
         self._exact, self._guesses, self._rules = dict(counted.exact), dict(counted.guesses), set(counted.rules)
         self.take(counted.characters)
@@ -183,7 +185,7 @@ class Tally:
         rule: Rule = getattr(self.dialect, name)
         self._rules.add(name)
         tokens = rule.tokens * times
-        if rule.pairs:
+        if rule.samples:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         else:
             self.guess(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
@@ -195,6 +197,6 @@ class Tally:
 
     def done(self, limit: int | None) -> TokenCount:
         """The count."""
-        exact = [_new(Part, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
-        guessed = [Part(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]
+        exact = [_new(CountPart, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
+        guessed = [CountPart(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]
         return TokenCount((*exact, *guessed), frozenset(self._rules), limit)

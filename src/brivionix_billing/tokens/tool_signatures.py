@@ -17,14 +17,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["MOST_WRITTEN", "Written", "too_many_tools", "write_tools"]
+__all__ = ["MAX_RENDERED_CHARACTERS", "RenderedTools", "tools_too_large_error", "render_tools"]
 
 _MAX_DEPTH: Final = 24
 _STEP: Final = 64
 """Looking at a part of a schema costs as much as writing so many characters."""
-MOST_WRITTEN: Final = 6_400_000
+MAX_RENDERED_CHARACTERS: Final = 6_400_000
 """Characters and steps of one request's tools: references can make a small schema grow without end."""
 _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "strict", "defer_loading", "execution"})
 _BOUNDS: Final = (
@@ -50,7 +50,7 @@ _READ: Final = frozenset(
 )
 
 
-class Written(NamedTuple):
+class RenderedTools(NamedTuple):
     """Tools written out."""
 
     text: str
@@ -62,9 +62,9 @@ class Written(NamedTuple):
     """What it took, in characters."""
 
 
-def write_tools(
-    tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", room: int = MOST_WRITTEN
-) -> Written:
+def render_tools(
+    tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", room: int = MAX_RENDERED_CHARACTERS
+) -> RenderedTools:
     """Function definitions (``name``, ``description``, ``parameters``) written out under their heading.
 
     Raises ``request_invalid`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
@@ -87,7 +87,7 @@ def write_tools(
         text = f"## {namespace}\n\nnamespace {namespace} {{\n\n{body}\n\n}} // namespace {namespace}"
     else:
         text = f"## Namespace: {namespace}\n\n### Target channel: commentary\n\n### Tool definitions\n{body}"
-    return Written(text, tuple(sorted(writer.unproven)), writer.unread, room - writer.room)
+    return RenderedTools(text, tuple(sorted(writer.unproven)), writer.unread, room - writer.room)
 
 
 class _Writer:
@@ -102,7 +102,7 @@ class _Writer:
         """One signature, with its description above."""
         name = tool.get("name")
         if not isinstance(name, str) or not name:
-            raise BillingError("request_invalid", f"a tool's name is {quoted(name)}; a name is a string")
+            raise BillingError("request_invalid", f"a tool's name is {safe_repr(name)}; a name is a string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
         self._spend(len(name))
@@ -154,7 +154,7 @@ class _Writer:
         """Notes what of it is not written out."""
         for key in sorted(map(str, thing.keys() - known)):
             if thing.get(key) is not None:
-                self._not_written(quoted(key, 40))
+                self._not_written(safe_repr(key, 40))
 
     def _found(self, reference: str) -> Mapping[str, Any] | None:
         """What a reference within the tool's own schema leads to."""
@@ -274,7 +274,7 @@ class _Writer:
     def _spend(self, characters: int) -> None:
         self.room -= characters
         if self.room < 0:
-            raise too_many_tools()
+            raise tools_too_large_error()
 
     def _not_written(self, feature: str) -> None:
         self.unread = True
@@ -284,7 +284,7 @@ class _Writer:
         self.unproven.add(feature)
 
 
-def too_many_tools() -> BillingError:
+def tools_too_large_error() -> BillingError:
     """The error for tools that take more than one request may."""
     return BillingError(
         "request_too_large", "the tools of the request are more than is written out, references resolved"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import quoted
-from brivionix_billing.tokens.request_counter import Walk, texts_in
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.tokens.request_counter import RequestCounter, iter_texts
 
-__all__ = ["count_rest"]
+__all__ = ["count_unknown_keys"]
 
 # Counted elsewhere.
 _COUNTED: Final = frozenset({"tools", "response_format", "text", "prediction", "reasoning"})
@@ -30,11 +30,11 @@ _SETTINGS: Final = frozenset(
 )
 
 
-def count_rest(walk: Walk, request: Mapping[str, Any]) -> None:
+def count_unknown_keys(walk: RequestCounter, request: Mapping[str, Any]) -> None:
     """Count the texts under every key that is not known, as an estimate without a bound: nobody knows what they do."""
     known = _COUNTED | _COUNTED_BY_API[walk.api] | _SETTINGS
     for key in request.keys() - known:
-        texts = list(texts_in(request[key]))
+        texts = list(iter_texts(request[key]))
         if texts:
             tokens = sum(map(walk.tally.measured, texts))
-            walk.tally.guess("unseen", tokens, None, f"what {quoted(key, 40)} adds to the input is not known")
+            walk.tally.guess("unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is not known")

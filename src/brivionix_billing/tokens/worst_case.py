@@ -7,8 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.meters import BY_NAME
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import METERS_BY_NAME
 from brivionix_billing.rating import Charge, RateCard
 from brivionix_billing.tokens.request_body import Api
 from brivionix_billing.tokens.token_count import TokenCount
@@ -16,9 +16,9 @@ from brivionix_billing.usage import MAX_COUNT, Usage
 
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import PriceBook
-    from brivionix_billing.pricebook.book import ModelFacts
+    from brivionix_billing.pricebook.book import ModelInfo
 
-__all__ = ["WorstCase", "dearest", "kinds_of", "output_bound", "tool_calls"]
+__all__ = ["WorstCase", "most_expensive_charge", "request_modalities", "max_output_tokens", "max_tool_calls"]
 
 _OUTPUT_KEYS: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -36,7 +36,7 @@ _USUAL_TOOL_CALLS: Final = 10
 """Calls of a provider's tool that are allowed for where the request does not bound them (``max_tool_calls``)."""
 
 
-class Kinds(NamedTuple):
+class Modalities(NamedTuple):
     """What a request may have beside text."""
 
     images: bool
@@ -47,11 +47,11 @@ class Kinds(NamedTuple):
     """Images in the output."""
 
 
-def kinds_of(request: Mapping[str, Any], count: TokenCount) -> Kinds:
+def request_modalities(request: Mapping[str, Any], count: TokenCount) -> Modalities:
     """By the parts of the input, and the ``modalities`` that are asked for."""
     parts, modalities = count.by_kind(), request.get("modalities")
     asked = modalities if isinstance(modalities, list | tuple) else ()
-    return Kinds("images" in parts, "audio" in parts, "audio" in asked, "image" in asked)
+    return Modalities("images" in parts, "audio" in parts, "audio" in asked, "image" in asked)
 
 
 class WorstCase(NamedTuple):
@@ -62,10 +62,10 @@ class WorstCase(NamedTuple):
     """Of all choices together."""
     calls: dict[str, int]
     """Calls of the provider's tools that cost a fee, by argument of ``Usage``: ``{"web_search_calls": 10}``."""
-    firm: bool
+    is_guaranteed: bool
     """Whether the provider cannot report more than this: no tool of the provider's own runs, nothing is unseen."""
-    why: tuple[str, ...]
-    prompt: TokenCount
+    reasons: tuple[str, ...]
+    input_count: TokenCount
     """The count of the request that this was made from."""
     charge: Charge | None
     """At the dearest prices that it can meet; ``None`` where no group and time were given."""
@@ -78,7 +78,7 @@ class WorstCase(NamedTuple):
         return self.charge.credits
 
 
-def output_bound(request: Mapping[str, Any], api: Api, facts: ModelFacts | None, count: TokenCount) -> int:
+def max_output_tokens(request: Mapping[str, Any], api: Api, facts: ModelInfo | None, count: TokenCount) -> int:
     """The most output tokens of a request, all its choices together. A limit of another API bounds nothing.
 
     Raises ``request_invalid`` for bounds that are no counts, ``no_bound`` where neither the request nor the book says.
@@ -102,7 +102,7 @@ def output_bound(request: Mapping[str, Any], api: Api, facts: ModelFacts | None,
     return asked * choices
 
 
-def tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
+def max_tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
     """The calls with a fee that a request can make at the most, and whether anything bounds them."""
     tools = request.get("tools")
     kinds = (
@@ -126,7 +126,7 @@ def tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[st
     return found, known or not found
 
 
-def dearest(
+def most_expensive_charge(
     book: PriceBook,
     model: str,
     *,
@@ -136,7 +136,7 @@ def dearest(
     tokens: int,
     output: int,
     calls: Mapping[str, int],
-    kinds: Kinds,
+    kinds: Modalities,
 ) -> Charge:
     """The dearest charge for at most so many input and output tokens and calls.
 
@@ -144,15 +144,15 @@ def dearest(
     assumed, writing to a cache is where that costs more, and of the two context tiers the dearer one that the input can
     reach. Raises what ``PriceBook.rate`` raises.
     """
-    short, long = book.cards(model, group=group, at=at, service_tier=service_tier)
+    short, long = book.rate_cards(model, group=group, at=at, service_tier=service_tier)
     inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if kinds.images else [])]
     inputs += ["audio_input"] if kinds.audio else []
     outputs = ["output", *(["audio_output"] if kinds.spoken else []), *(["image_output"] if kinds.drawn else [])]
     for meter, there in (("audio_input", kinds.audio), ("audio_output", kinds.spoken), ("image_output", kinds.drawn)):
-        if there and short.units[BY_NAME[meter].place] is None:
+        if there and short.unit_rates[METERS_BY_NAME[meter].index] is None:
             # Told before the call: afterwards the usage would have such tokens, and no charge.
             raise BillingError(
-                "meter_not_priced", f"the request may use {meter}, and {quoted(model)} has no price of it"
+                "meter_not_priced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
             )
     reached = [(short, tokens if long is None else min(tokens, short.context_above or 0))]
     if long is not None and tokens > (short.context_above or 0):
@@ -172,11 +172,11 @@ def dearest(
 
 
 def _dearest(card: RateCard, meters: list[str]) -> str:
-    return max(meters, key=lambda name: card.units[BY_NAME[name].place] or 0)
+    return max(meters, key=lambda name: card.unit_rates[METERS_BY_NAME[name].index] or 0)
 
 
 def _count(value: object, key: str, code: str = "request_invalid") -> int:
     least = 0 if key == "max_tool_calls" else 1
     if type(value) is not int or not least <= value <= MAX_COUNT:
-        raise BillingError(code, f"{key} is {quoted(value)}; it is a whole number from {least} to 10^12")
+        raise BillingError(code, f"{key} is {safe_repr(value)}; it is a whole number from {least} to 10^12")
     return value

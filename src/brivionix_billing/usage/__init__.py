@@ -4,10 +4,10 @@ from typing import Any
 
 from brivionix_billing.usage.usage import MAX_COUNT, Usage
 
-__all__ = ["MAX_COUNT", "Usage", "reported"]
+__all__ = ["MAX_COUNT", "Usage", "billable_body"]
 
 
-def reported(body: object) -> dict[str, Any]:
+def billable_body(body: object) -> dict[str, Any]:
     """The part of a response that a usage file should keep: plain JSON data, small, without any text of it.
 
     That is the usage object exactly as it was, the served tier and model under the keys that the shape has for them,
@@ -24,4 +24,4 @@ def reported(body: object) -> dict[str, Any]:
     """
     from brivionix_billing.usage import extraction  # the readers are fetched when they are needed, and only then
 
-    return extraction.reported(body)
+    return extraction.billable_body(body)

@@ -10,30 +10,39 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.parsing import Around, keys_of
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.parsing import ContextKeys, format_keys
 from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, openai
 from brivionix_billing.usage.usage import Usage
 
-__all__ = ["Opened", "Reader", "Shape", "field", "opened", "read", "shape_of", "unreadable"]
+__all__ = [
+    "LocatedUsage",
+    "UsageReader",
+    "BodyShape",
+    "get_field",
+    "locate_usage",
+    "read_usage",
+    "detect_shape",
+    "unreadable_error",
+]
 
-Reader = Callable[[dict[str, Any], dict[str, Any]], Usage]
+UsageReader = Callable[[dict[str, Any], dict[str, Any]], Usage]
 """Takes the usage object and the response around it, which has what the shape's ``around`` names, where it is given."""
 
 
-class Shape(NamedTuple):
+class BodyShape(NamedTuple):
     """A reader, and the keys of a response around the usage object that say what was served."""
 
-    reader: Reader
-    around: Around
+    reader: UsageReader
+    around: ContextKeys
 
 
-_CHAT: Final = Shape(openai.read_chat, openai.AROUND)
-_RESPONSES: Final = Shape(openai.read_responses, openai.AROUND)
-_ANTHROPIC: Final = Shape(anthropic.read, anthropic.AROUND)
-_GEMINI: Final = Shape(gemini.read, gemini.AROUND)
-_BEDROCK: Final = Shape(bedrock.read, bedrock.AROUND)
-_COHERE: Final = Shape(cohere.read, cohere.AROUND)
+_CHAT: Final = BodyShape(openai.read_chat, openai.CONTEXT_KEYS)
+_RESPONSES: Final = BodyShape(openai.read_responses, openai.CONTEXT_KEYS)
+_ANTHROPIC: Final = BodyShape(anthropic.read_usage, anthropic.AROUND)
+_GEMINI: Final = BodyShape(gemini.read_usage, gemini.AROUND)
+_BEDROCK: Final = BodyShape(bedrock.read_usage, bedrock.AROUND)
+_COHERE: Final = BodyShape(cohere.read_usage, cohere.AROUND)
 
 # Input tokens do not contain the cached ones: not OpenAI's way of counting.
 _APART: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
@@ -63,7 +72,7 @@ _AROUND: Final = (
 )
 
 
-class Opened(NamedTuple):
+class LocatedUsage(NamedTuple):
     """A body whose usage object was found."""
 
     usage: dict[str, Any]
@@ -73,7 +82,7 @@ class Opened(NamedTuple):
     """What the response calls it."""
 
 
-def read(body: object) -> Usage:
+def read_usage(body: object) -> Usage:
     """The usage in ``body``; see :meth:`Usage.from_response`."""
     if type(body) is dict:
         usage = body.get("usage")
@@ -82,22 +91,22 @@ def read(body: object) -> Usage:
                 _alone("usage", body)
             if "prompt_tokens" in usage:
                 return openai.read_chat(usage, body)  # what nearly every body is, by the shortest way
-            return shape_of(usage).reader(usage, body)
+            return detect_shape(usage).reader(usage, body)
         if usage is None:
             if body.get("prompt_tokens") is not None:
                 return openai.read_chat(body, {})
             if body.get("input_tokens") is not None:
-                return shape_of(body).reader(body, {})
+                return detect_shape(body).reader(body, {})
     try:
-        usage, around, _ = opened(body)
-        return shape_of(usage).reader(usage, {name: field(around, name) for name in _AROUND})
+        usage, around, _ = locate_usage(body)
+        return detect_shape(usage).reader(usage, {name: get_field(around, name) for name in _AROUND})
     except BillingError:
         raise
     except Exception as error:  # whatever an SDK's object does when it is asked
-        raise unreadable(body, error) from error
+        raise unreadable_error(body, error) from error
 
 
-def shape_of(usage: dict[str, Any]) -> Shape:
+def detect_shape(usage: dict[str, Any]) -> BodyShape:
     """The shape of a usage object. Raises ``usage_shape``, with the keys that it has, for one that is not known."""
     if "prompt_tokens" in usage:
         return _CHAT
@@ -113,49 +122,49 @@ def shape_of(usage: dict[str, Any]) -> Shape:
         return _COHERE
     raise BillingError(
         "usage_shape",
-        f"a usage object with the keys {keys_of(usage)} is of no shape that is known here "
+        f"a usage object with the keys {format_keys(usage)} is of no shape that is known here "
         "(OpenAI chat, Responses, embeddings; Anthropic; Gemini; Bedrock Converse; Cohere)",
     )
 
 
-def opened(body: object) -> Opened:
+def locate_usage(body: object) -> LocatedUsage:
     """An SDK object, or any mapping, opened no further than needed: the texts of a response are never copied."""
     for name, bare in _WHERE:
-        usage = field(body, name)
-        if usage is None or (name == "meta" and field(usage, "billed_units") is None):
+        usage = get_field(body, name)
+        if usage is None or (name == "meta" and get_field(usage, "billed_units") is None):
             continue
         if not bare:
             _alone(name, body)
         around, usage = (None, body) if bare else (body, usage)
-        return Opened(usage if type(usage) is dict else plain(usage), around, name)
+        return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), around, name)
     if isinstance(body, Mapping) and "usage" in body:
         raise BillingError(
             "usage_shape", "usage is null; a stream carries it only if asked: stream_options.include_usage"
         )
     if isinstance(body, Mapping):
-        raise BillingError("usage_shape", f"no usage in a body with the keys {keys_of(body)}")
+        raise BillingError("usage_shape", f"no usage in a body with the keys {format_keys(body)}")
     raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
 
 
 def _alone(name: str, body: object) -> None:
     """Refuse a second usage object: two gateways have written into this body, and which is right nobody here knows."""
     for other in _NAMES:
-        second = None if other == name else field(body, other)
-        if second is not None and (other != "meta" or field(second, "billed_units") is not None):
+        second = None if other == name else get_field(body, other)
+        if second is not None and (other != "meta" or get_field(second, "billed_units") is not None):
             told = "meta.billed_units" if other == "meta" else other
             raise BillingError("usage_contradiction", f"a body with two usage objects, {name} and {told}; give one")
 
 
-def unreadable(body: object, error: Exception) -> BillingError:
+def unreadable_error(body: object, error: Exception) -> BillingError:
     """The refusal of an object that raises an error of its own when it is read."""
     try:
-        words = quoted(str(error))
+        words = safe_repr(str(error))
     except Exception:
         words = "no reason given"
     return BillingError("usage_shape", f"a {type(body).__name__} cannot be read: {type(error).__name__}: {words}")
 
 
-def field(body: object, name: str) -> Any:
+def get_field(body: object, name: str) -> Any:
     """What a mapping or an object has under a name."""
     if isinstance(body, Mapping):
         return body.get(name)
@@ -164,7 +173,7 @@ def field(body: object, name: str) -> Any:
     return getattr(body, name, None)
 
 
-def plain(value: object, depth: int = 0) -> Any:
+def to_plain_data(value: object, depth: int = 0) -> Any:
     """Plain dicts and lists out of mappings, pydantic models and simple objects, to a depth that bounds the work."""
     if depth > _DEEPEST:
         raise BillingError("usage_shape", f"a usage object nested more than {_DEEPEST} deep is not a usage object")
@@ -172,16 +181,16 @@ def plain(value: object, depth: int = 0) -> Any:
     if dump is not None and not isinstance(value, Mapping):
         value = dump()
     if isinstance(value, Mapping):
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+        return {str(key): to_plain_data(item, depth + 1) for key, item in value.items()}
     if isinstance(value, Enum):
         value = value.value
     if depth and isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
+        return [to_plain_data(item, depth + 1) for item in value]
     if value is None or isinstance(value, str | bytes | int | float | list | tuple):
         if depth:
             return value
     elif isinstance(getattr(value, "__dict__", None), dict):
-        return {key: plain(item, depth + 1) for key, item in vars(value).items() if not key.startswith("_")}
+        return {key: to_plain_data(item, depth + 1) for key, item in vars(value).items() if not key.startswith("_")}
     if depth == 0:
-        raise BillingError("usage_shape", f"usage is {quoted(value)}, not an object with counts")
+        raise BillingError("usage_shape", f"usage is {safe_repr(value)}, not an object with counts")
     return value

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.detect import field, opened, shape_of, unreadable
-from brivionix_billing.usage.parsing import inner
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.detect import detect_shape, get_field, locate_usage, unreadable_error
+from brivionix_billing.usage.parsing import nested_value
 from brivionix_billing.usage.readers.openai import read_responses
-from brivionix_billing.usage.tool_calls import container_of, item_kind, items_of
+from brivionix_billing.usage.tool_calls import billable_item_type, container_id, require_output_items
 
-__all__ = ["reported"]
+__all__ = ["billable_body"]
 
 _DEEPEST: Final = 12
 """Deeper than a reader looks for counts."""
@@ -20,48 +20,48 @@ _LONGEST: Final = 257
 """A name has at most 256 characters; one that is longer stays too long, so that it is refused here as there."""
 
 
-def reported(body: object) -> dict[str, Any]:
+def billable_body(body: object) -> dict[str, Any]:
     """See :func:`brivionix_billing.usage.reported`."""
     try:
         return _reported(body)
     except BillingError:
         raise
     except Exception as error:  # as in the reading of it
-        raise unreadable(body, error) from error
+        raise unreadable_error(body, error) from error
 
 
 def _reported(body: object) -> dict[str, Any]:
-    usage, around, called = opened(body)
-    shape = shape_of(usage)
+    usage, around, called = locate_usage(body)
+    shape = detect_shape(usage)
     kept: dict[str, Any] = _json(usage)
     if around is None:
         return kept
     found = {}
     for key, name in shape.around.items():
-        value = field(around, key)
+        value = get_field(around, key)
         if value is not None:
-            word = _word(inner(value, name))
+            word = _word(nested_value(value, name))
             found[key] = word if name is None else {name: word}
-    items = field(around, "output")
+    items = get_field(around, "output")
     if isinstance(items, Iterator) and shape.reader is not read_responses:
         items = None  # nobody reads it
-    kinds = [(item, item_kind(item)) for item in items_of(items)]
+    kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
     paid = [_reduced(item, kind) for item, kind in kinds if kind is not None]
     return {**found, **({"output": paid} if paid else {}), called: kept}
 
 
 def _reduced(item: object, kind: str) -> dict[str, Any]:
     """An output item without what it says or found. An action is kept, because not every action is paid."""
-    if kind == "web_search_call" and field(field(item, "action"), "type") is not None:
+    if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
         return {"type": kind, "action": {"type": "search"}}
-    container = container_of(item) if kind == "code_interpreter_call" else None
+    container = container_id(item) if kind == "code_interpreter_call" else None
     return {"type": kind} if container is None else {"type": kind, "container_id": container[:_LONGEST]}
 
 
 def _word(value: Any) -> Any:
     """A name, cut to a length that is still too long for one; what is no name stays none."""
     if isinstance(value, dict | list | tuple):
-        return [quoted(value)]
+        return [safe_repr(value)]
     word = _json(value)
     return word[:_LONGEST] if isinstance(word, str) else word
 
@@ -78,4 +78,4 @@ def _json(value: Any, depth: int = 0) -> Any:
         return str.__str__(value)  # an SDK's enumeration is a string as well
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
         return value
-    return [quoted(value)]
+    return [safe_repr(value)]

@@ -14,13 +14,13 @@ from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.canonical_json import canonical, loads_strict
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.times import iso, parse_instant
+from brivionix_billing.canonical_json import canonical_json, loads_strict
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage import MAX_COUNT, Usage
-from brivionix_billing.usage.usage import More, assembled
+from brivionix_billing.usage.usage import UsageExtras, usage_from_meters
 
-__all__ = ["MAX_LINE", "Origin", "Record", "SetAside", "records"]
+__all__ = ["MAX_LINE", "RequestAttributes", "Record", "RejectedRecord", "read_records"]
 
 MAX_LINE: Final = 1024 * 1024
 """A longer line is set aside: one request's usage has a few hundred bytes."""
@@ -34,7 +34,7 @@ _ZERO: Final = 0
 _new = tuple.__new__
 
 
-class Origin:
+class RequestAttributes:
     """What many records of a file share: account, group, model and the service tier that was asked for.
 
     Equal ones of a file are one object, so that it can serve as a key without comparing texts.
@@ -58,13 +58,13 @@ class Record(NamedTuple):
     """Its line in the file, from 1."""
     request_id: str
     at: datetime
-    origin: Origin
+    origin: RequestAttributes
     input_tokens: int
     """With all that it contains."""
-    text: int
-    read: int
-    output: int
-    reasoning: int
+    text_input_tokens: int
+    cache_read_tokens: int
+    text_output_tokens: int
+    reasoning_tokens: int
     served_tier: str | None
     served_model: str | None
     meters: tuple[tuple[int, int], ...]
@@ -76,10 +76,10 @@ class Record(NamedTuple):
     @property
     def usage(self) -> Usage:
         """What was used."""
-        return assembled(*self[4:13])
+        return usage_from_meters(*self[4:13])
 
 
-class SetAside(NamedTuple):
+class RejectedRecord(NamedTuple):
     """A line that cannot be billed, and why. As much of it as could be read."""
 
     line: int
@@ -93,34 +93,34 @@ class SetAside(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """For the list of records set aside."""
-        at = None if self.at is None else iso(self.at)
+        at = None if self.at is None else format_instant(self.at)
         shown = self._asdict() | {"at": at}
         del shown["leaf"]
         return shown
 
 
-def bounded(lines: Iterable[bytes]) -> Iterable[bytes]:
+def bounded_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     """The lines of a file, none read further than is kept of it: what has no line ends cannot fill the memory."""
     readline = getattr(lines, "readline", None)
     return lines if readline is None else iter(partial(readline, MAX_LINE + 2), b"")
 
 
-def records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | SetAside]:
+def read_records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | RejectedRecord]:
     """What the lines hold, one by one. Blank lines are passed over.
 
     ``lines`` is a file opened for bytes, or any iterable of lines; ``first`` is the number of its first line.
     """
     from pydantic_core import from_json
 
-    origins: dict[tuple[Any, ...], Origin] = {}
-    for number, line in enumerate(bounded(lines), first):
-        found: Record | SetAside | None = None
+    origins: dict[tuple[Any, ...], RequestAttributes] = {}
+    for number, line in enumerate(bounded_lines(lines), first):
+        found: Record | RejectedRecord | None = None
         try:
-            found = _usual(number, line, from_json(line, allow_inf_nan=False), origins)
+            found = _parse_fast(number, line, from_json(line, allow_inf_nan=False), origins)
         except (ValueError, TypeError, KeyError, AttributeError, BillingError):
             pass  # whatever is unusual is looked at by the slow way, which finds the words for it
         if found is None:
-            found = _slowly(number, line, origins)
+            found = _parse_strict(number, line, origins)
             if found is None:
                 continue
         yield found
@@ -133,12 +133,14 @@ _CHAT: Final = frozenset(
 _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
-Texts = dict[tuple[str, ...], tuple[str, str | None]]
-_INSIDE: Final[Texts] = {}
-_OUTSIDE: Final[Texts] = {}
+DetailTemplates = dict[tuple[str, ...], tuple[str, str | None]]
+_INSIDE: Final[DetailTemplates] = {}
+_OUTSIDE: Final[DetailTemplates] = {}
 
 
-def _usual(number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], Origin]) -> Record | None:
+def _parse_fast(
+    number: int, line: bytes, data: Any, origins: dict[tuple[Any, ...], RequestAttributes]
+) -> Record | None:
     """The usual line, read fast; ``None`` (or an error that means it) for every other.
 
     Usual is: the keys of a record and no more, time in UTC, and a chat or Responses usage (bare, or in a response that
@@ -265,11 +267,11 @@ def _null(count: int | str | None) -> int | str:
     return "null" if count is None else count
 
 
-def _details(made_before: Texts, key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
+def _details(made_before: DetailTemplates, key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
     """The canonical text of token details, in two parts around the only count that may be other than zero."""
     if any('"' in name for name in keys):
         raise ValueError("a name with a quote in it could look like the key that is sought")
-    before, found, after = canonical(dict.fromkeys(keys, 0)).decode().partition(f'"{key}":0')
+    before, found, after = canonical_json(dict.fromkeys(keys, 0)).decode().partition(f'"{key}":0')
     made = (before + found[:-1], after) if found else (before, None)
     if len(made_before) < _MAX_CACHED:
         made_before[keys] = made
@@ -297,24 +299,28 @@ def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
     return made
 
 
-def _origin(account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], Origin]) -> Origin:
+def _origin(
+    account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], RequestAttributes]
+) -> RequestAttributes:
     """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
     has_tier = tier is not _ABSENT
     for what, name in (("account", account), ("group", group), ("model", model)):
         if _name(what, name) != name.strip():
             raise BillingError(
-                "record_invalid", f"{what} is {quoted(name)}; a space at either end would make it another {what}"
+                "record_invalid", f"{what} is {safe_repr(name)}; a space at either end would make it another {what}"
             )
     asked = _name("service_tier", tier) if has_tier and tier is not None else None
     found = origins.get((account, group, model, tier))
     if found is None:
         if len(origins) > _MAX_CACHED:
             origins.clear()  # names that a file makes up cannot fill the memory
-        found = origins[account, group, model, tier] = Origin(account, group, model, asked, has_tier)
+        found = origins[account, group, model, tier] = RequestAttributes(account, group, model, asked, has_tier)
     return found
 
 
-def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) -> Record | SetAside | None:
+def _parse_strict(
+    number: int, line: bytes, origins: dict[tuple[Any, ...], RequestAttributes]
+) -> Record | RejectedRecord | None:
     """A line read with care: what is wrong with it is said, and as much as can be read is kept."""
     seen: dict[str, Any] = {}
     try:
@@ -324,11 +330,11 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
             return None
         data = loads_strict(line, "the line")
         if not isinstance(data, dict):
-            raise BillingError("record_invalid", f"{quoted(data)} is not an object; a record is one request")
+            raise BillingError("record_invalid", f"{safe_repr(data)} is not an object; a record is one request")
         for name in ("request_id", "account"):
             if isinstance(data.get(name), str):
                 seen[name] = _name(name, data[name])
-        seen["leaf"] = sha256(b"\0" + canonical(data)).digest()
+        seen["leaf"] = sha256(b"\0" + canonical_json(data)).digest()
         missing = [name for name in _REQUIRED if data.get(name) is None]
         if "at" not in missing:
             seen["at"] = parse_instant(data["at"])
@@ -340,23 +346,25 @@ def _slowly(number: int, line: bytes, origins: dict[tuple[Any, ...], Origin]) ->
         usage = Usage.from_response(data["usage"])
         total, text, read, output, reasoning, more = usage
         at = seen["at"]
-        rest = more or More()
+        rest = more or UsageExtras()
         # Which way a line is read depends on how it is written; what is read must not.
-        at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else iso(at)
+        at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else format_instant(at)
         return Record(
             number, request_id, at, origin, total, text, read, output, reasoning, *rest, seen["leaf"], at_text[:-1]
         )
     except BillingError as error:
         code = "record_invalid" if error.code == "document_invalid" else error.code
         known = seen.get
-        return SetAside(number, known("request_id"), known("account"), known("at"), code, error.message, known("leaf"))
+        return RejectedRecord(
+            number, known("request_id"), known("account"), known("at"), code, error.message, known("leaf")
+        )
 
 
 def _name(what: str, value: object) -> str:
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
         return value
     raise BillingError(
-        "record_invalid", f"{what} is {quoted(value)}; names are 1 to 256 printable characters, nothing else"
+        "record_invalid", f"{what} is {safe_repr(value)}; names are 1 to 256 printable characters, nothing else"
     )
 
 

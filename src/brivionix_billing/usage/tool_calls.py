@@ -18,21 +18,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.meters import BY_NAME
-from brivionix_billing.usage.parsing import count_of, pairs, refuse_unknown
+from brivionix_billing.meters import METERS_BY_NAME
+from brivionix_billing.usage.parsing import read_count, reject_unknown_counts, require_object
 
 __all__ = [
-    "STATED",
-    "anthropic_calls",
+    "TOOL_USAGE_KEYS",
+    "read_anthropic_searches",
     "call_meters",
-    "container_of",
-    "item_kind",
-    "items_of",
-    "paid_calls",
-    "stated_calls",
+    "container_id",
+    "billable_item_type",
+    "require_output_items",
+    "count_billable_calls",
+    "read_reported_calls",
 ]
 
-STATED: Final = frozenset(
+TOOL_USAGE_KEYS: Final = frozenset(
     {
         "server_tool_use",
         "server_tool_use_details",
@@ -51,11 +51,11 @@ _ITEMS: Final = {
 """Type of an output item -> argument of ``Usage``."""
 _OPENROUTER: Final = frozenset({"web_search_requests", "tool_calls_requested", "tool_calls_executed"})
 _XAI: Final = {"web_search_calls": "web_search_calls", "file_search_calls": "file_search_calls"}
-_PLACES: Final = {name: BY_NAME[name.rpartition("_")[0]].place for name in _ITEMS.values()}
+_PLACES: Final = {name: METERS_BY_NAME[name.rpartition("_")[0]].index for name in _ITEMS.values()}
 _FREE: Final = frozenset({"mcp_calls", "web_fetch_requests"})
 
 
-def item_kind(item: object) -> str | None:
+def billable_item_type(item: object) -> str | None:
     """The type of an output item that costs a fee; ``None`` for all others."""
     kind = _get(item, "type")
     if kind == "web_search_call":
@@ -64,13 +64,13 @@ def item_kind(item: object) -> str | None:
     return kind if isinstance(kind, str) and kind in _ITEMS else None
 
 
-def container_of(item: object) -> str | None:
+def container_id(item: object) -> str | None:
     """The container that a call of a code interpreter ran in, if it names one."""
     found = _get(item, "container_id")
     return found if isinstance(found, str) and found else None
 
 
-def items_of(items: object) -> Collection[Any]:
+def require_output_items(items: object) -> Collection[Any]:
     """The output items of a response. What can be read only once is refused: it would have no searches next time."""
     if isinstance(items, list | tuple):
         return items
@@ -83,16 +83,16 @@ def items_of(items: object) -> Collection[Any]:
     return ()
 
 
-def paid_calls(items: Any) -> dict[str, int]:
+def count_billable_calls(items: Any) -> dict[str, int]:
     """The calls among the output items of a response, by argument of ``Usage``."""
     found: dict[str, int] = {}
     containers: set[str] = set()
-    for item in items_of(items):
-        kind = item_kind(item)
+    for item in require_output_items(items):
+        kind = billable_item_type(item)
         if kind is None:
             continue
         if kind == "code_interpreter_call":
-            container = container_of(item)
+            container = container_id(item)
             if container in containers:
                 continue
             if container is not None:
@@ -106,12 +106,12 @@ def call_meters(calls: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
     return tuple((place, calls[name]) for name, place in _PLACES.items() if name in calls) if calls else ()
 
 
-def stated_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
+def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
     """The calls that a usage object of OpenAI's shapes states, or ``None`` where it says nothing of them."""
     found: dict[str, int] | None = None
     for name in ("server_tool_use", "server_tool_use_details"):
         if usage.get(name) is not None:
-            calls = _openrouter(name, pairs(name, usage[name]))
+            calls = _openrouter(name, require_object(name, usage[name]))
             if found is not None and calls != found:
                 raise BillingError(
                     "usage_contradiction",
@@ -119,19 +119,23 @@ def stated_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
                 )
             found = calls
     name = "server_side_tool_usage_details"
-    details = pairs(name, usage.get(name))
+    details = require_object(name, usage.get(name))
     if details:
-        refuse_unknown(name, {key: value for key, value in details.items() if key not in _XAI and key not in _FREE})
-        found = {**(found or {}), **{argument: count_of(details, key) for key, argument in _XAI.items()}}
-    elif count_of(usage, "num_server_side_tools_used"):
-        refuse_unknown("usage", {"num_server_side_tools_used": usage["num_server_side_tools_used"]})
+        reject_unknown_counts(
+            name, {key: value for key, value in details.items() if key not in _XAI and key not in _FREE}
+        )
+        found = {**(found or {}), **{argument: read_count(details, key) for key, argument in _XAI.items()}}
+    elif read_count(usage, "num_server_side_tools_used"):
+        reject_unknown_counts("usage", {"num_server_side_tools_used": usage["num_server_side_tools_used"]})
     return found
 
 
 def _openrouter(name: str, calls: dict[str, Any]) -> dict[str, int]:
-    refuse_unknown(name, {key: value for key, value in calls.items() if key not in _OPENROUTER})
-    searches = count_of(calls, "web_search_requests")
-    ran = count_of(calls, "tool_calls_requested" if calls.get("tool_calls_executed") is None else "tool_calls_executed")
+    reject_unknown_counts(name, {key: value for key, value in calls.items() if key not in _OPENROUTER})
+    searches = read_count(calls, "web_search_requests")
+    ran = read_count(
+        calls, "tool_calls_requested" if calls.get("tool_calls_executed") is None else "tool_calls_executed"
+    )
     if ran > searches:
         raise BillingError(
             "usage_unknown_key",
@@ -141,12 +145,12 @@ def _openrouter(name: str, calls: dict[str, Any]) -> dict[str, int]:
     return {"web_search_calls": searches}
 
 
-def anthropic_calls(usage: Mapping[str, Any]) -> int:
+def read_anthropic_searches(usage: Mapping[str, Any]) -> int:
     """The web searches that Anthropic's usage object states."""
-    calls = pairs("server_tool_use", usage.get("server_tool_use"))
+    calls = require_object("server_tool_use", usage.get("server_tool_use"))
     known = {"web_search_requests", *_FREE}
-    refuse_unknown("server_tool_use", {key: value for key, value in calls.items() if key not in known})
-    return count_of(calls, "web_search_requests")
+    reject_unknown_counts("server_tool_use", {key: value for key, value in calls.items() if key not in known})
+    return read_count(calls, "web_search_requests")
 
 
 def _told(calls: dict[str, int]) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NoReturn, TypedDict, Unpack, final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.meters import BY_NAME, METERS
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import METERS, METERS_BY_NAME
 
-__all__ = ["MAX_COUNT", "More", "Usage"]
+__all__ = ["MAX_COUNT", "UsageExtras", "Usage"]
 
 MAX_COUNT: Final = 10**12
 """No request has more of anything: what is above is a unit error, an overflow or an attack."""
 
 
-class More(NamedTuple):
+class UsageExtras(NamedTuple):
     """What few requests have: kept aside so that the usual request stays small and fast."""
 
     service_tier: str | None = None
@@ -24,7 +24,7 @@ class More(NamedTuple):
     estimated: bool = False
 
 
-class MoreCounts(TypedDict, total=False):
+class ExtraCounts(TypedDict, total=False):
     """The rarer arguments of :class:`Usage`."""
 
     cache_write_1h_tokens: int
@@ -46,14 +46,16 @@ class MoreCounts(TypedDict, total=False):
     estimated: bool
 
 
-_COUNTS: Final = tuple(name for name in MoreCounts.__annotations__ if name.endswith(("_tokens", "_calls", "_sessions")))
+_COUNTS: Final = tuple(
+    name for name in ExtraCounts.__annotations__ if name.endswith(("_tokens", "_calls", "_sessions"))
+)
 _BASIC: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _NONE: Final = dict.fromkeys((name for name in _BASIC + _COUNTS if name != "total_tokens"), 0)
 _new = tuple.__new__
 
 
 @final
-class Usage(tuple[int, int, int, int, int, More | None]):
+class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
     """How many of each meter one request used. Immutable.
 
     The arguments count as OpenAI and OpenTelemetry count, one containing the other:
@@ -88,7 +90,7 @@ class Usage(tuple[int, int, int, int, int, More | None]):
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
         reasoning_tokens: int = 0,
-        **more: Unpack[MoreCounts],
+        **more: Unpack[ExtraCounts],
     ) -> Usage:
         # The usual request passes this one test; whatever does not is looked at slowly and told apart.
         if (
@@ -232,27 +234,27 @@ _ZERO: Final = 0
 def _read_first(body: object) -> Usage:
     """The readers import this module, so they are fetched at the first call, and only then."""
     global _read
-    from brivionix_billing.usage.detect import read
+    from brivionix_billing.usage.detect import read_usage
 
-    _read = read
-    return read(body)
+    _read = read_usage
+    return read_usage(body)
 
 
 _read: Callable[[object], Usage] = _read_first
 
 
-def _restore(fields: tuple[int, int, int, int, int, More | None]) -> Usage:
+def _restore(fields: tuple[int, int, int, int, int, UsageExtras | None]) -> Usage:
     return _new(Usage, fields)
 
 
-def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
+def _checked(basic: dict[str, int], more: ExtraCounts) -> Usage:
     """The slow way: every count by name, every rule of containment, a clear error for the first that breaks."""
     given: dict[str, Any] = {**basic, **more}
-    unknown = [name for name in more if name not in MoreCounts.__annotations__]
+    unknown = [name for name in more if name not in ExtraCounts.__annotations__]
     if unknown:
-        raise TypeError(f"Usage() has no argument {quoted(unknown[0])}; it has {', '.join(_BASIC + _COUNTS)}")
+        raise TypeError(f"Usage() has no argument {safe_repr(unknown[0])}; it has {', '.join(_BASIC + _COUNTS)}")
     stated = given.pop("total_tokens", None)
-    of = {**_NONE, **{name: checked_count(name, count) for name, count in given.items() if name in _NONE}}
+    of = {**_NONE, **{name: require_count(name, count) for name, count in given.items() if name in _NONE}}
     input_tokens, output_tokens = of["input_tokens"], of["output_tokens"]
     audio = _part(of, "audio_input_tokens", "audio_cache_read_tokens")
     image = _part(of, "image_input_tokens", "image_cache_read_tokens")
@@ -273,7 +275,7 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
     )
     _part(of, "output_tokens", "reasoning_tokens")
     output = _part(of, "output_tokens", "audio_output_tokens", "image_output_tokens")
-    if stated is not None and checked_count("total_tokens", stated) != input_tokens + output_tokens:
+    if stated is not None and require_count("total_tokens", stated) != input_tokens + output_tokens:
         raise BillingError(
             "usage_contradiction",
             f"total_tokens {stated} is not input_tokens {input_tokens} + output_tokens {output_tokens} "
@@ -295,7 +297,7 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
         "code_interpreter": of["code_interpreter_sessions"],
         "image_generation": of["image_generation_calls"],
     }
-    return assembled(
+    return usage_from_meters(
         input_tokens,
         text,
         read,
@@ -303,12 +305,12 @@ def _checked(basic: dict[str, int], more: MoreCounts) -> Usage:
         of["reasoning_tokens"],
         _name("service_tier", given.get("service_tier")),
         _name("model", given.get("model")),
-        tuple((BY_NAME[name].place, quantity) for name, quantity in rest.items() if quantity),
-        checked_mark(given.get("estimated", False)),
+        tuple((METERS_BY_NAME[name].index, quantity) for name, quantity in rest.items() if quantity),
+        require_flag(given.get("estimated", False)),
     )
 
 
-def assembled(
+def usage_from_meters(
     input_tokens: int,
     text: int,
     read: int,
@@ -321,31 +323,31 @@ def assembled(
 ) -> Usage:
     """A usage from counts that were checked already; equal usages are equal however they were made."""
     if service_tier or model or meters or estimated:
-        more = _new(More, (service_tier, model, meters, estimated))
+        more = _new(UsageExtras, (service_tier, model, meters, estimated))
         return _new(Usage, (input_tokens, text, read, output, reasoning, more))
     return _new(Usage, (input_tokens, text, read, output, reasoning, None))
 
 
-def checked_count(name: str, value: object) -> int:
+def require_count(name: str, value: object) -> int:
     """``value`` if it is a whole number from 0 to 10^12 and no bool, else ``usage_invalid``."""
     if type(value) is not int:
         raise BillingError(
-            "usage_invalid", f"{name} is {quoted(value)} ({type(value).__name__}); a count is a whole number"
+            "usage_invalid", f"{name} is {safe_repr(value)} ({type(value).__name__}); a count is a whole number"
         )
     if not 0 <= value <= MAX_COUNT:
         what = "negative" if value < 0 else "above 10^12"
-        raise BillingError("usage_invalid", f"{name} is {quoted(value)}, which is {what}; nothing was billed")
+        raise BillingError("usage_invalid", f"{name} is {safe_repr(value)}, which is {what}; nothing was billed")
     return value
 
 
-def checked_mark(value: object) -> bool:
+def require_flag(value: object) -> bool:
     """``value`` if it is true or false, else ``usage_invalid``: 1 or "false" could be meant either way."""
     if type(value) is not bool:
-        raise BillingError("usage_invalid", f"estimated is {quoted(value)}; the mark is true or false, nothing else")
+        raise BillingError("usage_invalid", f"estimated is {safe_repr(value)}; the mark is true or false, nothing else")
     return value
 
 
-def contradiction(whole: str, whole_count: int, parts: dict[str, int]) -> NoReturn:
+def raise_contradiction(whole: str, whole_count: int, parts: dict[str, int]) -> NoReturn:
     """Raise ``usage_contradiction`` with both names and numbers."""
     given = [f"{name} {count}" for name, count in parts.items() if count]
     listed = given[0] if len(given) == 1 else f"{' + '.join(given)} = {sum(parts.values())}"
@@ -358,7 +360,7 @@ def contradiction(whole: str, whole_count: int, parts: dict[str, int]) -> NoRetu
 def _remainder(of: dict[str, int], whole: str, parts: dict[str, int]) -> int:
     rest = of[whole] - sum(parts.values())
     if rest < 0:
-        contradiction(whole, of[whole], parts)
+        raise_contradiction(whole, of[whole], parts)
     return rest
 
 
@@ -369,4 +371,4 @@ def _part(of: dict[str, int], whole: str, *contained: str) -> int:
 def _name(what: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and 0 < len(value) <= 256):
         return value
-    raise BillingError("usage_invalid", f"{what} is {quoted(value)}; a name is a string of 1 to 256 characters")
+    raise BillingError("usage_invalid", f"{what} is {safe_repr(value)}; a name is a string of 1 to 256 characters")

@@ -5,15 +5,22 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from brivionix_billing.cli.ledger.common import add_id, done, instant_or_none, reading, subcommand, writing
-from brivionix_billing.cli.output import DONE, emit, now_or
-from brivionix_billing.decimals import plain
+from brivionix_billing.cli.ledger.common import (
+    add_id,
+    open_ledger,
+    open_ledger_for_update,
+    parse_optional_time,
+    print_entry,
+    subcommand,
+)
+from brivionix_billing.cli.output import EXIT_OK, parse_time_or_now, print_rows
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.tabular import table
-from brivionix_billing.times import iso, parse_instant
+from brivionix_billing.tabular import format_table
+from brivionix_billing.times import format_instant, parse_instant
 
 if TYPE_CHECKING:
-    from brivionix_billing.ledger import Balance, Token
+    from brivionix_billing.ledger import ApiToken, Balance
 
 __all__ = ["add_commands"]
 
@@ -78,47 +85,49 @@ def _add_settings(parser: ArgumentParser) -> None:
 
 
 def _open(args: Namespace) -> int:
-    at = now_or(args.at)
-    with reading(args) as ledger:
+    at = parse_time_or_now(args.at)
+    with open_ledger(args) as ledger:
         entry = ledger.open_account(args.account, id=args.id, at=at)
-        return done(args, ledger, entry, at, f"account {entry.account} is open")
+        return print_entry(args, ledger, entry, at, f"account {entry.account} is open")
 
 
 def _accounts(args: Namespace) -> int:
-    at = now_or(args.at)
-    with reading(args) as ledger:
+    at = parse_time_or_now(args.at)
+    with open_ledger(args) as ledger:
         return _balances(args, [ledger.balance(account, at=at) for account in ledger.accounts()])
 
 
 def _balance(args: Namespace) -> int:
-    with reading(args) as ledger:
-        return _balances(args, [ledger.balance(args.account, at=now_or(args.at))])
+    with open_ledger(args) as ledger:
+        return _balances(args, [ledger.balance(args.account, at=parse_time_or_now(args.at))])
 
 
 def _balances(args: Namespace, found: list[Balance]) -> int:
     rows = [balance.as_dict() for balance in found]
     heads = ["account", "available", "held", "owed"]
-    emit(rows, args.format, lambda: table([heads, *([row[head] for head in heads] for row in rows)], left=1))
-    return DONE
+    print_rows(
+        rows, args.format, lambda: format_table([heads, *([row[head] for head in heads] for row in rows)], left=1)
+    )
+    return EXIT_OK
 
 
 def _lots(args: Namespace) -> int:
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         rows = [lot.as_dict() for lot in ledger.lots(args.account)]
     heads = ["id", "at", "expires", "channel"]
     heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "worth"]
     # A Credit expires, and so does a lot: the heading of the time says which is meant.
     names = ["lot", "came", "until", *heads[3:]]
-    emit(
+    print_rows(
         rows,
         args.format,
-        lambda: table([names, *([row[head] or "-" for head in heads] for row in rows)], left=4),
+        lambda: format_table([names, *([row[head] or "-" for head in heads] for row in rows)], left=4),
     )
-    return DONE
+    return EXIT_OK
 
 
 def _create(args: Namespace) -> int:
-    with writing(args) as (ledger, book, at):
+    with open_ledger_for_update(args) as (ledger, book, at):
         book.models(group=args.group, at=at)  # a token of a group that nobody has could do nothing
         made = ledger.create_token(
             args.account,
@@ -126,7 +135,7 @@ def _create(args: Namespace) -> int:
             at=at,
             group=args.group,
             name=args.name or "",
-            expires=None if args.expires == "never" else instant_or_none(args.expires),
+            expires=None if args.expires == "never" else parse_optional_time(args.expires),
             limit=None if args.limit == "none" else args.limit,
             enabled=not args.disabled,
         )
@@ -136,12 +145,12 @@ def _create(args: Namespace) -> int:
             return f"token {made.id} was made before; its secret is told once, and is not known any more"
         return f"token {made.id} of {made.account}, group {made.group}\nsecret, told only now: {made.secret}"
 
-    emit([{**_row(made), "secret": made.secret}], args.format, people)
-    return DONE
+    print_rows([{**_row(made), "secret": made.secret}], args.format, people)
+    return EXIT_OK
 
 
 def _change(args: Namespace) -> int:
-    with writing(args) as (ledger, book, at):
+    with open_ledger_for_update(args) as (ledger, book, at):
         settings: dict[str, Any] = {}
         if args.group is not None:
             book.models(group=args.group, at=at)
@@ -162,21 +171,23 @@ def _change(args: Namespace) -> int:
 
 
 def _tokens(args: Namespace) -> int:
-    with reading(args) as ledger:
-        ledger.balance(args.account, at=now_or(None))  # an account that is not there has no tokens, but should be told
+    with open_ledger(args) as ledger:
+        ledger.balance(
+            args.account, at=parse_time_or_now(None)
+        )  # an account that is not there has no tokens, but should be told
         return _show(args, ledger.tokens(args.account))
 
 
-def _show(args: Namespace, found: list[Token]) -> int:
+def _show(args: Namespace, found: list[ApiToken]) -> int:
     rows = [_row(token) for token in found]
     heads = ["id", "name", "group", "enabled", "expires", "limit", "spent", "held"]
 
     def people() -> str:
         cells = [[_cell(row[head]) for head in heads] for row in rows]
-        return table([["token", *heads[1:]], *cells], left=5)
+        return format_table([["token", *heads[1:]], *cells], left=5)
 
-    emit(rows, args.format, people)
-    return DONE
+    print_rows(rows, args.format, people)
+    return EXIT_OK
 
 
 def _cell(value: str | bool | None) -> str:
@@ -185,15 +196,15 @@ def _cell(value: str | bool | None) -> str:
     return value or "-"
 
 
-def _row(token: Token) -> dict[str, Any]:
+def _row(token: ApiToken) -> dict[str, Any]:
     return {
         "id": token.id,
         "account": token.account,
         "name": token.name,
         "group": token.group,
         "enabled": token.enabled,
-        "expires": None if token.expires is None else iso(token.expires),
-        "limit": None if token.limit is None else plain(token.limit),
-        "spent": plain(token.spent),
-        "held": plain(token.held),
+        "expires": None if token.expires is None else format_instant(token.expires),
+        "limit": None if token.limit is None else format_plain(token.limit),
+        "spent": format_plain(token.spent),
+        "held": format_plain(token.held),
     }

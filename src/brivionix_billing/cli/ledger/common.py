@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.output import DONE, add_prices, emit, load_book, now_or
-from brivionix_billing.decimals import plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.cli.output import EXIT_OK, add_prices, load_book, parse_time_or_now, print_rows
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.times import iso, parse_instant
+from brivionix_billing.times import format_instant, parse_instant
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,13 +27,13 @@ __all__ = [
     "ENVIRONMENT",
     "add_id",
     "add_period",
-    "done",
-    "engine_of",
-    "instant_or_none",
-    "reading",
-    "shown_url",
+    "print_entry",
+    "engine_from_args",
+    "parse_optional_time",
+    "open_ledger",
+    "redacted_url",
     "subcommand",
-    "writing",
+    "open_ledger_for_update",
 ]
 
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
@@ -95,24 +95,24 @@ def add_period(parser: ArgumentParser) -> None:
     parser.add_argument("--zone", default="UTC", metavar="Z", help="whose midnights bound it, and its days (UTC)")
 
 
-def instant_or_none(text: str | None) -> datetime | None:
+def parse_optional_time(text: str | None) -> datetime | None:
     """The time of an option that may be left out."""
     return None if text is None else parse_instant(text)
 
 
-def engine_of(args: Namespace, *, new: bool = False) -> Engine:
+def engine_from_args(args: Namespace, *, new: bool = False) -> Engine:
     """An engine for the database that is named.
 
     A SQLite file that does not exist is an error unless ``new``: the driver would make it, and a slip of the pen in its
     name would show an empty ledger.
     """
-    from brivionix_billing.ledger.database.transactions import engine_for
+    from brivionix_billing.ledger.database.transactions import create_ledger_engine
 
     named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
     if not named or not named.isprintable():
         # Without its text: there may be a password in it.
         raise BillingError("bad_argument", "--db is empty, or has characters that are not printable")
-    engine = engine_for(named)
+    engine = create_ledger_engine(named)
     if engine.dialect.name != "sqlite":
         return engine
     path = engine.url.database
@@ -121,8 +121,8 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
     if not new and not os.path.exists(path):
         raise BillingError(
             "file_unreadable",
-            f"there is no ledger {quoted(path, 200)}; if the name is right, this makes it: "
-            f"brivionix-billing ledger migrate --db {shown_url(engine)}",
+            f"there is no ledger {safe_repr(path, 200)}; if the name is right, this makes it: "
+            f"brivionix-billing ledger migrate --db {redacted_url(engine)}",
         )
     return engine
 
@@ -130,47 +130,49 @@ def engine_of(args: Namespace, *, new: bool = False) -> Engine:
 def _check_text(what: str, value: str) -> None:
     """Bytes of the command line that are no text cannot be asked for in any database."""
     if not value.isprintable():
-        raise BillingError("bad_argument", f"{what} is {quoted(value, 200)}; it has characters that are not printable")
+        raise BillingError(
+            "bad_argument", f"{what} is {safe_repr(value, 200)}; it has characters that are not printable"
+        )
 
 
-def shown_url(engine: Engine) -> str:
+def redacted_url(engine: Engine) -> str:
     """The URL as it may be shown: without the password, which may stand among the options as well."""
     return engine.url.set(drivername=engine.dialect.name, query={}).render_as_string(hide_password=True)
 
 
 @contextmanager
-def reading(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
+def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     """The ledger, which must be there. ``book`` says in which order lots are used."""
     from brivionix_billing.ledger import Ledger
-    from brivionix_billing.ledger.database.migrate import check_version, version
-    from brivionix_billing.ledger.database.transactions import close, read
-    from brivionix_billing.topup import LOT_ORDER
+    from brivionix_billing.ledger.database.migrate import check_version, schema_version
+    from brivionix_billing.ledger.database.transactions import close, run_read
+    from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
     for name in _NAMES:
         given = getattr(args, name, None)
         for value in [given] if isinstance(given, str) else given or ():
             _check_text(name.upper(), value)
-    engine = engine_of(args)
+    engine = engine_from_args(args)
 
     def check(connection: Any) -> None:
         # Asked first, to name the database, and the command that makes its tables.
-        if version(connection) is None:
+        if schema_version(connection) is None:
             raise BillingError(
                 "ledger_version",
-                f"there is no ledger in {shown_url(engine)} yet; if that is the right database, this makes its tables: "
-                f"brivionix-billing ledger migrate --db {shown_url(engine)}",
+                f"there is no ledger in {redacted_url(engine)} yet; if that is the right database, this makes its tables: "
+                f"brivionix-billing ledger migrate --db {redacted_url(engine)}",
             )
         check_version(connection)
 
     try:
-        read(engine, check)
-        yield Ledger(engine, lot_order=LOT_ORDER if book is None else book.lot_order)
+        run_read(engine, check)
+        yield Ledger(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
     finally:
         close(engine)
 
 
 @contextmanager
-def writing(args: Namespace) -> Iterator[tuple[Ledger, PriceBook, datetime]]:
+def open_ledger_for_update(args: Namespace) -> Iterator[tuple[Ledger, PriceBook, datetime]]:
     """The ledger, the price book, and the time that counts as now.
 
     Whatever is booked on an account first books what has expired, and pays what is owed; for both the order in which
@@ -179,31 +181,31 @@ def writing(args: Namespace) -> Iterator[tuple[Ledger, PriceBook, datetime]]:
     import brivionix_billing.ledger  # noqa: F401  # that it is not installed is told before anything is read
 
     book = load_book(args)
-    at = now_or(args.at)
-    with reading(args, book) as ledger:
+    at = parse_time_or_now(args.at)
+    with open_ledger(args, book) as ledger:
         yield ledger, book, at
 
 
-def done(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, what: str) -> int:
+def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, what: str) -> int:
     """Show what an operation did, and what the account has now."""
     has = ledger.balance(entry.account, at=at)
     said, result = entry.content, entry.result
-    pay = f"{said['paid']} {said['currency']}" if entry.kind == "top_up" else entry.pay_back
+    pay = f"{said['paid']} {said['currency']}" if entry.kind == "top_up" else entry.refund_amount
     row = {
         "id": entry.id,
         "account": entry.account,
         "number": entry.number,
         "kind": entry.kind,
-        "at": iso(entry.at),
-        "credits": said["credits"] if entry.kind == "adjust" else plain(entry.credits),
+        "at": format_instant(entry.at),
+        "credits": said["credits"] if entry.kind == "adjust" else format_plain(entry.credits),
         "pay": None if pay is None else str(pay),
         "channel": said.get("channel", result.get("channel")),
         "reference": said.get("reference", result.get("reference")),
-        "expires": None if entry.expires is None else iso(entry.expires),
+        "expires": None if entry.expires is None else format_instant(entry.expires),
         "repeated": entry.repeated,
-        "available": plain(has.available),
-        "held": plain(has.held),
-        "owed": plain(has.owed),
+        "available": format_plain(has.available),
+        "held": format_plain(has.held),
+        "owed": format_plain(has.owed),
     }
 
     def people() -> str:
@@ -213,5 +215,5 @@ def done(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, what: str)
             f"{row['owed']} owed"
         )
 
-    emit([row], args.format, people)
-    return DONE
+    print_rows([row], args.format, people)
+    return EXIT_OK

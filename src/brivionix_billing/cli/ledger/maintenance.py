@@ -7,9 +7,23 @@ from argparse import Namespace
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.ledger.common import engine_of, reading, shown_url, subcommand, writing
-from brivionix_billing.cli.output import DONE, NO, as_json, emit, replace_file, tell, write
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.cli.ledger.common import (
+    engine_from_args,
+    open_ledger,
+    open_ledger_for_update,
+    redacted_url,
+    subcommand,
+)
+from brivionix_billing.cli.output import (
+    EXIT_NEGATIVE,
+    EXIT_OK,
+    as_json,
+    atomic_write_bytes,
+    print_rows,
+    print_stderr,
+    print_stdout,
+)
+from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = ["add_commands"]
 
@@ -80,45 +94,45 @@ def add_commands(commands: Any) -> None:
 
 def _migrate(args: Namespace) -> int:
     from brivionix_billing.ledger import Ledger
-    from brivionix_billing.ledger.database.migrate import HEAD, version
-    from brivionix_billing.ledger.database.transactions import read
+    from brivionix_billing.ledger.database.migrate import SCHEMA_VERSION, schema_version
+    from brivionix_billing.ledger.database.transactions import run_read
 
-    engine = engine_of(args, new=True)
+    engine = engine_from_args(args, new=True)
     try:
-        before = read(engine, version)
+        before = run_read(engine, schema_version)
         Ledger(engine).migrate()
     finally:
         engine.dispose()
-    row = {"db": shown_url(engine), "before": before, "version": HEAD}
-    was = "new" if before is None else "as it was" if before == HEAD else f"was {before}"
-    emit([row], args.format, lambda: f"{row['db']}: version {HEAD} ({was})")
-    return DONE
+    row = {"db": redacted_url(engine), "before": before, "version": SCHEMA_VERSION}
+    was = "new" if before is None else "as it was" if before == SCHEMA_VERSION else f"was {before}"
+    print_rows([row], args.format, lambda: f"{row['db']}: version {SCHEMA_VERSION} ({was})")
+    return EXIT_OK
 
 
 def _expire(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         made = ledger.expire(at=at, accounts=args.account or None)
-    emit([{"entries": made}], args.format, lambda: f"{made} {'entry' if made == 1 else 'entries'} booked")
-    return DONE
+    print_rows([{"entries": made}], args.format, lambda: f"{made} {'entry' if made == 1 else 'entries'} booked")
+    return EXIT_OK
 
 
 def _verify(args: Namespace) -> int:
     noted = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         faults = ledger.verify(noted)
         heads = ledger.checkpoint()
     if args.format == "json":
-        told = [{"account": fault.account, "number": fault.number, "what": fault.what} for fault in faults]
-        write(as_json({"sound": not faults, "faults": told}))
+        told = [{"account": fault.account, "number": fault.number, "what": fault.message} for fault in faults]
+        print_stdout(as_json({"sound": not faults, "faults": told}))
     else:
         entries = sum(number for number, _ in heads.values())
         sound = f"sound: {_many(len(heads), 'account')}, {_many(entries, 'entry', 'entries')}"
-        emit([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
+        print_rows([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
     if faults:
-        tell(f"NOT SOUND: {_many(len(faults), 'fault')}")
+        print_stderr(f"NOT SOUND: {_many(len(faults), 'fault')}")
     elif noted is None:
-        tell("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
-    return NO if faults else DONE
+        print_stderr("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
+    return EXIT_NEGATIVE if faults else EXIT_OK
 
 
 def _many(count: int, one: str, many: str = "") -> str:
@@ -132,13 +146,13 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the checkpoint {quoted(path, 200)}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot read the checkpoint {safe_repr(path, 200)}: {reason}") from None
     if len(content) > _MAX_BYTES:
-        raise BillingError("document_invalid", f"{quoted(path, 200)}: more than {_MAX_BYTES} bytes")
+        raise BillingError("document_invalid", f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes")
     said = loads_strict(content, path)
     if not isinstance(said, dict):
         raise BillingError(
-            "document_invalid", f'{quoted(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
+            "document_invalid", f'{safe_repr(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
         )
     heads = {}
     for account, head in said.items():
@@ -148,28 +162,28 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
             case _:
                 raise BillingError(
                     "document_invalid",
-                    f"{quoted(path, 200)}: {quoted(account)} has {quoted(head)}, not the number and hash of an entry",
+                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}, not the number and hash of an entry",
                 )
     return heads
 
 
 def _checkpoint(args: Namespace) -> int:
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         heads = ledger.checkpoint()
     lines = [f"{json.dumps(account)}: {json.dumps(head)}" for account, head in heads.items()]
     content = "{\n" + ",\n".join(lines) + "\n}\n"
     if args.out is None:
-        write(content)
+        print_stdout(content)
     else:
-        replace_file(args.out, content.encode())
-        tell(f"{args.out}: {_many(len(heads), 'account')}")
-    return DONE
+        atomic_write_bytes(args.out, content.encode())
+        print_stderr(f"{args.out}: {_many(len(heads), 'account')}")
+    return EXIT_OK
 
 
 def _rebuild(args: Namespace) -> int:
     if not args.yes:
         raise BillingError("bad_argument", "this makes all tables but the journal anew; make a backup, then say --yes")
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         made = ledger.rebuild(accept_loss=args.accept_loss)
-    emit([{"rows": made}], args.format, lambda: f"{_many(made, 'row')} made from the journal")
-    return DONE
+    print_rows([{"rows": made}], args.format, lambda: f"{_many(made, 'row')} made from the journal")
+    return EXIT_OK

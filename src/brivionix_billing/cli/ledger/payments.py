@@ -5,9 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from brivionix_billing.cli.ledger.common import add_id, done, instant_or_none, subcommand, writing
-from brivionix_billing.decimals import plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.cli.ledger.common import (
+    add_id,
+    open_ledger_for_update,
+    parse_optional_time,
+    print_entry,
+    subcommand,
+)
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Payable
 
 if TYPE_CHECKING:
@@ -123,72 +129,76 @@ def _add_lot(parser: ArgumentParser) -> None:
 
 
 def _topup(args: Namespace) -> int:
-    with writing(args) as (ledger, book, at):
+    with open_ledger_for_update(args) as (ledger, book, at):
         entry = ledger.top_up(
             args.account,
             book.quote(args.channel, at=at, credits=args.credits, pay=args.pay),
             reference=args.reference,
             id=args.id,
             at=at,
-            expires=instant_or_none(args.expires),
+            expires=parse_optional_time(args.expires),
         )
         said = entry.content
-        what = (
-            f"{plain(entry.credits)} Credits for {said['paid']} {said['currency']} by {said['channel']}, lot {entry.id}"
-        )
-        return done(args, ledger, entry, at, what)
+        what = f"{format_plain(entry.credits)} Credits for {said['paid']} {said['currency']} by {said['channel']}, lot {entry.id}"
+        return print_entry(args, ledger, entry, at, what)
 
 
 def _grant(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
-        expires = instant_or_none(args.expires)
+    with open_ledger_for_update(args) as (ledger, _, at):
+        expires = parse_optional_time(args.expires)
         entry = ledger.grant(args.account, args.credits, reason=args.reason, id=args.id, at=at, expires=expires)
-        return done(args, ledger, entry, at, f"{plain(entry.credits)} promotional Credits, lot {entry.id}")
+        return print_entry(
+            args, ledger, entry, at, f"{format_plain(entry.credits)} promotional Credits, lot {entry.id}"
+        )
 
 
 def _adjust(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         entry = ledger.adjust(args.account, args.credits, reason=args.reason, author=args.author, id=args.id, at=at)
-        return done(args, ledger, entry, at, f"corrected by {entry.content['credits']} Credits")
+        return print_entry(args, ledger, entry, at, f"corrected by {entry.content['credits']} Credits")
 
 
 def _refund(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         pay = None if args.pay is None else _money(ledger, args.account, args.lot, args.pay)
         entry = ledger.refund(args.account, args.lot, id=args.id, at=at, credits=args.credits, pay=pay)
         to = entry.result
         what = (
-            f"{plain(entry.credits)} Credits of lot {args.lot} are taken back; "
-            f"pay {entry.pay_back} back by {to['channel']}, payment {to['reference']}"
+            f"{format_plain(entry.credits)} Credits of lot {args.lot} are taken back; "
+            f"pay {entry.refund_amount} back by {to['channel']}, payment {to['reference']}"
         )
-        return done(args, ledger, entry, at, what)
+        return print_entry(args, ledger, entry, at, what)
 
 
 def _dispute(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         pay = None if args.pay is None else _money(ledger, args.account, args.lot, args.pay)
         entry = ledger.dispute(args.account, args.lot, id=args.id, at=at, pay=pay)
-        what = f"{plain(entry.credits)} Credits of lot {args.lot}: {entry.pay_back} was taken back"
-        return done(args, ledger, entry, at, what)
+        what = f"{format_plain(entry.credits)} Credits of lot {args.lot}: {entry.refund_amount} was taken back"
+        return print_entry(args, ledger, entry, at, what)
 
 
 def _reverse(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         entry = ledger.reverse(args.account, args.operation, id=args.id, at=at, reason=args.reason)
-        return done(args, ledger, entry, at, f"{args.operation} is undone: {plain(entry.credits)} Credits")
+        return print_entry(
+            args, ledger, entry, at, f"{args.operation} is undone: {format_plain(entry.credits)} Credits"
+        )
 
 
 def _release(args: Namespace) -> int:
-    with writing(args) as (ledger, _, at):
+    with open_ledger_for_update(args) as (ledger, _, at):
         entry = ledger.release(args.hold, id=args.id, at=at)
-        return done(args, ledger, entry, at, f"{plain(entry.credits)} Credits of hold {args.hold} are returned")
+        return print_entry(
+            args, ledger, entry, at, f"{format_plain(entry.credits)} Credits of hold {args.hold} are returned"
+        )
 
 
 def _money(ledger: Ledger, account: str, lot: str, amount: str) -> Payable:
     """An amount in the currency that a lot was paid in."""
     found = next((found for found in ledger.lots(account) if found.id == lot), None)
     if found is None:
-        raise BillingError("unknown_lot", f"account {quoted(account)} has no lot {quoted(lot)}")
+        raise BillingError("unknown_lot", f"account {safe_repr(account)} has no lot {safe_repr(lot)}")
     if found.paid is None:
-        raise BillingError("not_refundable", f"lot {quoted(lot)} was given, not bought; nothing was paid for it")
+        raise BillingError("not_refundable", f"lot {safe_repr(lot)} was given, not bought; nothing was paid for it")
     return Payable(amount, found.paid.currency)

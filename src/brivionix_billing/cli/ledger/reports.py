@@ -8,25 +8,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.ledger.common import add_period, reading, subcommand
+from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand
 from brivionix_billing.cli.output import (
-    DONE,
+    EXIT_OK,
     add_prices,
     as_json,
-    distinct,
-    emit,
+    atomic_write,
+    atomic_write_bytes,
     load_book,
-    now_or,
-    replace_file,
-    replacing,
-    tell,
-    write,
+    parse_time_or_now,
+    print_rows,
+    print_stderr,
+    print_stdout,
+    require_distinct_paths,
 )
-from brivionix_billing.decimals import plain
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.customers import NOBODY, Customer, read_customers
-from brivionix_billing.tabular import table
-from brivionix_billing.times import Period, iso
+from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers
+from brivionix_billing.tabular import format_table
+from brivionix_billing.times import Period, format_instant
 
 if TYPE_CHECKING:
     from brivionix_billing.ledger import Entry, Ledger, Statement
@@ -106,50 +106,52 @@ def _who(args: Namespace, ledger: Ledger) -> Iterable[str]:
 def _journal(args: Namespace) -> int:
     if args.after < 0:
         raise BillingError("bad_argument", f"--after {args.after}: entries are numbered from 1")
-    with reading(args) as ledger:
-        ledger.balance(args.account, at=now_or(None))  # with --after, an account that is not there would go unnoticed
+    with open_ledger(args) as ledger:
+        ledger.balance(
+            args.account, at=parse_time_or_now(None)
+        )  # with --after, an account that is not there would go unnoticed
         entries = ledger.journal(args.account, after=args.after)
         if args.format == "json":
             for entry in entries:
                 print(json.dumps(entry.as_dict()))
-            return DONE
+            return EXIT_OK
         books = ("available", "held", "owed")
         heads = ["number", "at", "kind", "id", "credits", *books]
         rows = [[*_entry(entry), *(_change(entry, book) for book in books)] for entry in entries]
-        emit([], "table", lambda: table([heads, *rows], left=4))
-    return DONE
+        print_rows([], "table", lambda: format_table([heads, *rows], left=4))
+    return EXIT_OK
 
 
 def _entry(entry: Entry) -> list[str]:
-    return [str(entry.number), iso(entry.at), entry.kind, entry.id, plain(entry.credits)]
+    return [str(entry.number), format_instant(entry.at), entry.kind, entry.id, format_plain(entry.credits)]
 
 
 def _change(entry: Entry, book: str) -> str:
     amount = entry.as_dict()["postings"].get(book, "0")
     if book == "owed":  # kept as a balance below zero, told as what it is
-        amount = plain(entry.owed)
+        amount = format_plain(entry.owed)
     return amount if amount[0] in "-0" else f"+{amount}"
 
 
 def _statement(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         found = ledger.statement(args.account, period)
     if args.format == "json":
-        write(as_json(found.as_dict()))
+        print_stdout(as_json(found.as_dict()))
     else:
-        emit([], "table", lambda: _paper(found))
+        print_rows([], "table", lambda: _paper(found))
     _tell_open([found])
-    return DONE
+    return EXIT_OK
 
 
 def _paper(found: Statement) -> str:
     requests = sum(line.requests for line in found.usage)
-    rows = [["", "Credits"], ["opening", plain(found.opening)]]
-    rows += [[movement.label, plain(movement.credits)] for movement in found.movements]
-    rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", plain(found.used.copy_negate())])
-    rows.append(["closing", plain(found.closing)])
-    told = f"Account {found.account}, {found.period}, days of {found.period.zone}\n\n{table(rows, left=1)}"
+    rows = [["", "Credits"], ["opening", format_plain(found.opening)]]
+    rows += [[movement.label, format_plain(movement.credits)] for movement in found.movements]
+    rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", format_plain(found.used.copy_negate())])
+    rows.append(["closing", format_plain(found.closing)])
+    told = f"Account {found.account}, {found.period}, days of {found.period.zone}\n\n{format_table(rows, left=1)}"
     if found.usage:
         told += "\n\n" + _usage_table([line.as_dict() for line in found.usage])
     return told
@@ -157,7 +159,7 @@ def _paper(found: Statement) -> str:
 
 def _usage(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         rows = [
             {"account": account, **line.as_dict()}
             for account in _who(args, ledger)
@@ -166,8 +168,8 @@ def _usage(args: Namespace) -> int:
     keys = ("account", "token") if args.by_token else ("account",)
     if not args.by_token:
         rows = [{key: value for key, value in row.items() if key != "token"} for row in rows]
-    emit(rows, args.format, lambda: _usage_table(rows, *keys))
-    return DONE
+    print_rows(rows, args.format, lambda: _usage_table(rows, *keys))
+    return EXIT_OK
 
 
 _COUNTS: Final = {
@@ -183,21 +185,23 @@ _COUNTS: Final = {
 def _usage_table(rows: list[dict[str, Any]], *keys: str) -> str:
     heads = [*keys, "day", "model"]
     cells = [[*(row[head] or "-" for head in heads), *(str(row[name]) for name in _COUNTS)] for row in rows]
-    return table([[*heads, *_COUNTS.values()], *cells], left=len(heads))
+    return format_table([[*heads, *_COUNTS.values()], *cells], left=len(heads))
 
 
 def _records(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
     requests = accounts = 0
-    with reading(args) as ledger, _lines(args.out) as put:
+    with open_ledger(args) as ledger, _lines(args.out) as put:
         for account in _who(args, ledger):
             before = requests
             for record in ledger.records(account, period, skip_unpriced=args.skip_unpriced):
                 put(json.dumps(record))
                 requests += 1
             accounts += requests > before
-    tell(f"{requests} request{'s' if requests != 1 else ''} of {accounts} account{'s' if accounts != 1 else ''}")
-    return DONE
+    print_stderr(
+        f"{requests} request{'s' if requests != 1 else ''} of {accounts} account{'s' if accounts != 1 else ''}"
+    )
+    return EXIT_OK
 
 
 @contextmanager
@@ -206,30 +210,30 @@ def _lines(path: str | None) -> Iterator[Any]:
     if path is None:
         yield print
         return
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         yield lambda line: file.write(line.encode() + b"\n")
 
 
 def _customers(args: Namespace) -> int:
-    distinct(args.base, args.out)
+    require_distinct_paths(args.base, args.out)
     period = Period.parse(args.period, args.zone)
     base = {} if args.base is None else read_customers(args.base, load_book(args))
     said = {account: _said(customer) for account, customer in base.items()}
     unresolved = []
-    with reading(args) as ledger:
+    with open_ledger(args) as ledger:
         for account in ledger.accounts():
             statement = ledger.statement(account, period)
-            said[account] = {**_said(base.get(account, NOBODY)), "balance": statement.balance().as_dict()}
+            said[account] = {**_said(base.get(account, UNKNOWN_CUSTOMER)), "balance": statement.balance().as_dict()}
             if statement.open_holds:
                 unresolved.append(statement)
     content = as_json(said)
     if args.out is None:
-        write(content)
+        print_stdout(content)
     else:
-        replace_file(args.out, content.encode())
-        tell(f"{args.out}: {len(said)} account{'s' if len(said) != 1 else ''}")
+        atomic_write_bytes(args.out, content.encode())
+        print_stderr(f"{args.out}: {len(said)} account{'s' if len(said) != 1 else ''}")
     _tell_open(unresolved)
-    return DONE
+    return EXIT_OK
 
 
 def _said(customer: Customer) -> dict[str, Any]:
@@ -249,9 +253,9 @@ def _tell_open(statements: list[Statement]) -> None:
     waiting = [statement for statement in statements if statement.open_holds]
     for statement in waiting[:_NAMED]:
         many = statement.open_holds != 1
-        tell(
+        print_stderr(
             f"account {statement.account}: {statement.open_holds} request{'s' if many else ''} of the period or before "
             f"{'are' if many else 'is'} not resolved; what {'they use' if many else 'it uses'} may still be added"
         )
     if len(waiting) > _NAMED:
-        tell(f"... and {len(waiting) - _NAMED} more accounts")
+        print_stderr(f"... and {len(waiting) - _NAMED} more accounts")

@@ -24,29 +24,37 @@ from brivionix_billing.invoice.aggregation.partitions import (
     OUT,
     READ,
     TEXT,
-    Heaps,
-    Row,
+    RecordRow,
+    SpilledPartitions,
 )
-from brivionix_billing.invoice.aggregation.reader import Chunk, ChunkReader, Kind, chunks
+from brivionix_billing.invoice.aggregation.reader import BucketKey, Chunk, ChunkReader, read_chunks
 from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
-from brivionix_billing.usage.record_file import SetAside
+from brivionix_billing.usage.record_file import RejectedRecord
 
-__all__ = ["TREE", "AccountUsage", "Cell", "Collected", "DayUse", "Duplicate", "collect"]
+__all__ = [
+    "TREE_SCHEME",
+    "AccountUsage",
+    "UsageBucket",
+    "AggregatedUsage",
+    "DailyUsage",
+    "Duplicate",
+    "aggregate_usage",
+]
 
-TREE: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
+TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
 """How the Merkle root of a bill is made; the bill says it in these words."""
 
 _MAX_NAMED: Final = 1_000
-OnLeaves = Callable[[str, list[bytes], list[str]], None]
-Progress = Callable[[int, int], None]
+LeafCallback = Callable[[str, list[bytes], list[str]], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Cell:
+class UsageBucket:
     """What one account used at one rate card: of estimated requests, or of others."""
 
     account: str
@@ -66,12 +74,12 @@ class Cell:
         units = 0
         for place, quantity in quantities:
             self.quantities[place] += quantity
-            units += quantity * (self.card.units[place] or 0)
+            units += quantity * (self.card.unit_rates[place] or 0)
         return units
 
 
 @dataclass(slots=True)
-class DayUse:
+class DailyUsage:
     """What one account used of one model on one day."""
 
     requests: int = 0
@@ -92,8 +100,8 @@ class AccountUsage:
     """All that is billed to one account in the period."""
 
     account: str
-    cells: list[Cell] = field(default_factory=list)
-    days: dict[tuple[str, str], DayUse] = field(default_factory=dict)
+    cells: list[UsageBucket] = field(default_factory=list)
+    days: dict[tuple[str, str], DailyUsage] = field(default_factory=dict)
     """(calendar day of the period's zone, model) -> use."""
     requests: int = 0
     duplicates: int = 0
@@ -103,7 +111,7 @@ class AccountUsage:
     last: tuple[str, str] | None = None
     tree: RootBuilder = field(default_factory=RootBuilder)
 
-    def add(self, rows: list[Row]) -> None:
+    def add(self, rows: list[RecordRow]) -> None:
         """Take in rows, which come in tree order."""
         self.requests += len(rows)
         self.tree.extend(map(itemgetter(LEAF), rows))
@@ -114,30 +122,30 @@ class AccountUsage:
 
 
 @dataclass(slots=True)
-class Collected:
+class AggregatedUsage:
     """The whole file: usage by account, and what was not billed."""
 
     accounts: dict[str, AccountUsage] = field(default_factory=dict)
     lines: int = 0
-    elsewhere: int = 0
+    out_of_scope: int = 0
     """Records of other accounts or outside the period."""
-    set_aside: int = 0
+    rejected: int = 0
     duplicates: list[Duplicate] = field(default_factory=list)
     """The first thousand."""
     duplicate_count: int = 0
 
 
-def collect(
+def aggregate_usage(
     lines: Iterable[bytes],
     book: PriceBook,
     period: Period | None = None,
     *,
     account: str | None = None,
-    on_set_aside: Callable[[SetAside], None] | None = None,
-    on_leaves: OnLeaves | None = None,
-    progress: Progress | None = None,
+    on_set_aside: Callable[[RejectedRecord], None] | None = None,
+    on_leaves: LeafCallback | None = None,
+    progress: ProgressCallback | None = None,
     workers: int = 0,
-) -> Collected:
+) -> AggregatedUsage:
     """Read a usage file once, and sum it up.
 
     ``account`` takes in one account only; ``period`` of ``None`` takes in all time. ``on_set_aside`` gets every record
@@ -146,7 +154,7 @@ def collect(
     one; they start clean, so a script that asks for them keeps its own work under ``if __name__ == "__main__"``.
     """
     return _Collector(period, account, on_set_aside, on_leaves).run(
-        chunks(lines, ChunkReader(book, period, account), workers), progress
+        read_chunks(lines, ChunkReader(book, period, account), workers), progress
     )
 
 
@@ -155,22 +163,22 @@ class _Collector:
         self,
         period: Period | None,
         account: str | None,
-        on_set_aside: Callable[[SetAside], None] | None,
-        on_leaves: OnLeaves | None,
+        on_set_aside: Callable[[RejectedRecord], None] | None,
+        on_leaves: LeafCallback | None,
     ) -> None:
         self.period, self.account = period, account
         self.on_set_aside, self.on_leaves = on_set_aside, on_leaves
-        self.out = Collected()
-        self.kinds: dict[int, Kind] = {}
+        self.out = AggregatedUsage()
+        self.kinds: dict[int, BucketKey] = {}
         self.cards: dict[tuple[Any, ...], RateCard] = {}
         self.sums: dict[int, list[Any]] = {}
         """By the numbers of ``kinds``: what puts a row with those of its account, requests, then how much of the three
         usual meters, and of others by their place (``None``: nothing)."""
-        self.rows: dict[str, list[Row]] = {}
+        self.rows: dict[str, list[RecordRow]] = {}
 
-    def run(self, parts: Iterable[Chunk], progress: Progress | None) -> Collected:
+    def run(self, parts: Iterable[Chunk], progress: ProgressCallback | None) -> AggregatedUsage:
         size = 0
-        with Heaps() as heaps:
+        with SpilledPartitions() as heaps:
             for chunk in parts:
                 heaps.put(chunk.heaps)
                 for number, kind in chunk.cells.items():
@@ -185,7 +193,7 @@ class _Collector:
                         raise RuntimeError("two cells have one number")  # one chance in 10^16; never silently
                 for record in chunk.aside:
                     self._set_aside(record)
-                self.out.elsewhere += chunk.elsewhere
+                self.out.out_of_scope += chunk.elsewhere
                 self.out.lines += chunk.lines
                 size += chunk.size
                 if progress:
@@ -197,7 +205,7 @@ class _Collector:
 
     def _sum_up(self) -> None:
         """From sums by cell to those of each account by rate card, and by day and model."""
-        cells: dict[tuple[str, RateCard, bool], Cell] = {}
+        cells: dict[tuple[str, RateCard, bool], UsageBucket] = {}
         for number, kind in self.kinds.items():
             _, requests, *usual, others = self.sums[number]
             if not requests:
@@ -205,13 +213,13 @@ class _Collector:
             usage = self._usage_of(kind.account)
             cell = cells.get(kind[:3])
             if cell is None:
-                cell = cells[kind[:3]] = Cell(*kind[:3])
+                cell = cells[kind[:3]] = UsageBucket(*kind[:3])
                 usage.cells.append(cell)
-            day = usage.days.setdefault((kind.day, kind.card.model), DayUse())
+            day = usage.days.setdefault((kind.day, kind.card.model), DailyUsage())
             day.requests += requests
             day.units += cell.add(requests, [*enumerate(usual), *(others or {}).items()])
 
-    def _settle(self, heap: list[Row]) -> None:
+    def _settle(self, heap: list[RecordRow]) -> None:
         """Count one heap, sorted by key: ids that stand more than once are looked at, then all is summed up."""
         if len(set(map(itemgetter(KEY), heap))) < len(heap):
             heap = self._once(heap)
@@ -234,9 +242,9 @@ class _Collector:
                     self.on_leaves(account, [row[LEAF] for row in rows], [row[ID] for row in rows])
                 rows.clear()
 
-    def _once(self, heap: list[Row]) -> list[Row]:
+    def _once(self, heap: list[RecordRow]) -> list[RecordRow]:
         """The heap with every id once: of equal records one, of conflicting records none."""
-        out: list[Row] = []
+        out: list[RecordRow] = []
         for _, group in groupby(heap, itemgetter(KEY)):
             same = list(group)
             if any(row[LEAF] != same[0][LEAF] for row in same):
@@ -253,7 +261,7 @@ class _Collector:
             usage = self.out.accounts[account] = AccountUsage(account)
         return usage
 
-    def _duplicates(self, same: list[Row]) -> None:
+    def _duplicates(self, same: list[RecordRow]) -> None:
         row = same[0]
         if row[CELL] < 0:
             return  # each is counted already, as elsewhere or as set aside
@@ -264,7 +272,7 @@ class _Collector:
             if len(self.out.duplicates) < _MAX_NAMED:
                 self.out.duplicates.append(Duplicate(row[ID], account, other[LINE]))
 
-    def _conflict(self, same: list[Row]) -> None:
+    def _conflict(self, same: list[RecordRow]) -> None:
         lines = ", ".join(str(row[LINE]) for row in same[:10])
         message = (
             f"the request id {same[0][ID]} stands in lines {lines} with different contents; none of them is billed"
@@ -272,23 +280,23 @@ class _Collector:
         for row in same:
             if row[CELL] >= 0:  # the others are counted already, as elsewhere or as set aside
                 account, at = self.kinds[row[CELL]].account, parse_instant(row[AT] + "Z")
-                self._set_aside(SetAside(row[LINE], row[ID], account, at, "duplicate_conflict", message))
+                self._set_aside(RejectedRecord(row[LINE], row[ID], account, at, "duplicate_conflict", message))
 
-    def _set_aside(self, record: SetAside) -> None:
+    def _set_aside(self, record: RejectedRecord) -> None:
         elsewhere = (self.account is not None and record.account not in (self.account, None)) or (
-            record.at is not None and self.period is not None and not self.period.holds(record.at)
+            record.at is not None and self.period is not None and not self.period.contains(record.at)
         )
         if elsewhere:
-            self.out.elsewhere += 1
+            self.out.out_of_scope += 1
             return
-        self.out.set_aside += 1
+        self.out.rejected += 1
         if record.account is not None and record.at is not None:
             self._usage_of(record.account).set_aside += 1
         if self.on_set_aside:
             self.on_set_aside(record)
 
 
-def _named(kind: Kind) -> tuple[Any, ...]:
+def _named(kind: BucketKey) -> tuple[Any, ...]:
     return kind.account, _card_key(kind.card), kind.estimated, kind.day
 
 

@@ -15,32 +15,32 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.usage.record_file import Record
 
-__all__ = ["AT", "CELL", "CHUNK", "ID", "KEY", "LEAF", "LINE", "MORE", "OUT", "READ", "TEXT"]
-__all__ += ["DuplicateWatch", "Heaps", "Repeated", "Row", "packed"]
+__all__ = ["AT", "CELL", "CHUNK_LINES", "ID", "KEY", "LEAF", "LINE", "MORE", "OUT", "READ", "TEXT"]
+__all__ += ["DuplicateDetector", "SpilledPartitions", "DuplicateReport", "RecordRow", "pack_rows"]
 
-CHUNK: Final = 16_384
+CHUNK_LINES: Final = 16_384
 """So many records are held at once."""
 _IN_MEMORY: Final = 32 * 1024 * 1024
 _MAX_NAMED: Final = 1_000
 
-Row = tuple[Any, ...]
+RecordRow = tuple[Any, ...]
 """One record: what it takes to sort it, to count it, and to name it. ``marshal`` can store it."""
 KEY, ID, LINE, LEAF, CELL, AT, TEXT, READ, OUT, MORE = range(10)
 
 
-def packed(heaps: Iterable[list[Row]]) -> list[tuple[int, bytes]]:
+def pack_rows(heaps: Iterable[list[RecordRow]]) -> list[tuple[int, bytes]]:
     """(heap, rows as bytes) of every heap that is not empty."""
     return [(number, marshal.dumps(heap)) for number, heap in enumerate(heaps) if heap]
 
 
-class Heaps:
+class SpilledPartitions:
     """Packed rows by heap, in memory up to a bound and beyond it in a temporary file."""
 
     def __init__(self) -> None:
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(256)]
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
 
-    def __enter__(self) -> Heaps:
+    def __enter__(self) -> SpilledPartitions:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,10 +52,10 @@ class Heaps:
             self._places[number].append((self._file.tell(), len(data)))
             self._file.write(data)
 
-    def sorted(self) -> Iterator[list[Row]]:
+    def sorted(self) -> Iterator[list[RecordRow]]:
         """The heaps in order, each sorted by key, then id, then line."""
         for places in self._places:
-            rows: list[Row] = []
+            rows: list[RecordRow] = []
             for offset, size in places:
                 self._file.seek(offset)
                 rows += marshal.loads(self._file.read(size))  # noqa: S302  # written by ourselves, to a file of no name
@@ -63,7 +63,7 @@ class Heaps:
             yield rows
 
 
-class Repeated(NamedTuple):
+class DuplicateReport(NamedTuple):
     """Request ids that stand more than once in a file."""
 
     same: int
@@ -74,15 +74,15 @@ class Repeated(NamedTuple):
     """(request id, lines, whether all are equal) of the first thousand."""
 
 
-class DuplicateWatch:
+class DuplicateDetector:
     """Finds request ids that stand more than once, in bounded memory, for those who read record by record."""
 
     def __init__(self) -> None:
-        self._heaps = Heaps()
-        self._held: list[list[Row]] = [[] for _ in range(256)]
+        self._heaps = SpilledPartitions()
+        self._held: list[list[RecordRow]] = [[] for _ in range(256)]
         self._count = 0
 
-    def __enter__(self) -> DuplicateWatch:
+    def __enter__(self) -> DuplicateDetector:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,14 +93,14 @@ class DuplicateWatch:
         key = sha256(record.request_id.encode()).digest()
         self._held[key[0]].append((key, record.request_id, record.line, record.leaf))
         self._count += 1
-        if not self._count % CHUNK:
+        if not self._count % CHUNK_LINES:
             self._put()
 
     def _put(self) -> None:
-        self._heaps.put(packed(self._held))
+        self._heaps.put(pack_rows(self._held))
         self._held = [[] for _ in range(256)]
 
-    def found(self) -> Repeated:
+    def found(self) -> DuplicateReport:
         """What stood more than once."""
         self._put()
         same = conflicts = 0
@@ -114,4 +114,4 @@ class DuplicateWatch:
                     conflicts += not equal
                     if len(named) < _MAX_NAMED:
                         named.append((rows[0][ID], [row[LINE] for row in rows], equal))
-        return Repeated(same, conflicts, named)
+        return DuplicateReport(same, conflicts, named)

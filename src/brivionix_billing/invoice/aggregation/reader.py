@@ -12,22 +12,22 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.aggregation.partitions import CHUNK, Row, packed
+from brivionix_billing.invoice.aggregation.partitions import CHUNK_LINES, RecordRow, pack_rows
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.rate_card import decided_tier
-from brivionix_billing.times import FOREVER, Days, Period
-from brivionix_billing.usage.record_file import Origin, Record, SetAside, bounded, records
+from brivionix_billing.rating.rate_card import effective_service_tier
+from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
+from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
-__all__ = ["ELSEWHERE", "Chunk", "ChunkReader", "Kind", "chunks"]
+__all__ = ["OUT_OF_SCOPE", "Chunk", "ChunkReader", "BucketKey", "read_chunks"]
 
-ELSEWHERE: Final = -1
+OUT_OF_SCOPE: Final = -1
 """The cell of a record that is not billed here. Its id is taken all the same."""
-_UNKNOWN: Final = (None, None, -1, ELSEWHERE)
+_UNKNOWN: Final = (None, None, -1, OUT_OF_SCOPE)
 """No input tokens are few enough for it, so its times are not looked at."""
 
 
-class Kind(NamedTuple):
+class BucketKey(NamedTuple):
     """What the requests of one cell have in common."""
 
     account: str
@@ -44,10 +44,10 @@ class Chunk(NamedTuple):
     size: int
     """Bytes."""
     elsewhere: int
-    cells: dict[int, Kind]
+    cells: dict[int, BucketKey]
     """What each cell stands for."""
     heaps: list[tuple[int, bytes]]
-    aside: list[SetAside]
+    aside: list[RejectedRecord]
 
 
 class ChunkReader:
@@ -58,28 +58,28 @@ class ChunkReader:
 
     def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:
         self.book, self.period, self.account = book, period, account
-        self.days = Days(period.zone if period else "UTC")
+        self.days = CalendarDays(period.zone if period else "UTC")
 
     def read(self, lines: list[bytes], first: int) -> Chunk:
         """Read lines; ``first`` is the number of the first of them in the file."""
-        held: list[list[Row]] = [[] for _ in range(256)]
-        cells: dict[Kind, int] = {}
-        aside: list[SetAside] = []
+        held: list[list[RecordRow]] = [[] for _ in range(256)]
+        cells: dict[BucketKey, int] = {}
+        aside: list[RejectedRecord] = []
         # Origin and served tier -> from, until, most input tokens, card: while these hold, no price is looked up. With
         # the date in UTC the same again, but within one day of the zone, and for its cell: then nothing is looked up.
-        priced: dict[tuple[Origin, str | None], tuple[Any, ...]] = {}
-        known: dict[tuple[Origin, str | None, str], tuple[Any, ...]] = {}
+        priced: dict[tuple[RequestAttributes, str | None], tuple[Any, ...]] = {}
+        known: dict[tuple[RequestAttributes, str | None, str], tuple[Any, ...]] = {}
         wanted = self.account
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         elsewhere = 0
-        for record in records(lines, first):
+        for record in read_records(lines, first):
             if type(record) is not Record:
-                refused = cast(SetAside, record)
+                refused = cast(RejectedRecord, record)
                 aside.append(refused)
                 if refused.leaf is not None and refused.request_id is not None:
                     key = sha256(refused.request_id.encode()).digest()
                     name = refused.account or ""
-                    held[key[0]].append((key, refused.request_id, refused.line, refused.leaf, ELSEWHERE, name))
+                    held[key[0]].append((key, refused.request_id, refused.line, refused.leaf, OUT_OF_SCOPE, name))
                 continue
             line, request_id, at, origin, total, text, read, out, _, served, _, meters, estimated, leaf, at_text = (
                 record
@@ -87,7 +87,7 @@ class ChunkReader:
             key = sha256(request_id.encode()).digest()
             if (wanted is not None and origin.account != wanted) or (start and end and not start <= at < end):
                 elsewhere += 1
-                held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
+                held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
                 continue
             begins, ends, limit, cell = known.get((origin, served, at_text[:10]), _UNKNOWN)
             if meters or estimated or not (total <= limit and begins <= at < ends):
@@ -99,25 +99,25 @@ class ChunkReader:
                     try:
                         card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
                     except BillingError as error:
-                        aside.append(SetAside(line, request_id, origin.account, at, error.code, error.message))
-                        held[key[0]].append((key, request_id, line, leaf, ELSEWHERE, origin.account))
+                        aside.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
+                        held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
                         continue
-                    resolved = self.book.resolved(model, group, at, decided_tier(served, tier))
-                    begins, ends, limit = resolved.start, resolved.end or FOREVER, resolved.limit
+                    resolved = self.book.resolve(model, group, at, effective_service_tier(served, tier))
+                    begins, ends, limit = resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input
                     plain = total <= limit and not estimated
                     if plain:
                         priced[origin, served] = (begins, ends, limit, card)
                 day = self.days.at(at)
-                kind = Kind(origin.account, card, estimated, day.value)
+                kind = BucketKey(origin.account, card, estimated, day.value)
                 cell = cells.get(kind) or cells.setdefault(kind, _cell(kind))
                 if plain:
                     known[origin, served, at_text[:10]] = max(begins, day.start), min(ends, day.end), limit, cell
             held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
         kinds = {number: kind for kind, number in cells.items()}
-        return Chunk(len(lines), sum(map(len, lines)), elsewhere, kinds, packed(held), aside)
+        return Chunk(len(lines), sum(map(len, lines)), elsewhere, kinds, pack_rows(held), aside)
 
 
-def _cell(kind: Kind) -> int:
+def _cell(kind: BucketKey) -> int:
     """A number for the kind, the same in every process."""
     card = kind.card
     name = "\0".join((kind.account, card.model, card.group, card.service_tier, card.context_tier, kind.day))
@@ -125,7 +125,7 @@ def _cell(kind: Kind) -> int:
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 
 
-def chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
+def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
     """The chunks of a file, in order; read by so many processes beside this one (0: by this one)."""
     parts = _parts(lines)
     if not workers:
@@ -147,8 +147,8 @@ def chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterato
 
 
 def _parts(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    rest, first = iter(bounded(lines)), 1
-    while part := list(islice(rest, CHUNK)):
+    rest, first = iter(bounded_lines(lines)), 1
+    while part := list(islice(rest, CHUNK_LINES)):
         yield part, first
         first += len(part)
 

@@ -12,19 +12,19 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Dialect, Table
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database import tables
 from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
-from brivionix_billing.ledger.units import column, scaled
+from brivionix_billing.ledger.units import units_from_column, units_to_column
 
-__all__ = ["KINDS", "DryStore", "Row", "Statements", "Store", "Stored"]
+__all__ = ["TABLE_MAPPINGS", "DryRunStore", "Row", "Statements", "Store", "JournalRow"]
 
 R = TypeVar("R")
 _LIVE: Final = "live"
 """The column of a lot that says whether there is something in it. An index has those only."""
 
 
-class Stored(NamedTuple):
+class JournalRow(NamedTuple):
     """A row of the journal as it stands in the database."""
 
     id: str
@@ -90,7 +90,7 @@ _LOT: Final = _kind(
 _HOLD: Final = _kind(tables.HOLD, HoldRow, "account", "token", "at", "expires")
 _TOKEN: Final = _kind(tables.TOKEN, TokenRow, "account", "hash")
 _USAGE: Final = _kind(tables.USAGE, UsageRow)
-KINDS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
+TABLE_MAPPINGS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
 Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow
 
 
@@ -106,7 +106,7 @@ class Statements:
                 f"+{dialect.driver}",
             )
         lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
-        journal = ", ".join(Stored._fields)
+        journal = ", ".join(JournalRow._fields)
         self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
         self.lock_account_of = self._select(_ACCOUNT, "id = (SELECT account FROM billing_hold WHERE id = ?)") + lock
         self.entry = self._sql(f"SELECT {journal} FROM billing_journal WHERE id = ?")
@@ -117,11 +117,11 @@ class Statements:
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND number > ? ORDER BY number LIMIT ?"
         )
         self.rare_entries = self._sql(
-            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.FREQUENT}) "
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND at >= ? AND at < ? ORDER BY number"
         )
         self.reverses = self._sql(
-            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.FREQUENT}) "
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND kind = 'reverse'"
         )
         self.account = self._select(_ACCOUNT, "id = ?")
@@ -167,9 +167,9 @@ class Statements:
             TokenRow: self.tokens,
             UsageRow: self._select(_USAGE, "account = ?"),
         }
-        self.add = {make: self._insert(kind) for make, kind in KINDS.items()}
-        self.change = {make: self._update(kind) for make, kind in KINDS.items()}
-        self.delete = {make: self._sql(f"DELETE FROM {kind.table.name}") for make, kind in KINDS.items()}
+        self.add = {make: self._insert(kind) for make, kind in TABLE_MAPPINGS.items()}
+        self.change = {make: self._update(kind) for make, kind in TABLE_MAPPINGS.items()}
+        self.delete = {make: self._sql(f"DELETE FROM {kind.table.name}") for make, kind in TABLE_MAPPINGS.items()}
 
     def _sql(self, statement: str) -> str:
         return statement if self._mark == "?" else statement.replace("?", str(self._mark))
@@ -199,9 +199,9 @@ class Store:
         self.sql = statements
         self._cursor = cursor
 
-    def dry(self) -> DryStore:
+    def dry(self) -> DryRunStore:
         """The same tables for reading only."""
-        return DryStore(self._cursor, self.sql)
+        return DryRunStore(self._cursor, self.sql)
 
     def run(self, statement: str, *values: Any) -> int:
         """Run a statement; how many rows it changed."""
@@ -213,11 +213,11 @@ class Store:
         self._cursor.execute(statement, values)
         return list(self._cursor.fetchall())
 
-    def entry(self, statement: str, *values: Any) -> Stored | None:
+    def entry(self, statement: str, *values: Any) -> JournalRow | None:
         """One row of the journal."""
         self._cursor.execute(statement, values)
         found = self._cursor.fetchone()
-        return None if found is None else Stored(*found)
+        return None if found is None else JournalRow(*found)
 
     def one(self, make: Callable[..., R], statement: str, *values: Any) -> R | None:
         """One row, or none."""
@@ -237,7 +237,7 @@ class Store:
     def change(self, row: Row) -> None:
         """Write a row anew."""
         make = type(row)
-        kind = KINDS[make]
+        kind = TABLE_MAPPINGS[make]
         values = list(kind.changed(row))
         _as_columns(values, kind.changing_amounts)
         if make is LotRow:
@@ -246,7 +246,7 @@ class Store:
 
     def written(self, row: Row) -> list[Any]:
         """A row as its columns hold it."""
-        kind = KINDS[type(row)]
+        kind = TABLE_MAPPINGS[type(row)]
         values = list(kind.whole(row))
         _as_columns(values, kind.amounts)
         if kind is _LOT:
@@ -255,15 +255,15 @@ class Store:
 
     def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
         values = list(found)
-        kind = KINDS[make]  # type: ignore[index]  # make is a class of KINDS
+        kind = TABLE_MAPPINGS[make]  # type: ignore[index]  # make is a class of KINDS
         try:
             for index in kind.amounts:
                 if values[index] is not None:
-                    values[index] = scaled(values[index])
+                    values[index] = units_from_column(values[index])
         except (ValueError, TypeError, AttributeError):
             raise BillingError(
                 "journal_broken",
-                f"{kind.table.name} has a row that cannot be read ({quoted(found[0])}); rebuild them",
+                f"{kind.table.name} has a row that cannot be read ({safe_repr(found[0])}); rebuild them",
             ) from None
         return make(*values)
 
@@ -271,26 +271,26 @@ class Store:
 def _as_columns(values: list[Any], amounts: Sequence[int]) -> None:
     for index in amounts:
         if values[index] is not None:
-            values[index] = column(values[index])
+            values[index] = units_to_column(values[index])
 
 
 def _live(row: Any) -> int:
     return 1 if row.remaining else 0
 
 
-class DryStore(Store):
+class DryRunStore(Store):
     """Reads as the store does, and writes nothing: for seeing what an operation would do."""
 
     __slots__ = ("written_entries",)
 
     def __init__(self, cursor: Any, statements: Statements) -> None:
         super().__init__(cursor, statements)
-        self.written_entries: list[Stored] = []
+        self.written_entries: list[JournalRow] = []
         """Of the journal, in order."""
 
     def run(self, statement: str, *values: Any) -> int:
         if statement is self.sql.add_entry:
-            self.written_entries.append(Stored(*values))
+            self.written_entries.append(JournalRow(*values))
         return 1
 
     def add(self, row: Row) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["FREQUENT", "METADATA", "VERSION_TABLE"]
+__all__ = ["REQUEST_KINDS", "METADATA", "VERSION_TABLE"]
 
 METADATA: Final = MetaData()
 VERSION_TABLE: Final = "billing_version"
@@ -47,7 +47,7 @@ def _count(name: str) -> Column[Any]:
     return Column(name, _COUNT, nullable=False)
 
 
-FREQUENT: Final = "'hold', 'settle', 'release', 'charge', 'hold_expired'"
+REQUEST_KINDS: Final = "'hold', 'settle', 'release', 'charge', 'hold_expired'"
 """The kinds of entries that every request makes. Statements sum up its usage by quarter, and read the others only."""
 JOURNAL: Final = Table(
     "billing_journal",
@@ -66,8 +66,8 @@ JOURNAL: Final = Table(
         "billing_journal_rare",
         "account",
         "at",
-        sqlite_where=text(f"kind NOT IN ({FREQUENT})"),
-        postgresql_where=text(f"kind NOT IN ({FREQUENT})"),
+        sqlite_where=text(f"kind NOT IN ({REQUEST_KINDS})"),
+        postgresql_where=text(f"kind NOT IN ({REQUEST_KINDS})"),
     ),
 )
 ACCOUNT: Final = Table(

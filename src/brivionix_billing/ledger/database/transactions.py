@@ -18,9 +18,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["close", "engine_for", "must_exist", "prepare", "read", "transact", "within", "write"]
+__all__ = [
+    "close",
+    "create_ledger_engine",
+    "require_existing_file",
+    "prepare_engine",
+    "run_read",
+    "run_transaction",
+    "run_in_transaction",
+    "run_write",
+]
 
 T = TypeVar("T")
 _TRIES: Final = 12
@@ -29,8 +38,8 @@ _IMMEDIATE: Final = "BEGIN IMMEDIATE"
 _SINCE: Final = "brivionix_since"
 _IDLE: Final = 1.0
 """Seconds after which a connection to PostgreSQL is not trusted to be there."""
-_TWICE: Final = "23505"
-_AGAIN: Final = frozenset({"40001", "40P01", _TWICE})
+_UNIQUE_VIOLATION: Final = "23505"
+_AGAIN: Final = frozenset({"40001", "40P01", _UNIQUE_VIOLATION})
 """PostgreSQL: could not serialize; deadlock; another was quicker with the same payment, and the next try sees it."""
 _WAIT: Final = 10.0
 """Seconds to wait for another transaction, on SQLite for any, on PostgreSQL for one that has the account."""
@@ -39,7 +48,7 @@ _LATE: Final = 0.016
 """Seconds between two looks whether it is over: at the most, at first and later."""
 
 
-def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine:
+def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine:
     """An engine for a database URL, or for the path of a SQLite file. Raises ``bad_argument``, ``missing_extra``.
 
     ``synchronous`` is SQLite's: with ``FULL`` a commit is on disk before it returns; with ``NORMAL`` the machine losing
@@ -76,7 +85,7 @@ def engine_for(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine
             f"{error.name} is not installed; the ledger uses psycopg: write postgresql://, and "
             "pip install 'brivionix-billing[postgresql]'",
         ) from None
-    prepare(engine, synchronous=synchronous)
+    prepare_engine(engine, synchronous=synchronous)
     _ENGINES.add(engine)
     if file:
         _WRITERS[engine] = []
@@ -92,7 +101,7 @@ _WRITERS: Final[WeakKeyDictionary[Engine, list[PoolProxiedConnection]]] = WeakKe
 them out again takes a tenth of what the ledger does for a request."""
 _MOST_KEPT: Final = 2
 """One writes at a time; and the pool must not run out of connections to read on."""
-_LEFT: Final[list[Any]] = []
+_ABANDONED_CONNECTIONS: Final[list[Any]] = []
 
 
 def _ready(kept: list[PoolProxiedConnection] | None) -> PoolProxiedConnection | None:
@@ -106,7 +115,9 @@ def _forget_connections() -> None:
     """A process that was forked off must not talk over its parent's connections."""
     for engine in list(_ENGINES):
         kept = _WRITERS.get(engine, [])
-        _LEFT.extend(kept)  # not even closed: that would tell the file's other readers that they are gone
+        _ABANDONED_CONNECTIONS.extend(
+            kept
+        )  # not even closed: that would tell the file's other readers that they are gone
         kept.clear()
         engine.dispose(close=False)
 
@@ -123,7 +134,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_connections)
 
 
-def must_exist(url: str) -> None:
+def require_existing_file(url: str) -> None:
     """Raises ``ledger_version`` for the file of a SQLite database that is not there: opening it would make it."""
     path = url.removeprefix("sqlite:///")
     if (
@@ -131,7 +142,7 @@ def must_exist(url: str) -> None:
         and path not in ("", ":memory:")
         and not os.path.exists(path.partition("?")[0])
     ):
-        raise BillingError("ledger_version", f"there is no ledger {quoted(path)}: brivionix-billing ledger migrate")
+        raise BillingError("ledger_version", f"there is no ledger {safe_repr(path)}: brivionix-billing ledger migrate")
 
 
 def _limit_waiting(connection: Any, _record: Any) -> None:
@@ -169,7 +180,7 @@ def _ping_idle(engine: Engine) -> None:
                 raise InvalidatePoolError from error
 
 
-def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
+def prepare_engine(engine: Engine, *, synchronous: str = "FULL") -> None:
     """Make an engine of your own fit for the ledger. On PostgreSQL nothing is needed.
 
     On SQLite, a transaction takes the write lock as it begins (``BEGIN IMMEDIATE``), since one that has read before may
@@ -178,7 +189,7 @@ def prepare(engine: Engine, *, synchronous: str = "FULL") -> None:
     if engine.dialect.name != "sqlite" or event.contains(engine, "begin", _begin):
         return
     if synchronous not in ("FULL", "NORMAL"):
-        raise BillingError("bad_argument", f"synchronous is {quoted(synchronous)}; FULL or NORMAL")
+        raise BillingError("bad_argument", f"synchronous is {safe_repr(synchronous)}; FULL or NORMAL")
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -217,12 +228,12 @@ def _lock(execute: Callable[[str], object]) -> None:
             if not _busy(getattr(error, "orig", error)):
                 raise
             if time.monotonic() > last:
-                raise unavailable(error) from error
+                raise database_error(error) from error
         time.sleep(random.uniform(_SOON / 2, pause))  # noqa: S311  # no secret
         pause = min(pause * 2, _LATE)
 
 
-def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
+def run_transaction(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Do ``work`` in a transaction of its own, again if it could not be done through no fault of its own.
 
     Raises ``ledger_unavailable``.
@@ -230,15 +241,15 @@ def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[f
     for left in reversed(range(_TRIES)):
         try:
             with engine.begin() as connection:
-                return guarded(engine, connection, work)
+                return translate_driver_errors(engine, connection, work)
         except _RetryError as again:
             failed: BaseException = again.error
         except DBAPIError as error:
             if not _passing(engine, error.orig, error.connection_invalidated):
-                raise unavailable(error) from error
+                raise database_error(error) from error
             failed = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
-            raise unavailable(error) from error
+            raise database_error(error) from error
         _wait(left, failed, sleep)
     raise AssertionError("unreachable")
 
@@ -246,11 +257,11 @@ def transact(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[f
 def _wait(left: int, failed: BaseException, sleep: Callable[[float], None]) -> None:
     """Before the next try. Those who collided must not collide again: they wait unequally long."""
     if not left:
-        raise unavailable(failed) from failed
+        raise database_error(failed) from failed
     sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
 
 
-def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
+def run_write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """The same for ``work`` that needs no more than a cursor of the driver: what every request does, so it is short.
 
     It takes the connection out of the engine's pool and asks the driver itself to begin and commit. What SQLAlchemy
@@ -274,10 +285,10 @@ def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], Non
             return done
         except errors.Error as error:
             if not _again(engine, connection, error):
-                raise unavailable(error) from error
+                raise database_error(error) from error
             failed: BaseException = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
-            raise unavailable(error) from error
+            raise database_error(error) from error
         finally:
             if connection is not None:
                 connection.close()  # back to the pool, which rolls back what was not committed
@@ -285,12 +296,12 @@ def write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], Non
     raise AssertionError("unreachable")
 
 
-def read(engine: Engine, work: Callable[[Connection], T]) -> T:
+def run_read(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Read from one state of the database."""
     options: dict[str, Any] = {_READ: True}
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    return transact(engine.execution_options(**options), work)
+    return run_transaction(engine.execution_options(**options), work)
 
 
 class _RetryError(Exception):
@@ -298,7 +309,7 @@ class _RetryError(Exception):
         self.error = error
 
 
-def guarded(engine: Engine, connection: Connection, work: Callable[[Connection], T]) -> T:
+def translate_driver_errors(engine: Engine, connection: Connection, work: Callable[[Connection], T]) -> T:
     """Errors of the driver itself as SQLAlchemy would tell them: the ledger goes straight to its cursor."""
     errors: Any = engine.dialect.dbapi
     try:
@@ -306,7 +317,7 @@ def guarded(engine: Engine, connection: Connection, work: Callable[[Connection],
     except errors.Error as error:
         if _again(engine, connection.connection, error):
             raise _RetryError(error) from error
-        raise unavailable(error) from error
+        raise database_error(error) from error
 
 
 def _again(engine: Engine, connection: PoolProxiedConnection | None, error: Any) -> bool:
@@ -332,7 +343,7 @@ def _busy(error: BaseException | None) -> bool:
     return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def within(connection: Connection, work: Callable[[Connection], T]) -> T:
+def run_in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
     """Do ``work`` in the caller's transaction, all of it or nothing.
 
     Raises ``bad_argument`` for a connection that it could not be sure on, ``ledger_unavailable``.
@@ -352,16 +363,16 @@ def within(connection: Connection, work: Callable[[Connection], T]) -> T:
     for left in (1, 0):
         try:
             with connection.begin_nested():
-                return guarded(connection.engine, connection, work)
+                return translate_driver_errors(connection.engine, connection, work)
         except _RetryError as again:
-            if not left or getattr(again.error, "sqlstate", None) != _TWICE:
-                raise unavailable(again.error) from again.error
+            if not left or getattr(again.error, "sqlstate", None) != _UNIQUE_VIOLATION:
+                raise database_error(again.error) from again.error
         except DBAPIError as error:
-            raise unavailable(error) from error
+            raise database_error(error) from error
     raise AssertionError("unreachable")
 
 
-def unavailable(error: BaseException) -> BillingError:
+def database_error(error: BaseException) -> BillingError:
     """What the database said, in one line, without values of statements."""
     orig = getattr(error, "orig", None) or error
     told = str(orig).strip().partition("\n")[0]
@@ -376,5 +387,5 @@ def unavailable(error: BaseException) -> BillingError:
     if "no such table" in told or getattr(orig, "sqlstate", None) == "42P01":
         return BillingError("ledger_version", "this database has no ledger yet: brivionix-billing ledger migrate")
     return BillingError(
-        "ledger_unavailable", f"the ledger's database failed: {type(orig).__name__}: {quoted(told, 200)}"
+        "ledger_unavailable", f"the ledger's database failed: {type(orig).__name__}: {safe_repr(told, 200)}"
     )

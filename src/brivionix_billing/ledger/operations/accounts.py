@@ -8,41 +8,41 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger import api_tokens, reports
-from brivionix_billing.ledger.api_tokens import Token
+from brivionix_billing.ledger.api_tokens import ApiToken
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import Desk, Draft
-from brivionix_billing.ledger.operations.base import Base, locked
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
 from brivionix_billing.ledger.projections import AccountRow, TokenRow
-from brivionix_billing.ledger.units import LONGEST, asked, name, stamp
+from brivionix_billing.ledger.units import MAX_ID_LENGTH, format_timestamp, require_id, require_new_id
 
 __all__ = ["Accounts"]
 
 
-class Accounts(Base):
+class Accounts(LedgerBase):
     """Operations on accounts and tokens."""
 
     def open_account(
         self, account: str, *, at: datetime, id: str | None = None, connection: Connection | None = None
     ) -> Entry:
         """A new account, with nothing in it. Raises ``account_exists`` if another operation opened it."""
-        account, booked = name(account, "the account", LONGEST), stamp(at)
-        id = name(f"account:{account}" if id is None else id, "the operation")
+        account, booked = require_new_id(account, "the account", MAX_ID_LENGTH), format_timestamp(at)
+        id = require_new_id(f"account:{account}" if id is None else id, "the operation")
 
         def work(store: Store) -> Entry:
             found = store.entry(store.sql.entry, id)
             if found is not None:
-                return Entry.read(found).same(account, "account", {})
+                return Entry.from_row(found).match_repeat(account, "account", {})
             row = AccountRow(account)
             if store.run(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.written(row)) != 1:
-                row = locked(store, account)
+                row = lock_account(store, account)
                 found = store.entry(store.sql.entry, id)  # whoever was quicker may have done the same
                 if found is not None:
-                    return Entry.read(found).same(account, "account", {})
-                raise BillingError("account_exists", f"there is an account {quoted(account)} already")
-            return Desk(store, row, booked).write(id, Draft("account", booked, {}))
+                    return Entry.from_row(found).match_repeat(account, "account", {})
+                raise BillingError("account_exists", f"there is an account {safe_repr(account)} already")
+            return LockedAccount(store, row, booked).post_entry(id, EntryDraft("account", booked, {}))
 
         return self._write(work, connection)
 
@@ -59,16 +59,16 @@ class Accounts(Base):
         enabled: bool = True,
         secret: str | None = None,
         connection: Connection | None = None,
-    ) -> Token:
+    ) -> ApiToken:
         """A new API token of an account; ``id`` becomes its id. ``limit``: Credits that it may spend over its life.
 
         The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
         again, the token comes without it.
         """
-        content = api_tokens.settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
-        given = None if secret is None else api_tokens.hashed(secret)
+        content = api_tokens.validate_settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
+        given = None if secret is None else api_tokens.hash_secret(secret)
         made = api_tokens.new_secret() if secret is None else secret
-        hash = api_tokens.hashed(made)
+        hash = api_tokens.hash_secret(made)
         if given is not None:
             content["hash"] = given
         entry = self._operate(
@@ -85,31 +85,31 @@ class Accounts(Base):
         at: datetime,
         connection: Connection | None = None,
         **settings: Any,
-    ) -> Token:
+    ) -> ApiToken:
         """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
-        content = {"token": token, **api_tokens.settings(**settings)}
+        content = {"token": token, **api_tokens.validate_settings(**settings)}
         account = self.token(token, connection=connection).account
         self._operate(
             account, id, "token_changed", content, at, lambda d: api_tokens.change(d, token, content), connection
         )
         return self.token(token, connection=connection)
 
-    def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> Token:
+    def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
         """A token by its id. Raises ``unknown_token``."""
-        asked(token, "the token")
+        require_id(token, "the token")
         row = self._read(lambda store: store.one(TokenRow, store.sql.token, token), connection)
         if row is None:
-            raise BillingError("unknown_token", f"there is no token {quoted(token)}")
-        return api_tokens.told(row, secret)
+            raise BillingError("unknown_token", f"there is no token {safe_repr(token)}")
+        return api_tokens.api_token_from_row(row, secret)
 
-    def tokens(self, account: str, *, connection: Connection | None = None) -> list[Token]:
+    def tokens(self, account: str, *, connection: Connection | None = None) -> list[ApiToken]:
         """All tokens of an account."""
         return self._read(lambda store: reports.tokens_of(store, account), connection)
 
-    def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> Token:
+    def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
         """The token that a client showed.
 
         Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
         """
-        booked = stamp(at)
-        return self._read(lambda store: api_tokens.token_of(store, secret, booked), connection)
+        booked = format_timestamp(at)
+        return self._read(lambda store: api_tokens.authenticate(store, secret, booked), connection)

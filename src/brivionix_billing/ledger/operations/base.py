@@ -8,29 +8,29 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from brivionix_billing.decimals import parse_decimal, plain
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.decimals import format_plain, parse_decimal
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Statements, Store
-from brivionix_billing.ledger.database.transactions import read, within, write
+from brivionix_billing.ledger.database.transactions import run_in_transaction, run_read, run_write
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import Desk, Draft
-from brivionix_billing.ledger.lot_order import checked_order
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.lot_order import validate_lot_order
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
-from brivionix_billing.ledger.units import asked, name, stamp
+from brivionix_billing.ledger.units import format_timestamp, require_id, require_new_id
 from brivionix_billing.money import Payable
-from brivionix_billing.topup import LOT_ORDER
+from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
-__all__ = ["Base", "locked", "told"]
+__all__ = ["LedgerBase", "lock_account", "amount_text"]
 
 T = TypeVar("T")
 
 
-class Base:
+class LedgerBase:
     """A ledger's database, and how an operation is done in it."""
 
-    def __init__(self, engine: Engine, *, lot_order: Iterable[str] = LOT_ORDER) -> None:
+    def __init__(self, engine: Engine, *, lot_order: Iterable[str] = DEFAULT_LOT_ORDER) -> None:
         self.engine = engine
-        self.lot_order = checked_order(lot_order)
+        self.lot_order = validate_lot_order(lot_order)
         self.statements = Statements(engine.dialect)
 
     def _operate(
@@ -40,20 +40,20 @@ class Base:
         kind: str,
         content: Mapping[str, Any],
         at: datetime,
-        plan: Callable[[Desk], Draft],
+        plan: Callable[[LockedAccount], EntryDraft],
         connection: Connection | None,
     ) -> Entry:
-        name(id, "the operation")
-        booked = stamp(at)
+        require_new_id(id, "the operation")
+        booked = format_timestamp(at)
 
         def work(store: Store) -> Entry:
-            row = locked(store, account)
+            row = lock_account(store, account)
             found = store.entry(store.sql.entry, id)
             if found is not None:
-                return Entry.read(found).same(account, kind, content)
-            desk = Desk(store, row, booked, self.lot_order)
-            desk.sweep()
-            return desk.write(id, plan(desk))
+                return Entry.from_row(found).match_repeat(account, kind, content)
+            desk = LockedAccount(store, row, booked, self.lot_order)
+            desk.expire_due()
+            return desk.post_entry(id, plan(desk))
 
         return self._write(work, connection)
 
@@ -64,12 +64,12 @@ class Base:
         id: str | None,
         at: datetime,
         content: Mapping[str, Any],
-        plan: Callable[[Desk, HoldRow], Draft],
+        plan: Callable[[LockedAccount, HoldRow], EntryDraft],
         connection: Connection | None,
     ) -> Entry:
-        asked(hold, "the hold")
-        id = name(f"{hold}:{kind}" if id is None else id, "the operation")
-        booked = stamp(at)
+        require_id(hold, "the hold")
+        id = require_new_id(f"{hold}:{kind}" if id is None else id, "the operation")
+        booked = format_timestamp(at)
 
         def work(store: Store) -> Entry:
             # The hold is read when its account is locked; whose it is never changes.
@@ -78,42 +78,46 @@ class Base:
                 raise _no_hold(hold)
             found = store.entry(store.sql.entry, id)
             if found is not None:
-                return Entry.read(found).same(row.id, kind, content)
-            desk = Desk(store, row, booked, self.lot_order)
-            desk.sweep()
+                return Entry.from_row(found).match_repeat(row.id, kind, content)
+            desk = LockedAccount(store, row, booked, self.lot_order)
+            desk.expire_due()
             held = store.one(HoldRow, store.sql.hold, hold)
             if held is None:
                 raise _no_hold(hold)
-            return desk.write(id, plan(desk, held))
+            return desk.post_entry(id, plan(desk, held))
 
         return self._write(work, connection)
 
     def _write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
         if connection is None:
-            return write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
-        return within(connection, self._on(work))
+            return run_write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
+        return run_in_transaction(connection, self._on(work))
 
     def _read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        return read(self.engine, self._on(work)) if connection is None else within(connection, self._on(work))
+        return (
+            run_read(self.engine, self._on(work))
+            if connection is None
+            else run_in_transaction(connection, self._on(work))
+        )
 
     def _on(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
         return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
-def locked(store: Store, account: str) -> AccountRow:
+def lock_account(store: Store, account: str) -> AccountRow:
     """The row of an account, locked until the transaction ends. Raises ``unknown_account``."""
-    row = store.one(AccountRow, store.sql.lock_account, asked(account, "the account"))
+    row = store.one(AccountRow, store.sql.lock_account, require_id(account, "the account"))
     if row is None:
-        raise BillingError("unknown_account", f"there is no account {quoted(account)}; open_account makes it")
+        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; open_account makes it")
     return row
 
 
 def _no_hold(hold: str) -> BillingError:
-    return BillingError("unknown_hold", f"there is no hold {quoted(hold)}")
+    return BillingError("unknown_hold", f"there is no hold {safe_repr(hold)}")
 
 
-def told(pay: Payable | str | None) -> str | None:
+def amount_text(pay: Payable | str | None) -> str | None:
     """Money as the content of an entry has it. Its currency is that of the lot."""
     if pay is None:
         return None
-    return plain(pay.amount if isinstance(pay, Payable) else parse_decimal(pay))
+    return format_plain(pay.amount if isinstance(pay, Payable) else parse_decimal(pay))

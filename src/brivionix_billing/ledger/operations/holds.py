@@ -8,19 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.api_tokens import Token
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.api_tokens import ApiToken
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.operations.base import Base
+from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import holds
-from brivionix_billing.ledger.posting.holds import TTL
-from brivionix_billing.ledger.units import LONGEST, Amount, name, units
+from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
+from brivionix_billing.ledger.units import MAX_ID_LENGTH, Amount, require_new_id, to_units
 from brivionix_billing.rating import Charge
 
-__all__ = ["Requests"]
+__all__ = ["Holds"]
 
 
-class Requests(Base):
+class Holds(LedgerBase):
     """Operations of a request."""
 
     def hold(
@@ -30,8 +30,8 @@ class Requests(Base):
         *,
         id: str,
         at: datetime,
-        ttl: timedelta = TTL,
-        token: Token | str | None = None,
+        ttl: timedelta = DEFAULT_HOLD_TTL,
+        token: ApiToken | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Set aside what a request may cost at the most; ``id`` is the request's.
@@ -39,11 +39,13 @@ class Requests(Base):
         After ``ttl`` it returns by itself. Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit``
         of the token), ``unknown_account``, and what :meth:`authenticate` raises.
         """
-        name(id, "the hold", LONGEST)
+        require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
-            raise BillingError("bad_argument", f"the hold is {quoted(id)}: that would be the id of another one's end")
-        token = token.id if isinstance(token, Token) else token
-        amount = units(credits, "a hold")
+            raise BillingError(
+                "bad_argument", f"the hold is {safe_repr(id)}: that would be the id of another one's end"
+            )
+        token = token.id if isinstance(token, ApiToken) else token
+        amount = to_units(credits, "a hold")
         content = holds.hold_content(amount, ttl, token)
         return self._operate(
             account, id, "hold", content, at, lambda d: holds.hold(d, id, amount, ttl, token, content), connection
@@ -68,7 +70,7 @@ class Requests(Base):
         ``id`` is ``HOLD:settle`` if you give none. Raises ``unknown_hold``, ``hold_resolved`` if it was settled or
         released by another operation.
         """
-        charged = charge if isinstance(charge, Charge) else units(charge, "a charge")
+        charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
         content = {"hold": hold, **holds.charge_content(charged, usage)}
         return self._resolve(
             hold, "settle", id, at, content, lambda d, row: holds.settle(d, row, charged, content), connection
@@ -92,12 +94,12 @@ class Requests(Base):
         id: str,
         at: datetime,
         usage: Mapping[str, Any] | None = None,
-        token: Token | str | None = None,
+        token: ApiToken | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Charge without a hold: what a batch used, say. What is not covered is owed."""
-        token = token.id if isinstance(token, Token) else token
-        charged = charge if isinstance(charge, Charge) else units(charge, "a charge")
+        token = token.id if isinstance(token, ApiToken) else token
+        charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
         content = {"token": token, **holds.charge_content(charged, usage)}
         return self._operate(
             account, id, "charge", content, at, lambda d: holds.charge(d, charged, content, token), connection

@@ -10,17 +10,17 @@ from sqlalchemy import Connection
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import api_tokens
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import Desk, Draft
-from brivionix_billing.ledger.operations.base import Base, told
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
-from brivionix_billing.ledger.units import name, shown, signed_units, units
+from brivionix_billing.ledger.units import require_new_id, to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
 __all__ = ["Payments"]
 
 
-class Payments(Base):
+class Payments(LedgerBase):
     """Operations with money, or with Credits that cost none."""
 
     def top_up(
@@ -38,16 +38,16 @@ class Payments(Base):
 
         Raises ``payment_known`` if the payment was credited by another operation, to whatever account.
         """
-        name(reference, "the reference")
+        require_new_id(reference, "the reference")
         content = payments.top_up_content(quote, reference, expires)
-        amount = units(quote.credits, "a top-up")
+        amount = to_units(quote.credits, "a top-up")
         return self._operate(
             account,
             id,
             "top_up",
             content,
             at,
-            lambda desk: payments.bring_in(desk, id, "top_up", amount, content, quote),
+            lambda desk: payments.open_lot(desk, id, "top_up", amount, content, quote),
             connection,
         )
 
@@ -63,10 +63,10 @@ class Payments(Base):
         connection: Connection | None = None,
     ) -> Entry:
         """Promotional Credits: they cost nothing, and are never refunded. ``id`` is the lot's."""
-        amount = units(credits, "a grant")
+        amount = to_units(credits, "a grant")
         content = {
-            "credits": shown(amount),
-            "reason": api_tokens.text(reason, "the reason"),
+            "credits": units_to_text(amount),
+            "reason": api_tokens.require_text(reason, "the reason"),
             **payments.lot_content(expires),
         }
         return self._operate(
@@ -75,7 +75,7 @@ class Payments(Base):
             "grant",
             content,
             at,
-            lambda desk: payments.bring_in(desk, id, "grant", amount, content, None),
+            lambda desk: payments.open_lot(desk, id, "grant", amount, content, None),
             connection,
         )
 
@@ -98,8 +98,8 @@ class Payments(Base):
         """
         if credits is not None and pay is not None:
             raise BillingError("bad_argument", "give credits or pay, not both")
-        amount = None if credits is None else units(credits, "a refund")
-        content = {"lot": lot, "credits": None if amount is None else shown(amount), "pay": told(pay)}
+        amount = None if credits is None else to_units(credits, "a refund")
+        content = {"lot": lot, "credits": None if amount is None else units_to_text(amount), "pay": amount_text(pay)}
         return self._operate(
             account,
             id,
@@ -124,7 +124,7 @@ class Payments(Base):
 
         Credits of the lot that are left go, Credits that were used are owed. If it is won, :meth:`reverse` it.
         """
-        content = {"lot": lot, "pay": told(pay)}
+        content = {"lot": lot, "pay": amount_text(pay)}
         return self._operate(
             account,
             id,
@@ -139,7 +139,7 @@ class Payments(Base):
         self, account: str, undoes: str, *, id: str, at: datetime, reason: str, connection: Connection | None = None
     ) -> Entry:
         """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
-        content = {"undoes": undoes, "reason": api_tokens.text(reason, "the reason")}
+        content = {"undoes": undoes, "reason": api_tokens.require_text(reason, "the reason")}
         return self._operate(
             account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
         )
@@ -156,16 +156,16 @@ class Payments(Base):
         connection: Connection | None = None,
     ) -> Entry:
         """A correction by hand, up or down. Up: a lot that nobody paid for. Down: at most what is available."""
-        amount = signed_units(credits, "a correction")
+        amount = to_signed_units(credits, "a correction")
         content = {
-            "credits": shown(amount),
-            "reason": api_tokens.text(reason, "the reason"),
-            "author": api_tokens.text(author, "the author"),
+            "credits": units_to_text(amount),
+            "reason": api_tokens.require_text(reason, "the reason"),
+            "author": api_tokens.require_text(author, "the author"),
         }
 
-        def plan(desk: Desk) -> Draft:
+        def plan(desk: LockedAccount) -> EntryDraft:
             if amount < 0:
-                return payments.take_out(desk, -amount, content)
-            return payments.bring_in(desk, id, "adjust", amount, content, None)
+                return payments.debit_adjustment(desk, -amount, content)
+            return payments.open_lot(desk, id, "adjust", amount, content, None)
 
         return self._operate(account, id, "adjust", content, at, plan, connection)

@@ -12,23 +12,23 @@ from sqlalchemy import Connection
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import replay, reports
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import Desk
-from brivionix_billing.ledger.operations.base import Base, locked
-from brivionix_billing.ledger.replay import Fault
+from brivionix_billing.ledger.locked_account import LockedAccount
+from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
+from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
-from brivionix_billing.ledger.units import asked, stamp
+from brivionix_billing.ledger.units import format_timestamp, require_id
 from brivionix_billing.times import Period
 
-__all__ = ["Views"]
+__all__ = ["Queries"]
 
 
-class Views(Base):
+class Queries(LedgerBase):
     """Questions to a ledger, and its upkeep."""
 
     def accounts(self) -> Iterator[str]:
         """The ids of all accounts, in order."""
         after = ""
-        while page := self._read(partial(reports.accounts, after=after), None):
+        while page := self._read(partial(reports.account_page, after=after), None):
             yield from page
             after = page[-1]
 
@@ -37,7 +37,7 @@ class Views(Base):
 
         For a time of the past, see :meth:`statement`.
         """
-        booked = stamp(at)
+        booked = format_timestamp(at)
         return self._read(lambda store: reports.balance(store, account, booked), connection)
 
     def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
@@ -46,20 +46,20 @@ class Views(Base):
 
     def payment(self, channel: str, reference: str, *, connection: Connection | None = None) -> Lot:
         """The lot of a payment. Raises ``unknown_payment``: it was not credited, or not yet."""
-        return self._read(lambda store: reports.payment(store, channel, reference), connection)
+        return self._read(lambda store: reports.lot_by_payment(store, channel, reference), connection)
 
     def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
         """The entry that an operation made, or ``None``: it was not done."""
-        asked(id, "the operation")
+        require_id(id, "the operation")
         row = self._read(lambda store: store.entry(store.sql.entry, id), connection)
-        return None if row is None else Entry.read(row)
+        return None if row is None else Entry.from_row(row)
 
     def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
         """The entries of an account behind number ``after``, in order."""
         while True:
-            page = self._read(partial(reports.page, account=account, after=after), None)
+            page = self._read(partial(reports.entry_page, account=account, after=after), None)
             yield from page
-            if len(page) < reports.PAGE:
+            if len(page) < reports.PAGE_SIZE:
                 return
             after = page[-1].number
 
@@ -80,13 +80,16 @@ class Views(Base):
         after = 0
         while True:
             found, after = self._read(
-                partial(reports.records, account=account, period=_period(period), after=after, skip=skip_unpriced), None
+                partial(
+                    reports.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
+                ),
+                None,
             )
             yield from found
             if not after:
                 return
 
-    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Fault]:
+    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Inconsistency]:
         """Replay the whole journal, and compare all that is derived from it. Of a sound ledger, an empty list.
 
         ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
@@ -96,7 +99,7 @@ class Views(Base):
         except BillingError as error:
             if error.code != "journal_broken":
                 raise
-            return [Fault("?", None, error.message)]  # what cannot even be read
+            return [Inconsistency("?", None, error.message)]  # what cannot even be read
 
     def checkpoint(self) -> dict[str, tuple[int, str]]:
         """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
@@ -116,10 +119,13 @@ class Views(Base):
         Nothing depends on it: whatever looks at an account books what has expired on it. It brings the journal of
         accounts that nobody uses up to date, before a month is closed, say.
         """
-        booked = stamp(at)
+        booked = format_timestamp(at)
 
         def one(account: str) -> int:
-            return self._write(lambda store: Desk(store, locked(store, account), booked, self.lot_order).sweep(), None)
+            return self._write(
+                lambda store: LockedAccount(store, lock_account(store, account), booked, self.lot_order).expire_due(),
+                None,
+            )
 
         made, failed = 0, []
         for account in self.accounts() if accounts is None else accounts:

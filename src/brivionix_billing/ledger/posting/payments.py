@@ -6,67 +6,87 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from brivionix_billing.decimals import Rounding, plain, round_ratio
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.ledger.database.store import Stored
+from brivionix_billing.decimals import Rounding, format_plain, round_quotient
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.locked_account import Desk, Draft
-from brivionix_billing.ledger.projections import LotRow, value
-from brivionix_billing.ledger.units import MOST, as_credits, asked, coin, payable, shown, stamp, units
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.projections import LotRow, lot_value
+from brivionix_billing.ledger.units import (
+    MAX_UNITS,
+    format_timestamp,
+    minor_unit,
+    require_id,
+    to_units,
+    units_to_credits,
+    units_to_payable,
+    units_to_text,
+)
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
-__all__ = ["bring_in", "dispute", "lot_content", "payment_known", "refund", "reverse", "take_out", "top_up_content"]
+__all__ = [
+    "open_lot",
+    "dispute",
+    "lot_content",
+    "duplicate_payment_error",
+    "refund",
+    "reverse",
+    "debit_adjustment",
+    "top_up_content",
+]
 
 
 def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> dict[str, Any]:
     """A quote that was paid. Raises ``bad_argument``, ``money_invalid``."""
     if not isinstance(quote, Quote):
-        raise BillingError("bad_argument", f"{quoted(quote)} is not a quote; PriceBook.quote gives one")
+        raise BillingError("bad_argument", f"{safe_repr(quote)} is not a quote; PriceBook.quote gives one")
     return {
-        "credits": shown(units(quote.credits, "the Credits of the quote")),
+        "credits": units_to_text(to_units(quote.credits, "the Credits of the quote")),
         "paid": str(quote.pay.amount),
         "currency": quote.pay.currency,
         "channel": quote.channel,
         "reference": reference,
-        "price_per_credit": plain(quote.price_per_credit),
+        "price_per_credit": format_plain(quote.price_per_credit),
         **lot_content(expires),
     }
 
 
 def lot_content(expires: datetime | None) -> dict[str, Any]:
     """When a lot expires, if it does."""
-    return {} if expires is None else {"expires": stamp(expires)}
+    return {} if expires is None else {"expires": format_timestamp(expires)}
 
 
-def bring_in(desk: Desk, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None) -> Draft:
+def open_lot(
+    desk: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None
+) -> EntryDraft:
     """A new lot: bought (``top_up``), given (``grant``) or a correction (``adjust``). What is owed is paid from it.
 
     Raises ``payment_known`` if another operation has credited the payment, ``bad_argument`` for nothing or for what has
     expired already.
     """
-    draft = Draft(kind, desk.booked, content)
+    draft = EntryDraft(kind, desk.booked_at, content)
     expires = content.get("expires")
     if credits <= 0:
         raise BillingError("bad_argument", "a lot holds more than zero Credits")
-    if expires is not None and expires <= desk.booked:
-        raise BillingError("bad_argument", f"a lot that expires at {expires}, and it is {desk.booked} now")
-    if desk.account.balance + credits >= MOST:
+    if expires is not None and expires <= desk.booked_at:
+        raise BillingError("bad_argument", f"a lot that expires at {expires}, and it is {desk.booked_at} now")
+    if desk.account.balance + credits >= MAX_UNITS:
         raise BillingError("money_invalid", "the account would hold 10^30 Credits or more")
     channel = reference = currency = None
     paid = 0
     if quote is not None:
         channel, reference, currency = quote.channel, content["reference"], quote.pay.currency
-        paid = quote.pay.minor * coin(currency)
+        paid = quote.pay.minor * minor_unit(currency)
         known = desk.store.one(LotRow, desk.store.sql.payment, channel, reference)
         if known is not None:
-            raise payment_known(known)
+            raise duplicate_payment_error(known)
     lot = LotRow(
         id,
         desk.account.id,
         desk.account.number + 1,
-        desk.booked,
+        desk.booked_at,
         expires,
         channel,
         reference,
@@ -78,38 +98,38 @@ def bring_in(desk: Desk, id: str, kind: str, credits: int, content: Mapping[str,
         paid,
         *(0, 0),
     )
-    desk.add(lot)
-    desk.expiring(expires)
+    desk.add_row(lot)
+    desk.note_expiry(expires)
     draft.post("available", credits)
     draft.post({"top_up": "paid", "grant": "granted"}.get(kind, "adjusted"), -credits)
-    desk.moved(draft, lot, "opened", credits, paid)
+    desk.change_lot(draft, lot, "opened", credits, paid)
     if expires is not None:
         draft.result["expires"] = expires
-    desk.repay(draft)
+    desk.repay_owed(draft)
     return draft
 
 
-def payment_known(lot: LotRow) -> BillingError:
+def duplicate_payment_error(lot: LotRow) -> BillingError:
     """The same payment, under another operation id."""
     return BillingError(
         "payment_known",
-        f"payment {quoted(lot.reference)} on channel {quoted(lot.channel)} was credited by operation {quoted(lot.id)} "
-        f"to account {quoted(lot.account)}; a payment is credited once",
+        f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited by operation {safe_repr(lot.id)} "
+        f"to account {safe_repr(lot.account)}; a payment is credited once",
     )
 
 
 def refund(
-    desk: Desk, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | str | None
-) -> Draft:
+    desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | str | None
+) -> EntryDraft:
     """Give bought Credits back at the price they were bought for: so many, so much money, or all that can be.
 
     Raises ``not_refundable``.
     """
-    draft = Draft("refund", desk.booked, content)
+    draft = EntryDraft("refund", desk.booked_at, content)
     if lot.currency is None:
-        raise BillingError("not_refundable", f"lot {quoted(lot.id)} was given, not bought; nothing was paid for it")
-    if lot.expires is not None and lot.expires <= desk.booked:
-        raise BillingError("not_refundable", f"lot {quoted(lot.id)} has expired; nothing of it can be refunded")
+        raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} was given, not bought; nothing was paid for it")
+    if lot.expires is not None and lot.expires <= desk.booked_at:
+        raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} has expired; nothing of it can be refunded")
     most = min(lot.remaining, max(0, desk.available))
     # A reversal may have left a coin too much given out by rounding (see there): it is kept back here.
     short = min(0, lot.recognised)
@@ -118,23 +138,27 @@ def refund(
     elif credits is None:
         credits = most
     if credits > most or not credits:
-        held = f" ({plain(as_credits(lot.remaining))} are left in it, the rest is held)" if most < lot.remaining else ""
+        held = (
+            f" ({format_plain(units_to_credits(lot.remaining))} are left in it, the rest is held)"
+            if most < lot.remaining
+            else ""
+        )
         raise BillingError(
             "not_refundable",
-            f"{plain(as_credits(credits))} Credits of lot {quoted(lot.id)} cannot be refunded: "
-            f"{plain(as_credits(most))} of it are unused and free{held}",
+            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} cannot be refunded: "
+            f"{format_plain(units_to_credits(most))} of it are unused and free{held}",
         )
-    worth = value(lot, lot.remaining) - value(lot, lot.remaining - credits)
+    worth = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits)
     money = worth + short
     if money <= 0:
         raise BillingError(
             "not_refundable",
-            f"{plain(as_credits(credits))} Credits of lot {quoted(lot.id)} were bought for less than a coin; there is "
+            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} were bought for less than a coin; there is "
             "nothing to pay back",
         )
-    desk.moved(draft, lot, "refunded", credits, money)
+    desk.change_lot(draft, lot, "refunded", credits, money)
     if short:
-        desk.moved(draft, lot, "used", 0, -short)
+        desk.change_lot(draft, lot, "used", 0, -short)
     draft.post("available", -credits)
     draft.post("refunded", credits)
     draft.result |= _to(lot)
@@ -150,9 +174,10 @@ def _money(lot: LotRow, pay: Payable | str) -> int:
         pay = Payable(pay, str(lot.currency))
     if not isinstance(pay, Payable) or pay.currency != lot.currency or pay.minor <= 0:
         raise BillingError(
-            "currency_mismatch", f"lot {quoted(lot.id)} was paid in {lot.currency}; {quoted(pay)} is no amount of it"
+            "currency_mismatch",
+            f"lot {safe_repr(lot.id)} was paid in {lot.currency}; {safe_repr(pay)} is no amount of it",
         )
-    return pay.minor * coin(pay.currency)
+    return pay.minor * minor_unit(pay.currency)
 
 
 def _bought_by(lot: LotRow, money: int) -> int:
@@ -161,7 +186,7 @@ def _bought_by(lot: LotRow, money: int) -> int:
     Taking them takes exactly ``money`` off the value of what remains: rounding to coins does not depend on whole coins.
     """
     credits = min(lot.remaining, money * lot.credits // lot.paid)
-    if value(lot, lot.remaining) - value(lot, lot.remaining - credits) != money:
+    if lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits) != money:
         credits += 1  # the unit that the division left out
     return credits
 
@@ -169,69 +194,70 @@ def _bought_by(lot: LotRow, money: int) -> int:
 def _credits_for(lot: LotRow, pay: Payable | str) -> int:
     """The Credits to refund for exactly ``pay``."""
     money = _money(lot, pay)
-    there = value(lot, lot.remaining) + min(0, lot.recognised)
+    there = lot_value(lot, lot.remaining) + min(0, lot.recognised)
     if money > there:
         raise BillingError(
             "not_refundable",
-            f"{payable(money, str(lot.currency))} cannot be refunded from lot {quoted(lot.id)}: "
-            f"what is unused of it cost {payable(there, str(lot.currency))}",
+            f"{units_to_payable(money, str(lot.currency))} cannot be refunded from lot {safe_repr(lot.id)}: "
+            f"what is unused of it cost {units_to_payable(there, str(lot.currency))}",
         )
     return _bought_by(lot, money - min(0, lot.recognised))
 
 
-def dispute(desk: Desk, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> Draft:
+def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> EntryDraft:
     """A payment was taken back, whole or in part: Credits that are left go, those that were used are owed.
 
     Where Credits that are left are held, the holds of the newest requests shrink. Raises ``not_refundable`` for more
     than is left of the payment.
     """
-    draft = Draft("dispute", desk.booked, content)
+    draft = EntryDraft("dispute", desk.booked_at, content)
     if lot.currency is None:
         raise BillingError(
-            "not_refundable", f"lot {quoted(lot.id)} was given, not bought; there is no payment to dispute"
+            "not_refundable", f"lot {safe_repr(lot.id)} was given, not bought; there is no payment to dispute"
         )
     there = lot.paid - lot.refunded
     money = there if pay is None else _money(lot, pay)
     if money > there or not money:
         raise BillingError(
             "not_refundable",
-            f"of the payment of lot {quoted(lot.id)} {payable(there, lot.currency)} is left, "
-            f"and {payable(money, lot.currency)} is disputed",
+            f"of the payment of lot {safe_repr(lot.id)} {units_to_payable(there, lot.currency)} is left, "
+            f"and {units_to_payable(money, lot.currency)} is disputed",
         )
-    left = value(lot, lot.remaining)
+    left = lot_value(lot, lot.remaining)
     if money < left:
         taken, from_left, from_gone = _bought_by(lot, money), money, 0
     else:
         taken, from_left, from_gone = lot.remaining, left, money - left
-    _uncover(desk, draft, taken)
+    _shrink_holds(desk, draft, taken)
     if taken:
-        desk.moved(draft, lot, "refunded", taken, from_left)
+        desk.change_lot(draft, lot, "refunded", taken, from_left)
     draft.post("available", -taken)
     draft.post("disputed", taken)
     if from_gone or money == there:  # of a whole payment, also what was used for less than a coin
         gone = lot.used + lot.expired
-        share = round_ratio(from_gone * lot.credits, lot.paid, Rounding.HALF_UP)
+        share = round_quotient(from_gone * lot.credits, lot.paid, Rounding.HALF_UP)
         back = gone if money == there else min(gone, share)
         used = min(back, lot.used)
         # The coins that go with each part: all of them where it is all, else in proportion.
         of_used = (
             from_gone
             if back == used
-            else round_ratio(from_gone // coin(lot.currency) * used, back, Rounding.HALF_UP) * coin(lot.currency)
+            else round_quotient(from_gone // minor_unit(lot.currency) * used, back, Rounding.HALF_UP)
+            * minor_unit(lot.currency)
         )
         if used or of_used:
-            desk.moved(draft, lot, "taken_back", used, of_used)
+            desk.change_lot(draft, lot, "taken_back", used, of_used)
         if back > used:
-            desk.moved(draft, lot, "written_off", back - used, from_gone - of_used)
+            desk.change_lot(draft, lot, "written_off", back - used, from_gone - of_used)
         draft.post("owed", -used)
         draft.post("expired", used - back)
         draft.post("disputed", back)
     draft.result |= _to(lot)
-    desk.repay(draft)
+    desk.repay_owed(draft)
     return draft
 
 
-def _uncover(desk: Desk, draft: Draft, taken: int) -> None:
+def _shrink_holds(desk: LockedAccount, draft: EntryDraft, taken: int) -> None:
     """Shrink holds that ``taken`` would leave without cover, the newest first."""
     lack = taken - desk.available
     if lack <= 0:
@@ -242,68 +268,72 @@ def _uncover(desk: Desk, draft: Draft, taken: int) -> None:
         if part:
             hold.credits -= part
             lack -= part
-            shrunk.append([hold.id, shown(part)])
-            desk.changed(hold)
+            shrunk.append([hold.id, units_to_text(part)])
+            desk.mark_changed(hold)
             if hold.token is not None:
                 token = desk.token(hold.token)
                 token.held -= part
-                desk.changed(token)
+                desk.mark_changed(token)
     uncovered = taken - desk.available - lack
     draft.post("held", -uncovered)
     draft.post("available", uncovered)
     draft.result["shrunk"] = shrunk
 
 
-def reverse(desk: Desk, undoes: str, content: Mapping[str, Any]) -> Draft:
+def reverse(desk: LockedAccount, undoes: str, content: Mapping[str, Any]) -> EntryDraft:
     """Undo a refund that failed, or a dispute that was won: its Credits come back to the lot, its money to the books.
 
     Raises ``not_reversible``.
     """
     store, account = desk.store, desk.account.id
-    row = store.entry(store.sql.entry, asked(undoes, "the operation to undo"))
-    undone = None if row is None else Entry.read(row)
+    row = store.entry(store.sql.entry, require_id(undoes, "the operation to undo"))
+    undone = None if row is None else Entry.from_row(row)
     if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
-        raise BillingError("not_reversible", f"account {quoted(account)} has no refund or dispute {quoted(undoes)}")
-    for other in map(Entry.read, (Stored(*row) for row in store.rows(store.sql.reverses, account))):
+        raise BillingError(
+            "not_reversible", f"account {safe_repr(account)} has no refund or dispute {safe_repr(undoes)}"
+        )
+    for other in map(Entry.from_row, (JournalRow(*row) for row in store.rows(store.sql.reverses, account))):
         if other.content["undoes"] == undoes:
-            raise BillingError("not_reversible", f"operation {quoted(other.id)} has undone {quoted(undoes)} already")
-    draft = Draft("reverse", desk.booked, content)
-    lot = desk.lot(undone.moves[0].lot)
-    taken = [move for move in undone.moves if move.lot == lot.id and move.how in _GIVEN_BACK]
+            raise BillingError(
+                "not_reversible", f"operation {safe_repr(other.id)} has undone {safe_repr(undoes)} already"
+            )
+    draft = EntryDraft("reverse", desk.booked_at, content)
+    lot = desk.lot(undone.lot_deltas[0].lot)
+    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.how in _GIVEN_BACK]
     credits, money = sum(move.credits for move in taken), sum(move.money for move in taken)
-    desk.moved(draft, lot, "restored", credits, money)
+    desk.change_lot(draft, lot, "restored", credits, money)
     # Coins that were rounded one way while the Credits were away may round the other way now.
-    odd = lot.paid - lot.refunded - value(lot, lot.remaining) - lot.recognised
+    odd = lot.paid - lot.refunded - lot_value(lot, lot.remaining) - lot.recognised
     if odd:
-        desk.moved(draft, lot, "used", 0, odd)
+        desk.change_lot(draft, lot, "used", 0, odd)
     draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)
-    if lot.expires is not None and lot.expires <= desk.booked:
-        _back_too_late(desk, draft, lot, credits)
+    if lot.expires is not None and lot.expires <= desk.booked_at:
+        _restore_to_expired_lot(desk, draft, lot, credits)
     else:
         draft.post("available", credits)
-        desk.expiring(lot.expires)
-    desk.repay(draft)
+        desk.note_expiry(lot.expires)
+    desk.repay_owed(draft)
     return draft
 
 
-def _back_too_late(desk: Desk, draft: Draft, lot: LotRow, credits: int) -> None:
+def _restore_to_expired_lot(desk: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
     """Credits that come back to a lot that has expired meanwhile: they pay what is owed, the rest is expired."""
     used = min(credits, desk.account.owed)
     for how, part, book in (("used", used, "owed"), ("expired", credits - used, "expired")):
         if part:
-            desk.moved(draft, lot, how, part, value(lot, lot.remaining) - value(lot, lot.remaining - part))
+            desk.change_lot(draft, lot, how, part, lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part))
             draft.post(book, part)
 
 
 _GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
 
 
-def take_out(desk: Desk, credits: int, content: Mapping[str, Any]) -> Draft:
+def debit_adjustment(desk: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:
     """A correction by hand that takes Credits. Raises :class:`ShortfallError` where that is more than is available."""
-    draft = Draft("adjust", desk.booked, content)
+    draft = EntryDraft("adjust", desk.booked_at, content)
     if credits > desk.available:
-        raise ShortfallError("insufficient_credits", f"account {quoted(desk.account.id)}", credits, desk.available)
-    taken = desk.draw(draft, credits, desk.booked)
+        raise ShortfallError("insufficient_credits", f"account {safe_repr(desk.account.id)}", credits, desk.available)
+    taken = desk.consume_lots(draft, credits, desk.booked_at)
     draft.post("available", -taken)
     draft.post("adjusted", taken)
     return draft

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import Reader, joined, number, written
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.streams.reader import StreamReader, arguments_text, content_text, index_or
+from brivionix_billing.streams.text_buffer import TextBuffer
 
 __all__ = ["EVENTS", "AnthropicReader"]
 
@@ -28,12 +28,12 @@ EVENTS: Final = frozenset(
 _THINKING: Final = "thinking that the stream does not show, or shows as a summary"
 
 
-class AnthropicReader(Reader):
+class AnthropicReader(StreamReader):
     """Reads events such as ``message_start``."""
 
     family = "anthropic"
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         self._output_stated = False
         self._searches = 0
@@ -77,7 +77,7 @@ class AnthropicReader(Reader):
         return changed
 
     def _block(self, event: dict[str, Any]) -> None:
-        block, place = event.get("content_block"), number(event.get("index"))
+        block, place = event.get("content_block"), index_or(event.get("index"))
         if not isinstance(block, dict):
             return
         kind = block.get("type")
@@ -86,14 +86,14 @@ class AnthropicReader(Reader):
             self.unseen.setdefault("what searches put into the input")
         if kind in ("thinking", "redacted_thinking"):
             self.unseen.setdefault(_THINKING)
-        self.tally.add((place, "name"), joined(block.get("name")))
-        self.tally.add((place, "text"), joined(block.get("text")))
-        self.tally.add((place, "thinking"), joined(block.get("thinking")))
-        self.tally.add((place, "input"), written(block.get("input")))
+        self.tally.add((place, "name"), content_text(block.get("name")))
+        self.tally.add((place, "text"), content_text(block.get("text")))
+        self.tally.add((place, "thinking"), content_text(block.get("thinking")))
+        self.tally.add((place, "input"), arguments_text(block.get("input")))
 
     def _delta(self, event: dict[str, Any]) -> None:
-        delta, place = event.get("delta"), number(event.get("index"))
+        delta, place = event.get("delta"), index_or(event.get("index"))
         if isinstance(delta, dict):
-            self.tally.add((place, "text"), joined(delta.get("text")))
-            self.tally.add((place, "thinking"), joined(delta.get("thinking")))
-            self.tally.add((place, "input"), written(delta.get("partial_json")))
+            self.tally.add((place, "text"), content_text(delta.get("text")))
+            self.tally.add((place, "thinking"), content_text(delta.get("thinking")))
+            self.tally.add((place, "input"), arguments_text(delta.get("partial_json")))

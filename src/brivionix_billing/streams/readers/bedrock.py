@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import Reader, joined, number, small, written
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.streams.reader import StreamReader, arguments_text, bounded_value, content_text, index_or
+from brivionix_billing.streams.text_buffer import TextBuffer
 
 __all__ = ["EVENTS", "BedrockReader"]
 
@@ -24,13 +24,13 @@ EVENTS: Final = (
 """The events but for ``metadata``, a name that others use as well."""
 
 
-class BedrockReader(Reader):
+class BedrockReader(StreamReader):
     """Reads events such as ``{"contentBlockDelta": {...}}``."""
 
     family = "bedrock"
     counts = ("inputTokens", "outputTokens")
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         self._around: dict[str, Any] = {}
 
@@ -44,7 +44,7 @@ class BedrockReader(Reader):
         if isinstance(metadata, dict):
             self.ended = True
             self._around = {
-                key: small(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
+                key: bounded_value(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
             }
             self._stated(metadata.get("usage"))
         if "messageStop" in event:
@@ -52,7 +52,7 @@ class BedrockReader(Reader):
         for key in ("contentBlockStart", "contentBlockDelta"):
             block = event.get(key)
             if isinstance(block, dict):
-                self._block(number(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
+                self._block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
 
     def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         return {"usage": usage, **self._around}
@@ -60,11 +60,11 @@ class BedrockReader(Reader):
     def _block(self, place: Any, part: Any) -> None:
         if not isinstance(part, dict):
             return
-        self.tally.add((place, "text"), joined(part.get("text")))
+        self.tally.add((place, "text"), content_text(part.get("text")))
         tool, reasoning = part.get("toolUse"), part.get("reasoningContent")
         if isinstance(tool, dict):
-            self.tally.add((place, "name"), joined(tool.get("name")))
-            self.tally.add((place, "input"), written(tool.get("input")))
+            self.tally.add((place, "name"), content_text(tool.get("name")))
+            self.tally.add((place, "input"), arguments_text(tool.get("input")))
         if isinstance(reasoning, dict):
             self.unseen.setdefault("thinking that the stream does not show, or shows as a summary")
-            self.tally.add((place, "reasoning"), joined(reasoning.get("text")))
+            self.tally.add((place, "reasoning"), content_text(reasoning.get("text")))

@@ -10,21 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, joined, number, short, written
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.streams.reader import (
+    MAX_NAMES,
+    StreamReader,
+    arguments_text,
+    content_text,
+    index_or,
+    truncate_name,
+)
+from brivionix_billing.streams.text_buffer import TextBuffer
 
 __all__ = ["ChatReader"]
 
 _HIDDEN: Final = "reasoning that the stream does not show, if there was any"
 
 
-class ChatReader(Reader):
+class ChatReader(StreamReader):
     """Reads chunks with ``choices``."""
 
     family = "chat"
     counts = ("prompt_tokens", "completion_tokens")
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         wanted = request.get("n")
         self._wanted = wanted if type(wanted) is int and wanted > 0 else 1
@@ -48,7 +55,7 @@ class ChatReader(Reader):
         usage, came = event.get("usage"), False
         choices = self._first(event.get("choices"), "choices")
         for place, choice in choices:
-            index = number(choice.get("index"), place)
+            index = index_or(choice.get("index"), place)
             if len(self._begun) < MAX_NAMES:
                 self._begun.add(index)
             came |= self._choice(index, choice)
@@ -65,14 +72,14 @@ class ChatReader(Reader):
 
     def _choice(self, index: int, choice: dict[str, Any]) -> bool:
         """Count what one choice brought, and say whether it brought anything."""
-        texts: dict[tuple[Any, ...], str] = {(index, "text"): joined(choice.get("text"))}
+        texts: dict[tuple[Any, ...], str] = {(index, "text"): content_text(choice.get("text"))}
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
-            texts[index, "content"] = joined(delta.get("content"))
-            texts[index, "refusal"] = joined(delta.get("refusal"))
+            texts[index, "content"] = content_text(delta.get("content"))
+            texts[index, "refusal"] = content_text(delta.get("refusal"))
             # DeepSeek and vLLM name it reasoning_content, Groq and OpenRouter reasoning; some send it under both.
-            thought = joined(delta.get("reasoning_content")) or joined(delta.get("reasoning"))
-            thought = thought or joined(delta.get("reasoning_details"))
+            thought = content_text(delta.get("reasoning_content")) or content_text(delta.get("reasoning"))
+            thought = thought or content_text(delta.get("reasoning_details"))
             if thought:
                 self.unseen.pop(_HIDDEN, None)
             texts[index, "reasoning"] = thought
@@ -82,22 +89,22 @@ class ChatReader(Reader):
                 self._call(index, -1, {"function": delta["function_call"]}, texts)
             if isinstance(delta.get("audio"), dict):
                 self.unseen["the tokens of audio"] = None
-                texts[index, "audio"] = joined(delta["audio"].get("transcript"))
+                texts[index, "audio"] = content_text(delta["audio"].get("transcript"))
         for strand, text in texts.items():
             self.tally.add(strand, text)
         return any(texts.values())
 
     def _call(self, index: int, place: int, call: dict[str, Any], texts: dict[tuple[Any, ...], str]) -> None:
         """Name and arguments of a tool call. Some repeat the name in every chunk; it was written once."""
-        key = (index, number(call.get("index"), place))
+        key = (index, index_or(call.get("index"), place))
         function = call.get("function") or call.get("custom")
         if not isinstance(function, dict):
             return
         self._called(key)
-        named = joined(function.get("name"))
-        if named and short(named) != self._names.get(key):
+        named = content_text(function.get("name"))
+        if named and truncate_name(named) != self._names.get(key):
             if len(self._names) < MAX_NAMES:
-                self._names[key] = short(named)
+                self._names[key] = truncate_name(named)
             texts["name", *key] = texts.get(("name", *key), "") + named
-        given = written(function.get("arguments")) or written(function.get("input"))
+        given = arguments_text(function.get("arguments")) or arguments_text(function.get("input"))
         texts["call", *key] = texts.get(("call", *key), "") + given

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, written
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.streams.reader import (
+    MAX_NAMES,
+    StreamReader,
+    arguments_text,
+    content_text,
+    enumerate_objects,
+    index_or,
+)
+from brivionix_billing.streams.text_buffer import TextBuffer
 
 __all__ = ["GeminiReader"]
 
@@ -18,14 +25,14 @@ _HIDDEN: Final = "thinking that the stream does not show, if there was any"
 _SUMMARY: Final = "thinking beyond its summary (the summary was counted in its place)"
 
 
-class GeminiReader(Reader):
+class GeminiReader(StreamReader):
     """Reads chunks with ``candidates`` or ``usageMetadata``."""
 
     family = "gemini"
     counts = ("promptTokenCount", "candidatesTokenCount")
     place = "usageMetadata"
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         self._begun: set[int] = set()
         self._finished: set[int] = set()
@@ -45,7 +52,7 @@ class GeminiReader(Reader):
         self._named(event, model="modelVersion")
         came = False
         for place, candidate in self._first(event.get("candidates"), "candidates"):
-            index = number(candidate.get("index"), place)
+            index = index_or(candidate.get("index"), place)
             if len(self._begun) < MAX_NAMES:
                 self._begun.add(index)
             content = candidate.get("content")
@@ -75,18 +82,18 @@ class GeminiReader(Reader):
 
     def _parts(self, index: int, parts: Any) -> bool:
         came = False
-        for _, part in dicts(parts):
+        for _, part in enumerate_objects(parts):
             kind = "thought" if part.get("thought") is True else "text"
             if kind == "thought":
                 self.unseen.pop(_HIDDEN, None)
                 self.unseen.setdefault(_SUMMARY)
-            texts = {kind: joined(part.get("text"))}
+            texts = {kind: content_text(part.get("text"))}
             call = part.get("functionCall")
             if isinstance(call, dict):
-                texts["call"] = joined(call.get("name")) + written(call.get("args"))
+                texts["call"] = content_text(call.get("name")) + arguments_text(call.get("args"))
             code = part.get("executableCode")
             if isinstance(code, dict):
-                texts["code"] = joined(code.get("code"))
+                texts["code"] = content_text(code.get("code"))
             if "inlineData" in part:
                 self.unseen.setdefault("pictures and sound")
                 came = True

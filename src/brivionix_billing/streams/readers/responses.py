@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import quoted
-from brivionix_billing.streams.reader import MAX_NAMES, Reader, dicts, joined, number, short, small, written
-from brivionix_billing.streams.text_buffer import Tally
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.streams.reader import (
+    MAX_NAMES,
+    StreamReader,
+    arguments_text,
+    bounded_value,
+    content_text,
+    enumerate_objects,
+    index_or,
+    truncate_name,
+)
+from brivionix_billing.streams.text_buffer import TextBuffer
 
 __all__ = ["ResponsesReader"]
 
@@ -24,12 +33,12 @@ _HIDDEN: Final = "reasoning that the stream does not show"
 _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its place)"
 
 
-class ResponsesReader(Reader):
+class ResponsesReader(StreamReader):
     """Reads events whose type begins with ``response.``."""
 
     family = "responses"
 
-    def __init__(self, tally: Tally, request: Mapping[str, Any]) -> None:
+    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         self._items: dict[Any, dict[str, Any]] = {}
         self._told: set[Any] = set()  # output items whose text came in deltas
@@ -65,8 +74,8 @@ class ResponsesReader(Reader):
         error = response.get("error")
         if isinstance(error, dict):
             self.failed = True
-            self.faults.append(f"the response failed: {quoted(error.get('message') or error.get('code'))}")
-        items = list(dicts(response.get("output")))
+            self.faults.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
+        items = list(enumerate_objects(response.get("output")))
         if items:  # some gateways leave them out here; then those hold that were seen
             self._items = {place: _reduced(item) for place, item in items if item.get("type") not in _FREE}
 
@@ -78,7 +87,7 @@ class ResponsesReader(Reader):
             self.unseen.setdefault(_HIDDEN)
         if item.get("type") in ("function_call", "custom_tool_call"):
             self._called(_place(event))
-        self.tally.add(("name", _place(event)), joined(item.get("name")))
+        self.tally.add(("name", _place(event)), content_text(item.get("name")))
 
     def _finished(self, event: dict[str, Any]) -> None:
         item, place = event.get("item"), _place(event)
@@ -87,12 +96,14 @@ class ResponsesReader(Reader):
         if str(item.get("type")).endswith("search_call"):
             self.unseen.setdefault("what searches put into the input")
         if item.get("type") not in _FREE and len(self._items) < MAX_NAMES:
-            self._items[short(item["id"]) if isinstance(item.get("id"), str) else place] = _reduced(item)
+            self._items[truncate_name(item["id"]) if isinstance(item.get("id"), str) else place] = _reduced(item)
         if place not in self._told:
             # Who sends no deltas sends the finished text at least.
             for key in ("content", "summary", "arguments", "input", "code"):
                 value = item.get(key)
-                self.tally.add((key, place), joined(value) if key in ("content", "summary") else written(value))
+                self.tally.add(
+                    (key, place), content_text(value) if key in ("content", "summary") else arguments_text(value)
+                )
 
     def _delta(self, kind: str, event: dict[str, Any]) -> None:
         text, place = event.get("delta"), _place(event)
@@ -107,21 +118,21 @@ class ResponsesReader(Reader):
                 self.unseen.setdefault(_SUMMARY)
         if len(self._told) < MAX_NAMES:
             self._told.add(place)
-        within = number(event.get("content_index")), number(event.get("summary_index"))
-        self.tally.add((short(kind), place, *within), text)
+        within = index_or(event.get("content_index")), index_or(event.get("summary_index"))
+        self.tally.add((truncate_name(kind), place, *within), text)
 
 
 def _place(event: dict[str, Any]) -> Any:
     place = event.get("output_index")
-    return short(place) if isinstance(place, str) else number(place)
+    return truncate_name(place) if isinstance(place, str) else index_or(place)
 
 
 def _reduced(item: dict[str, Any]) -> dict[str, Any]:
     """An output item without its texts and results."""
-    kept = {"type": small(item.get("type"))}
+    kept = {"type": bounded_value(item.get("type"))}
     action = item.get("action")
     if isinstance(action, dict):
-        kept["action"] = {"type": small(action.get("type"))}
+        kept["action"] = {"type": bounded_value(action.get("type"))}
     if isinstance(item.get("container_id"), str):
-        kept["container_id"] = short(item["container_id"])
+        kept["container_id"] = truncate_name(item["container_id"])
     return kept

@@ -17,24 +17,24 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.parsing import (
-    MARK,
-    Around,
-    agreed_total,
-    count_of,
-    marked,
-    name_of,
-    pairs,
-    refuse_unknown,
-    tier_of,
+    ESTIMATED_KEY,
+    ContextKeys,
+    check_total,
+    is_estimated,
+    read_count,
+    read_model_name,
+    read_service_tier,
+    reject_unknown_counts,
+    require_object,
 )
-from brivionix_billing.usage.tool_calls import anthropic_calls
-from brivionix_billing.usage.usage import Usage, checked_count
+from brivionix_billing.usage.tool_calls import read_anthropic_searches
+from brivionix_billing.usage.usage import Usage, require_count
 
-__all__ = ["AROUND", "read"]
+__all__ = ["AROUND", "read_usage"]
 
-AROUND: Final[Around] = {"model": None}
+AROUND: Final[ContextKeys] = {"model": None}
 
 _COUNTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 _KNOWN: Final = frozenset(
@@ -46,7 +46,7 @@ _KNOWN: Final = frozenset(
         "iterations",
         "service_tier",
         "total_tokens",
-        MARK,
+        ESTIMATED_KEY,
     }
 )
 _ENTRY: Final = frozenset({*_COUNTS, "cache_creation"})
@@ -60,41 +60,41 @@ _SUMS: Final = (
 """The counts of one run of a model, disjoint."""
 
 
-def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """The Messages API."""
-    refuse_unknown("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
-    model = name_of(around.get("model")) or name_of(usage.get("model"))
+    reject_unknown_counts("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
+    model = read_model_name(around.get("model")) or read_model_name(usage.get("model"))
     top = _sums(usage)
     plain, cached, short, hour, output = map(sum, zip(top, *_compactions(usage, top, model), strict=True))
-    agreed_total("total_tokens", usage.get("total_tokens"), dict(zip(_SUMS, top, strict=True)))
-    details = pairs("output_tokens_details", usage.get("output_tokens_details"))
-    refuse_unknown("output_tokens_details", {key: n for key, n in details.items() if key != "thinking_tokens"})
+    check_total("total_tokens", usage.get("total_tokens"), dict(zip(_SUMS, top, strict=True)))
+    details = require_object("output_tokens_details", usage.get("output_tokens_details"))
+    reject_unknown_counts("output_tokens_details", {key: n for key, n in details.items() if key != "thinking_tokens"})
     return Usage(
         plain + cached + short + hour,
         output,
         cached,
         short,
-        count_of(details, "thinking_tokens"),
+        read_count(details, "thinking_tokens"),
         cache_write_1h_tokens=hour,
-        web_search_calls=anthropic_calls(usage),
+        web_search_calls=read_anthropic_searches(usage),
         service_tier=_tier(usage),
         model=model,
-        estimated=marked(usage),
+        estimated=is_estimated(usage),
     )
 
 
 def _sums(usage: dict[str, Any]) -> tuple[int, ...]:
     """The counts of one run of a model, by the names of ``_SUMS``."""
-    plain, output = (checked_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
-    written = count_of(usage, "cache_creation_input_tokens")
-    details = pairs("cache_creation", usage.get("cache_creation"))
-    refuse_unknown("cache_creation", {key: value for key, value in details.items() if key not in _SUMS[2:4]})
-    short, hour = (count_of(details, name) for name in _SUMS[2:4])
+    plain, output = (require_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
+    written = read_count(usage, "cache_creation_input_tokens")
+    details = require_object("cache_creation", usage.get("cache_creation"))
+    reject_unknown_counts("cache_creation", {key: value for key, value in details.items() if key not in _SUMS[2:4]})
+    short, hour = (read_count(details, name) for name in _SUMS[2:4])
     if not details:
         short = written
     elif usage.get("cache_creation_input_tokens") is not None:
-        agreed_total("cache_creation_input_tokens", written, {_SUMS[2]: short, _SUMS[3]: hour})
-    return plain, count_of(usage, "cache_read_input_tokens"), short, hour, output
+        check_total("cache_creation_input_tokens", written, {_SUMS[2]: short, _SUMS[3]: hour})
+    return plain, read_count(usage, "cache_read_input_tokens"), short, hour, output
 
 
 def _compactions(usage: dict[str, Any], top: tuple[int, ...], model: str | None) -> list[tuple[int, ...]]:
@@ -103,36 +103,36 @@ def _compactions(usage: dict[str, Any], top: tuple[int, ...], model: str | None)
     if not entries:
         return []
     if not isinstance(entries, list | tuple):
-        raise BillingError("usage_invalid", f"iterations is {quoted(entries)}, not a list")
+        raise BillingError("usage_invalid", f"iterations is {safe_repr(entries)}, not a list")
     messages: list[tuple[int, ...]] = []
     compactions: list[tuple[int, ...]] = []
     for place, given in enumerate(entries):
         where = f"iterations[{place}]"
-        entry = pairs(where, given)
-        refuse_unknown(where, {key: value for key, value in entry.items() if key not in _ENTRY})
+        entry = require_object(where, given)
+        reject_unknown_counts(where, {key: value for key, value in entry.items() if key not in _ENTRY})
         counts, kind, served = _sums(entry), entry.get("type"), entry.get("model")
         if model is None:
-            model = name_of(served)  # a bare usage object: whoever came first is the model of it
+            model = read_model_name(served)  # a bare usage object: whoever came first is the model of it
         if any(counts) and (kind not in ("message", "compaction") or served not in (None, model)):
             raise BillingError(
                 "usage_unknown_key",
-                f"{where} is {quoted(kind)} by {quoted(served)}, with {sum(counts[:4])} input and {counts[4]} output "
-                f"tokens at the price of that model, not of {quoted(model)}; make a record of each entry",
+                f"{where} is {safe_repr(kind)} by {safe_repr(served)}, with {sum(counts[:4])} input and {counts[4]} output "
+                f"tokens at the price of that model, not of {safe_repr(model)}; make a record of each entry",
             )
         (compactions if kind == "compaction" else messages).append(counts)
     for place, name in enumerate(_SUMS):
         found = sum(counts[place] for counts in messages)
-        agreed_total(name, top[place], {f"the {len(messages)} messages of iterations": found})
+        check_total(name, top[place], {f"the {len(messages)} messages of iterations": found})
     return compactions
 
 
 def _tier(usage: dict[str, Any]) -> Any:
-    tier, speed = tier_of(usage.get("service_tier")), usage.get("speed")
+    tier, speed = read_service_tier(usage.get("service_tier")), usage.get("speed")
     if speed is None or speed == "standard":
         return tier
     if tier not in (None, "standard"):
         raise BillingError(
             "usage_contradiction",
-            f"service_tier {quoted(tier)} and speed {quoted(speed)} are two prices of one request",
+            f"service_tier {safe_repr(tier)} and speed {safe_repr(speed)} are two prices of one request",
         )
     return speed

@@ -13,37 +13,55 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
-from brivionix_billing.usage.parsing import MARK, Around, agreed_total, count_of, inner, marked, pairs, refuse_unknown
-from brivionix_billing.usage.usage import Usage, checked_count
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.parsing import (
+    ESTIMATED_KEY,
+    ContextKeys,
+    check_total,
+    is_estimated,
+    nested_value,
+    read_count,
+    reject_unknown_counts,
+    require_object,
+)
+from brivionix_billing.usage.usage import Usage, require_count
 
-__all__ = ["AROUND", "read"]
+__all__ = ["AROUND", "read_usage"]
 
-AROUND: Final[Around] = {"serviceTier": "type", "performanceConfig": "latency"}
+AROUND: Final[ContextKeys] = {"serviceTier": "type", "performanceConfig": "latency"}
 
-_TWICE: Final = {
+_ALIASED_KEYS: Final = {
     "cacheReadInputTokens": "cacheReadInputTokenCount",
     "cacheWriteInputTokens": "cacheWriteInputTokenCount",
 }
 _KNOWN: Final = frozenset(
-    {"inputTokens", "outputTokens", "totalTokens", "cacheDetails", "serverToolUsage", MARK, *_TWICE, *_TWICE.values()}
+    {
+        "inputTokens",
+        "outputTokens",
+        "totalTokens",
+        "cacheDetails",
+        "serverToolUsage",
+        ESTIMATED_KEY,
+        *_ALIASED_KEYS,
+        *_ALIASED_KEYS.values(),
+    }
 )
 
 
-def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """Converse."""
-    refuse_unknown("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
-    refuse_unknown("serverToolUsage", pairs("serverToolUsage", usage.get("serverToolUsage")))
-    plain = checked_count("inputTokens", usage["inputTokens"])
-    output = checked_count("outputTokens", usage.get("outputTokens"))
-    cached, written = (_either(usage, *names) for names in _TWICE.items())
+    reject_unknown_counts("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
+    reject_unknown_counts("serverToolUsage", require_object("serverToolUsage", usage.get("serverToolUsage")))
+    plain = require_count("inputTokens", usage["inputTokens"])
+    output = require_count("outputTokens", usage.get("outputTokens"))
+    cached, written = (_either(usage, *names) for names in _ALIASED_KEYS.items())
     parts = {
         "inputTokens": plain,
         "cacheReadInputTokens": cached,
         "cacheWriteInputTokens": written,
         "outputTokens": output,
     }
-    agreed_total("totalTokens", usage.get("totalTokens"), parts)
+    check_total("totalTokens", usage.get("totalTokens"), parts)
     hour = _kept_an_hour(usage.get("cacheDetails"), written)
     return Usage(
         plain + cached + written,
@@ -52,7 +70,7 @@ def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         written - hour,
         cache_write_1h_tokens=hour,
         service_tier=_tier(around),
-        estimated=marked(usage),
+        estimated=is_estimated(usage),
     )
 
 
@@ -60,8 +78,8 @@ def _either(usage: dict[str, Any], name: str, again: str) -> int:
     """A count that may stand under two names."""
     first, second = usage.get(name), usage.get(again)
     if first is not None and second is not None:
-        agreed_total(name, first, {again: checked_count(again, second)})
-    return count_of(usage, again if first is None else name)
+        check_total(name, first, {again: require_count(again, second)})
+    return read_count(usage, again if first is None else name)
 
 
 def _kept_an_hour(details: Any, written: int) -> int:
@@ -69,25 +87,27 @@ def _kept_an_hour(details: Any, written: int) -> int:
     if not details:
         return 0
     if not isinstance(details, list | tuple):
-        raise BillingError("usage_invalid", f"cacheDetails is {quoted(details)}, not a list")
+        raise BillingError("usage_invalid", f"cacheDetails is {safe_repr(details)}, not a list")
     found = {"5m": 0, "1h": 0}
     for place, given in enumerate(details):
-        entry = pairs(f"cacheDetails[{place}]", given)
-        count, ttl = count_of(entry, "inputTokens"), str(entry.get("ttl"))
+        entry = require_object(f"cacheDetails[{place}]", given)
+        count, ttl = read_count(entry, "inputTokens"), str(entry.get("ttl"))
         if count and ttl not in ("5m", "1h"):
-            raise BillingError("usage_unknown_key", f"cacheDetails[{place}] keeps {count} tokens for {quoted(ttl)}")
-        refuse_unknown(f"cacheDetails[{place}]", {k: v for k, v in entry.items() if k not in ("inputTokens", "ttl")})
+            raise BillingError("usage_unknown_key", f"cacheDetails[{place}] keeps {count} tokens for {safe_repr(ttl)}")
+        reject_unknown_counts(
+            f"cacheDetails[{place}]", {k: v for k, v in entry.items() if k not in ("inputTokens", "ttl")}
+        )
         if count:
             found[ttl] += count
-    agreed_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in found.items()})
+    check_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in found.items()})
     return found["1h"]
 
 
 def _tier(around: dict[str, Any]) -> Any:
-    tier, latency = (inner(around.get(key), name) for key, name in AROUND.items())
+    tier, latency = (nested_value(around.get(key), name) for key, name in AROUND.items())
     if latency not in (None, "standard"):
         raise BillingError(
             "usage_unknown_key",
-            f"performanceConfig.latency is {quoted(latency)}, a price of its own that no tier here is",
+            f"performanceConfig.latency is {safe_repr(latency)}, a price of its own that no tier here is",
         )
     return tier

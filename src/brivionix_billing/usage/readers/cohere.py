@@ -14,34 +14,45 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.usage.parsing import MARK, Around, keys_of, marked, pairs, refuse_unknown
-from brivionix_billing.usage.usage import Usage, checked_count
+from brivionix_billing.usage.parsing import (
+    ESTIMATED_KEY,
+    ContextKeys,
+    format_keys,
+    is_estimated,
+    reject_unknown_counts,
+    require_object,
+)
+from brivionix_billing.usage.usage import Usage, require_count
 
-__all__ = ["AROUND", "read"]
+__all__ = ["AROUND", "read_usage"]
 
-AROUND: Final[Around] = {}
+AROUND: Final[ContextKeys] = {}
 
 _NOT_PAID: Final = frozenset({"tokens", "cached_tokens", "api_version", "warnings"})
 _PAID: Final = ("input_tokens", "output_tokens", "image_tokens")
 
 
-def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """Chat, embeddings, generate."""
-    rest = {key: value for key, value in usage.items() if key not in _NOT_PAID and key not in ("billed_units", MARK)}
-    refuse_unknown("usage", rest)
-    billed = pairs("billed_units", usage["billed_units"])
+    rest = {
+        key: value
+        for key, value in usage.items()
+        if key not in _NOT_PAID and key not in ("billed_units", ESTIMATED_KEY)
+    }
+    reject_unknown_counts("usage", rest)
+    billed = require_object("billed_units", usage["billed_units"])
     images = _count(billed, "image_tokens")
     # So many images are what the image tokens were made of; without such tokens each image has a price of its own.
     known = (*_PAID, "images") if images else _PAID
-    refuse_unknown("billed_units", {key: n for key, n in billed.items() if key not in known}, (int, float))
+    reject_unknown_counts("billed_units", {key: n for key, n in billed.items() if key not in known}, (int, float))
     if all(billed.get(name) is None for name in _PAID):
-        raise BillingError("usage_shape", f"billed_units with the keys {keys_of(billed)} states no billed tokens")
+        raise BillingError("usage_shape", f"billed_units with the keys {format_keys(billed)} states no billed tokens")
     plain, output = _count(billed, "input_tokens"), _count(billed, "output_tokens")
-    processed = pairs("tokens", usage.get("tokens"))
+    processed = require_object("tokens", usage.get("tokens"))
     for name in ("input_tokens", "output_tokens"):
         if billed.get(name) is None and _count(processed, name) and not images:
             raise BillingError("usage_invalid", f"billed_units has no {name}, but the model processed some")
-    return Usage(plain + images, output, image_input_tokens=images, estimated=marked(usage))
+    return Usage(plain + images, output, image_input_tokens=images, estimated=is_estimated(usage))
 
 
 def _count(counts: Mapping[str, Any], name: str) -> int:
@@ -49,4 +60,4 @@ def _count(counts: Mapping[str, Any], name: str) -> int:
     value = counts.get(name)
     if type(value) is float and value.is_integer():
         value = int(value)
-    return 0 if value is None else checked_count(name, value)
+    return 0 if value is None else require_count(name, value)

@@ -13,23 +13,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, quoted
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.parsing import (
-    MARK,
-    Around,
-    agreed_total,
-    count_of,
-    marked,
-    name_of,
-    pairs,
-    refuse_unknown,
-    tier_of,
+    ESTIMATED_KEY,
+    ContextKeys,
+    check_total,
+    is_estimated,
+    read_count,
+    read_model_name,
+    read_service_tier,
+    reject_unknown_counts,
+    require_object,
 )
-from brivionix_billing.usage.usage import Usage, checked_count, contradiction
+from brivionix_billing.usage.usage import Usage, raise_contradiction, require_count
 
-__all__ = ["AROUND", "read"]
+__all__ = ["AROUND", "read_usage"]
 
-AROUND: Final[Around] = {"modelVersion": None, "model_version": None}
+AROUND: Final[ContextKeys] = {"modelVersion": None, "model_version": None}
 
 _COUNTS: Final = (
     "promptTokenCount",
@@ -46,7 +46,7 @@ _DETAILS: Final = (
     "candidatesTokensDetails",
     "cacheTokensDetails",
 )
-_KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", MARK})
+_KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
 _TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
 _IN: Final = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
 _OUT: Final = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
@@ -62,19 +62,19 @@ _SNAKE: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): n
 """How the SDK writes a key -> the key."""
 
 
-def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """Generated content and embeddings."""
     of = _in_camel_case(usage)
-    refuse_unknown("usageMetadata", {key: value for key, value in of.items() if key not in _KNOWN})
-    prompt = checked_count("promptTokenCount", of.get("promptTokenCount"))
-    tools, out, thoughts, cached = (count_of(of, name) for name in _COUNTS[1:5])
+    reject_unknown_counts("usageMetadata", {key: value for key, value in of.items() if key not in _KNOWN})
+    prompt = require_count("promptTokenCount", of.get("promptTokenCount"))
+    tools, out, thoughts, cached = (read_count(of, name) for name in _COUNTS[1:5])
     parts = {
         "promptTokenCount": prompt,
         "toolUsePromptTokenCount": tools,
         "candidatesTokenCount": out,
         "thoughtsTokenCount": thoughts,
     }
-    agreed_total("totalTokenCount", of.get("totalTokenCount"), parts)
+    check_total("totalTokenCount", of.get("totalTokenCount"), parts)
     inside = _modalities(of, "promptTokensDetails", "promptTokenCount", prompt, _IN)
     for name, count in _modalities(of, "promptTokenDetails", "promptTokenCount", prompt, _IN).items():
         inside.setdefault(name, count)
@@ -96,8 +96,8 @@ def read(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         **rest,
         **_modalities(of, "candidatesTokensDetails", "candidatesTokenCount", out, _OUT),
         service_tier=_tier(of),
-        model=name_of(around.get("modelVersion")) or name_of(around.get("model_version")),
-        estimated=marked(usage),
+        model=read_model_name(around.get("modelVersion")) or read_model_name(around.get("model_version")),
+        estimated=is_estimated(usage),
     )
 
 
@@ -114,14 +114,14 @@ def _modalities(of: Mapping[str, Any], name: str, whole: str, count: int, meanin
     if details is None:
         return {}
     if not isinstance(details, list | tuple):
-        raise BillingError("usage_invalid", f"{name} is {quoted(details)}, not a list")
+        raise BillingError("usage_invalid", f"{name} is {safe_repr(details)}, not a list")
     found: dict[str, int] = {}
     named = 0
     for place, given in enumerate(details):
-        entry = pairs(f"{name}[{place}]", given)
+        entry = require_object(f"{name}[{place}]", given)
         key = "tokenCount" if "tokenCount" in entry else "token_count"
-        tokens, modality = count_of(entry, key), entry.get("modality")
-        refuse_unknown(f"{name}[{place}]", {k: v for k, v in entry.items() if k not in (key, "modality")})
+        tokens, modality = read_count(entry, key), entry.get("modality")
+        reject_unknown_counts(f"{name}[{place}]", {k: v for k, v in entry.items() if k not in (key, "modality")})
         named += tokens
         kind = modality if isinstance(modality, str) else ""
         if kind in meaning:
@@ -129,18 +129,18 @@ def _modalities(of: Mapping[str, Any], name: str, whole: str, count: int, meanin
         elif tokens and kind not in _TEXT:
             raise BillingError(
                 "usage_unknown_key",
-                f"{name} has {tokens} tokens of modality {quoted(modality)}, and nobody here knows what they cost",
+                f"{name} has {tokens} tokens of modality {safe_repr(modality)}, and nobody here knows what they cost",
             )
     if named > count:
-        contradiction(whole, count, {name: named})
+        raise_contradiction(whole, count, {name: named})
     return {kind: tokens for kind, tokens in found.items() if tokens}
 
 
 def _tier(of: Mapping[str, Any]) -> Any:
-    tier, traffic = tier_of(of.get("serviceTier")), of.get("trafficType")
+    tier, traffic = read_service_tier(of.get("serviceTier")), of.get("trafficType")
     means = _TRAFFIC.get(traffic, traffic) if isinstance(traffic, str) else traffic
     if tier is not None and means is not None and tier != means:
         raise BillingError(
-            "usage_contradiction", f"serviceTier {quoted(tier)} and trafficType {quoted(traffic)} are two tiers"
+            "usage_contradiction", f"serviceTier {safe_repr(tier)} and trafficType {safe_repr(traffic)} are two tiers"
         )
     return means if tier is None else tier

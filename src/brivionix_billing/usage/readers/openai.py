@@ -19,23 +19,23 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.usage.parsing import (
-    MARK,
-    Around,
-    agreed_total,
-    count_of,
-    keys_of,
-    marked,
-    name_of,
-    pairs,
-    refuse_unknown,
-    tier_of,
+    ESTIMATED_KEY,
+    ContextKeys,
+    check_total,
+    format_keys,
+    is_estimated,
+    read_count,
+    read_model_name,
+    read_service_tier,
+    reject_unknown_counts,
+    require_object,
 )
-from brivionix_billing.usage.tool_calls import STATED, call_meters, paid_calls, stated_calls
-from brivionix_billing.usage.usage import MAX_COUNT, Usage, assembled, checked_count
+from brivionix_billing.usage.tool_calls import TOOL_USAGE_KEYS, call_meters, count_billable_calls, read_reported_calls
+from brivionix_billing.usage.usage import MAX_COUNT, Usage, require_count, usage_from_meters
 
-__all__ = ["AROUND", "read_chat", "read_responses"]
+__all__ = ["CONTEXT_KEYS", "read_chat", "read_responses"]
 
-AROUND: Final[Around] = {"service_tier": None, "model": None}
+CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 """What these shapes say around the usage object."""
 
 _IN: Final = {
@@ -63,7 +63,7 @@ _CHAT: Final = frozenset(
 _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
-_ELSEWHERE: Final = STATED | {MARK, "prompt_cache_miss_tokens", *_CACHED_ELSEWHERE}
+_ELSEWHERE: Final = TOOL_USAGE_KEYS | {ESTIMATED_KEY, "prompt_cache_miss_tokens", *_CACHED_ELSEWHERE}
 _ZERO: Final = 0
 
 
@@ -74,10 +74,10 @@ def read_chat(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         output = _no_output("completion_tokens", usage, usage["prompt_tokens"])
     inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     if usage.keys() <= _CHAT:
-        found = _usual(usage["prompt_tokens"], output, usage.get("total_tokens"), inside, outside, around, ())
+        found = _read_fast(usage["prompt_tokens"], output, usage.get("total_tokens"), inside, outside, around, ())
         if found is not None:
             return found
-    return _read_slowly(usage, around, _CHAT, usage["prompt_tokens"], output, inside, outside, ())
+    return _read_strict(usage, around, _CHAT, usage["prompt_tokens"], output, inside, outside, ())
 
 
 def read_responses(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
@@ -88,14 +88,14 @@ def read_responses(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     inside, outside = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     items = around.get("output")
     if usage.keys() <= _RESPONSES:
-        calls = call_meters(paid_calls(items)) if items else ()
-        found = _usual(usage["input_tokens"], output, usage.get("total_tokens"), inside, outside, around, calls)
+        calls = call_meters(count_billable_calls(items)) if items else ()
+        found = _read_fast(usage["input_tokens"], output, usage.get("total_tokens"), inside, outside, around, calls)
         if found is not None:
             return found
-    return _read_slowly(usage, around, _RESPONSES, usage["input_tokens"], output, inside, outside, items)
+    return _read_strict(usage, around, _RESPONSES, usage["input_tokens"], output, inside, outside, items)
 
 
-def _usual(
+def _read_fast(
     prompt: Any,
     output: Any,
     total: Any,
@@ -132,11 +132,11 @@ def _usual(
         and (tier is None or (type(tier) is str and len(tier) <= 256))
         and (model is None or (type(model) is str and len(model) <= 256))
     ):
-        return assembled(prompt, prompt - read, read, output, reasoning, tier or None, model or None, calls)
+        return usage_from_meters(prompt, prompt - read, read, output, reasoning, tier or None, model or None, calls)
     return None
 
 
-def _read_slowly(
+def _read_strict(
     usage: dict[str, Any],
     around: dict[str, Any],
     known: frozenset[str],
@@ -155,19 +155,19 @@ def _read_slowly(
             "whose output tokens are not text; it is not read yet",
         )
     names = ("prompt_tokens", "completion_tokens") if known is _CHAT else ("input_tokens", "output_tokens")
-    prompt, output = checked_count(names[0], prompt), checked_count(names[1], output)
+    prompt, output = require_count(names[0], prompt), require_count(names[1], output)
     rest = _details(inside, _IN) | _details(outside, _OUT)
     read, reasoning = rest.pop("cache_read_tokens", None), rest.pop("reasoning_tokens", 0)
     stated = None
     if not usage.keys() <= known:
-        refuse_unknown("usage", {k: v for k, v in usage.items() if k not in known and k not in _ELSEWHERE})
-        read, stated = _cached(usage, read, prompt), stated_calls(usage)
+        reject_unknown_counts("usage", {k: v for k, v in usage.items() if k not in known and k not in _ELSEWHERE})
+        read, stated = _cached(usage, read, prompt), read_reported_calls(usage)
     total = usage.get("total_tokens")
     if reasoning and type(total) is int and total == prompt + output + reasoning:
         output += reasoning  # xAI's way of counting: the stated total says so
     elif total is not None and (type(total) is not int or total != prompt + output):
-        agreed_total("total_tokens", total, {names[0]: prompt, names[1]: output})
-    calls = stated if stated is not None else paid_calls(items) if items else {}
+        check_total("total_tokens", total, {names[0]: prompt, names[1]: output})
+    calls = stated if stated is not None else count_billable_calls(items) if items else {}
     return Usage(
         prompt,
         output,
@@ -175,42 +175,42 @@ def _read_slowly(
         reasoning_tokens=reasoning,
         **rest,
         **calls,
-        service_tier=tier_of(around.get("service_tier")),
-        model=name_of(around.get("model")),
-        estimated=marked(usage),
+        service_tier=read_service_tier(around.get("service_tier")),
+        model=read_model_name(around.get("model")),
+        estimated=is_estimated(usage),
     )
 
 
 def _details(details: Any, meaning: dict[str, str]) -> dict[str, int]:
     """The counts of token details by argument of ``Usage``."""
     found, unknown = {}, {}
-    for key, count in pairs("the token details", details).items():
+    for key, count in require_object("the token details", details).items():
         if count is None:
             continue
         if key in meaning:
-            found[meaning[key]] = checked_count(key, count)
+            found[meaning[key]] = require_count(key, count)
         elif key == "cached_tokens_details":
-            cached = {k: v for k, v in pairs(key, count).items() if v is not None}
-            found.update({_CACHED[k]: checked_count(k, v) for k, v in cached.items() if k in _CACHED})
+            cached = {k: v for k, v in require_object(key, count).items() if v is not None}
+            found.update({_CACHED[k]: require_count(k, v) for k, v in cached.items() if k in _CACHED})
             unknown.update({k: v for k, v in cached.items() if k not in _CACHED})
         else:
             unknown[key] = count
-    refuse_unknown("the token details", unknown)
+    reject_unknown_counts("the token details", unknown)
     return found
 
 
 def _cached(usage: dict[str, Any], inside: int | None, prompt: int) -> int | None:
     """The cached tokens, wherever they are named. Where they are named twice, the two must be one number."""
     given = [] if inside is None else [("cached_tokens of the details", inside)]
-    given += [(name, checked_count(name, usage[name])) for name in _CACHED_ELSEWHERE if usage.get(name) is not None]
+    given += [(name, require_count(name, usage[name])) for name in _CACHED_ELSEWHERE if usage.get(name) is not None]
     for name, count in given[1:]:
         if count != given[0][1]:
             raise BillingError(
                 "usage_contradiction", f"{given[0][0]} {given[0][1]} and {name} {count} should be the same tokens"
             )
     if usage.get("prompt_cache_miss_tokens") is not None:
-        hit, miss = count_of(usage, "prompt_cache_hit_tokens"), count_of(usage, "prompt_cache_miss_tokens")
-        agreed_total("prompt_tokens", prompt, {"prompt_cache_hit_tokens": hit, "prompt_cache_miss_tokens": miss})
+        hit, miss = read_count(usage, "prompt_cache_hit_tokens"), read_count(usage, "prompt_cache_miss_tokens")
+        check_total("prompt_tokens", prompt, {"prompt_cache_hit_tokens": hit, "prompt_cache_miss_tokens": miss})
     return given[0][1] if given else None
 
 
@@ -218,4 +218,4 @@ def _no_output(name: str, usage: dict[str, Any], prompt: object) -> int:
     """An embedding has no output tokens; its total says so."""
     if usage.get("total_tokens") == prompt:
         return 0
-    raise BillingError("usage_invalid", f"{name} is missing from a usage with the keys {keys_of(usage)}")
+    raise BillingError("usage_invalid", f"{name} is missing from a usage with the keys {format_keys(usage)}")
