@@ -332,7 +332,8 @@ def main() -> None:
     print(shown)
     for off, pair, ours in offs[: args.worst]:
         print(
-            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; {ours.reasons}"
+            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; "
+            f"{ours.reasons}"
         )
 
 

@@ -246,7 +246,7 @@ def test_case_15_a_price_that_was_looked_up_cannot_be_changed() -> None:
     before = book.rate(usage, model="gpt-5.4", group="default", at=NOW)
     card, channel = before.card, book.channel("stripe")
     attempts: list[tuple[Any, str, Any]] = [
-        (card, "units", ()),
+        (card, "unit_rates", ()),
         (card, "unit_prices", ()),
         (before, "credits", 0),
         (usage, "input_tokens", 0),

@@ -146,7 +146,7 @@ def test_one_more_of_a_meter_costs_its_price_and_never_less(asked: Questions, me
         assert made(grown).meters[meter.name] == oracle.meters(ask.counts).get(meter.name, 0) + more
         for _, after, _ in priced(data, book, [ask._replace(counts=grown)]):
             if after.context_tier == before.context_tier:
-                assert after.units - before.units == more * (after.card.unit_rates[meter.index] or 0) >= 0
+                assert after.units - before.units == more * (after.card.unit_rates[meter.position] or 0) >= 0
 
 
 @few

@@ -31,7 +31,7 @@ def main() -> int:
         book = PriceBook.load(config.prices)
         with ExitStack() as stack:
             if config.demo:
-                config, told = _demo(config, book, stack)
+                config, told = _start_demo(config, book, stack)
             else:
                 Ledger.open(config.db, book, create=False).close()  # a slip in its name must not make an empty one
                 told = f"The gateway is at http://{config.host}:{config.port}, ledger {config.db.rpartition('@')[2]}, "
@@ -47,7 +47,7 @@ def main() -> int:
     return 0
 
 
-def _demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, str]:
+def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, str]:
     now = datetime.now(UTC)
     ledger = Ledger.open(config.db, book)
     seed_demo_ledger(ledger, book, now)
@@ -57,7 +57,7 @@ def _demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, st
     if not models:
         raise BillingError("no_price", "no model of the price file is sold today: is the clock right?")
     model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
-    config = replace(config, upstream=f"{provider.url}/v1", pass_on=config.forwarded_headers | {"x-demo"})
+    config = replace(config, upstream=f"{provider.url}/v1", forwarded_headers=config.forwarded_headers | {"x-demo"})
     return config, demo_instructions(f"http://{config.host}:{config.port}", model)
 
 
@@ -72,10 +72,10 @@ def serve(config: Config, book: PriceBook, told: str) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
-    _Telling(settings, told).run()
+    _AnnouncingServer(settings, told).run()
 
 
-class _Telling(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, told: str) -> None:
         super().__init__(config)
         self._told = told

@@ -28,7 +28,7 @@ class AdmittedRequest:
     """A request that may be sent to the provider, once its worst case is held."""
 
     id: str
-    at: datetime
+    received_at: datetime
     """When it came in: the time whose prices hold."""
     token: ApiToken
     api: Api
@@ -36,10 +36,10 @@ class AdmittedRequest:
     """As asked for."""
     request: dict[str, Any]
     """What the provider gets."""
-    hides_usage: bool
+    strip_usage_chunk: bool
     """The gateway asked the provider for the usage of a stream, and the client did not."""
     counter: TokenCounter
-    worst: WorstCase
+    worst_case: WorstCase
 
     @property
     def streamed(self) -> bool:
@@ -60,7 +60,7 @@ class CounterPool:
         self._book = book
         self._made: dict[str, TokenCounter] = {}
 
-    def of(self, model: str) -> TokenCounter:
+    def get(self, model: str) -> TokenCounter:
         """The counter of a model. Raises ``unknown_model``."""
         name = self._book.resolve_model(model)
         found = self._made.get(name)
@@ -71,7 +71,7 @@ class CounterPool:
     def warm(self) -> None:
         """Load the vocabularies, which takes a moment, before the first request waits for it."""
         for name in self._book.model_names:
-            self.of(name).text("")
+            self.get(name).text("")
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
@@ -99,7 +99,7 @@ def prepare_request(
 
     Raises what ``TokenCounter.worst_case`` raises, among it that the token's group may not use the model.
     """
-    request = _parsed(body)
+    request = _parse_body(body)
     model = request.get("model")
     if not isinstance(model, str):
         raise GatewayError(400, "request_invalid", "The request names no model.", "model")
@@ -108,17 +108,17 @@ def prepare_request(
     if request.get("background"):
         # Its usage would only be known to whoever asks for the response later, and this gateway does not.
         raise GatewayError(400, "request_invalid", "background is not offered here.", "background")
-    counter = counters.of(model)
+    counter = counters.get(model)
     worst = counter.worst_case(request, group=token.group, at=at, api=api)
     try:
         encode_request(request)
     except ValueError:
         raise GatewayError(400, "request_invalid", "The request has a number that JSON cannot hold.") from None
-    sent, hides = _asking_for_usage(request) if api == "chat" and request.get("stream") else (request, False)
+    sent, hides = _with_stream_usage(request) if api == "chat" and request.get("stream") else (request, False)
     return AdmittedRequest(id, at, token, api, model, sent, hides, counter, worst)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parse_body(body: bytes) -> dict[str, Any]:
     try:
         # A key that stands twice is refused: the provider might read the one that was not counted.
         request = loads_strict(body, "the request")
@@ -129,7 +129,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _asking_for_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _with_stream_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The request, asking for the usage of its stream; and whether the client did not want to see it."""
     options = request.get("stream_options")
     if not isinstance(options, Mapping | None):

@@ -115,8 +115,8 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
         return handle
 
     paths: list[tuple[str, str, Handler]] = [
-        ("POST", "/chat/completions", partial(Gateway.answer, api="chat")),
-        ("POST", "/responses", partial(Gateway.answer, api="responses")),
+        ("POST", "/chat/completions", partial(Gateway.handle_completion, api="chat")),
+        ("POST", "/responses", partial(Gateway.handle_completion, api="responses")),
         ("GET", "/models", models),
         ("GET", "/models/{model:path}", model),
         ("GET", "/balance", balance),
@@ -134,7 +134,7 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
             BillingError: _billing_error,
             GatewayError: _gateway_error,
             HTTPException: _http_error,
-            ClientDisconnect: _gone,
+            ClientDisconnect: _client_disconnected,
         },
         lifespan=lifespan,
     )
@@ -157,5 +157,5 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(error.status_code, code, message), error.status_code)
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
+async def _client_disconnected(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)  # nobody is there to read it

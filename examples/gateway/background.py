@@ -24,7 +24,7 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until nothing is left to do, also of what the tasks themselves started."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -37,15 +37,16 @@ class HoldManager:
 
     async def hold(self, call: AdmittedRequest) -> None:
         """Set the worst case aside. If this raises, nothing is held, or is being given back."""
-        assert call.worst.charge is not None  # it was asked for with a group and a time
+        assert call.worst_case.charge is not None  # it was asked for with a group and a time
         try:
             await self._threads.run(
                 self._ledger.hold,
                 call.token.account,
-                call.worst.charge,
+                call.worst_case.charge,
                 id=call.id,
-                at=call.at,  # as the charge will have it: a month must not close between the two
-                ttl=DEFAULT_HOLD_TTL + (self._clock() - call.at),  # from now on, however long the body was on its way
+                at=call.received_at,  # as the charge will have it: a month must not close between the two
+                ttl=DEFAULT_HOLD_TTL
+                + (self._clock() - call.received_at),  # from now on, however long the body was on its way
                 token=call.token.id,
             )
         except asyncio.CancelledError:
@@ -60,13 +61,13 @@ class HoldManager:
 
     def release(self, call: AdmittedRequest) -> asyncio.Task[None]:
         """Give back what a request held."""
-        return self._jobs.start(self._resolve(call, None))
+        return self._jobs.start(self._resolve_with_retries(call, None))
 
     def settle(self, call: AdmittedRequest, found: PricedResponse) -> asyncio.Task[None]:
         """Charge what a request used."""
-        return self._jobs.start(self._resolve(call, found))
+        return self._jobs.start(self._resolve_with_retries(call, found))
 
-    async def _resolve(self, call: AdmittedRequest, found: PricedResponse | None) -> None:
+    async def _resolve_with_retries(self, call: AdmittedRequest, found: PricedResponse | None) -> None:
         """Do it, again if the database could not. The id makes it the same operation, so it is never done twice."""
         ledger, plain = self._ledger, False
         for wait in self._retries:
@@ -93,7 +94,7 @@ class HoldManager:
         # The hold expires by itself, and what is settled later is charged all the same: this line has all it needs.
         record = {
             "request_id": call.id,
-            "at": call.at.isoformat(),
+            "at": call.received_at.isoformat(),
             "account": call.token.account,
             "group": call.token.group,
             "model": call.model,

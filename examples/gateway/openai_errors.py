@@ -17,15 +17,17 @@ from brivionix_billing.ledger import ShortfallError
 
 __all__ = ["GatewayError", "error_body", "from_billing_error", "from_provider_error", "error_response"]
 
-_TYPES: Final = {
+_ERROR_TYPES: Final = {
     401: "authentication_error",
     402: "insufficient_quota",
     403: "permission_error",
     429: "rate_limit_error",
 }
-_OWN: Final = frozenset({"request_invalid", "request_too_large", "no_bound", "unknown_service_tier", "period_invalid"})
+_CLIENT_SAFE_CODES: Final = frozenset(
+    {"request_invalid", "request_too_large", "no_bound", "unknown_service_tier", "period_invalid"}
+)
 """Codes whose messages speak of the client's request only."""
-_SAID: Final = {
+_CLIENT_MESSAGES: Final = {
     "token_malformed": "Send your API token as: Authorization: Bearer YOUR_TOKEN",
     "unknown_token": "This API token is not known.",
     "token_disabled": "This API token is disabled.",
@@ -41,7 +43,9 @@ _SAID: Final = {
 }
 _STATUS: Final = {"meter_not_priced": 400, "period_invalid": 400}
 """Where a request is to blame for what, in a bill, would be the gateway's own fault."""
-_OURS: Final = frozenset({"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
+_OPERATOR_CODES: Final = frozenset(
+    {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
+)
 """Codes of the provider that speak of the gateway's account there, not of the client's here."""
 
 
@@ -55,7 +59,7 @@ class GatewayError(Exception):
 
 def error_body(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
     """The body of an error in OpenAI's shape."""
-    kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    kind = _ERROR_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -71,13 +75,14 @@ def from_billing_error(error: BillingError) -> GatewayError:
         # 402 and not 429: clients try a 429 again by themselves, and waiting brings no Credits.
         whose = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
         told = (
-            f"{whose} {format_plain(error.available)} Credits, and this request may cost up to {format_plain(error.needed)}. "
+            f"{whose} {format_plain(error.available)} Credits, and this request may cost up to "
+            f"{format_plain(error.needed)}. "
             "Top up, or allow fewer output tokens."
         )
-    elif error.code in _OWN:
+    elif error.code in _CLIENT_SAFE_CODES:
         told = error.message
     else:
-        told = _SAID.get(error.code, "The gateway failed. Nothing was charged.")
+        told = _CLIENT_MESSAGES.get(error.code, "The gateway failed. Nothing was charged.")
     param = "model" if error.code in ("unknown_model", "model_not_allowed", "no_price") else None
     return GatewayError(status, error.code if status < 500 or status == 503 else "internal_error", told, param)
 
@@ -89,7 +94,7 @@ def from_provider_error(status: int, body: bytes) -> JSONResponse:
         message, code, param = said["message"], said.get("code"), said.get("param")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message, code, param = None, None, None
-    ours = status in (401, 402, 403, 407) or code in _OURS
+    ours = status in (401, 402, 403, 407) or code in _OPERATOR_CODES
     if isinstance(message, str):
         message = message.encode("utf-8", "replace").decode()
     if ours or status < 400 or not isinstance(message, str):

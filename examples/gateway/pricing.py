@@ -37,7 +37,7 @@ def price_response(book: PriceBook, call: AdmittedRequest, stated: Mapping[str, 
     """
     try:
         kept = billable_body(stated)
-        return _rated(book, call, kept)
+        return _rate_body(book, call, kept)
     except BillingError as error:
         refused = error
     # No texts: customers' words do not belong into a log.
@@ -46,43 +46,49 @@ def price_response(book: PriceBook, call: AdmittedRequest, stated: Mapping[str, 
     stream = StreamUsage(call.request, call.counter)
     for event in _events(call, answer):
         stream.feed(event)
-    worst = {"input_tokens": call.worst.input_tokens, "output_tokens": call.worst.output_tokens, "estimated": True}
+    worst = {
+        "input_tokens": call.worst_case.input_tokens,
+        "output_tokens": call.worst_case.output_tokens,
+        "estimated": True,
+    }
     try:
-        found = _rated(book, call, stream.result().body)
+        found = _rate_body(book, call, stream.result().body)
     except BillingError:
-        found = _rated(book, call, {"usage": worst})
+        found = _rate_body(book, call, {"usage": worst})
     _LOG.error(
         "%s: booked %s Credits, estimated; correct it when the provider's word is known", call.id, found.charge.credits
     )
     return found
 
 
-def _rated(book: PriceBook, call: AdmittedRequest, body: dict[str, Any]) -> PricedResponse:
+def _rate_body(book: PriceBook, call: AdmittedRequest, body: dict[str, Any]) -> PricedResponse:
     canonical_json(body)  # what no journal can hold is refused here, where an estimate can still take its place
     usage = Usage.from_response(body)
-    charge = book.rate(usage, model=call.model, group=call.token.group, at=call.at, service_tier=call.service_tier)
+    charge = book.rate(
+        usage, model=call.model, group=call.token.group, at=call.received_at, service_tier=call.service_tier
+    )
     return PricedResponse(charge, body)
 
 
 def _events(call: AdmittedRequest, answer: bytes) -> Iterator[dict[str, Any]]:
     """An answer as events without what cannot be billed: its usage, and the tier that it claims."""
-    body = _object(answer)
+    body = _parse_object(answer)
     if body and call.api == "chat":
-        yield _without(body)
+        yield _without_usage(body)
     elif body:
         items = body.get("output")
         for place, item in enumerate(items if isinstance(items, list) else ()):
             yield {"type": "response.output_item.done", "output_index": place, "item": item}
-        yield {"type": "response.completed", "response": _without(body)}
+        yield {"type": "response.completed", "response": _without_usage(body)}
     for line in () if body else answer.split(b"\n"):
         if line.startswith(b"data:"):
-            event = _without(_object(line[5:]))
+            event = _without_usage(_parse_object(line[5:]))
             if isinstance(event.get("response"), dict):
-                event["response"] = _without(event["response"])
+                event["response"] = _without_usage(event["response"])
             yield event
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def _parse_object(text: bytes) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -90,5 +96,5 @@ def _object(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _without(body: dict[str, Any]) -> dict[str, Any]:
+def _without_usage(body: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key not in ("usage", "service_tier")}

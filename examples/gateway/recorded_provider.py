@@ -44,7 +44,7 @@ class CutError(Exception):
     """Breaks a connection, as it was asked for."""
 
 
-def _unasked(record: logging.LogRecord) -> bool:
+def _hide_requested_cuts(record: logging.LogRecord) -> bool:
     """Whether the log should have a failure of the server."""
     return record.exc_info is None or not isinstance(record.exc_info[1], CutError)
 
@@ -57,7 +57,7 @@ def recordings() -> dict[tuple[str, bool], dict[str, Any]]:
 
 def create_provider(demo: str = "") -> Starlette:
     """The provider. ``demo`` is what goes wrong where a request says nothing of it."""
-    logging.getLogger("uvicorn.error").addFilter(_unasked)
+    logging.getLogger("uvicorn.error").addFilter(_hide_requested_cuts)
     known = recordings()
     seen: list[dict[str, Any]] = []
 
@@ -71,9 +71,9 @@ def create_provider(demo: str = "") -> Starlette:
         found = known[endpoint, bool(asked.get("tools"))]
         if not asked.get("stream"):
             await asyncio.sleep(float(wrong.get("slow", 0)))
-            return JSONResponse(_changed(found["body"], asked["model"], wrong.get("usage")))
+            return JSONResponse(_rewrite_body(found["body"], asked["model"], wrong.get("usage")))
         events = _events(found, asked, wrong.get("usage"))
-        return StreamingResponse(_told(events, wrong), media_type="text/event-stream; charset=utf-8")
+        return StreamingResponse(_emit_events(events, wrong), media_type="text/event-stream; charset=utf-8")
 
     paths = ("/v1/chat/completions", "/v1/responses")
     app = Starlette(routes=[Route(path, answer, methods=["POST"]) for path in paths])
@@ -86,7 +86,7 @@ def _failure(status: int) -> Response:
     return JSONResponse({"error": said}, status, headers={"retry-after": "1"} if status == 429 else None)
 
 
-async def _told(events: Iterator[str], wrong: dict[str, str]) -> AsyncIterator[str]:
+async def _emit_events(events: Iterator[str], wrong: dict[str, str]) -> AsyncIterator[str]:
     for number, event in enumerate(events):
         if wrong.get("cut") == str(number):
             raise CutError
@@ -101,7 +101,7 @@ async def _told(events: Iterator[str], wrong: dict[str, str]) -> AsyncIterator[s
 
 
 def _events(found: dict[str, Any], asked: dict[str, Any], usage: str | None) -> Iterator[str]:
-    for event in _recorded(found):
+    for event in _recorded_events(found):
         head, mark, data = event.partition("data: ")
         if not data.startswith("{"):
             yield event + "\n\n"
@@ -110,13 +110,13 @@ def _events(found: dict[str, Any], asked: dict[str, Any], usage: str | None) -> 
         if "choices" in told:
             if not told["choices"] and not (asked.get("stream_options") or {}).get("include_usage"):
                 continue
-            told = _changed(told, asked["model"], usage)
+            told = _rewrite_body(told, asked["model"], usage)
         elif "response" in told:
-            told["response"] = _changed(told["response"], asked["model"], usage)
+            told["response"] = _rewrite_body(told["response"], asked["model"], usage)
         yield f"{head}{mark}{json.dumps(told, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def _recorded(found: dict[str, Any]) -> Iterator[str]:
+def _recorded_events(found: dict[str, Any]) -> Iterator[str]:
     if found["sse"] is not None:
         yield from found["sse"].strip().split("\n\n")
         return
@@ -132,7 +132,7 @@ def _recorded(found: dict[str, Any]) -> Iterator[str]:
     yield "data: [DONE]"
 
 
-def _changed(body: dict[str, Any], model: str, usage: str | None) -> dict[str, Any]:
+def _rewrite_body(body: dict[str, Any], model: str, usage: str | None) -> dict[str, Any]:
     """A recorded body for another model, and with no usage, or a wrong one, if that was asked for."""
     changed = {**body, "model": model}
     if usage == "no":

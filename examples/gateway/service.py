@@ -59,7 +59,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Book all that is still to be booked, then let go."""
-        await self.jobs.quiet()
+        await self.jobs.wait_idle()
         await self.client.aclose()
         self.threads.close()
         self.ledger.close()
@@ -69,7 +69,7 @@ class Gateway:
         secret = parse_bearer(request.headers.get("authorization"))
         return await self.threads.run(self.ledger.authenticate, secret, at=self.clock())
 
-    async def answer(self, request: Request, api: Api) -> Response:
+    async def handle_completion(self, request: Request, api: Api) -> Response:
         """The answer to a request to a model."""
         at, token = self.clock(), await self.token(request)
         body = await read_body(request, self.config.max_body_bytes, self.config.body_timeout_seconds)
@@ -86,14 +86,14 @@ class Gateway:
         )
         await self.cashier.hold(call)
         # From here on it is a job of the service. Whoever waits for it may go; the hold is resolved all the same.
-        job = self.jobs.start(self._forwarded(call, request))
+        job = self.jobs.start(self._forward(call, request))
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
-            job.add_done_callback(self._unwanted)
+            job.add_done_callback(self._discard_response)
             raise
 
-    async def _forwarded(self, call: AdmittedRequest, request: Request) -> Response:
+    async def _forward(self, call: AdmittedRequest, request: Request) -> Response:
         """Send a request whose worst case is held. Before this ends, the hold is resolved, or a stream will do it."""
         try:
             upstream = await self.client.send(self._upstream_request(call, request), stream=True)
@@ -109,7 +109,7 @@ class Gateway:
         kind = upstream.headers.get("content-type", "")
         if call.streamed and upstream.status_code == 200 and kind.startswith("text/event-stream"):
             passing = MeteredStream(call, upstream, self.config.max_buffered_bytes)
-            self.jobs.start(self._stream(passing))
+            self.jobs.start(self._settle_stream(passing))
             return passing
         try:
             body = await upstream.aread()
@@ -124,8 +124,8 @@ class Gateway:
             await upstream.aclose()
         if upstream.status_code != 200:
             self.cashier.release(call)
-            return self._refused(upstream, body)
-        if not await self._settled(call, body):
+            return self._relay_provider_error(upstream, body)
+        if not await self._settle_response(call, body):
             self.cashier.release(call)
             _LOG.error(
                 "%s: the provider answered 200 with no answer in it: %s",
@@ -148,7 +148,7 @@ class Gateway:
             "POST", _PATHS[call.api], content=encode_request(call.request), headers={**passed, **own}
         )
 
-    def _refused(self, upstream: httpx.Response, body: bytes) -> Response:
+    def _relay_provider_error(self, upstream: httpx.Response, body: bytes) -> Response:
         answer = from_provider_error(upstream.status_code, body)
         if answer.status_code == 502:
             _LOG.error("the provider answered %s: %s", upstream.status_code, body[:1000].decode("utf-8", "replace"))
@@ -157,7 +157,7 @@ class Gateway:
                 answer.headers[name] = upstream.headers[name]
         return answer
 
-    async def _settled(self, call: AdmittedRequest, body: bytes) -> bool:
+    async def _settle_response(self, call: AdmittedRequest, body: bytes) -> bool:
         """Book a whole response, before the client gets it; unless it is no answer, but an error or something else."""
         try:
             stated: Any = json.loads(body)
@@ -168,16 +168,16 @@ class Gateway:
         await self._book(call, stated, body)
         return True
 
-    async def _stream(self, passing: MeteredStream) -> None:
+    async def _settle_stream(self, passing: MeteredStream) -> None:
         """Wait for the end of a stream, and book it."""
         try:
-            await passing.over.wait()
+            await passing.finished.wait()
         finally:
             await passing.close()
         result = await asyncio.to_thread(passing.usage.result)  # an estimate counts tokens
-        if result.answered or (passing.left and not passing.came):
+        if result.answered or (passing.client_disconnected and not passing.received_data):
             # A client that leaves before the first word has still put the provider to work on its request.
-            await self._book(passing.call, result.body, bytes(passing.kept))
+            await self._book(passing.call, result.body, bytes(passing.buffer))
         else:
             await self.cashier.release(passing.call)
         if result.estimated:
@@ -189,14 +189,14 @@ class Gateway:
         except Exception:
             # No answer is free because of a mistake in here. What was held is the one figure that is sure.
             _LOG.critical("%s: the charge could not be made; all that was held is booked", call.id, exc_info=True)
-            assert call.worst.charge is not None
-            found = PricedResponse(call.worst.charge, None)
+            assert call.worst_case.charge is not None
+            found = PricedResponse(call.worst_case.charge, None)
         await self.cashier.settle(call, found)
 
-    def _unwanted(self, job: asyncio.Task[Response]) -> None:
+    def _discard_response(self, job: asyncio.Task[Response]) -> None:
         """The answer of a request that was cancelled while it waited: a stream that nobody will read is ended."""
         if not job.cancelled() and job.exception() is None and isinstance(response := job.result(), MeteredStream):
-            response.over.set()
+            response.finished.set()
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
         """What a token's account has, and what the token may spend."""

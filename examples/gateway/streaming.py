@@ -36,15 +36,15 @@ class MeteredStream(StreamingResponse):
     def __init__(self, call: AdmittedRequest, upstream: httpx.Response, most_kept: int) -> None:
         self.call, self.upstream = call, upstream
         self.usage = StreamUsage(call.request, call.counter)
-        self.over = asyncio.Event()
-        self.left = True
+        self.finished = asyncio.Event()
+        self.client_disconnected = True
         """Whether the client went away: so it is, unless the provider came to an end before."""
-        self.came = False
+        self.received_data = False
         """Whether the provider has said anything, be it that it failed."""
-        self.kept = bytearray()
+        self.buffer = bytearray()
         """What came, up to a limit."""
         self._most_kept = most_kept
-        self._pieces = self._shown() if call.hides_usage else self._read()
+        self._pieces = self._without_usage_chunk() if call.strip_usage_chunk else self._read()
         super().__init__(self._pieces, media_type="text/event-stream")
         self.headers["cache-control"] = "no-cache"
 
@@ -53,7 +53,7 @@ class MeteredStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.over.set()
+            self.finished.set()
 
     async def close(self) -> None:
         """Hang up on the provider, if it has not ended."""
@@ -66,21 +66,21 @@ class MeteredStream(StreamingResponse):
             # Closed here and now: what is left to the garbage collector is closed on any thread, at any time.
             async with aclosing(self.upstream.aiter_bytes()) as pieces:  # type: ignore[type-var]  # a generator it is
                 async for piece in pieces:
-                    self.came = True
+                    self.received_data = True
                     self.usage.feed(piece)
-                    if len(self.kept) < self._most_kept:
-                        self.kept += piece
+                    if len(self.buffer) < self._most_kept:
+                        self.buffer += piece
                     tail = (tail + piece)[-4:]
                     yield piece
-            self.left = False
+            self.client_disconnected = False
         except httpx.HTTPError:
             # An end without a word would look like a complete answer to some clients.
-            self.left = False
+            self.client_disconnected = False
             said = error_body(502, "upstream_broke_off", "The provider broke the answer off. What came is charged.")
             begin = b"" if tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
             yield begin + b"event: error\ndata: " + json.dumps(said).encode() + b"\n\n"
 
-    async def _shown(self) -> AsyncGenerator[bytes]:
+    async def _without_usage_chunk(self) -> AsyncGenerator[bytes]:
         """Whole events, without the one that only tells the usage, for which the client did not ask."""
         waiting = b""
         async with aclosing(self._read()) as pieces:
@@ -91,7 +91,7 @@ class MeteredStream(StreamingResponse):
                 for end in _EVENT_END.finditer(waiting, seen):
                     event = waiting[begin : end.end()]
                     begin = end.end()
-                    if not _only_usage(event):
+                    if not _is_usage_chunk(event):
                         yield event
                 waiting = waiting[begin:]
                 if len(waiting) > _MAX_EVENT:
@@ -101,7 +101,7 @@ class MeteredStream(StreamingResponse):
             yield waiting
 
 
-def _only_usage(event: bytes) -> bool:
+def _is_usage_chunk(event: bytes) -> bool:
     if not _NO_CHOICES.search(event) or not event.startswith(b"data:"):
         return False
     try:

@@ -15,11 +15,11 @@ from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = ["canonical_json", "canonical_json_envelope", "json_digest", "loads_strict", "sha256"]
 
-_SAFE: Final = 2**53
+_MAX_SAFE_INTEGER: Final = 2**53
 _MAX_DEPTH: Final = 64
 # json's own writer already does what RFC 8785 asks, but for three things: the order of keys beyond the BMP, floats,
 # and integers that a double cannot hold. Those three take the slow way.
-_write: Final[Callable[[Any], str]] = json.JSONEncoder(
+_encode: Final[Callable[[Any], str]] = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
 
@@ -27,19 +27,19 @@ _write: Final[Callable[[Any], str]] = json.JSONEncoder(
 def canonical_json(value: Any) -> bytes:
     """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``document_invalid``).
 
-    >>> canonical({"b": 1, "a": [1.0, "x"]})
+    >>> canonical_json({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
     """
-    return _written(value) if _is_plain(value, 0) else _slow(value, 0).encode()
+    return _encode_trusted(value) if _needs_no_checks(value, 0) else _encode_checked(value, 0).encode()
 
 
 def canonical_json_envelope(value: Mapping[str, Any], member: str) -> bytes:
     """The same where ``member`` alone can hold anything but ASCII keys, sound texts and small integers."""
-    return _written(value) if _is_plain(value[member], 1) else _slow(value, 0).encode()
+    return _encode_trusted(value) if _needs_no_checks(value[member], 1) else _encode_checked(value, 0).encode()
 
 
-def _written(value: Any) -> bytes:
-    return _write(value).encode()
+def _encode_trusted(value: Any) -> bytes:
+    return _encode(value).encode()
 
 
 def sha256(data: bytes) -> bytes:
@@ -52,9 +52,9 @@ def json_digest(value: Any) -> str:
     return "sha256:" + sha256(canonical_json(value)).hex()
 
 
-def _is_plain(value: Any, depth: int) -> bool:
+def _needs_no_checks(value: Any, depth: int) -> bool:
     """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
-    _shallow(depth)
+    _check_depth(depth)
     kind = type(value)
     if kind is dict:
         for key in value:
@@ -64,37 +64,37 @@ def _is_plain(value: Any, depth: int) -> bool:
     elif kind is not list and kind is not tuple:
         value, depth = (value,), depth - 1
     if value:
-        _shallow(depth + 1)
+        _check_depth(depth + 1)
     for item in value:
         kind = type(item)
         if kind is str:
             if not item.isascii():
-                _sound(item)
+                _check_unicode(item)
         elif kind is int:
-            if not -_SAFE < item < _SAFE:
-                _small(item)
+            if not -_MAX_SAFE_INTEGER < item < _MAX_SAFE_INTEGER:
+                _check_safe_integer(item)
         elif kind is dict or kind is list or kind is tuple:
-            if not _is_plain(item, depth + 1):
+            if not _needs_no_checks(item, depth + 1):
                 return False
         elif kind is not bool and item is not None:
             return False
     return True
 
 
-def _shallow(depth: int) -> None:
+def _check_depth(depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BillingError("document_invalid", f"JSON nested deeper than {_MAX_DEPTH}")
 
 
-def _small(value: int) -> bool:
-    if -_SAFE < value < _SAFE:
+def _check_safe_integer(value: int) -> bool:
+    if -_MAX_SAFE_INTEGER < value < _MAX_SAFE_INTEGER:
         return True
     raise BillingError(
         "document_invalid", f"{safe_repr(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
     )
 
 
-def _sound(text: str) -> bool:
+def _check_unicode(text: str) -> bool:
     if not text.isascii():
         try:
             text.encode()
@@ -103,27 +103,27 @@ def _sound(text: str) -> bool:
     return True
 
 
-def _slow(value: Any, depth: int) -> str:
-    _shallow(depth)
+def _encode_checked(value: Any, depth: int) -> str:
+    _check_depth(depth)
     if isinstance(value, float):
-        return _number(value)
+        return _format_double(value)
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise BillingError("document_invalid", f"the key {safe_repr(key)} is not a string")
-            _sound(key)
+            _check_unicode(key)
         items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
-        return "{" + ",".join(f"{_write(key)}:{_slow(item, depth + 1)}" for key, item in items) + "}"
+        return "{" + ",".join(f"{_encode(key)}:{_encode_checked(item, depth + 1)}" for key, item in items) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_slow(item, depth + 1) for item in value) + "]"
+        return "[" + ",".join(_encode_checked(item, depth + 1) for item in value) + "]"
     if value is None or isinstance(value, bool):
-        return _write(value)
-    if (isinstance(value, int) and _small(value)) or (isinstance(value, str) and _sound(value)):
-        return _write(value)
+        return _encode(value)
+    if (isinstance(value, int) and _check_safe_integer(value)) or (isinstance(value, str) and _check_unicode(value)):
+        return _encode(value)
     raise BillingError("document_invalid", f"{safe_repr(value)} ({type(value).__name__}) cannot stand in JSON")
 
 
-def _number(value: float) -> str:
+def _format_double(value: float) -> str:
     """A double as ECMAScript writes it, which RFC 8785 asks for."""
     if not math.isfinite(value):
         raise BillingError("document_invalid", f"{value} is not a JSON number")
@@ -156,14 +156,14 @@ def loads_strict(text: bytes | str, what: str) -> Any:
         # Left to itself, json would guess UTF-16 from a NUL byte, and read half a file so.
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=refuse)
     except RecursionError:
         raise BillingError("document_invalid", f"{what}: nested too deep to be one of ours") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise BillingError("document_invalid", f"{what}: not sound JSON: {error}") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
         seen: set[str] = set()

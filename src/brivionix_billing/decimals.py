@@ -59,10 +59,10 @@ def parse_decimal(text: str) -> Decimal:
 def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
     """``coefficient / 10**places`` with no trailing zeros behind the point.
 
-    >>> decimal_of(5_250_000, 12)
+    >>> decimal_from_scaled(5_250_000, 12)
     Decimal('0.00000525')
     """
-    return Decimal(format_scaled(*_trimmed(coefficient, places)))
+    return Decimal(format_scaled(*_strip_trailing_zeros(coefficient, places)))
 
 
 def format_scaled(coefficient: int, places: int) -> str:
@@ -94,18 +94,18 @@ def to_scaled(value: Decimal) -> tuple[int, int]:
 def format_plain(value: Decimal) -> str:
     """The number written out without an exponent and without idle zeros: what documents hold.
 
-    >>> plain(Decimal("1E-7")), plain(Decimal("2.50"))
+    >>> format_plain(Decimal("1E-7")), format_plain(Decimal("2.50"))
     ('0.0000001', '2.5')
     """
-    return format_scaled(*_trimmed(*to_scaled(value)))
+    return format_scaled(*_strip_trailing_zeros(*to_scaled(value)))
 
 
 def decimal_places(value: Decimal) -> int:
     """How many digits the number has behind the point, idle zeros not counted."""
-    return _trimmed(*to_scaled(value))[1]
+    return _strip_trailing_zeros(*to_scaled(value))[1]
 
 
-def _trimmed(coefficient: int, places: int) -> tuple[int, int]:
+def _strip_trailing_zeros(coefficient: int, places: int) -> tuple[int, int]:
     while places > 0 and coefficient % 10 == 0:
         coefficient //= 10
         places -= 1
@@ -152,7 +152,7 @@ def multiply(a: Decimal, b: Decimal) -> Decimal:
 def after_discount(discount: Decimal) -> Decimal:
     """What a discount leaves of a price: 0.90 off leaves 0.1.
 
-    >>> remaining(Decimal("0.90"))
+    >>> after_discount(Decimal("0.90"))
     Decimal('0.1')
     """
     coefficient, places = to_scaled(discount)
@@ -162,7 +162,7 @@ def after_discount(discount: Decimal) -> Decimal:
 def subtract_text(a: str, b: str) -> str:
     """The exact difference of two plain decimals, with as many digits behind the point as the longer of them shows.
 
-    >>> subtracted("0.10", "0.30"), subtracted("2", "0.5")
+    >>> subtract_text("0.10", "0.30"), subtract_text("2", "0.5")
     ('-0.20', '1.5')
     """
     (x, p), (y, q) = to_scaled(Decimal(a)), to_scaled(Decimal(b))
@@ -173,7 +173,7 @@ def subtract_text(a: str, b: str) -> str:
 def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum, whatever the decimal context; of nothing, zero.
 
-    >>> summed([Decimal("0.1"), Decimal("0.25"), Decimal("-1E+1")])
+    >>> sum_exact([Decimal("0.1"), Decimal("0.25"), Decimal("-1E+1")])
     Decimal('-9.65')
     """
     pairs = [to_scaled(amount) for amount in amounts]

@@ -142,7 +142,7 @@ class PriceFileError(BillingError):
 def safe_repr(value: object, limit: int = 80) -> str:
     r"""``repr`` cut to ``limit`` characters: control characters are escaped, a huge value does not flood a message.
 
-    >>> print(quoted("a\x1b[31m"))
+    >>> print(safe_repr("a\x1b[31m"))
     'a\x1b[31m'
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:

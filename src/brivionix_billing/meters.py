@@ -13,7 +13,7 @@ __all__ = ["METERS_BY_NAME", "CALL_METERS", "METERS", "TOKEN_METERS", "Meter"]
 class Meter(NamedTuple):
     """A meter: its place in every rate vector, its name, and how its price is quoted."""
 
-    index: int
+    position: int
     name: str
     per: int
     """A price is quoted in USD for so many: 1 000 000 tokens, or 1 000 calls or sessions."""

@@ -32,7 +32,7 @@ def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -
 
     ``columns`` come first, and are there even where no row has them; what else the rows hold follows.
     """
-    flat = [dict(_flat(row)) for row in rows]
+    flat = [dict(_flatten_row(row)) for row in rows]
     names = list(dict.fromkeys([*columns, *(name for row in flat for name in row)]))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -41,10 +41,10 @@ def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -
     return out.getvalue()
 
 
-def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten_row(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}_")
+            yield from _flatten_row(value, f"{prefix}{name}_")
         elif isinstance(value, str):
             # A spreadsheet runs a cell that begins like a formula; names come from outside.
             risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))

@@ -32,7 +32,7 @@ _INSTANT = re.compile(
     re.ASCII,
 )
 _MAX_HOURS: Final = 10_000
-_LOCAL = frozenset({"localtime", "posixrules", "Factory"})
+_MACHINE_DEPENDENT_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 
@@ -146,7 +146,7 @@ class Period:
         >>> Period.parse("2026-10", "Asia/Shanghai").start.isoformat()
         '2026-09-30T16:00:00+00:00'
         """
-        where = _zone(zone)
+        where = _load_zone(zone)
         month = _MONTH.fullmatch(text) if isinstance(text, str) else None
         try:
             if month:
@@ -156,7 +156,7 @@ class Period:
                 return cls(_midnight(first, where), _midnight(after, where), zone)
             begin, slash, end = text.partition("/")
             if slash:
-                period = cls(_boundary(begin, where), _boundary(end, where), zone)
+                period = cls(_parse_boundary(begin, where), _parse_boundary(end, where), zone)
                 if period.start < period.end:
                     return period
         except (ValueError, OverflowError, BillingError, AttributeError, TypeError):
@@ -180,7 +180,7 @@ class CalendarDays:
 
     Raises ``period_invalid`` for a zone that is none.
 
-    >>> day = Days("Europe/Berlin").at(parse_instant("2026-10-25T12:00:00Z"))
+    >>> day = CalendarDays("Europe/Berlin").at(parse_instant("2026-10-25T12:00:00Z"))
     >>> day.value, str(day.end - day.start)
     ('2026-10-25', '1 day, 1:00:00')
     """
@@ -188,7 +188,7 @@ class CalendarDays:
     __slots__ = ("_by_hour", "_zone")
 
     def __init__(self, zone: str = "UTC") -> None:
-        self._zone = _zone(zone)
+        self._zone = _load_zone(zone)
         self._by_hour: dict[tuple[int, int], DatedValue[str]] = {}
 
     def at(self, when: datetime) -> DatedValue[str]:
@@ -201,30 +201,30 @@ class CalendarDays:
         if found is None or not found.start <= when < found.end:  # a zone's midnight may lie within the hour
             if len(self._by_hour) >= _MAX_HOURS:
                 self._by_hour.clear()  # times that a file makes up cannot fill the memory
-            found = self._by_hour[hour] = self._find(when)
+            found = self._by_hour[hour] = self._compute_day(when)
         return found
 
-    def _find(self, when: datetime) -> DatedValue[str]:
+    def _compute_day(self, when: datetime) -> DatedValue[str]:
         try:
             day = when.astimezone(self._zone).date()
         except OverflowError:  # beyond the calendar in this zone: its first day, or its last
             day = date.min if when.year == 1 else date.max
-        while (end := self._end(day)) <= when < END_OF_TIME:
+        while (end := self._end_of_day(day)) <= when < END_OF_TIME:
             day += timedelta(1)
-        start = datetime.min.replace(tzinfo=UTC) if day == date.min else self._end(day - timedelta(1))
+        start = datetime.min.replace(tzinfo=UTC) if day == date.min else self._end_of_day(day - timedelta(1))
         return DatedValue(start, end, day.isoformat())
 
-    def _end(self, day: date) -> datetime:
+    def _end_of_day(self, day: date) -> datetime:
         try:
             return _midnight(day + timedelta(1), self._zone)
         except OverflowError:
             return END_OF_TIME if day.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
-def _zone(name: str) -> tzinfo:
+def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    if isinstance(name, str) and (name in _LOCAL or name.startswith(("right/", "posix/"))):
+    if isinstance(name, str) and (name in _MACHINE_DEPENDENT_ZONES or name.startswith(("right/", "posix/"))):
         raise BillingError("period_invalid", f"{safe_repr(name)} means another zone on another machine; name the place")
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -241,7 +241,7 @@ def _zone(name: str) -> tzinfo:
         ) from None
 
 
-def _boundary(text: str, zone: tzinfo) -> datetime:
+def _parse_boundary(text: str, zone: tzinfo) -> datetime:
     when = parse_instant(text)
     return _midnight(when.date(), zone) if len(text) == 10 else when
 

@@ -46,11 +46,11 @@ class ChatTemplate:
     """How function tools are written out, see ``tokens.typescript``."""
     message: Rule
     """Around each message: its begin, its role, the begin of its text, its end."""
-    reply: Rule
+    reply_primer: Rule
     """Once: the opening of the reply, which belongs to the input."""
-    answer: Rule
+    final_message: Rule
     """More for a message of the assistant: the channel that it was said in."""
-    remark: Rule
+    commentary_message: Rule
     """More for a message of the assistant that a tool call follows: the channel for remarks, not for answers."""
     tools_chat: Rule
     """Once, chat completions with tools: the words that introduce them."""
@@ -72,15 +72,15 @@ class ChatTemplate:
     """Around tools that are added in the middle of a conversation: a message with an introduction of its own."""
     tool_search: Rule
     """Around a search for tools and what it found, beside the query and the tools."""
-    own_search: Rule
+    custom_tool_search: Rule
     """More for a search by a tool that the request describes itself."""
-    searchable: Rule
+    deferred_tools_notice: Rule
     """The provider's own description of the tool search, shown while there are tools that were not loaded."""
     schema: Rule
     """Around the JSON Schema of a structured output."""
     name_field: Rule
     """Around a participant's name, beside the name."""
-    hosted: Mapping[str, Rule] = field(default_factory=dict)
+    hosted_tools: Mapping[str, Rule] = field(default_factory=dict)
     """The tools that the provider runs, by type: their description, and what a usual run puts into the input."""
 
 
@@ -96,8 +96,8 @@ class TileRule:
 class PatchRule:
     """An image costs its 32 px squares x ``hundredths`` / 100, rounded up, once it is fitted into ``budget``."""
 
-    hundredths: int
-    budget: int = 1_536
+    percent: int
+    max_patches: int = 1_536
     """Most squares at high detail."""
     side: int = 2_048
     """Longest side at high detail, in pixels."""
@@ -122,7 +122,7 @@ class Family:
     dialect: ChatTemplate
     images: Images | None = None
     """``None``: its models read no images, as far as is known."""
-    foreign: bool = False
+    vocabulary_unknown: bool = False
     """Whether its models are not known to use this vocabulary: then even a text's tokens are an estimate."""
 
 
@@ -130,9 +130,9 @@ _CLASSIC: Final = ChatTemplate(
     name="classic",
     layout="classic",
     message=Rule(4, 42),
-    reply=Rule(3, 42),
-    answer=Rule(0, 3),
-    remark=Rule(0, 3),
+    reply_primer=Rule(3, 42),
+    final_message=Rule(0, 3),
+    commentary_message=Rule(0, 3),
     tools_chat=Rule(2, 15),
     tools_chat_alone=Rule(4, 9),
     call=Rule(7, 13),
@@ -143,19 +143,19 @@ _CLASSIC: Final = ChatTemplate(
     parallel_responses=Rule(16),
     added_tools=Rule(10),
     tool_search=Rule(39),
-    own_search=Rule(5),
-    searchable=Rule(377),
+    custom_tool_search=Rule(5),
+    deferred_tools_notice=Rule(377),
     schema=Rule(12),
     name_field=Rule(1),
-    hosted=MappingProxyType({"web_search": Rule(285), "file_search": Rule(300)}),
+    hosted_tools=MappingProxyType({"web_search": Rule(285), "file_search": Rule(300)}),
 )
 _HARMONY: Final = ChatTemplate(
     name="harmony",
     layout="namespaced",
     message=Rule(4, 78),
-    reply=Rule(2, 78),
-    answer=Rule(2, 2),
-    remark=Rule(3),
+    reply_primer=Rule(2, 78),
+    final_message=Rule(2, 2),
+    commentary_message=Rule(3),
     tools_chat=Rule(82, 24),
     tools_chat_alone=Rule(0, 23),
     call=Rule(9, 14),
@@ -166,11 +166,11 @@ _HARMONY: Final = ChatTemplate(
     parallel_responses=Rule(0),
     added_tools=Rule(82, 4),
     tool_search=Rule(39),
-    own_search=Rule(5),
-    searchable=Rule(377),
+    custom_tool_search=Rule(5),
+    deferred_tools_notice=Rule(377),
     schema=Rule(12),
     name_field=Rule(1),
-    hosted=MappingProxyType(
+    hosted_tools=MappingProxyType(
         {
             "web_search": Rule(9_000),
             "image_generation": Rule(340),
@@ -183,9 +183,9 @@ _HARMONY_5_4: Final = replace(
     _HARMONY,
     name="harmony-5.4",
     message=Rule(4, 22),
-    reply=Rule(2, 22),
-    answer=Rule(2, 5),
-    remark=Rule(3, 3),
+    reply_primer=Rule(2, 22),
+    final_message=Rule(2, 5),
+    commentary_message=Rule(3, 3),
     tools_chat=Rule(82, 8),
     tools_chat_alone=Rule(0, 8),
     call=Rule(9, 13),
@@ -193,29 +193,29 @@ _HARMONY_5_4: Final = replace(
     result_responses=Rule(9, 9),
     added_tools=Rule(82, 11),
     tool_search=Rule(39, 3),
-    own_search=Rule(5, 1),
-    searchable=Rule(377, 1),
+    custom_tool_search=Rule(5, 1),
+    deferred_tools_notice=Rule(377, 1),
 )
 
 
 # gpt-5.6 introduces tools with other words. What no request to it shows is as in gpt-5.4.
-def _guessed(dialect: ChatTemplate) -> ChatTemplate:
+def _without_evidence(dialect: ChatTemplate) -> ChatTemplate:
     """The same numbers, borne out by nothing: for models that no pair is of."""
     numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
-    unproven: dict[str, Any] = {n: rule._replace(pairs=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
+    unproven: dict[str, Any] = {n: rule._replace(samples=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
     return replace(dialect, name=f"{dialect.name}, guessed", **unproven)
 
 
 # What no pair of gpt-5.6 shows is taken from gpt-5.4, and stays a guess.
 _HARMONY_5_6: Final = replace(
-    _guessed(_HARMONY_5_4),
+    _without_evidence(_HARMONY_5_4),
     name="harmony-5.6",
     message=Rule(4, 7),
-    reply=Rule(2, 7),
+    reply_primer=Rule(2, 7),
     result_responses=Rule(9, 1),
     added_tools=Rule(80, 3),
     tool_search=Rule(39, 3),
-    searchable=Rule(352, 1),
+    deferred_tools_notice=Rule(352, 1),
 )
 
 
@@ -224,15 +224,15 @@ _TABLE: Final = (
     Family("gpt-4o-mini", ("gpt-4o-mini",), "o200k_base", _CLASSIC, TileRule(2_833, 5_667)),
     Family("gpt-4.1", ("gpt-4.1",), "o200k_base", _CLASSIC, TileRule(85, 170)),
     Family("gpt-4.1-mini", ("gpt-4.1-mini",), "o200k_base", _CLASSIC, PatchRule(162)),
-    Family("gpt-4.1-nano", ("gpt-4.1-nano",), "o200k_base", _guessed(_CLASSIC), PatchRule(246)),
-    Family("gpt-4", ("gpt-4", "gpt-3.5"), "cl100k_base", _guessed(_CLASSIC), TileRule(85, 170)),
+    Family("gpt-4.1-nano", ("gpt-4.1-nano",), "o200k_base", _without_evidence(_CLASSIC), PatchRule(246)),
+    Family("gpt-4", ("gpt-4", "gpt-3.5"), "cl100k_base", _without_evidence(_CLASSIC), TileRule(85, 170)),
     Family("o-series", ("o1", "o3", "o4"), "o200k_base", _HARMONY, TileRule(75, 150)),
-    Family("o4-mini", ("o4-mini",), "o200k_base", _guessed(_HARMONY), PatchRule(172)),
+    Family("o4-mini", ("o4-mini",), "o200k_base", _without_evidence(_HARMONY), PatchRule(172)),
     Family("computer-use", ("computer-use",), "o200k_base", _HARMONY, TileRule(65, 129)),
     Family("gpt-5", ("gpt-5",), "o200k_base", _HARMONY, TileRule(70, 140)),
     # OpenAI documents 1.62 tokens a patch; its usage says 1.20, in the pairs and in others' measurements.
     Family("gpt-5-mini", ("gpt-5-mini",), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
-    Family("gpt-5-nano", ("gpt-5-nano",), "o200k_base", _guessed(_HARMONY), PatchRule(246)),
+    Family("gpt-5-nano", ("gpt-5-nano",), "o200k_base", _without_evidence(_HARMONY), PatchRule(246)),
     Family("gpt-5.2", ("gpt-5.1", "gpt-5.2", "gpt-5.3"), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
     Family(
         "gpt-5.4",
@@ -242,7 +242,7 @@ _TABLE: Final = (
         PatchRule(120, 2_500, original=(10_000, 6_000), documented=162),
     ),
     Family("gpt-5.4-mini", ("gpt-5.4-mini",), "o200k_base", _HARMONY_5_4, PatchRule(120, documented=162)),
-    Family("gpt-5.4-nano", ("gpt-5.4-nano",), "o200k_base", _guessed(_HARMONY_5_4), PatchRule(246)),
+    Family("gpt-5.4-nano", ("gpt-5.4-nano",), "o200k_base", _without_evidence(_HARMONY_5_4), PatchRule(246)),
     Family(
         "gpt-5.5",
         ("gpt-5.5",),
@@ -255,7 +255,7 @@ _TABLE: Final = (
         "gpt-next",
         ("gpt-5.", "gpt-6", "gpt-7"),
         "o200k_base",
-        _guessed(_HARMONY_5_6),
+        _without_evidence(_HARMONY_5_6),
         PatchRule(120, 2_500, original=(30_000, 65_535), auto="original", documented=162),
     ),
     Family(
@@ -276,7 +276,7 @@ def get_family(name: str, encoding: str = "o200k_base") -> Family:
     Raises ``unknown_family``.
     """
     if name == _UNKNOWN:
-        return Family(_UNKNOWN, (), encoding, _guessed(_HARMONY), foreign=True)
+        return Family(_UNKNOWN, (), encoding, _without_evidence(_HARMONY), vocabulary_unknown=True)
     found = FAMILIES.get(name) if isinstance(name, str) else None
     if found is None:
         raise BillingError(
@@ -288,7 +288,7 @@ def get_family(name: str, encoding: str = "o200k_base") -> Family:
 def family_for_model(model: str) -> Family | None:
     """The family that a model's name belongs to, by its longest prefix; a provider before a slash is passed over.
 
-    >>> family_of("openai/gpt-5-mini-2025-08-07").name
+    >>> family_for_model("openai/gpt-5-mini-2025-08-07").name
     'gpt-5-mini'
     """
     name = model.rpartition("/")[2].lower()

@@ -49,11 +49,11 @@ LOT_ORDER_RULES: Final = {
 DEFAULT_LOT_ORDER: Final = ("expiring", "promotional", "oldest")
 """The rules that hold where a price file names none; the first that tells two lots apart decides."""
 
-_MOST: Final = 10**15
+_MAX_AMOUNT: Final = 10**15
 
 # The two roundings of a top-up. A payment is rounded up to the next coin, so the seller is never short; what it buys is
 # then all that the coin pays for, so the buyer is not short either.
-_PAY: Final = Rounding.UP
+_PAYMENT_ROUNDING: Final = Rounding.UP
 _BUY: Final = Rounding.DOWN
 
 
@@ -88,7 +88,7 @@ class Quote(NamedTuple):
     """``undiscounted`` less the payment, where a volume discount makes that more than zero; else zero."""
 
 
-class _Segment(NamedTuple):
+class _CostSegment(NamedTuple):
     """From ``start`` Credits (in millionths) on, the cost is ``base + (credits - start) * slope``."""
 
     start: int
@@ -131,12 +131,12 @@ class Channel:
             raise BillingError("bad_argument", "give either credits or pay, not both")
         at = as_utc(at)
         price = self.price(at)
-        segments, unit = self._segments(price, self.volumes.at(at).value)
+        segments, unit = self._cost_curve(price, self.volumes.at(at).value)
         asked = None
         if credits is not None:
             asked = _amount(credits, "Credits")
-            wanted = _in_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
-            paid = _least_payment(segments, wanted, unit)
+            wanted = _to_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
+            paid = _min_payment_for(segments, wanted, unit)
         else:
             if isinstance(pay, Payable):
                 if pay.currency != self.currency:
@@ -145,19 +145,19 @@ class Channel:
                     )
                 pay = pay.amount
             offered = _amount(pay, self.currency)
-            paid = _in_steps(offered, minor_digits(self.currency), f"{self.currency} has no coin that small")
+            paid = _to_steps(offered, minor_digits(self.currency), f"{self.currency} has no coin that small")
             # Where a coin buys less than the smallest step of Credits, no coin is taken that buys nothing.
-            paid = _least_payment(segments, _most_credits(segments, paid * unit), unit)
+            paid = _min_payment_for(segments, _max_credits_for(segments, paid * unit), unit)
             if not paid:
                 raise BillingError(
                     "amount_out_of_range",
                     f"{format_plain(offered)} {self.currency} buys less than 0.000001 Credit; pay more",
                 )
-        bought = _most_credits(segments, paid * unit)
-        if bought > _MOST * 10**CREDIT_PLACES:
+        bought = _max_credits_for(segments, paid * unit)
+        if bought > _MAX_AMOUNT * 10**CREDIT_PLACES:
             raise BillingError("amount_out_of_range", f"{paid} buys more than 10^15 Credits; nobody tops up so much")
         payable = Payable(paid, self.currency)
-        self._check_range(payable)
+        self._check_payment_limits(payable)
         got = decimal_from_scaled(bought, CREDIT_PLACES)
         full = Money(price, self.currency) * got
         saved = full - payable.money
@@ -174,7 +174,7 @@ class Channel:
             saved if discounted else Money(0, self.currency),
         )
 
-    def _check_range(self, pay: Payable) -> None:
+    def _check_payment_limits(self, pay: Payable) -> None:
         for bound, word, out in (
             (self.smallest, "smallest", self.smallest is not None and pay.amount < self.smallest),
             (self.largest, "largest", self.largest is not None and pay.amount > self.largest),
@@ -182,35 +182,36 @@ class Channel:
             if out and bound is not None:
                 raise BillingError(
                     "amount_out_of_range",
-                    f"{pay} is not possible by {self.name}: the {word} payment is {format_plain(bound)} {self.currency}",
+                    f"{pay} is not possible by {self.name}: the {word} payment is {format_plain(bound)} "
+                    f"{self.currency}",
                 )
 
-    def _segments(self, price: Decimal, volume: VolumeDiscount | None) -> tuple[list[_Segment], int]:
+    def _cost_curve(self, price: Decimal, volume: VolumeDiscount | None) -> tuple[list[_CostSegment], int]:
         """The cost curve in whole numbers, and how many of its units make one minor unit of money."""
         (p, places), rates = to_scaled(price), [Decimal(0)]
         starts = [0]
         for step in volume.steps if volume else ():
-            starts.append(_in_steps(step.at_least, CREDIT_PLACES, "a threshold is finer than 0.000001 Credit"))
+            starts.append(_to_steps(step.at_least, CREDIT_PLACES, "a threshold is finer than 0.000001 Credit"))
             rates.append(step.discount)
         scale = max(to_scaled(rate)[1] for rate in rates)
         slopes = [p * (10**scale - to_scaled(rate)[0] * 10 ** (scale - to_scaled(rate)[1])) for rate in rates]
-        segments: list[_Segment] = []
+        segments: list[_CostSegment] = []
         base = 0
         for index, (start, slope) in enumerate(zip(starts, slopes, strict=True)):
             if volume is not None and volume.applies_to == "all":
                 base = start * slope
             elif index:
                 base += (start - starts[index - 1]) * slopes[index - 1]
-            segments.append(_Segment(start, base, slope))
+            segments.append(_CostSegment(start, base, slope))
         unit_places = places + scale + CREDIT_PLACES - minor_digits(self.currency)
         if unit_places < 0:
             lift = 10**-unit_places
-            segments = [_Segment(s.start, s.base * lift, s.slope * lift) for s in segments]
+            segments = [_CostSegment(s.start, s.base * lift, s.slope * lift) for s in segments]
             unit_places = 0
         return segments, 10**unit_places
 
 
-def _least_payment(segments: list[_Segment], wanted: int, unit: int) -> int:
+def _min_payment_for(segments: list[_CostSegment], wanted: int, unit: int) -> int:
     """The fewest minor units that buy at least ``wanted``.
 
     Where a discount on all Credits makes more cost less, nobody is asked to pay more for less.
@@ -220,10 +221,10 @@ def _least_payment(segments: list[_Segment], wanted: int, unit: int) -> int:
         beyond = segments[index + 1].start if index + 1 < len(segments) else None
         if beyond is None or wanted < beyond:
             costs.append(segment.base + (max(wanted, segment.start) - segment.start) * segment.slope)
-    return round_quotient(min(costs), unit, _PAY)
+    return round_quotient(min(costs), unit, _PAYMENT_ROUNDING)
 
 
-def _most_credits(segments: list[_Segment], money: int) -> int:
+def _max_credits_for(segments: list[_CostSegment], money: int) -> int:
     for segment in reversed(segments):
         if money >= segment.base:
             return segment.start + round_quotient(money - segment.base, segment.slope, _BUY)
@@ -239,14 +240,14 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
         )
     number = Decimal(value)
     to_scaled(number)
-    if number > _MOST:
+    if number > _MAX_AMOUNT:
         raise BillingError("amount_out_of_range", f"{safe_repr(str(number))} {what}: nobody tops up more than 10^15")
     if number <= 0:
         raise BillingError("amount_out_of_range", f"{format_plain(number)} {what}: an amount is above zero")
     return number
 
 
-def _in_steps(value: Decimal, places: int, why: str) -> int:
+def _to_steps(value: Decimal, places: int, why: str) -> int:
     coefficient, has = to_scaled(value)
     steps: int
     steps, rest = divmod(coefficient * 10**places, 10**has)

@@ -60,7 +60,7 @@ def test_check(run: Run) -> None:
     assert [line.split(":")[0] for line in out.splitlines()] == ["bad.yaml", "bad.yaml"]
     found = json.loads(run("check", "--prices", "bad.yaml", "--format", "json")[1])
     assert (found["sound"], len(found["findings"])) == (False, 2)
-    assert {"file", "line", "column", "path", "what", "instead"} == set(found["findings"][0])
+    assert {"file", "line", "column", "path", "message", "hint"} == set(found["findings"][0])
 
 
 @pytest.mark.parametrize("of", ["pricing", "invoice"])

@@ -222,7 +222,7 @@ def test_a_payment_is_credited_once(desk: Desk) -> None:
     assert desk.refused(*again[:3], "wechat", *again[4:]) == "unknown_channel"
     assert desk("topup", "acct_1", "--channel", "rmb", "--reference", "r", "--id", "i")[0] == 2
     (lot,) = desk.json("lots", "acct_2")
-    assert (lot["id"], lot["remaining"], lot["worth"]) == ("evt_2", "10", "9.00 CNY")
+    assert (lot["id"], lot["remaining"], lot["deferred"]) == ("evt_2", "10", "9.00 CNY")
     assert desk.does("lots", "acct_2").splitlines()[2].split()[:4] == [
         "evt_2",
         "2026-10-20T00:00:00Z",

@@ -44,7 +44,7 @@ def test_arithmetic_is_exact(a: Decimal, b: Decimal) -> None:
 
 @given(numbers)
 def test_numbers_as_text_and_digits(value: Decimal) -> None:
-    """``plain`` writes every digit, no exponent and no idle zero, and reads back; ``digits_of`` is the number."""
+    """``plain`` writes every digit, no exponent and no idle zero, and reads back; ``to_scaled`` is the number."""
     text = format_plain(value)
     assert parse_decimal(text) == value
     assert Fraction(text) == Fraction(value)

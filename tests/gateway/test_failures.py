@@ -38,7 +38,7 @@ from gateway_kit import (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", most_bytes=100_000) as found:
+    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", max_body_bytes=100_000) as found:
         yield found
 
 
@@ -249,14 +249,14 @@ def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold(stack: Stack, 
 
     async def cancelled_after(steps: int) -> bool:
         request = request_of(stack, customer, body, f"req_{stream}_{steps}")
-        task = asyncio.create_task(stack.gateway.answer(request, "chat"))
+        task = asyncio.create_task(stack.gateway.handle_completion(request, "chat"))
         for _ in range(steps):
             await asyncio.sleep(0.0005)
         was_done = task.done()
         if was_done:
             response = task.result()
             if isinstance(response, MeteredStream):
-                response.over.set()
+                response.finished.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return was_done
@@ -358,7 +358,7 @@ def test_a_mistake_in_pricing_is_not_free(stack: Stack, monkeypatch: pytest.Monk
         raise RuntimeError
 
     customer = stack.customer()
-    monkeypatch.setattr("examples.gateway.service.priced", broken)
+    monkeypatch.setattr("examples.gateway.service.price_response", broken)
     answer = stack.post("/v1/chat/completions", customer, {**CHAT, "max_completion_tokens": 200})
     assert answer.status_code == 200
     (hold,), (entry,) = stack.booked(customer, "hold"), stack.booked(customer)
@@ -368,7 +368,7 @@ def test_a_mistake_in_pricing_is_not_free(stack: Stack, monkeypatch: pytest.Monk
 
 def test_an_internal_error_says_nothing_and_has_an_id(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake of the gateway is 500 internal_error, with the id under which the log has it."""
-    monkeypatch.setattr(stack.gateway.counters, "of", lambda model: 1 // 0)
+    monkeypatch.setattr(stack.gateway.counters, "get", lambda model: 1 // 0)
     answer = stack.post("/v1/responses", stack.customer(), RESPONSES)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert answer.headers["x-request-id"].startswith("req_")

@@ -32,7 +32,7 @@ from gateway_kit import (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", most_bytes=100_000) as found:
+    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", max_body_bytes=100_000) as found:
         yield found
 
 

@@ -103,14 +103,14 @@ def test_the_order_of_the_file_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
     random.Random(7).shuffle(lines)
     assert billed(b"".join(lines), SHIPPED, account="acct_2") == whole
     assert billed(b"".join(lines[1000:] + lines[:1000]), SHIPPED, account="acct_2") == whole
-    monkeypatch.setattr(chunks_module, "CHUNK", 7)
-    monkeypatch.setattr(heaps_module, "_IN_MEMORY", 1000)
+    monkeypatch.setattr(chunks_module, "CHUNK_LINES", 7)
+    monkeypatch.setattr(heaps_module, "_MAX_MEMORY_BYTES", 1000)
     assert billed(b"".join(lines), SHIPPED, account="acct_2") == whole
 
 
 def test_several_processes_give_the_same_bill(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by two worker processes the file gives the same bills as read by one."""
-    monkeypatch.setattr(chunks_module, "CHUNK", 500)
+    monkeypatch.setattr(chunks_module, "CHUNK_LINES", 500)
     lines = EXAMPLE.splitlines(keepends=True)
     alone, together = aggregate_usage(lines, SHIPPED, OCTOBER), aggregate_usage(lines, SHIPPED, OCTOBER, workers=2)
     assert sorted(alone.accounts) == sorted(together.accounts)

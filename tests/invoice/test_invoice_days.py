@@ -154,7 +154,7 @@ def test_generated_days_by_the_oracle(drawn: list[tuple[Any, ...]], zone: str, c
     for row, (*_, guessed, _) in zip(rows, drawn, strict=True):
         row["usage"]["estimated"] = guessed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks_module, "CHUNK", chunk)
+        patch.setattr(chunks_module, "CHUNK_LINES", chunk)
         found, expected = days_of([*rows, *rows[:3]], Period.parse("2026-10", zone))
     assert found == expected
 

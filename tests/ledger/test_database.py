@@ -53,7 +53,7 @@ def test_a_filled_ledger_comes_to_the_next_version(
             "utf-8",
         )
         with monkeypatch.context() as newer:
-            newer.setattr(migrating, "HEAD", "0002")
+            newer.setattr(migrating, "SCHEMA_VERSION", "0002")
             newer.setattr(migrating, "_HERE", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass

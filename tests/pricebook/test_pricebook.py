@@ -229,7 +229,7 @@ def test_copies_are_equal_and_still_work(duplicate: Any) -> None:
     channel = duplicate(book.channel("rmb"))
     assert channel.quote(at=NOW, pay="17") == book.quote("rmb", at=NOW, pay="17")
     card = duplicate(charge.card)
-    assert (card.units, card.channels, card.quanta(plain_usage)) == (
+    assert (card.unit_rates, card.channels, card.charge_quanta(plain_usage)) == (
         charge.card.unit_rates,
         charge.card.channels,
         charge[0],
@@ -248,7 +248,7 @@ def test_nothing_can_be_changed() -> None:
         (Payable(1, "CNY"), "minor"),
         (charge, "credits"),
         (charge, "note"),
-        (charge.card, "units"),
+        (charge.card, "unit_rates"),
         (shipped(), "digest"),
         (shipped(), "note"),
         (prices, "entries"),

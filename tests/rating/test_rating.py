@@ -66,7 +66,7 @@ def test_the_table_of_codes_is_the_table_of_errors() -> None:
     assert (error.code, error.http_status, str(error)) == ("no_price", 400, "m has no price")
     found = PriceFileError([Finding("f.yaml", 3, 5, "models.m", "is odd", "mend it")], more=4)
     again = pickle.loads(pickle.dumps(found))
-    assert (again.findings, again.more, str(again)) == (found.findings, 4, str(found))
+    assert (again.findings, again.omitted_count, str(again)) == (found.findings, 4, str(found))
     assert str(found) == "5 findings in the price file:\nf.yaml:3:5: models.m: is odd; mend it\n... and 4 more"
 
 

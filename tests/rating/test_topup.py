@@ -77,7 +77,7 @@ def test_credits_cost_what_the_oracle_says(data: Data, micro: int) -> None:
     assert quote is not None
     assert quote.pay.minor == oracle.least_payment(data, LATE, micro)
     assert quote.credits == credits_of(oracle.bought(data, LATE, quote.pay.minor))
-    assert quote.credits >= quote.asked == credits_of(micro)
+    assert quote.credits >= quote.requested_credits == credits_of(micro)
 
 
 @many
@@ -88,7 +88,7 @@ def test_quoting_a_quote_gives_the_same_quote(data: Data, count: int, by: str) -
     first = quote(**{by: minor(data, count).amount if by == "pay" else credits_of(count)})
     if first is not None:
         for again in (quote(pay=first.pay.amount), quote(credits=first.credits)):
-            assert again._replace(asked=None) == first._replace(asked=None)
+            assert again._replace(requested_credits=None) == first._replace(requested_credits=None)
 
 
 @many

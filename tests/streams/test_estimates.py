@@ -370,7 +370,7 @@ class Broken:
 
 def test_without_any_tokenizer_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no vocabulary can be had, a token per 4 bytes is the estimate, and the reason says so."""
-    monkeypatch.setattr("brivionix_billing.tokens.counter.encoding", _no_vocabulary)
+    monkeypatch.setattr("brivionix_billing.tokens.counter.load_encoding", _no_vocabulary)
     stream = StreamUsage(CHAT)
     stream.feed(chat_chunk("x" * 41))
     assert check_estimate(stream).output_tokens == 11

@@ -401,7 +401,7 @@ def test_a_request_that_contains_itself_is_counted_once() -> None:
 
 def test_a_broken_estimate_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """If all else fails, the result is an estimate of nothing that says so, and that something was answered."""
-    monkeypatch.setattr("brivionix_billing.streams.stream.estimated", _raise)
+    monkeypatch.setattr("brivionix_billing.streams.stream.estimate_usage", _raise)
     result = fed(chat_chunk("abc")).result()
     assert (result.estimated, result.answered, result.usage) == (True, True, Usage(0, 0, estimated=True))
     assert result.warnings == ("no estimate could be made: MuteError",)

@@ -36,7 +36,7 @@ def partitions(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 def read(pieces: list[bytes], limit: int = 1000) -> tuple[list[SseEvent], int]:
     parser = SseParser(limit)
-    return [event for piece in pieces for event in parser.feed(piece)], parser.take_oversize()
+    return [event for piece in pieces for event in parser.feed(piece)], parser.pop_oversize_count()
 
 
 @settings(max_examples=400)

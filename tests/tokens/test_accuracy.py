@@ -61,7 +61,7 @@ def test_an_estimate_says_so_and_its_bound_holds() -> None:
         ours = bench().count(pair, counter(pair.model))
         if pair.kind in KNOWN_OFF and ours != pair.reported:
             assert not ours.exact, pair.number
-            assert ours.why
+            assert ours.reasons
         assert ours.upper is None or ours.upper >= pair.reported, pair.number
 
 
@@ -109,7 +109,7 @@ def test_every_rule_says_how_many_pairs_bear_it_out() -> None:
     measured = bench().support(shared_pairs())
     dialects = {family.dialect.name: family.dialect for family in FAMILIES.values()}
     for (name, rule), borne in measured.items():
-        assert getattr(dialects[name], rule).pairs == borne, (name, rule)
+        assert getattr(dialects[name], rule).samples == borne, (name, rule)
     for name in ("classic", "harmony"):
         for field in fields(dialects[name]):
             rule = getattr(dialects[name], field.name)

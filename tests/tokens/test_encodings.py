@@ -62,9 +62,9 @@ def test_the_vocabulary_is_loaded_lazily_and_once() -> None:
         "assert 'tiktoken' not in sys.modules\n"
         "from brivionix_billing.tokens import TokenCounter, encodings\n"
         "a, b = TokenCounter('gpt-5.4'), TokenCounter('gpt-4o')\n"
-        "assert encodings._loaded.cache_info().currsize == 0\n"
+        "assert encodings._load.cache_info().currsize == 0\n"
         "a.text('x'), b.text('x')\n"
-        "assert encodings._loaded.cache_info().currsize == 1\n"
+        "assert encodings._load.cache_info().currsize == 1\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -73,7 +73,7 @@ def test_a_damaged_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     """A vocabulary whose hash is not the known one is not used."""
     monkeypatch.setattr(encodings_module, "_SHA256", "0" * 64)
     with pytest.raises(BillingError) as caught:
-        encodings_module._shipped()
+        encodings_module._bundled_ranks()
     assert code_of(caught) == "encoding_unavailable"
 
 
@@ -84,7 +84,7 @@ def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(tiktoken, "get_encoding", unreachable)
-    encodings_module._loaded.cache_clear()
+    encodings_module._load.cache_clear()
     with pytest.raises(BillingError, match=r"cl100k_base.*TIKTOKEN_CACHE_DIR") as caught:
         TokenCounter("gpt-4").text("hello")
     assert code_of(caught) == "encoding_unavailable"

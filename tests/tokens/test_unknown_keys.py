@@ -159,7 +159,7 @@ def test_references_are_resolved_once(parameters: Any, signature: str) -> None:
     """A reference is what it leads to; one that leads back into itself, as in a tree, is written by its name."""
     written = render_tools([{"name": "f", "parameters": parameters}], "namespaced")
     assert written.text.endswith(f"type f = (_: {signature}) => any;")
-    assert written.unproven
+    assert written.unverified
 
 
 @pytest.mark.parametrize("bad", [[], {}, 5, ["a"]])
@@ -241,7 +241,7 @@ def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
         hang.wait(20)
 
     monkeypatch.setattr(tiktoken, "get_encoding", silent)
-    monkeypatch.setattr(encodings, "_SECONDS", 0.5)
+    monkeypatch.setattr(encodings, "_FETCH_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(encodings, "_failed", {})
     codes: list[str] = []
 

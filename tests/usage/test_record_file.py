@@ -39,7 +39,7 @@ def plain(found: Record | RejectedRecord | None) -> Any:
 def fast(line: bytes) -> bool:
     """Whether a line is read without the slow way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_file, "_slowly", lambda *_: None)
+        patch.setattr(record_file, "_parse_strict", lambda *_: None)
         return next(read_records([line]), None) is not None
 
 
@@ -325,9 +325,9 @@ def test_any_json_anywhere(key: str, value: Any) -> None:
 def test_names_that_a_file_makes_up_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Origins and shapes of details are kept up to a bound; beyond it the same records come out."""
     monkeypatch.setattr(record_file, "_MAX_CACHED", 2)
-    monkeypatch.setattr(record_file, "_INSIDE", {})
+    monkeypatch.setattr(record_file, "_INPUT_TEMPLATES", {})
     data = [record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": {f"k{n}": 0}}) for n in range(9)]
     found = list(read_records(json.dumps(one).encode() for one in data))
     assert [one.origin.account for one in found if isinstance(one, Record)] == [f"a{n}" for n in range(9)]
     assert [one.leaf for one in found if isinstance(one, Record)] == [bill_oracle.leaf(one) for one in data]
-    assert len(record_file._INSIDE) <= 3
+    assert len(record_file._INPUT_TEMPLATES) <= 3

@@ -136,14 +136,14 @@ def _invoice(args: Namespace) -> int:
         )
     key = load_private_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
-    previous = _last(Path(args.after)) if args.after else None
+    previous = _series_tail(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)
         lists = stack.enter_context(RecordListWriter(out))
-        aside = stack.enter_context(_AsideFile(out / SET_ASIDE))
+        aside = stack.enter_context(_RejectedFile(out / SET_ASIDE))
         lines = stack.enter_context(open_usage_file(args.usage))
         found = aggregate_usage(
             lines,
@@ -162,7 +162,7 @@ def _invoice(args: Namespace) -> int:
             aside.drop()  # or the folder could not be billed into when the balance is mended
             raise
         for usage in billable:
-            customer = _told(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
+            customer = _merge_customer(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
             header = Header(
                 account=usage.account,
                 period=period,
@@ -184,7 +184,7 @@ def _invoice(args: Namespace) -> int:
             )
             document = seal(build_invoice(usage, header, book), key)
             folder = out / document["id"] if args.all else out
-            path = write_bill(folder, document, lists.take(usage.account), pages.of(document))
+            path = write_bill(folder, document, lists.finish(usage.account), pages.render(document))
             rows.append(_row(document, path))
             previous = document
     if rows:
@@ -192,14 +192,14 @@ def _invoice(args: Namespace) -> int:
             with (out / BILLS).open("x", encoding="utf-8") as file:
                 file.write(format_csv(rows))
         print_rows(rows, args.format, lambda: _bills_table(rows))
-    _tell_rest(found, out / SET_ASIDE)
+    _print_skipped(found, out / SET_ASIDE)
     if not rows:
         who = "any account" if args.all else f"account {safe_repr(args.account)}"
         raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
     return EXIT_ERROR if found.rejected else EXIT_OK
 
 
-def _told(args: Namespace, customer: Customer) -> Customer:
+def _merge_customer(args: Namespace, customer: Customer) -> Customer:
     """A customer by the file and the options; an option wins over what the file says."""
     return Customer(
         customer.name if args.customer is None else args.customer,
@@ -242,7 +242,7 @@ def _bills_table(rows: list[dict[str, Any]]) -> str:
     return format_table([heads, *cells], left=2)
 
 
-def _tell_rest(found: AggregatedUsage, aside: Path) -> None:
+def _print_skipped(found: AggregatedUsage, aside: Path) -> None:
     for duplicate in found.duplicates[:_NAMED]:
         print_stderr(
             f"line {duplicate.line}: request id {duplicate.request_id} stands again with the same content; counted once"
@@ -255,14 +255,14 @@ def _tell_rest(found: AggregatedUsage, aside: Path) -> None:
         print_stderr(f"{found.rejected} records set aside, NOT billed; each with its reason in {aside}")
 
 
-class _AsideFile:
+class _RejectedFile:
     """The list of records that were not billed; it comes to be with its first record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file: Any = None
 
-    def __enter__(self) -> _AsideFile:
+    def __enter__(self) -> _RejectedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -283,7 +283,7 @@ class _AsideFile:
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
 
 
-def _around(path: Path) -> list[Path]:
+def _sibling_documents(path: Path) -> list[Path]:
     """The documents below a folder; of a single document, those in the folders beside it as well."""
     if path.is_dir():
         return list(find_documents(path))
@@ -291,10 +291,10 @@ def _around(path: Path) -> list[Path]:
     return [path, *sorted(found for found in beside if not found.samefile(path))]
 
 
-def _last(path: Path) -> dict[str, Any]:
+def _series_tail(path: Path) -> dict[str, Any]:
     """The document that a series goes on from; it must be the last that can be seen, or two would have one number."""
     last = latest_document(path)
-    for found in _around(path):
+    for found in _sibling_documents(path):
         other = read_document(found)
         number = other.get("number")
         if other.get("series") == last["series"] and type(number) is int and number > last["number"]:
@@ -304,8 +304,8 @@ def _last(path: Path) -> dict[str, Any]:
 
 def _credit_note(args: Namespace) -> int:
     bill = read_intact_document(Path(args.invoice))
-    previous = _last(Path(args.after))
-    for path in _around(Path(args.after)):
+    previous = _series_tail(Path(args.after))
+    for path in _sibling_documents(Path(args.after)):
         link = read_document(path).get("corrects")
         if isinstance(link, dict) and link.get("id") == bill["id"]:
             raise BillingError(
@@ -338,7 +338,7 @@ def _credit_note(args: Namespace) -> int:
     right = None
     out.mkdir(parents=True, exist_ok=True)
     status = EXIT_OK
-    with RecordListWriter(out) as lists, _AsideFile(out / SET_ASIDE) as aside:
+    with RecordListWriter(out) as lists, _RejectedFile(out / SET_ASIDE) as aside:
         records = None
         if args.usage:
             book = load_book(args)
@@ -348,11 +348,11 @@ def _credit_note(args: Namespace) -> int:
                 )
             usage = found.accounts.get(header.account) or AccountUsage(header.account)
             right = build_invoice(usage, header, book)
-            records = lists.take(header.account)
-            _tell_rest(found, out / SET_ASIDE)
+            records = lists.finish(header.account)
+            _print_skipped(found, out / SET_ASIDE)
             status = EXIT_ERROR if found.rejected else EXIT_OK
         document = seal(build_note(bill, right, header, args.reason), key)
-        path = write_bill(out, document, records, pages.of(document))
+        path = write_bill(out, document, records, pages.render(document))
     row = _row(document, path)
     print_rows([row], "table", lambda: _bills_table([row]))
     return status

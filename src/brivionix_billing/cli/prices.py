@@ -110,11 +110,11 @@ def _prices(args: Namespace) -> int:
         channels = [args.channel] if args.channel else list(book.channels())
     elif args.channel:
         print_stderr("note: --channel says nothing in the nominal view; see --view topup")
-    cards = list(_cards(book, args.group, at))
+    cards = list(_iter_rate_cards(book, args.group, at))
     for name in channels:
         if name is not None:
             book.channel(name)
-    shown = [m for m in METERS if any(card.unit_rates[m.index] is not None for card in cards)]
+    shown = [m for m in METERS if any(card.unit_rates[m.position] is not None for card in cards)]
     rows = [
         {
             "model": card.model,
@@ -123,7 +123,7 @@ def _prices(args: Namespace) -> int:
             "context_tier": _context(card),
             "currency": card.currency if channel is None else card.channel(channel).currency,
             **({} if channel is None else {"channel": channel}),
-            **{meter.name: _price(card, meter.index, channel) for meter in shown},
+            **{meter.name: _price(card, meter.position, channel) for meter in shown},
         }
         for channel in channels
         for card in cards
@@ -137,13 +137,14 @@ def _prices(args: Namespace) -> int:
             return f"{head}\nNo model is sold to this group then."
         names = list(rows[0])
         cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
-        return f"{head}\n\n{format_table([[n.replace('_', ' ') for n in names], *cells], left=6 - (args.view == 'nominal'))}"
+        heads = [name.replace("_", " ") for name in names]
+        return f"{head}\n\n{format_table([heads, *cells], left=6 - (args.view == 'nominal'))}"
 
     print_rows(rows, args.format, people)
     return EXIT_OK
 
 
-def _cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:
+def _iter_rate_cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:
     for model in book.models(group=group, at=at):
         for tier in book.service_tiers(model, at):
             short, long = book.rate_cards(model, group=group, at=at, service_tier=tier)
@@ -172,7 +173,7 @@ def _quote(args: Namespace) -> int:
         "pay": str(quote.pay.amount),
         "currency": quote.pay.currency,
         "credits": format_plain(quote.credits),
-        "asked": None if quote.requested_credits is None else format_plain(quote.requested_credits),
+        "requested_credits": None if quote.requested_credits is None else format_plain(quote.requested_credits),
         "price_per_credit": format_plain(quote.price_per_credit),
         "undiscounted": format_plain(quote.undiscounted.amount),
         "discount": format_plain(quote.discount.amount),
@@ -185,7 +186,8 @@ def _quote(args: Namespace) -> int:
             out += f"\nVolume discount: {row['discount']} off {row['undiscounted']} {row['currency']}."
         if quote.requested_credits is not None and quote.requested_credits != quote.credits:
             out += (
-                f"\nAsked for {row['asked']}: the least payment for that buys a little more, and all of it is credited."
+                f"\nRequested: {row['requested_credits']} Credits. The smallest payment that covers them buys slightly "
+                "more, and all of it is credited."
             )
         return out
 

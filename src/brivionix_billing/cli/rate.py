@@ -83,7 +83,7 @@ def _rate(args: Namespace) -> int:
     book = load_book(args)
     aside = 0
     heading = args.format == "csv"
-    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _aside_file(args.set_aside) as refused:
+    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _rejected_file(args.set_aside) as refused:
         for found in _charges(book, lines, watch):
             if isinstance(found, RejectedRecord):
                 aside += 1
@@ -103,7 +103,7 @@ def _rate(args: Namespace) -> int:
                 text = text if heading else text.split("\n", 1)[1]
                 sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # whatever the locale
                 heading = False
-        found_twice = watch.found()
+        found_twice = watch.report()
     if aside > _NAMED:
         print_stderr(f"... and {aside - _NAMED} more; --set-aside FILE keeps them all")
     if aside:
@@ -137,7 +137,7 @@ def _explain(args: Namespace) -> int:
 
 
 @contextmanager
-def _aside_file(path: str | None) -> Iterator[IO[str] | None]:
+def _rejected_file(path: str | None) -> Iterator[IO[str] | None]:
     """A file for the lines that cannot be priced, where one is wanted."""
     if path is None:
         yield None

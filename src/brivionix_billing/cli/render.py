@@ -52,7 +52,7 @@ class PageWriter:
                 print_stderr(f"no {HTML} is written: {error.message}")
                 self.html = False
 
-    def of(self, document: Mapping[str, Any]) -> dict[str, bytes]:
+    def render(self, document: Mapping[str, Any]) -> dict[str, bytes]:
         """The pages of a document, by the names of their files."""
         if not self.html and not self.pdf:
             return {}

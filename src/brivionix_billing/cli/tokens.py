@@ -71,15 +71,19 @@ def _tokens(args: Namespace) -> int:
     at = parse_time_or_now(args.at) if args.group else None
     worst = counter.worst_case(body, group=args.group, at=at, api=args.api) if args.group else None
     if args.format == "json":
-        print_stdout(as_json({"model": model, **count.as_dict(), **({"worst_case": _worst(worst)} if worst else {})}))
+        print_stdout(
+            as_json({"model": model, **count.as_dict(), **({"worst_case": _worst_case_dict(worst)} if worst else {})})
+        )
         return EXIT_OK
     rows = [["part", "tokens"], *([kind, str(tokens)] for kind, tokens in count.by_kind().items())]
     rows.append(["total", str(int(count))])
     print_stdout(
-        _safe(f"{escape_unprintable(model)}, {counter.encoding}\n{format_table(rows, left=1)}\n{_known(count)}")
+        _printable(
+            f"{escape_unprintable(model)}, {counter.encoding}\n{format_table(rows, left=1)}\n{_format_accuracy(count)}"
+        )
     )
     if worst is not None:
-        print_stdout(_safe(_worst_text(worst)))
+        print_stdout(_printable(_format_worst_case(worst)))
     return EXIT_OK
 
 
@@ -137,14 +141,14 @@ def _counter(args: Namespace, model: str) -> TokenCounter:
     return TokenCounter(model, book)
 
 
-def _known(count: TokenCount) -> str:
+def _format_accuracy(count: TokenCount) -> str:
     if count.exact:
         return "exact: every part follows from a rule that real requests bear out\n"
     bound = "with no bound" if count.upper is None else f"at most {count.upper}"
     return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.reasons)])
 
 
-def _worst(worst: WorstCase) -> dict[str, Any]:
+def _worst_case_dict(worst: WorstCase) -> dict[str, Any]:
     return {
         "input_tokens": worst.input_tokens,
         "output_tokens": worst.output_tokens,
@@ -155,7 +159,7 @@ def _worst(worst: WorstCase) -> dict[str, Any]:
     }
 
 
-def _worst_text(worst: WorstCase) -> str:
+def _format_worst_case(worst: WorstCase) -> str:
     calls = "".join([f", {count} {name.replace('_', ' ')}" for name, count in worst.calls.items()])
     out = [
         f"\nat the most: {worst.input_tokens} tokens in, {worst.output_tokens} out{calls}: "
@@ -165,5 +169,5 @@ def _worst_text(worst: WorstCase) -> str:
     return "\n".join(out) + "\n"
 
 
-def _safe(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else escape_unprintable(c) for c in text)

@@ -95,15 +95,15 @@ def _verify(args: Namespace) -> int:
             report = verifier.verify(
                 document,
                 key=key,
-                previous=_linked(document.get("previous"), path, by_id, args.previous),
-                corrects=_linked(document.get("corrects"), path, by_id, args.corrects),
+                previous=_find_linked_document(document.get("previous"), path, by_id, args.previous),
+                corrects=_find_linked_document(document.get("corrects"), path, by_id, args.corrects),
                 records=records,
             )
             link = document.get("corrects")
             if isinstance(link, dict) and link.get("id") not in by_id:
                 report.notes.append(f"{link.get('id')}, which it corrects, was not itself redone here: verify it too")
             reports.append((path, report))
-    _together(documents, dict(reports))
+    _cross_check(documents, dict(reports))
     if args.format == "json":
         print_stdout(as_json([_report_dict(path, report) for path, report in reports]))
     else:
@@ -112,7 +112,7 @@ def _verify(args: Namespace) -> int:
     return EXIT_OK if all(report.ok for _, report in reports) else EXIT_NEGATIVE
 
 
-def _together(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, VerificationReport]) -> None:
+def _cross_check(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, VerificationReport]) -> None:
     """What only shows when documents are looked at side by side: money that is asked for, or given back, twice."""
     numbers: dict[Any, str] = {}
     corrected: dict[Any, str] = {}
@@ -124,23 +124,25 @@ def _together(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, V
             link, period = document["corrects"], document["period"]
             number, account = (document["series"], document["number"]), document["customer"]["account"]
             if number in numbers:
-                report.differs("number", f"{numbers[number]} has the same")
+                report.add_difference("number", f"{numbers[number]} has the same")
             numbers[number] = str(path)
             if kind != "invoice":
                 bill = link["id"]
                 if bill in corrected:
-                    report.differs("corrects", f"{bill} was corrected already by {corrected[bill]}")
+                    report.add_difference("corrects", f"{bill} was corrected already by {corrected[bill]}")
                 corrected[bill] = name
                 continue
             for other, start, end in billed.get(account, []):
                 if period["from"] < end and start < period["to"]:
-                    report.differs("period", f"overlaps that of {other}, a bill of the same account")
+                    report.add_difference("period", f"overlaps that of {other}, a bill of the same account")
             billed.setdefault(account, []).append((name, period["from"], period["to"]))
         except (KeyError, TypeError):
             continue  # its own report says what is wrong with it
 
 
-def _linked(link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: str | None) -> dict[str, Any] | None:
+def _find_linked_document(
+    link: Any, path: Path, by_id: Mapping[Any, dict[str, Any]], given: str | None
+) -> dict[str, Any] | None:
     """The document that a link means: the one given, or one among those at hand, or one in a folder beside."""
     if given is not None:
         return read_document(given)

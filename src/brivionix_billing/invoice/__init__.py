@@ -1,13 +1,13 @@
 """Bills: built from a usage file, sealed, verified, corrected by notes; and proofs that a request is in one.
 
 >>> from brivionix_billing import PriceBook
->>> from brivionix_billing.invoice import Header, Verifier, build, collect, seal
+>>> from brivionix_billing.invoice import Header, Verifier, build_invoice, aggregate_usage, seal
 >>> from brivionix_billing.times import Period
 >>> book, period = PriceBook.load("pricing.yaml"), Period.parse("2026-10")
 >>> with open("examples/usage.jsonl", "rb") as lines:
-...     usage = collect(lines, book, period)
+...     usage = aggregate_usage(lines, book, period)
 >>> header = Header("acct_1", period, "2026-10", issued=period.end, issuer="Example Gateway Ltd")
->>> bill = seal(build(usage.accounts["acct_1"], header, book))
+>>> bill = seal(build_invoice(usage.accounts["acct_1"], header, book))
 >>> Verifier(lambda: open("examples/usage.jsonl", "rb"), book).verify(bill).ok
 True
 """

@@ -28,11 +28,11 @@ __all__ = ["CREDIT_DIGITS", "build_invoice", "credits_used"]
 
 CREDIT_DIGITS: Final = 6
 """Digits of shown Credits."""
-_MODE: Final = Rounding.HALF_UP
+_ROUNDING: Final = Rounding.HALF_UP
 
 
 @dataclass(slots=True)
-class _Line:
+class _LineTotal:
     cell: UsageBucket
     meter: Meter
     quantity: int = 0
@@ -41,7 +41,7 @@ class _Line:
 
     @property
     def units(self) -> int:
-        return self.quantity * (self.cell.card.unit_rates[self.meter.index] or 0)
+        return self.quantity * (self.cell.card.unit_rates[self.meter.position] or 0)
 
 
 def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
@@ -51,18 +51,20 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
     come out with the Credits used.
     """
     scales = _channel_scales(usage.cells)
-    lines = _lines(usage.cells, scales)
+    lines = _group_lines(usage.cells, scales)
     currency = book.currency
     per_credit, per_credit_places = to_scaled(book.nominal_per_credit)
 
     units = [line.units for line in lines]
     total = sum(units)
-    columns = {"credits": _column(units, UNIT_DECIMALS, CREDIT_DIGITS)}
+    columns = {"credits": _allocate_column(units, UNIT_DECIMALS, CREDIT_DIGITS)}
     nominal_units = [unit * per_credit for unit in units]
     nominal_places = UNIT_DECIMALS + per_credit_places
-    columns["nominal"] = _column(nominal_units, nominal_places, minor_digits(currency))
+    columns["nominal"] = _allocate_column(nominal_units, nominal_places, minor_digits(currency))
     channel_columns = {
-        name: _column([line.channels.get(name, 0) for line in lines], UNIT_DECIMALS + places, minor_digits(code))
+        name: _allocate_column(
+            [line.channels.get(name, 0) for line in lines], UNIT_DECIMALS + places, minor_digits(code)
+        )
         for name, (code, places) in scales.items()
     }
 
@@ -77,33 +79,34 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
         **document_header(header, "invoice", None),
         "payment": None if header.channel is None else payment_section(header.channel, book),
         "balance": None if header.balance is None else header.balance.reconcile(header.account, credits_used(usage)),
-        "lines": [_line_dict(line, shown(index)) for index, line in enumerate(lines)],
+        "lines": [_line_section(line, shown(index)) for index, line in enumerate(lines)],
         "totals": {
             "requests": usage.requests,
-            "credits": _exact(total, UNIT_DECIMALS),
+            "credits": _exact_text(total, UNIT_DECIMALS),
             "nominal": {
                 "currency": currency,
-                "amount": _exact(total * per_credit, nominal_places),
+                "amount": _exact_text(total * per_credit, nominal_places),
                 "per_credit": format_plain(book.nominal_per_credit),
             },
             "channels": {
-                name: _channel_total(name, code, places, usage.cells, lines) for name, (code, places) in scales.items()
+                name: _channel_section(name, code, places, usage.cells, lines)
+                for name, (code, places) in scales.items()
             },
-            "estimated": _estimated(usage.cells),
+            "estimated": _estimated_section(usage.cells),
             "shown": shown(len(lines)),
         },
-        "savings": _savings(usage.cells, total),
+        "savings": _savings_section(usage.cells, total),
         "days": [
-            {"day": day, "model": model, "requests": use.requests, "credits": _exact(use.units, UNIT_DECIMALS)}
+            {"day": day, "model": model, "requests": use.requests, "credits": _exact_text(use.units, UNIT_DECIMALS)}
             for (day, model), use in sorted(usage.days.items())
         ],
-        "rounding": {"mode": str(_MODE), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
+        "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
             "price_book_before_end": book.digest_before(header.period.end),
             "records": usage.requests,
-            "first": _request(usage.first),
-            "last": _request(usage.last),
+            "first": _request_reference(usage.first),
+            "last": _request_reference(usage.last),
             "tree": TREE_SCHEME,
             "merkle_root": "sha256:" + usage.tree.root().hex(),
             "duplicates": usage.duplicates,
@@ -113,42 +116,44 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
     }
 
 
-def _lines(cells: Sequence[UsageBucket], scales: Mapping[str, tuple[str, int]]) -> list[_Line]:
+def _group_lines(cells: Sequence[UsageBucket], scales: Mapping[str, tuple[str, int]]) -> list[_LineTotal]:
     """One line per model, group, service tier, context tier, meter and price.
 
     Cards that differ only in what a line does not show (say, a channel's price) share their lines.
     """
-    lines: dict[tuple[Any, ...], _Line] = {}
+    lines: dict[tuple[Any, ...], _LineTotal] = {}
     for cell in cells:
         card = cell.card
         for meter in METERS:
-            quantity = cell.quantities[meter.index]
+            quantity = cell.quantities[meter.position]
             if not quantity:
                 continue
-            listed, price = card.list_prices[meter.index], card.unit_prices[meter.index]
-            ratio = card.ratio_for(meter.index)
+            listed, price = card.list_prices[meter.position], card.unit_prices[meter.position]
+            ratio = card.ratio_for(meter.position)
             key = (
                 card.model,
                 card.group,
                 card.service_tier,
                 card.context_tier != "short",
                 card.price_since,
-                meter.index,
+                meter.position,
                 listed if listed is not None else Decimal(-1),
                 -1 if ratio is None else ratio,
                 price,
             )
-            line = lines.setdefault(key, _Line(cell, meter))
+            line = lines.setdefault(key, _LineTotal(cell, meter))
             line.quantity += quantity
             for name, rate in card.channels.items():
                 coefficient, places = to_scaled(rate.price)
-                amount = quantity * (card.unit_rates[meter.index] or 0) * coefficient * 10 ** (scales[name][1] - places)
+                amount = (
+                    quantity * (card.unit_rates[meter.position] or 0) * coefficient * 10 ** (scales[name][1] - places)
+                )
                 line.channels[name] = line.channels.get(name, 0) + amount
     return [line for _, line in sorted(lines.items(), key=lambda item: item[0])]
 
 
-def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
-    card, place = line.cell.card, line.meter.index
+def _line_section(line: _LineTotal, shown: dict[str, Any]) -> dict[str, Any]:
+    card, place = line.cell.card, line.meter.position
     listed, unit_price, ratio = card.list_prices[place], card.unit_prices[place], card.ratio_for(place)
     return {
         "model": card.model,
@@ -162,7 +167,7 @@ def _line_dict(line: _Line, shown: dict[str, Any]) -> dict[str, Any]:
         "per": line.meter.per,
         "ratio": None if ratio is None else format_plain(ratio),
         "unit_price": format_plain(unit_price or Decimal(0)),
-        "credits": _exact(line.units, UNIT_DECIMALS),
+        "credits": _exact_text(line.units, UNIT_DECIMALS),
         "shown": shown,
     }
 
@@ -177,13 +182,13 @@ def _channel_scales(cells: Sequence[UsageBucket]) -> dict[str, tuple[str, int]]:
     return scales
 
 
-def _channel_total(
-    name: str, currency: str, places: int, cells: Sequence[UsageBucket], lines: Sequence[_Line]
+def _channel_section(
+    name: str, currency: str, places: int, cells: Sequence[UsageBucket], lines: Sequence[_LineTotal]
 ) -> dict[str, Any]:
     parts: dict[tuple[datetime, Decimal], int] = {}
     missing = 0
     for cell in cells:
-        units = _units(cell)
+        units = _cell_units(cell)
         rate = cell.card.channels.get(name)
         if rate is None:
             missing += units
@@ -191,38 +196,38 @@ def _channel_total(
             parts[rate.since, rate.price] = parts.get((rate.since, rate.price), 0) + units
     return {
         "currency": currency,
-        "amount": _exact(sum(line.channels.get(name, 0) for line in lines), UNIT_DECIMALS + places),
+        "amount": _exact_text(sum(line.channels.get(name, 0) for line in lines), UNIT_DECIMALS + places),
         "parts": [
             {
                 "price_per_credit": format_plain(price),
                 "since": format_instant(since),
-                "credits": _exact(units, UNIT_DECIMALS),
+                "credits": _exact_text(units, UNIT_DECIMALS),
             }
             for (since, price), units in sorted(parts.items())
         ],
-        "credits_without_price": _exact(missing, UNIT_DECIMALS),
+        "credits_without_price": _exact_text(missing, UNIT_DECIMALS),
     }
 
 
 def credits_used(usage: AccountUsage) -> Decimal:
     """The exact Credits of an account's bill."""
-    return decimal_from_scaled(sum(map(_units, usage.cells)), UNIT_DECIMALS)
+    return decimal_from_scaled(sum(map(_cell_units, usage.cells)), UNIT_DECIMALS)
 
 
-def _estimated(cells: Sequence[UsageBucket]) -> dict[str, Any]:
+def _estimated_section(cells: Sequence[UsageBucket]) -> dict[str, Any]:
     """How much of the bill stands on counts that no provider reported."""
     guessed = [cell for cell in cells if cell.estimated]
     return {
         "requests": sum(cell.requests for cell in guessed),
-        "credits": _exact(sum(map(_units, guessed)), UNIT_DECIMALS),
+        "credits": _exact_text(sum(map(_cell_units, guessed)), UNIT_DECIMALS),
     }
 
 
-def _units(cell: UsageBucket) -> int:
+def _cell_units(cell: UsageBucket) -> int:
     return sum(quantity * (cell.card.unit_rates[place] or 0) for place, quantity in enumerate(cell.quantities))
 
 
-def _savings(cells: Sequence[UsageBucket], charged: int) -> dict[str, str]:
+def _savings_section(cells: Sequence[UsageBucket], charged: int) -> dict[str, str]:
     listed = uncached = 0
     for cell in cells:
         for place, quantity in enumerate(cell.quantities):
@@ -231,21 +236,21 @@ def _savings(cells: Sequence[UsageBucket], charged: int) -> dict[str, str]:
                 listed += quantity * here
                 uncached += quantity * full
     return {
-        "list": _exact(uncached, UNIT_DECIMALS),
-        "cache": _exact(uncached - listed, UNIT_DECIMALS),
-        "group": _exact(listed - charged, UNIT_DECIMALS),
+        "list": _exact_text(uncached, UNIT_DECIMALS),
+        "cache": _exact_text(uncached - listed, UNIT_DECIMALS),
+        "group": _exact_text(listed - charged, UNIT_DECIMALS),
     }
 
 
-def _column(amounts: Sequence[int], places: int, digits: int) -> list[str]:
+def _allocate_column(amounts: Sequence[int], places: int, digits: int) -> list[str]:
     """Shown amounts of the lines, and last that of their total: rounded once, then shared out over the lines."""
-    total = round_quotient(sum(amounts) * 10**digits, 10**places, _MODE)
+    total = round_quotient(sum(amounts) * 10**digits, 10**places, _ROUNDING)
     return [format_scaled(part, digits) for part in [*allocate(total, amounts), total]]
 
 
-def _exact(amount: int, places: int) -> str:
+def _exact_text(amount: int, places: int) -> str:
     return format_plain(decimal_from_scaled(amount, places))
 
 
-def _request(found: tuple[str, str] | None) -> dict[str, str] | None:
+def _request_reference(found: tuple[str, str] | None) -> dict[str, str] | None:
     return None if found is None else {"request_id": found[1], "at": found[0] + "Z"}

@@ -9,7 +9,7 @@ from brivionix_billing.tabular import format_csv
 
 __all__ = ["lines_csv"]
 
-_OF_LINE: Final = (
+_LINE_COLUMNS: Final = (
     *("model", "group", "service_tier", "context_tier", "price_since", "meter", "quantity", "per"),
     *("list_price", "ratio", "unit_price", "credits"),
 )
@@ -28,7 +28,7 @@ def lines_csv(document: Mapping[str, Any]) -> str:
         column = f"shown_{name}_{total['currency']}"
         # A channel may be called "nominal"; two columns of one name would be read as one.
         channels[name] = f"{column}_channel" if column == nominal else column
-    columns = ["bill", "kind", "account", "period", *_OF_LINE, "shown_credits", nominal, *channels.values()]
+    columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, "shown_credits", nominal, *channels.values()]
     rows = []
     for line in document["lines"]:
         shown = line["shown"]
@@ -38,7 +38,7 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 "kind": document["kind"],
                 "account": document["customer"]["account"],
                 "period": document["period"]["name"],
-                **{name: line[name] for name in _OF_LINE},
+                **{name: line[name] for name in _LINE_COLUMNS},
                 "shown_credits": shown["credits"],
                 nominal: shown["nominal"],
                 **{column: shown["channels"][name] for name, column in channels.items()},

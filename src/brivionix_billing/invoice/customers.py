@@ -80,7 +80,7 @@ def _customer(where: str, said: Any, book: PriceBook) -> Customer:
     details = _list(f"{where}.details", entry.get("details"))
     channel = _text(where, entry, "channel")
     if channel is not None:
-        _placed(f"{where}.channel", lambda: payment_section(channel, book))
+        _with_location(f"{where}.channel", lambda: payment_section(channel, book))
     return Customer(
         _text(where, entry, "name"),
         _text(where, entry, "tax_number"),
@@ -98,10 +98,10 @@ def _balance(where: str, said: Any) -> Balance | None:
     for index, movement in enumerate(_list(f"{where}.movements", entry.get("movements"))):
         parts = _object(f"{where}.movements[{index}]", movement, ("label", "credits"), needed=("label", "credits"))
         movements.append((parts["label"], parts["credits"]))
-    return _placed(where, lambda: Balance(entry["opening"], movements, entry["closing"]))
+    return _with_location(where, lambda: Balance(entry["opening"], movements, entry["closing"]))
 
 
-def _placed(where: str, make: Callable[[], T]) -> T:
+def _with_location(where: str, make: Callable[[], T]) -> T:
     """What ``make`` gives; what it refuses is told with the place in the file."""
     try:
         return make()

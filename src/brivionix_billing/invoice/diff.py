@@ -32,7 +32,7 @@ class RowSpec(NamedTuple):
 
     name: str
     key: tuple[str, ...]
-    called: tuple[str, ...]
+    label_fields: tuple[str, ...]
     """What names a row to people."""
     figures: tuple[str, ...]
 
@@ -48,7 +48,7 @@ def diff_rows(rows: RowSpec, says: list[Any], must: list[Any]) -> list[Differenc
         return tuple(row.get(name) for name in rows.key)
 
     def named(index: int, row: Any) -> str:
-        return f"{rows.name}[{index}] ({', '.join(str(row.get(name)) for name in rows.called)})"
+        return f"{rows.name}[{index}] ({', '.join(str(row.get(name)) for name in rows.label_fields)})"
 
     one = rows.name[:-1]
 
@@ -63,17 +63,17 @@ def diff_rows(rows: RowSpec, says: list[Any], must: list[Any]) -> list[Differenc
     for index, row in enumerate(says):
         other = expected.pop(key(row), None)
         if other is None:
-            out.append(Difference(named(index, row), "", "", f"no such {one} when redone: {_short(rows, row)}"))
+            out.append(Difference(named(index, row), "", "", f"no such {one} when redone: {_row_summary(rows, row)}"))
         else:
             out += diff(named(index, row), row, other)
     out += [
-        Difference(rows.name, "", "", f"missing when compared with the redone bill: {_short(rows, o)}")
+        Difference(rows.name, "", "", f"missing when compared with the redone bill: {_row_summary(rows, o)}")
         for o in expected.values()
     ]
     return out or [Difference(rows.name, "", "", "not in their order")]
 
 
-def _short(rows: RowSpec, row: Mapping[str, Any]) -> str:
+def _row_summary(rows: RowSpec, row: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name} {row.get(name)}" for name in (*rows.key, *rows.figures))
     return values[:400]
 
@@ -84,7 +84,7 @@ def diff(path: str, says: Any, must: Any) -> list[Difference]:
         return [
             difference
             for name in {**must, **says}
-            for difference in diff(f"{path}.{name}".lstrip("."), says.get(name, _NOTHING), must.get(name, _NOTHING))
+            for difference in diff(f"{path}.{name}".lstrip("."), says.get(name, _MISSING), must.get(name, _MISSING))
         ]
     if isinstance(says, list) and isinstance(must, list) and len(says) == len(must):
         return [
@@ -94,11 +94,11 @@ def diff(path: str, says: Any, must: Any) -> list[Difference]:
         ]
     if type(says) is type(must) and says == must:
         return []
-    return [Difference(path, _told(says), _told(must))]
+    return [Difference(path, _display(says), _display(must))]
 
 
-_NOTHING: Final = object()
+_MISSING: Final = object()
 
 
-def _told(value: Any) -> str:
-    return "nothing" if value is _NOTHING else safe_repr(value, 120)
+def _display(value: Any) -> str:
+    return "nothing" if value is _MISSING else safe_repr(value, 120)

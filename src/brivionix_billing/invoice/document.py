@@ -33,11 +33,11 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 SignedCount = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Party(_Part):
+class Party(_StrictModel):
     """Who issues the bill: a name, a tax number and any further lines (address)."""
 
     name: Name
@@ -45,7 +45,7 @@ class Party(_Part):
     details: list[str]
 
 
-class Customer(_Part):
+class Customer(_StrictModel):
     """Who is billed."""
 
     account: Name
@@ -54,7 +54,7 @@ class Customer(_Part):
     details: list[str]
 
 
-class Period(_Part):
+class Period(_StrictModel):
     """``from`` inclusive, ``to`` exclusive; ``zone`` is where their midnights were taken."""
 
     name: Name
@@ -63,7 +63,7 @@ class Period(_Part):
     zone: Name
 
 
-class Link(_Part):
+class Link(_StrictModel):
     """Another document of ours."""
 
     id: Name
@@ -76,21 +76,21 @@ class Correction(Link):
     reason: Annotated[str, Field(max_length=2_000)]
 
 
-class Payment(_Part):
+class Payment(_StrictModel):
     """The channel by which the customer pays for Credits."""
 
     channel: Name
     currency: Currency
 
 
-class Movement(_Part):
+class Movement(_StrictModel):
     """A change of the balance that is no usage: a top-up, a refund, a correction."""
 
     label: Name
     credits: ExactDecimal
 
 
-class Balance(_Part):
+class Balance(_StrictModel):
     """Credits: ``opening``, and all ``movements``, less the Credits of the totals is ``closing``."""
 
     opening: ExactDecimal
@@ -98,7 +98,7 @@ class Balance(_Part):
     closing: ExactDecimal
 
 
-class ShownAmounts(_Part):
+class ShownAmounts(_StrictModel):
     """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
 
     credits: RoundedDecimal
@@ -106,7 +106,7 @@ class ShownAmounts(_Part):
     channels: dict[Name, RoundedDecimal]
 
 
-class Line(_Part):
+class Line(_StrictModel):
     """One meter of one model, group, service tier and context tier at one price."""
 
     model: Name
@@ -124,7 +124,7 @@ class Line(_Part):
     shown: ShownAmounts
 
 
-class ChannelPricePeriod(_Part):
+class ChannelPricePeriod(_StrictModel):
     """Credits at one price of a channel."""
 
     price_per_credit: ExactDecimal
@@ -132,7 +132,7 @@ class ChannelPricePeriod(_Part):
     credits: ExactDecimal
 
 
-class ChannelTotal(_Part):
+class ChannelTotal(_StrictModel):
     """What the Credits cost on a channel; ``parts`` tell its prices over the period."""
 
     currency: Currency
@@ -141,7 +141,7 @@ class ChannelTotal(_Part):
     credits_without_price: ExactDecimal
 
 
-class Nominal(_Part):
+class Nominal(_StrictModel):
     """Nominal quota used up."""
 
     currency: Currency
@@ -149,14 +149,14 @@ class Nominal(_Part):
     per_credit: ExactDecimal
 
 
-class Estimated(_Part):
+class Estimated(_StrictModel):
     """The part of the totals that stands on counts which no provider reported."""
 
     requests: SignedCount
     credits: ExactDecimal
 
 
-class Totals(_Part):
+class Totals(_StrictModel):
     """Exact totals, and what is shown of them."""
 
     requests: SignedCount
@@ -167,7 +167,7 @@ class Totals(_Part):
     shown: ShownAmounts
 
 
-class Day(_Part):
+class Day(_StrictModel):
     """What one model was used on one calendar day of the period's zone."""
 
     day: Date
@@ -176,7 +176,7 @@ class Day(_Part):
     credits: ExactDecimal
 
 
-class Savings(_Part):
+class Savings(_StrictModel):
     """Credits: ``list`` (no cache, list price) less ``cache`` less ``group`` is what was charged."""
 
     list: ExactDecimal
@@ -184,7 +184,7 @@ class Savings(_Part):
     group: ExactDecimal
 
 
-class Rounding(_Part):
+class Rounding(_StrictModel):
     """How shown amounts were made from exact ones."""
 
     mode: Literal["half_up"]
@@ -192,14 +192,14 @@ class Rounding(_Part):
     credit_digits: Count
 
 
-class Request(_Part):
+class Request(_StrictModel):
     """A request by its id and time."""
 
     request_id: Name
     at: Time
 
 
-class Evidence(_Part):
+class Evidence(_StrictModel):
     """What lets a stranger check the bill."""
 
     price_book: Hash
@@ -213,7 +213,7 @@ class Evidence(_Part):
     set_aside: Count
 
 
-class Document(_Part):
+class Document(_StrictModel):
     """A bill, or a note that corrects one."""
 
     schema_: Literal["brivionix-billing/invoice/1"] = Field(alias="schema")

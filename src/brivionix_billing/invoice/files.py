@@ -37,7 +37,7 @@ TEXT_FILE: Final = "invoice.txt"
 CSV_FILE: Final = "invoice.csv"
 RECORDS_FILE: Final = "records.txt"
 _PAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_OURS: Final = (DOCUMENT_FILE, TEXT_FILE, CSV_FILE, RECORDS_FILE)
+_RESERVED_FILES: Final = (DOCUMENT_FILE, TEXT_FILE, CSV_FILE, RECORDS_FILE)
 _HELD_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -53,11 +53,11 @@ def write_bill(
     ``bad_argument`` for a page whose name is that of a file of ours, or is not letters, digits and . _ - alone.
     """
     for name in pages:
-        if name in _OURS or not _PAGE_NAME.fullmatch(name):
+        if name in _RESERVED_FILES or not _PAGE_NAME.fullmatch(name):
             raise BillingError("bad_argument", f"the page {safe_repr(name)} is not a file name of its own")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DOCUMENT_FILE
-    for name in (*_OURS, *pages):
+    for name in (*_RESERVED_FILES, *pages):
         if (folder / name).exists():
             raise BillingError(
                 "document_exists",
@@ -140,7 +140,7 @@ class RecordListWriter:
         if self._size > _HELD_BYTES:
             self._flush()
 
-    def take(self, account: str) -> Path | None:
+    def finish(self, account: str) -> Path | None:
         """The finished list of an account."""
         self._flush()
         return self._paths.get(account)

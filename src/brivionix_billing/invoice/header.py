@@ -29,7 +29,7 @@ __all__ = [
 
 Amount = Decimal | int | str
 _SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_MOST: Final = 10**30
+_MAX_CREDITS: Final = 10**30
 _PLACES: Final = 18
 """As fine as Credits are charged."""
 
@@ -89,8 +89,10 @@ class Balance:
             raise BillingError(
                 "bad_argument",
                 f"the balance of account {safe_repr(account)} does not come out: opening {format_plain(self.opening)} "
-                f"+ movements {format_plain(moved)} - used {format_plain(used)} = {format_plain(left)} Credits, but closing is given as "
-                f"{format_plain(self.closing)}, a difference of {format_plain(difference)}; give the missing top-ups, refunds or "
+                f"+ movements {format_plain(moved)} - used {format_plain(used)} = {format_plain(left)} Credits, "
+                "but closing is given as "
+                f"{format_plain(self.closing)}, a difference of {format_plain(difference)}; give the missing "
+                "top-ups, refunds or "
                 "corrections as movements",
             )
         return self.as_dict()
@@ -117,7 +119,7 @@ def _amount(value: object, what: str) -> Decimal:
             amount = parse_decimal(value)
         except BillingError as error:
             raise BillingError(error.code, f"{what} of a balance: {error.message}") from None
-    elif type(value) is int and abs(value) < _MOST:
+    elif type(value) is int and abs(value) < _MAX_CREDITS:
         amount = Decimal(value)
     elif isinstance(value, Decimal) and value.is_finite():
         amount = value
@@ -127,7 +129,9 @@ def _amount(value: object, what: str) -> Decimal:
             f"{what} of a balance: {safe_repr(value)} is not exact Credits such as 129.8; give it as text",
         )
     try:
-        sound = abs(to_scaled(amount)[0]) < _MOST * 10 ** to_scaled(amount)[1] and decimal_places(amount) <= _PLACES
+        sound = (
+            abs(to_scaled(amount)[0]) < _MAX_CREDITS * 10 ** to_scaled(amount)[1] and decimal_places(amount) <= _PLACES
+        )
     except BillingError:
         sound = False  # beyond anything that is an amount
     if not sound:
@@ -188,7 +192,8 @@ class Header:
         elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
             raise BillingError(
                 "series_broken",
-                f"{safe_repr(self.previous.get('id'))} does not come right before {document_id(self.series, self.number)}",
+                f"{safe_repr(self.previous.get('id'))} does not come right before "
+                f"{document_id(self.series, self.number)}",
             )
 
 

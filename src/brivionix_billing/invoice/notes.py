@@ -48,11 +48,11 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
             raise BillingError("bad_argument", f"{what} is not of the account and the period of {bill['id']}")
     if header.balance is not None:
         raise BillingError("bad_argument", "a note has no balance; the next bill's balance takes it in as a movement")
-    totals = _difference(right["totals"] if right else None, bill["totals"])
+    totals = _subtract(right["totals"] if right else None, bill["totals"])
     nothing = {name: subtract_text(shown, shown) for name, shown in totals["shown"]["channels"].items()}
-    lines = _lines(bill["lines"], right["lines"] if right else [], nothing)
-    days = _days(bill["days"], right["days"] if right else [])
-    if not lines and not days and not any(_leaves(totals["estimated"])):
+    lines = _note_lines(bill["lines"], right["lines"] if right else [], nothing)
+    days = _note_days(bill["days"], right["days"] if right else [])
+    if not lines and not days and not any(_nonzero_flags(totals["estimated"])):
         raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {
@@ -61,7 +61,7 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
         "balance": None,
         "lines": lines,
         "totals": totals,
-        "savings": _difference(right["savings"] if right else None, bill["savings"]),
+        "savings": _subtract(right["savings"] if right else None, bill["savings"]),
         "days": days,
         "rounding": bill["rounding"],
         "evidence": right["evidence"] if right else None,
@@ -69,7 +69,7 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     }
 
 
-def _lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[Any]:
+def _note_lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[Any]:
     def keyed(lines: list[Any]) -> dict[tuple[Any, ...], Any]:
         return {tuple(line[name] for name in LINE_KEY): line for line in lines}
 
@@ -78,15 +78,15 @@ def _lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[A
     for key in [*before, *(key for key in after if key not in before)]:
         was, now = before.get(key), after.get(key)
         names = dict(zip(LINE_KEY, key, strict=True))
-        amounts = _difference(_amounts(now), _amounts(was))
-        if any(_leaves(amounts)):
+        amounts = _subtract(_amounts(now), _amounts(was))
+        if any(_nonzero_flags(amounts)):
             # Only one of the two may have a channel; every line shows all that the totals show.
             amounts["shown"]["channels"] = {**nothing, **amounts["shown"]["channels"]}
             out.append({**names, **amounts})
     return out
 
 
-def _days(old: list[Any], new: list[Any]) -> list[Any]:
+def _note_days(old: list[Any], new: list[Any]) -> list[Any]:
     """What changes by day and model."""
     before, after = ({tuple(day[name] for name in DAY_KEY): day for day in days} for days in (old, new))
     out = []
@@ -95,8 +95,8 @@ def _days(old: list[Any], new: list[Any]) -> list[Any]:
             {name: found[key][name] for name in ("requests", "credits")} if key in found else None
             for found in (before, after)
         )
-        change = _difference(now, was)
-        if any(_leaves(change)):
+        change = _subtract(now, was)
+        if any(_nonzero_flags(change)):
             out.append({**dict(zip(DAY_KEY, key, strict=True)), **change})
     return out
 
@@ -105,16 +105,16 @@ def _amounts(line: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if line is None else {name: line[name] for name in ("quantity", "credits", "shown")}
 
 
-def _leaves(value: Any) -> list[bool]:
+def _nonzero_flags(value: Any) -> list[bool]:
     if isinstance(value, dict):
-        return [found for item in value.values() for found in _leaves(item)]
+        return [found for item in value.values() for found in _nonzero_flags(item)]
     return [bool(str(value).strip("-0."))]
 
 
-_SAME: Final = frozenset({"currency", "per_credit", "price_per_credit", "since"})
+_UNCHANGED_FIELDS: Final = frozenset({"currency", "per_credit", "price_per_credit", "since"})
 
 
-def _difference(now: Any, was: Any, shown: bool = False) -> Any:
+def _subtract(now: Any, was: Any, shown: bool = False) -> Any:
     """``now - was`` for every amount in two parts of the same shape; a part that is not there counts as zero.
 
     Shown amounts keep their digits, exact ones have no idle zeros.
@@ -127,8 +127,8 @@ def _difference(now: Any, was: Any, shown: bool = False) -> Any:
         return {
             name: (
                 new.get(name, old.get(name))
-                if name in _SAME
-                else _difference(new.get(name), old.get(name), shown or name == "shown")
+                if name in _UNCHANGED_FIELDS
+                else _subtract(new.get(name), old.get(name), shown or name == "shown")
             )
             for name in {**old, **new}
         }
@@ -136,7 +136,7 @@ def _difference(now: Any, was: Any, shown: bool = False) -> Any:
         parts = {(part["since"], part["price_per_credit"]): part for part in [*(was or []), *(now or [])]}
         old_parts = {(part["since"], part["price_per_credit"]): part for part in was or []}
         new_parts = {(part["since"], part["price_per_credit"]): part for part in now or []}
-        return [_difference(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
+        return [_subtract(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
     if isinstance(some, int):
         return (now or 0) - (was or 0)
     difference = subtract_text(now or "0", was or "0")

@@ -109,7 +109,7 @@ def build_inclusion_proof(
         needle = request_id.encode("utf-8", "surrogatepass")
         for line in lines:
             if needle in line or b"\\" in line:  # an id may be written with escapes
-                text.extend([line] if _id_of(line) == request_id else [])
+                text.extend([line] if _request_id_of_line(line) == request_id else [])
             yield line
 
     span = Period.parse(period["name"], period["zone"])
@@ -133,7 +133,7 @@ def build_inclusion_proof(
     }
 
 
-def _id_of(line: bytes) -> str | None:
+def _request_id_of_line(line: bytes) -> str | None:
     found = next(read_records([line]), None)
     return found.request_id if isinstance(found, Record) else None
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["document_hash", "key_id", "load_private_key", "load_public_key", "seal", "signature_error"]
 
 
-def _signed_part(document: Mapping[str, Any]) -> bytes:
+def _signed_bytes(document: Mapping[str, Any]) -> bytes:
     return canonical_json({key: value for key, value in document.items() if key not in ("hash", "signature")})
 
 
 def document_hash(document: Mapping[str, Any]) -> str:
     """The hash that a document must carry."""
-    return "sha256:" + sha256(_signed_part(document)).hex()
+    return "sha256:" + sha256(_signed_bytes(document)).hex()
 
 
 def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> d
         raise BillingError("key_invalid", f"the document names signing key {document['signing_key']}, not {expected}")
     sealed = {**document, "hash": document_hash(document)}
     if key is not None:
-        sealed["signature"] = base64.b64encode(key.sign(_signed_part(document))).decode()
+        sealed["signature"] = base64.b64encode(key.sign(_signed_bytes(document))).decode()
     return sealed
 
 
@@ -51,7 +51,7 @@ def signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str |
         signature = base64.b64decode(document.get("signature") or "", validate=True)
         if base64.b64encode(signature).decode() != document.get("signature"):
             return "the signature is not in its canonical form"
-        key.verify(signature, _signed_part(document))
+        key.verify(signature, _signed_bytes(document))
     except (InvalidSignature, binascii.Error, TypeError, ValueError):
         return "the signature does not fit the document"
     return None
@@ -68,7 +68,7 @@ def load_private_key(path: str | Path) -> Ed25519PrivateKey:
     """An Ed25519 private key from a PEM file without a password. Raises ``key_invalid`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
-        key = serialization.load_pem_private_key(_content(path), None)
+        key = serialization.load_pem_private_key(_read_key_file(path), None)
     except (ValueError, TypeError) as error:
         raise BillingError("key_invalid", f"{path}: not a PEM private key without a password: {error}") from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -80,7 +80,7 @@ def load_public_key(path: str | Path) -> Ed25519PublicKey:
     """An Ed25519 public key from a PEM file. Raises ``key_invalid`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
-        key = serialization.load_pem_public_key(_content(path))
+        key = serialization.load_pem_public_key(_read_key_file(path))
     except (ValueError, TypeError) as error:
         raise BillingError("key_invalid", f"{path}: not a PEM public key: {error}") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
@@ -100,7 +100,7 @@ def _cryptography() -> tuple[Any, Any]:
     return ed25519, serialization
 
 
-def _content(path: str | Path) -> bytes:
+def _read_key_file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:

@@ -23,8 +23,8 @@ def render_text(document: Mapping[str, Any]) -> str:
     out = [
         f"{_TITLES[document['kind']]} {document['id']}",
         "",
-        *_party("Issuer", document["issuer"]["name"], document["issuer"]),
-        *_party("Customer", _customer(document["customer"]), document["customer"]),
+        *_party_lines("Issuer", document["issuer"]["name"], document["issuer"]),
+        *_party_lines("Customer", _customer(document["customer"]), document["customer"]),
         f"Period    {period['name']}: {period['from']} to {period['to']} (midnights of {period['zone']})",
         f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
     ]
@@ -73,14 +73,14 @@ def render_text(document: Mapping[str, Any]) -> str:
         "",
         f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
         + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
-        *_estimated(totals["estimated"]),
+        *_estimated_lines(totals["estimated"]),
         f"At list price and without cache {saved['list']} Credits; saved by cache {saved['cache']}, "
         f"by group {saved['group']}.",
         "Channels are prices of their own: what the same Credits cost by one or by the other. "
         "The bill is in Credits; it is not payable again.",
         "",
-        *_balance(document["balance"], totals["credits"]),
-        *_days(document["days"], period["zone"]),
+        *_balance_lines(document["balance"], totals["credits"]),
+        *_days_lines(document["days"], period["zone"]),
     ]
     if evidence:
         requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
@@ -96,10 +96,10 @@ def render_text(document: Mapping[str, Any]) -> str:
     out.append(f"Hash         {document['hash']}")
     if document["signing_key"]:
         out.append(f"Signed by    key {document['signing_key']} (Ed25519)")
-    return "\n".join(_plain(line) for line in out) + "\n"
+    return "\n".join(_replace_unprintable(line) for line in out) + "\n"
 
 
-def _estimated(part: Mapping[str, Any]) -> list[str]:
+def _estimated_lines(part: Mapping[str, Any]) -> list[str]:
     """A line where a customer must know that not all was reported by the provider."""
     if not part["requests"] and part["credits"] == "0":
         return []
@@ -107,7 +107,7 @@ def _estimated(part: Mapping[str, Any]) -> list[str]:
     return [f"Estimated, as the provider reported no usage: {requests}, {part['credits']} Credits of the above."]
 
 
-def _balance(balance: Mapping[str, Any] | None, used: str) -> list[str]:
+def _balance_lines(balance: Mapping[str, Any] | None, used: str) -> list[str]:
     """The account before, what moved it, and after; the rows add up."""
     if balance is None:
         return []
@@ -117,7 +117,7 @@ def _balance(balance: Mapping[str, Any] | None, used: str) -> list[str]:
     return [format_table(rows, left=1), ""]
 
 
-def _days(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
+def _days_lines(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
     """The use by day, all models together."""
     by_day: dict[str, list[Mapping[str, Any]]] = {}
     for row in days:
@@ -131,7 +131,7 @@ def _days(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
     return [format_table(rows, left=1), ""]
 
 
-def _party(title: str, name: str, party: Mapping[str, Any]) -> list[str]:
+def _party_lines(title: str, name: str, party: Mapping[str, Any]) -> list[str]:
     lines = [f"Tax number {party['tax_number']}"] if party["tax_number"] else []
     return [f"{title:<9} {name}", *(f"{'':<9} {line}" for line in [*lines, *party["details"]])]
 
@@ -141,6 +141,6 @@ def _customer(customer: Mapping[str, Any]) -> str:
     return f"{name} (account {customer['account']})" if name else f"account {customer['account']}"
 
 
-def _plain(text: str) -> str:
+def _replace_unprintable(text: str) -> str:
     """Names come from outside: nothing that a terminal might obey."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -53,7 +53,7 @@ class VerificationReport:
         """Whether the bill verifies."""
         return not self.differences
 
-    def differs(self, where: str, message: str) -> None:
+    def add_difference(self, where: str, message: str) -> None:
         """Add a difference in words."""
         self.differences.append(Difference(where, "", "", message))
 
@@ -91,58 +91,60 @@ class Verifier:
         """
         report = VerificationReport(str(document.get("id")))
         for path, what in schema_errors(document):
-            report.differs(path or "document", f"not as the schema asks: {what}")
-        self._seal(document, key, report)
-        self._chain(document, previous, report)
+            report.add_difference(path or "document", f"not as the schema asks: {what}")
+        self._check_signature(document, key, report)
+        self._check_chain(document, previous, report)
         try:
-            self._redo(document, corrects, records, report)
+            self._recompute(document, corrects, records, report)
         except BillingError as error:
             if error.code == "file_unreadable":
                 raise  # that says nothing of the document
-            report.differs("document", f"cannot be redone: {error.message}")
+            report.add_difference("document", f"cannot be redone: {error.message}")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             if report.ok:
                 raise
-            report.differs("document", "cannot be redone before the faults above are mended")
+            report.add_difference("document", "cannot be redone before the faults above are mended")
         return report
 
-    def _seal(self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: VerificationReport) -> None:
+    def _check_signature(
+        self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: VerificationReport
+    ) -> None:
         try:
             expected = document_hash(document)
         except BillingError as error:
-            report.differs("hash", error.message)
+            report.add_difference("hash", error.message)
             return
         if document.get("hash") != expected:
-            report.differs(
+            report.add_difference(
                 "hash",
                 f"the document was changed: it says {safe_repr(document.get('hash'))}, its content has {expected}",
             )
         if document.get("signing_key") is None:
             if "signature" in document:
-                report.differs("signature", "there is one, but the document names no signing key")
+                report.add_difference("signature", "there is one, but the document names no signing key")
             elif key is not None:
-                report.differs("signature", "the document is not signed")
+                report.add_difference("signature", "the document is not signed")
         elif key is not None:
             fault = signature_error(document, key)
             if fault:
-                report.differs("signature", fault)
+                report.add_difference("signature", fault)
         elif not document.get("signature"):
-            report.differs("signature", f"missing; the document names signing key {document['signing_key']}")
+            report.add_difference("signature", f"missing; the document names signing key {document['signing_key']}")
         else:
             report.notes.append(f"signature by key {document['signing_key']} not checked: no public key given")
 
-    def _chain(
+    def _check_chain(
         self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: VerificationReport
     ) -> None:
         link = document.get("previous")
         if previous is not None and schema_errors(previous):
-            report.differs("previous", "the document given as the one before it is not a sound document")
+            report.add_difference("previous", "the document given as the one before it is not a sound document")
             return
         if link is None:
             if previous is not None:
-                report.differs("previous", f"the document names none, but {previous.get('id')} was given")
+                report.add_difference("previous", f"the document names none, but {previous.get('id')} was given")
             elif document.get("number") != 1:
-                report.differs("previous", f"number {document.get('number')} names no document before it")
+                report.add_difference("previous", f"number {document.get('number')} names no document before it")
             return
         if previous is None:
             if isinstance(link, Mapping):
@@ -150,53 +152,57 @@ class Verifier:
             return
         expected = {"id": previous.get("id"), "hash": document_hash(previous)}
         if link != expected:
-            report.differs("previous", f"links to {safe_repr(link, 200)}, but the document before it is {expected}")
+            report.add_difference(
+                "previous", f"links to {safe_repr(link, 200)}, but the document before it is {expected}"
+            )
         elif previous.get("hash") != expected["hash"]:
-            report.differs("previous", f"{expected['id']}, the document before it, was changed")
+            report.add_difference("previous", f"{expected['id']}, the document before it, was changed")
         elif (document.get("series"), document.get("number")) != (previous["series"], previous["number"] + 1):
-            report.differs("number", f"does not follow {expected['id']}")
+            report.add_difference("number", f"does not follow {expected['id']}")
 
-    def _redo(
+    def _recompute(
         self,
         document: Mapping[str, Any],
         corrects: Mapping[str, Any] | None,
         records: Path | None,
         report: VerificationReport,
     ) -> None:
-        header = _header(document, report)
+        header = _rebuild_header(document, report)
         note = document.get("kind") != "invoice"
         for name, needed in (("evidence", not note), ("corrects", note)):
             if needed and document[name] is None:
-                report.differs(name, "missing; without it the document cannot be redone")
+                report.add_difference(name, "missing; without it the document cannot be redone")
                 return
         right = None
         usage = None
         if not note or document["evidence"] is not None:
             if self.open_usage is None or self.book is None:
-                report.differs("document", "cannot be redone without the usage file and the price file")
+                report.add_difference("document", "cannot be redone without the usage file and the price file")
                 return
-            collected, aside = self._collect(header)
+            collected, aside = self._aggregate(header)
             usage = collected.accounts.get(header.account) or AccountUsage(header.account)
             right = build_invoice(usage, header, self.book)
             if not note:
-                right["payment"] = _payment(document["payment"], self.book, report)
-                right["balance"] = _balance(document["balance"], right["totals"]["credits"], report)
-            self._name(document, header, usage, collected, aside, records, report)
+                right["payment"] = _expected_payment(document["payment"], self.book, report)
+                right["balance"] = _expected_balance(document["balance"], right["totals"]["credits"], report)
+            self._explain_records(document, header, usage, collected, aside, records, report)
         if not note:
             expected: Mapping[str, Any] = right or {}
         elif corrects is None:
-            report.differs("corrects", "a note is redone from the bill that it corrects; give that with --corrects")
+            report.add_difference(
+                "corrects", "a note is redone from the bill that it corrects; give that with --corrects"
+            )
             return
         elif schema_errors(corrects):
-            report.differs("corrects", "the document given as the bill that it corrects is not a sound document")
+            report.add_difference("corrects", "the document given as the bill that it corrects is not a sound document")
             return
         else:
             if corrects.get("hash") != document_hash(corrects):
-                report.differs("corrects", f"{corrects.get('id')} was changed")
+                report.add_difference("corrects", f"{corrects.get('id')} was changed")
             expected = build_note(corrects, right, header, document["corrects"]["reason"])
-        self._compare(document, expected, header.period.end, report)
+        self._compare_documents(document, expected, header.period.end, report)
 
-    def _compare(
+    def _compare_documents(
         self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: VerificationReport
     ) -> None:
         rows = {kind.name: kind for kind in (LINES, DAYS)}
@@ -218,7 +224,7 @@ class Verifier:
             report.differences += diff_rows(kind, document[name], expected[name])
         report.differences += diff("", says, must)
 
-    def _collect(self, header: Header, account: str | None = None) -> tuple[AggregatedUsage, list[RejectedRecord]]:
+    def _aggregate(self, header: Header, account: str | None = None) -> tuple[AggregatedUsage, list[RejectedRecord]]:
         if self.open_usage is None or self.book is None:
             raise BillingError("bad_argument", "a usage file and a price book are needed")
         wanted = account or self.account
@@ -243,7 +249,7 @@ class Verifier:
             found = self._collected[header.period, wanted] = (collected, aside)
         return found
 
-    def _name(
+    def _explain_records(
         self,
         document: Mapping[str, Any],
         header: Header,
@@ -258,11 +264,13 @@ class Verifier:
         if usage.duplicates != evidence["duplicates"]:
             named = [d for d in collected.duplicates if d.account == header.account]
             for duplicate in named[:MAX_NAMED]:
-                report.differs(f"record {duplicate.request_id}", f"stands again in line {duplicate.line} of the usage")
+                report.add_difference(
+                    f"record {duplicate.request_id}", f"stands again in line {duplicate.line} of the usage"
+                )
         if usage.set_aside != evidence["set_aside"]:
             mine = [record for record in aside if record.account == header.account]
             for record in mine[:MAX_NAMED]:
-                report.differs(f"record {record.request_id or '?'}", f"line {record.line}: {record.message}")
+                report.add_difference(f"record {record.request_id or '?'}", f"line {record.line}: {record.message}")
         unread = [record for record in aside if record.account is None or record.at is None]
         report.notes += [f"usage line {record.line} cannot be read: {record.message}" for record in unread[:MAX_NAMED]]
         if "sha256:" + usage.tree.root().hex() == evidence["merkle_root"]:
@@ -273,7 +281,7 @@ class Verifier:
         named_any = False
         for difference in self._compare_records(header, evidence["merkle_root"], records, report):
             named_any = True
-            report.differs(*difference)
+            report.add_difference(*difference)
         if not named_any:
             report.notes.append("the list of records and the usage file agree; it is the bill's root that differs")
 
@@ -291,13 +299,13 @@ class Verifier:
             yield "records", f"{len(found.differences) - MAX_NAMED} more differ"
 
 
-def _header(document: Mapping[str, Any], report: VerificationReport) -> Header:
+def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> Header:
     """The document's own heading, to build it again under; payment and balance are looked at apart from it."""
     period, customer = document["period"], document["customer"]
     try:
         span = Period.parse(period["name"], period["zone"])
     except BillingError as error:
-        report.differs("period", error.message)
+        report.add_difference("period", error.message)
         span = Period(parse_instant(period["from"]), parse_instant(period["to"]), period["zone"])
     link = document["previous"]
     header = Header(
@@ -322,18 +330,18 @@ def _header(document: Mapping[str, Any], report: VerificationReport) -> Header:
     return header
 
 
-def _payment(said: Any, book: PriceBook, report: VerificationReport) -> Any:
+def _expected_payment(said: Any, book: PriceBook, report: VerificationReport) -> Any:
     """The payment that a bill by this channel must tell."""
     if said is None:
         return None
     try:
         return payment_section(said["channel"], book)
     except BillingError as error:
-        report.differs("payment.channel", error.message)
+        report.add_difference("payment.channel", error.message)
         return said
 
 
-def _balance(said: Any, used: str, report: VerificationReport) -> Any:
+def _expected_balance(said: Any, used: str, report: VerificationReport) -> Any:
     """The balance that a bill with this opening and these movements must tell."""
     if said is None:
         return None
@@ -341,6 +349,6 @@ def _balance(said: Any, used: str, report: VerificationReport) -> Any:
         movements = [(movement["label"], movement["credits"]) for movement in said["movements"]]
         balance = Balance(said["opening"], movements, said["closing"])
     except BillingError as error:
-        report.differs("balance", error.message)
+        report.add_difference("balance", error.message)
         return said
     return {**balance.as_dict(), "closing": format_plain(balance.closing_after(Decimal(used)))}

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _PREFIX: Final = "sk-"
-_LEAST: Final = 20
+_MIN_SECRET_LENGTH: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,17 @@ def hash_secret(secret: str) -> str:
 
     Raises ``bad_argument`` for a secret shorter than 20 characters.
     """
-    if not isinstance(secret, str) or len(secret) < _LEAST:
-        raise BillingError("bad_argument", f"a secret has at least {_LEAST} characters; leave it out, and one is made")
+    if not isinstance(secret, str) or len(secret) < _MIN_SECRET_LENGTH:
+        raise BillingError(
+            "bad_argument", f"a secret has at least {_MIN_SECRET_LENGTH} characters; leave it out, and one is made"
+        )
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_bearer(header: str | None) -> str:
     """The secret in an ``Authorization`` header. Raises ``token_malformed`` where there is none.
 
-    >>> bearer("Bearer sk-abc")
+    >>> parse_bearer("Bearer sk-abc")
     'sk-abc'
     """
     kind, _, secret = (header or "").strip().partition(" ")
@@ -108,7 +110,9 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
     """The token of a secret. Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``."""
     if not isinstance(secret, str):
         raise BillingError("unknown_token", "no such token")
-    row = store.one(TokenRow, store.sql.token_of, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
+    row = store.fetch_one(
+        TokenRow, store.sql.token_by_hash, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+    )
     if row is None:
         raise BillingError("unknown_token", "no such token")
     require_usable_token(row, now)
@@ -124,7 +128,7 @@ def validate_settings(**given: Any) -> dict[str, Any]:
     return {key: _SETTINGS[key](value) for key, value in given.items()}
 
 
-def _flag(value: object) -> bool:
+def _require_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise BillingError("bad_argument", f"enabled is {safe_repr(value)}; give True or False")
     return value
@@ -135,7 +139,7 @@ _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
     "name": lambda name: require_text(name, "the name of a token") if name else "",
     "expires": lambda expires: None if expires is None else format_timestamp(expires),
     "limit": lambda limit: None if limit is None else units_to_text(to_units(limit, "the limit of a token")),
-    "enabled": _flag,
+    "enabled": _require_flag,
 }
 
 
@@ -163,7 +167,7 @@ def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
 def create(desk: LockedAccount, id: str, content: Mapping[str, Any], hash: str) -> EntryDraft:
     """A new token. Raises ``operation_conflict`` if another token has its secret."""
     draft = EntryDraft("token", desk.booked_at, content)
-    if desk.store.one(TokenRow, desk.store.sql.token_of, hash) is not None:
+    if desk.store.fetch_one(TokenRow, desk.store.sql.token_by_hash, hash) is not None:
         raise BillingError("operation_conflict", "another token has this secret; leave it out, and one is made")
     row = TokenRow(id, desk.account.id, hash, "", "", None, None, 1, 0, 0)
     apply_settings(row, content)

@@ -98,7 +98,8 @@ class Entry:
 
     def __repr__(self) -> str:
         again = ", repeated" if self.repeated else ""
-        return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {format_plain(self.credits)} Credits{again}>"
+        amount = f"{format_plain(self.credits)} Credits{again}"
+        return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {amount}>"
 
     @property
     def postings_in_credits(self) -> dict[str, Decimal]:
@@ -126,10 +127,10 @@ class Entry:
         return tuple(
             LotChange(
                 m.lot,
-                m.how,
+                m.kind,
                 units_to_credits(m.credits),
-                units_to_credits(m.left),
-                *_money(m, self.purchase_terms.get(m.lot)),
+                units_to_credits(m.remaining),
+                *_delta_value(m, self.purchase_terms.get(m.lot)),
             )
             for m in self.lot_deltas
         )
@@ -158,7 +159,7 @@ class Entry:
             if use.money is None:
                 continue
             one = use.money.money
-            debit, credit = _MONEY[use.kind]
+            debit, credit = _MONEY_POSTINGS[use.kind]
             of = books.setdefault(one.currency, {})
             for book, amount in ((debit, one), (credit, -one)):
                 of[book] = of.get(book, Money(0, one.currency)) + amount
@@ -166,7 +167,7 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON tells it; amounts are strings."""
-        body = _body(
+        body = _entry_body(
             self.id,
             self.account,
             self.number,
@@ -197,7 +198,8 @@ class Entry:
         if differs:
             raise BillingError(
                 "operation_conflict",
-                f"the operation {safe_repr(self.id)} was done before with other content ({'; '.join(differs)}); nothing "
+                f"the operation {safe_repr(self.id)} was done before with other content ({'; '.join(differs)}); "
+                "nothing "
                 "was done now; an operation of its own needs an id of its own",
             )
         return replace(self, repeated=True)
@@ -237,7 +239,8 @@ class Entry:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BillingError(
                 "journal_broken",
-                f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: it was changed: {error}",
+                f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: it was "
+                f"changed: {error}",
             ) from None
 
 
@@ -259,7 +262,7 @@ def make_entry(
     postings = {book: amount for book, amount in postings.items() if amount}
     if sum(postings.values()):
         raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
-    body = _body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
+    body = _entry_body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
     text = canonical_json_envelope(body, "content")  # all the rest is the ledger's own
     hash = sha256(text).hexdigest()
     counts_for = parse_timestamp(at)
@@ -288,23 +291,23 @@ def purchase_terms(lot: LotRow) -> list[str]:
     return [str(lot.currency), units_to_text(lot.paid), units_to_text(lot.credits)]
 
 
-def _money(move: LotDelta, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
+def _delta_value(move: LotDelta, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
     """What a move is worth in coins, and what its Credits were bought for."""
     if bought is None:
         return None, None
     currency, paid, credits = bought[0], units_from_column(bought[1]), units_from_column(bought[2])
-    after = move.left if move.how in _TAKES else move.left - move.credits
-    if move.how in ("taken_back", "written_off"):
+    after = move.remaining if move.kind in _REDUCING_KINDS else move.remaining - move.credits
+    if move.kind in ("taken_back", "written_off"):
         after = 0  # these had left the lot before: there is no place in it to count from
-    cost = _worth(paid, credits, after + move.credits) - _worth(paid, credits, after)
+    cost = _cost_of_part(paid, credits, after + move.credits) - _cost_of_part(paid, credits, after)
     return units_to_payable(move.money, currency), Money(units_to_credits(cost), currency)
 
 
-def _worth(paid: int, credits: int, part: int) -> int:
+def _cost_of_part(paid: int, credits: int, part: int) -> int:
     return round_quotient(paid * part, credits, Rounding.HALF_UP)
 
 
-def _body(
+def _entry_body(
     id: str,
     account: str,
     number: int,
@@ -329,7 +332,7 @@ def _body(
         "content": content,
         "postings": {book: units_to_text(amount) for book, amount in postings.items()},
         "lots": [
-            [m.lot, m.how, units_to_text(m.credits), units_to_text(m.money), units_to_text(m.left)] for m in moves
+            [m.lot, m.kind, units_to_text(m.credits), units_to_text(m.money), units_to_text(m.remaining)] for m in moves
         ],
         "result": result,
         "previous": previous,
@@ -355,8 +358,8 @@ _KEYS: Final = {
     *("v", "id", "account", "number", "kind", "at", "booked", "content", "postings", "lots", "result"),
     *("previous", "bought"),
 }
-_TAKES: Final = ("used", "expired", "refunded")
-_MONEY: Final = {
+_REDUCING_KINDS: Final = ("used", "expired", "refunded")
+_MONEY_POSTINGS: Final = {
     "opened": ("cash", "deferred"),
     "used": ("deferred", "revenue"),
     "expired": ("deferred", "revenue"),

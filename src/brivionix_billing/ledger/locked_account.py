@@ -67,7 +67,7 @@ class LockedAccount:
     def lots(self) -> list[LotRow]:
         """Lots with Credits in them, in the order in which they came."""
         if self._lots is None:
-            self._lots = self.store.all(LotRow, self.store.sql.live_lots, self.account.id)
+            self._lots = self.store.fetch_all(LotRow, self.store.sql.live_lots, self.account.id)
         return self._lots
 
     def lot(self, id: str) -> LotRow:
@@ -75,7 +75,7 @@ class LockedAccount:
         for lot in self.lots:
             if lot.id == id:
                 return lot
-        found = self.store.one(LotRow, self.store.sql.lot, require_id(id, "the lot"))
+        found = self.store.fetch_one(LotRow, self.store.sql.lot, require_id(id, "the lot"))
         if found is None or found.account != self.account.id:
             raise BillingError("unknown_lot", f"account {safe_repr(self.account.id)} has no lot {safe_repr(id)}")
         self.lots.append(found)
@@ -86,14 +86,14 @@ class LockedAccount:
         """A token of this account. Raises ``unknown_token``."""
         changed = self._changed.get((TokenRow, id))
         require_id(id, "the token")
-        found = changed if isinstance(changed, TokenRow) else self.store.one(TokenRow, self.store.sql.token, id)
+        found = changed if isinstance(changed, TokenRow) else self.store.fetch_one(TokenRow, self.store.sql.token, id)
         if found is None or found.account != self.account.id:
             raise BillingError("unknown_token", f"account {safe_repr(self.account.id)} has no token {safe_repr(id)}")
         return found
 
     def open_holds(self) -> list[HoldRow]:
         """Those that are not resolved, by the time when they expire."""
-        found = self.store.all(HoldRow, self.store.sql.open_holds, self.account.id)
+        found = self.store.fetch_all(HoldRow, self.store.sql.open_holds, self.account.id)
         # What the database does not know yet: holds that this operation has resolved or shrunk.
         known = [self._holds.setdefault(hold.id, hold) for hold in found]
         return [hold for hold in known if hold.state == "open"]
@@ -145,7 +145,9 @@ class LockedAccount:
     def _expiring_credits(self) -> int:
         """Credits that are available, but only until somebody looks: of expired lots, and no longer promised."""
         lots = self._expired_lots()
-        return sum(lot.remaining - keep for lot, keep in self._kept(lots, self.open_holds())) if lots else 0
+        return (
+            sum(lot.remaining - keep for lot, keep in self._retained_for_holds(lots, self.open_holds())) if lots else 0
+        )
 
     def _expired_lots(self) -> list[LotRow]:
         found = [
@@ -153,7 +155,7 @@ class LockedAccount:
         ]
         return sorted(found, key=lambda lot: (lot.expires, lot.number))
 
-    def _kept(self, expired: Sequence[LotRow], holds: Sequence[HoldRow]) -> Iterator[tuple[LotRow, int]]:
+    def _retained_for_holds(self, expired: Sequence[LotRow], holds: Sequence[HoldRow]) -> Iterator[tuple[LotRow, int]]:
         """How much of each expired lot stays: requests that were let in while it was good may still be paid from it."""
         kept = 0
         for lot in expired:
@@ -179,9 +181,9 @@ class LockedAccount:
                 self.resolve_hold(draft, hold, "expired")
                 draft.post("available", hold.credits)
                 self.repay_owed(draft)
-                self.post_entry(self._own_id(), draft)
+                self.post_entry(self._system_entry_id(), draft)
         holds = self.open_holds()
-        for lot, keep in list(self._kept(self._expired_lots(), holds)):
+        for lot, keep in list(self._retained_for_holds(self._expired_lots(), holds)):
             gone = lot.remaining - keep
             if gone:
                 # It counts for the day on which it expired, whenever somebody looks: that is what a statement shows.
@@ -189,15 +191,15 @@ class LockedAccount:
                 self.change_lot(draft, lot, "expired", gone, lot_value(lot, lot.remaining) - lot_value(lot, keep))
                 draft.post("available", -gone)
                 draft.post("expired", gone)
-                self.post_entry(self._own_id(), draft)
+                self.post_entry(self._system_entry_id(), draft)
         times = [hold.expires for hold in holds]
         times += [lot.expires for lot in self.lots if lot.remaining and lot.expires is not None]
         account.next_expiry = min(times, default=None)
         if account.number == before:
-            self.store.change(account)
+            self.store.update(account)
         return account.number - before
 
-    def _own_id(self) -> str:
+    def _system_entry_id(self) -> str:
         return f"~{self.account.id}/{self.account.number + 1}"
 
     def resolve_hold(self, draft: EntryDraft, hold: HoldRow, state: str) -> None:
@@ -235,9 +237,9 @@ class LockedAccount:
         )
         account.number, account.head = entry.number, entry.hash
         store = self.store
-        if store.run(store.sql.add_entry, *row) != 1:
+        if store.execute(store.sql.add_entry, *row) != 1:
             # It was not there a moment ago: another account is using the same id right now.
-            found = store.entry(store.sql.entry, id)
+            found = store.fetch_entry(store.sql.entry, id)
             if found is None:
                 raise BillingError("journal_broken", f"account {safe_repr(account.id)} has entry {row.number} already")
             Entry.from_row(found).match_repeat(account.id, draft.kind, draft.content)
@@ -245,12 +247,12 @@ class LockedAccount:
                 "operation_conflict", f"the operation {safe_repr(id)} is being done twice at once; try again"
             )
         for new in self._new:
-            store.add(new)
+            store.insert(new)
         for changed in self._changed.values():
             if isinstance(changed, HoldRow) and changed.state != "open" and changed.resolved_by is None:
                 changed.resolved_by = id
-            store.change(changed)
-        store.change(account)
+            store.update(changed)
+        store.update(account)
         self._new.clear()
         self._changed.clear()
         return entry

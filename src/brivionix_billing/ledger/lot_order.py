@@ -11,7 +11,7 @@ from brivionix_billing.topup import LOT_ORDER_RULES
 
 __all__ = ["validate_lot_order", "sort_for_consumption"]
 
-_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
+_SORT_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
     "expiring": lambda lot: lot.expires or "~",  # behind every year
     "promotional": lambda lot: lot.currency is not None,
     "paid": lambda lot: lot.currency is None,
@@ -21,10 +21,10 @@ _KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
 
 
 def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
-    """Rules of ``topup.LOT_RULES``. Raises ``bad_argument`` for others."""
+    """Rules of ``topup.LOT_ORDER_RULES``. Raises ``bad_argument`` for others."""
     found = tuple(order)
     for rule in found:
-        if rule not in _KEYS:
+        if rule not in _SORT_KEYS:
             raise BillingError(
                 "bad_argument", f"no rule {safe_repr(rule)} for the order of lots; {', '.join(LOT_ORDER_RULES)}"
             )
@@ -39,7 +39,7 @@ def sort_for_consumption(lots: Sequence[LotRow], order: Sequence[str], now: str)
     """
     if len(lots) < 2:
         return lots
-    keys = [_KEYS[rule] for rule in order]
+    keys = [_SORT_KEYS[rule] for rule in order]
     return sorted(
         lots,
         key=lambda lot: (lot.expires is None or lot.expires > now, *[key(lot) for key in keys], lot.number),

@@ -131,13 +131,13 @@ class LotDelta(NamedTuple):
     """What an entry did to a lot."""
 
     lot: str
-    how: str
+    kind: str
     """``opened``, ``used``, ``expired``, ``refunded``, ``taken_back`` (after it was used), ``written_off`` (after it
     had expired), ``restored``."""
     credits: int
     money: int
     """Of the lot's currency, whole coins: paid, recognised, or given back."""
-    left: int
+    remaining: int
     """Credits in the lot afterwards."""
 
 
@@ -193,7 +193,7 @@ def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
 def quarter_hour(at: str) -> str:
     """The quarter of an hour that holds a time.
 
-    >>> quarter("2026-10-01T00:29:59.999999Z")
+    >>> quarter_hour("2026-10-01T00:29:59.999999Z")
     '2026-10-01T00:15'
     """
     return f"{at[:14]}{int(at[14:16]) // 15 * 15:02d}"

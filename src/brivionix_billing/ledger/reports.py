@@ -205,7 +205,7 @@ class Statement:
 def balance(store: Store, account: str, now: str) -> Balance:
     """See :meth:`Ledger.balance`."""
     row = _account(store, account)
-    _swept(store, row, now)
+    _with_expiries(store, row, now)
     return Balance(
         account,
         parse_timestamp(now),
@@ -215,15 +215,15 @@ def balance(store: Store, account: str, now: str) -> Balance:
     )
 
 
-def _swept(store: Store, row: AccountRow, now: str) -> list[JournalRow]:
+def _with_expiries(store: Store, row: AccountRow, now: str) -> list[JournalRow]:
     """Bring a row to where it is when all that has expired is booked; the entries that would. Nothing is written."""
-    dry = store.dry()
+    dry = store.dry_run()
     LockedAccount(dry, row, now).expire_due()
     return dry.written_entries
 
 
 def _account(store: Store, account: str) -> AccountRow:
-    row = store.one(AccountRow, store.sql.account, require_id(account, "the account"))
+    row = store.fetch_one(AccountRow, store.sql.account, require_id(account, "the account"))
     if row is None:
         raise BillingError("unknown_account", f"there is no account {safe_repr(account)}")
     return row
@@ -232,24 +232,25 @@ def _account(store: Store, account: str) -> AccountRow:
 def lots(store: Store, account: str) -> list[Lot]:
     """See :meth:`Ledger.lots`."""
     _account(store, account)
-    return [lot_from_row(row) for row in store.all(LotRow, store.sql.lots, account)]
+    return [lot_from_row(row) for row in store.fetch_all(LotRow, store.sql.lots, account)]
 
 
 def tokens_of(store: Store, account: str) -> list[ApiToken]:
     """See :meth:`Ledger.tokens`."""
     _account(store, account)
-    return [api_tokens.api_token_from_row(row) for row in store.all(TokenRow, store.sql.tokens, account)]
+    return [api_tokens.api_token_from_row(row) for row in store.fetch_all(TokenRow, store.sql.tokens, account)]
 
 
 def lot_by_payment(store: Store, channel: str, reference: str) -> Lot:
     """See :meth:`Ledger.payment`."""
-    row = store.one(
+    row = store.fetch_one(
         LotRow, store.sql.payment, require_id(channel, "the channel"), require_id(reference, "the reference")
     )
     if row is None:
         raise BillingError(
             "unknown_payment",
-            f"no payment {safe_repr(reference)} on channel {safe_repr(channel)} was credited; if it is on its way, ask again",
+            f"no payment {safe_repr(reference)} on channel {safe_repr(channel)} was credited; if it is on its "
+            "way, ask again",
         )
     return lot_from_row(row)
 
@@ -282,34 +283,34 @@ def lot_from_row(row: LotRow) -> Lot:
 
 def account_page(store: Store, after: str) -> list[str]:
     """Some accounts behind one, in order."""
-    return [row[0] for row in store.rows(store.sql.accounts, after, PAGE_SIZE)]
+    return [row[0] for row in store.fetch_rows(store.sql.accounts, after, PAGE_SIZE)]
 
 
 def entry_page(store: Store, account: str, after: int) -> list[Entry]:
     """Some entries of an account, in order."""
     _account(store, account)
-    return [Entry.from_row(JournalRow(*row)) for row in store.rows(store.sql.entries, account, after, PAGE_SIZE)]
+    return [Entry.from_row(JournalRow(*row)) for row in store.fetch_rows(store.sql.entries, account, after, PAGE_SIZE)]
 
 
 def usage_rows_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     """What was used from ``start`` to before ``end``: whole quarters by their sums, the rest from the journal."""
-    first, last = _quarter_from(start), quarter_hour(end)
+    first, last = _next_quarter(start), quarter_hour(end)
     if first >= last:
-        yield from _from_journal(store, account, start, end)
+        yield from _usage_from_journal(store, account, start, end)
         return
-    yield from _from_journal(store, account, start, first)
-    yield from store.all(UsageRow, store.sql.usage_between, account, first, last)
-    yield from _from_journal(store, account, last, end)
+    yield from _usage_from_journal(store, account, start, first)
+    yield from store.fetch_all(UsageRow, store.sql.usage_between, account, first, last)
+    yield from _usage_from_journal(store, account, last, end)
 
 
-def _quarter_from(at: str) -> str:
+def _next_quarter(at: str) -> str:
     """The first quarter that begins at a time or after it."""
     begun = quarter_hour(at)
     whole = f"{begun}:00.000000Z"
     return begun if whole == at else quarter_hour(format_timestamp(parse_timestamp(whole) + _QUARTER))
 
 
-def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
     # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
         for entry in charges(store, account, start, end):
@@ -326,7 +327,7 @@ def _from_journal(store: Store, account: str, start: str, end: str) -> Iterator[
 def charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
     """The entries that charged something from ``start`` to before ``end``, some at a time."""
     after = 0
-    while rows := store.rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
+    while rows := store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
         for row in rows:
             if row[3] in ("settle", "charge"):
                 yield Entry.from_row(JournalRow(*row))
@@ -366,17 +367,17 @@ def statement(store: Store, account: str, period: Period) -> Statement:
     """See :meth:`Ledger.statement`."""
     row = _account(store, account)
     start, end = format_timestamp(period.start), format_timestamp(period.end)
-    rare = [Entry.from_row(JournalRow(*found)) for found in store.rows(store.sql.rare_entries, account, "", end)]
+    rare = [Entry.from_row(JournalRow(*found)) for found in store.fetch_rows(store.sql.rare_entries, account, "", end)]
     # A statement does not depend on whether somebody has looked at the account since something on it expired.
-    unbooked = (found for found in _swept(store, row, end) if found.kind == "lot_expired" and found.at < end)
+    unbooked = (found for found in _with_expiries(store, row, end) if found.kind == "lot_expired" and found.at < end)
     rare += map(Entry.from_row, unbooked)
     opening, movements = -_used_before(store, account, start), []
     for entry in rare:
-        net = _net(entry)
+        net = _net_change(entry)
         if format_timestamp(entry.at) < start:
             opening += net
         elif net:
-            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _label(entry)))
+            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _movement_label(entry)))
     lines = usage(store, account, period, by_token=False)
     used = sum(units_from_column(format_plain(line.credits)) for line in lines)
     closing = opening + sum(units_from_column(format_plain(movement.credits)) for movement in movements) - used
@@ -388,23 +389,23 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         tuple(lines),
         units_to_credits(used),
         units_to_credits(closing),
-        len(store.all(HoldRow, store.sql.holds_before, account, end)),
+        len(store.fetch_all(HoldRow, store.sql.holds_before, account, end)),
     )
 
 
-def _net(entry: Entry) -> int:
+def _net_change(entry: Entry) -> int:
     return sum(entry.postings.get(book, 0) for book in ("available", "held", "owed"))
 
 
 def _used_before(store: Store, account: str, end: str) -> int:
     last = quarter_hour(end)
-    sums = store.rows(store.sql.credits_before, account, last)
+    sums = store.fetch_rows(store.sql.credits_before, account, last)
     return sum(units_from_column(text) for (text,) in sums) + sum(
-        row.credits for row in _from_journal(store, account, last, end)
+        row.credits for row in _usage_from_journal(store, account, last, end)
     )
 
 
-def _label(entry: Entry) -> str:
+def _movement_label(entry: Entry) -> str:
     day, word = entry.at.date().isoformat(), _LABELS.get(entry.kind, entry.kind)
     money = entry.refund_amount
     if entry.kind == "top_up":
@@ -431,7 +432,7 @@ def usage_records(
 ) -> tuple[list[dict[str, Any]], int]:
     """Records of some entries behind number ``after``, and the number of the last of them; 0: there are no more."""
     _account(store, account)
-    rows = store.rows(
+    rows = store.fetch_rows(
         store.sql.entries_between,
         account,
         format_timestamp(period.start),

@@ -36,10 +36,10 @@ __all__ = [
 Amount = Decimal | int | str | Charge | WorstCase
 
 _PLACES: Final = 18
-_ONE: Final = 10**_PLACES
+_UNITS_PER_CREDIT: Final = 10**_PLACES
 _ZERO: Final = "0." + "0" * _PLACES
 """Most amounts of a lot are zero."""
-MAX_UNITS: Final = 10**30 * _ONE
+MAX_UNITS: Final = 10**30 * _UNITS_PER_CREDIT
 """No amount is larger: what the NUMERIC columns of PostgreSQL hold. It is 10^15 times what anyone tops up at once."""
 
 MAX_ID_LENGTH: Final = 240
@@ -70,10 +70,10 @@ def to_signed_units(amount: Amount, what: str) -> int:
             "money_invalid", f"{what} is {safe_repr(amount)}; give Credits as str, int, Decimal or Charge"
         )
     if isinstance(amount, int):
-        found = amount * _ONE
+        found = amount * _UNITS_PER_CREDIT
     else:
         coefficient, places = to_scaled(amount)
-        found, rest = divmod(coefficient * _ONE, 10**places)
+        found, rest = divmod(coefficient * _UNITS_PER_CREDIT, 10**places)
         if rest:
             raise BillingError("money_invalid", f"{what} is {format_plain(amount)}; Credits have at most 18 digits")
     if abs(found) >= MAX_UNITS:

@@ -27,7 +27,7 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
     amounts: dict[tuple[str, str], int] = {}
     for part in document["days"]:
         key = part["day"], part["model"]
-        amounts[key] = amounts.get(key, 0) + sign * _units(part["credits"], places)
+        amounts[key] = amounts.get(key, 0) + sign * _scaled_credits(part["credits"], places)
     if not any(amounts.values()) or any(amount < 0 for amount in amounts.values()):
         return None
     models: dict[str, int] = {}
@@ -36,12 +36,12 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
     ordered = sorted(models, key=lambda name: (-models[name], name))
     series = {name: min(place, MAX_SERIES - 1) for place, name in enumerate(ordered)}
     drawn = ordered if len(ordered) <= MAX_SERIES else [*ordered[: MAX_SERIES - 1], words["others"]]
-    kind, steps = _steps(sorted({day for day, _ in amounts}))
+    kind, steps = _time_axis(sorted({day for day, _ in amounts}))
     stacks: dict[str, list[int]] = {step: [0] * len(drawn) for step in steps}
     for (day, model), amount in amounts.items():
         stacks[day[: len(steps[0])]][series[model]] += amount
     rows = [
-        ChartBar(place, name, total, _told(total, sum(models.values()), places, language))
+        ChartBar(place, name, total, _share_label(total, sum(models.values()), places, language))
         for place, (name, total) in enumerate(
             (name, sum(stack[place] for stack in stacks.values())) for place, name in enumerate(drawn)
         )
@@ -57,8 +57,10 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
         "figures": [
             {
                 "step": column.name,
-                "amounts": [language.digits(format_plain(decimal_from_scaled(part, places))) for part in column.parts],
-                "total": language.digits(format_plain(decimal_from_scaled(sum(column.parts), places))),
+                "amounts": [
+                    language.group_digits(format_plain(decimal_from_scaled(part, places))) for part in column.parts
+                ],
+                "total": language.group_digits(format_plain(decimal_from_scaled(sum(column.parts), places))),
             }
             for column in columns
             if any(column.parts)
@@ -66,19 +68,19 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
     }
 
 
-def _units(credits: str, places: int) -> int:
+def _scaled_credits(credits: str, places: int) -> int:
     coefficient, own = to_scaled(Decimal(credits))
     scale: int = 10 ** (places - own)
     return coefficient * scale
 
 
-def _told(amount: int, total: int, places: int, language: LocaleFormatter) -> str:
+def _share_label(amount: int, total: int, places: int, language: LocaleFormatter) -> str:
     """An amount and its part of the total, cut to a tenth of a percent."""
     share = decimal_from_scaled(amount * 1000 // total, 3)
-    return f"{language.digits(format_plain(decimal_from_scaled(amount, places)))} · {language.percent(share)}"
+    return f"{language.group_digits(format_plain(decimal_from_scaled(amount, places)))} · {language.percent(share)}"
 
 
-def _steps(days: list[str]) -> tuple[str, list[str]]:
+def _time_axis(days: list[str]) -> tuple[str, list[str]]:
     """The bars of a picture over these days: every day of their span, else every month, else the years among them."""
     start, end = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     span = (end - start).days + 1

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["bill_page", "digest_text"]
 
 Json = dict[str, Any]
-_PIECE: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
+_TAG_AND_TEXT: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
 _ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
-_TOLD: Final = {False: ("data-of", "hidden"), True: ("class", "x", "y", "width", "height")}
+_DIGESTED_ATTRIBUTES: Final = {False: ("data-of", "hidden"), True: ("class", "x", "y", "width", "height")}
 _SPACE: Final = re.compile("[ \t\n\f]+")
 """White space of HTML: Python and browsers do not agree on any other."""
-_UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters, which HTML would change or drop, and signs that turn the direction of what follows."""
-_PLACE: Final = "@@text@@"
-_OF_SCRIPT: Final = ("check", "not_", "no_", "bad_")
+_DIGEST_PLACEHOLDER: Final = "@@text@@"
+_SCRIPT_MESSAGE_PREFIXES: Final = ("check", "not_", "no_", "bad_")
 _MOST_CHANNELS: Final = 3
 """So many channels have a column among the lines; all of them stand among the totals."""
 
@@ -66,49 +66,49 @@ def bill_page(
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)
     words = BILL_MESSAGES[locale]
-    shown: Json = _cleaned(document)
+    shown: Json = _replace_invisible(document)
     try:
         view = _view(shown, language)
     except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
         raise BillingError("document_invalid", f"{document['id']} cannot be shown: {error}") from None
-    key = None if public_key is None else _raw(public_key)
+    key = None if public_key is None else _public_key_data(public_key)
     values = {
         "language": language,
         "words": words,
         "title": f"{words[document['kind']]} {document['id']}",
         "document": shown,
         **view,
-        "digest": _PLACE,
+        "digest": _DIGEST_PLACEHOLDER,
         "data": embed_json(
             {
                 "document": document,
-                "words": {name: text for name, text in words.items() if name.startswith(_OF_SCRIPT)},
-                "form": language.formats([]),
+                "words": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
+                "form": language.client_formats([]),
                 "key": key,
             }
         ),
     }
     style = read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
     made = render_template("bill.html", values, style=style, script=read_asset("exact.js") + read_asset("bill.js"))
-    done = HtmlPage(made.replace(_PLACE, sha256(digest_text(made).encode()).hex(), 1))
+    done = HtmlPage(made.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(made).encode()).hex(), 1))
     done.policy = made.policy
     return done
 
 
-def _raw(key: Ed25519PublicKey) -> Json:
+def _public_key_data(key: Ed25519PublicKey) -> Json:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return {"id": key_id(key), "raw": base64.b64encode(raw).decode()}
 
 
-def _cleaned(value: Any) -> Any:
+def _replace_invisible(value: Any) -> Any:
     """The document with every sign in its texts that cannot be shown as the one that stands for it."""
     if isinstance(value, str):
-        return _UNSEEN.sub("\ufffd", value)
+        return _INVISIBLE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {key: _cleaned(part) for key, part in value.items()}
-    return [_cleaned(part) for part in value] if isinstance(value, list) else value
+        return {key: _replace_invisible(part) for key, part in value.items()}
+    return [_replace_invisible(part) for part in value] if isinstance(value, list) else value
 
 
 def digest_text(html: str) -> str:
@@ -121,10 +121,10 @@ def digest_text(html: str) -> str:
     title = html[html.index("<title>") + 7 : html.index("</title>")]
     main = html[html.index("<main") : html.rindex("</main>")]
     out = [unescape(title)]
-    for name, attributes, text in _PIECE.findall(main):
+    for name, attributes, text in _TAG_AND_TEXT.findall(main):
         if name:
             given = dict(_ATTRIBUTE.findall(attributes))
-            kept = (f"{key}={unescape(given[key])}" for key in _TOLD[name == "rect"] if key in given)
+            kept = (f"{key}={unescape(given[key])}" for key in _DIGESTED_ATTRIBUTES[name == "rect"] if key in given)
             out.append(" ".join([f"<{name}", *kept]))
         out.append(unescape(text))
     return " ".join(filter(None, _SPACE.split(" ".join(out))))
@@ -132,14 +132,14 @@ def digest_text(html: str) -> str:
 
 def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
     words, totals = BILL_MESSAGES[language.name], document["totals"]
-    _all_channels(document)
+    _require_all_channels(document)
     days = CalendarDays(document["period"]["zone"])
     channels = list(totals["channels"])
     payment = document["payment"]
     if payment and payment["channel"] in channels:
         channels.sort(key=lambda name: name != payment["channel"])
     return {
-        "digits": language.digits,
+        "digits": language.group_digits,
         "channels": channels,
         "line_channels": channels[:_MOST_CHANNELS],
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
@@ -149,7 +149,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
             _party("issuer", document["issuer"], words),
             _party("customer", document["customer"], words),
         ],
-        "blocks": _blocks(document, channels[:_MOST_CHANNELS], days, language),
+        "blocks": _line_groups(document, channels[:_MOST_CHANNELS], days, language),
         "requests": _requests(totals["requests"], language),
         "estimated": _estimated(totals["estimated"], language),
         "savings": _savings(document, language),
@@ -159,7 +159,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
     }
 
 
-def _all_channels(document: Mapping[str, Any]) -> None:
+def _require_all_channels(document: Mapping[str, Any]) -> None:
     channels = set(document["totals"]["channels"])
     for shown in (document["totals"]["shown"], *(line["shown"] for line in document["lines"])):
         if set(shown["channels"]) != channels:
@@ -209,7 +209,7 @@ def _sum(texts: Sequence[str]) -> str:
     return format_scaled(coefficient * 10 ** (places - own), places)
 
 
-def _blocks(
+def _line_groups(
     document: Mapping[str, Any], channels: Sequence[str], days: CalendarDays, language: LocaleFormatter
 ) -> list[Json]:
     """The lines, in blocks of one model on one set of terms, each with its subtotals."""
@@ -235,10 +235,10 @@ def _blocks(
                 "model": model,
                 "terms": " · ".join(parts),
                 "lines": [_line(index, line, language) for index, line in lines],
-                "credits": language.digits(_sum([part["credits"] for part in shown])),
-                "nominal": language.digits(_sum([part["nominal"] for part in shown])),
+                "credits": language.group_digits(_sum([part["credits"] for part in shown])),
+                "nominal": language.group_digits(_sum([part["nominal"] for part in shown])),
                 "channels": [
-                    (name, language.digits(_sum([part["channels"].get(name, "0") for part in shown])))
+                    (name, language.group_digits(_sum([part["channels"].get(name, "0") for part in shown])))
                     for name in channels
                 ],
             }
@@ -263,7 +263,7 @@ def _estimated(part: Mapping[str, Any], language: LocaleFormatter) -> str | None
     if not part["requests"] and part["credits"] == "0":
         return None
     return BILL_MESSAGES[language.name]["estimated"].format(
-        requests=_requests(part["requests"], language), credits=language.digits(part["credits"])
+        requests=_requests(part["requests"], language), credits=language.group_digits(part["credits"])
     )
 
 

@@ -52,7 +52,7 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
     out = []
     for index in range(top // step + 1):
         y = _tenths((_TOP + _HEIGHT) * 10 - index * step * _HEIGHT * 10 // top)
-        value = language.digits(format_plain(decimal_from_scaled(index * step, places)))
+        value = language.group_digits(format_plain(decimal_from_scaled(index * step, places)))
         out.append(
             Markup(
                 '<path class="grid" d="M{} {}H{}" stroke="#c9ced4" stroke-width="0.5" fill="none"/>'
@@ -63,7 +63,7 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
     every = -(-len(columns) // 16)
     for place, column in enumerate(columns):
         x, below = _LEFT * 10 + place * room, 0
-        total = language.digits(format_plain(decimal_from_scaled(sum(column.parts), places)))
+        total = language.group_digits(format_plain(decimal_from_scaled(sum(column.parts), places)))
         bars = []
         for series, part in enumerate(column.parts):
             low = (_TOP + _HEIGHT) * 10 - below * _HEIGHT * 10 // top

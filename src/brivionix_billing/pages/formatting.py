@@ -35,8 +35,10 @@ def round_for_display(value: Decimal, currency: str) -> Decimal:
 
     A price that is not zero never becomes zero, and nothing before the point is rounded.
 
-    >>> shown(Decimal("1.413125"), "CNY"), shown(Decimal("0.0045"), "USD"), shown(Decimal("12345.678"), "USD")
-    (Decimal('1.413'), Decimal('0.0045'), Decimal('12345.68'))
+    >>> round_for_display(Decimal("1.413125"), "CNY"), round_for_display(Decimal("0.0045"), "USD")
+    (Decimal('1.413'), Decimal('0.0045'))
+    >>> round_for_display(Decimal("12345.678"), "USD")
+    Decimal('12345.68')
     """
     coefficient, places = to_scaled(value)
     leading = len(str(abs(coefficient))) - places
@@ -51,7 +53,7 @@ def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
 
     It is cut and not rounded: a page does not promise more than is given.
 
-    >>> discount(Decimal("0.13"), Decimal("1.25")), discount(Decimal(2), Decimal(1))
+    >>> discount_rate(Decimal("0.13"), Decimal("1.25")), discount_rate(Decimal(2), Decimal(1))
     (Decimal('0.896'), None)
     """
     (a, p), (b, q) = to_scaled(price), to_scaled(full)
@@ -63,7 +65,7 @@ def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
 
 
 @contextmanager
-def _exactly() -> Iterator[None]:
+def _exact_context() -> Iterator[None]:
     """Babel works in the caller's decimal context, which may round; here it has one that does not."""
     with localcontext(Context(1000, ROUND_HALF_EVEN, -999_999, 999_999, 1, 0, [], [])):
         yield
@@ -85,10 +87,10 @@ class LocaleFormatter:
         """All digits of a number, in groups."""
         from babel.numbers import format_decimal
 
-        with _exactly():
+        with _exact_context():
             return str(format_decimal(value, locale=self._locale, decimal_quantization=False))
 
-    def digits(self, text: str) -> str:
+    def group_digits(self, text: str) -> str:
         """A plain decimal with all the digits that it has, idle zeros as well, in groups."""
         sign, whole, part = _DIGITS.fullmatch(text).groups()  # type: ignore[union-attr]  # documents hold nothing else
         symbols = self._symbols
@@ -99,7 +101,7 @@ class LocaleFormatter:
         """All digits of an amount, at least those of a coin, with the currency's sign."""
         from babel.numbers import format_currency
 
-        with _exactly():
+        with _exact_context():
             return str(
                 format_currency(
                     value,
@@ -125,7 +127,7 @@ class LocaleFormatter:
         """A part of 1 in percent."""
         from babel.numbers import format_percent
 
-        with _exactly():
+        with _exact_context():
             return str(format_percent(value, locale=self._locale, decimal_quantization=False))
 
     def date(self, when: datetime) -> str:
@@ -137,19 +139,19 @@ class LocaleFormatter:
             return day
         return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "") + " UTC"
 
-    def formats(self, currencies: list[str]) -> dict[str, Any]:
+    def client_formats(self, currencies: list[str]) -> dict[str, Any]:
         """How this language writes numbers, for a browser that only puts given digits into form."""
         return {
             "tag": self.tag,
             "group": self._symbols["group"],
             "decimal": self._symbols["decimal"],
             "percent": self.percent(Decimal(1)).replace("100", "#"),
-            "money": {code: self.money(Decimal(1), code).replace(_one(code), "#") for code in currencies},
+            "money": {code: self.money(Decimal(1), code).replace(_one_unit(code), "#") for code in currencies},
             "coins": {code: minor_digits(code) for code in currencies},
         }
 
 
-def _one(currency: str) -> str:
+def _one_unit(currency: str) -> str:
     digits = minor_digits(currency)
     return "1." + "0" * digits if digits else "1"
 

@@ -10,7 +10,7 @@ from brivionix_billing.errors import BillingError
 __all__ = ["render_pdf", "require_pdf_extra"]
 
 
-class _Missing(logging.Handler):
+class _MissingGlyphs(logging.Handler):
     """WeasyPrint only logs that a font lacks a letter, and draws a box; a bill with boxes is no bill."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ def render_pdf(html: str) -> bytes:
     """The PDF of a page made here, A4. Raises ``missing_extra``, and ``font_missing`` where letters would be boxes."""
     weasyprint = _weasyprint()
     logger = logging.getLogger("weasyprint")
-    missing, level, spread = _Missing(), logger.level, logger.propagate
+    missing, level, spread = _MissingGlyphs(), logger.level, logger.propagate
     logger.addHandler(missing)
     logger.setLevel(logging.WARNING)
     logger.propagate = False  # it warns of rules for screens that paper does not know

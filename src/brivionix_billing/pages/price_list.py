@@ -77,7 +77,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
         "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in known],
         "groups": listed,
-        "shown": _shown(book, listed),
+        "shown": _display_prices(book, listed),
     }
 
 
@@ -129,8 +129,8 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
     spans += [(entry.start, entry.end) for entry in item.volumes.entries]
     turns = {when for span in spans for when in span if at < when < END_OF_TIME}
     for when in sorted(turns):
-        price = [_told(item.prices.at(moment).value) for moment in (_before(when), when)]
-        volume = [_volume(item.volumes.at(moment).value) for moment in (_before(when), when)]
+        price = [_optional_plain(item.prices.at(moment).value) for moment in (_just_before(when), when)]
+        volume = [_volume(item.volumes.at(moment).value) for moment in (_just_before(when), when)]
         change: Json = {"at": format_instant(when)}
         if price[0] != price[1]:
             change["price_per_credit"] = price
@@ -144,28 +144,28 @@ def _labels(table: dict[str, dict[str, str]], name: str) -> dict[str, str]:
     return {language: words[name] for language, words in table.items()}
 
 
-def _told(price: Decimal | None) -> str | None:
+def _optional_plain(price: Decimal | None) -> str | None:
     return None if price is None else format_plain(price)
 
 
-def _before(when: datetime) -> datetime:
+def _just_before(when: datetime) -> datetime:
     return when - datetime.resolution
 
 
-class _State(NamedTuple):
+class _CardPair(NamedTuple):
     """The cards of one model, group and tier at a time; ``None`` where it is not sold, or no long context is priced."""
 
     short: RateCard | None
     long: RateCard | None
 
 
-def _state(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _State:
+def _card_pair(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _CardPair:
     try:
-        return _State(*book.rate_cards(model, group=group, at=at, service_tier=tier))
+        return _CardPair(*book.rate_cards(model, group=group, at=at, service_tier=tier))
     except BillingError as error:
         if error.code not in _NOT_SOLD:
             raise
-        return _State(None, None)
+        return _CardPair(None, None)
 
 
 def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json:
@@ -175,7 +175,7 @@ def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json
     changes: list[Json] = []
     for model in book.model_names:
         for tier in SERVICE_TIERS:
-            state = _state(book, model, group, at, tier)
+            state = _card_pair(book, model, group, at, tier)
             rows += [_row(card) for card in state if card is not None]
             changes += _changes(book, model, group, at, tier, state)
     return {
@@ -204,7 +204,7 @@ def _row(card: RateCard) -> Json:
         "cache_discount": {
             meter.name: format_plain(saved)
             for meter in METERS
-            if (saved := _cache_discount(card, meter.index)) is not None
+            if (saved := _cache_discount(card, meter.position)) is not None
         },
     }
 
@@ -217,7 +217,7 @@ def _nominal(card: RateCard | None) -> dict[str, Decimal]:
 def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
     if card is None or channel not in card.channels:
         return {}
-    prices = ((meter.name, topup_price(card, meter.index, channel)) for meter in METERS)
+    prices = ((meter.name, topup_price(card, meter.position, channel)) for meter in METERS)
     return {name: price for name, price in prices if price is not None}
 
 
@@ -226,16 +226,16 @@ def _cache_discount(card: RateCard, place: int) -> Decimal | None:
     if uncached is None:
         return None
     price = card.unit_prices[place]
-    full = next(card.unit_prices[meter.index] for meter in METERS if meter.name == uncached)
+    full = next(card.unit_prices[meter.position] for meter in METERS if meter.name == uncached)
     return None if price is None or full is None else discount_rate(price, full)
 
 
-def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _State) -> Iterator[Json]:
+def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _CardPair) -> Iterator[Json]:
     """What is announced for one model in one tier, in order of time."""
     when = at
     while (turn := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
         when = turn
-        after = _state(book, model, group, when, tier)
+        after = _card_pair(book, model, group, when, tier)
         for context, old, new in zip(("short", "long"), state, after, strict=True):
             if context == "long" and (old is None) != (new is None):
                 # Without a price of its own, a long request costs the short price: neither begins to be sold nor ends.
@@ -255,9 +255,10 @@ def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, s
                 "context": context if both else "any",
                 "above": above,
                 "kind": "begins" if old is None else "ends" if new is None else "changes",
-                "nominal": _pairs(was, now, moved),
+                "nominal": _before_and_after(was, now, moved),
                 "topup": {
-                    channel: _pairs(_topup(old, channel), _topup(new, channel), moved) for channel in book.channels()
+                    channel: _before_and_after(_topup(old, channel), _topup(new, channel), moved)
+                    for channel in book.channels()
                 },
             }
         state = after
@@ -269,11 +270,13 @@ def _threshold_moves(old: RateCard | None, new: RateCard | None) -> bool:
     return old.context_above != new.context_above
 
 
-def _pairs(was: dict[str, Decimal], now: dict[str, Decimal], moved: Iterable[Meter]) -> dict[str, list[str | None]]:
-    return {meter.name: [_told(was.get(meter.name)), _told(now.get(meter.name))] for meter in moved}
+def _before_and_after(
+    was: dict[str, Decimal], now: dict[str, Decimal], moved: Iterable[Meter]
+) -> dict[str, list[str | None]]:
+    return {meter.name: [_optional_plain(was.get(meter.name)), _optional_plain(now.get(meter.name))] for meter in moved}
 
 
-def _shown(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
+def _display_prices(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
     """Per currency: exact digits -> shown digits, where they are not the same; per 1 M tokens and per 1 K."""
     currencies = {name: channel.currency for name, channel in book.channels().items()}
     tokens = {meter.name for meter in TOKEN_METERS}

@@ -30,7 +30,7 @@ _SCRIPTS: Final = (
     "exact.js",
     *(f"pricing/{part}.js" for part in ("state", "table", "changes", "call", "view", "main")),
 )
-_OF_CALLS: Final = ("input", "cache_read", "output", "web_search")
+_SAMPLE_CALL_METERS: Final = ("input", "cache_read", "output", "web_search")
 """What the sample call asks for; the page names these, priced or not."""
 _MOST_TEXT: Final = 2_000
 
@@ -85,14 +85,15 @@ def pricing_page(
                 {
                     "list": data,
                     "words": PRICING_MESSAGES,
-                    "formats": {language.name: language.formats(_currencies(data)) for language in languages},
+                    "formats": {language.name: language.client_formats(_currencies(data)) for language in languages},
                     "start": {
                         "language": first.name,
                         "group": data["groups"][0]["name"],
                         "tier": "standard" if "standard" in tiers or not tiers else "every",
                         "title": title or "",
                         "meters": {
-                            name: {meter: METER_LABELS[name][meter] for meter in _OF_CALLS} for name in LANGUAGES
+                            name: {meter: METER_LABELS[name][meter] for meter in _SAMPLE_CALL_METERS}
+                            for name in LANGUAGES
                         },
                         "dates": _dates(data, languages),
                     },
@@ -116,7 +117,7 @@ def _dates(data: Json, languages: Sequence[LocaleFormatter]) -> dict[str, dict[s
     return {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in sorted(times)}
 
 
-def _described(texts: dict[str, str], language: LocaleFormatter) -> str:
+def _description(texts: dict[str, str], language: LocaleFormatter) -> str:
     return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
 
 
@@ -161,7 +162,7 @@ def _channel(channel: Json, words: dict[str, str], language: LocaleFormatter) ->
         facts.append(words["from"].format(date=language.date(parse_instant(change["at"])), what="; ".join(told)))
     return {
         "name": channel["name"],
-        "description": _described(channel["description"], language),
+        "description": _description(channel["description"], language),
         "price": "–" if channel["price_per_credit"] is None else money(channel["price_per_credit"]),
         "facts": facts,
     }
@@ -191,14 +192,14 @@ def _section(data: Json, group: Json, language: LocaleFormatter) -> Json:
         free = words["ratio_free"]
     return {
         "heading": words["prices_of"].format(group=group["name"]),
-        "about": " · ".join(filter(None, [_described(group["description"], language), free])),
+        "about": " · ".join(filter(None, [_description(group["description"], language), free])),
         "view": words["about_nominal"].format(currency=data["currency"]),
         "columns": [{"label": meters[m["name"]], "per": _per(m["per"], words)} for m in columns],
         "rows": [
             _static_row(data, models, row, group["ratio"], columns, language, first=row["model"] != before)
             for before, row in zip([None, *names], group["prices"], strict=False)
         ],
-        "changes": list(_static_changes(data, group, language)),
+        "changes": list(_announced_changes(data, group, language)),
     }
 
 
@@ -225,7 +226,7 @@ def _static_row(
         else "",
         _context_note(row, words, language),
         words["window"].format(tokens=language.number(model["context"]["window"])),
-        _described(model["description"], language) if first else "",
+        _description(model["description"], language) if first else "",
     ]
     return {
         "model": row["model"],
@@ -255,7 +256,7 @@ def _context_note(row: Json, words: dict[str, str], language: LocaleFormatter) -
     return words[key].format(tokens=language.number(row["above"]))
 
 
-def _static_changes(data: Json, group: Json, language: LocaleFormatter) -> Iterator[str]:
+def _announced_changes(data: Json, group: Json, language: LocaleFormatter) -> Iterator[str]:
     """What is announced for a group, in the nominal view; a fee that changes for many models is told once."""
     words, meters = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
     calls = {meter["name"] for meter in data["meters"] if meter["per"] != _MILLION}

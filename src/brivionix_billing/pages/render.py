@@ -97,7 +97,8 @@ def render_template(template: str, values: Mapping[str, Any], *, style: str, scr
     from markupsafe import Markup
 
     policy = (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
+        f"default-src 'none'; script-src {_csp_hash_source(script)}; style-src {_csp_hash_source(style)}; img-src "
+        "data:; "
         "base-uri 'none'; form-action 'none'"
     )
     text = (
@@ -116,7 +117,7 @@ def require_pages_extra() -> None:
     LocaleFormatter("en")
 
 
-def _source(text: str) -> str:
+def _csp_hash_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(sha256(text.encode())).decode()}'"
 
 

@@ -32,7 +32,7 @@ __all__ = ["ModelInfo", "PriceBook", "ResolvedPrices"]
 
 _SNAPSHOT = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", re.ASCII)
 _MAX_CACHED: Final = 65_536
-_new = tuple.__new__
+_tuple_new = tuple.__new__
 
 
 @contextmanager
@@ -156,7 +156,7 @@ class PriceBook:
 
     @property
     def lot_order(self) -> tuple[str, ...]:
-        """The rules by which a ledger uses up an account's Credits; see ``topup.LOT_RULES``."""
+        """The rules by which a ledger uses up an account's Credits; see ``topup.LOT_ORDER_RULES``."""
         return self._file.lots.order
 
     def digest_before(self, end: datetime) -> str:
@@ -166,7 +166,7 @@ class PriceBook:
     def models(self, *, group: str, at: datetime) -> list[str]:
         """Names of the models that a group may use at a time and that have a price then, in the file's order."""
         at = as_utc(at)
-        allowed = self._terms(group, at)[2].allowed
+        allowed = self._group_terms(group, at)[2].allowed_models
         return [name for name in self._models if name in allowed and self.service_tiers(name, at)]
 
     def has_entries_after(self, end: datetime) -> bool:
@@ -235,7 +235,7 @@ class PriceBook:
 
     def ratio(self, group: str, at: datetime) -> Decimal:
         """The ratio of a group at a time; single models may have others. Raises ``unknown_group``."""
-        return self._terms(group, as_utc(at))[2].ratio
+        return self._group_terms(group, as_utc(at))[2].ratio
 
     def model_info(self, model: object) -> ModelInfo:
         """What the file says of a model (or its alias, or a snapshot) beside its prices. Raises ``unknown_model``."""
@@ -311,14 +311,16 @@ class PriceBook:
                 and start <= at
                 and (end is None or at < end)
             ):
-                return _new(Charge, (text * per_text + read * per_read + out * per_out, usage, card, at))
+                return _tuple_new(Charge, (text * per_text + read * per_read + out * per_out, usage, card, at))
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
         if at.__class__ is not datetime or at.tzinfo is not UTC:
             at = as_utc(at)
-        return self._rate(usage, group, at, model, service_tier)
+        return self._rate_resolved(usage, group, at, model, service_tier)
 
-    def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None) -> Charge:
+    def _rate_resolved(
+        self, usage: Usage, group: str, at: datetime, model: str | None, asked_tier: str | None
+    ) -> Charge:
         if usage.__class__ is not Usage:
             raise BillingError(
                 "usage_shape", f"rate() takes a Usage, not {safe_repr(usage)}; see Usage and Usage.from_response"
@@ -331,9 +333,9 @@ class PriceBook:
         try:
             resolved = self._recent[model, group, tier]
             if not (resolved.start <= at and (resolved.end is None or at < resolved.end)):
-                resolved = self._resolve_and_keep(model, group, at, tier)
+                resolved = self._resolve_cached(model, group, at, tier)
         except (KeyError, TypeError):
-            resolved = self._resolve_and_keep(model, group, at, tier)
+            resolved = self._resolve_cached(model, group, at, tier)
         card = resolved.short_card
         if total <= resolved.fast_path_max_input and (more is None or not more.meters):
             quanta = text * resolved.input_rate + read * resolved.cache_read + out * resolved.output
@@ -341,9 +343,9 @@ class PriceBook:
             if resolved.long_card is not None and total > (card.context_above or 0):
                 card = resolved.long_card
             quanta = card.charge_quanta(usage)
-        return _new(Charge, (quanta, usage, card, at))
+        return _tuple_new(Charge, (quanta, usage, card, at))
 
-    def _resolve_and_keep(self, model: str | None, group: str, at: datetime, tier: str | None) -> ResolvedPrices:
+    def _resolve_cached(self, model: str | None, group: str, at: datetime, tier: str | None) -> ResolvedPrices:
         resolved = self.resolve(model, group, at, tier)
         if len(self._recent) >= _MAX_CACHED:
             self._recent.clear()  # names that callers make up cannot fill the memory
@@ -368,8 +370,8 @@ class PriceBook:
         return resolved
 
     def _resolve(self, model: str, group: str, at: datetime, tier: str) -> ResolvedPrices:
-        group_start, group_end, terms = self._terms(group, at)
-        if model not in terms.allowed:
+        group_start, group_end, terms = self._group_terms(group, at)
+        if model not in terms.allowed_models:
             raise BillingError(
                 "model_not_allowed",
                 f"group {safe_repr(group)} may not use {model} at {format_instant(at)}; see its 'models'",
@@ -403,7 +405,7 @@ class PriceBook:
             if own is not None:
                 own_prices = vector(own, long)
                 for meter in TOKEN_METERS:
-                    charged[meter.index] = own_prices[meter.index]
+                    charged[meter.position] = own_prices[meter.position]
             return RateCard(
                 model=model,
                 group=group,
@@ -443,7 +445,7 @@ class PriceBook:
             None if above is None else card(True),
         )
 
-    def _terms(self, group: object, at: datetime) -> tuple[datetime, datetime, GroupTerms]:
+    def _group_terms(self, group: object, at: datetime) -> tuple[datetime, datetime, GroupTerms]:
         timeline = self._groups.get(group) if isinstance(group, str) else None
         if timeline is None:
             # A gateway hands messages on: this one does not tell one customer the groups of others.

@@ -73,7 +73,7 @@ class GroupTerms(NamedTuple):
     """A group's terms, ready to look up."""
 
     ratio: Decimal
-    allowed: frozenset[str]
+    allowed_models: frozenset[str]
     ratios: dict[str, Decimal]
     """Models with a ratio of their own in this group."""
     prices: dict[tuple[str, str], TierPrices]
@@ -146,25 +146,25 @@ def channel(name: str, item: schema.Channel) -> Channel:
     )
 
 
-def _stated(prices: schema.MeterPrices) -> PriceVector:
+def _listed_prices(prices: schema.MeterPrices) -> PriceVector:
     return tuple([getattr(prices, meter.name) if meter in _TOKENS else None for meter in METERS])
 
 
 def _tier_prices(prices: schema.TierPrices) -> TierPrices:
     far = prices.long_context
-    return TierPrices(_stated(prices), far.above if far else None, _stated(far) if far else None)
+    return TierPrices(_listed_prices(prices), far.above if far else None, _listed_prices(far) if far else None)
 
 
 def price_vector(stated: PriceVector, discount: Decimal | None, fees: dict[str, Decimal]) -> PriceVector:
     """The price of every meter: as stated; a cache read that is not stated, by the discount; tool fees."""
     out = list(stated)
     for meter in METERS:
-        if out[meter.index] is None and meter.uncached_meter is not None and discount is not None:
-            base = stated[METERS_BY_NAME[meter.uncached_meter].index]
+        if out[meter.position] is None and meter.uncached_meter is not None and discount is not None:
+            base = stated[METERS_BY_NAME[meter.uncached_meter].position]
             if base is not None:
-                out[meter.index] = multiply(base, after_discount(discount))
+                out[meter.position] = multiply(base, after_discount(discount))
     for name, fee in fees.items():
-        out[METERS_BY_NAME[name].index] = fee
+        out[METERS_BY_NAME[name].position] = fee
     return tuple(out)
 
 
@@ -215,17 +215,17 @@ def descriptions(file: schema.PriceFile) -> Descriptions:
 
 def price_file_digest(file: schema.PriceFile, end: datetime | None = None) -> str:
     """The digest over what prices depend on; with ``end``, over the entries that begin before it."""
-    return json_digest(_content(file, end))
+    return json_digest(_digest_content(file, end))
 
 
-def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
+def _digest_content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
     def dated(entries: Sequence[schema.DatedEntry]) -> list[Any]:
         kept = [entry for entry in entries if end is None or entry.since < end]
-        return [_plain_entry(entry, end) for entry in kept]
+        return [_digest_entry(entry, end) for entry in kept]
 
     content: dict[str, Any] = {
         "version": file.version,
-        "credit": _plain_data(file.credit),
+        "credit": _to_json_value(file.credit),
         "cache_discount": dated(file.cache_discount),
         "tools": {
             meter.name: dated(getattr(file.tools, meter.name))
@@ -236,8 +236,8 @@ def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
         "channels": {
             name: {
                 "currency": item.currency,
-                "smallest": _plain_data(item.smallest),
-                "largest": _plain_data(item.largest),
+                "smallest": _to_json_value(item.smallest),
+                "largest": _to_json_value(item.largest),
                 "prices": dated(item.prices),
                 "volume_discounts": dated(item.volume_discounts),
             }
@@ -261,25 +261,25 @@ def _content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
     return content
 
 
-def _plain_entry(entry: schema.DatedEntry, end: datetime | None) -> Any:
-    data = _plain_data(entry)
+def _digest_entry(entry: schema.DatedEntry, end: datetime | None) -> Any:
+    data = _to_json_value(entry)
     if end is not None and entry.until is not None and entry.until >= end:
         del data["until"]
     return data
 
 
-def _plain_data(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """Models, times and decimals as canonical JSON can hold them; what is not given is left out."""
     if isinstance(value, Decimal):
         return format_plain(value)
     if isinstance(value, datetime):
         return format_instant(value)
     if isinstance(value, list):
-        return [_plain_data(item) for item in value]
+        return [_to_json_value(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain_data(item) for key, item in value.items()}
+        return {key: _to_json_value(item) for key, item in value.items()}
     fields = getattr(type(value), "model_fields", None)
     if fields is not None:
         given = ((name, getattr(value, name)) for name in fields)
-        return {name: _plain_data(item) for name, item in given if item is not None}
+        return {name: _to_json_value(item) for name, item in given if item is not None}
     return value

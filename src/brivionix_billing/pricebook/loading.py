@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 _EMPTY: Final[dict[str, Any]] = {}
 
 # pydantic's words for a wrong type, in ours: (what, instead)
-_TYPES: Final = {
+_TYPE_MESSAGES: Final = {
     "string_type": ("is not text", "write a word, in quotes if it looks like a number"),
     "list_type": ("is not a list", "write '- ' items, or [a, b]"),
     "dict_type": ("is not a mapping", "write 'name: value' lines below it"),
@@ -60,11 +60,11 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
     except ValidationError as error:
         parsed = None
         details = error.errors(include_url=False, include_input=False)
-        findings += [_finding(document, detail) for detail in details[:MAX_FINDINGS]]
+        findings += [_finding_from_pydantic(document, detail) for detail in details[:MAX_FINDINGS]]
         untold = len(details[MAX_FINDINGS:])
-    sections = _readable(document.data) if parsed is None else _sections(parsed)
+    sections = _salvage_sections(document.data) if parsed is None else _to_sections(parsed)
     for problem in validate(sections):
-        findings.append(_located(document, problem))
+        findings.append(_locate(document, problem))
         if len(findings) > MAX_FINDINGS:
             break
     if findings or parsed is None:
@@ -73,11 +73,11 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
     return parsed
 
 
-def _located(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
-    return document.finding(problem.path, problem.what, problem.instead, key=problem.key)
+def _locate(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
+    return document.finding(problem.path, problem.message, problem.hint, key=problem.at_key)
 
 
-def _sections(file: schema.PriceFile) -> ParsedSections:
+def _to_sections(file: schema.PriceFile) -> ParsedSections:
     return ParsedSections(
         list(file.models),
         file.credit,
@@ -89,41 +89,41 @@ def _sections(file: schema.PriceFile) -> ParsedSections:
     )
 
 
-def _readable(data: Any) -> ParsedSections:
+def _salvage_sections(data: Any) -> ParsedSections:
     """What of a file with errors can still be checked, so that one reading tells everything."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
     discounts = top.get("cache_discount")
     return ParsedSections(
         [name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
-        _try(schema.Credit, top.get("credit")),
-        [d for d in (_try(schema.CacheDiscount, raw) for raw in _items(discounts)) if d],
-        _try(schema.Tools, top.get("tools")) or schema.Tools(),
-        dict(_each(schema.Channel, top.get("channels"))),
-        dict(_each(schema.Model, models)),
-        dict(_each(schema.Group, top.get("groups"))),
+        _parse_or_none(schema.Credit, top.get("credit")),
+        [d for d in (_parse_or_none(schema.CacheDiscount, raw) for raw in _as_list(discounts)) if d],
+        _parse_or_none(schema.Tools, top.get("tools")) or schema.Tools(),
+        dict(_parse_each(schema.Channel, top.get("channels"))),
+        dict(_parse_each(schema.Model, models)),
+        dict(_parse_each(schema.Group, top.get("groups"))),
     )
 
 
-def _items(raw: Any) -> list[Any]:
+def _as_list(raw: Any) -> list[Any]:
     return raw if isinstance(raw, list) else []
 
 
-def _each(kind: type[M], raw: Any) -> Iterator[tuple[str, M]]:
+def _parse_each(kind: type[M], raw: Any) -> Iterator[tuple[str, M]]:
     for name, value in raw.items() if isinstance(raw, dict) else ():
-        parsed = _try(kind, value)
+        parsed = _parse_or_none(kind, value)
         if parsed is not None:
             yield name, parsed
 
 
-def _try(kind: type[M], raw: Any) -> M | None:
+def _parse_or_none(kind: type[M], raw: Any) -> M | None:
     try:
         return kind.model_validate(raw)
     except ValidationError:
         return None
 
 
-def _finding(document: ParsedYaml, detail: ErrorDetails) -> Finding:
+def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Finding:
     path = tuple(step for step in detail["loc"] if step != "[key]")
     kind = detail["type"]
     if kind == "finding":
@@ -139,7 +139,7 @@ def _finding(document: ParsedYaml, detail: ErrorDetails) -> Finding:
         return document.finding(path, f"the key {safe_repr(path[-1])} is not known", instead, key=True)
     if kind == "literal_error":
         return document.finding(path, "is not one of the possible values", f"write {detail['ctx']['expected']}")
-    what, instead = _TYPES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
+    what, instead = _TYPE_MESSAGES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
     return document.finding(path, what, instead)
 
 
@@ -154,17 +154,17 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     full = _full_schema()
     node: dict[str, Any] = full
     for step in path:
-        node = _resolved(node, full)
+        node = _resolve_ref(node, full)
         if isinstance(step, int):
             node = node.get("items", _EMPTY)
         else:
             node = node.get("properties", _EMPTY).get(step) or node.get("additionalProperties") or _EMPTY
         if not isinstance(node, dict):
             return []
-    return sorted(_resolved(node, full).get("properties", _EMPTY))
+    return sorted(_resolve_ref(node, full).get("properties", _EMPTY))
 
 
-def _resolved(node: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+def _resolve_ref(node: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
     for option in node.get("anyOf", ()):
         if "$ref" in option:
             node = option

@@ -21,12 +21,12 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     wild = [pattern for pattern in given if pattern not in names]
     if not wild:
         return names.__contains__
-    one = re.compile("|".join(f"(?:{_expression(pattern)})" for pattern in wild))
+    one = re.compile("|".join(f"(?:{_to_regex(pattern)})" for pattern in wild))
     return lambda name: name in names or one.fullmatch(name) is not None
 
 
-def _expression(pattern: str) -> str:
-    first, *rest = [_literal(part) for part in pattern.split("*")]
+def _to_regex(pattern: str) -> str:
+    first, *rest = [_escape_part(part) for part in pattern.split("*")]
     if not rest:
         return first
     # The shortest run before each part is always enough. Atomic groups keep the engine from trying all the others,
@@ -34,5 +34,5 @@ def _expression(pattern: str) -> str:
     return first + "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + ".*" + rest[-1]
 
 
-def _literal(part: str) -> str:
+def _escape_part(part: str) -> str:
     return "".join("." if c == "?" else re.escape(c) for c in part)

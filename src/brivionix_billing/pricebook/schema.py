@@ -169,7 +169,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _words(value: Any) -> dict[str, str]:
+def _localized_text(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         return {"": _text(value)}
     strange = [name for name in value if name not in LOCALES]
@@ -183,7 +183,7 @@ def _words(value: Any) -> dict[str, str]:
 
 LocalizedText = Annotated[
     dict[str, str],
-    BeforeValidator(_words),
+    BeforeValidator(_localized_text),
     WithJsonSchema(
         {
             "oneOf": [

@@ -35,9 +35,9 @@ class UnlocatedFinding(NamedTuple):
     """Something wrong at ``path``; ``key``: the name itself, not its value."""
 
     path: Path
-    what: str
-    instead: str
-    key: bool = False
+    message: str
+    hint: str
+    at_key: bool = False
 
 
 class ParsedSections(NamedTuple):
@@ -54,21 +54,21 @@ class ParsedSections(NamedTuple):
 
 def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
     """Everything that is wrong, in no particular order."""
-    yield from _dates(("cache_discount",), file.cache_discount)
+    yield from _check_dates(("cache_discount",), file.cache_discount)
     for meter in CALL_METERS:
-        yield from _dates(("tools", meter.name), getattr(file.tools, meter.name))
+        yield from _check_dates(("tools", meter.name), getattr(file.tools, meter.name))
     for name, channel in file.channels.items():
-        yield from _channel(("channels", name), channel)
-    yield from _aliases(file)
+        yield from _check_channel(("channels", name), channel)
+    yield from _check_aliases(file)
     for name, model in file.models.items():
-        yield from _model(("models", name), model)
+        yield from _check_model(("models", name), model)
     for name, group in file.groups.items():
-        yield from _group(("groups", name), group, file)
+        yield from _check_group(("groups", name), group, file)
     if file.credit is not None:
-        yield from _exactness(file, file.credit.nominal_per_credit)
+        yield from _check_exactness(file, file.credit.nominal_per_credit)
 
 
-def _dates(
+def _check_dates(
     path: Path, entries: Sequence[schema.DatedEntry], indexes: Sequence[int] | None = None
 ) -> Iterator[UnlocatedFinding]:
     """Each entry begins after the one before it, and no ``until`` reaches into the next."""
@@ -83,21 +83,23 @@ def _dates(
             if entry.since <= before.since:
                 yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {format_instant(entry.since)}, not after the entry before it ({format_instant(before.since)})",
+                    f"begins at {format_instant(entry.since)}, not after the entry before it "
+                    f"({format_instant(before.since)})",
                     "entries stand in order of time; append the newest at the end",
                 )
             elif before.until is not None and before.until > entry.since:
                 yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {format_instant(entry.since)}, while the entry before it holds until {format_instant(before.until)}",
+                    f"begins at {format_instant(entry.since)}, while the entry before it holds until "
+                    f"{format_instant(before.until)}",
                     "dates may not overlap",
                 )
         before = entry
 
 
-def _channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFinding]:
-    yield from _dates((*path, "prices"), channel.prices)
-    yield from _dates((*path, "volume_discounts"), channel.volume_discounts)
+def _check_channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFinding]:
+    yield from _check_dates((*path, "prices"), channel.prices)
+    yield from _check_dates((*path, "volume_discounts"), channel.volume_discounts)
     if channel.smallest is not None and channel.largest is not None and channel.smallest > channel.largest:
         yield UnlocatedFinding((*path, "smallest"), "is more than largest", "write a smaller amount")
     for index, volume in enumerate(channel.volume_discounts):
@@ -118,7 +120,7 @@ def _channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFinding]:
                 )
 
 
-def _aliases(file: ParsedSections) -> Iterator[UnlocatedFinding]:
+def _check_aliases(file: ParsedSections) -> Iterator[UnlocatedFinding]:
     owner: dict[str, str] = {}
     for name, model in file.models.items():
         for place, alias in enumerate(model.aliases):
@@ -131,7 +133,7 @@ def _aliases(file: ParsedSections) -> Iterator[UnlocatedFinding]:
                 )
 
 
-def _model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
+def _check_model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
     for size in ("max_input", "max_output"):
         if getattr(model.context, size) > model.context.window:
             yield UnlocatedFinding(
@@ -153,26 +155,26 @@ def _model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
             yield UnlocatedFinding(here, "names no service tier", f"give prices for one of {', '.join(SERVICE_TIERS)}")
     for tier in SERVICE_TIERS:
         dated = [(i, entry) for i, entry in enumerate(model.prices) if getattr(entry, tier)]
-        for problem in _dates((*path, "prices"), [e for _, e in dated], [i for i, _ in dated]):
+        for problem in _check_dates((*path, "prices"), [e for _, e in dated], [i for i, _ in dated]):
             place = problem.path[len(path) + 1]
             # An entry out of order was told above; here it is two prices of one tier that claim the same time.
             out_of_order = isinstance(place, int) and model.prices[place].since < model.prices[max(0, place - 1)].since
             if not out_of_order:
-                yield problem._replace(what=f"{tier}: {problem.what}")
+                yield problem._replace(message=f"{tier}: {problem.message}")
         for index, entry in dated:
-            yield from _tier((*path, "prices", index, tier), getattr(entry, tier))
+            yield from _check_tier((*path, "prices", index, tier), getattr(entry, tier))
 
 
-def _priced(prices: schema.MeterPrices) -> set[str]:
+def _priced_meters(prices: schema.MeterPrices) -> set[str]:
     return {meter.name for meter in TOKEN_METERS if getattr(prices, meter.name) is not None}
 
 
-def _tier(path: Path, prices: schema.TierPrices) -> Iterator[UnlocatedFinding]:
-    base = _priced(prices)
+def _check_tier(path: Path, prices: schema.TierPrices) -> Iterator[UnlocatedFinding]:
+    base = _priced_meters(prices)
     if not base:
         yield UnlocatedFinding(path, "has no price", "give at least 'input'")
     if prices.long_context is not None:
-        far = _priced(prices.long_context)
+        far = _priced_meters(prices.long_context)
         for name in sorted(base - far):
             yield UnlocatedFinding(
                 (*path, "long_context"), f"has no price for {name}", f"add '{name}', as the tier has it"
@@ -181,8 +183,8 @@ def _tier(path: Path, prices: schema.TierPrices) -> Iterator[UnlocatedFinding]:
             yield UnlocatedFinding((*path, "long_context", name), "has no price in the tier itself", "price it in both")
 
 
-def _group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[UnlocatedFinding]:
-    yield from _dates((*path, "terms"), group.terms)
+def _check_group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[UnlocatedFinding]:
+    yield from _check_dates((*path, "terms"), group.terms)
     for index, terms in enumerate(group.terms):
         here = (*path, "terms", index)
         for place, pattern in enumerate(terms.models):
@@ -190,16 +192,16 @@ def _group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[Un
                 yield UnlocatedFinding(
                     (*here, "models", place),
                     f"no model {safe_repr(pattern)} in this file",
-                    _did_you_mean(pattern, file),
+                    _suggest_model(pattern, file),
                 )
         for name, override in terms.overrides.items():
             at = (*here, "overrides", name)
             if name not in file.names:
                 yield UnlocatedFinding(
-                    at, f"no model {safe_repr(name)} in this file", _did_you_mean(name, file), key=True
+                    at, f"no model {safe_repr(name)} in this file", _suggest_model(name, file), at_key=True
                 )
             elif not matcher(terms.models)(name):
-                yield UnlocatedFinding(at, "is not among the models of these terms", "add it to 'models'", key=True)
+                yield UnlocatedFinding(at, "is not among the models of these terms", "add it to 'models'", at_key=True)
             if (override.ratio is None) == (override.prices is None):
                 yield UnlocatedFinding(
                     at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
@@ -208,10 +210,10 @@ def _group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[Un
             if override.prices is not None and model is not None:
                 follower = group.terms[index + 1].since if index + 1 < len(group.terms) else END_OF_TIME
                 span = terms.since, min(terms.until or END_OF_TIME, follower)
-                yield from _override((*at, "prices"), override.prices, model, span)
+                yield from _check_override((*at, "prices"), override.prices, model, span)
 
 
-def _override(
+def _check_override(
     path: Path, prices: schema.GroupPrices, model: schema.Model, span: tuple[datetime, datetime]
 ) -> Iterator[UnlocatedFinding]:
     """Own prices are held against the list prices that are in force while the terms are."""
@@ -230,8 +232,8 @@ def _override(
                 "remove it, or add the tier to the model",
             )
             continue
-        yield from _tier(here, own)
-        for name in sorted(set().union(*map(_priced, listed)) - _priced(own)):
+        yield from _check_tier(here, own)
+        for name in sorted(set().union(*map(_priced_meters, listed)) - _priced_meters(own)):
             yield UnlocatedFinding(
                 here,
                 f"has no price for {name}",
@@ -246,25 +248,25 @@ def _override(
             )
 
 
-def _did_you_mean(name: str, file: ParsedSections) -> str:
+def _suggest_model(name: str, file: ParsedSections) -> str:
     close = get_close_matches(name, file.names, 1) if len(file.names) <= 500 else []  # it looks at every name
     return f"did you mean {safe_repr(close[0])}?" if close else "write a model's name, or a pattern that matches one"
 
 
-def _exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Iterator[UnlocatedFinding]:
+def _check_exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Iterator[UnlocatedFinding]:
     """Every price times every ratio must be a whole number of units. Where few enough digits prove it, that is all."""
     ratios = {Decimal(1)}
     for group in file.groups.values():
         for terms in group.terms:
             ratios |= {terms.ratio, *(o.ratio for o in terms.overrides.values() if o.ratio is not None)}
     shares = {Decimal(1), *(after_discount(entry.discount) for entry in file.cache_discount)}
-    more = _places_of_inverse(nominal_per_credit)
+    more = _inverse_decimal_places(nominal_per_credit)
     room = (
         -100
         if more is None
         else UNIT_DECIMALS - 6 - max(map(decimal_places, ratios)) - max(map(decimal_places, shares)) - more
     )
-    for path, meter, price in _all_prices(file):
+    for path, meter, price in _iter_prices(file):
         if -cast(int, price.as_tuple().exponent) <= room:
             continue
         # A default cached price is a share of an input price, so inputs are tried with every share as well.
@@ -274,21 +276,22 @@ def _exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Iterator[Un
                 if unit_rate(price, factor, meter.per, nominal_per_credit) is None:
                     yield UnlocatedFinding(
                         path,
-                        f"{format_plain(price)} x {format_plain(factor)} / {format_plain(nominal_per_credit)} is finer than the unit of "
+                        f"{format_plain(price)} x {format_plain(factor)} / {format_plain(nominal_per_credit)} is "
+                        "finer than the unit of "
                         "10^-18 Credit per token or call",
                         "round the price or the ratio",
                     )
 
 
-def _places_of_inverse(value: Decimal) -> int | None:
+def _inverse_decimal_places(value: Decimal) -> int | None:
     """How many digits behind the point ``1 / value`` has, or ``None`` where it never ends."""
     numerator, scale = to_scaled(value)
     inverse, rest = divmod(10 ** (64 + scale), numerator)
     return None if rest else decimal_places(decimal_from_scaled(inverse, 64))
 
 
-def _all_prices(file: ParsedSections) -> Iterator[tuple[Path, Meter, Decimal]]:
-    for path, prices in _all_tiers(file):
+def _iter_prices(file: ParsedSections) -> Iterator[tuple[Path, Meter, Decimal]]:
+    for path, prices in _iter_tiers(file):
         for meter in TOKEN_METERS:
             price = getattr(prices, meter.name)
             if price is not None:
@@ -298,20 +301,20 @@ def _all_prices(file: ParsedSections) -> Iterator[tuple[Path, Meter, Decimal]]:
             yield ("tools", tool, index, "per_1000_calls"), METERS_BY_NAME[tool], fee.per_1000_calls
 
 
-def _all_tiers(file: ParsedSections) -> Iterator[tuple[Path, schema.MeterPrices]]:
+def _iter_tiers(file: ParsedSections) -> Iterator[tuple[Path, schema.MeterPrices]]:
     for name, model in file.models.items():
         for index, entry in enumerate(model.prices):
-            yield from _tiers(("models", name, "prices", index), entry)
+            yield from _iter_tiers_of(("models", name, "prices", index), entry)
     for name, group in file.groups.items():
         for index, terms in enumerate(group.terms):
             for model_name, override in terms.overrides.items():
                 if override.prices is not None:
-                    yield from _tiers(
+                    yield from _iter_tiers_of(
                         ("groups", name, "terms", index, "overrides", model_name, "prices"), override.prices
                     )
 
 
-def _tiers(path: Path, holder: Any) -> Iterator[tuple[Path, schema.MeterPrices]]:
+def _iter_tiers_of(path: Path, holder: Any) -> Iterator[tuple[Path, schema.MeterPrices]]:
     for tier in SERVICE_TIERS:
         prices: schema.TierPrices | None = getattr(holder, tier)
         if prices is not None:

@@ -69,11 +69,11 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
         column = harmful.start() - text.rfind("\n", 0, harmful.start())
         what = f"the control character {safe_repr(harmful[0])}"
         raise PriceFileError([Finding(file, line, column, "", what, "remove it")])
-    builder = _Builder(file)
+    builder = _TreeBuilder(file)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         for event in yaml.parse(text, Loader=loader):
-            builder.take(event)
+            builder.handle(event)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -93,7 +93,7 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
     return ParsedYaml(file, data, position), builder.findings
 
 
-class _Open:
+class _OpenNode:
     """A mapping or list that is being read."""
 
     __slots__ = ("anchor", "key", "position", "size", "value")
@@ -106,15 +106,15 @@ class _Open:
         self.size = 1
 
 
-class _Builder:
+class _TreeBuilder:
     def __init__(self, file: str) -> None:
         self.file = file
         self.findings: list[Finding] = []
         self.root: tuple[Any, Position] | None = None
-        self.stack: list[_Open] = []
+        self.stack: list[_OpenNode] = []
         self.anchors: dict[str, tuple[Any, Position, int] | None] = {}
         self.nodes = 0
-        self.take_by_kind = {
+        self._handlers = {
             "ScalarEvent": self._scalar,
             "MappingStartEvent": self._start_mapping,
             "SequenceStartEvent": self._start_list,
@@ -124,21 +124,21 @@ class _Builder:
             "DocumentStartEvent": self._document,
         }
 
-    def take(self, event: Any) -> None:
-        handler = self.take_by_kind.get(type(event).__name__)
+    def handle(self, event: Any) -> None:
+        handler = self._handlers.get(type(event).__name__)
         if handler:
             handler(event)
 
     def _document(self, event: Any) -> None:
         if self.root is not None:
-            self._fatal(event, "a second document", "one file holds one price book; remove the '---'")
+            self._fail(event, "a second document", "one file holds one price book; remove the '---'")
 
     def _scalar(self, event: Any) -> None:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
         text = event.value
         if event.tag is not None:
-            self._find(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
+            self._report(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
         top = self.stack[-1] if self.stack else None
         if top is not None and type(top.value) is dict and top.key is None:
             self._key(top, text, line, column, plain=event.implicit[0])
@@ -147,17 +147,17 @@ class _Builder:
         position = (line, column, None)
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, position, 1)
-        self._add(value, position, 1, event)
+        self._attach(value, position, 1, event)
 
-    def _key(self, top: _Open, text: str, line: int, column: int, *, plain: bool) -> None:
+    def _key(self, top: _OpenNode, text: str, line: int, column: int, *, plain: bool) -> None:
         twice = text in top.value
         if twice:
             first = top.position[2][text][0]
-            self._find(
+            self._report(
                 line, column, f"the key {safe_repr(text)} stands twice", f"keep one; the first is in line {first}"
             )
         if plain and text == "<<":
-            self._find(line, column, "a merge key '<<'", "write the values out; each figure stands in one place")
+            self._report(line, column, "a merge key '<<'", "write the values out; each figure stands in one place")
         top.key = (text, line, column, twice)
 
     def _resolve(self, text: str, line: int, column: int) -> Any:
@@ -181,33 +181,33 @@ class _Builder:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
         if len(self.stack) >= MAX_DEPTH:
-            self._fatal(event, f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
+            self._fail(event, f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
         top = self.stack[-1] if self.stack else None
         if top is not None and type(top.value) is dict and top.key is None:
-            self._fatal(event, "a key that is a mapping or a list", "keys are names")
+            self._fail(event, "a key that is a mapping or a list", "keys are names")
         if event.tag is not None:
-            self._find(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
+            self._report(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
         if event.anchor is not None:
             self.anchors[event.anchor] = None
-        self.stack.append(_Open(value, (line, column, children), event.anchor))
+        self.stack.append(_OpenNode(value, (line, column, children), event.anchor))
 
     def _end(self, event: Any) -> None:
         done = self.stack.pop()
         if done.anchor is not None:
             self.anchors[done.anchor] = (done.value, done.position, done.size)
-        self._add(done.value, done.position, done.size, event)
+        self._attach(done.value, done.position, done.size, event)
 
     def _alias(self, event: Any) -> None:
         target = self.anchors.get(event.anchor)
         if target is None:
-            self._fatal(event, f"*{event.anchor} stands for itself or for nothing", "write the value out")
+            self._fail(event, f"*{event.anchor} stands for itself or for nothing", "write the value out")
         else:
-            self._add(*target, event)
+            self._attach(*target, event)
 
-    def _add(self, value: Any, position: Position, size: int, event: Any) -> None:
+    def _attach(self, value: Any, position: Position, size: int, event: Any) -> None:
         self.nodes += size
         if self.nodes > MAX_NODES:
-            self._fatal(event, f"more than {MAX_NODES} values (anchors count each time)", "write less, or split it")
+            self._fail(event, f"more than {MAX_NODES} values (anchors count each time)", "write less, or split it")
         if not self.stack:
             self.root = (value, position)
             return
@@ -217,7 +217,7 @@ class _Builder:
             top.value.append(value)
             top.position[2].append(position)
         elif top.key is None:
-            self._fatal(event, "an alias as a key", "write the name out")
+            self._fail(event, "an alias as a key", "write the name out")
         else:
             key, line, column, twice = top.key
             top.key = None
@@ -225,12 +225,12 @@ class _Builder:
                 top.value[key] = value
                 top.position[2][key] = (line, column, position)
 
-    def _find(self, line: int, column: int, what: str, instead: str) -> None:
+    def _report(self, line: int, column: int, what: str, instead: str) -> None:
         self.findings.append(Finding(self.file, line, column, "", what, instead))
         if len(self.findings) >= MAX_FINDINGS:
             raise PriceFileError(self.findings)
 
-    def _fatal(self, event: Any, what: str, instead: str) -> None:
+    def _fail(self, event: Any, what: str, instead: str) -> None:
         mark = event.start_mark
         self.findings.append(Finding(self.file, mark.line + 1, mark.column + 1, "", what, instead))
         raise PriceFileError(self.findings)

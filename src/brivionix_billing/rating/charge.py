@@ -113,14 +113,14 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
     @property
     def nominal(self) -> Money:
         """The exact nominal quota used up."""
-        return Money(self._times(self[2].nominal_per_credit), self[2].currency)
+        return Money(self._multiply_units(self[2].nominal_per_credit), self[2].currency)
 
     def cost(self, channel: str) -> Money:
         """What the Credits of this charge cost to top up on a channel, at its price of the request's time. Exact."""
         rate = self[2].channel(channel)
-        return Money(self._times(rate.price), rate.currency)
+        return Money(self._multiply_units(rate.price), rate.currency)
 
-    def _times(self, factor: Decimal) -> Decimal:
+    def _multiply_units(self, factor: Decimal) -> Decimal:
         coefficient, places = to_scaled(factor)
         return decimal_from_scaled(self.units * coefficient, UNIT_DECIMALS + places)
 
@@ -222,15 +222,15 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         return hash((self.units, self.usage, self.at))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(self),)
+        return _unpickle, (tuple(self),)
 
 
-def _restore(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
+def _unpickle(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
     return tuple.__new__(Charge, fields)
 
 
 # What is written to a cache would have been plain input without one: its premium is a cost of the cache.
-_WRITTEN: Final = {"cache_write": "input", "cache_write_1h": "input"}
+_CACHE_WRITE_BASE_METER: Final = {"cache_write": "input", "cache_write_1h": "input"}
 
 
 def list_and_uncached_rates(card: RateCard, index: int) -> tuple[int, int]:
@@ -238,8 +238,8 @@ def list_and_uncached_rates(card: RateCard, index: int) -> tuple[int, int]:
     here = card.list_rates[index]
     if here is None:
         here = card.unit_rates[index] or 0  # only this group has a price for it: nothing to save against
-    plain = METERS[index].uncached_meter or _WRITTEN.get(METERS[index].name)
+    plain = METERS[index].uncached_meter or _CACHE_WRITE_BASE_METER.get(METERS[index].name)
     if plain is None:
         return here, here
-    full = card.list_rates[METERS_BY_NAME[plain].index]
+    full = card.list_rates[METERS_BY_NAME[plain].position]
     return here, here if full is None else full

@@ -112,11 +112,14 @@ def explain(charge: Charge, locale: str) -> str:
     out.append("")
     lines = charge.lines
     for line in lines:
-        out.append("  " + _line(say, line, meters[line.meter], format_plain(_nominal(line, card.nominal_per_credit))))
+        out.append(
+            "  "
+            + _format_line(say, line, meters[line.meter], format_plain(_nominal_amount(line, card.nominal_per_credit)))
+        )
     if not lines:
         out.append("  " + say("none"))
     nominal = format_plain(charge.nominal.amount)
-    terms = " + ".join(format_plain(_nominal(line, card.nominal_per_credit)) for line in lines)
+    terms = " + ".join(format_plain(_nominal_amount(line, card.nominal_per_credit)) for line in lines)
     credits = format_plain(charge.credits)
     out.append("")
     if len(lines) > 1:
@@ -144,7 +147,7 @@ def explain(charge: Charge, locale: str) -> str:
     return "\n".join(out) + "\n"
 
 
-def _line(say: Callable[..., str], line: ChargeLine, name: str, nominal: str) -> str:
+def _format_line(say: Callable[..., str], line: ChargeLine, name: str, nominal: str) -> str:
     if line.ratio is None:
         price = line.unit_price
         ratio = say("special", list="-" if line.list_price is None else format_plain(line.list_price))
@@ -162,5 +165,5 @@ def _line(say: Callable[..., str], line: ChargeLine, name: str, nominal: str) ->
     )
 
 
-def _nominal(line: ChargeLine, nominal_per_credit: Decimal) -> Decimal:
+def _nominal_amount(line: ChargeLine, nominal_per_credit: Decimal) -> Decimal:
     return multiply(line.credits, nominal_per_credit)

@@ -45,7 +45,7 @@ PriceVector = tuple[Decimal | None, ...]
 def normalize_service_tier(name: object) -> str:
     """The tier that a name means, in any case; ``None`` is standard. Raises ``unknown_service_tier``.
 
-    >>> service_tier("Priority"), service_tier("default"), service_tier(None)
+    >>> normalize_service_tier("Priority"), normalize_service_tier("default"), normalize_service_tier(None)
     ('priority', 'standard', 'standard')
     """
     if name is None:
@@ -121,25 +121,25 @@ class RateCard:
     list_rates: tuple[int | None, ...] = field(init=False)
     """The same at the list price."""
     quantum: int = field(init=False)
-    """Greatest common divisor of ``units``: a charge counts in quanta, which keeps its numbers small and fast."""
+    """Greatest common divisor of ``unit_rates``: a charge counts in quanta, which keeps its numbers small and fast."""
     scaled_rates: tuple[int | None, ...] = field(init=False)
-    """``units`` in quanta."""
+    """``unit_rates`` in quanta."""
 
     def __post_init__(self) -> None:
-        units = self._units(self.unit_prices, "price")
+        units = self._to_unit_rates(self.unit_prices, "price")
         quantum = gcd(*(u for u in units if u is not None)) or 1
         put = object.__setattr__
         put(self, "channels", MappingProxyType(dict(self.channels)))
-        put(self, "units", units)
-        put(self, "list_units", self._units(self.list_prices, "list price"))
+        put(self, "unit_rates", units)
+        put(self, "list_rates", self._to_unit_rates(self.list_prices, "list price"))
         put(self, "quantum", quantum)
-        put(self, "rates", tuple(None if u is None else u // quantum for u in units))
+        put(self, "scaled_rates", tuple(None if u is None else u // quantum for u in units))
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
         return partial(RateCard, **{**given, "channels": dict(self.channels)}), ()
 
-    def _units(self, prices: PriceVector, what: str) -> tuple[int | None, ...]:
+    def _to_unit_rates(self, prices: PriceVector, what: str) -> tuple[int | None, ...]:
         out: list[int | None] = []
         for meter, price in zip(METERS, prices, strict=True):
             if price is None:

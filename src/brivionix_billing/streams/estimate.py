@@ -19,7 +19,7 @@ class Estimate(NamedTuple):
     body: dict[str, Any]
     usage: Usage
     notes: list[str]
-    faults: list[str]
+    warnings: list[str]
 
 
 def estimate_usage(
@@ -28,22 +28,22 @@ def estimate_usage(
     """The estimate for what came so far. Never raises: what does not fit is left out, and told."""
     notes: list[str] = []
     faults: list[str] = []
-    stated = None if reader is None else _read(reader, reader.usage, faults)
+    stated = None if reader is None else _reported_so_far(reader, reader.usage, faults)
     if stated is not None and stated.input_tokens:
         input_tokens = stated.input_tokens
         notes.append("the input is what the stream stated")
     else:
-        input_tokens = _counted_input(reader, request, counting, notes)
+        input_tokens = _estimate_input(reader, request, counting, notes)
     output = 0
     calls: list[dict[str, Any]] = []
     if reader is not None:
-        output = _counted_output(reader, request, stated, counting, notes)
+        output = _estimate_output(reader, request, stated, counting, notes)
         calls = reader.calls()
-        if reader.unseen:
-            notes.append(f"not in it: {', '.join(reader.unseen)}")
+        if reader.uncounted:
+            notes.append(f"not in it: {', '.join(reader.uncounted)}")
     input_tokens, output = min(input_tokens, MAX_COUNT), min(output, MAX_COUNT)
     notes += counting.notes
-    for body in _bodies(reader, stated, input_tokens, output, calls):
+    for body in _candidate_bodies(reader, stated, input_tokens, output, calls):
         try:
             body = billable_body(body)
             usage = Usage.from_response(body)
@@ -52,11 +52,11 @@ def estimate_usage(
             continue
         if (usage.estimated, usage.input_tokens, usage.output_tokens) == (True, input_tokens, output):
             return Estimate(body, usage, notes, list(dict.fromkeys(faults)))
-    body = {"usage": _plain(input_tokens, output)}
+    body = {"usage": _plain_body(input_tokens, output)}
     return Estimate(body, Usage.from_response(body), notes, list(dict.fromkeys(faults)))
 
 
-def _bodies(
+def _candidate_bodies(
     reader: StreamReader | None, stated: Usage | None, input_tokens: int, output: int, calls: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Bodies from the one that says most to the one that says least; the first that can be read is taken."""
@@ -64,8 +64,8 @@ def _bodies(
         return
     if reader.usage is not None and stated is not None and stated.input_tokens:
         # In the family's own keys: what the stream stated of caches and modalities stays on its meter.
-        yield reader.wrapped(reader.raised(reader.usage, output) | {"estimated": True}, calls)
-    plain = _plain(input_tokens, output)
+        yield reader.build_body(reader.with_output(reader.usage, output) | {"estimated": True}, calls)
+    plain = _plain_body(input_tokens, output)
     named = {"model": reader.model} if reader.model else {}
     tier = {} if reader.service_tier is None else {"service_tier": reader.service_tier}
     items = {"output": calls} if calls else {}
@@ -73,29 +73,29 @@ def _bodies(
     yield {**named, "usage": plain, **items}
 
 
-def _plain(input_tokens: int, output: int) -> dict[str, Any]:
+def _plain_body(input_tokens: int, output: int) -> dict[str, Any]:
     return {"input_tokens": input_tokens, "output_tokens": output, "estimated": True}
 
 
-def _read(reader: StreamReader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
+def _reported_so_far(reader: StreamReader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
     """The counts that the stream has stated so far, if it has and they can be read."""
     if usage is None:
         return None
     try:
-        return Usage.from_response({reader.place: usage})
+        return Usage.from_response({reader.usage_key: usage})
     except BillingError as error:
         faults.append(f"the usage stated before the end is not used: {error.message}")
         return None
 
 
-def _counted_input(
+def _estimate_input(
     reader: StreamReader | None, request: Mapping[str, Any] | None, counting: FallbackCounter, notes: list[str]
 ) -> int:
     if request is None:
         notes.append("no request was given, so its input counts as 0")
         return 0
     try:
-        count = counting.request(request, reader.family if reader else None)
+        count = counting.request(request, reader.api if reader else None)
         earlier = request.get("previous_response_id") or request.get("conversation")
     except Exception as error:  # an object of the caller's process may do anything
         notes.append(f"the request could not be read ({type(error).__name__}), so its input counts as 0")
@@ -106,7 +106,7 @@ def _counted_input(
     return count
 
 
-def _counted_output(
+def _estimate_output(
     reader: StreamReader,
     request: Mapping[str, Any] | None,
     stated: Usage | None,
@@ -114,13 +114,13 @@ def _counted_output(
     notes: list[str],
 ) -> int:
     """What was counted; never less than the stream stated itself."""
-    covered = None if reader.covered is None else _read(reader, reader.covered, [])
+    covered = None if reader.counted_usage is None else _reported_so_far(reader, reader.counted_usage, [])
     counted = reader.tally.total() + (covered.output_tokens if covered else 0)
     if reader.tool_calls:
-        counted += len(reader.tool_calls) * counting.around_call()
+        counted += len(reader.tool_calls) * counting.tool_call_overhead()
     notes.append("the output was counted from what came through")
     try:
-        limit = output_limit(request, reader.family) if request is not None else None
+        limit = output_limit(request, reader.api) if request is not None else None
     except Exception:  # as above
         limit = None
     if limit is not None and counted > limit:

@@ -58,7 +58,11 @@ class FallbackCounter:
     def __init__(self, given: CounterProtocol | None, request: Mapping[str, Any]) -> None:
         self._asked = request.get("model")
         self._counter: CounterProtocol | None = None
-        self._left = [self._own, self._fallback] if given is None else [lambda: given, self._own, self._fallback]
+        self._left = (
+            [self._model_counter, self._o200k_counter]
+            if given is None
+            else [lambda: given, self._model_counter, self._o200k_counter]
+        )
         self._failed: str | None = None
         self.served: str | None = None
         self.notes: dict[str, None] = {}
@@ -66,7 +70,7 @@ class FallbackCounter:
 
     def text(self, text: str) -> int:
         """Tokens of a text."""
-        text = _whole(text)
+        text = _join_surrogates(text)
         while text and self._left:
             try:
                 if self._counter is None:
@@ -75,7 +79,7 @@ class FallbackCounter:
             except Exception as error:
                 # Whatever keeps a tokenizer from counting (the model is not known, tiktoken is not installed, its
                 # vocabulary cannot be fetched, the caller's counter is broken) must not keep a gateway from settling.
-                self._failed = _said(error)
+                self._failed = _error_label(error)
                 self._counter = None
                 del self._left[0]
                 if not self._left:
@@ -88,19 +92,19 @@ class FallbackCounter:
         if self._counter is not None and family not in ("anthropic", "gemini", "bedrock"):
             try:
                 count = None
-                kind = _kind(request, family)
+                kind = _request_api(request, family)
                 if kind == "chat":
                     count = self._counter.chat(request)
                 elif kind == "responses":
                     count = self._counter.responses(request)
                 if count is not None:
-                    self.notes |= dict.fromkeys(f"of the input is estimated: {why}" for why in _why(count))
+                    self.notes |= dict.fromkeys(f"of the input is estimated: {why}" for why in _count_caveats(count))
                     return max(0, int(count))
             except Exception as error:  # a request may hold what the counter refuses
-                self.notes[f"the input was counted from its texts alone ({_said(error)})"] = None
-        return self.text("\n".join(_texts(request)))
+                self.notes[f"the input was counted from its texts alone ({_error_label(error)})"] = None
+        return self.text("\n".join(_iter_request_texts(request)))
 
-    def around_call(self) -> int:
+    def tool_call_overhead(self) -> int:
         """Tokens that a tool call needs beside its name and arguments, as far as real requests of its family tell."""
         self.text("a")  # as above
         counter = self._counter
@@ -109,11 +113,11 @@ class FallbackCounter:
         rule = counter.family.dialect.call
         return rule.tokens if rule.samples else 0
 
-    def _own(self) -> CounterProtocol:
+    def _model_counter(self) -> CounterProtocol:
         # A cache would keep the texts of this stream; they are counted once.
         return _counter_class()(str(self.served or self._asked), cache_characters=0)
 
-    def _fallback(self) -> CounterProtocol:
+    def _o200k_counter(self) -> CounterProtocol:
         name = self.served or self._asked
         named = (
             "no model is named" if name is None else f"the model {safe_repr(name)} cannot be counted ({self._failed})"
@@ -123,7 +127,7 @@ class FallbackCounter:
         return counter
 
 
-def _kind(request: Mapping[str, Any], family: str | None) -> str | None:
+def _request_api(request: Mapping[str, Any], family: str | None) -> str | None:
     """How the provider read the request: as the stream shows; by its keys where that leaves nothing to read."""
     chat, responses = "messages" in request, "input" in request or "instructions" in request
     if chat and (family == "chat" or not responses):
@@ -139,7 +143,7 @@ def _counter_class() -> type[TokenCounter]:
     return TokenCounter
 
 
-def _why(count: int) -> tuple[str, ...]:
+def _count_caveats(count: int) -> tuple[str, ...]:
     """What a :class:`~brivionix_billing.tokens.TokenCount` does not know; nothing for a plain number."""
     why = getattr(count, "why", ())
     return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
@@ -163,7 +167,7 @@ def _positive(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _whole(text: str) -> str:
+def _join_surrogates(text: str) -> str:
     """The text with surrogate halves joined: a character outside the BMP may come in two pieces."""
     try:
         text.encode()
@@ -172,11 +176,11 @@ def _whole(text: str) -> str:
     return text
 
 
-def _said(error: Exception) -> str:
+def _error_label(error: Exception) -> str:
     return error.code if isinstance(error, BillingError) else type(error).__name__
 
 
-def _texts(request: Mapping[str, Any]) -> list[str]:
+def _iter_request_texts(request: Mapping[str, Any]) -> list[str]:
     """Every string of a request that the model may read, in no particular shape."""
     texts: list[str] = []
     left: list[Any] = [request]
@@ -188,11 +192,11 @@ def _texts(request: Mapping[str, Any]) -> list[str]:
         if isinstance(value, str):
             texts.append(value)
             size += len(value)
-        elif isinstance(value, _End):
+        elif isinstance(value, _Leave):
             within.discard(value.of)
         elif isinstance(value, Mapping | list | tuple) and id(value) not in within:
             within.add(id(value))
-            left.append(_End(id(value)))
+            left.append(_Leave(id(value)))
             if isinstance(value, Mapping):
                 left.extend([item for key, item in value.items() if key not in _NOT_TEXT][::-1])
             else:
@@ -200,7 +204,7 @@ def _texts(request: Mapping[str, Any]) -> list[str]:
     return texts
 
 
-class _End:
+class _Leave:
     """Stands behind what is in an object: from there on the object may come again."""
 
     __slots__ = ("of",)

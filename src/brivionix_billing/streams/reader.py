@@ -24,9 +24,9 @@ __all__ = [
 
 MAX_NAMES: Final = 4096
 """No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
-_LONGEST: Final = 257
+_MAX_NAME_LENGTH: Final = 257
 """A name has at most 256 characters. What is longer stays too long, so that it is refused where it would be."""
-_MOST_KEYS: Final = 256
+_MAX_KEYS: Final = 256
 _MOST_VALUES: Final = 2048
 _MOST_TEXT: Final = 64 * 1024
 _DEEPEST: Final = 64
@@ -38,10 +38,10 @@ class StreamReader:
     ``read`` may raise on an event that is not what it should be: whoever calls it remembers that as a fault.
     """
 
-    family: ClassVar[str]
-    counts: ClassVar[tuple[str, str]] = ("input_tokens", "output_tokens")
+    api: ClassVar[str]
+    count_keys: ClassVar[tuple[str, str]] = ("input_tokens", "output_tokens")
     """Which keys of the family's usage object hold input and output."""
-    place: ClassVar[str] = "usage"
+    usage_key: ClassVar[str] = "usage"
     """Under which key of a body the usage stands."""
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
@@ -51,21 +51,21 @@ class StreamReader:
         self.service_tier: Any = None
         self.usage: dict[str, Any] | None = None
         """The last usage that the stream stated, final or not."""
-        self.covered: dict[str, Any] | None = None
+        self.counted_usage: dict[str, Any] | None = None
         """The usage that looked final when the tally was cleared: it stands for the text before."""
         self.ended = False
         """Whether the stream said that it is complete."""
         self.failed = False
         """Whether the provider said that the whole answer failed."""
-        self.unseen: dict[str, None] = {}
+        self.uncounted: dict[str, None] = {}
         """What costs tokens and does not show, in the order in which the stream hinted at it."""
         self.tool_calls: set[Hashable] = set()
         """The calls of the client's tools that the model has begun to write."""
-        self.faults: list[str] = []
+        self.warnings: list[str] = []
         """What is strange in the event that is being read. Whoever reads takes them out."""
 
     @property
-    def untouched(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether no text, no call and no usage was read: then the stream may be of another family after all."""
         return self.usage is None and self.tally.empty and not self.tool_calls and not self.calls()
 
@@ -82,44 +82,44 @@ class StreamReader:
         """The frame says that nothing comes any more (``[DONE]``)."""
         self.ended = True
 
-    def settle(self) -> None:
+    def discard_text(self) -> None:
         """The provider has counted what came so far: none of it needs to be kept."""
         self.tally.clear()
         self.tool_calls.clear()
-        self.covered = self.usage
+        self.counted_usage = self.usage
 
     def body(self) -> dict[str, Any]:
         """A response as the provider would have sent it without a stream, as far as it is to be billed."""
-        return self.wrapped(dict(self.usage or {}), self.calls())
+        return self.build_body(dict(self.usage or {}), self.calls())
 
     def calls(self) -> list[dict[str, Any]]:
         """The output items seen so far that may cost a fee. Only the Responses API has such."""
         return []
 
-    def raised(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
+    def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
         """``usage`` with ``output`` tokens in it: the family's own keys keep what it says of caches."""
         changed = {key: value for key, value in usage.items() if not key.startswith("total")}
-        changed[self.counts[1]] = output
+        changed[self.count_keys[1]] = output
         return changed
 
-    def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """A body around this usage and these output items."""
         body: dict[str, Any] = {}
         if self.model is not None:
             body["model"] = self.model
         if self.service_tier is not None:
             body["service_tier"] = self.service_tier
-        body[self.place] = usage
+        body[self.usage_key] = usage
         if calls:
             body["output"] = list(calls)
         return body
 
-    def _called(self, call: Hashable) -> None:
+    def _add_tool_call(self, call: Hashable) -> None:
         """A call of a tool; it may be told of several times."""
         if len(self.tool_calls) < MAX_NAMES:
             self.tool_calls.add(call)
 
-    def _named(self, around: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
+    def _update_served(self, around: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
         """Served model and tier, where this event names them."""
         name = around.get(model)
         if isinstance(name, str) and name:
@@ -127,37 +127,37 @@ class StreamReader:
         if around.get(tier) not in (None, ""):
             self.service_tier = bounded_value(around[tier])
 
-    def _first(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
+    def _bounded_objects(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
         """The objects of a list, to a number that bounds the work."""
         if isinstance(value, list | tuple) and len(value) > MAX_NAMES:
-            self.faults.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
+            self.warnings.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
             value = value[:MAX_NAMES]
         return list(enumerate_objects(value))
 
-    def _stated(self, usage: Any, *, merged: bool = False) -> bool:
+    def _update_usage(self, usage: Any, *, merged: bool = False) -> bool:
         """Take a usage that an event states. The last one holds; ``merged`` keeps keys that it does not restate."""
         if usage is None or usage == {}:
             return False
         if not isinstance(usage, dict):
-            self.faults.append(f"usage is {safe_repr(usage)}, not an object with counts")
+            self.warnings.append(f"usage is {safe_repr(usage)}, not an object with counts")
             return False
         before = self.usage or {}
         try:
             if merged:
                 usage = before | {key: value for key, value in usage.items() if value is not None}
-            usage = _Copy().of(usage)
+            usage = _BoundedCopy().of(usage)
         except Exception as error:  # an object of the caller's process may do anything
-            self.faults.append(f"a usage cannot be kept: {describe_error(error)}")
+            self.warnings.append(f"a usage cannot be kept: {describe_error(error)}")
             return False
-        for key in self.counts:
+        for key in self.count_keys:
             old, new = before.get(key), usage.get(key)
             if type(old) is type(new) is int and new < old:
-                self.faults.append(f"{key} went from {old} back to {new}; the last one holds")
+                self.warnings.append(f"{key} went from {old} back to {new}; the last one holds")
         self.usage = usage
         return True
 
 
-class _Copy:
+class _BoundedCopy:
     """Copies a usage object: the caller may go on to change his, and nobody's may fill the memory."""
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class _Copy:
             self._values += len(value)
             self._bound(depth <= _DEEPEST)
             if isinstance(value, dict):
-                self._bound(len(value) <= _MOST_KEYS)
+                self._bound(len(value) <= _MAX_KEYS)
                 return {self._str(key): self.of(item, depth + 1) for key, item in value.items()}
             return [self.of(item, depth + 1) for item in value]
         if kind is int:
@@ -194,7 +194,7 @@ class _Copy:
 
     def _bound(self, within: bool) -> None:
         if not within or self._values > _MOST_VALUES or self._text > _MOST_TEXT:
-            raise ValueError(f"it has more than {_MOST_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
+            raise ValueError(f"it has more than {_MAX_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
 
 
 def describe_error(error: Exception) -> str:
@@ -207,7 +207,7 @@ def describe_error(error: Exception) -> str:
 
 def truncate_name(name: str) -> str:
     """A name, cut to a length that is still too long for one."""
-    return name[:_LONGEST]
+    return name[:_MAX_NAME_LENGTH]
 
 
 def bounded_value(value: Any, inside: bool = False) -> Any:

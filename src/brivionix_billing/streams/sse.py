@@ -41,7 +41,7 @@ class SseParser:
     >>> parser.feed(b"eting\r\ndata: hel")
     []
     >>> parser.feed(b"lo\r\n\r\n: a comment\n\n")
-    [Event(name='greeting', data=b'hello')]
+    [SseEvent(name='greeting', data=b'hello')]
     """
 
     __slots__ = (
@@ -53,8 +53,8 @@ class SseParser:
         "_oversize",
         "_part",
         "_part_size",
-        "_passing",
         "_size",
+        "_skipping",
         "_tried",
     )
 
@@ -66,7 +66,7 @@ class SseParser:
         self._size = 0  # of the lines of this event
         self._name = ""
         self._after_cr = False
-        self._passing = False  # whether the rest of this event is passed over
+        self._skipping = False  # whether the rest of this event is passed over
         self._head: bytes | None = b""  # the first bytes, until they are known to be a byte order mark or not
         self._oversize = 0
         self._tried = 0  # how large the unfinished event was when its JSON was last looked for
@@ -95,7 +95,7 @@ class SseParser:
                     self._part.append(line)
         return events
 
-    def take_oversize(self) -> int:
+    def pop_oversize_count(self) -> int:
         """How many events were larger than the limit and were passed over, since this was asked last."""
         found, self._oversize = self._oversize, 0
         return found
@@ -108,7 +108,7 @@ class SseParser:
         """
         pieces = (piece.rstrip() for piece in reversed(self._part or self._data))
         last = next((piece[-1:] for piece in pieces if piece), b"")
-        if self._passing or last not in (b"}", b"]"):
+        if self._skipping or last not in (b"}", b"]"):
             return None  # most often; a large event that is still coming must not be put together at every question
         size = self._size + self._part_size
         if hurry and size > _SMALL and size < 2 * self._tried:
@@ -116,7 +116,7 @@ class SseParser:
         self._tried = size
         lines = list(self._data)
         if self._part:
-            field, value = _field(b"".join(self._part))
+            field, value = _split_field(b"".join(self._part))
             if field != b"data":
                 return None
             lines.append(value)
@@ -128,18 +128,18 @@ class SseParser:
                 whole = False
             if not whole:
                 return None
-        self._passing = True
+        self._skipping = True
         return SseEvent(self._name, data)
 
     def _fits(self, line_size: int) -> bool:
         """Whether the event is still within the limit. It must not depend on how the bytes were cut into pieces."""
-        if self._size + line_size > self._limit and not self._passing:
-            self._passing = True
+        if self._size + line_size > self._limit and not self._skipping:
+            self._skipping = True
             self._oversize += 1
-        if self._passing:
+        if self._skipping:
             self._part.clear()  # the size alone says that the line is not blank
             self._data.clear()
-        return not self._passing
+        return not self._skipping
 
     def _end_line(self, end: bytes, events: list[SseEvent]) -> None:
         line = end
@@ -154,20 +154,20 @@ class SseParser:
             self._fits(size)
         if not size:
             data = b"\n".join(self._data)
-            if data and not self._passing:
+            if data and not self._skipping:
                 events.append(SseEvent(self._name, data))
-            self._data, self._size, self._name, self._passing = [], 0, "", False
+            self._data, self._size, self._name, self._skipping = [], 0, "", False
             self._tried = 0
-        elif not self._passing:
+        elif not self._skipping:
             self._size += size
-            field, value = _field(line)
+            field, value = _split_field(line)
             if field == b"data":
                 self._data.append(value)
             elif field == b"event":
                 self._name = value.decode("utf-8", "replace")
 
 
-def _field(line: bytes) -> tuple[bytes, bytes]:
+def _split_field(line: bytes) -> tuple[bytes, bytes]:
     """Name and value of a line. A comment has the empty name."""
     name, _, value = line.partition(b":")
     return name, value.removeprefix(b" ")

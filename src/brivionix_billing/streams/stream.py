@@ -70,6 +70,7 @@ class StreamUsage:
         "_bytes",
         "_counting",
         "_error",
+        "_event_count",
         "_faults",
         "_more",
         "_reader",
@@ -77,7 +78,6 @@ class StreamUsage:
         "_request",
         "_result",
         "_sse",
-        "_told",
     )
 
     def __init__(
@@ -103,10 +103,10 @@ class StreamUsage:
         self._error: str | None = None
         self._faults: list[str] = []
         self._more = 0
-        self._told = 0
+        self._event_count = 0
         self._result: StreamResult | None = None
         if request is not None and self._request is None:
-            self._fault(f"a request of type {type(request).__name__} is no JSON object; it is not used{why}")
+            self._warn(f"a request of type {type(request).__name__} is no JSON object; it is not used{why}")
 
     def feed(self, piece: object) -> None:
         """The next piece: bytes or text of server-sent events, cut anywhere; or one event as dict or SDK object.
@@ -117,7 +117,7 @@ class StreamUsage:
         try:
             self._feed(piece)
         except Exception as error:  # whatever an object does when it is asked; a gateway's stream must not end here
-            self._fault(f"an object of type {type(piece).__name__} could not be read: {describe_error(error)}")
+            self._warn(f"an object of type {type(piece).__name__} could not be read: {describe_error(error)}")
 
     @property
     def done(self) -> bool:
@@ -125,13 +125,13 @@ class StreamUsage:
         try:
             self._flush(hurry=True)
         except Exception as error:
-            self._fault(f"an event could not be read: {describe_error(error)}")
+            self._warn(f"an event could not be read: {describe_error(error)}")
         return self._reader is not None and self._reader.done
 
     @property
     def family(self) -> str | None:
         """What the events are: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock``; ``None`` if unknown."""
-        return self._reader.family if self._reader else None
+        return self._reader.api if self._reader else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -144,22 +144,22 @@ class StreamUsage:
         try:
             self._flush()
         except Exception as error:
-            self._fault(f"an event could not be read: {describe_error(error)}")
+            self._warn(f"an event could not be read: {describe_error(error)}")
         if self._result is None:
-            self._result = self._made()
+            self._result = self._build_result()
         return self._result
 
-    def _made(self) -> StreamResult:
+    def _build_result(self) -> StreamResult:
         reader = self._reader
         try:
             if reader is not None and reader.done:
                 return self._reported(reader)
         except Exception as error:
-            self._fault(f"the usage could not be read: {describe_error(error)}")
+            self._warn(f"the usage could not be read: {describe_error(error)}")
         try:
             return self._estimate()
         except Exception as error:
-            self._fault(f"no estimate could be made: {describe_error(error)}")
+            self._warn(f"no estimate could be made: {describe_error(error)}")
             usage = Usage(0, 0, estimated=True)
             body = {"usage": {"input_tokens": 0, "output_tokens": 0, "estimated": True}}
             return StreamResult(
@@ -177,15 +177,15 @@ class StreamUsage:
         if data is not None:
             self._bytes += len(data)
             for whole in self._sse.feed(data):
-                self._frame(whole)
-            for _ in range(self._sse.take_oversize()):
-                self._fault("an event was too large, and was passed over")
+                self._handle_frame(whole)
+            for _ in range(self._sse.pop_oversize_count()):
+                self._warn("an event was too large, and was passed over")
             return
         frame = to_sse_event(piece)
         if frame is None:
-            self._event(to_plain_event(piece), "", type(piece).__name__)
+            self._handle_event(to_plain_event(piece), "", type(piece).__name__)
         else:
-            self._frame(frame)
+            self._handle_frame(frame)
 
     def _reported(self, reader: StreamReader) -> StreamResult:
         body = reader.body()
@@ -200,32 +200,32 @@ class StreamUsage:
 
     def _estimate(self) -> StreamResult:
         made = estimate_usage(self._reader, self._request, self._counting)
-        reason = "; ".join(dict.fromkeys((self._why(), *made.notes)))
+        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *made.notes)))
         reader = self._reader
         shown = made.usage != Usage(made.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
         stated = reader is not None and reader.usage is not None
         # A model that still thinks has shown nothing, and is billed.
         begun = reader is not None and self._error is None and not reader.failed
         answered = shown or stated or begun
-        faults = (*self.warnings, *made.faults)
-        if self._bytes and not self._told:
+        faults = (*self.warnings, *made.warnings)
+        if self._bytes and not self._event_count:
             faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
         return StreamResult(made.body, True, reason, faults, answered, _usage=made.usage)
 
-    def _why(self) -> str:
+    def _estimate_reason(self) -> str:
         if self._error is not None:
             return f"the provider broke the stream off with an error: {self._error}"
         if self._reader is None:
-            return "no event of a known kind came" if self._bytes or self._told else "nothing came"
+            return "no event of a known kind came" if self._bytes or self._event_count else "nothing came"
         if not self._reader.ended:
             return "the stream was cut off, or has not ended yet"
-        if self._reader.family == "chat" and self._request is not None and not _asks(self._request):
+        if self._reader.api == "chat" and self._request is not None and not _requests_usage(self._request):
             return "the stream ended without usage, and the request did not ask for it (stream_options.include_usage)"
         return "the stream ended without usage"
 
-    def _frame(self, event: SseEvent) -> None:
+    def _handle_frame(self, event: SseEvent) -> None:
         data = event.data.strip()
-        self._told += 1
+        self._event_count += 1
         if data == DONE:
             if self._reader is not None:
                 self._reader.end()
@@ -233,74 +233,74 @@ class StreamUsage:
         try:
             value, rest = parse_event_json(data)
         except (ValueError, RecursionError):
-            self._fault(f"an event is not JSON: {safe_repr(data[:60].decode('utf-8', 'replace'))}")
+            self._warn(f"an event is not JSON: {safe_repr(data[:60].decode('utf-8', 'replace'))}")
             return
         if rest:
-            self._fault(f"an event goes on behind its JSON with {safe_repr(rest[:60])}, which is not read")
-        self._event(value, event.name, type(value).__name__)
+            self._warn(f"an event goes on behind its JSON with {safe_repr(rest[:60])}, which is not read")
+        self._handle_event(value, event.name, type(value).__name__)
 
-    def _event(self, event: Any, name: str, what: str) -> None:
-        self._told += 1
+    def _handle_event(self, event: Any, name: str, what: str) -> None:
+        self._event_count += 1
         if not isinstance(event, dict):
-            self._fault(f"an event of type {what} is no JSON object")
+            self._warn(f"an event of type {what} is no JSON object")
             return
         try:
-            self._read(event, name)
+            self._dispatch(event, name)
         except Exception as error:  # a gateway forwards whatever comes; its stream must not end here
-            self._fault(f"an event could not be read: {describe_error(error)}")
+            self._warn(f"an event could not be read: {describe_error(error)}")
         if self._reader is not None:
-            self._settle(self._reader)
+            self._after_event(self._reader)
 
-    def _read(self, event: dict[str, Any], name: str) -> None:
+    def _dispatch(self, event: dict[str, Any], name: str) -> None:
         error = event_error(event, name)
         if error is not None:
             self._error = safe_repr(error)
-            self._fault(f"the provider reports an error: {self._error}")
+            self._warn(f"the provider reports an error: {self._error}")
         kind = reader_for_event(event, name)
         reader = self._reader
-        if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.untouched)):
+        if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.is_empty)):
             # An event that only looks like another family's must not decide what a stream is.
-            reader = self._reader = self._readers.get(kind) or self._new(kind)
+            reader = self._reader = self._readers.get(kind) or self._create_reader(kind)
         if reader is None or (kind is not None and not isinstance(reader, kind)):
             if error is None and (event.get("type") or name) != "ping":
-                where = f"in a stream of {reader.family}" if reader else "before any that is known"
-                self._fault(f"an event with the keys {safe_repr(list(event)[:8])} came {where}")
+                where = f"in a stream of {reader.api}" if reader else "before any that is known"
+                self._warn(f"an event with the keys {safe_repr(list(event)[:8])} came {where}")
             return
         reader.read(event, name)
 
-    def _new(self, kind: type[StreamReader]) -> StreamReader:
+    def _create_reader(self, kind: type[StreamReader]) -> StreamReader:
         tally = TextBuffer(self._counting.text)
         try:
             reader = kind(tally, self._request or {})
         except Exception as error:
-            self._fault(f"the request could not be read: {describe_error(error)}")
+            self._warn(f"the request could not be read: {describe_error(error)}")
             reader = kind(tally, {})
         self._readers[kind] = reader
         return reader
 
-    def _settle(self, reader: StreamReader) -> None:
+    def _after_event(self, reader: StreamReader) -> None:
         """What is to be done after each event, whether it could be read or not."""
-        for fault in reader.faults:
-            self._fault(fault)
-        reader.faults.clear()
+        for fault in reader.warnings:
+            self._warn(fault)
+        reader.warnings.clear()
         self._counting.served = reader.model
         if reader.done:
-            reader.settle()
+            reader.discard_text()
 
     def _flush(self, *, hurry: bool = False) -> None:
         """A stream may end without the blank line that ends its last event."""
         event = self._sse.flush(hurry=hurry)
         if event is not None:
             self._result = None
-            self._frame(event)
+            self._handle_frame(event)
 
-    def _fault(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         if len(self._faults) < _MAX_FAULTS:
             self._faults.append(text)
         else:
             self._more += 1
 
 
-def _asks(request: Mapping[str, Any]) -> bool:
+def _requests_usage(request: Mapping[str, Any]) -> bool:
     options = request.get("stream_options")
     return isinstance(options, Mapping) and options.get("include_usage") is True

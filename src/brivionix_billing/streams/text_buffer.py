@@ -23,7 +23,7 @@ MAX_STRANDS: Final = 1024
 _MAX_PIECES: Final = 512
 
 
-class _Strand:
+class _TextPart:
     """One text among several that arrive at the same time: the content of one choice, the arguments of one call."""
 
     __slots__ = ("pieces", "size")
@@ -46,7 +46,7 @@ class TextBuffer:
     def __init__(self, count: Callable[[str], int], keep: int = MAX_BUFFERED_CHARACTERS) -> None:
         self._count = count
         self._keep = keep
-        self._strands: dict[Hashable, _Strand] = {}
+        self._strands: dict[Hashable, _TextPart] = {}
         self._kept = 0  # characters
         self._counted = 0  # tokens of what is no longer kept
         self._known: int | None = 0
@@ -58,8 +58,8 @@ class TextBuffer:
         found = self._strands.get(strand)
         if found is None:
             if len(self._strands) >= MAX_STRANDS:
-                self._let_go(next(iter(self._strands)))
-            found = self._strands[strand] = _Strand()
+                self._count_and_drop(next(iter(self._strands)))
+            found = self._strands[strand] = _TextPart()
         found.pieces.append(text)
         found.size += len(text)
         self._kept += len(text)
@@ -67,7 +67,7 @@ class TextBuffer:
         if len(found.pieces) > _MAX_PIECES:
             found.text()  # many small strings take ten times the memory of one
         while self._kept > self._keep:
-            self._shrink()
+            self._spill()
 
     def total(self) -> int:
         """Tokens of all that came since the last :meth:`clear`."""
@@ -85,14 +85,14 @@ class TextBuffer:
         self._strands.clear()
         self._kept = self._counted = self._known = 0
 
-    def _shrink(self) -> None:
+    def _spill(self) -> None:
         from brivionix_billing.tokens.encodings import block_end  # few streams are so long
 
         block = min(BLOCK_CHARACTERS, self._keep)
         strand = max(self._strands.values(), key=lambda strand: strand.size)
         if strand.size <= block:  # very many small ones
             for each in list(self._strands):
-                self._let_go(each)
+                self._count_and_drop(each)
             return
         text, start = strand.text(), 0
         while self._kept - start > self._keep and len(text) - start > block:
@@ -102,7 +102,7 @@ class TextBuffer:
         strand.pieces, strand.size = [text[start:]], len(text) - start
         self._kept -= start
 
-    def _let_go(self, name: Hashable) -> None:
+    def _count_and_drop(self, name: Hashable) -> None:
         strand = self._strands.pop(name)
         self._counted += self._count(strand.text())
         self._kept -= strand.size

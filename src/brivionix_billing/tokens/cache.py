@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 __all__ = ["GenerationalCache", "CacheInfo"]
 
 T = TypeVar("T")
-_ENTRY: Final = 64
+_ENTRY_OVERHEAD: Final = 64
 """An entry weighs so many characters more than its text: very many short ones are bounded as well."""
 
 
@@ -34,7 +34,7 @@ class GenerationalCache:
 
     def __init__(self, most_characters: int) -> None:
         self.most = most_characters
-        self.young: dict[Hashable, Any] = {}
+        self.recent: dict[Hashable, Any] = {}
         """Only for looking up; see :meth:`used`."""
         self._old: dict[Hashable, Any] = {}
         self._weight = self._old_weight = 0
@@ -43,9 +43,9 @@ class GenerationalCache:
 
     def get(self, key: Hashable, size: int, make: Callable[[], T]) -> T:
         """The value of a key, made where it is not there. Made outside the lock: two threads may both make it."""
-        found: T | None = self.young.get(key)
+        found: T | None = self.recent.get(key)
         if found is not None:
-            self.used(1)
+            self.record_hits(1)
             return found
         found = self._old.get(key)
         with self._lock:
@@ -54,18 +54,18 @@ class GenerationalCache:
             else:
                 self._hits += 1
         made = make() if found is None else found
-        weight = size + _ENTRY
+        weight = size + _ENTRY_OVERHEAD
         if weight <= self.most // 8:  # one huge text shall not push out all others
             with self._lock:
-                if key not in self.young:
+                if key not in self.recent:
                     if self._weight + weight > self.most // 2:
-                        self._old, self._old_weight = self.young, self._weight
-                        self.young, self._weight = {}, 0
-                    self.young[key] = made
+                        self._old, self._old_weight = self.recent, self._weight
+                        self.recent, self._weight = {}, 0
+                    self.recent[key] = made
                     self._weight += weight
         return made
 
-    def used(self, times: int) -> None:
+    def record_hits(self, times: int) -> None:
         """So many look-ups in :attr:`young` found what they looked for."""
         with self._lock:
             self._hits += times
@@ -73,11 +73,11 @@ class GenerationalCache:
     def clear(self) -> None:
         """Forget everything but the figures."""
         with self._lock:
-            self.young, self._old = {}, {}
+            self.recent, self._old = {}, {}
             self._weight = self._old_weight = 0
 
     def info(self) -> CacheInfo:
         """What it holds, and how often it helped."""
         with self._lock:
-            entries = len(self.young.keys() | self._old.keys())
+            entries = len(self.recent.keys() | self._old.keys())
             return CacheInfo(self._hits, self._misses, entries, self._weight + self._old_weight, self.most)

@@ -32,14 +32,14 @@ _TEXTS: Final = {
     "refusal": "refusal",
 }
 _DETAILS: Final = ("low", "high", "original", "auto")
-_USUAL_IMAGE: Final = (600, 600)
+_ASSUMED_IMAGE_SIZE: Final = (600, 600)
 """An image whose size nobody says is taken for one of this size, which is nearest to the three pairs that have such.
 Its bound is that of the largest image."""
-_AROUND_IMAGE: Final = {"chat": 2, "responses": 5}
+_LINKED_IMAGE_OVERHEAD: Final = {"chat": 2, "responses": 5}
 """More for an image that is given by a link, seen in two pairs each; images given in full cost nothing more."""
 _PDF_PAGE: Final = {"chat": 220, "responses": 20}
 """A page of little text: in chat completions a picture of the page is given as well."""
-_UNSEEN_FILE: Final = 750
+_ASSUMED_FILE_TOKENS: Final = 750
 _AUDIO_PER_SECOND: Final = 10
 """OpenAI, guide "Realtime costs": a token of a user's audio is 100 ms."""
 
@@ -51,13 +51,13 @@ def count_content(
     if content is None:
         return
     if isinstance(content, str):
-        tally.text(kind, content)
+        tally.add_text(kind, content)
         return
     if not isinstance(content, list | tuple):
         raise BillingError("request_invalid", f"a content is {safe_repr(content)}; it is a text or a list of parts")
     for part in content:
         if isinstance(part, str):
-            tally.text(kind, part)
+            tally.add_text(kind, part)
         elif isinstance(part, Mapping):
             _count_part(tally, kind, part, api, image_size)
         else:
@@ -72,7 +72,7 @@ def _count_part(
     what = part.get("type")
     field = "text" if what is None else _TEXTS.get(what) if isinstance(what, str) else None
     if field is not None and isinstance(part.get(field), str):
-        tally.text(kind, part[field])
+        tally.add_text(kind, part[field])
     elif what in ("image_url", "input_image", "computer_screenshot"):
         _count_image(tally, part, api, image_size)
     elif what == "input_audio":
@@ -81,7 +81,7 @@ def _count_part(
         inner = part.get("file")
         _count_file(tally, inner if isinstance(inner, Mapping) else part, api)
     elif what == "encrypted_content" or "encrypted_content" in part:
-        tally.guess("unseen", 0, None, "an encrypted content cannot be read")
+        tally.add_estimate("unseen", 0, None, "an encrypted content cannot be read")
     else:
         raise BillingError(
             "request_invalid", f"a part of type {safe_repr(what)} with the keys {_keys(part)} is not known here"
@@ -96,35 +96,43 @@ def _count_image(tally: CountBuilder, part: Mapping[str, Any], api: str, image_s
     detail = detail if detail in _DETAILS else "auto"
     rule = tally.family.images
     if rule is None:
-        tally.guess("images", 1_000, None, f"what an image costs the family {tally.family.name} is not known")
+        tally.add_estimate("images", 1_000, None, f"what an image costs the family {tally.family.name} is not known")
         return
     inside = isinstance(source, str) and source.startswith("data:")
-    around = 0 if inside else _AROUND_IMAGE[api]
-    size = _size_of(part, source, image_size)
+    around = 0 if inside else _LINKED_IMAGE_OVERHEAD[api]
+    size = _image_size(part, source, image_size)
     if isinstance(rule, TileRule) and detail == "low":
-        size = _USUAL_IMAGE  # it costs the same at any size
+        size = _ASSUMED_IMAGE_SIZE  # it costs the same at any size
     if size is None:
-        width, height = _USUAL_IMAGE
+        width, height = _ASSUMED_IMAGE_SIZE
         why = (
             f"the size of an image is not known, so it is taken for {width} x {height} pixels; "
             "give the counter image_size, or the image as a data URL"
         )
-        usual = image_tokens(rule, _USUAL_IMAGE, detail)
-        tally.guess("images", usual, max(max_image_tokens(rule, detail), usual) + _AROUND_IMAGE["responses"], why)
+        usual = image_tokens(rule, _ASSUMED_IMAGE_SIZE, detail)
+        tally.add_estimate(
+            "images", usual, max(max_image_tokens(rule, detail), usual) + _LINKED_IMAGE_OVERHEAD["responses"], why
+        )
         return
     # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
-    most = documented_max_tokens(rule, size, detail) + _AROUND_IMAGE["responses"]
-    tally.guess("images", image_tokens(rule, size, detail) + around, most, "an image is counted by OpenAI's guide")
+    most = documented_max_tokens(rule, size, detail) + _LINKED_IMAGE_OVERHEAD["responses"]
+    tally.add_estimate(
+        "images", image_tokens(rule, size, detail) + around, most, "an image is counted by OpenAI's guide"
+    )
 
 
-def _size_of(part: Mapping[str, Any], source: object, image_size: ImageSizeLookup | None) -> Size | None:
+def _image_size(part: Mapping[str, Any], source: object, image_size: ImageSizeLookup | None) -> Size | None:
     """The size that the image says itself, or that the caller knows."""
     name = source if isinstance(source, str) else part.get("file_id")
     size = size_of_data_url(name) if isinstance(name, str) and name.startswith("data:") else None
-    return _asked(image_size, name) if size is None and isinstance(name, str) and image_size is not None else size
+    return (
+        _lookup_image_size(image_size, name)
+        if size is None and isinstance(name, str) and image_size is not None
+        else size
+    )
 
 
-def _asked(image_size: ImageSizeLookup, name: str) -> Size | None:
+def _lookup_image_size(image_size: ImageSizeLookup, name: str) -> Size | None:
     """What the caller knows of an image. What it raises is its own; what is no size is told."""
     size = image_size(name)
     if size is None or (
@@ -145,7 +153,7 @@ def _count_audio(tally: CountBuilder, audio: object) -> None:
     tokens = size * _AUDIO_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
     # The head is the sender's word. No format that is taken has less than 4 kbit/s.
     most = max(tokens, size * _AUDIO_PER_SECOND // 500) + 10
-    tally.guess("audio", tokens, most, "audio is counted by its length, ten tokens a second")
+    tally.add_estimate("audio", tokens, most, "audio is counted by its length, ten tokens a second")
 
 
 def _bytes_per_second(data: str) -> int | None:
@@ -163,28 +171,28 @@ def _bytes_per_second(data: str) -> int | None:
 def _count_file(tally: CountBuilder, file: Mapping[str, Any], api: str) -> None:
     data = file.get("file_data")
     if not isinstance(data, str) or file.get("file_id") or file.get("file_url"):
-        tally.guess("files", _UNSEEN_FILE, None, "a file that the request only names cannot be counted")
+        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "a file that the request only names cannot be counted")
         return
     head, _, body = data.partition(",")
     body = body if head.startswith("data:") else data
     try:
         content = b64decode(body.rstrip("=") + "=" * (-len(body.rstrip("=")) % 4), validate=True)
     except (binascii.Error, ValueError):
-        tally.guess("files", _UNSEEN_FILE, None, "a file whose data is no base64 cannot be counted")
+        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "a file whose data is no base64 cannot be counted")
         return
     # What is packed in a PDF or another document has no bound that its bytes would say.
     if content[:5] == b"%PDF-":
         pages = max(1, content.count(b"/Type /Page") + content.count(b"/Type/Page") - content.count(b"/Pages"))
         why = "what is read out of a PDF is not known; it is taken for pages of little text"
-        tally.guess("files", pages * _PDF_PAGE[api], None, why)
+        tally.add_estimate("files", pages * _PDF_PAGE[api], None, why)
         return
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        tally.guess("files", _UNSEEN_FILE, None, "what is read out of a file is not known")
+        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "what is read out of a file is not known")
         return
-    tokens = tally.measured(text)
-    tally.guess(
+    tokens = tally.count_text(text)
+    tally.add_estimate(
         "files", tokens + 8, tokens + 200, "a text file is counted as its text; what stands around is not known"
     )
 

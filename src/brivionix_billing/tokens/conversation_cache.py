@@ -31,10 +31,10 @@ class CountProgress(NamedTuple):
     counted: CountSnapshot
     names: dict[str | None, str]
     """Ids of calls -> names of the tools."""
-    run: int
+    parallel_calls: int
     """Calls made at once so far, where the last message counted was one."""
     system: bool
-    room: int
+    render_budget: int
 
 
 class CachedConversation(NamedTuple):
@@ -64,13 +64,13 @@ class ConversationCache:
             return seen
         return None
 
-    def keep(
+    def store(
         self, key: Key, messages: Sequence[Mapping[str, Any]], progress: CountProgress, seen: CachedConversation | None
     ) -> None:
         """Remember what came of a conversation that went on from ``seen``; all ``messages`` are compared next time."""
         known, weight = (seen.messages, [seen.weight]) if seen is not None else ([], [0])
         try:
-            new = [_copied(message, weight) for message in messages[len(known) :]]
+            new = [_copy_weighed(message, weight) for message in messages[len(known) :]]
         except (TypeError, RecursionError):
             return
         if new:
@@ -104,10 +104,10 @@ class ConversationCache:
 
 def conversation_key(way: str, messages: Sequence[Mapping[str, Any]]) -> Key:
     """How a conversation begins. ``way``: what else decides how it is counted."""
-    return (way, *[_opening(message) for message in messages[:2]])
+    return (way, *[_first_text(message) for message in messages[:2]])
 
 
-def _opening(message: Mapping[str, Any]) -> str | None:
+def _first_text(message: Mapping[str, Any]) -> str | None:
     """A text that the message begins with, if it has one."""
     content: Any = message.get("content")
     if isinstance(content, list) and content and isinstance(content[0], Mapping):
@@ -115,7 +115,7 @@ def _opening(message: Mapping[str, Any]) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _copied(value: Any, weight: list[int]) -> Any:
+def _copy_weighed(value: Any, weight: list[int]) -> Any:
     """A copy of a value of texts; its weight is added. Raises ``TypeError`` for any other value."""
     if type(value) is str:
         weight[0] += len(value)
@@ -124,7 +124,7 @@ def _copied(value: Any, weight: list[int]) -> Any:
         return None
     weight[0] += _PART
     if type(value) is list:
-        return [_copied(item, weight) for item in value]
+        return [_copy_weighed(item, weight) for item in value]
     if type(value) is not dict:
         raise TypeError
     copy = value.copy()
@@ -135,5 +135,5 @@ def _copied(value: Any, weight: list[int]) -> Any:
         if type(item) is str:  # as nearly all are
             weight[0] += len(item)
         else:
-            copy[key] = _copied(item, weight)
+            copy[key] = _copy_weighed(item, weight)
     return copy

@@ -26,6 +26,7 @@ from brivionix_billing.tokens.worst_case import (
     max_output_tokens,
     most_expensive_charge,
     request_modalities,
+    tool_call_bound,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenCounter"]
 
 _CACHE_CHARACTERS: Final = 8_000_000
-_MOST_CHARACTERS: Final = 20_000_000
+_MAX_CHARACTERS: Final = 20_000_000
 
 
 class TokenCounter:
@@ -70,7 +71,7 @@ class TokenCounter:
         family: str | None = None,
         image_size: ImageSizeLookup | None = None,
         cache_characters: int = _CACHE_CHARACTERS,
-        most_characters: int = _MOST_CHARACTERS,
+        most_characters: int = _MAX_CHARACTERS,
     ) -> None:
         self.model = model
         self.max_input_tokens: int | None = None
@@ -79,10 +80,10 @@ class TokenCounter:
             about = book.model_info(model)
             encoding, family = encoding or about.encoding, family or about.token_family
             self.max_input_tokens = about.max_input
-        self.family: Family = _family(model, family, encoding)
+        self.family: Family = _choose_family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
         if self.encoding != self.family.encoding:  # the rules were found with the family's own
-            self.family = replace(self.family, foreign=True)
+            self.family = replace(self.family, vocabulary_unknown=True)
         self._image_size = image_size
         self._most_characters = most_characters
         self._book = book
@@ -107,11 +108,11 @@ class TokenCounter:
 
         Raises ``request_invalid`` for what is no such request, ``request_too_large`` beyond the bound.
         """
-        return self._request("chat", request)
+        return self._count_request("chat", request)
 
     def responses(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The input tokens of a request to Responses. Raises as :meth:`chat` does."""
-        return self._request("responses", request)
+        return self._count_request("responses", request)
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
@@ -120,12 +121,12 @@ class TokenCounter:
         several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
         for item in given if several and given is not None else [given]:
             if isinstance(item, str):
-                tally.text("messages", item)
+                tally.add_text("messages", item)
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
-                tally.known("messages", len(item), len(item))
+                tally.add_exact("messages", len(item), len(item))
             else:
                 raise BillingError("request_invalid", f"the input of an embedding is {safe_repr(item)}; it is a text")
-        return tally.done(self.max_input_tokens)
+        return tally.build(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
         """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
@@ -161,15 +162,23 @@ class TokenCounter:
         api = detect_api(body, api)
         count = self.request(body, api=api)
         facts = None if self._book is None else self._book.model_info(self.model)
-        self._same_model(body)
+        self._require_same_model(body)
         upper = count.upper
         if upper is None:
             raise BillingError(
                 "no_bound", f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes"
             )
-        output = 0 if api == "embeddings" else max_output_tokens(body, api, facts, count) + self._predicted(body)
-        calls, bounded = max_tool_calls(body, max_tool_calls)
-        why = [part.why for part in count.parts if part.upper is None or (self.family.foreign and not part.exact)]
+        output = (
+            0
+            if api == "embeddings"
+            else max_output_tokens(body, api, facts, count) + self._predicted_output_tokens(body)
+        )
+        calls, bounded = tool_call_bound(body, max_tool_calls)
+        why = [
+            part.reason
+            for part in count.parts
+            if part.upper is None or (self.family.vocabulary_unknown and not part.exact)
+        ]
         if not bounded:
             why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
         charge = None
@@ -189,7 +198,7 @@ class TokenCounter:
             )
         return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
 
-    def _same_model(self, body: Mapping[str, Any]) -> None:
+    def _require_same_model(self, body: Mapping[str, Any]) -> None:
         """Raises where the request names another model of the book: it would be held for at this one's price."""
         asked = body.get("model")
         if self._book is None or not isinstance(asked, str):
@@ -204,14 +213,14 @@ class TokenCounter:
                 f"the request is for {safe_repr(asked)}, and this counter is for {safe_repr(self.model)}",
             )
 
-    def _predicted(self, body: Mapping[str, Any]) -> int:
+    def _predicted_output_tokens(self, body: Mapping[str, Any]) -> int:
         """Tokens of a predicted output: those that the model rejects are billed as output beside what it says."""
         prediction = body.get("prediction")
         if not isinstance(prediction, Mapping):
             return 0
         tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
         count_content(tally, "messages", prediction.get("content"), "chat", None)
-        return int(tally.done(None))
+        return int(tally.build(None))
 
     def cache_info(self) -> CacheInfo:
         """How much the counter remembers of texts and of conversations, and how often that helped."""
@@ -224,16 +233,16 @@ class TokenCounter:
         self._cache.clear()
         self._conversations.clear()
 
-    def _request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
+    def _count_request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
         body = parse_request(request)
         tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        walk = RequestCounter(tally, self._write, self._conversations, self._image_size, api)
+        walk = RequestCounter(tally, self._render_tools, self._conversations, self._image_size, api)
         try:
             (count_chat if api == "chat" else count_responses)(walk, body)
             count_unknown_keys(walk, body)
         except RecursionError:
             raise BillingError("request_invalid", "the request is nested too deep to be one") from None
-        return tally.done(self.max_input_tokens)
+        return tally.build(self.max_input_tokens)
 
     def _count(self, text: str) -> int:
         return self._cache.get(text, len(text), partial(self._counted, text))
@@ -246,7 +255,7 @@ class TokenCounter:
             self._encoder = load_encoding(self.encoding)
         return self._encoder
 
-    def _write(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> RenderedTools:
+    def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> RenderedTools:
         # Tools come again with every turn: writing them out is remembered by their JSON.
         text = to_json(functions)
         layout = self.family.dialect.layout
@@ -257,7 +266,7 @@ class TokenCounter:
         return written
 
 
-def _family(model: object, name: str | None, encoding_name: str | None) -> Family:
+def _choose_family(model: object, name: str | None, encoding_name: str | None) -> Family:
     if name is not None:
         return get_family(name)
     found = family_for_model(model) if isinstance(model, str) else None

@@ -47,13 +47,13 @@ _BLOCK: Final = 400_000
 million characters that it would have to walk back over."""
 # A place before which an encoding never looks any further: a letter or digit stands before it, and a character that no
 # word goes on with behind it. Not the apostrophe: "don't" is one word to some encodings.
-_EDGE: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
+_SAFE_BOUNDARY: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
 _lock: Final = Lock()
 _locks: Final[dict[str, Lock]] = {}
 _failed: Final[dict[str, float]] = {}
-_SECONDS: Final = 10
+_FETCH_TIMEOUT_SECONDS: Final = 10
 """What fetching a vocabulary may take. tiktoken waits for a silent proxy for ever."""
-_AGAIN_AFTER: Final = 60
+_RETRY_AFTER_SECONDS: Final = 60
 """Seconds in which a vocabulary that could not be had is not asked for again: requests shall not queue up for it."""
 
 
@@ -68,15 +68,15 @@ def load_encoding(name: str) -> Encoding:
     with _lock:
         lock = _locks.setdefault(name, Lock())
     with lock:  # two threads shall not load 200 000 entries twice, nor wait for another encoding
-        return _loaded(name)
+        return _load(name)
 
 
 @cache
-def _loaded(name: str) -> Encoding:
+def _load(name: str) -> Encoding:
     tiktoken = _tiktoken()
     if name == BUNDLED_ENCODING:
         made: Encoding = tiktoken.Encoding(
-            BUNDLED_ENCODING, pat_str=_WORDS, mergeable_ranks=_shipped(), special_tokens=_SPECIAL
+            BUNDLED_ENCODING, pat_str=_WORDS, mergeable_ranks=_bundled_ranks(), special_tokens=_SPECIAL
         )
         return made
     if name not in tiktoken.list_encoding_names():
@@ -84,17 +84,17 @@ def _loaded(name: str) -> Encoding:
             "unknown_encoding",
             f"tiktoken has no encoding {safe_repr(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
         )
-    if monotonic() - _failed.get(name, -_AGAIN_AFTER) < _AGAIN_AFTER:
-        raise _unavailable(name, "moments ago")
+    if monotonic() - _failed.get(name, -_RETRY_AFTER_SECONDS) < _RETRY_AFTER_SECONDS:
+        raise _unavailable_error(name, "moments ago")
     found: Queue[Any] = Queue()
     Thread(target=_fetch, args=(tiktoken, name, found), daemon=True).start()
     try:
-        got = found.get(timeout=_SECONDS)
+        got = found.get(timeout=_FETCH_TIMEOUT_SECONDS)
     except Empty:
         got = TimeoutError()
     if isinstance(got, Exception):  # whatever the network, the disk or a proxy came up with
         _failed[name] = monotonic()
-        raise _unavailable(name, type(got).__name__) from got
+        raise _unavailable_error(name, type(got).__name__) from got
     return got  # type: ignore[no-any-return]  # an Encoding
 
 
@@ -105,7 +105,7 @@ def _fetch(tiktoken: ModuleType, name: str, found: Queue[Any]) -> None:
         found.put(error)
 
 
-def _unavailable(name: str, why: str) -> BillingError:
+def _unavailable_error(name: str, why: str) -> BillingError:
     return BillingError(
         "encoding_unavailable",
         f"the vocabulary {name} could not be fetched ({why}); let tiktoken fetch it once where "
@@ -131,7 +131,7 @@ def _tiktoken() -> ModuleType:
     return tiktoken
 
 
-def _shipped() -> dict[bytes, int]:
+def _bundled_ranks() -> dict[bytes, int]:
     content = files("brivionix_billing.tokens").joinpath("data", f"{BUNDLED_ENCODING}.tiktoken").read_bytes()
     if sha256(content).hexdigest() != _SHA256:
         raise BillingError(
@@ -169,7 +169,7 @@ def block_end(text: str, start: int, end: int) -> int:
     up to those of the whole.
     """
     for low in (max(start + 1, end - 2_048), start + 1):
-        found = [match.start() for match in _EDGE.finditer(text, low, end + 1)]
+        found = [match.start() for match in _SAFE_BOUNDARY.finditer(text, low, end + 1)]
         if found:
             return found[-1]
     return end

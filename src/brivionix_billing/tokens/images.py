@@ -29,17 +29,17 @@ _LOW_SIDE: Final = 512
 def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
     """The tokens of an image of ``size`` (width, height in pixels) at a detail (low, high, original, auto).
 
-    >>> image_tokens(Tiles(85, 170), (1024, 1024), "high"), image_tokens(Patches(162), (1024, 1024))
+    >>> image_tokens(TileRule(85, 170), (1024, 1024), "high"), image_tokens(PatchRule(162), (1024, 1024))
     (765, 1659)
     """
     width, height = (max(1, side) for side in size)
     if isinstance(rule, TileRule):
         if detail == "low":
             return rule.base
-        width, height = _fitted(width, height, 2_048, max(width, height))
-        width, height = _fitted(width, height, 768, min(width, height))
-        return rule.base + rule.tile * _count(width, _TILE) * _count(height, _TILE)
-    return -(-_patches(rule, width, height, detail) * rule.hundredths // 100)
+        width, height = _scale_down(width, height, 2_048, max(width, height))
+        width, height = _scale_down(width, height, 768, min(width, height))
+        return rule.base + rule.tile * _ceil_div(width, _TILE) * _ceil_div(height, _TILE)
+    return -(-_patches(rule, width, height, detail) * rule.percent // 100)
 
 
 def documented_max_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
@@ -50,7 +50,7 @@ def documented_max_tokens(rule: Images, size: Size, detail: str = "auto") -> int
         enlarged = (-(-width * 768 // short), -(-height * 768 // short))
         return max(image_tokens(rule, size, detail), min(image_tokens(rule, enlarged, detail), max_image_tokens(rule)))
     if isinstance(rule, PatchRule) and rule.documented is not None:
-        rule = replace(rule, hundredths=max(rule.hundredths, rule.documented))
+        rule = replace(rule, percent=max(rule.percent, rule.documented))
     return image_tokens(rule, size, detail)
 
 
@@ -59,28 +59,28 @@ def max_image_tokens(rule: Images, detail: str = "auto") -> int:
     if isinstance(rule, TileRule):
         return rule.base if detail == "low" else rule.base + rule.tile * 8  # 768 x 2048 px are 2 x 4 tiles
     wanted = rule.auto if detail == "auto" else detail
-    budget = rule.original[0] if wanted == "original" and rule.original else rule.budget
-    return -(-budget * max(rule.hundredths, rule.documented or 0) // 100)
+    budget = rule.original[0] if wanted == "original" and rule.original else rule.max_patches
+    return -(-budget * max(rule.percent, rule.documented or 0) // 100)
 
 
-def _fitted(width: int, height: int, limit: int, side: int) -> Size:
+def _scale_down(width: int, height: int, limit: int, side: int) -> Size:
     """Shrunk, never enlarged, so that ``side`` of it becomes ``limit``."""
     if side <= limit:
         return width, height
     return max(1, width * limit // side), max(1, height * limit // side)
 
 
-def _count(length: int, part: int) -> int:
+def _ceil_div(length: int, part: int) -> int:
     return -(-length // part)
 
 
 def _patches(rule: PatchRule, width: int, height: int, detail: str) -> int:
     wanted = rule.auto if detail == "auto" else detail
-    budget, side = rule.original if wanted == "original" and rule.original else (rule.budget, rule.side)
+    budget, side = rule.original if wanted == "original" and rule.original else (rule.max_patches, rule.side)
     if wanted == "low":
-        width, height = _fitted(width, height, _LOW_SIDE, max(width, height))
-    width, height = _fitted(width, height, side, max(width, height))
-    count = _count(width, _PATCH) * _count(height, _PATCH)
+        width, height = _scale_down(width, height, _LOW_SIDE, max(width, height))
+    width, height = _scale_down(width, height, side, max(width, height))
+    count = _ceil_div(width, _PATCH) * _ceil_div(height, _PATCH)
     if count <= budget:
         return count
     # Shrunk to the area of the budget, then a little more, so that one side is a whole number of patches.
@@ -96,9 +96,9 @@ def size_of_data_url(url: str) -> Size | None:
     head, comma, _ = url[:256].partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         return None
-    found = _size(_decoded(url, len(head) + 1, _HEAD))
+    found = _image_size(_decoded(url, len(head) + 1, _HEAD))
     if found is None and len(url) > _HEAD:
-        found = _size(_decoded(url, len(head) + 1, _MOST))
+        found = _image_size(_decoded(url, len(head) + 1, _MOST))
     return found
 
 
@@ -110,7 +110,7 @@ def _decoded(url: str, start: int, length: int) -> bytes:
         return b""
 
 
-def _size(data: bytes) -> Size | None:
+def _image_size(data: bytes) -> Size | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
         return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     if data[:6] in (b"GIF87a", b"GIF89a") and len(data) >= 10:

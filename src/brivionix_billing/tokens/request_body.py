@@ -12,7 +12,7 @@ __all__ = ["Api", "detect_api", "parse_request", "requested_service_tier"]
 
 Api = Literal["chat", "responses", "embeddings"]
 _APIS: Final = ("chat", "responses", "embeddings")
-_ANSWERED: Final = frozenset(
+_TEXT_REQUEST_KEYS: Final = frozenset(
     {"max_output_tokens", "max_tokens", "max_completion_tokens", "tools", "instructions", "stream", "text", "reasoning"}
 )
 """Keys of requests that are answered with text: a body with one is for no embedding."""
@@ -35,7 +35,7 @@ def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     if chat or "messages" in body:
         return "chat"
     texts = isinstance(given, list | tuple) and bool(given) and not any(isinstance(item, Mapping) for item in given)
-    if (texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _ANSWERED:
+    if (texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _TEXT_REQUEST_KEYS:
         return "embeddings"
     # A text under 'prompt' is the old completions API, which is not counted here; an object is a stored prompt.
     if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):

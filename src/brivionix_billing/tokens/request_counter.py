@@ -40,48 +40,48 @@ class RequestCounter:
     conversations: ConversationCache
     image_size: ImageSizeLookup | None
     api: Literal["chat", "responses"]
-    room: int = MAX_RENDERED_CHARACTERS
+    render_budget: int = MAX_RENDERED_CHARACTERS
     """What its tools may still take to write out."""
-    names: dict[str | None, str] = field(default_factory=dict)
+    tool_names: dict[str | None, str] = field(default_factory=dict)
     """Ids of calls -> names of the tools."""
-    run: int = 0
+    parallel_calls: int = 0
     """Calls made at once so far."""
-    system: bool = False
+    has_system_message: bool = False
     """Whether it has a message of the system."""
     key: Key | None = None
     """Under which the conversation is remembered, if it is."""
     seen: CachedConversation | None = None
     """What it went on from."""
 
-    def message(self, role: object, content: object, *, remark: bool = False) -> None:
+    def count_message(self, role: object, content: object, *, remark: bool = False) -> None:
         """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
         if not isinstance(role, str):
             raise BillingError("request_invalid", f"a message's role is {safe_repr(role)}; it is a text such as 'user'")
         kind = "system" if role in SYSTEM else "messages"
-        self.tally.rule(kind, "message")
+        self.tally.add_rule(kind, "message")
         if role not in ROLES:
-            tokens = self.tally.measured(role)
-            self.tally.guess(kind, tokens, 2 * tokens + 8, "how a message of another role is shown is not known")
+            tokens = self.tally.count_text(role)
+            self.tally.add_estimate(kind, tokens, 2 * tokens + 8, "how a message of another role is shown is not known")
         if role == "assistant":
-            self.tally.rule(kind, "remark" if remark else "answer")
+            self.tally.add_rule(kind, "commentary_message" if remark else "final_message")
         count_content(self.tally, kind, content, self.api, self.image_size)
 
-    def plain(self, role: str, text: str) -> None:
+    def count_text_message(self, role: str, text: str) -> None:
         """A message of the system, the user or the assistant that is a text: as :meth:`message`, and faster."""
         kind = "messages"
         if role in SYSTEM:
-            kind, self.system = "system", True
-        self.tally.rule(kind, "message")
+            kind, self.has_system_message = "system", True
+        self.tally.add_rule(kind, "message")
         if role == "assistant":
-            self.tally.rule(kind, "answer")
-        self.tally.text(kind, text)
+            self.tally.add_rule(kind, "final_message")
+        self.tally.add_text(kind, text)
 
-    def unread(self, kind: str, thing: Mapping[str, Any], known: frozenset[str]) -> None:
+    def count_unknown_keys(self, kind: str, thing: Mapping[str, Any], known: frozenset[str]) -> None:
         """What stands in a message or an item under keys that are not known: the model may be shown it."""
         for key in thing.keys() - known:
-            tokens = sum(map(self.tally.measured, iter_texts(thing[key])))
+            tokens = sum(map(self.tally.count_text, iter_texts(thing[key])))
             if tokens:
-                self.tally.guess(kind, tokens, 2 * tokens + 16, f"what {safe_repr(key, 40)} adds is not known")
+                self.tally.add_estimate(kind, tokens, 2 * tokens + 16, f"what {safe_repr(key, 40)} adds is not known")
 
     def resume(self, messages: Sequence[Mapping[str, Any]], way: str) -> int:
         """Go on, with nothing counted yet, from what is known of a conversation; how many messages that covers."""
@@ -92,79 +92,90 @@ class RequestCounter:
         if self.seen is None:
             return 0
         found = self.seen.progress
-        self.tally.resume(found.counted)
-        self.names, self.run, self.system = dict(found.names), found.run, found.system
-        self.room = found.room
+        self.tally.restore(found.counted)
+        self.tool_names, self.parallel_calls, self.has_system_message = (
+            dict(found.names),
+            found.parallel_calls,
+            found.system,
+        )
+        self.render_budget = found.render_budget
         return found.number
 
-    def keep(self, messages: Sequence[Mapping[str, Any]], number: int) -> None:
+    def store_progress(self, messages: Sequence[Mapping[str, Any]], number: int) -> None:
         """Remember the conversation, of which ``number`` messages are counted."""
         if self.key is None:
             return
         # What a caller says of an image's size may change.
-        if self.image_size is None or not self.tally.guesses_of("images"):
-            progress = CountProgress(number, self.tally.counted(), dict(self.names), self.run, self.system, self.room)
-            self.conversations.keep(self.key, messages, progress, self.seen)
+        if self.image_size is None or not self.tally.has_estimates("images"):
+            progress = CountProgress(
+                number,
+                self.tally.snapshot(),
+                dict(self.tool_names),
+                self.parallel_calls,
+                self.has_system_message,
+                self.render_budget,
+            )
+            self.conversations.store(self.key, messages, progress, self.seen)
 
-    def tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
+    def count_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str = "functions") -> None:
         """Function tools, written out."""
         written = self._written(functions, namespace)
-        tokens = self.tally.measured(written.text)
-        if self.tally.family.foreign:
-            self.tally.guess("tools", tokens, None, "how this model is shown its tools is not known")
+        tokens = self.tally.count_text(written.text)
+        if self.tally.family.vocabulary_unknown:
+            self.tally.add_estimate("tools", tokens, None, "how this model is shown its tools is not known")
             return
-        if not written.unproven:
-            self.tally.known("tools", tokens, len(written.text))
+        if not written.unverified:
+            self.tally.add_exact("tools", tokens, len(written.text))
             return
-        why = f"how {written.unproven[0]} in a tool's schema is written out is known from no request"
-        self.tally.guess("tools", tokens, self._most(tokens, functions, written), why)
+        why = f"how {written.unverified[0]} in a tool's schema is written out is known from no request"
+        self.tally.add_estimate("tools", tokens, self._most(tokens, functions, written), why)
 
-    def searched(self, functions: Sequence[Mapping[str, Any]], around: int) -> None:
+    def count_deferred_tools(self, functions: Sequence[Mapping[str, Any]], around: int) -> None:
         """Function tools that a search of the provider's may put into the input while it runs."""
         written = self._written(functions, "functions")
-        most = self._most(self.tally.measured(written.text), functions, written) + around * len(functions)
-        bound = None if self.tally.family.foreign else most
-        self.tally.guess("tools", 0, bound, "which tools a search finds is not known before")
+        most = self._most(self.tally.count_text(written.text), functions, written) + around * len(functions)
+        bound = None if self.tally.family.vocabulary_unknown else most
+        self.tally.add_estimate("tools", 0, bound, "which tools a search finds is not known before")
 
     def _written(self, functions: Sequence[Mapping[str, Any]], namespace: str) -> RenderedTools:
-        written = self.write(functions, namespace, self.room)
-        self.room -= written.cost
+        written = self.write(functions, namespace, self.render_budget)
+        self.render_budget -= written.cost
         return written
 
     def _most(self, tokens: int, functions: Sequence[Mapping[str, Any]], written: RenderedTools) -> int:
         """The most that function tools cost: what is not written out may be shown as it stands, beside the rest."""
-        most, whole = tokens + tokens // 4 + 16, self.tally.measured(to_json(functions))
-        return most + whole if written.unread else max(most, whole)
+        most, whole = tokens + tokens // 4 + 16, self.tally.count_text(to_json(functions))
+        return most + whole if written.has_omissions else max(most, whole)
 
-    def call(self, name: object, arguments: object, namespace: object = None) -> str:
+    def count_tool_call(self, name: object, arguments: object, namespace: object = None) -> str:
         """A call of a tool; returns the tool's name in full."""
         if not isinstance(name, str):
             raise BillingError("request_invalid", f"a call's name is {safe_repr(name)}; it is the name of a tool")
         full = f"{namespace if isinstance(namespace, str) and namespace else 'functions'}.{name}"
-        self.tally.rule("tool calls", "call")
-        self.tally.text("tool calls", full)
-        self.tally.text("tool calls", arguments if isinstance(arguments, str) else to_json(arguments))
+        self.tally.add_rule("tool calls", "call")
+        self.tally.add_text("tool calls", full)
+        self.tally.add_text("tool calls", arguments if isinstance(arguments, str) else to_json(arguments))
         return full
 
-    def result(self, full: str, content: object) -> None:
+    def count_tool_result(self, full: str, content: object) -> None:
         """What a tool gave back."""
-        self.tally.rule("tool results", f"result_{self.api}")
-        self.tally.text("tool results", full if self.tally.dialect.result_full_name else full.rpartition(".")[2])
+        self.tally.add_rule("tool results", f"result_{self.api}")
+        self.tally.add_text("tool results", full if self.tally.dialect.result_full_name else full.rpartition(".")[2])
         count_content(self.tally, "tool results", content, self.api, self.image_size)
 
-    def parallel(self, calls: int) -> None:
+    def count_parallel_calls(self, calls: int) -> None:
         """So many calls were made at once."""
         for _ in range(calls - 1):
-            self.tally.rule("tool calls", f"parallel_{self.api}")
+            self.tally.add_rule("tool calls", f"parallel_{self.api}")
 
-    def schema(self, name: object, description: object, schema: object) -> None:
+    def count_output_schema(self, name: object, description: object, schema: object) -> None:
         """The JSON Schema of a structured output."""
         said = f"\n// {description}" if isinstance(description, str) and description else ""
         text = f"# Response Formats\n\n## {name}\n{said}\n{to_json(schema)}"
-        tokens = self.tally.measured(text)
-        self.tally.rule("format", "schema")
+        tokens = self.tally.count_text(text)
+        self.tally.add_rule("format", "schema")
         why = "how the schema of a structured output is shown to the model is known from no request"
-        self.tally.guess("format", tokens, tokens + tokens // 2 + 32, why)
+        self.tally.add_estimate("format", tokens, tokens + tokens // 2 + 32, why)
 
 
 def iter_texts(value: Any) -> Iterator[str]:

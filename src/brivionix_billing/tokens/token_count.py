@@ -37,7 +37,7 @@ class CountPart(NamedTuple):
     upper: int | None
     """No more than so many; ``None``: no bound is known, short of what the model takes at all."""
     exact: bool
-    why: str = ""
+    reason: str = ""
     """For an estimate: what is not known."""
 
 
@@ -57,7 +57,7 @@ class TokenCount(int):
 
     parts: tuple[CountPart, ...]
     rules: frozenset[str]
-    """Names of the rules that were needed, see ``families.Dialect``."""
+    """Names of the rules that were needed, see ``families.ChatTemplate``."""
     max_input_tokens: int | None
     """The most input that the model takes, where it is known."""
 
@@ -86,7 +86,7 @@ class TokenCount(int):
     @property
     def reasons(self) -> tuple[str, ...]:
         """What is not known, each once; empty for an exact count."""
-        return tuple(dict.fromkeys(part.why for part in self.parts if not part.exact))
+        return tuple(dict.fromkeys(part.reason for part in self.parts if not part.exact))
 
     def by_kind(self) -> dict[str, int]:
         """Kind -> tokens, in the order of :data:`KINDS`; kinds that do not occur are left out."""
@@ -138,18 +138,18 @@ class CountBuilder:
         self._guesses: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._rules: set[str] = set()
 
-    def text(self, kind: str, text: str) -> int:
+    def add_text(self, kind: str, text: str) -> int:
         """The tokens of a text, which are exact. Raises ``request_too_large`` once the texts are more than allowed."""
-        tokens = self.measured(text)
-        self.known(kind, tokens, len(text))
+        tokens = self.count_text(text)
+        self.add_exact(kind, tokens, len(text))
         return tokens
 
-    def measured(self, text: str) -> int:
+    def count_text(self, text: str) -> int:
         """The tokens of a text that is not part of the count as it stands."""
-        self.take(len(text))
+        self.charge_characters(len(text))
         return self._count(text)
 
-    def take(self, characters: int) -> None:
+    def charge_characters(self, characters: int) -> None:
         """Raises ``request_too_large`` once the texts have more characters than are counted at once."""
         self._room -= characters
         if self._room < 0:
@@ -157,30 +157,30 @@ class CountBuilder:
                 "request_too_large", "the texts of the request are longer than the counter was told to count"
             )
 
-    def counted(self) -> CountSnapshot:
+    def snapshot(self) -> CountSnapshot:
         """What it has come to."""
         return CountSnapshot(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
 
-    def resume(self, counted: CountSnapshot) -> None:
+    def restore(self, counted: CountSnapshot) -> None:
         """Start, empty, from what was counted before. What was too much does not become less by being known."""
         self._exact, self._guesses, self._rules = dict(counted.exact), dict(counted.guesses), set(counted.rules)
-        self.take(counted.characters)
+        self.charge_characters(counted.characters)
 
-    def guesses_of(self, kind: str) -> bool:
+    def has_estimates(self, kind: str) -> bool:
         """Whether there are estimates of a kind."""
         return any(guessed == kind for guessed, _ in self._guesses)
 
-    def known(self, kind: str, tokens: int, characters: int) -> None:
+    def add_exact(self, kind: str, tokens: int, characters: int) -> None:
         """Tokens of texts. Of a model that is not known to use this vocabulary they are an estimate.
 
         No vocabulary makes more tokens of a text than it has bytes, and a character has at most four.
         """
-        if not self.family.foreign:
+        if not self.family.vocabulary_unknown:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         elif tokens:
-            self.guess(kind, tokens, 4 * characters, _FOREIGN)
+            self.add_estimate(kind, tokens, 4 * characters, _FOREIGN)
 
-    def rule(self, kind: str, name: str, times: int = 1) -> None:
+    def add_rule(self, kind: str, name: str, times: int = 1) -> None:
         """Apply a rule of the dialect, so many times; it is exact where pairs bear it out."""
         rule: Rule = getattr(self.dialect, name)
         self._rules.add(name)
@@ -188,14 +188,14 @@ class CountBuilder:
         if rule.samples:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         else:
-            self.guess(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
+            self.add_estimate(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
 
-    def guess(self, kind: str, tokens: int, upper: int | None, why: str) -> None:
+    def add_estimate(self, kind: str, tokens: int, upper: int | None, why: str) -> None:
         """Tokens that are not known; ``upper`` bounds them, where anything does."""
         before, bound = self._guesses.get((kind, why), (0, 0))
         self._guesses[kind, why] = (before + tokens, None if upper is None or bound is None else bound + upper)
 
-    def done(self, limit: int | None) -> TokenCount:
+    def build(self, limit: int | None) -> TokenCount:
         """The count."""
         exact = [_new(CountPart, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
         guessed = [CountPart(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]

@@ -22,7 +22,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 __all__ = ["MAX_RENDERED_CHARACTERS", "RenderedTools", "tools_too_large_error", "render_tools"]
 
 _MAX_DEPTH: Final = 24
-_STEP: Final = 64
+_NODE_COST: Final = 64
 """Looking at a part of a schema costs as much as writing so many characters."""
 MAX_RENDERED_CHARACTERS: Final = 6_400_000
 """Characters and steps of one request's tools: references can make a small schema grow without end."""
@@ -40,7 +40,7 @@ _BOUNDS: Final = (
     "minItems",
     "maxItems",
 )
-_SAYING: Final = ("anyOf", "oneOf", "items", "enum", "const", "additionalProperties", "description")
+_SCHEMA_CONTENT_KEYS: Final = ("anyOf", "oneOf", "items", "enum", "const", "additionalProperties", "description")
 """What a schema without properties may say, which stands nowhere in what is written."""
 _READ: Final = frozenset(
     {
@@ -54,9 +54,9 @@ class RenderedTools(NamedTuple):
     """Tools written out."""
 
     text: str
-    unproven: tuple[str, ...]
+    unverified: tuple[str, ...]
     """Features of their schemas that no pair shows."""
-    unread: bool
+    has_omissions: bool
     """Whether something in them was not written out, which the model may be shown all the same."""
     cost: int
     """What it took, in characters."""
@@ -71,7 +71,7 @@ def render_tools(
     for what takes more than ``room``, which one request has for all its tools.
 
     >>> tool = {"name": "hi", "description": "Says hi.", "parameters": {"properties": {"to": {"type": "string"}}}}
-    >>> print(write_tools([tool], "classic").text)
+    >>> print(render_tools([tool], "classic").text)
     ## functions
     <BLANKLINE>
     namespace functions {
@@ -81,7 +81,7 @@ def render_tools(
     <BLANKLINE>
     } // namespace functions
     """
-    writer = _Writer(layout, room)
+    writer = _SignatureRenderer(layout, room)
     body = "\n\n".join([writer.tool(tool) for tool in tools])
     if layout == "classic":
         text = f"## {namespace}\n\nnamespace {namespace} {{\n\n{body}\n\n}} // namespace {namespace}"
@@ -90,7 +90,7 @@ def render_tools(
     return RenderedTools(text, tuple(sorted(writer.unproven)), writer.unread, room - writer.room)
 
 
-class _Writer:
+class _SignatureRenderer:
     def __init__(self, layout: str, room: int) -> None:
         self.classic = layout == "classic"
         self.room = room
@@ -105,13 +105,13 @@ class _Writer:
             raise BillingError("request_invalid", f"a tool's name is {safe_repr(name)}; a name is a string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
-        self._spend(len(name))
-        self._known_only(tool, _TOOL_KEYS)
+        self._charge(len(name))
+        self._note_unknown_keys(tool, _TOOL_KEYS)
         whole = self._expanded(self.root, ())
         head = self._comment(tool.get("description"))
         if not _properties(whole):
-            if any(whole.get(key) for key in _SAYING):
-                self._not_written("a schema without properties")
+            if any(whole.get(key) for key in _SCHEMA_CONTENT_KEYS):
+                self._note_omission("a schema without properties")
             return f"{head}type {name} = () => any;"
         said = self._comment(whole.get("description"))
         return f"{head}type {name} = (_: {said}{self._object(whole)}) => any;"
@@ -120,20 +120,20 @@ class _Writer:
         """The schema with what its references mean in their place. One within itself becomes a name."""
         if not isinstance(schema, Mapping):
             return {}
-        self._spend(_STEP + len(schema))
+        self._charge(_NODE_COST + len(schema))
         if depth > _MAX_DEPTH:
-            self._not_written(f"a part deeper than {_MAX_DEPTH}")
+            self._note_omission(f"a part deeper than {_MAX_DEPTH}")
             return {"type": "any"}
-        self._known_only(schema, _READ)
+        self._note_unknown_keys(schema, _READ)
         reference = schema.get("$ref")
         if isinstance(reference, str):
             self._unproven("a reference")
-            self._spend(len(reference))
-            found = None if reference in opened else self._found(reference)
+            self._charge(len(reference))
+            found = None if reference in opened else self._resolve_ref(reference)
             if found is None:
-                self._not_written("a reference that leads back, or out of the schema")
+                self._note_omission("a reference that leads back, or out of the schema")
                 return {"type": reference.rpartition("/")[2].strip("#") or "any"}
-            self._spend(len(found))
+            self._charge(len(found))
             beside = {key: value for key, value in schema.items() if key != "$ref"}
             return self._expanded({**found, **beside}, (*opened, reference), depth + 1)
         inner: dict[str, Any] = {}
@@ -150,13 +150,13 @@ class _Writer:
                 inner[key] = self._expanded(schema[key], opened, depth + 1)
         return {**schema, **inner}
 
-    def _known_only(self, thing: Mapping[str, Any], known: frozenset[str]) -> None:
+    def _note_unknown_keys(self, thing: Mapping[str, Any], known: frozenset[str]) -> None:
         """Notes what of it is not written out."""
         for key in sorted(map(str, thing.keys() - known)):
             if thing.get(key) is not None:
-                self._not_written(safe_repr(key, 40))
+                self._note_omission(safe_repr(key, 40))
 
-    def _found(self, reference: str) -> Mapping[str, Any] | None:
+    def _resolve_ref(self, reference: str) -> Mapping[str, Any] | None:
         """What a reference within the tool's own schema leads to."""
         if not reference.startswith("#/"):
             return None
@@ -167,19 +167,19 @@ class _Writer:
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         if isinstance(schema.get("additionalProperties"), Mapping) and schema["additionalProperties"]:
-            self._not_written("additionalProperties beside properties")
+            self._note_omission("additionalProperties beside properties")
         properties = _properties(schema)
         required = schema.get("required")
-        self._spend(len(required) if isinstance(required, list) else 0)
+        self._charge(len(required) if isinstance(required, list) else 0)
         needed = set(required) if isinstance(required, list) and all(isinstance(r, str) for r in required) else set()
         written = [(name if name in needed else f"{name}?", part) for name, part in properties.items()]
-        if not any(self._talks(part) for _, part in written):
+        if not any(self._needs_lines(part) for _, part in written):
             return "{ " + ", ".join([f"{name}: {self._type(part)}" for name, part in written]) + " }"
         return "{\n" + "".join([self._property(name, part) for name, part in written]) + "}"
 
     def _property(self, name: str, schema: Mapping[str, Any]) -> str:
         title, description = schema.get("title"), schema.get("description")
-        self._spend(len(name))
+        self._charge(len(name))
         lines = self._comment(title)
         if title and description:
             lines += "//\n"
@@ -196,13 +196,13 @@ class _Writer:
         notes += bounds
         return f"{lines}{name}: {kind},{' // ' + ', '.join(notes) if notes else ''}\n"
 
-    def _talks(self, schema: Mapping[str, Any]) -> bool:
+    def _needs_lines(self, schema: Mapping[str, Any]) -> bool:
         """Whether a comment belongs to the schema or stands somewhere in it: then it takes lines of its own."""
-        self._spend(_STEP // 4)
+        self._charge(_NODE_COST // 4)
         if any(key in schema for key in ("title", "description", "default", *_BOUNDS)):
             return True
         inner = [*_properties(schema).values(), *_options(schema), schema.get("items")]
-        return any(self._talks(part) for part in inner if isinstance(part, Mapping))
+        return any(self._needs_lines(part) for part in inner if isinstance(part, Mapping))
 
     def _type(self, schema: Mapping[str, Any]) -> str:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
@@ -212,12 +212,12 @@ class _Writer:
         options = _options(schema)
         if options:
             if any(option.get("description") for option in options):
-                self._not_written("a description within anyOf")
+                self._note_omission("a description within anyOf")
             return self._union([self._type(option) for option in options])
         kind = schema.get("type")
         if isinstance(kind, list):
             self._unproven("a list of types")
-            self._spend((_STEP + len(schema)) * len(kind))
+            self._charge((_NODE_COST + len(schema)) * len(kind))
             return self._union([self._type({**schema, "type": one}) for one in kind])
         if kind == "object" or (kind is None and _properties(schema)):
             return self._object_type(schema)
@@ -243,7 +243,7 @@ class _Writer:
             return "any[]"
         kind = self._type(items)
         if "\n" not in kind and any(key in items for key in ("description", "default", *_BOUNDS)):
-            self._not_written("a description of a list's items")
+            self._note_omission("a description of a list's items")
         if "\n" in kind or " | " in kind or kind.startswith("{"):
             self._unproven("a list of objects")
             return f"Array<\n{self._comment(items.get('description'))}{kind}\n>" if "\n" in kind else f"Array<{kind}>"
@@ -259,7 +259,7 @@ class _Writer:
         """A description as comment lines. Each line loses the space around it; an empty one is two slashes."""
         if not isinstance(text, str) or not text:
             return ""
-        self._spend(len(text))
+        self._charge(len(text))
         lines = [line.strip() for line in text.split("\n")]
         return "".join([f"// {line}\n" if line else "//\n" for line in lines])
 
@@ -268,15 +268,15 @@ class _Writer:
             text = json.dumps(value, ensure_ascii=False, default=dict)
         except (RecursionError, TypeError, ValueError) as error:
             raise BillingError("request_invalid", f"a part of a tool's schema is not JSON: {error}") from None
-        self._spend(len(text))
+        self._charge(len(text))
         return text
 
-    def _spend(self, characters: int) -> None:
+    def _charge(self, characters: int) -> None:
         self.room -= characters
         if self.room < 0:
             raise tools_too_large_error()
 
-    def _not_written(self, feature: str) -> None:
+    def _note_omission(self, feature: str) -> None:
         self.unread = True
         self.unproven.add(feature)
 

@@ -36,5 +36,5 @@ def count_unknown_keys(walk: RequestCounter, request: Mapping[str, Any]) -> None
     for key in request.keys() - known:
         texts = list(iter_texts(request[key]))
         if texts:
-            tokens = sum(map(walk.tally.measured, texts))
-            walk.tally.guess("unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is not known")
+            tokens = sum(map(walk.tally.count_text, texts))
+            walk.tally.add_estimate("unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is not known")

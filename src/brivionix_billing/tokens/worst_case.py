@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from brivionix_billing.pricebook import PriceBook
     from brivionix_billing.pricebook.book import ModelInfo
 
-__all__ = ["WorstCase", "most_expensive_charge", "request_modalities", "max_output_tokens", "max_tool_calls"]
+__all__ = ["WorstCase", "most_expensive_charge", "request_modalities", "max_output_tokens", "tool_call_bound"]
 
 _OUTPUT_KEYS: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -41,9 +41,9 @@ class Modalities(NamedTuple):
 
     images: bool
     audio: bool
-    spoken: bool
+    audio_output: bool
     """Audio in the output."""
-    drawn: bool
+    image_output: bool
     """Images in the output."""
 
 
@@ -84,9 +84,9 @@ def max_output_tokens(request: Mapping[str, Any], api: Api, facts: ModelInfo | N
     Raises ``request_invalid`` for bounds that are no counts, ``no_bound`` where neither the request nor the book says.
     """
     keys = _OUTPUT_KEYS[api]
-    given = [_count(request[key], key) for key in keys if request.get(key) is not None]
+    given = [_require_count(request[key], key) for key in keys if request.get(key) is not None]
     asked = max(given) if given else None
-    choices = _count(request["n"], "n") if request.get("n") is not None else 1
+    choices = _require_count(request["n"], "n") if request.get("n") is not None else 1
     if not 1 <= choices <= _MOST_CHOICES:
         raise BillingError("request_invalid", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
     if facts is not None:
@@ -102,7 +102,7 @@ def max_output_tokens(request: Mapping[str, Any], api: Api, facts: ModelInfo | N
     return asked * choices
 
 
-def max_tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
+def tool_call_bound(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
     """The calls with a fee that a request can make at the most, and whether anything bounds them."""
     tools = request.get("tools")
     kinds = (
@@ -113,9 +113,9 @@ def max_tool_calls(request: Mapping[str, Any], allowed: int | None) -> tuple[dic
     if request.get("web_search_options") is not None:
         kinds.append("web_search")
     if request.get("max_tool_calls") is not None:
-        bound, known = _count(request["max_tool_calls"], "max_tool_calls"), True
+        bound, known = _require_count(request["max_tool_calls"], "max_tool_calls"), True
     elif allowed is not None:
-        bound, known = _count(allowed, "max_tool_calls", "bad_argument"), True
+        bound, known = _require_count(allowed, "max_tool_calls", "bad_argument"), True
     else:
         bound, known = _USUAL_TOOL_CALLS, False
     found = {}
@@ -147,9 +147,17 @@ def most_expensive_charge(
     short, long = book.rate_cards(model, group=group, at=at, service_tier=service_tier)
     inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if kinds.images else [])]
     inputs += ["audio_input"] if kinds.audio else []
-    outputs = ["output", *(["audio_output"] if kinds.spoken else []), *(["image_output"] if kinds.drawn else [])]
-    for meter, there in (("audio_input", kinds.audio), ("audio_output", kinds.spoken), ("image_output", kinds.drawn)):
-        if there and short.unit_rates[METERS_BY_NAME[meter].index] is None:
+    outputs = [
+        "output",
+        *(["audio_output"] if kinds.audio_output else []),
+        *(["image_output"] if kinds.image_output else []),
+    ]
+    for meter, there in (
+        ("audio_input", kinds.audio),
+        ("audio_output", kinds.audio_output),
+        ("image_output", kinds.image_output),
+    ):
+        if there and short.unit_rates[METERS_BY_NAME[meter].position] is None:
             # Told before the call: afterwards the usage would have such tokens, and no charge.
             raise BillingError(
                 "meter_not_priced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
@@ -160,10 +168,10 @@ def most_expensive_charge(
     charges = []
     for card, amount in reached:
         counts: dict[str, int] = {"input_tokens": amount, "output_tokens": output}
-        on = _dearest(card, inputs)
+        on = _most_expensive_meter(card, inputs)
         if on != "input":
             counts[f"{on}_tokens"] = amount
-        on = _dearest(card, outputs)
+        on = _most_expensive_meter(card, outputs)
         if on != "output":
             counts[f"{on}_tokens"] = output
         usage = Usage(**counts, **calls, estimated=True)  # type: ignore[arg-type]  # names of counts only
@@ -171,11 +179,11 @@ def most_expensive_charge(
     return max(charges, key=lambda charge: charge.units)
 
 
-def _dearest(card: RateCard, meters: list[str]) -> str:
-    return max(meters, key=lambda name: card.unit_rates[METERS_BY_NAME[name].index] or 0)
+def _most_expensive_meter(card: RateCard, meters: list[str]) -> str:
+    return max(meters, key=lambda name: card.unit_rates[METERS_BY_NAME[name].position] or 0)
 
 
-def _count(value: object, key: str, code: str = "request_invalid") -> int:
+def _require_count(value: object, key: str, code: str = "request_invalid") -> int:
     least = 0 if key == "max_tool_calls" else 1
     if type(value) is not int or not least <= value <= MAX_COUNT:
         raise BillingError(code, f"{key} is {safe_repr(value)}; it is a whole number from {least} to 10^12")

@@ -15,7 +15,7 @@ def billable_body(body: object) -> dict[str, Any]:
     Counts are not checked here: a line of a usage file keeps a wrong body as well, and is set aside with the reason.
     Raises ``usage_shape`` for a body in which no usage object of a known shape is found.
 
-    >>> reported({
+    >>> billable_body({
     ...     "model": "gpt-5.4", "output": [{"type": "web_search_call", "action": {"type": "search", "query": "rain"}}],
     ...     "usage": {"input_tokens": 9, "output_tokens": 5},
     ... })

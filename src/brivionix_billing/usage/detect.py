@@ -1,7 +1,7 @@
 """Which shape a provider's body has, decided from the body alone; a reader per shape stands in a file of its own.
 
-To add a provider: write a reader ``(usage object, what stands around it) -> Usage`` and let :func:`shape_of` know by
-which keys its usage object is told from all others.
+To add a provider: write a reader ``(usage object, response) -> Usage`` and teach :func:`detect_shape` the keys that
+only its usage object has.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BodyShape(NamedTuple):
     """A reader, and the keys of a response around the usage object that say what was served."""
 
     reader: UsageReader
-    around: ContextKeys
+    context_keys: ContextKeys
 
 
 _CHAT: Final = BodyShape(openai.read_chat, openai.CONTEXT_KEYS)
@@ -45,13 +45,13 @@ _BEDROCK: Final = BodyShape(bedrock.read_usage, bedrock.AROUND)
 _COHERE: Final = BodyShape(cohere.read_usage, cohere.AROUND)
 
 # Input tokens do not contain the cached ones: not OpenAI's way of counting.
-_APART: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
+_EXCLUSIVE_CACHE_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 # What else Anthropic says inside the usage object; unless a key stands beside it that Anthropic does not have.
-_NOT_ITS_OWN: Final = frozenset({"total_tokens", "input_tokens_details"})
-_TOLD: Final = frozenset({"service_tier", "server_tool_use", "iterations", "inference_geo", "speed"})
-_NOT_RESPONSES: Final = _APART | _TOLD
+_NON_ANTHROPIC_KEYS: Final = frozenset({"total_tokens", "input_tokens_details"})
+_ANTHROPIC_ONLY_KEYS: Final = frozenset({"service_tier", "server_tool_use", "iterations", "inference_geo", "speed"})
+_NON_RESPONSES_KEYS: Final = _EXCLUSIVE_CACHE_KEYS | _ANTHROPIC_ONLY_KEYS
 
-_WHERE: Final = (
+_USAGE_LOCATIONS: Final = (
     ("usage", False),
     ("prompt_tokens", True),
     ("input_tokens", True),
@@ -64,10 +64,10 @@ _WHERE: Final = (
     ("meta", False),
 )
 """What a response calls its usage object; and (true) by which count a usage object without a response is known."""
-_NAMES: Final = tuple(name for name, bare in _WHERE if not bare)
-_DEEPEST: Final = 8
-_AROUND: Final = (
-    *(key for shape in (_CHAT, _GEMINI, _BEDROCK) for key in shape.around),  # Anthropic's are among OpenAI's
+_USAGE_KEYS: Final = tuple(name for name, bare in _USAGE_LOCATIONS if not bare)
+_MAX_DEPTH: Final = 8
+_CONTEXT_KEYS: Final = (
+    *(key for shape in (_CHAT, _GEMINI, _BEDROCK) for key in shape.context_keys),  # Anthropic's are among OpenAI's
     "output",
 )
 
@@ -76,9 +76,9 @@ class LocatedUsage(NamedTuple):
     """A body whose usage object was found."""
 
     usage: dict[str, Any]
-    around: object
+    response: object
     """The response around it, as it was given; ``None`` for a bare usage object."""
-    name: str
+    key: str
     """What the response calls it."""
 
 
@@ -88,7 +88,7 @@ def read_usage(body: object) -> Usage:
         usage = body.get("usage")
         if type(usage) is dict:
             if "usageMetadata" in body or "usage_metadata" in body or "meta" in body:
-                _alone("usage", body)
+                _reject_second_usage("usage", body)
             if "prompt_tokens" in usage:
                 return openai.read_chat(usage, body)  # what nearly every body is, by the shortest way
             return detect_shape(usage).reader(usage, body)
@@ -99,7 +99,7 @@ def read_usage(body: object) -> Usage:
                 return detect_shape(body).reader(body, {})
     try:
         usage, around, _ = locate_usage(body)
-        return detect_shape(usage).reader(usage, {name: get_field(around, name) for name in _AROUND})
+        return detect_shape(usage).reader(usage, {name: get_field(around, name) for name in _CONTEXT_KEYS})
     except BillingError:
         raise
     except Exception as error:  # whatever an SDK's object does when it is asked
@@ -111,7 +111,9 @@ def detect_shape(usage: dict[str, Any]) -> BodyShape:
     if "prompt_tokens" in usage:
         return _CHAT
     if "input_tokens" in usage:
-        if _NOT_RESPONSES.isdisjoint(usage) or not (_NOT_ITS_OWN.isdisjoint(usage) or _APART & usage.keys()):
+        if _NON_RESPONSES_KEYS.isdisjoint(usage) or not (
+            _NON_ANTHROPIC_KEYS.isdisjoint(usage) or _EXCLUSIVE_CACHE_KEYS & usage.keys()
+        ):
             return _RESPONSES
         return _ANTHROPIC
     if "promptTokenCount" in usage or "prompt_token_count" in usage:
@@ -129,12 +131,12 @@ def detect_shape(usage: dict[str, Any]) -> BodyShape:
 
 def locate_usage(body: object) -> LocatedUsage:
     """An SDK object, or any mapping, opened no further than needed: the texts of a response are never copied."""
-    for name, bare in _WHERE:
+    for name, bare in _USAGE_LOCATIONS:
         usage = get_field(body, name)
         if usage is None or (name == "meta" and get_field(usage, "billed_units") is None):
             continue
         if not bare:
-            _alone(name, body)
+            _reject_second_usage(name, body)
         around, usage = (None, body) if bare else (body, usage)
         return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), around, name)
     if isinstance(body, Mapping) and "usage" in body:
@@ -146,9 +148,9 @@ def locate_usage(body: object) -> LocatedUsage:
     raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
 
 
-def _alone(name: str, body: object) -> None:
+def _reject_second_usage(name: str, body: object) -> None:
     """Refuse a second usage object: two gateways have written into this body, and which is right nobody here knows."""
-    for other in _NAMES:
+    for other in _USAGE_KEYS:
         second = None if other == name else get_field(body, other)
         if second is not None and (other != "meta" or get_field(second, "billed_units") is not None):
             told = "meta.billed_units" if other == "meta" else other
@@ -175,8 +177,8 @@ def get_field(body: object, name: str) -> Any:
 
 def to_plain_data(value: object, depth: int = 0) -> Any:
     """Plain dicts and lists out of mappings, pydantic models and simple objects, to a depth that bounds the work."""
-    if depth > _DEEPEST:
-        raise BillingError("usage_shape", f"a usage object nested more than {_DEEPEST} deep is not a usage object")
+    if depth > _MAX_DEPTH:
+        raise BillingError("usage_shape", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object")
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, Mapping):
         value = dump()

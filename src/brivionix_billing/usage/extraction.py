@@ -14,66 +14,68 @@ from brivionix_billing.usage.tool_calls import billable_item_type, container_id,
 
 __all__ = ["billable_body"]
 
-_DEEPEST: Final = 12
+_MAX_DEPTH: Final = 12
 """Deeper than a reader looks for counts."""
-_LONGEST: Final = 257
+_MAX_NAME_LENGTH: Final = 257
 """A name has at most 256 characters; one that is longer stays too long, so that it is refused here as there."""
 
 
 def billable_body(body: object) -> dict[str, Any]:
     """See :func:`brivionix_billing.usage.reported`."""
     try:
-        return _reported(body)
+        return _extract(body)
     except BillingError:
         raise
     except Exception as error:  # as in the reading of it
         raise unreadable_error(body, error) from error
 
 
-def _reported(body: object) -> dict[str, Any]:
+def _extract(body: object) -> dict[str, Any]:
     usage, around, called = locate_usage(body)
     shape = detect_shape(usage)
-    kept: dict[str, Any] = _json(usage)
+    kept: dict[str, Any] = _to_json_value(usage)
     if around is None:
         return kept
     found = {}
-    for key, name in shape.around.items():
+    for key, name in shape.context_keys.items():
         value = get_field(around, key)
         if value is not None:
-            word = _word(nested_value(value, name))
+            word = _truncate_name(nested_value(value, name))
             found[key] = word if name is None else {name: word}
     items = get_field(around, "output")
     if isinstance(items, Iterator) and shape.reader is not read_responses:
         items = None  # nobody reads it
     kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
-    paid = [_reduced(item, kind) for item, kind in kinds if kind is not None]
+    paid = [_reduce_item(item, kind) for item, kind in kinds if kind is not None]
     return {**found, **({"output": paid} if paid else {}), called: kept}
 
 
-def _reduced(item: object, kind: str) -> dict[str, Any]:
+def _reduce_item(item: object, kind: str) -> dict[str, Any]:
     """An output item without what it says or found. An action is kept, because not every action is paid."""
     if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
         return {"type": kind, "action": {"type": "search"}}
     container = container_id(item) if kind == "code_interpreter_call" else None
-    return {"type": kind} if container is None else {"type": kind, "container_id": container[:_LONGEST]}
+    return {"type": kind} if container is None else {"type": kind, "container_id": container[:_MAX_NAME_LENGTH]}
 
 
-def _word(value: Any) -> Any:
+def _truncate_name(value: Any) -> Any:
     """A name, cut to a length that is still too long for one; what is no name stays none."""
     if isinstance(value, dict | list | tuple):
         return [safe_repr(value)]
-    word = _json(value)
-    return word[:_LONGEST] if isinstance(word, str) else word
+    word = _to_json_value(value)
+    return word[:_MAX_NAME_LENGTH] if isinstance(word, str) else word
 
 
-def _json(value: Any, depth: int = 0) -> Any:
+def _to_json_value(value: Any, depth: int = 0) -> Any:
     """The same as JSON can hold it. For what it cannot hold stands a list of its text: no count, and no name either."""
     if isinstance(value, dict | list | tuple):
-        if depth > _DEEPEST:
-            raise BillingError("usage_shape", f"a usage object nested more than {_DEEPEST} deep is not a usage object")
+        if depth > _MAX_DEPTH:
+            raise BillingError(
+                "usage_shape", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object"
+            )
         if isinstance(value, dict):
-            return {str(key): _json(item, depth + 1) for key, item in value.items()}
-        return [_json(item, depth + 1) for item in value]
+            return {str(key): _to_json_value(item, depth + 1) for key, item in value.items()}
+        return [_to_json_value(item, depth + 1) for item in value]
     if isinstance(value, str):
         return str.__str__(value)  # an SDK's enumeration is a string as well
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):

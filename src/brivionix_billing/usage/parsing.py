@@ -17,7 +17,7 @@ ESTIMATED_KEY: Final = "estimated"
 """The key that marks a usage object whose counts no provider reported."""
 
 # Keys that carry nothing to bill: contained in a count that is billed, or times and the upstream's own price.
-_IDLE: Final = frozenset(
+_IGNORED_KEYS: Final = frozenset(
     {
         "accepted_prediction_tokens",
         "rejected_prediction_tokens",
@@ -90,7 +90,7 @@ def reject_unknown_counts(where: str, rest: Mapping[str, Any], kinds: tuple[type
     ``kinds`` are the types of counts: of a shape that writes its counts as floats, those are counts as well.
     """
     for key, value in rest.items():
-        if key not in _IDLE and _holds_count(value, kinds):
+        if key not in _IGNORED_KEYS and _contains_count(value, kinds):
             raise BillingError(
                 "usage_unknown_key",
                 f"{where} has {safe_repr(key)}: {safe_repr(value)}, and nobody here knows what that costs; "
@@ -98,11 +98,11 @@ def reject_unknown_counts(where: str, rest: Mapping[str, Any], kinds: tuple[type
             )
 
 
-def _holds_count(value: Any, kinds: tuple[type, ...], depth: int = 0) -> bool:
+def _contains_count(value: Any, kinds: tuple[type, ...], depth: int = 0) -> bool:
     """Whether a count other than zero stands anywhere in it; what is too deep to see through may hold one."""
     if isinstance(value, dict | list | tuple):
         inner = value.values() if isinstance(value, dict) else value
-        return depth > 8 or any(_holds_count(item, kinds, depth + 1) for item in inner)
+        return depth > 8 or any(_contains_count(item, kinds, depth + 1) for item in inner)
     return type(value) in kinds and value != 0
 
 

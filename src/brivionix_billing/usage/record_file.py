@@ -1,8 +1,8 @@
 """Usage files: JSON Lines, one request a line, read in constant memory.
 
-Every line gives a :class:`Record` or a :class:`SetAside` that says why not; none is dropped. A record's *leaf* is the
-RFC 6962 leaf hash of the whole line in canonical JSON (RFC 8785): it pins every value that was reported, whatever the
-order of keys or the spaces of the file.
+Every line gives a :class:`Record` or a :class:`RejectedRecord` with the reason; none is dropped. A record's *leaf* is
+the RFC 6962 leaf hash of the whole line in canonical JSON (RFC 8785): it pins every value that was reported,
+whatever the order of keys or the spaces of the file.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RequestAttributes:
     def __init__(self, account: str, group: str, model: str, service_tier: str | None, has_tier: bool) -> None:
         self.account, self.group, self.model, self.service_tier = account, group, model, service_tier
         # A leaf is over a zero byte and the canonical text: head, time, middle, request id, tail, usage, brace.
-        tier = f'"service_tier":{_text(service_tier)},' if has_tier else ""
-        self.head = f'\0{{"account":{_text(account)},"at":"'
-        self.middle = f'","group":{_text(group)},"model":{_text(model)},"request_id":'
+        tier = f'"service_tier":{_json_text(service_tier)},' if has_tier else ""
+        self.head = f'\0{{"account":{_json_text(account)},"at":"'
+        self.middle = f'","group":{_json_text(group)},"model":{_json_text(model)},"request_id":'
         self.tail = f',{tier}"usage":'
 
 
@@ -134,8 +134,8 @@ _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
 DetailTemplates = dict[tuple[str, ...], tuple[str, str | None]]
-_INSIDE: Final[DetailTemplates] = {}
-_OUTSIDE: Final[DetailTemplates] = {}
+_INPUT_TEMPLATES: Final[DetailTemplates] = {}
+_OUTPUT_TEMPLATES: Final[DetailTemplates] = {}
 
 
 def _parse_fast(
@@ -150,7 +150,7 @@ def _parse_fast(
     """
     usage, request_id, at_text, model = data["usage"], data["request_id"], data["at"], data["model"]
     account, group, tier = data["account"], data["group"], data.get("service_tier", _ABSENT)
-    origin = origins.get((account, group, model, tier)) or _origin(account, group, model, tier, origins)
+    origin = origins.get((account, group, model, tier)) or _intern_attributes(account, group, model, tier, origins)
     served_tier = served_model = response = None
     if "usage" in usage:
         response, usage = usage, usage["usage"]
@@ -204,13 +204,13 @@ def _parse_fast(
         ins = "null"
     else:
         keys = tuple(inside)
-        before, after = _INSIDE.get(keys) or _details(_INSIDE, "cached_tokens", keys)
+        before, after = _INPUT_TEMPLATES.get(keys) or _details_template(_INPUT_TEMPLATES, "cached_tokens", keys)
         ins = before if after is None else f"{before}{read}{after}"
     if outside is None:
         outs = "null"
     else:
         keys = tuple(outside)
-        before, after = _OUTSIDE.get(keys) or _details(_OUTSIDE, "reasoning_tokens", keys)
+        before, after = _OUTPUT_TEMPLATES.get(keys) or _details_template(_OUTPUT_TEMPLATES, "reasoning_tokens", keys)
         outs = before if after is None else f"{before}{reasoning}{after}"
     if total is not None and len(usage) == 5:  # the five keys of its kind, in their order
         if chat:
@@ -224,9 +224,9 @@ def _parse_fast(
                 f'"output_tokens_details":{outs},"total_tokens":{total}}}'
             )
     else:
-        counted = _other_keys(usage, ins, outs)
+        counted = _canonical_partial_usage(usage, ins, outs)
     if response is not None:
-        counted = _around(response, counted)
+        counted = _canonical_response(response, counted)
     text = f"{origin.head}{at_text}{origin.middle}{encode_basestring(request_id)}{origin.tail}{counted}}}"
     if text.count(":") != line.count(b":") or b"\\u003" in line:
         return None  # a key stands twice, or a colon is written as an escape, which could hide that
@@ -252,7 +252,7 @@ def _parse_fast(
     )
 
 
-def _other_keys(usage: dict[str, Any], ins: str, outs: str) -> str:
+def _canonical_partial_usage(usage: dict[str, Any], ins: str, outs: str) -> str:
     """The canonical text of a usual usage that has some of the five keys of its kind."""
     parts = []
     for key in sorted(usage):
@@ -267,7 +267,7 @@ def _null(count: int | str | None) -> int | str:
     return "null" if count is None else count
 
 
-def _details(made_before: DetailTemplates, key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
+def _details_template(made_before: DetailTemplates, key: str, keys: tuple[str, ...]) -> tuple[str, str | None]:
     """The canonical text of token details, in two parts around the only count that may be other than zero."""
     if any('"' in name for name in keys):
         raise ValueError("a name with a quote in it could look like the key that is sought")
@@ -278,10 +278,10 @@ def _details(made_before: DetailTemplates, key: str, keys: tuple[str, ...]) -> t
     return made
 
 
-def _around(response: dict[str, Any], counted: str) -> str:
+def _canonical_response(response: dict[str, Any], counted: str) -> str:
     """The canonical text of a response around its usage's; beside that it may hold nothing but texts."""
     keys = tuple(response)
-    order = _ORDERS.get(keys) or _order(keys)
+    order = _ORDERS.get(keys) or _canonical_key_order(keys)
     parts = [f"{written}:{counted if key == 'usage' else encode_basestring(response[key])}" for key, written in order]
     return "{" + ",".join(parts) + "}"
 
@@ -289,7 +289,7 @@ def _around(response: dict[str, Any], counted: str) -> str:
 _ORDERS: Final[dict[tuple[str, ...], list[tuple[str, str]]]] = {}
 
 
-def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+def _canonical_key_order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
     """The keys in canonical order, each with its JSON text."""
     if not all(key.isascii() for key in keys):
         raise ValueError("a key that is not ASCII has an order of its own")
@@ -299,17 +299,17 @@ def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
     return made
 
 
-def _origin(
+def _intern_attributes(
     account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], RequestAttributes]
 ) -> RequestAttributes:
     """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
     has_tier = tier is not _ABSENT
     for what, name in (("account", account), ("group", group), ("model", model)):
-        if _name(what, name) != name.strip():
+        if _require_name(what, name) != name.strip():
             raise BillingError(
                 "record_invalid", f"{what} is {safe_repr(name)}; a space at either end would make it another {what}"
             )
-    asked = _name("service_tier", tier) if has_tier and tier is not None else None
+    asked = _require_name("service_tier", tier) if has_tier and tier is not None else None
     found = origins.get((account, group, model, tier))
     if found is None:
         if len(origins) > _MAX_CACHED:
@@ -333,16 +333,16 @@ def _parse_strict(
             raise BillingError("record_invalid", f"{safe_repr(data)} is not an object; a record is one request")
         for name in ("request_id", "account"):
             if isinstance(data.get(name), str):
-                seen[name] = _name(name, data[name])
+                seen[name] = _require_name(name, data[name])
         seen["leaf"] = sha256(b"\0" + canonical_json(data)).digest()
         missing = [name for name in _REQUIRED if data.get(name) is None]
         if "at" not in missing:
             seen["at"] = parse_instant(data["at"])
         if missing:
             raise BillingError("record_invalid", f"{', '.join(missing)} missing; a record has {', '.join(_REQUIRED)}")
-        request_id = _name("request_id", data["request_id"])
+        request_id = _require_name("request_id", data["request_id"])
         tier = data.get("service_tier", _ABSENT)
-        origin = _origin(data["account"], data["group"], data["model"], tier, origins)
+        origin = _intern_attributes(data["account"], data["group"], data["model"], tier, origins)
         usage = Usage.from_response(data["usage"])
         total, text, read, output, reasoning, more = usage
         at = seen["at"]
@@ -360,7 +360,7 @@ def _parse_strict(
         )
 
 
-def _name(what: str, value: object) -> str:
+def _require_name(what: str, value: object) -> str:
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
         return value
     raise BillingError(
@@ -368,5 +368,5 @@ def _name(what: str, value: object) -> str:
     )
 
 
-def _text(value: str | None) -> str:
+def _json_text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)

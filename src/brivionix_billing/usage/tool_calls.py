@@ -40,7 +40,7 @@ TOOL_USAGE_KEYS: Final = frozenset(
         "num_server_side_tools_used",
     }
 )
-"""The keys of a usage object that :func:`stated_calls` accounts for."""
+"""The keys of a usage object that :func:`read_reported_calls` accounts for."""
 
 _ITEMS: Final = {
     "web_search_call": "web_search_calls",
@@ -51,22 +51,22 @@ _ITEMS: Final = {
 """Type of an output item -> argument of ``Usage``."""
 _OPENROUTER: Final = frozenset({"web_search_requests", "tool_calls_requested", "tool_calls_executed"})
 _XAI: Final = {"web_search_calls": "web_search_calls", "file_search_calls": "file_search_calls"}
-_PLACES: Final = {name: METERS_BY_NAME[name.rpartition("_")[0]].index for name in _ITEMS.values()}
-_FREE: Final = frozenset({"mcp_calls", "web_fetch_requests"})
+_METER_INDEX: Final = {name: METERS_BY_NAME[name.rpartition("_")[0]].position for name in _ITEMS.values()}
+_UNBILLED_KEYS: Final = frozenset({"mcp_calls", "web_fetch_requests"})
 
 
 def billable_item_type(item: object) -> str | None:
     """The type of an output item that costs a fee; ``None`` for all others."""
-    kind = _get(item, "type")
+    kind = _get_field(item, "type")
     if kind == "web_search_call":
-        what = _get(_get(item, "action"), "type")
+        what = _get_field(_get_field(item, "action"), "type")
         return "web_search_call" if what in (None, "search") else None
     return kind if isinstance(kind, str) and kind in _ITEMS else None
 
 
 def container_id(item: object) -> str | None:
     """The container that a call of a code interpreter ran in, if it names one."""
-    found = _get(item, "container_id")
+    found = _get_field(item, "container_id")
     return found if isinstance(found, str) and found else None
 
 
@@ -103,7 +103,7 @@ def count_billable_calls(items: Any) -> dict[str, int]:
 
 def call_meters(calls: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
     """The same calls as a usage holds them: (meter index, quantity), in meter order."""
-    return tuple((place, calls[name]) for name, place in _PLACES.items() if name in calls) if calls else ()
+    return tuple((place, calls[name]) for name, place in _METER_INDEX.items() if name in calls) if calls else ()
 
 
 def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
@@ -115,14 +115,14 @@ def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
             if found is not None and calls != found:
                 raise BillingError(
                     "usage_contradiction",
-                    f"server_tool_use states {_told(found)}, server_tool_use_details {_told(calls)}",
+                    f"server_tool_use states {_format_calls(found)}, server_tool_use_details {_format_calls(calls)}",
                 )
             found = calls
     name = "server_side_tool_usage_details"
     details = require_object(name, usage.get(name))
     if details:
         reject_unknown_counts(
-            name, {key: value for key, value in details.items() if key not in _XAI and key not in _FREE}
+            name, {key: value for key, value in details.items() if key not in _XAI and key not in _UNBILLED_KEYS}
         )
         found = {**(found or {}), **{argument: read_count(details, key) for key, argument in _XAI.items()}}
     elif read_count(usage, "num_server_side_tools_used"):
@@ -148,16 +148,16 @@ def _openrouter(name: str, calls: dict[str, Any]) -> dict[str, int]:
 def read_anthropic_searches(usage: Mapping[str, Any]) -> int:
     """The web searches that Anthropic's usage object states."""
     calls = require_object("server_tool_use", usage.get("server_tool_use"))
-    known = {"web_search_requests", *_FREE}
+    known = {"web_search_requests", *_UNBILLED_KEYS}
     reject_unknown_counts("server_tool_use", {key: value for key, value in calls.items() if key not in known})
     return read_count(calls, "web_search_requests")
 
 
-def _told(calls: dict[str, int]) -> str:
+def _format_calls(calls: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in calls.items())
 
 
-def _get(item: object, name: str) -> Any:
+def _get_field(item: object, name: str) -> Any:
     if isinstance(item, dict):
         return item.get(name)
     try:

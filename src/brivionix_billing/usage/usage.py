@@ -49,8 +49,8 @@ class ExtraCounts(TypedDict, total=False):
 _COUNTS: Final = tuple(
     name for name in ExtraCounts.__annotations__ if name.endswith(("_tokens", "_calls", "_sessions"))
 )
-_BASIC: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_NONE: Final = dict.fromkeys((name for name in _BASIC + _COUNTS if name != "total_tokens"), 0)
+_BASIC_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_ZERO_COUNTS: Final = dict.fromkeys((name for name in _BASIC_COUNTS + _COUNTS if name != "total_tokens"), 0)
 _new = tuple.__new__
 
 
@@ -103,7 +103,7 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
             text = input_tokens - cache_read_tokens
             return _new(cls, (input_tokens, text, cache_read_tokens, output_tokens, reasoning_tokens, None))
         counts = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
-        return _checked(dict(zip(_BASIC, counts, strict=True)), more)
+        return _build_validated(dict(zip(_BASIC_COUNTS, counts, strict=True)), more)
 
     @classmethod
     def from_response(cls, body: object) -> Usage:
@@ -127,17 +127,17 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
     @property
     def output_tokens(self) -> int:
         """All tokens that came out, reasoning contained."""
-        return self[3] + self._quantity("audio_output") + self._quantity("image_output")
+        return self[3] + self._meter_quantity("audio_output") + self._meter_quantity("image_output")
 
     @property
     def cache_read_tokens(self) -> int:
         """Input tokens that were read from a cache, of every modality."""
-        return self[2] + sum(map(self._quantity, ("audio_cache_read", "image_cache_read", "video_cache_read")))
+        return self[2] + sum(map(self._meter_quantity, ("audio_cache_read", "image_cache_read", "video_cache_read")))
 
     @property
     def cache_write_tokens(self) -> int:
         """Input tokens written to the 5 minute cache."""
-        return self._quantity("cache_write")
+        return self._meter_quantity("cache_write")
 
     @property
     def reasoning_tokens(self) -> int:
@@ -178,10 +178,10 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
         basic = ((0, self[1]), (1, self[2]), (2, self[3]))
         return basic + more.meters if more else basic
 
-    def _quantity(self, name: str) -> int:
+    def _meter_quantity(self, name: str) -> int:
         return self.meters.get(name, 0) if self[5] else 0
 
-    def _arguments(self) -> dict[str, Any]:
+    def _constructor_arguments(self) -> dict[str, Any]:
         of = self.meters.get
         audio_read, image_read, video_read = (of(f"{kind}_cache_read", 0) for kind in ("audio", "image", "video"))
         return {
@@ -209,7 +209,7 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
         }
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items() if value)
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._constructor_arguments().items() if value)
         return f"Usage({shown})"
 
     def __eq__(self, other: object) -> bool:
@@ -247,21 +247,21 @@ def _restore(fields: tuple[int, int, int, int, int, UsageExtras | None]) -> Usag
     return _new(Usage, fields)
 
 
-def _checked(basic: dict[str, int], more: ExtraCounts) -> Usage:
+def _build_validated(basic: dict[str, int], more: ExtraCounts) -> Usage:
     """The slow way: every count by name, every rule of containment, a clear error for the first that breaks."""
     given: dict[str, Any] = {**basic, **more}
     unknown = [name for name in more if name not in ExtraCounts.__annotations__]
     if unknown:
-        raise TypeError(f"Usage() has no argument {safe_repr(unknown[0])}; it has {', '.join(_BASIC + _COUNTS)}")
+        raise TypeError(f"Usage() has no argument {safe_repr(unknown[0])}; it has {', '.join(_BASIC_COUNTS + _COUNTS)}")
     stated = given.pop("total_tokens", None)
-    of = {**_NONE, **{name: require_count(name, count) for name, count in given.items() if name in _NONE}}
+    of = {**_ZERO_COUNTS, **{name: require_count(name, count) for name, count in given.items() if name in _ZERO_COUNTS}}
     input_tokens, output_tokens = of["input_tokens"], of["output_tokens"]
-    audio = _part(of, "audio_input_tokens", "audio_cache_read_tokens")
-    image = _part(of, "image_input_tokens", "image_cache_read_tokens")
-    video = _part(of, "video_input_tokens", "video_cache_read_tokens")
+    audio = _subtract_contained(of, "audio_input_tokens", "audio_cache_read_tokens")
+    image = _subtract_contained(of, "image_input_tokens", "image_cache_read_tokens")
+    video = _subtract_contained(of, "video_input_tokens", "video_cache_read_tokens")
     reads = ("audio_cache_read_tokens", "image_cache_read_tokens", "video_cache_read_tokens")
-    read = _part(of, "cache_read_tokens", *reads)
-    text = _remainder(
+    read = _subtract_contained(of, "cache_read_tokens", *reads)
+    text = _subtract_parts(
         of,
         "input_tokens",
         {
@@ -273,8 +273,8 @@ def _checked(basic: dict[str, int], more: ExtraCounts) -> Usage:
             "video_input_tokens not cached": video,
         },
     )
-    _part(of, "output_tokens", "reasoning_tokens")
-    output = _part(of, "output_tokens", "audio_output_tokens", "image_output_tokens")
+    _subtract_contained(of, "output_tokens", "reasoning_tokens")
+    output = _subtract_contained(of, "output_tokens", "audio_output_tokens", "image_output_tokens")
     if stated is not None and require_count("total_tokens", stated) != input_tokens + output_tokens:
         raise BillingError(
             "usage_contradiction",
@@ -303,9 +303,9 @@ def _checked(basic: dict[str, int], more: ExtraCounts) -> Usage:
         read,
         output,
         of["reasoning_tokens"],
-        _name("service_tier", given.get("service_tier")),
-        _name("model", given.get("model")),
-        tuple((METERS_BY_NAME[name].index, quantity) for name, quantity in rest.items() if quantity),
+        _require_optional_name("service_tier", given.get("service_tier")),
+        _require_optional_name("model", given.get("model")),
+        tuple((METERS_BY_NAME[name].position, quantity) for name, quantity in rest.items() if quantity),
         require_flag(given.get("estimated", False)),
     )
 
@@ -357,18 +357,18 @@ def raise_contradiction(whole: str, whole_count: int, parts: dict[str, int]) -> 
     )
 
 
-def _remainder(of: dict[str, int], whole: str, parts: dict[str, int]) -> int:
+def _subtract_parts(of: dict[str, int], whole: str, parts: dict[str, int]) -> int:
     rest = of[whole] - sum(parts.values())
     if rest < 0:
         raise_contradiction(whole, of[whole], parts)
     return rest
 
 
-def _part(of: dict[str, int], whole: str, *contained: str) -> int:
-    return _remainder(of, whole, {name: of[name] for name in contained})
+def _subtract_contained(of: dict[str, int], whole: str, *contained: str) -> int:
+    return _subtract_parts(of, whole, {name: of[name] for name in contained})
 
 
-def _name(what: str, value: object) -> str | None:
+def _require_optional_name(what: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and 0 < len(value) <= 256):
         return value
     raise BillingError("usage_invalid", f"{what} is {safe_repr(value)}; a name is a string of 1 to 256 characters")

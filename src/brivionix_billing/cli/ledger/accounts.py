@@ -115,7 +115,7 @@ def _lots(args: Namespace) -> int:
     with open_ledger(args) as ledger:
         rows = [lot.as_dict() for lot in ledger.lots(args.account)]
     heads = ["id", "at", "expires", "channel"]
-    heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "worth"]
+    heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "deferred"]
     # A Credit expires, and so does a lot: the heading of the time says which is meant.
     names = ["lot", "came", "until", *heads[3:]]
     print_rows(
@@ -167,7 +167,7 @@ def _change(args: Namespace) -> int:
             raise BillingError(
                 "bad_argument", "say what to change: --group, --name, --expires, --limit, --enabled, ..."
             )
-        return _show(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
+        return _print_tokens(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
 
 
 def _tokens(args: Namespace) -> int:
@@ -175,10 +175,10 @@ def _tokens(args: Namespace) -> int:
         ledger.balance(
             args.account, at=parse_time_or_now(None)
         )  # an account that is not there has no tokens, but should be told
-        return _show(args, ledger.tokens(args.account))
+        return _print_tokens(args, ledger.tokens(args.account))
 
 
-def _show(args: Namespace, found: list[ApiToken]) -> int:
+def _print_tokens(args: Namespace, found: list[ApiToken]) -> int:
     rows = [_row(token) for token in found]
     heads = ["id", "name", "group", "enabled", "expires", "limit", "spent", "held"]
 

@@ -159,7 +159,8 @@ def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledg
         if schema_version(connection) is None:
             raise BillingError(
                 "ledger_version",
-                f"there is no ledger in {redacted_url(engine)} yet; if that is the right database, this makes its tables: "
+                f"there is no ledger in {redacted_url(engine)} yet; if that is the right database, this makes its "
+                "tables: "
                 f"brivionix-billing ledger migrate --db {redacted_url(engine)}",
             )
         check_version(connection)

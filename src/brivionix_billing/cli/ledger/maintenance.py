@@ -126,16 +126,16 @@ def _verify(args: Namespace) -> int:
         print_stdout(as_json({"sound": not faults, "faults": told}))
     else:
         entries = sum(number for number, _ in heads.values())
-        sound = f"sound: {_many(len(heads), 'account')}, {_many(entries, 'entry', 'entries')}"
+        sound = f"sound: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
         print_rows([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
     if faults:
-        print_stderr(f"NOT SOUND: {_many(len(faults), 'fault')}")
+        print_stderr(f"NOT SOUND: {_pluralize(len(faults), 'fault')}")
     elif noted is None:
         print_stderr("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
     return EXIT_NEGATIVE if faults else EXIT_OK
 
 
-def _many(count: int, one: str, many: str = "") -> str:
+def _pluralize(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
@@ -162,7 +162,8 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
             case _:
                 raise BillingError(
                     "document_invalid",
-                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}, not the number and hash of an entry",
+                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}, not the number and hash "
+                    "of an entry",
                 )
     return heads
 
@@ -176,7 +177,7 @@ def _checkpoint(args: Namespace) -> int:
         print_stdout(content)
     else:
         atomic_write_bytes(args.out, content.encode())
-        print_stderr(f"{args.out}: {_many(len(heads), 'account')}")
+        print_stderr(f"{args.out}: {_pluralize(len(heads), 'account')}")
     return EXIT_OK
 
 
@@ -185,5 +186,5 @@ def _rebuild(args: Namespace) -> int:
         raise BillingError("bad_argument", "this makes all tables but the journal anew; make a backup, then say --yes")
     with open_ledger(args) as ledger:
         made = ledger.rebuild(accept_loss=args.accept_loss)
-    print_rows([{"rows": made}], args.format, lambda: f"{_many(made, 'row')} made from the journal")
+    print_rows([{"rows": made}], args.format, lambda: f"{_pluralize(made, 'row')} made from the journal")
     return EXIT_OK

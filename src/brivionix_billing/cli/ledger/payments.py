@@ -139,7 +139,8 @@ def _topup(args: Namespace) -> int:
             expires=parse_optional_time(args.expires),
         )
         said = entry.content
-        what = f"{format_plain(entry.credits)} Credits for {said['paid']} {said['currency']} by {said['channel']}, lot {entry.id}"
+        paid = f"{said['paid']} {said['currency']} by {said['channel']}"
+        what = f"{format_plain(entry.credits)} Credits for {paid}, lot {entry.id}"
         return print_entry(args, ledger, entry, at, what)
 
 
@@ -160,7 +161,7 @@ def _adjust(args: Namespace) -> int:
 
 def _refund(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
-        pay = None if args.pay is None else _money(ledger, args.account, args.lot, args.pay)
+        pay = None if args.pay is None else _parse_lot_money(ledger, args.account, args.lot, args.pay)
         entry = ledger.refund(args.account, args.lot, id=args.id, at=at, credits=args.credits, pay=pay)
         to = entry.result
         what = (
@@ -172,7 +173,7 @@ def _refund(args: Namespace) -> int:
 
 def _dispute(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
-        pay = None if args.pay is None else _money(ledger, args.account, args.lot, args.pay)
+        pay = None if args.pay is None else _parse_lot_money(ledger, args.account, args.lot, args.pay)
         entry = ledger.dispute(args.account, args.lot, id=args.id, at=at, pay=pay)
         what = f"{format_plain(entry.credits)} Credits of lot {args.lot}: {entry.refund_amount} was taken back"
         return print_entry(args, ledger, entry, at, what)
@@ -194,7 +195,7 @@ def _release(args: Namespace) -> int:
         )
 
 
-def _money(ledger: Ledger, account: str, lot: str, amount: str) -> Payable:
+def _parse_lot_money(ledger: Ledger, account: str, lot: str, amount: str) -> Payable:
     """An amount in the currency that a lot was paid in."""
     found = next((found for found in ledger.lots(account) if found.id == lot), None)
     if found is None:

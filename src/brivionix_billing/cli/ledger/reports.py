@@ -99,7 +99,7 @@ def _add_who(parser: ArgumentParser) -> None:
     who.add_argument("--all", action="store_true", help="every account")
 
 
-def _who(args: Namespace, ledger: Ledger) -> Iterable[str]:
+def _selected_accounts(args: Namespace, ledger: Ledger) -> Iterable[str]:
     return ledger.accounts() if args.all else [args.account]
 
 
@@ -140,12 +140,12 @@ def _statement(args: Namespace) -> int:
     if args.format == "json":
         print_stdout(as_json(found.as_dict()))
     else:
-        print_rows([], "table", lambda: _paper(found))
-    _tell_open([found])
+        print_rows([], "table", lambda: _format_statement(found))
+    _warn_open_holds([found])
     return EXIT_OK
 
 
-def _paper(found: Statement) -> str:
+def _format_statement(found: Statement) -> str:
     requests = sum(line.requests for line in found.usage)
     rows = [["", "Credits"], ["opening", format_plain(found.opening)]]
     rows += [[movement.label, format_plain(movement.credits)] for movement in found.movements]
@@ -162,7 +162,7 @@ def _usage(args: Namespace) -> int:
     with open_ledger(args) as ledger:
         rows = [
             {"account": account, **line.as_dict()}
-            for account in _who(args, ledger)
+            for account in _selected_accounts(args, ledger)
             for line in ledger.usage(account, period, by_token=args.by_token)
         ]
     keys = ("account", "token") if args.by_token else ("account",)
@@ -191,8 +191,8 @@ def _usage_table(rows: list[dict[str, Any]], *keys: str) -> str:
 def _records(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
     requests = accounts = 0
-    with open_ledger(args) as ledger, _lines(args.out) as put:
-        for account in _who(args, ledger):
+    with open_ledger(args) as ledger, _line_writer(args.out) as put:
+        for account in _selected_accounts(args, ledger):
             before = requests
             for record in ledger.records(account, period, skip_unpriced=args.skip_unpriced):
                 put(json.dumps(record))
@@ -205,7 +205,7 @@ def _records(args: Namespace) -> int:
 
 
 @contextmanager
-def _lines(path: str | None) -> Iterator[Any]:
+def _line_writer(path: str | None) -> Iterator[Any]:
     """Puts lines into a file, or on stdout."""
     if path is None:
         yield print
@@ -218,12 +218,15 @@ def _customers(args: Namespace) -> int:
     require_distinct_paths(args.base, args.out)
     period = Period.parse(args.period, args.zone)
     base = {} if args.base is None else read_customers(args.base, load_book(args))
-    said = {account: _said(customer) for account, customer in base.items()}
+    said = {account: _customer_dict(customer) for account, customer in base.items()}
     unresolved = []
     with open_ledger(args) as ledger:
         for account in ledger.accounts():
             statement = ledger.statement(account, period)
-            said[account] = {**_said(base.get(account, UNKNOWN_CUSTOMER)), "balance": statement.balance().as_dict()}
+            said[account] = {
+                **_customer_dict(base.get(account, UNKNOWN_CUSTOMER)),
+                "balance": statement.balance().as_dict(),
+            }
             if statement.open_holds:
                 unresolved.append(statement)
     content = as_json(said)
@@ -232,11 +235,11 @@ def _customers(args: Namespace) -> int:
     else:
         atomic_write_bytes(args.out, content.encode())
         print_stderr(f"{args.out}: {len(said)} account{'s' if len(said) != 1 else ''}")
-    _tell_open(unresolved)
+    _warn_open_holds(unresolved)
     return EXIT_OK
 
 
-def _said(customer: Customer) -> dict[str, Any]:
+def _customer_dict(customer: Customer) -> dict[str, Any]:
     """A customer as the file tells it."""
     told = {
         "name": customer.name,
@@ -248,7 +251,7 @@ def _said(customer: Customer) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value}
 
 
-def _tell_open(statements: list[Statement]) -> None:
+def _warn_open_holds(statements: list[Statement]) -> None:
     """A period is closed when nothing can be added to it any more."""
     waiting = [statement for statement in statements if statement.open_holds]
     for statement in waiting[:_NAMED]:

@@ -48,7 +48,7 @@ __all__ = [
 TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
 """How the Merkle root of a bill is made; the bill says it in these words."""
 
-_MAX_NAMED: Final = 1_000
+_MAX_LISTED: Final = 1_000
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
 ProgressCallback = Callable[[int, int], None]
 
@@ -153,12 +153,12 @@ def aggregate_usage(
     tree order, some at a time; ``progress`` gets (lines, bytes) now and then. ``workers`` processes read beside this
     one; they start clean, so a script that asks for them keeps its own work under ``if __name__ == "__main__"``.
     """
-    return _Collector(period, account, on_set_aside, on_leaves).run(
+    return _Aggregator(period, account, on_set_aside, on_leaves).run(
         read_chunks(lines, ChunkReader(book, period, account), workers), progress
     )
 
 
-class _Collector:
+class _Aggregator:
     def __init__(
         self,
         period: Period | None,
@@ -180,8 +180,8 @@ class _Collector:
         size = 0
         with SpilledPartitions() as heaps:
             for chunk in parts:
-                heaps.put(chunk.heaps)
-                for number, kind in chunk.cells.items():
+                heaps.append(chunk.partitions)
+                for number, kind in chunk.buckets.items():
                     known = self.kinds.get(number)
                     if known is None:
                         # Each chunk brings cards of its own; one of each is kept.
@@ -189,28 +189,28 @@ class _Collector:
                         self.kinds[number] = kind._replace(card=card)
                         account = self.rows.setdefault(kind.account, [])
                         self.sums[number] = [account.append, 0, 0, 0, 0, None]
-                    elif _named(kind) != _named(known):
+                    elif _bucket_identity(kind) != _bucket_identity(known):
                         raise RuntimeError("two cells have one number")  # one chance in 10^16; never silently
-                for record in chunk.aside:
-                    self._set_aside(record)
-                self.out.out_of_scope += chunk.elsewhere
+                for record in chunk.rejected:
+                    self._reject(record)
+                self.out.out_of_scope += chunk.out_of_scope
                 self.out.lines += chunk.lines
                 size += chunk.size
                 if progress:
                     progress(self.out.lines, size)
-            for heap in heaps.sorted():
-                self._settle(heap)
-        self._sum_up()
+            for heap in heaps.iter_sorted():
+                self._process_partition(heap)
+        self._group_by_account()
         return self.out
 
-    def _sum_up(self) -> None:
+    def _group_by_account(self) -> None:
         """From sums by cell to those of each account by rate card, and by day and model."""
         cells: dict[tuple[str, RateCard, bool], UsageBucket] = {}
         for number, kind in self.kinds.items():
             _, requests, *usual, others = self.sums[number]
             if not requests:
                 continue
-            usage = self._usage_of(kind.account)
+            usage = self._account_usage(kind.account)
             cell = cells.get(kind[:3])
             if cell is None:
                 cell = cells[kind[:3]] = UsageBucket(*kind[:3])
@@ -219,10 +219,10 @@ class _Collector:
             day.requests += requests
             day.units += cell.add(requests, [*enumerate(usual), *(others or {}).items()])
 
-    def _settle(self, heap: list[RecordRow]) -> None:
+    def _process_partition(self, heap: list[RecordRow]) -> None:
         """Count one heap, sorted by key: ids that stand more than once are looked at, then all is summed up."""
         if len(set(map(itemgetter(KEY), heap))) < len(heap):
-            heap = self._once(heap)
+            heap = self._deduplicate(heap)
         sums = self.sums
         for row in heap:
             place = row[CELL]
@@ -234,45 +234,45 @@ class _Collector:
                 found[3] += row[READ]
                 found[4] += row[OUT]
                 if row[MORE]:
-                    _count(found, row[MORE])
+                    _add_other_meters(found, row[MORE])
         for account, rows in self.rows.items():
             if rows:
-                self._usage_of(account).add(rows)
+                self._account_usage(account).add(rows)
                 if self.on_leaves:
                     self.on_leaves(account, [row[LEAF] for row in rows], [row[ID] for row in rows])
                 rows.clear()
 
-    def _once(self, heap: list[RecordRow]) -> list[RecordRow]:
+    def _deduplicate(self, heap: list[RecordRow]) -> list[RecordRow]:
         """The heap with every id once: of equal records one, of conflicting records none."""
         out: list[RecordRow] = []
         for _, group in groupby(heap, itemgetter(KEY)):
             same = list(group)
             if any(row[LEAF] != same[0][LEAF] for row in same):
-                self._conflict(same)
+                self._reject_conflict(same)
                 continue
             if len(same) > 1:
-                self._duplicates(same)
+                self._record_duplicates(same)
             out.append(same[0])
         return out
 
-    def _usage_of(self, account: str) -> AccountUsage:
+    def _account_usage(self, account: str) -> AccountUsage:
         usage = self.out.accounts.get(account)
         if usage is None:
             usage = self.out.accounts[account] = AccountUsage(account)
         return usage
 
-    def _duplicates(self, same: list[RecordRow]) -> None:
+    def _record_duplicates(self, same: list[RecordRow]) -> None:
         row = same[0]
         if row[CELL] < 0:
             return  # each is counted already, as elsewhere or as set aside
         account = self.kinds[row[CELL]].account
-        self._usage_of(account).duplicates += len(same) - 1
+        self._account_usage(account).duplicates += len(same) - 1
         self.out.duplicate_count += len(same) - 1
         for other in same[1:]:
-            if len(self.out.duplicates) < _MAX_NAMED:
+            if len(self.out.duplicates) < _MAX_LISTED:
                 self.out.duplicates.append(Duplicate(row[ID], account, other[LINE]))
 
-    def _conflict(self, same: list[RecordRow]) -> None:
+    def _reject_conflict(self, same: list[RecordRow]) -> None:
         lines = ", ".join(str(row[LINE]) for row in same[:10])
         message = (
             f"the request id {same[0][ID]} stands in lines {lines} with different contents; none of them is billed"
@@ -280,9 +280,9 @@ class _Collector:
         for row in same:
             if row[CELL] >= 0:  # the others are counted already, as elsewhere or as set aside
                 account, at = self.kinds[row[CELL]].account, parse_instant(row[AT] + "Z")
-                self._set_aside(RejectedRecord(row[LINE], row[ID], account, at, "duplicate_conflict", message))
+                self._reject(RejectedRecord(row[LINE], row[ID], account, at, "duplicate_conflict", message))
 
-    def _set_aside(self, record: RejectedRecord) -> None:
+    def _reject(self, record: RejectedRecord) -> None:
         elsewhere = (self.account is not None and record.account not in (self.account, None)) or (
             record.at is not None and self.period is not None and not self.period.contains(record.at)
         )
@@ -291,12 +291,12 @@ class _Collector:
             return
         self.out.rejected += 1
         if record.account is not None and record.at is not None:
-            self._usage_of(record.account).set_aside += 1
+            self._account_usage(record.account).set_aside += 1
         if self.on_set_aside:
             self.on_set_aside(record)
 
 
-def _named(kind: BucketKey) -> tuple[Any, ...]:
+def _bucket_identity(kind: BucketKey) -> tuple[Any, ...]:
     return kind.account, _card_key(kind.card), kind.estimated, kind.day
 
 
@@ -305,7 +305,7 @@ def _card_key(card: RateCard) -> tuple[Any, ...]:
     return card.model, card.group, card.service_tier, card.context_tier, card.start
 
 
-def _count(found: list[Any], more: tuple[tuple[int, int], ...]) -> None:
+def _add_other_meters(found: list[Any], more: tuple[tuple[int, int], ...]) -> None:
     """Take in what a row used of meters beyond the usual three."""
     others = found[5]
     if others is None:

@@ -20,7 +20,7 @@ __all__ += ["DuplicateDetector", "SpilledPartitions", "DuplicateReport", "Record
 
 CHUNK_LINES: Final = 16_384
 """So many records are held at once."""
-_IN_MEMORY: Final = 32 * 1024 * 1024
+_MAX_MEMORY_BYTES: Final = 32 * 1024 * 1024
 _MAX_NAMED: Final = 1_000
 
 RecordRow = tuple[Any, ...]
@@ -38,7 +38,7 @@ class SpilledPartitions:
 
     def __init__(self) -> None:
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(256)]
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
+        self._file = tempfile.SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
 
     def __enter__(self) -> SpilledPartitions:
         return self
@@ -46,13 +46,13 @@ class SpilledPartitions:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def put(self, heaps: Iterable[tuple[int, bytes]]) -> None:
+    def append(self, heaps: Iterable[tuple[int, bytes]]) -> None:
         """Take in packed rows."""
         for number, data in heaps:
             self._places[number].append((self._file.tell(), len(data)))
             self._file.write(data)
 
-    def sorted(self) -> Iterator[list[RecordRow]]:
+    def iter_sorted(self) -> Iterator[list[RecordRow]]:
         """The heaps in order, each sorted by key, then id, then line."""
         for places in self._places:
             rows: list[RecordRow] = []
@@ -94,18 +94,18 @@ class DuplicateDetector:
         self._held[key[0]].append((key, record.request_id, record.line, record.leaf))
         self._count += 1
         if not self._count % CHUNK_LINES:
-            self._put()
+            self._flush()
 
-    def _put(self) -> None:
-        self._heaps.put(pack_rows(self._held))
+    def _flush(self) -> None:
+        self._heaps.append(pack_rows(self._held))
         self._held = [[] for _ in range(256)]
 
-    def found(self) -> DuplicateReport:
+    def report(self) -> DuplicateReport:
         """What stood more than once."""
-        self._put()
+        self._flush()
         same = conflicts = 0
         named: list[tuple[str, list[int], bool]] = []
-        for heap in self._heaps.sorted():
+        for heap in self._heaps.iter_sorted():
             for _, group in groupby(heap, itemgetter(KEY)):
                 rows = list(group)
                 if len(rows) > 1:

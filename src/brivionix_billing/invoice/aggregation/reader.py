@@ -23,7 +23,7 @@ __all__ = ["OUT_OF_SCOPE", "Chunk", "ChunkReader", "BucketKey", "read_chunks"]
 
 OUT_OF_SCOPE: Final = -1
 """The cell of a record that is not billed here. Its id is taken all the same."""
-_UNKNOWN: Final = (None, None, -1, OUT_OF_SCOPE)
+_NO_PRICE: Final = (None, None, -1, OUT_OF_SCOPE)
 """No input tokens are few enough for it, so its times are not looked at."""
 
 
@@ -43,11 +43,11 @@ class Chunk(NamedTuple):
     lines: int
     size: int
     """Bytes."""
-    elsewhere: int
-    cells: dict[int, BucketKey]
+    out_of_scope: int
+    buckets: dict[int, BucketKey]
     """What each cell stands for."""
-    heaps: list[tuple[int, bytes]]
-    aside: list[RejectedRecord]
+    partitions: list[tuple[int, bytes]]
+    rejected: list[RejectedRecord]
 
 
 class ChunkReader:
@@ -89,10 +89,10 @@ class ChunkReader:
                 elsewhere += 1
                 held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
                 continue
-            begins, ends, limit, cell = known.get((origin, served, at_text[:10]), _UNKNOWN)
+            begins, ends, limit, cell = known.get((origin, served, at_text[:10]), _NO_PRICE)
             if meters or estimated or not (total <= limit and begins <= at < ends):
                 # Another card or day than the last one of its kind, or a usage that is not plain.
-                begins, ends, limit, card = priced.get((origin, served), _UNKNOWN)
+                begins, ends, limit, card = priced.get((origin, served), _NO_PRICE)
                 plain = not meters and not estimated and total <= limit and begins <= at < ends
                 if not plain:
                     group, model, tier = origin.group, origin.model, origin.service_tier
@@ -109,7 +109,7 @@ class ChunkReader:
                         priced[origin, served] = (begins, ends, limit, card)
                 day = self.days.at(at)
                 kind = BucketKey(origin.account, card, estimated, day.value)
-                cell = cells.get(kind) or cells.setdefault(kind, _cell(kind))
+                cell = cells.get(kind) or cells.setdefault(kind, _bucket_id(kind))
                 if plain:
                     known[origin, served, at_text[:10]] = max(begins, day.start), min(ends, day.end), limit, cell
             held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
@@ -117,7 +117,7 @@ class ChunkReader:
         return Chunk(len(lines), sum(map(len, lines)), elsewhere, kinds, pack_rows(held), aside)
 
 
-def _cell(kind: BucketKey) -> int:
+def _bucket_id(kind: BucketKey) -> int:
     """A number for the kind, the same in every process."""
     card = kind.card
     name = "\0".join((kind.account, card.model, card.group, card.service_tier, card.context_tier, kind.day))
@@ -127,7 +127,7 @@ def _cell(kind: BucketKey) -> int:
 
 def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
     """The chunks of a file, in order; read by so many processes beside this one (0: by this one)."""
-    parts = _parts(lines)
+    parts = _split_lines(lines)
     if not workers:
         for part, first in parts:
             yield reader.read(part, first)
@@ -136,17 +136,17 @@ def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> It
     from multiprocessing import get_context
 
     # "spawn" starts clean processes: a fork of a process with threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (reader,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (reader,)) as pool:
         waiting: deque[Future[Chunk]] = deque()
         for part, first in parts:
-            waiting.append(pool.submit(_work, part, first))
+            waiting.append(pool.submit(_read_in_worker, part, first))
             if len(waiting) > workers + 1:  # no more than is read soon is held
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _parts(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
+def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
     rest, first = iter(bounded_lines(lines)), 1
     while part := list(islice(rest, CHUNK_LINES)):
         yield part, first
@@ -156,12 +156,12 @@ def _parts(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
 _reader: ChunkReader | None = None
 
 
-def _start(reader: ChunkReader) -> None:
+def _init_worker(reader: ChunkReader) -> None:
     global _reader
     _reader = reader
 
 
-def _work(lines: list[bytes], first: int) -> Chunk:
+def _read_in_worker(lines: list[bytes], first: int) -> Chunk:
     if _reader is None:
         raise RuntimeError("a worker was not started by _start")
     return _reader.read(lines, first)

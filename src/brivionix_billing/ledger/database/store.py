@@ -20,7 +20,7 @@ from brivionix_billing.ledger.units import units_from_column, units_to_column
 __all__ = ["TABLE_MAPPINGS", "DryRunStore", "Row", "Statements", "Store", "JournalRow"]
 
 R = TypeVar("R")
-_LIVE: Final = "live"
+_LIVE_COLUMN: Final = "live"
 """The column of a lot that says whether there is something in it. An index has those only."""
 
 
@@ -37,7 +37,7 @@ class JournalRow(NamedTuple):
     hash: str
 
 
-class _Kind(NamedTuple):
+class _TableMapping(NamedTuple):
     """How rows of one class are read and written."""
 
     table: Table
@@ -49,18 +49,18 @@ class _Kind(NamedTuple):
     """The columns that are written when a row changes."""
     changing_amounts: tuple[int, ...]
     """Places of the amounts among those."""
-    whole: Callable[[Any], tuple[Any, ...]]
+    all_values: Callable[[Any], tuple[Any, ...]]
     """All values of a row, in the order of the columns."""
-    changed: Callable[[Any], tuple[Any, ...]]
+    update_values: Callable[[Any], tuple[Any, ...]]
     """The values of the columns that change, and behind them those of the key."""
 
 
-def _kind(table: Table, make: Any, *fixed: str) -> _Kind:
+def _kind(table: Table, make: Any, *fixed: str) -> _TableMapping:
     """``fixed``: columns that never change once the row is there."""
     slots: dict[str, str] = dict(zip(_columns(table), make.__slots__, strict=True))
     key = tuple(column.name for column in table.primary_key)
     changing = tuple(name for name in slots if name not in key and name not in fixed)
-    return _Kind(
+    return _TableMapping(
         table,
         key,
         tuple(slots),
@@ -73,7 +73,7 @@ def _kind(table: Table, make: Any, *fixed: str) -> _Kind:
 
 
 def _columns(table: Table) -> list[str]:
-    return [column.name for column in table.columns if column.name != _LIVE]
+    return [column.name for column in table.columns if column.name != _LIVE_COLUMN]
 
 
 def _amounts(table: Table, names: Sequence[str]) -> tuple[int, ...]:
@@ -108,7 +108,9 @@ class Statements:
         lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
         journal = ", ".join(JournalRow._fields)
         self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
-        self.lock_account_of = self._select(_ACCOUNT, "id = (SELECT account FROM billing_hold WHERE id = ?)") + lock
+        self.lock_account_by_hold = (
+            self._select(_ACCOUNT, "id = (SELECT account FROM billing_hold WHERE id = ?)") + lock
+        )
         self.entry = self._sql(f"SELECT {journal} FROM billing_journal WHERE id = ?")
         self.add_entry = self._sql(
             f"INSERT INTO billing_journal ({journal}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -120,7 +122,7 @@ class Statements:
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND at >= ? AND at < ? ORDER BY number"
         )
-        self.reverses = self._sql(
+        self.reversals = self._sql(
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND kind = 'reverse'"
         )
@@ -134,7 +136,7 @@ class Statements:
         self.open_holds = self._select(_HOLD, "account = ? AND state = 'open' ORDER BY expires, id")
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
-        self.token_of = self._select(_TOKEN, "hash = ?")
+        self.token_by_hash = self._select(_TOKEN, "hash = ?")
         self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
         self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
         self.credits_before = self._sql(
@@ -152,11 +154,11 @@ class Statements:
         self.count = self._sql("SELECT COUNT(*) FROM billing_journal")
         self.count_of = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ?")
         self.journal_accounts = self._sql("SELECT DISTINCT account FROM billing_journal ORDER BY account")
-        self.strangers = {
+        self.orphan_rows = {
             name: f"SELECT DISTINCT account FROM {name} WHERE account NOT IN (SELECT id FROM billing_account)"
             for name in ("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage")
         }
-        self.wrongly_live = (
+        self.live_flag_mismatches = (
             "SELECT account, id FROM billing_lot WHERE live <> "
             "CASE WHEN CAST(remaining AS TEXT) = '0.000000000000000000' THEN 0 ELSE 1 END"
         )
@@ -174,18 +176,18 @@ class Statements:
     def _sql(self, statement: str) -> str:
         return statement if self._mark == "?" else statement.replace("?", str(self._mark))
 
-    def _select(self, kind: _Kind, where: str) -> str:
+    def _select(self, kind: _TableMapping, where: str) -> str:
         columns = ", ".join(
             f"CAST({name} AS TEXT)" if index in kind.amounts else name for index, name in enumerate(kind.columns)
         )
         return self._sql(f"SELECT {columns} FROM {kind.table.name} WHERE {where}")
 
-    def _insert(self, kind: _Kind) -> str:
-        names = [*kind.columns, *([_LIVE] if kind is _LOT else [])]
+    def _insert(self, kind: _TableMapping) -> str:
+        names = [*kind.columns, *([_LIVE_COLUMN] if kind is _LOT else [])]
         return self._sql(f"INSERT INTO {kind.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})")
 
-    def _update(self, kind: _Kind) -> str:
-        names = [*([_LIVE] if kind is _LOT else []), *kind.changing]
+    def _update(self, kind: _TableMapping) -> str:
+        names = [*([_LIVE_COLUMN] if kind is _LOT else []), *kind.changing]
         changed = ", ".join(f"{name} = ?" for name in names)
         return self._sql(f"UPDATE {kind.table.name} SET {changed} WHERE {' AND '.join(f'{k} = ?' for k in kind.key)}")
 
@@ -199,55 +201,55 @@ class Store:
         self.sql = statements
         self._cursor = cursor
 
-    def dry(self) -> DryRunStore:
+    def dry_run(self) -> DryRunStore:
         """The same tables for reading only."""
         return DryRunStore(self._cursor, self.sql)
 
-    def run(self, statement: str, *values: Any) -> int:
+    def execute(self, statement: str, *values: Any) -> int:
         """Run a statement; how many rows it changed."""
         self._cursor.execute(statement, values)
         return int(self._cursor.rowcount)
 
-    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    def fetch_rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a statement finds."""
         self._cursor.execute(statement, values)
         return list(self._cursor.fetchall())
 
-    def entry(self, statement: str, *values: Any) -> JournalRow | None:
+    def fetch_entry(self, statement: str, *values: Any) -> JournalRow | None:
         """One row of the journal."""
         self._cursor.execute(statement, values)
         found = self._cursor.fetchone()
         return None if found is None else JournalRow(*found)
 
-    def one(self, make: Callable[..., R], statement: str, *values: Any) -> R | None:
+    def fetch_one(self, make: Callable[..., R], statement: str, *values: Any) -> R | None:
         """One row, or none."""
         self._cursor.execute(statement, values)
         found = self._cursor.fetchone()
         return None if found is None else self._read(make, found)
 
-    def all(self, make: Callable[..., R], statement: str, *values: Any) -> list[R]:
+    def fetch_all(self, make: Callable[..., R], statement: str, *values: Any) -> list[R]:
         """All rows that a statement finds."""
         self._cursor.execute(statement, values)
         return [self._read(make, row) for row in self._cursor.fetchall()]
 
-    def add(self, row: Row) -> None:
+    def insert(self, row: Row) -> None:
         """Write a new row."""
-        self._cursor.execute(self.sql.add[type(row)], self.written(row))
+        self._cursor.execute(self.sql.add[type(row)], self.to_columns(row))
 
-    def change(self, row: Row) -> None:
+    def update(self, row: Row) -> None:
         """Write a row anew."""
         make = type(row)
         kind = TABLE_MAPPINGS[make]
-        values = list(kind.changed(row))
+        values = list(kind.update_values(row))
         _as_columns(values, kind.changing_amounts)
         if make is LotRow:
             values.insert(0, _live(row))
         self._cursor.execute(self.sql.change[make], values)
 
-    def written(self, row: Row) -> list[Any]:
+    def to_columns(self, row: Row) -> list[Any]:
         """A row as its columns hold it."""
         kind = TABLE_MAPPINGS[type(row)]
-        values = list(kind.whole(row))
+        values = list(kind.all_values(row))
         _as_columns(values, kind.amounts)
         if kind is _LOT:
             values.append(_live(row))
@@ -288,13 +290,13 @@ class DryRunStore(Store):
         self.written_entries: list[JournalRow] = []
         """Of the journal, in order."""
 
-    def run(self, statement: str, *values: Any) -> int:
+    def execute(self, statement: str, *values: Any) -> int:
         if statement is self.sql.add_entry:
             self.written_entries.append(JournalRow(*values))
         return 1
 
-    def add(self, row: Row) -> None:
+    def insert(self, row: Row) -> None:
         pass
 
-    def change(self, row: Row) -> None:
+    def update(self, row: Row) -> None:
         pass

@@ -32,19 +32,19 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_TRIES: Final = 12
+_MAX_ATTEMPTS: Final = 12
 _READ: Final = "brivionix_read"
 _IMMEDIATE: Final = "BEGIN IMMEDIATE"
 _SINCE: Final = "brivionix_since"
-_IDLE: Final = 1.0
+_IDLE_SECONDS: Final = 1.0
 """Seconds after which a connection to PostgreSQL is not trusted to be there."""
 _UNIQUE_VIOLATION: Final = "23505"
-_AGAIN: Final = frozenset({"40001", "40P01", _UNIQUE_VIOLATION})
+_RETRYABLE_SQLSTATES: Final = frozenset({"40001", "40P01", _UNIQUE_VIOLATION})
 """PostgreSQL: could not serialize; deadlock; another was quicker with the same payment, and the next try sees it."""
-_WAIT: Final = 10.0
+_LOCK_TIMEOUT_SECONDS: Final = 10.0
 """Seconds to wait for another transaction, on SQLite for any, on PostgreSQL for one that has the account."""
-_SOON: Final = 0.001
-_LATE: Final = 0.016
+_MIN_POLL_SECONDS: Final = 0.001
+_MAX_POLL_SECONDS: Final = 0.016
 """Seconds between two looks whether it is over: at the most, at first and later."""
 
 
@@ -88,33 +88,33 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
     prepare_engine(engine, synchronous=synchronous)
     _ENGINES.add(engine)
     if file:
-        _WRITERS[engine] = []
+        _IDLE_WRITERS[engine] = []
     if engine.dialect.name == "postgresql":
         _ping_idle(engine)
-        event.listen(engine, "connect", _limit_waiting)
+        event.listen(engine, "connect", _set_lock_timeout)
     return engine
 
 
 _ENGINES: Final[WeakSet[Engine]] = WeakSet()
-_WRITERS: Final[WeakKeyDictionary[Engine, list[PoolProxiedConnection]]] = WeakKeyDictionary()
+_IDLE_WRITERS: Final[WeakKeyDictionary[Engine, list[PoolProxiedConnection]]] = WeakKeyDictionary()
 """Of engines on SQLite files: connections that have written and lie ready. To put them into SQLAlchemy's pool and take
 them out again takes a tenth of what the ledger does for a request."""
-_MOST_KEPT: Final = 2
+_MAX_IDLE_WRITERS: Final = 2
 """One writes at a time; and the pool must not run out of connections to read on."""
 _ABANDONED_CONNECTIONS: Final[list[Any]] = []
 
 
-def _ready(kept: list[PoolProxiedConnection] | None) -> PoolProxiedConnection | None:
+def _take_idle_writer(kept: list[PoolProxiedConnection] | None) -> PoolProxiedConnection | None:
     try:
         return kept.pop() if kept else None
     except IndexError:  # another thread was quicker
         return None
 
 
-def _forget_connections() -> None:
+def _abandon_after_fork() -> None:
     """A process that was forked off must not talk over its parent's connections."""
     for engine in list(_ENGINES):
-        kept = _WRITERS.get(engine, [])
+        kept = _IDLE_WRITERS.get(engine, [])
         _ABANDONED_CONNECTIONS.extend(
             kept
         )  # not even closed: that would tell the file's other readers that they are gone
@@ -124,14 +124,14 @@ def _forget_connections() -> None:
 
 def close(engine: Engine) -> None:
     """Close all connections of an engine."""
-    kept = _WRITERS.get(engine, [])
+    kept = _IDLE_WRITERS.get(engine, [])
     while kept:
         kept.pop().close()
     engine.dispose()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
+    os.register_at_fork(after_in_child=_abandon_after_fork)
 
 
 def require_existing_file(url: str) -> None:
@@ -145,9 +145,9 @@ def require_existing_file(url: str) -> None:
         raise BillingError("ledger_version", f"there is no ledger {safe_repr(path)}: brivionix-billing ledger migrate")
 
 
-def _limit_waiting(connection: Any, _record: Any) -> None:
+def _set_lock_timeout(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {int(_WAIT * 1000)}")
+        cursor.execute(f"SET lock_timeout = {int(_LOCK_TIMEOUT_SECONDS * 1000)}")
     connection.commit()
 
 
@@ -172,7 +172,7 @@ def _ping_idle(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         since = record.info.get(_SINCE)
-        if since is not None and since < max(lost, time.monotonic() - _IDLE):
+        if since is not None and since < max(lost, time.monotonic() - _IDLE_SECONDS):
             errors: Any = engine.dialect.dbapi
             try:
                 engine.dialect.do_ping(connection)
@@ -195,7 +195,7 @@ def prepare_engine(engine: Engine, *, synchronous: str = "FULL") -> None:
     def connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction of its own
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(_WAIT * 1000)}")
+        cursor.execute(f"PRAGMA busy_timeout = {int(_LOCK_TIMEOUT_SECONDS * 1000)}")
         tables = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables or "billing_version" in tables:  # the file of another program is left as it is
             cursor.execute("PRAGMA journal_mode = WAL")
@@ -210,27 +210,27 @@ def _begin(connection: Connection) -> None:
     if connection.get_execution_options().get(_READ):
         connection.exec_driver_sql("BEGIN")
     else:
-        _lock(connection.exec_driver_sql)
+        _begin_immediate(connection.exec_driver_sql)
 
 
-def _lock(execute: Callable[[str], object]) -> None:
+def _begin_immediate(execute: Callable[[str], object]) -> None:
     """Begin a transaction of SQLite that writes, as soon as no other process is in one.
 
     SQLite itself would look less and less often, every 100 ms in the end, while others come and go: of 16 processes
     that never rest, some got nothing until the others were through. Here all look about as often, at random times.
     """
-    last, pause = time.monotonic() + _WAIT, _SOON
+    last, pause = time.monotonic() + _LOCK_TIMEOUT_SECONDS, _MIN_POLL_SECONDS
     while True:
         try:
             execute(_IMMEDIATE)
             return
         except Exception as error:
-            if not _busy(getattr(error, "orig", error)):
+            if not _is_busy(getattr(error, "orig", error)):
                 raise
             if time.monotonic() > last:
                 raise database_error(error) from error
-        time.sleep(random.uniform(_SOON / 2, pause))  # noqa: S311  # no secret
-        pause = min(pause * 2, _LATE)
+        time.sleep(random.uniform(_MIN_POLL_SECONDS / 2, pause))  # noqa: S311  # no secret
+        pause = min(pause * 2, _MAX_POLL_SECONDS)
 
 
 def run_transaction(engine: Engine, work: Callable[[Connection], T], sleep: Callable[[float], None] = time.sleep) -> T:
@@ -238,27 +238,27 @@ def run_transaction(engine: Engine, work: Callable[[Connection], T], sleep: Call
 
     Raises ``ledger_unavailable``.
     """
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(_MAX_ATTEMPTS)):
         try:
             with engine.begin() as connection:
                 return translate_driver_errors(engine, connection, work)
         except _RetryError as again:
             failed: BaseException = again.error
         except DBAPIError as error:
-            if not _passing(engine, error.orig, error.connection_invalidated):
+            if not _is_transient(engine, error.orig, error.connection_invalidated):
                 raise database_error(error) from error
             failed = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
             raise database_error(error) from error
-        _wait(left, failed, sleep)
+        _back_off(left, failed, sleep)
     raise AssertionError("unreachable")
 
 
-def _wait(left: int, failed: BaseException, sleep: Callable[[float], None]) -> None:
+def _back_off(left: int, failed: BaseException, sleep: Callable[[float], None]) -> None:
     """Before the next try. Those who collided must not collide again: they wait unequally long."""
     if not left:
         raise database_error(failed) from failed
-    sleep(random.uniform(0.001, 0.02) * (_TRIES - left))  # noqa: S311  # no secret
+    sleep(random.uniform(0.001, 0.02) * (_MAX_ATTEMPTS - left))  # noqa: S311  # no secret
 
 
 def run_write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
@@ -269,22 +269,22 @@ def run_write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float],
     """
     errors: Any = engine.dialect.dbapi
     locks = engine.dialect.name == "sqlite"
-    kept = _WRITERS.get(engine)
-    for left in reversed(range(_TRIES)):
+    kept = _IDLE_WRITERS.get(engine)
+    for left in reversed(range(_MAX_ATTEMPTS)):
         connection = None
         try:
-            connection = _ready(kept) or engine.raw_connection()
+            connection = _take_idle_writer(kept) or engine.raw_connection()
             cursor = connection.cursor()
             if locks:
-                _lock(cursor.execute)
+                _begin_immediate(cursor.execute)
             done = work(cursor)
             connection.commit()
-            if kept is not None and len(kept) < _MOST_KEPT:
+            if kept is not None and len(kept) < _MAX_IDLE_WRITERS:
                 kept.append(connection)
                 connection = None
             return done
         except errors.Error as error:
-            if not _again(engine, connection, error):
+            if not _is_retryable(engine, connection, error):
                 raise database_error(error) from error
             failed: BaseException = error
         except SQLAlchemyError as error:  # such as a pool that had no connection left, after waiting for one
@@ -292,7 +292,7 @@ def run_write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float],
         finally:
             if connection is not None:
                 connection.close()  # back to the pool, which rolls back what was not committed
-        _wait(left, failed, sleep)
+        _back_off(left, failed, sleep)
     raise AssertionError("unreachable")
 
 
@@ -315,31 +315,31 @@ def translate_driver_errors(engine: Engine, connection: Connection, work: Callab
     try:
         return work(connection)
     except errors.Error as error:
-        if _again(engine, connection.connection, error):
+        if _is_retryable(engine, connection.connection, error):
             raise _RetryError(error) from error
         raise database_error(error) from error
 
 
-def _again(engine: Engine, connection: PoolProxiedConnection | None, error: Any) -> bool:
+def _is_retryable(engine: Engine, connection: PoolProxiedConnection | None, error: Any) -> bool:
     """Whether it may go well the next time. A connection that broke leaves the pool."""
     if connection is None:
-        return _passing(engine, error, False)
+        return _is_transient(engine, error, False)
     gone = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
     if gone:
         connection.invalidate(error)
-    return _passing(engine, error, gone)
+    return _is_transient(engine, error, gone)
 
 
-def _passing(engine: Engine, error: BaseException | None, gone: bool) -> bool:
+def _is_transient(engine: Engine, error: BaseException | None, gone: bool) -> bool:
     """Whether it may go well the next time."""
     if gone:
         return True
     if engine.dialect.name == "sqlite":
-        return _busy(error)
-    return getattr(error, "sqlstate", None) in _AGAIN
+        return _is_busy(error)
+    return getattr(error, "sqlstate", None) in _RETRYABLE_SQLSTATES
 
 
-def _busy(error: BaseException | None) -> bool:
+def _is_busy(error: BaseException | None) -> bool:
     return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
@@ -376,10 +376,11 @@ def database_error(error: BaseException) -> BillingError:
     """What the database said, in one line, without values of statements."""
     orig = getattr(error, "orig", None) or error
     told = str(orig).strip().partition("\n")[0]
-    if getattr(orig, "sqlstate", None) == "55P03" or _busy(orig):
+    if getattr(orig, "sqlstate", None) == "55P03" or _is_busy(orig):
         return BillingError(
             "ledger_unavailable",
-            f"another transaction has had the ledger or the account for {_WAIT:.0f} seconds; if it is your own, pass "
+            f"another transaction has had the ledger or the account for {_LOCK_TIMEOUT_SECONDS:.0f} seconds; if "
+            "it is your own, pass "
             "its connection=, else ask again",
         )
     if "Could not decode to UTF-8" in told:

@@ -32,19 +32,19 @@ class Accounts(LedgerBase):
         id = require_new_id(f"account:{account}" if id is None else id, "the operation")
 
         def work(store: Store) -> Entry:
-            found = store.entry(store.sql.entry, id)
+            found = store.fetch_entry(store.sql.entry, id)
             if found is not None:
                 return Entry.from_row(found).match_repeat(account, "account", {})
             row = AccountRow(account)
-            if store.run(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.written(row)) != 1:
+            if store.execute(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.to_columns(row)) != 1:
                 row = lock_account(store, account)
-                found = store.entry(store.sql.entry, id)  # whoever was quicker may have done the same
+                found = store.fetch_entry(store.sql.entry, id)  # whoever was quicker may have done the same
                 if found is not None:
                     return Entry.from_row(found).match_repeat(account, "account", {})
                 raise BillingError("account_exists", f"there is an account {safe_repr(account)} already")
             return LockedAccount(store, row, booked).post_entry(id, EntryDraft("account", booked, {}))
 
-        return self._write(work, connection)
+        return self._run_write(work, connection)
 
     def create_token(
         self,
@@ -71,7 +71,7 @@ class Accounts(LedgerBase):
         hash = api_tokens.hash_secret(made)
         if given is not None:
             content["hash"] = given
-        entry = self._operate(
+        entry = self._run_operation(
             account, id, "token", content, at, lambda d: api_tokens.create(d, id, content, hash), connection
         )
         # Also if the operation was tried twice, and only the first time was told to have failed, it is this secret.
@@ -89,7 +89,7 @@ class Accounts(LedgerBase):
         """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
         content = {"token": token, **api_tokens.validate_settings(**settings)}
         account = self.token(token, connection=connection).account
-        self._operate(
+        self._run_operation(
             account, id, "token_changed", content, at, lambda d: api_tokens.change(d, token, content), connection
         )
         return self.token(token, connection=connection)
@@ -97,14 +97,14 @@ class Accounts(LedgerBase):
     def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
         """A token by its id. Raises ``unknown_token``."""
         require_id(token, "the token")
-        row = self._read(lambda store: store.one(TokenRow, store.sql.token, token), connection)
+        row = self._run_read(lambda store: store.fetch_one(TokenRow, store.sql.token, token), connection)
         if row is None:
             raise BillingError("unknown_token", f"there is no token {safe_repr(token)}")
         return api_tokens.api_token_from_row(row, secret)
 
     def tokens(self, account: str, *, connection: Connection | None = None) -> list[ApiToken]:
         """All tokens of an account."""
-        return self._read(lambda store: reports.tokens_of(store, account), connection)
+        return self._run_read(lambda store: reports.tokens_of(store, account), connection)
 
     def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
         """The token that a client showed.
@@ -112,4 +112,4 @@ class Accounts(LedgerBase):
         Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
         """
         booked = format_timestamp(at)
-        return self._read(lambda store: api_tokens.authenticate(store, secret, booked), connection)
+        return self._run_read(lambda store: api_tokens.authenticate(store, secret, booked), connection)

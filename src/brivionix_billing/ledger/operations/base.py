@@ -33,7 +33,7 @@ class LedgerBase:
         self.lot_order = validate_lot_order(lot_order)
         self.statements = Statements(engine.dialect)
 
-    def _operate(
+    def _run_operation(
         self,
         account: str,
         id: str,
@@ -48,16 +48,16 @@ class LedgerBase:
 
         def work(store: Store) -> Entry:
             row = lock_account(store, account)
-            found = store.entry(store.sql.entry, id)
+            found = store.fetch_entry(store.sql.entry, id)
             if found is not None:
                 return Entry.from_row(found).match_repeat(account, kind, content)
             desk = LockedAccount(store, row, booked, self.lot_order)
             desk.expire_due()
             return desk.post_entry(id, plan(desk))
 
-        return self._write(work, connection)
+        return self._run_write(work, connection)
 
-    def _resolve(
+    def _run_hold_operation(
         self,
         hold: str,
         kind: str,
@@ -73,46 +73,46 @@ class LedgerBase:
 
         def work(store: Store) -> Entry:
             # The hold is read when its account is locked; whose it is never changes.
-            row = store.one(AccountRow, store.sql.lock_account_of, hold)
+            row = store.fetch_one(AccountRow, store.sql.lock_account_by_hold, hold)
             if row is None:
-                raise _no_hold(hold)
-            found = store.entry(store.sql.entry, id)
+                raise unknown_hold_error(hold)
+            found = store.fetch_entry(store.sql.entry, id)
             if found is not None:
                 return Entry.from_row(found).match_repeat(row.id, kind, content)
             desk = LockedAccount(store, row, booked, self.lot_order)
             desk.expire_due()
-            held = store.one(HoldRow, store.sql.hold, hold)
+            held = store.fetch_one(HoldRow, store.sql.hold, hold)
             if held is None:
-                raise _no_hold(hold)
+                raise unknown_hold_error(hold)
             return desk.post_entry(id, plan(desk, held))
 
-        return self._write(work, connection)
+        return self._run_write(work, connection)
 
-    def _write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
+    def _run_write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
         if connection is None:
             return run_write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
-        return run_in_transaction(connection, self._on(work))
+        return run_in_transaction(connection, self._with_store(work))
 
-    def _read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
+    def _run_read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
         return (
-            run_read(self.engine, self._on(work))
+            run_read(self.engine, self._with_store(work))
             if connection is None
-            else run_in_transaction(connection, self._on(work))
+            else run_in_transaction(connection, self._with_store(work))
         )
 
-    def _on(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
+    def _with_store(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
         return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
 def lock_account(store: Store, account: str) -> AccountRow:
     """The row of an account, locked until the transaction ends. Raises ``unknown_account``."""
-    row = store.one(AccountRow, store.sql.lock_account, require_id(account, "the account"))
+    row = store.fetch_one(AccountRow, store.sql.lock_account, require_id(account, "the account"))
     if row is None:
         raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; open_account makes it")
     return row
 
 
-def _no_hold(hold: str) -> BillingError:
+def unknown_hold_error(hold: str) -> BillingError:
     return BillingError("unknown_hold", f"there is no hold {safe_repr(hold)}")
 
 

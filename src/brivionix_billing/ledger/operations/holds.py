@@ -47,7 +47,7 @@ class Holds(LedgerBase):
         token = token.id if isinstance(token, ApiToken) else token
         amount = to_units(credits, "a hold")
         content = holds.hold_content(amount, ttl, token)
-        return self._operate(
+        return self._run_operation(
             account, id, "hold", content, at, lambda d: holds.hold(d, id, amount, ttl, token, content), connection
         )
 
@@ -72,7 +72,7 @@ class Holds(LedgerBase):
         """
         charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
         content = {"hold": hold, **holds.charge_content(charged, usage)}
-        return self._resolve(
+        return self._run_hold_operation(
             hold, "settle", id, at, content, lambda d, row: holds.settle(d, row, charged, content), connection
         )
 
@@ -82,7 +82,7 @@ class Holds(LedgerBase):
         ``id`` is ``HOLD:release`` if you give none. Raises ``unknown_hold``, ``hold_resolved`` (also if it expired).
         """
         content = {"hold": hold}
-        return self._resolve(
+        return self._run_hold_operation(
             hold, "release", id, at, content, lambda d, row: holds.release(d, row, content), connection
         )
 
@@ -101,6 +101,6 @@ class Holds(LedgerBase):
         token = token.id if isinstance(token, ApiToken) else token
         charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
         content = {"token": token, **holds.charge_content(charged, usage)}
-        return self._operate(
+        return self._run_operation(
             account, id, "charge", content, at, lambda d: holds.charge(d, charged, content, token), connection
         )

@@ -41,7 +41,7 @@ class Payments(LedgerBase):
         require_new_id(reference, "the reference")
         content = payments.top_up_content(quote, reference, expires)
         amount = to_units(quote.credits, "a top-up")
-        return self._operate(
+        return self._run_operation(
             account,
             id,
             "top_up",
@@ -69,7 +69,7 @@ class Payments(LedgerBase):
             "reason": api_tokens.require_text(reason, "the reason"),
             **payments.lot_content(expires),
         }
-        return self._operate(
+        return self._run_operation(
             account,
             id,
             "grant",
@@ -100,7 +100,7 @@ class Payments(LedgerBase):
             raise BillingError("bad_argument", "give credits or pay, not both")
         amount = None if credits is None else to_units(credits, "a refund")
         content = {"lot": lot, "credits": None if amount is None else units_to_text(amount), "pay": amount_text(pay)}
-        return self._operate(
+        return self._run_operation(
             account,
             id,
             "refund",
@@ -125,7 +125,7 @@ class Payments(LedgerBase):
         Credits of the lot that are left go, Credits that were used are owed. If it is won, :meth:`reverse` it.
         """
         content = {"lot": lot, "pay": amount_text(pay)}
-        return self._operate(
+        return self._run_operation(
             account,
             id,
             "dispute",
@@ -140,7 +140,7 @@ class Payments(LedgerBase):
     ) -> Entry:
         """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
         content = {"undoes": undoes, "reason": api_tokens.require_text(reason, "the reason")}
-        return self._operate(
+        return self._run_operation(
             account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
         )
 
@@ -168,4 +168,4 @@ class Payments(LedgerBase):
                 return payments.debit_adjustment(desk, -amount, content)
             return payments.open_lot(desk, id, "adjust", amount, content, None)
 
-        return self._operate(account, id, "adjust", content, at, plan, connection)
+        return self._run_operation(account, id, "adjust", content, at, plan, connection)

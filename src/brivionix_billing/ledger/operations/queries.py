@@ -28,7 +28,7 @@ class Queries(LedgerBase):
     def accounts(self) -> Iterator[str]:
         """The ids of all accounts, in order."""
         after = ""
-        while page := self._read(partial(reports.account_page, after=after), None):
+        while page := self._run_read(partial(reports.account_page, after=after), None):
             yield from page
             after = page[-1]
 
@@ -38,26 +38,26 @@ class Queries(LedgerBase):
         For a time of the past, see :meth:`statement`.
         """
         booked = format_timestamp(at)
-        return self._read(lambda store: reports.balance(store, account, booked), connection)
+        return self._run_read(lambda store: reports.balance(store, account, booked), connection)
 
     def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
         """All lots of an account, in the order in which they came, those that are used up as well."""
-        return self._read(lambda store: reports.lots(store, account), connection)
+        return self._run_read(lambda store: reports.lots(store, account), connection)
 
     def payment(self, channel: str, reference: str, *, connection: Connection | None = None) -> Lot:
         """The lot of a payment. Raises ``unknown_payment``: it was not credited, or not yet."""
-        return self._read(lambda store: reports.lot_by_payment(store, channel, reference), connection)
+        return self._run_read(lambda store: reports.lot_by_payment(store, channel, reference), connection)
 
     def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
         """The entry that an operation made, or ``None``: it was not done."""
         require_id(id, "the operation")
-        row = self._read(lambda store: store.entry(store.sql.entry, id), connection)
+        row = self._run_read(lambda store: store.fetch_entry(store.sql.entry, id), connection)
         return None if row is None else Entry.from_row(row)
 
     def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
         """The entries of an account behind number ``after``, in order."""
         while True:
-            page = self._read(partial(reports.entry_page, account=account, after=after), None)
+            page = self._run_read(partial(reports.entry_page, account=account, after=after), None)
             yield from page
             if len(page) < reports.PAGE_SIZE:
                 return
@@ -65,11 +65,11 @@ class Queries(LedgerBase):
 
     def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
         """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
-        return self._read(lambda store: reports.usage(store, account, _period(period), by_token=by_token), None)
+        return self._run_read(lambda store: reports.usage(store, account, _period(period), by_token=by_token), None)
 
     def statement(self, account: str, period: Period | str) -> Statement:
         """An account over a period: opening, what came and went, use by day and model, closing."""
-        return self._read(lambda store: reports.statement(store, account, _period(period)), None)
+        return self._run_read(lambda store: reports.statement(store, account, _period(period)), None)
 
     def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
@@ -79,7 +79,7 @@ class Queries(LedgerBase):
         """
         after = 0
         while True:
-            found, after = self._read(
+            found, after = self._run_read(
                 partial(
                     reports.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
                 ),
@@ -95,7 +95,7 @@ class Queries(LedgerBase):
         ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
         """
         try:
-            return self._read(lambda store: list(replay.verify(store, checkpoint or {})), None)
+            return self._run_read(lambda store: list(replay.verify(store, checkpoint or {})), None)
         except BillingError as error:
             if error.code != "journal_broken":
                 raise
@@ -103,7 +103,9 @@ class Queries(LedgerBase):
 
     def checkpoint(self) -> dict[str, tuple[int, str]]:
         """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
-        return {row[0]: (row[1], row[2]) for row in self._read(lambda store: store.rows(store.sql.heads), None)}
+        return {
+            row[0]: (row[1], row[2]) for row in self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
+        }
 
     def rebuild(self, *, accept_loss: bool = False) -> int:
         """Make all tables anew from the journal; how many rows.
@@ -111,7 +113,7 @@ class Queries(LedgerBase):
         Raises ``journal_broken`` if the journal is not sound, or if the tables know of entries that it lacks: they are
         the only trace of what was cut off. ``accept_loss`` rebuilds all the same.
         """
-        return self._write(partial(replay.rebuild, accept_loss=accept_loss), None)
+        return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
 
     def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
         """Book all that has expired, of all accounts or some; how many entries that made.
@@ -122,7 +124,7 @@ class Queries(LedgerBase):
         booked = format_timestamp(at)
 
         def one(account: str) -> int:
-            return self._write(
+            return self._run_write(
                 lambda store: LockedAccount(store, lock_account(store, account), booked, self.lot_order).expire_due(),
                 None,
             )

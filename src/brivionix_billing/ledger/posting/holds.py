@@ -24,7 +24,7 @@ from brivionix_billing.usage import Usage, billable_body
 
 __all__ = ["DEFAULT_HOLD_TTL", "charge", "charge_content", "hold", "hold_content", "release", "settle"]
 
-_KEPT: Final = frozenset({"usage", "model", "service_tier"})
+_KEPT_KEYS: Final = frozenset({"usage", "model", "service_tier"})
 DEFAULT_HOLD_TTL: Final = timedelta(minutes=15)
 """How long a hold lasts if nobody resolves it. OpenAI's clients give up after 10 minutes."""
 
@@ -98,7 +98,7 @@ def charge_content(charged: Charge | int, usage: Mapping[str, Any] | None, **mor
 def journal_usage(charged: Charge, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The usage that goes into the record. Raises ``bad_argument`` if it is not what the charge was made from."""
     if body is None:
-        made = _body_of(charged.usage)
+        made = _minimal_usage_body(charged.usage)
         if made is None:
             raise BillingError(
                 "bad_argument",
@@ -114,10 +114,10 @@ def journal_usage(charged: Charge, body: Mapping[str, Any] | None) -> Mapping[st
             "bad_argument", f"usage= reads as {read!r}, but the charge was made from {charged.usage!r}; give its body"
         )
     # What a model said does not belong into a journal that nobody can ever take anything out of.
-    return body if body.keys() <= _KEPT else billable_body(body)
+    return body if body.keys() <= _KEPT_KEYS else billable_body(body)
 
 
-def _body_of(usage: Usage) -> dict[str, Any] | None:
+def _minimal_usage_body(usage: Usage) -> dict[str, Any] | None:
     body: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cache_read_tokens},
@@ -148,7 +148,7 @@ def settle(desk: LockedAccount, row: HoldRow, charged: Charge | int, content: Ma
             draft.result["token"] = row.token
         row.state, row.resolved_by = "settled", None
         desk.mark_changed(row)
-    _take(desk, draft, charged, own, row.at if own else desk.booked_at, row.token)
+    _post_charge(desk, draft, charged, own, row.at if own else desk.booked_at, row.token)
     return draft
 
 
@@ -159,11 +159,11 @@ def charge(desk: LockedAccount, charged: Charge | int, content: Mapping[str, Any
     )
     if token_id is not None:
         draft.result["token"] = desk.token(token_id).id
-    _take(desk, draft, charged, 0, desk.booked_at, token_id)
+    _post_charge(desk, draft, charged, 0, desk.booked_at, token_id)
     return draft
 
 
-def _take(
+def _post_charge(
     desk: LockedAccount, draft: EntryDraft, charged: Charge | int, own: int, usable_at: str, token_id: str | None
 ) -> None:
     amount = charged.units if isinstance(charged, Charge) else charged
@@ -177,7 +177,7 @@ def _take(
         desk.mark_changed(token)
     model, usage = (charged.model, charged.usage) if isinstance(charged, Charge) else ("", None)
     key = (desk.account.id, quarter_hour(draft.at), model, token_id or "")
-    row = desk.store.one(UsageRow, desk.store.sql.usage, *key)
+    row = desk.store.fetch_one(UsageRow, desk.store.sql.usage, *key)
     if row is None:
         row = UsageRow(*key)
         desk.add_row(row)

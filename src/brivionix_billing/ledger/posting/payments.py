@@ -79,7 +79,7 @@ def open_lot(
     if quote is not None:
         channel, reference, currency = quote.channel, content["reference"], quote.pay.currency
         paid = quote.pay.minor * minor_unit(currency)
-        known = desk.store.one(LotRow, desk.store.sql.payment, channel, reference)
+        known = desk.store.fetch_one(LotRow, desk.store.sql.payment, channel, reference)
         if known is not None:
             raise duplicate_payment_error(known)
     lot = LotRow(
@@ -113,7 +113,8 @@ def duplicate_payment_error(lot: LotRow) -> BillingError:
     """The same payment, under another operation id."""
     return BillingError(
         "payment_known",
-        f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited by operation {safe_repr(lot.id)} "
+        f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited by operation "
+        f"{safe_repr(lot.id)} "
         f"to account {safe_repr(lot.account)}; a payment is credited once",
     )
 
@@ -134,7 +135,7 @@ def refund(
     # A reversal may have left a coin too much given out by rounding (see there): it is kept back here.
     short = min(0, lot.recognised)
     if pay is not None:
-        credits = _credits_for(lot, pay)
+        credits = _refundable_credits(lot, pay)
     elif credits is None:
         credits = most
     if credits > most or not credits:
@@ -153,7 +154,8 @@ def refund(
     if money <= 0:
         raise BillingError(
             "not_refundable",
-            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} were bought for less than a coin; there is "
+            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} were bought for less "
+            "than a coin; there is "
             "nothing to pay back",
         )
     desk.change_lot(draft, lot, "refunded", credits, money)
@@ -161,15 +163,15 @@ def refund(
         desk.change_lot(draft, lot, "used", 0, -short)
     draft.post("available", -credits)
     draft.post("refunded", credits)
-    draft.result |= _to(lot)
+    draft.result |= _payout_target(lot)
     return draft
 
 
-def _to(lot: LotRow) -> dict[str, Any]:
+def _payout_target(lot: LotRow) -> dict[str, Any]:
     return {"channel": lot.channel, "reference": lot.reference}
 
 
-def _money(lot: LotRow, pay: Payable | str) -> int:
+def _payment_units(lot: LotRow, pay: Payable | str) -> int:
     if isinstance(pay, str):
         pay = Payable(pay, str(lot.currency))
     if not isinstance(pay, Payable) or pay.currency != lot.currency or pay.minor <= 0:
@@ -180,7 +182,7 @@ def _money(lot: LotRow, pay: Payable | str) -> int:
     return pay.minor * minor_unit(pay.currency)
 
 
-def _bought_by(lot: LotRow, money: int) -> int:
+def _credits_for_money(lot: LotRow, money: int) -> int:
     """The Credits that so much of a lot's money bought; no more than are left.
 
     Taking them takes exactly ``money`` off the value of what remains: rounding to coins does not depend on whole coins.
@@ -191,9 +193,9 @@ def _bought_by(lot: LotRow, money: int) -> int:
     return credits
 
 
-def _credits_for(lot: LotRow, pay: Payable | str) -> int:
+def _refundable_credits(lot: LotRow, pay: Payable | str) -> int:
     """The Credits to refund for exactly ``pay``."""
-    money = _money(lot, pay)
+    money = _payment_units(lot, pay)
     there = lot_value(lot, lot.remaining) + min(0, lot.recognised)
     if money > there:
         raise BillingError(
@@ -201,7 +203,7 @@ def _credits_for(lot: LotRow, pay: Payable | str) -> int:
             f"{units_to_payable(money, str(lot.currency))} cannot be refunded from lot {safe_repr(lot.id)}: "
             f"what is unused of it cost {units_to_payable(there, str(lot.currency))}",
         )
-    return _bought_by(lot, money - min(0, lot.recognised))
+    return _credits_for_money(lot, money - min(0, lot.recognised))
 
 
 def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> EntryDraft:
@@ -216,7 +218,7 @@ def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: P
             "not_refundable", f"lot {safe_repr(lot.id)} was given, not bought; there is no payment to dispute"
         )
     there = lot.paid - lot.refunded
-    money = there if pay is None else _money(lot, pay)
+    money = there if pay is None else _payment_units(lot, pay)
     if money > there or not money:
         raise BillingError(
             "not_refundable",
@@ -225,7 +227,7 @@ def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: P
         )
     left = lot_value(lot, lot.remaining)
     if money < left:
-        taken, from_left, from_gone = _bought_by(lot, money), money, 0
+        taken, from_left, from_gone = _credits_for_money(lot, money), money, 0
     else:
         taken, from_left, from_gone = lot.remaining, left, money - left
     _shrink_holds(desk, draft, taken)
@@ -252,7 +254,7 @@ def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: P
         draft.post("owed", -used)
         draft.post("expired", used - back)
         draft.post("disputed", back)
-    draft.result |= _to(lot)
+    draft.result |= _payout_target(lot)
     desk.repay_owed(draft)
     return draft
 
@@ -286,20 +288,20 @@ def reverse(desk: LockedAccount, undoes: str, content: Mapping[str, Any]) -> Ent
     Raises ``not_reversible``.
     """
     store, account = desk.store, desk.account.id
-    row = store.entry(store.sql.entry, require_id(undoes, "the operation to undo"))
+    row = store.fetch_entry(store.sql.entry, require_id(undoes, "the operation to undo"))
     undone = None if row is None else Entry.from_row(row)
     if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
         raise BillingError(
             "not_reversible", f"account {safe_repr(account)} has no refund or dispute {safe_repr(undoes)}"
         )
-    for other in map(Entry.from_row, (JournalRow(*row) for row in store.rows(store.sql.reverses, account))):
+    for other in map(Entry.from_row, (JournalRow(*row) for row in store.fetch_rows(store.sql.reversals, account))):
         if other.content["undoes"] == undoes:
             raise BillingError(
                 "not_reversible", f"operation {safe_repr(other.id)} has undone {safe_repr(undoes)} already"
             )
     draft = EntryDraft("reverse", desk.booked_at, content)
     lot = desk.lot(undone.lot_deltas[0].lot)
-    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.how in _GIVEN_BACK]
+    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.kind in _PAYBACK_KINDS]
     credits, money = sum(move.credits for move in taken), sum(move.money for move in taken)
     desk.change_lot(draft, lot, "restored", credits, money)
     # Coins that were rounded one way while the Credits were away may round the other way now.
@@ -325,7 +327,7 @@ def _restore_to_expired_lot(desk: LockedAccount, draft: EntryDraft, lot: LotRow,
             draft.post(book, part)
 
 
-_GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
+_PAYBACK_KINDS: Final = ("refunded", "taken_back", "written_off")
 
 
 def debit_adjustment(desk: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:

@@ -25,13 +25,13 @@ EVENTS: Final = frozenset(
         "message_stop",
     }
 )
-_THINKING: Final = "thinking that the stream does not show, or shows as a summary"
+_HIDDEN_THINKING: Final = "thinking that the stream does not show, or shows as a summary"
 
 
 class AnthropicReader(StreamReader):
     """Reads events such as ``message_start``."""
 
-    family = "anthropic"
+    api = "anthropic"
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
@@ -43,8 +43,8 @@ class AnthropicReader(StreamReader):
         return self.ended and self._output_stated
 
     @property
-    def untouched(self) -> bool:
-        return super().untouched and not self._searches
+    def is_empty(self) -> bool:
+        return super().is_empty and not self._searches
 
     def read(self, event: dict[str, Any], name: str) -> None:
         """One event."""
@@ -52,14 +52,14 @@ class AnthropicReader(StreamReader):
         if kind == "message_start":
             message = event.get("message")
             if isinstance(message, dict):
-                self._named(message)
-                self._stated(message.get("usage"))
+                self._update_served(message)
+                self._update_usage(message.get("usage"))
         elif kind == "content_block_start":
             self._block(event)
         elif kind == "content_block_delta":
             self._delta(event)
         elif kind == "message_delta":
-            if self._stated(event.get("usage"), merged=True):
+            if self._update_usage(event.get("usage"), merged=True):
                 self._output_stated = "output_tokens" in (self.usage or {})
             delta = event.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") is not None:
@@ -67,8 +67,8 @@ class AnthropicReader(StreamReader):
         elif kind == "message_stop":
             self.ended = True
 
-    def raised(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
-        changed = super().raised(usage, output)
+    def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
+        changed = super().with_output(usage, output)
         stated = changed.get("server_tool_use")
         before = stated.get("web_search_requests") if isinstance(stated, dict) else None
         if self._searches > (before if type(before) is int else 0):
@@ -83,9 +83,9 @@ class AnthropicReader(StreamReader):
         kind = block.get("type")
         if kind == "web_search_tool_result":
             self._searches += 1
-            self.unseen.setdefault("what searches put into the input")
+            self.uncounted.setdefault("what searches put into the input")
         if kind in ("thinking", "redacted_thinking"):
-            self.unseen.setdefault(_THINKING)
+            self.uncounted.setdefault(_HIDDEN_THINKING)
         self.tally.add((place, "name"), content_text(block.get("name")))
         self.tally.add((place, "text"), content_text(block.get("text")))
         self.tally.add((place, "thinking"), content_text(block.get("thinking")))

@@ -27,8 +27,8 @@ EVENTS: Final = (
 class BedrockReader(StreamReader):
     """Reads events such as ``{"contentBlockDelta": {...}}``."""
 
-    family = "bedrock"
-    counts = ("inputTokens", "outputTokens")
+    api = "bedrock"
+    count_keys = ("inputTokens", "outputTokens")
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
@@ -46,7 +46,7 @@ class BedrockReader(StreamReader):
             self._around = {
                 key: bounded_value(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
             }
-            self._stated(metadata.get("usage"))
+            self._update_usage(metadata.get("usage"))
         if "messageStop" in event:
             self.ended = True
         for key in ("contentBlockStart", "contentBlockDelta"):
@@ -54,7 +54,7 @@ class BedrockReader(StreamReader):
             if isinstance(block, dict):
                 self._block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
 
-    def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         return {"usage": usage, **self._around}
 
     def _block(self, place: Any, part: Any) -> None:
@@ -66,5 +66,5 @@ class BedrockReader(StreamReader):
             self.tally.add((place, "name"), content_text(tool.get("name")))
             self.tally.add((place, "input"), arguments_text(tool.get("input")))
         if isinstance(reasoning, dict):
-            self.unseen.setdefault("thinking that the stream does not show, or shows as a summary")
+            self.uncounted.setdefault("thinking that the stream does not show, or shows as a summary")
             self.tally.add((place, "reasoning"), content_text(reasoning.get("text")))

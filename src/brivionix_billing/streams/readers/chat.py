@@ -28,38 +28,38 @@ _HIDDEN: Final = "reasoning that the stream does not show, if there was any"
 class ChatReader(StreamReader):
     """Reads chunks with ``choices``."""
 
-    family = "chat"
-    counts = ("prompt_tokens", "completion_tokens")
+    api = "chat"
+    count_keys = ("prompt_tokens", "completion_tokens")
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         wanted = request.get("n")
         self._wanted = wanted if type(wanted) is int and wanted > 0 else 1
-        self._begun: set[int] = set()
+        self._started_choices: set[int] = set()
         self._finished: set[int] = set()
         self._current = False  # whether nothing of the answer came after the last usage
-        self._alone = False  # whether the last usage came in a chunk without choices
+        self._usage_only_chunk = False  # whether the last usage came in a chunk without choices
         self._names: dict[tuple[int, int], str] = {}
         if request.get("reasoning_effort") != "none":
-            self.unseen[_HIDDEN] = None
+            self.uncounted[_HIDDEN] = None
 
     @property
     def done(self) -> bool:
-        complete = len(self._finished) >= self._wanted and self._finished >= self._begun
-        alone = self._alone and bool(self._begun)
+        complete = len(self._finished) >= self._wanted and self._finished >= self._started_choices
+        alone = self._usage_only_chunk and bool(self._started_choices)
         return self.usage is not None and self._current and (self.ended or alone or complete)
 
     def read(self, event: dict[str, Any], name: str) -> None:
         """One chunk."""
-        self._named(event)
+        self._update_served(event)
         usage, came = event.get("usage"), False
-        choices = self._first(event.get("choices"), "choices")
+        choices = self._bounded_objects(event.get("choices"), "choices")
         for place, choice in choices:
             index = index_or(choice.get("index"), place)
-            if len(self._begun) < MAX_NAMES:
-                self._begun.add(index)
+            if len(self._started_choices) < MAX_NAMES:
+                self._started_choices.add(index)
             came |= self._choice(index, choice)
-            if choice.get("finish_reason") is not None and index in self._begun:
+            if choice.get("finish_reason") is not None and index in self._started_choices:
                 self._finished.add(index)
             usage = usage or choice.get("usage")  # Moonshot puts it here
         groq = event.get("x_groq")
@@ -67,8 +67,8 @@ class ChatReader(StreamReader):
             usage = groq.get("usage")
         if came:
             self._current = False
-        if self._stated(usage):
-            self._current, self._alone = True, not choices
+        if self._update_usage(usage):
+            self._current, self._usage_only_chunk = True, not choices
 
     def _choice(self, index: int, choice: dict[str, Any]) -> bool:
         """Count what one choice brought, and say whether it brought anything."""
@@ -81,14 +81,14 @@ class ChatReader(StreamReader):
             thought = content_text(delta.get("reasoning_content")) or content_text(delta.get("reasoning"))
             thought = thought or content_text(delta.get("reasoning_details"))
             if thought:
-                self.unseen.pop(_HIDDEN, None)
+                self.uncounted.pop(_HIDDEN, None)
             texts[index, "reasoning"] = thought
-            for place, call in self._first(delta.get("tool_calls"), "tool calls"):
+            for place, call in self._bounded_objects(delta.get("tool_calls"), "tool calls"):
                 self._call(index, place, call, texts)
             if isinstance(delta.get("function_call"), dict):
                 self._call(index, -1, {"function": delta["function_call"]}, texts)
             if isinstance(delta.get("audio"), dict):
-                self.unseen["the tokens of audio"] = None
+                self.uncounted["the tokens of audio"] = None
                 texts[index, "audio"] = content_text(delta["audio"].get("transcript"))
         for strand, text in texts.items():
             self.tally.add(strand, text)
@@ -100,7 +100,7 @@ class ChatReader(StreamReader):
         function = call.get("function") or call.get("custom")
         if not isinstance(function, dict):
             return
-        self._called(key)
+        self._add_tool_call(key)
         named = content_text(function.get("name"))
         if named and truncate_name(named) != self._names.get(key):
             if len(self._names) < MAX_NAMES:

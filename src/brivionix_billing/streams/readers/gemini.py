@@ -28,9 +28,9 @@ _SUMMARY: Final = "thinking beyond its summary (the summary was counted in its p
 class GeminiReader(StreamReader):
     """Reads chunks with ``candidates`` or ``usageMetadata``."""
 
-    family = "gemini"
-    counts = ("promptTokenCount", "candidatesTokenCount")
-    place = "usageMetadata"
+    api = "gemini"
+    count_keys = ("promptTokenCount", "candidatesTokenCount")
+    usage_key = "usageMetadata"
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
@@ -41,7 +41,7 @@ class GeminiReader(StreamReader):
         self._wanted = wanted if type(wanted) is int and wanted > 0 else 1
         self._blocked = False
         self._current = False  # whether nothing of the answer came after the last usage
-        self.unseen[_HIDDEN] = None
+        self.uncounted[_HIDDEN] = None
 
     @property
     def done(self) -> bool:
@@ -49,9 +49,9 @@ class GeminiReader(StreamReader):
 
     def read(self, event: dict[str, Any], name: str) -> None:
         """One chunk."""
-        self._named(event, model="modelVersion")
+        self._update_served(event, model="modelVersion")
         came = False
-        for place, candidate in self._first(event.get("candidates"), "candidates"):
+        for place, candidate in self._bounded_objects(event.get("candidates"), "candidates"):
             index = index_or(candidate.get("index"), place)
             if len(self._begun) < MAX_NAMES:
                 self._begun.add(index)
@@ -67,16 +67,16 @@ class GeminiReader(StreamReader):
         self.ended = self._blocked or complete
         if came:
             self._current = False
-        if self._stated(event.get("usageMetadata")):
+        if self._update_usage(event.get("usageMetadata")):
             self._current = True
             if "thoughtsTokenCount" in (self.usage or {}):
-                self.unseen.pop(_HIDDEN, None)
+                self.uncounted.pop(_HIDDEN, None)
 
-    def raised(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
+    def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
         thoughts = usage.get("thoughtsTokenCount")  # stand beside the candidates' tokens, not in them
-        return super().raised(usage, output - thoughts if type(thoughts) is int else output)
+        return super().with_output(usage, output - thoughts if type(thoughts) is int else output)
 
-    def wrapped(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         named = {} if self.model is None else {"modelVersion": self.model}
         return {**named, "usageMetadata": usage}
 
@@ -85,8 +85,8 @@ class GeminiReader(StreamReader):
         for _, part in enumerate_objects(parts):
             kind = "thought" if part.get("thought") is True else "text"
             if kind == "thought":
-                self.unseen.pop(_HIDDEN, None)
-                self.unseen.setdefault(_SUMMARY)
+                self.uncounted.pop(_HIDDEN, None)
+                self.uncounted.setdefault(_SUMMARY)
             texts = {kind: content_text(part.get("text"))}
             call = part.get("functionCall")
             if isinstance(call, dict):
@@ -95,7 +95,7 @@ class GeminiReader(StreamReader):
             if isinstance(code, dict):
                 texts["code"] = content_text(code.get("code"))
             if "inlineData" in part:
-                self.unseen.setdefault("pictures and sound")
+                self.uncounted.setdefault("pictures and sound")
                 came = True
             for name, text in texts.items():
                 self.tally.add((index, name), text)

@@ -28,7 +28,7 @@ _TERMINAL: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
 )
 # The usual item that costs no fee of its own; every other one may, and the reader of bodies decides.
-_FREE: Final = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
+_UNBILLED_ITEMS: Final = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 _HIDDEN: Final = "reasoning that the stream does not show"
 _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its place)"
 
@@ -36,12 +36,12 @@ _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its 
 class ResponsesReader(StreamReader):
     """Reads events whose type begins with ``response.``."""
 
-    family = "responses"
+    api = "responses"
 
     def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(tally, request)
         self._items: dict[Any, dict[str, Any]] = {}
-        self._told: set[Any] = set()  # output items whose text came in deltas
+        self._streamed_items: set[Any] = set()  # output items whose text came in deltas
         self._final = False
 
     @property
@@ -66,38 +66,40 @@ class ResponsesReader(StreamReader):
             self._delta(kind, event)
 
     def _response(self, kind: str, response: dict[str, Any]) -> None:
-        self._named(response)
-        self._stated(response.get("usage"))
+        self._update_served(response)
+        self._update_usage(response.get("usage"))
         if kind not in _TERMINAL:
             return
         self._final = self.ended = True
         error = response.get("error")
         if isinstance(error, dict):
             self.failed = True
-            self.faults.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
+            self.warnings.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
         items = list(enumerate_objects(response.get("output")))
         if items:  # some gateways leave them out here; then those hold that were seen
-            self._items = {place: _reduced(item) for place, item in items if item.get("type") not in _FREE}
+            self._items = {
+                place: _reduce_item(item) for place, item in items if item.get("type") not in _UNBILLED_ITEMS
+            }
 
     def _added(self, event: dict[str, Any]) -> None:
         item = event.get("item")
         if not isinstance(item, dict):
             return
         if item.get("type") == "reasoning":
-            self.unseen.setdefault(_HIDDEN)
+            self.uncounted.setdefault(_HIDDEN)
         if item.get("type") in ("function_call", "custom_tool_call"):
-            self._called(_place(event))
-        self.tally.add(("name", _place(event)), content_text(item.get("name")))
+            self._add_tool_call(_output_index(event))
+        self.tally.add(("name", _output_index(event)), content_text(item.get("name")))
 
     def _finished(self, event: dict[str, Any]) -> None:
-        item, place = event.get("item"), _place(event)
+        item, place = event.get("item"), _output_index(event)
         if not isinstance(item, dict):
             return
         if str(item.get("type")).endswith("search_call"):
-            self.unseen.setdefault("what searches put into the input")
-        if item.get("type") not in _FREE and len(self._items) < MAX_NAMES:
-            self._items[truncate_name(item["id"]) if isinstance(item.get("id"), str) else place] = _reduced(item)
-        if place not in self._told:
+            self.uncounted.setdefault("what searches put into the input")
+        if item.get("type") not in _UNBILLED_ITEMS and len(self._items) < MAX_NAMES:
+            self._items[truncate_name(item["id"]) if isinstance(item.get("id"), str) else place] = _reduce_item(item)
+        if place not in self._streamed_items:
             # Who sends no deltas sends the finished text at least.
             for key in ("content", "summary", "arguments", "input", "code"):
                 value = item.get(key)
@@ -106,28 +108,28 @@ class ResponsesReader(StreamReader):
                 )
 
     def _delta(self, kind: str, event: dict[str, Any]) -> None:
-        text, place = event.get("delta"), _place(event)
+        text, place = event.get("delta"), _output_index(event)
         if not isinstance(text, str):
             return
         if "audio" in kind and "transcript" not in kind:
-            self.unseen.setdefault("the tokens of audio")
+            self.uncounted.setdefault("the tokens of audio")
             return
         if "reasoning" in kind:
-            self.unseen.pop(_HIDDEN, None)
+            self.uncounted.pop(_HIDDEN, None)
             if "summary" in kind:
-                self.unseen.setdefault(_SUMMARY)
-        if len(self._told) < MAX_NAMES:
-            self._told.add(place)
+                self.uncounted.setdefault(_SUMMARY)
+        if len(self._streamed_items) < MAX_NAMES:
+            self._streamed_items.add(place)
         within = index_or(event.get("content_index")), index_or(event.get("summary_index"))
         self.tally.add((truncate_name(kind), place, *within), text)
 
 
-def _place(event: dict[str, Any]) -> Any:
+def _output_index(event: dict[str, Any]) -> Any:
     place = event.get("output_index")
     return truncate_name(place) if isinstance(place, str) else index_or(place)
 
 
-def _reduced(item: dict[str, Any]) -> dict[str, Any]:
+def _reduce_item(item: dict[str, Any]) -> dict[str, Any]:
     """An output item without its texts and results."""
     kept = {"type": bounded_value(item.get("type"))}
     action = item.get("action")

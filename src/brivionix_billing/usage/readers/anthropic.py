@@ -49,8 +49,8 @@ _KNOWN: Final = frozenset(
         ESTIMATED_KEY,
     }
 )
-_ENTRY: Final = frozenset({*_COUNTS, "cache_creation"})
-_SUMS: Final = (
+_ITERATION_KEYS: Final = frozenset({*_COUNTS, "cache_creation"})
+_RUN_COUNT_KEYS: Final = (
     "input_tokens",
     "cache_read_input_tokens",
     "ephemeral_5m_input_tokens",
@@ -64,9 +64,9 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """The Messages API."""
     reject_unknown_counts("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
     model = read_model_name(around.get("model")) or read_model_name(usage.get("model"))
-    top = _sums(usage)
-    plain, cached, short, hour, output = map(sum, zip(top, *_compactions(usage, top, model), strict=True))
-    check_total("total_tokens", usage.get("total_tokens"), dict(zip(_SUMS, top, strict=True)))
+    top = _run_counts(usage)
+    plain, cached, short, hour, output = map(sum, zip(top, *_compaction_counts(usage, top, model), strict=True))
+    check_total("total_tokens", usage.get("total_tokens"), dict(zip(_RUN_COUNT_KEYS, top, strict=True)))
     details = require_object("output_tokens_details", usage.get("output_tokens_details"))
     reject_unknown_counts("output_tokens_details", {key: n for key, n in details.items() if key != "thinking_tokens"})
     return Usage(
@@ -77,27 +77,29 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         read_count(details, "thinking_tokens"),
         cache_write_1h_tokens=hour,
         web_search_calls=read_anthropic_searches(usage),
-        service_tier=_tier(usage),
+        service_tier=_read_tier(usage),
         model=model,
         estimated=is_estimated(usage),
     )
 
 
-def _sums(usage: dict[str, Any]) -> tuple[int, ...]:
-    """The counts of one run of a model, by the names of ``_SUMS``."""
+def _run_counts(usage: dict[str, Any]) -> tuple[int, ...]:
+    """The counts of one run of a model, by the names of ``_RUN_COUNT_KEYS``."""
     plain, output = (require_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
     written = read_count(usage, "cache_creation_input_tokens")
     details = require_object("cache_creation", usage.get("cache_creation"))
-    reject_unknown_counts("cache_creation", {key: value for key, value in details.items() if key not in _SUMS[2:4]})
-    short, hour = (read_count(details, name) for name in _SUMS[2:4])
+    reject_unknown_counts(
+        "cache_creation", {key: value for key, value in details.items() if key not in _RUN_COUNT_KEYS[2:4]}
+    )
+    short, hour = (read_count(details, name) for name in _RUN_COUNT_KEYS[2:4])
     if not details:
         short = written
     elif usage.get("cache_creation_input_tokens") is not None:
-        check_total("cache_creation_input_tokens", written, {_SUMS[2]: short, _SUMS[3]: hour})
+        check_total("cache_creation_input_tokens", written, {_RUN_COUNT_KEYS[2]: short, _RUN_COUNT_KEYS[3]: hour})
     return plain, read_count(usage, "cache_read_input_tokens"), short, hour, output
 
 
-def _compactions(usage: dict[str, Any], top: tuple[int, ...], model: str | None) -> list[tuple[int, ...]]:
+def _compaction_counts(usage: dict[str, Any], top: tuple[int, ...], model: str | None) -> list[tuple[int, ...]]:
     """What ``iterations`` holds that the counts above leave out. Raises for what another model did."""
     entries = usage.get("iterations")
     if not entries:
@@ -109,24 +111,25 @@ def _compactions(usage: dict[str, Any], top: tuple[int, ...], model: str | None)
     for place, given in enumerate(entries):
         where = f"iterations[{place}]"
         entry = require_object(where, given)
-        reject_unknown_counts(where, {key: value for key, value in entry.items() if key not in _ENTRY})
-        counts, kind, served = _sums(entry), entry.get("type"), entry.get("model")
+        reject_unknown_counts(where, {key: value for key, value in entry.items() if key not in _ITERATION_KEYS})
+        counts, kind, served = _run_counts(entry), entry.get("type"), entry.get("model")
         if model is None:
             model = read_model_name(served)  # a bare usage object: whoever came first is the model of it
         if any(counts) and (kind not in ("message", "compaction") or served not in (None, model)):
             raise BillingError(
                 "usage_unknown_key",
-                f"{where} is {safe_repr(kind)} by {safe_repr(served)}, with {sum(counts[:4])} input and {counts[4]} output "
+                f"{where} is {safe_repr(kind)} by {safe_repr(served)}, with {sum(counts[:4])} input and "
+                f"{counts[4]} output "
                 f"tokens at the price of that model, not of {safe_repr(model)}; make a record of each entry",
             )
         (compactions if kind == "compaction" else messages).append(counts)
-    for place, name in enumerate(_SUMS):
+    for place, name in enumerate(_RUN_COUNT_KEYS):
         found = sum(counts[place] for counts in messages)
         check_total(name, top[place], {f"the {len(messages)} messages of iterations": found})
     return compactions
 
 
-def _tier(usage: dict[str, Any]) -> Any:
+def _read_tier(usage: dict[str, Any]) -> Any:
     tier, speed = read_service_tier(usage.get("service_tier")), usage.get("speed")
     if speed is None or speed == "standard":
         return tier

@@ -54,7 +54,7 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     reject_unknown_counts("serverToolUsage", require_object("serverToolUsage", usage.get("serverToolUsage")))
     plain = require_count("inputTokens", usage["inputTokens"])
     output = require_count("outputTokens", usage.get("outputTokens"))
-    cached, written = (_either(usage, *names) for names in _ALIASED_KEYS.items())
+    cached, written = (_read_aliased_count(usage, *names) for names in _ALIASED_KEYS.items())
     parts = {
         "inputTokens": plain,
         "cacheReadInputTokens": cached,
@@ -62,7 +62,7 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         "outputTokens": output,
     }
     check_total("totalTokens", usage.get("totalTokens"), parts)
-    hour = _kept_an_hour(usage.get("cacheDetails"), written)
+    hour = _one_hour_cache_writes(usage.get("cacheDetails"), written)
     return Usage(
         plain + cached + written,
         output,
@@ -74,7 +74,7 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     )
 
 
-def _either(usage: dict[str, Any], name: str, again: str) -> int:
+def _read_aliased_count(usage: dict[str, Any], name: str, again: str) -> int:
     """A count that may stand under two names."""
     first, second = usage.get(name), usage.get(again)
     if first is not None and second is not None:
@@ -82,7 +82,7 @@ def _either(usage: dict[str, Any], name: str, again: str) -> int:
     return read_count(usage, again if first is None else name)
 
 
-def _kept_an_hour(details: Any, written: int) -> int:
+def _one_hour_cache_writes(details: Any, written: int) -> int:
     """How many of the written tokens are kept for an hour."""
     if not details:
         return 0

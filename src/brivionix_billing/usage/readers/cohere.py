@@ -28,8 +28,8 @@ __all__ = ["AROUND", "read_usage"]
 
 AROUND: Final[ContextKeys] = {}
 
-_NOT_PAID: Final = frozenset({"tokens", "cached_tokens", "api_version", "warnings"})
-_PAID: Final = ("input_tokens", "output_tokens", "image_tokens")
+_UNBILLED_KEYS: Final = frozenset({"tokens", "cached_tokens", "api_version", "warnings"})
+_BILLED_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens")
 
 
 def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
@@ -37,25 +37,25 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     rest = {
         key: value
         for key, value in usage.items()
-        if key not in _NOT_PAID and key not in ("billed_units", ESTIMATED_KEY)
+        if key not in _UNBILLED_KEYS and key not in ("billed_units", ESTIMATED_KEY)
     }
     reject_unknown_counts("usage", rest)
     billed = require_object("billed_units", usage["billed_units"])
-    images = _count(billed, "image_tokens")
+    images = _read_whole_count(billed, "image_tokens")
     # So many images are what the image tokens were made of; without such tokens each image has a price of its own.
-    known = (*_PAID, "images") if images else _PAID
+    known = (*_BILLED_KEYS, "images") if images else _BILLED_KEYS
     reject_unknown_counts("billed_units", {key: n for key, n in billed.items() if key not in known}, (int, float))
-    if all(billed.get(name) is None for name in _PAID):
+    if all(billed.get(name) is None for name in _BILLED_KEYS):
         raise BillingError("usage_shape", f"billed_units with the keys {format_keys(billed)} states no billed tokens")
-    plain, output = _count(billed, "input_tokens"), _count(billed, "output_tokens")
+    plain, output = _read_whole_count(billed, "input_tokens"), _read_whole_count(billed, "output_tokens")
     processed = require_object("tokens", usage.get("tokens"))
     for name in ("input_tokens", "output_tokens"):
-        if billed.get(name) is None and _count(processed, name) and not images:
+        if billed.get(name) is None and _read_whole_count(processed, name) and not images:
             raise BillingError("usage_invalid", f"billed_units has no {name}, but the model processed some")
     return Usage(plain + images, output, image_input_tokens=images, estimated=is_estimated(usage))
 
 
-def _count(counts: Mapping[str, Any], name: str) -> int:
+def _read_whole_count(counts: Mapping[str, Any], name: str) -> int:
     """The count under a key; a float is taken where it is a whole number, and refused as what it is where not."""
     value = counts.get(name)
     if type(value) is float and value.is_integer():

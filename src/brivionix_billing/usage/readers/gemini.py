@@ -48,8 +48,8 @@ _DETAILS: Final = (
 )
 _KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
 _TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
-_IN: Final = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
-_OUT: Final = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
+_INPUT_MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
+_OUTPUT_MODALITIES: Final = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
 _TRAFFIC: Final = {
     "ON_DEMAND": "standard",
     "ON_DEMAND_FLEX": "flex",
@@ -58,13 +58,13 @@ _TRAFFIC: Final = {
 }
 
 
-_SNAKE: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): name for name in _KNOWN}
+_SNAKE_TO_CAMEL: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): name for name in _KNOWN}
 """How the SDK writes a key -> the key."""
 
 
 def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """Generated content and embeddings."""
-    of = _in_camel_case(usage)
+    of = _to_camel_case(usage)
     reject_unknown_counts("usageMetadata", {key: value for key, value in of.items() if key not in _KNOWN})
     prompt = require_count("promptTokenCount", of.get("promptTokenCount"))
     tools, out, thoughts, cached = (read_count(of, name) for name in _COUNTS[1:5])
@@ -75,40 +75,46 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
         "thoughtsTokenCount": thoughts,
     }
     check_total("totalTokenCount", of.get("totalTokenCount"), parts)
-    inside = _modalities(of, "promptTokensDetails", "promptTokenCount", prompt, _IN)
-    for name, count in _modalities(of, "promptTokenDetails", "promptTokenCount", prompt, _IN).items():
+    inside = _read_modalities(of, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
+    for name, count in _read_modalities(
+        of, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES
+    ).items():
         inside.setdefault(name, count)
-    read_again = _modalities(of, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _IN)
-    from_cache = _modalities(of, "cacheTokensDetails", "cachedContentTokenCount", cached, _IN)
+    read_again = _read_modalities(of, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES)
+    from_cache = _read_modalities(of, "cacheTokensDetails", "cachedContentTokenCount", cached, _INPUT_MODALITIES)
     if cached and inside and not of.get("cacheTokensDetails"):
         raise BillingError(
             "usage_unknown_key",
             f"cachedContentTokenCount {cached} without cacheTokensDetails, of a prompt that is not all text: "
             "nobody here knows which tokens were cached",
         )
-    rest = {f"{kind}_input_tokens": inside.get(kind, 0) + read_again.get(kind, 0) for kind in _IN.values()}
-    rest |= {f"{kind}_cache_read_tokens": from_cache.get(kind, 0) for kind in _IN.values()}
+    rest = {
+        f"{kind}_input_tokens": inside.get(kind, 0) + read_again.get(kind, 0) for kind in _INPUT_MODALITIES.values()
+    }
+    rest |= {f"{kind}_cache_read_tokens": from_cache.get(kind, 0) for kind in _INPUT_MODALITIES.values()}
     return Usage(
         prompt + tools,
         out + thoughts,
         cached,
         reasoning_tokens=thoughts,
         **rest,
-        **_modalities(of, "candidatesTokensDetails", "candidatesTokenCount", out, _OUT),
+        **_read_modalities(of, "candidatesTokensDetails", "candidatesTokenCount", out, _OUTPUT_MODALITIES),
         service_tier=_tier(of),
         model=read_model_name(around.get("modelVersion")) or read_model_name(around.get("model_version")),
         estimated=is_estimated(usage),
     )
 
 
-def _in_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
-    of = {_SNAKE.get(key, key): value for key, value in usage.items()}
+def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
+    of = {_SNAKE_TO_CAMEL.get(key, key): value for key, value in usage.items()}
     if len(of) < len(usage):
         raise BillingError("usage_contradiction", "a usageMetadata that has one count in camel case and in snake case")
     return of
 
 
-def _modalities(of: Mapping[str, Any], name: str, whole: str, count: int, meaning: Mapping[str, str]) -> dict[str, int]:
+def _read_modalities(
+    of: Mapping[str, Any], name: str, whole: str, count: int, meaning: Mapping[str, str]
+) -> dict[str, int]:
     """The tokens of each modality that has a meter of its own; the details name at most all tokens of the whole."""
     details = of.get(name)
     if details is None:

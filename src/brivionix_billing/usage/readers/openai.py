@@ -38,7 +38,7 @@ __all__ = ["CONTEXT_KEYS", "read_chat", "read_responses"]
 CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 """What these shapes say around the usage object."""
 
-_IN: Final = {
+_INPUT_DETAILS: Final = {
     "cached_tokens": "cache_read_tokens",
     "cache_write_tokens": "cache_write_tokens",
     "audio_tokens": "audio_input_tokens",
@@ -50,20 +50,20 @@ _CACHED: Final = {
     "image_tokens": "image_cache_read_tokens",
     "video_tokens": "video_cache_read_tokens",
 }
-_OUT: Final = {
+_OUTPUT_DETAILS: Final = {
     "reasoning_tokens": "reasoning_tokens",
     "audio_tokens": "audio_output_tokens",
     "image_tokens": "image_output_tokens",
 }
 # The same count as cached_tokens of the details, where others write it.
-_CACHED_ELSEWHERE: Final = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens")
+_CACHED_TOKEN_KEYS: Final = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens")
 _CHAT: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
 )
 _RESPONSES: Final = frozenset(
     {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"}
 )
-_ELSEWHERE: Final = TOOL_USAGE_KEYS | {ESTIMATED_KEY, "prompt_cache_miss_tokens", *_CACHED_ELSEWHERE}
+_VENDOR_KEYS: Final = TOOL_USAGE_KEYS | {ESTIMATED_KEY, "prompt_cache_miss_tokens", *_CACHED_TOKEN_KEYS}
 _ZERO: Final = 0
 
 
@@ -71,7 +71,7 @@ def read_chat(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """Chat completions, legacy completions and embeddings (which have no completion tokens)."""
     output = usage.get("completion_tokens")
     if output is None:
-        output = _no_output("completion_tokens", usage, usage["prompt_tokens"])
+        output = _embedding_output("completion_tokens", usage, usage["prompt_tokens"])
     inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     if usage.keys() <= _CHAT:
         found = _read_fast(usage["prompt_tokens"], output, usage.get("total_tokens"), inside, outside, around, ())
@@ -84,7 +84,7 @@ def read_responses(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     """The Responses API. Searches are counted from the output items where the body has them."""
     output = usage.get("output_tokens")
     if output is None:
-        output = _no_output("output_tokens", usage, usage["input_tokens"])
+        output = _embedding_output("output_tokens", usage, usage["input_tokens"])
     inside, outside = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     items = around.get("output")
     if usage.keys() <= _RESPONSES:
@@ -156,12 +156,12 @@ def _read_strict(
         )
     names = ("prompt_tokens", "completion_tokens") if known is _CHAT else ("input_tokens", "output_tokens")
     prompt, output = require_count(names[0], prompt), require_count(names[1], output)
-    rest = _details(inside, _IN) | _details(outside, _OUT)
+    rest = _read_details(inside, _INPUT_DETAILS) | _read_details(outside, _OUTPUT_DETAILS)
     read, reasoning = rest.pop("cache_read_tokens", None), rest.pop("reasoning_tokens", 0)
     stated = None
     if not usage.keys() <= known:
-        reject_unknown_counts("usage", {k: v for k, v in usage.items() if k not in known and k not in _ELSEWHERE})
-        read, stated = _cached(usage, read, prompt), read_reported_calls(usage)
+        reject_unknown_counts("usage", {k: v for k, v in usage.items() if k not in known and k not in _VENDOR_KEYS})
+        read, stated = _read_cached_tokens(usage, read, prompt), read_reported_calls(usage)
     total = usage.get("total_tokens")
     if reasoning and type(total) is int and total == prompt + output + reasoning:
         output += reasoning  # xAI's way of counting: the stated total says so
@@ -181,7 +181,7 @@ def _read_strict(
     )
 
 
-def _details(details: Any, meaning: dict[str, str]) -> dict[str, int]:
+def _read_details(details: Any, meaning: dict[str, str]) -> dict[str, int]:
     """The counts of token details by argument of ``Usage``."""
     found, unknown = {}, {}
     for key, count in require_object("the token details", details).items():
@@ -199,10 +199,10 @@ def _details(details: Any, meaning: dict[str, str]) -> dict[str, int]:
     return found
 
 
-def _cached(usage: dict[str, Any], inside: int | None, prompt: int) -> int | None:
+def _read_cached_tokens(usage: dict[str, Any], inside: int | None, prompt: int) -> int | None:
     """The cached tokens, wherever they are named. Where they are named twice, the two must be one number."""
     given = [] if inside is None else [("cached_tokens of the details", inside)]
-    given += [(name, require_count(name, usage[name])) for name in _CACHED_ELSEWHERE if usage.get(name) is not None]
+    given += [(name, require_count(name, usage[name])) for name in _CACHED_TOKEN_KEYS if usage.get(name) is not None]
     for name, count in given[1:]:
         if count != given[0][1]:
             raise BillingError(
@@ -214,7 +214,7 @@ def _cached(usage: dict[str, Any], inside: int | None, prompt: int) -> int | Non
     return given[0][1] if given else None
 
 
-def _no_output(name: str, usage: dict[str, Any], prompt: object) -> int:
+def _embedding_output(name: str, usage: dict[str, Any], prompt: object) -> int:
     """An embedding has no output tokens; its total says so."""
     if usage.get("total_tokens") == prompt:
         return 0
