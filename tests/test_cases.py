@@ -45,7 +45,7 @@ def test_case_03_codex_is_not_sold_as_batch(tier: str) -> None:
     """What is not sold in a tier is refused by the names of model and tier, with the tiers that are sold."""
     with pytest.raises(BillingError, match=f"gpt-5.3-codex is not sold as {tier} .*standard, priority$") as caught:
         rate(Usage(input_tokens=1), "gpt-5.3-codex", tier)
-    assert code_of(caught) == "tier_not_sold"
+    assert code_of(caught) == "service_tier_unavailable"
 
 
 def test_case_04_an_unknown_tier_is_no_standard() -> None:
@@ -65,7 +65,7 @@ def test_case_05_flex_before_it_was_sold() -> None:
     usage = Usage(input_tokens=1_000_000)
     with pytest.raises(BillingError, match=r"not sold as flex at 2026-10-11T23:59:59\.999999Z") as caught:
         rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-11T23:59:59.999999"))
-    assert code_of(caught) == "tier_not_sold"
+    assert code_of(caught) == "service_tier_unavailable"
     assert rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-12")).credits == D("0.375")
 
 
@@ -102,7 +102,7 @@ def test_case_07_negative_tokens(name: str, count: int) -> None:
     """A negative count is refused by name and number."""
     with pytest.raises(BillingError, match=f"{name} is {count}, which is negative") as caught:
         Usage(**{name: count})  # type: ignore[arg-type]  # the name varies
-    assert code_of(caught) == "usage_invalid"
+    assert code_of(caught) == "invalid_usage"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_case_07_negative_tokens_in_every_shape(body: dict[str, Any]) -> None:
     """Negative counts make no money whoever reports them."""
     with pytest.raises(BillingError, match="-1000, which is negative") as caught:
         Usage.from_response(body)
-    assert code_of(caught) == "usage_invalid"
+    assert code_of(caught) == "invalid_usage"
 
 
 def test_case_08_more_reasoning_than_output() -> None:
@@ -230,13 +230,13 @@ def test_case_14_nothing_unknown_costs_nothing() -> None:
         Usage(input_token=1)  # type: ignore[call-arg]  # misspelt on purpose
     with pytest.raises(BillingError, match="'promt_tokens'") as caught:
         Usage.from_response({"promt_tokens": 9, "completion_tokens": 3})
-    assert code_of(caught) == "usage_shape"
+    assert code_of(caught) == "unknown_usage_format"
     with pytest.raises(BillingError, match="'cached_token': 5") as caught:
         Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_token": 5}})
-    assert code_of(caught) == "usage_unknown_key"
+    assert code_of(caught) == "unknown_usage_key"
     with pytest.raises(BillingError, match="no price for it") as caught:
         rate(Usage(audio_output_tokens=1, output_tokens=1), "gpt-5.4-mini")
-    assert code_of(caught) == "meter_not_priced"
+    assert code_of(caught) == "meter_unpriced"
 
 
 def test_case_15_a_price_that_was_looked_up_cannot_be_changed() -> None:

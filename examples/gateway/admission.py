@@ -102,18 +102,18 @@ def prepare_request(
     request = _parse_body(body)
     model = request.get("model")
     if not isinstance(model, str):
-        raise GatewayError(400, "request_invalid", "The request names no model.", "model")
+        raise GatewayError(400, "invalid_request", "The request names no model.", "model")
     if not isinstance(request.get("stream"), bool | None):
-        raise GatewayError(400, "request_invalid", "stream is true or false.", "stream")
+        raise GatewayError(400, "invalid_request", "stream is true or false.", "stream")
     if request.get("background"):
         # Its usage would only be known to whoever asks for the response later, and this gateway does not.
-        raise GatewayError(400, "request_invalid", "background is not offered here.", "background")
+        raise GatewayError(400, "invalid_request", "background is not offered here.", "background")
     counter = counters.get(model)
     worst = counter.worst_case(request, group=token.group, at=at, api=api)
     try:
         encode_request(request)
     except ValueError:
-        raise GatewayError(400, "request_invalid", "The request has a number that JSON cannot hold.") from None
+        raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot hold.") from None
     sent, hides = _with_stream_usage(request) if api == "chat" and request.get("stream") else (request, False)
     return AdmittedRequest(id, at, token, api, model, sent, hides, counter, worst)
 
@@ -123,9 +123,9 @@ def _parse_body(body: bytes) -> dict[str, Any]:
         # A key that stands twice is refused: the provider might read the one that was not counted.
         request = loads_strict(body, "the request")
     except BillingError as error:
-        raise BillingError("request_invalid", error.message) from None
+        raise BillingError("invalid_request", error.message) from None
     if not isinstance(request, dict):
-        raise GatewayError(400, "request_invalid", "The body of a request is a JSON object.")
+        raise GatewayError(400, "invalid_request", "The body of a request is a JSON object.")
     return request
 
 
@@ -133,7 +133,7 @@ def _with_stream_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The request, asking for the usage of its stream; and whether the client did not want to see it."""
     options = request.get("stream_options")
     if not isinstance(options, Mapping | None):
-        raise GatewayError(400, "request_invalid", "stream_options is an object.", "stream_options")
+        raise GatewayError(400, "invalid_request", "stream_options is an object.", "stream_options")
     asked = options is not None and options.get("include_usage") is True
     return {**request, "stream_options": {**(options or {}), "include_usage": True}}, not asked
 

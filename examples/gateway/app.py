@@ -153,7 +153,7 @@ async def _gateway_error(_request: Request, error: Exception) -> Response:
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = {404: ("unknown_path", "There is no such path here."), 405: ("unknown_method", "Not by this method.")}
-    code, message = what.get(error.status_code, ("request_invalid", "The request is not sound."))
+    code, message = what.get(error.status_code, ("invalid_request", "The request is not sound."))
     return JSONResponse(error_body(error.status_code, code, message), error.status_code)
 
 

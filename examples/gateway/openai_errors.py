@@ -24,11 +24,11 @@ _ERROR_TYPES: Final = {
     429: "rate_limit_error",
 }
 _CLIENT_SAFE_CODES: Final = frozenset(
-    {"request_invalid", "request_too_large", "no_bound", "unknown_service_tier", "period_invalid"}
+    {"invalid_request", "request_too_large", "cost_unbounded", "unknown_service_tier", "invalid_period"}
 )
 """Codes whose messages speak of the client's request only."""
 _CLIENT_MESSAGES: Final = {
-    "token_malformed": "Send your API token as: Authorization: Bearer YOUR_TOKEN",
+    "malformed_authorization": "Send your API token as: Authorization: Bearer YOUR_TOKEN",
     "unknown_token": "This API token is not known.",
     "token_disabled": "This API token is disabled.",
     "token_expired": "This API token has expired.",
@@ -37,11 +37,11 @@ _CLIENT_MESSAGES: Final = {
     "unknown_group": "The group of this API token is not served any more.",
     "model_not_allowed": "The group of this API token may not use this model; GET /v1/models lists those it may.",
     "no_price": "This model is not sold at this time.",
-    "tier_not_sold": "This model is not sold in this service tier.",
-    "meter_not_priced": "The request asks for a tool or a kind of content that is not sold here.",
+    "service_tier_unavailable": "This model is not sold in this service tier.",
+    "meter_unpriced": "The request asks for a tool or a kind of content that is not sold here.",
     "ledger_unavailable": "Your balance cannot be checked at the moment. Try again soon.",
 }
-_STATUS: Final = {"meter_not_priced": 400, "period_invalid": 400}
+_STATUS: Final = {"meter_unpriced": 400, "invalid_period": 400}
 """Where a request is to blame for what, in a bill, would be the gateway's own fault."""
 _OPERATOR_CODES: Final = frozenset(
     {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}

@@ -25,7 +25,7 @@ _encode: Final[Callable[[Any], str]] = json.JSONEncoder(
 
 
 def canonical_json(value: Any) -> bytes:
-    """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``document_invalid``).
+    """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``invalid_document``).
 
     >>> canonical_json({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
@@ -83,14 +83,14 @@ def _needs_no_checks(value: Any, depth: int) -> bool:
 
 def _check_depth(depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise BillingError("document_invalid", f"JSON nested deeper than {_MAX_DEPTH}")
+        raise BillingError("invalid_document", f"JSON nested deeper than {_MAX_DEPTH}")
 
 
 def _check_safe_integer(value: int) -> bool:
     if -_MAX_SAFE_INTEGER < value < _MAX_SAFE_INTEGER:
         return True
     raise BillingError(
-        "document_invalid", f"{safe_repr(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
+        "invalid_document", f"{safe_repr(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
     )
 
 
@@ -99,7 +99,7 @@ def _check_unicode(text: str) -> bool:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise BillingError("document_invalid", f"{safe_repr(text)} has half a surrogate pair") from None
+            raise BillingError("invalid_document", f"{safe_repr(text)} has half a surrogate pair") from None
     return True
 
 
@@ -110,7 +110,7 @@ def _encode_checked(value: Any, depth: int) -> str:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise BillingError("document_invalid", f"the key {safe_repr(key)} is not a string")
+                raise BillingError("invalid_document", f"the key {safe_repr(key)} is not a string")
             _check_unicode(key)
         items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
         return "{" + ",".join(f"{_encode(key)}:{_encode_checked(item, depth + 1)}" for key, item in items) + "}"
@@ -120,13 +120,13 @@ def _encode_checked(value: Any, depth: int) -> str:
         return _encode(value)
     if (isinstance(value, int) and _check_safe_integer(value)) or (isinstance(value, str) and _check_unicode(value)):
         return _encode(value)
-    raise BillingError("document_invalid", f"{safe_repr(value)} ({type(value).__name__}) cannot stand in JSON")
+    raise BillingError("invalid_document", f"{safe_repr(value)} ({type(value).__name__}) cannot stand in JSON")
 
 
 def _format_double(value: float) -> str:
     """A double as ECMAScript writes it, which RFC 8785 asks for."""
     if not math.isfinite(value):
-        raise BillingError("document_invalid", f"{value} is not a JSON number")
+        raise BillingError("invalid_document", f"{value} is not a JSON number")
     if value == 0:
         return "0"
     text = repr(value)
@@ -147,7 +147,7 @@ def _format_double(value: float) -> str:
 
 
 def loads_strict(text: bytes | str, what: str) -> Any:
-    """JSON with no key twice, no NaN; numbers too large for a double stay integers. Raises ``document_invalid``."""
+    """JSON with no key twice, no NaN; numbers too large for a double stay integers. Raises ``invalid_document``."""
 
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
@@ -158,9 +158,9 @@ def loads_strict(text: bytes | str, what: str) -> Any:
             text = text.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=refuse)
     except RecursionError:
-        raise BillingError("document_invalid", f"{what}: nested too deep to be one of ours") from None
+        raise BillingError("invalid_document", f"{what}: nested too deep to be one of ours") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise BillingError("document_invalid", f"{what}: not sound JSON: {error}") from None
+        raise BillingError("invalid_document", f"{what}: not sound JSON: {error}") from None
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

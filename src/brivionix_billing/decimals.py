@@ -52,7 +52,7 @@ def parse_decimal(text: str) -> Decimal:
     Decimal('1E-7')
     """
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-        raise BillingError("money_invalid", f"{safe_repr(text)} is not a plain decimal number such as 12 or 0.85")
+        raise BillingError("invalid_money", f"{safe_repr(text)} is not a plain decimal number such as 12 or 0.85")
     return Decimal(text)
 
 
@@ -78,9 +78,9 @@ def to_scaled(value: Decimal) -> tuple[int, int]:
     """``(coefficient, places)`` with ``value == coefficient / 10**places`` and ``places >= 0``."""
     sign, digits, exponent = value.as_tuple()
     if isinstance(exponent, str):
-        raise BillingError("money_invalid", f"{value} is not a finite number")
+        raise BillingError("invalid_money", f"{value} is not a finite number")
     if exponent < -1000 or len(digits) + exponent > 1001:
-        raise BillingError("money_invalid", "a number beyond 10^1000 or finer than 10^-1000 is not an amount")
+        raise BillingError("invalid_money", "a number beyond 10^1000 or finer than 10^-1000 is not an amount")
     coefficient = 0
     if digits:
         coefficient = int("".join(map(str, digits)))
@@ -115,14 +115,16 @@ def _strip_trailing_zeros(coefficient: int, places: int) -> tuple[int, int]:
 def round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int:
     """``numerator / denominator`` as a whole number; ``denominator`` is positive.
 
-    A rounding may be given by its name. Raises ``bad_argument`` for a name that is none.
+    A rounding may be given by its name. Raises ``invalid_argument`` for a name that is none.
     """
     if type(rounding) is not Rounding:
         try:
             rounding = Rounding(rounding)
         except ValueError:
             names = ", ".join(Rounding)
-            raise BillingError("bad_argument", f"{safe_repr(rounding)} is no rounding; there are: {names}") from None
+            raise BillingError(
+                "invalid_argument", f"{safe_repr(rounding)} is no rounding; there are: {names}"
+            ) from None
     quotient, rest = divmod(abs(numerator), denominator)
     if rest:
         twice = 2 * rest

@@ -21,39 +21,39 @@ class ErrorCode(NamedTuple):
 
 CODES: Final[dict[str, ErrorCode]] = {
     # Prices
-    "price_file": ErrorCode(None, "the price file is not sound; `.findings` lists every place"),
+    "invalid_price_file": ErrorCode(None, "the price file is not sound; `.findings` lists every place"),
     "price_not_exact": ErrorCode(None, "a price times a ratio is finer than the smallest unit, 10^-18 Credit"),
     # Requests
     "unknown_model": ErrorCode(404, "the price file has no such model, alias or dated snapshot"),
     "unknown_group": ErrorCode(403, "the price file has no such group at that time"),
     "model_not_allowed": ErrorCode(403, "the group may not use this model at that time"),
     "unknown_service_tier": ErrorCode(400, "not one of standard, batch, flex, priority (or default, auto, fast)"),
-    "tier_not_sold": ErrorCode(400, "the model is not sold in this service tier at that time"),
+    "service_tier_unavailable": ErrorCode(400, "the model is not sold in this service tier at that time"),
     "no_price": ErrorCode(400, "the model has no price at that time"),
-    "meter_not_priced": ErrorCode(500, "the usage has a kind of token or call that the model has no price for"),
+    "meter_unpriced": ErrorCode(500, "the usage has a kind of token or call that the model has no price for"),
     "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),
-    "bad_time": ErrorCode(400, "a time without a zone, or not a time"),
+    "invalid_time": ErrorCode(400, "a time without a zone, or not a time"),
     # Usage
-    "usage_invalid": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
+    "invalid_usage": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
     "usage_contradiction": ErrorCode(502, "counts that contradict each other"),
-    "usage_unknown_key": ErrorCode(502, "a count that is not known and not zero: nobody can say what it costs"),
-    "usage_shape": ErrorCode(502, "not a usage object of a known shape"),
+    "unknown_usage_key": ErrorCode(502, "a count that is not known and not zero: nobody can say what it costs"),
+    "unknown_usage_format": ErrorCode(502, "not a usage object of a known shape"),
     # Token counting
-    "request_invalid": ErrorCode(400, "not a request body of chat completions, Responses or embeddings"),
+    "invalid_request": ErrorCode(400, "not a request body of chat completions, Responses or embeddings"),
     "request_too_large": ErrorCode(413, "more text than the token counter was told to count at once"),
-    "no_bound": ErrorCode(400, "nothing says how much a request can cost at the most"),
+    "cost_unbounded": ErrorCode(400, "nothing says how much a request can cost at the most"),
     "unknown_encoding": ErrorCode(None, "tiktoken has no encoding of this name"),
     "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding cannot be read or fetched"),
-    "unknown_family": ErrorCode(None, "there is no token family of this name"),
+    "unknown_token_family": ErrorCode(None, "there is no token family of this name"),
     # Money
-    "money_invalid": ErrorCode(400, "not an exact decimal amount"),
-    "currency_unknown": ErrorCode(400, "not an ISO 4217 currency code"),
+    "invalid_money": ErrorCode(400, "not an exact decimal amount"),
+    "unknown_currency": ErrorCode(400, "not an ISO 4217 currency code"),
     "currency_mismatch": ErrorCode(400, "amounts of different currencies"),
     "amount_out_of_range": ErrorCode(400, "a top-up below the smallest or above the largest amount of its channel"),
     # The ledger
     "unknown_account": ErrorCode(404, "there is no such account"),
     "account_exists": ErrorCode(409, "another operation opened this account"),
-    "token_malformed": ErrorCode(401, "no `Authorization: Bearer TOKEN` header"),
+    "malformed_authorization": ErrorCode(401, "no `Authorization: Bearer TOKEN` header"),
     "unknown_token": ErrorCode(401, "there is no such API token"),
     "token_disabled": ErrorCode(401, "the API token is disabled"),
     "token_expired": ErrorCode(401, "the API token has expired"),
@@ -64,7 +64,7 @@ CODES: Final[dict[str, ErrorCode]] = {
     "hold_resolved": ErrorCode(409, "the hold was settled, released or has expired before"),
     "unknown_lot": ErrorCode(404, "the account has no such lot"),
     "unknown_payment": ErrorCode(404, "the payment was not credited, or not yet"),
-    "payment_known": ErrorCode(409, "another operation has credited this payment"),
+    "payment_already_credited": ErrorCode(409, "another operation has credited this payment"),
     "not_refundable": ErrorCode(409, "more than is unused of a lot, or Credits that nobody paid for"),
     "not_reversible": ErrorCode(409, "no refund or dispute, or one that was undone before"),
     "operation_conflict": ErrorCode(409, "the same operation id with other content"),
@@ -73,18 +73,18 @@ CODES: Final[dict[str, ErrorCode]] = {
     "journal_broken": ErrorCode(None, "an entry of the journal was changed, or does not follow from those before"),
     # Documents and files
     "file_unreadable": ErrorCode(None, "a file that cannot be read or written"),
-    "record_invalid": ErrorCode(None, "a line of a usage file that is not a usage record"),
+    "invalid_record": ErrorCode(None, "a line of a usage file that is not a usage record"),
     "duplicate_conflict": ErrorCode(None, "one request id with different contents"),
-    "period_invalid": ErrorCode(None, "not a month or a pair of instants, or an unknown time zone"),
+    "invalid_period": ErrorCode(None, "not a month or a pair of instants, or an unknown time zone"),
     "no_usage": ErrorCode(None, "no billable record of this account in this period"),
-    "document_invalid": ErrorCode(None, "not an invoice document of this version"),
+    "invalid_document": ErrorCode(None, "not an invoice document of this version"),
     "document_exists": ErrorCode(None, "a bill stands there already; a bill is never edited"),
     "series_broken": ErrorCode(None, "the document before this one in its series does not fit"),
     "not_in_bill": ErrorCode(None, "the bill does not hold this request"),
-    "key_invalid": ErrorCode(None, "not an Ed25519 key"),
+    "invalid_key": ErrorCode(None, "not an Ed25519 key"),
     "missing_extra": ErrorCode(None, "an optional part of this library is not installed"),
-    "font_missing": ErrorCode(None, "no font of this machine has a letter that a PDF needs"),
-    "bad_argument": ErrorCode(None, "an argument that makes no sense"),
+    "missing_font": ErrorCode(None, "no font of this machine has a letter that a PDF needs"),
+    "invalid_argument": ErrorCode(None, "an argument that makes no sense"),
 }
 
 
@@ -133,7 +133,7 @@ class PriceFileError(BillingError):
         count = len(findings) + more
         head = "1 finding" if count == 1 else f"{count} findings"
         tail = [f"... and {more} more"] if more else []
-        super().__init__("price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
+        super().__init__("invalid_price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), more=self.omitted_count), (self.findings,)

@@ -44,13 +44,13 @@ _DIGITS: Final[dict[str, int]] = {
 def minor_digits(currency: str) -> int:
     """How many digits a payable amount of the currency has behind the point (ISO 4217): CNY 2, JPY 0, KWD 3.
 
-    Raises ``currency_unknown``.
+    Raises ``unknown_currency``.
     """
     try:
         return _DIGITS[currency]
     except (KeyError, TypeError):
         raise BillingError(
-            "currency_unknown", f"{safe_repr(currency)} is not an ISO 4217 currency code such as CNY or USD"
+            "unknown_currency", f"{safe_repr(currency)} is not an ISO 4217 currency code such as CNY or USD"
         ) from None
 
 
@@ -75,7 +75,7 @@ class Money:
         elif type(amount) is int:
             amount = Decimal(amount)
         elif not isinstance(amount, Decimal):
-            raise BillingError("money_invalid", f"{safe_repr(amount)} is not exact; give a str, an int or a Decimal")
+            raise BillingError("invalid_money", f"{safe_repr(amount)} is not exact; give a str, an int or a Decimal")
         to_scaled(amount)  # refuses NaN and infinities
         object.__setattr__(self, "amount", amount)
         object.__setattr__(self, "currency", currency)
@@ -146,11 +146,11 @@ class Payable:
             coefficient, places = to_scaled(parse_decimal(minor))
             if places > digits and coefficient % 10 ** (places - digits):
                 raise BillingError(
-                    "money_invalid", f"{safe_repr(minor)} {currency} is finer than the currency's smallest coin"
+                    "invalid_money", f"{safe_repr(minor)} {currency} is finer than the currency's smallest coin"
                 )
             minor = coefficient * 10**digits // 10**places
         elif type(minor) is not int:
-            raise BillingError("money_invalid", f"{safe_repr(minor)} is not a whole number of minor units")
+            raise BillingError("invalid_money", f"{safe_repr(minor)} is not a whole number of minor units")
         object.__setattr__(self, "minor", minor)
         object.__setattr__(self, "currency", currency)
 
@@ -209,10 +209,10 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if not whole:
         if amount:
-            raise BillingError("bad_argument", f"cannot share {amount} out over nothing but zeros")
+            raise BillingError("invalid_argument", f"cannot share {amount} out over nothing but zeros")
         return [0] * len(weights)
     if any(w < 0 for w in weights) and any(w > 0 for w in weights):
-        raise BillingError("bad_argument", "weights of mixed signs have no largest remainder")
+        raise BillingError("invalid_argument", "weights of mixed signs have no largest remainder")
     sign = -1 if amount < 0 else 1
     target, size = abs(amount), abs(whole)
     floors = [divmod(target * abs(w), size) for w in weights]

@@ -37,23 +37,25 @@ _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 
 def as_utc(value: object) -> datetime:
-    """The given time in UTC. Raises ``bad_time`` for what is not a ``datetime`` with a zone."""
+    """The given time in UTC. Raises ``invalid_time`` for what is not a ``datetime`` with a zone."""
     if type(value) is datetime and value.tzinfo is UTC:
         return value
     if not isinstance(value, datetime):
-        raise BillingError("bad_time", f"{safe_repr(value)} is not a time; give a datetime with a zone")
+        raise BillingError("invalid_time", f"{safe_repr(value)} is not a time; give a datetime with a zone")
     try:
         if value.utcoffset() is not None:
             return value.astimezone(UTC)
     except OverflowError:
-        raise BillingError("bad_time", f"{value.replace(tzinfo=None).isoformat()} lies outside the calendar") from None
+        raise BillingError(
+            "invalid_time", f"{value.replace(tzinfo=None).isoformat()} lies outside the calendar"
+        ) from None
     except Exception as error:  # a zone is foreign code, and may raise anything
-        raise BillingError("bad_time", f"the zone of a time fails: {type(error).__name__}: {error}") from None
-    raise BillingError("bad_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
+        raise BillingError("invalid_time", f"the zone of a time fails: {type(error).__name__}: {error}") from None
+    raise BillingError("invalid_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
 
 
 def parse_instant(text: str) -> datetime:
-    """``2026-10-01T00:00:03.113Z`` or, for midnight UTC, ``2026-10-01``. Raises ``bad_time``.
+    """``2026-10-01T00:00:03.113Z`` or, for midnight UTC, ``2026-10-01``. Raises ``invalid_time``.
 
     >>> parse_instant("2026-10-12").isoformat()
     '2026-10-12T00:00:00+00:00'
@@ -66,14 +68,16 @@ def parse_instant(text: str) -> datetime:
         else:
             return as_utc(value.replace(tzinfo=UTC) if len(text) == 10 else value)
     if isinstance(text, str) and _INSTANT.fullmatch(text[:40] + "Z"):
-        raise BillingError("bad_time", f"{safe_repr(text)} has no zone; add Z for UTC, or an offset such as +08:00")
+        raise BillingError("invalid_time", f"{safe_repr(text)} has no zone; add Z for UTC, or an offset such as +08:00")
     raise BillingError(
-        "bad_time", f"{safe_repr(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)"
+        "invalid_time",
+        f"{safe_repr(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)",
     )
 
 
 def format_instant(value: datetime) -> str:
-    """RFC 3339 in UTC with ``Z``; microseconds only where there are any. Raises ``bad_time`` where there is no zone."""
+    """RFC 3339 in UTC with ``Z``; microseconds only where there are any. Raises ``invalid_time`` where there is "
+    "no zone."""
     value = as_utc(value).replace(tzinfo=None)
     return value.isoformat(timespec="microseconds" if value.microsecond else "seconds") + "Z"
 
@@ -162,7 +166,7 @@ class Period:
         except (ValueError, OverflowError, BillingError, AttributeError, TypeError):
             pass
         raise BillingError(
-            "period_invalid",
+            "invalid_period",
             f"{safe_repr(text)} is not a period; write a month (2026-10) "
             "or FROM/TO (2026-10-01/2026-10-16), FROM before TO",
         )
@@ -178,7 +182,7 @@ class Period:
 class CalendarDays:
     """The calendar days of a zone, each from its midnight to the next, as a :class:`Period` takes them.
 
-    Raises ``period_invalid`` for a zone that is none.
+    Raises ``invalid_period`` for a zone that is none.
 
     >>> day = CalendarDays("Europe/Berlin").at(parse_instant("2026-10-25T12:00:00Z"))
     >>> day.value, str(day.end - day.start)
@@ -225,7 +229,7 @@ def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     if isinstance(name, str) and (name in _MACHINE_DEPENDENT_ZONES or name.startswith(("right/", "posix/"))):
-        raise BillingError("period_invalid", f"{safe_repr(name)} means another zone on another machine; name the place")
+        raise BillingError("invalid_period", f"{safe_repr(name)} means another zone on another machine; name the place")
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:
@@ -237,7 +241,7 @@ def _load_zone(name: str) -> tzinfo:
                 "this machine has no time zone data; install it: pip install tzdata",
             ) from None
         raise BillingError(
-            "period_invalid", f"{safe_repr(name)} is not a time zone; write a name such as Asia/Shanghai"
+            "invalid_period", f"{safe_repr(name)} is not a time zone; write a name such as Asia/Shanghai"
         ) from None
 
 

@@ -273,14 +273,14 @@ _UNKNOWN: Final = "unknown"
 def get_family(name: str, encoding: str = "o200k_base") -> Family:
     """The family of a name; ``unknown`` is one of its own, in which every rule, and the vocabulary, is a guess.
 
-    Raises ``unknown_family``.
+    Raises ``unknown_token_family``.
     """
     if name == _UNKNOWN:
         return Family(_UNKNOWN, (), encoding, _without_evidence(_HARMONY), vocabulary_unknown=True)
     found = FAMILIES.get(name) if isinstance(name, str) else None
     if found is None:
         raise BillingError(
-            "unknown_family", f"no token family {safe_repr(name)}; there are: {', '.join(FAMILIES)}, unknown"
+            "unknown_token_family", f"no token family {safe_repr(name)}; there are: {', '.join(FAMILIES)}, unknown"
         )
     return found
 

@@ -125,10 +125,10 @@ class Channel:
 
         Give ``pay`` as a :class:`Payable` where the money was paid already: then ``currency_mismatch`` tells that it
         was in another currency. Raises ``amount_out_of_range`` outside the channel's smallest and largest payment,
-        ``money_invalid`` for what is no amount or finer than a coin (or than 0.000001 Credit).
+        ``invalid_money`` for what is no amount or finer than a coin (or than 0.000001 Credit).
         """
         if (credits is None) == (pay is None):
-            raise BillingError("bad_argument", "give either credits or pay, not both")
+            raise BillingError("invalid_argument", "give either credits or pay, not both")
         at = as_utc(at)
         price = self.price(at)
         segments, unit = self._cost_curve(price, self.volumes.at(at).value)
@@ -236,7 +236,7 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
         value = parse_decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise BillingError(
-            "money_invalid", f"{safe_repr(value)} is no amount of {what}; give a str, an int or a Decimal"
+            "invalid_money", f"{safe_repr(value)} is no amount of {what}; give a str, an int or a Decimal"
         )
     number = Decimal(value)
     to_scaled(number)
@@ -252,5 +252,5 @@ def _to_steps(value: Decimal, places: int, why: str) -> int:
     steps: int
     steps, rest = divmod(coefficient * 10**places, 10**has)
     if rest:
-        raise BillingError("money_invalid", f"{format_plain(value)} is too fine: {why}")
+        raise BillingError("invalid_money", f"{format_plain(value)} is too fine: {why}")
     return steps

@@ -130,8 +130,8 @@ def test_options_without_a_file(run: Run) -> None:
     [
         (("--channel", "paypal"), "unknown_channel"),
         (("--channel", ""), "unknown_channel"),
-        (("--issuer-tax-number", ""), "bad_argument"),
-        (("--customer-tax-number", "VAT 8"), "bad_argument"),
+        (("--issuer-tax-number", ""), "invalid_argument"),
+        (("--customer-tax-number", "VAT 8"), "invalid_argument"),
         (("--customers", "gone.json"), "file_unreadable"),
         (("--customers", "."), "file_unreadable"),
         (("--customers", ""), "file_unreadable"),
@@ -152,7 +152,7 @@ def test_a_wrong_balance_is_told_before_any_bill_is_written(run: Run) -> None:
     run.usage([*ROWS, record(60, account="acct_2", model="gone")])
     status, out, err = bill_all(run)
     assert (status, out) == (2, "")
-    assert "[bad_argument]" in err
+    assert "[invalid_argument]" in err
     for told in (
         "'acct_2'",
         f"used {USED['acct_2']}",
@@ -171,49 +171,53 @@ def test_a_wrong_balance_is_told_before_any_bill_is_written(run: Run) -> None:
 
 
 WRONG: list[tuple[Any, str, str]] = [
-    (b"[]", "document_invalid", "customers.json: not an object"),
-    (b"{", "document_invalid", "not sound JSON"),
-    (b'{"a": {}, "a": {}}', "document_invalid", "stands twice"),
-    (b"[" * 100_000, "document_invalid", "nested too deep"),
-    (b"\xff\xfe", "document_invalid", "not sound JSON"),
-    (b'{"acct_1": {"balance": {"opening": NaN, "closing": "1"}}}', "document_invalid", "not a JSON number"),
+    (b"[]", "invalid_document", "customers.json: not an object"),
+    (b"{", "invalid_document", "not sound JSON"),
+    (b'{"a": {}, "a": {}}', "invalid_document", "stands twice"),
+    (b"[" * 100_000, "invalid_document", "nested too deep"),
+    (b"\xff\xfe", "invalid_document", "not sound JSON"),
+    (b'{"acct_1": {"balance": {"opening": NaN, "closing": "1"}}}', "invalid_document", "not a JSON number"),
     (
         b'{"acct_1": {"balance": {"opening": 1' + b"0" * 10_000 + b', "closing": "1"}}}',
-        "document_invalid",
+        "invalid_document",
         "sound JSON",
     ),
-    ({"acct_1": None}, "bad_argument", "acct_1: None is not an object"),
-    ({"acct_1": {"nmae": "x"}}, "bad_argument", "acct_1: no key 'nmae'; allowed are name, tax_number, details"),
-    ({"acct_1": {"name": 5}}, "bad_argument", "acct_1.name: 5"),
-    ({"acct_1": {"name": ""}}, "bad_argument", "acct_1.name: ''"),
-    ({"acct_1": {"tax_number": "\x1b[31m"}}, "bad_argument", "acct_1.tax_number"),
-    ({"acct_1": {"details": "1 Road"}}, "bad_argument", "acct_1.details: '1 Road' is not a list"),
-    ({"acct_1": {"details": ["a", "\ud800"]}}, "bad_argument", "acct_1.details[1]"),
+    ({"acct_1": None}, "invalid_argument", "acct_1: None is not an object"),
+    ({"acct_1": {"nmae": "x"}}, "invalid_argument", "acct_1: no key 'nmae'; allowed are name, tax_number, details"),
+    ({"acct_1": {"name": 5}}, "invalid_argument", "acct_1.name: 5"),
+    ({"acct_1": {"name": ""}}, "invalid_argument", "acct_1.name: ''"),
+    ({"acct_1": {"tax_number": "\x1b[31m"}}, "invalid_argument", "acct_1.tax_number"),
+    ({"acct_1": {"details": "1 Road"}}, "invalid_argument", "acct_1.details: '1 Road' is not a list"),
+    ({"acct_1": {"details": ["a", "\ud800"]}}, "invalid_argument", "acct_1.details[1]"),
     ({"acct_1": {"channel": "paypal"}}, "unknown_channel", "acct_1.channel: no channel 'paypal'"),
-    ({"acct_1": {"channel": ["rmb"]}}, "bad_argument", "acct_1.channel"),
-    ({"acct_1": {"balance": "100"}}, "bad_argument", "acct_1.balance: '100' is not an object of opening"),
-    ({"acct_1": {"balance": {"opening": "1"}}}, "bad_argument", "acct_1.balance.closing: missing"),
-    ({"acct_1": {"balance": {"opening": "1", "closing": "1", "end": 1}}}, "bad_argument", "no key 'end'"),
-    ({"acct_1": {"balance": {"opening": 1.5, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
-    ({"acct_1": {"balance": {"opening": "1,5", "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
-    ({"acct_1": {"balance": {"opening": True, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
-    ({"acct_1": {"balance": {"opening": 10**40, "closing": "1"}}}, "money_invalid", "acct_1.balance: opening"),
-    ({"acct_1": {"balance": balance("acct_1", movements={})}}, "bad_argument", "acct_1.balance.movements: {}"),
-    ({"acct_1": {"balance": balance("acct_1", movements=[["a", "1"]])}}, "bad_argument", "movements[0]"),
-    ({"acct_1": {"balance": balance("acct_1", movements=[{"label": "a"}])}}, "bad_argument", "movements[0].credits"),
+    ({"acct_1": {"channel": ["rmb"]}}, "invalid_argument", "acct_1.channel"),
+    ({"acct_1": {"balance": "100"}}, "invalid_argument", "acct_1.balance: '100' is not an object of opening"),
+    ({"acct_1": {"balance": {"opening": "1"}}}, "invalid_argument", "acct_1.balance.closing: missing"),
+    ({"acct_1": {"balance": {"opening": "1", "closing": "1", "end": 1}}}, "invalid_argument", "no key 'end'"),
+    ({"acct_1": {"balance": {"opening": 1.5, "closing": "1"}}}, "invalid_money", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": "1,5", "closing": "1"}}}, "invalid_money", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": True, "closing": "1"}}}, "invalid_money", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": {"opening": 10**40, "closing": "1"}}}, "invalid_money", "acct_1.balance: opening"),
+    ({"acct_1": {"balance": balance("acct_1", movements={})}}, "invalid_argument", "acct_1.balance.movements: {}"),
+    ({"acct_1": {"balance": balance("acct_1", movements=[["a", "1"]])}}, "invalid_argument", "movements[0]"),
+    (
+        {"acct_1": {"balance": balance("acct_1", movements=[{"label": "a"}])}},
+        "invalid_argument",
+        "movements[0].credits",
+    ),
     (
         {"acct_1": {"balance": balance("acct_1", movements=[{"label": "a", "credits": 0.5}])}},
-        "money_invalid",
+        "invalid_money",
         "movements[0].credits",
     ),
     (
         {"acct_1": {"balance": balance("acct_1", movements=[{"label": "a", "credits": "0"}] * 1001)}},
-        "bad_argument",
+        "invalid_argument",
         "acct_1.balance: a balance of more than 1000 movements",
     ),
-    ({"": {}}, "bad_argument", "the account ''"),
-    ({"a\nb": {}}, "bad_argument", "the account"),
-    ({"acct_9": {"nmae": "x"}}, "bad_argument", "acct_9"),
+    ({"": {}}, "invalid_argument", "the account ''"),
+    ({"a\nb": {}}, "invalid_argument", "the account"),
+    ({"acct_9": {"nmae": "x"}}, "invalid_argument", "acct_9"),
 ]
 
 

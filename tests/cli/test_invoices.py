@@ -82,14 +82,14 @@ def test_what_a_bill_s_folder_holds(run: Run) -> None:
 def test_bad_periods(run: Run, period: str) -> None:
     """A period that is none is refused, and nothing is written."""
     status, _, err = run("invoice", "usage.jsonl", "--all", f"--period={period}", "--out", "bills")
-    assert (status, "[period_invalid]" in err, (run.folder / "bills").exists()) == (2, True, False)
+    assert (status, "[invalid_period]" in err, (run.folder / "bills").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Asia", "a\0b", "UTC+8"])
 def test_bad_zones(run: Run, zone: str) -> None:
     """A zone that is none is refused."""
     status, _, err = bills(run, f"--zone={zone}")
-    assert (status, "[period_invalid]" in err) == (2, True)
+    assert (status, "[invalid_period]" in err) == (2, True)
 
 
 def test_a_series_goes_on_without_gaps(run: Run) -> None:

@@ -54,12 +54,12 @@ def test_a_database_of_another_version(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("db", "code"),
     [
-        ("sqlite://", "bad_argument"),
-        ("sqlite:///:memory:", "bad_argument"),
-        ("sqlite:///file:x?mode=ro&uri=true", "bad_argument"),
-        ("://", "bad_argument"),
-        ("x\udcff", "bad_argument"),
-        (f"x{ESCAPES}", "bad_argument"),
+        ("sqlite://", "invalid_argument"),
+        ("sqlite:///:memory:", "invalid_argument"),
+        ("sqlite:///file:x?mode=ro&uri=true", "invalid_argument"),
+        ("://", "invalid_argument"),
+        ("x\udcff", "invalid_argument"),
+        (f"x{ESCAPES}", "invalid_argument"),
         ("pricing.yaml", "ledger_unavailable"),
         (".", "ledger_unavailable"),
         ("postgresql://u:hidden@127.0.0.1:1/x", "ledger_unavailable"),
@@ -199,7 +199,7 @@ def test_a_token_that_could_do_nothing(desk: Desk) -> None:
     assert desk.refused("token", "create", "acct_1", "--group", "hal", "--id", "t") == "unknown_group"
     desk.does("token", "create", "acct_1", "--group", "half", "--disabled", "--id", "t")
     assert desk.refused("token", "change", "t", "--group", "hal", "--id", "c") == "unknown_group"
-    assert desk.refused("token", "change", "t", "--id", "c") == "bad_argument"
+    assert desk.refused("token", "change", "t", "--id", "c") == "invalid_argument"
     assert desk.refused("token", "change", "u", "--enabled", "--id", "c") == "unknown_token"
     assert desk.refused("token", "list", "acct_9") == "unknown_account"
     (token,) = desk.json("token", "list", "acct_1")
@@ -218,7 +218,7 @@ def test_a_payment_is_credited_once(desk: Desk) -> None:
     assert (row["credits"], row["pay"], row["channel"], row["reference"]) == ("10", "9.00 CNY", "rmb", "pi_2")
     assert row["expires"] == "2027-10-20T00:00:00Z"
     again = ("topup", "acct_1", "--channel", "rmb", "--pay", "9", "--reference", "pi_2", "--id", "evt_3")
-    assert desk.refused(*again) == "payment_known"
+    assert desk.refused(*again) == "payment_already_credited"
     assert desk.refused(*again[:3], "wechat", *again[4:]) == "unknown_channel"
     assert desk("topup", "acct_1", "--channel", "rmb", "--reference", "r", "--id", "i")[0] == 2
     (lot,) = desk.json("lots", "acct_2")
@@ -236,7 +236,7 @@ def test_a_correction_may_be_negative(desk: Desk, credits: str, left: str | None
     """Credits that begin with a minus are an amount, no option; what is no plain number is refused."""
     given = ("adjust", "acct_1", credits, "--reason", "slip", "--author", "ada", "--id", "a")
     if left is None:
-        assert desk.refused(*given) == "money_invalid"
+        assert desk.refused(*given) == "invalid_money"
         return
     row = desk.json(*given)[0]
     assert (row["credits"], row["available"]) == (credits, left)
@@ -297,7 +297,7 @@ def test_what_cannot_be_refunded(desk: Desk) -> None:
         assert desk.refused(command, "acct_2", "evt_1", "--pay", "1", "--id", "r") == "unknown_lot"
         assert desk.refused(command, "acct_1", "g", "--pay", "1", "--id", "r") == "not_refundable"
         assert desk.refused(command, "acct_1", "evt_1", "--pay", "85.01", "--id", "r") == "not_refundable"
-        assert desk.refused(command, "acct_1", "evt_1", "--pay", "0.005", "--id", "r") == "money_invalid"
+        assert desk.refused(command, "acct_1", "evt_1", "--pay", "0.005", "--id", "r") == "invalid_money"
     assert desk("refund", "acct_1", "evt_1", "--pay", "1", "--credits", "1", "--id", "r")[0] == 2
     assert available(desk) == 105
 

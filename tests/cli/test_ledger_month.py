@@ -32,7 +32,7 @@ def test_journal(desk: Desk) -> None:
     shown = desk.does("journal", "acct_1", "--format", "table").splitlines()
     assert [line.split()[4:6] for line in shown[3:]] == [["100", "+100"], ["1", "-1"]]
     assert desk.refused("journal", "acct_9", "--after", "2") == "unknown_account"
-    assert desk.refused("journal", "acct_1", "--after", "-1") == "bad_argument"
+    assert desk.refused("journal", "acct_1", "--after", "-1") == "invalid_argument"
 
 
 def test_statement(desk: Desk) -> None:
@@ -82,7 +82,7 @@ def test_usage(desk: Desk) -> None:
     assert desk.does("usage", "acct_1", *OCTOBER).splitlines()[2].split()[:4] == ["acct_1", "2026-10-01", "-", "1"]
     assert desk("usage", *OCTOBER)[0] == 2
     assert desk("usage", "acct_1", "--all", *OCTOBER)[0] == 2
-    assert desk.refused("usage", "acct_1", "--period", "October") == "period_invalid"
+    assert desk.refused("usage", "acct_1", "--period", "October") == "invalid_period"
 
 
 # --- the end of a month ---
@@ -173,9 +173,9 @@ def test_customers_keep_their_names(desk: Desk) -> None:
     assert found["acct_1"]["balance"]["closing"] == desk.json("statement", "acct_1", *OCTOBER)["closing"]
     assert found["acct_9"] == base["acct_9"]
     assert set(found["acct_2"]) == {"balance"}
-    assert desk.refused("customers", *OCTOBER, "--base", "base.json", "--out", "base.json") == "bad_argument"
+    assert desk.refused("customers", *OCTOBER, "--base", "base.json", "--out", "base.json") == "invalid_argument"
     (desk.folder / "base.json").write_text('{"acct_1": {"nmae": "Ada"}}', encoding="utf-8")
-    assert desk.refused("customers", *OCTOBER, "--base", "base.json") == "bad_argument"
+    assert desk.refused("customers", *OCTOBER, "--base", "base.json") == "invalid_argument"
 
 
 def test_a_request_that_is_settled_late_is_noticed(desk: Desk) -> None:
@@ -218,7 +218,7 @@ def test_verify(desk: Desk) -> None:
     assert [line.partition(":")[0] for line in out.splitlines()] == ["account acct_1", "account acct_2"]
     told = json.loads(desk("verify", "--format", "json")[1])
     assert (told["sound"], [fault["account"] for fault in told["faults"]]) == (False, ["acct_1", "acct_2"])
-    assert desk.refused("rebuild") == "bad_argument"
+    assert desk.refused("rebuild") == "invalid_argument"
     assert desk("verify")[0] == 1
     assert "made from the journal" in desk.does("rebuild", "--yes")
     assert desk("verify")[0] == 0
@@ -254,7 +254,7 @@ def test_a_journal_that_was_cut_off(desk: Desk) -> None:
 def test_what_is_no_checkpoint(desk: Desk, content: bytes) -> None:
     """What is no checkpoint is wrong input: status 2, not a ledger that is not sound."""
     (desk.folder / "heads.json").write_bytes(content)
-    assert desk.refused("verify", "--checkpoint", "heads.json") == "document_invalid"
+    assert desk.refused("verify", "--checkpoint", "heads.json") == "invalid_document"
     assert desk.refused("verify", "--checkpoint", "missing.json") == "file_unreadable"
 
 
@@ -287,7 +287,7 @@ def test_names_that_are_no_text(desk: Desk, name: str) -> None:
         ("reverse", "acct_1", name, "--reason", "r", *operation),
         ("release", name, *operation),
     ):
-        assert desk.refused(*args) == "bad_argument", args
+        assert desk.refused(*args) == "invalid_argument", args
     assert available(desk) == 100
 
 

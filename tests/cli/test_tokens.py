@@ -80,19 +80,19 @@ def test_the_most_that_it_can_cost(run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "args", "code"),
     [
-        ({"messages": 5, "model": "gpt-5.4"}, (), "request_invalid"),
+        ({"messages": 5, "model": "gpt-5.4"}, (), "invalid_request"),
         ({"messages": []}, (), "unknown_model"),
         ({"messages": [], "model": 5}, (), "unknown_model"),
         ({"messages": [], "model": "nobody"}, (), "unknown_model"),
         ({"messages": [], "model": "gpt-4o"}, ("--group", "default"), "unknown_model"),
-        ("no json", ("--as", "request"), "request_invalid"),
-        ([1], ("--as", "request"), "request_invalid"),
-        ('{"messages": [], "messages": [], "model": "gpt-5.4"}', (), "request_invalid"),
-        ("[" * 100_000, ("--as", "request"), "request_invalid"),
-        ("text", ("--group", "default"), "bad_argument"),
+        ("no json", ("--as", "request"), "invalid_request"),
+        ([1], ("--as", "request"), "invalid_request"),
+        ('{"messages": [], "messages": [], "model": "gpt-5.4"}', (), "invalid_request"),
+        ("[" * 100_000, ("--as", "request"), "invalid_request"),
+        ("text", ("--group", "default"), "invalid_argument"),
         (REQUEST, ("--group", "nobody"), "unknown_group"),
         (REQUEST, ("--prices", "none.yaml"), "file_unreadable"),
-        (REQUEST, ("--at", "yesterday", "--group", "default"), "bad_time"),
+        (REQUEST, ("--at", "yesterday", "--group", "default"), "invalid_time"),
     ],
 )
 def test_what_is_wrong_is_told(run: Run, content: Any, args: tuple[str, ...], code: str) -> None:

@@ -125,7 +125,7 @@ def test_what_json_cannot_hold_is_refused(value: Any, beside: Any) -> None:
     for document in (value if beside is None else [beside, value], {"a": beside, "b": [value]}):
         with pytest.raises(BillingError) as caught:
             canonical_json(document)
-        assert code_of(caught) == "document_invalid"
+        assert code_of(caught) == "invalid_document"
         assert str(caught.value).isprintable()
 
 
@@ -141,10 +141,10 @@ NOT_JSON += ["", "{", b"\xff", "1 2", "[" * 100_000, "1" * 5000, "{'a': 1}", "[1
 
 @pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: repr(text)[:20])
 def test_json_is_read_strictly(text: str | bytes) -> None:
-    """A key twice, NaN, broken or bottomless JSON is ``document_invalid`` with what was read."""
+    """A key twice, NaN, broken or bottomless JSON is ``invalid_document`` with what was read."""
     with pytest.raises(BillingError, match=r"^the invoice: ") as caught:
         loads_strict(text, "the invoice")
-    assert code_of(caught) == "document_invalid"
+    assert code_of(caught) == "invalid_document"
 
 
 def test_integers_stay_integers() -> None:

@@ -44,10 +44,10 @@ NO_INSTANTS += ["2026-10-01T00:00:00Z" * 100]
 
 @pytest.mark.parametrize("text", NO_INSTANTS, ids=lambda text: repr(text)[:30])
 def test_what_is_no_instant_is_refused(text: Any) -> None:
-    """No zone, no such day, another notation, outside the calendar: ``bad_time``, with what to write."""
+    """No zone, no such day, another notation, outside the calendar: ``invalid_time``, with what to write."""
     with pytest.raises(BillingError) as caught:
         parse_instant(text)
-    assert (code_of(caught), caught.value.http_status) == ("bad_time", 400)
+    assert (code_of(caught), caught.value.http_status) == ("invalid_time", 400)
     assert len(str(caught.value)) < 250
 
 
@@ -150,16 +150,16 @@ NO_PERIODS += ["2026-10-01/", "/", "0000-01", "9999-12", "october", None, 5, "20
 @zones
 @pytest.mark.parametrize("text", NO_PERIODS, ids=repr)
 def test_what_is_no_period_is_refused(text: Any) -> None:
-    """Anything but a month or a pair in order is ``period_invalid``; so is an unknown zone."""
+    """Anything but a month or a pair in order is ``invalid_period``; so is an unknown zone."""
     with pytest.raises(BillingError, match="is not a period; write a month") as caught:
         Period.parse(text)
-    assert code_of(caught) == "period_invalid"
+    assert code_of(caught) == "invalid_period"
     for zone in ("localtime", "posixrules", "Factory", "right/UTC", "posix/Asia/Shanghai"):
         with pytest.raises(BillingError, match="another zone on another machine; name the place") as caught:
             Period.parse("2026-10", zone)
-        assert code_of(caught) == "period_invalid"
+        assert code_of(caught) == "invalid_period"
     unknown: list[Any] = ["Mars/Olympus", "", "../etc/passwd", None, "a\0b"]
     for zone in unknown:
         with pytest.raises(BillingError, match="is not a time zone") as caught:
             Period.parse("2026-10", zone)
-        assert code_of(caught) == "period_invalid"
+        assert code_of(caught) == "invalid_period"

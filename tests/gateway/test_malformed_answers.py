@@ -103,4 +103,4 @@ def test_a_number_that_json_cannot_hold_is_refused(stack: Stack) -> None:
     customer = stack.customer()
     body = b'{"model": "gpt-5.4-mini", "messages": [], "temperature": 1e400}'
     answer = stack.http.post("/v1/chat/completions", content=body, headers=customer.headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "request_invalid")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")

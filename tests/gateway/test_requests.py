@@ -66,7 +66,7 @@ def test_a_malformed_header_is_401_on_every_path(stack: Stack, header: str, path
     get = not path.endswith(("completions", "responses"))
     answer = stack.http.request("GET" if get else "POST", path, headers={"authorization": header})
     assert answer.status_code == 401
-    assert answer.json()["error"]["code"] == "token_malformed"
+    assert answer.json()["error"]["code"] == "malformed_authorization"
     assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
     assert answer.headers["x-request-id"].startswith("req_")
 
@@ -157,7 +157,7 @@ def test_a_tool_that_is_not_sold_is_400(stack: Stack) -> None:
     """A tool without a price is refused before the call, as the client's mistake."""
     tools = [{"type": "code_interpreter", "container": {"type": "auto"}}]
     answer = stack.post("/v1/responses", stack.customer(), {**RESPONSES, "tools": tools})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "meter_not_priced")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "meter_unpriced")
 
 
 @pytest.mark.parametrize("declared", [True, False])

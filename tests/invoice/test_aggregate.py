@@ -245,7 +245,7 @@ def test_a_broken_series_is_refused(wrong: Json) -> None:
     changed = {**base, **wrong} if wrong != {"number": 2} else {"number": 2}
     with pytest.raises(BillingError) as caught:
         header(**changed)
-    assert caught.value.code == ("bad_argument" if "issuer" in wrong else "series_broken")
+    assert caught.value.code == ("invalid_argument" if "issuer" in wrong else "series_broken")
 
 
 def test_leaves_are_handed_out_in_tree_order() -> None:

@@ -111,7 +111,7 @@ def test_a_zone_that_is_none(zone: Any) -> None:
     period = Period(parse_instant("2026-10-01"), parse_instant("2026-11-01"), zone)
     with pytest.raises(BillingError) as caught:
         aggregate_usage([], BOOK, period)
-    assert caught.value.code == "period_invalid"
+    assert caught.value.code == "invalid_period"
 
 
 def test_without_a_period_days_are_of_utc() -> None:

@@ -144,11 +144,11 @@ def test_what_cannot_be_priced_is_listed_and_the_rest_billed() -> None:
         "unknown_model": record(1, model="gone"),
         "unknown_group": record(2, group="gone"),
         "model_not_allowed": record(3, group="free"),
-        "tier_not_sold": record(4, service_tier="batch"),
+        "service_tier_unavailable": record(4, service_tier="batch"),
         "unknown_service_tier": record(5, service_tier="Prioritty", usage=body()),
-        "meter_not_priced": record(6, usage={**body(), "prompt_tokens_details": {"image_tokens": 3}}),
+        "meter_unpriced": record(6, usage={**body(), "prompt_tokens_details": {"image_tokens": 3}}),
         "usage_contradiction": record(7, usage=body(tokens=1, cached=2)),
-        "record_invalid": {**record(8), "group": None},
+        "invalid_record": {**record(8), "group": None},
     }
     usage = written([*reasons.values(), record(9), record(10)])
     found, aside = collected(usage)

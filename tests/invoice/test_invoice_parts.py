@@ -65,7 +65,7 @@ def test_tax_numbers_stand_with_their_parties() -> None:
 def test_a_text_that_no_bill_may_hold(name: str, wrong: Any) -> None:
     """A tax number or a channel is 1 to 256 printable characters; another is refused before anything is made."""
     error = refusal(**{name: wrong})
-    assert error.code == "bad_argument"
+    assert error.code == "invalid_argument"
     assert str(error).isprintable()
 
 
@@ -116,7 +116,7 @@ def test_a_balance_by_hand() -> None:
 def test_a_balance_that_does_not_come_out() -> None:
     """All figures, the difference and what to do are told, with the account; a difference of 10^-18 is one."""
     error = refusal(balance=Balance("100", [("a", "50"), ("b", "-1")], "149"))
-    assert error.code == "bad_argument"
+    assert error.code == "invalid_argument"
     for told in ("'acct_1'", "100", "movements 49", "used 0.3", "= 148.7", "given as 149", "difference of 0.3"):
         assert told in str(error)
     assert "as movements" in str(error)
@@ -138,7 +138,7 @@ def test_an_amount_that_no_balance_has(amount: Any) -> None:
     ):
         with pytest.raises(BillingError) as caught:
             Balance(*given_parts)
-        assert caught.value.code == "money_invalid"
+        assert caught.value.code == "invalid_money"
         assert str(caught.value).startswith(where)
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 300
@@ -151,7 +151,7 @@ def test_movements_that_are_none(movements: Any) -> None:
     """A movement is a label and Credits, and there are a thousand at the most, even where they never end."""
     with pytest.raises(BillingError) as caught:
         Balance("0", movements, "0")
-    assert caught.value.code == "bad_argument"
+    assert caught.value.code == "invalid_argument"
 
 
 def test_a_thousand_movements_fit() -> None:
@@ -321,5 +321,5 @@ def test_a_page_is_no_path(tmp_path: Path, name: str) -> None:
     """The name of a further file leads nowhere else, and is none of those that a bill has anyway."""
     with pytest.raises(BillingError) as caught:
         write_bill(tmp_path / "a", billed(USAGE), None, {name: b""})
-    assert caught.value.code == "bad_argument"
+    assert caught.value.code == "invalid_argument"
     assert not (tmp_path / "a").exists()

@@ -66,14 +66,14 @@ class TestTokens:
     )
     def test_a_header_without_a_token_is_malformed(self, header: str | None) -> None:
         """Whatever is no ``Bearer TOKEN`` is 401 with a code of its own."""
-        with refused("token_malformed") as caught:
+        with refused("malformed_authorization") as caught:
             parse_bearer(header)
         assert caught.value.http_status == 401
 
     def test_settings_that_are_none_are_refused(self, ledger: Ledger) -> None:
         """A misspelt setting is an error, not a token without a limit."""
         ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
-        with refused("bad_argument"):
+        with refused("invalid_argument"):
             ledger.change_token("tok", id="ch", at=NOW, limits="1")
-        with refused("bad_argument"):
+        with refused("invalid_argument"):
             ledger.create_token("acct", id="short", at=NOW, group="default", secret="short")

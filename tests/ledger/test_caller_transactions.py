@@ -34,15 +34,15 @@ class TestTransactions:
         with schema(postgres) as url, opened(url) as ledger:
             with_credits(ledger)
             itself = ledger.engine.execution_options(isolation_level="AUTOCOMMIT")
-            with itself.begin() as connection, refused("bad_argument"):
+            with itself.begin() as connection, refused("invalid_argument"):
                 ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
-            with refused("bad_argument"):
+            with refused("invalid_argument"):
                 ledger.hold("acct", "1", id="r1", at=NOW, connection=itself)  # type: ignore[arg-type]
         unfit = create_engine(f"sqlite:///{tmp_path / 'unfit.db'}")
         with (
             opened(f"sqlite:///{tmp_path / 'unfit.db'}") as ledger,
             unfit.begin() as connection,
-            refused("bad_argument"),
+            refused("invalid_argument"),
         ):
             ledger.open_account("acct", at=NOW, connection=connection)
         unfit.dispose()
@@ -68,7 +68,7 @@ class TestTransactions:
 
     def test_a_connection_without_a_transaction_is_refused(self, ledger: Ledger) -> None:
         """Nothing would ever commit it."""
-        with ledger.engine.connect() as connection, refused("bad_argument"):
+        with ledger.engine.connect() as connection, refused("invalid_argument"):
             ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
 
     def test_an_engine_of_the_callers_own_serves(self, tmp_path: Path) -> None:

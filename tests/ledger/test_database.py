@@ -229,7 +229,7 @@ def test_one_payment_credited_by_two_at_once_is_credited_once(postgres: str) -> 
                 thread.start()
             for thread in paying:
                 thread.join()
-        assert sorted(outcomes) == ["credited"] * 15 + ["payment_known"] * 15
+        assert sorted(outcomes) == ["credited"] * 15 + ["payment_already_credited"] * 15
 
 
 def test_rebuilding_locks_operations_out(postgres: str) -> None:
@@ -318,7 +318,7 @@ def test_a_database_that_fails_is_told_as_such(ledger: Ledger, tmp_path: Path) -
     for url in ("mysql://root@host/db", "what://", "nonsense+driver://x"):
         with pytest.raises(BillingError) as caught:
             Ledger.open(url)
-        assert caught.value.code in ("bad_argument", "missing_extra")
+        assert caught.value.code in ("invalid_argument", "missing_extra")
 
 
 def test_what_expired_is_booked_for_all_accounts(ledger: Ledger) -> None:

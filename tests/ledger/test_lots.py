@@ -295,9 +295,9 @@ def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) ->
 
 def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:
     """Credits that nobody could use are a mistake of whoever gives them."""
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=NOW)
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.grant("acct", "0", reason="x", id="gift", at=NOW)
 
 
@@ -344,7 +344,7 @@ def test_corrections_by_hand_name_reason_and_author(ledger: Ledger) -> None:
     with refused("insufficient_credits"):
         ledger.adjust("acct", "-0.01", reason="more", author="Ada", id="more", at=NOW)
     for reason, author in (("", "Ada"), ("x", "\x1b[31m")):
-        with refused("bad_argument"):
+        with refused("invalid_argument"):
             ledger.adjust("acct", "1", id="none", at=NOW, reason=reason, author=author)
 
 

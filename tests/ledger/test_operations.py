@@ -89,7 +89,7 @@ def test_one_payment_is_credited_once_whatever_its_id(ledger: Ledger) -> None:
     ledger.open_account("other", at=NOW)
     ledger.top_up("acct", quote("17"), reference="pi", id="evt_1", at=NOW)
     for account in ("acct", "other"):
-        with refused("payment_known"):
+        with refused("payment_already_credited"):
             ledger.top_up(account, quote("17"), reference="pi", id="evt_2", at=NOW)
     assert available(ledger) == 120
     ledger.top_up("acct", quote("1", "stripe"), reference="pi", id="evt_3", at=NOW)  # another channel's own reference
@@ -214,7 +214,7 @@ def test_the_group_that_served_is_charged(ledger: Ledger) -> None:
 def test_a_usage_that_is_not_the_charges_is_refused(ledger: Ledger) -> None:
     """What goes into the journal as usage is what the charge was made from, or nothing is done."""
     ledger.hold("acct", "1", id="r1", at=NOW)
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.settle("r1", charge(), usage=body(output=801), at=NOW)
     made = ledger.settle("r1", charge(), at=NOW)  # of the usual counts a body is made
     assert Usage.from_response(made.content["usage"]) == charge().usage
@@ -226,14 +226,14 @@ def test_a_hold_takes_a_worst_case_and_a_token_as_they_are(ledger: Ledger) -> No
     request = {"messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 100}
     worst = TokenCounter("gpt-5.4-mini", BOOK).worst_case(request, group="default", at=NOW)
     assert ledger.hold("acct", worst, id="r1", at=NOW, token=token).credits == worst.credits
-    with refused("bad_argument") as caught:
+    with refused("invalid_argument") as caught:
         ledger.hold("acct", "1", id="r2", at=NOW, token=SECRET)
     assert SECRET not in str(caught.value)
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.hold("acct", "1", id="r3", at=NOW, ttl=900)  # type: ignore[arg-type]
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.hold("acct", "1", id="r" * 241, at=NOW)  # HOLD:settle would be too long
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.hold("acct", TokenCounter("gpt-5.4-mini").worst_case(request), id="r4", at=NOW)
 
 
@@ -257,11 +257,11 @@ def test_whoever_reads_an_entry_sees_credits(ledger: Ledger) -> None:
 @pytest.mark.parametrize("name", ["", " acct", "acct ", "~acct", "a\nb", "a" * 257, "a\x1b[0m", None, 7])
 def test_ids_that_are_none_are_refused(ledger: Ledger, name: str) -> None:
     """An id that could hide, or pass for the ledger's own, is told before anything is done."""
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.open_account(name, at=NOW)
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.hold("acct", "1", id=name, at=NOW)
-    with refused("bad_argument"):
+    with refused("invalid_argument"):
         ledger.top_up("acct", quote("1"), reference=name, id="x", at=NOW)
 
 
@@ -270,9 +270,9 @@ def test_ids_that_are_none_are_refused(ledger: Ledger, name: str) -> None:
 )
 def test_amounts_that_are_none_are_refused(ledger: Ledger, credits: object) -> None:
     """Negative, too fine, too large, floats: no hold, no charge."""
-    with refused("money_invalid"):
+    with refused("invalid_money"):
         ledger.hold("acct", credits, id="r", at=NOW)  # type: ignore[arg-type]
-    with refused("money_invalid"):
+    with refused("invalid_money"):
         ledger.charge("acct", credits, id="c", at=NOW)  # type: ignore[arg-type]
     assert available(ledger) == 100
 

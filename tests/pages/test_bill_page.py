@@ -402,4 +402,4 @@ def test_a_page_is_made_of_sound_documents_only(bill: Json, spoil: Any, told: st
     spoil(document)
     with pytest.raises(BillingError, match=told) as caught:
         bill_page(document)
-    assert code_of(caught) == "document_invalid"
+    assert code_of(caught) == "invalid_document"

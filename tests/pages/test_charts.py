@@ -45,7 +45,7 @@ def test_letters_that_no_font_has_are_an_error() -> None:
     """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
     with pytest.raises(BillingError, match=r"U\+E123") as caught:
         render_pdf("<main>\ue123</main>")
-    assert code_of(caught) == "font_missing"
+    assert code_of(caught) == "missing_font"
     assert render_pdf('<main>x<img src="http://127.0.0.1:9/x.png" alt=""></main>')[:5] == b"%PDF-"
 
 

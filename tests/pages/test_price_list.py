@@ -183,7 +183,7 @@ def test_a_group_is_named_and_never_another() -> None:
     for bad in ("default", [], 5, [["x"]], [5]):
         with pytest.raises(BillingError) as caught:
             pricing_page(shipped(), at=AUTUMN, groups=bad)
-        assert code_of(caught) == "bad_argument"
+        assert code_of(caught) == "invalid_argument"
 
 
 def test_a_list_for_some_tells_nothing_of_others() -> None:
@@ -395,4 +395,4 @@ def test_descriptions_come_in_languages() -> None:
     for bad in ("5", "{fr: un}", "{}", '"a\\u0007"', "[a]", "{en: 5}", "{en: " + "x" * 2001 + "}"):
         with pytest.raises(BillingError, match="description") as caught:
             PriceBook.loads(text % bad)
-        assert code_of(caught) == "price_file"
+        assert code_of(caught) == "invalid_price_file"

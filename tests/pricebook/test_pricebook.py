@@ -164,12 +164,12 @@ def test_a_group_changes_its_terms_at_an_instant() -> None:
 
 @pytest.mark.parametrize("at", [NOW.replace(tzinfo=None), "2026-10-01", 1_790_000_000, None, NOW.date()])
 def test_a_time_needs_a_zone(at: Any) -> None:
-    """A time without a zone, or no time at all, is ``bad_time``: before and after the prices are in the cache."""
+    """A time without a zone, or no time at all, is ``invalid_time``: before and after the prices are in the cache."""
     book = PriceBook.load(SHIPPED)
     for _ in range(2):
         with pytest.raises(BillingError) as caught:
             book.rate(USAGE, model="gpt-5.4", group="default", at=at)
-        assert (code_of(caught), caught.value.http_status) == ("bad_time", 400)
+        assert (code_of(caught), caught.value.http_status) == ("invalid_time", 400)
         book.rate(USAGE, model="gpt-5.4", group="default", at=NOW)
 
 

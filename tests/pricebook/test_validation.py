@@ -80,7 +80,7 @@ groups:
 def findings_of(text: str | bytes) -> list[Finding]:
     with pytest.raises(PriceFileError) as caught:
         PriceBook.loads(text)
-    assert caught.value.code == "price_file"
+    assert caught.value.code == "invalid_price_file"
     found = caught.value.findings
     assert str(caught.value).split("\n")[1:] == list(map(str, found))
     return found

@@ -23,10 +23,10 @@ BOUND = 272_000
 # Every known difference, and nothing else is left out: (model, tier, from, to) -> what this library answers.
 # genai-prices bills each of them at the standard price of that model without a word (cases 3, 4 and 5).
 DIFFERENCES: dict[tuple[str, str, str, str], str] = {
-    ("gpt-5.3-codex", "batch", "2026-02-05", "9999-12-31"): "tier_not_sold",
-    ("gpt-5.3-codex", "flex", "2026-02-05", "9999-12-31"): "tier_not_sold",
+    ("gpt-5.3-codex", "batch", "2026-02-05", "9999-12-31"): "service_tier_unavailable",
+    ("gpt-5.3-codex", "flex", "2026-02-05", "9999-12-31"): "service_tier_unavailable",
     **{
-        (model, tier, released, sold): "tier_not_sold"
+        (model, tier, released, sold): "service_tier_unavailable"
         for model, released in (
             ("gpt-5.5", "2026-04-23"),
             ("gpt-5.4", "2026-03-05"),

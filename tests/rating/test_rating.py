@@ -36,12 +36,13 @@ ERRORS: dict[str, tuple[dict[str, Any], str, int, str]] = {
     "tier": ({"service_tier": "turbo"}, "unknown_service_tier", 400, "'turbo' is no service tier; these are: standard"),
     "tier type": ({"service_tier": 1}, "unknown_service_tier", 400, "1 is no service tier"),
     "tier list": ({"service_tier": ["flex"]}, "unknown_service_tier", 400, "is no service tier"),
-    "not sold": ({"service_tier": "flex", "at": NOW}, "tier_not_sold", 400, "not sold as flex .*sold then: standard$"),
+    "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "not sold as flex .*sold "
+    "then: standard$"),
     "no price": ({"at": utc("2026-03-16T23:59:59")}, "no_price", 400, "mini has no price at 2026-03-16T23:59:59Z"),
-    "meter": ({"usage": Usage(3, 0, 0, 3)}, "meter_not_priced", 500, "3 of meter cache_write, but gpt-5.4-mini"),
-    "time": ({"at": AUTUMN.replace(tzinfo=None)}, "bad_time", 400, "2026-10-20T00:00:00 has no zone; say datetime"),
-    "usage": ({"usage": {"input_tokens": 1}}, "usage_shape", 502, r"rate\(\) takes a Usage, not {'input"),
-    "tuple": ({"usage": tuple(USAGE)}, "usage_shape", 502, "takes a Usage"),
+    "meter": ({"usage": Usage(3, 0, 0, 3)}, "meter_unpriced", 500, "3 of meter cache_write, but gpt-5.4-mini"),
+    "time": ({"at": AUTUMN.replace(tzinfo=None)}, "invalid_time", 400, "2026-10-20T00:00:00 has no zone; say datetime"),
+    "usage": ({"usage": {"input_tokens": 1}}, "unknown_usage_format", 502, r"rate\(\) takes a Usage, not {'input"),
+    "tuple": ({"usage": tuple(USAGE)}, "unknown_usage_format", 502, "takes a Usage"),
 }  # fmt: skip
 
 
@@ -173,14 +174,15 @@ def test_a_time_of_another_zone_is_the_same_instant() -> None:
 
 
 def test_a_time_outside_the_calendar_is_refused() -> None:
-    """The last instant of the calendar has the last prices; a later one, written in a western zone, is ``bad_time``."""
+    """The last instant of the calendar has the last prices; a later one, written in a western zone, is "
+    "``invalid_time``."""
     book = PriceBook.load(SHIPPED)
     last = datetime.max.replace(tzinfo=UTC)
     for _ in range(2):
         assert rate(book, at=last - timedelta(hours=1)).credits == D("0.002865")
         with pytest.raises(BillingError, match="outside the calendar") as caught:
             rate(book, at=last.replace(tzinfo=timezone(timedelta(hours=-12))))
-        assert code_of(caught) == "bad_time"
+        assert code_of(caught) == "invalid_time"
 
 
 def test_an_unknown_tier_is_refused_even_if_it_does_not_decide() -> None:
@@ -288,7 +290,7 @@ def test_a_charge_tells_what_it_was_made_from() -> None:
     assert "Top-up price by rmb: 0.005157 Credits x 0.85 CNY = 0.00438345 CNY" in text
     with pytest.raises(BillingError, match="there are: en, zh_CN") as caught:
         charge.explain("fr")
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
     for channel in ("paypal", None, ["rmb"]):
         with pytest.raises(BillingError, match="there are: rmb, stripe") as caught:
             charge.cost(channel)  # type: ignore[arg-type]
@@ -339,7 +341,7 @@ def test_a_misspelt_tier_is_an_error_though_another_was_served() -> None:
 
 
 def test_a_zone_that_fails_is_a_bad_time() -> None:
-    """A time zone is foreign code: whatever it raises is told as ``bad_time``, with the cache cold or warm."""
+    """A time zone is foreign code: whatever it raises is told as ``invalid_time``, with the cache cold or warm."""
 
     class Broken(tzinfo):
         def utcoffset(self, _: object) -> timedelta:
@@ -353,4 +355,4 @@ def test_a_zone_that_fails_is_a_bad_time() -> None:
     rate()
     with pytest.raises(BillingError) as caught:
         rate(at=datetime(2026, 10, 20, tzinfo=Broken()))
-    assert code_of(caught) == "bad_time"
+    assert code_of(caught) == "invalid_time"

@@ -393,12 +393,12 @@ def test_a_request_that_a_counter_refuses_is_counted_from_its_texts() -> None:
 
     class Refusing(Bytes):
         def chat(self, request: Any, /) -> int:
-            raise BillingError("request_invalid", "no such request")
+            raise BillingError("invalid_request", "no such request")
 
     stream = StreamUsage(CHAT, Refusing())
     stream.feed(chat_chunk("x"))
     assert check_estimate(stream).input_tokens == len("Hello")
-    assert "from its texts alone (request_invalid)" in (stream.result().reason or "")
+    assert "from its texts alone (invalid_request)" in (stream.result().reason or "")
     gemini = {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
     request = {
         "systemInstruction": {"parts": [{"text": "abc"}]},
@@ -431,10 +431,10 @@ def test_a_usage_that_is_none_is_no_usage(usage: Any) -> None:
 @pytest.mark.parametrize(
     ("usage", "code"),
     [
-        ({"prompt_tokens": -1, "completion_tokens": 2}, "usage_invalid"),
+        ({"prompt_tokens": -1, "completion_tokens": 2}, "invalid_usage"),
         ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9}, "usage_contradiction"),
-        ({"prompt_tokens": 1, "completion_tokens": 2, "gold_tokens": 9}, "usage_unknown_key"),
-        ({"tokens": 9}, "usage_shape"),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "gold_tokens": 9}, "unknown_usage_key"),
+        ({"tokens": 9}, "unknown_usage_format"),
     ],
 )
 def test_a_final_usage_that_cannot_be_billed_is_kept_and_refused(usage: Any, code: str) -> None:

@@ -345,7 +345,7 @@ def test_a_usage_with_a_number_as_key_is_read_as_json_would_have_it() -> None:
     """JSON has no other keys than texts: the number becomes one, and nobody knows what its count costs."""
     result = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": {**USAGE, 1: 2}}).result()
     assert result.usage_error is not None
-    assert result.usage_error.code == "usage_unknown_key"
+    assert result.usage_error.code == "unknown_usage_key"
     event: dict[Any, Any] = {1: 2, **STATED}
     assert fed(chat_chunk("abc"), event).result().usage == Usage(5000, 1000)
 

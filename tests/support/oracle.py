@@ -136,7 +136,7 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
         raise RefusedError("model_not_allowed")
     sold = sold_at(book["models"][model], at)
     if tier not in sold:
-        raise RefusedError("tier_not_sold" if sold else "no_price")
+        raise RefusedError("service_tier_unavailable" if sold else "no_price")
     listed = sold[tier]
     special = terms.get("overrides", {}).get(model, {})
     own = special.get("prices", {}).get(tier)
@@ -152,7 +152,7 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
     for meter, count in used.items():
         price = paid[meter]
         if price is None:
-            raise RefusedError("meter_not_priced")
+            raise RefusedError("meter_unpriced")
         lines[meter] = count * price / per_credit
         here = at_list[meter]
         without = at_list.get(WITHOUT_CACHE.get(meter, meter))

@@ -95,9 +95,9 @@ def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest
     [
         (lambda: TokenCounter("nobody-9"), "unknown_model"),
         (lambda: TokenCounter(NONE), "unknown_model"),
-        (lambda: TokenCounter("gpt-5.4", family="gpt-9"), "unknown_family"),
+        (lambda: TokenCounter("gpt-5.4", family="gpt-9"), "unknown_token_family"),
         (lambda: TokenCounter("gpt-5.4", encoding="o300k").text("x"), "unknown_encoding"),
-        (lambda: TokenCounter("gpt-5.4", PriceBook.load(SHIPPED)).text(BYTES), "request_invalid"),
+        (lambda: TokenCounter("gpt-5.4", PriceBook.load(SHIPPED)).text(BYTES), "invalid_request"),
         (lambda: TokenCounter("gpt-4o", PriceBook.load(SHIPPED)), "unknown_model"),
         (lambda: TokenCounter("gpt-5.4", most_characters=10).text("x" * 11), "request_too_large"),
     ],

@@ -47,13 +47,13 @@ from token_kit import chat, counter, small_pairs
     ],
 )
 def test_a_body_that_is_no_request_is_named(body: Any) -> None:
-    """What is no request is ``request_invalid`` with status 400, and never another exception."""
+    """What is no request is ``invalid_request`` with status 400, and never another exception."""
     if isinstance(body, dict) and "encoding_format" in body:
         assert counter().request(body) == 0  # an empty list of texts has no tokens
         return
     with pytest.raises(BillingError) as caught:
         counter().request(body)
-    assert (caught.value.code, caught.value.http_status) == ("request_invalid", 400)
+    assert (caught.value.code, caught.value.http_status) == ("invalid_request", 400)
 
 
 def nested(depth: int) -> Any:
@@ -64,11 +64,11 @@ def nested(depth: int) -> Any:
 
 
 def test_deep_and_long_requests_are_refused() -> None:
-    """Arguments nested 100 000 deep are ``request_invalid``; texts above the caller's bound ``request_too_large``."""
+    """Arguments nested 100 000 deep are ``invalid_request``; texts above the caller's bound ``request_too_large``."""
     deep = {"input": [{"type": "tool_search_call", "arguments": nested(100_000)}]}
     with pytest.raises(BillingError) as caught:
         counter().responses(deep)
-    assert code_of(caught) == "request_invalid"
+    assert code_of(caught) == "invalid_request"
     made = TokenCounter("gpt-5.4-mini", most_characters=1_000)
     for _ in range(2):  # remembered or not
         with pytest.raises(BillingError) as caught:
@@ -86,7 +86,7 @@ def test_a_size_that_is_none_is_told(size: Any) -> None:
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     with pytest.raises(BillingError) as caught:
         TokenCounter("gpt-4o", image_size=lambda _: size).chat({"messages": [{"role": "user", "content": [image]}]})
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
 
 
 values = st.recursive(

@@ -164,7 +164,7 @@ def test_references_are_resolved_once(parameters: Any, signature: str) -> None:
 
 @pytest.mark.parametrize("bad", [[], {}, 5, ["a"]])
 def test_ids_that_are_no_texts_are_refused(bad: Any) -> None:
-    """An id or a name that is a list, an object or a number is ``request_invalid``, wherever it stands."""
+    """An id or a name that is a list, an object or a number is ``invalid_request``, wherever it stands."""
     call = {"id": bad, "type": "function", "function": {"name": "f", "arguments": "{}"}}
     search = {"type": "tool_search"}
     bodies: list[dict[str, Any]] = [
@@ -180,7 +180,7 @@ def test_ids_that_are_no_texts_are_refused(bad: Any) -> None:
     for body in bodies:
         with pytest.raises(BillingError) as caught:
             counter().request(body)
-        assert code_of(caught) == "request_invalid"
+        assert code_of(caught) == "invalid_request"
 
 
 def wav(rate: int, size: int) -> str:
@@ -278,7 +278,7 @@ def test_names_that_are_no_texts_are_told(bad: Any) -> None:
     assert code_of(caught) == "unknown_encoding"
     with pytest.raises(BillingError) as caught:
         TokenCounter("gpt-4o", family=bad)
-    assert code_of(caught) == "unknown_family"
+    assert code_of(caught) == "unknown_token_family"
 
 
 def test_rules_hold_for_the_familys_own_vocabulary() -> None:
@@ -297,7 +297,7 @@ def test_tools_of_an_unknown_model_have_no_bound() -> None:
 
 
 def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
-    """A ``model_dump`` that gives itself, or no object, is ``request_invalid``; so is a key that stands twice."""
+    """A ``model_dump`` that gives itself, or no object, is ``invalid_request``; so is a key that stands twice."""
 
     class Odd:
         def model_dump(self) -> Any:
@@ -307,7 +307,7 @@ def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
     for body in (Odd(), 5, None, twice, "[" * 100_000, '{"messages": NaN}', b"\xff"):
         with pytest.raises(BillingError) as caught:
             counter().request(body)  # type: ignore[arg-type]
-        assert code_of(caught) == "request_invalid"
+        assert code_of(caught) == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -324,15 +324,15 @@ def test_a_body_of_no_api_or_of_two_is_refused(body: dict[str, Any]) -> None:
     """The old completions API is not counted as something else; two APIs at once are not guessed between."""
     with pytest.raises(BillingError) as caught:
         counter().request(body)
-    assert code_of(caught) == "request_invalid"
+    assert code_of(caught) == "invalid_request"
 
 
 def test_the_caller_knows_the_api() -> None:
-    """``api`` decides where a body could be for two; a name of no API is ``bad_argument``."""
+    """``api`` decides where a body could be for two; a name of no API is ``invalid_argument``."""
     both = {"messages": [{"role": "user", "content": "one two three four"}], "input": "Hi"}
     assert counter().request(both, api="responses") == counter().request({"input": "Hi"}) + 4 + 1  # and the role
     assert counter().request({"input": ["one", "two"]}, api="embeddings") == 2
     assert counter().request({"input": ["one", "two"]}) == 2
     with pytest.raises(BillingError) as caught:
         counter().request(both, api="completions")  # type: ignore[arg-type]
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"

@@ -57,20 +57,20 @@ def test_the_output_is_what_the_request_allows(more: dict[str, Any], output: int
     ],
 )
 def test_limits_that_are_no_counts_are_refused(more: dict[str, Any]) -> None:
-    """Negative, fractional, huge or wrong limits, and too many choices, are ``request_invalid`` (CASES 21)."""
+    """Negative, fractional, huge or wrong limits, and too many choices, are ``invalid_request`` (CASES 21)."""
     body = chat("Hi", **more)
     if "tools" in body:
         body = {"input": "Hi", **more}
     with pytest.raises(BillingError) as caught:
         worst(body)
-    assert code_of(caught) == "request_invalid"
+    assert code_of(caught) == "invalid_request"
 
 
 def test_choices_do_not_multiply_beyond_all_counts() -> None:
     """Two choices of 10^12 tokens each are refused as the request's fault, where no model's limit lowers them."""
     with pytest.raises(BillingError) as caught:
         TokenCounter("gpt-5.4").worst_case(chat("Hi", max_tokens=10**12, n=2))
-    assert code_of(caught) == "request_invalid"
+    assert code_of(caught) == "invalid_request"
 
 
 def test_the_exact_figure() -> None:
@@ -170,15 +170,15 @@ def test_a_search_in_chat_completions_is_held_for() -> None:
     assert (plain.calls, searching.calls) == ({}, {"web_search_calls": 10})
     with pytest.raises(BillingError) as caught:
         worst(chat("Hi", max_tokens=9), max_tool_calls=-1)
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
 
 
 @pytest.mark.parametrize("kind", ["audio", "image"])
 def test_an_output_without_a_price_is_told_before_the_call(kind: str) -> None:
-    """Audio or images that are asked for, and have no price, are ``meter_not_priced`` at the hold."""
+    """Audio or images that are asked for, and have no price, are ``meter_unpriced`` at the hold."""
     with pytest.raises(BillingError, match=f"{kind}_output") as caught:
         worst(chat("Hi", max_tokens=9, modalities=("text", kind)))
-    assert code_of(caught) == "meter_not_priced"
+    assert code_of(caught) == "meter_unpriced"
 
 
 def test_a_tool_without_a_fee_is_told_before_the_call() -> None:
@@ -186,7 +186,7 @@ def test_a_tool_without_a_fee_is_told_before_the_call() -> None:
     body = {"input": "Hi", "tools": [{"type": "code_interpreter"}], "max_output_tokens": 1}
     with pytest.raises(BillingError, match="code_interpreter") as caught:
         worst(body)
-    assert code_of(caught) == "meter_not_priced"
+    assert code_of(caught) == "meter_unpriced"
     fees = "tools: {code_interpreter: [{from: 2026-01-01, per_1000_calls: 30}]}\n"
     book = book_of("{from: 2026-01-01, standard: {input: 0, output: 0}}", top=fees)
     found = TokenCounter("m", book, family="gpt-5").worst_case(body, group="g", at=AUTUMN)
@@ -195,27 +195,28 @@ def test_a_tool_without_a_fee_is_told_before_the_call() -> None:
 
 
 def test_without_a_bound_it_is_an_error() -> None:
-    """Without a book, a request with no limit of its own, or with unseen input, has no worst case: ``no_bound``."""
+    """Without a book, a request with no limit of its own, or with unseen input, has no worst case: "
+    "``cost_unbounded``."""
     made = TokenCounter("gpt-5.4")
     found = made.worst_case(chat("Hi", max_tokens=9))
     assert (found.input_tokens, found.output_tokens, found.charge) == (7, 9, None)
     with pytest.raises(BillingError) as caught:
         assert found.credits
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
     for body in (chat("Hi"), {"input": "Hi", "conversation": "c", "max_output_tokens": 9}):
         with pytest.raises(BillingError) as caught:
             made.worst_case(body)
-        assert code_of(caught) == "no_bound"
+        assert code_of(caught) == "cost_unbounded"
     with pytest.raises(BillingError) as caught:
         made.worst_case(chat("Hi", max_tokens=9), group="default", at=AUTUMN)
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
 
 
 def test_a_request_for_another_model_is_not_held_for_at_this_ones_price() -> None:
     """A body that names another model of the book is an error; a snapshot, or a name of the gateway's own, is not."""
     with pytest.raises(BillingError, match=r"gpt-5\.5") as caught:
         worst(chat("Hi", model="gpt-5.5"), model="gpt-5.4-mini")
-    assert code_of(caught) == "bad_argument"
+    assert code_of(caught) == "invalid_argument"
     for name in ("gpt-5.4", "gpt-5.4-2026-03-05", "our-best"):
         assert worst(chat("Hi", model=name)).input_tokens == 7
 

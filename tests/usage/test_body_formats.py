@@ -181,7 +181,7 @@ def test_a_count_that_nobody_knows_is_refused(shape: str, where: str) -> None:
         for value in (count, {"deep": [count]}):
             with pytest.raises(BillingError, match="'magic_tokens'") as caught:
                 Usage.from_response({**found.body, found.name: changed(found.usage, path, value)})
-            assert code_of(caught) == "usage_unknown_key"
+            assert code_of(caught) == "unknown_usage_key"
         assert Usage.from_response({**found.body, found.name: changed(found.usage, path, 0)}) == meant(found)
 
     law()
@@ -189,14 +189,14 @@ def test_a_count_that_nobody_knows_is_refused(shape: str, where: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_mark_that_is_none_is_refused(shape: str) -> None:
-    """In every shape the mark of an estimate is true or false; anything else is ``usage_invalid``, never ignored."""
+    """In every shape the mark of an estimate is true or false; anything else is ``invalid_usage``, never ignored."""
 
     @settings(max_examples=20, deadline=None)
     @given(made(shape), st.sampled_from([None, 1, 0, "true", "", [], {}]))
     def law(found: Made, mark: Any) -> None:
         told = outcome({**found.body, found.name: {**found.usage, "estimated": mark}})
         assert isinstance(told, tuple)
-        assert told[0] == "usage_invalid"
+        assert told[0] == "invalid_usage"
         assert told[1].startswith("estimated is ")
 
     law()
@@ -217,7 +217,7 @@ def test_nonsense_in_place_of_a_count_is_never_read_as_another_count(shape: str)
         if isinstance(told, Usage):
             assert told == meant(found)
         else:
-            assert told[0] in ("usage_invalid", "usage_contradiction", "usage_unknown_key")
+            assert told[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
             assert len(told[1]) < 1000
         for other in (sdk(body), spaced(body), billable_body(body)):
             again = outcome(other)
@@ -242,7 +242,7 @@ def test_more_than_a_part_can_hold_is_refused(shape: str) -> None:
             assert told.meters == usage_oracle.read(body).meters
             assert all(0 < count <= 2 * MAX_COUNT for count in told.meters.values())
         else:
-            assert told[0] in ("usage_invalid", "usage_contradiction", "usage_unknown_key")
+            assert told[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
 
     law()
 
@@ -281,10 +281,10 @@ def test_what_is_reported_is_not_checked() -> None:
 
 @pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {"tokens": 3}}, {"choices": []}, 7, "text"])
 def test_nothing_is_reported_of_no_usage(body: Any) -> None:
-    """A body without a usage object of a known shape is ``usage_shape`` for ``reported`` as for reading."""
+    """A body without a usage object of a known shape is ``unknown_usage_format`` for ``reported`` as for reading."""
     with pytest.raises(BillingError) as caught:
         billable_body(body)
-    assert code_of(caught) == "usage_shape"
+    assert code_of(caught) == "unknown_usage_format"
 
 
 def test_what_json_cannot_hold_stays_no_count_and_no_name() -> None:
@@ -295,10 +295,10 @@ def test_what_json_cannot_hold_stays_no_count_and_no_name() -> None:
     assert Usage.from_response(kept) == Usage(3, 4)
     for value in (b"3", float("nan"), object):
         body = {"usage": {**usage, "prompt_tokens": value}}
-        assert outcome(billable_body(body))[0] == outcome(body)[0] == "usage_invalid"
+        assert outcome(billable_body(body))[0] == outcome(body)[0] == "invalid_usage"
         assert outcome(billable_body({"usage": usage, "model": value})) == Usage(3, 4)
         tier = {"usage": usage, "service_tier": value}
-        assert outcome(billable_body(tier))[0] == outcome(tier)[0] == "usage_invalid"
+        assert outcome(billable_body(tier))[0] == outcome(tier)[0] == "invalid_usage"
 
 
 def test_a_name_that_is_too_long_stays_too_long() -> None:
@@ -317,7 +317,7 @@ def test_a_hostile_depth_is_refused_by_both() -> None:
     for _ in range(30):
         abyss = {"a": abyss}
     body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": abyss}}
-    assert outcome(body)[0] == "usage_unknown_key"
+    assert outcome(body)[0] == "unknown_usage_key"
     with pytest.raises(BillingError, match="nested more than"):
         billable_body(body)
     shallow = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": [[[[[[[0.5]]]]]]]}}

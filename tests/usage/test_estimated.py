@@ -65,10 +65,10 @@ def test_a_usage_put_together_keeps_the_mark() -> None:
 @pytest.mark.parametrize("value", NO_MARKS, ids=repr)
 @pytest.mark.parametrize("shape", ["argument", "chat", "responses"])
 def test_a_mark_is_true_or_false(shape: str, value: Any) -> None:
-    """Whatever is neither true nor false is no mark: ``usage_invalid``, as argument and in a body."""
+    """Whatever is neither true nor false is no mark: ``invalid_usage``, as argument and in a body."""
     with pytest.raises(BillingError, match=r"^estimated is ") as caught:
         Usage(1, estimated=value) if shape == "argument" else Usage.from_response({**body(shape), "estimated": value})
-    assert code_of(caught) == "usage_invalid"
+    assert code_of(caught) == "invalid_usage"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +120,7 @@ def test_a_mark_that_is_none_sets_the_line_aside() -> None:
     for value in NO_MARKS:
         (found,) = read_records([json.dumps(marked(1, value)).encode()])
         assert isinstance(found, RejectedRecord)
-        assert found.code == "usage_invalid"
+        assert found.code == "invalid_usage"
 
 
 # --- bills ---

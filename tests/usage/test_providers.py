@@ -107,9 +107,9 @@ def test_xais_tools() -> None:
     assert Usage.from_response(usage) == meant
     for name, count in (("x_search_calls", 3), ("code_interpreter_calls", 1), ("image_generation_calls", 1)):
         details = {**usage["server_side_tool_usage_details"], name: count}
-        assert refused({**usage, "server_side_tool_usage_details": details})[0] == "usage_unknown_key"
-    assert refused({**usage, "server_side_tool_usage_details": None})[0] == "usage_unknown_key"
-    assert refused({**usage, "num_sources_used": 3})[0] == "usage_unknown_key"
+        assert refused({**usage, "server_side_tool_usage_details": details})[0] == "unknown_usage_key"
+    assert refused({**usage, "server_side_tool_usage_details": None})[0] == "unknown_usage_key"
+    assert refused({**usage, "num_sources_used": 3})[0] == "unknown_usage_key"
 
 
 # --- Anthropic ---
@@ -157,7 +157,7 @@ def test_anthropics_input_does_not_contain_the_cache() -> None:
     code, words = refused({**usage, "cache_creation_input_tokens": 51, "cache_creation": kept})
     assert code == "usage_contradiction"
     assert "cache_creation_input_tokens 51 is not" in words
-    assert refused({**usage, "cache_creation": {**kept, "ephemeral_1d_input_tokens": 5}})[0] == "usage_unknown_key"
+    assert refused({**usage, "cache_creation": {**kept, "ephemeral_1d_input_tokens": 5}})[0] == "unknown_usage_key"
 
 
 def test_anthropics_searches_and_fetches() -> None:
@@ -165,7 +165,7 @@ def test_anthropics_searches_and_fetches() -> None:
     used = {"web_search_requests": 3, "web_fetch_requests": 2}
     assert Usage.from_response({**CLAUDE, "server_tool_use": used}) == Usage(100, 50, web_search_calls=3)
     code, words = refused({**CLAUDE, "server_tool_use": {**used, "code_execution_requests": 1}})
-    assert (code, "'code_execution_requests': 1" in words) == ("usage_unknown_key", True)
+    assert (code, "'code_execution_requests': 1" in words) == ("unknown_usage_key", True)
 
 
 def test_anthropics_thinking_is_output() -> None:
@@ -218,7 +218,7 @@ def test_what_another_model_did_is_refused(entry: Json) -> None:
     """Tokens at another model's price cannot be in one usage; the entry is a usage object to be billed by itself."""
     usage = {**CLAUDE, "iterations": [run("message", 100, 50), entry]}
     code, words = refused({"model": "claude-sonnet", "usage": usage})
-    assert code == "usage_unknown_key"
+    assert code == "unknown_usage_key"
     assert f"{entry['input_tokens']} input and {entry['output_tokens']} output tokens" in words
     alone = Usage.from_response({**entry, "cache_read_input_tokens": 0})
     assert (alone.input_tokens, alone.output_tokens) == (entry["input_tokens"], entry["output_tokens"])
@@ -282,9 +282,9 @@ def test_geminis_embeddings_spell_the_details_otherwise() -> None:
 
 @pytest.mark.parametrize("total", [True, 1.0, "1", -1])
 def test_a_total_is_a_count_as_well(total: Any) -> None:
-    """A total that is no whole number is ``usage_invalid``, though it may equal the sum."""
-    assert refused({"promptTokenCount": 1, "totalTokenCount": total})[0] == "usage_invalid"
-    assert refused({"inputTokens": 1, "outputTokens": 0, "totalTokens": total})[0] == "usage_invalid"
+    """A total that is no whole number is ``invalid_usage``, though it may equal the sum."""
+    assert refused({"promptTokenCount": 1, "totalTokenCount": total})[0] == "invalid_usage"
+    assert refused({"inputTokens": 1, "outputTokens": 0, "totalTokens": total})[0] == "invalid_usage"
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_geminis_contradictions(more: Json, words: str) -> None:
 )
 def test_what_gemini_might_charge_otherwise_is_refused(more: Json) -> None:
     """A modality that no meter holds, or cached tokens that may be audio or text, are refused, not taken as text."""
-    assert refused({"usageMetadata": {**GEMINI, **more}})[0] == "usage_unknown_key"
+    assert refused({"usageMetadata": {**GEMINI, **more}})[0] == "unknown_usage_key"
 
 
 @pytest.mark.parametrize(
@@ -384,8 +384,8 @@ def test_bedrock_says_how_long_the_cache_is_kept() -> None:
     )
     assert refused({**usage, "cacheDetails": kept[:1]})[0] == "usage_contradiction"
     assert refused({**usage, "cacheWriteInputTokenCount": 51})[0] == "usage_contradiction"
-    assert refused({**usage, "cacheDetails": [{"ttl": "1d", "inputTokens": 50}]})[0] == "usage_unknown_key"
-    assert refused({**usage, "serverToolUsage": {"webSearches": 2}})[0] == "usage_unknown_key"
+    assert refused({**usage, "cacheDetails": [{"ttl": "1d", "inputTokens": 50}]})[0] == "unknown_usage_key"
+    assert refused({**usage, "serverToolUsage": {"webSearches": 2}})[0] == "unknown_usage_key"
 
 
 def test_bedrocks_served_tier() -> None:
@@ -393,7 +393,7 @@ def test_bedrocks_served_tier() -> None:
     for body in ({"usage": NOVA, "serviceTier": {"type": "flex"}}, {"usage": NOVA, "serviceTier": "flex"}):
         assert Usage.from_response(body).service_tier == Usage.from_response(sdk(body)).service_tier == "flex"
     code, words = refused({"usage": NOVA, "performanceConfig": {"latency": "optimized"}})
-    assert (code, "'optimized'" in words) == ("usage_unknown_key", True)
+    assert (code, "'optimized'" in words) == ("unknown_usage_key", True)
     assert refused(billable_body({"usage": NOVA, "performanceConfig": {"latency": "optimized"}}))[0] == code
 
 
@@ -414,10 +414,10 @@ def test_cohere_is_paid_by_billed_units() -> None:
 @pytest.mark.parametrize("value", [33.5, float("nan"), float("inf"), -1.0, 1e13, True, "33"])
 def test_a_float_that_is_no_count_is_refused(value: Any) -> None:
     """Cohere's counts may be floats, if they are whole numbers; in no other shape is a float a count."""
-    assert refused({"billed_units": {"input_tokens": value, "output_tokens": 1}})[0] == "usage_invalid"
+    assert refused({"billed_units": {"input_tokens": value, "output_tokens": 1}})[0] == "invalid_usage"
     for body in ({**CHAT, "prompt_tokens": 3.0}, {**CLAUDE, "input_tokens": 3.0}, {**NOVA, "inputTokens": 3.0}):
-        assert refused(body)[0] == "usage_invalid"
-    assert refused({**GEMINI, "promptTokenCount": 3.0})[0] == "usage_invalid"
+        assert refused(body)[0] == "invalid_usage"
+    assert refused({**GEMINI, "promptTokenCount": 3.0})[0] == "invalid_usage"
 
 
 def test_coheres_images_and_other_fees() -> None:
@@ -426,16 +426,16 @@ def test_coheres_images_and_other_fees() -> None:
     assert Usage.from_response({"meta": {"billed_units": billed}}).meters == {"input": 3, "image_input": 30}
     for name in ("images", "search_units", "classifications"):
         for count in (1, 1.0, 4.25):
-            assert refused({"meta": {"billed_units": {"input_tokens": 3, name: count}}})[0] == "usage_unknown_key"
+            assert refused({"meta": {"billed_units": {"input_tokens": 3, name: count}}})[0] == "unknown_usage_key"
 
 
 def test_cohere_without_billed_tokens_is_refused() -> None:
     """Where nothing says what is billed, what was processed is not billed in its place."""
     tokens = {"input_tokens": 90, "output_tokens": 8}
-    assert refused({"usage": {"billed_units": {}, "tokens": tokens}})[0] == "usage_shape"
-    assert refused({"usage": {"billed_units": None, "tokens": tokens}})[0] == "usage_shape"
-    assert refused({"usage": {"billed_units": {"input_tokens": 9}, "tokens": tokens}})[0] == "usage_invalid"
-    assert refused({"meta": {"api_version": {"version": "2"}}})[0] == "usage_shape"
+    assert refused({"usage": {"billed_units": {}, "tokens": tokens}})[0] == "unknown_usage_format"
+    assert refused({"usage": {"billed_units": None, "tokens": tokens}})[0] == "unknown_usage_format"
+    assert refused({"usage": {"billed_units": {"input_tokens": 9}, "tokens": tokens}})[0] == "invalid_usage"
+    assert refused({"meta": {"api_version": {"version": "2"}}})[0] == "unknown_usage_format"
 
 
 # --- bodies that two have written into, and objects that are not what they seem ---
@@ -509,7 +509,7 @@ def test_a_page_that_is_opened_is_no_search_in_any_mapping() -> None:
 
 def test_an_output_that_can_be_read_only_once_is_refused() -> None:
     """A generator would have its searches the first time and none the second; it is refused by its name."""
-    told = {"usage_shape: output is a generator, which can be read only once; give a list"}
+    told = {"unknown_usage_format: output is a generator, which can be read only once; give a list"}
     assert outcomes({"usage": ANSWERED, "output": (item for item in [SEARCH])}) == told
     assert outcomes(SimpleNamespace(usage=ANSWERED, output=(item for item in [SEARCH]))) == told
     assert outcomes({"usage": CHAT, "output": (item for item in [SEARCH])}) == {repr(Usage(900, 40))}  # not read
@@ -558,4 +558,4 @@ class Changing(UserDict[str, Any]):
 )
 def test_an_object_that_raises_is_refused(body: Any, words: str) -> None:
     """An error of an object that is read is told as a refusal, with its type and words."""
-    assert outcomes(body) == {f"usage_shape: {words}"}
+    assert outcomes(body) == {f"unknown_usage_format: {words}"}

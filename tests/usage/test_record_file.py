@@ -193,7 +193,7 @@ def test_a_key_twice_is_refused(key: str, hidden: bool) -> None:
     found = next(read_records([twice.encode()]))
     assert isinstance(found, RejectedRecord)
     assert "twice" in found.message
-    assert found.code == "record_invalid"
+    assert found.code == "invalid_record"
 
 
 BAD = {
@@ -273,7 +273,7 @@ def test_what_could_be_read_is_kept() -> None:
         "request_id": "req_4",
         "account": "acct_1",
         "at": "2026-10-02T04:00:00Z",
-        "code": "usage_invalid",
+        "code": "invalid_usage",
         "message": found.message,
     }
     assert "-1" in found.message

@@ -43,12 +43,12 @@ class Liar(int):
 @pytest.mark.parametrize("value", [*NONSENSE, None, Liar(5)], ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
 @pytest.mark.parametrize("name", COUNTS.split())
 def test_a_count_is_a_whole_number_within_bounds(name: str, value: Any) -> None:
-    """Whatever is no whole number from 0 to 10^12 is ``usage_invalid`` with the argument's name, for every argument."""
+    """Whatever is no whole number from 0 to 10^12 is ``invalid_usage`` with the argument's name, for every argument."""
     if name == "total_tokens" and value is None:
         return  # "not said" is fine for what is checked only
     with pytest.raises(BillingError, match=f"^{name} is ") as caught:
         Usage(**{"input_tokens": 9, "output_tokens": 9} | {name: value})
-    assert (code_of(caught), caught.value.http_status) == ("usage_invalid", 502)
+    assert (code_of(caught), caught.value.http_status) == ("invalid_usage", 502)
     assert len(str(caught.value)) < 250
 
 
@@ -110,10 +110,10 @@ def test_a_contradiction_names_both_sides(given_counts: dict[str, int], message:
 @pytest.mark.parametrize("name", ["service_tier", "model"])
 @pytest.mark.parametrize("value", ["", "x" * 257, 5, b"flex", ["flex"], False])
 def test_a_served_name_is_a_word(name: str, value: Any) -> None:
-    """A served tier or model that is no string of 1 to 256 characters is ``usage_invalid``."""
+    """A served tier or model that is no string of 1 to 256 characters is ``invalid_usage``."""
     with pytest.raises(BillingError, match=f"^{name} is ") as caught:
         Usage(**{"input_tokens": 1, name: value})
-    assert code_of(caught) == "usage_invalid"
+    assert code_of(caught) == "invalid_usage"
 
 
 @given(counts())
@@ -149,7 +149,7 @@ def test_an_embedding_has_no_output() -> None:
     assert Usage.from_response(body) == Usage(input_tokens=8, model="e")
     with pytest.raises(BillingError, match="completion_tokens is missing") as caught:
         Usage.from_response({"prompt_tokens": 8, "total_tokens": 9})
-    assert code_of(caught) == "usage_invalid"
+    assert code_of(caught) == "invalid_usage"
     with pytest.raises(BillingError, match="output_tokens is missing"):
         Usage.from_response({"input_tokens": 8})
 
@@ -169,7 +169,7 @@ def test_nonsense_in_a_body_is_refused(key: str, value: Any) -> None:
             usage[key] = value
         with pytest.raises(BillingError, match=key.removeprefix("audio_")) as caught:
             Usage.from_response({"usage": usage})
-        assert code_of(caught) in ("usage_invalid", "usage_contradiction")
+        assert code_of(caught) in ("invalid_usage", "usage_contradiction")
 
 
 @pytest.mark.parametrize("tier", [5, True, ["flex"], {"name": "flex"}, "x" * 300])
@@ -178,7 +178,7 @@ def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
     body = {"service_tier": tier, "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
     with pytest.raises(BillingError) as caught:
         shipped().rate(Usage.from_response(body), model="gpt-5.4", group="default", at=NOW)
-    assert code_of(caught) in ("usage_invalid", "unknown_service_tier")
+    assert code_of(caught) in ("invalid_usage", "unknown_service_tier")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_count_that_nobody_knows_is_refused(usage: dict[str, Any], named: str)
     """An unknown count that is not zero may be money: it is refused with its name and number; a zero is not."""
     with pytest.raises(BillingError, match=named) as caught:
         Usage.from_response(usage)
-    assert code_of(caught) == "usage_unknown_key"
+    assert code_of(caught) == "unknown_usage_key"
     Usage.from_response(json.loads(json.dumps(usage).replace(": 5", ": 0")))
 
 
@@ -238,7 +238,7 @@ def test_a_tool_without_a_fee_is_not_free() -> None:
     for usage in (Usage(9, 3, code_interpreter_sessions=1), Usage(9, 3, image_generation_calls=1)):
         with pytest.raises(BillingError, match=r"code_interpreter|image_generation") as caught:
             shipped().rate(usage, model="gpt-5.4", group="default", at=NOW)
-        assert code_of(caught) == "meter_not_priced"
+        assert code_of(caught) == "meter_unpriced"
 
 
 @pytest.mark.parametrize(
@@ -262,10 +262,10 @@ def test_a_tool_without_a_fee_is_not_free() -> None:
     ids=lambda body: repr(body).partition(" at 0x")[0],  # an address is another one in each process
 )
 def test_another_shape_is_refused(body: Any) -> None:
-    """What is not in a shape known here is ``usage_shape`` with the keys that it has, never an empty usage."""
+    """What is not in a shape known here is ``unknown_usage_format`` with the keys that it has, never an empty usage."""
     with pytest.raises(BillingError) as caught:
         Usage.from_response(body)
-    assert (code_of(caught), caught.value.http_status) == ("usage_shape", 502)
+    assert (code_of(caught), caught.value.http_status) == ("unknown_usage_format", 502)
 
 
 @settings(max_examples=400, deadline=None)

@@ -120,7 +120,7 @@ def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
 def _invoice(args: Namespace) -> int:
     if args.all and (args.customer or args.customer_detail or args.customer_tax_number):
         raise BillingError(
-            "bad_argument",
+            "invalid_argument",
             "--customer tells of one customer; with --all it would stand on every bill: give --customers FILE.json",
         )
     book = load_book(args)

@@ -111,7 +111,7 @@ def worker_count(args: Namespace) -> int:
     """How many processes shall read the usage file: for a small one, starting any costs more than it saves."""
     if args.workers is not None:
         if not 0 <= args.workers <= 64:
-            raise BillingError("bad_argument", f"--workers {args.workers} is not a number from 0 to 64")
+            raise BillingError("invalid_argument", f"--workers {args.workers} is not a number from 0 to 64")
         return int(args.workers)
     try:
         large = os.path.getsize(args.usage) >= _WORTH_WORKERS
@@ -159,11 +159,11 @@ def print_stdout(text: str) -> None:
 
 
 def require_distinct_paths(*paths: str | None) -> None:
-    """Raises ``bad_argument`` where one file is named for two things: to replace what one reads is a slip."""
+    """Raises ``invalid_argument`` where one file is named for two things: to replace what one reads is a slip."""
     named = [path for path in paths if path]
     for index, path in enumerate(named):
         if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
-            raise BillingError("bad_argument", f"{safe_repr(path, 200)} is named twice; name another file")
+            raise BillingError("invalid_argument", f"{safe_repr(path, 200)} is named twice; name another file")
 
 
 def atomic_write_bytes(path: str, content: bytes) -> None:

@@ -133,7 +133,7 @@ def _explain(args: Namespace) -> int:
             quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
             print_stdout(quota[args.locale].format(found.gateway_quota()) + "\n")
             return EXIT_OK
-    raise BillingError("record_invalid", f"no request {safe_repr(args.request)} in {args.usage}")
+    raise BillingError("invalid_record", f"no request {safe_repr(args.request)} in {args.usage}")
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def add_commands(commands: Any) -> None:
 
 def _render(args: Namespace) -> int:
     if not (args.html or args.pdf or args.csv):
-        raise BillingError("bad_argument", "say what to make: --html FILE, --pdf FILE or --csv FILE")
+        raise BillingError("invalid_argument", "say what to make: --html FILE, --pdf FILE or --csv FILE")
     require_distinct_paths(args.invoice, args.key, args.html, args.pdf, args.csv)
     document = read_intact_document(Path(args.invoice))
     key = None
@@ -97,7 +97,7 @@ def _render(args: Namespace) -> int:
         key = load_public_key(args.key)
         fault = signature_error(document, key)
         if fault is not None:
-            raise BillingError("key_invalid", f"{args.invoice}: {fault}")
+            raise BillingError("invalid_key", f"{args.invoice}: {fault}")
     made: dict[str, bytes] = {}
     if args.html or args.pdf:
         from brivionix_billing.pages import bill_page, render_pdf
@@ -111,7 +111,7 @@ def _render(args: Namespace) -> int:
         try:
             made[args.csv] = lines_csv(document).encode()
         except KeyError as error:
-            raise BillingError("document_invalid", f"{args.invoice}: a line does not show channel {error}") from None
+            raise BillingError("invalid_document", f"{args.invoice}: a line does not show channel {error}") from None
     for path, content in made.items():
         atomic_write_bytes(path, content)
         print_stderr(f"{path}: {len(content)} bytes")

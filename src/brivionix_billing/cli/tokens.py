@@ -93,12 +93,12 @@ def _body(content: bytes, must: bool) -> Mapping[str, Any] | None:
         parsed = loads_strict(content, "the file")
     except BillingError as error:
         if must or _is_json(content):  # with a key twice, say: no body that can be counted, and no text either
-            raise BillingError("request_invalid", f"{error.message}; if it is a text, say --as text") from None
+            raise BillingError("invalid_request", f"{error.message}; if it is a text, say --as text") from None
         return None
     if isinstance(parsed, dict) and (must or "messages" in parsed or "input" in parsed):
         return parsed
     if must:
-        raise BillingError("request_invalid", "the file is JSON, but no object with 'messages' or 'input'")
+        raise BillingError("invalid_request", "the file is JSON, but no object with 'messages' or 'input'")
     return None
 
 
@@ -112,7 +112,7 @@ def _is_json(content: bytes) -> bool:
 def _text(args: Namespace, content: bytes) -> int:
     if args.group:
         raise BillingError(
-            "bad_argument", "a text is no request: it has no cost; give a request body, or leave --group"
+            "invalid_argument", "a text is no request: it has no cost; give a request body, or leave --group"
         )
     counter = _counter(args, args.model) if args.model else TokenCounter(_TEXT_MODEL, encoding=_TEXT_MODEL)
     tokens = counter.text(content.decode("utf-8", "surrogateescape"))

@@ -73,9 +73,9 @@ def _verify(args: Namespace) -> int:
     if args.proof:
         return _check_proof(documents, args)
     if args.usage is None and any(document.get("evidence") is not None for document in documents.values()):
-        raise BillingError("bad_argument", "give the usage file by --usage, or a proof by --proof")
+        raise BillingError("invalid_argument", "give the usage file by --usage, or a proof by --proof")
     if len(documents) > 1 and (args.previous or args.corrects or args.records):
-        raise BillingError("bad_argument", "--previous, --corrects and --records go with one document")
+        raise BillingError("invalid_argument", "--previous, --corrects and --records go with one document")
     for given in (args.records, args.previous, args.corrects):
         if given and not Path(given).is_file():
             raise BillingError("file_unreadable", f"cannot read {safe_repr(given, 200)}: no such file")
@@ -179,7 +179,7 @@ def _report_dict(path: Path, report: VerificationReport) -> dict[str, Any]:
 
 def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> int:
     if len(documents) != 1:
-        raise BillingError("bad_argument", "a proof is checked against one document")
+        raise BillingError("invalid_argument", "a proof is checked against one document")
     path, document = next(iter(documents.items()))
     with open_usage_file(args.proof) as file:
         proof = loads_strict(file.read(), args.proof)

@@ -47,7 +47,7 @@ class _LineTotal:
 def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
     """The bill, not yet sealed: everything but ``hash`` and ``signature``.
 
-    Raises ``unknown_channel`` for a channel that the price book lacks, ``bad_argument`` for a balance that does not
+    Raises ``unknown_channel`` for a channel that the price book lacks, ``invalid_argument`` for a balance that does not
     come out with the Credits used.
     """
     scales = _channel_scales(usage.cells)

@@ -36,8 +36,8 @@ UNKNOWN_CUSTOMER: Final = Customer()
 def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
     """Account -> what the file says of it; all of it is checked, of accounts without usage as well.
 
-    Raises ``file_unreadable``, ``document_invalid`` for what is no JSON object, and for a place in it ``bad_argument``,
-    ``money_invalid`` or ``unknown_channel`` with the path of that place.
+    Raises ``file_unreadable``, ``invalid_document`` for what is no JSON object, and for a place in it
+    ``invalid_argument``, ``invalid_money`` or ``unknown_channel`` with the path of that place.
     """
     try:
         with open(path, "rb") as file:
@@ -48,10 +48,10 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
             "file_unreadable", f"cannot read the customers of {safe_repr(path, 200)}: {reason}"
         ) from None
     if len(content) > _MAX_BYTES:
-        raise BillingError("document_invalid", f"{path}: more than {_MAX_BYTES} bytes")
+        raise BillingError("invalid_document", f"{path}: more than {_MAX_BYTES} bytes")
     data = loads_strict(content, path)
     if not isinstance(data, dict):
-        raise BillingError("document_invalid", f'{path}: not an object such as {{"acct_1": {{"name": "Ada"}}}}')
+        raise BillingError("invalid_document", f'{path}: not an object such as {{"acct_1": {{"name": "Ada"}}}}')
     return {
         require_text(account, f"{path}: the account"): _customer(f"{path}: {account}", said, book)
         for account, said in data.items()
@@ -59,7 +59,8 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
 
 
 def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str, Customer]) -> None:
-    """Hold every balance against what is billed. Raises ``bad_argument`` that names each account where it is wrong."""
+    """Hold every balance against what is billed. Raises ``invalid_argument`` that names each account where it "
+    "is wrong."""
     wrong = []
     for usage in billable:
         balance = customers.get(usage.account, UNKNOWN_CUSTOMER).balance
@@ -72,7 +73,7 @@ def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str,
             wrong.append(error.message + aside)
     if wrong:
         more = [f"... and {len(wrong) - _NAMED} more accounts"] if len(wrong) > _NAMED else []
-        raise BillingError("bad_argument", "no bill was written: " + "\n".join([*wrong[:_NAMED], *more]))
+        raise BillingError("invalid_argument", "no bill was written: " + "\n".join([*wrong[:_NAMED], *more]))
 
 
 def _customer(where: str, said: Any, book: PriceBook) -> Customer:
@@ -111,13 +112,15 @@ def _with_location(where: str, make: Callable[[], T]) -> T:
 
 def _object(where: str, said: Any, allowed: Sequence[str], needed: Sequence[str] = ()) -> Mapping[str, Any]:
     if not isinstance(said, dict):
-        raise BillingError("bad_argument", f"{where}: {safe_repr(said)} is not an object of {', '.join(allowed)}")
+        raise BillingError("invalid_argument", f"{where}: {safe_repr(said)} is not an object of {', '.join(allowed)}")
     for name in said:
         if name not in allowed:
-            raise BillingError("bad_argument", f"{where}: no key {safe_repr(name)}; allowed are {', '.join(allowed)}")
+            raise BillingError(
+                "invalid_argument", f"{where}: no key {safe_repr(name)}; allowed are {', '.join(allowed)}"
+            )
     for name in needed:
         if said.get(name) is None:
-            raise BillingError("bad_argument", f"{where}.{name}: missing; give {' and '.join(needed)}")
+            raise BillingError("invalid_argument", f"{where}.{name}: missing; give {' and '.join(needed)}")
     return said
 
 
@@ -125,7 +128,7 @@ def _list(where: str, said: Any) -> list[Any]:
     if said is None:
         return []
     if not isinstance(said, list):
-        raise BillingError("bad_argument", f"{where}: {safe_repr(said)} is not a list")
+        raise BillingError("invalid_argument", f"{where}: {safe_repr(said)} is not a list")
     return said
 
 

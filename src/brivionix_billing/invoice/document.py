@@ -260,7 +260,7 @@ def schema_errors(data: Any) -> list[tuple[str, str]]:
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises ``file_unreadable``, or ``document_invalid`` for what is no JSON object.
+    """The JSON object in a file. Raises ``file_unreadable``, or ``invalid_document`` for what is no JSON object.
 
     It is not checked against the schema here: ``verify`` tells every fault at once.
     """
@@ -271,8 +271,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
     if len(content) > _MAX_BYTES:
-        raise BillingError("document_invalid", f"{path}: more than {_MAX_BYTES} bytes")
+        raise BillingError("invalid_document", f"{path}: more than {_MAX_BYTES} bytes")
     data = loads_strict(content, str(path))
     if not isinstance(data, dict) or data.get("schema") is None:
-        raise BillingError("document_invalid", f"{path}: not an invoice document; it has no 'schema'")
+        raise BillingError("invalid_document", f"{path}: not an invoice document; it has no 'schema'")
     return data

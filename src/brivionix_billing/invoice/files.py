@@ -50,11 +50,11 @@ def write_bill(
     """Write a sealed document, its page and its lines; take in its list of records.
 
     ``pages`` are further files, by name. Raises ``document_exists`` where any of all these stands already,
-    ``bad_argument`` for a page whose name is that of a file of ours, or is not letters, digits and . _ - alone.
+    ``invalid_argument`` for a page whose name is that of a file of ours, or is not letters, digits and . _ - alone.
     """
     for name in pages:
         if name in _RESERVED_FILES or not _PAGE_NAME.fullmatch(name):
-            raise BillingError("bad_argument", f"the page {safe_repr(name)} is not a file name of its own")
+            raise BillingError("invalid_argument", f"the page {safe_repr(name)} is not a file name of its own")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DOCUMENT_FILE
     for name in (*_RESERVED_FILES, *pages):
@@ -99,7 +99,7 @@ def latest_document(path: Path) -> dict[str, Any]:
     if len(series) > 1:
         raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
     if not numbers:
-        raise BillingError("document_invalid", f"{path}: no numbered document")
+        raise BillingError("invalid_document", f"{path}: no numbered document")
     return read_intact_document(numbers[max(numbers)])
 
 
@@ -108,9 +108,9 @@ def read_intact_document(path: Path) -> dict[str, Any]:
     document = read_document(path)
     wrong = schema_errors(document)
     if wrong:
-        raise BillingError("document_invalid", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
+        raise BillingError("invalid_document", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
     if document["hash"] != document_hash(document):
-        raise BillingError("document_invalid", f"{path} was changed after it was issued: its hash does not fit")
+        raise BillingError("invalid_document", f"{path} was changed after it was issued: its hash does not fit")
     return document
 
 

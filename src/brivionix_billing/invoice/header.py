@@ -46,8 +46,8 @@ class Balance:
     """The Credits of an account at the begin and at the end of a period, and what moved them beside the usage.
 
     Amounts are exact: text, whole numbers or ``Decimal``, below 10^30 and with 18 digits behind the point at the most.
-    Raises ``money_invalid`` for other amounts, ``bad_argument`` for more than 1000 movements or a label that is not 1
-    to 256 printable characters.
+    Raises ``invalid_money`` for other amounts, ``invalid_argument`` for more than 1000 movements or a label that is not
+    1 to 256 printable characters.
 
     >>> balance = Balance("100", [("Top-up 2026-10-03", 50)], "129.8")
     >>> balance.closing_after(Decimal("20.2"))
@@ -62,12 +62,15 @@ class Balance:
         taken = list(islice(movements, MAX_MOVEMENTS + 1))
         if len(taken) > MAX_MOVEMENTS:
             raise BillingError(
-                "bad_argument", f"a balance of more than {MAX_MOVEMENTS} movements is no overview; sum some of them up"
+                "invalid_argument",
+                f"a balance of more than {MAX_MOVEMENTS} movements is no overview; sum some of them up",
             )
         found = []
         for index, movement in enumerate(taken):
             if not isinstance(movement, tuple) or len(movement) != 2:
-                raise BillingError("bad_argument", f"movements[{index}] {safe_repr(movement)} is not (label, Credits)")
+                raise BillingError(
+                    "invalid_argument", f"movements[{index}] {safe_repr(movement)} is not (label, Credits)"
+                )
             label, credits = movement
             require_text(label, f"the label of movements[{index}]")
             found.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
@@ -81,13 +84,13 @@ class Balance:
         return sum_exact([self.opening, *(movement.credits for movement in self.movements), used.copy_negate()])
 
     def reconcile(self, account: str, used: Decimal) -> dict[str, Any]:
-        """As it stands in a bill over ``used`` Credits. Raises ``bad_argument`` where that is not what is left."""
+        """As it stands in a bill over ``used`` Credits. Raises ``invalid_argument`` where that is not what is left."""
         left = self.closing_after(used)
         difference = sum_exact([self.closing, left.copy_negate()])
         if difference:
             moved = sum_exact(movement.credits for movement in self.movements)
             raise BillingError(
-                "bad_argument",
+                "invalid_argument",
                 f"the balance of account {safe_repr(account)} does not come out: opening {format_plain(self.opening)} "
                 f"+ movements {format_plain(moved)} - used {format_plain(used)} = {format_plain(left)} Credits, "
                 "but closing is given as "
@@ -107,9 +110,9 @@ class Balance:
 
 
 def require_text(text: object, what: str) -> str:
-    """A text that may stand on a bill. Raises ``bad_argument`` for what is not 1 to 256 printable characters."""
+    """A text that may stand on a bill. Raises ``invalid_argument`` for what is not 1 to 256 printable characters."""
     if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
-        raise BillingError("bad_argument", f"{what} {safe_repr(text)} is not 1 to 256 printable characters")
+        raise BillingError("invalid_argument", f"{what} {safe_repr(text)} is not 1 to 256 printable characters")
     return text
 
 
@@ -125,7 +128,7 @@ def _amount(value: object, what: str) -> Decimal:
         amount = value
     else:
         raise BillingError(
-            "money_invalid",
+            "invalid_money",
             f"{what} of a balance: {safe_repr(value)} is not exact Credits such as 129.8; give it as text",
         )
     try:
@@ -136,7 +139,7 @@ def _amount(value: object, what: str) -> Decimal:
         sound = False  # beyond anything that is an amount
     if not sound:
         raise BillingError(
-            "money_invalid",
+            "invalid_money",
             f"{what} of a balance: {safe_repr(value)} is beyond any balance; write Credits below 10^30, with {_PLACES} "
             "digits behind the point at the most",
         )
@@ -171,7 +174,7 @@ class Header:
         if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
             # It becomes the name of a folder.
             raise BillingError(
-                "bad_argument", f"the series {safe_repr(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -"
+                "invalid_argument", f"the series {safe_repr(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -"
             )
         texts = [("issuer", self.issuer), ("account", self.account)]
         texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
@@ -180,12 +183,12 @@ class Header:
         for what, text in [*texts, *(pair for pair in maybe if pair[1] is not None)]:
             require_text(text, f"the {what}")
         if self.balance is not None and not isinstance(self.balance, Balance):
-            raise BillingError("bad_argument", f"the balance {safe_repr(self.balance)} is not a Balance")
+            raise BillingError("invalid_argument", f"the balance {safe_repr(self.balance)} is not a Balance")
         for when in (self.issued, self.due):
             if when is not None:
                 as_utc(when)
         if type(self.number) is not int or self.number < 1:
-            raise BillingError("bad_argument", f"number {safe_repr(self.number)}: documents are numbered from 1")
+            raise BillingError("invalid_argument", f"number {safe_repr(self.number)}: documents are numbered from 1")
         if self.previous is None:
             if self.number != 1:
                 raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")

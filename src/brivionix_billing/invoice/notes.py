@@ -38,22 +38,24 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
     yet sealed.
     """
     if bill["kind"] != "invoice":
-        raise BillingError("document_invalid", f"{bill['id']} is a note; only a bill can be corrected")
+        raise BillingError("invalid_document", f"{bill['id']} is a note; only a bill can be corrected")
     whose = bill["period"], bill["customer"]["account"]
     for other, what in (
         (right, "the bill as it should have been"),
         (document_header(header, "invoice", None), "the note"),
     ):
         if other is not None and (other["period"], other["customer"]["account"]) != whose:
-            raise BillingError("bad_argument", f"{what} is not of the account and the period of {bill['id']}")
+            raise BillingError("invalid_argument", f"{what} is not of the account and the period of {bill['id']}")
     if header.balance is not None:
-        raise BillingError("bad_argument", "a note has no balance; the next bill's balance takes it in as a movement")
+        raise BillingError(
+            "invalid_argument", "a note has no balance; the next bill's balance takes it in as a movement"
+        )
     totals = _subtract(right["totals"] if right else None, bill["totals"])
     nothing = {name: subtract_text(shown, shown) for name, shown in totals["shown"]["channels"].items()}
     lines = _note_lines(bill["lines"], right["lines"] if right else [], nothing)
     days = _note_days(bill["days"], right["days"] if right else [])
     if not lines and not days and not any(_nonzero_flags(totals["estimated"])):
-        raise BillingError("bad_argument", f"nothing to correct: {bill['id']} comes out the same")
+        raise BillingError("invalid_argument", f"nothing to correct: {bill['id']} comes out the same")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {
         **document_header(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),

@@ -78,9 +78,9 @@ def _read_list(path: Path) -> Iterator[tuple[str, bytes]]:
                 try:
                     yield request_id, bytes.fromhex(leaf)
                 except ValueError:
-                    raise BillingError("document_invalid", f"{path}:{number}: not a list of records") from None
+                    raise BillingError("invalid_document", f"{path}:{number}: not a list of records") from None
     except UnicodeDecodeError:
-        raise BillingError("document_invalid", f"{path}: not a list of records") from None
+        raise BillingError("invalid_document", f"{path}: not a list of records") from None
     except (OSError, ValueError) as error:
         raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {error}") from None
 

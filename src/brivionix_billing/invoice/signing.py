@@ -34,7 +34,7 @@ def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> d
     """The document with its hash and, with a key, its signature. ``signing_key`` must name that key already."""
     expected = None if key is None else key_id(key.public_key())
     if document["signing_key"] != expected:
-        raise BillingError("key_invalid", f"the document names signing key {document['signing_key']}, not {expected}")
+        raise BillingError("invalid_key", f"the document names signing key {document['signing_key']}, not {expected}")
     sealed = {**document, "hash": document_hash(document)}
     if key is not None:
         sealed["signature"] = base64.b64encode(key.sign(_signed_bytes(document))).decode()
@@ -65,26 +65,26 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def load_private_key(path: str | Path) -> Ed25519PrivateKey:
-    """An Ed25519 private key from a PEM file without a password. Raises ``key_invalid`` or ``missing_extra``."""
+    """An Ed25519 private key from a PEM file without a password. Raises ``invalid_key`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_private_key(_read_key_file(path), None)
     except (ValueError, TypeError) as error:
-        raise BillingError("key_invalid", f"{path}: not a PEM private key without a password: {error}") from None
+        raise BillingError("invalid_key", f"{path}: not a PEM private key without a password: {error}") from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise BillingError("key_invalid", f"{path}: not an Ed25519 key; make one: openssl genpkey -algorithm ed25519")
+        raise BillingError("invalid_key", f"{path}: not an Ed25519 key; make one: openssl genpkey -algorithm ed25519")
     return cast("Ed25519PrivateKey", key)
 
 
 def load_public_key(path: str | Path) -> Ed25519PublicKey:
-    """An Ed25519 public key from a PEM file. Raises ``key_invalid`` or ``missing_extra``."""
+    """An Ed25519 public key from a PEM file. Raises ``invalid_key`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_public_key(_read_key_file(path))
     except (ValueError, TypeError) as error:
-        raise BillingError("key_invalid", f"{path}: not a PEM public key: {error}") from None
+        raise BillingError("invalid_key", f"{path}: not a PEM public key: {error}") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise BillingError("key_invalid", f"{path}: not an Ed25519 public key")
+        raise BillingError("invalid_key", f"{path}: not an Ed25519 public key")
     return cast("Ed25519PublicKey", key)
 
 

@@ -226,7 +226,7 @@ class Verifier:
 
     def _aggregate(self, header: Header, account: str | None = None) -> tuple[AggregatedUsage, list[RejectedRecord]]:
         if self.open_usage is None or self.book is None:
-            raise BillingError("bad_argument", "a usage file and a price book are needed")
+            raise BillingError("invalid_argument", "a usage file and a price book are needed")
         wanted = account or self.account
         found = self._collected.get((header.period, wanted))
         if found is None:

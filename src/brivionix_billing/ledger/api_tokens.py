@@ -84,17 +84,17 @@ def new_secret() -> str:
 def hash_secret(secret: str) -> str:
     """What is kept of a secret. It is random and long, so a plain hash cannot be guessed back.
 
-    Raises ``bad_argument`` for a secret shorter than 20 characters.
+    Raises ``invalid_argument`` for a secret shorter than 20 characters.
     """
     if not isinstance(secret, str) or len(secret) < _MIN_SECRET_LENGTH:
         raise BillingError(
-            "bad_argument", f"a secret has at least {_MIN_SECRET_LENGTH} characters; leave it out, and one is made"
+            "invalid_argument", f"a secret has at least {_MIN_SECRET_LENGTH} characters; leave it out, and one is made"
         )
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_bearer(header: str | None) -> str:
-    """The secret in an ``Authorization`` header. Raises ``token_malformed`` where there is none.
+    """The secret in an ``Authorization`` header. Raises ``malformed_authorization`` where there is none.
 
     >>> parse_bearer("Bearer sk-abc")
     'sk-abc'
@@ -102,7 +102,7 @@ def parse_bearer(header: str | None) -> str:
     kind, _, secret = (header or "").strip().partition(" ")
     secret = secret.strip()
     if kind.lower() != "bearer" or not secret or not secret.isprintable() or " " in secret or len(secret) > 512:
-        raise BillingError("token_malformed", "the header is to be: Authorization: Bearer YOUR_TOKEN")
+        raise BillingError("malformed_authorization", "the header is to be: Authorization: Bearer YOUR_TOKEN")
     return secret
 
 
@@ -120,17 +120,17 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
 
 
 def validate_settings(**given: Any) -> dict[str, Any]:
-    """What is set on a token, as the journal keeps it. Raises ``bad_argument`` for what no token has."""
+    """What is set on a token, as the journal keeps it. Raises ``invalid_argument`` for what no token has."""
     unknown = given.keys() - _SETTINGS.keys()
     if unknown or not given:
         wrong = f"{safe_repr(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
-        raise BillingError("bad_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
+        raise BillingError("invalid_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
     return {key: _SETTINGS[key](value) for key, value in given.items()}
 
 
 def _require_flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise BillingError("bad_argument", f"enabled is {safe_repr(value)}; give True or False")
+        raise BillingError("invalid_argument", f"enabled is {safe_repr(value)}; give True or False")
     return value
 
 
@@ -144,9 +144,9 @@ _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def require_text(value: object, what: str, most: int = 256) -> str:
-    """A text for people. Raises ``bad_argument`` for what is not 1 to ``most`` printable characters."""
+    """A text for people. Raises ``invalid_argument`` for what is not 1 to ``most`` printable characters."""
     if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise BillingError("bad_argument", f"{what} is {safe_repr(value)}; give 1 to {most} printable characters")
+        raise BillingError("invalid_argument", f"{what} is {safe_repr(value)}; give 1 to {most} printable characters")
     return value
 
 

@@ -57,7 +57,7 @@ class Ledger(Accounts, Holds, Payments, Queries):
         A new database gets its tables, unless ``create`` is false; one of another version, or with no tables then,
         raises ``ledger_version`` (see :meth:`migrate`).
         ``book`` is the price book, whose rule says in which order lots are used. ``synchronous`` is SQLite's (``FULL``
-        or ``NORMAL``), ``options`` are those of ``sqlalchemy.create_engine``. Raises ``bad_argument``,
+        or ``NORMAL``), ``options`` are those of ``sqlalchemy.create_engine``. Raises ``invalid_argument``,
         ``ledger_unavailable``.
         """
         if not create:

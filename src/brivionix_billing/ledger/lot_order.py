@@ -21,12 +21,12 @@ _SORT_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
 
 
 def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
-    """Rules of ``topup.LOT_ORDER_RULES``. Raises ``bad_argument`` for others."""
+    """Rules of ``topup.LOT_ORDER_RULES``. Raises ``invalid_argument`` for others."""
     found = tuple(order)
     for rule in found:
         if rule not in _SORT_KEYS:
             raise BillingError(
-                "bad_argument", f"no rule {safe_repr(rule)} for the order of lots; {', '.join(LOT_ORDER_RULES)}"
+                "invalid_argument", f"no rule {safe_repr(rule)} for the order of lots; {', '.join(LOT_ORDER_RULES)}"
             )
     return found
 

@@ -48,16 +48,18 @@ _NAME: Final = re.compile(r"[^\s~](?:.{0,254}\S)?", re.DOTALL)
 
 
 def to_units(amount: Amount, what: str) -> int:
-    """Credits in units of 10^-18. Raises ``money_invalid`` for what is no exact amount from 0 to 10^30 Credits."""
+    """Credits in units of 10^-18. Raises ``invalid_money`` for what is no exact amount from 0 to 10^30 Credits."""
     if type(amount) is Charge:
         return amount.units
     if isinstance(amount, WorstCase):
         if amount.charge is None:
-            raise BillingError("bad_argument", f"{what} is a worst case with no price: it was asked for without group=")
+            raise BillingError(
+                "invalid_argument", f"{what} is a worst case with no price: it was asked for without group="
+            )
         return amount.charge.units
     found = to_signed_units(amount, what)
     if found < 0:
-        raise BillingError("money_invalid", f"{what} is {safe_repr(amount)}; it cannot be below zero")
+        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; it cannot be below zero")
     return found
 
 
@@ -67,7 +69,7 @@ def to_signed_units(amount: Amount, what: str) -> int:
         amount = parse_decimal(amount)
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
         raise BillingError(
-            "money_invalid", f"{what} is {safe_repr(amount)}; give Credits as str, int, Decimal or Charge"
+            "invalid_money", f"{what} is {safe_repr(amount)}; give Credits as str, int, Decimal or Charge"
         )
     if isinstance(amount, int):
         found = amount * _UNITS_PER_CREDIT
@@ -75,9 +77,9 @@ def to_signed_units(amount: Amount, what: str) -> int:
         coefficient, places = to_scaled(amount)
         found, rest = divmod(coefficient * _UNITS_PER_CREDIT, 10**places)
         if rest:
-            raise BillingError("money_invalid", f"{what} is {format_plain(amount)}; Credits have at most 18 digits")
+            raise BillingError("invalid_money", f"{what} is {format_plain(amount)}; Credits have at most 18 digits")
     if abs(found) >= MAX_UNITS:
-        raise BillingError("money_invalid", f"{what} is {safe_repr(amount)}; an amount is below 10^30")
+        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; an amount is below 10^30")
     return found
 
 
@@ -132,31 +134,31 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def expiry_timestamp(at: datetime, ttl: timedelta) -> str:
-    """``at + ttl`` as a column. Raises ``bad_argument`` for what is beyond the calendar."""
+    """``at + ttl`` as a column. Raises ``invalid_argument`` for what is beyond the calendar."""
     try:
         return format_timestamp(as_utc(at) + ttl)
     except OverflowError:
-        raise BillingError("bad_argument", f"a hold of {ttl} ends beyond the calendar") from None
+        raise BillingError("invalid_argument", f"a hold of {ttl} ends beyond the calendar") from None
 
 
 def require_id(value: Any, what: str) -> str:
-    """An id that something may have: what no id is, no database is asked for. Raises ``bad_argument``."""
+    """An id that something may have: what no id is, no database is asked for. Raises ``invalid_argument``."""
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
         if value.startswith("sk-"):
             # A secret in the place of an id must not get into a message, and from there into a log.
-            raise BillingError("bad_argument", f"{what} looks like the secret of a token; give the token's id")
+            raise BillingError("invalid_argument", f"{what} looks like the secret of a token; give the token's id")
         return value
-    raise BillingError("bad_argument", f"{what} is {safe_repr(value)}; an id is 1 to 256 printable characters")
+    raise BillingError("invalid_argument", f"{what} is {safe_repr(value)}; an id is 1 to 256 printable characters")
 
 
 def require_new_id(value: Any, what: str, most: int = 256) -> str:
     """A new id: printable characters, no space at either end, not ``~`` first: those are the ledger's.
 
-    Raises ``bad_argument``.
+    Raises ``invalid_argument``.
     """
     if isinstance(value, str) and len(value) <= most and value.isprintable() and _NAME.fullmatch(value):
         return require_id(value, what)
     raise BillingError(
-        "bad_argument",
+        "invalid_argument",
         f"{what} is {safe_repr(value)}; it is 1 to {most} printable characters, no space at either end, no ~ first",
     )

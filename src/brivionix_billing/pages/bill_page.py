@@ -49,18 +49,18 @@ def bill_page(
     """The page of a sealed bill or note, in ``en`` or ``zh_CN``.
 
     It carries the document's canonical JSON, and a script that recomputes its hash, its sums and, with ``public_key``,
-    its signature. Raises ``document_invalid`` for what is no sound document, ``bad_argument``, ``missing_extra``.
+    its signature. Raises ``invalid_document`` for what is no sound document, ``invalid_argument``, ``missing_extra``.
     """
     wrong = schema_errors(document)
     if wrong:
-        raise BillingError("document_invalid", f"{wrong[0][0]}: {wrong[0][1]}")
+        raise BillingError("invalid_document", f"{wrong[0][0]}: {wrong[0][1]}")
     if document["hash"] != document_hash(document):
         raise BillingError(
-            "document_invalid", f"{document['id']} was changed after it was issued: its hash does not fit"
+            "invalid_document", f"{document['id']} was changed after it was issued: its hash does not fit"
         )
     if document["id"] != document_id(document["series"], document["number"]):
         # It stands in the page's style as well, so it may be nothing but what we make of series and number.
-        raise BillingError("document_invalid", f"the id {safe_repr(document['id'])} is not made of series and number")
+        raise BillingError("invalid_document", f"the id {safe_repr(document['id'])} is not made of series and number")
     require_pages_extra()
     # In the order of its canonical text: the page of a document just made, and of one read, are the same.
     document = json.loads(canonical_json(document))
@@ -70,7 +70,7 @@ def bill_page(
     try:
         view = _view(shown, language)
     except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
-        raise BillingError("document_invalid", f"{document['id']} cannot be shown: {error}") from None
+        raise BillingError("invalid_document", f"{document['id']} cannot be shown: {error}") from None
     key = None if public_key is None else _public_key_data(public_key)
     values = {
         "language": language,

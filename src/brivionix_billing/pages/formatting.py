@@ -76,7 +76,7 @@ class LocaleFormatter:
 
     def __init__(self, name: str) -> None:
         if name not in LANGUAGES:
-            raise BillingError("bad_argument", f"no page in {safe_repr(name)}; there are: {', '.join(LANGUAGES)}")
+            raise BillingError("invalid_argument", f"no page in {safe_repr(name)}; there are: {', '.join(LANGUAGES)}")
         self.name = name
         self.tag = name.replace("_", "-")
         """As HTML names it."""

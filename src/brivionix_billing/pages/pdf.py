@@ -23,7 +23,7 @@ class _MissingGlyphs(logging.Handler):
 
 
 def render_pdf(html: str) -> bytes:
-    """The PDF of a page made here, A4. Raises ``missing_extra``, and ``font_missing`` where letters would be boxes."""
+    """The PDF of a page made here, A4. Raises ``missing_extra``, and ``missing_font`` where letters would be boxes."""
     weasyprint = _weasyprint()
     logger = logging.getLogger("weasyprint")
     missing, level, spread = _MissingGlyphs(), logger.level, logger.propagate
@@ -41,7 +41,7 @@ def render_pdf(html: str) -> bytes:
     if missing.letters:
         some = " ".join(f"U+{ord(letter[0]):04X}" for letter in sorted(missing.letters)[:8])
         raise BillingError(
-            "font_missing",
+            "missing_font",
             f"no font on this machine has {len(missing.letters)} of the letters ({some}); install one, "
             "for Chinese fonts-noto-cjk (Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora)",
         )

@@ -28,7 +28,7 @@ __all__ = ["SCHEMA", "price_list", "topup_price"]
 
 SCHEMA: Final = "brivionix-billing/price-list/1"
 _THOUSAND: Final = Decimal("0.001")
-_NOT_SOLD: Final = frozenset({"model_not_allowed", "tier_not_sold", "no_price", "unknown_group"})
+_NOT_SOLD: Final = frozenset({"model_not_allowed", "service_tier_unavailable", "no_price", "unknown_group"})
 Json = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
 
     Models that none of these groups may use are left out, so a list for some customers tells nothing of others'.
     ``shown`` holds, per currency, the digits to show for every exact price that has more of them than a reader wants;
-    a price that is not in it is shown as it is. Raises ``unknown_group``, ``bad_time``.
+    a price that is not in it is shown as it is. Raises ``unknown_group``, ``invalid_time``.
 
     >>> from datetime import UTC
     >>> book = PriceBook.load("pricing.yaml")
@@ -48,7 +48,9 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     """
     at = as_utc(at)
     if groups is not None and not (isinstance(groups, list | tuple) and all(isinstance(name, str) for name in groups)):
-        raise BillingError("bad_argument", f"groups={safe_repr(groups)}: give a list of names, or None for all groups")
+        raise BillingError(
+            "invalid_argument", f"groups={safe_repr(groups)}: give a list of names, or None for all groups"
+        )
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]

@@ -49,7 +49,7 @@ def pricing_page(
 
     The first group is shown at first; ``locale`` is the language to begin with, ``en`` or ``zh_CN``; the reader can
     switch. ``title`` replaces "Model prices", ``notes`` are paragraphs for its foot, ``style`` is appended to its style
-    sheet (see ``docs/pages.md``). Raises ``unknown_group``, ``bad_argument``, ``missing_extra``.
+    sheet (see ``docs/pages.md``). Raises ``unknown_group``, ``invalid_argument``, ``missing_extra``.
 
     >>> from datetime import UTC
     >>> book = PriceBook.load("pricing.yaml")
@@ -60,15 +60,15 @@ def pricing_page(
     require_pages_extra()
     style = validate_stylesheet(style)
     if isinstance(notes, str):
-        raise BillingError("bad_argument", f"notes={safe_repr(notes)}: give a list of paragraphs")
+        raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: give a list of paragraphs")
     languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
     for what, text in (("title", title), *(("note", note) for note in notes)):
         if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
             message = f"the {what} {safe_repr(text)} is not 1 to {_MOST_TEXT} printable characters"
-            raise BillingError("bad_argument", message)
+            raise BillingError("invalid_argument", message)
     data = price_list(book, at=at, groups=groups)
     if not data["groups"]:
-        raise BillingError("bad_argument", f"no group to show at {data['at']}: name one that has terms then")
+        raise BillingError("invalid_argument", f"no group to show at {data['at']}: name one that has terms then")
     first = languages[0]
     tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
     made = render_template(

@@ -61,7 +61,7 @@ def embed_json(value: Any) -> Markup:
 
 
 def load_stylesheet(path: str | Path) -> str:
-    """A style sheet of the user's own. Raises ``file_unreadable``, ``bad_argument``.
+    """A style sheet of the user's own. Raises ``file_unreadable``, ``invalid_argument``.
 
     What could leave the style element is refused, and what loads something: the page's policy would block it, in
     silence.
@@ -75,9 +75,9 @@ def load_stylesheet(path: str | Path) -> str:
 
 
 def validate_stylesheet(text: str, what: str = "style") -> str:
-    """A style sheet with the line ends that a browser hashes, whatever it had. Raises ``bad_argument``."""
+    """A style sheet with the line ends that a browser hashes, whatever it had. Raises ``invalid_argument``."""
     if len(text) > _MAX_STYLE:
-        raise BillingError("bad_argument", f"{what}: more than {_MAX_STYLE} characters of style")
+        raise BillingError("invalid_argument", f"{what}: more than {_MAX_STYLE} characters of style")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     for bad, instead in (
         ("<", "leave it out; no rule of CSS needs it here"),
@@ -88,7 +88,7 @@ def validate_stylesheet(text: str, what: str = "style") -> str:
         ("image-set(", "the page loads nothing; use colours, borders and gradients"),
     ):
         if bad in text.lower():
-            raise BillingError("bad_argument", f"{what}: {bad!r} in the style sheet: {instead}")
+            raise BillingError("invalid_argument", f"{what}: {bad!r} in the style sheet: {instead}")
     return text
 
 

@@ -130,7 +130,7 @@ class PriceBook:
 
     @classmethod
     def load(cls, path: str | Path) -> PriceBook:
-        """Read a price file. Raises ``file_unreadable``, or ``price_file`` with all findings."""
+        """Read a price file. Raises ``file_unreadable``, or ``invalid_price_file`` with all findings."""
         from brivionix_billing.pricebook.loading import load
 
         with _gc_paused():
@@ -289,7 +289,7 @@ class PriceBook:
         asked for; where the usage says which tier was served, that one decides. ``at`` has a zone.
 
         Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
-        ``tier_not_sold``, ``no_price``, ``meter_not_priced``, ``bad_time``.
+        ``service_tier_unavailable``, ``no_price``, ``meter_unpriced``, ``invalid_time``.
 
         >>> from datetime import UTC
         >>> book = PriceBook.load("pricing.yaml")
@@ -323,7 +323,8 @@ class PriceBook:
     ) -> Charge:
         if usage.__class__ is not Usage:
             raise BillingError(
-                "usage_shape", f"rate() takes a Usage, not {safe_repr(usage)}; see Usage and Usage.from_response"
+                "unknown_usage_format",
+                f"rate() takes a Usage, not {safe_repr(usage)}; see Usage and Usage.from_response",
             )
         total, text, read, out, _, more = usage
         tier = asked_tier
@@ -384,7 +385,8 @@ class PriceBook:
                     "no_price", f"{model} has no price at {format_instant(at)}; the price file begins later"
                 )
             raise BillingError(
-                "tier_not_sold", f"{model} is not sold as {tier} at {format_instant(at)}; sold then: {', '.join(sold)}"
+                "service_tier_unavailable",
+                f"{model} is not sold as {tier} at {format_instant(at)}; sold then: {', '.join(sold)}",
             )
         discount = self._discounts.at(at)
         tools = {name: timeline.at(at) for name, timeline in self._tools.items()}

@@ -89,10 +89,12 @@ LOCALES: Final = {"en": (_EN, _EN_METERS), "zh_CN": (_ZH_CN, _ZH_CN_METERS)}
 
 
 def explain(charge: Charge, locale: str) -> str:
-    """See :meth:`Charge.explain`. Raises ``bad_argument`` for a locale that is not there."""
+    """See :meth:`Charge.explain`. Raises ``invalid_argument`` for a locale that is not there."""
     found = LOCALES.get(locale) if isinstance(locale, str) else None
     if found is None:
-        raise BillingError("bad_argument", f"no explanation in {safe_repr(locale)}; there are: {', '.join(LOCALES)}")
+        raise BillingError(
+            "invalid_argument", f"no explanation in {safe_repr(locale)}; there are: {', '.join(LOCALES)}"
+        )
 
     words, meters = found
 

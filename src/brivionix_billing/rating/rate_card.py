@@ -160,14 +160,14 @@ class RateCard:
         return None if self.has_group_prices and METERS[place] in TOKEN_METERS else self.ratio
 
     def charge_quanta(self, usage: Usage) -> int:
-        """The charge for a usage, in quanta. Raises ``meter_not_priced``."""
+        """The charge for a usage, in quanta. Raises ``meter_unpriced``."""
         total = 0
         for index, quantity in usage.quantities():
             if quantity:
                 rate = self.scaled_rates[index]
                 if rate is None:
                     raise BillingError(
-                        "meter_not_priced",
+                        "meter_unpriced",
                         f"{quantity} of meter {METERS[index].name}, but {self.model} ({self.service_tier}) has no "
                         f"price for it; add one to the price file",
                     )

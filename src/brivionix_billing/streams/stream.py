@@ -48,7 +48,7 @@ class StreamResult:
     def usage(self) -> Usage:
         """The usage. Raises what ``Usage.from_response`` raises of the provider's body (:attr:`refused`)."""
         if self._usage is None:
-            raise self.usage_error or BillingError("usage_shape", "no usage")
+            raise self.usage_error or BillingError("unknown_usage_format", "no usage")
         return self._usage
 
 

@@ -19,7 +19,7 @@ _MESSAGE_KEYS: Final = frozenset(
 
 
 def count_chat(walk: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count every part of a request. Raises ``request_invalid`` where it is not one."""
+    """Count every part of a request. Raises ``invalid_request`` where it is not one."""
     messages = require_objects(request.get("messages"), "messages")
     known = walk.resume(messages, "chat")
     for message in messages[known:]:
@@ -68,7 +68,7 @@ def _count_message(walk: RequestCounter, message: Mapping[str, Any]) -> None:
         # A custom tool's call has its input where a function's has its arguments.
         inner = call.get("function") or call.get("custom")
         if not isinstance(inner, Mapping):
-            raise BillingError("request_invalid", f"a tool call is {safe_repr(dict(call))}; it has 'function'")
+            raise BillingError("invalid_request", f"a tool call is {safe_repr(dict(call))}; it has 'function'")
         walk.tool_names[require_name(call.get("id"), "a call's id")] = walk.count_tool_call(
             inner.get("name"), inner.get("arguments", inner.get("input", ""))
         )
@@ -81,7 +81,7 @@ def _count_message(walk: RequestCounter, message: Mapping[str, Any]) -> None:
 def _unwrap_function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = tool.get("function") or tool.get("custom")
     if not isinstance(inner, Mapping):
-        raise BillingError("request_invalid", f"a tool is {safe_repr(dict(tool))}; it has 'function'")
+        raise BillingError("invalid_request", f"a tool is {safe_repr(dict(tool))}; it has 'function'")
     # A key that stands beside it is not known; the writer tells it.
     beside = {key: value for key, value in tool.items() if key not in ("type", "function", "custom")}
     return {**beside, **inner} if beside else inner

@@ -47,14 +47,14 @@ _AUDIO_PER_SECOND: Final = 10
 def count_content(
     tally: CountBuilder, kind: str, content: object, api: str, image_size: ImageSizeLookup | None
 ) -> None:
-    """Count a ``content``: a text, a list of parts, or nothing. Raises ``request_invalid`` for anything else."""
+    """Count a ``content``: a text, a list of parts, or nothing. Raises ``invalid_request`` for anything else."""
     if content is None:
         return
     if isinstance(content, str):
         tally.add_text(kind, content)
         return
     if not isinstance(content, list | tuple):
-        raise BillingError("request_invalid", f"a content is {safe_repr(content)}; it is a text or a list of parts")
+        raise BillingError("invalid_request", f"a content is {safe_repr(content)}; it is a text or a list of parts")
     for part in content:
         if isinstance(part, str):
             tally.add_text(kind, part)
@@ -62,7 +62,7 @@ def count_content(
             _count_part(tally, kind, part, api, image_size)
         else:
             raise BillingError(
-                "request_invalid", f"a part of a content is {safe_repr(part)}; it is an object with a type"
+                "invalid_request", f"a part of a content is {safe_repr(part)}; it is an object with a type"
             )
 
 
@@ -84,7 +84,7 @@ def _count_part(
         tally.add_estimate("unseen", 0, None, "an encrypted content cannot be read")
     else:
         raise BillingError(
-            "request_invalid", f"a part of type {safe_repr(what)} with the keys {_keys(part)} is not known here"
+            "invalid_request", f"a part of type {safe_repr(what)} with the keys {_keys(part)} is not known here"
         )
 
 
@@ -140,14 +140,14 @@ def _lookup_image_size(image_size: ImageSizeLookup, name: str) -> Size | None:
     ):
         return size
     raise BillingError(
-        "bad_argument", f"image_size gave {safe_repr(size)}; it gives (width, height) in pixels, or None"
+        "invalid_argument", f"image_size gave {safe_repr(size)}; it gives (width, height) in pixels, or None"
     )
 
 
 def _count_audio(tally: CountBuilder, audio: object) -> None:
     data = audio.get("data") if isinstance(audio, Mapping) else None
     if not isinstance(data, str):
-        raise BillingError("request_invalid", f"input_audio is {safe_repr(audio)}; it has 'data' and 'format'")
+        raise BillingError("invalid_request", f"input_audio is {safe_repr(audio)}; it has 'data' and 'format'")
     size = len(data) * 3 // 4
     # 128 kbit/s where the head does not say it: what is packed more tightly lasts longer.
     tokens = size * _AUDIO_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1

@@ -51,7 +51,7 @@ class TokenCounter:
     ``image_size`` is asked for the size of an image that a request only names (by URL or file id), for example out of
     what the gateway knows of it; without it such an image is an estimate with a bound. Nothing is ever fetched.
 
-    Raises ``unknown_model`` where neither the book nor the name says the encoding, ``unknown_family``,
+    Raises ``unknown_model`` where neither the book nor the name says the encoding, ``unknown_token_family``,
     ``unknown_encoding``. The vocabulary is loaded at the first count.
 
     >>> counter = TokenCounter("gpt-5.4-mini")
@@ -95,7 +95,7 @@ class TokenCounter:
     def text(self, text: str) -> int:
         """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
         if not isinstance(text, str):
-            raise BillingError("request_invalid", f"{safe_repr(text)} is no text")
+            raise BillingError("invalid_request", f"{safe_repr(text)} is no text")
         if len(text) > self._most_characters:
             raise BillingError(
                 "request_too_large",
@@ -106,7 +106,7 @@ class TokenCounter:
     def chat(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The input tokens of a request to chat completions: its body as it came in, parsed or as JSON text.
 
-        Raises ``request_invalid`` for what is no such request, ``request_too_large`` beyond the bound.
+        Raises ``invalid_request`` for what is no such request, ``request_too_large`` beyond the bound.
         """
         return self._count_request("chat", request)
 
@@ -125,7 +125,7 @@ class TokenCounter:
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
                 tally.add_exact("messages", len(item), len(item))
             else:
-                raise BillingError("request_invalid", f"the input of an embedding is {safe_repr(item)}; it is a text")
+                raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; it is a text")
         return tally.build(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
@@ -155,8 +155,8 @@ class TokenCounter:
         tool of the provider that costs a fee may be called ``max_tool_calls`` times: what the request says, else what
         is given here, else 10. ``api``: as for :meth:`request`.
 
-        Raises ``request_invalid``, ``request_too_large``, ``no_bound`` (neither request nor book bounds the output),
-        and what ``PriceBook.rate`` raises for model, group, tier and time.
+        Raises ``invalid_request``, ``request_too_large``, ``cost_unbounded`` (neither request nor book bounds the
+        output), and what ``PriceBook.rate`` raises for model, group, tier and time.
         """
         body = parse_request(request)
         api = detect_api(body, api)
@@ -166,7 +166,8 @@ class TokenCounter:
         upper = count.upper
         if upper is None:
             raise BillingError(
-                "no_bound", f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes"
+                "cost_unbounded",
+                f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes",
             )
         output = (
             0
@@ -184,7 +185,7 @@ class TokenCounter:
         charge = None
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
-                raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
+                raise BillingError("invalid_argument", "a worst case in Credits needs a price book, a group and a time")
             charge = most_expensive_charge(
                 self._book,
                 self.model,
@@ -209,7 +210,7 @@ class TokenCounter:
             return  # a name of the gateway's own, or of its provider's
         if other != self._book.model_info(self.model).name:
             raise BillingError(
-                "bad_argument",
+                "invalid_argument",
                 f"the request is for {safe_repr(asked)}, and this counter is for {safe_repr(self.model)}",
             )
 
@@ -241,7 +242,7 @@ class TokenCounter:
             (count_chat if api == "chat" else count_responses)(walk, body)
             count_unknown_keys(walk, body)
         except RecursionError:
-            raise BillingError("request_invalid", "the request is nested too deep to be one") from None
+            raise BillingError("invalid_request", "the request is nested too deep to be one") from None
         return tally.build(self.max_input_tokens)
 
     def _count(self, text: str) -> int:

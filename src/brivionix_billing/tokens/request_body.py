@@ -21,16 +21,16 @@ _TEXT_REQUEST_KEYS: Final = frozenset(
 def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     """Which API a body is for: what the caller says, else what its keys say.
 
-    Raises ``request_invalid`` for a body that is for none, or for two.
+    Raises ``invalid_request`` for a body that is for none, or for two.
     """
     if api is not None:
         if api in _APIS:
             return api  # type: ignore[return-value]  # one of them
-        raise BillingError("bad_argument", f"api is {safe_repr(api)}; it is one of: {', '.join(_APIS)}")
+        raise BillingError("invalid_argument", f"api is {safe_repr(api)}; it is one of: {', '.join(_APIS)}")
     chat, given = body.get("messages") is not None, body.get("input")
     if chat and given is not None:
         raise BillingError(
-            "request_invalid", "the body has both 'messages' and 'input'; say by api= which of them is read"
+            "invalid_request", "the body has both 'messages' and 'input'; say by api= which of them is read"
         )
     if chat or "messages" in body:
         return "chat"
@@ -41,20 +41,20 @@ def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):
         return "responses"
     keys = ", ".join([safe_repr(key, 40) for key in list(body)[:20]]) or "(none)"
-    raise BillingError("request_invalid", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
+    raise BillingError("invalid_request", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
 
 
 def requested_service_tier(body: Mapping[str, Any]) -> str | None:
-    """The service tier that a body asks for. Raises ``request_invalid`` for what is none."""
+    """The service tier that a body asks for. Raises ``invalid_request`` for what is none."""
     tier = body.get("service_tier")
     if tier is None or (isinstance(tier, str) and tier.lower() != "batch"):
         return tier
     # A batch is a file of requests: a single call that says so is answered, and billed, at the usual price.
-    raise BillingError("request_invalid", f"service_tier is {safe_repr(tier)}; a request asks for another, or for none")
+    raise BillingError("invalid_request", f"service_tier is {safe_repr(tier)}; a request asks for another, or for none")
 
 
 def parse_request(request: object) -> Mapping[str, Any]:
-    """The object that a request is, from an object, its JSON, or a model of pydantic. Raises ``request_invalid``."""
+    """The object that a request is, from an object, its JSON, or a model of pydantic. Raises ``invalid_request``."""
     if type(request) is dict or isinstance(request, Mapping):
         return request
     if isinstance(request, str | bytes | bytearray):
@@ -62,12 +62,12 @@ def parse_request(request: object) -> Mapping[str, Any]:
             # A key that stands twice is refused: the provider may read the other one.
             parsed = loads_strict(bytes(request) if isinstance(request, bytearray) else request, "the request")
         except BillingError as error:
-            raise BillingError("request_invalid", error.message) from None
+            raise BillingError("invalid_request", error.message) from None
         if isinstance(parsed, dict):
             return parsed
-        raise BillingError("request_invalid", f"the request is {safe_repr(parsed)}; it is an object")
+        raise BillingError("invalid_request", f"the request is {safe_repr(parsed)}; it is an object")
     dump = getattr(request, "model_dump", None)
     found = dump() if callable(dump) else None
     if isinstance(found, Mapping):
         return found
-    raise BillingError("request_invalid", f"a request is {safe_repr(request)}; it is an object, or its JSON text")
+    raise BillingError("invalid_request", f"a request is {safe_repr(request)}; it is an object, or its JSON text")

@@ -56,7 +56,7 @@ class RequestCounter:
     def count_message(self, role: object, content: object, *, remark: bool = False) -> None:
         """A message of the system, the user or the assistant; ``remark``: a tool call follows it."""
         if not isinstance(role, str):
-            raise BillingError("request_invalid", f"a message's role is {safe_repr(role)}; it is a text such as 'user'")
+            raise BillingError("invalid_request", f"a message's role is {safe_repr(role)}; it is a text such as 'user'")
         kind = "system" if role in SYSTEM else "messages"
         self.tally.add_rule(kind, "message")
         if role not in ROLES:
@@ -150,7 +150,7 @@ class RequestCounter:
     def count_tool_call(self, name: object, arguments: object, namespace: object = None) -> str:
         """A call of a tool; returns the tool's name in full."""
         if not isinstance(name, str):
-            raise BillingError("request_invalid", f"a call's name is {safe_repr(name)}; it is the name of a tool")
+            raise BillingError("invalid_request", f"a call's name is {safe_repr(name)}; it is the name of a tool")
         full = f"{namespace if isinstance(namespace, str) and namespace else 'functions'}.{name}"
         self.tally.add_rule("tool calls", "call")
         self.tally.add_text("tool calls", full)
@@ -196,26 +196,26 @@ def iter_texts(value: Any) -> Iterator[str]:
 
 
 def require_name(value: object, what: str) -> str | None:
-    """An id or a name that a message may have. Raises ``request_invalid`` for what is no text."""
+    """An id or a name that a message may have. Raises ``invalid_request`` for what is no text."""
     if value is None or isinstance(value, str):
         return value
-    raise BillingError("request_invalid", f"{what} is {safe_repr(value)}; it is a text")
+    raise BillingError("invalid_request", f"{what} is {safe_repr(value)}; it is a text")
 
 
 def require_objects(value: object, what: str) -> list[Mapping[str, Any]]:
-    """A list of objects; ``None`` is an empty one. Raises ``request_invalid`` for anything else."""
+    """A list of objects; ``None`` is an empty one. Raises ``invalid_request`` for anything else."""
     if value is None:
         return []
     if isinstance(value, list | tuple) and (
         set(map(type, value)) <= _DICT or all(isinstance(item, Mapping) for item in value)
     ):
         return list(value)
-    raise BillingError("request_invalid", f"{what} is {safe_repr(value)}; it is a list of objects")
+    raise BillingError("invalid_request", f"{what} is {safe_repr(value)}; it is a list of objects")
 
 
 def to_json(value: object) -> str:
-    """JSON without spaces. Raises ``request_invalid`` for what is too deep or no JSON."""
+    """JSON without spaces. Raises ``invalid_request`` for what is too deep or no JSON."""
     try:
         return _ENCODER.encode(value)
     except (RecursionError, TypeError, ValueError) as error:
-        raise BillingError("request_invalid", f"a part of the request is not JSON: {error}") from None
+        raise BillingError("invalid_request", f"a part of the request is not JSON: {error}") from None

@@ -32,7 +32,7 @@ _REASONING_PER_100: Final = 675
 
 
 def count_responses(walk: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count every part of a request. Raises ``request_invalid`` where it is not one."""
+    """Count every part of a request. Raises ``invalid_request`` where it is not one."""
     given = request.get("input")
     if isinstance(given, str):
         walk.count_message("user", given)
@@ -100,7 +100,7 @@ def _count_item(walk: RequestCounter, item: Mapping[str, Any], follower: Mapping
         walk.tally.add_text("tool calls", to_json(item.get("arguments")))
         walk.tool_names[called] = "tool_search.tool_search_tool"
     elif not isinstance(what, str):
-        raise BillingError("request_invalid", f"an input item's type is {safe_repr(what)}; it is a text")
+        raise BillingError("invalid_request", f"an input item's type is {safe_repr(what)}; it is a text")
     elif what != "reasoning":  # that depends on what comes after it
         _estimate_hosted_item(walk, what, item)
     if what in _COUNTED_TYPES:

@@ -67,7 +67,7 @@ def render_tools(
 ) -> RenderedTools:
     """Function definitions (``name``, ``description``, ``parameters``) written out under their heading.
 
-    Raises ``request_invalid`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
+    Raises ``invalid_request`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
     for what takes more than ``room``, which one request has for all its tools.
 
     >>> tool = {"name": "hi", "description": "Says hi.", "parameters": {"properties": {"to": {"type": "string"}}}}
@@ -102,7 +102,7 @@ class _SignatureRenderer:
         """One signature, with its description above."""
         name = tool.get("name")
         if not isinstance(name, str) or not name:
-            raise BillingError("request_invalid", f"a tool's name is {safe_repr(name)}; a name is a string")
+            raise BillingError("invalid_request", f"a tool's name is {safe_repr(name)}; a name is a string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
         self._charge(len(name))
@@ -267,7 +267,7 @@ class _SignatureRenderer:
         try:
             text = json.dumps(value, ensure_ascii=False, default=dict)
         except (RecursionError, TypeError, ValueError) as error:
-            raise BillingError("request_invalid", f"a part of a tool's schema is not JSON: {error}") from None
+            raise BillingError("invalid_request", f"a part of a tool's schema is not JSON: {error}") from None
         self._charge(len(text))
         return text
 

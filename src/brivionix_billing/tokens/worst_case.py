@@ -72,33 +72,34 @@ class WorstCase(NamedTuple):
 
     @property
     def credits(self) -> Decimal:
-        """The Credits to hold. Raises ``bad_argument`` where the worst case was made without prices."""
+        """The Credits to hold. Raises ``invalid_argument`` where the worst case was made without prices."""
         if self.charge is None:
-            raise BillingError("bad_argument", "a worst case in Credits needs a price book, a group and a time")
+            raise BillingError("invalid_argument", "a worst case in Credits needs a price book, a group and a time")
         return self.charge.credits
 
 
 def max_output_tokens(request: Mapping[str, Any], api: Api, facts: ModelInfo | None, count: TokenCount) -> int:
     """The most output tokens of a request, all its choices together. A limit of another API bounds nothing.
 
-    Raises ``request_invalid`` for bounds that are no counts, ``no_bound`` where neither the request nor the book says.
+    Raises ``invalid_request`` for bounds that are no counts, ``cost_unbounded`` where neither the request nor the book
+    says.
     """
     keys = _OUTPUT_KEYS[api]
     given = [_require_count(request[key], key) for key in keys if request.get(key) is not None]
     asked = max(given) if given else None
     choices = _require_count(request["n"], "n") if request.get("n") is not None else 1
     if not 1 <= choices <= _MOST_CHOICES:
-        raise BillingError("request_invalid", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
+        raise BillingError("invalid_request", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
     if facts is not None:
         room = facts.window - int(count) if count.exact else facts.window
         most = max(0, min(facts.max_output, room))
         asked = most if asked is None else min(asked, most)
     if asked is None:
         raise BillingError(
-            "no_bound", f"the request has none of {', '.join(keys)}, and no price book says the model's limit"
+            "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book says the model's limit"
         )
     if asked * choices > MAX_COUNT:
-        raise BillingError("request_invalid", f"{asked} output tokens in each of {choices} choices are more than 10^12")
+        raise BillingError("invalid_request", f"{asked} output tokens in each of {choices} choices are more than 10^12")
     return asked * choices
 
 
@@ -115,7 +116,7 @@ def tool_call_bound(request: Mapping[str, Any], allowed: int | None) -> tuple[di
     if request.get("max_tool_calls") is not None:
         bound, known = _require_count(request["max_tool_calls"], "max_tool_calls"), True
     elif allowed is not None:
-        bound, known = _require_count(allowed, "max_tool_calls", "bad_argument"), True
+        bound, known = _require_count(allowed, "max_tool_calls", "invalid_argument"), True
     else:
         bound, known = _USUAL_TOOL_CALLS, False
     found = {}
@@ -140,7 +141,7 @@ def most_expensive_charge(
 ) -> Charge:
     """The dearest charge for at most so many input and output tokens and calls.
 
-    ``kinds`` is what there may be beside text; audio has to have a price (``meter_not_priced``). No cache discount is
+    ``kinds`` is what there may be beside text; audio has to have a price (``meter_unpriced``). No cache discount is
     assumed, writing to a cache is where that costs more, and of the two context tiers the dearer one that the input can
     reach. Raises what ``PriceBook.rate`` raises.
     """
@@ -160,7 +161,7 @@ def most_expensive_charge(
         if there and short.unit_rates[METERS_BY_NAME[meter].position] is None:
             # Told before the call: afterwards the usage would have such tokens, and no charge.
             raise BillingError(
-                "meter_not_priced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
+                "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
             )
     reached = [(short, tokens if long is None else min(tokens, short.context_above or 0))]
     if long is not None and tokens > (short.context_above or 0):
@@ -183,7 +184,7 @@ def _most_expensive_meter(card: RateCard, meters: list[str]) -> str:
     return max(meters, key=lambda name: card.unit_rates[METERS_BY_NAME[name].position] or 0)
 
 
-def _require_count(value: object, key: str, code: str = "request_invalid") -> int:
+def _require_count(value: object, key: str, code: str = "invalid_request") -> int:
     least = 0 if key == "max_tool_calls" else 1
     if type(value) is not int or not least <= value <= MAX_COUNT:
         raise BillingError(code, f"{key} is {safe_repr(value)}; it is a whole number from {least} to 10^12")

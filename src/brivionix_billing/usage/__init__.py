@@ -13,7 +13,7 @@ def billable_body(body: object) -> dict[str, Any]:
     That is the usage object exactly as it was, the served tier and model under the keys that the shape has for them,
     and the output items that cost a fee. ``Usage.from_response`` reads the same usage from it as from the response.
     Counts are not checked here: a line of a usage file keeps a wrong body as well, and is set aside with the reason.
-    Raises ``usage_shape`` for a body in which no usage object of a known shape is found.
+    Raises ``unknown_usage_format`` for a body in which no usage object of a known shape is found.
 
     >>> billable_body({
     ...     "model": "gpt-5.4", "output": [{"type": "web_search_call", "action": {"type": "search", "query": "rain"}}],

@@ -107,7 +107,8 @@ def read_usage(body: object) -> Usage:
 
 
 def detect_shape(usage: dict[str, Any]) -> BodyShape:
-    """The shape of a usage object. Raises ``usage_shape``, with the keys that it has, for one that is not known."""
+    """The shape of a usage object. Raises ``unknown_usage_format``, with the keys that it has, for one that is "
+    "not known."""
     if "prompt_tokens" in usage:
         return _CHAT
     if "input_tokens" in usage:
@@ -123,7 +124,7 @@ def detect_shape(usage: dict[str, Any]) -> BodyShape:
     if "billed_units" in usage:
         return _COHERE
     raise BillingError(
-        "usage_shape",
+        "unknown_usage_format",
         f"a usage object with the keys {format_keys(usage)} is of no shape that is known here "
         "(OpenAI chat, Responses, embeddings; Anthropic; Gemini; Bedrock Converse; Cohere)",
     )
@@ -141,11 +142,11 @@ def locate_usage(body: object) -> LocatedUsage:
         return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), around, name)
     if isinstance(body, Mapping) and "usage" in body:
         raise BillingError(
-            "usage_shape", "usage is null; a stream carries it only if asked: stream_options.include_usage"
+            "unknown_usage_format", "usage is null; a stream carries it only if asked: stream_options.include_usage"
         )
     if isinstance(body, Mapping):
-        raise BillingError("usage_shape", f"no usage in a body with the keys {format_keys(body)}")
-    raise BillingError("usage_shape", f"no usage in a {type(body).__name__}; give a response or its usage")
+        raise BillingError("unknown_usage_format", f"no usage in a body with the keys {format_keys(body)}")
+    raise BillingError("unknown_usage_format", f"no usage in a {type(body).__name__}; give a response or its usage")
 
 
 def _reject_second_usage(name: str, body: object) -> None:
@@ -163,7 +164,9 @@ def unreadable_error(body: object, error: Exception) -> BillingError:
         words = safe_repr(str(error))
     except Exception:
         words = "no reason given"
-    return BillingError("usage_shape", f"a {type(body).__name__} cannot be read: {type(error).__name__}: {words}")
+    return BillingError(
+        "unknown_usage_format", f"a {type(body).__name__} cannot be read: {type(error).__name__}: {words}"
+    )
 
 
 def get_field(body: object, name: str) -> Any:
@@ -178,7 +181,9 @@ def get_field(body: object, name: str) -> Any:
 def to_plain_data(value: object, depth: int = 0) -> Any:
     """Plain dicts and lists out of mappings, pydantic models and simple objects, to a depth that bounds the work."""
     if depth > _MAX_DEPTH:
-        raise BillingError("usage_shape", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object")
+        raise BillingError(
+            "unknown_usage_format", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object"
+        )
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, Mapping):
         value = dump()
@@ -194,5 +199,5 @@ def to_plain_data(value: object, depth: int = 0) -> Any:
     elif isinstance(getattr(value, "__dict__", None), dict):
         return {key: to_plain_data(item, depth + 1) for key, item in vars(value).items() if not key.startswith("_")}
     if depth == 0:
-        raise BillingError("usage_shape", f"usage is {safe_repr(value)}, not an object with counts")
+        raise BillingError("unknown_usage_format", f"usage is {safe_repr(value)}, not an object with counts")
     return value

@@ -71,7 +71,7 @@ def _to_json_value(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict | list | tuple):
         if depth > _MAX_DEPTH:
             raise BillingError(
-                "usage_shape", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object"
+                "unknown_usage_format", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object"
             )
         if isinstance(value, dict):
             return {str(key): _to_json_value(item, depth + 1) for key, item in value.items()}

@@ -69,7 +69,7 @@ def require_object(name: str, details: Any) -> dict[str, Any]:
         return {}
     if type(details) is dict:
         return details
-    raise BillingError("usage_invalid", f"{name} is {safe_repr(details)}, not an object")
+    raise BillingError("invalid_usage", f"{name} is {safe_repr(details)}, not an object")
 
 
 def check_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
@@ -92,7 +92,7 @@ def reject_unknown_counts(where: str, rest: Mapping[str, Any], kinds: tuple[type
     for key, value in rest.items():
         if key not in _IGNORED_KEYS and _contains_count(value, kinds):
             raise BillingError(
-                "usage_unknown_key",
+                "unknown_usage_key",
                 f"{where} has {safe_repr(key)}: {safe_repr(value)}, and nobody here knows what that costs; "
                 "is the name misspelt?",
             )

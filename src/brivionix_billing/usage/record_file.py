@@ -302,12 +302,12 @@ def _canonical_key_order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
 def _intern_attributes(
     account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], RequestAttributes]
 ) -> RequestAttributes:
-    """The one origin of these names. Raises ``record_invalid`` for a name that is none."""
+    """The one origin of these names. Raises ``invalid_record`` for a name that is none."""
     has_tier = tier is not _ABSENT
     for what, name in (("account", account), ("group", group), ("model", model)):
         if _require_name(what, name) != name.strip():
             raise BillingError(
-                "record_invalid", f"{what} is {safe_repr(name)}; a space at either end would make it another {what}"
+                "invalid_record", f"{what} is {safe_repr(name)}; a space at either end would make it another {what}"
             )
     asked = _require_name("service_tier", tier) if has_tier and tier is not None else None
     found = origins.get((account, group, model, tier))
@@ -325,12 +325,12 @@ def _parse_strict(
     seen: dict[str, Any] = {}
     try:
         if len(line) > MAX_LINE:
-            raise BillingError("record_invalid", f"the line has {len(line)} bytes, more than {MAX_LINE}")
+            raise BillingError("invalid_record", f"the line has {len(line)} bytes, more than {MAX_LINE}")
         if not line.strip():
             return None
         data = loads_strict(line, "the line")
         if not isinstance(data, dict):
-            raise BillingError("record_invalid", f"{safe_repr(data)} is not an object; a record is one request")
+            raise BillingError("invalid_record", f"{safe_repr(data)} is not an object; a record is one request")
         for name in ("request_id", "account"):
             if isinstance(data.get(name), str):
                 seen[name] = _require_name(name, data[name])
@@ -339,7 +339,7 @@ def _parse_strict(
         if "at" not in missing:
             seen["at"] = parse_instant(data["at"])
         if missing:
-            raise BillingError("record_invalid", f"{', '.join(missing)} missing; a record has {', '.join(_REQUIRED)}")
+            raise BillingError("invalid_record", f"{', '.join(missing)} missing; a record has {', '.join(_REQUIRED)}")
         request_id = _require_name("request_id", data["request_id"])
         tier = data.get("service_tier", _ABSENT)
         origin = _intern_attributes(data["account"], data["group"], data["model"], tier, origins)
@@ -353,7 +353,7 @@ def _parse_strict(
             number, request_id, at, origin, total, text, read, output, reasoning, *rest, seen["leaf"], at_text[:-1]
         )
     except BillingError as error:
-        code = "record_invalid" if error.code == "document_invalid" else error.code
+        code = "invalid_record" if error.code == "invalid_document" else error.code
         known = seen.get
         return RejectedRecord(
             number, known("request_id"), known("account"), known("at"), code, error.message, known("leaf")
@@ -364,7 +364,7 @@ def _require_name(what: str, value: object) -> str:
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
         return value
     raise BillingError(
-        "record_invalid", f"{what} is {safe_repr(value)}; names are 1 to 256 printable characters, nothing else"
+        "invalid_record", f"{what} is {safe_repr(value)}; names are 1 to 256 printable characters, nothing else"
     )
 
 

@@ -76,7 +76,7 @@ def require_output_items(items: object) -> Collection[Any]:
         return items
     if isinstance(items, Iterator):
         raise BillingError(
-            "usage_shape", f"output is a {type(items).__name__}, which can be read only once; give a list"
+            "unknown_usage_format", f"output is a {type(items).__name__}, which can be read only once; give a list"
         )
     if isinstance(items, Sequence | ValuesView) and not isinstance(items, str | bytes | bytearray | memoryview):
         return list(items)
@@ -138,7 +138,7 @@ def _openrouter(name: str, calls: dict[str, Any]) -> dict[str, int]:
     )
     if ran > searches:
         raise BillingError(
-            "usage_unknown_key",
+            "unknown_usage_key",
             f"{name} tells of {ran} tool calls, {searches} of them web searches; "
             "nobody here knows what the others were and what they cost",
         )
@@ -164,5 +164,6 @@ def _get_field(item: object, name: str) -> Any:
         return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
     except Exception as error:  # whatever an SDK's object does when it is asked
         raise BillingError(
-            "usage_shape", f"an output item of type {type(item).__name__} cannot be read: {type(error).__name__}"
+            "unknown_usage_format",
+            f"an output item of type {type(item).__name__} cannot be read: {type(error).__name__}",
         ) from error

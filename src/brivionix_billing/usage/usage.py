@@ -72,7 +72,7 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
     - ``estimated`` marks counts that no provider reported: somebody counted or guessed them. They cost the same, and
       charge and bill say so
 
-    Inside, the meters are disjoint (:attr:`meters`) and add up to input plus output. Raises ``usage_invalid`` for a
+    Inside, the meters are disjoint (:attr:`meters`) and add up to input plus output. Raises ``invalid_usage`` for a
     count that is not a whole number from 0 to 10^12, ``usage_contradiction`` for counts that do not fit together.
 
     >>> Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800).meters
@@ -110,9 +110,9 @@ class Usage(tuple[int, int, int, int, int, UsageExtras | None]):
         """The usage that a provider reported: a whole response or its usage object, as ``dict`` or SDK object.
 
         Reads the shapes of OpenAI (chat completions, Responses, embeddings, and those who copy them), Anthropic,
-        Gemini, Bedrock Converse and Cohere; docs/usage-file.md says by which keys each is told. Raises ``usage_shape``
-        for any other shape (with the keys it saw), ``usage_unknown_key`` for a non-zero count that nobody here knows,
-        ``usage_invalid`` and ``usage_contradiction`` as the class does.
+        Gemini, Bedrock Converse and Cohere; docs/usage-file.md says by which keys each is told. Raises
+        ``unknown_usage_format`` for any other shape (with the keys it saw), ``unknown_usage_key`` for a non-zero count
+        that nobody here knows, ``invalid_usage`` and ``usage_contradiction`` as the class does.
 
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
@@ -329,21 +329,21 @@ def usage_from_meters(
 
 
 def require_count(name: str, value: object) -> int:
-    """``value`` if it is a whole number from 0 to 10^12 and no bool, else ``usage_invalid``."""
+    """``value`` if it is a whole number from 0 to 10^12 and no bool, else ``invalid_usage``."""
     if type(value) is not int:
         raise BillingError(
-            "usage_invalid", f"{name} is {safe_repr(value)} ({type(value).__name__}); a count is a whole number"
+            "invalid_usage", f"{name} is {safe_repr(value)} ({type(value).__name__}); a count is a whole number"
         )
     if not 0 <= value <= MAX_COUNT:
         what = "negative" if value < 0 else "above 10^12"
-        raise BillingError("usage_invalid", f"{name} is {safe_repr(value)}, which is {what}; nothing was billed")
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}, which is {what}; nothing was billed")
     return value
 
 
 def require_flag(value: object) -> bool:
-    """``value`` if it is true or false, else ``usage_invalid``: 1 or "false" could be meant either way."""
+    """``value`` if it is true or false, else ``invalid_usage``: 1 or "false" could be meant either way."""
     if type(value) is not bool:
-        raise BillingError("usage_invalid", f"estimated is {safe_repr(value)}; the mark is true or false, nothing else")
+        raise BillingError("invalid_usage", f"estimated is {safe_repr(value)}; the mark is true or false, nothing else")
     return value
 
 
@@ -371,4 +371,4 @@ def _subtract_contained(of: dict[str, int], whole: str, *contained: str) -> int:
 def _require_optional_name(what: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and 0 < len(value) <= 256):
         return value
-    raise BillingError("usage_invalid", f"{what} is {safe_repr(value)}; a name is a string of 1 to 256 characters")
+    raise BillingError("invalid_usage", f"{what} is {safe_repr(value)}; a name is a string of 1 to 256 characters")

@@ -165,7 +165,7 @@ def _change(args: Namespace) -> int:
             settings["enabled"] = args.enabled
         if not settings:
             raise BillingError(
-                "bad_argument", "say what to change: --group, --name, --expires, --limit, --enabled, ..."
+                "invalid_argument", "say what to change: --group, --name, --expires, --limit, --enabled, ..."
             )
         return _print_tokens(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
 

@@ -111,13 +111,13 @@ def engine_from_args(args: Namespace, *, new: bool = False) -> Engine:
     named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
     if not named or not named.isprintable():
         # Without its text: there may be a password in it.
-        raise BillingError("bad_argument", "--db is empty, or has characters that are not printable")
+        raise BillingError("invalid_argument", "--db is empty, or has characters that are not printable")
     engine = create_ledger_engine(named)
     if engine.dialect.name != "sqlite":
         return engine
     path = engine.url.database
     if not path or path == ":memory:" or engine.url.query:
-        raise BillingError("bad_argument", "name the file of the ledger: sqlite:///ledger.db, without options")
+        raise BillingError("invalid_argument", "name the file of the ledger: sqlite:///ledger.db, without options")
     if not new and not os.path.exists(path):
         raise BillingError(
             "file_unreadable",
@@ -131,7 +131,7 @@ def _check_text(what: str, value: str) -> None:
     """Bytes of the command line that are no text cannot be asked for in any database."""
     if not value.isprintable():
         raise BillingError(
-            "bad_argument", f"{what} is {safe_repr(value, 200)}; it has characters that are not printable"
+            "invalid_argument", f"{what} is {safe_repr(value, 200)}; it has characters that are not printable"
         )
 
 

@@ -140,7 +140,7 @@ def _pluralize(count: int, one: str, many: str = "") -> str:
 
 
 def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
-    """What ``checkpoint`` wrote. Raises ``file_unreadable``, ``document_invalid``."""
+    """What ``checkpoint`` wrote. Raises ``file_unreadable``, ``invalid_document``."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -148,11 +148,11 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot read the checkpoint {safe_repr(path, 200)}: {reason}") from None
     if len(content) > _MAX_BYTES:
-        raise BillingError("document_invalid", f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes")
+        raise BillingError("invalid_document", f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes")
     said = loads_strict(content, path)
     if not isinstance(said, dict):
         raise BillingError(
-            "document_invalid", f'{safe_repr(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
+            "invalid_document", f'{safe_repr(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
         )
     heads = {}
     for account, head in said.items():
@@ -161,7 +161,7 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
                 heads[account] = (number, hash)
             case _:
                 raise BillingError(
-                    "document_invalid",
+                    "invalid_document",
                     f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}, not the number and hash "
                     "of an entry",
                 )
@@ -183,7 +183,9 @@ def _checkpoint(args: Namespace) -> int:
 
 def _rebuild(args: Namespace) -> int:
     if not args.yes:
-        raise BillingError("bad_argument", "this makes all tables but the journal anew; make a backup, then say --yes")
+        raise BillingError(
+            "invalid_argument", "this makes all tables but the journal anew; make a backup, then say --yes"
+        )
     with open_ledger(args) as ledger:
         made = ledger.rebuild(accept_loss=args.accept_loss)
     print_rows([{"rows": made}], args.format, lambda: f"{_pluralize(made, 'row')} made from the journal")

@@ -105,7 +105,7 @@ def _selected_accounts(args: Namespace, ledger: Ledger) -> Iterable[str]:
 
 def _journal(args: Namespace) -> int:
     if args.after < 0:
-        raise BillingError("bad_argument", f"--after {args.after}: entries are numbered from 1")
+        raise BillingError("invalid_argument", f"--after {args.after}: entries are numbered from 1")
     with open_ledger(args) as ledger:
         ledger.balance(
             args.account, at=parse_time_or_now(None)

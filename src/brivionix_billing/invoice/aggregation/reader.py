@@ -53,7 +53,7 @@ class Chunk(NamedTuple):
 class ChunkReader:
     """Reads chunks by one price book, period (``None``: all time, days of UTC) and account (``None``: all accounts).
 
-    Raises ``period_invalid`` for a period whose zone is none.
+    Raises ``invalid_period`` for a period whose zone is none.
     """
 
     def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:

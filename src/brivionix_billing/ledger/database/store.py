@@ -101,7 +101,7 @@ class Statements:
         self._mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}.get(dialect.paramstyle)
         if dialect.name not in ("sqlite", "postgresql") or self._mark is None:
             raise BillingError(
-                "bad_argument",
+                "invalid_argument",
                 f"the ledger runs on SQLite and on PostgreSQL (postgresql+psycopg), not on {dialect.name}"
                 f"+{dialect.driver}",
             )

@@ -49,7 +49,7 @@ _MAX_POLL_SECONDS: Final = 0.016
 
 
 def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any) -> Engine:
-    """An engine for a database URL, or for the path of a SQLite file. Raises ``bad_argument``, ``missing_extra``.
+    """An engine for a database URL, or for the path of a SQLite file. Raises ``invalid_argument``, ``missing_extra``.
 
     ``synchronous`` is SQLite's: with ``FULL`` a commit is on disk before it returns; with ``NORMAL`` the machine losing
     power (not the process being killed) may lose the last ones, and never breaks the file.
@@ -58,7 +58,7 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
     if "://" not in url:
         if "@" in url:
             raise BillingError(
-                "bad_argument", "not the URL of a database: it has a user, and no scheme such as postgresql://"
+                "invalid_argument", "not the URL of a database: it has a user, and no scheme such as postgresql://"
             )
         url = f"sqlite:///{url}"
     try:
@@ -77,7 +77,7 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
         engine = create_engine(url, **options)
     except (ArgumentError, NoSuchModuleError, ValueError, TypeError):
         raise BillingError(
-            "bad_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
+            "invalid_argument", "not the URL of a database: write sqlite:///ledger.db or postgresql://user@host/name"
         ) from None
     except ImportError as error:
         raise BillingError(
@@ -189,7 +189,7 @@ def prepare_engine(engine: Engine, *, synchronous: str = "FULL") -> None:
     if engine.dialect.name != "sqlite" or event.contains(engine, "begin", _begin):
         return
     if synchronous not in ("FULL", "NORMAL"):
-        raise BillingError("bad_argument", f"synchronous is {safe_repr(synchronous)}; FULL or NORMAL")
+        raise BillingError("invalid_argument", f"synchronous is {safe_repr(synchronous)}; FULL or NORMAL")
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -346,20 +346,26 @@ def _is_busy(error: BaseException | None) -> bool:
 def run_in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
     """Do ``work`` in the caller's transaction, all of it or nothing.
 
-    Raises ``bad_argument`` for a connection that it could not be sure on, ``ledger_unavailable``.
+    Raises ``invalid_argument`` for a connection that it could not be sure on, ``ledger_unavailable``.
     """
     if not isinstance(connection, Connection):
         raise BillingError(
-            "bad_argument",
+            "invalid_argument",
             f"connection= is a {type(connection).__name__}; give a Connection of SQLAlchemy (session.connection())",
         )
     if not connection.in_transaction():
-        raise BillingError("bad_argument", "connection= is in no transaction; use: with engine.begin() as connection")
+        raise BillingError(
+            "invalid_argument", "connection= is in no transaction; use: with engine.begin() as connection"
+        )
     if connection.dialect.name == "sqlite":
         if not event.contains(connection.engine, "begin", _begin):
-            raise BillingError("bad_argument", "connection= is of an engine that is not made fit: prepare(engine) once")
+            raise BillingError(
+                "invalid_argument", "connection= is of an engine that is not made fit: prepare(engine) once"
+            )
     elif getattr(connection.connection.dbapi_connection, "autocommit", False):
-        raise BillingError("bad_argument", "connection= commits by itself (AUTOCOMMIT); nothing would be held together")
+        raise BillingError(
+            "invalid_argument", "connection= commits by itself (AUTOCOMMIT); nothing would be held together"
+        )
     for left in (1, 0):
         try:
             with connection.begin_nested():

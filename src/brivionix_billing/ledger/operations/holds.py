@@ -42,7 +42,7 @@ class Holds(LedgerBase):
         require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
             raise BillingError(
-                "bad_argument", f"the hold is {safe_repr(id)}: that would be the id of another one's end"
+                "invalid_argument", f"the hold is {safe_repr(id)}: that would be the id of another one's end"
             )
         token = token.id if isinstance(token, ApiToken) else token
         amount = to_units(credits, "a hold")

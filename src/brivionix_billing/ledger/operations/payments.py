@@ -36,7 +36,7 @@ class Payments(LedgerBase):
     ) -> Entry:
         """A quote that was paid becomes a lot; ``id`` is the lot's. ``reference`` is the payment's at its channel.
 
-        Raises ``payment_known`` if the payment was credited by another operation, to whatever account.
+        Raises ``payment_already_credited`` if the payment was credited by another operation, to whatever account.
         """
         require_new_id(reference, "the reference")
         content = payments.top_up_content(quote, reference, expires)
@@ -97,7 +97,7 @@ class Payments(LedgerBase):
         Raises ``not_refundable``.
         """
         if credits is not None and pay is not None:
-            raise BillingError("bad_argument", "give credits or pay, not both")
+            raise BillingError("invalid_argument", "give credits or pay, not both")
         amount = None if credits is None else to_units(credits, "a refund")
         content = {"lot": lot, "credits": None if amount is None else units_to_text(amount), "pay": amount_text(pay)}
         return self._run_operation(

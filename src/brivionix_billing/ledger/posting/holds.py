@@ -32,10 +32,10 @@ DEFAULT_HOLD_TTL: Final = timedelta(minutes=15)
 def hold_content(credits: int, ttl: timedelta, token: str | None) -> dict[str, Any]:
     """What makes two calls of ``hold`` the same. Times are not in it: who tries again does so later.
 
-    Raises ``bad_argument`` for a ``ttl`` that is none.
+    Raises ``invalid_argument`` for a ``ttl`` that is none.
     """
     if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
-        raise BillingError("bad_argument", f"ttl is {safe_repr(ttl)}; give a timedelta above zero")
+        raise BillingError("invalid_argument", f"ttl is {safe_repr(ttl)}; give a timedelta above zero")
     return {"credits": units_to_text(credits), "seconds": str(ttl.total_seconds()), "token": token}
 
 
@@ -96,22 +96,23 @@ def charge_content(charged: Charge | int, usage: Mapping[str, Any] | None, **mor
 
 
 def journal_usage(charged: Charge, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The usage that goes into the record. Raises ``bad_argument`` if it is not what the charge was made from."""
+    """The usage that goes into the record. Raises ``invalid_argument`` if it is not what the charge was made from."""
     if body is None:
         made = _minimal_usage_body(charged.usage)
         if made is None:
             raise BillingError(
-                "bad_argument",
+                "invalid_argument",
                 "this charge has more than input, cached and output tokens; give usage= the body that it was read from",
             )
         return made
     try:
         read = Usage.from_response(body)
     except BillingError as error:
-        raise BillingError("bad_argument", f"usage= cannot be read: {error.message}") from None
+        raise BillingError("invalid_argument", f"usage= cannot be read: {error.message}") from None
     if read != charged.usage:
         raise BillingError(
-            "bad_argument", f"usage= reads as {read!r}, but the charge was made from {charged.usage!r}; give its body"
+            "invalid_argument",
+            f"usage= reads as {read!r}, but the charge was made from {charged.usage!r}; give its body",
         )
     # What a model said does not belong into a journal that nobody can ever take anything out of.
     return body if body.keys() <= _KEPT_KEYS else billable_body(body)

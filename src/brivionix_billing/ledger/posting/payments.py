@@ -39,9 +39,9 @@ __all__ = [
 
 
 def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> dict[str, Any]:
-    """A quote that was paid. Raises ``bad_argument``, ``money_invalid``."""
+    """A quote that was paid. Raises ``invalid_argument``, ``invalid_money``."""
     if not isinstance(quote, Quote):
-        raise BillingError("bad_argument", f"{safe_repr(quote)} is not a quote; PriceBook.quote gives one")
+        raise BillingError("invalid_argument", f"{safe_repr(quote)} is not a quote; PriceBook.quote gives one")
     return {
         "credits": units_to_text(to_units(quote.credits, "the Credits of the quote")),
         "paid": str(quote.pay.amount),
@@ -63,17 +63,17 @@ def open_lot(
 ) -> EntryDraft:
     """A new lot: bought (``top_up``), given (``grant``) or a correction (``adjust``). What is owed is paid from it.
 
-    Raises ``payment_known`` if another operation has credited the payment, ``bad_argument`` for nothing or for what has
-    expired already.
+    Raises ``payment_already_credited`` if another operation has credited the payment, ``invalid_argument`` for nothing
+    or for what has expired already.
     """
     draft = EntryDraft(kind, desk.booked_at, content)
     expires = content.get("expires")
     if credits <= 0:
-        raise BillingError("bad_argument", "a lot holds more than zero Credits")
+        raise BillingError("invalid_argument", "a lot holds more than zero Credits")
     if expires is not None and expires <= desk.booked_at:
-        raise BillingError("bad_argument", f"a lot that expires at {expires}, and it is {desk.booked_at} now")
+        raise BillingError("invalid_argument", f"a lot that expires at {expires}, and it is {desk.booked_at} now")
     if desk.account.balance + credits >= MAX_UNITS:
-        raise BillingError("money_invalid", "the account would hold 10^30 Credits or more")
+        raise BillingError("invalid_money", "the account would hold 10^30 Credits or more")
     channel = reference = currency = None
     paid = 0
     if quote is not None:
@@ -112,7 +112,7 @@ def open_lot(
 def duplicate_payment_error(lot: LotRow) -> BillingError:
     """The same payment, under another operation id."""
     return BillingError(
-        "payment_known",
+        "payment_already_credited",
         f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited by operation "
         f"{safe_repr(lot.id)} "
         f"to account {safe_repr(lot.account)}; a payment is credited once",

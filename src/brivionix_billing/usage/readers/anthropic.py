@@ -105,7 +105,7 @@ def _compaction_counts(usage: dict[str, Any], top: tuple[int, ...], model: str |
     if not entries:
         return []
     if not isinstance(entries, list | tuple):
-        raise BillingError("usage_invalid", f"iterations is {safe_repr(entries)}, not a list")
+        raise BillingError("invalid_usage", f"iterations is {safe_repr(entries)}, not a list")
     messages: list[tuple[int, ...]] = []
     compactions: list[tuple[int, ...]] = []
     for place, given in enumerate(entries):
@@ -117,7 +117,7 @@ def _compaction_counts(usage: dict[str, Any], top: tuple[int, ...], model: str |
             model = read_model_name(served)  # a bare usage object: whoever came first is the model of it
         if any(counts) and (kind not in ("message", "compaction") or served not in (None, model)):
             raise BillingError(
-                "usage_unknown_key",
+                "unknown_usage_key",
                 f"{where} is {safe_repr(kind)} by {safe_repr(served)}, with {sum(counts[:4])} input and "
                 f"{counts[4]} output "
                 f"tokens at the price of that model, not of {safe_repr(model)}; make a record of each entry",

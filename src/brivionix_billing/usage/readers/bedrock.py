@@ -87,13 +87,13 @@ def _one_hour_cache_writes(details: Any, written: int) -> int:
     if not details:
         return 0
     if not isinstance(details, list | tuple):
-        raise BillingError("usage_invalid", f"cacheDetails is {safe_repr(details)}, not a list")
+        raise BillingError("invalid_usage", f"cacheDetails is {safe_repr(details)}, not a list")
     found = {"5m": 0, "1h": 0}
     for place, given in enumerate(details):
         entry = require_object(f"cacheDetails[{place}]", given)
         count, ttl = read_count(entry, "inputTokens"), str(entry.get("ttl"))
         if count and ttl not in ("5m", "1h"):
-            raise BillingError("usage_unknown_key", f"cacheDetails[{place}] keeps {count} tokens for {safe_repr(ttl)}")
+            raise BillingError("unknown_usage_key", f"cacheDetails[{place}] keeps {count} tokens for {safe_repr(ttl)}")
         reject_unknown_counts(
             f"cacheDetails[{place}]", {k: v for k, v in entry.items() if k not in ("inputTokens", "ttl")}
         )
@@ -107,7 +107,7 @@ def _tier(around: dict[str, Any]) -> Any:
     tier, latency = (nested_value(around.get(key), name) for key, name in AROUND.items())
     if latency not in (None, "standard"):
         raise BillingError(
-            "usage_unknown_key",
+            "unknown_usage_key",
             f"performanceConfig.latency is {safe_repr(latency)}, a price of its own that no tier here is",
         )
     return tier

@@ -46,12 +46,14 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     known = (*_BILLED_KEYS, "images") if images else _BILLED_KEYS
     reject_unknown_counts("billed_units", {key: n for key, n in billed.items() if key not in known}, (int, float))
     if all(billed.get(name) is None for name in _BILLED_KEYS):
-        raise BillingError("usage_shape", f"billed_units with the keys {format_keys(billed)} states no billed tokens")
+        raise BillingError(
+            "unknown_usage_format", f"billed_units with the keys {format_keys(billed)} states no billed tokens"
+        )
     plain, output = _read_whole_count(billed, "input_tokens"), _read_whole_count(billed, "output_tokens")
     processed = require_object("tokens", usage.get("tokens"))
     for name in ("input_tokens", "output_tokens"):
         if billed.get(name) is None and _read_whole_count(processed, name) and not images:
-            raise BillingError("usage_invalid", f"billed_units has no {name}, but the model processed some")
+            raise BillingError("invalid_usage", f"billed_units has no {name}, but the model processed some")
     return Usage(plain + images, output, image_input_tokens=images, estimated=is_estimated(usage))
 
 

@@ -84,7 +84,7 @@ def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
     from_cache = _read_modalities(of, "cacheTokensDetails", "cachedContentTokenCount", cached, _INPUT_MODALITIES)
     if cached and inside and not of.get("cacheTokensDetails"):
         raise BillingError(
-            "usage_unknown_key",
+            "unknown_usage_key",
             f"cachedContentTokenCount {cached} without cacheTokensDetails, of a prompt that is not all text: "
             "nobody here knows which tokens were cached",
         )
@@ -120,7 +120,7 @@ def _read_modalities(
     if details is None:
         return {}
     if not isinstance(details, list | tuple):
-        raise BillingError("usage_invalid", f"{name} is {safe_repr(details)}, not a list")
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(details)}, not a list")
     found: dict[str, int] = {}
     named = 0
     for place, given in enumerate(details):
@@ -134,7 +134,7 @@ def _read_modalities(
             found[meaning[kind]] = found.get(meaning[kind], 0) + tokens
         elif tokens and kind not in _TEXT:
             raise BillingError(
-                "usage_unknown_key",
+                "unknown_usage_key",
                 f"{name} has {tokens} tokens of modality {safe_repr(modality)}, and nobody here knows what they cost",
             )
     if named > count:

@@ -150,7 +150,7 @@ def _read_strict(
     if known is _RESPONSES and outside is None and isinstance(inside, dict) and "text_tokens" in inside:
         # The shape of an image generation: its output is images, but nothing in it says how many.
         raise BillingError(
-            "usage_shape",
+            "unknown_usage_format",
             "input_tokens_details with text_tokens but no output_tokens_details: the usage of an image generation, "
             "whose output tokens are not text; it is not read yet",
         )
@@ -218,4 +218,4 @@ def _embedding_output(name: str, usage: dict[str, Any], prompt: object) -> int:
     """An embedding has no output tokens; its total says so."""
     if usage.get("total_tokens") == prompt:
         return 0
-    raise BillingError("usage_invalid", f"{name} is missing from a usage with the keys {format_keys(usage)}")
+    raise BillingError("invalid_usage", f"{name} is missing from a usage with the keys {format_keys(usage)}")
