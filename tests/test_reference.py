@@ -1,0 +1,377 @@
+"""The outputs are those that are stored in ``tests/data/reference``, byte for byte.
+
+``tests/make_reference.py`` made them, and makes them again here. CONTRIBUTING.md says when they may be written again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from brivionix_billing import PriceBook
+from brivionix_billing.ledger import Ledger
+from make_reference import DATABASE, LEDGER_REPORTS, REFERENCE, STEPS, Shell, journal, ledger_reports, shells
+
+Files = dict[str, bytes]
+
+# --- deliberate renames since the reference was made ---
+#
+# While all tables are empty, every file is compared byte for byte. An entry changes the comparison of those files only
+# that have the renamed word: their content is parsed, renamed and compared as a structure. In these, the hashes and
+# signatures of documents are expected to be new, and are replaced in all files of the same step that mention them.
+
+RENAMED_KEYS: dict[str, str] = {}
+"""Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
+``totals.channels.*.parts``; then only a key at this place is renamed."""
+RENAMED_CODES: dict[str, str] = {}
+"""Old error code -> new error code."""
+RENAMED_VALUES: dict[str, str] = {}
+"""Old word -> new word, wherever the word is a whole value of JSON or a whole cell of CSV."""
+RENAMED_OPTIONS: dict[str, str] = {}
+"""Old option or command of the command line -> new one."""
+RENAMED_FILES: dict[str, str] = {}
+"""Old name of a file that a command writes -> new name."""
+RENAMED_PRICE_KEYS: dict[str, str] = {}
+"""Old key of the price file -> new key."""
+
+_CODE_KEYS: Final = frozenset({"code", "codes", "error"})
+_HASH: Final = re.compile(r"(sha256:)?[0-9a-f]{64}")
+_HASH_KEYS: Final = frozenset({"hash", "signature"})
+
+
+# --- comparing ---
+
+
+class Document:
+    """One parsed part of a reference file, renamed: a JSON value, a line of JSON Lines, or a table."""
+
+    def __init__(self, value: Any) -> None:
+        self.is_renamed = False
+        self.value = self._rename(value, ())
+
+    def _rename(self, value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, dict):
+            return {self._key((*path, key)): self._rename(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._rename(item, path) for item in value]
+        if isinstance(value, str):
+            if path[-1:] == ("body",) and value.startswith("{"):  # an entry of the journal has its text in a column
+                return self._rename(json.loads(value), ())
+            if path[-1:] == ("where",):
+                return self._place(value)
+            words = RENAMED_CODES if path[-1:] and path[-1] in _CODE_KEYS else RENAMED_VALUES
+            return self._renamed(value, words.get(value, value))
+        return value
+
+    def _key(self, path: tuple[str, ...]) -> str:
+        for old, new in RENAMED_KEYS.items():
+            parts = old.split(".")
+            end = path[-len(parts) :]
+            if len(end) == len(parts) and all(map(fnmatchcase, end, parts)):
+                return self._renamed(path[-1], new)
+        return path[-1]
+
+    def _place(self, place: str) -> str:
+        """Rename the keys in a place of a document, such as ``totals.channels.rmb.parts[0]``."""
+        for old, new in RENAMED_KEYS.items():
+            *above, last = (part.replace("*", r"[^.]+") for part in old.split("."))
+            start = "".join(rf"{part}(?:\[\d+\])?(?: \([^)]*\))?\." for part in above)
+            place = self._renamed(place, re.sub(rf"(?<![\w(])({start}){last}(?!\w)", rf"\g<1>{new}", place))
+        return place
+
+    def _renamed(self, old: str, new: str) -> str:
+        self.is_renamed |= old != new
+        return new
+
+
+def parse(name: str, content: bytes) -> list[Any] | None:
+    """Return the parts of a file that has a structure, else ``None``."""
+    text = content.decode()
+    if name.endswith(".json"):
+        return [json.loads(text)] if text else []
+    if name.endswith(".jsonl"):
+        return [json.loads(line) for line in text.splitlines()]
+    if name.endswith(".csv"):
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    return None
+
+
+def nested(value: Any) -> Any:
+    """Return a value in which the text of an entry of the journal is parsed."""
+    if isinstance(value, dict):
+        return {
+            key: json.loads(item) if key == "body" and isinstance(item, str) and item.startswith("{") else nested(item)
+            for key, item in value.items()
+        }
+    return [nested(item) for item in value] if isinstance(value, list) else value
+
+
+def hashes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the own hashes and signatures of a document that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in old.keys() & new.keys():
+            yield from hashes(old[name], new[name], name)
+    elif key in _HASH_KEYS and old != new and _is_proof(key, old) and _is_proof(key, new):
+        yield old, new
+
+
+def _is_proof(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (key == "signature" or _HASH.fullmatch(value) is not None)
+
+
+class Comparison:
+    """Compares the files of a step with the reference, and knows which hashes are new because of a rename."""
+
+    def __init__(self, reference: Files, produced: Files) -> None:
+        self.reference, self.produced = reference, produced
+        self.new_hashes: dict[str, str] = {}
+        self.documents: dict[str, list[Document]] = {}
+        if not (RENAMED_KEYS or RENAMED_CODES or RENAMED_VALUES):
+            return
+        for name, content in reference.items():
+            values = parse(name, content)
+            if values is not None:
+                self.documents[name] = [Document(value) for value in values]
+        known = -1
+        while known != len(self.new_hashes):  # a new hash is part of the next document, which has a new hash then
+            known = len(self.new_hashes)
+            for name, documents in self.documents.items():
+                for document, value in zip(documents, parse(name, self.produced.get(name, b"")) or [], strict=False):
+                    if document.is_renamed or self._mentions_new(document.value):
+                        self.new_hashes.update(hashes(document.value, nested(value)))
+
+    def check(self, name: str) -> None:
+        """Fail if a file is not as in the reference."""
+        expected, found = self.reference[name], self.produced[name]
+        documents = self.documents.get(name, [])
+        if any(document.is_renamed or self._mentions_new(document.value) for document in documents):
+            wanted = [self._replaced(document.value) for document in documents]
+            assert nested(parse(name, found)) == wanted
+        else:
+            assert found.decode() == self._replaced(expected.decode())
+
+    def _mentions_new(self, value: Any) -> bool:
+        if not self.new_hashes:
+            return False
+        text = json.dumps(value, ensure_ascii=False)
+        return any(old in text for old in self.new_hashes)
+
+    def _replaced(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._replaced(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._replaced(item) for item in value]
+        if isinstance(value, str):
+            for old, new in self.new_hashes.items():
+                value = value.replace(old, new)
+        return value
+
+
+# --- the reference and what is made now ---
+
+
+def _stored(step: str) -> Files:
+    folder = REFERENCE / step
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DATABASE]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def _old_names(files: Files) -> Files:
+    new_to_old = {new: old for old, new in RENAMED_FILES.items()}
+    return {"/".join(new_to_old.get(part, part) for part in name.split("/")): text for name, text in files.items()}
+
+
+def _shell() -> Iterator[Shell]:
+    return shells(RENAMED_OPTIONS, RENAMED_KEYS, RENAMED_PRICE_KEYS)
+
+
+@cache
+def _compared(step: str) -> Comparison:
+    for shell in _shell():
+        files = STEPS[step](shell)
+        files["commands.jsonl"] = shell.statuses()
+    return Comparison(_stored(step), _old_names(files))
+
+
+@cache
+def _reports_on_stored_database() -> Comparison:
+    """Reports on a copy of the stored database, as the current code opens it."""
+    for shell in _shell():
+        shutil.copy(REFERENCE / LEDGER_REPORTS / DATABASE, shell.folder / DATABASE)
+        shell.run("ledger", "migrate", "--db", DATABASE)
+        files = _old_names(ledger_reports(shell))
+    stored = _stored(LEDGER_REPORTS)
+    return Comparison({name: stored[name] for name in files.keys() & stored.keys()}, files)
+
+
+_NAMES: Final = [(step, name) for step in STEPS for name in _stored(step)]
+_REPORTS: Final = sorted(_stored(LEDGER_REPORTS).keys() - {"commands.jsonl", "operations.jsonl"})
+
+
+# --- tests ---
+
+
+@pytest.mark.parametrize(("step", "name"), _NAMES, ids=map("/".join, _NAMES))
+def test_file(step: str, name: str) -> None:
+    """A file that is made now is the file of the reference."""
+    _compared(step).check(name)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_file_more_and_no_file_less(step: str) -> None:
+    """A step makes the files of the reference and no others."""
+    assert sorted(_compared(step).produced) == sorted(_stored(step))
+
+
+@pytest.mark.parametrize("name", _REPORTS)
+def test_report_on_the_stored_database(name: str) -> None:
+    """A report on the stored database of the ledger is that of the reference."""
+    _reports_on_stored_database().check(name)
+
+
+def _open_copy(folder: Path) -> Ledger:
+    copy = folder / DATABASE
+    shutil.copy(REFERENCE / LEDGER_REPORTS / DATABASE, copy)
+    ledger = Ledger.open(f"sqlite:///{copy}", PriceBook.load(REFERENCE / "inputs" / "pricing.yaml"))
+    ledger.migrate()
+    return ledger
+
+
+def test_the_stored_database_goes_on(tmp_path: Path) -> None:
+    """The stored database accepts further operations, and verifies with them."""
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    with _open_copy(tmp_path) as ledger:
+        before = ledger.balance("acct_1", at=now)
+        ledger.hold("acct_1", "1.5", id="further", at=now, ttl=timedelta(minutes=1))
+        ledger.settle("further", "0.25", at=now)
+        after = ledger.balance("acct_1", at=now)
+        assert (before.available - after.available, ledger.verify()) == (Decimal("0.25"), [])
+
+
+def test_a_repeated_operation_of_the_stored_database(tmp_path: Path) -> None:
+    """An operation of the stored database that is asked for again is found there and does nothing."""
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    with _open_copy(tmp_path) as ledger:
+        entry = ledger.grant("acct_1", "3", reason="sorry", id="gift_2", at=now, expires=_expiry_of_second_gift())
+    assert entry.repeated
+
+
+def _expiry_of_second_gift() -> datetime:
+    rows = (REFERENCE / "inputs" / "ledger_day.jsonl").read_text(encoding="utf-8").splitlines()
+    (row,) = (found for found in map(json.loads, rows) if found.get("id") == "gift_2")
+    return datetime.fromisoformat(row["expires"])
+
+
+def test_rebuilding_the_stored_database_changes_nothing(tmp_path: Path) -> None:
+    """What the ledger derives from the stored journal is what the stored tables have."""
+    with _open_copy(tmp_path) as ledger:
+        before = _rows(tmp_path / DATABASE)
+        ledger.rebuild()
+        after = _rows(tmp_path / DATABASE)
+    assert before == after
+
+
+def _rows(database: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """Return all rows of all tables. ``next_expiry`` may be earlier than needed and is left out."""
+    with closing(sqlite3.connect(database)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for name in sorted(names):
+            cursor = connection.execute(f"SELECT * FROM {name}")
+            columns = [column[0] for column in cursor.description]
+            rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+            found[name] = sorted(({**row, "next_expiry": None} for row in rows), key=repr)
+    return found
+
+
+def test_the_day_has_every_kind_of_entry() -> None:
+    """The stored journal has every kind of entry that the ledger can make."""
+    kinds = {row["kind"] for row in journal(REFERENCE / LEDGER_REPORTS / DATABASE)}
+    requests = {"hold", "settle", "release", "charge", "hold_expired"}
+    money = {"top_up", "grant", "adjust", "refund", "dispute", "reverse", "lot_expired"}
+    assert kinds == requests | money | {"account", "token", "token_changed"}
+
+
+# --- the comparison itself ---
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Start with empty tables."""
+    for table in (RENAMED_KEYS, RENAMED_CODES, RENAMED_VALUES):
+        for old in list(table):
+            monkeypatch.delitem(table, old)
+    return monkeypatch
+
+
+def _document(**content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def test_without_renames_white_space_counts(renamed: pytest.MonkeyPatch) -> None:
+    """With empty tables, one byte more is a difference."""
+    with pytest.raises(AssertionError):
+        Comparison({"a.json": b'{"a":1}'}, {"a.json": b'{"a": 1}'}).check("a.json")
+
+
+def test_a_renamed_key_brings_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
+    """A renamed key, the new hash of its document, and mentions of this hash are no differences."""
+    renamed.setitem(RENAMED_KEYS, "totals.*.parts", "price_periods")
+    old, new, next_old, next_new = (f"sha256:{digit * 64}" for digit in "abcd")
+    totals = {"rmb": {"parts": [1]}}
+    reference = {
+        "1.json": _document(hash=old, totals=totals, parts=2),
+        "2.json": _document(hash=next_old, previous=old),
+        "text.txt": f"Hash {old}, {next_old}".encode(),
+    }
+    produced = {
+        "1.json": _document(hash=new, totals={"rmb": {"price_periods": [1]}}, parts=2),
+        "2.json": _document(hash=next_new, previous=new),
+        "text.txt": f"Hash {new}, {next_new}".encode(),
+    }
+    compared = Comparison(reference, produced)
+    for name in reference:
+        compared.check(name)
+
+
+def test_a_rename_hides_no_other_difference(renamed: pytest.MonkeyPatch) -> None:
+    """In a document with a renamed key, another figure is a difference."""
+    renamed.setitem(RENAMED_KEYS, "shown", "rounded")
+    reference, produced = _document(hash="a" * 64, shown="1"), _document(hash="b" * 64, rounded="2")
+    with pytest.raises(AssertionError):
+        Comparison({"a.json": reference}, {"a.json": produced}).check("a.json")
+
+
+def test_a_rename_leaves_other_files_exact(renamed: pytest.MonkeyPatch) -> None:
+    """In a document without a renamed key, another hash is a difference."""
+    renamed.setitem(RENAMED_KEYS, "shown", "rounded")
+    with pytest.raises(AssertionError):
+        Comparison({"a.json": _document(hash="a" * 64)}, {"a.json": _document(hash="b" * 64)}).check("a.json")
+
+
+def test_a_renamed_key_in_a_place(renamed: pytest.MonkeyPatch) -> None:
+    """A key is renamed in the place of a difference, too."""
+    renamed.setitem(RENAMED_KEYS, "lines.shown", "rounded")
+    old, new = (f"lines[3] (gpt-5.4, shown).{key}.channels" for key in ("shown", "rounded"))
+    Comparison({"a.json": _document(where=old)}, {"a.json": _document(where=new)}).check("a.json")
+
+
+def test_a_renamed_code(renamed: pytest.MonkeyPatch) -> None:
+    """A code is renamed where a code is, and not in other values."""
+    renamed.setitem(RENAMED_CODES, "bad_time", "invalid_time")
+    reference = b'{"codes": ["bad_time"], "name": "bad_time"}\n'
+    Comparison({"a.jsonl": reference}, {"a.jsonl": reference.replace(b'["bad', b'["invalid')}).check("a.jsonl")
