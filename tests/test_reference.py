@@ -36,7 +36,8 @@ Files = dict[str, bytes]
 
 RENAMED_KEYS: dict[str, str] = {}
 """Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
-``totals.channels.*.parts``; then only a key at this place is renamed."""
+``totals.channels.*.parts``; then only a key at this place is renamed. Files may be given before it, such as
+``bills/*:shown``; then only keys in these files are renamed."""
 RENAMED_CODES: dict[str, str] = {}
 """Old error code -> new error code."""
 RENAMED_VALUES: dict[str, str] = {}
@@ -56,11 +57,20 @@ _HASH_KEYS: Final = frozenset({"hash", "signature"})
 # --- comparing ---
 
 
+def _keys_of(file: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the renamed keys of a file: the old key with the keys above it, and the new key."""
+    for old, new in RENAMED_KEYS.items():
+        files, _, key = old.rpartition(":")
+        if not files or fnmatchcase(file, files):
+            yield key.split("."), new
+
+
 class Document:
     """One parsed part of a reference file, renamed: a JSON value, a line of JSON Lines, or a table."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, file: str) -> None:
         self.is_renamed = False
+        self._keys = list(_keys_of(file))
         self.value = self._rename(value, ())
 
     def _rename(self, value: Any, path: tuple[str, ...]) -> Any:
@@ -78,8 +88,7 @@ class Document:
         return value
 
     def _key(self, path: tuple[str, ...]) -> str:
-        for old, new in RENAMED_KEYS.items():
-            parts = old.split(".")
+        for parts, new in self._keys:
             end = path[-len(parts) :]
             if len(end) == len(parts) and all(map(fnmatchcase, end, parts)):
                 return self._renamed(path[-1], new)
@@ -87,8 +96,8 @@ class Document:
 
     def _place(self, place: str) -> str:
         """Rename the keys in a place of a document, such as ``totals.channels.rmb.parts[0]``."""
-        for old, new in RENAMED_KEYS.items():
-            *above, last = (part.replace("*", r"[^.]+") for part in old.split("."))
+        for parts, new in self._keys:
+            *above, last = (part.replace("*", r"[^.]+") for part in parts)
             start = "".join(rf"{part}(?:\[\d+\])?(?: \([^)]*\))?\." for part in above)
             place = self._renamed(place, re.sub(rf"(?<![\w(])({start}){last}(?!\w)", rf"\g<1>{new}", place))
         return place
@@ -125,6 +134,9 @@ def hashes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old.keys() & new.keys():
             yield from hashes(old[name], new[name], name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for one, other in zip(old, new, strict=True):
+            yield from hashes(one, other, key)
     elif key in _HASH_KEYS and old != new and _is_proof(key, old) and _is_proof(key, new):
         yield old, new
 
@@ -133,10 +145,18 @@ def _is_proof(key: str, value: Any) -> bool:
     return isinstance(value, str) and (key == "signature" or _HASH.fullmatch(value) is not None)
 
 
+def _ordered(value: Any) -> Any:
+    """Return a value in which differences are in one order: ``verify`` lists them in the order of keys."""
+    if isinstance(value, dict):
+        found = {key: _ordered(item) for key, item in value.items()}
+        return {**found, "differences": sorted(found["differences"], key=repr)} if "differences" in found else found
+    return [_ordered(item) for item in value] if isinstance(value, list) else value
+
+
 class Comparison:
     """Compares the files of a step with the reference, and knows which hashes are new because of a rename."""
 
-    def __init__(self, reference: Files, produced: Files) -> None:
+    def __init__(self, reference: Files, produced: Files, step: str = "") -> None:
         self.reference, self.produced = reference, produced
         self.new_hashes: dict[str, str] = {}
         self.documents: dict[str, list[Document]] = {}
@@ -145,7 +165,7 @@ class Comparison:
         for name, content in reference.items():
             values = parse(name, content)
             if values is not None:
-                self.documents[name] = [Document(value) for value in values]
+                self.documents[name] = [Document(value, f"{step}/{name}") for value in values]
         known = -1
         while known != len(self.new_hashes):  # a new hash is part of the next document, which has a new hash then
             known = len(self.new_hashes)
@@ -160,7 +180,7 @@ class Comparison:
         documents = self.documents.get(name, [])
         if any(document.is_renamed or self._mentions_new(document.value) for document in documents):
             wanted = [self._replaced(document.value) for document in documents]
-            assert nested(parse(name, found)) == wanted
+            assert _ordered(nested(parse(name, found))) == _ordered(wanted)
         else:
             assert found.decode() == self._replaced(expected.decode())
 
@@ -196,7 +216,8 @@ def _old_names(files: Files) -> Files:
 
 
 def _shell() -> Iterator[Shell]:
-    return shells(RENAMED_OPTIONS, RENAMED_KEYS, RENAMED_PRICE_KEYS)
+    keys = {old.rpartition(":")[2]: new for old, new in RENAMED_KEYS.items()}
+    return shells(RENAMED_OPTIONS, keys, RENAMED_PRICE_KEYS)
 
 
 @cache
@@ -204,7 +225,7 @@ def _compared(step: str) -> Comparison:
     for shell in _shell():
         files = STEPS[step](shell)
         files["commands.jsonl"] = shell.statuses()
-    return Comparison(_stored(step), _old_names(files))
+    return Comparison(_stored(step), _old_names(files), step)
 
 
 @cache
@@ -215,7 +236,7 @@ def _reports_on_stored_database() -> Comparison:
         shell.run("ledger", "migrate", "--db", DATABASE)
         files = _old_names(ledger_reports(shell))
     stored = _stored(LEDGER_REPORTS)
-    return Comparison({name: stored[name] for name in files.keys() & stored.keys()}, files)
+    return Comparison({name: stored[name] for name in files.keys() & stored.keys()}, files, LEDGER_REPORTS)
 
 
 _NAMES: Final = [(step, name) for step in STEPS for name in _stored(step)]
@@ -368,6 +389,14 @@ def test_a_renamed_key_in_a_place(renamed: pytest.MonkeyPatch) -> None:
     renamed.setitem(RENAMED_KEYS, "lines.shown", "rounded")
     old, new = (f"lines[3] (gpt-5.4, shown).{key}.channels" for key in ("shown", "rounded"))
     Comparison({"a.json": _document(where=old)}, {"a.json": _document(where=new)}).check("a.json")
+
+
+def test_a_renamed_key_of_some_files(renamed: pytest.MonkeyPatch) -> None:
+    """A key with a pattern of files is renamed in these files only."""
+    renamed.setitem(RENAMED_KEYS, "bills/*:shown", "rounded")
+    files = {"bills": _document(rounded=1), "prices": _document(shown=1)}
+    for step, produced in files.items():
+        Comparison({"a.json": _document(shown=1)}, {"a.json": produced}, step).check("a.json")
 
 
 def test_a_renamed_code(renamed: pytest.MonkeyPatch) -> None:
