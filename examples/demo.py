@@ -68,9 +68,7 @@ def main() -> None:
     print("\n   The pricing page: open it in a browser")
     run("page", "--out", "demo-out/pricing.html", "--json", "demo-out/pricing.json", "--at", "2026-10-20")
 
-    print(
-        "\n2. A charge for every request of a quarter of an hour of real traffic (how it was made: examples/README.md)"
-    )
+    print("\n2. A charge for every request of a month, made from real traffic (how: examples/README.md)")
     run("rate", USAGE, into=OUT / "charges.jsonl")
     first = json.loads((OUT / "charges.jsonl").open(encoding="utf-8").readline())
     print(f"{sum(1 for _ in (OUT / 'charges.jsonl').open(encoding='utf-8'))} charges; the first of them, explained:")

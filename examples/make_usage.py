@@ -1,8 +1,8 @@
 """Makes ``usage.jsonl`` from a real trace of chat traffic: ``python examples/make_usage.py conversation_trace.jsonl``.
 
-Lengths, times and cache hits are the trace's. The trace has no customers, models and tiers; those are assigned by rules
-that depend on nothing but the conversation, so the same trace always gives the same file. README.md beside this says
-more, and where the trace comes from.
+Lengths, cache hits and the gaps within a conversation are the trace's. The trace lasts an hour and has no customers,
+models and tiers. Rules that depend on nothing but the conversation assign these, and place the conversation in a month.
+So the same trace always gives the same file. README.md beside this says more, and where the trace comes from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from brivionix_billing.decimals import decimal_from_scaled, format_plain
 from brivionix_billing.rating.charge import UNIT_DECIMALS
 
 HERE = Path(__file__).resolve().parent
-START = datetime(2026, 10, 20, 8, tzinfo=UTC)
+MONTH = datetime(2026, 10, 1, tzinfo=UTC)
+LAST_DAY = 31
+HOUR_MS = 3_600_000
 BLOCK = 512
 """Tokens in each block of the trace but a request's last one, which has what is left."""
 
@@ -66,6 +68,27 @@ TIERS: Weighted[str] = {"standard": 80, "priority": 8, "flex": 7, "batch": 5}
 CODEX_TIERS: Weighted[str] = {"standard": 9, "priority": 1}  # sold neither as batch nor as flex
 SERVED = {"standard": "default", "priority": "priority", "flex": "flex", "batch": None}
 """What a response calls the tier. The body of a batched request is not taken to say that it was batched."""
+WEEKDAY, WEEKEND = 10, 3
+"""Weights of a day from Monday to Friday, and of a Saturday or Sunday."""
+HOURS: Weighted[int] = dict(
+    enumerate((1, 1, 1, 1, 1, 2, 3, 5, 8, 10, 10, 9, 7, 9, 10, 10, 9, 8, 6, 5, 4, 4, 3, 2)),
+)
+"""Weight of each hour of a day, in UTC."""
+ACCOUNT_STARTS = {"acct_6": 12, "acct_8": 20}
+"""First day of the accounts that are not there from the first of the month."""
+TIER_STARTS = {"priority": 12, "flex": 12, "batch": 14}
+"""First day on which pricing.yaml sells the tier. Before it, a request for the tier has no price."""
+BOUNDARIES = {
+    0: (1, "00:00:00.000"),  # the start of the month; the cache is empty before the trace's first request
+    229: (11, "23:59:59.999"),  # before and after the first prices of priority and flex
+    12: (12, "00:00:00.000"),
+    13: (12, "00:00:00.000"),
+    67: (14, "00:00:00.000"),  # the first price of batch
+    103: (31, "15:59:59.999"),  # the end of the month in Asia/Shanghai
+    234: (31, "16:00:00.000"),
+    299: (31, "23:59:59.999"),  # the end of the month
+}
+"""Day and time of conversations of one request, by its number in the trace: the edges of periods and of prices."""
 
 
 class Request(NamedTuple):
@@ -116,13 +139,46 @@ def draw(what: str, key: int, below: int) -> int:
     return int.from_bytes(sha256(f"{what} {key}".encode()).digest()[:8]) % below
 
 
-def record(request: Request) -> dict[str, Any]:
-    """The request as a line of a usage file."""
-    conversation, number = request.conversation, request.number
+def placed(found: list[Request]) -> list[tuple[datetime, Request]]:
+    """Place each conversation within one hour of the month, with the gaps of the trace. Returns them sorted by time."""
+    conversations: dict[int, list[Request]] = {}
+    for request in found:
+        conversations.setdefault(request.conversation, []).append(request)
+    moments = []
+    for members in conversations.values():
+        first, last = members[0], members[-1]
+        start = start_of(first, last.milliseconds - first.milliseconds)
+        moments += [(start + timedelta(milliseconds=one.milliseconds - first.milliseconds), one) for one in members]
+    return sorted(moments, key=lambda moment: (moment[0], moment[1].number))
+
+
+def start_of(first: Request, length: int) -> datetime:
+    """The moment of a conversation's first request, so that all ``length`` milliseconds of it are within one hour."""
+    if first.number in BOUNDARIES:
+        assert length == 0
+        day, time = BOUNDARIES[first.number]
+        return datetime.fromisoformat(f"{MONTH:%Y-%m}-{day:02}T{time}+00:00")
+    conversation = first.conversation
+    account, _, _, tier = assigned(conversation)
+    earliest = max(ACCOUNT_STARTS.get(account, 1), TIER_STARTS.get(tier, 1))
+    days = {day: WEEKDAY if MONTH.replace(day=day).weekday() < 5 else WEEKEND for day in range(earliest, LAST_DAY + 1)}
+    hour = MONTH.replace(day=pick("day", conversation, days), hour=pick("hour", conversation, HOURS))
+    return hour + timedelta(milliseconds=draw("start", conversation, HOUR_MS - length))
+
+
+def assigned(conversation: int) -> tuple[str, str, str, str]:
+    """Account, group, model and tier of a conversation."""
     account = pick("account", conversation, ACCOUNTS)
     group = pick("group", conversation, GROUPS[account])
     model = pick("model", conversation, MODELS[group])
     tier = pick("tier", conversation, CODEX_TIERS if model == "gpt-5.3-codex" else TIERS)
+    return account, group, model, tier
+
+
+def record(request: Request, at: datetime) -> dict[str, Any]:
+    """The request as a line of a usage file."""
+    conversation, number = request.conversation, request.number
+    account, group, model, tier = assigned(conversation)
     responses = model == "gpt-5.3-codex" or draw("api", conversation, 10) < 4
     reasoning = 0
     if draw("reasons", conversation, 2):
@@ -130,7 +186,6 @@ def record(request: Request) -> dict[str, Any]:
     usage = (responses_usage if responses else chat_usage)(request, reasoning)
     if draw("whole", number, 4) == 0:
         usage = whole_response(request, model, tier, usage, responses)
-    at = START + timedelta(milliseconds=request.milliseconds)
     return {
         "request_id": "req_" + sha256(f"request {number}".encode()).hexdigest()[:24],
         "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -198,13 +253,15 @@ def main() -> None:
 
     book = PriceBook.load(HERE.parent / "pricing.yaml")
     totals: Counter[str] = Counter()
-    by: dict[str, Counter[str]] = {name: Counter() for name in ("account", "group", "model", "tier served", "meter")}
+    by: dict[str, Counter[str]] = {
+        name: Counter() for name in ("account", "group", "model", "tier served", "meter", "day")
+    }
     conversations: set[int] = set()
     ids: set[str] = set()
     units = 0
     with given.out.open("w", encoding="utf-8", newline="\n") as out:
-        for request in requests(given.trace, given.requests):
-            line = record(request)
+        for at, request in placed(list(requests(given.trace, given.requests))):
+            line = record(request, at)
             out.write(json.dumps(line, separators=(",", ":")) + "\n")
             # Every line must be priced, and mean what the trace says.
             usage = Usage.from_response(line["usage"])
@@ -226,6 +283,7 @@ def main() -> None:
             by["group"][line["group"]] += 1
             by["model"][charge.model] += 1
             by["tier served"][charge.service_tier] += 1
+            by["day"][f"{at:%d}"] += 1
             units += charge.units
 
     print(f"{len(ids)} requests of {len(conversations)} conversations, {given.out.stat().st_size} bytes")
