@@ -56,7 +56,7 @@ class Invoiced(NamedTuple):
 
 
 def write_usage(path: Path, count: int) -> None:
-    """``count`` lines: the example again and again, with ids of their own, spread over the period, in order of time."""
+    """``count`` lines: the example again and again, with ids of their own, each time in its part of the period."""
     with path.open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(islice(_lines(count), count))
 
@@ -66,17 +66,18 @@ def _lines(count: int) -> Iterator[str]:
     for line in USAGE.read_text(encoding="utf-8").splitlines(keepends=True):
         row = json.loads(line)
         example.append((datetime.fromisoformat(row["at"]), line.partition(f'"at":"{row["at"]}"')[2]))
-    begin, end = example[0][0], max(at for at, _ in example)
-    copies = -(-count // len(example))
-    stride = (LAST - FIRST - (end - begin) - timedelta(seconds=1)) / copies
+    begin, end = example[0][0], example[-1][0]
+    stride = (LAST - FIRST) / -(-count // len(example))
+    scale = stride / (end - begin + timedelta(seconds=1))
+    offsets = [((at - begin) * scale, rest) for at, rest in example]
     number = 0
-    for copy in range(copies):
-        shift = FIRST + copy * stride - begin
-        times = {at: (at + shift).strftime("%Y-%m-%dT%H:%M:%S.") for at in {at for at, _ in example}}
-        for at, rest in example:
+    for copy in range(-(-count // len(example))):
+        start = FIRST + copy * stride
+        for offset, rest in offsets:
+            at = (start + offset).replace(tzinfo=None).isoformat(timespec="milliseconds")
             # Times an odd number, modulo a power of two: every id another, none after the other.
             identity = (number + 1) * 0x9E3779B97F4A7C15F39CC061 % 2**96
-            yield f'{{"request_id":"req_{identity:024x}","at":"{times[at]}{at.microsecond // 1000:03d}Z"{rest}'
+            yield f'{{"request_id":"req_{identity:024x}","at":"{at}Z"{rest}'
             number += 1
 
 
