@@ -187,7 +187,7 @@ def record(request: Request, at: datetime) -> dict[str, Any]:
     if draw("whole", number, 4) == 0:
         usage = whole_response(request, model, tier, usage, responses)
     return {
-        "request_id": "req_" + sha256(f"request {number}".encode()).hexdigest()[:24],
+        "request_id": request_id(number),
         "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "account": account,
         "group": group,
@@ -195,6 +195,11 @@ def record(request: Request, at: datetime) -> dict[str, Any]:
         "service_tier": tier,
         "usage": usage,
     }
+
+
+def request_id(number: int) -> str:
+    """The id of a request, by its number in the trace."""
+    return "req_" + sha256(f"request {number}".encode()).hexdigest()[:24]
 
 
 def chat_usage(request: Request, reasoning: int) -> dict[str, Any]:
