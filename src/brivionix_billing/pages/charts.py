@@ -74,9 +74,10 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
                 bars.append(_bar(x + (room - wide) // 2, high, wide, low - high, series))
         out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, total, Markup("").join(bars)))
         if place % every == 0:
+            rightmost = (_WIDTH - 3 * len(column.label)) * 10  # half a label is at most 3 units per character wide
             out.append(
                 Markup('<text x="{}" y="{}" text-anchor="middle" font-size="10" fill="#56606c">{}</text>').format(
-                    _tenths(x + room // 2), _TOP + _HEIGHT + 15, column.label
+                    _tenths(min(x + room // 2, rightmost)), _TOP + _HEIGHT + 15, column.label
                 )
             )
     return _svg(_WIDTH, _TOP + _HEIGHT + _BOTTOM, title, out)
