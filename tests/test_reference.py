@@ -1,6 +1,7 @@
 """The outputs are those that are stored in ``tests/data/reference``, byte for byte.
 
-``tests/make_reference.py`` made them, and makes them again here. CONTRIBUTING.md says when they may be written again.
+``tests/support/make_reference.py`` made them, and makes them again here. CONTRIBUTING.md says when they may be
+written again.
 """
 
 from __future__ import annotations
@@ -34,11 +35,37 @@ Files = dict[str, bytes]
 # that have the renamed word: their content is parsed, renamed and compared as a structure. In these, the hashes and
 # signatures of documents are expected to be new, and are replaced in all files of the same step that mention them.
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "asked": "requested_credits",
+    "worth": "deferred",
+    "differences.bill": "actual",
+    "differences.redone": "expected",
+}
 """Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
 ``totals.channels.*.parts``; then only a key at this place is renamed. Files may be given before it, such as
 ``bills/*:shown``; then only keys in these files are renamed."""
-RENAMED_CODES: dict[str, str] = {}
+RENAMED_CODES: dict[str, str] = {
+    "bad_time": "invalid_time",
+    "bad_argument": "invalid_argument",
+    "usage_invalid": "invalid_usage",
+    "usage_unknown_key": "unknown_usage_key",
+    "usage_shape": "unknown_usage_format",
+    "request_invalid": "invalid_request",
+    "no_bound": "cost_unbounded",
+    "unknown_family": "unknown_token_family",
+    "money_invalid": "invalid_money",
+    "currency_unknown": "unknown_currency",
+    "token_malformed": "malformed_authorization",
+    "payment_known": "payment_already_credited",
+    "record_invalid": "invalid_record",
+    "period_invalid": "invalid_period",
+    "document_invalid": "invalid_document",
+    "key_invalid": "invalid_key",
+    "font_missing": "missing_font",
+    "tier_not_sold": "service_tier_unavailable",
+    "meter_not_priced": "meter_unpriced",
+    "price_file": "invalid_price_file",
+}
 """Old error code -> new error code."""
 RENAMED_VALUES: dict[str, str] = {}
 """Old word -> new word, wherever the word is a whole value of JSON or a whole cell of CSV."""

@@ -76,8 +76,10 @@ def parse_instant(text: str) -> datetime:
 
 
 def format_instant(value: datetime) -> str:
-    """RFC 3339 in UTC with ``Z``; microseconds only where there are any. Raises ``invalid_time`` where there is "
-    "no zone."""
+    """Format as RFC 3339 in UTC with ``Z``, microseconds only if there are any.
+
+    Raises ``invalid_time`` if the time has no zone.
+    """
     value = as_utc(value).replace(tzinfo=None)
     return value.isoformat(timespec="microseconds" if value.microsecond else "seconds") + "Z"
 

@@ -79,8 +79,8 @@ def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
 @pytest.mark.parametrize("days", [28, 29, 30, 31])
 def test_no_label_leaves_the_picture(days: int) -> None:
     """The label of the last day that has one ends within the 720 units of the picture."""
-    columns = [Column(f"10-{n + 1:02}", str(n), [1]) for n in range(days)]
-    svg = str(columns_picture(columns, 0, "title", Language("en")))
+    columns = [ChartColumn(f"10-{n + 1:02}", str(n), [1]) for n in range(days)]
+    svg = str(column_chart(columns, 0, "title", LocaleFormatter("en")))
     last = float(re.findall(r'x="([\d.]+)" y="195" text-anchor="middle"', svg)[-1])
     assert last + 13.5 <= 720  # "10-31" at 10 units: 4 digits of 5.6, a hyphen of 3.4, and a little more
 

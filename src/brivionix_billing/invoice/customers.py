@@ -59,8 +59,7 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
 
 
 def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str, Customer]) -> None:
-    """Hold every balance against what is billed. Raises ``invalid_argument`` that names each account where it "
-    "is wrong."""
+    """Compare every balance with what is billed. Raises ``invalid_argument``, which names each account that differs."""
     wrong = []
     for usage in billable:
         balance = customers.get(usage.account, UNKNOWN_CUSTOMER).balance

@@ -107,8 +107,7 @@ def read_usage(body: object) -> Usage:
 
 
 def detect_shape(usage: dict[str, Any]) -> BodyShape:
-    """The shape of a usage object. Raises ``unknown_usage_format``, with the keys that it has, for one that is "
-    "not known."""
+    """Return the format of a usage object. Raises ``unknown_usage_format``, with the keys, if it is unknown."""
     if "prompt_tokens" in usage:
         return _CHAT
     if "input_tokens" in usage:

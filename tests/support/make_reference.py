@@ -1,4 +1,4 @@
-"""Write reference outputs of fixed inputs: ``python tests/make_reference.py [--out DIR]``.
+"""Write reference outputs of fixed inputs: ``python tests/support/make_reference.py [--out DIR]``.
 
 ``tests/test_reference.py`` runs the same steps and compares their outputs with the stored files. So a change of the
 code that is not meant to change behaviour can be checked. Everything here goes through the public contract: the
@@ -33,6 +33,7 @@ from brivionix_billing.cli import main as command_line
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.tokens import TokenCounter
+from paths import DATA
 
 __all__ = ["DATABASE", "LEDGER_REPORTS", "REFERENCE", "STEPS", "Shell", "journal", "ledger_reports", "shells"]
 
@@ -40,7 +41,7 @@ Json = dict[str, Any]
 Files = dict[str, bytes]
 """Path below the folder of a step -> content."""
 
-REFERENCE: Final = Path(__file__).parent / "data" / "reference"
+REFERENCE: Final = DATA / "reference"
 DATABASE: Final = "ledger.db"
 PRICE_FILES: Final = ("pricing.yaml", "rich.yaml", "wrong.yaml")
 AT: Final = "2026-10-20"
@@ -48,7 +49,7 @@ MONTH: Final = ("--period", "2026-10")
 RICH: Final = ("--prices", "rich.yaml")
 
 _CODE: Final = re.compile(r"\[([a-z][a-z0-9_]+)\]$", re.MULTILINE)
-_MESSAGES: Final = frozenset({"message", "what", "instead", "notes", "why"})
+_MESSAGES: Final = frozenset({"message", "hint", "what", "instead", "notes", "why", "reasons"})
 """Keys of JSON outputs that hold English text for people."""
 
 
