@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ledger_kit
+import profiles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from brivionix_billing.ledger import Ledger
+
+profiles.load()
 
 REQUIRED = os.environ.get("BRIVIONIX_PAGES") == "required"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from profiles import examples
 
 import bill_oracle
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, loaded, record, text, usages, written
@@ -130,7 +131,7 @@ _numbers = st.tuples(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(usages(), _numbers, st.data())
 def test_generated_bills_by_the_oracle(
     given_usage: list[Json], numbers: tuple[str, str, str], data: st.DataObject

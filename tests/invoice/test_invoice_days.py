@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 import bill_oracle
 from bill_kit import BOOK, billed, body, header, record, text, verified, written
@@ -127,7 +128,7 @@ _begin = datetime(2026, 10, 23, tzinfo=UTC)
 _moments = st.integers(0, 4 * 86_400_000).map(lambda n: _begin + timedelta(milliseconds=n))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(

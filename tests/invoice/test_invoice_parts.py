@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from profiles import examples
 
 import bill_oracle
 from bill_kit import TEXT, billed, body, header, loaded, record, text, usages, verified, written
@@ -164,7 +165,7 @@ def test_a_thousand_movements_fit() -> None:
 _credits = st.decimals(-(10**6), 10**6, allow_nan=False, places=9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(_credits, st.lists(_credits, max_size=5), usages())
 def test_any_balance_by_the_oracle(opening: Decimal, moved: list[Decimal], rows: list[Json]) -> None:
     """Whatever moves and is used: the closing of the oracle and no other is taken, and it verifies."""
@@ -230,7 +231,7 @@ def read_back(document: Json) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(usages(), usages())
 def test_the_lines_as_csv(old: list[Json], new: list[Json]) -> None:
     """Read back, each row is its line, and each shown column adds up to the total shown: of bills and of notes."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from profiles import examples
 
 from bill_kit import BOOK, billed, body, header, record, usages, verified, written
 from brivionix_billing import BillingError
@@ -120,7 +121,7 @@ def test_a_bill_is_corrected_in_part(rows: list[Json], kind: str) -> None:
     assert render_text(note)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(usages(), usages())
 def test_any_bill_corrected_to_any_other(old: list[Json], new: list[Json]) -> None:
     """Whatever was billed and whatever should have been: bill and note add up, and the note can be shown and redone."""
@@ -272,7 +273,7 @@ def test_a_proof_is_for_one_document() -> None:
         assert check_inclusion_proof(garbage, proof)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(usages(), st.data())
 def test_any_record_of_any_bill(rows: list[Json], data: st.DataObject) -> None:
     """Of any generated file, every billed record and no other has a proof."""

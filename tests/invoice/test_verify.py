@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from bill_kit import billed, record, verified, written
 from brivionix_billing import BillingError
@@ -183,7 +184,7 @@ def test_a_predecessor_that_is_no_document(garbage: Any) -> None:
 # --- anything at all ---
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(bodies, st.sampled_from([path for path, _ in walk(SECOND)][1:]))
 def test_any_json_as_a_document(value: Any, path: Path_) -> None:
     """Any JSON as a document, or in any place of one, is reported on and never raises."""

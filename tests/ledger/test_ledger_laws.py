@@ -18,6 +18,7 @@ from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.topup import Quote
 from ledger_kit import BOOK, later, tables
 from ledger_model import Model, ModelToken, RefusedError
+from profiles import examples
 
 CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
@@ -284,5 +285,5 @@ class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # made by hy
     """Whatever is done in whatever order: the ledger does what the naive model does, and stays sound."""
 
     settings = settings(
-        max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples(100), stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -19,6 +19,7 @@ from brivionix_billing.cli import main
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.times import Period
 from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, with_credits
+from profiles import examples
 
 DAY = Period.parse("2026-11-01/2026-11-02")
 MONTH = Period.parse("2026-11")
@@ -70,7 +71,7 @@ def test_a_statement_tells_opening_movements_use_and_closing(database: str) -> N
         assert second.closing == has.available + has.held - has.owed
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     seconds=st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=12),
     cuts=st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=3),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from pypdf import PdfReader
 
 from bill_page_kit import full
@@ -89,7 +90,7 @@ def number(shown: str) -> Decimal:
     return Decimal(shown.replace(",", ""))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.dictionaries(
         st.tuples(st.dates(), st.sampled_from([f"m{n}" for n in range(12)])),

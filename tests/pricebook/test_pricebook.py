@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing import BillingError, Charge, Money, Payable, PriceBook, PriceFileError, Usage
 from brivionix_billing.pricebook.patterns import matcher
@@ -89,7 +90,7 @@ def test_the_served_model_is_taken_where_none_is_asked_for() -> None:
         shipped().rate(USAGE, group="default", at=NOW)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
 def test_patterns_are_shell_patterns(pattern: str, name: str) -> None:
     """``*`` is any run and ``?`` any one character, as in a shell; everything else is itself."""

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook, PriceFileError
 from brivionix_billing.errors import Finding
@@ -243,7 +244,7 @@ def test_own_prices_are_held_against_the_list_prices_of_their_time() -> None:
     PriceBook.loads(early.replace("above: 200", "above: 9", 1))  # flex was not sold yet: nothing to hold it against
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_damaged_file_never_raises_anything_else(data: st.DataObject) -> None:
     """A file with a piece cut out, doubled or replaced is read, or refused by a ``BillingError``."""

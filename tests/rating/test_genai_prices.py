@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Usage
+from profiles import examples
 from samples import AUTUMN, NOW, D, shipped, utc
 
 genai_prices = pytest.importorskip("genai_prices", reason="genai-prices is an optional check")
@@ -66,7 +67,7 @@ times = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from(shipped().model_names), st.sampled_from(TIERS), times, numbers, numbers, st.integers(0, 10**6))
 def test_prices_are_those_of_genai_prices(
     model: str, tier: str, at: datetime, fresh: int, read: int, output: int

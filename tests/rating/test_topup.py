@@ -14,12 +14,13 @@ import oracle
 from brivionix_billing import BillingError, Money, Payable, PriceBook
 from brivionix_billing.money import minor_digits
 from brivionix_billing.topup import Quote
+from profiles import examples
 from samples import NOW, D, book_of, code_of, shipped, utc
 from strategies import Data, channels, render
 
 LATE = utc("2026-07-15")
 """Every generated channel has its last price by then."""
-many = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=examples(250), deadline=None, suppress_health_check=list(HealthCheck))
 ENTRY = "{from: 2026-01-01, standard: {input: 1}}"
 
 

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing.streams.sse import SseEvent, SseParser
 from streams_kit import FEW, frames
@@ -39,7 +40,7 @@ def read(pieces: list[bytes], limit: int = 1000) -> tuple[list[SseEvent], int]:
     return [event for piece in pieces for event in parser.feed(piece)], parser.pop_oversize_count()
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_events_are_those_of_the_standard_in_every_partition(data: st.DataObject) -> None:
     """Bytes in any pieces give the events that a reading of the whole text by the standard's rules gives."""
@@ -57,7 +58,7 @@ def test_a_crlf_is_one_end_even_between_two_pieces() -> None:
     assert read([b"x\rdata: 1", b"\n\n"])[0] == [SseEvent("", b"1")]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(st.data(), st.integers(0, 30))
 def test_what_is_too_large_is_passed_over_the_same_in_every_partition(data: st.DataObject, limit: int) -> None:
     """Which events are beyond the limit does not depend on the pieces, and those that are not are read."""

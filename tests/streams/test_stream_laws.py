@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Usage
+from profiles import examples
 from strategies import bodies
 from streams_kit import FEW, MADE, fed, same, sse
 
@@ -48,7 +49,7 @@ def pieces(data: st.DataObject, whole: bytes) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data(), st.one_of(chats().map(sse), st.sampled_from([sample["sse"] for sample in (*FEW, *MADE)])))
 def test_any_partition_gives_the_same_result(data: st.DataObject, text: str) -> None:
     """The same bytes in any pieces, asked in between or not, as bytes or as text, give the same result."""
@@ -66,7 +67,7 @@ def test_any_partition_gives_the_same_result(data: st.DataObject, text: str) -> 
     assert same(fed(bytearray(whole[:cut]), memoryview(whole)[cut:]).result(), expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(chats(), st.booleans())
 def test_parsed_events_give_what_their_text_gives(events: list[dict[str, Any]], named: bool) -> None:
     """Feeding each event as a dict is feeding its frame."""
@@ -76,7 +77,7 @@ def test_parsed_events_give_what_their_text_gives(events: list[dict[str, Any]], 
     assert by_text.done == by_dict.done
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(chats(), st.integers(0, 20))
 def test_a_body_is_read_as_its_usage(events: list[dict[str, Any]], cut: int) -> None:
     """At every point, the body written as JSON is read as the result's usage, mark included."""
@@ -86,7 +87,7 @@ def test_a_body_is_read_as_its_usage(events: list[dict[str, Any]], cut: int) -> 
     assert (result.reason is None) is not result.estimated
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(chats())
 def test_a_complete_chat_is_what_it_states(events: list[dict[str, Any]]) -> None:
     """If the last usage came with or after the end of the answer, it is the result; if none came, it is an estimate."""
@@ -154,7 +155,7 @@ for _ in range(3):
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(_HEADS), _strange), max_size=6),
     st.one_of(st.none(), st.dictionaries(st.sampled_from([*_KEYS, "messages", "contents", "max_tokens"]), _strange)),
@@ -180,7 +181,7 @@ def test_strange_events_never_raise(given_events: list[tuple[Any, Any]], request
     assert all(len(fault) < 600 for fault in result.warnings)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), st.text(max_size=30), st.integers(), st.none()), max_size=9))
 def test_noise_never_raises(noise: list[Any]) -> None:
     """Bytes, texts and objects that are no stream give an estimate of nothing."""

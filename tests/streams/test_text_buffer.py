@@ -12,6 +12,7 @@ import regex  # type: ignore[import-untyped]
 import tiktoken_ext.openai_public as openai_public
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.streams.text_buffer import BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS, MAX_STRANDS, TextBuffer
@@ -51,7 +52,7 @@ def prose() -> str:
     return "\n".join(pages) + chinese + '{"a":[1,2,{"b":"c d"}],"e":-0.5}' * 2000
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(_texts, st.data())
 def test_a_block_ends_where_every_encoding_ends_a_word(text: str, data: st.DataObject) -> None:
     """At an edge, each encoding's words of the whole text are those of the two parts, one after the other."""
@@ -86,7 +87,7 @@ def test_an_edge_is_found_wherever_there_is_one() -> None:
     assert block_end("文，中文文文", 0, 5) == 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=9)), max_size=30), st.integers(1, 40))
 def test_nothing_is_lost_or_counted_twice(pieces: list[tuple[int, str]], keep: int) -> None:
     """Whatever is kept and whatever is counted early, the tally is the sum over the strands."""

@@ -13,12 +13,13 @@ from hypothesis.strategies import DrawFn
 
 import oracle
 from brivionix_billing import BillingError, Charge, PriceBook, Usage
+from profiles import examples
 from strategies import ARGUMENTS, DATES, ENDS, MODELS, TIERS, Data, books, contained, counts, instant, instants
 
 __all__ = ["Ask", "few", "fitted", "made", "priced", "questions", "rated"]
 
 few: Final = settings(
-    max_examples=50,
+    max_examples=examples(50),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     # Making a failing price book small takes minutes. Take this line out to see the smallest.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing.tokens import TokenCounter
+from profiles import examples
 from token_kit import chat, fresh
 
 
@@ -54,7 +55,7 @@ tool = {"type": "function", "function": {"name": "f"}}
 own_search = {"type": "tool_search", "parameters": {"type": "object", "properties": {}}}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.sampled_from(["messages", "input"]).flatmap(
         lambda key: st.tuples(

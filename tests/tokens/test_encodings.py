@@ -12,6 +12,7 @@ import tiktoken
 import tiktoken_ext.openai_public
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
@@ -170,7 +171,7 @@ def test_a_text_of_one_letter_is_counted(text: str) -> None:
 words = st.text(alphabet=st.sampled_from("ab  .,'\n1é中\t/"), max_size=60)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(words, max_size=40), st.integers(20, 200))
 @example(["a b"] * 100, 20)
 def test_blocks_are_the_text(parts: list[str], size: int) -> None:
@@ -181,7 +182,7 @@ def test_blocks_are_the_text(parts: list[str], size: int) -> None:
     assert all(len(block) <= size for block in found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.sampled_from(["don't", "well", "12345", "naïve", "x=y", "\n\n", "中文"]), min_size=300, max_size=400)
 )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
+from profiles import examples
 from samples import SHIPPED, code_of, shipped
 from token_kit import chat, counter, small_pairs
 
@@ -117,7 +118,7 @@ FIELDS = ["messages", "input", "tools", "instructions", "response_format", "text
 bodies = st.dictionaries(st.sampled_from(FIELDS), items, max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(bodies)
 @example({"input": [{"role": "assistant", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{}"}]})
 def test_any_body_is_counted_or_refused(body: Any) -> None:

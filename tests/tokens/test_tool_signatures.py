@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from brivionix_billing import BillingError
 from brivionix_billing.tokens.tool_signatures import render_tools
@@ -148,7 +149,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(json_values)
 def test_any_schema_is_written_or_refused(parameters: Any) -> None:
     """No JSON value in the place of a schema raises anything but a named error."""

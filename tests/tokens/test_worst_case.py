@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.tokens import TokenCounter, WorstCase
+from profiles import examples
 from samples import AUTUMN, book_of, code_of, shipped
 from token_kit import chat
 
@@ -227,7 +228,7 @@ def test_embeddings_have_no_output() -> None:
     assert (found.input_tokens, found.output_tokens) == (2, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.text(alphabet="ab cé中\n", max_size=30), min_size=1, max_size=6), st.data())
 def test_no_usage_within_the_bounds_costs_more(texts: list[str], data: st.DataObject) -> None:
     """Whatever a provider reports within the worst case's tokens, cached or not, costs no more than was held."""

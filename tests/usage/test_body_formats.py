@@ -19,10 +19,11 @@ from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from brivionix_billing.usage.record_file import Record, read_records
 from oracle import FEES
+from profiles import examples
 from samples import code_of
 from strategies import contained
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=examples(60), deadline=None)
 Json = dict[str, Any]
 UNSTATED = ("anthropic", "cohere usage", "cohere meta", "embedding")
 """Shapes that state no total, and one that is told by it."""
@@ -127,7 +128,7 @@ def test_a_bare_usage_object_has_the_same_counts(shape: str) -> None:
 def test_a_line_of_a_usage_file_is_read_as_its_body(shape: str) -> None:
     """In a usage file a body of this shape gives the usage of the body, by whichever way the line is read."""
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(made(shape))
     def law(found: Made) -> None:
         line = {"request_id": "r", "at": "2026-10-01T00:00:00Z", "account": "a", "group": "g", "model": "m"}
@@ -191,7 +192,7 @@ def test_a_count_that_nobody_knows_is_refused(shape: str, where: str) -> None:
 def test_a_mark_that_is_none_is_refused(shape: str) -> None:
     """In every shape the mark of an estimate is true or false; anything else is ``invalid_usage``, never ignored."""
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=examples(20), deadline=None)
     @given(made(shape), st.sampled_from([None, 1, 0, "true", "", [], {}]))
     def law(found: Made, mark: Any) -> None:
         told = outcome({**found.body, found.name: {**found.usage, "estimated": mark}})
@@ -206,7 +207,7 @@ def test_a_mark_that_is_none_is_refused(shape: str) -> None:
 def test_nonsense_in_place_of_a_count_is_never_read_as_another_count(shape: str) -> None:
     """Whatever stands in place of a count, the body is refused by name, or that count was of no matter."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(made(shape), st.sampled_from(NOT_COUNTS), st.data())
     def law(found: Made, nonsense: Any, data: st.DataObject) -> None:
         path, _ = data.draw(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, record, verified, written
 from brivionix_billing import BillingError, Usage
@@ -137,7 +138,7 @@ def credits_of(rows: list[Json]) -> Fraction:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.sampled_from([None, True, False]), min_size=1, max_size=12))
 def test_a_bill_tells_what_was_estimated(marks: list[bool | None]) -> None:
     """The bill counts the marked requests and their Credits apart, and its lines are those of the unmarked bill."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
+from profiles import examples
 
 import bill_oracle
 from bill_kit import ROOT, body, record
@@ -143,7 +144,7 @@ def lines(draw: DrawFn) -> bytes:
     return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b" "])) * draw(st.integers(0, 1)) + line + b"\r\n"
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=examples(700), deadline=None)
 @given(lines())
 @example(b'{"account":"x",' + json.dumps(record(request_id="a:b")).encode().replace(b"a:b", b"a\\u003ab")[1:])
 @example(json.dumps(record(usage={"service_tier": "", "usage": body()})).encode())
@@ -304,7 +305,7 @@ def test_blank_lines_and_line_numbers() -> None:
     assert [found.line for found in read_records(file)] == [3, 5]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), lines()), max_size=6))
 def test_nothing_is_dropped(given_lines: list[bytes]) -> None:
     """As many records and lines set aside come out as lines that are not blank went in, each with its number."""
@@ -314,7 +315,7 @@ def test_nothing_is_dropped(given_lines: list[bytes]) -> None:
     assert all(type(one) in (Record, RejectedRecord) for one in found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from([*record(), "more"]), bodies)
 def test_any_json_anywhere(key: str, value: Any) -> None:
     """Any JSON in place of any value of a record gives a record or a line set aside, by both ways the same."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from profiles import examples
 
 from body_builders import sdk, spaced
 from brivionix_billing import BillingError, Usage
@@ -268,7 +269,7 @@ def test_another_shape_is_refused(body: Any) -> None:
     assert (code_of(caught), caught.value.http_status) == ("unknown_usage_format", 502)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(bodies)
 def test_a_hostile_body_raises_nothing_else(body: Any) -> None:
     """Any JSON is read as a usage whose meters are whole and add up, or refused by a ``BillingError``."""

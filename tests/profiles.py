@@ -1,0 +1,38 @@
+"""Hypothesis profiles: ``quick`` for every run of the tests, ``thorough`` for ``make test-thorough``.
+
+A test states how many examples it needs in a thorough run: ``@settings(max_examples=examples(300))``. The quick profile
+runs a quarter of them. Each local run draws new examples; with ``CI`` set, Hypothesis always draws the same ones.
+``HYPOTHESIS_PROFILE`` selects the profile.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from hypothesis import settings
+
+__all__ = ["examples", "load"]
+
+_DIVISORS: Final = {"quick": 4, "thorough": 1}
+_MIN: Final = 12
+"""Minimum number of examples of a test in any profile, unless the test asks for fewer."""
+
+
+def _profile() -> str:
+    name = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+    if name not in _DIVISORS:
+        raise ValueError(f"HYPOTHESIS_PROFILE: unknown profile {name!r}; use one of {', '.join(_DIVISORS)}")
+    return name
+
+
+def examples(thorough: int) -> int:
+    """Return the number of examples for the profile in use, given that of a thorough run."""
+    return max(min(thorough, _MIN), thorough // _DIVISORS[_profile()])
+
+
+def load() -> None:
+    """Load the profile in use. A test without settings of its own has 100 examples in a thorough run."""
+    name = _profile()
+    settings.register_profile(name, deadline=None, max_examples=examples(100))
+    settings.load_profile(name)
