@@ -72,6 +72,15 @@ def test_one_command_starts_the_demo(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_the_providers_answers_are_not_delayed_by_nagles_algorithm() -> None:
+    """Every connection that the demo's provider accepts has TCP_NODELAY set."""
+    with ThreadedServer(create_provider()) as provider, httpx.Client(trust_env=False, verify=False, timeout=20) as client:
+        assert client.post(f"{provider.url}/v1/responses", json=RESPONSES).status_code == 200
+        (connection,) = provider._server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 # The documentation
 
 
