@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo gateway test check bench schema clean
+.PHONY: demo gateway test test-thorough check bench schema clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py
@@ -11,7 +11,10 @@ gateway: .venv/gateway
 	$(BIN)/python -m examples.gateway --demo
 
 test: .venv/dev check
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-thorough: export HYPOTHESIS_PROFILE = thorough
+test-thorough: test
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

