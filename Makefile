@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Tests start Python many times; without bytecode files, each start compiles the library anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo gateway test test-thorough check bench schema clean
 
 demo: .venv/installed

@@ -19,6 +19,8 @@ from brivionix_billing.errors import CODES
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import parse_config
 from examples.gateway.demo import EVERYTHING, seed_demo_ledger
+from examples.gateway.recorded_provider import create_provider
+from examples.gateway.threaded_server import ThreadedServer
 from examples.gateway.openai_errors import from_billing_error
 from gateway_kit import (
     BOOK,
@@ -74,7 +76,10 @@ def test_one_command_starts_the_demo(tmp_path: Path) -> None:
 
 def test_the_providers_answers_are_not_delayed_by_nagles_algorithm() -> None:
     """Every connection that the demo's provider accepts has TCP_NODELAY set."""
-    with ThreadedServer(create_provider()) as provider, httpx.Client(trust_env=False, verify=False, timeout=20) as client:
+    with (
+        ThreadedServer(create_provider()) as provider,
+        httpx.Client(trust_env=False, verify=False, timeout=20) as client,
+    ):
         assert client.post(f"{provider.url}/v1/responses", json=RESPONSES).status_code == 200
         (connection,) = provider._server.server_state.connections
         accepted = connection.transport.get_extra_info("socket")

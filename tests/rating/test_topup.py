@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 import oracle
 from brivionix_billing import BillingError, Money, Payable, PriceBook
 from brivionix_billing.money import minor_digits
 from brivionix_billing.topup import Quote
-from profiles import examples
 from samples import NOW, D, book_of, code_of, shipped, utc
 from strategies import Data, channels, render
 

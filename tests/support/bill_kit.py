@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -151,7 +151,13 @@ def billed(usage: bytes, book: PriceBook = BOOK, key: Any = None, **changes: Any
 
 def verified(document: Any, usage: bytes | None, book: PriceBook = BOOK, **how: Any) -> VerificationReport:
     """The verifier's report."""
-    return Verifier(None if usage is None else lambda: io.BytesIO(usage), book).verify(document, **how)
+    return _verifier(usage, book).verify(document, **how)
+
+
+@lru_cache(maxsize=8)
+def _verifier(usage: bytes | None, book: PriceBook) -> Verifier:
+    """Return a verifier that reads the usage once, however many documents it verifies."""
+    return Verifier(None if usage is None else lambda: io.BytesIO(usage), book)
 
 
 # --- generated usage ---

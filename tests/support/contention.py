@@ -58,7 +58,8 @@ def contend(url: str, *, processes: int = 16, holds: int = 20_000, covered: int 
     before = ledger.balance(ACCOUNT, at=NOW).available
     ledger.close()
 
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([Ledger.__module__])  # or each process would load the library anew
     gate, told = context.Barrier(processes), context.Queue()
     numbers = [range(first, holds, processes) for first in range(processes)]
     runners = [context.Process(target=_hold, args=(url, options, gate, told, each)) for each in numbers]

@@ -106,12 +106,11 @@ class Killer:
         psycopg.Connection.commit = committed  # type: ignore[method-assign,assignment]
 
 
-def crashed(url: str, n: int) -> None:
-    """Do the day in a process that is killed at its n-th statement."""
+def crashed(ledger: Ledger, n: int) -> None:
+    """Do the day in a process that is killed at its n-th statement. The ledger has no connection open."""
     child = os.fork()
     if not child:
         try:
-            ledger = Ledger.open(url, kit.BOOK, synchronous="NORMAL")  # killing a process loses no write
             Killer(n, with_signal=n % 2 == 0).watch(ledger)
             do(ledger)
         finally:
@@ -122,13 +121,12 @@ def crashed(url: str, n: int) -> None:
         raise SystemExit(f"the process was not killed at statement {n}, but ended with {status}")
 
 
-def points(url: str) -> int:
-    """How many statements a day has."""
+def points(ledger: Ledger) -> int:
+    """How many statements a day has. The ledger has no connection open."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         try:
-            ledger = Ledger.open(url, kit.BOOK, synchronous="NORMAL")  # killing a process loses no write
             killer = Killer(None)
             killer.watch(ledger)
             do(ledger)
@@ -152,21 +150,22 @@ def fresh(url: str) -> None:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         shutil.copy(empty, path)
         return
-    with kit.opened(url) as ledger, ledger.engine.begin() as connection:
-        for name in METADATA.tables:
-            connection.exec_driver_sql(f"DELETE FROM {name}")
+    with psycopg.connect(url) as connection:
+        connection.execute(";".join(f"DELETE FROM {name}" for name in METADATA.tables))
 
 
 def main(url: str, step: int = 1) -> None:
     """Every point, or every ``step``-th."""
+    with kit.opened(url) as prepared:  # makes the tables
+        pass  # closed, it has no connection, and a child can go on with it without preparing anything anew
     fresh(url)
-    count = points(url)
+    count = points(prepared)
     with kit.opened(url) as ledger:
         right, entries = kit.tables(ledger), sum(1 for _ in ledger.journal("acct"))
         sound(ledger)
     for n in range(1, count + 1, step):
         fresh(url)
-        crashed(url, n)
+        crashed(prepared, n)
         with kit.opened(url) as ledger:
             sound(ledger)
             do(ledger)

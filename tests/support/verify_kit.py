@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import bill_oracle
 from bill_kit import OCTOBER, billed, body, record, verified, written
-from brivionix_billing.invoice import VerificationReport, key_id
+from brivionix_billing.invoice import Balance, VerificationReport, key_id
 
 __all__ = [
     "BILL",
@@ -68,6 +68,8 @@ MOVED = ("Top-up", "50.25")
 LEFT = bill_oracle.closing("100", [MOVED[1]], billed(USAGE)["totals"]["credits"])
 
 
+NAMED |= {"issuer_tax_number": "DE 1", "customer_tax_number": "91310000", "channel": "rmb"}
+NAMED |= {"balance": Balance("100", [MOVED], LEFT)}
 BILL = billed(USAGE, **NAMED)
 
 
@@ -87,10 +89,11 @@ def walk(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 
 def put(document: Json, path: Path_, value: Any) -> Json:
     """A copy with one place changed; ``...`` takes the place away."""
-    changed = copy.deepcopy(document)
+    changed = copy.copy(document)
     *way, last = path
     here: Any = changed
     for step in way:
+        here[step] = copy.copy(here[step])
         here = here[step]
     if value is ...:
         del here[last]
