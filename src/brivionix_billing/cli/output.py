@@ -172,6 +172,10 @@ def atomic_write_bytes(path: str, content: bytes) -> None:
         file.write(content)
 
 
+_OPEN_FILES: Final = ("/dev/fd/", "/dev/std", "/proc/")
+"""Paths of files that a process has open. Others below /dev, such as those in /dev/shm, are files like any other."""
+
+
 @contextmanager
 def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """A file to be written whole or not at all: a server may be reading the one that stands there.
@@ -180,7 +184,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """
     handed_over = False
     try:
-        if os.path.exists(path) and (not os.path.isfile(path) or os.path.abspath(path).startswith(("/dev/", "/proc/"))):
+        if os.path.exists(path) and (not os.path.isfile(path) or os.path.abspath(path).startswith(_OPEN_FILES)):
             with open(path, "wb") as file:  # a folder fails here, by its name
                 handed_over = True
                 yield file
