@@ -157,7 +157,7 @@ def fresh(url: str) -> None:
 def main(url: str, step: int = 1) -> None:
     """Every point, or every ``step``-th."""
     with kit.opened(url) as prepared:  # makes the tables
-        pass  # closed, it has no connection, and a child can go on with it without preparing anything anew
+        pass  # closed, it has no connection; it opens some when it is used again, here or in a child
     fresh(url)
     count = points(prepared)
     with kit.opened(url) as ledger:
@@ -166,12 +166,12 @@ def main(url: str, step: int = 1) -> None:
     for n in range(1, count + 1, step):
         fresh(url)
         crashed(prepared, n)
-        with kit.opened(url) as ledger:
-            sound(ledger)
-            do(ledger)
-            sound(ledger)
-            if kit.tables(ledger) != right:
-                raise SystemExit(f"after a crash at statement {n} the day ends elsewhere")
+        sound(prepared)  # with connections of its own, as another process would
+        do(prepared)
+        sound(prepared)
+        if kit.tables(prepared) != right:
+            raise SystemExit(f"after a crash at statement {n} the day ends elsewhere")
+        prepared.close()
     print(f"{len(range(1, count + 1, step))} of {count} points, {len(day())} operations, {entries} entries: all sound")
 
 
