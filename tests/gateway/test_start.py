@@ -19,9 +19,9 @@ from brivionix_billing.errors import CODES
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import parse_config
 from examples.gateway.demo import EVERYTHING, seed_demo_ledger
+from examples.gateway.openai_errors import from_billing_error
 from examples.gateway.recorded_provider import create_provider
 from examples.gateway.threaded_server import ThreadedServer
-from examples.gateway.openai_errors import from_billing_error
 from gateway_kit import (
     BOOK,
     RESPONSES,

@@ -12,13 +12,13 @@ import regex  # type: ignore[import-untyped]
 import tiktoken_ext.openai_public as openai_public
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing.streams import StreamUsage
 from brivionix_billing.streams.text_buffer import BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS, MAX_STRANDS, TextBuffer
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens.encodings import block_end
 from paths import ROOT
+from profiles import examples
 from streams_kit import Bytes, Never, chat_chunk, fed, sse
 
 DOCS = ROOT / "docs"
