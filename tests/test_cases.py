@@ -227,7 +227,7 @@ def test_case_14_nothing_unknown_costs_nothing() -> None:
     with pytest.raises(PriceFileError, match=r"the key 'inptu' is not known; did you mean 'input'\?"):
         book_of("{from: 2026-01-01, standard: {inptu: 1, output: 6}}")
     with pytest.raises(TypeError, match="no argument 'input_token'"):
-        Usage(input_token=1)  # type: ignore[call-arg]  # misspelt on purpose
+        Usage(input_token=1)
     with pytest.raises(BillingError, match="'promt_tokens'") as caught:
         Usage.from_response({"promt_tokens": 9, "completion_tokens": 3})
     assert code_of(caught) == "unknown_usage_format"

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, record, verified, written
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.cli import main
 from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, render_text, seal
+from brivionix_billing.usage.fields import make_fields
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
-from brivionix_billing.usage.usage import usage_from_meters
+from profiles import examples
 from request_strategies import made
 from samples import NOW, code_of, shipped
 from strategies import counts
@@ -60,7 +60,9 @@ def test_the_mark_is_part_of_a_usage(given_counts: dict[str, int]) -> None:
 def test_a_usage_put_together_keeps_the_mark() -> None:
     """``assembled`` makes the usage that the constructor makes, with the mark and without."""
     for mark in (True, False):
-        assert usage_from_meters(9, 7, 2, 3, 1, None, None, (), mark) == Usage(9, 3, 2, 0, 1, estimated=mark)
+        assert Usage.from_fields(make_fields(9, 7, 2, 3, 1, None, None, (), mark)) == Usage(
+            9, 3, 2, 0, 1, estimated=mark
+        )
 
 
 @pytest.mark.parametrize("value", NO_MARKS, ids=repr)

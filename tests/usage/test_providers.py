@@ -80,8 +80,8 @@ def test_openrouters_searches() -> None:
         for executed in (0, 3):
             stated = {"web_search_requests": 3, "tool_calls_requested": 5, "tool_calls_executed": executed}
             assert Usage.from_response({**CHAT, key: stated}) == Usage(900, 40, web_search_calls=3)
-        assert "tells of 4 tool calls, 3 of them" in refused({**CHAT, key: {**stated, "tool_calls_executed": 4}})[1]
-        assert "tells of 5 tool calls" in refused({**CHAT, key: {**stated, "tool_calls_executed": None}})[1]
+        assert "is 4, of which 3 are web searches" in refused({**CHAT, key: {**stated, "tool_calls_executed": 4}})[1]
+        assert "tool_calls_requested is 5" in refused({**CHAT, key: {**stated, "tool_calls_executed": None}})[1]
     both = {"server_tool_use": {"web_search_requests": 3}, "server_tool_use_details": {"web_search_requests": 2}}
     assert refused({**CHAT, **both})[0] == "usage_contradiction"
     both["server_tool_use_details"]["web_search_requests"] = 3
@@ -469,7 +469,7 @@ def outcomes(body: Any) -> set[str]:
 )
 def test_two_usage_objects_are_a_contradiction(wrap: Any, body: Json, names: str) -> None:
     """Which of two usage objects in a body holds is not guessed, and both are named."""
-    assert outcomes(wrap(body)) == {f"usage_contradiction: a body with two usage objects, {names}; give one"}
+    assert outcomes(wrap(body)) == {f"usage_contradiction: the body has two usage objects, {names}; remove one"}
 
 
 @pytest.mark.parametrize("more", [{"usageMetadata": None, "usage_metadata": None, "meta": None}, {"meta": {"id": "x"}}])
@@ -551,7 +551,7 @@ class Changing(UserDict[str, Any]):
         ({"usage": Changing(CHAT)}, "a dict cannot be read: RuntimeError: 'dictionary changed size during iteration'"),
         (
             {"usage": ANSWERED, "output": [Closed(RuntimeError("gone"))]},
-            "an output item of type Closed cannot be read: RuntimeError",
+            "an output item of type Closed cannot be read: RuntimeError; pass plain data",
         ),
     ],
     ids=range(6),

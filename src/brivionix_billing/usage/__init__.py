@@ -1,4 +1,4 @@
-"""Usage: how many of each meter one request used, and how to read it from what a provider sends."""
+"""Usage: the quantity of each meter that one request consumed, and readers for the bodies of providers."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ __all__ = ["MAX_COUNT", "Usage", "billable_body"]
 
 
 def billable_body(body: object) -> dict[str, Any]:
-    """The part of a response that a usage file should keep: plain JSON data, small, without any text of it.
+    """Return the part of a response that a usage file should keep: plain JSON data, small, without any text.
 
-    That is the usage object exactly as it was, the served tier and model under the keys that the shape has for them,
-    and the output items that cost a fee. ``Usage.from_response`` reads the same usage from it as from the response.
-    Counts are not checked here: a line of a usage file keeps a wrong body as well, and is set aside with the reason.
-    Raises ``unknown_usage_format`` for a body in which no usage object of a known shape is found.
+    That is the usage object unchanged, the served tier and model under the keys of their format, and the output items
+    with a fee. ``Usage.from_response`` reads the same usage from it as from the response. Counts are not validated
+    here: a usage file keeps a wrong body too, and its line is rejected with the reason. Raises
+    ``unknown_usage_format`` if the body has no usage object of a known format.
 
     >>> billable_body({
     ...     "model": "gpt-5.4", "output": [{"type": "web_search_call", "action": {"type": "search", "query": "rain"}}],
@@ -22,6 +22,6 @@ def billable_body(body: object) -> dict[str, Any]:
     {'model': 'gpt-5.4', 'output': [{'type': 'web_search_call', 'action': {'type': 'search'}}], \
 'usage': {'input_tokens': 9, 'output_tokens': 5}}
     """
-    from brivionix_billing.usage import extraction  # the readers are fetched when they are needed, and only then
+    from brivionix_billing.usage import extraction  # imported at the first call
 
     return extraction.billable_body(body)

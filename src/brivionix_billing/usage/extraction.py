@@ -1,4 +1,4 @@
-"""What a usage file should keep of a response: all that its charge depends on, and none of its texts."""
+"""Extracts what a usage file should keep of a response: everything that its charge depends on, and no text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.usage.detect import detect_shape, get_field, locate_usage, unreadable_error
+from brivionix_billing.usage.detect import detect_format, get_field, locate_usage, unreadable_error
 from brivionix_billing.usage.parsing import nested_value
 from brivionix_billing.usage.readers.openai import read_responses
 from brivionix_billing.usage.tool_calls import billable_item_type, container_id, require_output_items
@@ -15,43 +15,43 @@ from brivionix_billing.usage.tool_calls import billable_item_type, container_id,
 __all__ = ["billable_body"]
 
 _MAX_DEPTH: Final = 12
-"""Deeper than a reader looks for counts."""
+"""Maximum nesting of a usage object. Readers look for counts in fewer levels."""
 _MAX_NAME_LENGTH: Final = 257
-"""A name has at most 256 characters; one that is longer stays too long, so that it is refused here as there."""
+"""Maximum length of an extracted name, in characters. One more than a name may have, so that a reader rejects it."""
 
 
 def billable_body(body: object) -> dict[str, Any]:
-    """See :func:`brivionix_billing.usage.reported`."""
+    """See :func:`brivionix_billing.usage.billable_body`."""
     try:
         return _extract(body)
     except BillingError:
         raise
-    except Exception as error:  # as in the reading of it
+    except Exception as error:  # an SDK object may raise anything when an attribute is read
         raise unreadable_error(body, error) from error
 
 
 def _extract(body: object) -> dict[str, Any]:
-    usage, around, called = locate_usage(body)
-    shape = detect_shape(usage)
-    kept: dict[str, Any] = _to_json_value(usage)
-    if around is None:
-        return kept
-    found = {}
-    for key, name in shape.context_keys.items():
-        value = get_field(around, key)
+    usage, response, usage_key = locate_usage(body)
+    body_format = detect_format(usage)
+    counts: dict[str, Any] = _to_json_value(usage)
+    if response is None:
+        return counts
+    context = {}
+    for key, name in body_format.context_keys.items():
+        value = get_field(response, key)
         if value is not None:
-            word = _truncate_name(nested_value(value, name))
-            found[key] = word if name is None else {name: word}
-    items = get_field(around, "output")
-    if isinstance(items, Iterator) and shape.reader is not read_responses:
-        items = None  # nobody reads it
+            served = _truncate_name(nested_value(value, name))
+            context[key] = served if name is None else {name: served}
+    items = get_field(response, "output")
+    if isinstance(items, Iterator) and body_format.reader is not read_responses:
+        items = None  # the reader of this format does not look at them
     kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
-    paid = [_reduce_item(item, kind) for item, kind in kinds if kind is not None]
-    return {**found, **({"output": paid} if paid else {}), called: kept}
+    billable = [_reduce_item(item, kind) for item, kind in kinds if kind is not None]
+    return {**context, **({"output": billable} if billable else {}), usage_key: counts}
 
 
 def _reduce_item(item: object, kind: str) -> dict[str, Any]:
-    """An output item without what it says or found. An action is kept, because not every action is paid."""
+    """Return an output item without its content. Its action stays, because not every action has a fee."""
     if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
         return {"type": kind, "action": {"type": "search"}}
     container = container_id(item) if kind == "code_interpreter_call" else None
@@ -59,25 +59,26 @@ def _reduce_item(item: object, kind: str) -> dict[str, Any]:
 
 
 def _truncate_name(value: Any) -> Any:
-    """A name, cut to a length that is still too long for one; what is no name stays none."""
+    """Truncate a name. A value that is not a name becomes a list, which is not a name either."""
     if isinstance(value, dict | list | tuple):
         return [safe_repr(value)]
-    word = _to_json_value(value)
-    return word[:_MAX_NAME_LENGTH] if isinstance(word, str) else word
+    name = _to_json_value(value)
+    return name[:_MAX_NAME_LENGTH] if isinstance(name, str) else name
 
 
 def _to_json_value(value: Any, depth: int = 0) -> Any:
-    """The same as JSON can hold it. For what it cannot hold stands a list of its text: no count, and no name either."""
+    """Convert to JSON data. A value that JSON cannot hold becomes a list of its text: neither a count nor a name."""
     if isinstance(value, dict | list | tuple):
         if depth > _MAX_DEPTH:
             raise BillingError(
-                "unknown_usage_format", f"a usage object nested more than {_MAX_DEPTH} deep is not a usage object"
+                "unknown_usage_format",
+                f"the usage object is nested more than {_MAX_DEPTH} deep; give the usage object alone",
             )
         if isinstance(value, dict):
             return {str(key): _to_json_value(item, depth + 1) for key, item in value.items()}
         return [_to_json_value(item, depth + 1) for item in value]
     if isinstance(value, str):
-        return str.__str__(value)  # an SDK's enumeration is a string as well
+        return str.__str__(value)  # enumerations of SDKs are strings as well
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
         return value
     return [safe_repr(value)]

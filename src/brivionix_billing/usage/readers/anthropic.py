@@ -1,23 +1,25 @@
-"""Anthropic's usage object (Messages API), also as Bedrock and Vertex hand it on.
+"""Reads Anthropic's usage object (Messages API), also as Bedrock and Vertex pass it on.
 
-Rules, from Anthropic's API reference: ``input_tokens`` contains neither what was read from a cache nor what was written
-to it; all that went in is the sum of the three. ``cache_creation`` tells the writes kept for 5 minutes from those kept
-for an hour; without it all were kept for 5 minutes. ``output_tokens`` contains the thinking tokens. No total is stated.
+Rules, from Anthropic's API reference:
 
-``iterations`` has an entry for each time that a model ran within the request. The counts above it are the sum of the
-entries of type ``message``. Compaction runs the same model once more, and its entry is *not* in the counts above: it is
-added here. What another model did (an advisor, a fallback) is billed at that model's price, which one usage cannot say:
-such a body is refused. Each entry is a usage object of this shape and can be billed as a record of its own.
-
-``speed: fast`` is a price of its own: it is the served tier ``fast``. The tier for batches and for committed capacity
-stands in ``service_tier``.
+- ``input_tokens`` contains neither the tokens read from a cache nor those written to it; the input is the sum of the
+  three. No total is stated.
+- ``cache_creation`` divides the writes by lifetime, 5 minutes and 1 hour. Without it, all were kept for 5 minutes.
+- ``output_tokens`` contains the thinking tokens.
+- ``iterations`` has an entry for each run of a model within the request. The counts above it are the sum of the entries
+  of type ``message``. Compaction runs the same model once more; its entry is *not* in the counts above and is added
+  here. Tokens of another model (an advisor, a fallback) have the price of that model, which one usage cannot express,
+  so such a body is rejected. Each entry is a usage object of this format and can be billed as a record of its own.
+- ``speed: fast`` has a price of its own: it is the served tier ``fast``. The tier for batches and committed capacity is
+  in ``service_tier``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
@@ -27,14 +29,14 @@ from brivionix_billing.usage.parsing import (
     read_model_name,
     read_service_tier,
     reject_unknown_counts,
+    require_list,
     require_object,
 )
 from brivionix_billing.usage.tool_calls import read_anthropic_searches
-from brivionix_billing.usage.usage import Usage, require_count
 
-__all__ = ["AROUND", "read_usage"]
+__all__ = ["CONTEXT_KEYS", "read_usage"]
 
-AROUND: Final[ContextKeys] = {"model": None}
+CONTEXT_KEYS: Final[ContextKeys] = {"model": None}
 
 _COUNTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 _KNOWN: Final = frozenset(
@@ -50,82 +52,85 @@ _KNOWN: Final = frozenset(
     }
 )
 _ITERATION_KEYS: Final = frozenset({*_COUNTS, "cache_creation"})
-_RUN_COUNT_KEYS: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "ephemeral_5m_input_tokens",
-    "ephemeral_1h_input_tokens",
-    "output_tokens",
-)
-"""The counts of one run of a model, disjoint."""
+_WRITE_KEYS: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 
 
-def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
-    """The Messages API."""
-    reject_unknown_counts("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
-    model = read_model_name(around.get("model")) or read_model_name(usage.get("model"))
-    top = _run_counts(usage)
-    plain, cached, short, hour, output = map(sum, zip(top, *_compaction_counts(usage, top, model), strict=True))
-    check_total("total_tokens", usage.get("total_tokens"), dict(zip(_RUN_COUNT_KEYS, top, strict=True)))
+class _Run(NamedTuple):
+    """The disjoint counts of one run of a model, named as Anthropic names them."""
+
+    input_tokens: int
+    cache_read_input_tokens: int
+    ephemeral_5m_input_tokens: int
+    ephemeral_1h_input_tokens: int
+    output_tokens: int
+
+
+def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read a usage object of the Messages API."""
+    reject_unknown_counts("usage", usage, _KNOWN)
+    model = read_model_name(response.get("model")) or read_model_name(usage.get("model"))
+    top = _read_run(usage)
+    uncached, cached, written_5m, written_1h, output = map(
+        sum, zip(top, *_read_compactions(usage, top, model), strict=True)
+    )
+    check_total("total_tokens", usage.get("total_tokens"), top._asdict())
     details = require_object("output_tokens_details", usage.get("output_tokens_details"))
-    reject_unknown_counts("output_tokens_details", {key: n for key, n in details.items() if key != "thinking_tokens"})
-    return Usage(
-        plain + cached + short + hour,
-        output,
-        cached,
-        short,
-        read_count(details, "thinking_tokens"),
-        cache_write_1h_tokens=hour,
-        web_search_calls=read_anthropic_searches(usage),
+    reject_unknown_counts("output_tokens_details", details, ("thinking_tokens",))
+    return build_fields(
+        {
+            "input_tokens": uncached + cached + written_5m + written_1h,
+            "cache_read_tokens": cached,
+            "cache_write_tokens": written_5m,
+            "cache_write_1h_tokens": written_1h,
+            "output_tokens": output,
+            "web_search_calls": read_anthropic_searches(usage),
+        },
+        reasoning_tokens=read_count(details, "thinking_tokens"),
         service_tier=_read_tier(usage),
         model=model,
         estimated=is_estimated(usage),
     )
 
 
-def _run_counts(usage: dict[str, Any]) -> tuple[int, ...]:
-    """The counts of one run of a model, by the names of ``_RUN_COUNT_KEYS``."""
-    plain, output = (require_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
+def _read_run(usage: dict[str, Any]) -> _Run:
+    uncached, output = (require_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
     written = read_count(usage, "cache_creation_input_tokens")
     details = require_object("cache_creation", usage.get("cache_creation"))
-    reject_unknown_counts(
-        "cache_creation", {key: value for key, value in details.items() if key not in _RUN_COUNT_KEYS[2:4]}
-    )
-    short, hour = (read_count(details, name) for name in _RUN_COUNT_KEYS[2:4])
+    reject_unknown_counts("cache_creation", details, _WRITE_KEYS)
+    written_5m, written_1h = (read_count(details, name) for name in _WRITE_KEYS)
     if not details:
-        short = written
+        written_5m = written
     elif usage.get("cache_creation_input_tokens") is not None:
-        check_total("cache_creation_input_tokens", written, {_RUN_COUNT_KEYS[2]: short, _RUN_COUNT_KEYS[3]: hour})
-    return plain, read_count(usage, "cache_read_input_tokens"), short, hour, output
+        parts = dict(zip(_WRITE_KEYS, (written_5m, written_1h), strict=True))
+        check_total("cache_creation_input_tokens", written, parts)
+    return _Run(uncached, read_count(usage, "cache_read_input_tokens"), written_5m, written_1h, output)
 
 
-def _compaction_counts(usage: dict[str, Any], top: tuple[int, ...], model: str | None) -> list[tuple[int, ...]]:
-    """What ``iterations`` holds that the counts above leave out. Raises for what another model did."""
-    entries = usage.get("iterations")
-    if not entries:
-        return []
-    if not isinstance(entries, list | tuple):
-        raise BillingError("invalid_usage", f"iterations is {safe_repr(entries)}, not a list")
-    messages: list[tuple[int, ...]] = []
-    compactions: list[tuple[int, ...]] = []
-    for place, given in enumerate(entries):
-        where = f"iterations[{place}]"
-        entry = require_object(where, given)
-        reject_unknown_counts(where, {key: value for key, value in entry.items() if key not in _ITERATION_KEYS})
-        counts, kind, served = _run_counts(entry), entry.get("type"), entry.get("model")
+def _read_compactions(usage: dict[str, Any], top: _Run, model: str | None) -> list[_Run]:
+    """Return the runs of ``iterations`` that the counts above leave out. Raises for runs of another model."""
+    messages: list[_Run] = []
+    compactions: list[_Run] = []
+    entries = require_list("iterations", usage.get("iterations") or None)
+    for index, value in enumerate(entries):
+        where = f"iterations[{index}]"
+        entry = require_object(where, value)
+        reject_unknown_counts(where, entry, _ITERATION_KEYS)
+        run, kind, served = _read_run(entry), entry.get("type"), entry.get("model")
         if model is None:
-            model = read_model_name(served)  # a bare usage object: whoever came first is the model of it
-        if any(counts) and (kind not in ("message", "compaction") or served not in (None, model)):
+            model = read_model_name(served)  # a usage object without its response: the first run names its model
+        if any(run) and (kind not in ("message", "compaction") or served not in (None, model)):
             raise BillingError(
                 "unknown_usage_key",
-                f"{where} is {safe_repr(kind)} by {safe_repr(served)}, with {sum(counts[:4])} input and "
-                f"{counts[4]} output "
-                f"tokens at the price of that model, not of {safe_repr(model)}; make a record of each entry",
+                f"{where} is {safe_repr(kind)} by {safe_repr(served)} with {sum(run[:4])} input and "
+                f"{run.output_tokens} "
+                f"output tokens, which have the price of that model, not of {safe_repr(model)}; "
+                "make a record of each entry",
             )
-        (compactions if kind == "compaction" else messages).append(counts)
-    for place, name in enumerate(_RUN_COUNT_KEYS):
-        found = sum(counts[place] for counts in messages)
-        check_total(name, top[place], {f"the {len(messages)} messages of iterations": found})
+        (compactions if kind == "compaction" else messages).append(run)
+    if entries:
+        for name, count in top._asdict().items():
+            total = sum(getattr(run, name) for run in messages)
+            check_total(name, count, {f"the {len(messages)} messages of iterations": total})
     return compactions
 
 
@@ -136,6 +141,7 @@ def _read_tier(usage: dict[str, Any]) -> Any:
     if tier not in (None, "standard"):
         raise BillingError(
             "usage_contradiction",
-            f"service_tier {safe_repr(tier)} and speed {safe_repr(speed)} are two prices of one request",
+            f"service_tier {safe_repr(tier)} and speed {safe_repr(speed)} are two prices of one request; "
+            "ask the provider which is right",
         )
     return speed

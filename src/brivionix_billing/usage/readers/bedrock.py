@@ -1,12 +1,13 @@
-"""The usage object of Amazon Bedrock's Converse API (and ConverseStream), and of Nova's own API.
+"""Reads the usage object of Amazon Bedrock's Converse API (and ConverseStream), and of Nova's own API.
 
-Rules, from the API reference and from real bodies: ``inputTokens`` contains neither ``cacheReadInputTokens`` nor
-``cacheWriteInputTokens``; ``totalTokens`` is the sum of the three and ``outputTokens``. ``cacheDetails`` tells the
-writes apart by how long they are kept; without it all were kept for 5 minutes. The counts ``...InputTokenCount`` are
-the same counts once more.
+Rules, from the API reference and from recorded bodies:
 
-The served tier stands around it: ``serviceTier.type``. A latency optimised call has a price of its own that is no tier
-here, so it is refused.
+- ``inputTokens`` contains neither ``cacheReadInputTokens`` nor ``cacheWriteInputTokens``. ``totalTokens`` is the sum of
+  the three and ``outputTokens``.
+- ``cacheDetails`` divides the writes by lifetime. Without it, all were kept for 5 minutes.
+- The keys ``...InputTokenCount`` repeat the same counts.
+- The served tier is in the response: ``serviceTier.type``. A latency-optimised call has a price of its own that is not
+  a tier, so it is rejected.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
@@ -22,13 +24,13 @@ from brivionix_billing.usage.parsing import (
     nested_value,
     read_count,
     reject_unknown_counts,
+    require_list,
     require_object,
 )
-from brivionix_billing.usage.usage import Usage, require_count
 
-__all__ = ["AROUND", "read_usage"]
+__all__ = ["CONTEXT_KEYS", "read_usage"]
 
-AROUND: Final[ContextKeys] = {"serviceTier": "type", "performanceConfig": "latency"}
+CONTEXT_KEYS: Final[ContextKeys] = {"serviceTier": "type", "performanceConfig": "latency"}
 
 _ALIASED_KEYS: Final = {
     "cacheReadInputTokens": "cacheReadInputTokenCount",
@@ -48,66 +50,68 @@ _KNOWN: Final = frozenset(
 )
 
 
-def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
-    """Converse."""
-    reject_unknown_counts("usage", {key: value for key, value in usage.items() if key not in _KNOWN})
+def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read a usage object of Converse."""
+    reject_unknown_counts("usage", usage, _KNOWN)
     reject_unknown_counts("serverToolUsage", require_object("serverToolUsage", usage.get("serverToolUsage")))
-    plain = require_count("inputTokens", usage["inputTokens"])
+    uncached = require_count("inputTokens", usage["inputTokens"])
     output = require_count("outputTokens", usage.get("outputTokens"))
     cached, written = (_read_aliased_count(usage, *names) for names in _ALIASED_KEYS.items())
     parts = {
-        "inputTokens": plain,
+        "inputTokens": uncached,
         "cacheReadInputTokens": cached,
         "cacheWriteInputTokens": written,
         "outputTokens": output,
     }
     check_total("totalTokens", usage.get("totalTokens"), parts)
-    hour = _one_hour_cache_writes(usage.get("cacheDetails"), written)
-    return Usage(
-        plain + cached + written,
-        output,
-        cached,
-        written - hour,
-        cache_write_1h_tokens=hour,
-        service_tier=_tier(around),
+    written_1h = _read_one_hour_writes(usage.get("cacheDetails"), written)
+    return build_fields(
+        {
+            "input_tokens": uncached + cached + written,
+            "cache_read_tokens": cached,
+            "cache_write_tokens": written - written_1h,
+            "cache_write_1h_tokens": written_1h,
+            "output_tokens": output,
+        },
+        service_tier=_read_tier(response),
         estimated=is_estimated(usage),
     )
 
 
-def _read_aliased_count(usage: dict[str, Any], name: str, again: str) -> int:
-    """A count that may stand under two names."""
-    first, second = usage.get(name), usage.get(again)
+def _read_aliased_count(usage: dict[str, Any], name: str, alias: str) -> int:
+    """Return a count that may have two names; if it has both, they must agree."""
+    first, second = usage.get(name), usage.get(alias)
     if first is not None and second is not None:
-        check_total(name, first, {again: require_count(again, second)})
-    return read_count(usage, again if first is None else name)
+        check_total(name, first, {alias: require_count(alias, second)})
+    return read_count(usage, alias if first is None else name)
 
 
-def _one_hour_cache_writes(details: Any, written: int) -> int:
-    """How many of the written tokens are kept for an hour."""
+def _read_one_hour_writes(details: Any, written: int) -> int:
+    """Return how many of the written tokens are kept for an hour."""
     if not details:
         return 0
-    if not isinstance(details, list | tuple):
-        raise BillingError("invalid_usage", f"cacheDetails is {safe_repr(details)}, not a list")
-    found = {"5m": 0, "1h": 0}
-    for place, given in enumerate(details):
-        entry = require_object(f"cacheDetails[{place}]", given)
+    counts = {"5m": 0, "1h": 0}
+    for index, value in enumerate(require_list("cacheDetails", details)):
+        where = f"cacheDetails[{index}]"
+        entry = require_object(where, value)
         count, ttl = read_count(entry, "inputTokens"), str(entry.get("ttl"))
-        if count and ttl not in ("5m", "1h"):
-            raise BillingError("unknown_usage_key", f"cacheDetails[{place}] keeps {count} tokens for {safe_repr(ttl)}")
-        reject_unknown_counts(
-            f"cacheDetails[{place}]", {k: v for k, v in entry.items() if k not in ("inputTokens", "ttl")}
-        )
+        if count and ttl not in counts:
+            raise BillingError(
+                "unknown_usage_key", f"{where} keeps {count} tokens for {safe_repr(ttl)}; known are 5m and 1h"
+            )
+        reject_unknown_counts(where, entry, ("inputTokens", "ttl"))
         if count:
-            found[ttl] += count
-    check_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in found.items()})
-    return found["1h"]
+            counts[ttl] += count
+    check_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in counts.items()})
+    return counts["1h"]
 
 
-def _tier(around: dict[str, Any]) -> Any:
-    tier, latency = (nested_value(around.get(key), name) for key, name in AROUND.items())
+def _read_tier(response: dict[str, Any]) -> Any:
+    tier, latency = (nested_value(response.get(key), name) for key, name in CONTEXT_KEYS.items())
     if latency not in (None, "standard"):
         raise BillingError(
             "unknown_usage_key",
-            f"performanceConfig.latency is {safe_repr(latency)}, a price of its own that no tier here is",
+            f"performanceConfig.latency is {safe_repr(latency)}, which has a price that no service tier expresses; "
+            "bill such calls by hand",
         )
     return tier

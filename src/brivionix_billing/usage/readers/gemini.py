@@ -1,11 +1,13 @@
-"""Gemini's ``usageMetadata`` (Gemini API, Vertex AI), in camel case as JSON has it or in snake case as the SDK has it.
+"""Reads Gemini's ``usageMetadata`` (Gemini API, Vertex AI), in camel case as in JSON or snake case as in the SDK.
 
-Rules, from Google's API reference and from real bodies: ``promptTokenCount`` contains the cached tokens, but not the
-tool results that were read (``toolUsePromptTokenCount``), which are input as well. ``candidatesTokenCount`` does not
-contain the thoughts, which cost what output costs. ``totalTokenCount`` is the sum of prompt, tool use, candidates and
-thoughts. What the details by modality leave out is text, and so is a DOCUMENT, which nobody prices apart.
+Rules, from Google's API reference and from recorded bodies:
 
-The served tier is ``serviceTier`` (Gemini API), or what ``trafficType`` means (Vertex AI).
+- ``promptTokenCount`` contains the cached tokens, but not the tool results that the model read
+  (``toolUsePromptTokenCount``), which are input as well.
+- ``candidatesTokenCount`` does not contain the thoughts, which have the price of output.
+- ``totalTokenCount`` is the sum of prompt, tool use, candidates and thoughts.
+- Tokens that the details by modality leave out are text, and so is a DOCUMENT, which has no price of its own.
+- The served tier is ``serviceTier`` (Gemini API), or the meaning of ``trafficType`` (Vertex AI).
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import TOKEN_METERS
+from brivionix_billing.usage.fields import UsageFields, build_fields, raise_contradiction, require_count
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
@@ -23,13 +27,13 @@ from brivionix_billing.usage.parsing import (
     read_model_name,
     read_service_tier,
     reject_unknown_counts,
+    require_list,
     require_object,
 )
-from brivionix_billing.usage.usage import Usage, raise_contradiction, require_count
 
-__all__ = ["AROUND", "read_usage"]
+__all__ = ["CONTEXT_KEYS", "read_usage"]
 
-AROUND: Final[ContextKeys] = {"modelVersion": None, "model_version": None}
+CONTEXT_KEYS: Final[ContextKeys] = {"modelVersion": None, "model_version": None}
 
 _COUNTS: Final = (
     "promptTokenCount",
@@ -41,112 +45,125 @@ _COUNTS: Final = (
 )
 _DETAILS: Final = (
     "promptTokensDetails",
-    "promptTokenDetails",  # so spelt by the embeddings
+    "promptTokenDetails",  # the spelling of embeddings
     "toolUsePromptTokensDetails",
     "candidatesTokensDetails",
     "cacheTokensDetails",
 )
 _KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
+
+
+def _modality_arguments(direction: str, cache: str | None = None) -> dict[str, str]:
+    """Map a modality in Gemini's spelling to the argument of ``Usage``; text is what remains."""
+    return {
+        meter.modality.upper(): meter.argument
+        for meter in TOKEN_METERS
+        if meter.modality not in (None, "text") and meter.direction == direction and meter.cache == cache
+        if meter.modality is not None
+    }
+
+
+_INPUT_MODALITIES: Final = _modality_arguments("input")
+_CACHED_MODALITIES: Final = _modality_arguments("input", "read")
+_OUTPUT_MODALITIES: Final = _modality_arguments("output")
 _TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
-_INPUT_MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
-_OUTPUT_MODALITIES: Final = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
 _TRAFFIC: Final = {
     "ON_DEMAND": "standard",
     "ON_DEMAND_FLEX": "flex",
     "ON_DEMAND_PRIORITY": "priority",
     "TRAFFIC_TYPE_UNSPECIFIED": None,
 }
-
-
 _SNAKE_TO_CAMEL: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): name for name in _KNOWN}
-"""How the SDK writes a key -> the key."""
 
 
-def read_usage(usage: dict[str, Any], around: dict[str, Any]) -> Usage:
-    """Generated content and embeddings."""
-    of = _to_camel_case(usage)
-    reject_unknown_counts("usageMetadata", {key: value for key, value in of.items() if key not in _KNOWN})
-    prompt = require_count("promptTokenCount", of.get("promptTokenCount"))
-    tools, out, thoughts, cached = (read_count(of, name) for name in _COUNTS[1:5])
+def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the usage of generated content or embeddings."""
+    counts = _to_camel_case(usage)
+    reject_unknown_counts("usageMetadata", counts, _KNOWN)
+    prompt = require_count("promptTokenCount", counts.get("promptTokenCount"))
+    tools, candidates, thoughts, cached = (read_count(counts, name) for name in _COUNTS[1:5])
     parts = {
         "promptTokenCount": prompt,
         "toolUsePromptTokenCount": tools,
-        "candidatesTokenCount": out,
+        "candidatesTokenCount": candidates,
         "thoughtsTokenCount": thoughts,
     }
-    check_total("totalTokenCount", of.get("totalTokenCount"), parts)
-    inside = _read_modalities(of, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
-    for name, count in _read_modalities(
-        of, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES
-    ).items():
-        inside.setdefault(name, count)
-    read_again = _read_modalities(of, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES)
-    from_cache = _read_modalities(of, "cacheTokensDetails", "cachedContentTokenCount", cached, _INPUT_MODALITIES)
-    if cached and inside and not of.get("cacheTokensDetails"):
+    check_total("totalTokenCount", counts.get("totalTokenCount"), parts)
+    of_prompt = _read_modalities(counts, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
+    of_embedding = _read_modalities(counts, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
+    of_prompt = {**of_embedding, **of_prompt}
+    of_tools = _read_modalities(
+        counts, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES
+    )
+    of_cache = _read_modalities(counts, "cacheTokensDetails", "cachedContentTokenCount", cached, _CACHED_MODALITIES)
+    of_output = _read_modalities(
+        counts, "candidatesTokensDetails", "candidatesTokenCount", candidates, _OUTPUT_MODALITIES
+    )
+    if cached and of_prompt and not counts.get("cacheTokensDetails"):
         raise BillingError(
             "unknown_usage_key",
-            f"cachedContentTokenCount {cached} without cacheTokensDetails, of a prompt that is not all text: "
-            "nobody here knows which tokens were cached",
+            f"cachedContentTokenCount is {cached} without cacheTokensDetails, and the prompt is not all text, so the "
+            "modality of the cached tokens is unknown; bill such a request by hand",
         )
-    rest = {
-        f"{kind}_input_tokens": inside.get(kind, 0) + read_again.get(kind, 0) for kind in _INPUT_MODALITIES.values()
-    }
-    rest |= {f"{kind}_cache_read_tokens": from_cache.get(kind, 0) for kind in _INPUT_MODALITIES.values()}
-    return Usage(
-        prompt + tools,
-        out + thoughts,
-        cached,
+    return build_fields(
+        {
+            "input_tokens": prompt + tools,
+            "cache_read_tokens": cached,
+            "output_tokens": candidates + thoughts,
+            **{name: of_prompt.get(name, 0) + of_tools.get(name, 0) for name in _INPUT_MODALITIES.values()},
+            **of_cache,
+            **of_output,
+        },
         reasoning_tokens=thoughts,
-        **rest,
-        **_read_modalities(of, "candidatesTokensDetails", "candidatesTokenCount", out, _OUTPUT_MODALITIES),
-        service_tier=_tier(of),
-        model=read_model_name(around.get("modelVersion")) or read_model_name(around.get("model_version")),
+        service_tier=_read_tier(counts),
+        model=read_model_name(response.get("modelVersion")) or read_model_name(response.get("model_version")),
         estimated=is_estimated(usage),
     )
 
 
 def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
-    of = {_SNAKE_TO_CAMEL.get(key, key): value for key, value in usage.items()}
-    if len(of) < len(usage):
-        raise BillingError("usage_contradiction", "a usageMetadata that has one count in camel case and in snake case")
-    return of
+    counts = {_SNAKE_TO_CAMEL.get(key, key): value for key, value in usage.items()}
+    if len(counts) < len(usage):
+        raise BillingError(
+            "usage_contradiction", "usageMetadata has the same count in camel case and in snake case; remove one"
+        )
+    return counts
 
 
 def _read_modalities(
-    of: Mapping[str, Any], name: str, whole: str, count: int, meaning: Mapping[str, str]
+    counts: Mapping[str, Any], name: str, whole: str, count: int, arguments: Mapping[str, str]
 ) -> dict[str, int]:
-    """The tokens of each modality that has a meter of its own; the details name at most all tokens of the whole."""
-    details = of.get(name)
-    if details is None:
-        return {}
-    if not isinstance(details, list | tuple):
-        raise BillingError("invalid_usage", f"{name} is {safe_repr(details)}, not a list")
-    found: dict[str, int] = {}
-    named = 0
-    for place, given in enumerate(details):
-        entry = require_object(f"{name}[{place}]", given)
+    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``."""
+    tokens_by_argument: dict[str, int] = {}
+    total = 0
+    for index, value in enumerate(require_list(name, counts.get(name))):
+        where = f"{name}[{index}]"
+        entry = require_object(where, value)
         key = "tokenCount" if "tokenCount" in entry else "token_count"
         tokens, modality = read_count(entry, key), entry.get("modality")
-        reject_unknown_counts(f"{name}[{place}]", {k: v for k, v in entry.items() if k not in (key, "modality")})
-        named += tokens
-        kind = modality if isinstance(modality, str) else ""
-        if kind in meaning:
-            found[meaning[kind]] = found.get(meaning[kind], 0) + tokens
-        elif tokens and kind not in _TEXT:
+        reject_unknown_counts(where, entry, (key, "modality"))
+        total += tokens
+        argument = arguments.get(modality) if isinstance(modality, str) else None
+        if argument is not None:
+            tokens_by_argument[argument] = tokens_by_argument.get(argument, 0) + tokens
+        elif tokens and not (isinstance(modality, str) and modality in _TEXT):
             raise BillingError(
                 "unknown_usage_key",
-                f"{name} has {tokens} tokens of modality {safe_repr(modality)}, and nobody here knows what they cost",
+                f"{where} has {tokens} tokens of modality {safe_repr(modality)}, which has no known price; "
+                f"known are {', '.join((*sorted(_TEXT), *arguments))}",
             )
-    if named > count:
-        raise_contradiction(whole, count, {name: named})
-    return {kind: tokens for kind, tokens in found.items() if tokens}
+    if total > count:
+        raise_contradiction(whole, count, {name: total})
+    return {argument: tokens for argument, tokens in tokens_by_argument.items() if tokens}
 
 
-def _tier(of: Mapping[str, Any]) -> Any:
-    tier, traffic = read_service_tier(of.get("serviceTier")), of.get("trafficType")
-    means = _TRAFFIC.get(traffic, traffic) if isinstance(traffic, str) else traffic
-    if tier is not None and means is not None and tier != means:
+def _read_tier(counts: Mapping[str, Any]) -> Any:
+    tier, traffic = read_service_tier(counts.get("serviceTier")), counts.get("trafficType")
+    meaning = _TRAFFIC.get(traffic, traffic) if isinstance(traffic, str) else traffic
+    if tier is not None and meaning is not None and tier != meaning:
         raise BillingError(
-            "usage_contradiction", f"serviceTier {safe_repr(tier)} and trafficType {safe_repr(traffic)} are two tiers"
+            "usage_contradiction",
+            f"serviceTier {safe_repr(tier)} and trafficType {safe_repr(traffic)} are two tiers; "
+            "ask the provider which is right",
         )
-    return means if tier is None else tier
+    return meaning if tier is None else tier

@@ -1,0 +1,183 @@
+"""The validated fields behind ``Usage``, which the readers of response bodies return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final, NamedTuple, NoReturn
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import CHILDREN, DESCENDANTS, METERS, METERS_BY_NAME
+
+__all__ = [
+    "MAX_COUNT",
+    "UsageExtras",
+    "UsageFields",
+    "build_fields",
+    "make_fields",
+    "raise_contradiction",
+    "require_count",
+    "require_flag",
+]
+
+MAX_COUNT: Final = 10**12
+"""Maximum quantity of one meter in one request. A larger number is a unit error, an overflow or an attack."""
+
+_MAX_NAME_LENGTH: Final = 256
+
+
+class UsageExtras(NamedTuple):
+    """Fields that few requests have, kept apart so that the usual request stays small and fast."""
+
+    service_tier: str | None = None
+    model: str | None = None
+    meters: tuple[tuple[int, int], ...] = ()
+    """(meter position, quantity) of every other meter that is not zero, in meter order."""
+    estimated: bool = False
+
+
+class UsageFields(NamedTuple):
+    """What a ``Usage`` stores. Whoever constructs it directly must have validated the counts."""
+
+    input_tokens: int = 0
+    """All input tokens, including cached ones. Context tiers compare these."""
+    input_quantity: int = 0
+    """Quantity of the meter ``input``."""
+    cache_read_quantity: int = 0
+    """Quantity of the meter ``cache_read``."""
+    output_quantity: int = 0
+    """Quantity of the meter ``output``."""
+    reasoning_tokens: int = 0
+    """Output tokens spent on reasoning. They have the price of output, so they are no meter of their own."""
+    extras: UsageExtras | None = None
+
+
+_tuple_new = tuple.__new__
+_BASIC_METERS: Final = ("input", "cache_read", "output")
+_ARGUMENTS: Final = frozenset(meter.argument for meter in METERS)
+_BOTTOM_UP: Final = sorted(METERS, key=lambda meter: len(DESCENDANTS[meter.name]))
+"""Every meter after all meters that its argument contains."""
+
+
+def make_fields(
+    input_tokens: int,
+    input_quantity: int,
+    cache_read_quantity: int,
+    output_quantity: int,
+    reasoning_tokens: int,
+    service_tier: str | None,
+    model: str | None,
+    meters: tuple[tuple[int, int], ...] = (),
+    estimated: bool = False,
+) -> UsageFields:
+    """Return the fields of validated counts. Equal usages have equal fields, however they were read."""
+    extras = None
+    if service_tier or model or meters or estimated:
+        extras = _tuple_new(UsageExtras, (service_tier, model, meters, estimated))
+    return _tuple_new(
+        UsageFields, (input_tokens, input_quantity, cache_read_quantity, output_quantity, reasoning_tokens, extras)
+    )
+
+
+def build_fields(
+    counts: Mapping[str, object],
+    *,
+    reasoning_tokens: object = 0,
+    total_tokens: object = None,
+    service_tier: object = None,
+    model: object = None,
+    estimated: object = False,
+) -> UsageFields:
+    """Validate counts, one containing the other as :class:`Usage` describes, and return disjoint quantities.
+
+    ``counts`` has arguments of ``Usage`` such as ``cache_read_tokens``. Raises ``invalid_usage`` for a count that is
+    not a whole number from 0 to 10^12, ``usage_contradiction`` for parts that are more than what contains them.
+    """
+    if not counts.keys() <= _ARGUMENTS:
+        unknown = next(name for name in counts if name not in _ARGUMENTS)
+        close = get_close_matches(unknown, _ARGUMENTS, 1)
+        advice = f"did you mean {safe_repr(close[0])}?" if close else f"use one of {', '.join(sorted(_ARGUMENTS))}"
+        raise TypeError(f"Usage has no argument {safe_repr(unknown)}; {advice}")
+    given = {name: require_count(name, count) for name, count in counts.items()}
+    reasoning = require_count("reasoning_tokens", reasoning_tokens)
+    quantities: dict[str, int] = {}
+    for meter in _BOTTOM_UP:
+        quantity = given.get(meter.argument, 0)
+        for name in DESCENDANTS[meter.name]:
+            quantity -= quantities[name]
+        if quantity < 0:
+            _raise_overfull(meter.name, given, quantities)
+        quantities[meter.name] = quantity
+    input_tokens, output_tokens = given.get("input_tokens", 0), given.get("output_tokens", 0)
+    if reasoning > output_tokens:
+        raise_contradiction("output_tokens", output_tokens, {"reasoning_tokens": reasoning})
+    if total_tokens is not None and require_count("total_tokens", total_tokens) != input_tokens + output_tokens:
+        raise BillingError(
+            "usage_contradiction",
+            f"total_tokens {total_tokens} is not input_tokens {input_tokens} + output_tokens {output_tokens} "
+            f"= {input_tokens + output_tokens}; ask the provider which is right",
+        )
+    return make_fields(
+        input_tokens,
+        quantities["input"],
+        quantities["cache_read"],
+        quantities["output"],
+        reasoning,
+        _require_optional_name("service_tier", service_tier),
+        _require_optional_name("model", model),
+        tuple(
+            (meter.position, quantities[meter.name])
+            for meter in METERS
+            if quantities[meter.name] and meter.name not in _BASIC_METERS
+        ),
+        require_flag(estimated),
+    )
+
+
+def require_count(name: str, value: object) -> int:
+    """Return ``value`` if it is a whole number from 0 to 10^12 and no bool. Raises ``invalid_usage``."""
+    if type(value) is not int:
+        raise BillingError(
+            "invalid_usage",
+            f"{name} is {safe_repr(value)} ({type(value).__name__}); use a whole number from 0 to 10^12",
+        )
+    if not 0 <= value <= MAX_COUNT:
+        problem = "negative" if value < 0 else "above 10^12"
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}, which is {problem}; use 0 to 10^12")
+    return value
+
+
+def require_flag(value: object) -> bool:
+    """Return ``value`` if it is a bool. Raises ``invalid_usage``: 1 or "false" could mean either."""
+    if type(value) is not bool:
+        raise BillingError("invalid_usage", f"estimated is {safe_repr(value)}; use true or false")
+    return value
+
+
+def raise_contradiction(whole: str, whole_count: int, parts: Mapping[str, int]) -> NoReturn:
+    """Raise ``usage_contradiction`` with both names and both numbers."""
+    listed = [f"{name} {count}" for name, count in parts.items() if count]
+    total = listed[0] if len(listed) == 1 else f"{' + '.join(listed)} = {sum(parts.values())}"
+    raise BillingError("usage_contradiction", f"{total} is more than {whole} {whole_count}, which must contain it")
+
+
+def _raise_overfull(whole: str, given: Mapping[str, int], quantities: Mapping[str, int]) -> NoReturn:
+    parts: dict[str, int] = {}
+    counted: set[str] = set()
+    for child in CHILDREN[whole]:
+        contained = {child, *DESCENDANTS[child]}
+        label = METERS_BY_NAME[child].argument
+        if contained & counted:  # such as cached audio, which both the audio and the cached tokens contain
+            label += " not cached"
+        parts[label] = sum(quantities[name] for name in contained - counted)
+        counted |= contained
+    argument = METERS_BY_NAME[whole].argument
+    raise_contradiction(argument, given.get(argument, 0), parts)
+
+
+def _require_optional_name(what: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= _MAX_NAME_LENGTH):
+        return value
+    raise BillingError(
+        "invalid_usage", f"{what} is {safe_repr(value)}; use a string of 1 to {_MAX_NAME_LENGTH} characters"
+    )
