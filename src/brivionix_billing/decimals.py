@@ -1,183 +1,247 @@
-"""Exact decimal numbers, whatever the caller's ``decimal`` context says.
+"""Exact decimal numbers that do not depend on the caller's ``decimal`` context.
 
-Everything here works on Python integers; :class:`~decimal.Decimal` is only built from and read into digits, which no
-context rounds.
+Every operation runs in a private context with large precision that traps ``Inexact``. So a result is exact, or an error
+is raised; nothing is ever rounded by accident. On the hot path amounts are integers: a *scaled* integer stands for
+``coefficient / 10**places``.
 """
 
 from __future__ import annotations
 
+import decimal
 import re
 from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = [
     "Rounding",
-    "decimal_from_scaled",
-    "to_scaled",
-    "divide_exactly",
-    "multiply",
-    "parse_decimal",
-    "decimal_places",
-    "format_plain",
     "after_discount",
+    "decimal_from_scaled",
+    "decimal_places",
+    "divide_exactly",
+    "format_plain",
+    "format_scaled",
+    "format_trimmed",
+    "multiply",
+    "negate",
+    "parse_decimal",
+    "require_finite",
     "round_quotient",
+    "round_to_places",
     "subtract_text",
     "sum_exact",
+    "to_scaled",
 ]
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
-_MAX_TEXT = 60
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+_MAX_LENGTH: Final = 60
+"""Maximum length of a number that is parsed, in characters."""
+_MAX_EXPONENT: Final = 1000
+"""Numbers beyond 10^1000 or with more decimal places are not amounts."""
+_PRECISION: Final = 10_000
+"""Digits of the private contexts: more than any product of the numbers that are accepted."""
+
+_TRAPS: Final = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.Underflow]
+_EXACT: Final = decimal.Context(prec=_PRECISION, rounding=decimal.ROUND_HALF_EVEN, traps=[*_TRAPS, decimal.Inexact])
+_ROUNDED: Final = decimal.Context(prec=_PRECISION, rounding=decimal.ROUND_HALF_EVEN, traps=_TRAPS)
+_ZERO: Final = Decimal(0)
+_ONE: Final = Decimal(1)
+_TEN: Final = Decimal(10)
+_POWERS: Final = tuple(10**n for n in range(80))
+_normalize, _quantize, _remainder, _scaleb = _EXACT.normalize, _EXACT.quantize, _EXACT.remainder, _EXACT.scaleb
 
 
 class Rounding(StrEnum):
-    """The named ways to round. Rounding happens once, at a document or a payment, and always by one of these."""
+    """The named ways to round. Rounding happens once, on a document or a payment, always by one of these."""
 
     HALF_UP = "half_up"
-    """To the nearest; a half goes away from zero. The default of documents."""
+    """To nearest, halves away from zero. The default of documents."""
     HALF_EVEN = "half_even"
-    """To the nearest; a half goes to the even neighbour."""
+    """To nearest, halves to the even neighbour."""
     UP = "up"
-    """Away from zero. What a top-up costs is rounded so: the seller is never short."""
+    """Away from zero. The price of a top-up is rounded up: the seller never receives too little."""
     DOWN = "down"
-    """Towards zero. What money buys is rounded so."""
+    """Towards zero. The Credits that a payment buys are rounded down."""
+
+
+_MODES: Final = {
+    Rounding.HALF_UP: decimal.ROUND_HALF_UP,
+    Rounding.HALF_EVEN: decimal.ROUND_HALF_EVEN,
+    Rounding.UP: decimal.ROUND_UP,
+    Rounding.DOWN: decimal.ROUND_DOWN,
+}
 
 
 def parse_decimal(text: str) -> Decimal:
-    """The exact value of a plain decimal number; ``010``, ``1_000``, ``.5``, ``nan`` are not plain.
+    """Return the exact value of a plain decimal number. Raises ``invalid_money``.
+
+    ``010``, ``1_000``, ``.5`` and ``nan`` are not plain.
 
     >>> parse_decimal("1e-7")
     Decimal('1E-7')
     """
-    if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-        raise BillingError("invalid_money", f"{safe_repr(text)} is not a plain decimal number such as 12 or 0.85")
+    if len(text) > _MAX_LENGTH or not _NUMBER.fullmatch(text):
+        raise BillingError("invalid_money", f"{safe_repr(text)} is not a plain decimal number; write 12 or 0.85")
     return Decimal(text)
 
 
+def require_finite(value: Decimal) -> Decimal:
+    """Return ``value`` if it can be an amount. Raises ``invalid_money`` for NaN, infinities and absurd exponents."""
+    if not value.is_finite():
+        raise BillingError("invalid_money", f"{value} is not a finite number; use a decimal such as 0.85")
+    exponent = value.as_tuple().exponent
+    if value.adjusted() > _MAX_EXPONENT or (isinstance(exponent, int) and exponent < -_MAX_EXPONENT):
+        raise BillingError(
+            "invalid_money", "the number is above 10^1000 or has more than 1000 decimal places; use an amount"
+        )
+    return value
+
+
+def _tidy(value: Decimal) -> Decimal:
+    """Return the same value without trailing zeros after the point, and without a positive exponent."""
+    if not value:
+        return _ZERO
+    return _normalize(value) if _remainder(value, _TEN) else _quantize(value, _ONE)
+
+
 def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
-    """``coefficient / 10**places`` with no trailing zeros behind the point.
+    """Return ``coefficient / 10**places`` without trailing zeros after the point.
 
     >>> decimal_from_scaled(5_250_000, 12)
     Decimal('0.00000525')
     """
-    return Decimal(format_scaled(*_strip_trailing_zeros(coefficient, places)))
+    value = _scaleb(Decimal(coefficient), -places)
+    # Without a factor of ten before the point, normalize gives no positive exponent. This is the hot path.
+    return _normalize(value) if coefficient % _POWERS[places + 1] else _tidy(value)
 
 
 def format_scaled(coefficient: int, places: int) -> str:
-    """``coefficient / 10**places`` written out, with exactly ``places`` digits behind the point."""
-    if places <= 0:
-        return str(coefficient * 10**-places)
-    sign = "-" if coefficient < 0 else ""
-    digits = str(abs(coefficient)).rjust(places + 1, "0")
-    return f"{sign}{digits[:-places]}.{digits[-places:]}"
+    """Format ``coefficient / 10**places`` with exactly ``places`` decimal places, without an exponent."""
+    return format(_scaleb(Decimal(coefficient), -places), "f")
+
+
+def format_trimmed(coefficient: int, places: int) -> str:
+    """Format ``coefficient / 10**places`` without trailing zeros and without an exponent; ``places`` is not negative.
+
+    >>> format_trimmed(5_250_000, 12), format_trimmed(-1500, 2)
+    ('0.00000525', '-15')
+    """
+    if coefficient < 0:
+        return "-" + format_trimmed(-coefficient, places)
+    digits = str(coefficient)
+    if not places:
+        return digits
+    if len(digits) <= places:
+        digits = digits.rjust(places + 1, "0")
+    decimals = digits[-places:].rstrip("0")
+    return f"{digits[:-places]}.{decimals}" if decimals else digits[:-places]
 
 
 def to_scaled(value: Decimal) -> tuple[int, int]:
-    """``(coefficient, places)`` with ``value == coefficient / 10**places`` and ``places >= 0``."""
-    sign, digits, exponent = value.as_tuple()
-    if isinstance(exponent, str):
-        raise BillingError("invalid_money", f"{value} is not a finite number")
-    if exponent < -1000 or len(digits) + exponent > 1001:
-        raise BillingError("invalid_money", "a number beyond 10^1000 or finer than 10^-1000 is not an amount")
-    coefficient = 0
-    if digits:
-        coefficient = int("".join(map(str, digits)))
-    if sign:
-        coefficient = -coefficient
-    if exponent > 0:
-        return coefficient * 10**exponent, 0
-    return coefficient, -exponent
+    """Return ``(coefficient, places)`` with ``value == coefficient / 10**places`` and ``places >= 0``.
+
+    Raises ``invalid_money`` for a number that cannot be an amount.
+    """
+    exponent = require_finite(value).as_tuple().exponent
+    places = max(0, -exponent) if isinstance(exponent, int) else 0
+    return int(_scaleb(value, places)), places
 
 
 def format_plain(value: Decimal) -> str:
-    """The number written out without an exponent and without idle zeros: what documents hold.
+    """Format a number without an exponent and without trailing zeros, as documents have it.
 
     >>> format_plain(Decimal("1E-7")), format_plain(Decimal("2.50"))
     ('0.0000001', '2.5')
     """
-    return format_scaled(*_strip_trailing_zeros(*to_scaled(value)))
+    return format(_tidy(require_finite(value)), "f")
 
 
 def decimal_places(value: Decimal) -> int:
-    """How many digits the number has behind the point, idle zeros not counted."""
-    return _strip_trailing_zeros(*to_scaled(value))[1]
-
-
-def _strip_trailing_zeros(coefficient: int, places: int) -> tuple[int, int]:
-    while places > 0 and coefficient % 10 == 0:
-        coefficient //= 10
-        places -= 1
-    return coefficient, places
+    """Return the number of decimal places, not counting trailing zeros."""
+    exponent = _tidy(require_finite(value)).as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int:
-    """``numerator / denominator`` as a whole number; ``denominator`` is positive.
+    """Return ``numerator / denominator`` as a whole number; ``denominator`` is positive.
 
-    A rounding may be given by its name. Raises ``invalid_argument`` for a name that is none.
+    A rounding may be given by its name. Raises ``invalid_argument`` if the name is unknown.
     """
-    if type(rounding) is not Rounding:
-        try:
-            rounding = Rounding(rounding)
-        except ValueError:
-            names = ", ".join(Rounding)
-            raise BillingError(
-                "invalid_argument", f"{safe_repr(rounding)} is no rounding; there are: {names}"
-            ) from None
+    rounding = _require_rounding(rounding)
     quotient, rest = divmod(abs(numerator), denominator)
     if rest:
         twice = 2 * rest
+        is_half_even_up = twice > denominator or (twice == denominator and quotient % 2 == 1)
         if (
             rounding is Rounding.UP
             or (rounding is Rounding.HALF_UP and twice >= denominator)
-            or (
-                rounding is Rounding.HALF_EVEN and (twice > denominator or (twice == denominator and quotient % 2 == 1))
-            )
+            or (rounding is Rounding.HALF_EVEN and is_half_even_up)
         ):
             quotient += 1
     return -quotient if numerator < 0 else quotient
 
 
+def round_to_places(value: Decimal, places: int, rounding: Rounding) -> int:
+    """Round to ``places`` decimal places; return the scaled integer. Raises ``invalid_argument``, ``invalid_money``."""
+    mode = _MODES[_require_rounding(rounding)]
+    rounded = _scaleb(require_finite(value), places).quantize(_ONE, rounding=mode, context=_ROUNDED)
+    return int(rounded)
+
+
+def _require_rounding(rounding: Rounding) -> Rounding:
+    if type(rounding) is Rounding:
+        return rounding
+    try:
+        return Rounding(rounding)
+    except ValueError:
+        names = ", ".join(Rounding)
+        raise BillingError("invalid_argument", f"{safe_repr(rounding)} is not a rounding; use one of {names}") from None
+
+
 def divide_exactly(numerator: int, denominator: int) -> int | None:
-    """``numerator / denominator`` where it is a whole number, else ``None``."""
+    """Return ``numerator / denominator`` if it is a whole number, else ``None``."""
     quotient, rest = divmod(numerator, denominator)
     return None if rest else quotient
 
 
-def multiply(a: Decimal, b: Decimal) -> Decimal:
-    """The exact product, whatever the decimal context."""
-    (x, p), (y, q) = to_scaled(a), to_scaled(b)
-    return decimal_from_scaled(x * y, p + q)
+def multiply(multiplicand: Decimal, multiplier: Decimal) -> Decimal:
+    """Return the exact product."""
+    return _tidy(_EXACT.multiply(multiplicand, multiplier))
+
+
+def negate(value: Decimal) -> Decimal:
+    """Return the exact negative."""
+    return _EXACT.minus(value)
 
 
 def after_discount(discount: Decimal) -> Decimal:
-    """What a discount leaves of a price: 0.90 off leaves 0.1.
+    """Return the factor that remains after a discount.
 
     >>> after_discount(Decimal("0.90"))
     Decimal('0.1')
     """
-    coefficient, places = to_scaled(discount)
-    return decimal_from_scaled(10**places - coefficient, places)
+    return _tidy(_EXACT.subtract(_ONE, discount))
 
 
-def subtract_text(a: str, b: str) -> str:
-    """The exact difference of two plain decimals, with as many digits behind the point as the longer of them shows.
+def subtract_text(minuend: str, subtrahend: str) -> str:
+    """Return the exact difference of two plain decimals, with as many decimal places as the longer of them.
 
     >>> subtract_text("0.10", "0.30"), subtract_text("2", "0.5")
     ('-0.20', '1.5')
     """
-    (x, p), (y, q) = to_scaled(Decimal(a)), to_scaled(Decimal(b))
-    shown = max(p, q)
-    return format_scaled(x * 10 ** (shown - p) - y * 10 ** (shown - q), shown)
+    return format(_EXACT.subtract(Decimal(minuend), Decimal(subtrahend)), "f")
 
 
 def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
-    """The exact sum, whatever the decimal context; of nothing, zero.
+    """Return the exact sum, 0 for no amounts.
 
     >>> sum_exact([Decimal("0.1"), Decimal("0.25"), Decimal("-1E+1")])
     Decimal('-9.65')
     """
-    pairs = [to_scaled(amount) for amount in amounts]
-    scale = max((places for _, places in pairs), default=0)
-    return decimal_from_scaled(sum(c * 10 ** (scale - p) for c, p in pairs), scale)
+    total = _ZERO
+    for amount in amounts:
+        total = _EXACT.add(total, require_finite(amount))
+    return _tidy(total)

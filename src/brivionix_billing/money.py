@@ -1,22 +1,25 @@
-"""Money: an exact type, a payable type, and the one place where rounding and sharing-out happen.
+"""Money: an exact type, a payable type, and the one place where amounts are rounded and allocated.
 
-:class:`Money` is exact and may be finer than a coin. :class:`Payable` is whole minor units (cents, fen, yen), what
-can be paid. Going from one to the other names the rounding.
+:class:`Money` is exact and may have more decimal places than its currency. :class:`Payable` is a whole number of minor
+units (cents, fen, yen), which can be paid. Converting one to the other requires an explicit rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Final, final
 
 from brivionix_billing.decimals import (
     Rounding,
-    decimal_from_scaled,
     format_plain,
     format_scaled,
+    multiply,
+    negate,
     parse_decimal,
-    round_quotient,
+    require_finite,
+    round_to_places,
     sum_exact,
     to_scaled,
 )
@@ -24,39 +27,32 @@ from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = ["Money", "Payable", "Rounding", "allocate", "minor_digits", "total"]
 
-# ISO 4217, active codes by number of minor digits (the standard's list one, funds and metals left out).
-_DIGITS: Final[dict[str, int]] = {
-    code: digits
-    for digits, codes in {
-        0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
-        3: "BHD IQD JOD KWD LYD OMR TND",
-        2: "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY "
-        "COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS "
-        "INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN "
-        "MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE "
-        "SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VES WST XCD XCG YER ZAR ZMW "
-        "ZWG",
-    }.items()
-    for code in codes.split()
-}
+
+def _read_minor_digits() -> dict[str, int]:
+    lines = (Path(__file__).parent / "data" / "iso4217.csv").read_text(encoding="ascii").splitlines()
+    rows = [line.split(",") for line in lines if not line.startswith(("#", "code,"))]
+    return {code: int(digits) for code, digits in rows}
+
+
+_MINOR_DIGITS: Final = _read_minor_digits()
 
 
 def minor_digits(currency: str) -> int:
-    """How many digits a payable amount of the currency has behind the point (ISO 4217): CNY 2, JPY 0, KWD 3.
+    """Return the decimal places of a payable amount of a currency (ISO 4217): CNY 2, JPY 0, KWD 3.
 
     Raises ``unknown_currency``.
     """
     try:
-        return _DIGITS[currency]
+        return _MINOR_DIGITS[currency]
     except (KeyError, TypeError):
         raise BillingError(
-            "unknown_currency", f"{safe_repr(currency)} is not an ISO 4217 currency code such as CNY or USD"
+            "unknown_currency", f"{safe_repr(currency)} is not an ISO 4217 currency code; use one such as CNY or USD"
         ) from None
 
 
 @final
 class Money:
-    """An exact amount of one currency, as fine as it comes.
+    """An exact amount of one currency, with any number of decimal places. Immutable.
 
     >>> Money("0.85", "CNY") + Money("0.005", "CNY")
     Money('0.855', 'CNY')
@@ -75,16 +71,23 @@ class Money:
         elif type(amount) is int:
             amount = Decimal(amount)
         elif not isinstance(amount, Decimal):
-            raise BillingError("invalid_money", f"{safe_repr(amount)} is not exact; give a str, an int or a Decimal")
-        to_scaled(amount)  # refuses NaN and infinities
-        object.__setattr__(self, "amount", amount)
-        object.__setattr__(self, "currency", currency)
+            raise BillingError("invalid_money", f"{safe_repr(amount)} is not exact; use a str, an int or a Decimal")
+        _set_amount(self, require_finite(amount))
+        _set_currency(self, currency)
+
+    @classmethod
+    def unchecked(cls, amount: Decimal, currency: str) -> Money:
+        """Construct from a finite amount and a known currency, as the hot path has them."""
+        money = object.__new__(cls)
+        _set_amount(money, amount)
+        _set_currency(money, currency)
+        return money
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("Money cannot be changed")
+        raise AttributeError("Money is immutable")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("Money cannot be changed")
+        raise AttributeError("Money is immutable")
 
     def __reduce__(self) -> tuple[type[Money], tuple[Decimal, str]]:
         return Money, (self.amount, self.currency)
@@ -109,8 +112,7 @@ class Money:
         return total(self.currency, (self, other))
 
     def __neg__(self) -> Money:
-        coefficient, places = to_scaled(self.amount)
-        return Money(decimal_from_scaled(-coefficient, places), self.currency)
+        return Money(negate(self.amount), self.currency)
 
     def __sub__(self, other: Money) -> Money:
         if not isinstance(other, Money):
@@ -120,21 +122,22 @@ class Money:
     def __mul__(self, factor: int | Decimal) -> Money:
         if isinstance(factor, bool) or not isinstance(factor, int | Decimal):
             return NotImplemented
-        (a, p), (b, q) = to_scaled(self.amount), to_scaled(Decimal(factor))
-        return Money(decimal_from_scaled(a * b, p + q), self.currency)
+        return Money(multiply(self.amount, require_finite(Decimal(factor))), self.currency)
 
     __rmul__ = __mul__
 
     def rounded(self, rounding: Rounding) -> Payable:
-        """The payable amount nearest by the named rounding."""
-        coefficient, places = to_scaled(self.amount)
-        minor = round_quotient(coefficient * 10 ** minor_digits(self.currency), 10**places, rounding)
-        return Payable(minor, self.currency)
+        """Return the nearest payable amount by the named rounding."""
+        return Payable(round_to_places(self.amount, minor_digits(self.currency), rounding), self.currency)
+
+
+_set_amount: Final = Money.__dict__["amount"].__set__
+_set_currency: Final = Money.__dict__["currency"].__set__
 
 
 @final
 class Payable:
-    """Whole minor units of a currency: what can be charged to a card. ``Payable(86, "CNY")`` is 0.86 CNY."""
+    """A whole number of minor units, which can be charged to a card. ``Payable(86, "CNY")`` is 0.86 CNY. Immutable."""
 
     __slots__ = ("currency", "minor")
     minor: int
@@ -146,26 +149,29 @@ class Payable:
             coefficient, places = to_scaled(parse_decimal(minor))
             if places > digits and coefficient % 10 ** (places - digits):
                 raise BillingError(
-                    "invalid_money", f"{safe_repr(minor)} {currency} is finer than the currency's smallest coin"
+                    "invalid_money",
+                    f"{safe_repr(minor)} {currency} has more than {digits} decimal places; round it first",
                 )
             minor = coefficient * 10**digits // 10**places
         elif type(minor) is not int:
-            raise BillingError("invalid_money", f"{safe_repr(minor)} is not a whole number of minor units")
+            raise BillingError(
+                "invalid_money", f"{safe_repr(minor)} is not a whole number of minor units; use an int or a str"
+            )
         object.__setattr__(self, "minor", minor)
         object.__setattr__(self, "currency", currency)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("Payable cannot be changed")
+        raise AttributeError("Payable is immutable")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("Payable cannot be changed")
+        raise AttributeError("Payable is immutable")
 
     def __reduce__(self) -> tuple[type[Payable], tuple[int, str]]:
         return Payable, (self.minor, self.currency)
 
     @property
     def amount(self) -> Decimal:
-        """The amount in the currency's main unit, with all its minor digits: ``Decimal('0.50')``."""
+        """The amount in the main unit, with all minor digits: ``Decimal('0.50')``."""
         return Decimal(format_scaled(self.minor, minor_digits(self.currency)))
 
     @property
@@ -189,19 +195,22 @@ class Payable:
 
 
 def total(currency: str, items: Iterable[Money]) -> Money:
-    """The exact sum of amounts that are all of ``currency``; of nothing, zero. Raises ``currency_mismatch``."""
+    """Return the exact sum of amounts of one currency, 0 for no amounts. Raises ``currency_mismatch``."""
     amounts: list[Decimal] = []
     for item in items:
         if item.currency != currency:
-            raise BillingError("currency_mismatch", f"{item} cannot be added to {currency}; convert by a channel")
+            raise BillingError(
+                "currency_mismatch", f"{item} cannot be added to an amount in {currency}; add each currency on its own"
+            )
         amounts.append(item.amount)
     return Money(sum_exact(amounts), currency)
 
 
 def allocate(amount: int, weights: Sequence[int]) -> list[int]:
-    """Share ``amount`` out in proportion to ``weights`` by largest remainder; the parts sum to ``amount``.
+    """Allocate ``amount`` in proportion to ``weights`` by the largest remainder (Hamilton's method).
 
-    A zero weight gets nothing; equal remainders are served in their order. Weights may not have mixed signs.
+    The parts sum to ``amount``. A zero weight gets nothing; of equal remainders the first is served first. Raises
+    ``invalid_argument`` if the weights have mixed signs or are all zero.
 
     >>> allocate(100, [1, 1, 1])
     [34, 33, 33]
@@ -209,10 +218,14 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if not whole:
         if amount:
-            raise BillingError("invalid_argument", f"cannot share {amount} out over nothing but zeros")
+            raise BillingError(
+                "invalid_argument", f"cannot allocate {amount} by weights that are all zero; give a weight"
+            )
         return [0] * len(weights)
     if any(w < 0 for w in weights) and any(w > 0 for w in weights):
-        raise BillingError("invalid_argument", "weights of mixed signs have no largest remainder")
+        raise BillingError(
+            "invalid_argument", "weights of mixed signs have no largest remainder; allocate each sign on its own"
+        )
     sign = -1 if amount < 0 else 1
     target, size = abs(amount), abs(whole)
     floors = [divmod(target * abs(w), size) for w in weights]

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 import oracle
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.money import _DIGITS
+from brivionix_billing.money import _MINOR_DIGITS
 from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter, discount_rate, round_for_display
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
-from brivionix_billing.rating.explanation import LOCALES
+from brivionix_billing.rating.messages import LOCALES
 from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render
 
@@ -162,7 +162,7 @@ def test_a_discount_never_promises_more_than_is_given(price: str, full: str, sav
 def test_every_currency_has_a_form(name: str) -> None:
     """In each ISO 4217 currency an amount has the digits of its coins, and the browser has one place for digits."""
     language = LocaleFormatter(name)
-    for code, digits in _DIGITS.items():
+    for code, digits in _MINOR_DIGITS.items():
         assert language.client_formats([code])["money"][code].count("#") == 1, code
         text = language.money(D("1234.5"), code)
         found = re.search(r"1,234\.50*", text)

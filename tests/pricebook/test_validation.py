@@ -9,12 +9,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook, PriceFileError
 from brivionix_billing.errors import Finding
 from brivionix_billing.pricebook.yaml_reader import MAX_BYTES
 from paths import DATA
+from profiles import examples
 from samples import code_of
 
 GOOD = """\

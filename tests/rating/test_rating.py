@@ -33,9 +33,10 @@ ERRORS: dict[str, tuple[dict[str, Any], str, int, str]] = {
     "model": ({"model": "gpt-9"}, "unknown_model", 404, "no model 'gpt-9' in the price file; add it"),
     "group": ({"group": "gold"}, "unknown_group", 403, "no group 'gold' in the price file"),
     "not allowed": ({"group": "mini-only", "model": "gpt-5.4"}, "model_not_allowed", 403, "'mini-only' may not use"),
-    "tier": ({"service_tier": "turbo"}, "unknown_service_tier", 400, "'turbo' is no service tier; these are: standard"),
-    "tier type": ({"service_tier": 1}, "unknown_service_tier", 400, "1 is no service tier"),
-    "tier list": ({"service_tier": ["flex"]}, "unknown_service_tier", 400, "is no service tier"),
+    "tier": ({"service_tier": "turbo"}, "unknown_service_tier", 400, "'turbo' is not a service tier; use one of "
+    "standard"),
+    "tier type": ({"service_tier": 1}, "unknown_service_tier", 400, "1 is not a service tier"),
+    "tier list": ({"service_tier": ["flex"]}, "unknown_service_tier", 400, "is not a service tier"),
     "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "not sold as flex .*sold "
     "then: standard$"),
     "no price": ({"at": utc("2026-03-16T23:59:59")}, "no_price", 400, "mini has no price at 2026-03-16T23:59:59Z"),
@@ -288,7 +289,7 @@ def test_a_charge_tells_what_it_was_made_from() -> None:
     text = charge.explain()
     assert "  cached input tokens: 200 x 0.15 USD / 1000000 x ratio 0.9 = 0.000027 USD" in text
     assert "Top-up price by rmb: 0.005157 Credits x 0.85 CNY = 0.00438345 CNY" in text
-    with pytest.raises(BillingError, match="there are: en, zh_CN") as caught:
+    with pytest.raises(BillingError, match="use one of en, zh_CN") as caught:
         charge.explain("fr")
     assert code_of(caught) == "invalid_argument"
     for channel in ("paypal", None, ["rmb"]):

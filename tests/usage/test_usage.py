@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from profiles import examples
 
 from body_builders import sdk, spaced
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from paths import DATA
+from profiles import examples
 from request_strategies import made
 from samples import NOW, code_of, shipped
 from strategies import bodies, counts

@@ -22,7 +22,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
-from brivionix_billing.rating.explanation import LOCALES
+from brivionix_billing.rating.messages import LOCALES
 from brivionix_billing.tabular import format_csv
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 

@@ -21,7 +21,7 @@ from brivionix_billing.invoice.header import Header, document_header, payment_se
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.rating.charge import UNIT_DECIMALS, list_and_uncached_rates
+from brivionix_billing.rating.charge import UNIT_DECIMALS
 from brivionix_billing.times import format_instant
 
 __all__ = ["CREDIT_DIGITS", "build_invoice", "credits_used"]
@@ -232,7 +232,7 @@ def _savings_section(cells: Sequence[UsageBucket], charged: int) -> dict[str, st
     for cell in cells:
         for place, quantity in enumerate(cell.quantities):
             if quantity:
-                here, full = list_and_uncached_rates(cell.card, place)
+                here, full = cell.card.list_and_uncached_rates(place)
                 listed += quantity * here
                 uncached += quantity * full
     return {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.decimals import Rounding, decimal_from_scaled, round_quotient, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
-from brivionix_billing.rating.explanation import LOCALES
+from brivionix_billing.rating.messages import LOCALES
 
 if TYPE_CHECKING:
     from babel import Locale

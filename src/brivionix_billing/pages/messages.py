@@ -7,52 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from brivionix_billing.rating.messages import METER_LABELS
+
 __all__ = ["METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS"]
 
 TIER_LABELS: Final[dict[str, dict[str, str]]] = {
     "en": {"standard": "Standard", "batch": "Batch", "flex": "Flex", "priority": "Priority"},
     "zh_CN": {"standard": "标准", "batch": "批处理", "flex": "弹性", "priority": "优先"},
-}
-
-METER_LABELS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "input": "Input",
-        "cache_read": "Cached input",
-        "output": "Output",
-        "cache_write": "Cache write",
-        "cache_write_1h": "Cache write, 1 h",
-        "audio_input": "Audio input",
-        "audio_cache_read": "Cached audio input",
-        "audio_output": "Audio output",
-        "image_input": "Image input",
-        "image_cache_read": "Cached image input",
-        "image_output": "Image output",
-        "video_input": "Video input",
-        "video_cache_read": "Cached video input",
-        "web_search": "Web search",
-        "file_search": "File search",
-        "code_interpreter": "Code interpreter",
-        "image_generation": "Image generation",
-    },
-    "zh_CN": {
-        "input": "输入",
-        "cache_read": "缓存输入",
-        "output": "输出",
-        "cache_write": "缓存写入",
-        "cache_write_1h": "缓存写入（1 小时）",
-        "audio_input": "音频输入",
-        "audio_cache_read": "缓存音频输入",
-        "audio_output": "音频输出",
-        "image_input": "图像输入",
-        "image_cache_read": "缓存图像输入",
-        "image_output": "图像输出",
-        "video_input": "视频输入",
-        "video_cache_read": "缓存视频输入",
-        "web_search": "联网搜索",
-        "file_search": "文件搜索",
-        "code_interpreter": "代码解释器",
-        "image_generation": "图像生成",
-    },
 }
 
 PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {

@@ -6,7 +6,7 @@ it cost on a channel, at that channel's own price: no exchange rate stands betwe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -15,8 +15,7 @@ from brivionix_billing.decimals import decimal_from_scaled, format_plain, multip
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
 from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
-from brivionix_billing.pages.messages import METER_LABELS as LABELS
-from brivionix_billing.pages.messages import TIER_LABELS
+from brivionix_billing.pages.messages import METER_LABELS, TIER_LABELS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import UNIT_DECIMALS
@@ -69,7 +68,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "nominal_per_credit": format_plain(book.nominal_per_credit),
         "shown_digits": SHOWN_DIGITS,
         "meters": [
-            {"name": meter.name, "per": meter.per, "label": _labels(LABELS, meter.name)}
+            {"name": meter.name, "per": meter.per, "label": _labels(METER_LABELS, meter.name)}
             for meter in METERS
             if meter.name in used
         ],
@@ -142,7 +141,7 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
             yield change
 
 
-def _labels(table: dict[str, dict[str, str]], name: str) -> dict[str, str]:
+def _labels(table: Mapping[str, Mapping[str, str]], name: str) -> dict[str, str]:
     return {language: words[name] for language, words in table.items()}
 
 

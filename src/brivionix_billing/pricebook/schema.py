@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from brivionix_billing.decimals import decimal_places, format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
-from brivionix_billing.rating.explanation import LOCALES
+from brivionix_billing.rating.messages import LOCALES
 from brivionix_billing.times import parse_instant
 from brivionix_billing.token_families import FAMILIES, get_family
 from brivionix_billing.topup import DEFAULT_LOT_ORDER, LOT_ORDER_RULES

@@ -1,4 +1,4 @@
-"""The charge of one request. It keeps what it was made from, so every figure can be derived again."""
+"""The charge of one request. It stores its inputs, so that every figure can be derived again."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
 
-from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_plain, round_quotient, to_scaled
-from brivionix_billing.meters import METERS, METERS_BY_NAME
+from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_trimmed, round_quotient
+from brivionix_billing.meters import METERS
 from brivionix_billing.money import Money
-from brivionix_billing.rating.rate_card import RateCard
+from brivionix_billing.rating import explanation
+from brivionix_billing.rating.rate_card import UNIT_DECIMALS, RateCard
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
 __all__ = ["QUOTA_PER_USD", "UNIT_DECIMALS", "Charge", "ChargeLine", "Savings"]
 
-UNIT_DECIMALS: Final = 18
 QUOTA_PER_USD: Final = 500_000
-"""Gateways of the new-api family count quota so; their integer is rounded, ours is not."""
+"""Gateways of the new-api family count this integer quota per nominal USD; theirs is rounded, a charge is not."""
+
+_tuple_new = tuple.__new__
+_money = Money.unchecked
 
 
 class ChargeLine(NamedTuple):
@@ -26,185 +29,230 @@ class ChargeLine(NamedTuple):
     meter: str
     quantity: int
     list_price: Decimal | None
-    """The provider's price, USD per ``per``; ``None`` where only the group has a price for it."""
+    """The provider's price, USD per ``per``; ``None`` if only the group has a price for this meter."""
     per: int
     ratio: Decimal | None
-    """``None`` where the group has a price of its own instead."""
+    """``None`` if the group has its own price instead."""
     unit_price: Decimal
     """What this group pays, nominal USD per ``per``."""
     credits: Decimal
 
 
 class Savings(NamedTuple):
-    """Credits saved against list price without cache: ``list - cache - group`` is what was charged.
+    """Credits saved against the list price without cache: ``list - cache - group`` is what was charged.
 
-    ``group`` is negative where a ratio above 1 makes the group dearer than the list, ``cache`` where writing to the
+    ``group`` is negative if a ratio above 1 makes the group more expensive than the list, ``cache`` if writing to the
     cache cost more than reading from it saved.
     """
 
     list: Decimal
-    """What the request would cost at the list price with no token cached."""
+    """The price of the request at list prices if no token had been cached."""
     cache: Decimal
     group: Decimal
 
 
+class ChargeFields(NamedTuple):
+    """What a charge stores."""
+
+    quanta: int
+    """The charge as a multiple of ``card.quantum``."""
+    usage: Usage
+    """The quantities that were consumed."""
+    card: RateCard
+    """The rate card that was applied."""
+    at: datetime
+    """The time of the request, whose prices apply; in UTC."""
+
+
 @final
-class Charge(tuple[int, Usage, RateCard, datetime]):
-    """What one request costs. Made by ``PriceBook.rate``; immutable; exact."""
+class Charge(ChargeFields):
+    """The exact price of one request. Constructed by ``PriceBook.rate``. Immutable."""
 
-    # A tuple for speed: (quanta, usage, card, time). Everything a person reads is derived on demand.
+    # All other figures are derived when they are read, because a gateway rates more often than it reads them.
     __slots__ = ()
-
-    @property
-    def usage(self) -> Usage:
-        """What was used."""
-        return self[1]
-
-    @property
-    def card(self) -> RateCard:
-        """The rate card that was applied."""
-        return self[2]
-
-    @property
-    def at(self) -> datetime:
-        """When the request was made: the time whose prices hold."""
-        return self[3]
 
     @property
     def model(self) -> str:
         """The model as the price file names it."""
-        return self[2].model
+        return self.card.model
 
     @property
     def group(self) -> str:
-        """The group whose terms applied."""
-        return self[2].group
+        """The group whose terms apply."""
+        return self.card.group
 
     @property
     def service_tier(self) -> str:
         """The service tier that was priced."""
-        return self[2].service_tier
+        return self.card.service_tier
 
     @property
     def context_tier(self) -> str:
         """``short`` or ``long``."""
-        return self[2].context_tier
+        return self.card.context_tier
 
     @property
     def estimated(self) -> bool:
-        """Whether the token counts were estimated because the provider reported none."""
-        return self[1].estimated
+        """``True`` if the token counts are an estimate because the provider did not report any."""
+        return self.usage.estimated
 
     @property
     def price_book_digest(self) -> str:
         """Digest of the price book."""
-        return self[2].price_book_digest
+        return self.card.price_book_digest
 
     @property
     def units(self) -> int:
         """The charge in 10^-18 Credit."""
-        return self[0] * self[2].quantum
+        return self.quanta * self.card.quantum
 
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
-        return decimal_from_scaled(self.units, UNIT_DECIMALS)
+        return decimal_from_scaled(self.quanta * self.card.quantum, UNIT_DECIMALS)
 
     @property
     def nominal(self) -> Money:
-        """The exact nominal quota used up."""
-        return Money(self._multiply_units(self[2].nominal_per_credit), self[2].currency)
+        """The exact nominal quota that was consumed."""
+        card = self.card
+        texts = card.texts
+        units = self.quanta * card.quantum * texts.nominal_coefficient
+        return _money(decimal_from_scaled(units, UNIT_DECIMALS + texts.nominal_places), card.currency)
 
     def cost(self, channel: str) -> Money:
-        """What the Credits of this charge cost to top up on a channel, at its price of the request's time. Exact."""
-        rate = self[2].channel(channel)
-        return Money(self._multiply_units(rate.price), rate.currency)
+        """Return what the Credits of this charge cost on a channel, at its price at the time of the request. Exact.
 
-    def _multiply_units(self, factor: Decimal) -> Decimal:
-        coefficient, places = to_scaled(factor)
-        return decimal_from_scaled(self.units * coefficient, UNIT_DECIMALS + places)
+        Raises ``unknown_channel``.
+        """
+        card = self.card
+        try:
+            _, currency, _, coefficient, places, _ = card.texts.channels[channel]
+        except (KeyError, TypeError):
+            card.channel(channel)  # raises the error that names the channels
+            raise
+        return _money(decimal_from_scaled(self.quanta * card.quantum * coefficient, UNIT_DECIMALS + places), currency)
 
     @property
     def lines(self) -> tuple[ChargeLine, ...]:
-        """A line per meter that was used; their Credits sum to the charge."""
-        card = self[2]
+        """One line per meter that was used; their Credits sum to the charge."""
+        card = self.card
         lines = []
-        for index, quantity in self[1].quantities():
-            units, price = card.unit_rates[index], card.unit_prices[index]
-            if quantity and units is not None and price is not None:
-                meter = METERS[index]
-                credits = decimal_from_scaled(quantity * units, UNIT_DECIMALS)
+        for position, quantity in self.usage.quantities():
+            rate, price = card.unit_rates[position], card.unit_prices[position]
+            if quantity and rate is not None and price is not None:
+                meter = METERS[position]
                 lines.append(
                     ChargeLine(
-                        meter.name, quantity, card.list_prices[index], meter.per, card.ratio_for(index), price, credits
+                        meter.name,
+                        quantity,
+                        card.list_prices[position],
+                        meter.per,
+                        card.ratio_for(position),
+                        price,
+                        decimal_from_scaled(quantity * rate, UNIT_DECIMALS),
                     )
                 )
         return tuple(lines)
 
     @property
     def savings(self) -> Savings:
-        """What cache and group saved against the list price."""
-        card = self[2]
-        uncached = listed = 0
-        for index, quantity in self[1].quantities():
-            here, full = list_and_uncached_rates(card, index)
-            listed += quantity * here
-            uncached += quantity * full
-        return Savings(
-            decimal_from_scaled(uncached, UNIT_DECIMALS),
-            decimal_from_scaled(uncached - listed, UNIT_DECIMALS),
-            decimal_from_scaled(listed - self.units, UNIT_DECIMALS),
-        )
+        """Credits that cache and group saved against the list price."""
+        return Savings(*(decimal_from_scaled(units, UNIT_DECIMALS) for units in self.savings_units()))
+
+    def savings_units(self) -> tuple[int, int, int]:
+        """Return the savings (list, cache, group) in 10^-18 Credit."""
+        listed = uncached = 0
+        for position, quantity in self.usage.quantities():
+            if quantity:
+                list_rate, uncached_rate = self.card.list_and_uncached_rates(position)
+                listed += quantity * list_rate
+                uncached += quantity * uncached_rate
+        return uncached, uncached - listed, listed - self.units
 
     def gateway_quota(self) -> int:
-        """The gateway's integer quota: 500 000 per nominal USD, half up, at least 1 for what is not free.
+        """Return the integer quota of a new-api gateway: 500 000 per nominal USD, half up, at least 1 unless free.
 
-        For comparing with a gateway's log; bills are made from the exact charge.
+        For comparison with a gateway's log; bills use the exact charge.
         """
-        coefficient, places = to_scaled(self.nominal.amount)
-        if not coefficient:
+        texts = self.card.texts
+        numerator = self.units * texts.nominal_coefficient * QUOTA_PER_USD
+        if not numerator:
             return 0
-        return max(1, round_quotient(coefficient * QUOTA_PER_USD, 10**places, Rounding.HALF_UP))
+        return max(1, round_quotient(numerator, 10 ** (UNIT_DECIMALS + texts.nominal_places), Rounding.HALF_UP))
 
     def explain(self, locale: str = "en") -> str:
-        """The whole calculation in words and figures, ``en`` or ``zh_CN``, for redoing it with a pocket calculator."""
-        from brivionix_billing.rating.explanation import explain
+        """Return the whole calculation in words and figures, to be verified with a pocket calculator.
 
-        return explain(self, locale)
+        ``locale`` is ``en`` or ``zh_CN``. Raises ``invalid_argument`` for any other.
+        """
+        return explanation.explain(self, locale)
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``rate`` prints for a request: amounts are strings, plain decimals."""
-        card = self[2]
+        """Return the record that a gateway stores. Amounts are strings, plain decimals."""
+        card, usage = self.card, self.usage
+        texts, units = card.texts, self.units
+        lines = []
+        for position, quantity in usage.quantities():
+            line = texts.lines[position]
+            if quantity and line is not None:
+                name, per, rate, list_price, ratio, unit_price, _, _ = line
+                lines.append(
+                    {
+                        "meter": name,
+                        "quantity": quantity,
+                        "list_price": list_price,
+                        "per": per,
+                        "ratio": ratio,
+                        "unit_price": unit_price,
+                        "credits": format_trimmed(quantity * rate, UNIT_DECIMALS),
+                    }
+                )
         return {
             "model": card.model,
             "group": card.group,
             "service_tier": card.service_tier,
             "context_tier": card.context_tier,
-            "at": format_instant(self[3]),
-            "estimated": self.estimated,
-            "credits": format_plain(self.credits),
-            "nominal": format_plain(self.nominal.amount),
-            "cost": {name: format_plain(self.cost(name).amount) for name in card.channels},
-            "lines": [
-                {
-                    "meter": line.meter,
-                    "quantity": line.quantity,
-                    "list_price": None if line.list_price is None else format_plain(line.list_price),
-                    "per": line.per,
-                    "ratio": None if line.ratio is None else format_plain(line.ratio),
-                    "unit_price": format_plain(line.unit_price),
-                    "credits": format_plain(line.credits),
-                }
-                for line in self.lines
-            ],
-            "price_since": format_instant(card.price_since),
+            "at": format_instant(self.at),
+            "estimated": usage.estimated,
+            "credits": format_trimmed(units, UNIT_DECIMALS),
+            "nominal": format_trimmed(units * texts.nominal_coefficient, UNIT_DECIMALS + texts.nominal_places),
+            "cost": {
+                channel.name: format_trimmed(units * channel.coefficient, UNIT_DECIMALS + channel.places)
+                for channel in texts.channels.values()
+            },
+            "lines": lines,
+            "price_since": texts.price_since,
             "price_book": card.price_book_digest,
         }
 
+    def as_json(self) -> str:
+        """Return :meth:`as_dict` as compact JSON text.
+
+        It is put together from texts that the rate card formats once, which takes half the time of a JSON encoder.
+        """
+        card, usage = self.card, self.usage
+        texts, units = card.texts, self.units
+        costs = ",".join(
+            f'{channel.json_key}"{format_trimmed(units * channel.coefficient, UNIT_DECIMALS + channel.places)}"'
+            for channel in texts.channels.values()
+        )
+        lines = []
+        for position, quantity in usage.quantities():
+            line = texts.lines[position]
+            if quantity and line is not None:
+                credits = format_trimmed(quantity * line.rate, UNIT_DECIMALS)
+                lines.append(f'{line.json_head}{quantity}{line.json_middle}"{credits}"}}')
+        nominal = format_trimmed(units * texts.nominal_coefficient, UNIT_DECIMALS + texts.nominal_places)
+        return (
+            f'{texts.json_head}"{format_instant(self.at)}","estimated":{"true" if usage.estimated else "false"},'
+            f'"credits":"{format_trimmed(units, UNIT_DECIMALS)}","nominal":"{nominal}","cost":{{{costs}}},'
+            f'"lines":[{",".join(lines)}],{texts.json_tail}'
+        )
+
     def __repr__(self) -> str:
         return (
-            f"<Charge {format_plain(self.credits)} Credits: {self.model}, group {self.group}, {self.service_tier}, "
-            f"{format_instant(self.at)}>"
+            f"<Charge {format_trimmed(self.units, UNIT_DECIMALS)} Credits: {self.model}, group {self.group}, "
+            f"{self.service_tier}, {format_instant(self.at)}>"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -222,24 +270,8 @@ class Charge(tuple[int, Usage, RateCard, datetime]):
         return hash((self.units, self.usage, self.at))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (tuple(self),)
+        return _unpickle, (ChargeFields(*self),)
 
 
-def _unpickle(fields: tuple[int, Usage, RateCard, datetime]) -> Charge:
-    return tuple.__new__(Charge, fields)
-
-
-# What is written to a cache would have been plain input without one: its premium is a cost of the cache.
-_CACHE_WRITE_BASE_METER: Final = {"cache_write": "input", "cache_write_1h": "input"}
-
-
-def list_and_uncached_rates(card: RateCard, index: int) -> tuple[int, int]:
-    """Units per count of a meter at the list price, and what the same count would cost there without a cache."""
-    here = card.list_rates[index]
-    if here is None:
-        here = card.unit_rates[index] or 0  # only this group has a price for it: nothing to save against
-    plain = METERS[index].uncached_meter or _CACHE_WRITE_BASE_METER.get(METERS[index].name)
-    if plain is None:
-        return here, here
-    full = card.list_rates[METERS_BY_NAME[plain].position]
-    return here, here if full is None else full
+def _unpickle(fields: ChargeFields) -> Charge:
+    return _tuple_new(Charge, fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NoReturn, final
 
 from brivionix_billing.meters import DESCENDANTS, METERS
+from brivionix_billing.usage.detect import read_usage
 from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields
 
 __all__ = ["MAX_COUNT", "Usage"]
@@ -103,9 +104,6 @@ class Usage(UsageFields):
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
         """
-        # Imported at the first call, because many programs only rate.
-        from brivionix_billing.usage.detect import read_usage
-
         return _tuple_new(cls, read_usage(body))
 
     @classmethod
