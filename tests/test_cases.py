@@ -63,7 +63,7 @@ def test_case_04_an_unknown_tier_is_no_standard() -> None:
 def test_case_05_flex_before_it_was_sold() -> None:
     """Flex is refused one microsecond before it was sold, and costs half from then on."""
     usage = Usage(input_tokens=1_000_000)
-    with pytest.raises(BillingError, match=r"not sold as flex at 2026-10-11T23:59:59\.999999Z") as caught:
+    with pytest.raises(BillingError, match=r"not sold in tier flex at 2026-10-11T23:59:59\.999999Z") as caught:
         rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-11T23:59:59.999999"))
     assert code_of(caught) == "service_tier_unavailable"
     assert rate(usage, "gpt-5.4-mini", "flex", utc("2026-10-12")).credits == D("0.375")

@@ -1,8 +1,8 @@
-"""Top-up: what Credits cost on a payment channel, and what money buys there.
+"""Top-ups: the price of Credits on a payment channel, and the Credits that a payment buys.
 
-Money comes in whole minor units, Credits in millionths, so each payable amount buys exactly one number of Credits: the
-most that it pays for. Every quote is such a pair. That is why the quote, the charge and the credit are the same
-figures, and why quoting a quote's Credits, or its payment, gives the same quote back.
+Money has whole minor units and Credits have millionths, so each payable amount buys exactly one number of Credits: the
+maximum that it pays for. Every quote is such a pair. So the quote, the payment and the credited amount are the same
+figures, and quoting the Credits of a quote, or its payment, returns the same quote.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from brivionix_billing.times import Timeline, as_utc, format_instant
 
 __all__ = [
     "CREDIT_PLACES",
-    "DEFAULT_LOT_ORDER",
-    "LOT_ORDER_RULES",
     "Channel",
     "Quote",
     "VolumeDiscount",
@@ -35,57 +33,45 @@ __all__ = [
 ]
 
 CREDIT_PLACES: Final = 6
-"""Credits are sold in steps of 0.000001."""
-
-LOT_ORDER_RULES: Final = {
-    "expiring": "what expires sooner is used first, what never expires last",
-    "promotional": "Credits that were given are used before those that were paid for",
-    "paid": "Credits that were paid for are used before those that were given",
-    "oldest": "what came first is used first",
-    "newest": "what came last is used first",
-}
-"""By what the Credits of an account are put in the order of use."""
-
-DEFAULT_LOT_ORDER: Final = ("expiring", "promotional", "oldest")
-"""The rules that hold where a price file names none; the first that tells two lots apart decides."""
+"""Decimal places of Credits that are sold: steps of 0.000001."""
 
 _MAX_AMOUNT: Final = 10**15
 
-# The two roundings of a top-up. A payment is rounded up to the next coin, so the seller is never short; what it buys is
-# then all that the coin pays for, so the buyer is not short either.
+# The two roundings of a top-up. A payment is rounded up to the next minor unit, so the seller never receives too
+# little. It then buys all that it pays for, so the buyer does not either.
 _PAYMENT_ROUNDING: Final = Rounding.UP
 _BUY: Final = Rounding.DOWN
 
 
 class VolumeDiscountTier(NamedTuple):
-    """A threshold of a volume discount: it holds at ``at_least`` Credits and above."""
+    """A tier of a volume discount: it applies from ``at_least`` Credits."""
 
     at_least: Decimal
     discount: Decimal
 
 
 class VolumeDiscount(NamedTuple):
-    """A volume discount: on all Credits bought, or only on those above each threshold."""
+    """A volume discount, on all Credits of a purchase (``all``) or on those above each threshold (``above``)."""
 
     applies_to: str
     steps: tuple[VolumeDiscountTier, ...]
 
 
 class Quote(NamedTuple):
-    """What is paid and what is credited for it."""
+    """A payment and the Credits that it buys."""
 
     channel: str
     at: datetime
     pay: Payable
     credits: Decimal
-    """Credited for exactly this payment."""
+    """Credits for exactly this payment."""
     requested_credits: Decimal | None
-    """The Credits asked for; a coin may buy a few millionths more."""
+    """The Credits that the caller requested; the payment may buy a few millionths more."""
     price_per_credit: Decimal
     undiscounted: Money
-    """What the Credits would cost without a volume discount, exact."""
+    """The exact price of the Credits without a volume discount."""
     discount: Money
-    """``undiscounted`` less the payment, where a volume discount makes that more than zero; else zero."""
+    """``undiscounted`` less the payment if a volume discount makes that more than zero, else zero."""
 
 
 class _CostSegment(NamedTuple):
@@ -104,14 +90,14 @@ class Channel:
     currency: str
     prices: Timeline[Decimal]
     volumes: Timeline[VolumeDiscount]
-    smallest: Decimal | None = None
-    largest: Decimal | None = None
+    min_payment: Decimal | None = None
+    max_payment: Decimal | None = None
 
     def price(self, at: datetime) -> Decimal:
-        """Money per Credit at a time. Raises ``unknown_channel`` where none holds."""
+        """Return the price of a Credit at a time. Raises ``unknown_channel`` if none is effective."""
         price = self.prices.at(as_utc(at)).value
         if price is None:
-            raise BillingError("unknown_channel", f"channel {self.name} has no price at {format_instant(at)}")
+            raise BillingError("unknown_channel", f"channel {self.name} has no price at {format_instant(at)}; add one")
         return price
 
     def quote(
@@ -121,32 +107,33 @@ class Channel:
         credits: Decimal | int | str | None = None,
         pay: Payable | Decimal | int | str | None = None,
     ) -> Quote:
-        """A quote for so many Credits, or for so much money (one of the two).
+        """Return a quote for an amount of Credits, or for a payment (one of the two).
 
-        Give ``pay`` as a :class:`Payable` where the money was paid already: then ``currency_mismatch`` tells that it
-        was in another currency. Raises ``amount_out_of_range`` outside the channel's smallest and largest payment,
-        ``invalid_money`` for what is no amount or finer than a coin (or than 0.000001 Credit).
+        Pass ``pay`` as a :class:`Payable` if the money was paid already; ``currency_mismatch`` is then raised if it
+        was in another currency. Raises ``amount_out_of_range`` outside the minimum and maximum payment of the channel,
+        ``invalid_money`` for an amount with more decimal places than the currency (or than Credits) has.
         """
         if (credits is None) == (pay is None):
-            raise BillingError("invalid_argument", "give either credits or pay, not both")
+            raise BillingError("invalid_argument", "give either credits or pay")
         at = as_utc(at)
         price = self.price(at)
         segments, unit = self._cost_curve(price, self.volumes.at(at).value)
-        asked = None
+        requested = None
         if credits is not None:
-            asked = _amount(credits, "Credits")
-            wanted = _to_steps(asked, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
+            requested = _amount(credits, "Credits")
+            wanted = _to_steps(requested, CREDIT_PLACES, "Credits are sold in steps of 0.000001")
             paid = _min_payment_for(segments, wanted, unit)
         else:
             if isinstance(pay, Payable):
                 if pay.currency != self.currency:
                     raise BillingError(
-                        "currency_mismatch", f"channel {self.name} is paid in {self.currency}, not {pay}"
+                        "currency_mismatch",
+                        f"channel {self.name} is paid in {self.currency}, not {pay}; use another channel",
                     )
                 pay = pay.amount
             offered = _amount(pay, self.currency)
-            paid = _to_steps(offered, minor_digits(self.currency), f"{self.currency} has no coin that small")
-            # Where a coin buys less than the smallest step of Credits, no coin is taken that buys nothing.
+            paid = _to_steps(offered, minor_digits(self.currency), f"{self.currency} has fewer decimal places")
+            # If a minor unit buys less than the smallest step of Credits, none is taken that buys nothing.
             paid = _min_payment_for(segments, _max_credits_for(segments, paid * unit), unit)
             if not paid:
                 raise BillingError(
@@ -155,7 +142,7 @@ class Channel:
                 )
         bought = _max_credits_for(segments, paid * unit)
         if bought > _MAX_AMOUNT * 10**CREDIT_PLACES:
-            raise BillingError("amount_out_of_range", f"{paid} buys more than 10^15 Credits; nobody tops up so much")
+            raise BillingError("amount_out_of_range", f"{paid} minor units buy more than 10^15 Credits; pay less")
         payable = Payable(paid, self.currency)
         self._check_payment_limits(payable)
         got = decimal_from_scaled(bought, CREDIT_PLACES)
@@ -168,30 +155,32 @@ class Channel:
             at,
             payable,
             got,
-            asked,
+            requested,
             price,
             full,
             saved if discounted else Money(0, self.currency),
         )
 
     def _check_payment_limits(self, pay: Payable) -> None:
-        for bound, word, out in (
-            (self.smallest, "smallest", self.smallest is not None and pay.amount < self.smallest),
-            (self.largest, "largest", self.largest is not None and pay.amount > self.largest),
-        ):
-            if out and bound is not None:
-                raise BillingError(
-                    "amount_out_of_range",
-                    f"{pay} is not possible by {self.name}: the {word} payment is {format_plain(bound)} "
-                    f"{self.currency}",
-                )
+        least, most = self.min_payment, self.max_payment
+        if least is not None and pay.amount < least:
+            raise BillingError(
+                "amount_out_of_range",
+                f"{pay} is below the minimum payment of {self.name}; pay at least {format_plain(least)} "
+                f"{self.currency}",
+            )
+        if most is not None and pay.amount > most:
+            raise BillingError(
+                "amount_out_of_range",
+                f"{pay} is above the maximum payment of {self.name}; pay at most {format_plain(most)} {self.currency}",
+            )
 
     def _cost_curve(self, price: Decimal, volume: VolumeDiscount | None) -> tuple[list[_CostSegment], int]:
-        """The cost curve in whole numbers, and how many of its units make one minor unit of money."""
+        """Return the cost curve in whole numbers, and the number of its units per minor unit of money."""
         (p, places), rates = to_scaled(price), [Decimal(0)]
         starts = [0]
         for step in volume.steps if volume else ():
-            starts.append(_to_steps(step.at_least, CREDIT_PLACES, "a threshold is finer than 0.000001 Credit"))
+            starts.append(_to_steps(step.at_least, CREDIT_PLACES, "a threshold has at most 6 decimal places"))
             rates.append(step.discount)
         scale = max(to_scaled(rate)[1] for rate in rates)
         slopes = [p * (10**scale - to_scaled(rate)[0] * 10 ** (scale - to_scaled(rate)[1])) for rate in rates]
@@ -212,9 +201,9 @@ class Channel:
 
 
 def _min_payment_for(segments: list[_CostSegment], wanted: int, unit: int) -> int:
-    """The fewest minor units that buy at least ``wanted``.
+    """Return the smallest payment, in minor units, that buys at least ``wanted``.
 
-    Where a discount on all Credits makes more cost less, nobody is asked to pay more for less.
+    If a discount on all Credits makes a larger purchase cheaper, the cheaper one is quoted.
     """
     costs = []
     for index, segment in enumerate(segments):
@@ -236,14 +225,18 @@ def _amount(value: Decimal | int | str | None, what: str) -> Decimal:
         value = parse_decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise BillingError(
-            "invalid_money", f"{safe_repr(value)} is no amount of {what}; give a str, an int or a Decimal"
+            "invalid_money", f"{safe_repr(value)} is not an amount of {what}; use a str, an int or a Decimal"
         )
     number = Decimal(value)
     to_scaled(number)
     if number > _MAX_AMOUNT:
-        raise BillingError("amount_out_of_range", f"{safe_repr(str(number))} {what}: nobody tops up more than 10^15")
+        raise BillingError(
+            "amount_out_of_range", f"{safe_repr(str(number))} {what} is above the maximum; use at most 10^15"
+        )
     if number <= 0:
-        raise BillingError("amount_out_of_range", f"{format_plain(number)} {what}: an amount is above zero")
+        raise BillingError(
+            "amount_out_of_range", f"{format_plain(number)} {what} is not above zero; use a positive amount"
+        )
     return number
 
 
@@ -252,5 +245,5 @@ def _to_steps(value: Decimal, places: int, why: str) -> int:
     steps: int
     steps, rest = divmod(coefficient * 10**places, 10**has)
     if rest:
-        raise BillingError("invalid_money", f"{format_plain(value)} is too fine: {why}")
+        raise BillingError("invalid_money", f"{format_plain(value)} has too many decimal places: {why}")
     return steps

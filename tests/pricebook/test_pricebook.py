@@ -86,7 +86,7 @@ def test_the_served_model_is_taken_where_none_is_asked_for() -> None:
     usage = Usage(input_tokens=1_000_000, model="gpt-5.2")
     assert shipped().rate(usage, group="default", at=NOW).model == "gpt-5.2"
     assert shipped().rate(usage, model="gpt-5.4", group="default", at=NOW).model == "gpt-5.4"
-    with pytest.raises(BillingError, match="no model: give one"):
+    with pytest.raises(BillingError, match="no model; pass model"):
         shipped().rate(USAGE, group="default", at=NOW)
 
 

@@ -30,8 +30,8 @@ tools:
 channels:
   rmb:
     currency: CNY
-    smallest: 1
-    largest: 1000
+    min_payment: 1
+    max_payment: 1000
     prices:
       - from: 2026-01-01
         price_per_credit: 0.85

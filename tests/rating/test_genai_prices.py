@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, Usage
+from profiles import examples
 from samples import AUTUMN, NOW, D, shipped, utc
 
 genai_prices = pytest.importorskip("genai_prices", reason="genai-prices is an optional check")

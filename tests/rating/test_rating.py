@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Charge, Money, PriceBook, PriceFileError, Usage
 from brivionix_billing.errors import CODES, Finding, safe_repr
-from brivionix_billing.pricebook import book as book_module
+from brivionix_billing.pricebook import resolver as resolver_module
 from brivionix_billing.rating import SERVICE_TIERS, normalize_service_tier
 from request_strategies import Ask, few, priced, questions, rated
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, shipped, utc
@@ -37,7 +37,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str, int, str]] = {
     "standard"),
     "tier type": ({"service_tier": 1}, "unknown_service_tier", 400, "1 is not a service tier"),
     "tier list": ({"service_tier": ["flex"]}, "unknown_service_tier", 400, "is not a service tier"),
-    "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "not sold as flex .*sold "
+    "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "not sold in tier flex .*sold "
     "then: standard$"),
     "no price": ({"at": utc("2026-03-16T23:59:59")}, "no_price", 400, "mini has no price at 2026-03-16T23:59:59Z"),
     "meter": ({"usage": Usage(3, 0, 0, 3)}, "meter_unpriced", 500, "3 of meter cache_write, but gpt-5.4-mini"),
@@ -157,8 +157,8 @@ def test_the_fast_path_is_the_slow_path(asked: tuple[Data, list[Ask]], others: M
     text = render(data)
     used, new = PriceBook.loads(text), PriceBook.loads(text)
     for ask in (*asks, *asks):
-        new._recent.clear()
-        new._resolved.clear()
+        new.resolver.recent.clear()
+        new.resolver._resolved.clear()
         assert _answer(used, ask) == _answer(new, ask)
 
 
@@ -170,7 +170,7 @@ def test_a_time_of_another_zone_is_the_same_instant() -> None:
         assert here == there
         assert hash(here) == hash(there)
         assert there.as_dict()["at"] == here.as_dict()["at"]
-    with pytest.raises(BillingError, match="not sold as flex"):
+    with pytest.raises(BillingError, match="not sold in tier flex"):
         rate(at=utc("2026-10-11T23:59").astimezone(east), service_tier="flex")
 
 
@@ -196,15 +196,15 @@ def test_an_unknown_tier_is_refused_even_if_it_does_not_decide() -> None:
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that callers make up cannot fill the memory, and forgetting changes no price."""
-    monkeypatch.setattr(book_module, "_MAX_CACHED", 10)
+    monkeypatch.setattr(resolver_module, "_MAX_CACHED", 10)
     book = PriceBook.load(SHIPPED)
     for number in range(60):
         name = f"gpt-5.4-mini-2027-{number % 12 + 1:02}-{number % 28 + 1:02}"
         assert rate(book, model=name).credits == D("0.002865")
         with pytest.raises(BillingError):
             rate(book, model=f"made-up-{number}")
-    assert len(book._recent) <= 10
-    assert len(book._resolved) == 1
+    assert len(book.resolver.recent) <= 10
+    assert len(book.resolver._resolved) == 1
 
 
 def test_many_threads_get_the_same_figures() -> None:
@@ -293,7 +293,7 @@ def test_a_charge_tells_what_it_was_made_from() -> None:
         charge.explain("fr")
     assert code_of(caught) == "invalid_argument"
     for channel in ("paypal", None, ["rmb"]):
-        with pytest.raises(BillingError, match="there are: rmb, stripe") as caught:
+        with pytest.raises(BillingError, match="use one of: rmb, stripe") as caught:
             charge.cost(channel)  # type: ignore[arg-type]
         assert code_of(caught) == "unknown_channel"
     assert "Nothing was used" in rate(usage=Usage()).explain()

@@ -17,7 +17,7 @@ from brivionix_billing.ledger.operations.holds import Holds
 from brivionix_billing.ledger.operations.payments import Payments
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.topup import DEFAULT_LOT_ORDER
+from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["Ledger"]
 

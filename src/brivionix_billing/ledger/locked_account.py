@@ -22,7 +22,7 @@ from brivionix_billing.ledger.projections import (
     lot_value,
 )
 from brivionix_billing.ledger.units import require_id
-from brivionix_billing.topup import DEFAULT_LOT_ORDER
+from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["LockedAccount", "EntryDraft"]
 

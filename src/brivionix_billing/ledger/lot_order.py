@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.projections import LotRow
-from brivionix_billing.topup import LOT_ORDER_RULES
+from brivionix_billing.pricebook.lot_order import LOT_ORDER_RULES
 
 __all__ = ["validate_lot_order", "sort_for_consumption"]
 
@@ -21,7 +21,7 @@ _SORT_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
 
 
 def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
-    """Rules of ``topup.LOT_ORDER_RULES``. Raises ``invalid_argument`` for others."""
+    """Rules of ``lot_order.LOT_ORDER_RULES``. Raises ``invalid_argument`` for others."""
     found = tuple(order)
     for rule in found:
         if rule not in _SORT_KEYS:

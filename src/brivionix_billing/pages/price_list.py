@@ -109,8 +109,8 @@ def _channel(item: Channel, at: datetime, description: Json) -> Json:
         "description": description,
         "price_per_credit": None if price.value is None else format_plain(price.value),
         "since": None if price.value is None else format_instant(price.start),
-        "smallest": None if item.smallest is None else format_plain(item.smallest),
-        "largest": None if item.largest is None else format_plain(item.largest),
+        "min_payment": None if item.min_payment is None else format_plain(item.min_payment),
+        "max_payment": None if item.max_payment is None else format_plain(item.max_payment),
         "volume_discount": _volume(volume),
         "changes": list(_channel_changes(item, at)),
     }

@@ -144,7 +144,7 @@ def _channel(channel: Json, words: dict[str, str], language: LocaleFormatter) ->
         return language.money(Decimal(text), currency)
 
     facts = []
-    least, most = channel["smallest"], channel["largest"]
+    least, most = channel["min_payment"], channel["max_payment"]
     if least is not None and most is not None:
         facts.append(words["from_to"].format(least=money(least), most=money(most)))
     elif least is not None:

@@ -1,18 +1,17 @@
-"""A checked price file, compiled into timelines and plain tuples that rate cards are resolved from; and its digest."""
+"""Compiles a validated price file into timelines and plain tuples, from which rate cards are resolved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from brivionix_billing.canonical_json import json_digest
-from brivionix_billing.decimals import after_discount, format_plain, multiply
+from brivionix_billing.decimals import after_discount, multiply
 from brivionix_billing.meters import CALL_METERS, METERS, METERS_BY_NAME, TOKEN_METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.rating.rate_card import SERVICE_TIERS, PriceVector
-from brivionix_billing.times import Timeline, format_instant
+from brivionix_billing.times import Timeline
 from brivionix_billing.topup import Channel, VolumeDiscount, VolumeDiscountTier
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ __all__ = [
     "ModelInfo",
     "TierPrices",
     "channel",
-    "price_file_digest",
     "group_timeline",
     "model_timelines",
     "name_index",
@@ -38,7 +36,7 @@ T = TypeVar("T")
 
 
 class TierPrices(NamedTuple):
-    """A tier's stated prices by meter; ``above`` and ``long`` where long context has its own."""
+    """The listed prices of a service tier by meter; ``above`` and ``long`` if long context has its own prices."""
 
     short: PriceVector
     above: int | None
@@ -46,13 +44,13 @@ class TierPrices(NamedTuple):
 
 
 class ModelInfo(NamedTuple):
-    """What a price file says of a model beside its prices."""
+    """What a price file states about a model beside its prices."""
 
     name: str
     encoding: str
     """tiktoken's name of the vocabulary."""
     token_family: str | None
-    """How requests are counted; ``None``: by the model's name."""
+    """The token family by which requests are counted; ``None``: chosen by the model's name."""
     window: int
     """Input and output together, in tokens."""
     max_input: int
@@ -62,7 +60,7 @@ class ModelInfo(NamedTuple):
 
 
 class Descriptions(NamedTuple):
-    """What the file says for people: by name, a text per language (``en``, ``zh_CN``; ``""``: for all of them)."""
+    """Display texts of a price file: name -> language (``en``, ``zh_CN``; ``""`` for all) -> text."""
 
     models: LocalizedText
     groups: LocalizedText
@@ -70,29 +68,29 @@ class Descriptions(NamedTuple):
 
 
 class GroupTerms(NamedTuple):
-    """A group's terms, ready to look up."""
+    """The terms of a group, prepared for look-ups."""
 
     ratio: Decimal
     allowed_models: frozenset[str]
     ratios: dict[str, Decimal]
-    """Models with a ratio of their own in this group."""
+    """Models with their own ratio in this group."""
     prices: dict[tuple[str, str], TierPrices]
-    """(model, service tier) with prices of their own in this group."""
+    """(model, service tier) with their own prices in this group."""
 
 
 def timeline(entries: Sequence[E], value: Callable[[E], T]) -> Timeline[T]:
-    """Dated entries as a timeline of what ``value`` takes from them."""
+    """Return a timeline of what ``value`` takes from each dated entry."""
     return Timeline([(entry.since, entry.until, value(entry)) for entry in entries])
 
 
 def name_index(file: schema.PriceFile) -> dict[str, str]:
-    """Every name that means a model: its own and its aliases."""
+    """Return every name of every model: its own and its aliases."""
     own = {name: name for name in file.models}
     return own | {alias: name for name, model in file.models.items() for alias in model.aliases}
 
 
 def model_timelines(model: schema.Model) -> dict[str, Timeline[TierPrices]]:
-    """Per service tier, its prices over time; an entry that does not name a tier leaves it as it was."""
+    """Return the prices of each service tier over time. An entry that does not name a tier does not change it."""
     return {
         tier: timeline(
             [entry for entry in model.prices if getattr(entry, tier) is not None],
@@ -103,7 +101,7 @@ def model_timelines(model: schema.Model) -> dict[str, Timeline[TierPrices]]:
 
 
 def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[GroupTerms]:
-    """A group's terms over time, its patterns resolved to names."""
+    """Return the terms of a group over time, its patterns resolved to names."""
 
     def terms(entry: schema.DatedTerms) -> GroupTerms:
         return GroupTerms(
@@ -123,14 +121,14 @@ def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[Grou
 
 
 def tool_timelines(tools: schema.Tools) -> dict[str, Timeline[Decimal]]:
-    """Meter name of a tool call -> its fee over time."""
+    """Return the fee of each tool call over time, by meter name."""
     return {
         meter.name: timeline(getattr(tools, meter.name), lambda entry: entry.per_1000_calls) for meter in CALL_METERS
     }
 
 
 def channel(name: str, item: schema.Channel) -> Channel:
-    """A payment channel."""
+    """Return a payment channel."""
     return Channel(
         name,
         item.currency,
@@ -141,8 +139,8 @@ def channel(name: str, item: schema.Channel) -> Channel:
                 entry.applies_to, tuple(VolumeDiscountTier(tier.at_least, tier.discount) for tier in entry.tiers)
             ),
         ),
-        item.smallest,
-        item.largest,
+        item.min_payment,
+        item.max_payment,
     )
 
 
@@ -155,12 +153,12 @@ def _tier_prices(prices: schema.TierPrices) -> TierPrices:
     return TierPrices(_listed_prices(prices), far.above if far else None, _listed_prices(far) if far else None)
 
 
-def price_vector(stated: PriceVector, discount: Decimal | None, fees: dict[str, Decimal]) -> PriceVector:
-    """The price of every meter: as stated; a cache read that is not stated, by the discount; tool fees."""
-    out = list(stated)
+def price_vector(listed: PriceVector, discount: Decimal | None, fees: dict[str, Decimal]) -> PriceVector:
+    """Return the price of every meter: as listed, the fees of tools, and for an unlisted cache read by the discount."""
+    out = list(listed)
     for meter in METERS:
         if out[meter.position] is None and meter.uncached_meter is not None and discount is not None:
-            base = stated[METERS_BY_NAME[meter.uncached_meter].position]
+            base = listed[METERS_BY_NAME[meter.uncached_meter].position]
             if base is not None:
                 out[meter.position] = multiply(base, after_discount(discount))
     for name, fee in fees.items():
@@ -169,7 +167,7 @@ def price_vector(stated: PriceVector, discount: Decimal | None, fees: dict[str, 
 
 
 def dated_entries(file: schema.PriceFile) -> list[schema.DatedEntry]:
-    """All dated entries of the file."""
+    """Return all dated entries of the file."""
     out: list[schema.DatedEntry] = [*file.cache_discount]
     for meter in CALL_METERS:
         out += getattr(file.tools, meter.name)
@@ -183,12 +181,12 @@ def dated_entries(file: schema.PriceFile) -> list[schema.DatedEntry]:
 
 
 def latest_effective_from(file: schema.PriceFile) -> datetime:
-    """When the newest entry of the file begins."""
+    """Return the start of the newest entry of the file."""
     return max(entry.since for entry in dated_entries(file))
 
 
 def model_info(file: schema.PriceFile, name: str) -> ModelInfo:
-    """What the file says of one model."""
+    """Return what the file states about one model."""
     entry = file.models[name]
     return ModelInfo(
         name,
@@ -203,7 +201,7 @@ def model_info(file: schema.PriceFile, name: str) -> ModelInfo:
 
 
 def descriptions(file: schema.PriceFile) -> Descriptions:
-    """The texts for people."""
+    """Return the display texts of the file."""
 
     def of(
         parts: Mapping[str, schema.Model] | Mapping[str, schema.Group] | Mapping[str, schema.Channel],
@@ -211,75 +209,3 @@ def descriptions(file: schema.PriceFile) -> Descriptions:
         return {name: dict(part.description or {}) for name, part in parts.items()}
 
     return Descriptions(of(file.models), of(file.groups), of(file.channels))
-
-
-def price_file_digest(file: schema.PriceFile, end: datetime | None = None) -> str:
-    """The digest over what prices depend on; with ``end``, over the entries that begin before it."""
-    return json_digest(_digest_content(file, end))
-
-
-def _digest_content(file: schema.PriceFile, end: datetime | None) -> dict[str, Any]:
-    def dated(entries: Sequence[schema.DatedEntry]) -> list[Any]:
-        kept = [entry for entry in entries if end is None or entry.since < end]
-        return [_digest_entry(entry, end) for entry in kept]
-
-    content: dict[str, Any] = {
-        "version": file.version,
-        "credit": _to_json_value(file.credit),
-        "cache_discount": dated(file.cache_discount),
-        "tools": {
-            meter.name: dated(getattr(file.tools, meter.name))
-            for meter in CALL_METERS
-            # The first two stand in every digest; a fee that came later does not change those without it.
-            if meter.name in ("web_search", "file_search") or getattr(file.tools, meter.name)
-        },
-        "channels": {
-            name: {
-                "currency": item.currency,
-                "smallest": _to_json_value(item.smallest),
-                "largest": _to_json_value(item.largest),
-                "prices": dated(item.prices),
-                "volume_discounts": dated(item.volume_discounts),
-            }
-            for name, item in file.channels.items()
-        },
-        "models": {
-            name: {
-                "released": model.released.isoformat(),
-                "aliases": sorted(model.aliases),
-                "prices": dated(model.prices),
-            }
-            for name, model in file.models.items()
-        },
-        "groups": {name: dated(group.terms) for name, group in file.groups.items()},
-    }
-    if end is not None:
-        # What came into the file later, and names that cost nothing by themselves, are no part of the past.
-        content["models"] = {n: m["prices"] for n, m in content["models"].items() if m["prices"]}
-        content["groups"] = {n: terms for n, terms in content["groups"].items() if terms}
-        content["channels"] = {n: c["prices"] for n, c in content["channels"].items() if c["prices"]}
-    return content
-
-
-def _digest_entry(entry: schema.DatedEntry, end: datetime | None) -> Any:
-    data = _to_json_value(entry)
-    if end is not None and entry.until is not None and entry.until >= end:
-        del data["until"]
-    return data
-
-
-def _to_json_value(value: Any) -> Any:
-    """Models, times and decimals as canonical JSON can hold them; what is not given is left out."""
-    if isinstance(value, Decimal):
-        return format_plain(value)
-    if isinstance(value, datetime):
-        return format_instant(value)
-    if isinstance(value, list):
-        return [_to_json_value(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _to_json_value(item) for key, item in value.items()}
-    fields = getattr(type(value), "model_fields", None)
-    if fields is not None:
-        given = ((name, getattr(value, name)) for name in fields)
-        return {name: _to_json_value(item) for name, item in given if item is not None}
-    return value

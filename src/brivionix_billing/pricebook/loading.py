@@ -128,7 +128,7 @@ def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Findin
     kind = detail["type"]
     if kind == "finding":
         context = detail["ctx"]
-        return document.finding(path, context["what"], context["instead"], key="[key]" in detail["loc"])
+        return document.finding(path, context["message"], context["hint"], key="[key]" in detail["loc"])
     if kind == "missing":
         name = safe_repr(path[-1])
         return document.finding(path[:-1], f"{name} is missing", f"add {name} here")

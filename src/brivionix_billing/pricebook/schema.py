@@ -1,15 +1,16 @@
-"""The schema of ``pricing.yaml``, as pydantic models. ``docs/pricing-yaml.md`` explains it in words.
+"""The schema of ``pricing.yaml`` as pydantic models; ``docs/pricing-yaml.md`` explains it.
 
-Values come from :mod:`reading`: numbers are ``int`` or ``Decimal`` from their text, never floats.
+Values come from :mod:`yaml_reader`: numbers are ``int`` or ``Decimal``, read from their text, never floats.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,35 +18,37 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     WithJsonSchema,
+    create_model,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from brivionix_billing.decimals import decimal_places, format_plain
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import CALL_METERS, TOKEN_METERS
 from brivionix_billing.money import minor_digits
+from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER, LOT_ORDER_RULES
 from brivionix_billing.rating.messages import LOCALES
 from brivionix_billing.times import parse_instant
 from brivionix_billing.token_families import FAMILIES, get_family
-from brivionix_billing.topup import DEFAULT_LOT_ORDER, LOT_ORDER_RULES
 
 MAX_PLACES = 12
-"""Digits behind the point of any number in the file: what the unit of 10^-18 Credit per token leaves room for."""
+"""Maximum decimal places of a number in the file; the unit of 10^-18 Credit per token allows no more."""
 
 
-def finding_error(what: str, instead: str) -> PydanticCustomError:
-    """An error that says what is wrong and what would be right."""
-    return PydanticCustomError("finding", "{what}; {instead}", {"what": what, "instead": instead})
+def finding_error(message: str, hint: str) -> PydanticCustomError:
+    """Return an error with the problem and how to fix it."""
+    return PydanticCustomError("finding", "{message}; {hint}", {"message": message, "hint": hint})
 
 
 class BoundedDecimal:
-    """A decimal number from ``low`` to ``high``; ``above``: more than ``low``."""
+    """A decimal number from ``low`` to ``high``, or if ``above``, more than ``low``."""
 
     def __init__(self, low: str, high: str, example: str, *, above: bool = False) -> None:
         self.low, self.high, self.example, self.above = low, high, example, above
         self.least, self.most = Decimal(low), Decimal(high)
 
     def check(self, value: Any) -> Decimal:
-        """The number, or what is wrong with it."""
+        """Return the number, or raise the finding."""
         if isinstance(value, str):
             raise finding_error(
                 f"{safe_repr(value)} is not a plain number", f"write it like {self.example}, without quotes"
@@ -58,9 +61,7 @@ class BoundedDecimal:
             bound = f"more than {self.low}" if self.above else f"at least {self.low}"
             raise finding_error(f"{shown} is out of range", f"write {bound} and at most {self.high}")
         if decimal_places(number) > MAX_PLACES:
-            raise finding_error(
-                f"{format_plain(number)} has more than {MAX_PLACES} digits behind the point", "round it"
-            )
+            raise finding_error(f"{format_plain(number)} has more than {MAX_PLACES} decimal places", "round it")
         return number
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -126,7 +127,7 @@ def _name(value: Any) -> str:
         raise finding_error(f"{safe_repr(value)} is not a name", "write 1 to 128 characters, no space at either end")
     if not value.isprintable() or _FORBIDDEN & set(value):
         raise finding_error(
-            f"the name {safe_repr(value)} has a character that may do harm", "use letters, digits and . _ : / - +"
+            f"the name {safe_repr(value)} has a character that is not allowed", "use letters, digits and . _ : / - +"
         )
     return value
 
@@ -198,54 +199,51 @@ LocalizedText = Annotated[
         }
     ),
 ]
-"""A text for people by language; under ``""`` one text for all of them."""
+"""A display text by language; under ``""``, one text for all languages."""
 
 
 class StrictModel(BaseModel):
-    """No unknown keys, no conversions, no changes."""
+    """A model that forbids unknown keys, conversions and changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DatedEntry(StrictModel):
-    """Holds from ``from`` until the next entry begins, or until its own ``until`` (exclusive). Append, never edit."""
+    """Effective from ``from`` until the next entry starts, or until its own ``until``. Append entries, never edit."""
 
     since: Instant = Field(alias="from")
     until: Instant | None = None
 
 
-class MeterPrices(StrictModel):
-    """USD per 1 M tokens. A cache read that is not given costs its input less the default cache discount."""
+if TYPE_CHECKING:
 
-    input: Price | None = None
-    cache_read: Price | None = None
-    cache_write: Price | None = None
-    cache_write_1h: Price | None = None
-    output: Price | None = None
-    audio_input: Price | None = None
-    audio_cache_read: Price | None = None
-    audio_output: Price | None = None
-    image_input: Price | None = None
-    image_cache_read: Price | None = None
-    image_output: Price | None = None
-    video_input: Price | None = None
-    video_cache_read: Price | None = None
+    class MeterPrices(StrictModel):
+        """Prices by meter; the fields are the names of ``TOKEN_METERS``."""
+
+else:
+    MeterPrices = create_model(
+        "MeterPrices",
+        __base__=StrictModel,
+        __module__=__name__,
+        __doc__="USD per 1 M tokens. An unlisted cache read costs its input less the default cache discount.",
+        **{meter.name: (Price | None, None) for meter in TOKEN_METERS},
+    )
 
 
 class LongContext(MeterPrices):
-    """Prices of the whole request where its input (cached tokens included) is strictly above ``above`` tokens."""
+    """Prices of the whole request if its input (including cached tokens) is strictly above ``above`` tokens."""
 
     above: Count
 
 
 class TierPrices(MeterPrices):
-    """Prices of one service tier. Without ``long_context`` they hold at any length."""
+    """Prices of one service tier. Without ``long_context`` they apply at any length."""
 
     long_context: LongContext | None = None
 
 
 class PriceEntry(DatedEntry):
-    """Prices of one or more service tiers. A tier that no entry in force names is not sold."""
+    """Prices of one or more service tiers. A tier without an effective entry is not sold."""
 
     standard: TierPrices | None = None
     batch: TierPrices | None = None
@@ -262,7 +260,7 @@ class ContextLimits(StrictModel):
 
 
 class Model(StrictModel):
-    """A model: what it is, and its dated list prices."""
+    """A model and its dated list prices."""
 
     released: Day
     encoding: Name = Field(description="tiktoken's name of the vocabulary.")
@@ -274,7 +272,7 @@ class Model(StrictModel):
 
 
 class Override(StrictModel):
-    """One group's own terms for one model: a ratio instead of the group's, or prices instead of list x ratio."""
+    """The terms of a group for one model: a ratio instead of the group's, or prices instead of list x ratio."""
 
     ratio: Ratio | None = None
     prices: GroupPrices | None = None
@@ -290,7 +288,7 @@ class GroupPrices(StrictModel):
 
 
 class DatedTerms(DatedEntry):
-    """A group's terms from a time on: they replace the terms before them as a whole."""
+    """The terms of a group from a time on. They replace the earlier terms as a whole."""
 
     ratio: Ratio
     models: list[Name] = Field(min_length=1, description="Names, or patterns with * and ?.")
@@ -298,55 +296,61 @@ class DatedTerms(DatedEntry):
 
 
 class Group(StrictModel):
-    """What a customer's token belongs to."""
+    """The pricing group of API tokens."""
 
     description: LocalizedText | None = None
     terms: list[DatedTerms] = Field(min_length=1)
 
 
 class CacheDiscount(DatedEntry):
-    """Off the input price, for cache reads of a model that names no cached price: 0.90 is 90 % off."""
+    """The discount on the input price for cache reads of a model without a cached price: 0.90 is 90 % off."""
 
     discount: Discount
 
 
 class ToolFee(DatedEntry):
-    """A fee per call (of a code interpreter: per container), USD per 1000 of them, on every model."""
+    """The fee of a call (of a code interpreter: of a container), USD per 1000, for every model."""
 
     per_1000_calls: Price
 
 
-class Tools(StrictModel):
-    """Fees of tools that the provider runs."""
+if TYPE_CHECKING:
 
-    web_search: list[ToolFee] = []
-    file_search: list[ToolFee] = []
-    code_interpreter: list[ToolFee] = []
-    image_generation: list[ToolFee] = []
+    class Tools(StrictModel):
+        """Fees by meter; the fields are the names of ``CALL_METERS``."""
+
+else:
+    Tools = create_model(
+        "Tools",
+        __base__=StrictModel,
+        __module__=__name__,
+        __doc__="Fees of tools that the provider runs.",
+        **{meter.name: (list[ToolFee], []) for meter in CALL_METERS},
+    )
 
 
 class Credit(StrictModel):
-    """What a Credit is."""
+    """The definition of a Credit."""
 
     currency: Literal["USD"]
     nominal_per_credit: CreditPrice
 
 
 class ChannelPrice(DatedEntry):
-    """What one Credit costs on this channel, in the channel's currency."""
+    """The price of one Credit on this channel, in the channel's currency."""
 
     price_per_credit: CreditPrice
 
 
 class VolumeTier(StrictModel):
-    """A threshold: it holds at ``at_least`` Credits and above."""
+    """A tier of a volume discount: it applies from ``at_least`` Credits."""
 
     at_least: Amount
     discount: VolumeDiscountRate
 
 
 class VolumeDiscount(DatedEntry):
-    """``all``: the reached discount holds for every Credit bought; ``above``: only for those above its threshold."""
+    """``all``: the discount applies to every Credit of the purchase; ``above``: to those above its threshold."""
 
     applies_to: Literal["all", "above"]
     tiers: list[VolumeTier] = Field(min_length=1)
@@ -357,8 +361,17 @@ class Channel(StrictModel):
 
     currency: Currency
     description: LocalizedText | None = None
-    smallest: Amount | None = Field(default=None, description="Smallest payment, in the channel's currency.")
-    largest: Amount | None = Field(default=None, description="Largest payment, in the channel's currency.")
+    # The second name of each is the one of the first price files.
+    min_payment: Amount | None = Field(
+        default=None,
+        validation_alias=AliasChoices("min_payment", "smallest"),
+        description="Smallest payment, in the channel's currency.",
+    )
+    max_payment: Amount | None = Field(
+        default=None,
+        validation_alias=AliasChoices("max_payment", "largest"),
+        description="Largest payment, in the channel's currency.",
+    )
     prices: list[ChannelPrice] = Field(min_length=1)
     volume_discounts: list[VolumeDiscount] = []
 
@@ -371,10 +384,10 @@ def _lot_order(value: Any) -> tuple[str, ...]:
         if not isinstance(rule, str) or rule not in LOT_ORDER_RULES:
             raise finding_error(f"there is no rule {safe_repr(rule)}", f"write some of {names}")
         if rule in value[:index]:
-            raise finding_error(f"the rule {rule} stands twice", "leave the second one out")
+            raise finding_error(f"the rule {rule} is repeated", "remove the second one")
     for one, other in (("promotional", "paid"), ("oldest", "newest")):
         if one in value and other in value:
-            raise finding_error(f"{one} and {other} are opposites", "leave one of them out")
+            raise finding_error(f"{one} and {other} are opposites", "remove one of them")
     return tuple(value)
 
 
@@ -386,7 +399,7 @@ LotOrder = Annotated[
 
 
 class Lots(StrictModel):
-    """How an account's Credits are used up. A rule of the ledger: no price depends on it."""
+    """The order in which the lots of an account are consumed. No price depends on it."""
 
     order: LotOrder = Field(default=DEFAULT_LOT_ORDER, description="Which lots are used first; the first rule decides.")
 

@@ -100,8 +100,12 @@ def _check_dates(
 def _check_channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFinding]:
     yield from _check_dates((*path, "prices"), channel.prices)
     yield from _check_dates((*path, "volume_discounts"), channel.volume_discounts)
-    if channel.smallest is not None and channel.largest is not None and channel.smallest > channel.largest:
-        yield UnlocatedFinding((*path, "smallest"), "is more than largest", "write a smaller amount")
+    if (
+        channel.min_payment is not None
+        and channel.max_payment is not None
+        and channel.min_payment > channel.max_payment
+    ):
+        yield UnlocatedFinding((*path, "min_payment"), "is more than max_payment", "write a smaller amount")
     for index, volume in enumerate(channel.volume_discounts):
         for place, (before, here) in enumerate(pairwise(volume.tiers), 1):
             for name in ("at_least", "discount"):

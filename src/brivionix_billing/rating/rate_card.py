@@ -245,9 +245,10 @@ class RateCard:
         try:
             return self.channels[name]
         except (KeyError, TypeError):
-            known = ", ".join(self.channels) or "none"
+            known = ", ".join(self.channels)
+            advice = f"use one of: {known}" if known else "add one to the price file"
             raise BillingError(
-                "unknown_channel", f"no channel {safe_repr(name)} has a price at that time; use one of: {known}"
+                "unknown_channel", f"no channel {safe_repr(name)} has a price at that time; {advice}"
             ) from None
 
     @property

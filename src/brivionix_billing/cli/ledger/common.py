@@ -146,7 +146,7 @@ def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledg
     from brivionix_billing.ledger import Ledger
     from brivionix_billing.ledger.database.migrate import check_version, schema_version
     from brivionix_billing.ledger.database.transactions import close, run_read
-    from brivionix_billing.topup import DEFAULT_LOT_ORDER
+    from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
     for name in _NAMES:
         given = getattr(args, name, None)

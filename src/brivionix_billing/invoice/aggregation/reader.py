@@ -102,7 +102,7 @@ class ChunkReader:
                         aside.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
                         held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
                         continue
-                    resolved = self.book.resolve(model, group, at, effective_service_tier(served, tier))
+                    resolved = self.book.resolver.resolve(model, group, at, effective_service_tier(served, tier))
                     begins, ends, limit = resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input
                     plain = total <= limit and not estimated
                     if plain:

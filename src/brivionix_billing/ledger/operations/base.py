@@ -18,7 +18,7 @@ from brivionix_billing.ledger.lot_order import validate_lot_order
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
 from brivionix_billing.ledger.units import format_timestamp, require_id, require_new_id
 from brivionix_billing.money import Payable
-from brivionix_billing.topup import DEFAULT_LOT_ORDER
+from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["LedgerBase", "lock_account", "amount_text"]
 
