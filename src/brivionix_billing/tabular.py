@@ -1,4 +1,4 @@
-"""Rows as people read them: in columns of plain text, and as CSV."""
+"""Formats rows as columns of plain text and as CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Rows (the first is the heading) in columns; the first ``left`` columns are flush left, the others right."""
+    """Format rows in columns, the first ``left`` of them aligned left, others right. The first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -28,9 +28,9 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """CSV with a heading; nested values are flattened to ``outer_inner``.
+    """Format rows as CSV with a heading. Nested values are flattened to ``outer_inner``.
 
-    ``columns`` come first, and are there even where no row has them; what else the rows hold follows.
+    ``columns`` come first, even if no row has them; other columns of the rows follow.
     """
     flat = [dict(_flatten_row(row)) for row in rows]
     names = list(dict.fromkeys([*columns, *(name for row in flat for name in row)]))
@@ -46,7 +46,7 @@ def _flatten_row(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str
         if isinstance(value, Mapping):
             yield from _flatten_row(value, f"{prefix}{name}_")
         elif isinstance(value, str):
-            # A spreadsheet runs a cell that begins like a formula; names come from outside.
+            # A spreadsheet executes a cell that starts like a formula, and names are external input.
             risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
             yield prefix + name, "'" + value if value and risky else value
         elif isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Instants, periods, and values that hold from one instant to another. Nothing here reads a clock."""
+"""Instants, periods, calendar days and dated values. No function reads a clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 T = TypeVar("T")
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
-"""The end of what has no end."""
+"""Sentinel for an open-ended period: the latest representable instant."""
 
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?",
@@ -37,25 +37,29 @@ _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
 
 
 def as_utc(value: object) -> datetime:
-    """The given time in UTC. Raises ``invalid_time`` for what is not a ``datetime`` with a zone."""
+    """Convert a time to UTC. Raises ``invalid_time`` for anything but a ``datetime`` with a time zone."""
     if type(value) is datetime and value.tzinfo is UTC:
         return value
     if not isinstance(value, datetime):
-        raise BillingError("invalid_time", f"{safe_repr(value)} is not a time; give a datetime with a zone")
+        raise BillingError("invalid_time", f"{safe_repr(value)} is not a time; use a datetime with a time zone")
     try:
         if value.utcoffset() is not None:
             return value.astimezone(UTC)
     except OverflowError:
         raise BillingError(
-            "invalid_time", f"{value.replace(tzinfo=None).isoformat()} lies outside the calendar"
+            "invalid_time",
+            f"{value.replace(tzinfo=None).isoformat()} is outside the calendar in UTC; use a time within the "
+            "years 1 to 9999",
         ) from None
-    except Exception as error:  # a zone is foreign code, and may raise anything
-        raise BillingError("invalid_time", f"the zone of a time fails: {type(error).__name__}: {error}") from None
-    raise BillingError("invalid_time", f"{value.isoformat()} has no zone; say datetime(..., tzinfo=timezone.utc)")
+    except Exception as error:  # a zone is external code and may raise anything
+        raise BillingError(
+            "invalid_time", f"the time zone raised {type(error).__name__}: {error}; use a zone of zoneinfo"
+        ) from None
+    raise BillingError("invalid_time", f"{value.isoformat()} has no time zone; use datetime(..., tzinfo=timezone.utc)")
 
 
 def parse_instant(text: str) -> datetime:
-    """``2026-10-01T00:00:03.113Z`` or, for midnight UTC, ``2026-10-01``. Raises ``invalid_time``.
+    """Parse ``2026-10-01T00:00:03.113Z`` or, for midnight UTC, ``2026-10-01``. Raises ``invalid_time``.
 
     >>> parse_instant("2026-10-12").isoformat()
     '2026-10-12T00:00:00+00:00'
@@ -68,7 +72,9 @@ def parse_instant(text: str) -> datetime:
         else:
             return as_utc(value.replace(tzinfo=UTC) if len(text) == 10 else value)
     if isinstance(text, str) and _INSTANT.fullmatch(text[:40] + "Z"):
-        raise BillingError("invalid_time", f"{safe_repr(text)} has no zone; add Z for UTC, or an offset such as +08:00")
+        raise BillingError(
+            "invalid_time", f"{safe_repr(text)} has no time zone; add Z for UTC, or an offset such as +08:00"
+        )
     raise BillingError(
         "invalid_time",
         f"{safe_repr(text)} is not a time; write 2026-10-01T00:00:03.113Z (or 2026-10-01 for midnight UTC)",
@@ -84,7 +90,7 @@ def format_instant(value: datetime) -> str:
 
 
 class DatedValue(NamedTuple, Generic[T]):
-    """A value that holds from ``start`` (inclusive) to ``end`` (exclusive)."""
+    """A value that is effective from ``start`` (inclusive) to ``end`` (exclusive)."""
 
     start: datetime
     end: datetime
@@ -92,7 +98,7 @@ class DatedValue(NamedTuple, Generic[T]):
 
 
 class TimelineSpan(NamedTuple, Generic[T]):
-    """What a timeline says at one instant: the value (``None``: nothing holds), and how long that answer holds."""
+    """The value of a timeline at an instant (``None``: no value), and the period in which it does not change."""
 
     start: datetime
     end: datetime
@@ -100,7 +106,7 @@ class TimelineSpan(NamedTuple, Generic[T]):
 
 
 class Timeline(Generic[T]):
-    """Dated values in order. An entry holds until the next one begins, or until its own end. Immutable."""
+    """Dated values in order. An entry is effective until the next one starts, or until its own end. Immutable."""
 
     __slots__ = ("entries",)
 
@@ -115,16 +121,16 @@ class Timeline(Generic[T]):
         entries: tuple[DatedValue[T], ...]
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("a timeline cannot be changed")
+        raise AttributeError("a timeline is immutable")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("a timeline cannot be changed")
+        raise AttributeError("a timeline is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Timeline, (self.entries,)
 
     def at(self, when: datetime) -> TimelineSpan[T]:
-        """The value at ``when``. Few entries per timeline make the plain walk the fastest."""
+        """Return the value at ``when``. A linear search is fastest, because timelines have few entries."""
         gap_start, gap_end = datetime.min.replace(tzinfo=UTC), END_OF_TIME
         for entry in self.entries:
             if when < entry.start:
@@ -138,7 +144,7 @@ class Timeline(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From ``start`` (inclusive) to ``end`` (exclusive), both UTC; ``zone`` is where its midnights were taken."""
+    """From ``start`` (inclusive) to ``end`` (exclusive), both UTC; ``zone`` is the time zone of its midnights."""
 
     start: datetime
     end: datetime
@@ -146,7 +152,9 @@ class Period:
 
     @classmethod
     def parse(cls, text: str, zone: str = "UTC") -> Period:
-        """``2026-10`` (a month of ``zone``), or ``FROM/TO`` with dates (midnights of ``zone``) or instants.
+        """Parse ``2026-10`` (a month in ``zone``), or ``FROM/TO`` with dates (midnights in ``zone``) or instants.
+
+        Raises ``invalid_period`` for anything else.
 
         >>> Period.parse("2026-10", "Asia/Shanghai").start.isoformat()
         '2026-09-30T16:00:00+00:00'
@@ -173,7 +181,7 @@ class Period:
         )
 
     def contains(self, when: datetime) -> bool:
-        """Whether the instant lies in the period."""
+        """Return whether an instant is in the period."""
         return self.start <= when < self.end
 
     def __str__(self) -> str:
@@ -181,9 +189,9 @@ class Period:
 
 
 class CalendarDays:
-    """The calendar days of a zone, each from its midnight to the next, as a :class:`Period` takes them.
+    """The calendar days of a time zone, each from its midnight to the next.
 
-    Raises ``invalid_period`` for a zone that is none.
+    Raises ``invalid_period`` if the time zone is unknown.
 
     >>> day = CalendarDays("Europe/Berlin").at(parse_instant("2026-10-25T12:00:00Z"))
     >>> day.value, str(day.end - day.start)
@@ -197,22 +205,22 @@ class CalendarDays:
         self._by_hour: dict[tuple[int, int], DatedValue[str]] = {}
 
     def at(self, when: datetime) -> DatedValue[str]:
-        """The day, such as ``2026-10-25``, that holds an instant in UTC, and from when to when it goes in UTC.
+        """Return the day, such as ``2026-10-25``, of an instant in UTC, with its start and end in UTC.
 
-        Clocks that are put back over a midnight do not bring the day before again: a day ends where the next begins.
+        If clocks are put back over a midnight, the previous day does not start again: a day ends where the next starts.
         """
         hour = when.toordinal(), when.hour
         found = self._by_hour.get(hour)
-        if found is None or not found.start <= when < found.end:  # a zone's midnight may lie within the hour
+        if found is None or not found.start <= when < found.end:  # a midnight may be within the hour
             if len(self._by_hour) >= _MAX_HOURS:
-                self._by_hour.clear()  # times that a file makes up cannot fill the memory
+                self._by_hour.clear()  # a file with many made-up times must not fill the memory
             found = self._by_hour[hour] = self._compute_day(when)
         return found
 
     def _compute_day(self, when: datetime) -> DatedValue[str]:
         try:
             day = when.astimezone(self._zone).date()
-        except OverflowError:  # beyond the calendar in this zone: its first day, or its last
+        except OverflowError:  # outside the calendar in this zone: the first day or the last
             day = date.min if when.year == 1 else date.max
         while (end := self._end_of_day(day)) <= when < END_OF_TIME:
             day += timedelta(1)
@@ -230,7 +238,9 @@ def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     if isinstance(name, str) and (name in _MACHINE_DEPENDENT_ZONES or name.startswith(("right/", "posix/"))):
-        raise BillingError("invalid_period", f"{safe_repr(name)} means another zone on another machine; name the place")
+        raise BillingError(
+            "invalid_period", f"{safe_repr(name)} depends on the machine; use a name such as Asia/Shanghai"
+        )
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:

@@ -353,7 +353,7 @@ def test_the_json_schema_takes_the_shipped_file_and_refuses_mistakes() -> None:
 
 def test_a_card_refuses_a_price_finer_than_the_unit() -> None:
     """What slips past the file's check is refused where a card is made: no charge is ever rounded."""
-    with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 x 1 / 3 is finer than the unit"):
+    with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 x 1 / 3 is not a whole number"):
         book_of("{from: 2026-01-01, standard: {input: 1e1}}", nominal="3")
     book = book_of("{from: 2026-01-01, standard: {input: 3}}", nominal="3", ratio="0.9")
     card = book.rate_cards("m", group="g", at=NOW)[0]

@@ -184,7 +184,7 @@ def test_prices_and_discounts_hold_at_their_time() -> None:
     with pytest.raises(BillingError, match="channel c has no price at 2025-12-31T00:00:00Z") as caught:
         book.quote("c", at=utc("2025-12-31"), credits=10)
     assert code_of(caught) == "unknown_channel"
-    with pytest.raises(BillingError, match="has no zone"):
+    with pytest.raises(BillingError, match="has no time zone"):
         book.quote("c", at=NOW.replace(tzinfo=None), credits=10)
 
 

@@ -1,4 +1,4 @@
-"""From the text of a price file to a checked :class:`~schema.PriceFile`, or to one error with all findings."""
+"""Loads a price file: from text to a validated :class:`~schema.PriceFile`, or to one error with all findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["load", "loads"]
 M = TypeVar("M", bound=BaseModel)
 _EMPTY: Final[dict[str, Any]] = {}
 
-# pydantic's words for a wrong type, in ours: (what, instead)
+# pydantic's code of a wrong type -> (message, hint)
 _TYPE_MESSAGES: Final = {
     "string_type": ("is not text", "write a word, in quotes if it looks like a number"),
     "list_type": ("is not a list", "write '- ' items, or [a, b]"),
@@ -33,7 +33,7 @@ _TYPE_MESSAGES: Final = {
 
 
 def load(path: str | Path) -> schema.PriceFile:
-    """The checked content of a file. Raises ``file_unreadable`` or :class:`PriceFileError`."""
+    """Return the validated content of a file. Raises ``file_unreadable`` or :class:`PriceFileError`."""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -46,22 +46,22 @@ def load(path: str | Path) -> schema.PriceFile:
 
 
 def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
-    """The checked content of a text."""
+    """Return the validated content of a text. Raises :class:`PriceFileError`."""
     if isinstance(content, str):
         try:
             content = content.encode()
         except UnicodeEncodeError:
-            finding = Finding(file, 1, 1, "", "half a surrogate pair", "write sound Unicode")
+            finding = Finding(file, 1, 1, "", "half a surrogate pair", "write valid Unicode")
             raise PriceFileError([finding]) from None
     document, findings = read_yaml(content, file)
-    untold = 0
+    omitted = 0
     try:
         parsed: schema.PriceFile | None = schema.PriceFile.model_validate(document.data)
     except ValidationError as error:
         parsed = None
         details = error.errors(include_url=False, include_input=False)
         findings += [_finding_from_pydantic(document, detail) for detail in details[:MAX_FINDINGS]]
-        untold = len(details[MAX_FINDINGS:])
+        omitted = len(details[MAX_FINDINGS:])
     sections = _salvage_sections(document.data) if parsed is None else _to_sections(parsed)
     for problem in validate(sections):
         findings.append(_locate(document, problem))
@@ -69,7 +69,7 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
             break
     if findings or parsed is None:
         ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.line, f.column))
-        raise PriceFileError(ordered[:MAX_FINDINGS], more=untold + len(ordered[MAX_FINDINGS:]))
+        raise PriceFileError(ordered[:MAX_FINDINGS], more=omitted + len(ordered[MAX_FINDINGS:]))
     return parsed
 
 
@@ -90,7 +90,7 @@ def _to_sections(file: schema.PriceFile) -> ParsedSections:
 
 
 def _salvage_sections(data: Any) -> ParsedSections:
-    """What of a file with errors can still be checked, so that one reading tells everything."""
+    """Return the sections of a file with errors that can still be validated, so that one run reports all findings."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
     discounts = top.get("cache_discount")
@@ -135,12 +135,12 @@ def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Findin
     if kind == "extra_forbidden":
         known = _known_keys(path[:-1])
         close = get_close_matches(str(path[-1]), known, 1)
-        instead = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
-        return document.finding(path, f"the key {safe_repr(path[-1])} is not known", instead, key=True)
+        hint = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
+        return document.finding(path, f"the key {safe_repr(path[-1])} is not known", hint, key=True)
     if kind == "literal_error":
         return document.finding(path, "is not one of the possible values", f"write {detail['ctx']['expected']}")
-    what, instead = _TYPE_MESSAGES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
-    return document.finding(path, what, instead)
+    message, hint = _TYPE_MESSAGES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
+    return document.finding(path, message, hint)
 
 
 @cache
@@ -150,7 +150,7 @@ def _full_schema() -> dict[str, Any]:
 
 @lru_cache(1024)
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model that a path leads to, from the JSON schema: it resolves lists and maps for us."""
+    """Return the keys of the model at a path. The JSON schema is used because it resolves lists and maps."""
     full = _full_schema()
     node: dict[str, Any] = full
     for step in path:

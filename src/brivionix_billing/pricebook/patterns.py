@@ -1,4 +1,4 @@
-"""Model patterns of a group: ``*`` is any run of characters, ``?`` any one."""
+"""Model patterns of a group: ``*`` matches any number of characters, ``?`` exactly one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["matcher"]
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a name is matched by any of the patterns.
+    """Return a function that tests whether a name matches any of the patterns.
 
     >>> matcher(["*-codex", "gpt-5.4*"])("gpt-5.3-codex")
     True
@@ -29,8 +29,8 @@ def _to_regex(pattern: str) -> str:
     first, *rest = [_escape_part(part) for part in pattern.split("*")]
     if not rest:
         return first
-    # The shortest run before each part is always enough. Atomic groups keep the engine from trying all the others,
-    # which a pattern of many stars would turn into a hang.
+    # The shortest match before each part always suffices. Atomic groups prevent the engine from trying all others,
+    # which would take exponential time for a pattern of many stars.
     return first + "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + ".*" + rest[-1]
 
 

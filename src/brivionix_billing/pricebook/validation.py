@@ -1,4 +1,4 @@
-"""What a price file must be beyond its schema: dates in order, names that exist, prices that fit the unit."""
+"""Validates what the schema cannot express: dates in order, names that exist, prices that the unit can represent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Path = tuple[int | str, ...]
 
 
 class UnlocatedFinding(NamedTuple):
-    """Something wrong at ``path``; ``key``: the name itself, not its value."""
+    """A finding at ``path``; if ``at_key``, at the name itself instead of its value."""
 
     path: Path
     message: str
@@ -41,7 +41,7 @@ class UnlocatedFinding(NamedTuple):
 
 
 class ParsedSections(NamedTuple):
-    """What of the file could be read; ``names`` holds all model names, readable or not."""
+    """The sections of a file that could be parsed; ``names`` has all model names, parsed or not."""
 
     names: Sequence[str]
     credit: schema.Credit | None
@@ -53,7 +53,7 @@ class ParsedSections(NamedTuple):
 
 
 def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
-    """Everything that is wrong, in no particular order."""
+    """Yield all findings, in no particular order."""
     yield from _check_dates(("cache_discount",), file.cache_discount)
     for meter in CALL_METERS:
         yield from _check_dates(("tools", meter.name), getattr(file.tools, meter.name))
@@ -71,26 +71,26 @@ def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
 def _check_dates(
     path: Path, entries: Sequence[schema.DatedEntry], indexes: Sequence[int] | None = None
 ) -> Iterator[UnlocatedFinding]:
-    """Each entry begins after the one before it, and no ``until`` reaches into the next."""
+    """Check that each entry starts after the previous one, and that no ``until`` overlaps the next."""
     places = range(len(entries)) if indexes is None else indexes
     before: schema.DatedEntry | None = None
     for place, entry in zip(places, entries, strict=True):
         if entry.until is not None and entry.until <= entry.since:
             yield UnlocatedFinding(
-                (*path, place, "until"), "ends before it begins", f"write a time after {format_instant(entry.since)}"
+                (*path, place, "until"), "ends before it starts", f"write a time after {format_instant(entry.since)}"
             )
         if before is not None:
             if entry.since <= before.since:
                 yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {format_instant(entry.since)}, not after the entry before it "
+                    f"starts at {format_instant(entry.since)}, not after the entry before it "
                     f"({format_instant(before.since)})",
-                    "entries stand in order of time; append the newest at the end",
+                    "keep entries in order of time; append the newest at the end",
                 )
             elif before.until is not None and before.until > entry.since:
                 yield UnlocatedFinding(
                     (*path, place, "from"),
-                    f"begins at {format_instant(entry.since)}, while the entry before it holds until "
+                    f"starts at {format_instant(entry.since)}, while the entry before it is effective until "
                     f"{format_instant(before.until)}",
                     "dates may not overlap",
                 )
@@ -119,7 +119,7 @@ def _check_channel(path: Path, channel: schema.Channel) -> Iterator[UnlocatedFin
             if decimal_places(tier.at_least) > CREDIT_PLACES:
                 yield UnlocatedFinding(
                     (*path, "volume_discounts", index, "tiers", place, "at_least"),
-                    "is finer than 0.000001 Credit",
+                    "has more than 6 decimal places",
                     "Credits are sold in steps of 0.000001",
                 )
 
@@ -133,7 +133,7 @@ def _check_aliases(file: ParsedSections) -> Iterator[UnlocatedFinding]:
                 yield UnlocatedFinding(
                     ("models", name, "aliases", place),
                     f"the alias {safe_repr(alias)} is taken by {safe_repr(other)}",
-                    "a name means one model",
+                    "use a name for one model only",
                 )
 
 
@@ -152,8 +152,8 @@ def _check_model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
         if index and entry.since < model.prices[index - 1].since:
             yield UnlocatedFinding(
                 (*here, "from"),
-                f"begins before the entry above it ({format_instant(model.prices[index - 1].since)})",
-                "entries stand in order of time; append the newest at the end",
+                f"starts before the entry above it ({format_instant(model.prices[index - 1].since)})",
+                "keep entries in order of time; append the newest at the end",
             )
         if not any(getattr(entry, tier) for tier in SERVICE_TIERS):
             yield UnlocatedFinding(here, "names no service tier", f"give prices for one of {', '.join(SERVICE_TIERS)}")
@@ -161,7 +161,7 @@ def _check_model(path: Path, model: schema.Model) -> Iterator[UnlocatedFinding]:
         dated = [(i, entry) for i, entry in enumerate(model.prices) if getattr(entry, tier)]
         for problem in _check_dates((*path, "prices"), [e for _, e in dated], [i for i, _ in dated]):
             place = problem.path[len(path) + 1]
-            # An entry out of order was told above; here it is two prices of one tier that claim the same time.
+            # An entry out of order was reported above; this is two prices of one tier for the same time.
             out_of_order = isinstance(place, int) and model.prices[place].since < model.prices[max(0, place - 1)].since
             if not out_of_order:
                 yield problem._replace(message=f"{tier}: {problem.message}")
@@ -220,7 +220,7 @@ def _check_group(path: Path, group: schema.Group, file: ParsedSections) -> Itera
 def _check_override(
     path: Path, prices: schema.GroupPrices, model: schema.Model, span: tuple[datetime, datetime]
 ) -> Iterator[UnlocatedFinding]:
-    """Own prices are held against the list prices that are in force while the terms are."""
+    """Compare group-specific prices with the list prices that are effective during the terms."""
     begin, end = span
     for tier in SERVICE_TIERS:
         own: schema.TierPrices | None = getattr(prices, tier)
@@ -253,12 +253,12 @@ def _check_override(
 
 
 def _suggest_model(name: str, file: ParsedSections) -> str:
-    close = get_close_matches(name, file.names, 1) if len(file.names) <= 500 else []  # it looks at every name
+    close = get_close_matches(name, file.names, 1) if len(file.names) <= 500 else []
     return f"did you mean {safe_repr(close[0])}?" if close else "write a model's name, or a pattern that matches one"
 
 
 def _check_exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Iterator[UnlocatedFinding]:
-    """Every price times every ratio must be a whole number of units. Where few enough digits prove it, that is all."""
+    """Check that every price times every ratio is a whole number of units. Usually the number of digits proves it."""
     ratios = {Decimal(1)}
     for group in file.groups.values():
         for terms in group.terms:
@@ -273,7 +273,7 @@ def _check_exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Itera
     for path, meter, price in _iter_prices(file):
         if -cast(int, price.as_tuple().exponent) <= room:
             continue
-        # A default cached price is a share of an input price, so inputs are tried with every share as well.
+        # A default cached price is a share of an input price, so inputs are checked with every share as well.
         for ratio in ratios:
             for share in shares if any(m.uncached_meter == meter.name for m in TOKEN_METERS) else (Decimal(1),):
                 factor = multiply(ratio, share)
@@ -281,14 +281,13 @@ def _check_exactness(file: ParsedSections, nominal_per_credit: Decimal) -> Itera
                     yield UnlocatedFinding(
                         path,
                         f"{format_plain(price)} x {format_plain(factor)} / {format_plain(nominal_per_credit)} is "
-                        "finer than the unit of "
-                        "10^-18 Credit per token or call",
+                        "not a whole number of 10^-18 Credit per token or call",
                         "round the price or the ratio",
                     )
 
 
 def _inverse_decimal_places(value: Decimal) -> int | None:
-    """How many digits behind the point ``1 / value`` has, or ``None`` where it never ends."""
+    """Return the decimal places of ``1 / value``, or ``None`` if they never end."""
     numerator, scale = to_scaled(value)
     inverse, rest = divmod(10 ** (64 + scale), numerator)
     return None if rest else decimal_places(decimal_from_scaled(inverse, 64))

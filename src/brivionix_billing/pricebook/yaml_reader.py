@@ -1,8 +1,8 @@
-"""Strict reading of YAML: plain data, exact numbers, and the line and column of every value.
+"""Reads YAML strictly: plain data, exact numbers, and the line and column of every value.
 
-PyYAML parses; what its loaders would guess (``1e-6`` a string, ``010`` eight, ``1:30`` ninety, ``no`` false, the last
-of two equal keys) is decided here. The reader walks PyYAML's events with a stack of its own, so that neither depth nor
-anchors can hurt.
+PyYAML parses. Its loaders guess (``1e-6`` is a string, ``010`` is 8, ``1:30`` is 90, ``no`` is false, the last of two
+equal keys wins), so values are resolved here. The reader handles PyYAML's events with its own stack, so that deep
+nesting and anchors do no harm.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Position = tuple[int, int, Any]
 
 
 class ParsedYaml(NamedTuple):
-    """A file's data, and where each value stands."""
+    """The data of a file, and the position of each value."""
 
     file: str
     data: Any
     position: Position
 
-    def finding(self, path: tuple[int | str, ...], what: str, instead: str, *, key: bool = False) -> Finding:
-        """A finding at the value (or the key) that ``path`` leads to, or at the nearest place above it."""
+    def finding(self, path: tuple[int | str, ...], message: str, hint: str, *, key: bool = False) -> Finding:
+        """Return a finding at the value (or the key) of ``path``, or at the nearest position above it."""
         line, column, children = self.position
         for index, step in enumerate(path):
             if isinstance(children, dict) and step in children:
@@ -47,28 +47,28 @@ class ParsedYaml(NamedTuple):
             else:
                 break
         shown = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in path).lstrip(".")
-        return Finding(self.file, line, column, _printable(shown), what, instead)
+        return Finding(self.file, line, column, _printable(shown), message, hint)
 
 
 def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
-    """The document and what is wrong with its form. Raises :class:`PriceFileError` where there is no reading on."""
+    """Return the document and the findings about its form. Raises :class:`PriceFileError` if it cannot be read on."""
     import yaml
 
     if len(content) > MAX_BYTES:
-        what = f"the file has {len(content)} bytes, more than {MAX_BYTES}"
-        raise PriceFileError([Finding(file, 1, 1, "", what, "split it or drop what is not a price")])
+        message = f"the file has {len(content)} bytes, more than {MAX_BYTES}"
+        raise PriceFileError([Finding(file, 1, 1, "", message, "split it, or remove what is not a price")])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise PriceFileError([Finding(file, line, 1, "", "not UTF-8", "save the file as UTF-8")]) from None
-    # Looked for here, because PyYAML says where in bytes or in characters, depending on how it was built.
+    # Checked here, because PyYAML reports the position in bytes or in characters, depending on its build.
     harmful = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if harmful:
         line = text.count("\n", 0, harmful.start()) + 1
         column = harmful.start() - text.rfind("\n", 0, harmful.start())
-        what = f"the control character {safe_repr(harmful[0])}"
-        raise PriceFileError([Finding(file, line, column, "", what, "remove it")])
+        message = f"the control character {safe_repr(harmful[0])}"
+        raise PriceFileError([Finding(file, line, column, "", message, "remove it")])
     builder = _TreeBuilder(file)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -78,11 +78,11 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = str(getattr(error, "problem", None) or "not YAML")
-        if "nesting depth" in problem:  # newer parsers have a bound of their own, and look further ahead than we do
+        if "nesting depth" in problem:  # newer parsers have their own limit, and read further ahead
             deep = Finding(file, line, column, "", f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
             raise PriceFileError([*builder.findings, deep]) from None
         builder.findings.append(
-            Finding(file, line, column, "", f"not YAML: {_printable(problem)}", "mend the syntax here")
+            Finding(file, line, column, "", f"not YAML: {_printable(problem)}", "fix the syntax here")
         )
         raise PriceFileError(builder.findings) from None
     except RecursionError:
@@ -94,7 +94,7 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
 
 
 class _OpenNode:
-    """A mapping or list that is being read."""
+    """A mapping or list that is not complete yet."""
 
     __slots__ = ("anchor", "key", "position", "size", "value")
 
@@ -131,14 +131,16 @@ class _TreeBuilder:
 
     def _document(self, event: Any) -> None:
         if self.root is not None:
-            self._fail(event, "a second document", "one file holds one price book; remove the '---'")
+            self._fail(event, "a second document", "a file has one price book; remove the '---'")
 
     def _scalar(self, event: Any) -> None:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
         text = event.value
         if event.tag is not None:
-            self._report(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
+            self._report(
+                line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema defines the type of a value"
+            )
         top = self.stack[-1] if self.stack else None
         if top is not None and type(top.value) is dict and top.key is None:
             self._key(top, text, line, column, plain=event.implicit[0])
@@ -154,10 +156,10 @@ class _TreeBuilder:
         if twice:
             first = top.position[2][text][0]
             self._report(
-                line, column, f"the key {safe_repr(text)} stands twice", f"keep one; the first is in line {first}"
+                line, column, f"the key {safe_repr(text)} is repeated", f"keep one; the first is in line {first}"
             )
         if plain and text == "<<":
-            self._report(line, column, "a merge key '<<'", "write the values out; each figure stands in one place")
+            self._report(line, column, "a merge key '<<'", "write the values out")
         top.key = (text, line, column, twice)
 
     def _resolve(self, text: str, line: int, column: int) -> Any:
@@ -186,7 +188,9 @@ class _TreeBuilder:
         if top is not None and type(top.value) is dict and top.key is None:
             self._fail(event, "a key that is a mapping or a list", "keys are names")
         if event.tag is not None:
-            self._report(line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema says what a value is")
+            self._report(
+                line, column, f"the tag {safe_repr(event.tag)}", "remove it; the schema defines the type of a value"
+            )
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         self.stack.append(_OpenNode(value, (line, column, children), event.anchor))
@@ -200,7 +204,7 @@ class _TreeBuilder:
     def _alias(self, event: Any) -> None:
         target = self.anchors.get(event.anchor)
         if target is None:
-            self._fail(event, f"*{event.anchor} stands for itself or for nothing", "write the value out")
+            self._fail(event, f"*{event.anchor} refers to itself or to nothing", "write the value out")
         else:
             self._attach(*target, event)
 
@@ -225,14 +229,14 @@ class _TreeBuilder:
                 top.value[key] = value
                 top.position[2][key] = (line, column, position)
 
-    def _report(self, line: int, column: int, what: str, instead: str) -> None:
-        self.findings.append(Finding(self.file, line, column, "", what, instead))
+    def _report(self, line: int, column: int, message: str, hint: str) -> None:
+        self.findings.append(Finding(self.file, line, column, "", message, hint))
         if len(self.findings) >= MAX_FINDINGS:
             raise PriceFileError(self.findings)
 
-    def _fail(self, event: Any, what: str, instead: str) -> None:
+    def _fail(self, event: Any, message: str, hint: str) -> None:
         mark = event.start_mark
-        self.findings.append(Finding(self.file, mark.line + 1, mark.column + 1, "", what, instead))
+        self.findings.append(Finding(self.file, mark.line + 1, mark.column + 1, "", message, hint))
         raise PriceFileError(self.findings)
 
 
