@@ -12,13 +12,15 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = [
+    "AmountUnit",
     "Rounding",
     "after_discount",
+    "amount_unit",
     "decimal_from_scaled",
     "decimal_places",
     "divide_exactly",
@@ -26,6 +28,7 @@ __all__ = [
     "format_scaled",
     "format_trimmed",
     "multiply",
+    "multiply_count",
     "negate",
     "parse_decimal",
     "require_finite",
@@ -51,7 +54,8 @@ _ZERO: Final = Decimal(0)
 _ONE: Final = Decimal(1)
 _TEN: Final = Decimal(10)
 _POWERS: Final = tuple(10**n for n in range(80))
-_normalize, _quantize, _remainder, _scaleb = _EXACT.normalize, _EXACT.quantize, _EXACT.remainder, _EXACT.scaleb
+_multiply, _normalize, _quantize = _EXACT.multiply, _EXACT.normalize, _EXACT.quantize
+_remainder, _scaleb = _EXACT.remainder, _EXACT.scaleb
 
 
 class Rounding(StrEnum):
@@ -116,6 +120,29 @@ def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
     value = _scaleb(Decimal(coefficient), -places)
     # Without a factor of ten before the point, normalize gives no positive exponent. This is the hot path.
     return _normalize(value) if coefficient % _POWERS[places + 1] else _tidy(value)
+
+
+class AmountUnit(NamedTuple):
+    """The value of one unit of a count, prepared for :func:`multiply_count`."""
+
+    value: Decimal
+    ten: int
+    """The count from which an amount is 10 or more."""
+
+
+def amount_unit(coefficient: int, places: int) -> AmountUnit:
+    """Return the unit of value ``coefficient / 10**places``; ``coefficient`` is positive."""
+    return AmountUnit(decimal_from_scaled(coefficient, places), -(-(10 ** (places + 1)) // coefficient))
+
+
+def multiply_count(count: int, unit: AmountUnit) -> Decimal:
+    """Return ``count * unit.value`` without trailing zeros after the point; ``count`` is not negative.
+
+    Below 10, normalize cannot give a positive exponent, so most amounts of requests need no second step.
+    """
+    value, ten = unit
+    amount = _normalize(_multiply(Decimal(count), value))
+    return amount if count < ten else _tidy(amount)
 
 
 def format_scaled(coefficient: int, places: int) -> str:
@@ -209,7 +236,7 @@ def divide_exactly(numerator: int, denominator: int) -> int | None:
 
 def multiply(multiplicand: Decimal, multiplier: Decimal) -> Decimal:
     """Return the exact product."""
-    return _tidy(_EXACT.multiply(multiplicand, multiplier))
+    return _tidy(_multiply(multiplicand, multiplier))
 
 
 def negate(value: Decimal) -> Decimal:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelInfo", "PriceBook"]
 
 _tuple_new = tuple.__new__
+_cached_tier = lru_cache(1024)(effective_service_tier)
 
 
 @contextmanager
@@ -244,12 +246,19 @@ class PriceBook:
         # what is wrong.
         try:
             input_tokens, uncached, cached, output, _, extras = usage
+            requested_model, tier = model, service_tier
+            if extras is not None:
+                served_tier, served_model, meters, _ = extras
+                if meters:
+                    raise ValueError
+                tier = _cached_tier(served_tier, service_tier)
+                if model is None:
+                    requested_model = served_model
             start, end, max_input, card, input_rate, cache_read_rate, output_rate, _ = self._recent[
-                model, group, service_tier
+                requested_model, group, tier
             ]
             if (
-                extras is None
-                and usage.__class__ is Usage
+                usage.__class__ is Usage
                 and input_tokens <= max_input
                 and at.tzinfo is UTC
                 and start <= at

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
 
-from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_trimmed, round_quotient
+from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_trimmed, multiply_count, round_quotient
 from brivionix_billing.meters import METERS
 from brivionix_billing.money import Money
 from brivionix_billing.rating import explanation
@@ -109,15 +109,13 @@ class Charge(ChargeFields):
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
-        return decimal_from_scaled(self.quanta * self.card.quantum, UNIT_DECIMALS)
+        return multiply_count(self.quanta, self.card.texts.credit_unit)
 
     @property
     def nominal(self) -> Money:
         """The exact nominal quota that was consumed."""
         card = self.card
-        texts = card.texts
-        units = self.quanta * card.quantum * texts.nominal_coefficient
-        return _money(decimal_from_scaled(units, UNIT_DECIMALS + texts.nominal_places), card.currency)
+        return _money(multiply_count(self.quanta, card.texts.nominal_unit), card.currency)
 
     def cost(self, channel: str) -> Money:
         """Return what the Credits of this charge cost on a channel, at its price at the time of the request. Exact.
@@ -126,11 +124,11 @@ class Charge(ChargeFields):
         """
         card = self.card
         try:
-            _, currency, _, coefficient, places, _ = card.texts.channels[channel]
+            text = card.texts.channels[channel]
         except (KeyError, TypeError):
             card.channel(channel)  # raises the error that names the channels
             raise
-        return _money(decimal_from_scaled(self.quanta * card.quantum * coefficient, UNIT_DECIMALS + places), currency)
+        return _money(multiply_count(self.quanta, text.unit), text.currency)
 
     @property
     def lines(self) -> tuple[ChargeLine, ...]:
@@ -230,22 +228,22 @@ class Charge(ChargeFields):
 
         It is put together from texts that the rate card formats once, which takes half the time of a JSON encoder.
         """
-        card, usage = self.card, self.usage
-        texts, units = card.texts, self.units
-        costs = ",".join(
-            f'{channel.json_key}"{format_trimmed(units * channel.coefficient, UNIT_DECIMALS + channel.places)}"'
-            for channel in texts.channels.values()
-        )
+        quanta, usage, card, at = self
+        texts, units = card.texts, quanta * card.quantum
+        costs = []
+        for _, _, _, coefficient, places, key, _ in texts.channels.values():
+            costs.append(f'{key}"{format_trimmed(units * coefficient, UNIT_DECIMALS + places)}"')
         lines = []
+        line_texts = texts.lines
         for position, quantity in usage.quantities():
-            line = texts.lines[position]
+            line = line_texts[position]
             if quantity and line is not None:
-                credits = format_trimmed(quantity * line.rate, UNIT_DECIMALS)
-                lines.append(f'{line.json_head}{quantity}{line.json_middle}"{credits}"}}')
+                _, _, rate, _, _, _, head, middle = line
+                lines.append(f'{head}{quantity}{middle}"{format_trimmed(quantity * rate, UNIT_DECIMALS)}"}}')
         nominal = format_trimmed(units * texts.nominal_coefficient, UNIT_DECIMALS + texts.nominal_places)
         return (
-            f'{texts.json_head}"{format_instant(self.at)}","estimated":{"true" if usage.estimated else "false"},'
-            f'"credits":"{format_trimmed(units, UNIT_DECIMALS)}","nominal":"{nominal}","cost":{{{costs}}},'
+            f'{texts.json_head}"{format_instant(at)}","estimated":{"true" if usage.estimated else "false"},'
+            f'"credits":"{format_trimmed(units, UNIT_DECIMALS)}","nominal":"{nominal}","cost":{{{",".join(costs)}}},'
             f'"lines":[{",".join(lines)}],{texts.json_tail}'
         )
 

@@ -35,8 +35,9 @@ def explain(charge: Charge, locale: str) -> str:
     ]
     if usage.estimated:
         out.append(messages["estimated"])
-    if usage.cache_read_tokens:
-        out.append(messages["split_read"].format(total=input_tokens, read=usage.cache_read_tokens))
+    cached_tokens = usage.cache_read_tokens
+    if cached_tokens:
+        out.append(messages["split_read"].format(total=input_tokens, read=cached_tokens))
     if usage.reasoning_tokens:
         out.append(messages["reasoning"].format(output=usage.output_tokens, reasoning=usage.reasoning_tokens))
     if card.context_above is not None:

@@ -12,7 +12,7 @@ from math import gcd
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import divide_exactly, format_plain, to_scaled
+from brivionix_billing.decimals import AmountUnit, amount_unit, divide_exactly, format_plain, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, METERS_BY_NAME
 from brivionix_billing.times import format_instant
@@ -114,11 +114,17 @@ class ChannelText(NamedTuple):
     coefficient: int
     places: int
     json_key: str
+    unit: AmountUnit
+    """The cost of one quantum."""
 
 
 class CardTexts(NamedTuple):
     """What records and explanations say about a card, formatted once per card."""
 
+    credit_unit: AmountUnit
+    """The Credits of one quantum."""
+    nominal_unit: AmountUnit
+    """The nominal quota of one quantum."""
     lines: tuple[LineText | None, ...]
     channels: dict[str, ChannelText]
     nominal_per_credit: str
@@ -288,16 +294,27 @@ class RateCard:
         names = {name: getattr(self, name) for name in ("model", "group", "service_tier", "context_tier")}
         price_since = format_instant(self.price_since)
         tail = {"price_since": price_since, "price_book": self.price_book_digest}
+        channels = {}
+        for name, channel_rate in self.channels.items():
+            coefficient, places = to_scaled(channel_rate.price)
+            channels[name] = ChannelText(
+                name,
+                channel_rate.currency,
+                format_plain(channel_rate.price),
+                coefficient,
+                places,
+                f"{_to_json(name)}:",
+                amount_unit(self.quantum * coefficient, UNIT_DECIMALS + places),
+            )
+        nominal, nominal_places = to_scaled(self.nominal_per_credit)
         return CardTexts(
+            amount_unit(self.quantum, UNIT_DECIMALS),
+            amount_unit(self.quantum * nominal, UNIT_DECIMALS + nominal_places),
             tuple(lines),
-            {
-                name: ChannelText(
-                    name, rate.currency, format_plain(rate.price), *to_scaled(rate.price), f"{_to_json(name)}:"
-                )
-                for name, rate in self.channels.items()
-            },
+            channels,
             format_plain(self.nominal_per_credit),
-            *to_scaled(self.nominal_per_credit),
+            nominal,
+            nominal_places,
             price_since,
             format_instant(self.group_since),
             f'{_to_json(names)[:-1]},"at":',

@@ -114,17 +114,17 @@ class Usage(UsageFields):
     @property
     def output_tokens(self) -> int:
         """All output tokens, including reasoning."""
-        return self._contained_quantity("output")
+        return self._contained_quantity("output") if self.extras else self.output_quantity
 
     @property
     def cache_read_tokens(self) -> int:
         """Input tokens read from a cache, of every modality."""
-        return self._contained_quantity("cache_read")
+        return self._contained_quantity("cache_read") if self.extras else self.cache_read_quantity
 
     @property
     def cache_write_tokens(self) -> int:
         """Input tokens written to the 5-minute cache."""
-        return self._contained_quantity("cache_write")
+        return self._contained_quantity("cache_write") if self.extras else 0
 
     @property
     def total_tokens(self) -> int:
