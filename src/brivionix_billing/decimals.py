@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = [
+    "ZERO_UNIT",
     "AmountUnit",
     "Rounding",
     "after_discount",
@@ -24,6 +25,7 @@ __all__ = [
     "decimal_from_scaled",
     "decimal_places",
     "divide_exactly",
+    "format_count",
     "format_plain",
     "format_scaled",
     "format_trimmed",
@@ -123,16 +125,31 @@ def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
 
 
 class AmountUnit(NamedTuple):
-    """The value of one unit of a count, prepared for :func:`multiply_count`."""
+    """The value of one unit of a count, prepared so that amounts are computed and formatted fast."""
 
     value: Decimal
     ten: int
     """The count from which an amount is 10 or more."""
+    coefficient: int
+    """``value == coefficient / 10**places``, without trailing zeros."""
+    places: int
 
 
 def amount_unit(coefficient: int, places: int) -> AmountUnit:
     """Return the unit of value ``coefficient / 10**places``; ``coefficient`` is positive."""
-    return AmountUnit(decimal_from_scaled(coefficient, places), -(-(10 ** (places + 1)) // coefficient))
+    ten = -(-(10 ** (places + 1)) // coefficient)
+    return AmountUnit(decimal_from_scaled(coefficient, places), ten, *_strip_zeros(coefficient, places))
+
+
+ZERO_UNIT: Final = AmountUnit(_ZERO, 10**100, 0, 0)
+"""The unit of a count that is free."""
+
+
+def _strip_zeros(coefficient: int, places: int) -> tuple[int, int]:
+    while places > 0 and coefficient % 10 == 0:
+        coefficient //= 10
+        places -= 1
+    return coefficient, places
 
 
 def multiply_count(count: int, unit: AmountUnit) -> Decimal:
@@ -140,9 +157,14 @@ def multiply_count(count: int, unit: AmountUnit) -> Decimal:
 
     Below 10, normalize cannot give a positive exponent, so most amounts of requests need no second step.
     """
-    value, ten = unit
-    amount = _normalize(_multiply(Decimal(count), value))
-    return amount if count < ten else _tidy(amount)
+    amount = _normalize(_multiply(count, unit[0]))
+    return amount if count < unit[1] else _tidy(amount)
+
+
+def format_count(count: int, unit: AmountUnit) -> str:
+    """Format ``count * unit.value`` without trailing zeros and without an exponent; ``count`` is not negative."""
+    _, _, coefficient, places = unit
+    return format_trimmed(count * coefficient, places)
 
 
 def format_scaled(coefficient: int, places: int) -> str:
@@ -162,7 +184,8 @@ def format_trimmed(coefficient: int, places: int) -> str:
     if not places:
         return digits
     if len(digits) <= places:
-        digits = digits.rjust(places + 1, "0")
+        decimals = digits.zfill(places).rstrip("0")
+        return f"0.{decimals}" if decimals else "0"
     decimals = digits[-places:].rstrip("0")
     return f"{digits[:-places]}.{decimals}" if decimals else digits[:-places]
 

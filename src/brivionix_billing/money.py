@@ -78,7 +78,7 @@ class Money:
     @classmethod
     def unchecked(cls, amount: Decimal, currency: str) -> Money:
         """Construct from a finite amount and a known currency, as the hot path has them."""
-        money = object.__new__(cls)
+        money = _new(cls)
         _set_amount(money, amount)
         _set_currency(money, currency)
         return money
@@ -131,6 +131,7 @@ class Money:
         return Payable(round_to_places(self.amount, minor_digits(self.currency), rounding), self.currency)
 
 
+_new: Final = object.__new__
 _set_amount: Final = Money.__dict__["amount"].__set__
 _set_currency: Final = Money.__dict__["currency"].__set__
 

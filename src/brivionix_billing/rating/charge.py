@@ -6,7 +6,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
 
-from brivionix_billing.decimals import Rounding, decimal_from_scaled, format_trimmed, multiply_count, round_quotient
+from brivionix_billing.decimals import (
+    Rounding,
+    decimal_from_scaled,
+    format_count,
+    format_trimmed,
+    multiply_count,
+    round_quotient,
+)
 from brivionix_billing.meters import METERS
 from brivionix_billing.money import Money
 from brivionix_billing.rating import explanation
@@ -109,26 +116,25 @@ class Charge(ChargeFields):
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
-        return multiply_count(self.quanta, self.card.texts.credit_unit)
+        return multiply_count(self.quanta, self.card.credit_unit)
 
     @property
     def nominal(self) -> Money:
         """The exact nominal quota that was consumed."""
         card = self.card
-        return _money(multiply_count(self.quanta, card.texts.nominal_unit), card.currency)
+        return _money(multiply_count(self.quanta, card.nominal_unit), card.currency)
 
     def cost(self, channel: str) -> Money:
         """Return what the Credits of this charge cost on a channel, at its price at the time of the request. Exact.
 
         Raises ``unknown_channel``.
         """
-        card = self.card
         try:
-            text = card.texts.channels[channel]
+            unit, currency = self.card.cost_units[channel]
         except (KeyError, TypeError):
-            card.channel(channel)  # raises the error that names the channels
+            self.card.channel(channel)  # raises the error that names the channels
             raise
-        return _money(multiply_count(self.quanta, text.unit), text.currency)
+        return _money(multiply_count(self.quanta, unit), currency)
 
     @property
     def lines(self) -> tuple[ChargeLine, ...]:
@@ -172,11 +178,11 @@ class Charge(ChargeFields):
 
         For comparison with a gateway's log; bills use the exact charge.
         """
-        texts = self.card.texts
-        numerator = self.units * texts.nominal_coefficient * QUOTA_PER_USD
+        _, _, coefficient, places = self.card.nominal_unit
+        numerator = self.quanta * coefficient * QUOTA_PER_USD
         if not numerator:
             return 0
-        return max(1, round_quotient(numerator, 10 ** (UNIT_DECIMALS + texts.nominal_places), Rounding.HALF_UP))
+        return max(1, round_quotient(numerator, 10**places, Rounding.HALF_UP))
 
     def explain(self, locale: str = "en") -> str:
         """Return the whole calculation in words and figures, to be verified with a pocket calculator.
@@ -187,13 +193,13 @@ class Charge(ChargeFields):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record that a gateway stores. Amounts are strings, plain decimals."""
-        card, usage = self.card, self.usage
-        texts, units = card.texts, self.units
+        quanta, usage, card, at = self
+        texts = card.texts
         lines = []
         for position, quantity in usage.quantities():
             line = texts.lines[position]
             if quantity and line is not None:
-                name, per, rate, list_price, ratio, unit_price, _, _ = line
+                name, per, unit, _, list_price, ratio, unit_price, _, _ = line
                 lines.append(
                     {
                         "meter": name,
@@ -202,7 +208,7 @@ class Charge(ChargeFields):
                         "per": per,
                         "ratio": ratio,
                         "unit_price": unit_price,
-                        "credits": format_trimmed(quantity * rate, UNIT_DECIMALS),
+                        "credits": format_count(quantity, unit),
                     }
                 )
         return {
@@ -210,14 +216,11 @@ class Charge(ChargeFields):
             "group": card.group,
             "service_tier": card.service_tier,
             "context_tier": card.context_tier,
-            "at": format_instant(self.at),
+            "at": format_instant(at),
             "estimated": usage.estimated,
-            "credits": format_trimmed(units, UNIT_DECIMALS),
-            "nominal": format_trimmed(units * texts.nominal_coefficient, UNIT_DECIMALS + texts.nominal_places),
-            "cost": {
-                channel.name: format_trimmed(units * channel.coefficient, UNIT_DECIMALS + channel.places)
-                for channel in texts.channels.values()
-            },
+            "credits": format_count(quanta, card.credit_unit),
+            "nominal": format_count(quanta, card.nominal_unit),
+            "cost": {name: format_count(quanta, channel.unit) for name, channel in texts.channels.items()},
             "lines": lines,
             "price_since": texts.price_since,
             "price_book": card.price_book_digest,
@@ -229,21 +232,21 @@ class Charge(ChargeFields):
         It is put together from texts that the rate card formats once, which takes half the time of a JSON encoder.
         """
         quanta, usage, card, at = self
-        texts, units = card.texts, quanta * card.quantum
+        texts = card.texts
         costs = []
-        for _, _, _, coefficient, places, key, _ in texts.channels.values():
-            costs.append(f'{key}"{format_trimmed(units * coefficient, UNIT_DECIMALS + places)}"')
+        for _, _, _, key, unit in texts.channels.values():
+            costs.append(f'{key}"{format_count(quanta, unit)}"')
         lines = []
         line_texts = texts.lines
         for position, quantity in usage.quantities():
             line = line_texts[position]
             if quantity and line is not None:
-                _, _, rate, _, _, _, head, middle = line
-                lines.append(f'{head}{quantity}{middle}"{format_trimmed(quantity * rate, UNIT_DECIMALS)}"}}')
-        nominal = format_trimmed(units * texts.nominal_coefficient, UNIT_DECIMALS + texts.nominal_places)
+                _, _, unit, _, _, _, _, head, middle = line
+                lines.append(f'{head}{quantity}{middle}"{format_count(quantity, unit)}"}}')
         return (
             f'{texts.json_head}"{format_instant(at)}","estimated":{"true" if usage.estimated else "false"},'
-            f'"credits":"{format_trimmed(units, UNIT_DECIMALS)}","nominal":"{nominal}","cost":{{{",".join(costs)}}},'
+            f'"credits":"{format_count(quanta, card.credit_unit)}",'
+            f'"nominal":"{format_count(quanta, card.nominal_unit)}","cost":{{{",".join(costs)}}},'
             f'"lines":[{",".join(lines)}],{texts.json_tail}'
         )
 

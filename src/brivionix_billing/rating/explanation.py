@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brivionix_billing.decimals import format_trimmed
+from brivionix_billing.decimals import format_count, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, QUANTITY_LABELS
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
@@ -24,15 +24,10 @@ def explain(charge: Charge, locale: str) -> str:
             "invalid_argument", f"no explanation in {safe_repr(locale)}; use one of {', '.join(LOCALES)}"
         )
     labels = QUANTITY_LABELS[locale]
-    card, usage, units = charge.card, charge.usage, charge.units
+    quanta, usage, card, at = charge
     texts = card.texts
-    nominal_places = UNIT_DECIMALS + texts.nominal_places
     input_tokens = usage.input_tokens
-    out = [
-        messages["title"].format(
-            model=card.model, group=card.group, tier=card.service_tier, at=format_instant(charge.at)
-        )
-    ]
+    out = [messages["title"].format(model=card.model, group=card.group, tier=card.service_tier, at=format_instant(at))]
     if usage.estimated:
         out.append(messages["estimated"])
     cached_tokens = usage.cache_read_tokens
@@ -48,7 +43,7 @@ def explain(charge: Charge, locale: str) -> str:
         line = texts.lines[position]
         if not quantity or line is None:
             continue
-        nominal = format_trimmed(quantity * line.rate * texts.nominal_coefficient, nominal_places)
+        nominal = format_count(quantity, line.nominal_unit)
         if line.ratio is None:
             price, ratio = line.unit_price, messages["special"].format(list=line.list_price or "-")
         else:
@@ -61,13 +56,13 @@ def explain(charge: Charge, locale: str) -> str:
     if not terms:
         out.append(f"  {messages['none']}")
     out.append("")
-    nominal = format_trimmed(units * texts.nominal_coefficient, nominal_places)
-    credits = format_trimmed(units, UNIT_DECIMALS)
+    nominal = format_count(quanta, card.nominal_unit)
+    credits = format_count(quanta, card.credit_unit)
     if len(terms) > 1:
         out.append(messages["sum"].format(terms=" + ".join(terms), nominal=nominal))
     out.append(messages["credits"].format(nominal=nominal, per_credit=texts.nominal_per_credit, credits=credits))
     for channel in texts.channels.values():
-        cost = format_trimmed(units * channel.coefficient, UNIT_DECIMALS + channel.places)
+        cost = format_count(quanta, channel.unit)
         out.append(
             messages["channel"].format(
                 name=channel.name, credits=credits, price=channel.price, currency=channel.currency, cost=cost

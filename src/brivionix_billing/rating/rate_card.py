@@ -12,7 +12,7 @@ from math import gcd
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import AmountUnit, amount_unit, divide_exactly, format_plain, to_scaled
+from brivionix_billing.decimals import ZERO_UNIT, AmountUnit, amount_unit, divide_exactly, format_plain, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, METERS_BY_NAME
 from brivionix_billing.times import format_instant
@@ -90,11 +90,13 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class LineText(NamedTuple):
-    """The prices of one meter as documents write them, and its rate in units per count."""
+    """The prices of one meter as documents write them."""
 
     meter: str
     per: int
-    rate: int
+    unit: AmountUnit
+    """The Credits of one token or call."""
+    nominal_unit: AmountUnit
     list_price: str | None
     ratio: str | None
     """``None`` if the group has its own price instead."""
@@ -106,30 +108,21 @@ class LineText(NamedTuple):
 
 
 class ChannelText(NamedTuple):
-    """The price of a Credit on a channel as documents write it, and as a scaled integer."""
+    """The price of a Credit on a channel as documents write it."""
 
     name: str
     currency: str
     price: str
-    coefficient: int
-    places: int
     json_key: str
     unit: AmountUnit
-    """The cost of one quantum."""
 
 
 class CardTexts(NamedTuple):
     """What records and explanations say about a card, formatted once per card."""
 
-    credit_unit: AmountUnit
-    """The Credits of one quantum."""
-    nominal_unit: AmountUnit
-    """The nominal quota of one quantum."""
     lines: tuple[LineText | None, ...]
     channels: dict[str, ChannelText]
     nominal_per_credit: str
-    nominal_coefficient: int
-    nominal_places: int
     price_since: str
     group_since: str
     json_head: str
@@ -182,6 +175,12 @@ class RateCard:
     """Greatest common divisor of ``unit_rates``. A charge counts in quanta, which keeps its numbers small and fast."""
     scaled_rates: tuple[int | None, ...] = field(init=False)
     """``unit_rates`` in quanta."""
+    credit_unit: AmountUnit = field(init=False)
+    """The Credits of one quantum."""
+    nominal_unit: AmountUnit = field(init=False)
+    """The nominal quota of one quantum."""
+    cost_units: Mapping[str, tuple[AmountUnit, str]] = field(init=False)
+    """Channel -> the cost of one quantum and its currency."""
     _texts: CardTexts | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -193,6 +192,13 @@ class RateCard:
         put(self, "list_rates", self._to_unit_rates(self.list_prices, "list price"))
         put(self, "quantum", quantum)
         put(self, "scaled_rates", tuple(None if rate is None else rate // quantum for rate in rates))
+        put(self, "credit_unit", amount_unit(quantum, UNIT_DECIMALS))
+        put(self, "nominal_unit", self._quantum_unit(self.nominal_per_credit))
+        put(self, "cost_units", {name: (self._quantum_unit(r.price), r.currency) for name, r in self.channels.items()})
+
+    def _quantum_unit(self, factor: Decimal) -> AmountUnit:
+        coefficient, places = to_scaled(factor)
+        return amount_unit(self.quantum * coefficient, UNIT_DECIMALS + places)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
@@ -267,6 +273,7 @@ class RateCard:
         return texts
 
     def _format_texts(self) -> CardTexts:
+        nominal, nominal_places = to_scaled(self.nominal_per_credit)
         lines: list[LineText | None] = []
         for meter, listed, price, rate in zip(METERS, self.list_prices, self.unit_prices, self.unit_rates, strict=True):
             if price is None or rate is None:
@@ -283,7 +290,8 @@ class RateCard:
                 LineText(
                     meter.name,
                     meter.per,
-                    rate,
+                    amount_unit(rate, UNIT_DECIMALS) if rate else ZERO_UNIT,
+                    amount_unit(rate * nominal, UNIT_DECIMALS + nominal_places) if rate else ZERO_UNIT,
                     prices["list_price"],
                     prices["ratio"],
                     prices["unit_price"],
@@ -294,27 +302,16 @@ class RateCard:
         names = {name: getattr(self, name) for name in ("model", "group", "service_tier", "context_tier")}
         price_since = format_instant(self.price_since)
         tail = {"price_since": price_since, "price_book": self.price_book_digest}
-        channels = {}
-        for name, channel_rate in self.channels.items():
-            coefficient, places = to_scaled(channel_rate.price)
-            channels[name] = ChannelText(
-                name,
-                channel_rate.currency,
-                format_plain(channel_rate.price),
-                coefficient,
-                places,
-                f"{_to_json(name)}:",
-                amount_unit(self.quantum * coefficient, UNIT_DECIMALS + places),
+        channels = {
+            name: ChannelText(
+                name, rate.currency, format_plain(rate.price), f"{_to_json(name)}:", self.cost_units[name][0]
             )
-        nominal, nominal_places = to_scaled(self.nominal_per_credit)
+            for name, rate in self.channels.items()
+        }
         return CardTexts(
-            amount_unit(self.quantum, UNIT_DECIMALS),
-            amount_unit(self.quantum * nominal, UNIT_DECIMALS + nominal_places),
             tuple(lines),
             channels,
             format_plain(self.nominal_per_credit),
-            nominal,
-            nominal_places,
             price_since,
             format_instant(self.group_since),
             f'{_to_json(names)[:-1]},"at":',

@@ -114,17 +114,17 @@ class Usage(UsageFields):
     @property
     def output_tokens(self) -> int:
         """All output tokens, including reasoning."""
-        return self._contained_quantity("output") if self.extras else self.output_quantity
+        return self._contained_quantity("output") if self._has_other_meters else self.output_quantity
 
     @property
     def cache_read_tokens(self) -> int:
         """Input tokens read from a cache, of every modality."""
-        return self._contained_quantity("cache_read") if self.extras else self.cache_read_quantity
+        return self._contained_quantity("cache_read") if self._has_other_meters else self.cache_read_quantity
 
     @property
     def cache_write_tokens(self) -> int:
         """Input tokens written to the 5-minute cache."""
-        return self._contained_quantity("cache_write") if self.extras else 0
+        return self._contained_quantity("cache_write") if self._has_other_meters else 0
 
     @property
     def total_tokens(self) -> int:
@@ -155,6 +155,10 @@ class Usage(UsageFields):
         """Return (meter position, quantity): input, cache read and output always, then all that are not zero."""
         basic = ((0, self.input_quantity), (1, self.cache_read_quantity), (2, self.output_quantity))
         return basic + self.extras.meters if self.extras else basic
+
+    @property
+    def _has_other_meters(self) -> bool:
+        return self.extras is not None and bool(self.extras.meters)
 
     def _contained_quantity(self, name: str) -> int:
         meters = self.meters

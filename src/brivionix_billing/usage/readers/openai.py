@@ -92,14 +92,14 @@ _ZERO: Final = 0
 
 def read_chat(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read the usage of chat completions, legacy completions or embeddings (which have no completion tokens)."""
-    return _read_fast(usage, response, CHAT_KEYS, ()) or _read_strict(usage, response, CHAT_KEYS, ())
+    return _read(usage, response, CHAT_KEYS, (), ())
 
 
 def read_responses(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read the usage of the Responses API. Searches are counted from the output items, if the body has them."""
     items = response.get("output")
     calls = call_meters(count_billable_calls(items)) if items and usage.keys() <= RESPONSES_KEYS.all else ()
-    return _read_fast(usage, response, RESPONSES_KEYS, calls) or _read_strict(usage, response, RESPONSES_KEYS, items)
+    return _read(usage, response, RESPONSES_KEYS, calls, items)
 
 
 def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int, int, int] | None:
@@ -144,21 +144,19 @@ def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int
     return None
 
 
-def _read_fast(
-    usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, calls: tuple[tuple[int, int], ...]
-) -> UsageFields | None:
+def _read(
+    usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, calls: tuple[tuple[int, int], ...], items: Any
+) -> UsageFields:
     counts = read_plain_counts(usage, keys)
-    tier, model = response.get("service_tier"), response.get("model")
-    if (
-        counts is None
-        or not (tier is None or (type(tier) is str and len(tier) <= 256))
-        or not (model is None or (type(model) is str and len(model) <= 256))
-    ):
-        return None
-    input_tokens, cached, output, reasoning = counts
-    return make_fields(
-        input_tokens, input_tokens - cached, cached, output, reasoning, tier or None, model or None, calls
-    )
+    if counts is not None:
+        tier, model = response.get("service_tier"), response.get("model")
+        if (tier is None or (type(tier) is str and len(tier) <= 256)) and (
+            model is None or (type(model) is str and len(model) <= 256)
+        ):
+            input_tokens, cached, output, reasoning = counts
+            uncached = input_tokens - cached
+            return make_fields(input_tokens, uncached, cached, output, reasoning, tier or None, model or None, calls)
+    return _read_strict(usage, response, keys, items)
 
 
 def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, items: Any) -> UsageFields:
