@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.usage.fields import require_count, require_flag
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "check_total",
     "format_keys",
     "is_estimated",
+    "modality_arguments",
     "nested_value",
     "read_count",
     "read_model_name",
@@ -75,6 +77,16 @@ def nested_value(value: Any, name: str | None) -> Any:
     if name is None or value is None:
         return value
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, value)
+
+
+def modality_arguments(direction: str, cache: str | None = None) -> dict[str, str]:
+    """Map each modality but text to the argument of ``Usage`` for a direction; text is what remains of a total."""
+    return {
+        meter.modality: meter.argument
+        for meter in TOKEN_METERS
+        if meter.modality is not None and meter.modality != "text"
+        if meter.direction == direction and meter.cache == cache
+    }
 
 
 def require_object(name: str, value: Any) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.usage.fields import UsageFields, build_fields, raise_contradiction, require_count
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
     check_total,
     is_estimated,
+    modality_arguments,
     read_count,
     read_model_name,
     read_service_tier,
@@ -53,19 +53,11 @@ _DETAILS: Final = (
 _KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
 
 
-def _modality_arguments(direction: str, cache: str | None = None) -> dict[str, str]:
-    """Map a modality in Gemini's spelling to the argument of ``Usage``; text is what remains."""
-    return {
-        meter.modality.upper(): meter.argument
-        for meter in TOKEN_METERS
-        if meter.modality not in (None, "text") and meter.direction == direction and meter.cache == cache
-        if meter.modality is not None
-    }
-
-
-_INPUT_MODALITIES: Final = _modality_arguments("input")
-_CACHED_MODALITIES: Final = _modality_arguments("input", "read")
-_OUTPUT_MODALITIES: Final = _modality_arguments("output")
+_INPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("input").items()}
+_CACHED_MODALITIES: Final = {
+    modality.upper(): argument for modality, argument in modality_arguments("input", "read").items()
+}
+_OUTPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("output").items()}
 _TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
 _TRAFFIC: Final = {
     "ON_DEMAND": "standard",

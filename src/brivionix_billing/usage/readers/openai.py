@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields, make_fields, require_count
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
@@ -26,6 +25,7 @@ from brivionix_billing.usage.parsing import (
     check_total,
     format_keys,
     is_estimated,
+    modality_arguments,
     read_count,
     read_model_name,
     read_service_tier,
@@ -69,21 +69,18 @@ CHAT_KEYS: Final = _format_keys(
 RESPONSES_KEYS: Final = _format_keys("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
 
 
-def _modality_arguments(direction: str, cache: str | None = None) -> dict[str, str]:
-    return {
-        f"{meter.modality}_tokens": meter.argument
-        for meter in TOKEN_METERS
-        if meter.modality != "text" and meter.direction == direction and meter.cache == cache
-    }
-
-
 _INPUT_DETAILS: Final = {
     "cached_tokens": "cache_read_tokens",
     "cache_write_tokens": "cache_write_tokens",
-    **_modality_arguments("input"),
+    **{f"{modality}_tokens": argument for modality, argument in modality_arguments("input").items()},
 }
-_CACHED_DETAILS: Final = _modality_arguments("input", "read")
-_OUTPUT_DETAILS: Final = {"reasoning_tokens": "reasoning_tokens", **_modality_arguments("output")}
+_CACHED_DETAILS: Final = {
+    f"{modality}_tokens": argument for modality, argument in modality_arguments("input", "read").items()
+}
+_OUTPUT_DETAILS: Final = {
+    "reasoning_tokens": "reasoning_tokens",
+    **{f"{modality}_tokens": argument for modality, argument in modality_arguments("output").items()},
+}
 _CACHED_TOKEN_KEYS: Final = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens")
 """Other providers' keys for the count that OpenAI has in the input details."""
 _VENDOR_KEYS: Final = TOOL_USAGE_KEYS | {ESTIMATED_KEY, "prompt_cache_miss_tokens", *_CACHED_TOKEN_KEYS}
