@@ -307,6 +307,13 @@ def test_the_reason_says_what_cannot_be_seen() -> None:
     assert "thinking" in estimate(*events_of(MADE[1]["sse"])[:-2])[2]
 
 
+def test_the_reason_names_what_the_input_count_does_not_know() -> None:
+    """The reason repeats what makes the count of the input an estimate."""
+    stream = StreamUsage({"model": "gpt-5.4", "messages": [], "response_format": {"type": "json_schema"}})
+    stream.feed(chat_chunk("Hi"))
+    assert "of the input is estimated: how the schema of a structured output" in (stream.result().reason or "")
+
+
 def test_finished_calls_of_an_estimate_are_on_their_meters() -> None:
     """A cut stream that ran a code interpreter twice in one container and searched a file is held to both fees."""
     run = {"type": "code_interpreter_call", "code": "1", "container_id": "cntr_1"}

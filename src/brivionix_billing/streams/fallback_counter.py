@@ -145,8 +145,8 @@ def _counter_class() -> type[TokenCounter]:
 
 def _count_caveats(count: int) -> tuple[str, ...]:
     """What a :class:`~brivionix_billing.tokens.TokenCount` does not know; nothing for a plain number."""
-    why = getattr(count, "why", ())
-    return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
+    reasons = getattr(count, "reasons", ())
+    return tuple(str(reason) for reason in reasons[:3]) if isinstance(reasons, tuple) else ()
 
 
 def output_limit(request: Mapping[str, Any], family: str) -> int | None:
