@@ -104,7 +104,7 @@ class TokenCount(int):
             "exact": self.exact,
             "upper": self.upper,
             "parts": self.by_kind(),
-            "why": list(self.reasons),
+            "reasons": list(self.reasons),
         }
 
     def __repr__(self) -> str:

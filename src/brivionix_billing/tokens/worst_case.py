@@ -55,7 +55,7 @@ def request_modalities(request: Mapping[str, Any], count: TokenCount) -> Modalit
 
 
 class WorstCase(NamedTuple):
-    """The most that a request can use, and cost. Its bounds are ``firm``, or ``why`` says what is only supposed."""
+    """The most that a request can use, and cost. ``reasons`` states which bounds are not guaranteed."""
 
     input_tokens: int
     output_tokens: int
