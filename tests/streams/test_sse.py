@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing.streams.sse import SseEvent, SseParser
+from profiles import examples
 from streams_kit import FEW, frames
 
 _LINES = st.one_of(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, Usage
+from profiles import examples
 from strategies import bodies
 from streams_kit import FEW, MADE, fed, same, sse
 

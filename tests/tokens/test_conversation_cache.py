@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing.tokens import TokenCounter
+from profiles import examples
 from token_kit import chat, fresh
 
 

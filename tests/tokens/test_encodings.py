@@ -12,12 +12,12 @@ import tiktoken
 import tiktoken_ext.openai_public
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens import encodings as encodings_module
 from brivionix_billing.tokens.encodings import count_tokens, load_encoding, split_blocks
+from profiles import examples
 from samples import SHIPPED, code_of
 from token_kit import counter
 

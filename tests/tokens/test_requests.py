@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.tokens import TokenCounter
+from profiles import examples
 from samples import SHIPPED, code_of, shipped
 from token_kit import chat, counter, small_pairs
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError
 from brivionix_billing.tokens.tool_signatures import render_tools
+from profiles import examples
 from token_kit import chat, counter
 
 

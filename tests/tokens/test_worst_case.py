@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.tokens import TokenCounter, WorstCase
+from profiles import examples
 from samples import AUTUMN, book_of, code_of, shipped
 from token_kit import chat
 
