@@ -113,6 +113,15 @@ def test_searches_decide_the_family() -> None:
     assert fed(item, STATED).result().usage.meters == {"web_search": 1}
 
 
+def test_items_without_a_fee_leave_room_for_those_with_one() -> None:
+    """A search after 5 000 items that cost no fee is counted."""
+    kinds = ["mcp_call"] * 5_000 + ["web_search_call"]
+    items = [
+        {"type": "response.output_item.done", "output_index": i, "item": {"type": kind}} for i, kind in enumerate(kinds)
+    ]
+    assert fed(*items).result().usage.meters == {"web_search": 1}
+
+
 def test_a_family_that_comes_back_knows_what_it_knew() -> None:
     """An empty event of another family in between takes away neither model nor tier."""
     created = {"type": "response.created", "response": {"model": "m", "service_tier": "flex"}}
@@ -135,9 +144,11 @@ LONG = "n" * 100_000
         lambda i: {"type": "message_delta", "usage": {f"{LONG}{i}": 1}},
         lambda i: {"type": "message_delta", "usage": {f"k{i}": "v" * 60_000 + str(i)}},
         lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": f"{LONG}{i}"}},
-        lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": "x", "id": f"{LONG}{i}"}},
-        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "action": {"type": f"{LONG}{i}"}}},
-        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "container_id": f"{LONG}{i}"}},
+        lambda i: {"type": "response.output_item.done", "item": {"type": "file_search_call", "id": f"{LONG}{i}"}},
+        lambda i: {
+            "type": "response.output_item.done",
+            "item": {"type": "code_interpreter_call", "id": f"{i}", "container_id": f"{LONG}{i}"},
+        },
         lambda i: {"type": "response.output_item.added", "output_index": f"{LONG}{i}", "item": {"name": "x"}},
         lambda i: {"type": f"response.{LONG}{i}.delta", "output_index": 0, "delta": "x"},
         lambda i: {"contentBlockDelta": {"contentBlockIndex": f"{LONG}{i}", "delta": {"text": "x"}}},

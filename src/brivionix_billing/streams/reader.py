@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.extraction import truncate_name
 
 __all__ = [
     "MAX_NAMES",
@@ -16,7 +17,6 @@ __all__ = [
     "enumerate_objects",
     "content_text",
     "index_or",
-    "truncate_name",
     "bounded_value",
     "describe_error",
     "arguments_text",
@@ -24,8 +24,6 @@ __all__ = [
 
 MAX_NAMES: Final = 4096
 """No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
-_MAX_NAME_LENGTH: Final = 257
-"""A name has at most 256 characters. What is longer stays too long, so that it is refused where it would be."""
 _MAX_KEYS: Final = 256
 _MOST_VALUES: Final = 2048
 _MOST_TEXT: Final = 64 * 1024
@@ -203,11 +201,6 @@ def describe_error(error: Exception) -> str:
         return f"{type(error).__name__}: {safe_repr(str(error))}"
     except Exception:
         return type(error).__name__
-
-
-def truncate_name(name: str) -> str:
-    """A name, cut to a length that is still too long for one."""
-    return name[:_MAX_NAME_LENGTH]
 
 
 def bounded_value(value: Any, inside: bool = False) -> Any:

@@ -12,12 +12,12 @@ from brivionix_billing.usage.parsing import nested_value
 from brivionix_billing.usage.readers.openai import read_responses
 from brivionix_billing.usage.tool_calls import billable_item_type, container_id, require_output_items
 
-__all__ = ["billable_body"]
+__all__ = ["billable_body", "reduce_item", "truncate_name"]
 
 _MAX_DEPTH: Final = 12
 """Deeper than a reader looks for counts."""
 _MAX_NAME_LENGTH: Final = 257
-"""A name has at most 256 characters; one that is longer stays too long, so that it is refused here as there."""
+"""Characters of a name that are kept. A name has at most 256, so a longer one stays too long and is rejected later."""
 
 
 def billable_body(body: object) -> dict[str, Any]:
@@ -40,30 +40,39 @@ def _extract(body: object) -> dict[str, Any]:
     for key, name in shape.context_keys.items():
         value = get_field(around, key)
         if value is not None:
-            word = _truncate_name(nested_value(value, name))
+            word = _name_value(nested_value(value, name))
             found[key] = word if name is None else {name: word}
     items = get_field(around, "output")
     if isinstance(items, Iterator) and shape.reader is not read_responses:
         items = None  # nobody reads it
     kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
-    paid = [_reduce_item(item, kind) for item, kind in kinds if kind is not None]
+    paid = [reduce_item(item, kind) for item, kind in kinds if kind is not None]
     return {**found, **({"output": paid} if paid else {}), called: kept}
 
 
-def _reduce_item(item: object, kind: str) -> dict[str, Any]:
-    """An output item without what it says or found. An action is kept, because not every action is paid."""
+def reduce_item(item: object, kind: str) -> dict[str, Any]:
+    """Reduce an output item of a billable ``kind`` to what its fee depends on, without its texts and results.
+
+    The action of a web search is kept, because not every action is paid.
+    """
+    kind = str.__str__(kind)  # an SDK's enumeration is a string as well
     if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
         return {"type": kind, "action": {"type": "search"}}
     container = container_id(item) if kind == "code_interpreter_call" else None
-    return {"type": kind} if container is None else {"type": kind, "container_id": container[:_MAX_NAME_LENGTH]}
+    return {"type": kind} if container is None else {"type": kind, "container_id": truncate_name(container)}
 
 
-def _truncate_name(value: Any) -> Any:
-    """A name, cut to a length that is still too long for one; what is no name stays none."""
+def truncate_name(name: str) -> str:
+    """Truncate a name to a length that is still too long for a name."""
+    return name[:_MAX_NAME_LENGTH]
+
+
+def _name_value(value: Any) -> Any:
+    """Return a name, truncated. A value that is no name stays none."""
     if isinstance(value, dict | list | tuple):
         return [safe_repr(value)]
     word = _to_json_value(value)
-    return word[:_MAX_NAME_LENGTH] if isinstance(word, str) else word
+    return truncate_name(word) if isinstance(word, str) else word
 
 
 def _to_json_value(value: Any, depth: int = 0) -> Any:

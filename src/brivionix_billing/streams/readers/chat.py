@@ -10,15 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.streams.reader import (
-    MAX_NAMES,
-    StreamReader,
-    arguments_text,
-    content_text,
-    index_or,
-    truncate_name,
-)
+from brivionix_billing.streams.reader import MAX_NAMES, StreamReader, arguments_text, content_text, index_or
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.extraction import truncate_name
 
 __all__ = ["ChatReader"]
 

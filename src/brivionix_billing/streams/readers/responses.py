@@ -14,21 +14,19 @@ from brivionix_billing.streams.reader import (
     MAX_NAMES,
     StreamReader,
     arguments_text,
-    bounded_value,
     content_text,
     enumerate_objects,
     index_or,
-    truncate_name,
 )
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.extraction import reduce_item, truncate_name
+from brivionix_billing.usage.tool_calls import billable_item_type
 
 __all__ = ["ResponsesReader"]
 
 _TERMINAL: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
 )
-# The usual item that costs no fee of its own; every other one may, and the reader of bodies decides.
-_UNBILLED_ITEMS: Final = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 _HIDDEN: Final = "reasoning that the stream does not show"
 _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its place)"
 
@@ -77,9 +75,8 @@ class ResponsesReader(StreamReader):
             self.warnings.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
         items = list(enumerate_objects(response.get("output")))
         if items:  # some gateways leave them out here; then those hold that were seen
-            self._items = {
-                place: _reduce_item(item) for place, item in items if item.get("type") not in _UNBILLED_ITEMS
-            }
+            kinds = [(index, item, billable_item_type(item)) for index, item in items]
+            self._items = {index: reduce_item(item, kind) for index, item, kind in kinds if kind is not None}
 
     def _added(self, event: dict[str, Any]) -> None:
         item = event.get("item")
@@ -97,8 +94,12 @@ class ResponsesReader(StreamReader):
             return
         if str(item.get("type")).endswith("search_call"):
             self.uncounted.setdefault("what searches put into the input")
-        if item.get("type") not in _UNBILLED_ITEMS and len(self._items) < MAX_NAMES:
-            self._items[truncate_name(item["id"]) if isinstance(item.get("id"), str) else place] = _reduce_item(item)
+        kind = billable_item_type(item)
+        key = truncate_name(item["id"]) if isinstance(item.get("id"), str) else place
+        if kind is None:
+            self._items.pop(key, None)
+        elif len(self._items) < MAX_NAMES:
+            self._items[key] = reduce_item(item, kind)
         if place not in self._streamed_items:
             # Who sends no deltas sends the finished text at least.
             for key in ("content", "summary", "arguments", "input", "code"):
@@ -127,14 +128,3 @@ class ResponsesReader(StreamReader):
 def _output_index(event: dict[str, Any]) -> Any:
     place = event.get("output_index")
     return truncate_name(place) if isinstance(place, str) else index_or(place)
-
-
-def _reduce_item(item: dict[str, Any]) -> dict[str, Any]:
-    """An output item without its texts and results."""
-    kept = {"type": bounded_value(item.get("type"))}
-    action = item.get("action")
-    if isinstance(action, dict):
-        kept["action"] = {"type": bounded_value(action.get("type"))}
-    if isinstance(item.get("container_id"), str):
-        kept["container_id"] = truncate_name(item["container_id"])
-    return kept
