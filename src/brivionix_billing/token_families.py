@@ -201,9 +201,9 @@ _HARMONY_5_4: Final = replace(
 # gpt-5.6 introduces tools with other words. What no request to it shows is as in gpt-5.4.
 def _without_evidence(dialect: ChatTemplate) -> ChatTemplate:
     """The same numbers, borne out by nothing: for models that no pair is of."""
-    numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
-    unproven: dict[str, Any] = {n: rule._replace(samples=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
-    return replace(dialect, name=f"{dialect.name}, guessed", **unproven)
+    fields = {name: getattr(dialect, name) for name in dialect.__slots__}
+    unverified: dict[str, Any] = {n: rule._replace(samples=0) for n, rule in fields.items() if isinstance(rule, Rule)}
+    return replace(dialect, name=f"{dialect.name}, guessed", **unverified)
 
 
 # What no pair of gpt-5.6 shows is taken from gpt-5.4, and stays a guess.
@@ -277,12 +277,12 @@ def get_family(name: str, encoding: str = "o200k_base") -> Family:
     """
     if name == _UNKNOWN:
         return Family(_UNKNOWN, (), encoding, _without_evidence(_HARMONY), vocabulary_unknown=True)
-    found = FAMILIES.get(name) if isinstance(name, str) else None
-    if found is None:
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None:
         raise BillingError(
             "unknown_token_family", f"no token family {safe_repr(name)}; there are: {', '.join(FAMILIES)}, unknown"
         )
-    return found
+    return family
 
 
 def family_for_model(model: str) -> Family | None:
@@ -292,11 +292,11 @@ def family_for_model(model: str) -> Family | None:
     'gpt-5-mini'
     """
     name = model.rpartition("/")[2].lower()
-    fitting = [
+    matches = [
         (len(prefix), entry)
         for entry in _TABLE
         for prefix in entry.prefixes
         # gpt-5.10 is not a gpt-5.1: a number ends where its digits do
         if name.startswith(prefix) and not (prefix[-1].isdigit() and name[len(prefix) : len(prefix) + 1].isdigit())
     ]
-    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+    return max(matches, key=lambda pair: pair[0])[1] if matches else None

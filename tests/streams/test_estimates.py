@@ -519,7 +519,7 @@ def test_an_object_that_cannot_be_read_is_a_fault() -> None:
 def test_events_of_another_family_are_faults() -> None:
     """The first event that is known decides what the stream is; others are not mixed in."""
     stream = fed(chat_chunk("abc"), {"type": "message_start", "message": {"usage": {"input_tokens": 9}}}, {"x": 1})
-    assert (stream.family, check_estimate(stream).total_tokens) == ("chat", 3)
+    assert (stream.api, check_estimate(stream).total_tokens) == ("chat", 3)
     assert len(stream.warnings) == 1
     assert "in a stream of chat" in stream.warnings[0]
 
@@ -534,7 +534,7 @@ def test_faults_are_bounded() -> None:
 
 def test_an_event_that_is_too_large_is_a_fault() -> None:
     """Beyond the limit an event is passed over, told, and the rest is read."""
-    stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event=2000)
+    stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event_bytes=2000)
     assert check_estimate(stream).output_tokens == 3
     assert stream.warnings == ("an event was too large, and was passed over",)
 

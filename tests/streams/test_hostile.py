@@ -95,20 +95,20 @@ def test_who_changes_a_usage_after_it_was_fed_changes_no_bill() -> None:
 def test_an_event_without_content_decides_no_family(first: Json) -> None:
     """Until a text, a call or a usage was read, an event of another family corrects what a stream is."""
     stream = fed(first, chat_chunk("abc"), STATED)
-    assert (stream.family, stream.done, stream.result().usage) == ("chat", True, Usage(5000, 1000))
+    assert (stream.api, stream.done, stream.result().usage) == ("chat", True, Usage(5000, 1000))
 
 
 @pytest.mark.parametrize("family", ["responses", "anthropic", "gemini", "bedrock"])
 def test_an_event_with_content_decides_the_family(family: str) -> None:
     """After a text, an event of another family is a fault, and its usage is not taken."""
     stream = fed(EVENTS[family], STATED)
-    assert (stream.family, stream.done, len(stream.warnings)) == (family, False, 1)
+    assert (stream.api, stream.done, len(stream.warnings)) == (family, False, 1)
 
 
 def test_searches_decide_the_family() -> None:
     """A search that was counted is not lost to an event of another family."""
     search = {"type": "content_block_start", "index": 0, "content_block": {"type": "web_search_tool_result"}}
-    assert fed(search, STATED).family == "anthropic"
+    assert fed(search, STATED).api == "anthropic"
     item = {"type": "response.output_item.done", "output_index": 0, "item": {"type": "web_search_call"}}
     assert fed(item, STATED).result().usage.meters == {"web_search": 1}
 
@@ -203,7 +203,7 @@ def test_the_choices_of_an_event_are_bounded(key: str) -> None:
     """Of a hundred thousand choices in an event 4096 are read, and it is told."""
     other = "chat" if key == "choices" else "gemini"
     stream = fed({key: [{}] * 100_000})
-    assert (stream.family, stream.warnings) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
+    assert (stream.api, stream.warnings) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
 
 
 def test_asking_at_every_piece_takes_no_square_of_time() -> None:

@@ -405,7 +405,7 @@ def test_bedrock_states_it_in_metadata() -> None:
         {"messageStop": {"stopReason": "tool_use"}},
     ]
     stream = fed(*head)
-    assert (stream.family, stream.done, stream.result().usage.output_tokens) == ("bedrock", False, 4 + 8)
+    assert (stream.api, stream.done, stream.result().usage.output_tokens) == ("bedrock", False, 4 + 8)
     usage = {"inputTokens": 30, "outputTokens": 12, "totalTokens": 1066, "cacheReadInputTokens": 1024}
     stream.feed({"metadata": {"usage": usage, "metrics": {"latencyMs": 5}, "serviceTier": {"type": "flex"}}})
     assert stream.done

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing.streams import StreamUsage
-from brivionix_billing.streams.text_buffer import BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS, MAX_STRANDS, TextBuffer
+from brivionix_billing.streams.text_buffer import BLOCK_CHARACTERS, MAX_BUFFERED_CHARACTERS, MAX_PARTS, TextBuffer
 from brivionix_billing.tokens import TokenCounter
 from brivionix_billing.tokens.encodings import block_end
 from paths import ROOT
@@ -138,12 +138,12 @@ def test_many_small_strands_are_bounded() -> None:
     tally = TextBuffer(Bytes().text)
     tracemalloc.start()
     try:
-        for number in range(60 * MAX_STRANDS):
+        for number in range(60 * MAX_PARTS):
             tally.add(number, "some text")
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-    assert tally.total() == 60 * MAX_STRANDS * 9
+    assert tally.total() == 60 * MAX_PARTS * 9
 
 
 def test_no_strand_is_too_small_to_be_let_go() -> None:

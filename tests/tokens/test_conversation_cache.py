@@ -108,13 +108,13 @@ def test_only_what_is_new_is_tokenised() -> None:
     """After 200 turns counted one by one, the tokeniser has seen each text once."""
     made = TokenCounter("gpt-5.4-mini")
     seen: list[str] = []
-    count = made._counted
+    count = made._count_uncached
 
     def watched(text: str) -> int:
         seen.append(text)
         return count(text)
 
-    made._counted = watched  # type: ignore[method-assign]
+    made._count_uncached = watched  # type: ignore[method-assign]
     talk = [f"turn {number} says something of its own" for number in range(200)]
     for length in range(1, 201):
         made.chat(json.loads(json.dumps(chat(*talk[:length]))))

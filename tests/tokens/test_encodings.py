@@ -100,7 +100,7 @@ def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest
         (lambda: TokenCounter("gpt-5.4", encoding="o300k").text("x"), "unknown_encoding"),
         (lambda: TokenCounter("gpt-5.4", PriceBook.load(SHIPPED)).text(BYTES), "invalid_request"),
         (lambda: TokenCounter("gpt-4o", PriceBook.load(SHIPPED)), "unknown_model"),
-        (lambda: TokenCounter("gpt-5.4", most_characters=10).text("x" * 11), "request_too_large"),
+        (lambda: TokenCounter("gpt-5.4", max_characters=10).text("x" * 11), "request_too_large"),
     ],
 )
 def test_what_cannot_be_counted_is_named(make: Any, code: str) -> None:
@@ -202,7 +202,7 @@ def test_what_was_counted_is_remembered_within_its_bound() -> None:
     for number in range(500):
         made.text(f"{number} " * 50)
         info = made.cache_info()
-        assert info.characters <= info.most_characters == 20_000
+        assert info.characters <= info.max_characters == 20_000
     assert made.cache_info().entries < 500
     before = made.cache_info().hits
     made.text(f"{499} " * 50)

@@ -70,7 +70,7 @@ def test_deep_and_long_requests_are_refused() -> None:
     with pytest.raises(BillingError) as caught:
         counter().responses(deep)
     assert code_of(caught) == "invalid_request"
-    made = TokenCounter("gpt-5.4-mini", most_characters=1_000)
+    made = TokenCounter("gpt-5.4-mini", max_characters=1_000)
     for _ in range(2):  # remembered or not
         with pytest.raises(BillingError) as caught:
             made.chat(chat(*["word " * 50] * 5))

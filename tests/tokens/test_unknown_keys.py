@@ -242,7 +242,7 @@ def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(tiktoken, "get_encoding", silent)
     monkeypatch.setattr(encodings, "_FETCH_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(encodings, "_failed", {})
+    monkeypatch.setattr(encodings, "_failed_at", {})
     codes: list[str] = []
 
     def ask() -> None:

@@ -21,7 +21,7 @@ __all__ = ["to_plain_event", "event_error", "reader_for_event", "to_sse_event", 
 
 _JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
-_GEMINI: Final = ("usageMetadata", "promptFeedback")
+_GEMINI_KEYS: Final = ("usageMetadata", "promptFeedback")
 
 
 def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] | None:
@@ -34,7 +34,9 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
             return AnthropicReader
     if isinstance(event.get("choices"), list | tuple) or event.get("object") in _CHAT_OBJECTS:
         return ChatReader
-    if isinstance(event.get("candidates"), list | tuple) or any(isinstance(event.get(key), dict) for key in _GEMINI):
+    if isinstance(event.get("candidates"), list | tuple) or any(
+        isinstance(event.get(key), dict) for key in _GEMINI_KEYS
+    ):
         return GeminiReader
     if any(isinstance(event.get(key), dict) for key in bedrock.EVENTS):
         return BedrockReader

@@ -25,9 +25,9 @@ __all__ = [
 MAX_NAMES: Final = 4096
 """No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
 _MAX_KEYS: Final = 256
-_MOST_VALUES: Final = 2048
-_MOST_TEXT: Final = 64 * 1024
-_DEEPEST: Final = 64
+_MAX_VALUES: Final = 2048
+_MAX_USAGE_CHARACTERS: Final = 64 * 1024
+_MAX_DEPTH: Final = 64
 
 
 class StreamReader:
@@ -42,8 +42,8 @@ class StreamReader:
     usage_key: ClassVar[str] = "usage"
     """Under which key of a body the usage stands."""
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        self.tally = tally
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        self.text_buffer = text_buffer
         self.request = request
         self.model: str | None = None
         self.service_tier: Any = None
@@ -65,7 +65,7 @@ class StreamReader:
     @property
     def is_empty(self) -> bool:
         """Whether no text, no call and no usage was read: then the stream may be of another family after all."""
-        return self.usage is None and self.tally.empty and not self.tool_calls and not self.calls()
+        return self.usage is None and self.text_buffer.empty and not self.tool_calls and not self.calls()
 
     @property
     def done(self) -> bool:
@@ -82,7 +82,7 @@ class StreamReader:
 
     def discard_text(self) -> None:
         """The provider has counted what came so far: none of it needs to be kept."""
-        self.tally.clear()
+        self.text_buffer.clear()
         self.tool_calls.clear()
         self.counted_usage = self.usage
 
@@ -117,18 +117,18 @@ class StreamReader:
         if len(self.tool_calls) < MAX_NAMES:
             self.tool_calls.add(call)
 
-    def _update_served(self, around: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
+    def _update_served(self, response: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
         """Served model and tier, where this event names them."""
-        name = around.get(model)
+        name = response.get(model)
         if isinstance(name, str) and name:
             self.model = truncate_name(name)
-        if around.get(tier) not in (None, ""):
-            self.service_tier = bounded_value(around[tier])
+        if response.get(tier) not in (None, ""):
+            self.service_tier = bounded_value(response[tier])
 
-    def _bounded_objects(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
+    def _bounded_objects(self, value: Any, label: str) -> list[tuple[int, dict[str, Any]]]:
         """The objects of a list, to a number that bounds the work."""
         if isinstance(value, list | tuple) and len(value) > MAX_NAMES:
-            self.warnings.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
+            self.warnings.append(f"{len(value)} {label} in an event; no more than {MAX_NAMES} are read")
             value = value[:MAX_NAMES]
         return list(enumerate_objects(value))
 
@@ -139,16 +139,16 @@ class StreamReader:
         if not isinstance(usage, dict):
             self.warnings.append(f"usage is {safe_repr(usage)}, not an object with counts")
             return False
-        before = self.usage or {}
+        previous = self.usage or {}
         try:
             if merged:
-                usage = before | {key: value for key, value in usage.items() if value is not None}
-            usage = _BoundedCopy().of(usage)
+                usage = previous | {key: value for key, value in usage.items() if value is not None}
+            usage = _BoundedCopy().copy(usage)
         except Exception as error:  # an object of the caller's process may do anything
             self.warnings.append(f"a usage cannot be kept: {describe_error(error)}")
             return False
         for key in self.count_keys:
-            old, new = before.get(key), usage.get(key)
+            old, new = previous.get(key), usage.get(key)
             if type(old) is type(new) is int and new < old:
                 self.warnings.append(f"{key} went from {old} back to {new}; the last one holds")
         self.usage = usage
@@ -161,7 +161,7 @@ class _BoundedCopy:
     def __init__(self) -> None:
         self._values = self._text = 0
 
-    def of(self, value: Any, depth: int = 0) -> Any:
+    def copy(self, value: Any, depth: int = 0) -> Any:
         """Plain JSON; for what that cannot hold, a list of its text, which is no count."""
         kind = type(value)
         if kind is int and -(2**63) <= value < 2**63:
@@ -169,30 +169,30 @@ class _BoundedCopy:
         if value is None or kind is bool or kind is float:
             return value
         if isinstance(value, str):
-            return self._str(value)
+            return self._copy_text(value)
         if isinstance(value, dict | list | tuple):
             self._values += len(value)
-            self._bound(depth <= _DEEPEST)
+            self._check_bounds(depth <= _MAX_DEPTH)
             if isinstance(value, dict):
-                self._bound(len(value) <= _MAX_KEYS)
-                return {self._str(key): self.of(item, depth + 1) for key, item in value.items()}
-            return [self.of(item, depth + 1) for item in value]
+                self._check_bounds(len(value) <= _MAX_KEYS)
+                return {self._copy_text(key): self.copy(item, depth + 1) for key, item in value.items()}
+            return [self.copy(item, depth + 1) for item in value]
         if kind is int:
             self._text += value.bit_length() // 3
-            self._bound(True)
+            self._check_bounds(True)
             return value
         return [safe_repr(value)]
 
-    def _str(self, value: Any) -> str:
+    def _copy_text(self, value: Any) -> str:
         text = value if type(value) is str else str.__str__(value) if isinstance(value, str) else str(value)
         self._text += len(text)
-        if self._text > _MOST_TEXT:
-            self._bound(False)
+        if self._text > _MAX_USAGE_CHARACTERS:
+            self._check_bounds(False)
         return text
 
-    def _bound(self, within: bool) -> None:
-        if not within or self._values > _MOST_VALUES or self._text > _MOST_TEXT:
-            raise ValueError(f"it has more than {_MAX_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
+    def _check_bounds(self, within: bool) -> None:
+        if not within or self._values > _MAX_VALUES or self._text > _MAX_USAGE_CHARACTERS:
+            raise ValueError(f"it has more than {_MAX_KEYS} keys or {_MAX_USAGE_CHARACTERS} characters, or is too deep")
 
 
 def describe_error(error: Exception) -> str:
@@ -203,28 +203,28 @@ def describe_error(error: Exception) -> str:
         return type(error).__name__
 
 
-def bounded_value(value: Any, inside: bool = False) -> Any:
+def bounded_value(value: Any, is_nested: bool = False) -> Any:
     """A name, or what stands in its place, or an object with one in it, at a bounded size."""
     if isinstance(value, str):
         return truncate_name(value)
-    if isinstance(value, dict) and not inside:
+    if isinstance(value, dict) and not is_nested:
         return {truncate_name(str(key)): bounded_value(item, True) for key, item in islice(value.items(), 8)}
     if type(value) is int and value.bit_length() > 64:
         return [safe_repr(value)]
     return value if value is None or type(value) in (bool, int, float) else [safe_repr(value)]
 
 
-def index_or(value: Any, otherwise: int = -1) -> int:
+def index_or(value: Any, default: int = -1) -> int:
     """The place of a choice, a call or a block, if it is a number that anybody counts to."""
-    return value if type(value) is int and -(2**63) <= value < 2**63 else otherwise
+    return value if type(value) is int and -(2**63) <= value < 2**63 else default
 
 
 def enumerate_objects(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
     """The objects of a list, each with its place; whatever else stands in it is passed over."""
     if isinstance(value, list | tuple):
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if isinstance(item, dict):
-                yield place, item
+                yield index, item
 
 
 def content_text(value: Any) -> str:

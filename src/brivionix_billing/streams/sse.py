@@ -11,16 +11,16 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
-__all__ = ["DONE", "MAX_EVENT", "SseEvent", "SseParser"]
+__all__ = ["DONE", "MAX_EVENT_BYTES", "SseEvent", "SseParser"]
 
-MAX_EVENT: Final = 16 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 """A larger event is passed over: what never ends must not fill the memory. The largest that providers send hold a
 picture, or repeat the whole response."""
 
 DONE: Final = b"[DONE]"
 """What OpenAI and its kin send as the last event, in place of JSON."""
 
-_SMALL: Final = 4096
+_SMALL_EVENT_BYTES: Final = 4096
 """An unfinished event up to this size is looked at whenever somebody asks for it."""
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -48,20 +48,20 @@ class SseParser:
         "_after_cr",
         "_data",
         "_head",
-        "_limit",
+        "_max_event_bytes",
         "_name",
         "_oversize",
-        "_part",
-        "_part_size",
+        "_partial_line",
+        "_partial_size",
         "_size",
         "_skipping",
-        "_tried",
+        "_tried_size",
     )
 
-    def __init__(self, limit: int = MAX_EVENT) -> None:
-        self._limit = limit
-        self._part: list[bytes] = []  # the line that has not ended yet, in the pieces that came
-        self._part_size = 0
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._partial_line: list[bytes] = []  # the line that has not ended yet, in the pieces that came
+        self._partial_size = 0
         self._data: list[bytes] = []
         self._size = 0  # of the lines of this event
         self._name = ""
@@ -69,7 +69,7 @@ class SseParser:
         self._skipping = False  # whether the rest of this event is passed over
         self._head: bytes | None = b""  # the first bytes, until they are known to be a byte order mark or not
         self._oversize = 0
-        self._tried = 0  # how large the unfinished event was when its JSON was last looked for
+        self._tried_size = 0  # how large the unfinished event was when its JSON was last looked for
 
     def feed(self, piece: bytes) -> list[SseEvent]:
         """The events that ``piece`` completes."""
@@ -90,74 +90,74 @@ class SseParser:
             if line.endswith((b"\n", b"\r")):
                 self._end_line(line.rstrip(b"\r\n"), events)
             else:
-                self._part_size += len(line)
-                if self._fits(self._part_size):
-                    self._part.append(line)
+                self._partial_size += len(line)
+                if self._within_limit(self._partial_size):
+                    self._partial_line.append(line)
         return events
 
     def pop_oversize_count(self) -> int:
         """How many events were larger than the limit and were passed over, since this was asked last."""
-        found, self._oversize = self._oversize, 0
-        return found
+        count, self._oversize = self._oversize, 0
+        return count
 
-    def flush(self, *, hurry: bool = False) -> SseEvent | None:
+    def flush(self, *, if_cheap: bool = False) -> SseEvent | None:
         """The event in which the bytes break off, if all of its JSON is there and only its line ends are missing.
 
         It is given once; should the line ends still come, they end nothing. To put a large event together takes time:
         who is in a ``hurry``, because he asks at every piece, gets it only if it has doubled since it was tried.
         """
-        pieces = (piece.rstrip() for piece in reversed(self._part or self._data))
+        pieces = (piece.rstrip() for piece in reversed(self._partial_line or self._data))
         last = next((piece[-1:] for piece in pieces if piece), b"")
         if self._skipping or last not in (b"}", b"]"):
             return None  # most often; a large event that is still coming must not be put together at every question
-        size = self._size + self._part_size
-        if hurry and size > _SMALL and size < 2 * self._tried:
+        size = self._size + self._partial_size
+        if if_cheap and size > _SMALL_EVENT_BYTES and size < 2 * self._tried_size:
             return None
-        self._tried = size
+        self._tried_size = size
         lines = list(self._data)
-        if self._part:
-            field, value = _split_field(b"".join(self._part))
+        if self._partial_line:
+            field, value = _split_field(b"".join(self._partial_line))
             if field != b"data":
                 return None
             lines.append(value)
         data = b"\n".join(lines).strip()
         if data != DONE:
             try:
-                whole = isinstance(from_json(data), dict)
+                is_object = isinstance(from_json(data), dict)
             except ValueError:
-                whole = False
-            if not whole:
+                is_object = False
+            if not is_object:
                 return None
         self._skipping = True
         return SseEvent(self._name, data)
 
-    def _fits(self, line_size: int) -> bool:
+    def _within_limit(self, line_size: int) -> bool:
         """Whether the event is still within the limit. It must not depend on how the bytes were cut into pieces."""
-        if self._size + line_size > self._limit and not self._skipping:
+        if self._size + line_size > self._max_event_bytes and not self._skipping:
             self._skipping = True
             self._oversize += 1
         if self._skipping:
-            self._part.clear()  # the size alone says that the line is not blank
+            self._partial_line.clear()  # the size alone says that the line is not blank
             self._data.clear()
         return not self._skipping
 
-    def _end_line(self, end: bytes, events: list[SseEvent]) -> None:
-        line = end
-        if self._part_size:
-            self._part_size += len(end)
-            if self._fits(self._part_size):
-                line = b"".join((*self._part, end))
-            self._part, size = [], self._part_size
-            self._part_size = 0
+    def _end_line(self, tail: bytes, events: list[SseEvent]) -> None:
+        line = tail
+        if self._partial_size:
+            self._partial_size += len(tail)
+            if self._within_limit(self._partial_size):
+                line = b"".join((*self._partial_line, tail))
+            self._partial_line, size = [], self._partial_size
+            self._partial_size = 0
         else:
             size = len(line)
-            self._fits(size)
+            self._within_limit(size)
         if not size:
             data = b"\n".join(self._data)
             if data and not self._skipping:
                 events.append(SseEvent(self._name, data))
             self._data, self._size, self._name, self._skipping = [], 0, "", False
-            self._tried = 0
+            self._tried_size = 0
         elif not self._skipping:
             self._size += size
             field, value = _split_field(line)

@@ -17,13 +17,13 @@ from brivionix_billing.streams.events import (
 )
 from brivionix_billing.streams.fallback_counter import CounterProtocol, FallbackCounter
 from brivionix_billing.streams.reader import StreamReader, describe_error
-from brivionix_billing.streams.sse import DONE, MAX_EVENT, SseEvent, SseParser
+from brivionix_billing.streams.sse import DONE, MAX_EVENT_BYTES, SseEvent, SseParser
 from brivionix_billing.streams.text_buffer import TextBuffer
 from brivionix_billing.usage import Usage, billable_body
 
 __all__ = ["StreamResult", "StreamUsage"]
 
-_MAX_FAULTS: Final = 20
+_MAX_WARNINGS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,17 @@ class StreamUsage:
     """
 
     __slots__ = (
-        "_bytes",
-        "_counting",
+        "_byte_count",
+        "_counter",
         "_error",
         "_event_count",
-        "_faults",
-        "_more",
+        "_further_warnings",
         "_reader",
         "_readers",
         "_request",
         "_result",
         "_sse",
+        "_warnings",
     )
 
     def __init__(
@@ -85,28 +85,28 @@ class StreamUsage:
         request: Mapping[str, Any] | None = None,
         counter: CounterProtocol | None = None,
         *,
-        max_event: int = MAX_EVENT,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        why = ""
+        detail = ""
         try:
             # Only a dict's own methods are known to raise nothing.
             self._request = (
                 request if type(request) is dict else dict(request) if isinstance(request, Mapping) else None
             )
         except Exception as error:
-            self._request, why = None, f" ({describe_error(error)})"
-        self._counting = FallbackCounter(counter, self._request or {})
-        self._sse = SseParser(max_event)
+            self._request, detail = None, f" ({describe_error(error)})"
+        self._counter = FallbackCounter(counter, self._request or {})
+        self._sse = SseParser(max_event_bytes)
         self._readers: dict[type[StreamReader], StreamReader] = {}
         self._reader: StreamReader | None = None
-        self._bytes = 0
+        self._byte_count = 0
         self._error: str | None = None
-        self._faults: list[str] = []
-        self._more = 0
+        self._warnings: list[str] = []
+        self._further_warnings = 0
         self._event_count = 0
         self._result: StreamResult | None = None
         if request is not None and self._request is None:
-            self._warn(f"a request of type {type(request).__name__} is no JSON object; it is not used{why}")
+            self._warn(f"a request of type {type(request).__name__} is no JSON object; it is not used{detail}")
 
     def feed(self, piece: object) -> None:
         """The next piece: bytes or text of server-sent events, cut anywhere; or one event as dict or SDK object.
@@ -123,21 +123,21 @@ class StreamUsage:
     def done(self) -> bool:
         """Whether the usage that counts has come. Then the result is no estimate."""
         try:
-            self._flush(hurry=True)
+            self._flush(if_cheap=True)
         except Exception as error:
             self._warn(f"an event could not be read: {describe_error(error)}")
         return self._reader is not None and self._reader.done
 
     @property
-    def family(self) -> str | None:
+    def api(self) -> str | None:
         """What the events are: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock``; ``None`` if unknown."""
         return self._reader.api if self._reader else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was strange about the stream, the first of it in words."""
-        more = (f"... and {self._more} more",) if self._more else ()
-        return (*self._faults, *more)
+        further = (f"... and {self._further_warnings} more",) if self._further_warnings else ()
+        return (*self._warnings, *further)
 
     def result(self) -> StreamResult:
         """What was used so far. It may be asked at any time, any number of times, and never raises."""
@@ -175,9 +175,9 @@ class StreamUsage:
         elif isinstance(piece, bytes | bytearray | memoryview):
             data = memoryview(piece).tobytes()
         if data is not None:
-            self._bytes += len(data)
-            for whole in self._sse.feed(data):
-                self._handle_frame(whole)
+            self._byte_count += len(data)
+            for event in self._sse.feed(data):
+                self._handle_frame(event)
             for _ in range(self._sse.pop_oversize_count()):
                 self._warn("an event was too large, and was passed over")
             return
@@ -199,24 +199,26 @@ class StreamUsage:
         return StreamResult(body, usage.estimated, reason, self.warnings, _usage=usage)
 
     def _estimate(self) -> StreamResult:
-        made = estimate_usage(self._reader, self._request, self._counting)
-        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *made.notes)))
+        estimate = estimate_usage(self._reader, self._request, self._counter)
+        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *estimate.notes)))
         reader = self._reader
-        shown = made.usage != Usage(made.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
-        stated = reader is not None and reader.usage is not None
+        has_output = estimate.usage != Usage(estimate.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
+        has_usage = reader is not None and reader.usage is not None
         # A model that still thinks has shown nothing, and is billed.
-        begun = reader is not None and self._error is None and not reader.failed
-        answered = shown or stated or begun
-        faults = (*self.warnings, *made.warnings)
-        if self._bytes and not self._event_count:
-            faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
-        return StreamResult(made.body, True, reason, faults, answered, _usage=made.usage)
+        has_started = reader is not None and self._error is None and not reader.failed
+        answered = has_output or has_usage or has_started
+        warnings = (*self.warnings, *estimate.warnings)
+        if self._byte_count and not self._event_count:
+            warnings += (
+                f"{self._byte_count} bytes came without an event; feed them decompressed, with their line ends",
+            )
+        return StreamResult(estimate.body, True, reason, warnings, answered, _usage=estimate.usage)
 
     def _estimate_reason(self) -> str:
         if self._error is not None:
             return f"the provider broke the stream off with an error: {self._error}"
         if self._reader is None:
-            return "no event of a known kind came" if self._bytes or self._event_count else "nothing came"
+            return "no event of a known kind came" if self._byte_count or self._event_count else "nothing came"
         if not self._reader.ended:
             return "the stream was cut off, or has not ended yet"
         if self._reader.api == "chat" and self._request is not None and not _requests_usage(self._request):
@@ -239,10 +241,10 @@ class StreamUsage:
             self._warn(f"an event goes on behind its JSON with {safe_repr(rest[:60])}, which is not read")
         self._handle_event(value, event.name, type(value).__name__)
 
-    def _handle_event(self, event: Any, name: str, what: str) -> None:
+    def _handle_event(self, event: Any, name: str, type_name: str) -> None:
         self._event_count += 1
         if not isinstance(event, dict):
-            self._warn(f"an event of type {what} is no JSON object")
+            self._warn(f"an event of type {type_name} is no JSON object")
             return
         try:
             self._dispatch(event, name)
@@ -269,36 +271,36 @@ class StreamUsage:
         reader.read(event, name)
 
     def _create_reader(self, kind: type[StreamReader]) -> StreamReader:
-        tally = TextBuffer(self._counting.text)
+        text_buffer = TextBuffer(self._counter.text)
         try:
-            reader = kind(tally, self._request or {})
+            reader = kind(text_buffer, self._request or {})
         except Exception as error:
             self._warn(f"the request could not be read: {describe_error(error)}")
-            reader = kind(tally, {})
+            reader = kind(text_buffer, {})
         self._readers[kind] = reader
         return reader
 
     def _after_event(self, reader: StreamReader) -> None:
         """What is to be done after each event, whether it could be read or not."""
-        for fault in reader.warnings:
-            self._warn(fault)
+        for warning in reader.warnings:
+            self._warn(warning)
         reader.warnings.clear()
-        self._counting.served = reader.model
+        self._counter.served_model = reader.model
         if reader.done:
             reader.discard_text()
 
-    def _flush(self, *, hurry: bool = False) -> None:
+    def _flush(self, *, if_cheap: bool = False) -> None:
         """A stream may end without the blank line that ends its last event."""
-        event = self._sse.flush(hurry=hurry)
+        event = self._sse.flush(if_cheap=if_cheap)
         if event is not None:
             self._result = None
             self._handle_frame(event)
 
     def _warn(self, text: str) -> None:
-        if len(self._faults) < _MAX_FAULTS:
-            self._faults.append(text)
+        if len(self._warnings) < _MAX_WARNINGS:
+            self._warnings.append(text)
         else:
-            self._more += 1
+            self._further_warnings += 1
 
 
 def _requests_usage(request: Mapping[str, Any]) -> bool:

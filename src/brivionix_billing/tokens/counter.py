@@ -71,23 +71,23 @@ class TokenCounter:
         family: str | None = None,
         image_size: ImageSizeLookup | None = None,
         cache_characters: int = _CACHE_CHARACTERS,
-        most_characters: int = _MAX_CHARACTERS,
+        max_characters: int = _MAX_CHARACTERS,
     ) -> None:
         self.model = model
         self.max_input_tokens: int | None = None
         """The most input tokens that the model takes, where the book says it."""
         if book is not None:
-            about = book.model_info(model)
-            encoding, family = encoding or about.encoding, family or about.token_family
-            self.max_input_tokens = about.max_input
+            info = book.model_info(model)
+            encoding, family = encoding or info.encoding, family or info.token_family
+            self.max_input_tokens = info.max_input
         self.family: Family = _choose_family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
         if self.encoding != self.family.encoding:  # the rules were found with the family's own
             self.family = replace(self.family, vocabulary_unknown=True)
         self._image_size = image_size
-        self._most_characters = most_characters
+        self._max_characters = max_characters
         self._book = book
-        self._most_remembered = cache_characters
+        self._cache_characters = cache_characters
         self._cache = GenerationalCache(cache_characters // 2)
         self._conversations = ConversationCache(cache_characters // 2)
         self._encoder: tiktoken.Encoding | None = None
@@ -96,10 +96,10 @@ class TokenCounter:
         """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
         if not isinstance(text, str):
             raise BillingError("invalid_request", f"{safe_repr(text)} is no text")
-        if len(text) > self._most_characters:
+        if len(text) > self._max_characters:
             raise BillingError(
                 "request_too_large",
-                f"a text of {len(text)} characters, and at most {self._most_characters} are counted",
+                f"a text of {len(text)} characters, and at most {self._max_characters} are counted",
             )
         return self._count(text)
 
@@ -116,17 +116,17 @@ class TokenCounter:
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
         """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
-        given = parse_request(request).get("input")
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
-        for item in given if several and given is not None else [given]:
+        inputs = parse_request(request).get("input")
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        is_list = isinstance(inputs, list | tuple) and not all(type(item) is int for item in inputs)
+        for item in inputs if is_list and inputs is not None else [inputs]:
             if isinstance(item, str):
-                tally.add_text("messages", item)
+                builder.add_text("messages", item)
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
-                tally.add_exact("messages", len(item), len(item))
+                builder.add_exact("messages", len(item), len(item))
             else:
                 raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; it is a text")
-        return tally.build(self.max_input_tokens)
+        return builder.build(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
         """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
@@ -161,7 +161,7 @@ class TokenCounter:
         body = parse_request(request)
         api = detect_api(body, api)
         count = self.request(body, api=api)
-        facts = None if self._book is None else self._book.model_info(self.model)
+        model_info = None if self._book is None else self._book.model_info(self.model)
         self._require_same_model(body)
         upper = count.upper
         if upper is None:
@@ -169,19 +169,19 @@ class TokenCounter:
                 "cost_unbounded",
                 f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes",
             )
-        output = (
+        output_tokens = (
             0
             if api == "embeddings"
-            else max_output_tokens(body, api, facts, count) + self._predicted_output_tokens(body)
+            else max_output_tokens(body, api, model_info, count) + self._predicted_output_tokens(body)
         )
-        calls, bounded = tool_call_bound(body, max_tool_calls)
-        why = [
+        calls, is_bounded = tool_call_bound(body, max_tool_calls)
+        reasons = [
             part.reason
             for part in count.parts
             if part.upper is None or (self.family.vocabulary_unknown and not part.exact)
         ]
-        if not bounded:
-            why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
+        if not is_bounded:
+            reasons.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
         charge = None
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
@@ -192,26 +192,26 @@ class TokenCounter:
                 group=group,
                 at=at,
                 service_tier=service_tier if service_tier is not None else requested_service_tier(body),
-                tokens=upper,
-                output=output,
+                input_tokens=upper,
+                output_tokens=output_tokens,
                 calls=calls,
-                kinds=request_modalities(body, count),
+                modalities=request_modalities(body, count),
             )
-        return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
+        return WorstCase(upper, output_tokens, calls, not reasons, tuple(dict.fromkeys(reasons)), count, charge)
 
     def _require_same_model(self, body: Mapping[str, Any]) -> None:
         """Raises where the request names another model of the book: it would be held for at this one's price."""
-        asked = body.get("model")
-        if self._book is None or not isinstance(asked, str):
+        requested = body.get("model")
+        if self._book is None or not isinstance(requested, str):
             return
         try:
-            other = self._book.model_info(asked).name
+            other = self._book.model_info(requested).name
         except BillingError:
             return  # a name of the gateway's own, or of its provider's
         if other != self._book.model_info(self.model).name:
             raise BillingError(
                 "invalid_argument",
-                f"the request is for {safe_repr(asked)}, and this counter is for {safe_repr(self.model)}",
+                f"the request is for {safe_repr(requested)}, and this counter is for {safe_repr(self.model)}",
             )
 
     def _predicted_output_tokens(self, body: Mapping[str, Any]) -> int:
@@ -219,15 +219,15 @@ class TokenCounter:
         prediction = body.get("prediction")
         if not isinstance(prediction, Mapping):
             return 0
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        count_content(tally, "messages", prediction.get("content"), "chat", None)
-        return int(tally.build(None))
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        count_content(builder, "messages", prediction.get("content"), "chat", None)
+        return int(builder.build(None))
 
     def cache_info(self) -> CacheInfo:
         """How much the counter remembers of texts and of conversations, and how often that helped."""
         info = self._cache.info()
-        held = info.characters + self._conversations.characters
-        return info._replace(characters=held, most_characters=self._most_remembered)
+        characters = info.characters + self._conversations.characters
+        return info._replace(characters=characters, max_characters=self._cache_characters)
 
     def cache_clear(self) -> None:
         """Forget what was counted."""
@@ -236,47 +236,47 @@ class TokenCounter:
 
     def _count_request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
         body = parse_request(request)
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        walk = RequestCounter(tally, self._render_tools, self._conversations, self._image_size, api)
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        counter = RequestCounter(builder, self._render_tools, self._conversations, self._image_size, api)
         try:
-            (count_chat if api == "chat" else count_responses)(walk, body)
-            count_unknown_keys(walk, body)
+            (count_chat if api == "chat" else count_responses)(counter, body)
+            count_unknown_keys(counter, body)
         except RecursionError:
             raise BillingError("invalid_request", "the request is nested too deep to be one") from None
-        return tally.build(self.max_input_tokens)
+        return builder.build(self.max_input_tokens)
 
     def _count(self, text: str) -> int:
-        return self._cache.get(text, len(text), partial(self._counted, text))
+        return self._cache.get(text, len(text), partial(self._count_uncached, text))
 
-    def _counted(self, text: str) -> int:
-        return count_tokens(text, self._vocabulary())
+    def _count_uncached(self, text: str) -> int:
+        return count_tokens(text, self._load_encoder())
 
-    def _vocabulary(self) -> tiktoken.Encoding:
+    def _load_encoder(self) -> tiktoken.Encoding:
         if self._encoder is None:
             self._encoder = load_encoding(self.encoding)
         return self._encoder
 
-    def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> RenderedTools:
+    def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, budget: int) -> RenderedTools:
         # Tools come again with every turn: writing them out is remembered by their JSON.
         text = to_json(functions)
         layout = self.family.dialect.layout
         key = (text, namespace)
-        written = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, room))
-        if written.cost > room:  # what is too much does not become less by being known
+        rendered = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, budget))
+        if rendered.cost > budget:  # what is too much does not become less by being known
             raise tools_too_large_error()
-        return written
+        return rendered
 
 
 def _choose_family(model: object, name: str | None, encoding_name: str | None) -> Family:
     if name is not None:
         return get_family(name)
-    found = family_for_model(model) if isinstance(model, str) else None
-    if found is not None:
-        return found
-    known = encoding_name or (encoding_for_model(model) if isinstance(model, str) else None)
-    if known is None:
+    by_model = family_for_model(model) if isinstance(model, str) else None
+    if by_model is not None:
+        return by_model
+    encoding_name = encoding_name or (encoding_for_model(model) if isinstance(model, str) else None)
+    if encoding_name is None:
         raise BillingError(
             "unknown_model",
             f"nobody here knows how {safe_repr(model)} counts; add it to the price file, or give an encoding",
         )
-    return get_family("unknown", known)
+    return get_family("unknown", encoding_name)

@@ -30,7 +30,7 @@ BUNDLED_ENCODING: Final = "o200k_base"
 _SHA256: Final = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 # The word pattern and the special tokens of o200k_base are facts of the encoding, as its vocabulary is; a test holds
 # them against tiktoken's own.
-_WORDS: Final = "|".join(
+_WORD_PATTERN: Final = "|".join(
     [
         r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
         r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
@@ -41,8 +41,8 @@ _WORDS: Final = "|".join(
         r"""\s+""",
     ]
 )
-_SPECIAL: Final = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
-_BLOCK: Final = 400_000
+_SPECIAL_TOKENS: Final = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
+_BLOCK_CHARACTERS: Final = 400_000
 """Longer texts are counted in blocks of so many characters: the pattern matcher of tiktoken gives up, by a panic, on a
 million characters that it would have to walk back over."""
 # A place before which an encoding never looks any further: a letter or digit stands before it, and a character that no
@@ -50,7 +50,7 @@ million characters that it would have to walk back over."""
 _SAFE_BOUNDARY: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
 _lock: Final = Lock()
 _locks: Final[dict[str, Lock]] = {}
-_failed: Final[dict[str, float]] = {}
+_failed_at: Final[dict[str, float]] = {}
 _FETCH_TIMEOUT_SECONDS: Final = 10
 """What fetching a vocabulary may take. tiktoken waits for a silent proxy for ever."""
 _RETRY_AFTER_SECONDS: Final = 60
@@ -75,40 +75,40 @@ def load_encoding(name: str) -> Encoding:
 def _load(name: str) -> Encoding:
     tiktoken = _tiktoken()
     if name == BUNDLED_ENCODING:
-        made: Encoding = tiktoken.Encoding(
-            BUNDLED_ENCODING, pat_str=_WORDS, mergeable_ranks=_bundled_ranks(), special_tokens=_SPECIAL
+        encoding: Encoding = tiktoken.Encoding(
+            BUNDLED_ENCODING, pat_str=_WORD_PATTERN, mergeable_ranks=_bundled_ranks(), special_tokens=_SPECIAL_TOKENS
         )
-        return made
+        return encoding
     if name not in tiktoken.list_encoding_names():
         raise BillingError(
             "unknown_encoding",
             f"tiktoken has no encoding {safe_repr(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
         )
-    if monotonic() - _failed.get(name, -_RETRY_AFTER_SECONDS) < _RETRY_AFTER_SECONDS:
+    if monotonic() - _failed_at.get(name, -_RETRY_AFTER_SECONDS) < _RETRY_AFTER_SECONDS:
         raise _unavailable_error(name, "moments ago")
-    found: Queue[Any] = Queue()
-    Thread(target=_fetch, args=(tiktoken, name, found), daemon=True).start()
+    results: Queue[Any] = Queue()
+    Thread(target=_fetch, args=(tiktoken, name, results), daemon=True).start()
     try:
-        got = found.get(timeout=_FETCH_TIMEOUT_SECONDS)
+        result = results.get(timeout=_FETCH_TIMEOUT_SECONDS)
     except Empty:
-        got = TimeoutError()
-    if isinstance(got, Exception):  # whatever the network, the disk or a proxy came up with
-        _failed[name] = monotonic()
-        raise _unavailable_error(name, type(got).__name__) from got
-    return got  # type: ignore[no-any-return]  # an Encoding
+        result = TimeoutError()
+    if isinstance(result, Exception):  # whatever the network, the disk or a proxy came up with
+        _failed_at[name] = monotonic()
+        raise _unavailable_error(name, type(result).__name__) from result
+    return result  # type: ignore[no-any-return]  # an Encoding
 
 
-def _fetch(tiktoken: ModuleType, name: str, found: Queue[Any]) -> None:
+def _fetch(tiktoken: ModuleType, name: str, results: Queue[Any]) -> None:
     try:
-        found.put(tiktoken.get_encoding(name))
+        results.put(tiktoken.get_encoding(name))
     except Exception as error:  # handed to the thread that waits
-        found.put(error)
+        results.put(error)
 
 
-def _unavailable_error(name: str, why: str) -> BillingError:
+def _unavailable_error(name: str, reason: str) -> BillingError:
     return BillingError(
         "encoding_unavailable",
-        f"the vocabulary {name} could not be fetched ({why}); let tiktoken fetch it once where "
+        f"the vocabulary {name} could not be fetched ({reason}); let tiktoken fetch it once where "
         "there is a network, and set TIKTOKEN_CACHE_DIR to the folder that it was kept in",
     )
 
@@ -147,12 +147,12 @@ def count_tokens(text: str, encoder: Encoding) -> int:
     A text of more than 400 000 characters is counted in blocks that end where a word does, which changes nothing. Where
     so long a text has no two words, the count may be off by one a block.
     """
-    if len(text) <= _BLOCK:
+    if len(text) <= _BLOCK_CHARACTERS:
         return len(encoder.encode_ordinary(text))
     return sum(len(encoder.encode_ordinary(block)) for block in split_blocks(text))
 
 
-def split_blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
+def split_blocks(text: str, size: int = _BLOCK_CHARACTERS) -> Iterator[str]:
     """The text in pieces of at most ``size`` characters, which end as :func:`block_end` says."""
     start = 0
     while len(text) - start > size:
@@ -169,7 +169,7 @@ def block_end(text: str, start: int, end: int) -> int:
     up to those of the whole.
     """
     for low in (max(start + 1, end - 2_048), start + 1):
-        found = [match.start() for match in _SAFE_BOUNDARY.finditer(text, low, end + 1)]
-        if found:
-            return found[-1]
+        boundaries = [match.start() for match in _SAFE_BOUNDARY.finditer(text, low, end + 1)]
+        if boundaries:
+            return boundaries[-1]
     return end

@@ -27,15 +27,17 @@ def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
         if api in _APIS:
             return api  # type: ignore[return-value]  # one of them
         raise BillingError("invalid_argument", f"api is {safe_repr(api)}; it is one of: {', '.join(_APIS)}")
-    chat, given = body.get("messages") is not None, body.get("input")
-    if chat and given is not None:
+    has_messages, inputs = body.get("messages") is not None, body.get("input")
+    if has_messages and inputs is not None:
         raise BillingError(
             "invalid_request", "the body has both 'messages' and 'input'; say by api= which of them is read"
         )
-    if chat or "messages" in body:
+    if has_messages or "messages" in body:
         return "chat"
-    texts = isinstance(given, list | tuple) and bool(given) and not any(isinstance(item, Mapping) for item in given)
-    if (texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _TEXT_REQUEST_KEYS:
+    is_texts = (
+        isinstance(inputs, list | tuple) and bool(inputs) and not any(isinstance(item, Mapping) for item in inputs)
+    )
+    if (is_texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _TEXT_REQUEST_KEYS:
         return "embeddings"
     # A text under 'prompt' is the old completions API, which is not counted here; an object is a stored prompt.
     if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):
@@ -67,7 +69,7 @@ def parse_request(request: object) -> Mapping[str, Any]:
             return parsed
         raise BillingError("invalid_request", f"the request is {safe_repr(parsed)}; it is an object")
     dump = getattr(request, "model_dump", None)
-    found = dump() if callable(dump) else None
-    if isinstance(found, Mapping):
-        return found
+    content = dump() if callable(dump) else None
+    if isinstance(content, Mapping):
+        return content
     raise BillingError("invalid_request", f"a request is {safe_repr(request)}; it is an object, or its JSON text")

@@ -41,7 +41,7 @@ class CountPart(NamedTuple):
     """For an estimate: what is not known."""
 
 
-_FOREIGN: Final = "the vocabulary of this model is not known here; its texts are counted with another one"
+_UNKNOWN_VOCABULARY: Final = "the vocabulary of this model is not known here; its texts are counted with another one"
 _new = tuple.__new__
 
 
@@ -62,10 +62,10 @@ class TokenCount(int):
     """The most input that the model takes, where it is known."""
 
     def __new__(
-        cls, parts: tuple[CountPart, ...] = (), rules: frozenset[str] = frozenset(), limit: int | None = None
+        cls, parts: tuple[CountPart, ...] = (), rules: frozenset[str] = frozenset(), max_input_tokens: int | None = None
     ) -> TokenCount:
         self = super().__new__(cls, sum([part.tokens for part in parts]))
-        self.parts, self.rules, self.max_input_tokens = parts, rules, limit
+        self.parts, self.rules, self.max_input_tokens = parts, rules, max_input_tokens
         return self
 
     @property
@@ -90,12 +90,12 @@ class TokenCount(int):
 
     def by_kind(self) -> dict[str, int]:
         """Kind -> tokens, in the order of :data:`KINDS`; kinds that do not occur are left out."""
-        found: dict[str, int] = {}
+        totals: dict[str, int] = {}
         for kind in KINDS:
-            here = [part.tokens for part in self.parts if part.kind == kind]
-            if here:
-                found[kind] = sum(here)
-        return found
+            tokens = [part.tokens for part in self.parts if part.kind == kind]
+            if tokens:
+                totals[kind] = sum(tokens)
+        return totals
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -118,7 +118,7 @@ class CountSnapshot(NamedTuple):
     """What a tally has come to, to go on from."""
 
     exact: dict[str, int]
-    guesses: dict[tuple[str, str], tuple[int, int | None]]
+    estimates: dict[tuple[str, str], tuple[int, int | None]]
     rules: frozenset[str]
     characters: int
 
@@ -127,15 +127,15 @@ class CountBuilder:
     """Collects the parts of one count. What is exact is summed up by kind, what is not is kept with its reason."""
 
     def __init__(
-        self, family: Family, count: Callable[[str], int], cache: GenerationalCache, most_characters: int
+        self, family: Family, count: Callable[[str], int], cache: GenerationalCache, max_characters: int
     ) -> None:
         self.family = family
         self.dialect = family.dialect
         self.cache = cache
         self._count = count
-        self._most = self._room = most_characters
+        self._max_characters = self._remaining = max_characters
         self._exact: dict[str, int] = {}
-        self._guesses: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self._estimates: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._rules: set[str] = set()
 
     def add_text(self, kind: str, text: str) -> int:
@@ -151,24 +151,26 @@ class CountBuilder:
 
     def charge_characters(self, characters: int) -> None:
         """Raises ``request_too_large`` once the texts have more characters than are counted at once."""
-        self._room -= characters
-        if self._room < 0:
+        self._remaining -= characters
+        if self._remaining < 0:
             raise BillingError(
                 "request_too_large", "the texts of the request are longer than the counter was told to count"
             )
 
     def snapshot(self) -> CountSnapshot:
         """What it has come to."""
-        return CountSnapshot(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
+        return CountSnapshot(
+            dict(self._exact), dict(self._estimates), frozenset(self._rules), self._max_characters - self._remaining
+        )
 
-    def restore(self, counted: CountSnapshot) -> None:
+    def restore(self, snapshot: CountSnapshot) -> None:
         """Start, empty, from what was counted before. What was too much does not become less by being known."""
-        self._exact, self._guesses, self._rules = dict(counted.exact), dict(counted.guesses), set(counted.rules)
-        self.charge_characters(counted.characters)
+        self._exact, self._estimates, self._rules = dict(snapshot.exact), dict(snapshot.estimates), set(snapshot.rules)
+        self.charge_characters(snapshot.characters)
 
     def has_estimates(self, kind: str) -> bool:
         """Whether there are estimates of a kind."""
-        return any(guessed == kind for guessed, _ in self._guesses)
+        return any(estimated_kind == kind for estimated_kind, _ in self._estimates)
 
     def add_exact(self, kind: str, tokens: int, characters: int) -> None:
         """Tokens of texts. Of a model that is not known to use this vocabulary they are an estimate.
@@ -178,7 +180,7 @@ class CountBuilder:
         if not self.family.vocabulary_unknown:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         elif tokens:
-            self.add_estimate(kind, tokens, 4 * characters, _FOREIGN)
+            self.add_estimate(kind, tokens, 4 * characters, _UNKNOWN_VOCABULARY)
 
     def add_rule(self, kind: str, name: str, times: int = 1) -> None:
         """Apply a rule of the dialect, so many times; it is exact where pairs bear it out."""
@@ -190,13 +192,15 @@ class CountBuilder:
         else:
             self.add_estimate(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
 
-    def add_estimate(self, kind: str, tokens: int, upper: int | None, why: str) -> None:
+    def add_estimate(self, kind: str, tokens: int, upper: int | None, reason: str) -> None:
         """Tokens that are not known; ``upper`` bounds them, where anything does."""
-        before, bound = self._guesses.get((kind, why), (0, 0))
-        self._guesses[kind, why] = (before + tokens, None if upper is None or bound is None else bound + upper)
+        before, bound = self._estimates.get((kind, reason), (0, 0))
+        self._estimates[kind, reason] = (before + tokens, None if upper is None or bound is None else bound + upper)
 
-    def build(self, limit: int | None) -> TokenCount:
+    def build(self, max_input_tokens: int | None) -> TokenCount:
         """The count."""
         exact = [_new(CountPart, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
-        guessed = [CountPart(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]
-        return TokenCount((*exact, *guessed), frozenset(self._rules), limit)
+        estimates = [
+            CountPart(kind, tokens, upper, False, reason) for (kind, reason), (tokens, upper) in self._estimates.items()
+        ]
+        return TokenCount((*exact, *estimates), frozenset(self._rules), max_input_tokens)

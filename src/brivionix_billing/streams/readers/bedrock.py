@@ -30,9 +30,9 @@ class BedrockReader(StreamReader):
     api = "bedrock"
     count_keys = ("inputTokens", "outputTokens")
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
-        self._around: dict[str, Any] = {}
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
+        self._context: dict[str, Any] = {}
 
     @property
     def done(self) -> bool:
@@ -43,7 +43,7 @@ class BedrockReader(StreamReader):
         metadata = event.get("metadata")
         if isinstance(metadata, dict):
             self.ended = True
-            self._around = {
+            self._context = {
                 key: bounded_value(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
             }
             self._update_usage(metadata.get("usage"))
@@ -52,19 +52,19 @@ class BedrockReader(StreamReader):
         for key in ("contentBlockStart", "contentBlockDelta"):
             block = event.get(key)
             if isinstance(block, dict):
-                self._block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
+                self._read_block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        return {"usage": usage, **self._around}
+        return {"usage": usage, **self._context}
 
-    def _block(self, place: Any, part: Any) -> None:
+    def _read_block(self, index: Any, part: Any) -> None:
         if not isinstance(part, dict):
             return
-        self.tally.add((place, "text"), content_text(part.get("text")))
+        self.text_buffer.add((index, "text"), content_text(part.get("text")))
         tool, reasoning = part.get("toolUse"), part.get("reasoningContent")
         if isinstance(tool, dict):
-            self.tally.add((place, "name"), content_text(tool.get("name")))
-            self.tally.add((place, "input"), arguments_text(tool.get("input")))
+            self.text_buffer.add((index, "name"), content_text(tool.get("name")))
+            self.text_buffer.add((index, "input"), arguments_text(tool.get("input")))
         if isinstance(reasoning, dict):
             self.uncounted.setdefault("thinking that the stream does not show, or shows as a summary")
-            self.tally.add((place, "reasoning"), content_text(reasoning.get("text")))
+            self.text_buffer.add((index, "reasoning"), content_text(reasoning.get("text")))

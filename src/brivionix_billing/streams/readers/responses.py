@@ -36,8 +36,8 @@ class ResponsesReader(StreamReader):
 
     api = "responses"
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
         self._items: dict[Any, dict[str, Any]] = {}
         self._streamed_items: set[Any] = set()  # output items whose text came in deltas
         self._final = False
@@ -55,15 +55,15 @@ class ResponsesReader(StreamReader):
         kind = event.get("type") or name
         response = event.get("response")
         if isinstance(response, dict):
-            self._response(kind, response)
+            self._read_response(kind, response)
         elif kind == "response.output_item.added":
-            self._added(event)
+            self._read_added_item(event)
         elif kind == "response.output_item.done":
-            self._finished(event)
+            self._read_finished_item(event)
         elif kind.endswith(".delta"):
-            self._delta(kind, event)
+            self._read_delta(kind, event)
 
-    def _response(self, kind: str, response: dict[str, Any]) -> None:
+    def _read_response(self, kind: str, response: dict[str, Any]) -> None:
         self._update_served(response)
         self._update_usage(response.get("usage"))
         if kind not in _TERMINAL:
@@ -78,7 +78,7 @@ class ResponsesReader(StreamReader):
             kinds = [(index, item, billable_item_type(item)) for index, item in items]
             self._items = {index: reduce_item(item, kind) for index, item, kind in kinds if kind is not None}
 
-    def _added(self, event: dict[str, Any]) -> None:
+    def _read_added_item(self, event: dict[str, Any]) -> None:
         item = event.get("item")
         if not isinstance(item, dict):
             return
@@ -86,30 +86,30 @@ class ResponsesReader(StreamReader):
             self.uncounted.setdefault(_HIDDEN)
         if item.get("type") in ("function_call", "custom_tool_call"):
             self._add_tool_call(_output_index(event))
-        self.tally.add(("name", _output_index(event)), content_text(item.get("name")))
+        self.text_buffer.add(("name", _output_index(event)), content_text(item.get("name")))
 
-    def _finished(self, event: dict[str, Any]) -> None:
-        item, place = event.get("item"), _output_index(event)
+    def _read_finished_item(self, event: dict[str, Any]) -> None:
+        item, index = event.get("item"), _output_index(event)
         if not isinstance(item, dict):
             return
         if str(item.get("type")).endswith("search_call"):
             self.uncounted.setdefault("what searches put into the input")
         kind = billable_item_type(item)
-        key = truncate_name(item["id"]) if isinstance(item.get("id"), str) else place
+        key = truncate_name(item["id"]) if isinstance(item.get("id"), str) else index
         if kind is None:
             self._items.pop(key, None)
         elif len(self._items) < MAX_NAMES:
             self._items[key] = reduce_item(item, kind)
-        if place not in self._streamed_items:
+        if index not in self._streamed_items:
             # Who sends no deltas sends the finished text at least.
             for key in ("content", "summary", "arguments", "input", "code"):
                 value = item.get(key)
-                self.tally.add(
-                    (key, place), content_text(value) if key in ("content", "summary") else arguments_text(value)
+                self.text_buffer.add(
+                    (key, index), content_text(value) if key in ("content", "summary") else arguments_text(value)
                 )
 
-    def _delta(self, kind: str, event: dict[str, Any]) -> None:
-        text, place = event.get("delta"), _output_index(event)
+    def _read_delta(self, kind: str, event: dict[str, Any]) -> None:
+        text, index = event.get("delta"), _output_index(event)
         if not isinstance(text, str):
             return
         if "audio" in kind and "transcript" not in kind:
@@ -120,11 +120,11 @@ class ResponsesReader(StreamReader):
             if "summary" in kind:
                 self.uncounted.setdefault(_SUMMARY)
         if len(self._streamed_items) < MAX_NAMES:
-            self._streamed_items.add(place)
-        within = index_or(event.get("content_index")), index_or(event.get("summary_index"))
-        self.tally.add((truncate_name(kind), place, *within), text)
+            self._streamed_items.add(index)
+        indexes = index_or(event.get("content_index")), index_or(event.get("summary_index"))
+        self.text_buffer.add((truncate_name(kind), index, *indexes), text)
 
 
 def _output_index(event: dict[str, Any]) -> Any:
-    place = event.get("output_index")
-    return truncate_name(place) if isinstance(place, str) else index_or(place)
+    index = event.get("output_index")
+    return truncate_name(index) if isinstance(index, str) else index_or(index)
