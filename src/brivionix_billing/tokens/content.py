@@ -140,8 +140,10 @@ def _image_size(part: Mapping[str, Any], source: object, image_size: ImageSizeLo
 
 
 def _lookup_image_size(image_size: ImageSizeLookup, name: str) -> Size | None:
-    """Return the size that the caller knows. Its exceptions pass through. Raises ``invalid_argument`` for an invalid
-    size."""
+    """Return the size that the caller knows. Raises ``invalid_argument`` if it is invalid.
+
+    Exceptions of the caller's function pass through.
+    """
     size = image_size(name)
     if size is None or (
         isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)

@@ -71,8 +71,10 @@ class ConversationCache:
         progress: CountProgress,
         cached: CachedConversation | None,
     ) -> None:
-        """Store the progress of a conversation that continues ``cached``. The next look-up compares all
-        ``messages``."""
+        """Store the progress of a conversation that continues ``cached``.
+
+        The next look-up compares all ``messages``.
+        """
         earlier, weight = (cached.messages, [cached.weight]) if cached is not None else ([], [0])
         try:
             added = [_copy_weighed(message, weight) for message in messages[len(earlier) :]]
@@ -108,8 +110,10 @@ class ConversationCache:
 
 
 def conversation_key(variant: str, messages: Sequence[Mapping[str, Any]]) -> Key:
-    """Return the key of a conversation: its first texts, and ``variant``, a condition that changes how it is
-    counted."""
+    """Return the key of a conversation: its first texts.
+
+    ``variant`` is a condition that changes how the conversation is counted.
+    """
     return (variant, *[_first_text(message) for message in messages[:2]])
 
 

@@ -43,15 +43,15 @@ _MAX_CHARACTERS: Final = 20_000_000
 class TokenCounter:
     """Counts the tokens of texts and of whole requests for one model, as its provider will report them.
 
-    The family (which rules hold, see ``families``) and the encoding come from the price file where a ``book`` is given,
-    else from the model's name; both can be given by name instead. The counter is safe to use from threads, and it
-    remembers what it counted: a conversation that grows costs only what is new. ``cache_characters`` bounds that
-    memory. ``most_characters`` bounds what one call counts; more is ``request_too_large``.
+    The family (the rules that apply, see ``token_families``) and the encoding come from the price file if there is a
+    ``book``, else from the model's name. Arguments override both. The counter is safe to use from threads. It caches
+    counts, so a growing conversation costs only its new texts. ``cache_characters`` bounds that cache.
+    ``max_characters`` bounds the texts of one call; more is ``request_too_large``.
 
-    ``image_size`` is asked for the size of an image that a request only names (by URL or file id), for example out of
-    what the gateway knows of it; without it such an image is an estimate with a bound. Nothing is ever fetched.
+    ``image_size`` returns the size of an image that a request refers to by URL or file id. Without it such an image is
+    an estimate with a bound. The counter never fetches an image.
 
-    Raises ``unknown_model`` where neither the book nor the name says the encoding, ``unknown_token_family``,
+    Raises ``unknown_model`` if neither the book nor the name determines the encoding, ``unknown_token_family`` and
     ``unknown_encoding``. The vocabulary is loaded at the first count.
 
     >>> counter = TokenCounter("gpt-5.4-mini")
@@ -75,14 +75,14 @@ class TokenCounter:
     ) -> None:
         self.model = model
         self.max_input_tokens: int | None = None
-        """The most input tokens that the model takes, where the book says it."""
+        """Maximum number of input tokens of the model, if the book states it."""
         if book is not None:
             info = book.model_info(model)
             encoding, family = encoding or info.encoding, family or info.token_family
             self.max_input_tokens = info.max_input
         self.family: Family = _choose_family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
-        if self.encoding != self.family.encoding:  # the rules were found with the family's own
+        if self.encoding != self.family.encoding:  # the rules were derived with the family's own encoding
             self.family = replace(self.family, vocabulary_unknown=True)
         self._image_size = image_size
         self._max_characters = max_characters
@@ -93,29 +93,34 @@ class TokenCounter:
         self._encoder: tiktoken.Encoding | None = None
 
     def text(self, text: str) -> int:
-        """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
+        """Count the tokens of a text.
+
+        Special tokens such as ``<|endoftext|>`` count as ordinary text, and lone surrogates as U+FFFD. Raises
+        ``invalid_request`` if ``text`` is not a ``str``, ``request_too_large`` beyond the bound.
+        """
         if not isinstance(text, str):
-            raise BillingError("invalid_request", f"{safe_repr(text)} is no text")
+            raise BillingError("invalid_request", f"text is {safe_repr(text)}; use a str")
         if len(text) > self._max_characters:
             raise BillingError(
                 "request_too_large",
-                f"a text of {len(text)} characters, and at most {self._max_characters} are counted",
+                f"the text has {len(text)} characters; at most {self._max_characters} are counted",
             )
         return self._count(text)
 
     def chat(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The input tokens of a request to chat completions: its body as it came in, parsed or as JSON text.
+        """Count the input tokens of a request to chat completions.
 
-        Raises ``invalid_request`` for what is no such request, ``request_too_large`` beyond the bound.
+        ``request`` is the body, parsed or as JSON text. Raises ``invalid_request`` if it is invalid,
+        ``request_too_large`` beyond the bound.
         """
         return self._count_request("chat", request)
 
     def responses(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The input tokens of a request to Responses. Raises as :meth:`chat` does."""
+        """Count the input tokens of a request to Responses. Raises as :meth:`chat` does."""
         return self._count_request("responses", request)
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
+        """Count the tokens of a request to embeddings. Texts have no overhead; a token id counts as one token."""
         inputs = parse_request(request).get("input")
         builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
         is_list = isinstance(inputs, list | tuple) and not all(type(item) is int for item in inputs)
@@ -125,13 +130,14 @@ class TokenCounter:
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
                 builder.add_exact("messages", len(item), len(item))
             else:
-                raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; it is a text")
+                raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; use a text")
         return builder.build(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
-        """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
+        """Count the input tokens of a request to ``api``: chat, responses or embeddings.
 
-        A gateway knows which of its paths was called, and should say it. Raises as :meth:`chat` does.
+        Without ``api``, the keys of the body decide. A gateway knows the path of the call and should pass it. Raises as
+        :meth:`chat` does.
         """
         body = parse_request(request)
         count: TokenCount = getattr(self, detect_api(body, api))(body)
@@ -147,16 +153,17 @@ class TokenCounter:
         max_tool_calls: int | None = None,
         api: Api | None = None,
     ) -> WorstCase:
-        """The most that a request can use in tokens; with ``group`` and ``at``, in Credits: what a gateway holds.
+        """Return the most that a request can use in tokens, and in Credits with ``group`` and ``at``.
 
-        Input: the bound of the count, or all that the model takes. Output: what the request allows at the most (times
-        ``n``), within the model's limits. No cache discount is assumed, and the dearer context tier where it can be
-        reached. The service tier is the one asked for, here or in the request; ``auto`` is held for as standard. A
-        tool of the provider that costs a fee may be called ``max_tool_calls`` times: what the request says, else what
-        is given here, else 10. ``api``: as for :meth:`request`.
+        A gateway holds these Credits. The input is the bound of the count, or all that the model accepts. The output is
+        the limit of the request (times ``n``), within the limits of the model. No cache discount is assumed, and the
+        more expensive context tier applies if the input can reach it. The service tier is the argument, else the one
+        that the request names; ``auto`` is priced as standard. Each tool of the provider with a fee may be called
+        ``max_tool_calls`` times: the limit of the request, else the argument, else 10. ``api`` is as in
+        :meth:`request`.
 
-        Raises ``invalid_request``, ``request_too_large``, ``cost_unbounded`` (neither request nor book bounds the
-        output), and what ``PriceBook.rate`` raises for model, group, tier and time.
+        Raises ``invalid_request``, ``request_too_large``, ``cost_unbounded`` if neither the request nor the book bounds
+        the output, and what ``PriceBook.rate`` raises for model, group, tier and time.
         """
         body = parse_request(request)
         api = detect_api(body, api)
@@ -167,7 +174,7 @@ class TokenCounter:
         if upper is None:
             raise BillingError(
                 "cost_unbounded",
-                f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes",
+                f"{count.reasons[0]}, and no price book states the maximum input of {safe_repr(self.model)}",
             )
         output_tokens = (
             0
@@ -181,7 +188,7 @@ class TokenCounter:
             if part.upper is None or (self.family.vocabulary_unknown and not part.exact)
         ]
         if not is_bounded:
-            reasons.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
+            reasons.append("the number of provider tool calls is unbounded; set max_tool_calls")
         charge = None
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
@@ -200,22 +207,22 @@ class TokenCounter:
         return WorstCase(upper, output_tokens, calls, not reasons, tuple(dict.fromkeys(reasons)), count, charge)
 
     def _require_same_model(self, body: Mapping[str, Any]) -> None:
-        """Raises where the request names another model of the book: it would be held for at this one's price."""
+        """Raise if the request names another model of the book, because the hold would have the wrong price."""
         requested = body.get("model")
         if self._book is None or not isinstance(requested, str):
             return
         try:
             other = self._book.model_info(requested).name
         except BillingError:
-            return  # a name of the gateway's own, or of its provider's
+            return  # an alias of the gateway, or of its provider
         if other != self._book.model_info(self.model).name:
             raise BillingError(
                 "invalid_argument",
-                f"the request is for {safe_repr(requested)}, and this counter is for {safe_repr(self.model)}",
+                f"the request is for {safe_repr(requested)}, but this counter is for {safe_repr(self.model)}",
             )
 
     def _predicted_output_tokens(self, body: Mapping[str, Any]) -> int:
-        """Tokens of a predicted output: those that the model rejects are billed as output beside what it says."""
+        """Count a predicted output: rejected tokens of it are billed besides the limit of the output."""
         prediction = body.get("prediction")
         if not isinstance(prediction, Mapping):
             return 0
@@ -224,13 +231,13 @@ class TokenCounter:
         return int(builder.build(None))
 
     def cache_info(self) -> CacheInfo:
-        """How much the counter remembers of texts and of conversations, and how often that helped."""
+        """Return the contents of the cache of texts and conversations, and its hits and misses."""
         info = self._cache.info()
         characters = info.characters + self._conversations.characters
         return info._replace(characters=characters, max_characters=self._cache_characters)
 
     def cache_clear(self) -> None:
-        """Forget what was counted."""
+        """Drop all cached counts."""
         self._cache.clear()
         self._conversations.clear()
 
@@ -242,7 +249,7 @@ class TokenCounter:
             (count_chat if api == "chat" else count_responses)(counter, body)
             count_unknown_keys(counter, body)
         except RecursionError:
-            raise BillingError("invalid_request", "the request is nested too deep to be one") from None
+            raise BillingError("invalid_request", "the request is nested too deeply") from None
         return builder.build(self.max_input_tokens)
 
     def _count(self, text: str) -> int:
@@ -257,12 +264,12 @@ class TokenCounter:
         return self._encoder
 
     def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, budget: int) -> RenderedTools:
-        # Tools come again with every turn: writing them out is remembered by their JSON.
+        # Each turn repeats its tools, so their rendering is cached by their JSON.
         text = to_json(functions)
         layout = self.family.dialect.layout
         key = (text, namespace)
         rendered = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, budget))
-        if rendered.cost > budget:  # what is too much does not become less by being known
+        if rendered.cost > budget:  # a cached rendering must still be within the budget
             raise tools_too_large_error()
         return rendered
 
@@ -277,6 +284,6 @@ def _choose_family(model: object, name: str | None, encoding_name: str | None) -
     if encoding_name is None:
         raise BillingError(
             "unknown_model",
-            f"nobody here knows how {safe_repr(model)} counts; add it to the price file, or give an encoding",
+            f"no token family is known for {safe_repr(model)}; add it to the price file, or pass an encoding",
         )
     return get_family("unknown", encoding_name)

@@ -1,7 +1,7 @@
-"""What an image costs in tokens, and how large it is, from the first bytes of its file.
+"""The tokens of an image, and its size from the first bytes of its file.
 
-The rules (512 px tiles, 32 px patches) and their numbers are OpenAI's, guide "Images and vision"; where its usage says
-otherwise than its guide, the usage is followed, see ``families``.
+The rules (tiles of 512 px, patches of 32 px) and their numbers are OpenAI's, guide "Images and vision". If OpenAI's
+usage differs from its guide, the usage is followed, see ``token_families``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ Size = tuple[int, int]
 _PATCH_SIDE: Final = 32
 _TILE_SIDE: Final = 512
 _HEAD_CHARACTERS: Final = 65_536
-"""Characters of a data URL that are decoded first: nearly every size stands in them."""
+"""Characters of a data URL that are decoded first. They contain the size of nearly all images."""
 _MAX_DECODED_CHARACTERS: Final = 4_194_304
-"""Characters that are decoded at all: a picture that hides its size behind more is of unknown size."""
+"""Maximum number of characters that are decoded. An image whose size comes later is of unknown size."""
 _LOW_DETAIL_SIDE: Final = 512
 
 
 def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
-    """The tokens of an image of ``size`` (width, height in pixels) at a detail (low, high, original, auto).
+    """Return the tokens of an image of ``size`` (width, height in pixels) at a detail.
+
+    The details are low, high, original and auto.
 
     >>> image_tokens(TileRule(85, 170), (1024, 1024), "high"), image_tokens(PatchRule(162), (1024, 1024))
     (765, 1659)
@@ -43,7 +45,10 @@ def image_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
 
 
 def documented_max_tokens(rule: Images, size: Size, detail: str = "auto") -> int:
-    """The most by OpenAI's guide: its usage may say less, and a small image may be enlarged to 768 px."""
+    """Return the most tokens by OpenAI's guide.
+
+    Its usage may be lower, and a small image may be enlarged to 768 px.
+    """
     if isinstance(rule, TileRule) and detail != "low":
         width, height = (max(1, side) for side in size)
         short = min(width, height)
@@ -55,7 +60,7 @@ def documented_max_tokens(rule: Images, size: Size, detail: str = "auto") -> int
 
 
 def max_image_tokens(rule: Images, detail: str = "auto") -> int:
-    """No image costs more than this."""
+    """Return the most tokens that any image can cost."""
     if isinstance(rule, TileRule):
         return rule.base if detail == "low" else rule.base + rule.tile * 8  # 768 x 2048 px are 2 x 4 tiles
     effective_detail = rule.auto if detail == "auto" else detail
@@ -64,7 +69,7 @@ def max_image_tokens(rule: Images, detail: str = "auto") -> int:
 
 
 def _scale_down(width: int, height: int, limit: int, side: int) -> Size:
-    """Shrunk, never enlarged, so that ``side`` of it becomes ``limit``."""
+    """Shrink, never enlarge, an image so that its ``side`` is at most ``limit``."""
     if side <= limit:
         return width, height
     return max(1, width * limit // side), max(1, height * limit // side)
@@ -83,16 +88,16 @@ def _patches(rule: PatchRule, width: int, height: int, detail: str) -> int:
     count = _ceil_div(width, _PATCH_SIDE) * _ceil_div(height, _PATCH_SIDE)
     if count <= budget:
         return count
-    # Shrunk to the area of the budget, then a little more, so that one side is a whole number of patches.
+    # Shrink to the area of the budget, then a little more, so that one side is a whole number of patches.
     factor = sqrt(budget * _PATCH_SIDE * _PATCH_SIDE / (width * height))
     across, down = width * factor / _PATCH_SIDE, height * factor / _PATCH_SIDE
     ratio = min(floor(side) / side if side >= 1 else 1.0 for side in (across, down))
-    # What is a whole number but for the last digit of a float is that number.
+    # The tolerance makes up for rounding errors of floats just above a whole number.
     return min(budget, max(1, ceil(across * ratio - 1e-9)) * max(1, ceil(down * ratio - 1e-9)))
 
 
 def size_of_data_url(url: str) -> Size | None:
-    """Width and height of the PNG, JPEG, GIF or WebP image in a base64 data URL; ``None`` where it cannot be told."""
+    """Return the size of a PNG, JPEG, GIF or WebP image in a base64 data URL, or ``None`` if it is unreadable."""
     head, comma, _ = url[:256].partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         return None
@@ -105,7 +110,7 @@ def size_of_data_url(url: str) -> Size | None:
 def _decode_bytes(url: str, start: int, length: int) -> bytes:
     text = url[start : start + length]
     try:
-        return b64decode(text[: len(text) // 4 * 4])  # the last bytes of an image do not say its size
+        return b64decode(text[: len(text) // 4 * 4])  # the last bytes do not contain the size
     except (binascii.Error, ValueError):
         return b""
 
@@ -140,10 +145,10 @@ def _jpeg_size(data: bytes) -> Size | None:
         if data[position] != 0xFF:
             return None
         marker = data[position + 1]
-        if marker == 0xFF:  # bytes that fill
+        if marker == 0xFF:  # fill bytes
             position = len(data) - len(data[position:].lstrip(b"\xff")) - 1
             continue
-        # The frame headers C0 to CF say the size; C4, C8 and CC are other tables.
+        # The frame headers C0 to CF contain the size. C4, C8 and CC are other tables.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return int.from_bytes(data[position + 7 : position + 9]), int.from_bytes(data[position + 5 : position + 7])
         position += 2 + int.from_bytes(data[position + 2 : position + 4])

@@ -1,4 +1,4 @@
-"""Requests to ``/v1/responses``."""
+"""Counts requests to ``/v1/responses``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ITEM_KEYS: Final = frozenset(
     }
 )
 _PROVIDER_STATE_KEYS: Final = {
-    "previous_response_id": "the conversation before a previous_response_id is kept by the provider",
-    "conversation": "what a conversation holds is kept by the provider",
-    "prompt": "what a stored prompt holds is kept by the provider",
+    "previous_response_id": "the provider stores the conversation before previous_response_id",
+    "conversation": "the provider stores the items of conversation",
+    "prompt": "the provider stores the content of prompt",
 }
-# The encrypted text of a reasoning item is base64 of what was thought, packed into an object of some hundred bytes.
-# From 13 items whose tokens their response reported; see benchmarks/tokens.py.
+# The encrypted text of a reasoning item is base64 of the reasoning, within an object of some hundred bytes. The numbers
+# come from 13 items whose tokens the response reported; see benchmarks/tokens.py.
 _REASONING_EMPTY: Final = 755
 _REASONING_PER_100: Final = 675
 
 
 def count_responses(counter: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count every part of a request. Raises ``invalid_request`` where it is not one."""
+    """Count every part of a request. Raises ``invalid_request`` if it is invalid."""
     inputs = request.get("input")
     if isinstance(inputs, str):
         counter.count_message("user", inputs)
@@ -70,7 +70,7 @@ def _count_items(
     for index in range(counted, last):
         _count_item(counter, items[index], items[index + 1], has_custom_search)
     if cached:
-        # The last item is compared with the others, but not counted: how it counts, the item behind it will decide.
+        # The last item is cached for comparison but not counted, because its count depends on the next item.
         counter.store_progress(items, last)
     if items:
         _count_item(counter, items[last], {}, has_custom_search)
@@ -104,8 +104,8 @@ def _count_item(
         counter.builder.add_text("tool calls", to_json(item.get("arguments")))
         counter.tool_names[call_id] = "tool_search.tool_search_tool"
     elif not isinstance(item_type, str):
-        raise BillingError("invalid_request", f"an input item's type is {safe_repr(item_type)}; it is a text")
-    elif item_type != "reasoning":  # that depends on what comes after it
+        raise BillingError("invalid_request", f"an input item's type is {safe_repr(item_type)}; use a text")
+    elif item_type != "reasoning":  # reasoning depends on the items after it
         _estimate_hosted_item(counter, item_type, item)
     if item_type in _COUNTED_TYPES:
         counter.count_unknown_keys("messages", item, _ITEM_KEYS)
@@ -116,7 +116,7 @@ def _is_call(item: Mapping[str, Any]) -> bool:
 
 
 def _count_reasoning(counter: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    """What was thought for an answer, which is dropped once the user has spoken again."""
+    """Count the reasoning of answers. OpenAI drops it after the next message of the user."""
     indexes = [index for index, item in enumerate(items) if item.get("type") == "reasoning"]
     if not indexes:
         return
@@ -130,20 +130,20 @@ def _count_reasoning(counter: RequestCounter, request: Mapping[str, Any], items:
         if isinstance(encrypted, str) and encrypted:
             size = len(encrypted)
             tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
-            reason = "what was thought is encrypted; its tokens are told from its length"
+            reason = "reasoning is encrypted; its tokens are estimated from its length"
             counter.builder.add_estimate(
                 "reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), reason
-            )  # two bytes a token
+            )  # two bytes per token
         else:
-            counter.builder.add_estimate("reasoning", 0, None, "what was thought is kept by the provider")
+            counter.builder.add_estimate("reasoning", 0, None, "the provider stores the reasoning")
 
 
 def _estimate_hosted_item(counter: RequestCounter, item_type: str, item: Mapping[str, Any]) -> None:
-    """What a tool of the provider did, given back as a part of the conversation."""
+    """Estimate the work of a provider's tool that is part of the conversation."""
     visible = {key: value for key, value in item.items() if key not in ("id", "type", "status", "encrypted_content")}
     tokens = counter.builder.count_text(to_json(visible)) if item_type != "image_generation_call" else 0
     counter.builder.add_estimate(
-        "unseen", tokens, None, f"how an item of type {item_type} is shown to the model is not known"
+        "unseen", tokens, None, f"how an item of type {item_type} is shown to the model is unknown"
     )
 
 
@@ -181,7 +181,7 @@ def _count_tools(counter: RequestCounter, request: Mapping[str, Any]) -> None:
 
 
 def _count_namespaced_tool(counter: RequestCounter, tool: Mapping[str, Any]) -> None:
-    """A tool in a namespace of its own, or a namespace with its tools."""
+    """Count a tool in its own namespace, or a namespace with its tools."""
     name = tool.get("name")
     namespace = name if isinstance(name, str) else "functions"
     if tool.get("type") == "namespace":
@@ -195,9 +195,9 @@ def _estimate_hosted_tool(counter: RequestCounter, item_type: object) -> None:
     type_name = item_type if isinstance(item_type, str) else ""
     for name, rule in counter.builder.dialect.hosted_tools.items():
         if type_name.startswith(name):
-            reason = f"what the tool {name} puts into the input while it runs is not known before"
+            reason = f"what the tool {name} adds to the input while it runs is unknown before the call"
             counter.builder.add_estimate("unseen", rule.tokens, None, reason)
             return
     counter.builder.add_estimate(
-        "unseen", 500, None, f"how a tool of type {safe_repr(item_type)} is shown to the model is not known"
+        "unseen", 500, None, f"how a tool of type {safe_repr(item_type)} is shown to the model is unknown"
     )

@@ -1,14 +1,14 @@
-"""Function tools as the model is shown them: signatures in the manner of TypeScript, made from their JSON Schemas.
+"""Renders function tools as the model receives them: signatures in the style of TypeScript, from their JSON Schemas.
 
-Two layouts are known. The *classic* one stands in a namespace block; the *namespaced* one (gpt-5 and later) has
-headings instead of the block. Within them a tool is one signature::
+Two layouts are known. The *classic* one is a namespace block. The *namespaced* one (gpt-5 and later) has headings
+instead of the block. Within them a tool is one signature::
 
     // Its description, every line stripped.
     type get_weather = (_: { city: string, unit?: "C" | "F" }) => any;
 
-An object with nothing to say about its properties stands on one line, any other has a property a line, with comments
-above. This was found from pairs of requests and usage. What no pair shows (numbers, enumerations, references, bounds)
-follows the public captures of such prompts, and :class:`Written` names it as unproven.
+An object is on one line if no property has a comment. Otherwise each property has its own line, with comments above.
+This follows from recorded requests and their usage. Features that no recorded request shows (numbers, enumerations,
+references, bounds) follow public captures of such prompts. :class:`RenderedTools` lists them as unverified.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["MAX_RENDERED_CHARACTERS", "RenderedTools", "tools_too_large_error", 
 
 _MAX_DEPTH: Final = 24
 _NODE_COST: Final = 64
-"""Looking at a part of a schema costs as much as writing so many characters."""
+"""Cost of visiting a part of a schema, in characters of rendered text."""
 MAX_RENDERED_CHARACTERS: Final = 6_400_000
-"""Characters and steps of one request's tools: references can make a small schema grow without end."""
+"""Budget of the tools of one request, in characters. References can expand a small schema without limit."""
 _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "strict", "defer_loading", "execution"})
 _BOUNDS: Final = (
     "format",
@@ -41,7 +41,7 @@ _BOUNDS: Final = (
     "maxItems",
 )
 _SCHEMA_CONTENT_KEYS: Final = ("anyOf", "oneOf", "items", "enum", "const", "additionalProperties", "description")
-"""What a schema without properties may say, which stands nowhere in what is written."""
+"""Keys of a schema without properties whose content is not rendered."""
 _RENDERED_KEYS: Final = frozenset(
     {
         *("type", "properties", "required", "title", "description", "default", "items", "anyOf", "oneOf", "enum"),
@@ -51,24 +51,24 @@ _RENDERED_KEYS: Final = frozenset(
 
 
 class RenderedTools(NamedTuple):
-    """Tools written out."""
+    """Rendered tools."""
 
     text: str
     unverified: tuple[str, ...]
-    """Features of their schemas that no pair shows."""
+    """Features of the schemas that no recorded request shows."""
     has_omissions: bool
-    """Whether something in them was not written out, which the model may be shown all the same."""
+    """Whether parts were not rendered that the model may still receive."""
     cost: int
-    """What it took, in characters."""
+    """Cost of the rendering, in characters."""
 
 
 def render_tools(
     tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", budget: int = MAX_RENDERED_CHARACTERS
 ) -> RenderedTools:
-    """Function definitions (``name``, ``description``, ``parameters``) written out under their heading.
+    """Render function definitions (``name``, ``description``, ``parameters``) under their heading.
 
-    Raises ``invalid_request`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
-    for what takes more than ``room``, which one request has for all its tools.
+    Raises ``invalid_request`` if a tool has no name or a schema is not JSON, and ``request_too_large`` beyond
+    ``budget``. All tools of a request share one budget.
 
     >>> tool = {"name": "hi", "description": "Says hi.", "parameters": {"properties": {"to": {"type": "string"}}}}
     >>> print(render_tools([tool], "classic").text)
@@ -99,10 +99,10 @@ class _SignatureRenderer:
         self.root: Mapping[str, Any] = {}
 
     def render_tool(self, tool: Mapping[str, Any]) -> str:
-        """One signature, with its description above."""
+        """Render one signature, with its description above."""
         name = tool.get("name")
         if not isinstance(name, str) or not name:
-            raise BillingError("invalid_request", f"a tool's name is {safe_repr(name)}; a name is a string")
+            raise BillingError("invalid_request", f"a tool's name is {safe_repr(name)}; use a non-empty string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
         self._charge(len(name))
@@ -117,7 +117,7 @@ class _SignatureRenderer:
         return f"{head}type {name} = (_: {comment}{self._render_object(resolved)}) => any;"
 
     def _resolve(self, schema: object, open_refs: tuple[str, ...], depth: int = 0) -> Mapping[str, Any]:
-        """The schema with what its references mean in their place. One within itself becomes a name."""
+        """Return the schema with its references resolved. A recursive reference becomes a name."""
         if not isinstance(schema, Mapping):
             return {}
         self._charge(_NODE_COST + len(schema))
@@ -151,13 +151,13 @@ class _SignatureRenderer:
         return {**schema, **inner}
 
     def _note_unknown_keys(self, value: Mapping[str, Any], known_keys: frozenset[str]) -> None:
-        """Notes what of it is not written out."""
+        """Note the unknown keys of a value, which are not rendered."""
         for key in sorted(map(str, value.keys() - known_keys)):
             if value.get(key) is not None:
                 self._note_omission(safe_repr(key, 40))
 
     def _resolve_ref(self, reference: str) -> Mapping[str, Any] | None:
-        """What a reference within the tool's own schema leads to."""
+        """Return the target of a reference within the tool's own schema, if it exists."""
         if not reference.startswith("#/"):
             return None
         target: Any = self.root
@@ -189,7 +189,7 @@ class _SignatureRenderer:
         kind = self._render_type(schema)
         notes = [f"default: {self._render_json(schema['default'])}"] if "default" in schema else []
         if "\n" in kind or kind.startswith("{"):
-            # What takes more than a line has its default above.
+            # The default of a multi-line type is above it.
             lines += "".join([f"// {note}\n" for note in notes])
             notes = []
         bounds = [f"{key}: {self._render_json(schema[key])}" for key in _BOUNDS if key in schema]
@@ -199,7 +199,7 @@ class _SignatureRenderer:
         return f"{lines}{name}: {kind},{' // ' + ', '.join(notes) if notes else ''}\n"
 
     def _needs_lines(self, schema: Mapping[str, Any]) -> bool:
-        """Whether a comment belongs to the schema or stands somewhere in it: then it takes lines of its own."""
+        """Return whether the schema or a part of it has a comment, which requires lines of its own."""
         self._charge(_NODE_COST // 4)
         if any(key in schema for key in ("title", "description", "default", *_BOUNDS)):
             return True
@@ -262,7 +262,7 @@ class _SignatureRenderer:
         return " | ".join(kinds)
 
     def _render_comment(self, text: object) -> str:
-        """A description as comment lines. Each line loses the space around it; an empty one is two slashes."""
+        """Render a description as comment lines. Each line is stripped; an empty one is two slashes."""
         if not isinstance(text, str) or not text:
             return ""
         self._charge(len(text))
@@ -291,9 +291,10 @@ class _SignatureRenderer:
 
 
 def tools_too_large_error() -> BillingError:
-    """The error for tools that take more than one request may."""
+    """Return the error for tools that exceed the budget of one request."""
     return BillingError(
-        "request_too_large", "the tools of the request are more than is written out, references resolved"
+        "request_too_large",
+        f"the tools of the request exceed {MAX_RENDERED_CHARACTERS} characters when rendered; send fewer",
     )
 
 

@@ -1,4 +1,4 @@
-"""What stands in a request beside messages, items and tools: known settings cost nothing, anything else may."""
+"""Counts unknown keys of a request. Known settings cost nothing; other keys may."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from brivionix_billing.tokens.request_counter import RequestCounter, iter_texts
 
 __all__ = ["count_unknown_keys"]
 
-# Counted elsewhere.
+# Keys that other modules count.
 _COUNTED_KEYS: Final = frozenset({"tools", "response_format", "text", "prediction", "reasoning"})
 _COUNTED_BY_API: Final = {
     "chat": frozenset({"messages", "functions", "web_search_options"}),
     "responses": frozenset({"input", "instructions", "previous_response_id", "conversation", "prompt"}),
 }
-# Settings: they say how to answer, and are not shown to the model.
+# Settings, which the model does not receive.
 _SETTING_KEYS: Final = frozenset(
     {
         *("model", "stream", "stream_options", "n", "stop", "temperature", "top_p", "seed", "user", "store"),
@@ -31,12 +31,12 @@ _SETTING_KEYS: Final = frozenset(
 
 
 def count_unknown_keys(counter: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count the texts under every key that is not known, as an estimate without a bound: nobody knows what they do."""
+    """Count the texts under every unknown key, as an estimate without a bound, because their effect is unknown."""
     known_keys = _COUNTED_KEYS | _COUNTED_BY_API[counter.api] | _SETTING_KEYS
     for key in request.keys() - known_keys:
         texts = list(iter_texts(request[key]))
         if texts:
             tokens = sum(map(counter.builder.count_text, texts))
             counter.builder.add_estimate(
-                "unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is not known"
+                "unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is unknown"
             )

@@ -92,14 +92,14 @@ def max_output_tokens(request: Mapping[str, Any], api: Api, model_info: ModelInf
     limit = max(limits) if limits else None
     choices = _require_count(request["n"], "n") if request.get("n") is not None else 1
     if not 1 <= choices <= _MAX_CHOICES:
-        raise BillingError("invalid_request", f"n is {choices}; a request has 1 to {_MAX_CHOICES} choices")
+        raise BillingError("invalid_request", f"n is {choices}; use 1 to {_MAX_CHOICES}")
     if model_info is not None:
         remaining = model_info.window - int(count) if count.exact else model_info.window
         model_limit = max(0, min(model_info.max_output, remaining))
         limit = model_limit if limit is None else min(limit, model_limit)
     if limit is None:
         raise BillingError(
-            "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book says the model's limit"
+            "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book states the model's limit"
         )
     if limit * choices > MAX_COUNT:
         raise BillingError("invalid_request", f"{limit} output tokens in each of {choices} choices are more than 10^12")
@@ -164,7 +164,7 @@ def most_expensive_charge(
         if is_present and short.unit_rates[METERS_BY_NAME[meter].position] is None:
             # Raise before the call. Afterwards, the usage would have such tokens and no charge.
             raise BillingError(
-                "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
+                "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price for it"
             )
     tiers = [(short, input_tokens if long is None else min(input_tokens, short.context_above or 0))]
     if long is not None and input_tokens > (short.context_above or 0):
@@ -190,5 +190,5 @@ def _most_expensive_meter(card: RateCard, meters: list[str]) -> str:
 def _require_count(value: object, key: str, code: str = "invalid_request") -> int:
     minimum = 0 if key == "max_tool_calls" else 1
     if type(value) is not int or not minimum <= value <= MAX_COUNT:
-        raise BillingError(code, f"{key} is {safe_repr(value)}; it is a whole number from {minimum} to 10^12")
+        raise BillingError(code, f"{key} is {safe_repr(value)}; use a whole number from {minimum} to 10^12")
     return value
