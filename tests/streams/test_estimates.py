@@ -266,19 +266,19 @@ def test_the_reason_says_why() -> None:
     """Cut, not asked for, ended without, an error, nothing at all: each is told apart."""
     text, end = chat_chunk("x"), sse(chat_chunk("", "stop"), "[DONE]")
     asked = CHAT | {"stream_options": {"include_usage": True}}
-    assert estimate(text, request=CHAT)[2].startswith("the stream was cut off")
-    assert "the request did not ask for it (stream_options.include_usage)" in estimate(text, end, request=CHAT)[2]
+    assert estimate(text, request=CHAT)[2].startswith("the stream was interrupted")
+    assert "the request did not set stream_options.include_usage" in estimate(text, end, request=CHAT)[2]
     refused = CHAT | {"stream_options": {"include_usage": False}}
-    assert "did not ask for it" in estimate(text, end, request=refused)[2]
-    assert "did not ask" not in estimate(text, end, request=asked)[2]
+    assert "did not set stream_options" in estimate(text, end, request=refused)[2]
+    assert "did not set" not in estimate(text, end, request=asked)[2]
     assert estimate(text, end)[2].startswith("the stream ended without usage; no request was given")
     overloaded = {"error": {"message": "Overloaded", "type": "overloaded_error"}}
-    assert estimate(text, overloaded)[2].startswith("the provider broke the stream off with an error: 'Overloaded'")
+    assert estimate(text, overloaded)[2].startswith("the provider ended the stream with an error: 'Overloaded'")
     broken = {"modelStreamErrorException": {"message": "boom", "originalStatusCode": 500}}
     head = {"contentBlockDelta": {"delta": {"text": "abc"}, "contentBlockIndex": 0}}
-    assert estimate(head, broken)[2].startswith("the provider broke the stream off with an error: 'boom'")
-    assert estimate()[2].startswith("nothing came; no request was given, so its input counts as 0")
-    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no event of a known kind came")
+    assert estimate(head, broken)[2].startswith("the provider ended the stream with an error: 'boom'")
+    assert estimate()[2].startswith("nothing arrived; no request was given, so its input counts as 0")
+    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no known event arrived")
     failed = {"type": "response.failed", "response": {"usage": None, "error": {"message": "out of luck"}}}
     stream = fed(failed)
     assert check_estimate(stream) == Usage(estimated=True)
@@ -294,10 +294,10 @@ def test_the_reason_says_what_cannot_be_seen() -> None:
 
     summary = {"type": "response.reasoning_summary_text.delta", "output_index": 0, "delta": "hm"}
     plain = {"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}
-    assert "not in it: reasoning that the stream does not show" in estimate(item("reasoning"))[2]
+    assert "not included: reasoning that the stream does not show" in estimate(item("reasoning"))[2]
     assert "the summary was counted in its place" in estimate(item("reasoning"), summary)[2]
     assert "reasoning" not in estimate(item("reasoning"), plain)[2]
-    assert "what searches put into the input" in estimate(item("web_search_call", "done"))[2]
+    assert "the input that searches add" in estimate(item("web_search_call", "done"))[2]
     assert "earlier turns" in estimate(summary, request={"input": "x", "previous_response_id": "resp_1"})[2]
     hidden = "reasoning that the stream does not show, if there was any"
     assert hidden in estimate(chat_chunk("x"))[2]
@@ -311,7 +311,7 @@ def test_the_reason_names_what_the_input_count_does_not_know() -> None:
     """The reason repeats what makes the count of the input an estimate."""
     stream = StreamUsage({"model": "gpt-5.4", "messages": [], "response_format": {"type": "json_schema"}})
     stream.feed(chat_chunk("Hi"))
-    assert "of the input is estimated: how the schema of a structured output" in (stream.result().reason or "")
+    assert "the input is an estimate: how the schema of a structured output" in (stream.result().reason or "")
 
 
 def test_finished_calls_of_an_estimate_are_on_their_meters() -> None:
@@ -381,7 +381,7 @@ def test_without_any_tokenizer_bytes_are_counted(monkeypatch: pytest.MonkeyPatch
     stream = StreamUsage(CHAT)
     stream.feed(chat_chunk("x" * 41))
     assert check_estimate(stream).output_tokens == 11
-    assert "no tokenizer (encoding_unavailable): a token per 4 bytes" in (stream.result().reason or "")
+    assert "no tokenizer (encoding_unavailable): one token per 4 bytes" in (stream.result().reason or "")
 
 
 def _no_vocabulary(name: str) -> Any:
@@ -467,7 +467,7 @@ def test_sums_that_shrink_are_a_fault() -> None:
     events[-2]["usage"]["input_tokens"] = 5
     stream = fed(*events)
     assert stream.result().usage.input_tokens == 5
-    assert stream.warnings == ("input_tokens went from 812 back to 5; the last one holds",)
+    assert stream.warnings == ("input_tokens decreased from 812 to 5; the last value counts",)
 
 
 def test_a_tier_that_cannot_be_read_is_left_out_of_an_estimate() -> None:
@@ -512,7 +512,7 @@ def test_an_object_that_cannot_be_read_is_a_fault() -> None:
     assert stream.warnings == (
         "an object of type Hostile could not be read: RuntimeError: 'no'",
         "an object of type Undumpable could not be read: RuntimeError: 'no'",
-        "an event of type object is no JSON object",
+        "an event of type object is not a JSON object",
     )
 
 
@@ -536,7 +536,7 @@ def test_an_event_that_is_too_large_is_a_fault() -> None:
     """Beyond the limit an event is passed over, told, and the rest is read."""
     stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event_bytes=2000)
     assert check_estimate(stream).output_tokens == 3
-    assert stream.warnings == ("an event was too large, and was passed over",)
+    assert stream.warnings == ("an event was too large and was skipped",)
 
 
 def test_half_characters_are_joined() -> None:

@@ -184,7 +184,7 @@ def test_a_usage_beyond_all_measure_is_a_fault(more: Json) -> None:
     stream = fed(chat_chunk("abc"), STATED, huge)
     assert stream.result().usage == Usage(5000, 1000)
     assert stream.warnings == (
-        "a usage cannot be kept: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
+        "a usage cannot be stored: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
     )
 
 
@@ -203,7 +203,7 @@ def test_the_choices_of_an_event_are_bounded(key: str) -> None:
     """Of a hundred thousand choices in an event 4096 are read, and it is told."""
     other = "chat" if key == "choices" else "gemini"
     stream = fed({key: [{}] * 100_000})
-    assert (stream.api, stream.warnings) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
+    assert (stream.api, stream.warnings) == (other, (f"100000 {key} in an event; at most 4096 are read",))
 
 
 def test_asking_at_every_piece_takes_no_square_of_time() -> None:
@@ -249,7 +249,7 @@ def test_what_follows_the_json_of_an_event_is_told() -> None:
     stream = fed(sse(chat_chunk("abc"), '{"choices": [{"delta": {"content": "de"}}]}x', "[]x", "5 5"))
     assert stream.result().usage.output_tokens == 5
     assert stream.warnings == (
-        "an event goes on behind its JSON with 'x', which is not read",
+        "an event has text after its JSON, which is ignored: 'x'",
         "an event is not JSON: '[]x'",
         "an event is not JSON: '5 5'",
     )

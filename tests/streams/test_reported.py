@@ -220,7 +220,7 @@ def test_a_mark_of_the_provider_is_kept() -> None:
     stream = fed(chat_chunk("x", "stop", usage=usage), counter=Never())
     result = stream.result()
     assert (stream.done, result.estimated, result.usage) == (True, True, Usage(9, 1, estimated=True))
-    assert result.reason == "the provider marks its own usage as an estimate"
+    assert result.reason == "the provider marks its usage as an estimate"
 
 
 def test_an_error_does_not_hide_a_usage_that_came() -> None:

@@ -1,8 +1,8 @@
-"""Server-sent events, read from bytes in whatever pieces they arrive.
+"""Parses server-sent events from bytes in pieces of any size.
 
-The rules are those of the WHATWG HTML standard, section "Server-sent events": a line ends with CR, LF or CRLF, a line
-that begins with a colon is a comment, several data lines of one event are joined by line feeds, a blank line ends the
-event. Only data and the event's name matter here.
+The rules are those of the WHATWG HTML standard, section "Server-sent events". A line ends with CR, LF or CRLF. A line
+that starts with a colon is a comment. Several data lines of one event are joined by line feeds. A blank line ends the
+event. Only the data and the name of an event matter here.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from pydantic_core import from_json
 __all__ = ["DONE", "MAX_EVENT_BYTES", "SseEvent", "SseParser"]
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
-"""A larger event is passed over: what never ends must not fill the memory. The largest that providers send hold a
-picture, or repeat the whole response."""
+"""Maximum size of an event, in bytes. Larger ones are skipped, so that an endless event cannot fill the memory. The
+largest real ones contain an image or repeat the whole response."""
 
 DONE: Final = b"[DONE]"
-"""What OpenAI and its kin send as the last event, in place of JSON."""
+"""Data of the last event of OpenAI and OpenAI-compatible providers, in place of JSON."""
 
 _SMALL_EVENT_BYTES: Final = 4096
-"""An unfinished event up to this size is looked at whenever somebody asks for it."""
+"""Size up to which an unfinished event is always examined, in bytes."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class SseEvent(NamedTuple):
-    """One event: the name it was given, and its data."""
+    """One event: its name and its data."""
 
     name: str
     data: bytes
 
 
 class SseParser:
-    r"""Pieces of bytes in, whole events out.
+    r"""Turns pieces of bytes into whole events.
 
     >>> parser = SseParser()
     >>> parser.feed(b"event: gre")
@@ -60,19 +60,19 @@ class SseParser:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._partial_line: list[bytes] = []  # the line that has not ended yet, in the pieces that came
+        self._partial_line: list[bytes] = []  # the unfinished line, in pieces
         self._partial_size = 0
         self._data: list[bytes] = []
-        self._size = 0  # of the lines of this event
+        self._size = 0  # bytes of the lines of this event
         self._name = ""
         self._after_cr = False
-        self._skipping = False  # whether the rest of this event is passed over
-        self._head: bytes | None = b""  # the first bytes, until they are known to be a byte order mark or not
+        self._skipping = False  # whether the rest of this event is skipped
+        self._head: bytes | None = b""  # the first bytes, until a byte order mark is recognised or excluded
         self._oversize = 0
-        self._tried_size = 0  # how large the unfinished event was when its JSON was last looked for
+        self._tried_size = 0  # size of the unfinished event when its JSON was last parsed
 
     def feed(self, piece: bytes) -> list[SseEvent]:
-        """The events that ``piece`` completes."""
+        """Return the events that ``piece`` completes."""
         if self._head is not None:
             piece = self._head + piece
             if len(piece) < len(_BOM) and _BOM.startswith(piece):
@@ -96,20 +96,20 @@ class SseParser:
         return events
 
     def pop_oversize_count(self) -> int:
-        """How many events were larger than the limit and were passed over, since this was asked last."""
+        """Return the number of skipped oversize events since the last call."""
         count, self._oversize = self._oversize, 0
         return count
 
     def flush(self, *, if_cheap: bool = False) -> SseEvent | None:
-        """The event in which the bytes break off, if all of its JSON is there and only its line ends are missing.
+        """Return the last event if its JSON is complete and only its line ends are missing.
 
-        It is given once; should the line ends still come, they end nothing. To put a large event together takes time:
-        who is in a ``hurry``, because he asks at every piece, gets it only if it has doubled since it was tried.
+        It is returned once; line ends that arrive later end no event. Joining a large event is expensive. With
+        ``if_cheap``, for a caller that asks after every piece, it is joined only after its size has doubled.
         """
         pieces = (piece.rstrip() for piece in reversed(self._partial_line or self._data))
         last = next((piece[-1:] for piece in pieces if piece), b"")
         if self._skipping or last not in (b"}", b"]"):
-            return None  # most often; a large event that is still coming must not be put together at every question
+            return None  # the most frequent case; an unfinished large event is not joined on every call
         size = self._size + self._partial_size
         if if_cheap and size > _SMALL_EVENT_BYTES and size < 2 * self._tried_size:
             return None
@@ -132,12 +132,12 @@ class SseParser:
         return SseEvent(self._name, data)
 
     def _within_limit(self, line_size: int) -> bool:
-        """Whether the event is still within the limit. It must not depend on how the bytes were cut into pieces."""
+        """Return whether the event is within the limit. The result must not depend on where the bytes are cut."""
         if self._size + line_size > self._max_event_bytes and not self._skipping:
             self._skipping = True
             self._oversize += 1
         if self._skipping:
-            self._partial_line.clear()  # the size alone says that the line is not blank
+            self._partial_line.clear()  # the size alone shows that the line is not blank
             self._data.clear()
         return not self._skipping
 
@@ -168,6 +168,6 @@ class SseParser:
 
 
 def _split_field(line: bytes) -> tuple[bytes, bytes]:
-    """Name and value of a line. A comment has the empty name."""
+    """Return the name and value of a line. A comment has an empty name."""
     name, _, value = line.partition(b":")
     return name, value.removeprefix(b" ")

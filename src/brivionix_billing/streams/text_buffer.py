@@ -1,9 +1,9 @@
-"""The text that a stream brought, kept as short as possible until somebody wants to know how many tokens it has.
+"""Buffers the text of a stream, in bounded memory, until its tokens are needed.
 
-Nothing is counted while the text is small: if the provider's usage arrives, it was not needed. What grows beyond
-:data:`KEEP` is counted in blocks, and only the count is kept. A block ends where every encoding of OpenAI ends a word
-too (``tokens.encodings.block_end``), so that counting in blocks and counting the whole give the same number. A text
-without a single such place is cut anywhere; that can cost a token or two a block.
+Small texts are not counted, because the provider's usage makes the count unnecessary. Text beyond
+:data:`MAX_BUFFERED_CHARACTERS` is counted in blocks, and only the count is kept. A block ends where every encoding of
+OpenAI ends a word (``tokens.encodings.block_end``), so the blocks add up to the count of the whole text. A text without
+word boundaries is cut anywhere, which may add a token or two per block.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Final
 __all__ = ["BLOCK_CHARACTERS", "MAX_BUFFERED_CHARACTERS", "TextBuffer"]
 
 MAX_BUFFERED_CHARACTERS: Final = 256 * 1024
-"""Characters of text that are kept before any is counted: about 60 000 tokens, more than nearly all answers have."""
+"""Maximum number of buffered characters: about 60 000 tokens, more than nearly all answers."""
 
 BLOCK_CHARACTERS: Final = 64 * 1024
-"""Characters that are counted at a time, in some milliseconds: a gateway's loop waits for it."""
+"""Characters that are counted at once. This takes some milliseconds, which block the event loop of a gateway."""
 
 MAX_PARTS: Final = 1024
 _MAX_PIECES: Final = 512
 
 
 class _TextPart:
-    """One text among several that arrive at the same time: the content of one choice, the arguments of one call."""
+    """One of several texts that arrive at the same time: the content of a choice, the arguments of a call."""
 
     __slots__ = ("pieces", "size")
 
@@ -39,7 +39,7 @@ class _TextPart:
 
 
 class TextBuffer:
-    """Texts of several strands, each growing piece by piece, and how many tokens they have together."""
+    """Several texts, each growing piece by piece, and their total number of tokens."""
 
     __slots__ = ("_characters", "_count", "_dropped_tokens", "_max_characters", "_parts", "_total")
 
@@ -48,11 +48,11 @@ class TextBuffer:
         self._max_characters = max_characters
         self._parts: dict[Hashable, _TextPart] = {}
         self._characters = 0  # characters
-        self._dropped_tokens = 0  # tokens of what is no longer kept
+        self._dropped_tokens = 0  # tokens of discarded text
         self._total: int | None = 0
 
     def add(self, key: Hashable, text: str) -> None:
-        """More text of a strand."""
+        """Add text to the part with this key."""
         if not text:
             return
         part = self._parts.get(key)
@@ -65,32 +65,32 @@ class TextBuffer:
         self._characters += len(text)
         self._total = None
         if len(part.pieces) > _MAX_PIECES:
-            part.text()  # many small strings take ten times the memory of one
+            part.text()  # many small strings use ten times the memory of one
         while self._characters > self._max_characters:
             self._spill()
 
     def total(self) -> int:
-        """Tokens of all that came since the last :meth:`clear`."""
+        """Return the tokens of all text since the last :meth:`clear`."""
         if self._total is None:
             self._total = self._dropped_tokens + sum(self._count(part.text()) for part in self._parts.values())
         return self._total
 
     @property
     def empty(self) -> bool:
-        """Whether no text came since the last :meth:`clear`."""
+        """Whether there was no text since the last :meth:`clear`."""
         return not self._parts and not self._dropped_tokens
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Discard all text and counts."""
         self._parts.clear()
         self._characters = self._dropped_tokens = self._total = 0
 
     def _spill(self) -> None:
-        from brivionix_billing.tokens.encodings import block_end  # few streams are so long
+        from brivionix_billing.tokens.encodings import block_end  # imported late, because few streams are this long
 
         block = min(BLOCK_CHARACTERS, self._max_characters)
         part = max(self._parts.values(), key=lambda part: part.size)
-        if part.size <= block:  # very many small ones
+        if part.size <= block:  # very many small parts
             for key in list(self._parts):
                 self._count_and_drop(key)
             return

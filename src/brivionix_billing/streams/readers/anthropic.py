@@ -1,8 +1,8 @@
-"""Events of Anthropic's Messages API.
+"""Reads events of Anthropic's Messages API.
 
-``message_start`` states the input and the tier; ``message_delta`` states the output so far, and may state everything
-again: counts are cumulative, the last one holds, and what a delta does not name stays as it was. That is how
-Anthropic's own SDK puts the message together.
+``message_start`` reports the input and the tier. ``message_delta`` reports the output so far, and may repeat any other
+count. Counts are cumulative: the last one counts, and counts that a delta does not contain stay. Anthropic's own SDK
+builds the message in the same way.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AnthropicReader(StreamReader):
         return super().is_empty and not self._search_count
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event."""
+        """Read one event."""
         kind = event.get("type") or name
         if kind == "message_start":
             message = event.get("message")
@@ -72,7 +72,7 @@ class AnthropicReader(StreamReader):
         reported = changed.get("server_tool_use")
         searches = reported.get("web_search_requests") if isinstance(reported, dict) else None
         if self._search_count > (searches if type(searches) is int else 0):
-            # Searches are stated at the end only; those that brought a result have been made.
+            # The provider reports searches only at the end. Searches with a result were made.
             changed["server_tool_use"] = {"web_search_requests": self._search_count}
         return changed
 
@@ -83,7 +83,7 @@ class AnthropicReader(StreamReader):
         kind = block.get("type")
         if kind == "web_search_tool_result":
             self._search_count += 1
-            self.uncounted.setdefault("what searches put into the input")
+            self.uncounted.setdefault("the input that searches add")
         if kind in ("thinking", "redacted_thinking"):
             self.uncounted.setdefault(_HIDDEN_THINKING)
         self.text_buffer.add((index, "name"), content_text(block.get("name")))

@@ -1,7 +1,7 @@
-"""Events of Amazon Bedrock's ConverseStream, as boto3 hands them out: one key names the event, its value is the event.
+"""Reads events of Amazon Bedrock's ConverseStream, as boto3 returns them.
 
-On the wire they are not server-sent events but binary frames, so they are fed as objects. The usage comes once, in
-``metadata``, after ``messageStop``. No event names the model.
+A key names the event, and its value is the event. The wire format is binary frames, not server-sent events, so the
+events are fed as objects. The usage arrives once, in ``metadata``, after ``messageStop``. No event names the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EVENTS: Final = (
     "contentBlockStop",
     "messageStop",
 )
-"""The events but for ``metadata``, a name that others use as well."""
+"""The events except ``metadata``, a name that other providers use as well."""
 
 
 class BedrockReader(StreamReader):
@@ -39,7 +39,7 @@ class BedrockReader(StreamReader):
         return self.usage is not None
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event."""
+        """Read one event."""
         metadata = event.get("metadata")
         if isinstance(metadata, dict):
             self.ended = True

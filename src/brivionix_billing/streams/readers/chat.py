@@ -1,8 +1,8 @@
-"""Chunks of OpenAI's chat completions (and of the older text completions), and of the many who copy them.
+"""Reads chunks of OpenAI's chat completions and text completions, and of OpenAI-compatible providers.
 
-OpenAI sends the usage once, in a last chunk without choices, and only if ``stream_options.include_usage`` asks for it.
-Others send it with the last choice, or a running sum in every chunk: the last one holds, and it is final once nothing
-of the answer came after it and the answer is complete.
+OpenAI sends the usage once, in a last chunk without choices, and only if the request sets
+``stream_options.include_usage``. Other providers send it with the last choice, or cumulatively in every chunk. The last
+one counts. It is final if the answer is complete and none of it arrived after that usage.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ChatReader(StreamReader):
         self._expected_choices = choices_requested if type(choices_requested) is int and choices_requested > 0 else 1
         self._started_choices: set[int] = set()
         self._finished: set[int] = set()
-        self._usage_is_current = False  # whether nothing of the answer came after the last usage
-        self._usage_only_chunk = False  # whether the last usage came in a chunk without choices
+        self._usage_is_current = False  # whether no part of the answer arrived after the last usage
+        self._usage_only_chunk = False  # whether the last usage arrived in a chunk without choices
         self._names: dict[tuple[int, int], str] = {}
         if request.get("reasoning_effort") != "none":
             self.uncounted[_HIDDEN] = None
@@ -44,7 +44,7 @@ class ChatReader(StreamReader):
         return self.usage is not None and self._usage_is_current and (self.ended or is_alone or complete)
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One chunk."""
+        """Read one chunk."""
         self._update_served(event)
         usage, has_content = event.get("usage"), False
         choices = self._bounded_objects(event.get("choices"), "choices")
@@ -55,7 +55,7 @@ class ChatReader(StreamReader):
             has_content |= self._read_choice(index, choice)
             if choice.get("finish_reason") is not None and index in self._started_choices:
                 self._finished.add(index)
-            usage = usage or choice.get("usage")  # Moonshot puts it here
+            usage = usage or choice.get("usage")  # the position of Moonshot
         groq = event.get("x_groq")
         if not usage and isinstance(groq, dict):
             usage = groq.get("usage")
@@ -65,13 +65,13 @@ class ChatReader(StreamReader):
             self._usage_is_current, self._usage_only_chunk = True, not choices
 
     def _read_choice(self, index: int, choice: dict[str, Any]) -> bool:
-        """Count what one choice brought, and say whether it brought anything."""
+        """Buffer the text of one choice. Returns whether there was any."""
         texts: dict[tuple[Any, ...], str] = {(index, "text"): content_text(choice.get("text"))}
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             texts[index, "content"] = content_text(delta.get("content"))
             texts[index, "refusal"] = content_text(delta.get("refusal"))
-            # DeepSeek and vLLM name it reasoning_content, Groq and OpenRouter reasoning; some send it under both.
+            # DeepSeek and vLLM call it reasoning_content, Groq and OpenRouter reasoning. Some send both.
             reasoning = content_text(delta.get("reasoning_content")) or content_text(delta.get("reasoning"))
             reasoning = reasoning or content_text(delta.get("reasoning_details"))
             if reasoning:
@@ -89,7 +89,7 @@ class ChatReader(StreamReader):
         return any(texts.values())
 
     def _read_call(self, index: int, position: int, call: dict[str, Any], texts: dict[tuple[Any, ...], str]) -> None:
-        """Name and arguments of a tool call. Some repeat the name in every chunk; it was written once."""
+        """Add name and arguments of a tool call. Some providers repeat the name in every chunk; it counts once."""
         key = (index, index_or(call.get("index"), position))
         function = call.get("function") or call.get("custom")
         if not isinstance(function, dict):

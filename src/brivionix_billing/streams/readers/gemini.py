@@ -1,7 +1,7 @@
-"""Chunks of Gemini's ``streamGenerateContent``: each is a GenerateContentResponse.
+"""Reads chunks of Gemini's ``streamGenerateContent``: each is a GenerateContentResponse.
 
-``usageMetadata`` stands in many chunks, in the last one at least, and is cumulative: the last one holds. Gemini 3 may
-send it in a chunk of its own, without any content.
+``usageMetadata`` is in many chunks, at least in the last one, and is cumulative: the last one counts. Gemini 3 may send
+it in a separate chunk without content.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class GeminiReader(StreamReader):
             candidates_requested if type(candidates_requested) is int and candidates_requested > 0 else 1
         )
         self._blocked = False
-        self._usage_is_current = False  # whether nothing of the answer came after the last usage
+        self._usage_is_current = False  # whether no part of the answer arrived after the last usage
         self.uncounted[_HIDDEN] = None
 
     @property
@@ -50,7 +50,7 @@ class GeminiReader(StreamReader):
         return self.usage is not None and self._usage_is_current and self.ended
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One chunk."""
+        """Read one chunk."""
         self._update_served(event, model="modelVersion")
         has_content = False
         for position, candidate in self._bounded_objects(event.get("candidates"), "candidates"):
@@ -64,7 +64,7 @@ class GeminiReader(StreamReader):
                 self._finished.add(index)
         feedback = event.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
-            self._blocked = True  # then there is no candidate
+            self._blocked = True  # a blocked prompt has no candidates
         complete = len(self._finished) >= self._expected_candidates and self._finished >= self._started_candidates
         self.ended = self._blocked or complete
         if has_content:
@@ -75,7 +75,7 @@ class GeminiReader(StreamReader):
                 self.uncounted.pop(_HIDDEN, None)
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
-        thoughts = usage.get("thoughtsTokenCount")  # stand beside the candidates' tokens, not in them
+        thoughts = usage.get("thoughtsTokenCount")  # not included in the candidates' tokens
         return super().with_output(usage, output - thoughts if type(thoughts) is int else output)
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class GeminiReader(StreamReader):
             if isinstance(code, dict):
                 texts["code"] = content_text(code.get("code"))
             if "inlineData" in part:
-                self.uncounted.setdefault("pictures and sound")
+                self.uncounted.setdefault("images and audio")
                 has_content = True
             for name, text in texts.items():
                 self.text_buffer.add((index, name), text)

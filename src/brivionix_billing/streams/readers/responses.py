@@ -1,7 +1,7 @@
-"""Events of OpenAI's Responses API.
+"""Reads events of OpenAI's Responses API.
 
-The terminal event repeats the whole response: its usage, the tier and model that served it, and the output items, among
-which are the searches that cost a fee. Until it comes, the items are taken as they are finished.
+The terminal event repeats the whole response: its usage, the served tier and model, and the output items, including
+searches with a fee. Before it, finished items are collected one by one.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its 
 
 
 class ResponsesReader(StreamReader):
-    """Reads events whose type begins with ``response.``."""
+    """Reads events whose type starts with ``response.``."""
 
     api = "responses"
 
     def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(text_buffer, request)
         self._items: dict[Any, dict[str, Any]] = {}
-        self._streamed_items: set[Any] = set()  # output items whose text came in deltas
+        self._streamed_items: set[Any] = set()  # indexes of output items whose text arrived in deltas
         self._final = False
 
     @property
@@ -47,11 +47,11 @@ class ResponsesReader(StreamReader):
         return self._final and self.usage is not None
 
     def calls(self) -> list[dict[str, Any]]:
-        """Finished items that may cost a fee, reduced to what says so."""
+        """Return the finished items that cost a fee, reduced to what determines it."""
         return list(self._items.values())
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event; its type stands in it, or at least in the name of its frame."""
+        """Read one event. Its type is in the data, or else in the name of its frame."""
         kind = event.get("type") or name
         response = event.get("response")
         if isinstance(response, dict):
@@ -74,7 +74,7 @@ class ResponsesReader(StreamReader):
             self.failed = True
             self.warnings.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
         items = list(enumerate_objects(response.get("output")))
-        if items:  # some gateways leave them out here; then those hold that were seen
+        if items:  # some gateways omit them here; then the collected items count
             kinds = [(index, item, billable_item_type(item)) for index, item in items]
             self._items = {index: reduce_item(item, kind) for index, item, kind in kinds if kind is not None}
 
@@ -93,7 +93,7 @@ class ResponsesReader(StreamReader):
         if not isinstance(item, dict):
             return
         if str(item.get("type")).endswith("search_call"):
-            self.uncounted.setdefault("what searches put into the input")
+            self.uncounted.setdefault("the input that searches add")
         kind = billable_item_type(item)
         key = truncate_name(item["id"]) if isinstance(item.get("id"), str) else index
         if kind is None:
@@ -101,7 +101,7 @@ class ResponsesReader(StreamReader):
         elif len(self._items) < MAX_NAMES:
             self._items[key] = reduce_item(item, kind)
         if index not in self._streamed_items:
-            # Who sends no deltas sends the finished text at least.
+            # Providers without deltas send at least the finished text.
             for key in ("content", "summary", "arguments", "input", "code"):
                 value = item.get(key)
                 self.text_buffer.add(
