@@ -1,7 +1,7 @@
-"""How far off estimates are: recorded streams, cut right before the event with the usage, against what it states.
+"""Errors of estimates: recorded streams, cut right before the event with the usage, against that usage.
 
-``python benchmarks/streams.py [FILE]``: FILE has a JSON object a line, with ``request`` and ``sse``. Without one it is
-the recorded streams beside the repository, or the few of them that the tests have.
+``python benchmarks/streams.py [FILE]``: FILE has one JSON object per line, with ``request`` and ``sse``. Without FILE,
+the recorded streams next to the repository are used, or the few of them in the tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEW = ROOT / "tests" / "data" / "streams.jsonl"
 
 
 class Measured(NamedTuple):
-    """One stream: what was estimated when it was cut, and what its usage says."""
+    """One stream: its estimate when it was cut, and its reported usage."""
 
     model: str
     kind: str
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     input: int
     output_estimated: int
     shown: int
-    """Reported output without the reported reasoning."""
+    """The reported output without the reported reasoning."""
     output: int
 
     @property
@@ -56,7 +56,7 @@ HEAD = ("model", "stream", "input est.", "reported", "off", "output est.", "show
 
 
 def measure(sample: dict[str, Any]) -> Measured:
-    """Feed a stream event by event until the usage would come; then let it come."""
+    """Feed a stream event by event until the usage, take the estimate, then feed the usage."""
     stream = StreamUsage(sample["request"])
     before = stream.result()
     for event in re.split(r"(?<=\n\n)", sample["sse"]):
@@ -79,7 +79,7 @@ def measure(sample: dict[str, Any]) -> Measured:
 
 
 def _kind(sample: dict[str, Any]) -> str:
-    """What makes this stream special, so that its error can be understood."""
+    """Return the features of a stream that explain its error."""
     text = sample["sse"]
     marks = {
         "response.web_search_call.completed": "web search",
@@ -99,7 +99,7 @@ def _off(estimated: int, reported: int) -> str:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of text: the first two columns to the left, the figures to the right."""
+    """Format rows of text: the first two columns left-aligned, the figures right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -111,7 +111,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def summary(found: Sequence[Measured]) -> str:
-    """The middle and the worst of each error."""
+    """Return the median and the extremes of each error."""
     ratios = {
         "input against reported": [(m.input_estimated - m.input) / m.input for m in found],
         "output against what was shown": [(m.output_estimated - m.shown) / m.shown for m in found],
@@ -129,7 +129,7 @@ def summary(found: Sequence[Measured]) -> str:
 
 
 def speed(samples: Sequence[dict[str, Any]]) -> str:
-    """Time to feed an event, as bytes, and time of an estimate of 256 kB of text."""
+    """Measure the time to feed an event as bytes, and to estimate 256 kB of text."""
     events = [event.encode() for sample in samples for event in re.split(r"(?<=\n\n)", sample["sse"]) if event]
     best = min(_feed(events) for _ in range(5))
     counter = TokenCounter("gpt-5.4-mini", cache_characters=0)

@@ -1,13 +1,13 @@
-"""How near token counts are to what OpenAI reported: this library beside litellm, by family and kind of request.
+"""Accuracy of token counts against OpenAI's reported usage: this library and litellm, by family and kind of request.
 
     python benchmarks/tokens.py                     the table
     python benchmarks/tokens.py --worst 10          and the requests that are furthest off
-    python benchmarks/tokens.py --streams           the same for the streams, which no rule was fitted to
-    python benchmarks/tokens.py --rules             how many requests bear out each rule
-    python benchmarks/tokens.py --derive            every number of the rules again, from one half of the requests
+    python benchmarks/tokens.py --streams           the same for the streams, which were used for no rule
+    python benchmarks/tokens.py --rules             the number of requests that confirm each rule
+    python benchmarks/tokens.py --derive            the numbers of the rules, refitted on one half of the requests
 
 The requests are recorded ones (tests of pydantic-ai, MIT licence), each with the usage that OpenAI reported. README.md
-beside this says how they were split, and what the kinds are.
+in this folder describes the split and the kinds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 SHARED: Final = ROOT.parent / "shared" / "data"
 SMALL: Final = ROOT / "tests" / "data" / "token_pairs.jsonl"
-# The requests name this picture by its address; it is 400 x 301 pixels. Nothing is fetched.
+# The requests refer to this picture by URL. It has 400 x 301 pixels. Nothing is fetched.
 SIZES: Final = {"https://www.gstatic.com/webp/gallery3/1.png": (400, 301)}
-# Three records that are no measurements: a usage of nothing but zeros, and two answers that the tests made up.
+# Three records are not measurements: a usage of zeros, and two invented answers of tests.
 NOT_MEASURED: Final = "usage of zeros, or of a made-up answer"
-# Until some day between March and June 2025, Responses counted 216 tokens more for tools of gpt-4o than they do since.
+# Until some date between March and June 2025, Responses counted 216 tokens more for tools of gpt-4o.
 OLD_COUNTING: Final = "tools, as counted in March 2025"
 _OLD: Final = re.compile(r"\b(?:msg|fc|resp)_(?:[0-9a-f]{16}00)?(67[0-9a-f]{6})")
 _FILES: Final = ("file", "input_file")
@@ -45,7 +45,7 @@ _IMAGES: Final = ("image_url", "input_image")
 
 
 class Pair(NamedTuple):
-    """A request, and the input tokens that the provider reported for it."""
+    """A request and its reported input tokens."""
 
     number: int
     endpoint: str
@@ -54,16 +54,16 @@ class Pair(NamedTuple):
     reported: int
     kind: str
     aside: bool
-    """Kept aside: the numbers of the rules can be had without it (``--derive``)."""
+    """Whether the pair belongs to the holdout, which ``--derive`` does not use."""
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file of requests, or of streams, which say their usage in an event near the end."""
+    """Return the pairs of a file of requests, or of streams with their usage in an event near the end."""
     pairs = []
     for number, line in enumerate(path.read_bytes().splitlines()):
         row = json.loads(line)
         if row["endpoint"] == "embeddings":
-            continue  # their encoding is not the shipped one, and there is nothing to find out
+            continue  # their encoding is not bundled, and there is nothing to test
         if "sse" in row:
             row |= _end_of_stream(row["sse"])
         usage = row["usage"]
@@ -89,7 +89,7 @@ def _end_of_stream(sse: str) -> dict[str, Any]:
 
 
 def kind_of(request: Mapping[str, Any]) -> str:
-    """The first of these that fits: what cannot be known before the call, files, images, tools, formats, plain."""
+    """Return the first matching kind: stored by the provider, files, images, tools, formats, plain."""
     items = [item for item in _list(request.get("input")) if isinstance(item, dict)]
     items += _list(request.get("messages"))
     types = {item.get("type") for item in items}
@@ -129,7 +129,7 @@ def _known(part: Mapping[str, Any]) -> bool:
 
 
 def counters() -> defaultdict[str, TokenCounter]:
-    """A counter per model, made when it is asked for."""
+    """Return counters by model, which are created at first use."""
 
     class Made(defaultdict[str, TokenCounter]):
         def __missing__(self, model: str) -> TokenCounter:
@@ -140,12 +140,15 @@ def counters() -> defaultdict[str, TokenCounter]:
 
 
 def count(pair: Pair, counter: TokenCounter) -> TokenCount:
-    """Our count of a pair's request."""
+    """Return this library's count of a pair's request."""
     return counter.chat(pair.request) if pair.endpoint == "chat" else counter.responses(pair.request)
 
 
 def litellm_count(pair: Pair) -> int | None:
-    """The count of litellm. It has none for Responses, so their input is given as chat messages; ``None``: it fails."""
+    """Return litellm's count, or ``None`` if it fails.
+
+    It has no Responses, so their input is converted to chat messages.
+    """
     import litellm
 
     messages, tools = as_chat(pair.request)
@@ -157,13 +160,13 @@ def litellm_count(pair: Pair) -> int | None:
             tool_choice=pair.request.get("tool_choice") if tools else None,
             use_default_image_token_count=True,
         )
-    except Exception:  # a shape that it does not know
+    except Exception:  # an unknown format
         return None
     return int(found)
 
 
 def as_chat(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A request's messages and function tools, as chat completions have them."""
+    """Return a request's messages and function tools in the format of chat completions."""
     tools = [
         tool if "function" in tool else {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
         for tool in _list(request.get("tools"))
@@ -199,7 +202,7 @@ def _chat_content(content: Any) -> Any:
 
 
 class Line(NamedTuple):
-    """One line of the table."""
+    """Format one line of the table."""
 
     of: str
     kind: str
@@ -211,7 +214,7 @@ class Line(NamedTuple):
 
 
 def summed(of: str, kind: str, found: list[tuple[Pair, TokenCount, int | None]]) -> Line:
-    """Exact counts, and errors relative to what was reported."""
+    """Return exact counts, and errors relative to the reported number."""
     errors = [abs(ours - pair.reported) / pair.reported for pair, ours, _ in found]
     known = [(pair, theirs) for pair, _, theirs in found if theirs is not None]
     theirs = "-"
@@ -223,7 +226,7 @@ def summed(of: str, kind: str, found: list[tuple[Pair, TokenCount, int | None]])
 
 
 def table(pairs: Iterable[Pair], theirs: bool) -> tuple[str, list[tuple[float, Pair, TokenCount]]]:
-    """The table, and all pairs with their errors, the largest first."""
+    """Return the table, and all pairs with their errors, the largest first."""
     made = counters()
     groups: defaultdict[tuple[str, str], list[tuple[Pair, TokenCount, int | None]]] = defaultdict(list)
     offs = []
@@ -251,7 +254,7 @@ def table(pairs: Iterable[Pair], theirs: bool) -> tuple[str, list[tuple[float, P
 
 
 def support(pairs: Iterable[Pair]) -> dict[tuple[str, str], int]:
-    """(dialect, rule) -> how many pairs need the rule and are counted exactly."""
+    """Return, by (dialect, rule), the number of pairs that use the rule and are counted exactly."""
     made = counters()
     borne: defaultdict[tuple[str, str], int] = defaultdict(int)
     for pair in pairs:
@@ -266,7 +269,7 @@ def support(pairs: Iterable[Pair]) -> dict[tuple[str, str], int]:
 
 
 def derive(pairs: list[Pair]) -> list[str]:
-    """Every number of the rules from the half that is not kept aside: that which counts most requests exactly."""
+    """Return the value of each rule that counts most requests of the fitted half exactly."""
     half = [pair for pair in pairs if not pair.aside and pair.kind not in (NOT_MEASURED, OLD_COUNTING)]
     out = []
     for name in ("classic", "harmony", "harmony-5.4", "harmony-5.6"):
@@ -295,7 +298,7 @@ def derive(pairs: list[Pair]) -> list[str]:
 
 
 def claims(pairs: Iterable[Pair]) -> str:
-    """How far a count is to be believed that calls itself exact."""
+    """Return the accuracy of exact counts."""
     made = counters()
     counted = [(count(pair, made[pair.model]), pair) for pair in pairs if pair.kind != NOT_MEASURED]
     offs = [abs(ours - pair.reported) / pair.reported for ours, pair in counted if ours.exact]
@@ -308,7 +311,7 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=0, metavar="N")
     parser.add_argument("--rules", action="store_true")
     parser.add_argument("--derive", action="store_true")
-    parser.add_argument("--streams", action="store_true", help="the recorded streams, which no rule was fitted to")
+    parser.add_argument("--streams", action="store_true", help="the recorded streams, which were used for no rule")
     parser.add_argument("--no-litellm", action="store_true")
     args = parser.parse_args()
     name = "openai_streams.jsonl" if args.streams else "openai_requests.jsonl"
