@@ -32,7 +32,7 @@ class Measured(NamedTuple):
     input_estimated: int
     input: int
     output_estimated: int
-    shown: int
+    visible: int
     """The reported output without the reported reasoning."""
     output: int
 
@@ -45,8 +45,8 @@ class Measured(NamedTuple):
             f"{self.input}",
             _off(self.input_estimated, self.input),
             f"{self.output_estimated}",
-            f"{self.shown}",
-            _off(self.output_estimated, self.shown),
+            f"{self.visible}",
+            _off(self.output_estimated, self.visible),
             f"{self.output}",
             _off(self.output_estimated, self.output),
         )
@@ -58,15 +58,15 @@ HEAD = ("model", "stream", "input est.", "reported", "off", "output est.", "show
 def measure(sample: dict[str, Any]) -> Measured:
     """Feed a stream event by event until the usage, take the estimate, then feed the usage."""
     stream = StreamUsage(sample["request"])
-    before = stream.result()
+    last = stream.result()
     for event in re.split(r"(?<=\n\n)", sample["sse"]):
         cut = stream.result()
         stream.feed(event)
         if stream.done:
-            before = cut
+            last = cut
             break
     reported = Usage.from_response({"usage": stream.result().body["usage"]})
-    estimated = before.usage
+    estimated = last.usage
     return Measured(
         sample["request"]["model"],
         _kind(sample),
@@ -90,8 +90,8 @@ def _kind(sample: dict[str, Any]) -> str:
         '"tool_calls":[': "call",
         '"previous_response_id":"resp': "earlier turns",
     }
-    found = [name for mark, name in marks.items() if mark in text]
-    return ", ".join(dict.fromkeys([sample["endpoint"], *found]))
+    results = [name for mark, name in marks.items() if mark in text]
+    return ", ".join(dict.fromkeys([sample["endpoint"], *results]))
 
 
 def _off(estimated: int, reported: int) -> str:
@@ -110,17 +110,17 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def summary(found: Sequence[Measured]) -> str:
+def summary(results: Sequence[Measured]) -> str:
     """Return the median and the extremes of each error."""
     ratios = {
-        "input against reported": [(m.input_estimated - m.input) / m.input for m in found],
-        "output against what was shown": [(m.output_estimated - m.shown) / m.shown for m in found],
-        "output against all reported": [(m.output_estimated - m.output) / m.output for m in found],
+        "input against reported": [(m.input_estimated - m.input) / m.input for m in results],
+        "output against what was shown": [(m.output_estimated - m.visible) / m.visible for m in results],
+        "output against all reported": [(m.output_estimated - m.output) / m.output for m in results],
     }
     totals = {
-        "input against reported": (sum(m.input_estimated for m in found), sum(m.input for m in found)),
-        "output against what was shown": (sum(m.output_estimated for m in found), sum(m.shown for m in found)),
-        "output against all reported": (sum(m.output_estimated for m in found), sum(m.output for m in found)),
+        "input against reported": (sum(m.input_estimated for m in results), sum(m.input for m in results)),
+        "output against what was shown": (sum(m.output_estimated for m in results), sum(m.visible for m in results)),
+        "output against all reported": (sum(m.output_estimated for m in results), sum(m.output for m in results)),
     }
     rows = [("off by", "", "median", "lowest", "highest", "in total")]
     for what, off in ratios.items():
@@ -161,13 +161,13 @@ def main() -> None:
     arguments.add_argument("file", nargs="?", type=Path, default=ALL if ALL.exists() else FEW)
     path: Path = arguments.parse_args().file
     samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [measure(sample) for sample in samples]
-    print(f"{len(found)} streams, each cut right before the event with its usage")
-    print(table([HEAD, *(each.cells for each in found)]))
+    results = [measure(sample) for sample in samples]
+    print(f"{len(results)} streams, each cut right before the event with its usage")
+    print(table([HEAD, *(result.cells for result in results)]))
     print()
-    print(summary(found))
+    print(summary(results))
     print()
-    plain = [each for each in found if "search" not in each.kind and "interpreter" not in each.kind]
+    plain = [result for result in results if "search" not in result.kind and "interpreter" not in result.kind]
     print(f"the {len(plain)} of them without tools that the provider runs")
     print(summary(plain))
     print()

@@ -77,7 +77,7 @@ def test_accuracy_of_exact_counts() -> None:
 def test_required_accuracy_on_all_recorded_requests() -> None:
     """Accuracy of all pairs and of the holdout: plain 95 % exact; tools median 1 %, worst 5 %; images 2 %."""
     pairs = shared_pairs()
-    for chosen in (pairs, [pair for pair in pairs if pair.aside]):
+    for chosen in (pairs, [pair for pair in pairs if pair.holdout]):
         result = errors(chosen)
         assert sum(error == 0 for error in result["plain"]) >= 0.95 * len(result["plain"])
         assert median(result["tools"]) <= 0.01
