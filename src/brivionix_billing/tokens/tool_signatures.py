@@ -131,7 +131,7 @@ class _SignatureRenderer:
             self._charge(len(reference))
             target = None if reference in open_refs else self._resolve_ref(reference)
             if target is None:
-                self._note_omission("a reference that leads back, or out of the schema")
+                self._note_omission("a recursive or external reference")
                 return {"type": reference.rpartition("/")[2].strip("#") or "any"}
             self._charge(len(target))
             siblings = {key: value for key, value in schema.items() if key != "$ref"}
@@ -226,7 +226,7 @@ class _SignatureRenderer:
         if kind == "array":
             return self._render_array(schema)
         if kind in ("integer", "number", "boolean", "null"):
-            self._note_unverified("a type other than text, list and object")
+            self._note_unverified("a type other than string, array and object")
             return "number" if self.classic and kind == "integer" else str(kind)
         return kind if isinstance(kind, str) else "any"
 
@@ -245,9 +245,9 @@ class _SignatureRenderer:
             return "any[]"
         kind = self._render_type(items)
         if "\n" not in kind and any(key in items for key in ("description", "default", *_BOUNDS)):
-            self._note_omission("a description of a list's items")
+            self._note_omission("a description of the items of an array")
         if "\n" in kind or " | " in kind or kind.startswith("{"):
-            self._note_unverified("a list of objects")
+            self._note_unverified("an array of objects")
             return (
                 f"Array<\n{self._render_comment(items.get('description'))}{kind}\n>"
                 if "\n" in kind
