@@ -1,7 +1,7 @@
-"""How far off estimates are: recorded streams, cut right before the event with the usage, against what it states.
+"""Errors of estimates: recorded streams, cut right before the event with the usage, against that usage.
 
-``python benchmarks/streams.py [FILE]``: FILE has a JSON object a line, with ``request`` and ``sse``. Without one it is
-the recorded streams beside the repository, or the few of them that the tests have.
+``python benchmarks/streams.py [FILE]``: FILE has one JSON object per line, with ``request`` and ``sse``. Without FILE,
+the recorded streams next to the repository are used, or the few of them in the tests.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ FEW = ROOT / "tests" / "data" / "streams.jsonl"
 
 
 class Measured(NamedTuple):
-    """One stream: what was estimated when it was cut, and what its usage says."""
+    """One stream: its estimate when it was cut, and its reported usage."""
 
     model: str
     kind: str
     input_estimated: int
     input: int
     output_estimated: int
-    shown: int
-    """Reported output without the reported reasoning."""
+    visible: int
+    """The reported output without the reported reasoning."""
     output: int
 
     @property
@@ -45,8 +45,8 @@ class Measured(NamedTuple):
             f"{self.input}",
             _off(self.input_estimated, self.input),
             f"{self.output_estimated}",
-            f"{self.shown}",
-            _off(self.output_estimated, self.shown),
+            f"{self.visible}",
+            _off(self.output_estimated, self.visible),
             f"{self.output}",
             _off(self.output_estimated, self.output),
         )
@@ -56,17 +56,17 @@ HEAD = ("model", "stream", "input est.", "reported", "off", "output est.", "show
 
 
 def measure(sample: dict[str, Any]) -> Measured:
-    """Feed a stream event by event until the usage would come; then let it come."""
+    """Feed a stream event by event until the usage, take the estimate, then feed the usage."""
     stream = StreamUsage(sample["request"])
-    before = stream.result()
+    last = stream.result()
     for event in re.split(r"(?<=\n\n)", sample["sse"]):
         cut = stream.result()
         stream.feed(event)
         if stream.done:
-            before = cut
+            last = cut
             break
     reported = Usage.from_response({"usage": stream.result().body["usage"]})
-    estimated = before.usage
+    estimated = last.usage
     return Measured(
         sample["request"]["model"],
         _kind(sample),
@@ -79,7 +79,7 @@ def measure(sample: dict[str, Any]) -> Measured:
 
 
 def _kind(sample: dict[str, Any]) -> str:
-    """What makes this stream special, so that its error can be understood."""
+    """Return the features of a stream that explain its error."""
     text = sample["sse"]
     marks = {
         "response.web_search_call.completed": "web search",
@@ -90,8 +90,8 @@ def _kind(sample: dict[str, Any]) -> str:
         '"tool_calls":[': "call",
         '"previous_response_id":"resp': "earlier turns",
     }
-    found = [name for mark, name in marks.items() if mark in text]
-    return ", ".join(dict.fromkeys([sample["endpoint"], *found]))
+    results = [name for mark, name in marks.items() if mark in text]
+    return ", ".join(dict.fromkeys([sample["endpoint"], *results]))
 
 
 def _off(estimated: int, reported: int) -> str:
@@ -99,7 +99,7 @@ def _off(estimated: int, reported: int) -> str:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of text: the first two columns to the left, the figures to the right."""
+    """Format rows of text: the first two columns left-aligned, the figures right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -110,17 +110,17 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def summary(found: Sequence[Measured]) -> str:
-    """The middle and the worst of each error."""
+def summary(results: Sequence[Measured]) -> str:
+    """Return the median and the extremes of each error."""
     ratios = {
-        "input against reported": [(m.input_estimated - m.input) / m.input for m in found],
-        "output against what was shown": [(m.output_estimated - m.shown) / m.shown for m in found],
-        "output against all reported": [(m.output_estimated - m.output) / m.output for m in found],
+        "input against reported": [(m.input_estimated - m.input) / m.input for m in results],
+        "output against what was shown": [(m.output_estimated - m.visible) / m.visible for m in results],
+        "output against all reported": [(m.output_estimated - m.output) / m.output for m in results],
     }
     totals = {
-        "input against reported": (sum(m.input_estimated for m in found), sum(m.input for m in found)),
-        "output against what was shown": (sum(m.output_estimated for m in found), sum(m.shown for m in found)),
-        "output against all reported": (sum(m.output_estimated for m in found), sum(m.output for m in found)),
+        "input against reported": (sum(m.input_estimated for m in results), sum(m.input for m in results)),
+        "output against what was shown": (sum(m.output_estimated for m in results), sum(m.visible for m in results)),
+        "output against all reported": (sum(m.output_estimated for m in results), sum(m.output for m in results)),
     }
     rows = [("off by", "", "median", "lowest", "highest", "in total")]
     for what, off in ratios.items():
@@ -129,7 +129,7 @@ def summary(found: Sequence[Measured]) -> str:
 
 
 def speed(samples: Sequence[dict[str, Any]]) -> str:
-    """Time to feed an event, as bytes, and time of an estimate of 256 kB of text."""
+    """Measure the time to feed an event as bytes, and to estimate 256 kB of text."""
     events = [event.encode() for sample in samples for event in re.split(r"(?<=\n\n)", sample["sse"]) if event]
     best = min(_feed(events) for _ in range(5))
     counter = TokenCounter("gpt-5.4-mini", cache_characters=0)
@@ -161,13 +161,13 @@ def main() -> None:
     arguments.add_argument("file", nargs="?", type=Path, default=ALL if ALL.exists() else FEW)
     path: Path = arguments.parse_args().file
     samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [measure(sample) for sample in samples]
-    print(f"{len(found)} streams, each cut right before the event with its usage")
-    print(table([HEAD, *(each.cells for each in found)]))
+    results = [measure(sample) for sample in samples]
+    print(f"{len(results)} streams, each cut right before the event with its usage")
+    print(table([HEAD, *(result.cells for result in results)]))
     print()
-    print(summary(found))
+    print(summary(results))
     print()
-    plain = [each for each in found if "search" not in each.kind and "interpreter" not in each.kind]
+    plain = [result for result in results if "search" not in result.kind and "interpreter" not in result.kind]
     print(f"the {len(plain)} of them without tools that the provider runs")
     print(summary(plain))
     print()

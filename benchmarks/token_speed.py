@@ -1,4 +1,4 @@
-"""How fast tokens are counted: a conversation that grows, beside litellm's counter; fresh text, beside tiktoken."""
+"""Speed of token counts: a growing conversation against litellm's counter, and new text against tiktoken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOOLS: Final = [
 
 
 def conversation(messages: int, sizes: tuple[int, int]) -> list[dict[str, Any]]:
-    """Questions and answers of about these sizes, cut out of this project's documentation; the same every time."""
+    """Return questions and answers of about these sizes from this project's documentation, always the same."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     draw = random.Random(20261001)
     lengths = [draw.randint(size // 2, size * 3 // 2) for size in sizes * (messages // 2)]
@@ -45,7 +45,7 @@ def conversation(messages: int, sizes: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def growing(sizes: tuple[int, int], step: int, demanded: int) -> Row:
-    """The whole request is counted after every ``step`` messages, as a gateway does that sees each request whole."""
+    """Count the whole request after every ``step`` messages, as a gateway does."""
     import litellm
 
     messages = conversation(TURNS * step, sizes)
@@ -57,14 +57,14 @@ def growing(sizes: tuple[int, int], step: int, demanded: int) -> Row:
     def run(count: Callable[[dict[str, Any]], int]) -> float:
         taken = 0.0
         for body in bodies:
-            parsed = json.loads(body)  # as it comes in: no text is the same object as a turn before
+            parsed = json.loads(body)  # as received: no text is the same object as in the turn before
             start = time.perf_counter()
             count(parsed)
             taken += time.perf_counter() - start
         return taken
 
-    run(TokenCounter(MODEL).chat), run(theirs)  # vocabularies are loaded
-    # Each round of ours begins with an empty memory.
+    run(TokenCounter(MODEL).chat), run(theirs)  # load the vocabularies
+    # Each round of this library starts with an empty cache.
     taken = [(run(TokenCounter(MODEL).chat), run(theirs)) for _ in range(5)]
     here, there = map(min, zip(*taken, strict=True))
     measured = f"{here * 1e3:.0f} ms; litellm {there * 1e3:.0f} ms"
@@ -76,14 +76,14 @@ def growing(sizes: tuple[int, int], step: int, demanded: int) -> Row:
 
 
 def fresh() -> list[Row]:
-    """A text that was never seen before, against tiktoken's own call on the same text."""
+    """Count new texts, and compare with tiktoken's own call on the same text."""
     encoder = load_encoding("o200k_base")
     code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
     rows = []
     for name, size in (("source code, 2 kB", 2_000), ("source code, 100 kB", 100_000)):
         times = []
         for start in range(40):
-            # Each round has a text of its own, so that nothing is remembered; the two count it right after each other.
+            # Each round has its own text, so that nothing is cached. The two count it one after the other.
             text = f"{start} {code[start * 97 : start * 97 + size]}"
             counter = TokenCounter("gpt-5.4-mini")
             counter.text("warm")
@@ -96,7 +96,7 @@ def fresh() -> list[Row]:
 
 
 def waits() -> list[Row]:
-    """What is waited for once, and the longest text: to be known, not demanded."""
+    """Measure the first count and the longest text, without a requirement."""
     made = "import time; t = time.perf_counter(); from brivionix_billing.tokens import TokenCounter as T; "
     made += "T('gpt-4o').text('a'); print(time.perf_counter() - t)"
     first = min(
@@ -112,9 +112,9 @@ def waits() -> list[Row]:
 
 
 def tokens() -> list[Row]:
-    """All rows of this file."""
-    # An answer in the real traffic of examples/README.md has 343 tokens, which are about 1 400 characters. A turn is a
-    # question and its answer; where each message is taken for a turn, the texts that are new weigh more.
+    """Return all rows of this file."""
+    # An answer in the traffic of examples/README.md has 343 tokens, about 1 400 characters. A turn is a question and
+    # its answer. With one message per turn, new texts weigh more.
     return [
         growing((300, 1_400), 2, 50),
         growing((300, 300), 2, 0),

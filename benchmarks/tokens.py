@@ -1,13 +1,13 @@
-"""How near token counts are to what OpenAI reported: this library beside litellm, by family and kind of request.
+"""Accuracy of token counts against OpenAI's reported usage: this library and litellm, by family and kind of request.
 
     python benchmarks/tokens.py                     the table
     python benchmarks/tokens.py --worst 10          and the requests that are furthest off
-    python benchmarks/tokens.py --streams           the same for the streams, which no rule was fitted to
-    python benchmarks/tokens.py --rules             how many requests bear out each rule
-    python benchmarks/tokens.py --derive            every number of the rules again, from one half of the requests
+    python benchmarks/tokens.py --streams           the same for the streams, which were used for no rule
+    python benchmarks/tokens.py --rules             the number of requests that confirm each rule
+    python benchmarks/tokens.py --derive            the numbers of the rules, refitted on one half of the requests
 
 The requests are recorded ones (tests of pydantic-ai, MIT licence), each with the usage that OpenAI reported. README.md
-beside this says how they were split, and what the kinds are.
+in this folder describes the split and the kinds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 SHARED: Final = ROOT.parent / "shared" / "data"
 SMALL: Final = ROOT / "tests" / "data" / "token_pairs.jsonl"
-# The requests name this picture by its address; it is 400 x 301 pixels. Nothing is fetched.
+# The requests refer to this picture by URL. It has 400 x 301 pixels. Nothing is fetched.
 SIZES: Final = {"https://www.gstatic.com/webp/gallery3/1.png": (400, 301)}
-# Three records that are no measurements: a usage of nothing but zeros, and two answers that the tests made up.
+# Three records are not measurements: a usage of zeros, and two invented answers of tests.
 NOT_MEASURED: Final = "usage of zeros, or of a made-up answer"
-# Until some day between March and June 2025, Responses counted 216 tokens more for tools of gpt-4o than they do since.
+# Until some date between March and June 2025, Responses counted 216 tokens more for tools of gpt-4o.
 OLD_COUNTING: Final = "tools, as counted in March 2025"
 _OLD: Final = re.compile(r"\b(?:msg|fc|resp)_(?:[0-9a-f]{16}00)?(67[0-9a-f]{6})")
 _FILES: Final = ("file", "input_file")
@@ -45,7 +45,7 @@ _IMAGES: Final = ("image_url", "input_image")
 
 
 class Pair(NamedTuple):
-    """A request, and the input tokens that the provider reported for it."""
+    """A request and its reported input tokens."""
 
     number: int
     endpoint: str
@@ -53,17 +53,17 @@ class Pair(NamedTuple):
     request: dict[str, Any]
     reported: int
     kind: str
-    aside: bool
-    """Kept aside: the numbers of the rules can be had without it (``--derive``)."""
+    holdout: bool
+    """Whether the pair belongs to the holdout, which ``--derive`` does not use."""
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file of requests, or of streams, which say their usage in an event near the end."""
+    """Return the pairs of a file of requests, or of streams with their usage in an event near the end."""
     pairs = []
     for number, line in enumerate(path.read_bytes().splitlines()):
         row = json.loads(line)
         if row["endpoint"] == "embeddings":
-            continue  # their encoding is not the shipped one, and there is nothing to find out
+            continue  # their encoding is not bundled, and there is nothing to test
         if "sse" in row:
             row |= _end_of_stream(row["sse"])
         usage = row["usage"]
@@ -72,8 +72,8 @@ def read_pairs(path: Path) -> list[Pair]:
         kind = NOT_MEASURED if made_up else kind_of(row["request"])
         if kind == "tools" and row["endpoint"] == "responses" and _OLD.search(line.decode()):
             kind = OLD_COUNTING
-        aside = bool(sha256(line).digest()[0] & 1)
-        pairs.append(Pair(number, row["endpoint"], row["response_model"], row["request"], reported, kind, aside))
+        holdout = bool(sha256(line).digest()[0] & 1)
+        pairs.append(Pair(number, row["endpoint"], row["response_model"], row["request"], reported, kind, holdout))
     return pairs
 
 
@@ -89,7 +89,7 @@ def _end_of_stream(sse: str) -> dict[str, Any]:
 
 
 def kind_of(request: Mapping[str, Any]) -> str:
-    """The first of these that fits: what cannot be known before the call, files, images, tools, formats, plain."""
+    """Return the first matching kind: stored by the provider, files, images, tools, formats, plain."""
     items = [item for item in _list(request.get("input")) if isinstance(item, dict)]
     items += _list(request.get("messages"))
     types = {item.get("type") for item in items}
@@ -129,23 +129,26 @@ def _known(part: Mapping[str, Any]) -> bool:
 
 
 def counters() -> defaultdict[str, TokenCounter]:
-    """A counter per model, made when it is asked for."""
+    """Return counters by model, which are created at first use."""
 
-    class Made(defaultdict[str, TokenCounter]):
+    class _Counters(defaultdict[str, TokenCounter]):
         def __missing__(self, model: str) -> TokenCounter:
-            self[model] = made = TokenCounter(model, image_size=SIZES.get)
-            return made
+            self[model] = counter = TokenCounter(model, image_size=SIZES.get)
+            return counter
 
-    return Made()
+    return _Counters()
 
 
 def count(pair: Pair, counter: TokenCounter) -> TokenCount:
-    """Our count of a pair's request."""
+    """Return this library's count of a pair's request."""
     return counter.chat(pair.request) if pair.endpoint == "chat" else counter.responses(pair.request)
 
 
 def litellm_count(pair: Pair) -> int | None:
-    """The count of litellm. It has none for Responses, so their input is given as chat messages; ``None``: it fails."""
+    """Return litellm's count, or ``None`` if it fails.
+
+    It has no Responses, so their input is converted to chat messages.
+    """
     import litellm
 
     messages, tools = as_chat(pair.request)
@@ -157,13 +160,13 @@ def litellm_count(pair: Pair) -> int | None:
             tool_choice=pair.request.get("tool_choice") if tools else None,
             use_default_image_token_count=True,
         )
-    except Exception:  # a shape that it does not know
+    except Exception:  # an unknown format
         return None
     return int(found)
 
 
 def as_chat(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A request's messages and function tools, as chat completions have them."""
+    """Return a request's messages and function tools in the format of chat completions."""
     tools = [
         tool if "function" in tool else {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
         for tool in _list(request.get("tools"))
@@ -199,78 +202,78 @@ def _chat_content(content: Any) -> Any:
 
 
 class Line(NamedTuple):
-    """One line of the table."""
+    """Format one line of the table."""
 
-    of: str
+    family: str
     kind: str
     pairs: int
     exact: int
     median: float
     worst: float
-    theirs: str
+    other: str
 
 
-def summed(of: str, kind: str, found: list[tuple[Pair, TokenCount, int | None]]) -> Line:
-    """Exact counts, and errors relative to what was reported."""
-    errors = [abs(ours - pair.reported) / pair.reported for pair, ours, _ in found]
-    known = [(pair, theirs) for pair, _, theirs in found if theirs is not None]
-    theirs = "-"
+def summarize(family: str, kind: str, found: list[tuple[Pair, TokenCount, int | None]]) -> Line:
+    """Return exact counts, and errors relative to the reported number."""
+    errors = [abs(counted - pair.reported) / pair.reported for pair, counted, _ in found]
+    known = [(pair, other) for pair, _, other in found if other is not None]
+    other = "-"
     if known:
         off = [abs(count - pair.reported) / pair.reported for pair, count in known]
         exact = sum(count == pair.reported for pair, count in known)
-        theirs = f"{exact:>4} {median(off):>8.2%} {max(off):>8.2%}"
-    return Line(of, kind, len(found), sum(e == 0 for e in errors), median(errors), max(errors), theirs)
+        other = f"{exact:>4} {median(off):>8.2%} {max(off):>8.2%}"
+    return Line(family, kind, len(found), sum(e == 0 for e in errors), median(errors), max(errors), other)
 
 
-def table(pairs: Iterable[Pair], theirs: bool) -> tuple[str, list[tuple[float, Pair, TokenCount]]]:
-    """The table, and all pairs with their errors, the largest first."""
-    made = counters()
+def table(pairs: Iterable[Pair], with_litellm: bool) -> tuple[str, list[tuple[float, Pair, TokenCount]]]:
+    """Return the table, and all pairs with their errors, the largest first."""
+    counters_by_model = counters()
     groups: defaultdict[tuple[str, str], list[tuple[Pair, TokenCount, int | None]]] = defaultdict(list)
-    offs = []
+    errors = []
     for pair in pairs:
         if pair.kind == NOT_MEASURED:
             continue
-        counter = made[pair.model]
-        ours = count(pair, counter)
-        upper = ours.upper
+        counter = counters_by_model[pair.model]
+        counted = count(pair, counter)
+        upper = counted.upper
         if upper is not None and upper < pair.reported and pair.kind != OLD_COUNTING:
-            print(f"BOUND BROKEN: request {pair.number}, reported {pair.reported}, at most {upper}")
-        other = litellm_count(pair) if theirs else None
-        groups[counter.family.name, pair.kind].append((pair, ours, other))
-        groups["all", pair.kind].append((pair, ours, other))
-        groups["all, kept aside" if pair.aside else "all, the other half", pair.kind].append((pair, ours, other))
-        offs.append((abs(ours - pair.reported) / pair.reported, pair, ours))
-    lines = [summed(of, kind, found) for (of, kind), found in sorted(groups.items())]
+            print(f"bound exceeded: request {pair.number}, reported {pair.reported}, upper bound {upper}")
+        other = litellm_count(pair) if with_litellm else None
+        groups[counter.family.name, pair.kind].append((pair, counted, other))
+        groups["all", pair.kind].append((pair, counted, other))
+        groups["all, holdout" if pair.holdout else "all, fitted half", pair.kind].append((pair, counted, other))
+        errors.append((abs(counted - pair.reported) / pair.reported, pair, counted))
+    lines = [summarize(family, kind, found) for (family, kind), found in sorted(groups.items())]
     names = f"{'family':<20} {'kind':<32} {'pairs':>5} {'exact':>5} {'median':>8} {'worst':>8}"
     head = f"{names}   litellm: exact, median, worst"
     out = [head, "-" * len(head)]
     for line in lines:
         figures = f"{line.pairs:>5} {line.exact:>5} {line.median:>8.2%} {line.worst:>8.2%}"
-        out.append(f"{line.of:<20} {line.kind:<32} {figures}   {line.theirs}")
-    return "\n".join(out), sorted(offs, key=lambda found: -found[0])
+        out.append(f"{line.family:<20} {line.kind:<32} {figures}   {line.other}")
+    return "\n".join(out), sorted(errors, key=lambda found: -found[0])
 
 
 def support(pairs: Iterable[Pair]) -> dict[tuple[str, str], int]:
-    """(dialect, rule) -> how many pairs need the rule and are counted exactly."""
-    made = counters()
-    borne: defaultdict[tuple[str, str], int] = defaultdict(int)
+    """Return, by (dialect, rule), the number of pairs that use the rule and are counted exactly."""
+    counters_by_model = counters()
+    samples: defaultdict[tuple[str, str], int] = defaultdict(int)
     for pair in pairs:
         if pair.kind in (NOT_MEASURED, OLD_COUNTING):
             continue
-        counter = made[pair.model]
-        ours = count(pair, counter)
-        if ours == pair.reported:
-            for rule in ours.rules:
-                borne[counter.family.dialect.name, rule] += 1
-    return borne
+        counter = counters_by_model[pair.model]
+        counted = count(pair, counter)
+        if counted == pair.reported:
+            for rule in counted.rules:
+                samples[counter.family.dialect.name, rule] += 1
+    return samples
 
 
 def derive(pairs: list[Pair]) -> list[str]:
-    """Every number of the rules from the half that is not kept aside: that which counts most requests exactly."""
-    half = [pair for pair in pairs if not pair.aside and pair.kind not in (NOT_MEASURED, OLD_COUNTING)]
+    """Return the value of each rule that counts most requests of the fitted half exactly."""
+    half = [pair for pair in pairs if not pair.holdout and pair.kind not in (NOT_MEASURED, OLD_COUNTING)]
     out = []
     for name in ("classic", "harmony", "harmony-5.4", "harmony-5.6"):
-        mine = [pair for pair in half if counters()[pair.model].family.dialect.name == name]
+        dialect_pairs = [pair for pair in half if counters()[pair.model].family.dialect.name == name]
         dialect = next(family.dialect for family in FAMILIES.values() if family.dialect.name == name)
         for field in fields(dialect):
             rule = getattr(dialect, field.name)
@@ -278,28 +281,31 @@ def derive(pairs: list[Pair]) -> list[str]:
                 continue
             scores = {}
             for tokens in range(max(0, rule.tokens - 3), rule.tokens + 4):
-                made = counters()
+                counters_by_model = counters()
                 change: dict[str, Any] = {field.name: rule._replace(tokens=tokens)}
                 changed = replace(dialect, **change)
-                right = 0
-                for pair in mine:
-                    counter = made[pair.model]
+                exact = 0
+                for pair in dialect_pairs:
+                    counter = counters_by_model[pair.model]
                     counter.family = replace(counter.family, dialect=changed)
-                    right += count(pair, counter) == pair.reported
-                scores[tokens] = right
+                    exact += count(pair, counter) == pair.reported
+                scores[tokens] = exact
             best = max(scores.values())
-            winners = [tokens for tokens, right in scores.items() if right == best]
-            said = "the same" if winners == [rule.tokens] else f"not decided by this half: {winners}"
-            out.append(f"{name:<12} {field.name:<20} {rule.tokens:>4}   {said}")
+            winners = [tokens for tokens, exact in scores.items() if exact == best]
+            verdict = "the same" if winners == [rule.tokens] else f"not determined by this half: {winners}"
+            out.append(f"{name:<12} {field.name:<20} {rule.tokens:>4}   {verdict}")
     return out
 
 
 def claims(pairs: Iterable[Pair]) -> str:
-    """How far a count is to be believed that calls itself exact."""
-    made = counters()
-    counted = [(count(pair, made[pair.model]), pair) for pair in pairs if pair.kind != NOT_MEASURED]
-    offs = [abs(ours - pair.reported) / pair.reported for ours, pair in counted if ours.exact]
-    return f"{len(offs)} call themselves exact: {offs.count(0)} of them are, the others are at most {max(offs):.2%} off"
+    """Return the accuracy of exact counts."""
+    counters_by_model = counters()
+    counted = [(count(pair, counters_by_model[pair.model]), pair) for pair in pairs if pair.kind != NOT_MEASURED]
+    errors = [abs(counted - pair.reported) / pair.reported for counted, pair in counted if counted.exact]
+    equal = errors.count(0)
+    return (
+        f"{len(errors)} exact counts: {equal} equal the reported number, the others differ by at most {max(errors):.2%}"
+    )
 
 
 def main() -> None:
@@ -308,7 +314,7 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=0, metavar="N")
     parser.add_argument("--rules", action="store_true")
     parser.add_argument("--derive", action="store_true")
-    parser.add_argument("--streams", action="store_true", help="the recorded streams, which no rule was fitted to")
+    parser.add_argument("--streams", action="store_true", help="the recorded streams, which were used for no rule")
     parser.add_argument("--no-litellm", action="store_true")
     args = parser.parse_args()
     name = "openai_streams.jsonl" if args.streams else "openai_requests.jsonl"
@@ -318,22 +324,22 @@ def main() -> None:
         print("\n".join(derive(pairs)))
         return
     if args.rules:
-        for (dialect, rule), borne in sorted(support(pairs).items()):
-            print(f"{dialect:<14} {rule:<20} {borne:>4}")
+        for (dialect, rule), samples in sorted(support(pairs).items()):
+            print(f"{dialect:<14} {rule:<20} {samples:>4}")
         return
-    theirs = not args.no_litellm and importlib.util.find_spec("litellm") is not None
-    if not theirs and not args.no_litellm:
+    with_litellm = not args.no_litellm and importlib.util.find_spec("litellm") is not None
+    if not with_litellm and not args.no_litellm:
         print("litellm is not installed (make bench installs it): only this library is measured")
-    shown, offs = table(pairs, theirs)
+    text, errors = table(pairs, with_litellm)
     print(
         f"{len(pairs)} requests of {path.name}; {sum(p.kind == NOT_MEASURED for p in pairs)} left out: {NOT_MEASURED}"
     )
     print(claims(pairs))
-    print(shown)
-    for off, pair, ours in offs[: args.worst]:
+    print(text)
+    for off, pair, counted in errors[: args.worst]:
         print(
-            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {ours}, off {off:.1%}; "
-            f"{ours.reasons}"
+            f"request {pair.number}: {pair.model}, reported {pair.reported}, counted {counted}, off {off:.1%}; "
+            f"{counted.reasons}"
         )
 
 

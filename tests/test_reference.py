@@ -42,6 +42,7 @@ RENAMED_KEYS: dict[str, str] = {
     "differences.redone": "expected",
     "channels.smallest": "min_payment",
     "channels.largest": "max_payment",
+    "worst_case.firm": "guaranteed",
 }
 """Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
 ``totals.channels.*.parts``; then only a key at this place is renamed. Files may be given before it, such as

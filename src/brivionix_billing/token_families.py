@@ -1,10 +1,10 @@
 """Token families: how the models of one family turn a request into tokens. Data only; ``tokens`` applies it.
 
-OpenAI publishes neither the text that a model is shown for a request nor a way to count it. The rules here were found
-by comparing real requests with the usage that OpenAI reported for them, so each says by how many such pairs it is borne
-out (:attr:`Rule.pairs`). A rule with no pair is an estimate, and a count that needs it says so.
+OpenAI publishes neither the text that a model receives for a request nor a way to count it. The rules here come from
+comparing real requests with the usage that OpenAI reported for them. Each rule states how many recorded requests
+confirm it (:attr:`Rule.samples`). A rule with no sample is an estimate, and so is a count that uses it.
 
-The pairs are recorded requests of the pydantic-ai tests; ``benchmarks/tokens.py`` holds every rule against them.
+The samples are recorded requests of the pydantic-ai tests. ``benchmarks/tokens.py`` compares every rule with them.
 """
 
 from __future__ import annotations
@@ -30,63 +30,63 @@ __all__ = [
 
 
 class Rule(NamedTuple):
-    """A number of tokens, and how well it is known."""
+    """A number of tokens, and the evidence for it."""
 
     tokens: int
     samples: int = 0
-    """So many recorded requests need this rule and are counted exactly with it; 0: an estimate."""
+    """Number of recorded requests that use this rule and are counted exactly; 0 for an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """What stands around the texts of a request. Every text itself is tokenised; these are the tokens beside it."""
+    """The tokens around the texts of a request. The texts themselves are tokenised."""
 
     name: str
     layout: Literal["classic", "namespaced"]
-    """How function tools are written out, see ``tokens.typescript``."""
+    """Layout of rendered function tools, see ``tokens.tool_signatures``."""
     message: Rule
-    """Around each message: its begin, its role, the begin of its text, its end."""
+    """Around each message: its start, its role, the start of its text, its end."""
     reply_primer: Rule
-    """Once: the opening of the reply, which belongs to the input."""
+    """Once: the start of the reply, which belongs to the input."""
     final_message: Rule
-    """More for a message of the assistant: the channel that it was said in."""
+    """Additional tokens of a message of the assistant: its channel, ``final``."""
     commentary_message: Rule
-    """More for a message of the assistant that a tool call follows: the channel for remarks, not for answers."""
+    """Additional tokens of a message of the assistant before a tool call: its channel, ``commentary``."""
     tools_chat: Rule
-    """Once, chat completions with tools: the words that introduce them."""
+    """Once for chat completions with tools: their introduction."""
     tools_chat_alone: Rule
-    """More where no system message is there for the tools to stand in."""
+    """Additional tokens of tools without a system message."""
     call: Rule
-    """Around a tool call, beside its name and arguments."""
+    """Around a tool call, besides its name and arguments."""
     result_chat: Rule
-    """Around a tool's result in chat completions, beside the name and the text."""
+    """Around a tool's result in chat completions, besides the name and the text."""
     result_responses: Rule
     """The same in Responses."""
     result_full_name: bool
-    """Whether a result names its tool as a call does (``functions.name``) or plainly."""
+    """Whether a result contains the full name of its tool, as a call does (``functions.name``)."""
     parallel_chat: Rule
-    """Chat completions: more for each further call in one message of the assistant."""
+    """Chat completions: additional tokens of each further call in one message of the assistant."""
     parallel_responses: Rule
-    """Responses: the same, for calls that follow each other with no result between."""
+    """The same in Responses, for consecutive calls without a result between them."""
     added_tools: Rule
-    """Around tools that are added in the middle of a conversation: a message with an introduction of its own."""
+    """Around tools that are added during a conversation: a message with its own introduction."""
     tool_search: Rule
-    """Around a search for tools and what it found, beside the query and the tools."""
+    """Around a search for tools and its results, besides the query and the tools."""
     custom_tool_search: Rule
-    """More for a search by a tool that the request describes itself."""
+    """Additional tokens of a search by a tool that the request itself describes."""
     deferred_tools_notice: Rule
-    """The provider's own description of the tool search, shown while there are tools that were not loaded."""
+    """The provider's description of the tool search, present while tools are deferred."""
     schema: Rule
     """Around the JSON Schema of a structured output."""
     name_field: Rule
-    """Around a participant's name, beside the name."""
+    """Around a participant's name, besides the name."""
     hosted_tools: Mapping[str, Rule] = field(default_factory=dict)
-    """The tools that the provider runs, by type: their description, and what a usual run puts into the input."""
+    """Tools that the provider runs, by type: their description and the input that a typical run adds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileRule:
-    """An image costs ``base``, and ``tile`` for each 512 px square once it is fitted; at low detail only ``base``."""
+    """An image costs ``base``, plus ``tile`` for each 512 px square after scaling. At low detail it costs ``base``."""
 
     base: int
     tile: int
@@ -94,18 +94,18 @@ class TileRule:
 
 @dataclass(frozen=True, slots=True)
 class PatchRule:
-    """An image costs its 32 px squares x ``hundredths`` / 100, rounded up, once it is fitted into ``budget``."""
+    """An image costs its 32 px patches x ``percent`` / 100, rounded up, after scaling to ``max_patches``."""
 
     percent: int
     max_patches: int = 1_536
-    """Most squares at high detail."""
+    """Maximum number of patches at high detail."""
     side: int = 2_048
-    """Longest side at high detail, in pixels."""
+    """Maximum length of the longer side at high detail, in pixels."""
     original: tuple[int, int] | None = None
-    """Most squares and longest side at detail ``original``; ``None``: there is no such detail."""
+    """Maximum number of patches and length of the longer side at detail ``original``; ``None`` if it does not exist."""
     auto: Literal["high", "original"] = "high"
     documented: int | None = None
-    """Hundredths as OpenAI documents them, where its usage says otherwise; a bound uses the larger."""
+    """Percentage that OpenAI documents, if its usage differs. An upper bound uses the larger one."""
 
 
 Images = TileRule | PatchRule
@@ -113,17 +113,17 @@ Images = TileRule | PatchRule
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Models that count alike."""
+    """Models with the same rules."""
 
     name: str
     prefixes: tuple[str, ...]
-    """A model whose name begins so belongs here; of several that fit, the longest decides."""
+    """Prefixes of model names. The longest matching prefix of all families decides."""
     encoding: str
     dialect: ChatTemplate
     images: Images | None = None
-    """``None``: its models read no images, as far as is known."""
+    """``None`` if its models accept no images, as far as is known."""
     vocabulary_unknown: bool = False
-    """Whether its models are not known to use this vocabulary: then even a text's tokens are an estimate."""
+    """Whether the vocabulary of its models is unknown. Then even a text's tokens are an estimate."""
 
 
 _CLASSIC: Final = ChatTemplate(
@@ -198,15 +198,14 @@ _HARMONY_5_4: Final = replace(
 )
 
 
-# gpt-5.6 introduces tools with other words. What no request to it shows is as in gpt-5.4.
 def _without_evidence(dialect: ChatTemplate) -> ChatTemplate:
-    """The same numbers, borne out by nothing: for models that no pair is of."""
-    numbers = {name: getattr(dialect, name) for name in dialect.__slots__}
-    unproven: dict[str, Any] = {n: rule._replace(samples=0) for n, rule in numbers.items() if isinstance(rule, Rule)}
-    return replace(dialect, name=f"{dialect.name}, guessed", **unproven)
+    """Return the dialect without samples, for models without recorded requests."""
+    fields = {name: getattr(dialect, name) for name in dialect.__slots__}
+    unverified: dict[str, Any] = {n: rule._replace(samples=0) for n, rule in fields.items() if isinstance(rule, Rule)}
+    return replace(dialect, name=f"{dialect.name}, guessed", **unverified)
 
 
-# What no pair of gpt-5.6 shows is taken from gpt-5.4, and stays a guess.
+# Rules that no recorded request to gpt-5.6 uses are those of gpt-5.4, as estimates.
 _HARMONY_5_6: Final = replace(
     _without_evidence(_HARMONY_5_4),
     name="harmony-5.6",
@@ -230,7 +229,7 @@ _TABLE: Final = (
     Family("o4-mini", ("o4-mini",), "o200k_base", _without_evidence(_HARMONY), PatchRule(172)),
     Family("computer-use", ("computer-use",), "o200k_base", _HARMONY, TileRule(65, 129)),
     Family("gpt-5", ("gpt-5",), "o200k_base", _HARMONY, TileRule(70, 140)),
-    # OpenAI documents 1.62 tokens a patch; its usage says 1.20, in the pairs and in others' measurements.
+    # OpenAI documents 1.62 tokens per patch. Its usage shows 1.20, in the recorded requests and in other measurements.
     Family("gpt-5-mini", ("gpt-5-mini",), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
     Family("gpt-5-nano", ("gpt-5-nano",), "o200k_base", _without_evidence(_HARMONY), PatchRule(246)),
     Family("gpt-5.2", ("gpt-5.1", "gpt-5.2", "gpt-5.3"), "o200k_base", _HARMONY, PatchRule(120, documented=162)),
@@ -250,7 +249,7 @@ _TABLE: Final = (
         _HARMONY_5_4,
         PatchRule(120, 2_500, original=(10_000, 6_000), auto="original", documented=162),
     ),
-    # Models that came after the rules were found: as their nearest neighbour, and an estimate.
+    # Models newer than the rules count as their nearest relative, as an estimate.
     Family(
         "gpt-next",
         ("gpt-5.", "gpt-6", "gpt-7"),
@@ -271,32 +270,33 @@ _UNKNOWN: Final = "unknown"
 
 
 def get_family(name: str, encoding: str = "o200k_base") -> Family:
-    """The family of a name; ``unknown`` is one of its own, in which every rule, and the vocabulary, is a guess.
+    """Return the family of a name. In the family ``unknown`` every rule and the vocabulary are estimates.
 
     Raises ``unknown_token_family``.
     """
     if name == _UNKNOWN:
         return Family(_UNKNOWN, (), encoding, _without_evidence(_HARMONY), vocabulary_unknown=True)
-    found = FAMILIES.get(name) if isinstance(name, str) else None
-    if found is None:
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None:
         raise BillingError(
-            "unknown_token_family", f"no token family {safe_repr(name)}; there are: {', '.join(FAMILIES)}, unknown"
+            "unknown_token_family",
+            f"unknown token family {safe_repr(name)}; use one of: {', '.join(FAMILIES)}, unknown",
         )
-    return found
+    return family
 
 
 def family_for_model(model: str) -> Family | None:
-    """The family that a model's name belongs to, by its longest prefix; a provider before a slash is passed over.
+    """Return the family of a model by its longest prefix. A provider before a slash is ignored.
 
     >>> family_for_model("openai/gpt-5-mini-2025-08-07").name
     'gpt-5-mini'
     """
     name = model.rpartition("/")[2].lower()
-    fitting = [
+    matches = [
         (len(prefix), entry)
         for entry in _TABLE
         for prefix in entry.prefixes
-        # gpt-5.10 is not a gpt-5.1: a number ends where its digits do
+        # gpt-5.10 is not a gpt-5.1, because the number continues
         if name.startswith(prefix) and not (prefix[-1].isdigit() and name[len(prefix) : len(prefix) + 1].isdigit())
     ]
-    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+    return max(matches, key=lambda pair: pair[0])[1] if matches else None

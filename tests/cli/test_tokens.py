@@ -73,8 +73,18 @@ def test_the_most_that_it_can_cost(run: Run) -> None:
     assert status == 0
     assert out.endswith("at the most: 13 tokens in, 100 out: 0.00045975 Credits\n")
     found = json.loads(run(*args, "--format", "json")[1])["worst_case"]
-    assert found["firm"]
+    assert found["guaranteed"]
     assert Fraction(found["charge"]["credits"]) == (13 * Fraction(75, 100) + 100 * Fraction(45, 10)) / 10**6
+
+
+def test_json_names_the_reasons(run: Run) -> None:
+    """The JSON of an estimate lists its ``reasons``, and the worst case states whether it is ``guaranteed``."""
+    name = put(run, {"model": "gpt-5.4-mini", "input": "Hi", "previous_response_id": "r", "max_output_tokens": 5})
+    args = ("--group", "default", "--at", "2026-10-20", "--prices", str(SHIPPED), "--format", "json")
+    found = json.loads(run("tokens", name, *args)[1])
+    assert "previous_response_id" in found["reasons"][0]
+    assert found["worst_case"]["reasons"] == found["reasons"]
+    assert found["worst_case"]["guaranteed"] is False
 
 
 @pytest.mark.parametrize(

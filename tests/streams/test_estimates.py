@@ -1,4 +1,4 @@
-"""Streams whose usage never came (case 31): an estimate from what came, marked, with its reason, and never an error."""
+"""Streams without reported usage: a marked estimate of the received content, with a reason, and never an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "
 
 
 def check_estimate(stream: StreamUsage) -> Usage:
-    """What is true of every estimate; its usage."""
+    """Check the properties of every estimate. Returns its usage."""
     result = stream.result()
     assert not stream.done
     assert result.estimated
@@ -31,10 +31,10 @@ def check_estimate(stream: StreamUsage) -> Usage:
     return result.usage
 
 
-def check_cuts(sample: Sample, begins: list[str]) -> None:
-    """Cut anywhere, a stream is an estimate until its usage has come; with more of it, the output does not shrink."""
+def check_cuts(sample: Sample, prefixes: list[str]) -> None:
+    """Check that a cut stream is an estimate until its usage arrives, with an output that does not shrink."""
     so_far = 0
-    for text in begins:
+    for text in prefixes:
         for request in (sample["request"], None):
             stream = fed(text.encode(), request=request)
             if stream.done:
@@ -49,15 +49,15 @@ def check_cuts(sample: Sample, begins: list[str]) -> None:
 
 @pytest.mark.parametrize("sample", FEW, ids=lambda sample: sample["request"]["model"])
 def test_cut_at_any_event_it_is_an_estimate(sample: Sample) -> None:
-    """A recorded stream cut behind any event before the last gives a marked estimate, with or without the request."""
-    begins = list(boundaries(sample["sse"]))
-    stated = {"chat": 2, "responses": 1}[sample["endpoint"]]  # the usage, and [DONE] behind it
-    check_cuts(sample, begins[:-stated])
-    assert all(fed(text).done for text in begins[-stated:])
+    """A recorded stream cut after any event before the last gives a marked estimate, with or without the request."""
+    prefixes = list(boundaries(sample["sse"]))
+    stated = {"chat": 2, "responses": 1}[sample["endpoint"]]  # the usage, and [DONE] after it
+    check_cuts(sample, prefixes[:-stated])
+    assert all(fed(text).done for text in prefixes[-stated:])
 
 
-def test_cut_at_any_byte_it_is_an_estimate_or_whole() -> None:
-    """Cut behind any byte, a recorded stream is an estimate until the last brace of its usage has come."""
+def test_cut_at_any_byte_it_is_an_estimate_or_complete() -> None:
+    """A recorded stream cut after any byte is an estimate until the last brace of its usage."""
     sample = FEW[0]
     whole = sample["sse"].encode()
     ends = {index for index in range(len(whole) + 1) if fed(whole[:index]).done}
@@ -69,7 +69,7 @@ def test_cut_at_any_byte_it_is_an_estimate_or_whole() -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the 21 recorded streams lie beside the repository, not in it")
 def test_all_recorded_streams_cut_at_any_event_are_estimates() -> None:
-    """The same of all 21, each cut behind every event; and two of them behind every 50th byte."""
+    """All 21 recorded streams cut after any event, and two of them after every 50th byte, are estimates."""
     for line in SHARED.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
         stream, stated = StreamUsage(sample["request"], Bytes()), 0
@@ -110,8 +110,8 @@ def call(name: str | None, arguments: Any, index: int = 0) -> dict[str, Any]:
         ([delta(refusal="I will "), delta(refusal="not.")], "I will not."),
         ([call("book", ""), call(None, '{"a"'), call(None, ":1}")], 'book{"a":1}'),
         ([call("book", '{"a":1}'), call("book", "{}", 1)], 'book{"a":1}book{}'),
-        ([call("book", '{"a"'), call("book", ":1}")], 'book{"a":1}'),  # some repeat the name in every chunk
-        ([call("book", {"a": 1})], 'book{"a":1}'),  # some send the object itself
+        ([call("book", '{"a"'), call("book", ":1}")], 'book{"a":1}'),  # some providers repeat the name in every chunk
+        ([call("book", {"a": 1})], 'book{"a":1}'),  # some providers send the object itself
         ([delta(tool_calls=[{"index": 0, "custom": {"name": "sh", "input": "ls"}}])], "shls"),
         ([delta(function_call={"name": "f", "arguments": "{}"})], "f{}"),
         ([delta(reasoning_content="hm "), delta(reasoning_content="so"), delta(content="x")], "hm sox"),
@@ -124,7 +124,7 @@ def call(name: str | None, arguments: Any, index: int = 0) -> dict[str, Any]:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_all_that_a_chat_shows_is_counted(events: list[Any], text: str) -> None:
-    """Text, refusals, names and arguments of calls, visible reasoning, a transcript: each once."""
+    """Text, refusals, names and arguments of calls, visible reasoning, and a transcript count once each."""
     assert estimate(*events)[1] == len(text)
 
 
@@ -151,20 +151,20 @@ def test_all_that_a_chat_shows_is_counted(events: list[Any], text: str) -> None:
             ],
             "abc",
         ),
-        # Some send no deltas, only what is finished.
+        # Some providers send no deltas, only finished items.
         ([("output_item.done", {"item": {"type": "message", "content": [{"text": "abc"}]}})], "abc"),
         ([("output_item.done", {"item": {"type": "function_call", "arguments": "{}"}})], "{}"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_all_that_a_response_shows_is_counted(events: list[Any], text: str) -> None:
-    """The deltas of every kind of output item are counted once, and finished items only if no delta came."""
-    made = [{"type": f"response.{kind}", "output_index": 0, "content_index": 0, **more} for kind, more in events]
-    assert estimate(*made)[1] == len(text)
+    """The deltas of every kind of output item count once, and finished items only without deltas."""
+    typed = [{"type": f"response.{kind}", "output_index": 0, "content_index": 0, **more} for kind, more in events]
+    assert estimate(*typed)[1] == len(text)
 
 
-def test_answers_are_counted_apart() -> None:
-    """With n answers that come by turns, each is a text of its own to the tokenizer, as the model wrote it."""
+def test_answers_are_counted_separately() -> None:
+    """With n answers in turn, each is a separate text for the tokenizer."""
     stream = StreamUsage(CHAT | {"n": 2}, TokenCounter("gpt-5.4-mini"))
     for piece in ("inter", "nation", "alization"):
         for index in (0, 1):
@@ -173,8 +173,8 @@ def test_answers_are_counted_apart() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_anthropic_cut_keeps_what_the_start_states(number: int) -> None:
-    """Input and caches are those of ``message_start``, on their meters; the output is counted; so are searches."""
+def test_a_cut_anthropic_stream_keeps_the_reported_input(number: int) -> None:
+    """Input and caches are those of ``message_start``, on their meters; output and searches are counted."""
     events = events_of(MADE[number]["sse"])
     usage = check_estimate(fed(*events[:-2], request=MADE[number]["request"]))
     if number == 0:
@@ -195,8 +195,9 @@ def test_anthropic_cut_keeps_what_the_start_states(number: int) -> None:
         assert usage.meters == {"input": 812, "output": len(shown), "web_search": 1}
 
 
-def test_gemini_cut_is_never_below_what_was_stated() -> None:
-    """Cut after any chunk: the stated input, the stated thoughts, and the larger of stated and counted output."""
+def test_a_cut_gemini_stream_is_never_below_the_reported_output() -> None:
+    """After any chunk, the estimate has the reported input and thoughts, and the larger of reported and counted
+    output."""
     events = events_of(MADE[2]["sse"])
     first = check_estimate(fed(events[0]))
     assert (first.input_tokens, first.output_tokens, first.reasoning_tokens) == (9, 60, 60)
@@ -214,8 +215,8 @@ def test_gemini_cut_is_never_below_what_was_stated() -> None:
     )
 
 
-def test_running_sums_are_the_least_that_is_estimated() -> None:
-    """A provider's running usage gives the input, and an output that the count may raise but not lower."""
+def test_cumulative_usage_is_a_lower_bound() -> None:
+    """A cumulative usage gives the input, and a lower bound of the output."""
     events = events_of(MADE[4]["sse"])
     usage = check_estimate(fed(*events[:1]))
     assert (usage.input_tokens, usage.output_tokens) == (12, len("The moon pulls"))
@@ -228,22 +229,22 @@ def test_running_sums_are_the_least_that_is_estimated() -> None:
     assert check_estimate(fed(zeros, request=CHAT)).input_tokens == 1001
 
 
-def test_what_comes_after_a_final_usage_is_added_to_it() -> None:
-    """If an answer goes on after its usage looked final, the estimate is that usage and the text since."""
+def test_text_after_a_final_usage_is_added() -> None:
+    """If an answer continues after its usage looked final, the estimate is that usage and the text since."""
     end = chat_chunk("x", "stop", usage={"prompt_tokens": 9, "completion_tokens": 5})
     other = {"choices": [{"index": 1, "delta": {"content": "more"}}]}
     stream = fed(chat_chunk("12345678"), end)
     assert stream.done
     stream.feed(other)
     assert check_estimate(stream) == Usage(9, 9, estimated=True)
-    # The provider has counted the calls before, and what stands around them.
+    # The reported usage covers the calls before it, and their overhead.
     counter = TokenCounter("gpt-4o")
     stream = fed(call("book", "{}"), end, other, counter=counter)
     assert check_estimate(stream) == Usage(9, 5 + counter.text("more"), estimated=True)
 
 
 def test_no_more_than_the_request_allows() -> None:
-    """An estimate does not exceed the request's own limit, times the answers that it asks for, and says so."""
+    """An estimate is within the request's limit, times its answers, and states that."""
     text = chat_chunk("x" * 100)
     for limit, most in (
         ({"max_completion_tokens": 60}, 60),
@@ -262,23 +263,23 @@ def test_no_more_than_the_request_allows() -> None:
 # --- the reason ---
 
 
-def test_the_reason_says_why() -> None:
-    """Cut, not asked for, ended without, an error, nothing at all: each is told apart."""
+def test_the_reason_names_the_cause() -> None:
+    """The reason distinguishes a cut, a missing option, an end without usage, an error, and an empty stream."""
     text, end = chat_chunk("x"), sse(chat_chunk("", "stop"), "[DONE]")
-    asked = CHAT | {"stream_options": {"include_usage": True}}
-    assert estimate(text, request=CHAT)[2].startswith("the stream was cut off")
-    assert "the request did not ask for it (stream_options.include_usage)" in estimate(text, end, request=CHAT)[2]
+    with_usage = CHAT | {"stream_options": {"include_usage": True}}
+    assert estimate(text, request=CHAT)[2].startswith("the stream was interrupted")
+    assert "the request did not set stream_options.include_usage" in estimate(text, end, request=CHAT)[2]
     refused = CHAT | {"stream_options": {"include_usage": False}}
-    assert "did not ask for it" in estimate(text, end, request=refused)[2]
-    assert "did not ask" not in estimate(text, end, request=asked)[2]
+    assert "did not set stream_options" in estimate(text, end, request=refused)[2]
+    assert "did not set" not in estimate(text, end, request=with_usage)[2]
     assert estimate(text, end)[2].startswith("the stream ended without usage; no request was given")
     overloaded = {"error": {"message": "Overloaded", "type": "overloaded_error"}}
-    assert estimate(text, overloaded)[2].startswith("the provider broke the stream off with an error: 'Overloaded'")
+    assert estimate(text, overloaded)[2].startswith("the provider ended the stream with an error: 'Overloaded'")
     broken = {"modelStreamErrorException": {"message": "boom", "originalStatusCode": 500}}
     head = {"contentBlockDelta": {"delta": {"text": "abc"}, "contentBlockIndex": 0}}
-    assert estimate(head, broken)[2].startswith("the provider broke the stream off with an error: 'boom'")
-    assert estimate()[2].startswith("nothing came; no request was given, so its input counts as 0")
-    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no event of a known kind came")
+    assert estimate(head, broken)[2].startswith("the provider ended the stream with an error: 'boom'")
+    assert estimate()[2].startswith("nothing arrived; no request was given, so its input counts as 0")
+    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no known event arrived")
     failed = {"type": "response.failed", "response": {"usage": None, "error": {"message": "out of luck"}}}
     stream = fed(failed)
     assert check_estimate(stream) == Usage(estimated=True)
@@ -286,18 +287,18 @@ def test_the_reason_says_why() -> None:
     assert "out of luck" in stream.warnings[0]
 
 
-def test_the_reason_says_what_cannot_be_seen() -> None:
-    """Hidden reasoning, a summary in its place, what searches brought in, earlier turns, audio: each is named."""
+def test_the_reason_names_hidden_costs() -> None:
+    """The reason names hidden reasoning, a summary, the input of searches, earlier turns and audio."""
 
     def item(kind: str, event: str = "added") -> dict[str, Any]:
         return {"type": f"response.output_item.{event}", "output_index": 0, "item": {"type": kind}}
 
     summary = {"type": "response.reasoning_summary_text.delta", "output_index": 0, "delta": "hm"}
     plain = {"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}
-    assert "not in it: reasoning that the stream does not show" in estimate(item("reasoning"))[2]
+    assert "not included: reasoning that the stream does not show" in estimate(item("reasoning"))[2]
     assert "the summary was counted in its place" in estimate(item("reasoning"), summary)[2]
     assert "reasoning" not in estimate(item("reasoning"), plain)[2]
-    assert "what searches put into the input" in estimate(item("web_search_call", "done"))[2]
+    assert "the input that searches add" in estimate(item("web_search_call", "done"))[2]
     assert "earlier turns" in estimate(summary, request={"input": "x", "previous_response_id": "resp_1"})[2]
     hidden = "reasoning that the stream does not show, if there was any"
     assert hidden in estimate(chat_chunk("x"))[2]
@@ -307,8 +308,15 @@ def test_the_reason_says_what_cannot_be_seen() -> None:
     assert "thinking" in estimate(*events_of(MADE[1]["sse"])[:-2])[2]
 
 
+def test_the_reason_includes_those_of_the_input_count() -> None:
+    """The reason repeats what makes the count of the input an estimate."""
+    stream = StreamUsage({"model": "gpt-5.4", "messages": [], "response_format": {"type": "json_schema"}})
+    stream.feed(chat_chunk("Hi"))
+    assert "the input is an estimate: how the schema of a structured output" in (stream.result().reason or "")
+
+
 def test_finished_calls_of_an_estimate_are_on_their_meters() -> None:
-    """A cut stream that ran a code interpreter twice in one container and searched a file is held to both fees."""
+    """A cut stream with two runs of a code interpreter in one container and a file search has both fees."""
     run = {"type": "code_interpreter_call", "code": "1", "container_id": "cntr_1"}
     items = [run, run, {"type": "file_search_call"}]
     stream = fed(*({"type": "response.output_item.done", "output_index": n, "item": i} for n, i in enumerate(items)))
@@ -319,7 +327,7 @@ def test_finished_calls_of_an_estimate_are_on_their_meters() -> None:
 
 
 def test_the_served_model_counts_itself() -> None:
-    """Without a counter, the one of the served model counts output and input, as the token counter would."""
+    """Without a counter, that of the served model counts output and input."""
     counter = TokenCounter("gpt-4o")
     stream = StreamUsage(CHAT)
     stream.feed(chat_chunk("The capital of Mexico is Mexico City.", model="gpt-4o-2024-08-06"))
@@ -333,8 +341,8 @@ def test_the_served_model_counts_itself() -> None:
     assert check_estimate(response).input_tokens == expected
 
 
-def test_around_a_tool_call_stand_tokens_that_are_known() -> None:
-    """A recorded tool call of gpt-4o is estimated at what was reported; one of a model nobody knows at its text."""
+def test_a_tool_call_adds_its_known_overhead() -> None:
+    """A recorded tool call of gpt-4o is estimated exactly; one of an unknown model counts its text only."""
     sample = FEW[0]
     text = list(boundaries(sample["sse"]))[-3]
     reported = fed(sample["sse"]).result().usage.output_tokens
@@ -352,7 +360,7 @@ def test_around_a_tool_call_stand_tokens_that_are_known() -> None:
 
 @pytest.mark.parametrize("model", ["deep-thinker-1", None, 7])
 def test_an_unknown_model_is_counted_with_o200k_base(model: Any) -> None:
-    """A model that no tokenizer knows is counted with o200k_base, and the reason says so."""
+    """A model without a tokenizer is counted with o200k_base, and the reason states that."""
     stream = StreamUsage({"model": model, "messages": []})
     stream.feed(chat_chunk("The capital of Mexico is Mexico City."))
     assert check_estimate(stream).output_tokens == 8
@@ -369,12 +377,12 @@ class Broken:
 
 
 def test_without_any_tokenizer_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no vocabulary can be had, a token per 4 bytes is the estimate, and the reason says so."""
+    """Without a vocabulary, the estimate is one token per 4 bytes, and the reason states that."""
     monkeypatch.setattr("brivionix_billing.tokens.counter.load_encoding", _no_vocabulary)
     stream = StreamUsage(CHAT)
     stream.feed(chat_chunk("x" * 41))
     assert check_estimate(stream).output_tokens == 11
-    assert "no tokenizer (encoding_unavailable): a token per 4 bytes" in (stream.result().reason or "")
+    assert "no tokenizer (encoding_unavailable): one token per 4 bytes" in (stream.result().reason or "")
 
 
 def _no_vocabulary(name: str) -> Any:
@@ -382,14 +390,14 @@ def _no_vocabulary(name: str) -> Any:
 
 
 def test_a_broken_counter_is_replaced() -> None:
-    """A caller's counter that fails does not make the stream fail: the model's own counts instead."""
+    """If the caller's counter fails, that of the model is used."""
     stream = fed(chat_chunk("The capital of Mexico is Mexico City."), request=CHAT, counter=Broken())
     usage = check_estimate(stream)
     assert (usage.output_tokens, usage.input_tokens) == (8, TokenCounter("gpt-5.4-mini").chat(CHAT))
 
 
-def test_a_request_that_a_counter_refuses_is_counted_from_its_texts() -> None:
-    """Whatever the request's shape, its texts are its input at least; a missing one is 0, and said."""
+def test_a_request_that_a_counter_rejects_is_counted_from_its_texts() -> None:
+    """The texts of a request in any format count as input; a missing request counts 0."""
 
     class Refusing(Bytes):
         def chat(self, request: Any, /) -> int:
@@ -421,8 +429,8 @@ def test_a_request_that_a_counter_refuses_is_counted_from_its_texts() -> None:
     [5, "much", [], {}, [{"prompt_tokens": 1}], True, 0.5],
     ids=repr,
 )
-def test_a_usage_that_is_none_is_no_usage(usage: Any) -> None:
-    """What is no object with counts is a fault, and the stream is estimated."""
+def test_an_invalid_usage_is_ignored(usage: Any) -> None:
+    """A usage that is not an object with counts gives a warning, and the stream is estimated."""
     stream = fed(sse(chat_chunk("abc", "stop"), {"choices": [], "usage": usage}, "[DONE]"))
     assert check_estimate(stream).output_tokens == 3
     assert bool(stream.warnings) == (usage != {})
@@ -437,8 +445,8 @@ def test_a_usage_that_is_none_is_no_usage(usage: Any) -> None:
         ({"tokens": 9}, "unknown_usage_format"),
     ],
 )
-def test_a_final_usage_that_cannot_be_billed_is_kept_and_refused(usage: Any, code: str) -> None:
-    """The provider's last word is not replaced by a guess: the body keeps it, and it is refused as without a stream."""
+def test_a_final_usage_that_cannot_be_billed_is_kept_and_rejected(usage: Any, code: str) -> None:
+    """A reported usage that cannot be billed stays in the body, and is rejected as without a stream."""
     stream = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": usage})
     result = stream.result()
     assert (result.estimated, result.body["usage"]) == (False, usage)
@@ -454,24 +462,24 @@ def test_a_final_usage_that_cannot_be_billed_is_kept_and_refused(usage: Any, cod
     assert check_estimate(fed(chat_chunk("abc", usage=usage))).output_tokens == 3
 
 
-def test_sums_that_shrink_are_a_fault() -> None:
-    """A cumulative count that goes back is told; the last one holds."""
+def test_decreasing_counts_are_a_warning() -> None:
+    """A decreasing cumulative count gives a warning; the last value counts."""
     events = events_of(MADE[1]["sse"])
     events[-2]["usage"]["input_tokens"] = 5
     stream = fed(*events)
     assert stream.result().usage.input_tokens == 5
-    assert stream.warnings == ("input_tokens went from 812 back to 5; the last one holds",)
+    assert stream.warnings == ("input_tokens decreased from 812 to 5; the last value counts",)
 
 
-def test_a_tier_that_cannot_be_read_is_left_out_of_an_estimate() -> None:
-    """An estimate is billed as the tier that was asked for if the served one is no name; that is a fault."""
+def test_an_unreadable_tier_is_left_out_of_an_estimate() -> None:
+    """A served tier that is not a name is left out of the estimate with a warning."""
     stream = fed(chat_chunk("abc", service_tier=["flex"], model="m"))
     assert check_estimate(stream) == Usage(output_tokens=3, model="m", estimated=True)
     assert "service_tier" in stream.result().warnings[0]
 
 
-def test_an_event_that_cannot_be_read_is_a_fault() -> None:
-    """What a reader cannot make sense of is passed over and told; the events around it are read."""
+def test_an_unreadable_event_is_a_warning() -> None:
+    """An unreadable event is skipped with a warning; the events around it are read."""
     deep: Any = "x"
     for _ in range(100_000):
         deep = [{"thinking": deep}]
@@ -485,55 +493,55 @@ def test_an_event_that_cannot_be_read_is_a_fault() -> None:
 
 
 class Hostile:
-    """An object that answers every question with an error."""
+    """An object that raises on every access."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("no")
 
 
 class Undumpable:
-    """An SDK's object that cannot be taken apart."""
+    """An SDK object that cannot be dumped."""
 
     def model_dump(self, **_: Any) -> Any:
         raise RuntimeError("no")
 
 
-def test_an_object_that_cannot_be_read_is_a_fault() -> None:
-    """Whatever an object does when it is looked at, the stream goes on."""
+def test_an_unreadable_object_is_a_warning() -> None:
+    """A stream continues after objects that raise."""
     stream = fed(chat_chunk("abc"), Hostile(), Undumpable(), object(), chat_chunk("de"))
     assert check_estimate(stream).output_tokens == 5
     assert stream.warnings == (
         "an object of type Hostile could not be read: RuntimeError: 'no'",
         "an object of type Undumpable could not be read: RuntimeError: 'no'",
-        "an event of type object is no JSON object",
+        "an event of type object is not a JSON object",
     )
 
 
-def test_events_of_another_family_are_faults() -> None:
-    """The first event that is known decides what the stream is; others are not mixed in."""
+def test_events_of_another_api_are_warnings() -> None:
+    """The first known event determines the API; events of other APIs are warnings."""
     stream = fed(chat_chunk("abc"), {"type": "message_start", "message": {"usage": {"input_tokens": 9}}}, {"x": 1})
-    assert (stream.family, check_estimate(stream).total_tokens) == ("chat", 3)
+    assert (stream.api, check_estimate(stream).total_tokens) == ("chat", 3)
     assert len(stream.warnings) == 1
     assert "in a stream of chat" in stream.warnings[0]
 
 
-def test_faults_are_bounded() -> None:
-    """A stream of nonsense is told by its first twenty faults, and a number."""
+def test_warnings_are_bounded() -> None:
+    """Warnings are limited to the first twenty and a number."""
     stream = fed(*["data: nonsense\n\n"] * 1000, sse(chat_chunk("abc")))
     assert len(stream.warnings) == 21
     assert stream.warnings[-1] == "... and 980 more"
     assert check_estimate(stream).output_tokens == 3
 
 
-def test_an_event_that_is_too_large_is_a_fault() -> None:
-    """Beyond the limit an event is passed over, told, and the rest is read."""
-    stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event=2000)
+def test_a_too_large_event_is_a_warning() -> None:
+    """An event beyond the limit is skipped with a warning, and the rest is read."""
+    stream = fed(sse(chat_chunk("x" * 3000), chat_chunk("abc")), max_event_bytes=2000)
     assert check_estimate(stream).output_tokens == 3
-    assert stream.warnings == ("an event was too large, and was passed over",)
+    assert stream.warnings == ("an event was too large and was skipped",)
 
 
 def test_half_characters_are_joined() -> None:
-    """A character whose halves come in two deltas is one character; bytes that are no UTF-8 do not end the stream."""
+    """Surrogate halves in two deltas are one character; invalid UTF-8 does not end the stream."""
     halves = 'data: {"choices": [{"index": 0, "delta": {"content": "\\ud83d"}}]}\n\n'
     stream = fed(halves, halves.replace("d83d", "de00"))
     assert check_estimate(stream).output_tokens == len("😀".encode())
@@ -541,8 +549,8 @@ def test_half_characters_are_joined() -> None:
     assert fed('data: {"choices": [{"delta": {"content": "\ud800"}}]}\n\n').result().usage.output_tokens
 
 
-def test_an_estimate_is_charged_and_says_so() -> None:
-    """An estimate is rated like any usage, and its charge carries the mark."""
+def test_the_charge_of_an_estimate_is_marked() -> None:
+    """An estimate is rated like any usage, and its charge is marked."""
     stream = StreamUsage(CHAT)
     stream.feed(chat_chunk("Hi", model="gpt-5.4-mini-2026-03-17", service_tier="default"))
     charge = shipped().rate(stream.result().usage, model="gpt-5.4-mini", group="default", at=AUTUMN)

@@ -1,4 +1,4 @@
-"""Streams and requests made to cheat, to fill the memory, to take time, or to raise: the bill and the gateway hold."""
+"""Hostile streams and requests: they cannot lower a bill, fill the memory, take long, or raise."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def output(event: Any, request: Any) -> int:
 
 
 @pytest.mark.parametrize("family", EVENTS)
-def test_only_the_limits_that_the_provider_obeys_cap_an_estimate(family: str) -> None:
-    """A limit under another family's key caps nothing, under the family's own key it does, and the largest holds."""
+def test_only_limits_that_the_provider_obeys_cap_an_estimate(family: str) -> None:
+    """A limit under another API's key is ignored; under its own key, the largest limit applies."""
     own = LIMITS[family]
     keys = {next(iter(limit(1))) for limit in own}
     for other in (limit for limits in LIMITS.values() for limit in limits):
@@ -56,7 +56,7 @@ def test_only_the_limits_that_the_provider_obeys_cap_an_estimate(family: str) ->
 
 
 def test_the_input_is_counted_as_the_stream_was_served() -> None:
-    """What a request says under the other endpoint's key does not replace what this endpoint read."""
+    """Texts under the other endpoint's key do not replace those that this endpoint read."""
     both = {"messages": [], "input": "y" * 500}
     assert fed(EVENTS["responses"], request=both).result().usage.input_tokens == 2500
     assert fed(EVENTS["chat"], request=both).result().usage.input_tokens == 1000
@@ -66,8 +66,8 @@ def test_the_input_is_counted_as_the_stream_was_served() -> None:
     assert fed(request={"messages": [1, 2], "input": "y"}).result().usage.input_tokens == 1002
 
 
-def test_who_changes_a_usage_after_it_was_fed_changes_no_bill() -> None:
-    """A stream keeps the usage as it was when it was fed, to its innermost object."""
+def test_changing_a_fed_usage_has_no_effect() -> None:
+    """A stream keeps the usage as it was when it was fed, including nested objects."""
     usage: Json = {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
     stream = fed(chat_chunk("abc"), {"choices": [], "usage": usage})
     usage["completion_tokens"] = 999
@@ -92,29 +92,38 @@ def test_who_changes_a_usage_after_it_was_fed_changes_no_bill() -> None:
     ],
     ids=str,
 )
-def test_an_event_without_content_decides_no_family(first: Json) -> None:
-    """Until a text, a call or a usage was read, an event of another family corrects what a stream is."""
+def test_an_event_without_content_does_not_determine_the_api(first: Json) -> None:
+    """Until a text, a call or a usage was read, an event of another API corrects the API of a stream."""
     stream = fed(first, chat_chunk("abc"), STATED)
-    assert (stream.family, stream.done, stream.result().usage) == ("chat", True, Usage(5000, 1000))
+    assert (stream.api, stream.done, stream.result().usage) == ("chat", True, Usage(5000, 1000))
 
 
 @pytest.mark.parametrize("family", ["responses", "anthropic", "gemini", "bedrock"])
-def test_an_event_with_content_decides_the_family(family: str) -> None:
-    """After a text, an event of another family is a fault, and its usage is not taken."""
+def test_an_event_with_content_determines_the_api(family: str) -> None:
+    """After a text, an event of another API is a warning, and its usage is ignored."""
     stream = fed(EVENTS[family], STATED)
-    assert (stream.family, stream.done, len(stream.warnings)) == (family, False, 1)
+    assert (stream.api, stream.done, len(stream.warnings)) == (family, False, 1)
 
 
-def test_searches_decide_the_family() -> None:
-    """A search that was counted is not lost to an event of another family."""
+def test_searches_determine_the_api() -> None:
+    """A counted search is not lost to an event of another API."""
     search = {"type": "content_block_start", "index": 0, "content_block": {"type": "web_search_tool_result"}}
-    assert fed(search, STATED).family == "anthropic"
+    assert fed(search, STATED).api == "anthropic"
     item = {"type": "response.output_item.done", "output_index": 0, "item": {"type": "web_search_call"}}
     assert fed(item, STATED).result().usage.meters == {"web_search": 1}
 
 
-def test_a_family_that_comes_back_knows_what_it_knew() -> None:
-    """An empty event of another family in between takes away neither model nor tier."""
+def test_items_without_a_fee_leave_room_for_those_with_one() -> None:
+    """A search after 5 000 items that cost no fee is counted."""
+    kinds = ["mcp_call"] * 5_000 + ["web_search_call"]
+    items = [
+        {"type": "response.output_item.done", "output_index": i, "item": {"type": kind}} for i, kind in enumerate(kinds)
+    ]
+    assert fed(*items).result().usage.meters == {"web_search": 1}
+
+
+def test_an_event_of_another_api_does_not_reset_the_state() -> None:
+    """An empty event of another API does not remove the model or the tier."""
     created = {"type": "response.created", "response": {"model": "m", "service_tier": "flex"}}
     usage = fed(created, {"candidates": []}, EVENTS["responses"]).result().usage
     assert (usage.model, usage.service_tier, usage.output_tokens) == ("m", "flex", 100)
@@ -135,16 +144,18 @@ LONG = "n" * 100_000
         lambda i: {"type": "message_delta", "usage": {f"{LONG}{i}": 1}},
         lambda i: {"type": "message_delta", "usage": {f"k{i}": "v" * 60_000 + str(i)}},
         lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": f"{LONG}{i}"}},
-        lambda i: {"type": "response.output_item.done", "output_index": i, "item": {"type": "x", "id": f"{LONG}{i}"}},
-        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "action": {"type": f"{LONG}{i}"}}},
-        lambda i: {"type": "response.output_item.done", "item": {"id": f"{i}", "container_id": f"{LONG}{i}"}},
+        lambda i: {"type": "response.output_item.done", "item": {"type": "file_search_call", "id": f"{LONG}{i}"}},
+        lambda i: {
+            "type": "response.output_item.done",
+            "item": {"type": "code_interpreter_call", "id": f"{i}", "container_id": f"{LONG}{i}"},
+        },
         lambda i: {"type": "response.output_item.added", "output_index": f"{LONG}{i}", "item": {"name": "x"}},
         lambda i: {"type": f"response.{LONG}{i}.delta", "output_index": 0, "delta": "x"},
         lambda i: {"contentBlockDelta": {"contentBlockIndex": f"{LONG}{i}", "delta": {"text": "x"}}},
     ],
 )
-def test_no_name_fills_the_memory(event: Callable[[int], Json]) -> None:
-    """A hundred events with names of 100 kB each leave less than what text may take."""
+def test_long_names_do_not_fill_the_memory(event: Callable[[int], Json]) -> None:
+    """A hundred events with names of 100 kB each use less memory than the limit of text."""
     import brivionix_billing.tokens.encodings  # noqa: F401  (its own memory is not the stream's)
 
     stream = StreamUsage(None, Bytes())
@@ -167,18 +178,18 @@ def test_no_name_fills_the_memory(event: Callable[[int], Json]) -> None:
     ],
     ids=["keys", "text", "values", "inner"],
 )
-def test_a_usage_beyond_all_measure_is_a_fault(more: Json) -> None:
-    """A usage of too many keys or characters is told and not kept; the one before it stays."""
+def test_a_huge_usage_is_a_warning(more: Json) -> None:
+    """A usage with too many keys or characters is skipped with a warning; the previous one stays."""
     huge = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0, **more}}
     stream = fed(chat_chunk("abc"), STATED, huge)
     assert stream.result().usage == Usage(5000, 1000)
     assert stream.warnings == (
-        "a usage cannot be kept: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
+        "a usage cannot be stored: ValueError: 'it has more than 256 keys or 65536 characters, or is too deep'",
     )
 
 
 def test_merged_keys_are_bounded() -> None:
-    """Deltas that each add a key to Anthropic's usage add no more than 256."""
+    """Deltas that each add a key to Anthropic's usage add at most 256."""
     stream = StreamUsage(None, Bytes())
     for number in range(1000):
         stream.feed({"type": "message_delta", "usage": {f"k{number}": 0}})
@@ -189,25 +200,25 @@ def test_merged_keys_are_bounded() -> None:
 
 @pytest.mark.parametrize("key", ["choices", "candidates"])
 def test_the_choices_of_an_event_are_bounded(key: str) -> None:
-    """Of a hundred thousand choices in an event 4096 are read, and it is told."""
+    """Of 100 000 choices in an event, 4096 are read, with a warning."""
     other = "chat" if key == "choices" else "gemini"
     stream = fed({key: [{}] * 100_000})
-    assert (stream.family, stream.warnings) == (other, (f"100000 {key} in an event; no more than 4096 are read",))
+    assert (stream.api, stream.warnings) == (other, (f"100000 {key} in an event; at most 4096 are read",))
 
 
-def test_asking_at_every_piece_takes_no_square_of_time() -> None:
-    """A large event in 40 000 pieces, each of which ends in a brace, is put together a few times and not at each."""
+def test_querying_after_every_piece_takes_linear_time() -> None:
+    """A large event in 40 000 pieces that each end in a brace is joined a few times only."""
     whole = b'data: {"choices": [{"delta": {"content": [' + b'{"a": 1},' * 40_000 + b"{}]}}]}"
     stream = StreamUsage(None, Bytes())
-    began = time.process_time()
+    started = time.process_time()
     for piece in whole.split(b"}")[:-1]:
         stream.feed(piece + b"}")
         assert not stream.done
-    assert time.process_time() - began < 5  # the square took a minute
+    assert time.process_time() - started < 5  # quadratic work took a minute
 
 
-def test_a_large_last_event_is_found_in_the_end() -> None:
-    """A large event without its blank line counts when the result is asked for, however often ``done`` was asked."""
+def test_a_large_last_event_counts_in_the_result() -> None:
+    """A large event without its blank line counts in the result, however often ``done`` was read."""
     event = sse({"choices": [], "usage": STATED["usage"], "x": "y" * 6000}).strip().encode()
     stream = fed(chat_chunk("abc"))
     for start in range(0, len(event), 100):
@@ -220,8 +231,8 @@ def test_a_large_last_event_is_found_in_the_end() -> None:
 
 @pytest.mark.parametrize("rest", [b"x\n\n", b" x\n\n", b"\ndata: {}\n\n", b"\ndata: x\n\n", b"\n\n", b""])
 @pytest.mark.parametrize("more", ["", chat_chunk("de")])
-def test_asking_changes_no_result(rest: bytes, more: Any) -> None:
-    """Whatever follows the JSON of an event before its blank line, the usage is the same, was ``done`` asked or not."""
+def test_querying_changes_no_result(rest: bytes, more: Any) -> None:
+    """Text after the JSON of an event does not change the usage, whether or not ``done`` was read."""
 
     def result(ask: bool) -> tuple[Usage, bool]:
         stream = fed(sse(chat_chunk("abc")), sse(STATED).rstrip())
@@ -233,12 +244,12 @@ def test_asking_changes_no_result(rest: bytes, more: Any) -> None:
     assert result(True) == result(False)
 
 
-def test_what_follows_the_json_of_an_event_is_told() -> None:
-    """An object is read although something stands behind it, and that is a fault; no other value is."""
+def test_text_after_the_json_of_an_event_is_a_warning() -> None:
+    """An object is read despite text after it, with a warning; other values are not."""
     stream = fed(sse(chat_chunk("abc"), '{"choices": [{"delta": {"content": "de"}}]}x', "[]x", "5 5"))
     assert stream.result().usage.output_tokens == 5
     assert stream.warnings == (
-        "an event goes on behind its JSON with 'x', which is not read",
+        "an event has text after its JSON, which is ignored: 'x'",
         "an event is not JSON: '[]x'",
         "an event is not JSON: '5 5'",
     )
@@ -248,7 +259,7 @@ def test_what_follows_the_json_of_an_event_is_told() -> None:
 
 
 class MuteError(Exception):
-    """An error that cannot even say what it is."""
+    """An error whose text raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -259,7 +270,7 @@ def _raise(*_: Any, **__: Any) -> Any:
 
 
 class Mute:
-    """A key or value that cannot be written."""
+    """A key or value whose text raises."""
 
     __str__ = __repr__ = _raise
     __bool__ = _raise
@@ -269,10 +280,10 @@ class Mute:
 
 
 class Classless:
-    """An object that does not say what it is."""
+    """An object whose class raises."""
 
     __bool__ = _raise
-    vars()["__class__"] = property(_raise)  # a type checker would not have it
+    vars()["__class__"] = property(_raise)  # a type checker would reject an attribute
 
 
 class Lost(dict[Any, Any]):
@@ -288,14 +299,14 @@ class Gone(UserDict[Any, Any]):
 
 
 class Text(str):
-    """A text with methods of its own."""
+    """A str with overridden methods."""
 
     __slots__ = ()
     encode = strip = __len__ = __str__ = _raise
 
 
 class Raw(bytes):
-    """Bytes with methods of their own."""
+    """Bytes with overridden methods."""
 
     __bytes__ = __len__ = strip = _raise
 
@@ -332,7 +343,7 @@ PIECES: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_no_object_raises(piece: Callable[[], Any]) -> None:
-    """Whatever an object does when it is looked at, the text around it is read, and there is a result."""
+    """Around objects that raise, the text is read, and there is a result."""
     for pieces in ([piece(), chat_chunk("abc")], [chat_chunk("abc"), piece()], [piece()]):
         stream = fed(*pieces)
         result = stream.result()
@@ -341,8 +352,8 @@ def test_no_object_raises(piece: Callable[[], Any]) -> None:
         assert all(type(fault) is str for fault in (*stream.warnings, *result.warnings))
 
 
-def test_a_usage_with_a_number_as_key_is_read_as_json_would_have_it() -> None:
-    """JSON has no other keys than texts: the number becomes one, and nobody knows what its count costs."""
+def test_a_number_as_key_of_a_usage_becomes_a_text() -> None:
+    """A number as a key of a usage becomes a text, whose price is unknown."""
     result = fed(chat_chunk("abc", "stop"), {"choices": [], "usage": {**USAGE, 1: 2}}).result()
     assert result.usage_error is not None
     assert result.usage_error.code == "unknown_usage_key"
@@ -350,8 +361,8 @@ def test_a_usage_with_a_number_as_key_is_read_as_json_would_have_it() -> None:
     assert fed(chat_chunk("abc"), event).result().usage == Usage(5000, 1000)
 
 
-def test_texts_and_bytes_with_methods_of_their_own_are_read() -> None:
-    """A subclass of str or bytes is its characters or bytes, whatever its methods do."""
+def test_texts_and_bytes_with_overridden_methods_are_read() -> None:
+    """A subclass of str or bytes is read as its characters or bytes, whatever its methods do."""
     text = sse(chat_chunk("abc"))
     for piece in (Text(text), Raw(text.encode()), bytearray(text.encode()), memoryview(text.encode())):
         assert fed(piece).result().usage.output_tokens == 3
@@ -365,7 +376,7 @@ def looped() -> Json:
 
 
 def doubled() -> Json:
-    """Sixty lists, each of which holds the next one twice."""
+    """Return sixty lists, each of which contains the next one twice."""
     value: Any = "x"
     for _ in range(60):
         value = [value, value]
@@ -387,20 +398,20 @@ def doubled() -> Json:
 )
 @pytest.mark.parametrize("family", EVENTS)
 def test_no_request_raises(request_: Callable[[], Any], family: str) -> None:
-    """Whatever a request does when it is looked at, the output is counted."""
+    """The output is counted with a request that raises."""
     result = fed(EVENTS[family], request=request_()).result()
     assert (result.estimated, result.usage.output_tokens) == (True, 100)
 
 
 def test_a_request_that_contains_itself_is_counted_once() -> None:
-    """An object within itself is not read again; the same object beside itself is."""
+    """An object within itself is read once; an object next to itself is read twice."""
     assert fed(EVENTS["gemini"], request=looped()).result().usage.input_tokens == len("word")
     same = ["abc"]
     assert fed(EVENTS["gemini"], request={"a": same, "b": same}).result().usage.input_tokens == len("abc\nabc")
 
 
 def test_a_broken_estimate_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If all else fails, the result is an estimate of nothing that says so, and that something was answered."""
+    """If the estimate itself fails, the result is an empty estimate that states this, and is answered."""
     monkeypatch.setattr("brivionix_billing.streams.stream.estimate_usage", _raise)
     result = fed(chat_chunk("abc")).result()
     assert (result.estimated, result.answered, result.usage) == (True, True, Usage(0, 0, estimated=True))

@@ -1,4 +1,4 @@
-"""Streams that come to their end: the usage is the provider's, for every family, however it is sent."""
+"""Complete streams: the usage is the provider's, for every API and format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def every() -> list[Sample]:
 
 
 def last(sample: Sample) -> dict[str, Any]:
-    """The response around the last usage of a recorded stream."""
+    """Return the response with the last usage of a recorded stream."""
     event = events_of(sample["sse"])[-1]
     response: dict[str, Any] = event.get("response") or event
     return response
@@ -40,7 +40,7 @@ def outcome(body: Any) -> str:
 
 
 def check_states(sample: Sample) -> None:
-    """The result of a recorded stream is what its last event states, and its body what is kept of that response."""
+    """Check that the result of a recorded stream is its last usage, and its body the billable part of that response."""
     stream = fed(sample["sse"].encode(), request=sample["request"], counter=Never())
     response, result = last(sample), stream.result()
     assert (stream.done, result.estimated, result.reason, stream.warnings) == (True, False, None, ())
@@ -56,15 +56,15 @@ def check_states(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", FEW, ids=lambda sample: sample["request"]["model"])
-def test_a_recorded_stream_gives_what_its_last_event_states(sample: Sample) -> None:
-    """Usage, tier, model and searches are those of the last event, and no token is counted for it."""
+def test_a_recorded_stream_gives_its_reported_usage(sample: Sample) -> None:
+    """Usage, tier, model and searches are those of the last event, and no counter is called."""
     check_states(sample)
     assert fed(sample["sse"]).result().usage.meters
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the 21 recorded streams lie beside the repository, not in it")
-def test_all_recorded_streams_give_what_their_last_event_states() -> None:
-    """The same of all 21, none refused. Two ran a code interpreter, each in one container."""
+def test_all_recorded_streams_give_their_reported_usage() -> None:
+    """All 21 recorded streams are reported; two ran a code interpreter, each in one container."""
     samples = every()
     for sample in samples:
         check_states(sample)
@@ -74,7 +74,7 @@ def test_all_recorded_streams_give_what_their_last_event_states() -> None:
 
 
 def test_searches_and_the_served_tier_are_counted() -> None:
-    """A file search among the output items is on its meter; a flex stream is billed as flex, whatever was asked."""
+    """A file search in the output items is on its meter; a flex stream is billed as flex."""
     search, flex = (fed(FEW[number]["sse"]).result().usage for number in (2, 3))
     assert search.meters == {"input": 1177, "output": 37, "file_search": 1}
     assert (flex.service_tier, flex.meters, flex.reasoning_tokens) == ("flex", {"input": 53, "output": 469}, 448)
@@ -83,7 +83,7 @@ def test_searches_and_the_served_tier_are_counted() -> None:
 
 
 def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
-    """What the result gives is written into a usage file as it is, and read from there as the same usage."""
+    """The body of the result is written into a usage file unchanged, and read from there as the same usage."""
     for sample in (*FEW, *MADE):
         for text in (sample["sse"], sample["sse"][: len(sample["sse"]) // 2]):
             result = fed(text, request=sample["request"]).result()
@@ -94,7 +94,7 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "answered", "told"),
+    ("pieces", "answered", "warned"),
     [
         ([], False, False),
         ([b'{"error": {"message": "rate limited"}}'], False, True),
@@ -133,21 +133,18 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
         ([b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}\n\n'], True, False),
     ],
 )
-def test_nothing_of_an_answer_is_told_apart(pieces: list[bytes], answered: bool, told: bool) -> None:
-    """A stream in which no answer began says so, for a gateway to bill nothing; bytes that are no events are a fault.
-
-    One that is cut off while the model thinks, or behind a search, has begun: it is not given away (CASES 31).
-    """
+def test_a_stream_without_an_answer_is_recognised(pieces: list[bytes], answered: bool, warned: bool) -> None:
+    """A stream without an answer has nothing to bill; bytes without events are a warning."""
     result = fed(*pieces, request={"messages": [{"role": "user", "content": "Hello"}]}).result()
     assert result.answered is answered
-    assert any("decompressed" in fault for fault in result.warnings) is told
+    assert any("decompressed" in warning for warning in result.warnings) is warned
 
 
 # --- chat ---
 
 
-def test_usage_stands_in_a_last_chunk_without_choices() -> None:
-    """With ``include_usage``, ``usage: null`` in the chunks before is nothing, and the last chunk is what counts."""
+def test_usage_is_read_from_a_last_chunk_without_choices() -> None:
+    """With ``include_usage``, ``usage: null`` of earlier chunks is ignored, and the last chunk counts."""
     stream = fed(chat_chunk("Hi", usage=None), chat_chunk(None, "stop", usage=None), counter=Never())
     assert not stream.done
     stream.feed({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}, "service_tier": "flex"})
@@ -156,15 +153,15 @@ def test_usage_stands_in_a_last_chunk_without_choices() -> None:
 
 
 @pytest.mark.parametrize("choices", [{"choices": []}, {"choices": None}, {}])
-def test_the_last_chunk_may_leave_choices_out(choices: dict[str, Any]) -> None:
-    """vLLM and others send null choices, or none at all, with the usage."""
+def test_the_last_chunk_may_omit_choices(choices: dict[str, Any]) -> None:
+    """Null choices, or none at all, with the usage are accepted (vLLM and others)."""
     end = {"object": "chat.completion.chunk", "usage": {"prompt_tokens": 9, "completion_tokens": 1}, **choices}
     assert fed(chat_chunk("Hi"), end, counter=Never()).result().usage == Usage(9, 1)
     assert fed(end, "data: [DONE]\n\n", counter=Never()).result().usage == Usage(9, 1)
 
 
-def test_of_running_sums_the_last_one_counts() -> None:
-    """Cumulative usage in every chunk is never added up, and is final when the answer is."""
+def test_the_last_cumulative_usage_counts() -> None:
+    """Cumulative usage in every chunk is not summed, and is final when the answer is."""
     stream = fed(counter=Never())
     for number, finish in ((1, None), (2, None), (3, "stop")):
         assert not stream.done
@@ -191,13 +188,13 @@ def test_of_running_sums_the_last_one_counts() -> None:
     ],
     ids=["beside the last choice", "Groq", "Moonshot"],
 )
-def test_usage_may_stand_elsewhere(end: dict[str, Any]) -> None:
-    """Beside the last choice, in ``x_groq``, or within the choice: providers that copy OpenAI put it there."""
+def test_usage_may_be_in_other_positions(end: dict[str, Any]) -> None:
+    """A usage next to the last choice, in ``x_groq``, or within the choice is read."""
     assert fed(chat_chunk("Hi"), chat_chunk(None, "stop") | end, counter=Never()).result().usage == Usage(9, 3)
 
 
-def test_usage_is_not_final_if_the_answer_goes_on_without_it() -> None:
-    """A usage in the middle does not count what comes after it, even if the answer then ends."""
+def test_usage_is_not_final_if_the_answer_continues() -> None:
+    """A usage in the middle is not final, even if the answer then ends."""
     stream = fed(chat_chunk("x", usage={"prompt_tokens": 9, "completion_tokens": 1}), chat_chunk("more", "stop"))
     assert not stream.done
     stream.feed(sse("[DONE]"))
@@ -206,8 +203,8 @@ def test_usage_is_not_final_if_the_answer_goes_on_without_it() -> None:
     assert stream.done
 
 
-def test_a_tier_once_named_stays() -> None:
-    """The last tier that is named is the served one; an empty name names none."""
+def test_the_last_named_tier_stays() -> None:
+    """The last tier is the served one; an empty name is ignored."""
     usage = {"prompt_tokens": 9, "completion_tokens": 1}
     stream = fed(chat_chunk("x", service_tier="default"), chat_chunk("", "stop", service_tier="flex"))
     stream.feed({"choices": [], "usage": usage, "service_tier": ""})
@@ -215,16 +212,16 @@ def test_a_tier_once_named_stays() -> None:
 
 
 def test_a_mark_of_the_provider_is_kept() -> None:
-    """A provider that is a gateway itself may state an estimate; then the result is one, too."""
+    """If the provider marks its usage as an estimate, the result is one too."""
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "estimated": True}
     stream = fed(chat_chunk("x", "stop", usage=usage), counter=Never())
     result = stream.result()
     assert (stream.done, result.estimated, result.usage) == (True, True, Usage(9, 1, estimated=True))
-    assert result.reason == "the provider marks its own usage as an estimate"
+    assert result.reason == "the provider marks its usage as an estimate"
 
 
-def test_an_error_does_not_hide_a_usage_that_came() -> None:
-    """A provider that breaks off with an error and says what it used has said what it used."""
+def test_an_error_does_not_hide_a_reported_usage() -> None:
+    """A usage before an error is the result."""
     error = chat_chunk("", "error", error={"code": 502, "message": "upstream gone"})
     stream = fed(chat_chunk("x"), error, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
     assert (stream.result().usage, stream.result().reason) == (Usage(9, 1), None)
@@ -232,7 +229,7 @@ def test_an_error_does_not_hide_a_usage_that_came() -> None:
 
 
 def test_all_answers_must_be_complete() -> None:
-    """With n answers, a running usage is final when all of them are finished, whichever began when."""
+    """With n answers, a cumulative usage is final when all of them are finished."""
     running = {"prompt_tokens": 9, "completion_tokens": 3}
 
     def choice(index: int, finish: str | None) -> dict[str, Any]:
@@ -244,15 +241,15 @@ def test_all_answers_must_be_complete() -> None:
     assert not stream.done
     stream.feed(choice(1, "length"))
     assert stream.done
-    # Without a request nobody knows how many there will be; what comes then takes the finality back.
+    # Without a request their number is unknown, so a later answer makes the usage not final.
     stream = fed(choice(0, "stop"))
     assert stream.done
     stream.feed(choice(1, None))
     assert not stream.done
 
 
-def test_done_needs_no_finish_if_the_frame_says_so() -> None:
-    """A provider that never names a finish reason ends with ``[DONE]``."""
+def test_done_follows_from_the_end_marker() -> None:
+    """A provider without finish reasons ends with ``[DONE]``."""
     stream = fed(sse(chat_chunk("x", usage={"prompt_tokens": 9, "completion_tokens": 3})))
     assert not stream.done
     stream.feed("data: [DONE]\n\n")
@@ -260,7 +257,7 @@ def test_done_needs_no_finish_if_the_frame_says_so() -> None:
 
 
 def test_text_completions_are_chat() -> None:
-    """The older text completions have ``text`` in their choices and the same usage."""
+    """Text completions have ``text`` in their choices and the same usage."""
     stream = fed({"object": "text_completion", "choices": [{"index": 0, "text": "abc", "finish_reason": None}]})
     assert stream.result().usage.output_tokens == 3
     stream.feed(
@@ -278,14 +275,14 @@ def response_event(kind: str, usage: Any, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
 def test_every_terminal_response_counts(kind: str) -> None:
-    """A response that is incomplete or failed has used what it says."""
+    """The usage of an incomplete or failed response is the result."""
     stream = fed(response_event("created", None), response_event(kind, {"input_tokens": 9, "output_tokens": 3}))
     assert stream.done
     assert stream.result().usage == Usage(9, 3, model="gpt-5.4-2026-03-05")
 
 
-def test_searches_seen_count_if_the_terminal_response_leaves_them_out() -> None:
-    """Gateways that send an empty output at the end do not make searches free."""
+def test_searches_count_if_the_terminal_response_omits_them() -> None:
+    """An empty output at the end does not make searches free."""
     item = {"type": "web_search_call", "id": "ws", "action": {"type": "search", "query": "q"}}
     page = {"type": "web_search_call", "id": "wp", "action": {"type": "open_page", "url": "u"}}
     seen = [{"type": "response.output_item.done", "output_index": i, "item": it} for i, it in enumerate((item, page))]
@@ -298,14 +295,14 @@ def test_searches_seen_count_if_the_terminal_response_leaves_them_out() -> None:
     assert fed(*seen).result().usage.meters["web_search"] == 1
 
 
-def test_the_type_may_stand_in_the_frame_only() -> None:
-    """Proxies that leave ``type`` out of the data keep it as the event's name."""
+def test_the_type_may_be_in_the_frame_only() -> None:
+    """The type may be in the event's name only, as some proxies send it."""
     text = 'event: response.completed\ndata: {"response": {"usage": {"input_tokens": 9, "output_tokens": 3}}}\n\n'
     assert fed(text, counter=Never()).result().usage == Usage(9, 3)
 
 
 def test_a_usage_before_the_end_is_not_final() -> None:
-    """What a response that is still running states is no more than that."""
+    """The usage of a running response is not final."""
     stream = fed(response_event("in_progress", {"input_tokens": 9, "output_tokens": 3}))
     assert not stream.done
     assert stream.result().usage == Usage(9, 3, model="gpt-5.4-2026-03-05", estimated=True)
@@ -326,18 +323,18 @@ def test_anthropic_starts_with_the_input_and_ends_with_the_output() -> None:
     assert (usage.model, usage.service_tier) == ("claude-sonnet-4-5-20250929", "standard")
 
 
-def test_anthropic_may_state_the_input_again() -> None:
-    """What ``message_delta`` restates holds: a search has put its results into the input."""
+def test_anthropic_may_report_the_input_again() -> None:
+    """Counts that ``message_delta`` repeats replace the earlier ones."""
     usage = fed(MADE[1]["sse"], counter=Never()).result().usage
     assert usage.meters == {"input": 9377, "output": 148, "web_search": 1}
-    # What it names as null it does not restate.
+    # A null does not replace a count.
     *head, delta, stop = events_of(MADE[0]["sse"])
     delta["usage"] |= {"input_tokens": None, "cache_read_input_tokens": None, "cache_creation": None}
     assert fed(*head, delta, stop).result().usage == fed(MADE[0]["sse"]).result().usage
 
 
-def test_anthropic_is_done_when_output_and_end_have_come() -> None:
-    """The stop reason with the output ends it; an end without the output, or an output before the end, does not."""
+def test_anthropic_is_done_after_output_and_end() -> None:
+    """The stop reason with the output ends a message; an end or an output alone does not."""
     *head, delta, stop = events_of(MADE[0]["sse"])
     assert fed(*head, delta, counter=Never()).done
     assert not fed(*head, stop).done
@@ -348,15 +345,15 @@ def test_anthropic_is_done_when_output_and_end_have_come() -> None:
     assert stream.done
 
 
-def test_gemini_states_sums() -> None:
-    """Of cumulative ``usageMetadata`` the last one counts; thoughts are output."""
+def test_gemini_reports_cumulative_usage() -> None:
+    """The last cumulative ``usageMetadata`` counts; thoughts are output."""
     usage = fed(MADE[2]["sse"], counter=Never()).result().usage
     assert (usage.meters, usage.reasoning_tokens) == ({"input": 9, "output": 81}, 71)
     assert usage.model == "gemini-2.5-flash"
 
 
-def test_gemini_may_state_the_usage_in_a_chunk_of_its_own() -> None:
-    """The stream is done with the usage, not with the finish reason before it."""
+def test_gemini_may_report_the_usage_in_a_separate_chunk() -> None:
+    """The stream is done with the usage, not with an earlier finish reason."""
     head, tail = events_of(MADE[3]["sse"])[:-1], events_of(MADE[3]["sse"])[-1]
     stream = fed(*head)
     assert not stream.done
@@ -366,7 +363,7 @@ def test_gemini_may_state_the_usage_in_a_chunk_of_its_own() -> None:
 
 
 def test_gemini_is_done_when_all_candidates_are() -> None:
-    """A candidate that goes on, or text after the last usage, takes the finality back."""
+    """A further candidate, or text after the last usage, makes the usage not final."""
 
     def chunk(index: int, finish: str | None, usage: bool = True) -> dict[str, Any]:
         candidate = {"index": index, "content": {"parts": [{"text": "x"}]}, "finishReason": finish}
@@ -384,7 +381,7 @@ def test_gemini_is_done_when_all_candidates_are() -> None:
 
 
 def test_a_blocked_prompt_is_an_end() -> None:
-    """Gemini refuses a prompt without a candidate, and states what it cost."""
+    """A blocked prompt has no candidate, but a usage."""
     blocked = {
         "promptFeedback": {"blockReason": "SAFETY"},
         "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
@@ -394,8 +391,8 @@ def test_a_blocked_prompt_is_an_end() -> None:
     assert stream.result().usage.meters == {"input": 9}
 
 
-def test_bedrock_states_it_in_metadata() -> None:
-    """ConverseStream's events, as boto3 gives them."""
+def test_bedrock_reports_usage_in_metadata() -> None:
+    """Return ConverseStream's events, as boto3 returns them."""
     head = [
         {"messageStart": {"role": "assistant"}},
         {"contentBlockStart": {"start": {"toolUse": {"toolUseId": "t", "name": "book"}}, "contentBlockIndex": 0}},
@@ -405,7 +402,7 @@ def test_bedrock_states_it_in_metadata() -> None:
         {"messageStop": {"stopReason": "tool_use"}},
     ]
     stream = fed(*head)
-    assert (stream.family, stream.done, stream.result().usage.output_tokens) == ("bedrock", False, 4 + 8)
+    assert (stream.api, stream.done, stream.result().usage.output_tokens) == ("bedrock", False, 4 + 8)
     usage = {"inputTokens": 30, "outputTokens": 12, "totalTokens": 1066, "cacheReadInputTokens": 1024}
     stream.feed({"metadata": {"usage": usage, "metrics": {"latencyMs": 5}, "serviceTier": {"type": "flex"}}})
     assert stream.done
@@ -417,15 +414,15 @@ def test_bedrock_states_it_in_metadata() -> None:
 
 
 class Loose(BaseModel):
-    """An SDK's event: keeps what it does not know, and holds names of its own beside those of the wire."""
+    """An SDK event with unknown fields, and with other names than on the wire."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
     usage_metadata: Any = Field(default=None, alias="usageMetadata")
 
 
 @pytest.mark.parametrize("sample", [*FEW, *MADE], ids=range(len(FEW) + len(MADE)))
-def test_objects_give_what_their_text_gives(sample: Sample) -> None:
-    """A stream fed as dicts, or as an SDK's objects, gives the result of its bytes."""
+def test_objects_give_the_result_of_their_bytes(sample: Sample) -> None:
+    """A stream fed as dicts or SDK objects gives the result of its bytes."""
     expected = fed(sample["sse"], request=sample["request"]).result()
     events = events_of(sample["sse"])
     assert same(fed(*events, request=sample["request"]).result(), expected)
@@ -433,15 +430,15 @@ def test_objects_give_what_their_text_gives(sample: Sample) -> None:
 
 
 class Counts(BaseModel):
-    """An SDK's usage, with fields for what the provider may send."""
+    """An SDK usage with optional fields."""
 
     prompt_tokens: int
     completion_tokens: int
     prompt_tokens_details: dict[str, int] | None = None
 
 
-def test_what_an_sdk_fills_in_is_not_written_down() -> None:
-    """The body holds what the provider sent, without the empty fields of an SDK's object."""
+def test_empty_fields_of_an_sdk_are_left_out() -> None:
+    """The body contains what the provider sent, without the empty fields of an SDK object."""
     stream = fed(chat_chunk("x"), Loose(choices=[], usage=Counts(prompt_tokens=9, completion_tokens=1)))  # type: ignore[call-arg]
     assert stream.result().body == {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 
@@ -449,20 +446,20 @@ def test_what_an_sdk_fills_in_is_not_written_down() -> None:
 def test_the_openai_sdk_is_read() -> None:
     """The openai package's own chunk and event types give the result of their bytes."""
     types = pytest.importorskip("openai.types", reason="the openai package is not installed")
-    construct = pytest.importorskip("openai._models").construct_type  # how the SDK makes them, without checks
+    construct = pytest.importorskip("openai._models").construct_type  # as the SDK creates them, without checks
     for sample in FEW:
         kind = types.chat.ChatCompletionChunk if sample["endpoint"] == "chat" else types.responses.ResponseStreamEvent
         for cut in (None, -1):
             events = events_of(sample["sse"])[:cut]
-            made = [construct(value=event, type_=kind) for event in events]
-            assert all(isinstance(event, BaseModel) for event in made)
-            result = fed(*made, request=sample["request"]).result()
+            objects = [construct(value=event, type_=kind) for event in events]
+            assert all(isinstance(event, BaseModel) for event in objects)
+            result = fed(*objects, request=sample["request"]).result()
             expected = fed(*events, request=sample["request"]).result()
             assert (result.usage, result.reason) == (expected.usage, expected.reason)
 
 
 def test_frames_of_an_sse_client_are_read() -> None:
-    """An object with ``event`` and ``data``, as httpx-sse gives, is an event too."""
+    """An object with ``event`` and ``data``, as in httpx-sse, is an event."""
     stream = fed(SimpleNamespace(event="message", data=json.dumps(chat_chunk("Hi", "stop"))))
     stream.feed(SimpleNamespace(data='{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}'))
     stream.feed(SimpleNamespace(data="[DONE]"))
@@ -472,8 +469,8 @@ def test_frames_of_an_sse_client_are_read() -> None:
 # --- the package ---
 
 
-def test_neither_the_package_nor_a_tokenizer_is_loaded_before_it_is_needed() -> None:
-    """``import brivionix_billing`` loads no stream reader; a stream with usage loads no tokenizer."""
+def test_readers_and_tokenizers_are_loaded_lazily() -> None:
+    """``import brivionix_billing`` loads no stream reader, and a stream with usage loads no tokenizer."""
     program = (
         "import sys, brivionix_billing\n"
         "assert not any('streams' in name for name in sys.modules if name.startswith('brivionix'))\n"
@@ -487,8 +484,8 @@ def test_neither_the_package_nor_a_tokenizer_is_loaded_before_it_is_needed() -> 
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_result_stays_as_it_is() -> None:
-    """A result is of its moment: what comes later makes a new one, and asking twice gives the same."""
+def test_a_result_is_a_snapshot() -> None:
+    """A result is a snapshot: later events give a new one, and repeated calls the same one."""
     stream = StreamUsage(None, Never())
     stream.feed(chat_chunk("", "stop", usage={"prompt_tokens": 9, "completion_tokens": 1}))
     first = stream.result()

@@ -1,4 +1,4 @@
-"""Server-sent events: read the same however the bytes are cut, bounded, and never lost for a missing blank line."""
+"""Server-sent events: independent of how the bytes are cut, bounded, and complete without a last blank line."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Lines of a stream, sensible or not, with ends of every kind."""
+    """Lines of a stream, valid or not, with line ends of every kind."""
     lines = draw(st.lists(st.tuples(_LINES, _ENDS), max_size=14))
     return draw(st.sampled_from(["", "\ufeff"])) + "".join(line + end for line, end in lines)
 
 
 @st.composite
 def partitions(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    """The bytes in pieces, some of them empty."""
+    """Return the bytes in pieces, some of them empty."""
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
@@ -42,8 +42,8 @@ def read(pieces: list[bytes], limit: int = 1000) -> tuple[list[SseEvent], int]:
 
 @settings(max_examples=examples(400))
 @given(st.data())
-def test_events_are_those_of_the_standard_in_every_partition(data: st.DataObject) -> None:
-    """Bytes in any pieces give the events that a reading of the whole text by the standard's rules gives."""
+def test_events_follow_the_standard_in_every_partition(data: st.DataObject) -> None:
+    """Bytes in any pieces give the events of an independent parser of the whole text."""
     text = data.draw(texts())
     whole = text.encode()
     expected = [SseEvent(name, body.encode()) for name, body in frames(text)]
@@ -51,7 +51,7 @@ def test_events_are_those_of_the_standard_in_every_partition(data: st.DataObject
     assert read([whole[i : i + 1] for i in range(len(whole))]) == (expected, 0)
 
 
-def test_a_crlf_is_one_end_even_between_two_pieces() -> None:
+def test_a_crlf_across_two_pieces_is_one_line_end() -> None:
     """CR at the end of a piece and LF at the start of the next end one line, not two; CR alone ends one at once."""
     assert read([b"data: 1\r", b"\ndata: 2\r", b"", b"\n\r", b"\n"])[0] == [SseEvent("", b"1\n2")]
     assert read([b"data: 1\r\r"])[0] == [SseEvent("", b"1")]
@@ -60,8 +60,8 @@ def test_a_crlf_is_one_end_even_between_two_pieces() -> None:
 
 @settings(max_examples=examples(1000))
 @given(st.data(), st.integers(0, 30))
-def test_what_is_too_large_is_passed_over_the_same_in_every_partition(data: st.DataObject, limit: int) -> None:
-    """Which events are beyond the limit does not depend on the pieces, and those that are not are read."""
+def test_too_large_events_are_the_same_in_every_partition(data: st.DataObject, limit: int) -> None:
+    """The pieces do not determine which events exceed the limit, and the others are read."""
     text = data.draw(texts())
     events, passed = read([text.encode()], limit)
     assert read(data.draw(partitions(text.encode())), limit) == (events, passed)
@@ -72,15 +72,15 @@ def test_what_is_too_large_is_passed_over_the_same_in_every_partition(data: st.D
     assert passed or events == every
 
 
-def test_an_event_after_one_that_is_too_large_is_read() -> None:
-    """A large event ends at its blank line and takes nothing of the next one with it."""
+def test_an_event_after_a_too_large_one_is_read() -> None:
+    """A skipped large event ends at its blank line."""
     events, passed = read([b"data: " + b"x" * 50 + b"\ndata: y\n\ndata: z\n\n"], limit=40)
     assert (events, passed) == ([SseEvent("", b"z")], 1)
     assert read([b"data: x\n" * 20 + b"\ndata: z\n\n"], limit=60) == ([SseEvent("", b"z")], 1)
 
 
-def test_a_line_without_end_does_not_fill_the_memory() -> None:
-    """Twenty million bytes of one line take no more memory than the limit."""
+def test_an_endless_line_does_not_fill_the_memory() -> None:
+    """Twenty million bytes of one line use no more memory than the limit."""
     parser = SseParser(100_000)
     piece = b"data: " + b"x" * 9_994
     tracemalloc.start()
@@ -95,7 +95,7 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
 
 @pytest.mark.parametrize("end", [b"", b" ", b"\n", b"\r", b"\r\n"])
 def test_the_last_event_needs_no_blank_line(end: bytes) -> None:
-    """What breaks off behind the whole JSON of an event holds this event; it is given once, whatever still comes."""
+    """An event that ends after its JSON without line ends is returned, once."""
     parser = SseParser()
     assert parser.feed(b'event: e\ndata: {"a": 1}') == parser.feed(end) == []
     assert parser.flush() == SseEvent("e", b'{"a": 1}')
@@ -104,8 +104,8 @@ def test_the_last_event_needs_no_blank_line(end: bytes) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"data: ", b'data: {"a": {}', b"event: }", b": {}", b"data: 5", b"data: [DONE"])
-def test_half_an_event_is_none(rest: bytes) -> None:
-    """What breaks off within an event, or holds no object, is not taken for one; its rest completes it."""
+def test_an_incomplete_event_is_not_returned(rest: bytes) -> None:
+    """An incomplete event, or one without an object, is not returned early; its rest completes it."""
     parser = SseParser()
     parser.feed(rest)
     assert parser.flush() is None
@@ -114,7 +114,7 @@ def test_half_an_event_is_none(rest: bytes) -> None:
 
 
 def test_the_recorded_streams_are_read() -> None:
-    """Every event of the recorded streams is found, byte by byte as in one piece."""
+    """The recorded streams give the same events byte by byte and in one piece."""
     for sample in FEW:
         whole = sample["sse"].encode()
         expected = [SseEvent(name, data.encode()) for name, data in frames(sample["sse"])]

@@ -1,4 +1,4 @@
-"""Laws over random streams: partitions, dicts and text, bodies, and whatever JSON a provider may come up with."""
+"""Laws over random streams: pieces, dicts and text, bodies, and arbitrary JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _count = st.integers(0, 3000)
 
 @st.composite
 def chats(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A chat as a provider that copies OpenAI may send it: choices by turns, calls, usage here, there or nowhere."""
+    """A chat of an OpenAI-compatible provider: choices in turn, calls, and usage in any position or none."""
     answers = draw(st.integers(1, 3))
     running = draw(st.booleans())
     events: list[dict[str, Any]] = []
@@ -52,16 +52,16 @@ def pieces(data: st.DataObject, whole: bytes) -> list[bytes]:
 @settings(max_examples=examples(300), deadline=None)
 @given(st.data(), st.one_of(chats().map(sse), st.sampled_from([sample["sse"] for sample in (*FEW, *MADE)])))
 def test_any_partition_gives_the_same_result(data: st.DataObject, text: str) -> None:
-    """The same bytes in any pieces, asked in between or not, as bytes or as text, give the same result."""
+    """The same bytes in any pieces, as bytes or text, with or without queries between them, give the same result."""
     text = text.replace("\n", data.draw(st.sampled_from(["\n", "\r\n", "\r"])))
     whole = text.encode()
     expected = fed(whole).result()
-    asked = fed()
+    queried = fed()
     for piece in pieces(data, whole):
-        asked.feed(piece)
-        assert asked.result().estimated != asked.done
+        queried.feed(piece)
+        assert queried.result().estimated != queried.done
     cut = data.draw(st.integers(0, len(text)))
-    assert same(asked.result(), expected)
+    assert same(queried.result(), expected)
     assert same(fed(*pieces(data, whole)).result(), expected)
     assert same(fed(text[:cut], text[cut:]).result(), expected)
     assert same(fed(bytearray(whole[:cut]), memoryview(whole)[cut:]).result(), expected)
@@ -69,8 +69,8 @@ def test_any_partition_gives_the_same_result(data: st.DataObject, text: str) -> 
 
 @settings(max_examples=examples(300), deadline=None)
 @given(chats(), st.booleans())
-def test_parsed_events_give_what_their_text_gives(events: list[dict[str, Any]], named: bool) -> None:
-    """Feeding each event as a dict is feeding its frame."""
+def test_parsed_events_give_the_result_of_their_text(events: list[dict[str, Any]], named: bool) -> None:
+    """An event fed as a dict gives the same result as its frame."""
     request = {"model": "m", "messages": [], "n": 1} if named else None
     by_text, by_dict = fed(sse(*events), request=request), fed(*events, request=request)
     assert same(by_text.result(), by_dict.result())
@@ -80,7 +80,7 @@ def test_parsed_events_give_what_their_text_gives(events: list[dict[str, Any]], 
 @settings(max_examples=examples(300), deadline=None)
 @given(chats(), st.integers(0, 20))
 def test_a_body_is_read_as_its_usage(events: list[dict[str, Any]], cut: int) -> None:
-    """At every point, the body written as JSON is read as the result's usage, mark included."""
+    """At every point, the body as JSON is read as the result's usage, including the mark."""
     result = fed(*events[:cut]).result()
     again = Usage.from_response(json.loads(json.dumps(result.body)))
     assert (again, again.estimated) == (result.usage, result.estimated)
@@ -89,15 +89,15 @@ def test_a_body_is_read_as_its_usage(events: list[dict[str, Any]], cut: int) -> 
 
 @settings(max_examples=examples(300), deadline=None)
 @given(chats())
-def test_a_complete_chat_is_what_it_states(events: list[dict[str, Any]]) -> None:
-    """If the last usage came with or after the end of the answer, it is the result; if none came, it is an estimate."""
-    stated = [event["usage"] for event in events if event.get("usage")]
+def test_a_complete_chat_gives_its_reported_usage(events: list[dict[str, Any]]) -> None:
+    """A usage with or after the end of the answer is the result; without one, it is an estimate."""
+    reported = [event["usage"] for event in events if event.get("usage")]
     stream = fed(sse(*events, "[DONE]"))
-    if stated and events[-1].get("usage"):
+    if reported and events[-1].get("usage"):
         usage = stream.result().usage
-        assert (usage.input_tokens, usage.output_tokens) == tuple(stated[-1].values())
+        assert (usage.input_tokens, usage.output_tokens) == tuple(reported[-1].values())
         assert stream.done
-    elif not stated:
+    elif not reported:
         shown = 0
         names: dict[tuple[int, int], str] = {}
         for event in events:
@@ -161,8 +161,8 @@ for _ in range(3):
     st.one_of(st.none(), st.dictionaries(st.sampled_from([*_KEYS, "messages", "contents", "max_tokens"]), _strange)),
     st.booleans(),
 )
-def test_strange_events_never_raise(given_events: list[tuple[Any, Any]], request: Any, as_text: bool) -> None:
-    """Whatever JSON stands in events and request, feeding and asking end in a usage, or in the refusal of the body."""
+def test_arbitrary_events_never_raise(given_events: list[tuple[Any, Any]], request: Any, as_text: bool) -> None:
+    """Arbitrary JSON in events and request gives a usage, or a body that is rejected."""
     events = [head | body if isinstance(body, dict) else body for head, body in given_events]
     stream = fed(
         *(json.dumps(event).join(["data: ", "\n\n"]) if as_text else event for event in events), request=request
@@ -184,7 +184,7 @@ def test_strange_events_never_raise(given_events: list[tuple[Any, Any]], request
 @settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), st.text(max_size=30), st.integers(), st.none()), max_size=9))
 def test_noise_never_raises(noise: list[Any]) -> None:
-    """Bytes, texts and objects that are no stream give an estimate of nothing."""
+    """Bytes, texts and objects that are not a stream give an empty estimate."""
     stream = fed(*noise)
     assert stream.result().usage == Usage(estimated=True)
     assert not stream.done

@@ -1,4 +1,4 @@
-"""Streams for the tests: the recorded and the made ones, ways to cut them, and counters that need no vocabulary."""
+"""Streams for the tests: recorded and synthetic ones, ways to cut them, and counters without a vocabulary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 Sample = dict[str, Any]
 SHARED: Final = SHARED_DATA / "openai_streams.jsonl"
-"""All recorded streams; a clone of this repository alone does not have them."""
+"""All recorded streams, which are not part of this repository."""
 
 
 def _lines(path: Path) -> list[Sample]:
@@ -40,7 +40,7 @@ MADE: Final = _lines(DATA / "streams_made.jsonl")
 
 
 class Bytes:
-    """A counter for which a token is a byte: cut a text anywhere, and the counts of the parts add up."""
+    """A counter with one token per byte, so that the counts of parts add up."""
 
     def text(self, text: str, /) -> int:
         return len(text.encode())
@@ -53,7 +53,7 @@ class Bytes:
 
 
 class Never:
-    """A counter that nobody may ask."""
+    """A counter that must not be called."""
 
     def text(self, text: str, /) -> int:
         raise AssertionError(f"a text was counted: {text[:40]}")
@@ -65,7 +65,7 @@ class Never:
 
 
 def fed(*pieces: object, request: Any = None, counter: Any = None, **more: Any) -> StreamUsage:
-    """A stream that was fed these pieces."""
+    """Return a stream that was fed these pieces."""
     stream = StreamUsage(request, counter or Bytes(), **more)
     for piece in pieces:
         stream.feed(piece)
@@ -73,12 +73,12 @@ def fed(*pieces: object, request: Any = None, counter: Any = None, **more: Any) 
 
 
 def sse(*events: Any) -> str:
-    """Events as a provider frames them."""
+    """Return events in the framing of a provider."""
     return "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
 
 
 def frames(text: str) -> list[tuple[str, str]]:
-    """Name and data of each event: a second reading of SSE, over the whole text at once."""
+    """Return name and data of each event: an independent parser of SSE, over the whole text at once."""
     found: list[tuple[str, str]] = []
     name, data = "", list[str]()
     for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))[:-1]:
@@ -96,18 +96,18 @@ def frames(text: str) -> list[tuple[str, str]]:
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
-    """The JSON of each event of a stream."""
+    """Return the JSON of each event of a stream."""
     return [json.loads(data) for _, data in frames(text) if data != "[DONE]"]
 
 
 def boundaries(text: str) -> Iterator[str]:
-    """The beginnings of a stream that end where an event ends, the empty one and the whole one among them."""
+    """Return the prefixes of a stream that end with an event, including the empty and the whole one."""
     ends = [0, *(match.end() for match in re.finditer("(?:\r\n|\r|\n){2}", text))]
     return (text[:end] for end in ends)
 
 
 def chat_chunk(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """A chunk of a chat with one choice."""
+    """Return a chunk of a chat with one choice."""
     delta = {} if content is None else {"content": content}
     return {
         "object": "chat.completion.chunk",
@@ -117,7 +117,7 @@ def chat_chunk(content: str | None = None, finish: str | None = None, **more: An
 
 
 def same(one: StreamResult, other: StreamResult) -> bool:
-    """Whether two results say the same of the usage."""
+    """Return whether two results report the same usage."""
     return (one.body, one.estimated, one.reason, one.usage_error is None) == (
         other.body,
         other.estimated,

@@ -1,4 +1,4 @@
-"""Pairs of a request and what OpenAI reported for it, and what several tests of token counting use."""
+"""Pairs of a request and its reported tokens, and helpers of the tests of token counting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIRS = DATA / "token_pairs.jsonl"
 
 @cache
 def bench() -> ModuleType:
-    """The script of benchmarks/ that reads pairs and judges counts: tests and figures use the same."""
+    """Return the benchmark script that reads pairs and judges counts. Tests and figures use the same."""
     folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     try:
@@ -37,12 +37,12 @@ def bench() -> ModuleType:
 
 @cache
 def small_pairs() -> list[Any]:
-    """The pairs that come with the project."""
+    """Return the pairs of the project."""
     return list(bench().read_pairs(PAIRS))
 
 
 def shared_pairs(name: str = "openai_requests.jsonl") -> list[Any]:
-    """All recorded pairs; the test is skipped where they are not."""
+    """Return all recorded pairs. Skips the test if they are missing."""
     path = SHARED_DATA / name
     if not path.exists():
         pytest.skip("the recorded requests are not beside this clone")
@@ -51,16 +51,16 @@ def shared_pairs(name: str = "openai_requests.jsonl") -> list[Any]:
 
 @cache
 def counter(model: str = "gpt-5.4-mini") -> TokenCounter:
-    """A counter, made once: loading the vocabulary takes half a second."""
+    """Return a shared counter, because loading the vocabulary takes half a second."""
     return TokenCounter(model, image_size=bench().SIZES.get)
 
 
 def fresh(body: Any, model: str = "gpt-5.4-mini") -> TokenCount:
-    """The count by a counter that remembers nothing."""
+    """Return the count by a counter without a cache."""
     return TokenCounter(model, cache_characters=0).request(body)
 
 
 def chat(*texts: str, **more: Any) -> dict[str, Any]:
-    """A chat request whose messages are of the user and the assistant in turn."""
+    """Return a chat request with messages of the user and the assistant in turn."""
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)], **more}

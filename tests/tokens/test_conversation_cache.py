@@ -1,4 +1,4 @@
-"""Conversations that grow: what was counted before is gone on from, and changes nothing."""
+"""Growing conversations: continuing from the cache changes no count."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from profiles import examples
 from token_kit import chat, fresh
 
 
-def test_conversations_are_remembered_within_the_bound() -> None:
-    """Many conversations with one counter weigh no more than its cache may, and still count right."""
-    made = TokenCounter("gpt-5.4-mini", cache_characters=100_000)
+def test_conversations_are_cached_within_the_bound() -> None:
+    """Many conversations in one counter stay within its cache bound, and are counted correctly."""
+    token_counter = TokenCounter("gpt-5.4-mini", cache_characters=100_000)
     for number in range(200):
         talk = [f"conversation {number}, message {place}" for place in range(12)]
-        assert made.chat(chat(*talk)) == fresh(chat(*talk))
-        assert made.cache_info().characters <= 100_000
-    assert made.cache_info().characters > 20_000
-    made.cache_clear()
-    assert made.cache_info().characters == 0
+        assert token_counter.chat(chat(*talk)) == fresh(chat(*talk))
+        assert token_counter.cache_info().characters <= 100_000
+    assert token_counter.cache_info().characters > 20_000
+    token_counter.cache_clear()
+    assert token_counter.cache_info().characters == 0
 
 
 texts = st.text(alphabet="ab c\n", max_size=12)
@@ -68,14 +68,10 @@ own_search = {"type": "tool_search", "parameters": {"type": "object", "propertie
 def test_a_growing_conversation_counts_as_a_new_one(
     given: tuple[str, list[list[dict[str, Any]]]], data: st.DataObject
 ) -> None:
-    """Counted after every turn, in any order of conversations, edited or not, a request counts as if it were the first.
-
-    The counter that remembers and one that remembers nothing agree on every prefix of every conversation, for both
-    APIs, in every part; changing a message that was given before changes the next count only as it should.
-    """
+    """After every turn, in any order of conversations, edited or not, a request counts as with a new counter."""
     key, many = given
     model = data.draw(st.sampled_from(["gpt-5.4-mini", "gpt-4o"]))
-    made = TokenCounter(model)
+    token_counter = TokenCounter(model)
     prefixes = [(talk, length) for talk in many for length in range(1, len(talk) + 1)]
     for talk, length in data.draw(st.permutations(prefixes) | st.just(prefixes)):
         body: dict[str, Any] = {key: talk[:length]}
@@ -83,82 +79,82 @@ def test_a_growing_conversation_counts_as_a_new_one(
             body |= {"tools": [own_search], "reasoning": {"context": "all_turns"}, "instructions": "Be kind."}
         if key == "messages" and data.draw(st.booleans()):
             body["tools"] = [tool]
-        assert made.request(body).as_dict() == fresh(body, model).as_dict()
+        assert token_counter.request(body).as_dict() == fresh(body, model).as_dict()
         if data.draw(st.booleans()):
             place = data.draw(st.integers(0, length - 1))
-            talk[place]["content"] = data.draw(texts)  # the caller's own object changes
-            assert made.request(body).as_dict() == fresh(body, model).as_dict()
+            talk[place]["content"] = data.draw(texts)  # the caller's object changes
+            assert token_counter.request(body).as_dict() == fresh(body, model).as_dict()
 
 
 @pytest.mark.parametrize("place", [0, 1, 5, 11])
-def test_the_callers_own_messages_may_change(place: int) -> None:
-    """A message that is changed in the caller's own list, after it was counted, is counted anew."""
-    made = TokenCounter("gpt-5.4-mini")
+def test_a_changed_message_is_counted_again(place: int) -> None:
+    """A message that the caller changes after a count is counted again."""
+    token_counter = TokenCounter("gpt-5.4-mini")
     body = chat(*[f"message {number}" for number in range(12)])
-    assert made.chat(body) == fresh(body)
+    assert token_counter.chat(body) == fresh(body)
     body["messages"][place]["content"] = "something else, and longer"
-    assert made.chat(body) == fresh(body)
+    assert token_counter.chat(body) == fresh(body)
     body["messages"][place]["role"] = "system"
-    assert made.chat(body) == fresh(body)
+    assert token_counter.chat(body) == fresh(body)
     del body["messages"][place]
-    assert made.chat(body) == fresh(body)
+    assert token_counter.chat(body) == fresh(body)
 
 
-def test_only_what_is_new_is_tokenised() -> None:
-    """After 200 turns counted one by one, the tokeniser has seen each text once."""
-    made = TokenCounter("gpt-5.4-mini")
+def test_only_new_texts_are_tokenised() -> None:
+    """After 200 counted turns, the tokeniser has seen each text once."""
+    token_counter = TokenCounter("gpt-5.4-mini")
     seen: list[str] = []
-    count = made._counted
+    count = token_counter._count_uncached
 
     def watched(text: str) -> int:
         seen.append(text)
         return count(text)
 
-    made._counted = watched  # type: ignore[method-assign]
+    token_counter._count_uncached = watched  # type: ignore[method-assign]
     talk = [f"turn {number} says something of its own" for number in range(200)]
     for length in range(1, 201):
-        made.chat(json.loads(json.dumps(chat(*talk[:length]))))
+        token_counter.chat(json.loads(json.dumps(chat(*talk[:length]))))
     assert sorted(seen) == sorted(talk)
 
 
 def talk_with(value: Any) -> dict[str, Any]:
-    """A conversation in which a tool was called with a value."""
+    """Return a conversation with a tool call that has this value."""
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"x": value}}}
     return {"messages": [{"role": "assistant", "tool_calls": [call]}, *chat(*["hello there"] * 10)["messages"]]}
 
 
-def test_equal_values_of_other_types_are_not_taken_for_each_other() -> None:
-    """1, 1.0 and True are equal to Python, and written differently: each is counted as it is written."""
-    made = TokenCounter("gpt-5.4-mini")
+def test_equal_values_of_different_types_are_distinguished() -> None:
+    """1, 1.0 and True are equal in Python, but each is counted as its own JSON."""
+    token_counter = TokenCounter("gpt-5.4-mini")
     for value in (1, 1.0, True, 1):
-        assert made.chat(talk_with(value)) == fresh(talk_with(value))
+        assert token_counter.chat(talk_with(value)) == fresh(talk_with(value))
     assert fresh(talk_with(1.0)) != fresh(talk_with(1))
 
 
-def test_a_conversation_with_tools_is_gone_on_from() -> None:
-    """Tool calls, results and contents in parts are remembered as plain messages are: none is looked at again."""
-    made = TokenCounter("gpt-5.4-mini")
+def test_a_conversation_with_tools_is_cached() -> None:
+    """Tool calls, results and contents in parts are cached like plain messages."""
+    token_counter = TokenCounter("gpt-5.4-mini")
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = [
         {"role": "user", "content": [{"type": "text", "text": "What is new?"}]},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "Nothing."},
     ]
-    made.chat({"messages": turn * 5})
+    token_counter.chat({"messages": turn * 5})
     looked_up: list[str] = []
-    count = made._count
-    made._count = lambda text: looked_up.append(text) or count(text)  # type: ignore[func-returns-value,method-assign]  # a spy
+    count = token_counter._count
+    token_counter._count = lambda text: looked_up.append(text) or count(text)  # type: ignore[func-returns-value,method-assign]  # a spy
     body = {"messages": [*turn * 5, {"role": "user", "content": "Thank you."}]}
-    assert made.chat(body) == fresh(body)
+    assert token_counter.chat(body) == fresh(body)
     assert looked_up == ["Thank you."]
 
 
-def test_what_a_caller_says_of_an_image_may_change() -> None:
-    """A conversation with an image whose size the caller is asked for is asked for again at each turn."""
+def test_image_sizes_are_not_cached() -> None:
+    """The size of an image is requested from the caller again at each turn."""
     sizes = {"https://example.com/a.png": (64, 64)}
-    made = TokenCounter("gpt-4o", image_size=sizes.get)
+    token_counter = TokenCounter("gpt-4o", image_size=sizes.get)
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     body = {"messages": [{"role": "user", "content": [image]}, *chat(*["hello"] * 10)["messages"]]}
-    small = made.chat(body)
+    small = token_counter.chat(body)
     sizes["https://example.com/a.png"] = (1_024, 1_024)
-    assert made.chat(body) == small + 510  # three more tiles
+    assert token_counter.chat(body) == small + 510  # three more tiles

@@ -1,4 +1,4 @@
-"""Counting texts: the shipped vocabulary, hostile texts, other encodings."""
+"""Counts of texts: the bundled vocabulary, hostile texts, other encodings."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ NONE: Any = None
 BYTES: Any = b"x"
 
 
-def test_the_shipped_encoding_is_the_one_of_tiktoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Words, special tokens and vocabulary of the shipped o200k_base are those that tiktoken itself would fetch."""
-    asked: list[Any] = []
+def test_the_bundled_encoding_is_that_of_tiktoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word pattern, special tokens and vocabulary of the bundled o200k_base equal those that tiktoken would fetch."""
+    requested: list[Any] = []
 
     def fetched(url: str, expected_hash: str) -> dict[bytes, int]:
-        asked.append((url.rpartition("/")[2], expected_hash))
+        requested.append((url.rpartition("/")[2], expected_hash))
         return load_encoding("o200k_base")._mergeable_ranks
 
     monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", fetched)
-    theirs = tiktoken_ext.openai_public.o200k_base()
-    ours = load_encoding("o200k_base")
-    assert asked == [("o200k_base.tiktoken", encodings_module._SHA256)]
-    assert theirs["pat_str"] == ours._pat_str
-    assert theirs["special_tokens"] == ours._special_tokens
-    assert ours.n_vocab == 200_019
+    expected_encoding = tiktoken_ext.openai_public.o200k_base()
+    actual = load_encoding("o200k_base")
+    assert requested == [("o200k_base.tiktoken", encodings_module._SHA256)]
+    assert expected_encoding["pat_str"] == actual._pat_str
+    assert expected_encoding["special_tokens"] == actual._special_tokens
+    assert actual.n_vocab == 200_019
 
 
 def test_counting_needs_no_network() -> None:
-    """In a fresh process that cannot open a socket, a text and a request are counted."""
+    """A process that cannot open a socket counts a text and a request."""
     program = (
         "import socket\n"
         "def refuse(*a, **k): raise OSError('no network')\n"
@@ -57,7 +57,7 @@ def test_counting_needs_no_network() -> None:
 
 
 def test_the_vocabulary_is_loaded_lazily_and_once() -> None:
-    """Importing the library loads no tiktoken; making counters loads no vocabulary; two counters share one."""
+    """Importing the library loads no tiktoken, creating counters loads no vocabulary, and two counters share one."""
     program = (
         "import sys, brivionix_billing\n"
         "assert 'tiktoken' not in sys.modules\n"
@@ -70,8 +70,8 @@ def test_the_vocabulary_is_loaded_lazily_and_once() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_damaged_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary whose hash is not the known one is not used."""
+def test_a_damaged_vocabulary_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary with another hash is rejected."""
     monkeypatch.setattr(encodings_module, "_SHA256", "0" * 64)
     with pytest.raises(BillingError) as caught:
         encodings_module._bundled_ranks()
@@ -79,7 +79,7 @@ def test_a_damaged_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tiktoken cannot fetch a vocabulary, the error says which one, and what to do."""
+    """If tiktoken cannot fetch a vocabulary, the error names it and the fix."""
 
     def unreachable(name: str) -> None:
         raise OSError("Name or service not known")
@@ -100,24 +100,28 @@ def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest
         (lambda: TokenCounter("gpt-5.4", encoding="o300k").text("x"), "unknown_encoding"),
         (lambda: TokenCounter("gpt-5.4", PriceBook.load(SHIPPED)).text(BYTES), "invalid_request"),
         (lambda: TokenCounter("gpt-4o", PriceBook.load(SHIPPED)), "unknown_model"),
-        (lambda: TokenCounter("gpt-5.4", most_characters=10).text("x" * 11), "request_too_large"),
+        (lambda: TokenCounter("gpt-5.4", max_characters=10).text("x" * 11), "request_too_large"),
     ],
 )
-def test_what_cannot_be_counted_is_named(make: Any, code: str) -> None:
-    """Unknown models, families and encodings, and what is no text or too long, are errors with their code."""
+def test_uncountable_input_is_an_error(make: Any, code: str) -> None:
+    """Unknown models, families and encodings, invalid texts and long texts raise errors with their codes."""
     with pytest.raises(BillingError) as caught:
         make()
     assert code_of(caught) == code
 
 
 def test_the_price_file_chooses_encoding_and_family() -> None:
-    """A book's encoding and token_family decide, whatever the model's name looks like."""
+    """The encoding and token_family of a book take precedence over the model's name."""
     text = SHIPPED.read_text(encoding="utf-8").replace(
         "    released: 2025-12-11\n    encoding: o200k_base\n",
         "    released: 2025-12-11\n    encoding: p50k_base\n    token_family: gpt-4o\n",
     )
-    made = TokenCounter("gpt-5.2-2025-12-11", PriceBook.loads(text))
-    assert (made.encoding, made.family.name, made.max_input_tokens) == ("p50k_base", "gpt-4o", 272_000)
+    token_counter = TokenCounter("gpt-5.2-2025-12-11", PriceBook.loads(text))
+    assert (token_counter.encoding, token_counter.family.name, token_counter.max_input_tokens) == (
+        "p50k_base",
+        "gpt-4o",
+        272_000,
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_the_price_file_chooses_encoding_and_family() -> None:
     ],
 )
 def test_a_name_belongs_to_its_longest_prefix(model: str, family: str) -> None:
-    """Without a book the family is that of the longest prefix of the model's name."""
+    """Without a book, the longest prefix of the model's name determines the family."""
     assert TokenCounter(model).family.name == family
 
 
@@ -151,21 +155,21 @@ def test_a_name_belongs_to_its_longest_prefix(model: str, family: str) -> None:
     ],
 )
 def test_strange_texts_are_texts(text: str, tokens: int | None) -> None:
-    """Special tokens are ordinary text; half surrogate pairs and control characters are counted, not refused."""
-    found = counter().text(text)
-    assert found == (tokens if tokens is not None else found)
-    assert 0 <= found <= len(text.encode("utf-8", "replace")) + 2
+    """Special tokens count as ordinary text; half surrogate pairs and control characters are counted."""
+    result = counter().text(text)
+    assert result == (tokens if tokens is not None else result)
+    assert 0 <= result <= len(text.encode("utf-8", "replace")) + 2
     if text.startswith("<|"):
-        assert found > 1
+        assert result > 1
 
 
 @pytest.mark.parametrize(
     "text", ["a" * 10_000_000, " " * 3_000_000, "\n" * 2_000_000, "\t " * 1_000_000, "中" * 1_000_000]
 )
 def test_a_text_of_one_letter_is_counted(text: str) -> None:
-    """Ten million equal letters, or three million spaces (which crash tiktoken itself), are counted in seconds."""
-    found = TokenCounter("gpt-5.4-mini", cache_characters=0).text(text)
-    assert len(text) / 130 < found <= len(text)
+    """Ten million equal letters, or three million spaces (which crash tiktoken), are counted within seconds."""
+    result = TokenCounter("gpt-5.4-mini", cache_characters=0).text(text)
+    assert len(text) / 130 < result <= len(text)
 
 
 words = st.text(alphabet=st.sampled_from("ab  .,'\n1é中\t/"), max_size=60)
@@ -174,12 +178,12 @@ words = st.text(alphabet=st.sampled_from("ab  .,'\n1é中\t/"), max_size=60)
 @settings(max_examples=examples(60))
 @given(st.lists(words, max_size=40), st.integers(20, 200))
 @example(["a b"] * 100, 20)
-def test_blocks_are_the_text(parts: list[str], size: int) -> None:
-    """The blocks of a text are the text, and none is longer than was asked."""
+def test_blocks_add_up_to_the_text(parts: list[str], size: int) -> None:
+    """The blocks of a text add up to the text, and none exceeds the size."""
     text = "".join(parts)
-    found = list(split_blocks(text, size))
-    assert "".join(found) == text
-    assert all(len(block) <= size for block in found)
+    result = list(split_blocks(text, size))
+    assert "".join(result) == text
+    assert all(len(block) <= size for block in result)
 
 
 @settings(max_examples=examples(40), deadline=None)
@@ -187,49 +191,53 @@ def test_blocks_are_the_text(parts: list[str], size: int) -> None:
     st.lists(st.sampled_from(["don't", "well", "12345", "naïve", "x=y", "\n\n", "中文"]), min_size=300, max_size=400)
 )
 def test_counting_in_blocks_changes_nothing(some: list[str]) -> None:
-    """Where a text has words with a space between, the blocks have as many tokens as the whole."""
+    """If a text has words with spaces between them, its blocks have as many tokens as the whole."""
     text = " and ".join(some)
     encoder = load_encoding("o200k_base")
     assert sum(len(encoder.encode_ordinary(block)) for block in split_blocks(text, 500)) == count_tokens(text, encoder)
 
 
-def test_what_was_counted_is_remembered_within_its_bound() -> None:
-    """The cache answers what it knows, says its hits and size, and never holds more than it may."""
-    made = TokenCounter("gpt-5.4-mini", cache_characters=20_000)
+def test_the_cache_stays_within_its_bound() -> None:
+    """The cache returns known counts, reports hits and size, and stays within its bound."""
+    token_counter = TokenCounter("gpt-5.4-mini", cache_characters=20_000)
     text = "remember me " * 20
-    assert made.text(text) == made.text("".join(text))
-    assert (made.cache_info().hits, made.cache_info().misses, made.cache_info().entries) == (1, 1, 1)
+    assert token_counter.text(text) == token_counter.text("".join(text))
+    assert (token_counter.cache_info().hits, token_counter.cache_info().misses, token_counter.cache_info().entries) == (
+        1,
+        1,
+        1,
+    )
     for number in range(500):
-        made.text(f"{number} " * 50)
-        info = made.cache_info()
-        assert info.characters <= info.most_characters == 20_000
-    assert made.cache_info().entries < 500
-    before = made.cache_info().hits
-    made.text(f"{499} " * 50)
-    assert made.cache_info().hits == before + 1
-    for number in range(30):  # what is used stays, and each use is a hit
-        earlier = made.cache_info()
-        made.text(f"{499} " * 50)
-        made.text(f"new {number} " * 30)
-        after = made.cache_info()
+        token_counter.text(f"{number} " * 50)
+        info = token_counter.cache_info()
+        assert info.characters <= info.max_characters == 20_000
+    assert token_counter.cache_info().entries < 500
+    before = token_counter.cache_info().hits
+    token_counter.text(f"{499} " * 50)
+    assert token_counter.cache_info().hits == before + 1
+    for number in range(30):  # used entries stay, and each use is a hit
+        earlier = token_counter.cache_info()
+        token_counter.text(f"{499} " * 50)
+        token_counter.text(f"new {number} " * 30)
+        after = token_counter.cache_info()
         assert (after.hits - earlier.hits, after.misses - earlier.misses) == (1, 1)
-    made.cache_clear()
-    assert made.cache_info().entries == made.cache_info().characters == 0
-    made.text("x" * 15_000)  # larger than its share: counted, not kept
-    assert made.cache_info().entries == 0
+    token_counter.cache_clear()
+    assert token_counter.cache_info().entries == token_counter.cache_info().characters == 0
+    token_counter.text("x" * 15_000)  # too large for the cache
+    assert token_counter.cache_info().entries == 0
 
 
 def test_threads_share_a_counter() -> None:
-    """Many threads that count the same and different texts with one counter all get what one alone gets."""
+    """Many threads with one counter get the counts that one thread gets."""
     texts = [f"text number {number} " * (number % 7 + 1) for number in range(60)]
     expected = [counter().text(text) for text in texts]
-    made = TokenCounter("gpt-5.4-mini", cache_characters=6_000)
+    token_counter = TokenCounter("gpt-5.4-mini", cache_characters=6_000)
     wrong: list[str] = []
 
     def work(shift: int) -> None:
-        for place in range(600):
-            text = texts[(place * 7 + shift) % 60]
-            if made.text(text) != expected[(place * 7 + shift) % 60]:
+        for index in range(600):
+            text = texts[(index * 7 + shift) % 60]
+            if token_counter.text(text) != expected[(index * 7 + shift) % 60]:
                 wrong.append(text)
 
     threads = [threading.Thread(target=work, args=(shift,)) for shift in range(8)]
@@ -238,4 +246,4 @@ def test_threads_share_a_counter() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert made.cache_info().characters <= 6_000
+    assert token_counter.cache_info().characters <= 6_000

@@ -1,4 +1,4 @@
-"""Images: their size from the first bytes, and their tokens from their size."""
+"""Images: the size from the first bytes, and the tokens from the size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gif(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int, before: int = 0) -> bytes:
-    """A start, ``before`` bytes of other segments, and a frame header."""
+    """Return a JPEG start, ``before`` bytes of other segments, and a frame header."""
     segments = b"".join(b"\xff\xe1" + struct.pack(">H", 60_002) + b"x" * 60_000 for _ in range(before // 60_000))
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\0" * 9
     return b"\xff\xd8" + segments + b"\xff\xc4" + struct.pack(">H", 6) + b"tabl" + b"\xff" + frame
@@ -57,8 +57,8 @@ def url(data: bytes, kind: str = "image/png") -> str:
     ],
     ids=["png", "gif", "jpeg", "jpeg with much before", "webp", "webp lossless", "webp lossy"],
 )
-def test_the_size_of_an_image_stands_in_its_head(data: bytes) -> None:
-    """Width and height of PNG, GIF, JPEG (wherever its frame begins) and the three kinds of WebP are read."""
+def test_the_size_of_an_image_is_read_from_its_header(data: bytes) -> None:
+    """Width and height of PNG, GIF, JPEG (at any frame position) and the three kinds of WebP are read."""
     assert size_of_data_url(url(data)) == (640, 480)
 
 
@@ -76,17 +76,17 @@ def test_the_size_of_an_image_stands_in_its_head(data: bytes) -> None:
         "data:" + "x" * 500,
     ],
 )
-def test_what_has_no_size_is_not_guessed(text: str) -> None:
-    """A link, damaged base64 or another file gives no size."""
+def test_unreadable_images_have_no_size(text: str) -> None:
+    """A link, invalid base64 or another file has no size."""
     assert size_of_data_url(text) is None
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_reading(data: bytes) -> None:
-    """Any bytes behind the mark of a format give a size or none, never an error."""
+def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
+    """Any bytes after the signature of a format return a size or none, and raise nothing."""
     for head in (b"", b"\xff\xd8", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBP"):
-        found = size_of_data_url(url(head + data))
-        assert found is None or len(found) == 2
+        result = size_of_data_url(url(head + data))
+        assert result is None or len(result) == 2
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_no_bytes_break_the_reading(data: bytes) -> None:
         (PatchRule(100), (1024, 1024), "auto", 1024),
         (PatchRule(100), (1800, 2400), "auto", 1452),
         (PatchRule(162), (1800, 2400), "high", 2353),
-        # measured by others on gpt-5-mini
+        # published measurements of gpt-5-mini
         (PatchRule(120), (256, 256), "auto", 77),
         (PatchRule(120), (512, 512), "auto", 308),
         (PatchRule(120), (768, 1024), "auto", 922),
@@ -117,7 +117,7 @@ def test_no_bytes_break_the_reading(data: bytes) -> None:
     ],
 )
 def test_documented_and_measured_images(rule: Any, size: tuple[int, int], detail: str, tokens: int) -> None:
-    """The examples of OpenAI's guide, and what others measured, come out."""
+    """The examples of OpenAI's guide and published measurements are reproduced."""
     assert image_tokens(rule, size, detail) == tokens
 
 
@@ -127,14 +127,14 @@ rules = st.sampled_from([family.images for family in FAMILIES.values() if family
 
 
 @given(rules, sides, sides, details)
-def test_no_image_costs_more_than_the_most(rule: Any, width: int, height: int, detail: str) -> None:
-    """For every family, size and detail an image costs at least one token and no more than the bound."""
+def test_no_image_costs_more_than_its_bound(rule: Any, width: int, height: int, detail: str) -> None:
+    """For every family, size and detail, an image costs at least one token and at most the bound."""
     assert 1 <= image_tokens(rule, (width, height), detail) <= max_image_tokens(rule, detail)
 
 
 @given(st.integers(1, 1_200), st.integers(1, 1_200))
 def test_small_images_cost_their_patches(width: int, height: int) -> None:
-    """What needs no shrinking costs its 32 px squares times the factor, rounded up."""
+    """An image that is not scaled costs its 32 px patches times the factor, rounded up."""
     squares = ceil(Fraction(width, 32)) * ceil(Fraction(height, 32))
     if squares <= 1_536:
         assert image_tokens(PatchRule(120), (width, height)) == ceil(squares * Fraction(120, 100))
@@ -144,24 +144,21 @@ def ask(*parts: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, *parts]}]}
 
 
-def test_an_image_in_full_is_measured() -> None:
-    """An image given as a data URL costs what its size says, on top of the text."""
+def test_an_inline_image_costs_its_size() -> None:
+    """An image in a data URL adds the tokens of its size to the text."""
     plain = counter().chat(ask())
     image = {"type": "image_url", "image_url": {"url": url(png(512, 512)), "detail": "high"}}
-    found = counter().chat(ask(image, image))
-    assert found - plain == 2 * 308
-    assert found.by_kind()["images"] == 616
-    # The guide says 1.62 tokens a patch, the usage of real requests 1.20: the bound is on the guide's side.
-    assert found.upper is not None
-    assert found.upper >= plain + 2 * ceil(256 * Fraction(162, 100))
+    result = counter().chat(ask(image, image))
+    assert result - plain == 2 * 308
+    assert result.by_kind()["images"] == 616
+    # The guide states 1.62 tokens per patch, real usage shows 1.20: the bound follows the guide.
+    assert result.upper is not None
+    assert result.upper >= plain + 2 * ceil(256 * Fraction(162, 100))
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.4-mini"])
-def test_a_known_size_bounds_closely(model: str) -> None:
-    """The bound of an image of known size is that of its own size by the guide, not that of the largest image.
-
-    In tiles it is that of the image enlarged to 768 px, which the guide may mean: 4 of them for a square.
-    """
+def test_the_bound_follows_a_known_size(model: str) -> None:
+    """The bound of an image of known size follows its own size, not the largest image."""
     image = {"type": "image_url", "image_url": {"url": url(png(64, 64))}}
     count = counter(model).chat(ask(image))
     own = {"gpt-4o": 765, "gpt-5.4-mini": ceil(4 * Fraction(162, 100))}[model]
@@ -169,22 +166,22 @@ def test_a_known_size_bounds_closely(model: str) -> None:
 
 
 def test_low_detail_in_tiles_needs_no_size() -> None:
-    """At low detail a tiled image costs its base, whatever its size."""
+    """At low detail, a tiled image costs its base at any size."""
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
     assert counter("gpt-4o").chat(ask(image)).by_kind()["images"] == 85 + 2
 
 
-def test_a_linked_image_is_asked_for_or_bounded() -> None:
-    """For a link the counter asks who knows the size; without an answer it is an estimate with the family's bound."""
+def test_a_linked_image_has_a_size_or_a_bound() -> None:
+    """For a link, the counter calls image_size; without a size, it returns an estimate with the family's bound."""
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-    asked = []
+    requested = []
 
     def size(name: str) -> tuple[int, int]:
-        asked.append(name)
+        requested.append(name)
         return 320, 320
 
     known = TokenCounter("gpt-5.4-mini", image_size=size).chat(ask(image))
-    assert asked == ["https://example.com/a.png"]
+    assert requested == ["https://example.com/a.png"]
     unknown = counter().chat(ask(image))
     rule = FAMILIES["gpt-5.4-mini"].images
     assert rule is not None

@@ -1,4 +1,4 @@
-"""Whole request bodies: strange ones, growing ones, and what a count says of itself."""
+"""Whole request bodies: invalid ones, growing ones, and the attributes of a count."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from token_kit import chat, counter, small_pairs
         None,
     ],
 )
-def test_a_body_that_is_no_request_is_named(body: Any) -> None:
-    """What is no request is ``invalid_request`` with status 400, and never another exception."""
+def test_an_invalid_body_is_an_invalid_request(body: Any) -> None:
+    """An invalid request is ``invalid_request`` with status 400, and raises no other exception."""
     if isinstance(body, dict) and "encoding_format" in body:
         assert counter().request(body) == 0  # an empty list of texts has no tokens
         return
@@ -64,26 +64,26 @@ def nested(depth: int) -> Any:
     return value
 
 
-def test_deep_and_long_requests_are_refused() -> None:
+def test_deep_and_long_requests_are_rejected() -> None:
     """Arguments nested 100 000 deep are ``invalid_request``; texts above the caller's bound ``request_too_large``."""
     deep = {"input": [{"type": "tool_search_call", "arguments": nested(100_000)}]}
     with pytest.raises(BillingError) as caught:
         counter().responses(deep)
     assert code_of(caught) == "invalid_request"
-    made = TokenCounter("gpt-5.4-mini", most_characters=1_000)
-    for _ in range(2):  # remembered or not
+    token_counter = TokenCounter("gpt-5.4-mini", max_characters=1_000)
+    for _ in range(2):  # cached or not
         with pytest.raises(BillingError) as caught:
-            made.chat(chat(*["word " * 50] * 5))
+            token_counter.chat(chat(*["word " * 50] * 5))
         assert (caught.value.code, caught.value.http_status) == ("request_too_large", 413)
     talk = ["a word or two"] * 76  # 988 characters
-    assert made.chat(chat(*talk)) > 0
+    assert token_counter.chat(chat(*talk)) > 0
     with pytest.raises(BillingError):
-        made.chat(chat(*talk, "a word or two"))
+        token_counter.chat(chat(*talk, "a word or two"))
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (1.5, 2), "9x9", [9, 9], (1, 2, 3), (True, 1)])
-def test_a_size_that_is_none_is_told(size: Any) -> None:
-    """What the caller's image_size gives must be a size or nothing."""
+def test_an_invalid_image_size_is_an_error(size: Any) -> None:
+    """The caller's image_size must return a size or nothing."""
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     with pytest.raises(BillingError) as caught:
         TokenCounter("gpt-4o", image_size=lambda _: size).chat({"messages": [{"role": "user", "content": [image]}]})
@@ -121,21 +121,21 @@ bodies = st.dictionaries(st.sampled_from(FIELDS), items, max_size=5)
 @settings(max_examples=examples(300), deadline=None)
 @given(bodies)
 @example({"input": [{"role": "assistant", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{}"}]})
-def test_any_body_is_counted_or_refused(body: Any) -> None:
-    """No JSON object whatever raises anything but a named error; a count is not negative, its bound not below it."""
+def test_any_body_is_counted_or_rejected(body: Any) -> None:
+    """A JSON object raises only errors with a code; a count is not negative, and its bound is not below it."""
     for model in ("gpt-5.4-mini", "gpt-4o"):
         try:
-            found = counter(model).request(body)
+            result = counter(model).request(body)
         except BillingError:
             continue
-        assert found >= 0
-        assert found.upper is None or found.upper >= found
-        assert found == sum(part.tokens for part in found.parts) == sum(found.by_kind().values())
-        assert found.exact == (not found.reasons)
+        assert result >= 0
+        assert result.upper is None or result.upper >= result
+        assert result == sum(part.tokens for part in result.parts) == sum(result.by_kind().values())
+        assert result.exact == (not result.reasons)
 
 
-def test_a_count_is_an_int_that_explains_itself() -> None:
-    """It adds, compares, hashes, copies, pickles and prints as an int; and knows its parts."""
+def test_a_count_is_an_int_with_parts() -> None:
+    """A count adds, compares, hashes, copies, pickles and prints as an int, and has parts."""
     body = chat("Hello", "Hi", "How are you?")
     count = counter().chat({**body, "messages": [{"role": "system", "content": "Be kind."}, *body["messages"]]})
     assert isinstance(count, int)
@@ -152,49 +152,50 @@ def test_a_count_is_an_int_that_explains_itself() -> None:
     assert json.loads(json.dumps(count.as_dict()))["parts"] == count.by_kind()
 
 
-def test_models_limits_bound_what_is_not_known() -> None:
-    """What has no bound of its own is bounded by the most that the model takes, where a price book says it."""
+def test_the_maximum_input_bounds_an_unbounded_count() -> None:
+    """The maximum input of the model bounds a count without a bound, if a price book states it."""
     body = {"input": "Hi", "previous_response_id": "resp_1"}
     assert counter().responses(body).upper is None
     assert TokenCounter("gpt-5.4-mini", shipped()).responses(body).upper == 272_000
 
 
-def test_bounds_stay_within_what_the_model_takes() -> None:
-    """A bound above the model's largest input is that input; a count above it stays what was counted."""
+def test_bounds_stay_within_the_maximum_input() -> None:
+    """A bound above the model's maximum input is that maximum; a higher count stays."""
     tiny = PriceBook.loads(
         SHIPPED.read_text(encoding="utf-8").replace(
             "context: {window: 400000, max_input: 272000, max_output: 128000}",
             "context: {window: 40, max_input: 20, max_output: 10}",
         )
     )
-    made = TokenCounter("gpt-5.2", tiny)
+    token_counter = TokenCounter("gpt-5.2", tiny)
     schema = {"format": {"type": "json_schema", "name": "x", "schema": {}}}
-    few = made.responses({"input": "Hi", "text": schema})
+    few = token_counter.responses({"input": "Hi", "text": schema})
     assert few > 20
     assert not few.exact
     assert few.upper == few
     image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}]}]}
     assert TokenCounter("gpt-5.2", shipped()).chat(image).upper == 6 + 5 + -(-1536 * 162 // 100)
-    assert made.responses({"input": "Hi", "conversation": "c"}).upper == 20
-    assert made.chat(chat("one two three " * 10)).upper == made.chat(chat("one two three " * 10)) > 20
+    assert token_counter.responses({"input": "Hi", "conversation": "c"}).upper == 20
+    assert token_counter.chat(chat("one two three " * 10)).upper == token_counter.chat(chat("one two three " * 10)) > 20
 
 
-def test_a_model_of_others_is_an_estimate_through_and_through() -> None:
-    """Where the vocabulary may not be the model's, texts are estimates, bounded by bytes; tools by nothing."""
-    made = TokenCounter("claude-x", encoding="o200k_base")
+def test_a_model_of_another_vendor_is_an_estimate() -> None:
+    """If the vocabulary of the model is unknown, texts are estimates, bounded by their bytes, and tools have no
+    bound."""
+    token_counter = TokenCounter("claude-x", encoding="o200k_base")
     text = "こんにちは、世界"
-    count = made.chat(chat(text))
+    count = token_counter.chat(chat(text))
     assert not count.exact
     assert any("vocabulary" in why for why in count.reasons)
     assert (count.upper or 0) >= len(text.encode()) > count
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    assert made.chat(chat("Hi", tools=[tool])).upper is None
-    assert not made.worst_case(chat("Hi", max_tokens=5)).is_guaranteed
+    assert token_counter.chat(chat("Hi", tools=[tool])).upper is None
+    assert not token_counter.worst_case(chat("Hi", max_tokens=5)).is_guaranteed
 
 
 @pytest.mark.parametrize("key", ["system", "documents", "wibble"])
-def test_what_stands_under_an_unknown_key_is_unseen(key: str) -> None:
-    """Texts under keys that OpenAI's requests do not have are counted without a bound; settings cost nothing."""
+def test_texts_under_unknown_keys_are_unseen(key: str) -> None:
+    """Texts under unknown keys are counted without a bound; settings cost nothing."""
     plain = counter().chat(chat("Hi"))
     for value in ("word " * 100, [{"type": "text", "text": "word " * 100}]):
         count = counter().chat(chat("Hi", **{key: value}))
@@ -206,8 +207,8 @@ def test_what_stands_under_an_unknown_key_is_unseen(key: str) -> None:
     assert counter().responses({"input": "Hi", "include": ["x"], "truncation": "auto"}).exact
 
 
-def test_a_key_that_holds_itself_is_refused() -> None:
-    """A Python object that contains itself ends in an error, not in a loop without end."""
+def test_an_object_that_contains_itself_is_rejected() -> None:
+    """A Python object that contains itself raises an error."""
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(BillingError) as caught:
@@ -218,10 +219,10 @@ def test_a_key_that_holds_itself_is_refused() -> None:
 @pytest.mark.parametrize(
     "model", ["gpt-5.4-nano", "gpt-5-nano", "gpt-4.1-nano", "gpt-5.7", "gpt-6", "o4-mini", "gpt-4"]
 )
-def test_models_that_no_request_is_of_are_estimates(model: str) -> None:
-    """Only families with recorded requests are called exact; the others count as their nearest relative."""
-    made = TokenCounter(model, encoding="o200k_base")
-    count = made.chat(chat("Hello"))
+def test_models_without_recorded_requests_are_estimates(model: str) -> None:
+    """Only families with recorded requests are exact; the others count as their nearest relative."""
+    token_counter = TokenCounter(model, encoding="o200k_base")
+    count = token_counter.chat(chat("Hello"))
     assert not count.exact
     assert 7 <= count <= 8
 
@@ -239,13 +240,13 @@ REASONING = {"type": "reasoning", "encrypted_content": "A" * 2_000, "summary": [
     ],
 )
 def test_reasoning_counts_until_the_user_speaks(items: list[Any], context: str | None, counts: bool) -> None:
-    """Reasoning given back counts in a tool loop, is dropped once the user has spoken, unless all turns are kept."""
+    """Reasoning counts in a tool loop until the next message of the user, unless all turns are kept."""
     body: dict[str, Any] = {"input": items} | ({"reasoning": {"context": context}} if context else {})
     assert ("reasoning" in counter().responses(body).by_kind()) == counts
 
 
-def test_tools_stand_in_a_system_message_if_there_is_one() -> None:
-    """With gpt-4o tools cost four tokens more where no system message is there, however that one is written."""
+def test_tools_cost_more_without_a_system_message() -> None:
+    """With gpt-4o, tools cost four tokens more without a system message, in any format of that message."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     user = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
     for system in ({"role": "system", "content": "x"}, {"role": "system", "content": [{"type": "text", "text": "x"}]}):
@@ -268,14 +269,14 @@ def test_tools_stand_in_a_system_message_if_there_is_one() -> None:
     ],
 )
 def test_files_and_audio_are_estimates(part: dict[str, Any], kind: str) -> None:
-    """Files and audio are estimated, and say so; a text file costs its text at least."""
+    """Files and audio are estimates with a reason; a text file costs at least its text."""
     count = counter().chat({"messages": [{"role": "user", "content": [part]}]})
     assert not count.exact
     assert count.by_kind()[kind] > 0
 
 
 def test_a_wav_costs_by_its_length() -> None:
-    """Two seconds of a WAV file are 21 tokens: ten a second, and one begun."""
+    """Two seconds of a WAV file are 21 tokens: ten per second, and one that has started."""
     rate = (32_000).to_bytes(4, "little")
     head = b"RIFF" + b"\0" * 4 + b"WAVEfmt " + b"\x10\0\0\0\x01\0\x01\0\x80>\0\0" + rate + b"\x02\0\x10\0data\0\0\0\0"
     audio = {"data": b64encode(head + b"\0" * (64_000 - len(head))).decode(), "format": "wav"}
@@ -284,18 +285,18 @@ def test_a_wav_costs_by_its_length() -> None:
 
 
 def test_embeddings_are_their_texts() -> None:
-    """A text, several texts, and token ids count as themselves, with nothing around."""
-    made = TokenCounter("text-embedding-3-small", encoding="o200k_base")
-    assert made.request({"input": ["hello", "world"]}) == 2
-    assert made.embeddings({"input": "hello world"}) == 2
-    assert made.embeddings({"input": [1, 2, 3]}) == 3
-    assert made.embeddings({"input": [[1, 2], [3]]}) == 3
+    """A text, several texts, and token ids have no overhead in embeddings."""
+    token_counter = TokenCounter("text-embedding-3-small", encoding="o200k_base")
+    assert token_counter.request({"input": ["hello", "world"]}) == 2
+    assert token_counter.embeddings({"input": "hello world"}) == 2
+    assert token_counter.embeddings({"input": [1, 2, 3]}) == 3
+    assert token_counter.embeddings({"input": [[1, 2], [3]]}) == 3
     with pytest.raises(BillingError):
-        made.embeddings({"input": 5})
+        token_counter.embeddings({"input": 5})
 
 
 def test_names_refusals_and_structured_outputs_count() -> None:
-    """A participant's name, a refusal and the schema of an output each add tokens; the last two are no exact count."""
+    """A participant's name, a refusal and the schema of an output add tokens; the last two are estimates."""
     plain = counter().chat(chat("Hi"))
     named = counter().chat({"messages": [{"role": "user", "content": "Hi", "name": "ann"}]})
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
@@ -312,11 +313,11 @@ def test_names_refusals_and_structured_outputs_count() -> None:
 
 @pytest.mark.parametrize("pair", small_pairs()[:20])
 def test_sdk_like_objects_count_as_their_dicts(pair: Any) -> None:
-    """An object with ``model_dump`` counts as what it dumps."""
+    """An object with ``model_dump`` counts as its dump."""
 
     class Body:
         def model_dump(self) -> dict[str, Any]:
             return dict(pair.request)
 
-    made = counter(pair.model)
-    assert made.request(Body()) == made.request(pair.request)  # type: ignore[arg-type]
+    token_counter = counter(pair.model)
+    assert token_counter.request(Body()) == token_counter.request(pair.request)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tools written out as the model sees them."""
+"""Tools rendered as the model receives them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from token_kit import chat, counter
 
 
 def written(parameters: Any, layout: str = "namespaced", **more: Any) -> str:
-    """The signature of a tool ``f``."""
+    """Return the signature of a tool ``f``."""
     text = render_tools([{"name": "f", "parameters": parameters, **more}], layout).text
     inside = text.partition("functions {\n\n" if layout == "classic" else "definitions\n")[2]
     return inside.partition("\n\n} //")[0]
@@ -69,12 +69,12 @@ TEXT = {"type": "string"}
     ],
 )
 def test_a_schema_becomes_a_signature(parameters: Any, signature: str) -> None:
-    """Each kind of schema is written out as the recorded requests and public captures of prompts show it."""
+    """Each kind of schema is rendered as in recorded requests and public captures of prompts."""
     assert written(parameters) == signature
 
 
 def test_the_two_layouts() -> None:
-    """The classic layout stands in a namespace block, knows no integer; the other has headings, and integers."""
+    """The classic layout is a namespace block and has no integers; the other has headings and integers."""
     tool = {"name": "f", "description": "One.\n\n  Two.  ", "parameters": obj("a", a={"type": "integer"})}
     assert render_tools([tool], "classic").text == (
         "## functions\n\nnamespace functions {\n\n// One.\n//\n// Two.\ntype f = (_: { a: number }) => any;"
@@ -87,8 +87,8 @@ def test_the_two_layouts() -> None:
     )
 
 
-def test_what_no_request_shows_is_an_estimate_with_a_bound() -> None:
-    """A count with an enumeration in a tool's schema is not called exact, and is bounded above itself."""
+def test_an_unverified_feature_is_an_estimate_with_a_bound() -> None:
+    """A count with an enumeration in a tool's schema is an estimate with a higher bound."""
     tool = {"type": "function", "function": {"name": "f", "parameters": obj("a", a={"enum": ["C", "F"]})}}
     count = counter().chat(chat("Hi", tools=[tool]))
     assert not count.exact
@@ -105,7 +105,7 @@ def deep(depth: int) -> dict[str, Any]:
 
 
 def doubling(levels: int) -> dict[str, Any]:
-    """References that double with each level."""
+    """Return references that double with each level."""
     definitions = {
         f"L{n}": obj(a={"$ref": f"#/$defs/L{n + 1}"}, b={"$ref": f"#/$defs/L{n + 1}"}) for n in range(levels)
     }
@@ -122,15 +122,15 @@ def doubling(levels: int) -> dict[str, Any]:
     ],
     ids=["deep", "circle", "reference to itself", "doubling"],
 )
-def test_odd_schemas_are_estimates_soon(parameters: Any) -> None:
-    """Deep schemas and circles of references, which providers take, are estimates within seconds, with a bound."""
+def test_deep_and_recursive_schemas_are_estimates(parameters: Any) -> None:
+    """Deep schemas and recursive references are estimates with a bound, within seconds."""
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
-    began = time.monotonic()
+    started = time.monotonic()
     count = counter().chat(chat("Hi", tools=[tool]))
     assert not count.exact
     assert count.upper is not None
     assert count.upper > count
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - started < 20
 
 
 json_values = st.recursive(
@@ -151,8 +151,8 @@ json_values = st.recursive(
 
 @settings(max_examples=examples(200), deadline=None)
 @given(json_values)
-def test_any_schema_is_written_or_refused(parameters: Any) -> None:
-    """No JSON value in the place of a schema raises anything but a named error."""
+def test_any_schema_is_rendered_or_rejected(parameters: Any) -> None:
+    """A JSON value as a schema raises only errors with a code."""
     for layout in ("classic", "namespaced"):
         with suppress(BillingError):
             render_tools([{"name": "f", "parameters": parameters, "description": parameters}], layout)

@@ -1,4 +1,4 @@
-"""What the counter does not read is never called exact, and costs a bounded time."""
+"""Unknown input is never exact, and counting it takes bounded time."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def function(parameters: Any, **more: Any) -> dict[str, Any]:
     ],
     ids=lambda tool: "",
 )
-def test_what_is_not_written_out_is_bounded_as_it_stands(tool: dict[str, Any]) -> None:
-    """A text in a tool that no rule writes out makes the count an estimate, whose bound has the whole text in it."""
+def test_the_bound_includes_texts_that_are_not_rendered(tool: dict[str, Any]) -> None:
+    """A text in a tool that no rule renders makes the count an estimate whose bound includes that text."""
     count = counter().chat(chat("Hi", tools=[tool]))
     assert not count.exact
     assert count.upper is not None
     assert count.upper >= counter().text(STORY)
 
 
-def test_what_is_not_written_comes_on_top_of_what_is() -> None:
-    """A schema that is longer written out than as it stands, and has a text that is not written: both are bounded."""
+def test_omitted_texts_are_added_to_a_longer_rendering() -> None:
+    """The bound covers both a rendering that is longer than the schema and a text that is not rendered."""
     parameters = {**obj(**{f"p{n}": {"$ref": "#/$defs/D"} for n in range(50)}), "$defs": {"D": {"enum": [STORY]}}}
     written = counter().chat(chat("Hi", tools=[function(parameters)]))
     count = counter().chat(chat("Hi", tools=[function({**parameters, "allOf": [{"description": STORY * 40}]})]))
@@ -81,8 +81,8 @@ def test_what_is_not_written_comes_on_top_of_what_is() -> None:
     ],
     ids=["item", "namespace", "message", "role", "deferred tool"],
 )
-def test_what_may_be_shown_is_in_the_bound(body: dict[str, Any]) -> None:
-    """Unknown keys and roles, and tools that a search may load, make an estimate whose bound has their texts."""
+def test_the_bound_includes_unknown_keys_and_deferred_tools(body: dict[str, Any]) -> None:
+    """Unknown keys and roles, and deferred tools, make an estimate whose bound includes their texts."""
     count = counter().request(body)
     assert not count.exact
     assert count.upper is not None
@@ -90,8 +90,8 @@ def test_what_may_be_shown_is_in_the_bound(body: dict[str, Any]) -> None:
 
 
 def doubling(levels: int, width: int) -> dict[str, Any]:
-    """References that become ``width`` times as many with each level."""
-    names = [chr(97 + place) for place in range(width)]
+    """Return references that multiply by ``width`` with each level."""
+    names = [chr(97 + index) for index in range(width)]
     definitions: dict[str, Any] = {
         f"L{n}": obj(**{name: {"$ref": f"#/$defs/L{n + 1}"} for name in names}) for n in range(levels)
     }
@@ -99,7 +99,7 @@ def doubling(levels: int, width: int) -> dict[str, Any]:
 
 
 def repeated(definition: dict[str, Any]) -> dict[str, Any]:
-    """One definition that ten thousand properties refer to."""
+    """Return one definition that ten thousand properties refer to."""
     properties = {f"p{n}": {"$ref": "#/$defs/D"} for n in range(10_000)}
     return {**obj(**properties), "$defs": {"D": definition}}
 
@@ -116,28 +116,28 @@ def repeated(definition: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=["references", "many tools", "a description", "an enumeration", "a default", "types"],
 )
-def test_tools_that_grow_are_refused_soon(tools: list[Any]) -> None:
-    """A small body whose tools would be written out to gigabytes is refused within seconds, tools all together."""
-    made = TokenCounter("gpt-5.4-mini")
-    began = time.monotonic()
-    for _ in range(2):  # known from before, it is refused again
+def test_expanding_tools_are_rejected_quickly(tools: list[Any]) -> None:
+    """A small body whose tools would expand to gigabytes is rejected within seconds."""
+    token_counter = TokenCounter("gpt-5.4-mini")
+    started = time.monotonic()
+    for _ in range(2):  # a cached rendering is rejected again
         with pytest.raises(BillingError) as caught:
-            made.chat(
+            token_counter.chat(
                 chat("Hi", tools=[function(parameters, description=str(n)) for n, parameters in enumerate(tools)])
             )
         assert code_of(caught) == "request_too_large"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - started < 20
 
 
-def test_tools_that_are_known_take_their_room_again() -> None:
-    """A request of tools that were each written out before is refused as if they were new."""
-    made = TokenCounter("gpt-5.4-mini")
+def test_cached_tools_count_against_the_budget() -> None:
+    """Tools that were each rendered before are rejected together as if they were new."""
+    token_counter = TokenCounter("gpt-5.4-mini")
     tool = {"type": "function", "name": "f", "parameters": doubling(10, 2)}
     items = [{"type": "additional_tools", "tools": [tool]}]
-    assert not made.responses({"input": items * 8}).exact
-    for times in (60, 15):  # the second time a conversation of 8 is gone on from
+    assert not token_counter.responses({"input": items * 8}).exact
+    for times in (60, 15):  # the second time, a cached conversation of 8 continues
         with pytest.raises(BillingError) as caught:
-            made.responses({"input": items * times})
+            token_counter.responses({"input": items * times})
         assert code_of(caught) == "request_too_large"
 
 
@@ -156,15 +156,15 @@ def test_tools_that_are_known_take_their_room_again() -> None:
     ids=["a tree", "itself", "the root", "a name with a slash", "the root by reference"],
 )
 def test_references_are_resolved_once(parameters: Any, signature: str) -> None:
-    """A reference is what it leads to; one that leads back into itself, as in a tree, is written by its name."""
+    """A reference is rendered as its target, and a recursive one, as in a tree, by its name."""
     written = render_tools([{"name": "f", "parameters": parameters}], "namespaced")
     assert written.text.endswith(f"type f = (_: {signature}) => any;")
     assert written.unverified
 
 
 @pytest.mark.parametrize("bad", [[], {}, 5, ["a"]])
-def test_ids_that_are_no_texts_are_refused(bad: Any) -> None:
-    """An id or a name that is a list, an object or a number is ``invalid_request``, wherever it stands."""
+def test_ids_that_are_not_texts_are_rejected(bad: Any) -> None:
+    """An id or a name that is not a text is ``invalid_request``, in every position."""
     call = {"id": bad, "type": "function", "function": {"name": "f", "arguments": "{}"}}
     search = {"type": "tool_search"}
     bodies: list[dict[str, Any]] = [
@@ -184,13 +184,13 @@ def test_ids_that_are_no_texts_are_refused(bad: Any) -> None:
 
 
 def wav(rate: int, size: int) -> str:
-    """A WAV file in base64 that says its byte rate."""
+    """Return a WAV file in base64 with this byte rate."""
     head = b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(12) + rate.to_bytes(4, "little") + bytes(12)
     return base64.b64encode(head + bytes(size)).decode()
 
 
-def test_audio_is_not_believed_its_own_length() -> None:
-    """A head that claims an absurd rate does not shorten the sound, and no head lowers the bound."""
+def test_the_bound_of_audio_ignores_its_header() -> None:
+    """A header with an absurd rate does not shorten the audio, and no header lowers the bound."""
     counts = []
     for rate in (16_000, 2**32 - 1, 0):
         part = {"type": "input_audio", "input_audio": {"data": wav(rate, 960_000), "format": "wav"}}
@@ -216,33 +216,33 @@ def test_audio_is_not_believed_its_own_length() -> None:
     ],
     ids=["pdf", "packed", "no base64", "two sources", "named"],
 )
-def test_a_file_that_cannot_be_read_has_no_bound(file: dict[str, Any]) -> None:
-    """What is packed, named or unreadable may hold any text: its count has no bound."""
+def test_an_unreadable_file_has_no_bound(file: dict[str, Any]) -> None:
+    """Compressed, referenced or unreadable content has no bound."""
     part = {"type": "input_file", **file}
     assert counter().responses({"input": [{"role": "user", "content": [part]}]}).upper is None
 
 
 def test_a_text_file_is_its_text() -> None:
-    """A text in base64, with its padding or without, counts as its text."""
+    """A text in base64, with or without padding, counts as its text."""
     for data in ("aGVsbG8gd29ybGQ=", "aGVsbG8gd29ybGQ"):
         part = {"type": "input_file", "file_data": data}
         count = counter().responses({"input": [{"role": "user", "content": [part]}]})
         assert count.by_kind()["files"] == 2 + 8
 
 
-def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one encoding waits for a silent network, others count; it is given up, and not tried again at once."""
+def test_a_hanging_vocabulary_does_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one encoding waits for a silent network, others count. The wait times out and is not retried at once."""
     import tiktoken
 
-    hang, asked = threading.Event(), []
+    hang, requested = threading.Event(), []
 
     def silent(name: str) -> Any:
-        asked.append(name)
+        requested.append(name)
         hang.wait(20)
 
     monkeypatch.setattr(tiktoken, "get_encoding", silent)
     monkeypatch.setattr(encodings, "_FETCH_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(encodings, "_failed", {})
+    monkeypatch.setattr(encodings, "_failed_at", {})
     codes: list[str] = []
 
     def ask() -> None:
@@ -252,27 +252,27 @@ def test_a_vocabulary_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
 
     thread = threading.Thread(target=ask)
     thread.start()
-    began = time.monotonic()
+    started = time.monotonic()
     assert TokenCounter("gpt-4o").text("hello world") == 2
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - started < 15
     thread.join()
     ask()
     hang.set()
-    assert (codes, asked) == (["encoding_unavailable"] * 2, ["p50k_base"])
+    assert (codes, requested) == (["encoding_unavailable"] * 2, ["p50k_base"])
 
 
 @pytest.mark.parametrize(
     ("name", "family"),
     [("gpt-5.10", "gpt-next"), ("gpt-5.1", "gpt-5.2"), ("gpt-5.2-codex", "gpt-5.2"), ("gpt-5.20-pro", "gpt-next")],
 )
-def test_a_version_is_not_taken_for_a_shorter_one(name: str, family: str) -> None:
-    """gpt-5.10 is no gpt-5.1."""
+def test_a_version_is_not_mistaken_for_a_shorter_one(name: str, family: str) -> None:
+    """gpt-5.10 does not belong to the family of gpt-5.1."""
     assert TokenCounter(name).family.name == family
 
 
 @pytest.mark.parametrize("bad", [5, ["o200k_base"], {"o200k_base": 1}])
-def test_names_that_are_no_texts_are_told(bad: Any) -> None:
-    """An encoding or a family that is no text is a named error, not a ``TypeError``."""
+def test_names_that_are_not_texts_are_errors(bad: Any) -> None:
+    """An encoding or a family that is not a text raises an error with a code, not a ``TypeError``."""
     with pytest.raises(BillingError) as caught:
         TokenCounter("gpt-4o", encoding=bad).text("x")
     assert code_of(caught) == "unknown_encoding"
@@ -281,23 +281,23 @@ def test_names_that_are_no_texts_are_told(bad: Any) -> None:
     assert code_of(caught) == "unknown_token_family"
 
 
-def test_rules_hold_for_the_familys_own_vocabulary() -> None:
-    """With another encoding than its family's, nothing of a count is exact, not even its texts."""
+def test_rules_apply_to_the_familys_own_encoding() -> None:
+    """With another encoding than its family's, no part of a count is exact, not even its texts."""
     count = TokenCounter("gpt-3.5-turbo", encoding="o200k_base").chat(chat("Hi"))
     assert not any(part.exact for part in count.parts if part.tokens)
 
 
 def test_tools_of_an_unknown_model_have_no_bound() -> None:
-    """Nobody knows how another provider's model is shown its tools, be they shown at once or found by a search."""
+    """Tools of another vendor's model have no bound, whether given at once or found by a search."""
     tool = {"type": "function", "name": "f", "parameters": obj(a=TEXT)}
-    made = TokenCounter("other", encoding="o200k_base")
+    token_counter = TokenCounter("other", encoding="o200k_base")
     for tools in ([tool], [{"type": "tool_search"}, {**tool, "defer_loading": True}]):
-        assert made.responses({"input": "Hi", "tools": tools}).upper is None
-    assert made.responses({"input": "Hi"}).upper is not None
+        assert token_counter.responses({"input": "Hi", "tools": tools}).upper is None
+    assert token_counter.responses({"input": "Hi"}).upper is not None
 
 
-def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
-    """A ``model_dump`` that gives itself, or no object, is ``invalid_request``; so is a key that stands twice."""
+def test_objects_that_imitate_bodies_are_rejected() -> None:
+    """A ``model_dump`` that returns no plain object is ``invalid_request``, and so is a duplicate key."""
 
     class Odd:
         def model_dump(self) -> Any:
@@ -320,15 +320,15 @@ def test_objects_that_pretend_to_be_bodies_are_refused() -> None:
     ],
     ids=["completions", "several completions", "both", "texts to be answered"],
 )
-def test_a_body_of_no_api_or_of_two_is_refused(body: dict[str, Any]) -> None:
-    """The old completions API is not counted as something else; two APIs at once are not guessed between."""
+def test_a_body_of_no_api_or_of_two_is_rejected(body: dict[str, Any]) -> None:
+    """A request to the old completions API, or to two APIs at once, is rejected."""
     with pytest.raises(BillingError) as caught:
         counter().request(body)
     assert code_of(caught) == "invalid_request"
 
 
-def test_the_caller_knows_the_api() -> None:
-    """``api`` decides where a body could be for two; a name of no API is ``invalid_argument``."""
+def test_the_caller_selects_the_api() -> None:
+    """``api`` selects the API of an ambiguous body; an unknown name is ``invalid_argument``."""
     both = {"messages": [{"role": "user", "content": "one two three four"}], "input": "Hi"}
     assert counter().request(both, api="responses") == counter().request({"input": "Hi"}) + 4 + 1  # and the role
     assert counter().request({"input": ["one", "two"]}, api="embeddings") == 2

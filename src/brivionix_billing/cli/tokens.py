@@ -145,7 +145,7 @@ def _format_accuracy(count: TokenCount) -> str:
     if count.exact:
         return "exact: every part follows from a rule that real requests bear out\n"
     bound = "with no bound" if count.upper is None else f"at most {count.upper}"
-    return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.reasons)])
+    return "".join([f"an estimate, {bound}\n", *(f"  {reason}\n" for reason in count.reasons)])
 
 
 def _worst_case_dict(worst: WorstCase) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _worst_case_dict(worst: WorstCase) -> dict[str, Any]:
         "input_tokens": worst.input_tokens,
         "output_tokens": worst.output_tokens,
         "calls": worst.calls,
-        "firm": worst.is_guaranteed,
-        "why": list(worst.reasons),
+        "guaranteed": worst.is_guaranteed,
+        "reasons": list(worst.reasons),
         "charge": None if worst.charge is None else worst.charge.as_dict(),
     }
 
@@ -164,7 +164,7 @@ def _format_worst_case(worst: WorstCase) -> str:
     out = [
         f"\nat the most: {worst.input_tokens} tokens in, {worst.output_tokens} out{calls}: "
         f"{format_plain(worst.credits)} Credits",
-        *(f"  not firm: {why}" for why in worst.reasons),
+        *(f"  not guaranteed: {reason}" for reason in worst.reasons),
     ]
     return "\n".join(out) + "\n"
 

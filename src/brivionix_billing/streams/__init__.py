@@ -1,4 +1,4 @@
-"""Usage from streams: what the provider states at the end, and a marked estimate where it never came to that."""
+"""Usage from streams: the usage that the provider reports, or else a marked estimate."""
 
 from brivionix_billing.streams.fallback_counter import CounterProtocol
 from brivionix_billing.streams.stream import StreamResult, StreamUsage

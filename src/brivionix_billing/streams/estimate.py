@@ -1,4 +1,4 @@
-"""The body of a stream whose usage never came: counted from what did come, and marked as an estimate."""
+"""Estimates the usage of a stream without reported usage, from the content so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Estimate", "estimate_usage"]
 
 
 class Estimate(NamedTuple):
-    """A marked body, what it reads as, how it was made, and what could not go into it."""
+    """An estimate: the marked body, the usage that it contains, notes on how it was made, and warnings."""
 
     body: dict[str, Any]
     usage: Usage
@@ -23,107 +23,114 @@ class Estimate(NamedTuple):
 
 
 def estimate_usage(
-    reader: StreamReader | None, request: Mapping[str, Any] | None, counting: FallbackCounter
+    reader: StreamReader | None, request: Mapping[str, Any] | None, counter: FallbackCounter
 ) -> Estimate:
-    """The estimate for what came so far. Never raises: what does not fit is left out, and told."""
+    """Return the estimate for the content so far.
+
+    Never raises; parts that cannot be billed are left out with a warning.
+    """
     notes: list[str] = []
-    faults: list[str] = []
-    stated = None if reader is None else _reported_so_far(reader, reader.usage, faults)
-    if stated is not None and stated.input_tokens:
-        input_tokens = stated.input_tokens
-        notes.append("the input is what the stream stated")
+    warnings: list[str] = []
+    reported = None if reader is None else _reported_so_far(reader, reader.usage, warnings)
+    if reported is not None and reported.input_tokens:
+        input_tokens = reported.input_tokens
+        notes.append("the input was reported by the stream")
     else:
-        input_tokens = _estimate_input(reader, request, counting, notes)
-    output = 0
+        input_tokens = _estimate_input(reader, request, counter, notes)
+    output_tokens = 0
     calls: list[dict[str, Any]] = []
     if reader is not None:
-        output = _estimate_output(reader, request, stated, counting, notes)
+        output_tokens = _estimate_output(reader, request, reported, counter, notes)
         calls = reader.calls()
         if reader.uncounted:
-            notes.append(f"not in it: {', '.join(reader.uncounted)}")
-    input_tokens, output = min(input_tokens, MAX_COUNT), min(output, MAX_COUNT)
-    notes += counting.notes
-    for body in _candidate_bodies(reader, stated, input_tokens, output, calls):
+            notes.append(f"not included: {', '.join(reader.uncounted)}")
+    input_tokens, output_tokens = min(input_tokens, MAX_COUNT), min(output_tokens, MAX_COUNT)
+    notes += counter.notes
+    for body in _candidate_bodies(reader, reported, input_tokens, output_tokens, calls):
         try:
             body = billable_body(body)
             usage = Usage.from_response(body)
         except BillingError as error:
-            faults.append(f"left out of the estimate: {error.message}")
+            warnings.append(f"left out of the estimate: {error.message}")
             continue
-        if (usage.estimated, usage.input_tokens, usage.output_tokens) == (True, input_tokens, output):
-            return Estimate(body, usage, notes, list(dict.fromkeys(faults)))
-    body = {"usage": _plain_body(input_tokens, output)}
-    return Estimate(body, Usage.from_response(body), notes, list(dict.fromkeys(faults)))
+        if (usage.estimated, usage.input_tokens, usage.output_tokens) == (True, input_tokens, output_tokens):
+            return Estimate(body, usage, notes, list(dict.fromkeys(warnings)))
+    body = {"usage": _plain_body(input_tokens, output_tokens)}
+    return Estimate(body, Usage.from_response(body), notes, list(dict.fromkeys(warnings)))
 
 
 def _candidate_bodies(
-    reader: StreamReader | None, stated: Usage | None, input_tokens: int, output: int, calls: list[dict[str, Any]]
+    reader: StreamReader | None,
+    reported: Usage | None,
+    input_tokens: int,
+    output_tokens: int,
+    calls: list[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """Bodies from the one that says most to the one that says least; the first that can be read is taken."""
+    """Yield bodies from the most to the least detailed one. The first readable one is used."""
     if reader is None:
         return
-    if reader.usage is not None and stated is not None and stated.input_tokens:
-        # In the family's own keys: what the stream stated of caches and modalities stays on its meter.
-        yield reader.build_body(reader.with_output(reader.usage, output) | {"estimated": True}, calls)
-    plain = _plain_body(input_tokens, output)
-    named = {"model": reader.model} if reader.model else {}
-    tier = {} if reader.service_tier is None else {"service_tier": reader.service_tier}
-    items = {"output": calls} if calls else {}
-    yield {**named, **tier, "usage": plain, **items}
-    yield {**named, "usage": plain, **items}
+    if reader.usage is not None and reported is not None and reported.input_tokens:
+        # In the provider's own keys, so that reported caches and modalities stay on their meters.
+        yield reader.build_body(reader.with_output(reader.usage, output_tokens) | {"estimated": True}, calls)
+    plain = _plain_body(input_tokens, output_tokens)
+    model_field = {"model": reader.model} if reader.model else {}
+    tier_field = {} if reader.service_tier is None else {"service_tier": reader.service_tier}
+    output_field = {"output": calls} if calls else {}
+    yield {**model_field, **tier_field, "usage": plain, **output_field}
+    yield {**model_field, "usage": plain, **output_field}
 
 
-def _plain_body(input_tokens: int, output: int) -> dict[str, Any]:
-    return {"input_tokens": input_tokens, "output_tokens": output, "estimated": True}
+def _plain_body(input_tokens: int, output_tokens: int) -> dict[str, Any]:
+    return {"input_tokens": input_tokens, "output_tokens": output_tokens, "estimated": True}
 
 
-def _reported_so_far(reader: StreamReader, usage: dict[str, Any] | None, faults: list[str]) -> Usage | None:
-    """The counts that the stream has stated so far, if it has and they can be read."""
+def _reported_so_far(reader: StreamReader, usage: dict[str, Any] | None, warnings: list[str]) -> Usage | None:
+    """Return the usage that the stream has reported so far, if it is readable."""
     if usage is None:
         return None
     try:
         return Usage.from_response({reader.usage_key: usage})
     except BillingError as error:
-        faults.append(f"the usage stated before the end is not used: {error.message}")
+        warnings.append(f"the usage reported before the end is not used: {error.message}")
         return None
 
 
 def _estimate_input(
-    reader: StreamReader | None, request: Mapping[str, Any] | None, counting: FallbackCounter, notes: list[str]
+    reader: StreamReader | None, request: Mapping[str, Any] | None, counter: FallbackCounter, notes: list[str]
 ) -> int:
     if request is None:
         notes.append("no request was given, so its input counts as 0")
         return 0
     try:
-        count = counting.request(request, reader.api if reader else None)
+        count = counter.request(request, reader.api if reader else None)
         earlier = request.get("previous_response_id") or request.get("conversation")
-    except Exception as error:  # an object of the caller's process may do anything
-        notes.append(f"the request could not be read ({type(error).__name__}), so its input counts as 0")
+    except Exception as error:  # an object of the caller may raise anything
+        notes.append(f"the request is unreadable ({type(error).__name__}), so its input counts as 0")
         return 0
     notes.append("the input was counted from the request")
     if earlier:
-        notes.append("earlier turns that the request refers to are not in it")
+        notes.append("earlier turns that the request refers to are not included")
     return count
 
 
 def _estimate_output(
     reader: StreamReader,
     request: Mapping[str, Any] | None,
-    stated: Usage | None,
-    counting: FallbackCounter,
+    reported: Usage | None,
+    counter: FallbackCounter,
     notes: list[str],
 ) -> int:
-    """What was counted; never less than the stream stated itself."""
-    covered = None if reader.counted_usage is None else _reported_so_far(reader, reader.counted_usage, [])
-    counted = reader.tally.total() + (covered.output_tokens if covered else 0)
+    """Return the counted output, but no less than the stream reported."""
+    counted_usage = None if reader.counted_usage is None else _reported_so_far(reader, reader.counted_usage, [])
+    counted = reader.text_buffer.total() + (counted_usage.output_tokens if counted_usage else 0)
     if reader.tool_calls:
-        counted += len(reader.tool_calls) * counting.tool_call_overhead()
-    notes.append("the output was counted from what came through")
+        counted += len(reader.tool_calls) * counter.tool_call_overhead()
+    notes.append("the output was counted from the received content")
     try:
         limit = output_limit(request, reader.api) if request is not None else None
     except Exception:  # as above
         limit = None
     if limit is not None and counted > limit:
-        notes.append(f"but to no more than the {limit} tokens that the request allows")
+        notes.append(f"the output was limited to the {limit} tokens that the request allows")
         counted = limit
-    return max(counted, stated.output_tokens if stated else 0)
+    return max(counted, reported.output_tokens if reported else 0)

@@ -1,4 +1,4 @@
-"""What a gateway feeds, as plain dicts; and which family an event belongs to, told from the event alone."""
+"""Converts the pieces that a gateway feeds to plain dicts, and detects the reader of an event."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["to_plain_event", "event_error", "reader_for_event", "to_sse_event", 
 
 _JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
-_GEMINI: Final = ("usageMetadata", "promptFeedback")
+_GEMINI_KEYS: Final = ("usageMetadata", "promptFeedback")
 
 
 def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] | None:
-    """The reader for a stream in which ``event`` stands, or ``None`` if it could stand in any."""
+    """Return the reader that an event requires, or ``None`` if any stream may contain the event."""
     kind = event.get("type") or name
     if isinstance(kind, str):
         if kind.startswith("response."):
@@ -34,11 +34,15 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
             return AnthropicReader
     if isinstance(event.get("choices"), list | tuple) or event.get("object") in _CHAT_OBJECTS:
         return ChatReader
-    if isinstance(event.get("candidates"), list | tuple) or any(isinstance(event.get(key), dict) for key in _GEMINI):
+    if isinstance(event.get("candidates"), list | tuple) or any(
+        isinstance(event.get(key), dict) for key in _GEMINI_KEYS
+    ):
         return GeminiReader
     if any(isinstance(event.get(key), dict) for key in bedrock.EVENTS):
         return BedrockReader
-    metadata = event.get("metadata")  # anybody may call something so; Bedrock's stands alone, with the usage in it
+    metadata = event.get(
+        "metadata"
+    )  # other providers use this name too; in Bedrock it is the only key, and contains the usage
     usage = metadata.get("usage") if isinstance(metadata, dict) and len(event) == 1 else None
     if isinstance(usage, dict) and "inputTokens" in usage:
         return BedrockReader
@@ -46,7 +50,7 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
 
 
 def event_error(event: Mapping[str, Any], name: str) -> Any:
-    """What went wrong, if the event tells of an error; every family has its own way to say so."""
+    """Return the error that an event reports, if it does. Each provider has its own format."""
     if event.get("error"):
         error = event["error"]
         return (error.get("message") or error) if isinstance(error, dict) else error
@@ -59,10 +63,10 @@ def event_error(event: Mapping[str, Any], name: str) -> Any:
 
 
 def parse_event_json(data: bytes) -> tuple[Any, str]:
-    """The JSON of an event, and what stands behind it, which should be nothing.
+    """Return the JSON of an event, and the text after it, which should be empty.
 
-    What strict JSON refuses (half a surrogate pair, a bad byte) is read as well as it can. An object is read whatever
-    follows it: whoever asks for the usage right behind its last brace has been given it, and nobody may get another.
+    JSON that a strict parser rejects (half a surrogate pair, an invalid byte) is read as far as possible. An object is
+    read even if text follows it. A caller may already have used this usage, so the result must not change.
     """
     try:
         return from_json(data), ""
@@ -76,7 +80,7 @@ def parse_event_json(data: bytes) -> tuple[Any, str]:
 
 
 def to_sse_event(piece: object) -> SseEvent | None:
-    """The frame of an SSE client's event object, which has ``data`` and ``event`` in it (httpx-sse and others)."""
+    """Return the frame of an SSE client's event object with ``data`` and ``event`` (httpx-sse and others)."""
     data = getattr(piece, "data", None)
     if not isinstance(data, str) or isinstance(piece, Mapping) or hasattr(piece, "model_dump"):
         return None
@@ -85,18 +89,19 @@ def to_sse_event(piece: object) -> SseEvent | None:
 
 
 def to_plain_event(piece: object) -> Any:
-    """A dict, or an SDK object (pydantic) under the names that stand on the wire."""
+    """Return a dict for a mapping or an SDK object (pydantic), under the names of the wire format."""
     if type(piece) is dict:
         return piece
     if isinstance(piece, dict):
-        return dict(piece)  # without the methods of its own
+        return dict(piece)  # a plain dict, without overridden methods
     if isinstance(piece, Mapping):
         return dict(piece)
     dump = getattr(piece, "model_dump", None)
     if dump is None:
         return None
     try:
-        # No None: what an SDK fills in was not sent. No warnings: an SDK builds objects that its own types forbid.
+        # Exclude None, because SDKs fill in absent fields. Suppress warnings, because SDKs build objects that their own
+        # types forbid.
         return dump(by_alias=True, exclude_none=True, warnings=False)
-    except TypeError:  # an older pydantic, or something that only looks like it
+    except TypeError:  # an older pydantic, or an object with a similar method
         return dump()

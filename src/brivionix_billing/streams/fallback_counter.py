@@ -1,6 +1,7 @@
-"""Counting for estimates: the tokenizer, fetched when the first text is counted; the request's input; its upper limit.
+"""Counts for estimates, with fallbacks: the tokens of texts and requests, and the output limit of a request.
 
-Nothing here raises. An estimate that cannot be made well is made worse, and says so.
+No function in this module raises. If an accurate count is impossible, a rougher one is returned with a note. The
+tokenizer is loaded at the first count.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["CounterProtocol", "FallbackCounter", "output_limit"]
 
 _BYTES_PER_TOKEN: Final = 4
-# What stands in a request and does not go into the model as text.
-_NOT_TEXT: Final = frozenset(
+# Keys of a request whose values the model does not receive as text.
+_NON_TEXT_KEYS: Final = frozenset(
     {
         *("model", "role", "type", "id", "tool_call_id", "tool_use_id", "call_id", "cache_control", "signature"),
         *("data", "url", "image_url", "file_id", "file_data", "mimeType", "media_type", "fileUri", "service_tier"),
@@ -26,21 +27,22 @@ _NOT_TEXT: Final = frozenset(
     }
 )
 
-# Where a request of each family says how much may be written: the object in it, the keys, and how many answers.
-_LIMITS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
+# The output limit of a request by API: the key of the object that contains it, its keys, and the key of the number of
+# choices.
+_LIMIT_KEYS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "chat": ("", ("max_completion_tokens", "max_tokens"), "n"),
     "responses": ("", ("max_output_tokens",), ""),
     "anthropic": ("", ("max_tokens",), ""),
     "gemini": ("generationConfig", ("maxOutputTokens",), "candidateCount"),
     "bedrock": ("inferenceConfig", ("maxTokens",), ""),
 }
-# A request that is no JSON may contain the same object many times, each of which contains another many times.
-_MOST_VALUES: Final = 1_000_000
-_MOST_TEXT: Final = 64 * 1024 * 1024
+# An object of the caller may contain the same object many times, nested many times.
+_MAX_VALUES: Final = 1_000_000
+_MAX_TEXT_CHARACTERS: Final = 64 * 1024 * 1024
 
 
 class CounterProtocol(Protocol):
-    """What counts: ``brivionix_billing.tokens.TokenCounter``, or anything with its methods."""
+    """A counter: ``brivionix_billing.tokens.TokenCounter``, or an object with its methods."""
 
     def text(self, text: str, /) -> int: ...
 
@@ -50,62 +52,66 @@ class CounterProtocol(Protocol):
 
 
 class FallbackCounter:
-    """A counter that is made when it is first needed, for the model that the stream names or the request asks for.
+    """A counter that is created at first use, for the model that the stream names or the request asks for.
 
-    If it cannot count, the next best is taken: o200k_base, and in the end the length of the text.
+    If it cannot count, the next one is used: o200k_base, and finally the length of the text.
     """
 
-    def __init__(self, given: CounterProtocol | None, request: Mapping[str, Any]) -> None:
-        self._asked = request.get("model")
+    def __init__(self, counter: CounterProtocol | None, request: Mapping[str, Any]) -> None:
+        self._requested_model = request.get("model")
         self._counter: CounterProtocol | None = None
-        self._left = (
+        self._candidates = (
             [self._model_counter, self._o200k_counter]
-            if given is None
-            else [lambda: given, self._model_counter, self._o200k_counter]
+            if counter is None
+            else [lambda: counter, self._model_counter, self._o200k_counter]
         )
-        self._failed: str | None = None
-        self.served: str | None = None
+        self._last_error: str | None = None
+        self.served_model: str | None = None
         self.notes: dict[str, None] = {}
-        """What makes the count worse than it could be."""
+        """Notes on what makes the count less accurate."""
 
     def text(self, text: str) -> int:
-        """Tokens of a text."""
+        """Return the tokens of a text."""
         text = _join_surrogates(text)
-        while text and self._left:
+        while text and self._candidates:
             try:
                 if self._counter is None:
-                    self._counter = self._left[0]()
+                    self._counter = self._candidates[0]()
                 return max(0, int(self._counter.text(text)))
             except Exception as error:
-                # Whatever keeps a tokenizer from counting (the model is not known, tiktoken is not installed, its
-                # vocabulary cannot be fetched, the caller's counter is broken) must not keep a gateway from settling.
-                self._failed = _error_label(error)
+                # A tokenizer may fail: unknown model, missing tiktoken, no vocabulary, a broken counter of the caller.
+                # A gateway must still be able to settle.
+                self._last_error = _error_label(error)
                 self._counter = None
-                del self._left[0]
-                if not self._left:
-                    self.notes[f"no tokenizer ({self._failed}): a token per {_BYTES_PER_TOKEN} bytes of text"] = None
+                del self._candidates[0]
+                if not self._candidates:
+                    self.notes[f"no tokenizer ({self._last_error}): one token per {_BYTES_PER_TOKEN} bytes of text"] = (
+                        None
+                    )
         return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
-    def request(self, request: Mapping[str, Any], family: str | None) -> int:
-        """Tokens of what the request puts in."""
-        self.text("a")  # finds the counter that works
-        if self._counter is not None and family not in ("anthropic", "gemini", "bedrock"):
+    def request(self, request: Mapping[str, Any], api: str | None) -> int:
+        """Return the input tokens of a request."""
+        self.text("a")  # selects a working counter
+        if self._counter is not None and api not in ("anthropic", "gemini", "bedrock"):
             try:
                 count = None
-                kind = _request_api(request, family)
+                kind = _request_api(request, api)
                 if kind == "chat":
                     count = self._counter.chat(request)
                 elif kind == "responses":
                     count = self._counter.responses(request)
                 if count is not None:
-                    self.notes |= dict.fromkeys(f"of the input is estimated: {why}" for why in _count_caveats(count))
+                    self.notes |= dict.fromkeys(
+                        f"the input is an estimate: {reason}" for reason in _count_caveats(count)
+                    )
                     return max(0, int(count))
-            except Exception as error:  # a request may hold what the counter refuses
+            except Exception as error:  # the counter may reject the request
                 self.notes[f"the input was counted from its texts alone ({_error_label(error)})"] = None
         return self.text("\n".join(_iter_request_texts(request)))
 
     def tool_call_overhead(self) -> int:
-        """Tokens that a tool call needs beside its name and arguments, as far as real requests of its family tell."""
+        """Return the tokens of a tool call besides its name and arguments, if recorded requests confirm them."""
         self.text("a")  # as above
         counter = self._counter
         if counter is None or not isinstance(counter, _counter_class()):
@@ -114,61 +120,63 @@ class FallbackCounter:
         return rule.tokens if rule.samples else 0
 
     def _model_counter(self) -> CounterProtocol:
-        # A cache would keep the texts of this stream; they are counted once.
-        return _counter_class()(str(self.served or self._asked), cache_characters=0)
+        # Each text of the stream is counted once, so a cache is useless.
+        return _counter_class()(str(self.served_model or self._requested_model), cache_characters=0)
 
     def _o200k_counter(self) -> CounterProtocol:
-        name = self.served or self._asked
-        named = (
-            "no model is named" if name is None else f"the model {safe_repr(name)} cannot be counted ({self._failed})"
+        name = self.served_model or self._requested_model
+        problem = (
+            "no model is named"
+            if name is None
+            else f"the model {safe_repr(name)} cannot be counted ({self._last_error})"
         )
         counter = _counter_class()("unknown", encoding="o200k_base", cache_characters=0)
-        self.notes[f"{named}: counted with o200k_base"] = None
+        self.notes[f"{problem}: counted with o200k_base"] = None
         return counter
 
 
-def _request_api(request: Mapping[str, Any], family: str | None) -> str | None:
-    """How the provider read the request: as the stream shows; by its keys where that leaves nothing to read."""
+def _request_api(request: Mapping[str, Any], api: str | None) -> str | None:
+    """Return the API of a request: that of the stream, unless the keys of the request exclude it."""
     chat, responses = "messages" in request, "input" in request or "instructions" in request
-    if chat and (family == "chat" or not responses):
+    if chat and (api == "chat" or not responses):
         return "chat"
-    if responses and (family == "responses" or not chat):
+    if responses and (api == "responses" or not chat):
         return "responses"
     return ("chat" if request.get("messages") else "responses") if chat else None
 
 
 def _counter_class() -> type[TokenCounter]:
-    from brivionix_billing.tokens import TokenCounter  # not before an estimate is needed
+    from brivionix_billing.tokens import TokenCounter  # only if an estimate is needed
 
     return TokenCounter
 
 
 def _count_caveats(count: int) -> tuple[str, ...]:
-    """What a :class:`~brivionix_billing.tokens.TokenCount` does not know; nothing for a plain number."""
-    why = getattr(count, "why", ())
-    return tuple(str(each) for each in why[:3]) if isinstance(why, tuple) else ()
+    """Return the unknown facts of a :class:`~brivionix_billing.tokens.TokenCount`; none for a plain number."""
+    reasons = getattr(count, "reasons", ())
+    return tuple(str(reason) for reason in reasons[:3]) if isinstance(reasons, tuple) else ()
 
 
-def output_limit(request: Mapping[str, Any], family: str) -> int | None:
-    """The most output tokens that the request allows, over all its answers, or ``None`` if it sets no limit.
+def output_limit(request: Mapping[str, Any], api: str) -> int | None:
+    """Return the most output tokens that the request allows for all choices, or ``None`` without a limit.
 
-    Only the keys count that the provider obeys: a client may send any others along, and must not cap its bill by them.
+    Only keys that the provider obeys count. Clients may send other keys, which must not limit their bill.
     """
-    place, keys, answers = _LIMITS.get(family, ("", (), ""))
-    holder = request.get(place) if place else request
-    if not isinstance(holder, Mapping):
+    container_key, keys, choices_key = _LIMIT_KEYS.get(api, ("", (), ""))
+    container = request.get(container_key) if container_key else request
+    if not isinstance(container, Mapping):
         return None
-    limits = [holder[key] for key in keys if _positive(holder.get(key))]
-    number = holder.get(answers) if answers else None
-    return max(limits) * (number if _positive(number) else 1) if limits else None
+    limits = [container[key] for key in keys if _is_positive(container.get(key))]
+    choices = container.get(choices_key) if choices_key else None
+    return max(limits) * (choices if _is_positive(choices) else 1) if limits else None
 
 
-def _positive(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
 def _join_surrogates(text: str) -> str:
-    """The text with surrogate halves joined: a character outside the BMP may come in two pieces."""
+    """Join surrogate halves: a character outside the BMP may arrive in two pieces."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -181,33 +189,33 @@ def _error_label(error: Exception) -> str:
 
 
 def _iter_request_texts(request: Mapping[str, Any]) -> list[str]:
-    """Every string of a request that the model may read, in no particular shape."""
+    """Return every string of a request that the model may receive, whatever its format."""
     texts: list[str] = []
-    left: list[Any] = [request]
-    within: set[int] = set()  # the objects around the value, by identity
+    pending: list[Any] = [request]
+    ancestors: set[int] = set()  # ids of the objects that contain the value
     values = size = 0
-    while left and values < _MOST_VALUES and size < _MOST_TEXT:
-        value = left.pop()
+    while pending and values < _MAX_VALUES and size < _MAX_TEXT_CHARACTERS:
+        value = pending.pop()
         values += 1
         if isinstance(value, str):
             texts.append(value)
             size += len(value)
         elif isinstance(value, _Leave):
-            within.discard(value.of)
-        elif isinstance(value, Mapping | list | tuple) and id(value) not in within:
-            within.add(id(value))
-            left.append(_Leave(id(value)))
+            ancestors.discard(value.identity)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in ancestors:
+            ancestors.add(id(value))
+            pending.append(_Leave(id(value)))
             if isinstance(value, Mapping):
-                left.extend([item for key, item in value.items() if key not in _NOT_TEXT][::-1])
+                pending.extend([item for key, item in value.items() if key not in _NON_TEXT_KEYS][::-1])
             else:
-                left.extend(reversed(value))
+                pending.extend(reversed(value))
     return texts
 
 
 class _Leave:
-    """Stands behind what is in an object: from there on the object may come again."""
+    """Marks the end of an object's content. After it, the object may occur again."""
 
-    __slots__ = ("of",)
+    __slots__ = ("identity",)
 
-    def __init__(self, of: int) -> None:
-        self.of = of
+    def __init__(self, identity: int) -> None:
+        self.identity = identity

@@ -1,4 +1,4 @@
-"""What the readers of the families have in common: what they collect, and how it becomes a body."""
+"""The common part of the readers: the state that they collect, and the body that follows from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.extraction import truncate_name
 
 __all__ = [
     "MAX_NAMES",
@@ -16,94 +17,92 @@ __all__ = [
     "enumerate_objects",
     "content_text",
     "index_or",
-    "truncate_name",
     "bounded_value",
     "describe_error",
     "arguments_text",
 ]
 
 MAX_NAMES: Final = 4096
-"""No more choices, calls or blocks are told apart: a stream that makes up numbers cannot fill the memory."""
-_MAX_NAME_LENGTH: Final = 257
-"""A name has at most 256 characters. What is longer stays too long, so that it is refused where it would be."""
+"""Maximum number of choices, calls or blocks that are distinguished. It bounds the memory of a stream with invented
+indexes."""
 _MAX_KEYS: Final = 256
-_MOST_VALUES: Final = 2048
-_MOST_TEXT: Final = 64 * 1024
-_DEEPEST: Final = 64
+_MAX_VALUES: Final = 2048
+_MAX_USAGE_CHARACTERS: Final = 64 * 1024
+_MAX_DEPTH: Final = 64
 
 
 class StreamReader:
-    """Reads the events of one family, one at a time, and keeps little: the usage so far, names, and the text's tally.
+    """Reads the events of one API, one at a time. It keeps the usage so far, names, and a bounded buffer of text.
 
-    ``read`` may raise on an event that is not what it should be: whoever calls it remembers that as a fault.
+    ``read`` may raise on an invalid event. The caller records that as a warning.
     """
 
     api: ClassVar[str]
     count_keys: ClassVar[tuple[str, str]] = ("input_tokens", "output_tokens")
-    """Which keys of the family's usage object hold input and output."""
+    """Keys of input and output in the usage object of the API."""
     usage_key: ClassVar[str] = "usage"
-    """Under which key of a body the usage stands."""
+    """Key of the usage object in a body."""
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        self.tally = tally
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        self.text_buffer = text_buffer
         self.request = request
         self.model: str | None = None
         self.service_tier: Any = None
         self.usage: dict[str, Any] | None = None
-        """The last usage that the stream stated, final or not."""
+        """The last usage that the stream reported, final or not."""
         self.counted_usage: dict[str, Any] | None = None
-        """The usage that looked final when the tally was cleared: it stands for the text before."""
+        """The usage that looked final when the text was discarded. It covers the text before."""
         self.ended = False
-        """Whether the stream said that it is complete."""
+        """Whether the stream reported that it is complete."""
         self.failed = False
-        """Whether the provider said that the whole answer failed."""
+        """Whether the provider reported that the whole response failed."""
         self.uncounted: dict[str, None] = {}
-        """What costs tokens and does not show, in the order in which the stream hinted at it."""
+        """Costs that the stream does not show, in the order of their first hint."""
         self.tool_calls: set[Hashable] = set()
-        """The calls of the client's tools that the model has begun to write."""
+        """Calls of the client's tools that the model has started."""
         self.warnings: list[str] = []
-        """What is strange in the event that is being read. Whoever reads takes them out."""
+        """Warnings about the current event. The caller removes them."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether no text, no call and no usage was read: then the stream may be of another family after all."""
-        return self.usage is None and self.tally.empty and not self.tool_calls and not self.calls()
+        """Whether the reader has no text, no call and no usage. Then the stream may be of another API."""
+        return self.usage is None and self.text_buffer.empty and not self.tool_calls and not self.calls()
 
     @property
     def done(self) -> bool:
-        """Whether the usage that counts has come."""
+        """Whether the final usage has arrived."""
         raise NotImplementedError
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event, with the name that its SSE frame gave it."""
+        """Read one event, with the name of its SSE frame."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """The frame says that nothing comes any more (``[DONE]``)."""
+        """Handle the end marker of the stream (``[DONE]``)."""
         self.ended = True
 
     def discard_text(self) -> None:
-        """The provider has counted what came so far: none of it needs to be kept."""
-        self.tally.clear()
+        """Discard the text so far, because the reported usage covers it."""
+        self.text_buffer.clear()
         self.tool_calls.clear()
         self.counted_usage = self.usage
 
     def body(self) -> dict[str, Any]:
-        """A response as the provider would have sent it without a stream, as far as it is to be billed."""
+        """Return a response as without streaming, reduced to its billable parts."""
         return self.build_body(dict(self.usage or {}), self.calls())
 
     def calls(self) -> list[dict[str, Any]]:
-        """The output items seen so far that may cost a fee. Only the Responses API has such."""
+        """Return the output items so far that cost a fee. Only the Responses API has them."""
         return []
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
-        """``usage`` with ``output`` tokens in it: the family's own keys keep what it says of caches."""
+        """Return ``usage`` with ``output`` tokens, in the provider's own keys, which include caches."""
         changed = {key: value for key, value in usage.items() if not key.startswith("total")}
         changed[self.count_keys[1]] = output
         return changed
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        """A body around this usage and these output items."""
+        """Return a body with this usage and these output items."""
         body: dict[str, Any] = {}
         if self.model is not None:
             body["model"] = self.model
@@ -115,127 +114,125 @@ class StreamReader:
         return body
 
     def _add_tool_call(self, call: Hashable) -> None:
-        """A call of a tool; it may be told of several times."""
+        """Add a call of a tool, which may occur in several events."""
         if len(self.tool_calls) < MAX_NAMES:
             self.tool_calls.add(call)
 
-    def _update_served(self, around: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
-        """Served model and tier, where this event names them."""
-        name = around.get(model)
+    def _update_served(self, response: Mapping[str, Any], model: str = "model", tier: str = "service_tier") -> None:
+        """Update the served model and tier, if this event names them."""
+        name = response.get(model)
         if isinstance(name, str) and name:
             self.model = truncate_name(name)
-        if around.get(tier) not in (None, ""):
-            self.service_tier = bounded_value(around[tier])
+        if response.get(tier) not in (None, ""):
+            self.service_tier = bounded_value(response[tier])
 
-    def _bounded_objects(self, value: Any, what: str) -> list[tuple[int, dict[str, Any]]]:
-        """The objects of a list, to a number that bounds the work."""
+    def _bounded_objects(self, value: Any, label: str) -> list[tuple[int, dict[str, Any]]]:
+        """Return the objects of a list, up to a number that bounds the work."""
         if isinstance(value, list | tuple) and len(value) > MAX_NAMES:
-            self.warnings.append(f"{len(value)} {what} in an event; no more than {MAX_NAMES} are read")
+            self.warnings.append(f"{len(value)} {label} in an event; at most {MAX_NAMES} are read")
             value = value[:MAX_NAMES]
         return list(enumerate_objects(value))
 
     def _update_usage(self, usage: Any, *, merged: bool = False) -> bool:
-        """Take a usage that an event states. The last one holds; ``merged`` keeps keys that it does not restate."""
+        """Store a usage that an event reports. The last one counts. ``merged`` keeps keys that it does not repeat."""
         if usage is None or usage == {}:
             return False
         if not isinstance(usage, dict):
-            self.warnings.append(f"usage is {safe_repr(usage)}, not an object with counts")
+            self.warnings.append(f"usage is {safe_repr(usage)}; expected an object with counts")
             return False
-        before = self.usage or {}
+        previous = self.usage or {}
         try:
             if merged:
-                usage = before | {key: value for key, value in usage.items() if value is not None}
-            usage = _BoundedCopy().of(usage)
-        except Exception as error:  # an object of the caller's process may do anything
-            self.warnings.append(f"a usage cannot be kept: {describe_error(error)}")
+                usage = previous | {key: value for key, value in usage.items() if value is not None}
+            usage = _BoundedCopy().copy(usage)
+        except Exception as error:  # an object of the caller may raise anything
+            self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
             return False
         for key in self.count_keys:
-            old, new = before.get(key), usage.get(key)
+            old, new = previous.get(key), usage.get(key)
             if type(old) is type(new) is int and new < old:
-                self.warnings.append(f"{key} went from {old} back to {new}; the last one holds")
+                self.warnings.append(f"{key} decreased from {old} to {new}; the last value counts")
         self.usage = usage
         return True
 
 
 class _BoundedCopy:
-    """Copies a usage object: the caller may go on to change his, and nobody's may fill the memory."""
+    """Copies a usage object within bounds, so that later changes of the caller have no effect."""
 
     def __init__(self) -> None:
         self._values = self._text = 0
 
-    def of(self, value: Any, depth: int = 0) -> Any:
-        """Plain JSON; for what that cannot hold, a list of its text, which is no count."""
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """Return plain JSON. Any other value becomes a list with its text, which is no count."""
         kind = type(value)
         if kind is int and -(2**63) <= value < 2**63:
             return value
         if value is None or kind is bool or kind is float:
             return value
         if isinstance(value, str):
-            return self._str(value)
+            return self._copy_text(value)
         if isinstance(value, dict | list | tuple):
             self._values += len(value)
-            self._bound(depth <= _DEEPEST)
+            self._check_bounds(depth <= _MAX_DEPTH)
             if isinstance(value, dict):
-                self._bound(len(value) <= _MAX_KEYS)
-                return {self._str(key): self.of(item, depth + 1) for key, item in value.items()}
-            return [self.of(item, depth + 1) for item in value]
+                self._check_bounds(len(value) <= _MAX_KEYS)
+                return {self._copy_text(key): self.copy(item, depth + 1) for key, item in value.items()}
+            return [self.copy(item, depth + 1) for item in value]
         if kind is int:
             self._text += value.bit_length() // 3
-            self._bound(True)
+            self._check_bounds(True)
             return value
         return [safe_repr(value)]
 
-    def _str(self, value: Any) -> str:
+    def _copy_text(self, value: Any) -> str:
         text = value if type(value) is str else str.__str__(value) if isinstance(value, str) else str(value)
         self._text += len(text)
-        if self._text > _MOST_TEXT:
-            self._bound(False)
+        if self._text > _MAX_USAGE_CHARACTERS:
+            self._check_bounds(False)
         return text
 
-    def _bound(self, within: bool) -> None:
-        if not within or self._values > _MOST_VALUES or self._text > _MOST_TEXT:
-            raise ValueError(f"it has more than {_MAX_KEYS} keys or {_MOST_TEXT} characters, or is too deep")
+    def _check_bounds(self, within: bool) -> None:
+        if not within or self._values > _MAX_VALUES or self._text > _MAX_USAGE_CHARACTERS:
+            raise ValueError(f"it has more than {_MAX_KEYS} keys or {_MAX_USAGE_CHARACTERS} characters, or is too deep")
 
 
 def describe_error(error: Exception) -> str:
-    """The type of an error, and what it says, if it can be asked."""
+    """Return the type of an error, and its message if it is readable."""
     try:
         return f"{type(error).__name__}: {safe_repr(str(error))}"
     except Exception:
         return type(error).__name__
 
 
-def truncate_name(name: str) -> str:
-    """A name, cut to a length that is still too long for one."""
-    return name[:_MAX_NAME_LENGTH]
+def bounded_value(value: Any, is_nested: bool = False) -> Any:
+    """Return a name at a bounded length, or another value at a bounded size.
 
-
-def bounded_value(value: Any, inside: bool = False) -> Any:
-    """A name, or what stands in its place, or an object with one in it, at a bounded size."""
+    Unlike in a stored body, an object is kept, because Bedrock puts its tiers into objects.
+    """
     if isinstance(value, str):
         return truncate_name(value)
-    if isinstance(value, dict) and not inside:
+    if isinstance(value, dict) and not is_nested:
         return {truncate_name(str(key)): bounded_value(item, True) for key, item in islice(value.items(), 8)}
     if type(value) is int and value.bit_length() > 64:
         return [safe_repr(value)]
     return value if value is None or type(value) in (bool, int, float) else [safe_repr(value)]
 
 
-def index_or(value: Any, otherwise: int = -1) -> int:
-    """The place of a choice, a call or a block, if it is a number that anybody counts to."""
-    return value if type(value) is int and -(2**63) <= value < 2**63 else otherwise
+def index_or(value: Any, default: int = -1) -> int:
+    """Return the index of a choice, a call or a block if it is valid, else ``default``."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else default
 
 
 def enumerate_objects(value: Any) -> Iterable[tuple[int, dict[str, Any]]]:
-    """The objects of a list, each with its place; whatever else stands in it is passed over."""
+    """Yield the objects of a list with their indexes. Other values are skipped."""
     if isinstance(value, list | tuple):
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if isinstance(item, dict):
-                yield place, item
+                yield index, item
 
 
 def content_text(value: Any) -> str:
-    """The text of a content that is a string or a list of parts with ``text``, ``refusal`` or ``thinking`` in them."""
+    """Return the text of a content: a string, or parts with ``text``, ``refusal``, ``thinking`` or ``summary``."""
     if isinstance(value, str):
         return value
     texts = [
@@ -248,7 +245,7 @@ def content_text(value: Any) -> str:
 
 
 def arguments_text(value: Any) -> str:
-    """Arguments of a call as text: providers send them as a string of JSON, or as the object itself."""
+    """Return the arguments of a call as text. Providers send a string of JSON, or the object itself."""
     if value is None or value == {}:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,8 +1,8 @@
-"""Server-sent events, read from bytes in whatever pieces they arrive.
+"""Parses server-sent events from bytes in pieces of any size.
 
-The rules are those of the WHATWG HTML standard, section "Server-sent events": a line ends with CR, LF or CRLF, a line
-that begins with a colon is a comment, several data lines of one event are joined by line feeds, a blank line ends the
-event. Only data and the event's name matter here.
+The rules are those of the WHATWG HTML standard, section "Server-sent events". A line ends with CR, LF or CRLF. A line
+that starts with a colon is a comment. Several data lines of one event are joined by line feeds. A blank line ends the
+event. Only the data and the name of an event matter here.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
-__all__ = ["DONE", "MAX_EVENT", "SseEvent", "SseParser"]
+__all__ = ["DONE", "MAX_EVENT_BYTES", "SseEvent", "SseParser"]
 
-MAX_EVENT: Final = 16 * 1024 * 1024
-"""A larger event is passed over: what never ends must not fill the memory. The largest that providers send hold a
-picture, or repeat the whole response."""
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
+"""Maximum size of an event, in bytes. Larger ones are skipped, so that an endless event cannot fill the memory. The
+largest real ones contain an image or repeat the whole response."""
 
 DONE: Final = b"[DONE]"
-"""What OpenAI and its kin send as the last event, in place of JSON."""
+"""Data of the last event of OpenAI and OpenAI-compatible providers, in place of JSON."""
 
-_SMALL: Final = 4096
-"""An unfinished event up to this size is looked at whenever somebody asks for it."""
+_SMALL_EVENT_BYTES: Final = 4096
+"""Size up to which an unfinished event is always examined, in bytes."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class SseEvent(NamedTuple):
-    """One event: the name it was given, and its data."""
+    """One event: its name and its data."""
 
     name: str
     data: bytes
 
 
 class SseParser:
-    r"""Pieces of bytes in, whole events out.
+    r"""Turns pieces of bytes into whole events.
 
     >>> parser = SseParser()
     >>> parser.feed(b"event: gre")
@@ -48,31 +48,31 @@ class SseParser:
         "_after_cr",
         "_data",
         "_head",
-        "_limit",
+        "_max_event_bytes",
         "_name",
         "_oversize",
-        "_part",
-        "_part_size",
+        "_partial_line",
+        "_partial_size",
         "_size",
         "_skipping",
-        "_tried",
+        "_tried_size",
     )
 
-    def __init__(self, limit: int = MAX_EVENT) -> None:
-        self._limit = limit
-        self._part: list[bytes] = []  # the line that has not ended yet, in the pieces that came
-        self._part_size = 0
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._partial_line: list[bytes] = []  # the unfinished line, in pieces
+        self._partial_size = 0
         self._data: list[bytes] = []
-        self._size = 0  # of the lines of this event
+        self._size = 0  # bytes of the lines of this event
         self._name = ""
         self._after_cr = False
-        self._skipping = False  # whether the rest of this event is passed over
-        self._head: bytes | None = b""  # the first bytes, until they are known to be a byte order mark or not
+        self._skipping = False  # whether the rest of this event is skipped
+        self._head: bytes | None = b""  # the first bytes, until a byte order mark is recognised or excluded
         self._oversize = 0
-        self._tried = 0  # how large the unfinished event was when its JSON was last looked for
+        self._tried_size = 0  # size of the unfinished event when its JSON was last parsed
 
     def feed(self, piece: bytes) -> list[SseEvent]:
-        """The events that ``piece`` completes."""
+        """Return the events that ``piece`` completes."""
         if self._head is not None:
             piece = self._head + piece
             if len(piece) < len(_BOM) and _BOM.startswith(piece):
@@ -90,74 +90,74 @@ class SseParser:
             if line.endswith((b"\n", b"\r")):
                 self._end_line(line.rstrip(b"\r\n"), events)
             else:
-                self._part_size += len(line)
-                if self._fits(self._part_size):
-                    self._part.append(line)
+                self._partial_size += len(line)
+                if self._within_limit(self._partial_size):
+                    self._partial_line.append(line)
         return events
 
     def pop_oversize_count(self) -> int:
-        """How many events were larger than the limit and were passed over, since this was asked last."""
-        found, self._oversize = self._oversize, 0
-        return found
+        """Return the number of skipped oversize events since the last call."""
+        count, self._oversize = self._oversize, 0
+        return count
 
-    def flush(self, *, hurry: bool = False) -> SseEvent | None:
-        """The event in which the bytes break off, if all of its JSON is there and only its line ends are missing.
+    def flush(self, *, if_cheap: bool = False) -> SseEvent | None:
+        """Return the last event if its JSON is complete and only its line ends are missing.
 
-        It is given once; should the line ends still come, they end nothing. To put a large event together takes time:
-        who is in a ``hurry``, because he asks at every piece, gets it only if it has doubled since it was tried.
+        It is returned once; line ends that arrive later end no event. Joining a large event is expensive. With
+        ``if_cheap``, for a caller that asks after every piece, it is joined only after its size has doubled.
         """
-        pieces = (piece.rstrip() for piece in reversed(self._part or self._data))
+        pieces = (piece.rstrip() for piece in reversed(self._partial_line or self._data))
         last = next((piece[-1:] for piece in pieces if piece), b"")
         if self._skipping or last not in (b"}", b"]"):
-            return None  # most often; a large event that is still coming must not be put together at every question
-        size = self._size + self._part_size
-        if hurry and size > _SMALL and size < 2 * self._tried:
+            return None  # the most frequent case; an unfinished large event is not joined on every call
+        size = self._size + self._partial_size
+        if if_cheap and size > _SMALL_EVENT_BYTES and size < 2 * self._tried_size:
             return None
-        self._tried = size
+        self._tried_size = size
         lines = list(self._data)
-        if self._part:
-            field, value = _split_field(b"".join(self._part))
+        if self._partial_line:
+            field, value = _split_field(b"".join(self._partial_line))
             if field != b"data":
                 return None
             lines.append(value)
         data = b"\n".join(lines).strip()
         if data != DONE:
             try:
-                whole = isinstance(from_json(data), dict)
+                is_object = isinstance(from_json(data), dict)
             except ValueError:
-                whole = False
-            if not whole:
+                is_object = False
+            if not is_object:
                 return None
         self._skipping = True
         return SseEvent(self._name, data)
 
-    def _fits(self, line_size: int) -> bool:
-        """Whether the event is still within the limit. It must not depend on how the bytes were cut into pieces."""
-        if self._size + line_size > self._limit and not self._skipping:
+    def _within_limit(self, line_size: int) -> bool:
+        """Return whether the event is within the limit. The result must not depend on where the bytes are cut."""
+        if self._size + line_size > self._max_event_bytes and not self._skipping:
             self._skipping = True
             self._oversize += 1
         if self._skipping:
-            self._part.clear()  # the size alone says that the line is not blank
+            self._partial_line.clear()  # the size alone shows that the line is not blank
             self._data.clear()
         return not self._skipping
 
-    def _end_line(self, end: bytes, events: list[SseEvent]) -> None:
-        line = end
-        if self._part_size:
-            self._part_size += len(end)
-            if self._fits(self._part_size):
-                line = b"".join((*self._part, end))
-            self._part, size = [], self._part_size
-            self._part_size = 0
+    def _end_line(self, tail: bytes, events: list[SseEvent]) -> None:
+        line = tail
+        if self._partial_size:
+            self._partial_size += len(tail)
+            if self._within_limit(self._partial_size):
+                line = b"".join((*self._partial_line, tail))
+            self._partial_line, size = [], self._partial_size
+            self._partial_size = 0
         else:
             size = len(line)
-            self._fits(size)
+            self._within_limit(size)
         if not size:
             data = b"\n".join(self._data)
             if data and not self._skipping:
                 events.append(SseEvent(self._name, data))
             self._data, self._size, self._name, self._skipping = [], 0, "", False
-            self._tried = 0
+            self._tried_size = 0
         elif not self._skipping:
             self._size += size
             field, value = _split_field(line)
@@ -168,6 +168,6 @@ class SseParser:
 
 
 def _split_field(line: bytes) -> tuple[bytes, bytes]:
-    """Name and value of a line. A comment has the empty name."""
+    """Return the name and value of a line. A comment has an empty name."""
     name, _, value = line.partition(b":")
     return name, value.removeprefix(b" ")

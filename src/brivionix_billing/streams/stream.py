@@ -1,4 +1,4 @@
-"""One stream, from its first piece to the body of its record."""
+"""Reads one stream, from its first piece to the body of its record."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ from brivionix_billing.streams.events import (
 )
 from brivionix_billing.streams.fallback_counter import CounterProtocol, FallbackCounter
 from brivionix_billing.streams.reader import StreamReader, describe_error
-from brivionix_billing.streams.sse import DONE, MAX_EVENT, SseEvent, SseParser
+from brivionix_billing.streams.sse import DONE, MAX_EVENT_BYTES, SseEvent, SseParser
 from brivionix_billing.streams.text_buffer import TextBuffer
 from brivionix_billing.usage import Usage, billable_body
 
 __all__ = ["StreamResult", "StreamUsage"]
 
-_MAX_FAULTS: Final = 20
+_MAX_WARNINGS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What a stream used, as far as is known."""
+    """The usage of a stream, as far as it is known."""
 
     body: dict[str, Any]
-    """What to write as ``usage`` into the record. ``Usage.from_response(body)`` is :attr:`usage`."""
+    """The value of ``usage`` in the record. ``Usage.from_response(body)`` is :attr:`usage`."""
     estimated: bool
-    """Whether the counts are an estimate: the provider's never came. The body and the usage are marked, too."""
+    """Whether the counts are an estimate because the provider's usage is missing. The body and the usage are marked
+    too."""
     reason: str | None
-    """Why it is an estimate, and how it was made; ``None`` if it is none."""
+    """Why the usage is an estimate and how it was made; ``None`` if it is none."""
     warnings: tuple[str, ...] = ()
-    """What was strange about the stream."""
+    """Warnings about the stream."""
     answered: bool = True
-    """Whether the provider had begun to answer. If not, it refused, failed or was not reached: bill nothing."""
+    """Whether the provider had started to answer. If not, it rejected the request, failed or was not reached: bill
+    nothing."""
     usage_error: BillingError | None = None
-    """Set if the provider stated a usage that cannot be billed. The body holds it all the same."""
+    """The error of a reported usage that cannot be billed. The body contains that usage."""
     _usage: Usage | None = field(default=None, repr=False)
 
     @property
     def usage(self) -> Usage:
-        """The usage. Raises what ``Usage.from_response`` raises of the provider's body (:attr:`refused`)."""
+        """The usage. Raises :attr:`usage_error` if the reported usage cannot be billed."""
         if self._usage is None:
             raise self.usage_error or BillingError("unknown_usage_format", "no usage")
         return self._usage
 
 
 class StreamUsage:
-    r"""Reads a stream as it passes and knows at any time what it used.
+    r"""Reads a stream while it is forwarded and reports its usage at any time.
 
-    ``request`` is the body that was sent, for the input of an estimate; ``counter`` a counter of tokens, if you have
-    one already, with the methods of ``brivionix_billing.tokens.TokenCounter``. Neither is touched unless an estimate is
-    needed.
+    ``request`` is the body that was sent, for the input of an estimate. ``counter`` is a token counter with the methods
+    of ``brivionix_billing.tokens.TokenCounter``. Neither is used unless an estimate is needed.
 
     >>> stream = StreamUsage()
     >>> stream.feed('data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n')
@@ -67,17 +68,17 @@ class StreamUsage:
     """
 
     __slots__ = (
-        "_bytes",
-        "_counting",
+        "_byte_count",
+        "_counter",
         "_error",
         "_event_count",
-        "_faults",
-        "_more",
+        "_further_warnings",
         "_reader",
         "_readers",
         "_request",
         "_result",
         "_sse",
+        "_warnings",
     )
 
     def __init__(
@@ -85,62 +86,62 @@ class StreamUsage:
         request: Mapping[str, Any] | None = None,
         counter: CounterProtocol | None = None,
         *,
-        max_event: int = MAX_EVENT,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        why = ""
+        detail = ""
         try:
-            # Only a dict's own methods are known to raise nothing.
+            # Only the methods of a plain dict are known not to raise.
             self._request = (
                 request if type(request) is dict else dict(request) if isinstance(request, Mapping) else None
             )
         except Exception as error:
-            self._request, why = None, f" ({describe_error(error)})"
-        self._counting = FallbackCounter(counter, self._request or {})
-        self._sse = SseParser(max_event)
+            self._request, detail = None, f" ({describe_error(error)})"
+        self._counter = FallbackCounter(counter, self._request or {})
+        self._sse = SseParser(max_event_bytes)
         self._readers: dict[type[StreamReader], StreamReader] = {}
         self._reader: StreamReader | None = None
-        self._bytes = 0
+        self._byte_count = 0
         self._error: str | None = None
-        self._faults: list[str] = []
-        self._more = 0
+        self._warnings: list[str] = []
+        self._further_warnings = 0
         self._event_count = 0
         self._result: StreamResult | None = None
         if request is not None and self._request is None:
-            self._warn(f"a request of type {type(request).__name__} is no JSON object; it is not used{why}")
+            self._warn(f"a request of type {type(request).__name__} is not a JSON object and is ignored{detail}")
 
     def feed(self, piece: object) -> None:
-        """The next piece: bytes or text of server-sent events, cut anywhere; or one event as dict or SDK object.
+        """Read the next piece: bytes or text of server-sent events, cut anywhere, or one event as dict or SDK object.
 
-        It never raises: what cannot be read is remembered in :attr:`faults`.
+        Never raises. Unreadable pieces become :attr:`warnings`.
         """
         self._result = None
         try:
             self._feed(piece)
-        except Exception as error:  # whatever an object does when it is asked; a gateway's stream must not end here
+        except Exception as error:  # an object of the caller may raise anything; the stream of a gateway must continue
             self._warn(f"an object of type {type(piece).__name__} could not be read: {describe_error(error)}")
 
     @property
     def done(self) -> bool:
-        """Whether the usage that counts has come. Then the result is no estimate."""
+        """Whether the final usage has arrived. Then the result is no estimate."""
         try:
-            self._flush(hurry=True)
+            self._flush(if_cheap=True)
         except Exception as error:
             self._warn(f"an event could not be read: {describe_error(error)}")
         return self._reader is not None and self._reader.done
 
     @property
-    def family(self) -> str | None:
-        """What the events are: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock``; ``None`` if unknown."""
+    def api(self) -> str | None:
+        """API of the events: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock``; ``None`` if unknown."""
         return self._reader.api if self._reader else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was strange about the stream, the first of it in words."""
-        more = (f"... and {self._more} more",) if self._more else ()
-        return (*self._faults, *more)
+        """Warnings about the stream: the first ones as text, then the number of the others."""
+        further = (f"... and {self._further_warnings} more",) if self._further_warnings else ()
+        return (*self._warnings, *further)
 
     def result(self) -> StreamResult:
-        """What was used so far. It may be asked at any time, any number of times, and never raises."""
+        """Return the usage so far. Can be called at any time, repeatedly, and never raises."""
         try:
             self._flush()
         except Exception as error:
@@ -175,11 +176,11 @@ class StreamUsage:
         elif isinstance(piece, bytes | bytearray | memoryview):
             data = memoryview(piece).tobytes()
         if data is not None:
-            self._bytes += len(data)
-            for whole in self._sse.feed(data):
-                self._handle_frame(whole)
+            self._byte_count += len(data)
+            for event in self._sse.feed(data):
+                self._handle_frame(event)
             for _ in range(self._sse.pop_oversize_count()):
-                self._warn("an event was too large, and was passed over")
+                self._warn("an event was too large and was skipped")
             return
         frame = to_sse_event(piece)
         if frame is None:
@@ -194,33 +195,37 @@ class StreamUsage:
             usage = Usage.from_response(body)
         except BillingError as error:
             return StreamResult(body, False, None, (*self.warnings, error.message), usage_error=error)
-        # Another gateway may be the provider, and may have estimated.
-        reason = "the provider marks its own usage as an estimate" if usage.estimated else None
+        # The provider may be a gateway that estimates.
+        reason = "the provider marks its usage as an estimate" if usage.estimated else None
         return StreamResult(body, usage.estimated, reason, self.warnings, _usage=usage)
 
     def _estimate(self) -> StreamResult:
-        made = estimate_usage(self._reader, self._request, self._counting)
-        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *made.notes)))
+        estimate = estimate_usage(self._reader, self._request, self._counter)
+        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *estimate.notes)))
         reader = self._reader
-        shown = made.usage != Usage(made.usage.input_tokens, 0, estimated=True)  # a text, a call, a search
-        stated = reader is not None and reader.usage is not None
-        # A model that still thinks has shown nothing, and is billed.
-        begun = reader is not None and self._error is None and not reader.failed
-        answered = shown or stated or begun
-        faults = (*self.warnings, *made.warnings)
-        if self._bytes and not self._event_count:
-            faults += (f"{self._bytes} bytes came without an event; feed them decompressed, with their line ends",)
-        return StreamResult(made.body, True, reason, faults, answered, _usage=made.usage)
+        has_output = estimate.usage != Usage(
+            estimate.usage.input_tokens, 0, estimated=True
+        )  # a text, a call or a search
+        has_usage = reader is not None and reader.usage is not None
+        # A model that is still reasoning has shown nothing, and is billed.
+        has_started = reader is not None and self._error is None and not reader.failed
+        answered = has_output or has_usage or has_started
+        warnings = (*self.warnings, *estimate.warnings)
+        if self._byte_count and not self._event_count:
+            warnings += (
+                f"{self._byte_count} bytes arrived without an event; feed them decompressed, with their line ends",
+            )
+        return StreamResult(estimate.body, True, reason, warnings, answered, _usage=estimate.usage)
 
     def _estimate_reason(self) -> str:
         if self._error is not None:
-            return f"the provider broke the stream off with an error: {self._error}"
+            return f"the provider ended the stream with an error: {self._error}"
         if self._reader is None:
-            return "no event of a known kind came" if self._bytes or self._event_count else "nothing came"
+            return "no known event arrived" if self._byte_count or self._event_count else "nothing arrived"
         if not self._reader.ended:
-            return "the stream was cut off, or has not ended yet"
+            return "the stream was interrupted or has not ended yet"
         if self._reader.api == "chat" and self._request is not None and not _requests_usage(self._request):
-            return "the stream ended without usage, and the request did not ask for it (stream_options.include_usage)"
+            return "the stream ended without usage, and the request did not set stream_options.include_usage"
         return "the stream ended without usage"
 
     def _handle_frame(self, event: SseEvent) -> None:
@@ -236,17 +241,17 @@ class StreamUsage:
             self._warn(f"an event is not JSON: {safe_repr(data[:60].decode('utf-8', 'replace'))}")
             return
         if rest:
-            self._warn(f"an event goes on behind its JSON with {safe_repr(rest[:60])}, which is not read")
+            self._warn(f"an event has text after its JSON, which is ignored: {safe_repr(rest[:60])}")
         self._handle_event(value, event.name, type(value).__name__)
 
-    def _handle_event(self, event: Any, name: str, what: str) -> None:
+    def _handle_event(self, event: Any, name: str, type_name: str) -> None:
         self._event_count += 1
         if not isinstance(event, dict):
-            self._warn(f"an event of type {what} is no JSON object")
+            self._warn(f"an event of type {type_name} is not a JSON object")
             return
         try:
             self._dispatch(event, name)
-        except Exception as error:  # a gateway forwards whatever comes; its stream must not end here
+        except Exception as error:  # a gateway forwards any event; its stream must continue
             self._warn(f"an event could not be read: {describe_error(error)}")
         if self._reader is not None:
             self._after_event(self._reader)
@@ -259,46 +264,46 @@ class StreamUsage:
         kind = reader_for_event(event, name)
         reader = self._reader
         if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.is_empty)):
-            # An event that only looks like another family's must not decide what a stream is.
+            # An event that only resembles another API must not decide the API of a stream.
             reader = self._reader = self._readers.get(kind) or self._create_reader(kind)
         if reader is None or (kind is not None and not isinstance(reader, kind)):
             if error is None and (event.get("type") or name) != "ping":
-                where = f"in a stream of {reader.api}" if reader else "before any that is known"
-                self._warn(f"an event with the keys {safe_repr(list(event)[:8])} came {where}")
+                where = f"in a stream of {reader.api}" if reader else "before any known event"
+                self._warn(f"an event with the keys {safe_repr(list(event)[:8])} arrived {where}")
             return
         reader.read(event, name)
 
     def _create_reader(self, kind: type[StreamReader]) -> StreamReader:
-        tally = TextBuffer(self._counting.text)
+        text_buffer = TextBuffer(self._counter.text)
         try:
-            reader = kind(tally, self._request or {})
+            reader = kind(text_buffer, self._request or {})
         except Exception as error:
             self._warn(f"the request could not be read: {describe_error(error)}")
-            reader = kind(tally, {})
+            reader = kind(text_buffer, {})
         self._readers[kind] = reader
         return reader
 
     def _after_event(self, reader: StreamReader) -> None:
-        """What is to be done after each event, whether it could be read or not."""
-        for fault in reader.warnings:
-            self._warn(fault)
+        """Collect warnings after each event, readable or not, and discard text that the usage covers."""
+        for warning in reader.warnings:
+            self._warn(warning)
         reader.warnings.clear()
-        self._counting.served = reader.model
+        self._counter.served_model = reader.model
         if reader.done:
             reader.discard_text()
 
-    def _flush(self, *, hurry: bool = False) -> None:
-        """A stream may end without the blank line that ends its last event."""
-        event = self._sse.flush(hurry=hurry)
+    def _flush(self, *, if_cheap: bool = False) -> None:
+        """Handle a last event without the blank line that ends it."""
+        event = self._sse.flush(if_cheap=if_cheap)
         if event is not None:
             self._result = None
             self._handle_frame(event)
 
     def _warn(self, text: str) -> None:
-        if len(self._faults) < _MAX_FAULTS:
-            self._faults.append(text)
+        if len(self._warnings) < _MAX_WARNINGS:
+            self._warnings.append(text)
         else:
-            self._more += 1
+            self._further_warnings += 1
 
 
 def _requests_usage(request: Mapping[str, Any]) -> bool:

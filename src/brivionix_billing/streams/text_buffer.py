@@ -1,9 +1,9 @@
-"""The text that a stream brought, kept as short as possible until somebody wants to know how many tokens it has.
+"""Buffers the text of a stream, in bounded memory, until its tokens are needed.
 
-Nothing is counted while the text is small: if the provider's usage arrives, it was not needed. What grows beyond
-:data:`KEEP` is counted in blocks, and only the count is kept. A block ends where every encoding of OpenAI ends a word
-too (``tokens.encodings.block_end``), so that counting in blocks and counting the whole give the same number. A text
-without a single such place is cut anywhere; that can cost a token or two a block.
+Small texts are not counted, because the provider's usage makes the count unnecessary. Text beyond
+:data:`MAX_BUFFERED_CHARACTERS` is counted in blocks, and only the count is kept. A block ends where every encoding of
+OpenAI ends a word (``tokens.encodings.block_end``), so the blocks add up to the count of the whole text. A text without
+word boundaries is cut anywhere, which may add a token or two per block.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Final
 __all__ = ["BLOCK_CHARACTERS", "MAX_BUFFERED_CHARACTERS", "TextBuffer"]
 
 MAX_BUFFERED_CHARACTERS: Final = 256 * 1024
-"""Characters of text that are kept before any is counted: about 60 000 tokens, more than nearly all answers have."""
+"""Maximum number of buffered characters: about 60 000 tokens, more than nearly all answers."""
 
 BLOCK_CHARACTERS: Final = 64 * 1024
-"""Characters that are counted at a time, in some milliseconds: a gateway's loop waits for it."""
+"""Characters that are counted at once. This takes some milliseconds, which block the event loop of a gateway."""
 
-MAX_STRANDS: Final = 1024
+MAX_PARTS: Final = 1024
 _MAX_PIECES: Final = 512
 
 
 class _TextPart:
-    """One text among several that arrive at the same time: the content of one choice, the arguments of one call."""
+    """One of several texts that arrive at the same time: the content of a choice, the arguments of a call."""
 
     __slots__ = ("pieces", "size")
 
@@ -39,70 +39,70 @@ class _TextPart:
 
 
 class TextBuffer:
-    """Texts of several strands, each growing piece by piece, and how many tokens they have together."""
+    """Several texts, each growing piece by piece, and their total number of tokens."""
 
-    __slots__ = ("_count", "_counted", "_keep", "_kept", "_known", "_strands")
+    __slots__ = ("_characters", "_count", "_dropped_tokens", "_max_characters", "_parts", "_total")
 
-    def __init__(self, count: Callable[[str], int], keep: int = MAX_BUFFERED_CHARACTERS) -> None:
+    def __init__(self, count: Callable[[str], int], max_characters: int = MAX_BUFFERED_CHARACTERS) -> None:
         self._count = count
-        self._keep = keep
-        self._strands: dict[Hashable, _TextPart] = {}
-        self._kept = 0  # characters
-        self._counted = 0  # tokens of what is no longer kept
-        self._known: int | None = 0
+        self._max_characters = max_characters
+        self._parts: dict[Hashable, _TextPart] = {}
+        self._characters = 0  # characters
+        self._dropped_tokens = 0  # tokens of discarded text
+        self._total: int | None = 0
 
-    def add(self, strand: Hashable, text: str) -> None:
-        """More text of a strand."""
+    def add(self, key: Hashable, text: str) -> None:
+        """Add text to the part with this key."""
         if not text:
             return
-        found = self._strands.get(strand)
-        if found is None:
-            if len(self._strands) >= MAX_STRANDS:
-                self._count_and_drop(next(iter(self._strands)))
-            found = self._strands[strand] = _TextPart()
-        found.pieces.append(text)
-        found.size += len(text)
-        self._kept += len(text)
-        self._known = None
-        if len(found.pieces) > _MAX_PIECES:
-            found.text()  # many small strings take ten times the memory of one
-        while self._kept > self._keep:
+        part = self._parts.get(key)
+        if part is None:
+            if len(self._parts) >= MAX_PARTS:
+                self._count_and_drop(next(iter(self._parts)))
+            part = self._parts[key] = _TextPart()
+        part.pieces.append(text)
+        part.size += len(text)
+        self._characters += len(text)
+        self._total = None
+        if len(part.pieces) > _MAX_PIECES:
+            part.text()  # many small strings use ten times the memory of one
+        while self._characters > self._max_characters:
             self._spill()
 
     def total(self) -> int:
-        """Tokens of all that came since the last :meth:`clear`."""
-        if self._known is None:
-            self._known = self._counted + sum(self._count(strand.text()) for strand in self._strands.values())
-        return self._known
+        """Return the tokens of all text since the last :meth:`clear`."""
+        if self._total is None:
+            self._total = self._dropped_tokens + sum(self._count(part.text()) for part in self._parts.values())
+        return self._total
 
     @property
     def empty(self) -> bool:
-        """Whether no text came since the last :meth:`clear`."""
-        return not self._strands and not self._counted
+        """Whether there was no text since the last :meth:`clear`."""
+        return not self._parts and not self._dropped_tokens
 
     def clear(self) -> None:
-        """Forget all of it."""
-        self._strands.clear()
-        self._kept = self._counted = self._known = 0
+        """Discard all text and counts."""
+        self._parts.clear()
+        self._characters = self._dropped_tokens = self._total = 0
 
     def _spill(self) -> None:
-        from brivionix_billing.tokens.encodings import block_end  # few streams are so long
+        from brivionix_billing.tokens.encodings import block_end  # imported late, because few streams are this long
 
-        block = min(BLOCK_CHARACTERS, self._keep)
-        strand = max(self._strands.values(), key=lambda strand: strand.size)
-        if strand.size <= block:  # very many small ones
-            for each in list(self._strands):
-                self._count_and_drop(each)
+        block = min(BLOCK_CHARACTERS, self._max_characters)
+        part = max(self._parts.values(), key=lambda part: part.size)
+        if part.size <= block:  # very many small parts
+            for key in list(self._parts):
+                self._count_and_drop(key)
             return
-        text, start = strand.text(), 0
-        while self._kept - start > self._keep and len(text) - start > block:
+        text, start = part.text(), 0
+        while self._characters - start > self._max_characters and len(text) - start > block:
             end = block_end(text, start, start + block)
-            self._counted += self._count(text[start:end])
+            self._dropped_tokens += self._count(text[start:end])
             start = end
-        strand.pieces, strand.size = [text[start:]], len(text) - start
-        self._kept -= start
+        part.pieces, part.size = [text[start:]], len(text) - start
+        self._characters -= start
 
-    def _count_and_drop(self, name: Hashable) -> None:
-        strand = self._strands.pop(name)
-        self._counted += self._count(strand.text())
-        self._kept -= strand.size
+    def _count_and_drop(self, key: Hashable) -> None:
+        part = self._parts.pop(key)
+        self._dropped_tokens += self._count(part.text())
+        self._characters -= part.size

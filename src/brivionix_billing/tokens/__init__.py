@@ -1,4 +1,4 @@
-"""Counting tokens before a call: texts, whole requests, and the most that a request can cost.
+"""Token counts before a call: of texts, of whole requests, and the most that a request can cost.
 
 >>> from brivionix_billing.tokens import TokenCounter
 >>> request = {"messages": [{"role": "user", "content": "What is the capital of Mexico?"}]}

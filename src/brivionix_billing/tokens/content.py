@@ -1,4 +1,4 @@
-"""The content of one message or tool result: text, images, audio, files, as both APIs write them."""
+"""Counts the content of one message or tool result: text, images, audio and files, in the formats of both APIs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from brivionix_billing.tokens.token_count import CountBuilder
 __all__ = ["ImageSizeLookup", "count_content"]
 
 ImageSizeLookup = Callable[[str], Size | None]
-"""Asked for the size (width, height in pixels) of an image that a request only names, by its URL or file id."""
+"""Function that returns the size (width, height in pixels) of an image that a request refers to by URL or file id."""
 
-_TEXTS: Final = {
+_TEXT_FIELDS: Final = {
     "text": "text",
     "input_text": "text",
     "output_text": "text",
@@ -31,98 +31,105 @@ _TEXTS: Final = {
     "reasoning_text": "text",
     "refusal": "refusal",
 }
-_DETAILS: Final = ("low", "high", "original", "auto")
+_DETAIL_LEVELS: Final = ("low", "high", "original", "auto")
 _ASSUMED_IMAGE_SIZE: Final = (600, 600)
-"""An image whose size nobody says is taken for one of this size, which is nearest to the three pairs that have such.
-Its bound is that of the largest image."""
+"""Assumed size of an image of unknown size, in pixels: the closest to three recorded requests with such images. The
+upper bound is that of the largest image."""
 _LINKED_IMAGE_OVERHEAD: Final = {"chat": 2, "responses": 5}
-"""More for an image that is given by a link, seen in two pairs each; images given in full cost nothing more."""
-_PDF_PAGE: Final = {"chat": 220, "responses": 20}
-"""A page of little text: in chat completions a picture of the page is given as well."""
+"""Additional tokens of an image that is given by a link, by API. Two recorded requests each confirm it. Inline images
+have no overhead."""
+_PDF_PAGE_TOKENS: Final = {"chat": 220, "responses": 20}
+"""Tokens of a page with little text, by API. Chat completions also receive an image of the page."""
 _ASSUMED_FILE_TOKENS: Final = 750
-_AUDIO_PER_SECOND: Final = 10
-"""OpenAI, guide "Realtime costs": a token of a user's audio is 100 ms."""
+_AUDIO_TOKENS_PER_SECOND: Final = 10
+"""OpenAI, guide "Realtime costs": one token of user audio is 100 ms."""
 
 
 def count_content(
-    tally: CountBuilder, kind: str, content: object, api: str, image_size: ImageSizeLookup | None
+    builder: CountBuilder, kind: str, content: object, api: str, image_size: ImageSizeLookup | None
 ) -> None:
-    """Count a ``content``: a text, a list of parts, or nothing. Raises ``invalid_request`` for anything else."""
+    """Count a ``content``: a text, a list of parts, or ``None``. Raises ``invalid_request`` for anything else."""
     if content is None:
         return
     if isinstance(content, str):
-        tally.add_text(kind, content)
+        builder.add_text(kind, content)
         return
     if not isinstance(content, list | tuple):
-        raise BillingError("invalid_request", f"a content is {safe_repr(content)}; it is a text or a list of parts")
+        raise BillingError("invalid_request", f"a content is {safe_repr(content)}; use a text or a list of parts")
     for part in content:
         if isinstance(part, str):
-            tally.add_text(kind, part)
+            builder.add_text(kind, part)
         elif isinstance(part, Mapping):
-            _count_part(tally, kind, part, api, image_size)
+            _count_part(builder, kind, part, api, image_size)
         else:
             raise BillingError(
-                "invalid_request", f"a part of a content is {safe_repr(part)}; it is an object with a type"
+                "invalid_request", f"a part of a content is {safe_repr(part)}; use an object with a type"
             )
 
 
 def _count_part(
-    tally: CountBuilder, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None
+    builder: CountBuilder, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None
 ) -> None:
-    what = part.get("type")
-    field = "text" if what is None else _TEXTS.get(what) if isinstance(what, str) else None
+    part_type = part.get("type")
+    field = "text" if part_type is None else _TEXT_FIELDS.get(part_type) if isinstance(part_type, str) else None
     if field is not None and isinstance(part.get(field), str):
-        tally.add_text(kind, part[field])
-    elif what in ("image_url", "input_image", "computer_screenshot"):
-        _count_image(tally, part, api, image_size)
-    elif what == "input_audio":
-        _count_audio(tally, part.get("input_audio"))
-    elif what in ("file", "input_file"):
+        builder.add_text(kind, part[field])
+    elif part_type in ("image_url", "input_image", "computer_screenshot"):
+        _count_image(builder, part, api, image_size)
+    elif part_type == "input_audio":
+        _count_audio(builder, part.get("input_audio"))
+    elif part_type in ("file", "input_file"):
         inner = part.get("file")
-        _count_file(tally, inner if isinstance(inner, Mapping) else part, api)
-    elif what == "encrypted_content" or "encrypted_content" in part:
-        tally.add_estimate("unseen", 0, None, "an encrypted content cannot be read")
+        _count_file(builder, inner if isinstance(inner, Mapping) else part, api)
+    elif part_type == "encrypted_content" or "encrypted_content" in part:
+        builder.add_estimate("unseen", 0, None, "an encrypted content is unreadable")
     else:
         raise BillingError(
-            "invalid_request", f"a part of type {safe_repr(what)} with the keys {_keys(part)} is not known here"
+            "invalid_request",
+            f"a part of type {safe_repr(part_type)} with the keys {_format_keys(part)} is unknown",
         )
 
 
-def _count_image(tally: CountBuilder, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None) -> None:
+def _count_image(builder: CountBuilder, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None) -> None:
     source = part.get("image_url")
     detail = part.get("detail")
-    if isinstance(source, Mapping):  # as chat completions write it: there a detail beside it is not read
+    if isinstance(source, Mapping):  # the format of chat completions, where a detail next to the object is ignored
         detail, source = source.get("detail"), source.get("url")
-    detail = detail if detail in _DETAILS else "auto"
-    rule = tally.family.images
+    detail = detail if detail in _DETAIL_LEVELS else "auto"
+    rule = builder.family.images
     if rule is None:
-        tally.add_estimate("images", 1_000, None, f"what an image costs the family {tally.family.name} is not known")
+        builder.add_estimate(
+            "images", 1_000, None, f"the tokens of an image are unknown for the family {builder.family.name}"
+        )
         return
-    inside = isinstance(source, str) and source.startswith("data:")
-    around = 0 if inside else _LINKED_IMAGE_OVERHEAD[api]
+    is_inline = isinstance(source, str) and source.startswith("data:")
+    overhead = 0 if is_inline else _LINKED_IMAGE_OVERHEAD[api]
     size = _image_size(part, source, image_size)
     if isinstance(rule, TileRule) and detail == "low":
-        size = _ASSUMED_IMAGE_SIZE  # it costs the same at any size
+        size = _ASSUMED_IMAGE_SIZE  # the price is the same at any size
     if size is None:
         width, height = _ASSUMED_IMAGE_SIZE
-        why = (
-            f"the size of an image is not known, so it is taken for {width} x {height} pixels; "
-            "give the counter image_size, or the image as a data URL"
+        reason = (
+            f"the size of an image is unknown and assumed to be {width} x {height} pixels; "
+            "pass image_size to the counter, or the image as a data URL"
         )
-        usual = image_tokens(rule, _ASSUMED_IMAGE_SIZE, detail)
-        tally.add_estimate(
-            "images", usual, max(max_image_tokens(rule, detail), usual) + _LINKED_IMAGE_OVERHEAD["responses"], why
+        assumed = image_tokens(rule, _ASSUMED_IMAGE_SIZE, detail)
+        builder.add_estimate(
+            "images",
+            assumed,
+            max(max_image_tokens(rule, detail), assumed) + _LINKED_IMAGE_OVERHEAD["responses"],
+            reason,
         )
         return
-    # OpenAI says how an image is counted, but not every model does as is said: the bound is what it says at the most.
-    most = documented_max_tokens(rule, size, detail) + _LINKED_IMAGE_OVERHEAD["responses"]
-    tally.add_estimate(
-        "images", image_tokens(rule, size, detail) + around, most, "an image is counted by OpenAI's guide"
+    # OpenAI documents how images are counted, but some models count less. The documented count is the bound.
+    upper = documented_max_tokens(rule, size, detail) + _LINKED_IMAGE_OVERHEAD["responses"]
+    builder.add_estimate(
+        "images", image_tokens(rule, size, detail) + overhead, upper, "an image is counted by OpenAI's guide"
     )
 
 
 def _image_size(part: Mapping[str, Any], source: object, image_size: ImageSizeLookup | None) -> Size | None:
-    """The size that the image says itself, or that the caller knows."""
+    """Return the size that the image states, or that the caller knows."""
     name = source if isinstance(source, str) else part.get("file_id")
     size = size_of_data_url(name) if isinstance(name, str) and name.startswith("data:") else None
     return (
@@ -133,31 +140,34 @@ def _image_size(part: Mapping[str, Any], source: object, image_size: ImageSizeLo
 
 
 def _lookup_image_size(image_size: ImageSizeLookup, name: str) -> Size | None:
-    """What the caller knows of an image. What it raises is its own; what is no size is told."""
+    """Return the size that the caller knows. Raises ``invalid_argument`` if it is invalid.
+
+    Exceptions of the caller's function pass through.
+    """
     size = image_size(name)
     if size is None or (
         isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
     ):
         return size
     raise BillingError(
-        "invalid_argument", f"image_size gave {safe_repr(size)}; it gives (width, height) in pixels, or None"
+        "invalid_argument", f"image_size returned {safe_repr(size)}; return (width, height) in pixels, or None"
     )
 
 
-def _count_audio(tally: CountBuilder, audio: object) -> None:
+def _count_audio(builder: CountBuilder, audio: object) -> None:
     data = audio.get("data") if isinstance(audio, Mapping) else None
     if not isinstance(data, str):
-        raise BillingError("invalid_request", f"input_audio is {safe_repr(audio)}; it has 'data' and 'format'")
+        raise BillingError("invalid_request", f"input_audio is {safe_repr(audio)}; add 'data' and 'format'")
     size = len(data) * 3 // 4
-    # 128 kbit/s where the head does not say it: what is packed more tightly lasts longer.
-    tokens = size * _AUDIO_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
-    # The head is the sender's word. No format that is taken has less than 4 kbit/s.
-    most = max(tokens, size * _AUDIO_PER_SECOND // 500) + 10
-    tally.add_estimate("audio", tokens, most, "audio is counted by its length, ten tokens a second")
+    # Assume 128 kbit/s if the header states no rate. More compressed audio lasts longer.
+    tokens = size * _AUDIO_TOKENS_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
+    # The header may be wrong. No accepted format has less than 4 kbit/s.
+    upper = max(tokens, size * _AUDIO_TOKENS_PER_SECOND // 500) + 10
+    builder.add_estimate("audio", tokens, upper, "audio is counted by its length, ten tokens per second")
 
 
 def _bytes_per_second(data: str) -> int | None:
-    """From the head of a WAV file in base64, if it is what sound can have."""
+    """Read the byte rate from the header of a WAV file in base64, if it is plausible."""
     try:
         head = b64decode(data[:64])
     except (binascii.Error, ValueError):
@@ -168,34 +178,36 @@ def _bytes_per_second(data: str) -> int | None:
     return None
 
 
-def _count_file(tally: CountBuilder, file: Mapping[str, Any], api: str) -> None:
+def _count_file(builder: CountBuilder, file: Mapping[str, Any], api: str) -> None:
     data = file.get("file_data")
     if not isinstance(data, str) or file.get("file_id") or file.get("file_url"):
-        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "a file that the request only names cannot be counted")
+        builder.add_estimate(
+            "files", _ASSUMED_FILE_TOKENS, None, "a file that the request refers to by id or URL cannot be counted"
+        )
         return
     head, _, body = data.partition(",")
     body = body if head.startswith("data:") else data
     try:
         content = b64decode(body.rstrip("=") + "=" * (-len(body.rstrip("=")) % 4), validate=True)
     except (binascii.Error, ValueError):
-        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "a file whose data is no base64 cannot be counted")
+        builder.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "a file with invalid base64 cannot be counted")
         return
-    # What is packed in a PDF or another document has no bound that its bytes would say.
+    # The size of a PDF or another document does not bound its compressed content.
     if content[:5] == b"%PDF-":
         pages = max(1, content.count(b"/Type /Page") + content.count(b"/Type/Page") - content.count(b"/Pages"))
-        why = "what is read out of a PDF is not known; it is taken for pages of little text"
-        tally.add_estimate("files", pages * _PDF_PAGE[api], None, why)
+        reason = "the text of a PDF is unknown; it is counted as pages of little text"
+        builder.add_estimate("files", pages * _PDF_PAGE_TOKENS[api], None, reason)
         return
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        tally.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "what is read out of a file is not known")
+        builder.add_estimate("files", _ASSUMED_FILE_TOKENS, None, "the text of a binary file is unknown")
         return
-    tokens = tally.count_text(text)
-    tally.add_estimate(
-        "files", tokens + 8, tokens + 200, "a text file is counted as its text; what stands around is not known"
+    tokens = builder.count_text(text)
+    builder.add_estimate(
+        "files", tokens + 8, tokens + 200, "a text file is counted as its text; its framing is unknown"
     )
 
 
-def _keys(part: Mapping[str, Any]) -> str:
+def _format_keys(part: Mapping[str, Any]) -> str:
     return ", ".join([safe_repr(key, 40) for key in list(part)[:20]]) or "(none)"

@@ -1,8 +1,7 @@
-"""Conversations that were counted before: a request that goes on from one is counted from there.
+"""Caches counted conversations, so that a request that continues one is counted from there.
 
-A request holds the whole conversation, so each turn repeats all turns before it. Looking every text up costs little,
-but it is done again with every turn; here the messages that were there the last time are compared as one list, which
-is many times as fast.
+A request holds the whole conversation, so each turn repeats all turns before it. Looking up every text is cheap, but
+happens again on every turn. Here the earlier messages are compared as one list, which is many times as fast.
 """
 
 from __future__ import annotations
@@ -17,98 +16,109 @@ __all__ = ["MIN_CACHED_MESSAGES", "ConversationCache", "Key", "CountProgress", "
 
 Key = tuple[str | None, ...]
 
-_PART: Final = 128
-"""A message, and each object and list in it, weighs so many characters more than its texts."""
+_NODE_WEIGHT: Final = 128
+"""Weight of a message, and of each object and list in it, beyond its texts, in characters."""
 MIN_CACHED_MESSAGES: Final = 8
-"""A shorter one is counted as fast without."""
+"""Minimum number of messages of a cached conversation. Shorter ones are counted as fast without the cache."""
 
 
 class CountProgress(NamedTuple):
-    """How far a walk through a conversation has come."""
+    """The state of a count after a number of messages."""
 
-    number: int
-    """Messages that are counted."""
-    counted: CountSnapshot
-    names: dict[str | None, str]
-    """Ids of calls -> names of the tools."""
+    message_count: int
+    """Number of counted messages."""
+    snapshot: CountSnapshot
+    tool_names: dict[str | None, str]
+    """Id of a tool call -> name of the tool."""
     parallel_calls: int
-    """Calls made at once so far, where the last message counted was one."""
-    system: bool
+    """Parallel calls so far, if the last counted message is a call."""
+    has_system_message: bool
     render_budget: int
 
 
 class CachedConversation(NamedTuple):
-    """A conversation that was counted."""
+    """A counted conversation."""
 
     messages: list[Any]
-    """Copies: the caller may change what it gave us. Texts alone, so that what is equal counts the same: 1 == True."""
+    """Copies, because the caller may change the originals. They hold texts only: 1 == True, but both count
+    differently."""
     progress: CountProgress
     weight: int
-    """In characters."""
+    """Weight in characters."""
 
 
 class ConversationCache:
-    """Remembers conversations by how they begin, up to a bound."""
+    """Caches conversations by their first messages, up to a bound."""
 
-    def __init__(self, most_characters: int) -> None:
-        self._most = most_characters
+    def __init__(self, max_characters: int) -> None:
+        self._max_characters = max_characters
         self._weight = 0
-        self._seen: dict[Key, CachedConversation] = {}
+        self._conversations: dict[Key, CachedConversation] = {}
         self._lock = Lock()
 
     def find(self, key: Key, messages: Sequence[Mapping[str, Any]]) -> CachedConversation | None:
-        """What was counted of a conversation before."""
-        seen = self._seen.get(key)
-        # One comparison in C.
-        if seen is not None and messages[: len(seen.messages)] == seen.messages:
-            return seen
+        """Return the cached part of a conversation, if there is one."""
+        cached = self._conversations.get(key)
+        # One comparison, in C.
+        if cached is not None and messages[: len(cached.messages)] == cached.messages:
+            return cached
         return None
 
     def store(
-        self, key: Key, messages: Sequence[Mapping[str, Any]], progress: CountProgress, seen: CachedConversation | None
+        self,
+        key: Key,
+        messages: Sequence[Mapping[str, Any]],
+        progress: CountProgress,
+        cached: CachedConversation | None,
     ) -> None:
-        """Remember what came of a conversation that went on from ``seen``; all ``messages`` are compared next time."""
-        known, weight = (seen.messages, [seen.weight]) if seen is not None else ([], [0])
+        """Store the progress of a conversation that continues ``cached``.
+
+        The next look-up compares all ``messages``.
+        """
+        earlier, weight = (cached.messages, [cached.weight]) if cached is not None else ([], [0])
         try:
-            new = [_copy_weighed(message, weight) for message in messages[len(known) :]]
+            added = [_copy_weighed(message, weight) for message in messages[len(earlier) :]]
         except (TypeError, RecursionError):
             return
-        if new:
-            self._keep(key, CachedConversation([*known, *new], progress, weight[0]))
+        if added:
+            self._insert(key, CachedConversation([*earlier, *added], progress, weight[0]))
 
-    def _keep(self, key: Key, seen: CachedConversation) -> None:
+    def _insert(self, key: Key, cached: CachedConversation) -> None:
         with self._lock:
             self._drop(key)
-            if seen.weight <= self._most // 4:  # one huge conversation shall not push out all others
-                self._seen[key] = seen
-                self._weight += seen.weight
-            while self._weight > self._most:
-                self._drop(next(iter(self._seen)))  # what was not counted for longest stands first
+            if cached.weight <= self._max_characters // 4:  # one huge conversation must not displace all others
+                self._conversations[key] = cached
+                self._weight += cached.weight
+            while self._weight > self._max_characters:
+                self._drop(next(iter(self._conversations)))  # the least recently stored is first
 
     def _drop(self, key: Key) -> None:
-        dropped = self._seen.pop(key, None)
+        dropped = self._conversations.pop(key, None)
         if dropped is not None:
             self._weight -= dropped.weight
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all conversations."""
         with self._lock:
-            self._seen.clear()
+            self._conversations.clear()
             self._weight = 0
 
     @property
     def characters(self) -> int:
-        """What they weigh."""
+        """Weight of all conversations, in characters."""
         return self._weight
 
 
-def conversation_key(way: str, messages: Sequence[Mapping[str, Any]]) -> Key:
-    """How a conversation begins. ``way``: what else decides how it is counted."""
-    return (way, *[_first_text(message) for message in messages[:2]])
+def conversation_key(variant: str, messages: Sequence[Mapping[str, Any]]) -> Key:
+    """Return the key of a conversation: its first texts.
+
+    ``variant`` is a condition that changes how the conversation is counted.
+    """
+    return (variant, *[_first_text(message) for message in messages[:2]])
 
 
 def _first_text(message: Mapping[str, Any]) -> str | None:
-    """A text that the message begins with, if it has one."""
+    """Return the first text of a message, if it starts with one."""
     content: Any = message.get("content")
     if isinstance(content, list) and content and isinstance(content[0], Mapping):
         content = content[0].get("text")
@@ -116,13 +126,13 @@ def _first_text(message: Mapping[str, Any]) -> str | None:
 
 
 def _copy_weighed(value: Any, weight: list[int]) -> Any:
-    """A copy of a value of texts; its weight is added. Raises ``TypeError`` for any other value."""
+    """Copy a value of texts and add its weight. Raises ``TypeError`` for any other value."""
     if type(value) is str:
         weight[0] += len(value)
         return value
     if value is None:
         return None
-    weight[0] += _PART
+    weight[0] += _NODE_WEIGHT
     if type(value) is list:
         return [_copy_weighed(item, weight) for item in value]
     if type(value) is not dict:
@@ -132,7 +142,7 @@ def _copy_weighed(value: Any, weight: list[int]) -> Any:
         if type(key) is not str:
             raise TypeError
         weight[0] += len(key)
-        if type(item) is str:  # as nearly all are
+        if type(item) is str:  # the most frequent case
             weight[0] += len(item)
         else:
             copy[key] = _copy_weighed(item, weight)

@@ -43,15 +43,15 @@ _MAX_CHARACTERS: Final = 20_000_000
 class TokenCounter:
     """Counts the tokens of texts and of whole requests for one model, as its provider will report them.
 
-    The family (which rules hold, see ``families``) and the encoding come from the price file where a ``book`` is given,
-    else from the model's name; both can be given by name instead. The counter is safe to use from threads, and it
-    remembers what it counted: a conversation that grows costs only what is new. ``cache_characters`` bounds that
-    memory. ``most_characters`` bounds what one call counts; more is ``request_too_large``.
+    The family (the rules that apply, see ``token_families``) and the encoding come from the price file if there is a
+    ``book``, else from the model's name. Arguments override both. The counter is safe to use from threads. It caches
+    counts, so a growing conversation costs only its new texts. ``cache_characters`` bounds that cache.
+    ``max_characters`` bounds the texts of one call; more is ``request_too_large``.
 
-    ``image_size`` is asked for the size of an image that a request only names (by URL or file id), for example out of
-    what the gateway knows of it; without it such an image is an estimate with a bound. Nothing is ever fetched.
+    ``image_size`` returns the size of an image that a request refers to by URL or file id. Without it such an image is
+    an estimate with a bound. The counter never fetches an image.
 
-    Raises ``unknown_model`` where neither the book nor the name says the encoding, ``unknown_token_family``,
+    Raises ``unknown_model`` if neither the book nor the name determines the encoding, ``unknown_token_family`` and
     ``unknown_encoding``. The vocabulary is loaded at the first count.
 
     >>> counter = TokenCounter("gpt-5.4-mini")
@@ -71,67 +71,73 @@ class TokenCounter:
         family: str | None = None,
         image_size: ImageSizeLookup | None = None,
         cache_characters: int = _CACHE_CHARACTERS,
-        most_characters: int = _MAX_CHARACTERS,
+        max_characters: int = _MAX_CHARACTERS,
     ) -> None:
         self.model = model
         self.max_input_tokens: int | None = None
-        """The most input tokens that the model takes, where the book says it."""
+        """Maximum number of input tokens of the model, if the book states it."""
         if book is not None:
-            about = book.model_info(model)
-            encoding, family = encoding or about.encoding, family or about.token_family
-            self.max_input_tokens = about.max_input
+            info = book.model_info(model)
+            encoding, family = encoding or info.encoding, family or info.token_family
+            self.max_input_tokens = info.max_input
         self.family: Family = _choose_family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
-        if self.encoding != self.family.encoding:  # the rules were found with the family's own
+        if self.encoding != self.family.encoding:  # the rules were derived with the family's own encoding
             self.family = replace(self.family, vocabulary_unknown=True)
         self._image_size = image_size
-        self._most_characters = most_characters
+        self._max_characters = max_characters
         self._book = book
-        self._most_remembered = cache_characters
+        self._cache_characters = cache_characters
         self._cache = GenerationalCache(cache_characters // 2)
         self._conversations = ConversationCache(cache_characters // 2)
         self._encoder: tiktoken.Encoding | None = None
 
     def text(self, text: str) -> int:
-        """The tokens of a text. What looks like a special token is text; lone surrogates count as U+FFFD does."""
+        """Count the tokens of a text.
+
+        Special tokens such as ``<|endoftext|>`` count as ordinary text, and lone surrogates as U+FFFD. Raises
+        ``invalid_request`` if ``text`` is not a ``str``, ``request_too_large`` beyond the bound.
+        """
         if not isinstance(text, str):
-            raise BillingError("invalid_request", f"{safe_repr(text)} is no text")
-        if len(text) > self._most_characters:
+            raise BillingError("invalid_request", f"text is {safe_repr(text)}; use a str")
+        if len(text) > self._max_characters:
             raise BillingError(
                 "request_too_large",
-                f"a text of {len(text)} characters, and at most {self._most_characters} are counted",
+                f"the text has {len(text)} characters; at most {self._max_characters} are counted",
             )
         return self._count(text)
 
     def chat(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The input tokens of a request to chat completions: its body as it came in, parsed or as JSON text.
+        """Count the input tokens of a request to chat completions.
 
-        Raises ``invalid_request`` for what is no such request, ``request_too_large`` beyond the bound.
+        ``request`` is the body, parsed or as JSON text. Raises ``invalid_request`` if it is invalid,
+        ``request_too_large`` beyond the bound.
         """
         return self._count_request("chat", request)
 
     def responses(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The input tokens of a request to Responses. Raises as :meth:`chat` does."""
+        """Count the input tokens of a request to Responses. Raises as :meth:`chat` does."""
         return self._count_request("responses", request)
 
     def embeddings(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
-        """The tokens of a request to embeddings: its texts, with nothing around them; token ids count as they are."""
-        given = parse_request(request).get("input")
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        several = isinstance(given, list | tuple) and not all(type(item) is int for item in given)
-        for item in given if several and given is not None else [given]:
+        """Count the tokens of a request to embeddings. Texts have no overhead; a token id counts as one token."""
+        inputs = parse_request(request).get("input")
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        is_list = isinstance(inputs, list | tuple) and not all(type(item) is int for item in inputs)
+        for item in inputs if is_list and inputs is not None else [inputs]:
             if isinstance(item, str):
-                tally.add_text("messages", item)
+                builder.add_text("messages", item)
             elif isinstance(item, list | tuple) and all(type(token) is int for token in item):
-                tally.add_exact("messages", len(item), len(item))
+                builder.add_exact("messages", len(item), len(item))
             else:
-                raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; it is a text")
-        return tally.build(self.max_input_tokens)
+                raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; use a text")
+        return builder.build(self.max_input_tokens)
 
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
-        """The input tokens of a request to ``api`` (chat, responses, embeddings); else its keys say to which.
+        """Count the input tokens of a request to ``api``: chat, responses or embeddings.
 
-        A gateway knows which of its paths was called, and should say it. Raises as :meth:`chat` does.
+        Without ``api``, the keys of the body decide. A gateway knows the path of the call and should pass it. Raises as
+        :meth:`chat` does.
         """
         body = parse_request(request)
         count: TokenCount = getattr(self, detect_api(body, api))(body)
@@ -147,41 +153,42 @@ class TokenCounter:
         max_tool_calls: int | None = None,
         api: Api | None = None,
     ) -> WorstCase:
-        """The most that a request can use in tokens; with ``group`` and ``at``, in Credits: what a gateway holds.
+        """Return the most that a request can use in tokens, and in Credits with ``group`` and ``at``.
 
-        Input: the bound of the count, or all that the model takes. Output: what the request allows at the most (times
-        ``n``), within the model's limits. No cache discount is assumed, and the dearer context tier where it can be
-        reached. The service tier is the one asked for, here or in the request; ``auto`` is held for as standard. A
-        tool of the provider that costs a fee may be called ``max_tool_calls`` times: what the request says, else what
-        is given here, else 10. ``api``: as for :meth:`request`.
+        A gateway holds these Credits. The input is the bound of the count, or all that the model accepts. The output is
+        the limit of the request (times ``n``), within the limits of the model. No cache discount is assumed, and the
+        more expensive context tier applies if the input can reach it. The service tier is the argument, else the one
+        that the request names; ``auto`` is priced as standard. Each tool of the provider with a fee may be called
+        ``max_tool_calls`` times: the limit of the request, else the argument, else 10. ``api`` is as in
+        :meth:`request`.
 
-        Raises ``invalid_request``, ``request_too_large``, ``cost_unbounded`` (neither request nor book bounds the
-        output), and what ``PriceBook.rate`` raises for model, group, tier and time.
+        Raises ``invalid_request``, ``request_too_large``, ``cost_unbounded`` if neither the request nor the book bounds
+        the output, and what ``PriceBook.rate`` raises for model, group, tier and time.
         """
         body = parse_request(request)
         api = detect_api(body, api)
         count = self.request(body, api=api)
-        facts = None if self._book is None else self._book.model_info(self.model)
+        model_info = None if self._book is None else self._book.model_info(self.model)
         self._require_same_model(body)
         upper = count.upper
         if upper is None:
             raise BillingError(
                 "cost_unbounded",
-                f"{count.reasons[0]}, and no price book says the most that {safe_repr(self.model)} takes",
+                f"{count.reasons[0]}, and no price book states the maximum input of {safe_repr(self.model)}",
             )
-        output = (
+        output_tokens = (
             0
             if api == "embeddings"
-            else max_output_tokens(body, api, facts, count) + self._predicted_output_tokens(body)
+            else max_output_tokens(body, api, model_info, count) + self._predicted_output_tokens(body)
         )
-        calls, bounded = tool_call_bound(body, max_tool_calls)
-        why = [
+        calls, is_bounded = tool_call_bound(body, max_tool_calls)
+        reasons = [
             part.reason
             for part in count.parts
             if part.upper is None or (self.family.vocabulary_unknown and not part.exact)
         ]
-        if not bounded:
-            why.append("how often a tool of the provider is called is bounded by nothing; say max_tool_calls")
+        if not is_bounded:
+            reasons.append("the number of provider tool calls is unbounded; set max_tool_calls")
         charge = None
         if group is not None or at is not None:
             if self._book is None or group is None or at is None:
@@ -192,91 +199,91 @@ class TokenCounter:
                 group=group,
                 at=at,
                 service_tier=service_tier if service_tier is not None else requested_service_tier(body),
-                tokens=upper,
-                output=output,
+                input_tokens=upper,
+                output_tokens=output_tokens,
                 calls=calls,
-                kinds=request_modalities(body, count),
+                modalities=request_modalities(body, count),
             )
-        return WorstCase(upper, output, calls, not why, tuple(dict.fromkeys(why)), count, charge)
+        return WorstCase(upper, output_tokens, calls, not reasons, tuple(dict.fromkeys(reasons)), count, charge)
 
     def _require_same_model(self, body: Mapping[str, Any]) -> None:
-        """Raises where the request names another model of the book: it would be held for at this one's price."""
-        asked = body.get("model")
-        if self._book is None or not isinstance(asked, str):
+        """Raise if the request names another model of the book, because the hold would have the wrong price."""
+        requested = body.get("model")
+        if self._book is None or not isinstance(requested, str):
             return
         try:
-            other = self._book.model_info(asked).name
+            other = self._book.model_info(requested).name
         except BillingError:
-            return  # a name of the gateway's own, or of its provider's
+            return  # an alias of the gateway, or of its provider
         if other != self._book.model_info(self.model).name:
             raise BillingError(
                 "invalid_argument",
-                f"the request is for {safe_repr(asked)}, and this counter is for {safe_repr(self.model)}",
+                f"the request is for {safe_repr(requested)}, but this counter is for {safe_repr(self.model)}",
             )
 
     def _predicted_output_tokens(self, body: Mapping[str, Any]) -> int:
-        """Tokens of a predicted output: those that the model rejects are billed as output beside what it says."""
+        """Count a predicted output: rejected tokens of it are billed besides the limit of the output."""
         prediction = body.get("prediction")
         if not isinstance(prediction, Mapping):
             return 0
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        count_content(tally, "messages", prediction.get("content"), "chat", None)
-        return int(tally.build(None))
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        count_content(builder, "messages", prediction.get("content"), "chat", None)
+        return int(builder.build(None))
 
     def cache_info(self) -> CacheInfo:
-        """How much the counter remembers of texts and of conversations, and how often that helped."""
+        """Return the contents of the cache of texts and conversations, and its hits and misses."""
         info = self._cache.info()
-        held = info.characters + self._conversations.characters
-        return info._replace(characters=held, most_characters=self._most_remembered)
+        characters = info.characters + self._conversations.characters
+        return info._replace(characters=characters, max_characters=self._cache_characters)
 
     def cache_clear(self) -> None:
-        """Forget what was counted."""
+        """Drop all cached counts."""
         self._cache.clear()
         self._conversations.clear()
 
     def _count_request(self, api: Literal["chat", "responses"], request: Mapping[str, Any] | str | bytes) -> TokenCount:
         body = parse_request(request)
-        tally = CountBuilder(self.family, self._count, self._cache, self._most_characters)
-        walk = RequestCounter(tally, self._render_tools, self._conversations, self._image_size, api)
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        counter = RequestCounter(builder, self._render_tools, self._conversations, self._image_size, api)
         try:
-            (count_chat if api == "chat" else count_responses)(walk, body)
-            count_unknown_keys(walk, body)
+            (count_chat if api == "chat" else count_responses)(counter, body)
+            count_unknown_keys(counter, body)
         except RecursionError:
-            raise BillingError("invalid_request", "the request is nested too deep to be one") from None
-        return tally.build(self.max_input_tokens)
+            raise BillingError("invalid_request", "the request is nested too deeply") from None
+        return builder.build(self.max_input_tokens)
 
     def _count(self, text: str) -> int:
-        return self._cache.get(text, len(text), partial(self._counted, text))
+        return self._cache.get(text, len(text), partial(self._count_uncached, text))
 
-    def _counted(self, text: str) -> int:
-        return count_tokens(text, self._vocabulary())
+    def _count_uncached(self, text: str) -> int:
+        return count_tokens(text, self._load_encoder())
 
-    def _vocabulary(self) -> tiktoken.Encoding:
+    def _load_encoder(self) -> tiktoken.Encoding:
         if self._encoder is None:
             self._encoder = load_encoding(self.encoding)
         return self._encoder
 
-    def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, room: int) -> RenderedTools:
-        # Tools come again with every turn: writing them out is remembered by their JSON.
+    def _render_tools(self, functions: Sequence[Mapping[str, Any]], namespace: str, budget: int) -> RenderedTools:
+        # Each turn repeats its tools, so their rendering is cached by their JSON.
         text = to_json(functions)
         layout = self.family.dialect.layout
         key = (text, namespace)
-        written = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, room))
-        if written.cost > room:  # what is too much does not become less by being known
+        rendered = self._cache.get(key, 2 * len(text), lambda: render_tools(functions, layout, namespace, budget))
+        if rendered.cost > budget:  # a cached rendering must still be within the budget
             raise tools_too_large_error()
-        return written
+        return rendered
 
 
 def _choose_family(model: object, name: str | None, encoding_name: str | None) -> Family:
     if name is not None:
         return get_family(name)
-    found = family_for_model(model) if isinstance(model, str) else None
-    if found is not None:
-        return found
-    known = encoding_name or (encoding_for_model(model) if isinstance(model, str) else None)
-    if known is None:
+    by_model = family_for_model(model) if isinstance(model, str) else None
+    if by_model is not None:
+        return by_model
+    encoding_name = encoding_name or (encoding_for_model(model) if isinstance(model, str) else None)
+    if encoding_name is None:
         raise BillingError(
             "unknown_model",
-            f"nobody here knows how {safe_repr(model)} counts; add it to the price file, or give an encoding",
+            f"no token family is known for {safe_repr(model)}; add it to the price file, or pass an encoding",
         )
-    return get_family("unknown", known)
+    return get_family("unknown", encoding_name)

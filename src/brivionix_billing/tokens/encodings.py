@@ -1,8 +1,8 @@
-"""Vocabularies: text to a number of tokens, with no network for ``o200k_base``.
+"""Encodings: they turn a text into tokens, without a network for ``o200k_base``.
 
-tiktoken does the work. It fetches each vocabulary over the network at its first use, which gateways often cannot do, so
-the one that all current OpenAI models share is shipped with this package (public data of tiktoken, MIT licence) and
-checked against tiktoken's own hash before it is used. Other encodings are tiktoken's matter.
+tiktoken does the work. It fetches each vocabulary over the network at its first use, which gateways often cannot do. So
+this package bundles the vocabulary of all current OpenAI models (public data of tiktoken, MIT licence). It is verified
+against tiktoken's own hash before use. tiktoken provides the other encodings.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["BUNDLED_ENCODING", "block_end", "split_blocks", "count_tokens", "loa
 
 BUNDLED_ENCODING: Final = "o200k_base"
 _SHA256: Final = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
-# The word pattern and the special tokens of o200k_base are facts of the encoding, as its vocabulary is; a test holds
-# them against tiktoken's own.
-_WORDS: Final = "|".join(
+# The word pattern and the special tokens of o200k_base are facts of the encoding, like its vocabulary. A test compares
+# them with tiktoken's own.
+_WORD_PATTERN: Final = "|".join(
     [
         r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
         r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
@@ -41,33 +41,33 @@ _WORDS: Final = "|".join(
         r"""\s+""",
     ]
 )
-_SPECIAL: Final = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
-_BLOCK: Final = 400_000
-"""Longer texts are counted in blocks of so many characters: the pattern matcher of tiktoken gives up, by a panic, on a
-million characters that it would have to walk back over."""
-# A place before which an encoding never looks any further: a letter or digit stands before it, and a character that no
-# word goes on with behind it. Not the apostrophe: "don't" is one word to some encodings.
+_SPECIAL_TOKENS: Final = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
+_BLOCK_CHARACTERS: Final = 400_000
+"""Size of the blocks of longer texts, in characters. tiktoken's pattern matcher panics if it must backtrack over a
+million characters."""
+# A position that no encoding looks past: after a letter or digit, and before a character that continues no word. The
+# apostrophe is excluded, because "don't" is one word in some encodings.
 _SAFE_BOUNDARY: Final = re.compile(r"(?<=[^\W_])[\s!-&(-/:-@\[-`{-~、。，．：；！？]")
 _lock: Final = Lock()
 _locks: Final[dict[str, Lock]] = {}
-_failed: Final[dict[str, float]] = {}
+_failed_at: Final[dict[str, float]] = {}
 _FETCH_TIMEOUT_SECONDS: Final = 10
-"""What fetching a vocabulary may take. tiktoken waits for a silent proxy for ever."""
+"""Timeout of fetching a vocabulary, in seconds. tiktoken itself waits for a silent proxy forever."""
 _RETRY_AFTER_SECONDS: Final = 60
-"""Seconds in which a vocabulary that could not be had is not asked for again: requests shall not queue up for it."""
+"""Seconds until a failed fetch is retried, so that requests do not queue up for it."""
 
 
 def load_encoding(name: str) -> Encoding:
-    """The encoding of a name. Loaded once a process, at its first use; safe to call from threads.
+    """Return the encoding of a name. It is loaded once per process, at its first use.
 
-    Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` for a name that tiktoken does not have,
-    ``encoding_unavailable`` where its vocabulary can neither be read nor fetched.
+    Safe to call from threads. Raises ``missing_extra`` without tiktoken, ``unknown_encoding`` if tiktoken does not have
+    the name, and ``encoding_unavailable`` if its vocabulary can be neither read nor fetched.
     """
     if not isinstance(name, str):
-        raise BillingError("unknown_encoding", f"an encoding is named by a text, not {safe_repr(name)}")
+        raise BillingError("unknown_encoding", f"encoding is {safe_repr(name)}; use the name of an encoding")
     with _lock:
         lock = _locks.setdefault(name, Lock())
-    with lock:  # two threads shall not load 200 000 entries twice, nor wait for another encoding
+    with lock:  # prevents loading 200 000 entries twice, and waiting for another encoding
         return _load(name)
 
 
@@ -75,46 +75,46 @@ def load_encoding(name: str) -> Encoding:
 def _load(name: str) -> Encoding:
     tiktoken = _tiktoken()
     if name == BUNDLED_ENCODING:
-        made: Encoding = tiktoken.Encoding(
-            BUNDLED_ENCODING, pat_str=_WORDS, mergeable_ranks=_bundled_ranks(), special_tokens=_SPECIAL
+        encoding: Encoding = tiktoken.Encoding(
+            BUNDLED_ENCODING, pat_str=_WORD_PATTERN, mergeable_ranks=_bundled_ranks(), special_tokens=_SPECIAL_TOKENS
         )
-        return made
+        return encoding
     if name not in tiktoken.list_encoding_names():
         raise BillingError(
             "unknown_encoding",
             f"tiktoken has no encoding {safe_repr(name)}; it has: {', '.join(sorted(tiktoken.list_encoding_names()))}",
         )
-    if monotonic() - _failed.get(name, -_RETRY_AFTER_SECONDS) < _RETRY_AFTER_SECONDS:
+    if monotonic() - _failed_at.get(name, -_RETRY_AFTER_SECONDS) < _RETRY_AFTER_SECONDS:
         raise _unavailable_error(name, "moments ago")
-    found: Queue[Any] = Queue()
-    Thread(target=_fetch, args=(tiktoken, name, found), daemon=True).start()
+    results: Queue[Any] = Queue()
+    Thread(target=_fetch, args=(tiktoken, name, results), daemon=True).start()
     try:
-        got = found.get(timeout=_FETCH_TIMEOUT_SECONDS)
+        result = results.get(timeout=_FETCH_TIMEOUT_SECONDS)
     except Empty:
-        got = TimeoutError()
-    if isinstance(got, Exception):  # whatever the network, the disk or a proxy came up with
-        _failed[name] = monotonic()
-        raise _unavailable_error(name, type(got).__name__) from got
-    return got  # type: ignore[no-any-return]  # an Encoding
+        result = TimeoutError()
+    if isinstance(result, Exception):  # errors of the network, the disk or a proxy
+        _failed_at[name] = monotonic()
+        raise _unavailable_error(name, type(result).__name__) from result
+    return result  # type: ignore[no-any-return]  # an Encoding
 
 
-def _fetch(tiktoken: ModuleType, name: str, found: Queue[Any]) -> None:
+def _fetch(tiktoken: ModuleType, name: str, results: Queue[Any]) -> None:
     try:
-        found.put(tiktoken.get_encoding(name))
-    except Exception as error:  # handed to the thread that waits
-        found.put(error)
+        results.put(tiktoken.get_encoding(name))
+    except Exception as error:  # passed to the waiting thread
+        results.put(error)
 
 
-def _unavailable_error(name: str, why: str) -> BillingError:
+def _unavailable_error(name: str, reason: str) -> BillingError:
     return BillingError(
         "encoding_unavailable",
-        f"the vocabulary {name} could not be fetched ({why}); let tiktoken fetch it once where "
-        "there is a network, and set TIKTOKEN_CACHE_DIR to the folder that it was kept in",
+        f"the vocabulary {name} could not be fetched ({reason}); let tiktoken fetch it once where "
+        "there is a network, and set TIKTOKEN_CACHE_DIR to the folder of its cache",
     )
 
 
 def encoding_for_model(model: str) -> str | None:
-    """The name of the encoding that tiktoken knows for a model of OpenAI, if it knows one. It loads no vocabulary."""
+    """Return the name of tiktoken's encoding for a model of OpenAI, if there is one. It loads no vocabulary."""
     try:
         return str(_tiktoken().encoding_name_for_model(model))
     except KeyError:
@@ -125,9 +125,7 @@ def _tiktoken() -> ModuleType:
     try:
         import tiktoken
     except ImportError:
-        raise BillingError(
-            "missing_extra", "counting tokens needs tiktoken; install it: pip install tiktoken"
-        ) from None
+        raise BillingError("missing_extra", "counting tokens requires tiktoken; run: pip install tiktoken") from None
     return tiktoken
 
 
@@ -136,24 +134,25 @@ def _bundled_ranks() -> dict[bytes, int]:
     if sha256(content).hexdigest() != _SHA256:
         raise BillingError(
             "encoding_unavailable",
-            f"the vocabulary {BUNDLED_ENCODING} of this installation is damaged; install the package anew",
+            f"the vocabulary {BUNDLED_ENCODING} of this installation is damaged; reinstall the package",
         )
     return {b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in content.splitlines())}
 
 
 def count_tokens(text: str, encoder: Encoding) -> int:
-    """The tokens of a text. What looks like a special token is text; half a surrogate pair counts as U+FFFD does.
+    """Count the tokens of a text.
 
-    A text of more than 400 000 characters is counted in blocks that end where a word does, which changes nothing. Where
-    so long a text has no two words, the count may be off by one a block.
+    Special tokens count as ordinary text, and half a surrogate pair as U+FFFD. A text of more than 400 000 characters
+    is counted in blocks that end at word boundaries, which gives the same number. If such a text has no word boundary,
+    the count may differ by one per block.
     """
-    if len(text) <= _BLOCK:
+    if len(text) <= _BLOCK_CHARACTERS:
         return len(encoder.encode_ordinary(text))
     return sum(len(encoder.encode_ordinary(block)) for block in split_blocks(text))
 
 
-def split_blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
-    """The text in pieces of at most ``size`` characters, which end as :func:`block_end` says."""
+def split_blocks(text: str, size: int = _BLOCK_CHARACTERS) -> Iterator[str]:
+    """Split a text into blocks of at most ``size`` characters, which end as :func:`block_end` returns."""
     start = 0
     while len(text) - start > size:
         end = block_end(text, start, start + size)
@@ -163,13 +162,13 @@ def split_blocks(text: str, size: int = _BLOCK) -> Iterator[str]:
 
 
 def block_end(text: str, start: int, end: int) -> int:
-    """Where a block of ``text`` from ``start`` is to end: at the last edge of a word up to ``end``, else at ``end``.
+    """Return the end of a block of ``text``: the last word boundary up to ``end``, else ``end``.
 
-    Every encoding of OpenAI ends a word at such an edge, whatever stands around, so that the tokens of the blocks add
-    up to those of the whole.
+    Every encoding of OpenAI ends a word at such a boundary, whatever the context. So the tokens of the blocks add up to
+    those of the whole text.
     """
     for low in (max(start + 1, end - 2_048), start + 1):
-        found = [match.start() for match in _SAFE_BOUNDARY.finditer(text, low, end + 1)]
-        if found:
-            return found[-1]
+        boundaries = [match.start() for match in _SAFE_BOUNDARY.finditer(text, low, end + 1)]
+        if boundaries:
+            return boundaries[-1]
     return end

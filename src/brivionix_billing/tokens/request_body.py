@@ -1,4 +1,4 @@
-"""A request body as it came in: parsed, and told which API it is for."""
+"""Parses a request body and detects its API."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ _APIS: Final = ("chat", "responses", "embeddings")
 _TEXT_REQUEST_KEYS: Final = frozenset(
     {"max_output_tokens", "max_tokens", "max_completion_tokens", "tools", "instructions", "stream", "text", "reasoning"}
 )
-"""Keys of requests that are answered with text: a body with one is for no embedding."""
+"""Keys of requests for text output. A body with one of them is not for embeddings."""
 
 
 def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
-    """Which API a body is for: what the caller says, else what its keys say.
+    """Return the API of a body: the argument, else the one that its keys determine.
 
-    Raises ``invalid_request`` for a body that is for none, or for two.
+    Raises ``invalid_request`` if the body is for no API or for two, and ``invalid_argument`` if ``api`` is unknown.
     """
     if api is not None:
         if api in _APIS:
-            return api  # type: ignore[return-value]  # one of them
-        raise BillingError("invalid_argument", f"api is {safe_repr(api)}; it is one of: {', '.join(_APIS)}")
-    chat, given = body.get("messages") is not None, body.get("input")
-    if chat and given is not None:
-        raise BillingError(
-            "invalid_request", "the body has both 'messages' and 'input'; say by api= which of them is read"
-        )
-    if chat or "messages" in body:
+            return api  # type: ignore[return-value]  # one of the literals
+        raise BillingError("invalid_argument", f"api is {safe_repr(api)}; use one of: {', '.join(_APIS)}")
+    has_messages, inputs = body.get("messages") is not None, body.get("input")
+    if has_messages and inputs is not None:
+        raise BillingError("invalid_request", "the body has both 'messages' and 'input'; pass api= to choose one")
+    if has_messages or "messages" in body:
         return "chat"
-    texts = isinstance(given, list | tuple) and bool(given) and not any(isinstance(item, Mapping) for item in given)
-    if (texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _TEXT_REQUEST_KEYS:
+    is_texts = (
+        isinstance(inputs, list | tuple) and bool(inputs) and not any(isinstance(item, Mapping) for item in inputs)
+    )
+    if (is_texts or "encoding_format" in body or "dimensions" in body) and not body.keys() & _TEXT_REQUEST_KEYS:
         return "embeddings"
-    # A text under 'prompt' is the old completions API, which is not counted here; an object is a stored prompt.
+    # A text under 'prompt' belongs to the old completions API, which is not counted. An object is a stored prompt.
     if "input" in body or "instructions" in body or isinstance(body.get("prompt"), Mapping):
         return "responses"
     keys = ", ".join([safe_repr(key, 40) for key in list(body)[:20]]) or "(none)"
-    raise BillingError("invalid_request", f"a body with the keys {keys} is no request; it has 'messages' or 'input'")
+    raise BillingError("invalid_request", f"a body with the keys {keys} is not a request; add 'messages' or 'input'")
 
 
 def requested_service_tier(body: Mapping[str, Any]) -> str | None:
-    """The service tier that a body asks for. Raises ``invalid_request`` for what is none."""
+    """Return the service tier that a body requests. Raises ``invalid_request`` if it is invalid."""
     tier = body.get("service_tier")
     if tier is None or (isinstance(tier, str) and tier.lower() != "batch"):
         return tier
-    # A batch is a file of requests: a single call that says so is answered, and billed, at the usual price.
-    raise BillingError("invalid_request", f"service_tier is {safe_repr(tier)}; a request asks for another, or for none")
+    # A batch is a file of requests. A single call with this tier is answered, and billed, at the standard price.
+    raise BillingError("invalid_request", f"service_tier is {safe_repr(tier)}; use another tier, or none")
 
 
 def parse_request(request: object) -> Mapping[str, Any]:
-    """The object that a request is, from an object, its JSON, or a model of pydantic. Raises ``invalid_request``."""
+    """Return the body of a request, from an object, its JSON text, or a pydantic model. Raises ``invalid_request``."""
     if type(request) is dict or isinstance(request, Mapping):
         return request
     if isinstance(request, str | bytes | bytearray):
         try:
-            # A key that stands twice is refused: the provider may read the other one.
+            # A duplicate key is rejected, because the provider may read the other value.
             parsed = loads_strict(bytes(request) if isinstance(request, bytearray) else request, "the request")
         except BillingError as error:
             raise BillingError("invalid_request", error.message) from None
         if isinstance(parsed, dict):
             return parsed
-        raise BillingError("invalid_request", f"the request is {safe_repr(parsed)}; it is an object")
+        raise BillingError("invalid_request", f"the request is {safe_repr(parsed)}; use an object")
     dump = getattr(request, "model_dump", None)
-    found = dump() if callable(dump) else None
-    if isinstance(found, Mapping):
-        return found
-    raise BillingError("invalid_request", f"a request is {safe_repr(request)}; it is an object, or its JSON text")
+    content = dump() if callable(dump) else None
+    if isinstance(content, Mapping):
+        return content
+    raise BillingError("invalid_request", f"the request is {safe_repr(request)}; use an object, or its JSON text")

@@ -1,4 +1,4 @@
-"""Requests to ``/v1/responses``."""
+"""Counts requests to ``/v1/responses``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from brivionix_billing.tokens.request_counter import RequestCounter, require_nam
 
 __all__ = ["count_responses"]
 
-_CALLS: Final = ("function_call", "custom_tool_call")
-_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
-_COUNTED_TYPES: Final = (None, "message", *_CALLS, *_OUTPUTS)
+_CALL_TYPES: Final = ("function_call", "custom_tool_call")
+_OUTPUT_TYPES: Final = ("function_call_output", "custom_tool_call_output")
+_COUNTED_TYPES: Final = (None, "message", *_CALL_TYPES, *_OUTPUT_TYPES)
 _NAMESPACE_KEYS: Final = frozenset({"type", "name", "tools"})
 _ITEM_KEYS: Final = frozenset(
     {
@@ -21,177 +21,183 @@ _ITEM_KEYS: Final = frozenset(
     }
 )
 _PROVIDER_STATE_KEYS: Final = {
-    "previous_response_id": "the conversation before a previous_response_id is kept by the provider",
-    "conversation": "what a conversation holds is kept by the provider",
-    "prompt": "what a stored prompt holds is kept by the provider",
+    "previous_response_id": "the provider stores the conversation before previous_response_id",
+    "conversation": "the provider stores the items of conversation",
+    "prompt": "the provider stores the content of prompt",
 }
-# The encrypted text of a reasoning item is base64 of what was thought, packed into an object of some hundred bytes.
-# From 13 items whose tokens their response reported; see benchmarks/tokens.py.
+# The encrypted text of a reasoning item is base64 of the reasoning, within an object of some hundred bytes. The numbers
+# come from 13 items whose tokens the response reported; see benchmarks/tokens.py.
 _REASONING_EMPTY: Final = 755
 _REASONING_PER_100: Final = 675
 
 
-def count_responses(walk: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count every part of a request. Raises ``invalid_request`` where it is not one."""
-    given = request.get("input")
-    if isinstance(given, str):
-        walk.count_message("user", given)
+def count_responses(counter: RequestCounter, request: Mapping[str, Any]) -> None:
+    """Count every part of a request. Raises ``invalid_request`` if it is invalid."""
+    inputs = request.get("input")
+    if isinstance(inputs, str):
+        counter.count_message("user", inputs)
     else:
-        _count_items(walk, request, require_objects(given, "input"), remembered=True)
+        _count_items(counter, request, require_objects(inputs, "input"), cached=True)
     instructions = request.get("instructions")
     if isinstance(instructions, list):
-        walk.tool_names, walk.parallel_calls = {}, 0
-        _count_items(walk, request, require_objects(instructions, "instructions"))
+        counter.tool_names, counter.parallel_calls = {}, 0
+        _count_items(counter, request, require_objects(instructions, "instructions"))
     elif instructions:
-        walk.count_message("system", instructions)
-    _count_tools(walk, request)
-    for key, why in _PROVIDER_STATE_KEYS.items():
+        counter.count_message("system", instructions)
+    _count_tools(counter, request)
+    for key, reason in _PROVIDER_STATE_KEYS.items():
         if request.get(key) is not None:
-            walk.tally.add_estimate("unseen", 0, None, why)
+            counter.builder.add_estimate("unseen", 0, None, reason)
     text = request.get("text")
-    wanted = text.get("format") if isinstance(text, Mapping) else None
-    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
-        walk.count_output_schema(wanted.get("name"), wanted.get("description"), wanted.get("schema"))
-    walk.tally.add_rule("reply", "reply_primer")
+    output_format = text.get("format") if isinstance(text, Mapping) else None
+    if isinstance(output_format, Mapping) and output_format.get("type") == "json_schema":
+        counter.count_output_schema(
+            output_format.get("name"), output_format.get("description"), output_format.get("schema")
+        )
+    counter.builder.add_rule("reply", "reply_primer")
 
 
 def _count_items(
-    walk: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, remembered: bool = False
+    counter: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, cached: bool = False
 ) -> None:
-    own = any(
+    has_custom_search = any(
         tool.get("type") == "tool_search" and isinstance(tool.get("parameters"), Mapping)
         for tool in require_objects(request.get("tools"), "tools")
     )
-    way = "responses with a search of its own" if own else "responses"
-    known = walk.resume(items, way) if remembered else 0
+    variant = "responses with a search of its own" if has_custom_search else "responses"
+    counted = counter.resume(items, variant) if cached else 0
     last = len(items) - 1
-    for place in range(known, last):
-        _count_item(walk, items[place], items[place + 1], own)
-    if remembered:
-        # The last item is compared with the others, but not counted: how it counts, the item behind it will decide.
-        walk.store_progress(items, last)
+    for index in range(counted, last):
+        _count_item(counter, items[index], items[index + 1], has_custom_search)
+    if cached:
+        # The last item is cached for comparison but not counted, because its count depends on the next item.
+        counter.store_progress(items, last)
     if items:
-        _count_item(walk, items[last], {}, own)
-    _count_reasoning(walk, request, items)
+        _count_item(counter, items[last], {}, has_custom_search)
+    _count_reasoning(counter, request, items)
 
 
-def _count_item(walk: RequestCounter, item: Mapping[str, Any], follower: Mapping[str, Any], own: bool) -> None:
-    what = item.get("type")
-    called = require_name(item.get("call_id"), "call_id")
-    if what in _CALLS:
-        walk.parallel_calls += 1
+def _count_item(
+    counter: RequestCounter, item: Mapping[str, Any], next_item: Mapping[str, Any], has_custom_search: bool
+) -> None:
+    item_type = item.get("type")
+    call_id = require_name(item.get("call_id"), "call_id")
+    if item_type in _CALL_TYPES:
+        counter.parallel_calls += 1
         arguments = item.get("arguments", item.get("input", ""))
-        walk.tool_names[called] = walk.count_tool_call(item.get("name"), arguments, item.get("namespace"))
-        if follower.get("type") not in _CALLS:
-            walk.count_parallel_calls(walk.parallel_calls)
-            walk.parallel_calls = 0
-    elif what in _OUTPUTS:
-        walk.count_tool_result(walk.tool_names.get(called, f"functions.{called}"), item.get("output"))
-    elif what in (None, "message"):
-        walk.count_message(item.get("role"), item.get("content"), remark=_is_call(follower))
-    elif what in ("additional_tools", "tool_search_output"):
-        walk.tally.add_rule("tools", "added_tools")
+        counter.tool_names[call_id] = counter.count_tool_call(item.get("name"), arguments, item.get("namespace"))
+        if next_item.get("type") not in _CALL_TYPES:
+            counter.count_parallel_calls(counter.parallel_calls)
+            counter.parallel_calls = 0
+    elif item_type in _OUTPUT_TYPES:
+        counter.count_tool_result(counter.tool_names.get(call_id, f"functions.{call_id}"), item.get("output"))
+    elif item_type in (None, "message"):
+        counter.count_message(item.get("role"), item.get("content"), commentary=_is_call(next_item))
+    elif item_type in ("additional_tools", "tool_search_output"):
+        counter.builder.add_rule("tools", "added_tools")
         for tool in require_objects(item.get("tools"), "tools"):
-            _count_namespaced_tool(walk, tool)
-    elif what == "tool_search_call":
-        walk.tally.add_rule("tool calls", "tool_search")
-        if own:
-            walk.tally.add_rule("tool calls", "custom_tool_search")
-        walk.tally.add_text("tool calls", to_json(item.get("arguments")))
-        walk.tool_names[called] = "tool_search.tool_search_tool"
-    elif not isinstance(what, str):
-        raise BillingError("invalid_request", f"an input item's type is {safe_repr(what)}; it is a text")
-    elif what != "reasoning":  # that depends on what comes after it
-        _estimate_hosted_item(walk, what, item)
-    if what in _COUNTED_TYPES:
-        walk.count_unknown_keys("messages", item, _ITEM_KEYS)
+            _count_namespaced_tool(counter, tool)
+    elif item_type == "tool_search_call":
+        counter.builder.add_rule("tool calls", "tool_search")
+        if has_custom_search:
+            counter.builder.add_rule("tool calls", "custom_tool_search")
+        counter.builder.add_text("tool calls", to_json(item.get("arguments")))
+        counter.tool_names[call_id] = "tool_search.tool_search_tool"
+    elif not isinstance(item_type, str):
+        raise BillingError("invalid_request", f"an input item's type is {safe_repr(item_type)}; use a text")
+    elif item_type != "reasoning":  # reasoning depends on the items after it
+        _estimate_hosted_item(counter, item_type, item)
+    if item_type in _COUNTED_TYPES:
+        counter.count_unknown_keys("messages", item, _ITEM_KEYS)
 
 
 def _is_call(item: Mapping[str, Any]) -> bool:
-    return item.get("type") in (*_CALLS, "tool_search_call")
+    return item.get("type") in (*_CALL_TYPES, "tool_search_call")
 
 
-def _count_reasoning(walk: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    """What was thought for an answer, which is dropped once the user has spoken again."""
-    thought = [place for place, item in enumerate(items) if item.get("type") == "reasoning"]
-    if not thought:
+def _count_reasoning(counter: RequestCounter, request: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+    """Count the reasoning of answers. OpenAI drops it after the next message of the user."""
+    indexes = [index for index, item in enumerate(items) if item.get("type") == "reasoning"]
+    if not indexes:
         return
     settings = request.get("reasoning")
     all_turns = isinstance(settings, Mapping) and settings.get("context") == "all_turns"
-    last_user = max([place for place, item in enumerate(items) if item.get("role") == "user"], default=-1)
-    for place in thought:
-        hidden = items[place].get("encrypted_content")
-        if place < last_user and not all_turns:
+    last_user = max([index for index, item in enumerate(items) if item.get("role") == "user"], default=-1)
+    for index in indexes:
+        encrypted = items[index].get("encrypted_content")
+        if index < last_user and not all_turns:
             continue
-        if isinstance(hidden, str) and hidden:
-            size = len(hidden)
+        if isinstance(encrypted, str) and encrypted:
+            size = len(encrypted)
             tokens = max(0, size - _REASONING_EMPTY) * 100 // _REASONING_PER_100
-            why = "what was thought is encrypted; its tokens are told from its length"
-            walk.tally.add_estimate(
-                "reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), why
-            )  # two bytes a token
+            reason = "reasoning is encrypted; its tokens are estimated from its length"
+            counter.builder.add_estimate(
+                "reasoning", tokens, max(tokens + 64, (size - 500) * 3 // 8), reason
+            )  # two bytes per token
         else:
-            walk.tally.add_estimate("reasoning", 0, None, "what was thought is kept by the provider")
+            counter.builder.add_estimate("reasoning", 0, None, "the provider stores the reasoning")
 
 
-def _estimate_hosted_item(walk: RequestCounter, what: str, item: Mapping[str, Any]) -> None:
-    """What a tool of the provider did, given back as a part of the conversation."""
-    seen = {key: value for key, value in item.items() if key not in ("id", "type", "status", "encrypted_content")}
-    tokens = walk.tally.count_text(to_json(seen)) if what != "image_generation_call" else 0
-    walk.tally.add_estimate("unseen", tokens, None, f"how an item of type {what} is shown to the model is not known")
+def _estimate_hosted_item(counter: RequestCounter, item_type: str, item: Mapping[str, Any]) -> None:
+    """Estimate the work of a provider's tool that is part of the conversation."""
+    visible = {key: value for key, value in item.items() if key not in ("id", "type", "status", "encrypted_content")}
+    tokens = counter.builder.count_text(to_json(visible)) if item_type != "image_generation_call" else 0
+    counter.builder.add_estimate(
+        "unseen", tokens, None, f"how an item of type {item_type} is shown to the model is unknown"
+    )
 
 
-def _count_tools(walk: RequestCounter, request: Mapping[str, Any]) -> None:
+def _count_tools(counter: RequestCounter, request: Mapping[str, Any]) -> None:
     tools = require_objects(request.get("tools"), "tools")
-    given = request.get("input")
+    inputs = request.get("input")
     loaded = {
         require_name(tool.get("name"), "a tool's name")
-        for item in (require_objects(given, "input") if not isinstance(given, str) else ())
+        for item in (require_objects(inputs, "input") if not isinstance(inputs, str) else ())
         if item.get("type") in ("additional_tools", "tool_search_output")
         for tool in require_objects(item.get("tools"), "tools")
     }
     search = next((tool for tool in tools if tool.get("type") == "tool_search"), None)
-    shown: list[Mapping[str, Any]] = []
-    waiting: list[Mapping[str, Any]] = []
+    visible: list[Mapping[str, Any]] = []
+    deferred: list[Mapping[str, Any]] = []
     for tool in tools:
-        what = tool.get("type")
-        if what in ("function", "custom", None):
+        item_type = tool.get("type")
+        if item_type in ("function", "custom", None):
             if search is not None and tool.get("defer_loading"):
                 if require_name(tool.get("name"), "a tool's name") not in loaded:
-                    waiting.append(tool)
+                    deferred.append(tool)
             else:
-                shown.append(tool)
-        elif what == "namespace":
-            _count_namespaced_tool(walk, tool)
-        elif what != "tool_search":
-            _estimate_hosted_tool(walk, what)
-    if shown:
-        walk.count_tools(shown)
+                visible.append(tool)
+        elif item_type == "namespace":
+            _count_namespaced_tool(counter, tool)
+        elif item_type != "tool_search":
+            _estimate_hosted_tool(counter, item_type)
+    if visible:
+        counter.count_tools(visible)
     if search is not None and isinstance(search.get("parameters"), Mapping):
-        walk.count_tools([{**search, "name": "tool_search_tool"}], "tool_search")
-    elif waiting:
-        walk.tally.add_rule("tools", "deferred_tools_notice")
-        walk.count_deferred_tools(waiting, walk.tally.dialect.added_tools.tokens)
+        counter.count_tools([{**search, "name": "tool_search_tool"}], "tool_search")
+    elif deferred:
+        counter.builder.add_rule("tools", "deferred_tools_notice")
+        counter.count_deferred_tools(deferred, counter.builder.dialect.added_tools.tokens)
 
 
-def _count_namespaced_tool(walk: RequestCounter, tool: Mapping[str, Any]) -> None:
-    """A tool in a namespace of its own, or a namespace with its tools."""
+def _count_namespaced_tool(counter: RequestCounter, tool: Mapping[str, Any]) -> None:
+    """Count a tool in its own namespace, or a namespace with its tools."""
     name = tool.get("name")
     namespace = name if isinstance(name, str) else "functions"
     if tool.get("type") == "namespace":
-        walk.count_unknown_keys("tools", tool, _NAMESPACE_KEYS)
-        walk.count_tools(require_objects(tool.get("tools"), "tools"), namespace)
+        counter.count_unknown_keys("tools", tool, _NAMESPACE_KEYS)
+        counter.count_tools(require_objects(tool.get("tools"), "tools"), namespace)
     else:
-        walk.count_tools([tool], namespace)
+        counter.count_tools([tool], namespace)
 
 
-def _estimate_hosted_tool(walk: RequestCounter, what: object) -> None:
-    kind = what if isinstance(what, str) else ""
-    for name, rule in walk.tally.dialect.hosted_tools.items():
-        if kind.startswith(name):
-            why = f"what the tool {name} puts into the input while it runs is not known before"
-            walk.tally.add_estimate("unseen", rule.tokens, None, why)
+def _estimate_hosted_tool(counter: RequestCounter, item_type: object) -> None:
+    type_name = item_type if isinstance(item_type, str) else ""
+    for name, rule in counter.builder.dialect.hosted_tools.items():
+        if type_name.startswith(name):
+            reason = f"what the tool {name} adds to the input while it runs is unknown before the call"
+            counter.builder.add_estimate("unseen", rule.tokens, None, reason)
             return
-    walk.tally.add_estimate(
-        "unseen", 500, None, f"how a tool of type {safe_repr(what)} is shown to the model is not known"
+    counter.builder.add_estimate(
+        "unseen", 500, None, f"how a tool of type {safe_repr(item_type)} is shown to the model is unknown"
     )

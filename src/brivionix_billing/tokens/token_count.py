@@ -1,4 +1,4 @@
-"""What a count is made of: its parts, and how well each is known."""
+"""A token count with its parts, and the builder that collects them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: Final = (
     "unseen",
     "reply",
 )
-"""The kinds of parts, in the order in which they are shown."""
+"""The kinds of parts, in display order."""
 
 
 class CountPart(NamedTuple):
@@ -35,19 +35,19 @@ class CountPart(NamedTuple):
     """One of :data:`KINDS`."""
     tokens: int
     upper: int | None
-    """No more than so many; ``None``: no bound is known, short of what the model takes at all."""
+    """Upper bound; ``None`` if only the maximum input of the model bounds the part."""
     exact: bool
     reason: str = ""
-    """For an estimate: what is not known."""
+    """The unknown fact behind an estimate; empty for an exact part."""
 
 
-_FOREIGN: Final = "the vocabulary of this model is not known here; its texts are counted with another one"
+_UNKNOWN_VOCABULARY: Final = "the vocabulary of this model is unknown; its texts are counted with another one"
 _new = tuple.__new__
 
 
 @final
 class TokenCount(int):
-    """A number of tokens that knows what it is made of. It is an ``int`` in every other way.
+    """A number of tokens and its parts. It is an ``int`` in every other way.
 
     >>> from brivionix_billing.tokens import TokenCounter
     >>> count = TokenCounter("gpt-5.4-mini").chat({"messages": [{"role": "user", "content": "Hello"}]})
@@ -57,25 +57,25 @@ class TokenCount(int):
 
     parts: tuple[CountPart, ...]
     rules: frozenset[str]
-    """Names of the rules that were needed, see ``families.ChatTemplate``."""
+    """Names of the rules that the count uses, see ``token_families.ChatTemplate``."""
     max_input_tokens: int | None
-    """The most input that the model takes, where it is known."""
+    """Maximum number of input tokens of the model, if it is known."""
 
     def __new__(
-        cls, parts: tuple[CountPart, ...] = (), rules: frozenset[str] = frozenset(), limit: int | None = None
+        cls, parts: tuple[CountPart, ...] = (), rules: frozenset[str] = frozenset(), max_input_tokens: int | None = None
     ) -> TokenCount:
         self = super().__new__(cls, sum([part.tokens for part in parts]))
-        self.parts, self.rules, self.max_input_tokens = parts, rules, limit
+        self.parts, self.rules, self.max_input_tokens = parts, rules, max_input_tokens
         return self
 
     @property
     def exact(self) -> bool:
-        """Whether every part follows from a rule that real requests bear out. If not, this is an estimate."""
+        """Whether every part follows from a rule that recorded requests confirm. If not, this is an estimate."""
         return all(part.exact for part in self.parts)
 
     @property
     def upper(self) -> int | None:
-        """No request of this content has more input tokens. ``None`` where nothing is known that would bound them."""
+        """The upper bound of the input tokens; ``None`` if nothing bounds them."""
         total = 0
         for part in self.parts:
             if part.upper is None:
@@ -85,26 +85,26 @@ class TokenCount(int):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What is not known, each once; empty for an exact count."""
+        """The unknown facts behind an estimate, without repetition. Empty for an exact count."""
         return tuple(dict.fromkeys(part.reason for part in self.parts if not part.exact))
 
     def by_kind(self) -> dict[str, int]:
-        """Kind -> tokens, in the order of :data:`KINDS`; kinds that do not occur are left out."""
-        found: dict[str, int] = {}
+        """Return the tokens by kind, in the order of :data:`KINDS`, without absent kinds."""
+        totals: dict[str, int] = {}
         for kind in KINDS:
-            here = [part.tokens for part in self.parts if part.kind == kind]
-            if here:
-                found[kind] = sum(here)
-        return found
+            tokens = [part.tokens for part in self.parts if part.kind == kind]
+            if tokens:
+                totals[kind] = sum(tokens)
+        return totals
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the count as JSON data."""
         return {
             "tokens": int(self),
             "exact": self.exact,
             "upper": self.upper,
             "parts": self.by_kind(),
-            "why": list(self.reasons),
+            "reasons": list(self.reasons),
         }
 
     def __repr__(self) -> str:
@@ -115,88 +115,95 @@ class TokenCount(int):
 
 
 class CountSnapshot(NamedTuple):
-    """What a tally has come to, to go on from."""
+    """The state of a builder, from which a later count continues."""
 
     exact: dict[str, int]
-    guesses: dict[tuple[str, str], tuple[int, int | None]]
+    estimates: dict[tuple[str, str], tuple[int, int | None]]
     rules: frozenset[str]
     characters: int
 
 
 class CountBuilder:
-    """Collects the parts of one count. What is exact is summed up by kind, what is not is kept with its reason."""
+    """Collects the parts of one count. Exact tokens are summed by kind, estimates by kind and reason."""
 
     def __init__(
-        self, family: Family, count: Callable[[str], int], cache: GenerationalCache, most_characters: int
+        self, family: Family, count: Callable[[str], int], cache: GenerationalCache, max_characters: int
     ) -> None:
         self.family = family
         self.dialect = family.dialect
         self.cache = cache
         self._count = count
-        self._most = self._room = most_characters
+        self._max_characters = self._remaining = max_characters
         self._exact: dict[str, int] = {}
-        self._guesses: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self._estimates: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._rules: set[str] = set()
 
     def add_text(self, kind: str, text: str) -> int:
-        """The tokens of a text, which are exact. Raises ``request_too_large`` once the texts are more than allowed."""
+        """Add the tokens of a text. Raises ``request_too_large`` if the texts exceed the limit."""
         tokens = self.count_text(text)
         self.add_exact(kind, tokens, len(text))
         return tokens
 
     def count_text(self, text: str) -> int:
-        """The tokens of a text that is not part of the count as it stands."""
+        """Count a text without adding it. Raises ``request_too_large`` if the texts exceed the limit."""
         self.charge_characters(len(text))
         return self._count(text)
 
     def charge_characters(self, characters: int) -> None:
-        """Raises ``request_too_large`` once the texts have more characters than are counted at once."""
-        self._room -= characters
-        if self._room < 0:
+        """Count characters against the limit. Raises ``request_too_large`` if the texts exceed it."""
+        self._remaining -= characters
+        if self._remaining < 0:
             raise BillingError(
-                "request_too_large", "the texts of the request are longer than the counter was told to count"
+                "request_too_large",
+                f"the texts of the request have more than {self._max_characters} characters; raise max_characters",
             )
 
     def snapshot(self) -> CountSnapshot:
-        """What it has come to."""
-        return CountSnapshot(dict(self._exact), dict(self._guesses), frozenset(self._rules), self._most - self._room)
+        """Return a copy of the state."""
+        return CountSnapshot(
+            dict(self._exact), dict(self._estimates), frozenset(self._rules), self._max_characters - self._remaining
+        )
 
-    def restore(self, counted: CountSnapshot) -> None:
-        """Start, empty, from what was counted before. What was too much does not become less by being known."""
-        self._exact, self._guesses, self._rules = dict(counted.exact), dict(counted.guesses), set(counted.rules)
-        self.charge_characters(counted.characters)
+    def restore(self, snapshot: CountSnapshot) -> None:
+        """Continue an empty builder from a snapshot. Its characters count against the limit as well."""
+        self._exact, self._estimates, self._rules = dict(snapshot.exact), dict(snapshot.estimates), set(snapshot.rules)
+        self.charge_characters(snapshot.characters)
 
     def has_estimates(self, kind: str) -> bool:
-        """Whether there are estimates of a kind."""
-        return any(guessed == kind for guessed, _ in self._guesses)
+        """Return whether there are estimates of a kind."""
+        return any(estimated_kind == kind for estimated_kind, _ in self._estimates)
 
     def add_exact(self, kind: str, tokens: int, characters: int) -> None:
-        """Tokens of texts. Of a model that is not known to use this vocabulary they are an estimate.
+        """Add tokens of texts. They are an estimate if the vocabulary of the model is unknown.
 
         No vocabulary makes more tokens of a text than it has bytes, and a character has at most four.
         """
         if not self.family.vocabulary_unknown:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         elif tokens:
-            self.add_estimate(kind, tokens, 4 * characters, _FOREIGN)
+            self.add_estimate(kind, tokens, 4 * characters, _UNKNOWN_VOCABULARY)
 
     def add_rule(self, kind: str, name: str, times: int = 1) -> None:
-        """Apply a rule of the dialect, so many times; it is exact where pairs bear it out."""
+        """Apply a rule of the dialect, once or several times. It is exact if recorded requests confirm it."""
         rule: Rule = getattr(self.dialect, name)
         self._rules.add(name)
         tokens = rule.tokens * times
         if rule.samples:
             self._exact[kind] = self._exact.get(kind, 0) + tokens
         else:
-            self.add_estimate(kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is known from no request")
+            self.add_estimate(
+                kind, tokens, tokens * 2 + 8 * times, f"the rule '{name}' is confirmed by no recorded request"
+            )
 
-    def add_estimate(self, kind: str, tokens: int, upper: int | None, why: str) -> None:
-        """Tokens that are not known; ``upper`` bounds them, where anything does."""
-        before, bound = self._guesses.get((kind, why), (0, 0))
-        self._guesses[kind, why] = (before + tokens, None if upper is None or bound is None else bound + upper)
+    def add_estimate(self, kind: str, tokens: int, upper: int | None, reason: str) -> None:
+        """Add an estimate with an unknown fact as its reason; ``upper`` is its bound, if there is one."""
+        before, bound = self._estimates.get((kind, reason), (0, 0))
+        self._estimates[kind, reason] = (before + tokens, None if upper is None or bound is None else bound + upper)
 
-    def build(self, limit: int | None) -> TokenCount:
-        """The count."""
+    def build(self, max_input_tokens: int | None) -> TokenCount:
+        """Return the count."""
         exact = [_new(CountPart, (kind, tokens, tokens, True, "")) for kind, tokens in self._exact.items()]
-        guessed = [CountPart(kind, tokens, upper, False, why) for (kind, why), (tokens, upper) in self._guesses.items()]
-        return TokenCount((*exact, *guessed), frozenset(self._rules), limit)
+        estimates = [
+            CountPart(kind, tokens, upper, False, reason) for (kind, reason), (tokens, upper) in self._estimates.items()
+        ]
+        return TokenCount((*exact, *estimates), frozenset(self._rules), max_input_tokens)

@@ -1,14 +1,14 @@
-"""Function tools as the model is shown them: signatures in the manner of TypeScript, made from their JSON Schemas.
+"""Renders function tools as the model receives them: signatures in the style of TypeScript, from their JSON Schemas.
 
-Two layouts are known. The *classic* one stands in a namespace block; the *namespaced* one (gpt-5 and later) has
-headings instead of the block. Within them a tool is one signature::
+Two layouts are known. The *classic* one is a namespace block. The *namespaced* one (gpt-5 and later) has headings
+instead of the block. Within them a tool is one signature::
 
     // Its description, every line stripped.
     type get_weather = (_: { city: string, unit?: "C" | "F" }) => any;
 
-An object with nothing to say about its properties stands on one line, any other has a property a line, with comments
-above. This was found from pairs of requests and usage. What no pair shows (numbers, enumerations, references, bounds)
-follows the public captures of such prompts, and :class:`Written` names it as unproven.
+An object is on one line if no property has a comment. Otherwise each property has its own line, with comments above.
+This follows from recorded requests and their usage. Features that no recorded request shows (numbers, enumerations,
+references, bounds) follow public captures of such prompts. :class:`RenderedTools` lists them as unverified.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["MAX_RENDERED_CHARACTERS", "RenderedTools", "tools_too_large_error", 
 
 _MAX_DEPTH: Final = 24
 _NODE_COST: Final = 64
-"""Looking at a part of a schema costs as much as writing so many characters."""
+"""Cost of visiting a part of a schema, in characters of rendered text."""
 MAX_RENDERED_CHARACTERS: Final = 6_400_000
-"""Characters and steps of one request's tools: references can make a small schema grow without end."""
+"""Budget of the tools of one request, in characters. References can expand a small schema without limit."""
 _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "strict", "defer_loading", "execution"})
 _BOUNDS: Final = (
     "format",
@@ -41,8 +41,8 @@ _BOUNDS: Final = (
     "maxItems",
 )
 _SCHEMA_CONTENT_KEYS: Final = ("anyOf", "oneOf", "items", "enum", "const", "additionalProperties", "description")
-"""What a schema without properties may say, which stands nowhere in what is written."""
-_READ: Final = frozenset(
+"""Keys of a schema without properties whose content is not rendered."""
+_RENDERED_KEYS: Final = frozenset(
     {
         *("type", "properties", "required", "title", "description", "default", "items", "anyOf", "oneOf", "enum"),
         *("const", "additionalProperties", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", *_BOUNDS),
@@ -51,24 +51,24 @@ _READ: Final = frozenset(
 
 
 class RenderedTools(NamedTuple):
-    """Tools written out."""
+    """Rendered tools."""
 
     text: str
     unverified: tuple[str, ...]
-    """Features of their schemas that no pair shows."""
+    """Features of the schemas that no recorded request shows."""
     has_omissions: bool
-    """Whether something in them was not written out, which the model may be shown all the same."""
+    """Whether parts were not rendered that the model may still receive."""
     cost: int
-    """What it took, in characters."""
+    """Cost of the rendering, in characters."""
 
 
 def render_tools(
-    tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", room: int = MAX_RENDERED_CHARACTERS
+    tools: Sequence[Mapping[str, Any]], layout: str, namespace: str = "functions", budget: int = MAX_RENDERED_CHARACTERS
 ) -> RenderedTools:
-    """Function definitions (``name``, ``description``, ``parameters``) written out under their heading.
+    """Render function definitions (``name``, ``description``, ``parameters``) under their heading.
 
-    Raises ``invalid_request`` for a tool with no name, and for a schema nested deeper than 24; ``request_too_large``
-    for what takes more than ``room``, which one request has for all its tools.
+    Raises ``invalid_request`` if a tool has no name or a schema is not JSON, and ``request_too_large`` beyond
+    ``budget``. All tools of a request share one budget.
 
     >>> tool = {"name": "hi", "description": "Says hi.", "parameters": {"properties": {"to": {"type": "string"}}}}
     >>> print(render_tools([tool], "classic").text)
@@ -81,189 +81,195 @@ def render_tools(
     <BLANKLINE>
     } // namespace functions
     """
-    writer = _SignatureRenderer(layout, room)
-    body = "\n\n".join([writer.tool(tool) for tool in tools])
+    renderer = _SignatureRenderer(layout, budget)
+    body = "\n\n".join([renderer.render_tool(tool) for tool in tools])
     if layout == "classic":
         text = f"## {namespace}\n\nnamespace {namespace} {{\n\n{body}\n\n}} // namespace {namespace}"
     else:
         text = f"## Namespace: {namespace}\n\n### Target channel: commentary\n\n### Tool definitions\n{body}"
-    return RenderedTools(text, tuple(sorted(writer.unproven)), writer.unread, room - writer.room)
+    return RenderedTools(text, tuple(sorted(renderer.unverified)), renderer.has_omissions, budget - renderer.budget)
 
 
 class _SignatureRenderer:
-    def __init__(self, layout: str, room: int) -> None:
+    def __init__(self, layout: str, budget: int) -> None:
         self.classic = layout == "classic"
-        self.room = room
-        self.unproven: set[str] = set()
-        self.unread = False
+        self.budget = budget
+        self.unverified: set[str] = set()
+        self.has_omissions = False
         self.root: Mapping[str, Any] = {}
 
-    def tool(self, tool: Mapping[str, Any]) -> str:
-        """One signature, with its description above."""
+    def render_tool(self, tool: Mapping[str, Any]) -> str:
+        """Render one signature, with its description above."""
         name = tool.get("name")
         if not isinstance(name, str) or not name:
-            raise BillingError("invalid_request", f"a tool's name is {safe_repr(name)}; a name is a string")
+            raise BillingError("invalid_request", f"a tool's name is {safe_repr(name)}; use a non-empty string")
         schema = tool.get("parameters")
         self.root = schema if isinstance(schema, Mapping) else {}
         self._charge(len(name))
         self._note_unknown_keys(tool, _TOOL_KEYS)
-        whole = self._expanded(self.root, ())
-        head = self._comment(tool.get("description"))
-        if not _properties(whole):
-            if any(whole.get(key) for key in _SCHEMA_CONTENT_KEYS):
+        resolved = self._resolve(self.root, ())
+        head = self._render_comment(tool.get("description"))
+        if not _properties(resolved):
+            if any(resolved.get(key) for key in _SCHEMA_CONTENT_KEYS):
                 self._note_omission("a schema without properties")
             return f"{head}type {name} = () => any;"
-        said = self._comment(whole.get("description"))
-        return f"{head}type {name} = (_: {said}{self._object(whole)}) => any;"
+        comment = self._render_comment(resolved.get("description"))
+        return f"{head}type {name} = (_: {comment}{self._render_object(resolved)}) => any;"
 
-    def _expanded(self, schema: object, opened: tuple[str, ...], depth: int = 0) -> Mapping[str, Any]:
-        """The schema with what its references mean in their place. One within itself becomes a name."""
+    def _resolve(self, schema: object, open_refs: tuple[str, ...], depth: int = 0) -> Mapping[str, Any]:
+        """Return the schema with its references resolved. A recursive reference becomes a name."""
         if not isinstance(schema, Mapping):
             return {}
         self._charge(_NODE_COST + len(schema))
         if depth > _MAX_DEPTH:
             self._note_omission(f"a part deeper than {_MAX_DEPTH}")
             return {"type": "any"}
-        self._note_unknown_keys(schema, _READ)
+        self._note_unknown_keys(schema, _RENDERED_KEYS)
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            self._unproven("a reference")
+            self._note_unverified("a reference")
             self._charge(len(reference))
-            found = None if reference in opened else self._resolve_ref(reference)
-            if found is None:
-                self._note_omission("a reference that leads back, or out of the schema")
+            target = None if reference in open_refs else self._resolve_ref(reference)
+            if target is None:
+                self._note_omission("a recursive or external reference")
                 return {"type": reference.rpartition("/")[2].strip("#") or "any"}
-            self._charge(len(found))
-            beside = {key: value for key, value in schema.items() if key != "$ref"}
-            return self._expanded({**found, **beside}, (*opened, reference), depth + 1)
+            self._charge(len(target))
+            siblings = {key: value for key, value in schema.items() if key != "$ref"}
+            return self._resolve({**target, **siblings}, (*open_refs, reference), depth + 1)
         inner: dict[str, Any] = {}
         if _properties(schema):
             inner["properties"] = {
-                name: self._expanded(part, opened, depth + 1) for name, part in _properties(schema).items()
+                name: self._resolve(part, open_refs, depth + 1) for name, part in _properties(schema).items()
             }
         for key in ("anyOf", "oneOf"):
             options = schema.get(key)
             if isinstance(options, list):
-                inner[key] = [self._expanded(option, opened, depth + 1) for option in options]
+                inner[key] = [self._resolve(option, open_refs, depth + 1) for option in options]
         for key in ("items", "additionalProperties"):
             if isinstance(schema.get(key), Mapping):
-                inner[key] = self._expanded(schema[key], opened, depth + 1)
+                inner[key] = self._resolve(schema[key], open_refs, depth + 1)
         return {**schema, **inner}
 
-    def _note_unknown_keys(self, thing: Mapping[str, Any], known: frozenset[str]) -> None:
-        """Notes what of it is not written out."""
-        for key in sorted(map(str, thing.keys() - known)):
-            if thing.get(key) is not None:
+    def _note_unknown_keys(self, value: Mapping[str, Any], known_keys: frozenset[str]) -> None:
+        """Note the unknown keys of a value, which are not rendered."""
+        for key in sorted(map(str, value.keys() - known_keys)):
+            if value.get(key) is not None:
                 self._note_omission(safe_repr(key, 40))
 
     def _resolve_ref(self, reference: str) -> Mapping[str, Any] | None:
-        """What a reference within the tool's own schema leads to."""
+        """Return the target of a reference within the tool's own schema, if it exists."""
         if not reference.startswith("#/"):
             return None
-        found: Any = self.root
+        target: Any = self.root
         for step in reference[2:].split("/"):
-            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else None
+            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        return target if isinstance(target, Mapping) else None
 
-    def _object(self, schema: Mapping[str, Any]) -> str:
+    def _render_object(self, schema: Mapping[str, Any]) -> str:
         if isinstance(schema.get("additionalProperties"), Mapping) and schema["additionalProperties"]:
             self._note_omission("additionalProperties beside properties")
         properties = _properties(schema)
         required = schema.get("required")
         self._charge(len(required) if isinstance(required, list) else 0)
-        needed = set(required) if isinstance(required, list) and all(isinstance(r, str) for r in required) else set()
-        written = [(name if name in needed else f"{name}?", part) for name, part in properties.items()]
-        if not any(self._needs_lines(part) for _, part in written):
-            return "{ " + ", ".join([f"{name}: {self._type(part)}" for name, part in written]) + " }"
-        return "{\n" + "".join([self._property(name, part) for name, part in written]) + "}"
+        required_names = (
+            set(required) if isinstance(required, list) and all(isinstance(r, str) for r in required) else set()
+        )
+        fields = [(name if name in required_names else f"{name}?", part) for name, part in properties.items()]
+        if not any(self._needs_lines(part) for _, part in fields):
+            return "{ " + ", ".join([f"{name}: {self._render_type(part)}" for name, part in fields]) + " }"
+        return "{\n" + "".join([self._render_property(name, part) for name, part in fields]) + "}"
 
-    def _property(self, name: str, schema: Mapping[str, Any]) -> str:
+    def _render_property(self, name: str, schema: Mapping[str, Any]) -> str:
         title, description = schema.get("title"), schema.get("description")
         self._charge(len(name))
-        lines = self._comment(title)
+        lines = self._render_comment(title)
         if title and description:
             lines += "//\n"
-        lines += self._comment(description)
-        kind = self._type(schema)
-        notes = [f"default: {self._json(schema['default'])}"] if "default" in schema else []
+        lines += self._render_comment(description)
+        kind = self._render_type(schema)
+        notes = [f"default: {self._render_json(schema['default'])}"] if "default" in schema else []
         if "\n" in kind or kind.startswith("{"):
-            # What takes more than a line has its default above.
+            # The default of a multi-line type is above it.
             lines += "".join([f"// {note}\n" for note in notes])
             notes = []
-        bounds = [f"{key}: {self._json(schema[key])}" for key in _BOUNDS if key in schema]
+        bounds = [f"{key}: {self._render_json(schema[key])}" for key in _BOUNDS if key in schema]
         if bounds or notes:
-            self._unproven("a bound" if bounds else "a default")
+            self._note_unverified("a bound" if bounds else "a default")
         notes += bounds
         return f"{lines}{name}: {kind},{' // ' + ', '.join(notes) if notes else ''}\n"
 
     def _needs_lines(self, schema: Mapping[str, Any]) -> bool:
-        """Whether a comment belongs to the schema or stands somewhere in it: then it takes lines of its own."""
+        """Return whether the schema or a part of it has a comment, which requires lines of its own."""
         self._charge(_NODE_COST // 4)
         if any(key in schema for key in ("title", "description", "default", *_BOUNDS)):
             return True
         inner = [*_properties(schema).values(), *_options(schema), schema.get("items")]
         return any(self._needs_lines(part) for part in inner if isinstance(part, Mapping))
 
-    def _type(self, schema: Mapping[str, Any]) -> str:
+    def _render_type(self, schema: Mapping[str, Any]) -> str:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(values, list):
-            self._unproven("an enumeration")
-            return " | ".join([self._json(value) for value in values])
+            self._note_unverified("an enumeration")
+            return " | ".join([self._render_json(value) for value in values])
         options = _options(schema)
         if options:
             if any(option.get("description") for option in options):
                 self._note_omission("a description within anyOf")
-            return self._union([self._type(option) for option in options])
+            return self._render_union([self._render_type(option) for option in options])
         kind = schema.get("type")
         if isinstance(kind, list):
-            self._unproven("a list of types")
+            self._note_unverified("a list of types")
             self._charge((_NODE_COST + len(schema)) * len(kind))
-            return self._union([self._type({**schema, "type": one}) for one in kind])
+            return self._render_union([self._render_type({**schema, "type": name}) for name in kind])
         if kind == "object" or (kind is None and _properties(schema)):
-            return self._object_type(schema)
+            return self._render_object_type(schema)
         if kind == "array":
-            return self._array(schema)
+            return self._render_array(schema)
         if kind in ("integer", "number", "boolean", "null"):
-            self._unproven("a type other than text, list and object")
+            self._note_unverified("a type other than string, array and object")
             return "number" if self.classic and kind == "integer" else str(kind)
         return kind if isinstance(kind, str) else "any"
 
-    def _object_type(self, schema: Mapping[str, Any]) -> str:
+    def _render_object_type(self, schema: Mapping[str, Any]) -> str:
         if _properties(schema):
-            return self._object(schema)
-        self._unproven("an open object")
-        more = schema.get("additionalProperties")
-        if isinstance(more, Mapping) and more:
-            return f"{{ [key: string]: {self._type(more)} }}"
-        return "object" if self.classic or more is False else "{ [key: string]: any }"
+            return self._render_object(schema)
+        self._note_unverified("an open object")
+        additional = schema.get("additionalProperties")
+        if isinstance(additional, Mapping) and additional:
+            return f"{{ [key: string]: {self._render_type(additional)} }}"
+        return "object" if self.classic or additional is False else "{ [key: string]: any }"
 
-    def _array(self, schema: Mapping[str, Any]) -> str:
+    def _render_array(self, schema: Mapping[str, Any]) -> str:
         items = schema.get("items")
         if not isinstance(items, Mapping) or not items:
             return "any[]"
-        kind = self._type(items)
+        kind = self._render_type(items)
         if "\n" not in kind and any(key in items for key in ("description", "default", *_BOUNDS)):
-            self._note_omission("a description of a list's items")
+            self._note_omission("a description of the items of an array")
         if "\n" in kind or " | " in kind or kind.startswith("{"):
-            self._unproven("a list of objects")
-            return f"Array<\n{self._comment(items.get('description'))}{kind}\n>" if "\n" in kind else f"Array<{kind}>"
+            self._note_unverified("an array of objects")
+            return (
+                f"Array<\n{self._render_comment(items.get('description'))}{kind}\n>"
+                if "\n" in kind
+                else f"Array<{kind}>"
+            )
         return f"{kind}[]"
 
-    def _union(self, kinds: list[str]) -> str:
+    def _render_union(self, kinds: list[str]) -> str:
         if any("\n" in kind for kind in kinds):
-            self._unproven("a union of objects")
+            self._note_unverified("a union of objects")
             return "".join([f"\n | {kind}" for kind in kinds]) + "\n"
         return " | ".join(kinds)
 
-    def _comment(self, text: object) -> str:
-        """A description as comment lines. Each line loses the space around it; an empty one is two slashes."""
+    def _render_comment(self, text: object) -> str:
+        """Render a description as comment lines. Each line is stripped; an empty one is two slashes."""
         if not isinstance(text, str) or not text:
             return ""
         self._charge(len(text))
         lines = [line.strip() for line in text.split("\n")]
         return "".join([f"// {line}\n" if line else "//\n" for line in lines])
 
-    def _json(self, value: object) -> str:
+    def _render_json(self, value: object) -> str:
         try:
             text = json.dumps(value, ensure_ascii=False, default=dict)
         except (RecursionError, TypeError, ValueError) as error:
@@ -272,33 +278,34 @@ class _SignatureRenderer:
         return text
 
     def _charge(self, characters: int) -> None:
-        self.room -= characters
-        if self.room < 0:
+        self.budget -= characters
+        if self.budget < 0:
             raise tools_too_large_error()
 
     def _note_omission(self, feature: str) -> None:
-        self.unread = True
-        self.unproven.add(feature)
+        self.has_omissions = True
+        self.unverified.add(feature)
 
-    def _unproven(self, feature: str) -> None:
-        self.unproven.add(feature)
+    def _note_unverified(self, feature: str) -> None:
+        self.unverified.add(feature)
 
 
 def tools_too_large_error() -> BillingError:
-    """The error for tools that take more than one request may."""
+    """Return the error for tools that exceed the budget of one request."""
     return BillingError(
-        "request_too_large", "the tools of the request are more than is written out, references resolved"
+        "request_too_large",
+        f"the tools of the request exceed {MAX_RENDERED_CHARACTERS} characters when rendered; send fewer",
     )
 
 
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
 
 
 def _options(schema: Mapping[str, Any]) -> list[Any]:
     for key in ("anyOf", "oneOf"):
-        found = schema.get(key)
-        if isinstance(found, list) and found:
-            return found
+        options = schema.get(key)
+        if isinstance(options, list) and options:
+            return options
     return []

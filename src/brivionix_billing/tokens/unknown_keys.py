@@ -1,4 +1,4 @@
-"""What stands in a request beside messages, items and tools: known settings cost nothing, anything else may."""
+"""Counts unknown keys of a request. Known settings cost nothing; other keys may."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from brivionix_billing.tokens.request_counter import RequestCounter, iter_texts
 
 __all__ = ["count_unknown_keys"]
 
-# Counted elsewhere.
-_COUNTED: Final = frozenset({"tools", "response_format", "text", "prediction", "reasoning"})
+# Keys that other modules count.
+_COUNTED_KEYS: Final = frozenset({"tools", "response_format", "text", "prediction", "reasoning"})
 _COUNTED_BY_API: Final = {
     "chat": frozenset({"messages", "functions", "web_search_options"}),
     "responses": frozenset({"input", "instructions", "previous_response_id", "conversation", "prompt"}),
 }
-# Settings: they say how to answer, and are not shown to the model.
-_SETTINGS: Final = frozenset(
+# Settings, which the model does not receive.
+_SETTING_KEYS: Final = frozenset(
     {
         *("model", "stream", "stream_options", "n", "stop", "temperature", "top_p", "seed", "user", "store"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tool_calls", "tool_choice"),
@@ -30,11 +30,13 @@ _SETTINGS: Final = frozenset(
 )
 
 
-def count_unknown_keys(walk: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count the texts under every key that is not known, as an estimate without a bound: nobody knows what they do."""
-    known = _COUNTED | _COUNTED_BY_API[walk.api] | _SETTINGS
-    for key in request.keys() - known:
+def count_unknown_keys(counter: RequestCounter, request: Mapping[str, Any]) -> None:
+    """Count the texts under every unknown key, as an estimate without a bound, because their effect is unknown."""
+    known_keys = _COUNTED_KEYS | _COUNTED_BY_API[counter.api] | _SETTING_KEYS
+    for key in request.keys() - known_keys:
         texts = list(iter_texts(request[key]))
         if texts:
-            tokens = sum(map(walk.tally.count_text, texts))
-            walk.tally.add_estimate("unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is not known")
+            tokens = sum(map(counter.builder.count_text, texts))
+            counter.builder.add_estimate(
+                "unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is unknown"
+            )

@@ -1,4 +1,7 @@
-"""The most that a request can cost: what a gateway holds before it lets the request through."""
+"""The worst case of a request: the most tokens, calls and Credits that it can use.
+
+A gateway holds this amount before it forwards the request.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,19 @@ _OUTPUT_KEYS: Final = {
     "responses": ("max_output_tokens",),
     "embeddings": (),
 }
-_MOST_CHOICES: Final = 128
-_TOOLS: Final = {
+_MAX_CHOICES: Final = 128
+_FEE_ARGUMENTS: Final = {
     "web_search": "web_search_calls",
     "file_search": "file_search_calls",
     "code_interpreter": "code_interpreter_sessions",
     "image_generation": "image_generation_calls",
 }
-_USUAL_TOOL_CALLS: Final = 10
-"""Calls of a provider's tool that are allowed for where the request does not bound them (``max_tool_calls``)."""
+_ASSUMED_TOOL_CALLS: Final = 10
+"""Assumed calls of each tool of the provider if nothing bounds them (``max_tool_calls``)."""
 
 
 class Modalities(NamedTuple):
-    """What a request may have beside text."""
+    """The modalities of a request besides text."""
 
     images: bool
     audio: bool
@@ -48,63 +51,63 @@ class Modalities(NamedTuple):
 
 
 def request_modalities(request: Mapping[str, Any], count: TokenCount) -> Modalities:
-    """By the parts of the input, and the ``modalities`` that are asked for."""
+    """Return the modalities of the counted input, and those that ``modalities`` requests as output."""
     parts, modalities = count.by_kind(), request.get("modalities")
-    asked = modalities if isinstance(modalities, list | tuple) else ()
-    return Modalities("images" in parts, "audio" in parts, "audio" in asked, "image" in asked)
+    outputs = modalities if isinstance(modalities, list | tuple) else ()
+    return Modalities("images" in parts, "audio" in parts, "audio" in outputs, "image" in outputs)
 
 
 class WorstCase(NamedTuple):
-    """The most that a request can use, and cost. Its bounds are ``firm``, or ``why`` says what is only supposed."""
+    """The most that a request can use and cost. ``reasons`` states why it is not guaranteed."""
 
     input_tokens: int
     output_tokens: int
-    """Of all choices together."""
+    """Output tokens of all choices together."""
     calls: dict[str, int]
-    """Calls of the provider's tools that cost a fee, by argument of ``Usage``: ``{"web_search_calls": 10}``."""
+    """Calls of the provider's tools with a fee, by argument of ``Usage``: ``{"web_search_calls": 10}``."""
     is_guaranteed: bool
-    """Whether the provider cannot report more than this: no tool of the provider's own runs, nothing is unseen."""
+    """Whether the provider cannot report more than this. If it can, ``reasons`` states why."""
     reasons: tuple[str, ...]
     input_count: TokenCount
-    """The count of the request that this was made from."""
+    """The count of the request from which the worst case follows."""
     charge: Charge | None
-    """At the dearest prices that it can meet; ``None`` where no group and time were given."""
+    """The charge at the most expensive prices that can apply; ``None`` without a group and a time."""
 
     @property
     def credits(self) -> Decimal:
-        """The Credits to hold. Raises ``invalid_argument`` where the worst case was made without prices."""
+        """The Credits to hold. Raises ``invalid_argument`` if the worst case has no charge."""
         if self.charge is None:
             raise BillingError("invalid_argument", "a worst case in Credits needs a price book, a group and a time")
         return self.charge.credits
 
 
-def max_output_tokens(request: Mapping[str, Any], api: Api, facts: ModelInfo | None, count: TokenCount) -> int:
-    """The most output tokens of a request, all its choices together. A limit of another API bounds nothing.
+def max_output_tokens(request: Mapping[str, Any], api: Api, model_info: ModelInfo | None, count: TokenCount) -> int:
+    """Return the most output tokens of a request, of all its choices together.
 
-    Raises ``invalid_request`` for bounds that are no counts, ``cost_unbounded`` where neither the request nor the book
-    says.
+    A limit that belongs to another API is ignored. Raises ``invalid_request`` for an invalid limit, and
+    ``cost_unbounded`` if neither the request nor the price book has one.
     """
     keys = _OUTPUT_KEYS[api]
-    given = [_require_count(request[key], key) for key in keys if request.get(key) is not None]
-    asked = max(given) if given else None
+    limits = [_require_count(request[key], key) for key in keys if request.get(key) is not None]
+    limit = max(limits) if limits else None
     choices = _require_count(request["n"], "n") if request.get("n") is not None else 1
-    if not 1 <= choices <= _MOST_CHOICES:
-        raise BillingError("invalid_request", f"n is {choices}; a request has 1 to {_MOST_CHOICES} choices")
-    if facts is not None:
-        room = facts.window - int(count) if count.exact else facts.window
-        most = max(0, min(facts.max_output, room))
-        asked = most if asked is None else min(asked, most)
-    if asked is None:
+    if not 1 <= choices <= _MAX_CHOICES:
+        raise BillingError("invalid_request", f"n is {choices}; use 1 to {_MAX_CHOICES}")
+    if model_info is not None:
+        remaining = model_info.window - int(count) if count.exact else model_info.window
+        model_limit = max(0, min(model_info.max_output, remaining))
+        limit = model_limit if limit is None else min(limit, model_limit)
+    if limit is None:
         raise BillingError(
-            "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book says the model's limit"
+            "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book states the model's limit"
         )
-    if asked * choices > MAX_COUNT:
-        raise BillingError("invalid_request", f"{asked} output tokens in each of {choices} choices are more than 10^12")
-    return asked * choices
+    if limit * choices > MAX_COUNT:
+        raise BillingError("invalid_request", f"{limit} output tokens in each of {choices} choices are more than 10^12")
+    return limit * choices
 
 
-def tool_call_bound(request: Mapping[str, Any], allowed: int | None) -> tuple[dict[str, int], bool]:
-    """The calls with a fee that a request can make at the most, and whether anything bounds them."""
+def tool_call_bound(request: Mapping[str, Any], max_tool_calls: int | None) -> tuple[dict[str, int], bool]:
+    """Return the most calls with a fee that a request can make, and whether anything bounds them."""
     tools = request.get("tools")
     kinds = (
         [str(tool.get("type")) for tool in tools if isinstance(tool, Mapping)]
@@ -114,17 +117,17 @@ def tool_call_bound(request: Mapping[str, Any], allowed: int | None) -> tuple[di
     if request.get("web_search_options") is not None:
         kinds.append("web_search")
     if request.get("max_tool_calls") is not None:
-        bound, known = _require_count(request["max_tool_calls"], "max_tool_calls"), True
-    elif allowed is not None:
-        bound, known = _require_count(allowed, "max_tool_calls", "invalid_argument"), True
+        bound, is_bounded = _require_count(request["max_tool_calls"], "max_tool_calls"), True
+    elif max_tool_calls is not None:
+        bound, is_bounded = _require_count(max_tool_calls, "max_tool_calls", "invalid_argument"), True
     else:
-        bound, known = _USUAL_TOOL_CALLS, False
-    found = {}
-    for tool, argument in _TOOLS.items():
+        bound, is_bounded = _ASSUMED_TOOL_CALLS, False
+    calls = {}
+    for tool, argument in _FEE_ARGUMENTS.items():
         if any(kind.startswith(tool) for kind in kinds):
-            # A code interpreter costs per container, and a request has one.
-            found[argument] = min(bound, 1) if tool == "code_interpreter" else bound
-    return found, known or not found
+            # The fee of a code interpreter is per container, and a request has one.
+            calls[argument] = min(bound, 1) if tool == "code_interpreter" else bound
+    return calls, is_bounded or not calls
 
 
 def most_expensive_charge(
@@ -134,47 +137,47 @@ def most_expensive_charge(
     group: str,
     at: datetime,
     service_tier: str | None,
-    tokens: int,
-    output: int,
+    input_tokens: int,
+    output_tokens: int,
     calls: Mapping[str, int],
-    kinds: Modalities,
+    modalities: Modalities,
 ) -> Charge:
-    """The dearest charge for at most so many input and output tokens and calls.
+    """Return the most expensive charge for at most this many tokens and calls.
 
-    ``kinds`` is what there may be beside text; audio has to have a price (``meter_unpriced``). No cache discount is
-    assumed, writing to a cache is where that costs more, and of the two context tiers the dearer one that the input can
-    reach. Raises what ``PriceBook.rate`` raises.
+    ``modalities`` are those besides text; audio and image output must have a price (``meter_unpriced``). No cache
+    discount is assumed. Cache writes count where they cost more than input, and so does the more expensive context tier
+    if the input can reach it. Raises what ``PriceBook.rate`` raises.
     """
     short, long = book.rate_cards(model, group=group, at=at, service_tier=service_tier)
-    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if kinds.images else [])]
-    inputs += ["audio_input"] if kinds.audio else []
+    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if modalities.images else [])]
+    inputs += ["audio_input"] if modalities.audio else []
     outputs = [
         "output",
-        *(["audio_output"] if kinds.audio_output else []),
-        *(["image_output"] if kinds.image_output else []),
+        *(["audio_output"] if modalities.audio_output else []),
+        *(["image_output"] if modalities.image_output else []),
     ]
-    for meter, there in (
-        ("audio_input", kinds.audio),
-        ("audio_output", kinds.audio_output),
-        ("image_output", kinds.image_output),
+    for meter, is_present in (
+        ("audio_input", modalities.audio),
+        ("audio_output", modalities.audio_output),
+        ("image_output", modalities.image_output),
     ):
-        if there and short.unit_rates[METERS_BY_NAME[meter].position] is None:
-            # Told before the call: afterwards the usage would have such tokens, and no charge.
+        if is_present and short.unit_rates[METERS_BY_NAME[meter].position] is None:
+            # Raise before the call. Afterwards, the usage would have such tokens and no charge.
             raise BillingError(
-                "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price of it"
+                "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price for it"
             )
-    reached = [(short, tokens if long is None else min(tokens, short.context_above or 0))]
-    if long is not None and tokens > (short.context_above or 0):
-        reached.append((long, tokens))
+    tiers = [(short, input_tokens if long is None else min(input_tokens, short.context_above or 0))]
+    if long is not None and input_tokens > (short.context_above or 0):
+        tiers.append((long, input_tokens))
     charges = []
-    for card, amount in reached:
-        counts: dict[str, int] = {"input_tokens": amount, "output_tokens": output}
-        on = _most_expensive_meter(card, inputs)
-        if on != "input":
-            counts[f"{on}_tokens"] = amount
-        on = _most_expensive_meter(card, outputs)
-        if on != "output":
-            counts[f"{on}_tokens"] = output
+    for card, amount in tiers:
+        counts: dict[str, int] = {"input_tokens": amount, "output_tokens": output_tokens}
+        meter = _most_expensive_meter(card, inputs)
+        if meter != "input":
+            counts[f"{meter}_tokens"] = amount
+        meter = _most_expensive_meter(card, outputs)
+        if meter != "output":
+            counts[f"{meter}_tokens"] = output_tokens
         usage = Usage(**counts, **calls, estimated=True)  # type: ignore[arg-type]  # names of counts only
         charges.append(book.rate(usage, model=model, group=group, at=at, service_tier=service_tier))
     return max(charges, key=lambda charge: charge.units)
@@ -185,7 +188,7 @@ def _most_expensive_meter(card: RateCard, meters: list[str]) -> str:
 
 
 def _require_count(value: object, key: str, code: str = "invalid_request") -> int:
-    least = 0 if key == "max_tool_calls" else 1
-    if type(value) is not int or not least <= value <= MAX_COUNT:
-        raise BillingError(code, f"{key} is {safe_repr(value)}; it is a whole number from {least} to 10^12")
+    minimum = 0 if key == "max_tool_calls" else 1
+    if type(value) is not int or not minimum <= value <= MAX_COUNT:
+        raise BillingError(code, f"{key} is {safe_repr(value)}; use a whole number from {minimum} to 10^12")
     return value

@@ -12,7 +12,7 @@ from brivionix_billing.usage.parsing import nested_value
 from brivionix_billing.usage.readers.openai import read_responses
 from brivionix_billing.usage.tool_calls import billable_item_type, container_id, require_output_items
 
-__all__ = ["billable_body"]
+__all__ = ["billable_body", "reduce_item", "truncate_name"]
 
 _MAX_DEPTH: Final = 12
 """Maximum nesting of a usage object. Readers look for counts in fewer levels."""
@@ -40,30 +40,39 @@ def _extract(body: object) -> dict[str, Any]:
     for key, name in body_format.context_keys.items():
         value = get_field(response, key)
         if value is not None:
-            served = _truncate_name(nested_value(value, name))
+            served = _name_value(nested_value(value, name))
             context[key] = served if name is None else {name: served}
     items = get_field(response, "output")
     if isinstance(items, Iterator) and body_format.reader is not read_responses:
         items = None  # the reader of this format does not look at them
     kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
-    billable = [_reduce_item(item, kind) for item, kind in kinds if kind is not None]
+    billable = [reduce_item(item, kind) for item, kind in kinds if kind is not None]
     return {**context, **({"output": billable} if billable else {}), usage_key: counts}
 
 
-def _reduce_item(item: object, kind: str) -> dict[str, Any]:
-    """Return an output item without its content. Its action stays, because not every action has a fee."""
+def reduce_item(item: object, kind: str) -> dict[str, Any]:
+    """Reduce an output item of a billable ``kind`` to what its fee depends on, without its texts and results.
+
+    The action of a web search is kept, because not every action is paid.
+    """
+    kind = str.__str__(kind)  # an SDK's enumeration is a string as well
     if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
         return {"type": kind, "action": {"type": "search"}}
     container = container_id(item) if kind == "code_interpreter_call" else None
-    return {"type": kind} if container is None else {"type": kind, "container_id": container[:_MAX_NAME_LENGTH]}
+    return {"type": kind} if container is None else {"type": kind, "container_id": truncate_name(container)}
 
 
-def _truncate_name(value: Any) -> Any:
-    """Truncate a name. A value that is not a name becomes a list, which is not a name either."""
+def truncate_name(name: str) -> str:
+    """Truncate a name to a length that is still too long for a name."""
+    return name[:_MAX_NAME_LENGTH]
+
+
+def _name_value(value: Any) -> Any:
+    """Return a name, truncated. A value that is not a name becomes a list, which is not a name either."""
     if isinstance(value, dict | list | tuple):
         return [safe_repr(value)]
     name = _to_json_value(value)
-    return name[:_MAX_NAME_LENGTH] if isinstance(name, str) else name
+    return truncate_name(name) if isinstance(name, str) else name
 
 
 def _to_json_value(value: Any, depth: int = 0) -> Any:

@@ -1,1 +1,1 @@
-"""One reader for each format of a provider; a reader imports no other reader."""
+"""One reader per streaming API. A reader imports no other reader."""

@@ -1,8 +1,8 @@
-"""Events of Anthropic's Messages API.
+"""Reads events of Anthropic's Messages API.
 
-``message_start`` states the input and the tier; ``message_delta`` states the output so far, and may state everything
-again: counts are cumulative, the last one holds, and what a delta does not name stays as it was. That is how
-Anthropic's own SDK puts the message together.
+``message_start`` reports the input and the tier. ``message_delta`` reports the output so far, and may repeat any other
+count. Counts are cumulative: the last one counts, and counts that a delta does not contain stay. Anthropic's own SDK
+builds the message in the same way.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ class AnthropicReader(StreamReader):
 
     api = "anthropic"
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
-        self._output_stated = False
-        self._searches = 0
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
+        self._output_reported = False
+        self._search_count = 0
 
     @property
     def done(self) -> bool:
-        return self.ended and self._output_stated
+        return self.ended and self._output_reported
 
     @property
     def is_empty(self) -> bool:
-        return super().is_empty and not self._searches
+        return super().is_empty and not self._search_count
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event."""
+        """Read one event."""
         kind = event.get("type") or name
         if kind == "message_start":
             message = event.get("message")
@@ -55,12 +55,12 @@ class AnthropicReader(StreamReader):
                 self._update_served(message)
                 self._update_usage(message.get("usage"))
         elif kind == "content_block_start":
-            self._block(event)
+            self._read_block(event)
         elif kind == "content_block_delta":
-            self._delta(event)
+            self._read_delta(event)
         elif kind == "message_delta":
             if self._update_usage(event.get("usage"), merged=True):
-                self._output_stated = "output_tokens" in (self.usage or {})
+                self._output_reported = "output_tokens" in (self.usage or {})
             delta = event.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") is not None:
                 self.ended = True
@@ -69,31 +69,31 @@ class AnthropicReader(StreamReader):
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
         changed = super().with_output(usage, output)
-        stated = changed.get("server_tool_use")
-        before = stated.get("web_search_requests") if isinstance(stated, dict) else None
-        if self._searches > (before if type(before) is int else 0):
-            # Searches are stated at the end only; those that brought a result have been made.
-            changed["server_tool_use"] = {"web_search_requests": self._searches}
+        reported = changed.get("server_tool_use")
+        searches = reported.get("web_search_requests") if isinstance(reported, dict) else None
+        if self._search_count > (searches if type(searches) is int else 0):
+            # The provider reports searches only at the end. Searches with a result were made.
+            changed["server_tool_use"] = {"web_search_requests": self._search_count}
         return changed
 
-    def _block(self, event: dict[str, Any]) -> None:
-        block, place = event.get("content_block"), index_or(event.get("index"))
+    def _read_block(self, event: dict[str, Any]) -> None:
+        block, index = event.get("content_block"), index_or(event.get("index"))
         if not isinstance(block, dict):
             return
         kind = block.get("type")
         if kind == "web_search_tool_result":
-            self._searches += 1
-            self.uncounted.setdefault("what searches put into the input")
+            self._search_count += 1
+            self.uncounted.setdefault("the input that searches add")
         if kind in ("thinking", "redacted_thinking"):
             self.uncounted.setdefault(_HIDDEN_THINKING)
-        self.tally.add((place, "name"), content_text(block.get("name")))
-        self.tally.add((place, "text"), content_text(block.get("text")))
-        self.tally.add((place, "thinking"), content_text(block.get("thinking")))
-        self.tally.add((place, "input"), arguments_text(block.get("input")))
+        self.text_buffer.add((index, "name"), content_text(block.get("name")))
+        self.text_buffer.add((index, "text"), content_text(block.get("text")))
+        self.text_buffer.add((index, "thinking"), content_text(block.get("thinking")))
+        self.text_buffer.add((index, "input"), arguments_text(block.get("input")))
 
-    def _delta(self, event: dict[str, Any]) -> None:
-        delta, place = event.get("delta"), index_or(event.get("index"))
+    def _read_delta(self, event: dict[str, Any]) -> None:
+        delta, index = event.get("delta"), index_or(event.get("index"))
         if isinstance(delta, dict):
-            self.tally.add((place, "text"), content_text(delta.get("text")))
-            self.tally.add((place, "thinking"), content_text(delta.get("thinking")))
-            self.tally.add((place, "input"), arguments_text(delta.get("partial_json")))
+            self.text_buffer.add((index, "text"), content_text(delta.get("text")))
+            self.text_buffer.add((index, "thinking"), content_text(delta.get("thinking")))
+            self.text_buffer.add((index, "input"), arguments_text(delta.get("partial_json")))

@@ -1,7 +1,7 @@
-"""Events of Amazon Bedrock's ConverseStream, as boto3 hands them out: one key names the event, its value is the event.
+"""Reads events of Amazon Bedrock's ConverseStream, as boto3 returns them.
 
-On the wire they are not server-sent events but binary frames, so they are fed as objects. The usage comes once, in
-``metadata``, after ``messageStop``. No event names the model.
+A key names the event, and its value is the event. The wire format is binary frames, not server-sent events, so the
+events are fed as objects. The usage arrives once, in ``metadata``, after ``messageStop``. No event names the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EVENTS: Final = (
     "contentBlockStop",
     "messageStop",
 )
-"""The events but for ``metadata``, a name that others use as well."""
+"""The events except ``metadata``, a name that other providers use as well."""
 
 
 class BedrockReader(StreamReader):
@@ -30,20 +30,20 @@ class BedrockReader(StreamReader):
     api = "bedrock"
     count_keys = ("inputTokens", "outputTokens")
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
-        self._around: dict[str, Any] = {}
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
+        self._context: dict[str, Any] = {}
 
     @property
     def done(self) -> bool:
         return self.usage is not None
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event."""
+        """Read one event."""
         metadata = event.get("metadata")
         if isinstance(metadata, dict):
             self.ended = True
-            self._around = {
+            self._context = {
                 key: bounded_value(metadata[key]) for key in ("serviceTier", "performanceConfig") if key in metadata
             }
             self._update_usage(metadata.get("usage"))
@@ -52,19 +52,19 @@ class BedrockReader(StreamReader):
         for key in ("contentBlockStart", "contentBlockDelta"):
             block = event.get(key)
             if isinstance(block, dict):
-                self._block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
+                self._read_block(index_or(block.get("contentBlockIndex")), block.get("start") or block.get("delta"))
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        return {"usage": usage, **self._around}
+        return {"usage": usage, **self._context}
 
-    def _block(self, place: Any, part: Any) -> None:
+    def _read_block(self, index: Any, part: Any) -> None:
         if not isinstance(part, dict):
             return
-        self.tally.add((place, "text"), content_text(part.get("text")))
+        self.text_buffer.add((index, "text"), content_text(part.get("text")))
         tool, reasoning = part.get("toolUse"), part.get("reasoningContent")
         if isinstance(tool, dict):
-            self.tally.add((place, "name"), content_text(tool.get("name")))
-            self.tally.add((place, "input"), arguments_text(tool.get("input")))
+            self.text_buffer.add((index, "name"), content_text(tool.get("name")))
+            self.text_buffer.add((index, "input"), arguments_text(tool.get("input")))
         if isinstance(reasoning, dict):
             self.uncounted.setdefault("thinking that the stream does not show, or shows as a summary")
-            self.tally.add((place, "reasoning"), content_text(reasoning.get("text")))
+            self.text_buffer.add((index, "reasoning"), content_text(reasoning.get("text")))

@@ -1,7 +1,7 @@
-"""Chunks of Gemini's ``streamGenerateContent``: each is a GenerateContentResponse.
+"""Reads chunks of Gemini's ``streamGenerateContent``: each is a GenerateContentResponse.
 
-``usageMetadata`` stands in many chunks, in the last one at least, and is cumulative: the last one holds. Gemini 3 may
-send it in a chunk of its own, without any content.
+``usageMetadata`` is in many chunks, at least in the last one, and is cumulative: the last one counts. Gemini 3 may send
+it in a separate chunk without content.
 """
 
 from __future__ import annotations
@@ -32,56 +32,58 @@ class GeminiReader(StreamReader):
     count_keys = ("promptTokenCount", "candidatesTokenCount")
     usage_key = "usageMetadata"
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
-        self._begun: set[int] = set()
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
+        self._started_candidates: set[int] = set()
         self._finished: set[int] = set()
         config = request.get("generationConfig")
-        wanted = config.get("candidateCount") if isinstance(config, Mapping) else None
-        self._wanted = wanted if type(wanted) is int and wanted > 0 else 1
+        candidates_requested = config.get("candidateCount") if isinstance(config, Mapping) else None
+        self._expected_candidates = (
+            candidates_requested if type(candidates_requested) is int and candidates_requested > 0 else 1
+        )
         self._blocked = False
-        self._current = False  # whether nothing of the answer came after the last usage
+        self._usage_is_current = False  # whether no part of the answer arrived after the last usage
         self.uncounted[_HIDDEN] = None
 
     @property
     def done(self) -> bool:
-        return self.usage is not None and self._current and self.ended
+        return self.usage is not None and self._usage_is_current and self.ended
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One chunk."""
+        """Read one chunk."""
         self._update_served(event, model="modelVersion")
-        came = False
-        for place, candidate in self._bounded_objects(event.get("candidates"), "candidates"):
-            index = index_or(candidate.get("index"), place)
-            if len(self._begun) < MAX_NAMES:
-                self._begun.add(index)
+        has_content = False
+        for position, candidate in self._bounded_objects(event.get("candidates"), "candidates"):
+            index = index_or(candidate.get("index"), position)
+            if len(self._started_candidates) < MAX_NAMES:
+                self._started_candidates.add(index)
             content = candidate.get("content")
             if isinstance(content, dict):
-                came |= self._parts(index, content.get("parts"))
-            if candidate.get("finishReason") and index in self._begun:
+                has_content |= self._read_parts(index, content.get("parts"))
+            if candidate.get("finishReason") and index in self._started_candidates:
                 self._finished.add(index)
         feedback = event.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
-            self._blocked = True  # then there is no candidate
-        complete = len(self._finished) >= self._wanted and self._finished >= self._begun
+            self._blocked = True  # a blocked prompt has no candidates
+        complete = len(self._finished) >= self._expected_candidates and self._finished >= self._started_candidates
         self.ended = self._blocked or complete
-        if came:
-            self._current = False
+        if has_content:
+            self._usage_is_current = False
         if self._update_usage(event.get("usageMetadata")):
-            self._current = True
+            self._usage_is_current = True
             if "thoughtsTokenCount" in (self.usage or {}):
                 self.uncounted.pop(_HIDDEN, None)
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
-        thoughts = usage.get("thoughtsTokenCount")  # stand beside the candidates' tokens, not in them
+        thoughts = usage.get("thoughtsTokenCount")  # not included in the candidates' tokens
         return super().with_output(usage, output - thoughts if type(thoughts) is int else output)
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        named = {} if self.model is None else {"modelVersion": self.model}
-        return {**named, "usageMetadata": usage}
+        model_field = {} if self.model is None else {"modelVersion": self.model}
+        return {**model_field, "usageMetadata": usage}
 
-    def _parts(self, index: int, parts: Any) -> bool:
-        came = False
+    def _read_parts(self, index: int, parts: Any) -> bool:
+        has_content = False
         for _, part in enumerate_objects(parts):
             kind = "thought" if part.get("thought") is True else "text"
             if kind == "thought":
@@ -95,9 +97,9 @@ class GeminiReader(StreamReader):
             if isinstance(code, dict):
                 texts["code"] = content_text(code.get("code"))
             if "inlineData" in part:
-                self.uncounted.setdefault("pictures and sound")
-                came = True
+                self.uncounted.setdefault("images and audio")
+                has_content = True
             for name, text in texts.items():
-                self.tally.add((index, name), text)
-                came |= bool(text)
-        return came
+                self.text_buffer.add((index, name), text)
+                has_content |= bool(text)
+        return has_content

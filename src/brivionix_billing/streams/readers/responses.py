@@ -1,7 +1,7 @@
-"""Events of OpenAI's Responses API.
+"""Reads events of OpenAI's Responses API.
 
-The terminal event repeats the whole response: its usage, the tier and model that served it, and the output items, among
-which are the searches that cost a fee. Until it comes, the items are taken as they are finished.
+The terminal event repeats the whole response: its usage, the served tier and model, and the output items, including
+searches with a fee. Before it, finished items are collected one by one.
 """
 
 from __future__ import annotations
@@ -14,34 +14,32 @@ from brivionix_billing.streams.reader import (
     MAX_NAMES,
     StreamReader,
     arguments_text,
-    bounded_value,
     content_text,
     enumerate_objects,
     index_or,
-    truncate_name,
 )
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.extraction import reduce_item, truncate_name
+from brivionix_billing.usage.tool_calls import billable_item_type
 
 __all__ = ["ResponsesReader"]
 
 _TERMINAL: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
 )
-# The usual item that costs no fee of its own; every other one may, and the reader of bodies decides.
-_UNBILLED_ITEMS: Final = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 _HIDDEN: Final = "reasoning that the stream does not show"
 _SUMMARY: Final = "reasoning beyond its summary (the summary was counted in its place)"
 
 
 class ResponsesReader(StreamReader):
-    """Reads events whose type begins with ``response.``."""
+    """Reads events whose type starts with ``response.``."""
 
     api = "responses"
 
-    def __init__(self, tally: TextBuffer, request: Mapping[str, Any]) -> None:
-        super().__init__(tally, request)
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
         self._items: dict[Any, dict[str, Any]] = {}
-        self._streamed_items: set[Any] = set()  # output items whose text came in deltas
+        self._streamed_items: set[Any] = set()  # indexes of output items whose text arrived in deltas
         self._final = False
 
     @property
@@ -49,23 +47,23 @@ class ResponsesReader(StreamReader):
         return self._final and self.usage is not None
 
     def calls(self) -> list[dict[str, Any]]:
-        """Finished items that may cost a fee, reduced to what says so."""
+        """Return the finished items that cost a fee, reduced to what determines it."""
         return list(self._items.values())
 
     def read(self, event: dict[str, Any], name: str) -> None:
-        """One event; its type stands in it, or at least in the name of its frame."""
+        """Read one event. Its type is in the data, or else in the name of its frame."""
         kind = event.get("type") or name
         response = event.get("response")
         if isinstance(response, dict):
-            self._response(kind, response)
+            self._read_response(kind, response)
         elif kind == "response.output_item.added":
-            self._added(event)
+            self._read_added_item(event)
         elif kind == "response.output_item.done":
-            self._finished(event)
+            self._read_finished_item(event)
         elif kind.endswith(".delta"):
-            self._delta(kind, event)
+            self._read_delta(kind, event)
 
-    def _response(self, kind: str, response: dict[str, Any]) -> None:
+    def _read_response(self, kind: str, response: dict[str, Any]) -> None:
         self._update_served(response)
         self._update_usage(response.get("usage"))
         if kind not in _TERMINAL:
@@ -76,12 +74,11 @@ class ResponsesReader(StreamReader):
             self.failed = True
             self.warnings.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
         items = list(enumerate_objects(response.get("output")))
-        if items:  # some gateways leave them out here; then those hold that were seen
-            self._items = {
-                place: _reduce_item(item) for place, item in items if item.get("type") not in _UNBILLED_ITEMS
-            }
+        if items:  # some gateways omit them here; then the collected items count
+            kinds = [(index, item, billable_item_type(item)) for index, item in items]
+            self._items = {index: reduce_item(item, kind) for index, item, kind in kinds if kind is not None}
 
-    def _added(self, event: dict[str, Any]) -> None:
+    def _read_added_item(self, event: dict[str, Any]) -> None:
         item = event.get("item")
         if not isinstance(item, dict):
             return
@@ -89,26 +86,30 @@ class ResponsesReader(StreamReader):
             self.uncounted.setdefault(_HIDDEN)
         if item.get("type") in ("function_call", "custom_tool_call"):
             self._add_tool_call(_output_index(event))
-        self.tally.add(("name", _output_index(event)), content_text(item.get("name")))
+        self.text_buffer.add(("name", _output_index(event)), content_text(item.get("name")))
 
-    def _finished(self, event: dict[str, Any]) -> None:
-        item, place = event.get("item"), _output_index(event)
+    def _read_finished_item(self, event: dict[str, Any]) -> None:
+        item, index = event.get("item"), _output_index(event)
         if not isinstance(item, dict):
             return
         if str(item.get("type")).endswith("search_call"):
-            self.uncounted.setdefault("what searches put into the input")
-        if item.get("type") not in _UNBILLED_ITEMS and len(self._items) < MAX_NAMES:
-            self._items[truncate_name(item["id"]) if isinstance(item.get("id"), str) else place] = _reduce_item(item)
-        if place not in self._streamed_items:
-            # Who sends no deltas sends the finished text at least.
+            self.uncounted.setdefault("the input that searches add")
+        kind = billable_item_type(item)
+        key = truncate_name(item["id"]) if isinstance(item.get("id"), str) else index
+        if kind is None:
+            self._items.pop(key, None)
+        elif len(self._items) < MAX_NAMES:
+            self._items[key] = reduce_item(item, kind)
+        if index not in self._streamed_items:
+            # Providers without deltas send at least the finished text.
             for key in ("content", "summary", "arguments", "input", "code"):
                 value = item.get(key)
-                self.tally.add(
-                    (key, place), content_text(value) if key in ("content", "summary") else arguments_text(value)
+                self.text_buffer.add(
+                    (key, index), content_text(value) if key in ("content", "summary") else arguments_text(value)
                 )
 
-    def _delta(self, kind: str, event: dict[str, Any]) -> None:
-        text, place = event.get("delta"), _output_index(event)
+    def _read_delta(self, kind: str, event: dict[str, Any]) -> None:
+        text, index = event.get("delta"), _output_index(event)
         if not isinstance(text, str):
             return
         if "audio" in kind and "transcript" not in kind:
@@ -119,22 +120,11 @@ class ResponsesReader(StreamReader):
             if "summary" in kind:
                 self.uncounted.setdefault(_SUMMARY)
         if len(self._streamed_items) < MAX_NAMES:
-            self._streamed_items.add(place)
-        within = index_or(event.get("content_index")), index_or(event.get("summary_index"))
-        self.tally.add((truncate_name(kind), place, *within), text)
+            self._streamed_items.add(index)
+        indexes = index_or(event.get("content_index")), index_or(event.get("summary_index"))
+        self.text_buffer.add((truncate_name(kind), index, *indexes), text)
 
 
 def _output_index(event: dict[str, Any]) -> Any:
-    place = event.get("output_index")
-    return truncate_name(place) if isinstance(place, str) else index_or(place)
-
-
-def _reduce_item(item: dict[str, Any]) -> dict[str, Any]:
-    """An output item without its texts and results."""
-    kept = {"type": bounded_value(item.get("type"))}
-    action = item.get("action")
-    if isinstance(action, dict):
-        kept["action"] = {"type": bounded_value(action.get("type"))}
-    if isinstance(item.get("container_id"), str):
-        kept["container_id"] = truncate_name(item["container_id"])
-    return kept
+    index = event.get("output_index")
+    return truncate_name(index) if isinstance(index, str) else index_or(index)
