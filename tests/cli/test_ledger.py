@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brivionix_billing.cli.ledger.common import redacted_url
-from brivionix_billing.ledger.database.transactions import create_ledger_engine
+from brivionix_billing.ledger.database.engine import create_ledger_engine
 from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, Desk, available
 

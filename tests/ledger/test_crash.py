@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from crash_scenario import day
+from paths import ROOT
 
-SCRIPT = Path(__file__).with_name("crash_scenario.py")
+SCRIPT = ROOT / "tests" / "support" / "crash_scenario.py"
 
 
 def test_killed_at_every_statement_the_day_ends_where_it_would_have_ended(database: str) -> None:

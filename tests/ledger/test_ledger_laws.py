@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from profiles import examples
 
 from brivionix_billing import BillingError, Payable
 from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.topup import Quote
 from ledger_kit import BOOK, later, tables
 from ledger_model import Model, ModelToken, RefusedError
+from profiles import examples
 
 CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 from brivionix_billing import BillingError, Payable, Usage
 from brivionix_billing.cli import main
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.times import Period
 from ledger_kit import BOOK, NOW, body, charge, later, opened, quote, with_credits
+from profiles import examples
 
 DAY = Period.parse("2026-11-01/2026-11-02")
 MONTH = Period.parse("2026-11")

@@ -15,13 +15,14 @@ except ImportError as error:  # pragma: no cover  # tests have it
     ) from None
 
 from brivionix_billing.ledger.api_tokens import ApiToken, parse_bearer
-from brivionix_billing.ledger.database.transactions import prepare_engine
+from brivionix_billing.ledger.database.engine import prepare_engine
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.replay import Inconsistency
-from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
+from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 
 __all__ = [

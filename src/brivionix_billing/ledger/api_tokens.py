@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Store
-from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.posting.holds import require_usable_token
 from brivionix_billing.ledger.projections import TokenRow
-from brivionix_billing.ledger.units import (
-    format_timestamp,
-    parse_timestamp,
-    to_units,
-    units_from_column,
-    units_to_credits,
-    units_to_text,
-)
+from brivionix_billing.ledger.timestamps import parse_timestamp
+from brivionix_billing.ledger.units import units_to_credits
+from brivionix_billing.times import format_instant
 
 __all__ = [
     "ApiToken",
-    "parse_bearer",
-    "change",
-    "create",
+    "api_token_from_row",
+    "authenticate",
     "hash_secret",
     "new_secret",
-    "apply_settings",
-    "validate_settings",
-    "require_text",
-    "authenticate",
-    "api_token_from_row",
+    "parse_bearer",
+    "require_usable_token",
 ]
 
 _PREFIX: Final = "sk-"
@@ -119,67 +108,16 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
     return api_token_from_row(row)
 
 
-def validate_settings(**given: Any) -> dict[str, Any]:
-    """What is set on a token, as the journal keeps it. Raises ``invalid_argument`` for what no token has."""
-    unknown = given.keys() - _SETTINGS.keys()
-    if unknown or not given:
-        wrong = f"{safe_repr(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
-        raise BillingError("invalid_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
-    return {key: _SETTINGS[key](value) for key, value in given.items()}
-
-
-def _require_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise BillingError("invalid_argument", f"enabled is {safe_repr(value)}; give True or False")
-    return value
-
-
-_SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
-    "group": lambda group: require_text(group, "the group of a token"),
-    "name": lambda name: require_text(name, "the name of a token") if name else "",
-    "expires": lambda expires: None if expires is None else format_timestamp(expires),
-    "limit": lambda limit: None if limit is None else units_to_text(to_units(limit, "the limit of a token")),
-    "enabled": _require_flag,
-}
-
-
-def require_text(value: object, what: str, most: int = 256) -> str:
-    """A text for people. Raises ``invalid_argument`` for what is not 1 to ``most`` printable characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise BillingError("invalid_argument", f"{what} is {safe_repr(value)}; give 1 to {most} printable characters")
-    return value
-
-
-def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
-    """Set on a row what the content of an entry says."""
-    if "group" in content:
-        row.group = content["group"]
-    if "name" in content:
-        row.name = content["name"]
-    if "expires" in content:
-        row.expires = content["expires"]
-    if "limit" in content:
-        row.limit = None if content["limit"] is None else units_from_column(content["limit"])
-    if "enabled" in content:
-        row.enabled = int(content["enabled"])
-
-
-def create(desk: LockedAccount, id: str, content: Mapping[str, Any], hash: str) -> EntryDraft:
-    """A new token. Raises ``operation_conflict`` if another token has its secret."""
-    draft = EntryDraft("token", desk.booked_at, content)
-    if desk.store.fetch_one(TokenRow, desk.store.sql.token_by_hash, hash) is not None:
-        raise BillingError("operation_conflict", "another token has this secret; leave it out, and one is made")
-    row = TokenRow(id, desk.account.id, hash, "", "", None, None, 1, 0, 0)
-    apply_settings(row, content)
-    draft.result["hash"] = hash
-    desk.add_row(row)
-    return draft
-
-
-def change(desk: LockedAccount, token_id: str, content: Mapping[str, Any]) -> EntryDraft:
-    """Other settings of a token."""
-    draft = EntryDraft("token_changed", desk.booked_at, content)
-    row = desk.token(token_id)
-    apply_settings(row, content)
-    desk.mark_changed(row)
-    return draft
+def require_usable_token(token: TokenRow, now: str) -> None:
+    """Raises ``token_disabled``, ``token_expired`` or ``token_exhausted``."""
+    if not token.enabled:
+        raise BillingError("token_disabled", f"token {safe_repr(token.id)} is disabled")
+    if token.expires is not None and token.expires <= now:
+        raise BillingError(
+            "token_expired", f"token {safe_repr(token.id)} expired at {format_instant(parse_timestamp(token.expires))}"
+        )
+    if token.limit is not None and token.spent >= token.limit:
+        raise BillingError(
+            "token_exhausted",
+            f"token {safe_repr(token.id)} has spent its limit of {format_plain(units_to_credits(token.limit))} Credits",
+        )

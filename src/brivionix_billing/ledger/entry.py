@@ -19,15 +19,9 @@ from brivionix_billing.canonical_json import canonical_json, canonical_json_enve
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
-from brivionix_billing.ledger.projections import LotDelta, LotRow
-from brivionix_billing.ledger.units import (
-    format_timestamp,
-    parse_timestamp,
-    units_from_column,
-    units_to_credits,
-    units_to_payable,
-    units_to_text,
-)
+from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotDelta, LotRow
+from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
+from brivionix_billing.ledger.units import units_from_column, units_to_credits, units_to_payable, units_to_text
 from brivionix_billing.money import Money, Payable
 
 __all__ = ["SUBACCOUNTS", "Entry", "LotChange", "make_entry"]
@@ -144,9 +138,7 @@ class Entry:
     @property
     def refund_amount(self) -> Payable | None:
         """The money of a refund or dispute."""
-        money = [
-            use.money for use in self.lot_changes if use.kind in ("refunded", "taken_back", "written_off") and use.money
-        ]
+        money = [use.money for use in self.lot_changes if use.kind in PAYBACK_KINDS and use.money]
         return Payable(sum(part.minor for part in money), money[0].currency) if money else None
 
     def money(self) -> dict[str, dict[str, Money]]:

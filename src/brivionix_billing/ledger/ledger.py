@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
+from brivionix_billing.ledger.database.engine import close, create_ledger_engine, require_existing_file
 from brivionix_billing.ledger.database.migrate import check_version, migrate, migrate_or_check
-from brivionix_billing.ledger.database.transactions import (
-    close,
-    create_ledger_engine,
-    require_existing_file,
-    run_read,
-    run_transaction,
-)
+from brivionix_billing.ledger.database.transactions import run_read, run_transaction
 from brivionix_billing.ledger.operations.accounts import Accounts
+from brivionix_billing.ledger.operations.api_tokens import ApiTokens
 from brivionix_billing.ledger.operations.holds import Holds
+from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.payments import Payments
-from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
@@ -24,7 +20,7 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 
-class Ledger(Accounts, Holds, Payments, Queries):
+class Ledger(Accounts, ApiTokens, Holds, Payments, Maintenance):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, the caller's own name for it: the same id with the same content is done once, and

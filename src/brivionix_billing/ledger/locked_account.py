@@ -9,6 +9,7 @@ from typing import Any
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.entry import Entry, make_entry, purchase_terms
+from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.projections import (
     AccountRow,
@@ -21,7 +22,6 @@ from brivionix_billing.ledger.projections import (
     apply_postings,
     lot_value,
 )
-from brivionix_billing.ledger.units import require_id
 from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
 __all__ = ["LockedAccount", "EntryDraft"]

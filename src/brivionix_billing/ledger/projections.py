@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.ledger.units import minor_unit
@@ -15,6 +15,7 @@ from brivionix_billing.usage import Usage
 
 __all__ = [
     "AccountRow",
+    "PAYBACK_KINDS",
     "HoldRow",
     "LotDelta",
     "LotRow",
@@ -139,6 +140,10 @@ class LotDelta(NamedTuple):
     """Of the lot's currency, whole coins: paid, recognised, or given back."""
     remaining: int
     """Credits in the lot afterwards."""
+
+
+PAYBACK_KINDS: Final = ("refunded", "taken_back", "written_off")
+"""Kinds of lot changes by which a payment goes back."""
 
 
 def lot_value(lot: LotRow, remaining: int) -> int:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.api_tokens import apply_settings
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
+from brivionix_billing.ledger.posting.api_tokens import apply_settings
 from brivionix_billing.ledger.projections import (
+    PAYBACK_KINDS,
     AccountRow,
     HoldRow,
     LotRow,
@@ -22,7 +23,8 @@ from brivionix_billing.ledger.projections import (
     lot_value,
     quarter_hour,
 )
-from brivionix_billing.ledger.units import format_timestamp, units_from_column, units_to_text
+from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.units import units_from_column, units_to_text
 
 __all__ = ["AccountReplay", "Inconsistency", "rebuild", "verify"]
 
@@ -116,7 +118,7 @@ class AccountReplay:
         if entry.postings.keys() - {about, *others}:
             raise _broken_entry_error(entry, f"an entry of kind {entry.kind} does not move {', '.join(entry.postings)}")
         said = entry.content.get("credits")
-        moved = sum(told.credits for told in entry.lot_deltas if told.kind in _GIVEN_BACK)
+        moved = sum(told.credits for told in entry.lot_deltas if told.kind in PAYBACK_KINDS)
         if entry.kind in ("refund", "dispute"):
             right = moved
         elif said is None or entry.kind in ("release", "hold_expired"):
@@ -345,7 +347,6 @@ def _broken_entry_error(entry: Entry, what: str) -> BillingError:
     return BillingError("journal_broken", f"entry {entry.number} ({safe_repr(entry.id)}): {what}")
 
 
-_GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
 _RELEASE_TARGETS: Final = ("available", "owed")
 _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),

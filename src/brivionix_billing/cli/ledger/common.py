@@ -106,7 +106,7 @@ def engine_from_args(args: Namespace, *, new: bool = False) -> Engine:
     A SQLite file that does not exist is an error unless ``new``: the driver would make it, and a slip of the pen in its
     name would show an empty ledger.
     """
-    from brivionix_billing.ledger.database.transactions import create_ledger_engine
+    from brivionix_billing.ledger.database.engine import create_ledger_engine
 
     named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
     if not named or not named.isprintable():
@@ -144,8 +144,9 @@ def redacted_url(engine: Engine) -> str:
 def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
     """The ledger, which must be there. ``book`` says in which order lots are used."""
     from brivionix_billing.ledger import Ledger
+    from brivionix_billing.ledger.database.engine import close
     from brivionix_billing.ledger.database.migrate import check_version, schema_version
-    from brivionix_billing.ledger.database.transactions import close, run_read
+    from brivionix_billing.ledger.database.transactions import run_read
     from brivionix_billing.topup import DEFAULT_LOT_ORDER
 
     for name in _NAMES:

@@ -13,10 +13,11 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Statements, Store
 from brivionix_billing.ledger.database.transactions import run_in_transaction, run_read, run_write
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import validate_lot_order
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
-from brivionix_billing.ledger.units import format_timestamp, require_id, require_new_id
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import DEFAULT_LOT_ORDER
 

@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import ApiToken
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_new_id
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import holds
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
-from brivionix_billing.ledger.units import MAX_ID_LENGTH, Amount, require_new_id, to_units
+from brivionix_billing.ledger.units import Amount, to_units
 from brivionix_billing.rating import Charge
 
 __all__ = ["Holds"]

@@ -8,12 +8,12 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import api_tokens
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import require_new_id, require_text
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
-from brivionix_billing.ledger.units import require_new_id, to_signed_units, to_units, units_to_text
+from brivionix_billing.ledger.units import to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
@@ -66,7 +66,7 @@ class Payments(LedgerBase):
         amount = to_units(credits, "a grant")
         content = {
             "credits": units_to_text(amount),
-            "reason": api_tokens.require_text(reason, "the reason"),
+            "reason": require_text(reason, "the reason"),
             **payments.lot_content(expires),
         }
         return self._run_operation(
@@ -139,7 +139,7 @@ class Payments(LedgerBase):
         self, account: str, undoes: str, *, id: str, at: datetime, reason: str, connection: Connection | None = None
     ) -> Entry:
         """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
-        content = {"undoes": undoes, "reason": api_tokens.require_text(reason, "the reason")}
+        content = {"undoes": undoes, "reason": require_text(reason, "the reason")}
         return self._run_operation(
             account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
         )
@@ -159,8 +159,8 @@ class Payments(LedgerBase):
         amount = to_signed_units(credits, "a correction")
         content = {
             "credits": units_to_text(amount),
-            "reason": api_tokens.require_text(reason, "the reason"),
-            "author": api_tokens.require_text(author, "the author"),
+            "reason": require_text(reason, "the reason"),
+            "author": require_text(author, "the author"),
         }
 
         def plan(desk: LockedAccount) -> EntryDraft:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import replay, reports
+from brivionix_billing.ledger import reports, statements
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import LockedAccount
-from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
-from brivionix_billing.ledger.replay import Inconsistency
-from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
-from brivionix_billing.ledger.units import format_timestamp, require_id
+from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.operations.base import LedgerBase
+from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.statements import Statement, UsageLine
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.times import Period
 
 __all__ = ["Queries"]
@@ -65,11 +64,11 @@ class Queries(LedgerBase):
 
     def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
         """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
-        return self._run_read(lambda store: reports.usage(store, account, _period(period), by_token=by_token), None)
+        return self._run_read(lambda store: statements.usage(store, account, _period(period), by_token=by_token), None)
 
     def statement(self, account: str, period: Period | str) -> Statement:
         """An account over a period: opening, what came and went, use by day and model, closing."""
-        return self._run_read(lambda store: reports.statement(store, account, _period(period)), None)
+        return self._run_read(lambda store: statements.statement(store, account, _period(period)), None)
 
     def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
         """The account's requests in a period as records of a usage file, from which bills are made.
@@ -81,63 +80,13 @@ class Queries(LedgerBase):
         while True:
             found, after = self._run_read(
                 partial(
-                    reports.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
+                    statements.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
                 ),
                 None,
             )
             yield from found
             if not after:
                 return
-
-    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Inconsistency]:
-        """Replay the whole journal, and compare all that is derived from it. Of a sound ledger, an empty list.
-
-        ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
-        """
-        try:
-            return self._run_read(lambda store: list(replay.verify(store, checkpoint or {})), None)
-        except BillingError as error:
-            if error.code != "journal_broken":
-                raise
-            return [Inconsistency("?", None, error.message)]  # what cannot even be read
-
-    def checkpoint(self) -> dict[str, tuple[int, str]]:
-        """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
-        return {
-            row[0]: (row[1], row[2]) for row in self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
-        }
-
-    def rebuild(self, *, accept_loss: bool = False) -> int:
-        """Make all tables anew from the journal; how many rows.
-
-        Raises ``journal_broken`` if the journal is not sound, or if the tables know of entries that it lacks: they are
-        the only trace of what was cut off. ``accept_loss`` rebuilds all the same.
-        """
-        return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
-
-    def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
-        """Book all that has expired, of all accounts or some; how many entries that made.
-
-        Nothing depends on it: whatever looks at an account books what has expired on it. It brings the journal of
-        accounts that nobody uses up to date, before a month is closed, say.
-        """
-        booked = format_timestamp(at)
-
-        def one(account: str) -> int:
-            return self._run_write(
-                lambda store: LockedAccount(store, lock_account(store, account), booked, self.lot_order).expire_due(),
-                None,
-            )
-
-        made, failed = 0, []
-        for account in self.accounts() if accounts is None else accounts:
-            try:
-                made += one(account)
-            except BillingError as error:
-                failed.append(error)  # the others are done first
-        if failed:
-            raise failed[0]
-        return made
 
 
 def _period(period: Period | str) -> Period:

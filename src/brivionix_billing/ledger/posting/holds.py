@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.api_tokens import require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.projections import HoldRow, TokenRow, UsageRow, add_usage, quarter_hour, usage_counts
-from brivionix_billing.ledger.units import (
-    expiry_timestamp,
-    format_timestamp,
-    parse_timestamp,
-    units_to_credits,
-    units_to_text,
-)
+from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
+from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
+from brivionix_billing.ledger.units import units_to_text
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage, billable_body
@@ -62,21 +57,6 @@ def hold(
     desk.add_row(HoldRow(id, desk.account.id, token_id, credits, desk.booked_at, expires, "open", None))
     desk.note_expiry(expires)
     return draft
-
-
-def require_usable_token(token: TokenRow, now: str) -> None:
-    """Raises ``token_disabled``, ``token_expired`` or ``token_exhausted``."""
-    if not token.enabled:
-        raise BillingError("token_disabled", f"token {safe_repr(token.id)} is disabled")
-    if token.expires is not None and token.expires <= now:
-        raise BillingError(
-            "token_expired", f"token {safe_repr(token.id)} expired at {format_instant(parse_timestamp(token.expires))}"
-        )
-    if token.limit is not None and token.spent >= token.limit:
-        raise BillingError(
-            "token_exhausted",
-            f"token {safe_repr(token.id)} has spent its limit of {format_plain(units_to_credits(token.limit))} Credits",
-        )
 
 
 def charge_content(charged: Charge | int, usage: Mapping[str, Any] | None, **more: str | None) -> dict[str, Any]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.projections import LotRow, lot_value
+from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotRow, lot_value
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import (
     MAX_UNITS,
-    format_timestamp,
     minor_unit,
-    require_id,
     to_units,
     units_to_credits,
     units_to_payable,
@@ -301,7 +301,7 @@ def reverse(desk: LockedAccount, undoes: str, content: Mapping[str, Any]) -> Ent
             )
     draft = EntryDraft("reverse", desk.booked_at, content)
     lot = desk.lot(undone.lot_deltas[0].lot)
-    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.kind in _PAYBACK_KINDS]
+    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.kind in PAYBACK_KINDS]
     credits, money = sum(move.credits for move in taken), sum(move.money for move in taken)
     desk.change_lot(draft, lot, "restored", credits, money)
     # Coins that were rounded one way while the Credits were away may round the other way now.
@@ -325,9 +325,6 @@ def _restore_to_expired_lot(desk: LockedAccount, draft: EntryDraft, lot: LotRow,
         if part:
             desk.change_lot(draft, lot, how, part, lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part))
             draft.post(book, part)
-
-
-_PAYBACK_KINDS: Final = ("refunded", "taken_back", "written_off")
 
 
 def debit_adjustment(desk: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:
