@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from brivionix_billing.cli.ledger.common import redacted_url
 from brivionix_billing.ledger.database.engine import create_ledger_engine
 from cli_kit import ESCAPES, Run
 from cli_ledger_kit import FIRST, Desk, available
+from paths import DATA
 
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
@@ -82,7 +84,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER is the database where --db names none."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0001 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0002 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -92,8 +94,19 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(desk: Desk) -> None:
     """A ledger of this version stays as it is."""
     desk.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert desk.does("migrate") == "sqlite:///ledger.db: version 0001 (as it was)\n"
+    assert desk.does("migrate") == "sqlite:///ledger.db: version 0002 (as it was)\n"
     assert available(desk) == 200
+
+
+def test_migrate_from_version_1(run: Run) -> None:
+    """A ledger of version 0001 is refused until ``migrate`` has brought it to this version; then it verifies."""
+    shutil.copy(DATA / "reference" / "ledger" / "ledger.db", run.folder / "old.db")
+    before = run("ledger", "verify", "--db", "old.db")
+    migrated = run("ledger", "migrate", "--db", "old.db")
+    after = run("ledger", "verify", "--db", "old.db")
+    assert (before[0], "[ledger_version]" in before[2]) == (2, True)
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0002 (was 0001)\n")
+    assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
 # --- help, and what is not there ---

@@ -207,17 +207,17 @@ def test_expire(desk: Desk) -> None:
 
 
 def test_verify(desk: Desk) -> None:
-    """A sound ledger is sound: status 0. Of another, each fault stands on stdout: status 1. Rebuilding mends it."""
+    """A valid ledger has exit status 0, an inconsistent one 1 and its inconsistencies on stdout until it is rebuilt."""
     month(desk)
-    assert desk.does("verify").startswith("sound: 2 accounts, ")
-    assert json.loads(desk.does("verify", "--format", "json")) == {"sound": True, "faults": []}
+    assert desk.does("verify").startswith("valid: 2 accounts, ")
+    assert json.loads(desk.does("verify", "--format", "json")) == {"valid": True, "inconsistencies": []}
     desk.tampered("UPDATE billing_lot SET used = '0.000000000000000000' WHERE id = 'evt_2'")
     desk.tampered("UPDATE billing_account SET held = '1.000000000000000000' WHERE id = 'acct_1'")
     status, out, err = desk("verify")
-    assert (status, err) == (1, "NOT SOUND: 2 faults\n")
+    assert (status, err) == (1, "INVALID: 2 inconsistencies\n")
     assert [line.partition(":")[0] for line in out.splitlines()] == ["account acct_1", "account acct_2"]
-    told = json.loads(desk("verify", "--format", "json")[1])
-    assert (told["sound"], [fault["account"] for fault in told["faults"]]) == (False, ["acct_1", "acct_2"])
+    report = json.loads(desk("verify", "--format", "json")[1])
+    assert (report["valid"], [row["account"] for row in report["inconsistencies"]]) == (False, ["acct_1", "acct_2"])
     assert desk.refused("rebuild") == "invalid_argument"
     assert desk("verify")[0] == 1
     assert "made from the journal" in desk.does("rebuild", "--yes")
@@ -238,7 +238,7 @@ def test_a_journal_that_was_cut_off(desk: Desk) -> None:
     desk.does("grant", "acct_1", "5", "--reason", "r", "--id", "g")
     desk.does("checkpoint", "--out", "heads.json")
     assert desk.does("checkpoint").encode() == (desk.folder / "heads.json").read_bytes()
-    assert desk.does("verify", "--checkpoint", "heads.json").startswith("sound")
+    assert desk.does("verify", "--checkpoint", "heads.json").startswith("valid")
     desk.tampered("DELETE FROM billing_journal WHERE id = 'g'")
     assert desk("rebuild", "--yes")[0] == 2  # that would wipe out the last trace
     desk.does("rebuild", "--yes", "--accept-loss")

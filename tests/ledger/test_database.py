@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import column as column_of
+from sqlalchemy import insert
+from sqlalchemy import table as table_of
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger, LedgerThreadPool
 from brivionix_billing.ledger.database import migrate as migrating
+from brivionix_billing.ledger.database.engine import create_ledger_engine
 from brivionix_billing.ledger.database.tables import METADATA, VERSION_TABLE
-from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
+from ledger_kit import BOOK, NOW, later, opened, quote, refused, schema, tables, with_credits
+from paths import DATA
+
+STORED = DATA / "reference" / "ledger" / "ledger.db"
+"""A ledger of version 0001."""
 
 
 def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> None:
@@ -46,14 +58,14 @@ def test_a_filled_ledger_comes_to_the_next_version(
         (folder / "versions").mkdir(parents=True)
         for path in (source / "env.py", *source.glob("versions/*.py")):
             (folder / path.relative_to(source)).write_text(path.read_text("utf-8"), "utf-8")
-        (folder / "versions" / "0002_next.py").write_text(
-            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0002"\ndown_revision = "0001"\n\n\n'
+        (folder / "versions" / "0003_next.py").write_text(
+            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0003"\ndown_revision = "0002"\n\n\n'
             "def upgrade() -> None:\n"
             '    op.add_column("billing_account", sa.Column("note", sa.Text(), nullable=True))\n',
             "utf-8",
         )
         with monkeypatch.context() as newer:
-            newer.setattr(migrating, "SCHEMA_VERSION", "0002")
+            newer.setattr(migrating, "SCHEMA_VERSION", "0003")
             newer.setattr(migrating, "_HERE", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass
@@ -63,8 +75,36 @@ def test_a_filled_ledger_comes_to_the_next_version(
             with opened(database) as moved:
                 assert moved.verify() == []
                 assert tables(moved) == before
-        with pytest.raises(BillingError, match="0002"), opened(database):
+        with pytest.raises(BillingError, match="0003"), opened(database):
             pass
+
+
+def _fill_version_1(url: str) -> None:
+    """Make the tables of version 0001 and copy the rows of the stored database into them."""
+    folder = Path(migrating.__file__).parent / "migrations"
+    engine = create_ledger_engine(url)
+    with engine.begin() as connection, closing(sqlite3.connect(STORED)) as stored:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(folder))
+        command.upgrade(config, "0001")
+        for name in METADATA.tables:
+            rows = stored.execute(f"SELECT * FROM {name}")
+            columns = [column[0] for column in rows.description]
+            table = table_of(name, *map(column_of, columns))
+            connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+    engine.dispose()
+
+
+def test_a_ledger_of_version_1_is_migrated(database: str) -> None:
+    """A filled ledger of version 0001 is refused, is migrated, and verifies then."""
+    _fill_version_1(database)
+    with refused("ledger_version"), opened(database):
+        pass
+    with Ledger(create_ledger_engine(database)) as ledger:
+        ledger.migrate()
+    with opened(database) as ledger:
+        assert len(list(ledger.accounts())) == 3
+        assert ledger.verify() == []
 
 
 def test_two_that_start_at_once_make_the_tables_once(postgres: str) -> None:

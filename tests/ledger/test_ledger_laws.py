@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
         before = tables(self.ledger)
         repeated = ask()
         assert repeated.repeated
-        assert (repeated.hash, repeated.credits, repeated.uses) == (entry.hash, entry.credits, entry.lot_changes)
+        assert (repeated.hash, repeated.credits, repeated.lot_changes) == (entry.hash, entry.credits, entry.lot_changes)
         assert tables(self.ledger) == before
 
     def currency(self, lot: str) -> str:

@@ -85,7 +85,7 @@ class Entry:
     """What the ledger decided, beyond postings and lots."""
     previous: str
     hash: str
-    purchase_terms: Mapping[str, list[str]] = field(default_factory=dict)
+    purchases: Mapping[str, list[str]] = field(default_factory=dict)
     """Of each lot that was moved and paid for: currency, what was paid, and for how many Credits."""
     repeated: bool = field(default=False, compare=False)
     """This operation was done before, and nothing was done now."""
@@ -124,7 +124,7 @@ class Entry:
                 m.kind,
                 units_to_credits(m.credits),
                 units_to_credits(m.remaining),
-                *_delta_value(m, self.purchase_terms.get(m.lot)),
+                *_delta_value(m, self.purchases.get(m.lot)),
             )
             for m in self.lot_deltas
         )
@@ -171,7 +171,7 @@ class Entry:
             self.lot_deltas,
             self.result,
             self.previous,
-            self.purchase_terms,
+            self.purchases,
         )
         return {**body, "hash": self.hash}
 
@@ -346,6 +346,8 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "lot_expired": ("expired",),
     "reverse": ("refunded", "disputed"),
 }
+# These keys are in journals, which are hashed and never rewritten: they cannot be renamed. `booked` is the attribute
+# `booked_at`, and `bought` is `purchases`.
 _KEYS: Final = {
     *("v", "id", "account", "number", "kind", "at", "booked", "content", "postings", "lots", "result"),
     *("previous", "bought"),

@@ -37,7 +37,7 @@ class EntryDraft:
     postings: dict[str, int] = field(default_factory=dict)
     moves: list[LotDelta] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
-    bought: dict[str, list[str]] = field(default_factory=dict)
+    purchases: dict[str, list[str]] = field(default_factory=dict)
 
     def post(self, book: str, amount: int) -> None:
         """Add to a book."""
@@ -109,14 +109,14 @@ class LockedAccount:
         for new in self._new:
             if new is row:
                 return
-        key = row.id if not isinstance(row, UsageRow) else f"{row.quarter} {row.model} {row.token}"
+        key = row.id if not isinstance(row, UsageRow) else f"{row.quarter_hour} {row.model} {row.token}"
         self._changed[type(row), key] = row
 
     def change_lot(self, draft: EntryDraft, lot: LotRow, how: str, credits: int, money: int) -> None:
         """Change a lot as part of an entry."""
         draft.moves.append(apply_lot_change(lot, how, credits, money))
         if lot.currency is not None:
-            draft.bought[lot.id] = purchase_terms(lot)
+            draft.purchases[lot.id] = purchase_terms(lot)
         self.mark_changed(lot)
 
     def consume_lots(self, draft: EntryDraft, amount: int, at: str) -> int:
@@ -233,7 +233,7 @@ class LockedAccount:
             draft.moves,
             draft.result,
             account.head,
-            draft.bought,
+            draft.purchases,
         )
         account.number, account.head = entry.number, entry.hash
         store = self.store

@@ -114,7 +114,7 @@ class UsageRow:
     """What one token used of one model in a quarter of an hour."""
 
     account: str
-    quarter: str
+    quarter_hour: str
     """Its begin, ``2026-10-01T00:15``, in UTC. The offset of every time zone is whole quarters."""
     model: str
     """``""``: priced elsewhere."""
@@ -142,6 +142,8 @@ class LotDelta(NamedTuple):
     """Credits in the lot afterwards."""
 
 
+# These words are in journals, which are hashed and never rewritten: they cannot be renamed. `taken_back` is what the
+# documentation calls clawed back.
 PAYBACK_KINDS: Final = ("refunded", "taken_back", "written_off")
 """Kinds of lot changes by which a payment goes back."""
 

@@ -107,7 +107,7 @@ class AccountReplay:
                     entry, f"what it says of lot {safe_repr(told.lot)} does not follow from the entries before"
                 )
             lot = self.lots[told.lot]
-            if entry.purchase_terms.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
+            if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
                 raise _broken_entry_error(entry, f"it says that lot {safe_repr(lot.id)} was bought for something else")
         self._check_invariants(entry)
 
@@ -295,7 +295,7 @@ def _row_label(row: Row) -> str:
 
 def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
     if isinstance(row, UsageRow):
-        return UsageRow, (row.quarter, row.model, row.token)
+        return UsageRow, (row.quarter_hour, row.model, row.token)
     return type(row), (row.id,)
 
 

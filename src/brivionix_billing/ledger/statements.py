@@ -170,7 +170,7 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
     days = CalendarDays(period.zone)
     sums: dict[tuple[str, str, str], UsageRow] = {}
     for row in usage_rows_between(store, account, format_timestamp(period.start), format_timestamp(period.end)):
-        day = days.at(parse_timestamp(f"{row.quarter}:00Z")).value
+        day = days.at(parse_timestamp(f"{row.quarter_hour}:00Z")).value
         key = (day, row.model, row.token if by_token else "")
         total = sums.setdefault(key, UsageRow(account, *key))
         total.requests += row.requests

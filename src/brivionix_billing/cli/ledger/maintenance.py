@@ -119,20 +119,20 @@ def _expire(args: Namespace) -> int:
 def _verify(args: Namespace) -> int:
     noted = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
     with open_ledger(args) as ledger:
-        faults = ledger.verify(noted)
+        inconsistencies = ledger.verify(noted)
         heads = ledger.checkpoint()
     if args.format == "json":
-        told = [{"account": fault.account, "number": fault.number, "what": fault.message} for fault in faults]
-        print_stdout(as_json({"sound": not faults, "faults": told}))
+        rows = [{"account": found.account, "number": found.number, "what": found.message} for found in inconsistencies]
+        print_stdout(as_json({"valid": not inconsistencies, "inconsistencies": rows}))
     else:
         entries = sum(number for number, _ in heads.values())
-        sound = f"sound: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
-        print_rows([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
-    if faults:
-        print_stderr(f"NOT SOUND: {_pluralize(len(faults), 'fault')}")
+        valid = f"valid: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
+        print_rows([], "table", lambda: "\n".join(map(str, inconsistencies)) if inconsistencies else valid)
+    if inconsistencies:
+        print_stderr(f"INVALID: {_pluralize(len(inconsistencies), 'inconsistency', 'inconsistencies')}")
     elif noted is None:
         print_stderr("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
-    return EXIT_NEGATIVE if faults else EXIT_OK
+    return EXIT_NEGATIVE if inconsistencies else EXIT_OK
 
 
 def _pluralize(count: int, one: str, many: str = "") -> str:

@@ -12,7 +12,7 @@ from brivionix_billing.ledger.database.tables import VERSION_TABLE
 
 __all__ = ["SCHEMA_VERSION", "check_version", "migrate", "migrate_or_check"]
 
-SCHEMA_VERSION: Final = "0001"
+SCHEMA_VERSION: Final = "0002"
 """The version of the tables that this library works on."""
 
 _NEWER: Final = "the library is older than the ledger; install the version that made it"

@@ -137,10 +137,10 @@ class Statements:
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(_TOKEN, "hash = ?")
-        self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
-        self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
+        self.usage = self._select(_USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ?")
+        self.usage_between = self._select(_USAGE, "account = ? AND quarter_hour >= ? AND quarter_hour < ?")
         self.credits_before = self._sql(
-            "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter < ?"
+            "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter_hour < ?"
         )
         self.entries_between = self._sql(
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? AND number > ? "

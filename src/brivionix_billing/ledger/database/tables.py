@@ -139,7 +139,7 @@ USAGE: Final = Table(
     "billing_usage",
     METADATA,
     _text_column("account", key=True),
-    _text_column("quarter", key=True),
+    _text_column("quarter_hour", key=True),
     _text_column("model", key=True),
     _text_column("token", key=True),
     _count_column("requests"),
