@@ -66,7 +66,7 @@ def test_a_filled_ledger_comes_to_the_next_version(
         )
         with monkeypatch.context() as newer:
             newer.setattr(migrating, "SCHEMA_VERSION", "0003")
-            newer.setattr(migrating, "_HERE", folder)
+            newer.setattr(migrating, "_FOLDER", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass
             assert caught.value.code == "ledger_version"

@@ -1,4 +1,4 @@
-"""API tokens: what a client shows for an account. The secret is shown once, and only its hash is kept."""
+"""API tokens: credentials of an account. A secret is shown only once, and only its hash is stored."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ __all__ = [
 
 _PREFIX: Final = "sk-"
 _MIN_SECRET_LENGTH: Final = 20
+"""Minimum length of a secret, in characters."""
+_MAX_SECRET_LENGTH: Final = 512
+"""Maximum length of a secret in a header, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """An API token as it stands now."""
+    """The current state of an API token."""
 
     id: str
     account: str
@@ -41,16 +44,16 @@ class ApiToken:
     group: str
     expires: datetime | None
     limit: Decimal | None
-    """Credits that it may spend over its life; ``None``: as many as the account has."""
+    """Maximum that it may spend over its life, in Credits; ``None``: unlimited."""
     spent: Decimal
     held: Decimal
     enabled: bool
     secret: str | None = field(default=None, repr=False)
-    """What the client sends. Told once, by the call that made it."""
+    """The bearer secret that the client sends. Only the call that creates the token returns it."""
 
 
 def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
-    """A token for those who asked."""
+    """Convert a row to an :class:`ApiToken`."""
     return ApiToken(
         row.id,
         row.account,
@@ -66,42 +69,48 @@ def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
 
 
 def new_secret() -> str:
-    """A secret of 256 random bits."""
+    """Generate a secret of 256 random bits."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> str:
-    """What is kept of a secret. It is random and long, so a plain hash cannot be guessed back.
+    """Hash a secret for storage. A plain hash is enough, because a secret is long and random.
 
-    Raises ``invalid_argument`` for a secret shorter than 20 characters.
+    Raises ``invalid_argument`` if the secret has less than 20 characters.
     """
     if not isinstance(secret, str) or len(secret) < _MIN_SECRET_LENGTH:
         raise BillingError(
-            "invalid_argument", f"a secret has at least {_MIN_SECRET_LENGTH} characters; leave it out, and one is made"
+            "invalid_argument",
+            f"secret: less than {_MIN_SECRET_LENGTH} characters; use a longer one, or omit it to have one generated",
         )
+    return _hash(secret)
+
+
+def _hash(secret: str) -> str:
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_bearer(header: str | None) -> str:
-    """The secret in an ``Authorization`` header. Raises ``malformed_authorization`` where there is none.
+    """Return the secret in an ``Authorization`` header. Raises ``malformed_authorization`` if there is none.
 
     >>> parse_bearer("Bearer sk-abc")
     'sk-abc'
     """
     kind, _, secret = (header or "").strip().partition(" ")
     secret = secret.strip()
-    if kind.lower() != "bearer" or not secret or not secret.isprintable() or " " in secret or len(secret) > 512:
-        raise BillingError("malformed_authorization", "the header is to be: Authorization: Bearer YOUR_TOKEN")
+    is_secret = bool(secret) and secret.isprintable() and " " not in secret and len(secret) <= _MAX_SECRET_LENGTH
+    if kind.lower() != "bearer" or not is_secret:
+        raise BillingError(
+            "malformed_authorization", "missing or malformed header; expected: Authorization: Bearer YOUR_TOKEN"
+        )
     return secret
 
 
 def authenticate(store: Store, secret: str, now: str) -> ApiToken:
-    """The token of a secret. Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``."""
+    """Return the token of a secret. Raises ``unknown_token`` and the errors of :func:`require_usable_token`."""
     if not isinstance(secret, str):
         raise BillingError("unknown_token", "no such token")
-    row = store.fetch_one(
-        TokenRow, store.sql.token_by_hash, sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-    )
+    row = store.fetch_one(TokenRow, store.sql.token_by_hash, _hash(secret))
     if row is None:
         raise BillingError("unknown_token", "no such token")
     require_usable_token(row, now)
@@ -109,7 +118,7 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
 
 
 def require_usable_token(token: TokenRow, now: str) -> None:
-    """Raises ``token_disabled``, ``token_expired`` or ``token_exhausted``."""
+    """Raise ``token_disabled``, ``token_expired`` or ``token_exhausted`` if the token cannot be used now."""
     if not token.enabled:
         raise BillingError("token_disabled", f"token {safe_repr(token.id)} is disabled")
     if token.expires is not None and token.expires <= now:

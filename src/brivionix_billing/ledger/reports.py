@@ -1,4 +1,4 @@
-"""What the ledger tells: balances, lots, usage, statements, records for bills."""
+"""Balances, lots and pages of the journal."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger import api_tokens
-from brivionix_billing.ledger.api_tokens import ApiToken
+from brivionix_billing.ledger.api_tokens import ApiToken, api_token_from_row
 from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import LockedAccount
-from brivionix_billing.ledger.projections import (
-    AccountRow,
-    LotRow,
-    TokenRow,
-    lot_value,
-)
+from brivionix_billing.ledger.projections import AccountRow, LotRow, TokenRow, lot_value
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits, units_to_payable
 from brivionix_billing.money import Payable
@@ -37,28 +31,28 @@ __all__ = [
     "lots",
     "require_account",
     "simulate_expiries",
-    "tokens_of",
+    "tokens",
 ]
 
 PAGE_SIZE: Final = 1000
-"""Entries that are read at once."""
+"""Maximum number of rows that one query reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What an account has, in Credits."""
+    """Balance of an account, in Credits."""
 
     account: str
     at: datetime
     available: Decimal
-    """Can be spent."""
+    """Credits that can be spent."""
     held: Decimal
-    """Set aside for requests that are under way."""
+    """Credits held for requests in flight."""
     owed: Decimal
-    """Used, but not paid for. What comes in pays this first."""
+    """Debt: Credits used but not paid for. New Credits settle it first."""
 
     def as_dict(self) -> dict[str, str]:
-        """As JSON tells it."""
+        """Return the balance as JSON values."""
         return {
             "account": self.account,
             "at": format_instant(self.at),
@@ -70,7 +64,10 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """Credits that came in at once, and what became of them and of their money."""
+    """Credits from one purchase, grant or correction, and their current state.
+
+    Invariants: ``credits == remaining + used + expired + returned``, and ``paid == recognised + refunded + deferred``.
+    """
 
     id: str
     account: str
@@ -79,38 +76,37 @@ class Lot:
     channel: str | None
     reference: str | None
     price_per_credit: Decimal | None
-    """As quoted; a volume discount is not in it."""
+    """Quoted price, without a volume discount."""
     credits: Decimal
     remaining: Decimal
     used: Decimal
     expired: Decimal
     returned: Decimal
-    """Refunded, or their payment was taken back."""
+    """Credits refunded or clawed back."""
     paid: Payable | None
-    """``None``, as all money here: nothing was paid."""
+    """Amount paid. This and the other amounts of money are ``None`` if nothing was paid."""
     recognised: Payable | None
-    """Revenue: what was used or expired was bought for so much."""
+    """Revenue: purchase price of the Credits used or expired."""
     refunded: Payable | None
+    """Money paid back."""
     deferred: Payable | None
-    """What remains was bought for so much. ``paid == recognised + refunded + worth``."""
+    """Deferred revenue: purchase price of the remaining Credits."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON tells it."""
-        told: dict[str, Any] = {}
-        for slot in self.__slots__:
-            has = getattr(self, slot)
-            if isinstance(has, Decimal):
-                has = format_plain(has)
-            elif isinstance(has, datetime):
-                has = format_instant(has)
-            elif isinstance(has, Payable):
-                has = str(has)
-            told[slot] = has
-        return told
+        """Return the lot as JSON values."""
+        return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
+
+
+def _to_json(value: Decimal | datetime | Payable | str | None) -> str | None:
+    if isinstance(value, Decimal):
+        return format_plain(value)
+    if isinstance(value, datetime):
+        return format_instant(value)
+    return str(value) if isinstance(value, Payable) else value
 
 
 def balance(store: Store, account: str, now: str) -> Balance:
-    """See :meth:`Ledger.balance`."""
+    """Return the balance of an account: see :meth:`Ledger.balance`."""
     row = require_account(store, account)
     simulate_expiries(store, row, now)
     return Balance(
@@ -123,10 +119,10 @@ def balance(store: Store, account: str, now: str) -> Balance:
 
 
 def simulate_expiries(store: Store, row: AccountRow, now: str) -> list[JournalRow]:
-    """Bring a row to where it is when all that has expired is booked; the entries that would. Nothing is written."""
-    dry = store.dry_run()
-    LockedAccount(dry, row, now).expire_due()
-    return dry.written_entries
+    """Apply all due expiries to a row in memory. Returns the entries that would be posted; nothing is written."""
+    dry_run = store.dry_run()
+    LockedAccount(dry_run, row, now).expire_due()
+    return dry_run.written_entries
 
 
 def require_account(store: Store, account: str) -> AccountRow:
@@ -138,35 +134,33 @@ def require_account(store: Store, account: str) -> AccountRow:
 
 
 def lots(store: Store, account: str) -> list[Lot]:
-    """See :meth:`Ledger.lots`."""
+    """Return all lots of an account: see :meth:`Ledger.lots`."""
     require_account(store, account)
-    return [lot_from_row(row) for row in store.fetch_all(LotRow, store.sql.lots, account)]
+    return [_lot_from_row(row) for row in store.fetch_all(LotRow, store.sql.lots, account)]
 
 
-def tokens_of(store: Store, account: str) -> list[ApiToken]:
-    """See :meth:`Ledger.tokens`."""
+def tokens(store: Store, account: str) -> list[ApiToken]:
+    """Return all tokens of an account: see :meth:`Ledger.tokens`."""
     require_account(store, account)
-    return [api_tokens.api_token_from_row(row) for row in store.fetch_all(TokenRow, store.sql.tokens, account)]
+    return [api_token_from_row(row) for row in store.fetch_all(TokenRow, store.sql.tokens, account)]
 
 
 def lot_by_payment(store: Store, channel: str, reference: str) -> Lot:
-    """See :meth:`Ledger.payment`."""
+    """Return the lot of a payment: see :meth:`Ledger.payment`."""
     row = store.fetch_one(
         LotRow, store.sql.payment, require_id(channel, "the channel"), require_id(reference, "the reference")
     )
     if row is None:
         raise BillingError(
             "unknown_payment",
-            f"no payment {safe_repr(reference)} on channel {safe_repr(channel)} was credited; if it is on its "
-            "way, ask again",
+            f"payment {safe_repr(reference)} on channel {safe_repr(channel)} has not been credited; retry later if it "
+            "is in flight",
         )
-    return lot_from_row(row)
+    return _lot_from_row(row)
 
 
-def lot_from_row(row: LotRow) -> Lot:
-    """A lot for those who asked."""
-
-    def money(amount: int) -> Payable | None:
+def _lot_from_row(row: LotRow) -> Lot:
+    def to_payable(amount: int) -> Payable | None:
         return None if row.currency is None else units_to_payable(amount, row.currency)
 
     return Lot(
@@ -182,19 +176,19 @@ def lot_from_row(row: LotRow) -> Lot:
         units_to_credits(row.used),
         units_to_credits(row.expired),
         units_to_credits(row.returned),
-        money(row.paid),
-        money(row.recognised),
-        money(row.refunded),
-        money(lot_value(row, row.remaining)),
+        to_payable(row.paid),
+        to_payable(row.recognised),
+        to_payable(row.refunded),
+        to_payable(lot_value(row, row.remaining)),
     )
 
 
 def account_page(store: Store, after: str) -> list[str]:
-    """Some accounts behind one, in order."""
+    """Return up to ``PAGE_SIZE`` ids of accounts that sort after ``after``, sorted."""
     return [row[0] for row in store.fetch_rows(store.sql.accounts, after, PAGE_SIZE)]
 
 
 def entry_page(store: Store, account: str, after: int) -> list[Entry]:
-    """Some entries of an account, in order."""
+    """Return up to ``PAGE_SIZE`` entries of an account with numbers above ``after``, in order."""
     require_account(store, account)
     return [Entry.from_row(JournalRow(*row)) for row in store.fetch_rows(store.sql.entries, account, after, PAGE_SIZE)]

@@ -1,4 +1,4 @@
-"""Statements."""
+"""Statements, usage by day and model, and usage records for bills."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
 from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.projections import (
-    HoldRow,
-    UsageRow,
-    add_usage,
-    quarter_hour,
-)
+from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour
 from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_credits
@@ -27,17 +22,22 @@ from brivionix_billing.times import CalendarDays, Period, format_instant
 
 __all__ = ["Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
 
-_QUARTER: Final = timedelta(minutes=15)
+_QUARTER_HOUR: Final = timedelta(minutes=15)
+_CHARGE_KINDS: Final = ("settle", "charge")
+"""Kinds of entries that charge usage."""
+_MAX_LABEL_LENGTH: Final = 256
+"""Maximum length of the label of a movement, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLine:
-    """What was used on one day of one model by one token."""
+    """Usage of one model on one day, by one token or by all."""
 
     day: str
     model: str
     """``""``: priced elsewhere."""
     token: str
+    """``""``: no token, or all tokens."""
     requests: int
     estimated: int
     input_tokens: int
@@ -46,28 +46,27 @@ class UsageLine:
     credits: Decimal
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON tells it."""
-        told = {slot: getattr(self, slot) for slot in self.__slots__}
-        return {**told, "credits": format_plain(self.credits)}
+        """Return the line as JSON values."""
+        return {**{slot: getattr(self, slot) for slot in self.__slots__}, "credits": format_plain(self.credits)}
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """What changed a balance beside usage."""
+    """A change of a balance other than usage."""
 
     id: str
     at: datetime
     kind: str
     credits: Decimal
-    """Negative where they go."""
+    """Negative if the balance decreases."""
     label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An account over a period: ``closing == opening + movements - used``. All in Credits.
+    """An account over a period, in Credits. Invariant: ``closing == opening + movements - used``.
 
-    A balance here is what was brought in and not used up, held or not, less what is owed.
+    A balance in a statement is the remaining Credits of all lots, held or not, less the debt.
     """
 
     account: str
@@ -75,30 +74,30 @@ class Statement:
     opening: Decimal
     movements: tuple[Movement, ...]
     usage: tuple[UsageLine, ...]
-    """By day and model."""
+    """Usage by day and model."""
     used: Decimal
     closing: Decimal
     open_holds: int
-    """Requests of the period, or from before it, that are not resolved: until they are, usage may be added."""
+    """Number of open holds made before the end of the period. Until they are resolved, usage may be added."""
 
     def balance(self) -> invoice.Balance:
-        """As it stands on a bill. More movements than a bill shows are summed up by kind.
+        """Return the balance for a bill. Movements beyond the limit of a bill are summed by kind.
 
-        What was priced elsewhere is no usage that a bill can show, so it is a movement.
+        Credits that were priced elsewhere have no usage that a bill can show, so they are a movement.
         """
-        told = [(movement.label, movement.credits) for movement in self.movements]
-        if len(told) >= MAX_MOVEMENTS:
+        movements = [(movement.label, movement.credits) for movement in self.movements]
+        if len(movements) >= MAX_MOVEMENTS:
             sums: dict[str, int] = {}
             for movement in self.movements:
-                sums[movement.kind] = sums.get(movement.kind, 0) + units_from_column(format_plain(movement.credits))
-            told = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
-        elsewhere = sum(units_from_column(format_plain(line.credits)) for line in self.usage if not line.model)
+                sums[movement.kind] = sums.get(movement.kind, 0) + _to_units(movement.credits)
+            movements = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
+        elsewhere = sum(_to_units(line.credits) for line in self.usage if not line.model)
         if elsewhere:
-            told.append(("Used, priced elsewhere", units_to_credits(-elsewhere)))
-        return invoice.Balance(self.opening, told, self.closing)
+            movements.append(("Used, priced elsewhere", units_to_credits(-elsewhere)))
+        return invoice.Balance(self.opening, movements, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON tells it."""
+        """Return the statement as JSON values."""
         return {
             "account": self.account,
             "from": format_instant(self.period.start),
@@ -107,13 +106,13 @@ class Statement:
             "opening": format_plain(self.opening),
             "movements": [
                 {
-                    "id": m.id,
-                    "at": format_instant(m.at),
-                    "kind": m.kind,
-                    "credits": format_plain(m.credits),
-                    "label": m.label,
+                    "id": movement.id,
+                    "at": format_instant(movement.at),
+                    "kind": movement.kind,
+                    "credits": format_plain(movement.credits),
+                    "label": movement.label,
                 }
-                for m in self.movements
+                for movement in self.movements
             ],
             "usage": [line.as_dict() for line in self.usage],
             "used": format_plain(self.used),
@@ -122,9 +121,13 @@ class Statement:
         }
 
 
-def usage_rows_between(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
-    """What was used from ``start`` to before ``end``: whole quarters by their sums, the rest from the journal."""
-    first, last = _next_quarter(start), quarter_hour(end)
+def _to_units(credits: Decimal) -> int:
+    return units_from_column(format_plain(credits))
+
+
+def _usage_rows(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+    """Yield usage from ``start`` to before ``end``: stored sums of whole quarter hours, else from the journal."""
+    first, last = _next_quarter_hour(start), quarter_hour(end)
     if first >= last:
         yield from _usage_from_journal(store, account, start, end)
         return
@@ -133,43 +136,43 @@ def usage_rows_between(store: Store, account: str, start: str, end: str) -> Iter
     yield from _usage_from_journal(store, account, last, end)
 
 
-def _next_quarter(at: str) -> str:
-    """The first quarter that begins at a time or after it."""
-    begun = quarter_hour(at)
-    whole = f"{begun}:00.000000Z"
-    return begun if whole == at else quarter_hour(format_timestamp(parse_timestamp(whole) + _QUARTER))
+def _next_quarter_hour(at: str) -> str:
+    """Return the first quarter hour that starts at a timestamp or after it."""
+    current = quarter_hour(at)
+    start = f"{current}:00.000000Z"
+    return current if start == at else quarter_hour(format_timestamp(parse_timestamp(start) + _QUARTER_HOUR))
 
 
 def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
-    # "2026-10-01T00:15" sorts before every time of that quarter, and after all others.
+    # A bound may be a quarter hour: "2026-10-01T00:15" sorts before every timestamp in it, and after all earlier ones.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
-        for entry in charges(store, account, start, end):
+        for entry in _charges(store, account, start, end):
             key = (
                 quarter_hour(format_timestamp(entry.at)),
                 entry.content.get("model", ""),
                 entry.result.get("token") or "",
             )
-            used = UsageRow(account, *key)
-            add_usage(used, entry.result.get("counts"), entry.units)
-            yield used
+            row = UsageRow(account, *key)
+            add_usage(row, entry.result.get("counts"), entry.units)
+            yield row
 
 
-def charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
-    """The entries that charged something from ``start`` to before ``end``, some at a time."""
+def _charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
+    """Yield the entries that charged usage from ``start`` to before ``end``."""
     after = 0
     while rows := store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
         for row in rows:
-            if row[3] in ("settle", "charge"):
+            if row[3] in _CHARGE_KINDS:
                 yield Entry.from_row(JournalRow(*row))
         after = rows[-1][2]
 
 
 def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
-    """See :meth:`Ledger.usage`."""
+    """Return usage by day and model: see :meth:`Ledger.usage`."""
     require_account(store, account)
     days = CalendarDays(period.zone)
     sums: dict[tuple[str, str, str], UsageRow] = {}
-    for row in usage_rows_between(store, account, format_timestamp(period.start), format_timestamp(period.end)):
+    for row in _usage_rows(store, account, format_timestamp(period.start), format_timestamp(period.end)):
         day = days.at(parse_timestamp(f"{row.quarter_hour}:00Z")).value
         key = (day, row.model, row.token if by_token else "")
         total = sums.setdefault(key, UsageRow(account, *key))
@@ -194,23 +197,24 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
 
 
 def statement(store: Store, account: str, period: Period) -> Statement:
-    """See :meth:`Ledger.statement`."""
+    """Return the statement of a period: see :meth:`Ledger.statement`."""
     row = require_account(store, account)
     start, end = format_timestamp(period.start), format_timestamp(period.end)
-    rare = [Entry.from_row(JournalRow(*found)) for found in store.fetch_rows(store.sql.rare_entries, account, "", end)]
-    # A statement does not depend on whether somebody has looked at the account since something on it expired.
-    unbooked = (found for found in simulate_expiries(store, row, end) if found.kind == "lot_expired" and found.at < end)
-    rare += map(Entry.from_row, unbooked)
+    rows = store.fetch_rows(store.sql.rare_entries, account, "", end)
+    entries = [Entry.from_row(JournalRow(*values)) for values in rows]
+    # A statement must not depend on whether due expiries have been posted, so those that are missing are simulated.
+    simulated = simulate_expiries(store, row, end)
+    entries += [Entry.from_row(expiry) for expiry in simulated if expiry.kind == "lot_expired" and expiry.at < end]
     opening, movements = -_used_before(store, account, start), []
-    for entry in rare:
+    for entry in entries:
         net = _net_change(entry)
         if format_timestamp(entry.at) < start:
             opening += net
         elif net:
             movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _movement_label(entry)))
     lines = usage(store, account, period, by_token=False)
-    used = sum(units_from_column(format_plain(line.credits)) for line in lines)
-    closing = opening + sum(units_from_column(format_plain(movement.credits)) for movement in movements) - used
+    used = sum(_to_units(line.credits) for line in lines)
+    closing = opening + sum(_to_units(movement.credits) for movement in movements) - used
     return Statement(
         account,
         period,
@@ -224,7 +228,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
 
 
 def _net_change(entry: Entry) -> int:
-    return sum(entry.postings.get(book, 0) for book in ("available", "held", "owed"))
+    return sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
 
 
 def _used_before(store: Store, account: str, end: str) -> int:
@@ -236,14 +240,15 @@ def _used_before(store: Store, account: str, end: str) -> int:
 
 
 def _movement_label(entry: Entry) -> str:
-    day, word = entry.at.date().isoformat(), _LABELS.get(entry.kind, entry.kind)
+    label = f"{_LABELS.get(entry.kind, entry.kind)} {entry.at.date().isoformat()}"
     money = entry.refund_amount
     if entry.kind == "top_up":
-        return f"{word} {day}, {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"[:256]
-    if money is not None:
-        return f"{word} {day}, {money}"
-    reason = entry.content.get("reason")
-    return f"{word} {day}" + (f": {reason}"[: 256 - len(word) - 11] if reason else "")
+        label += f", {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"
+    elif money is not None:
+        label += f", {money}"
+    elif entry.content.get("reason"):
+        label += f": {entry.content['reason']}"
+    return label[:_MAX_LABEL_LENGTH]
 
 
 _LABELS: Final = {
@@ -258,37 +263,34 @@ _LABELS: Final = {
 
 
 def usage_records(
-    store: Store, account: str, period: Period, after: int, skip: bool
+    store: Store, account: str, period: Period, after: int, skip_unpriced: bool
 ) -> tuple[list[dict[str, Any]], int]:
-    """Records of some entries behind number ``after``, and the number of the last of them; 0: there are no more."""
+    """Return one page of usage records, of entries with numbers above ``after``, and the number of its last entry.
+
+    The number is 0 if there are no more entries. Raises ``no_usage`` unless ``skip_unpriced``.
+    """
     require_account(store, account)
-    rows = store.fetch_rows(
-        store.sql.entries_between,
-        account,
-        format_timestamp(period.start),
-        format_timestamp(period.end),
-        after,
-        PAGE_SIZE,
-    )
-    entries = [Entry.from_row(JournalRow(*row)) for row in rows if row[3] in ("settle", "charge")]
-    found = [_record(entry) for entry in entries if not skip or "usage" in entry.content]
-    return found, rows[-1][2] if rows else 0
+    start, end = format_timestamp(period.start), format_timestamp(period.end)
+    rows = store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE)
+    entries = [Entry.from_row(JournalRow(*row)) for row in rows if row[3] in _CHARGE_KINDS]
+    records = [_record(entry) for entry in entries if not skip_unpriced or "usage" in entry.content]
+    return records, rows[-1][2] if rows else 0
 
 
 def _record(entry: Entry) -> dict[str, Any]:
-    said = entry.content
-    if "usage" not in said:
+    content = entry.content
+    if "usage" not in content:
         raise BillingError(
             "no_usage",
             f"operation {safe_repr(entry.id)} of account {safe_repr(entry.account)} charged Credits that were priced "
-            "elsewhere; no record can be made of it",
+            "elsewhere, so it has no usage record; skip unpriced charges to leave it out",
         )
     return {
-        "request_id": said["hold"] if entry.kind == "settle" else entry.id,
-        "at": said["at"],
+        "request_id": content["hold"] if entry.kind == "settle" else entry.id,
+        "at": content["at"],
         "account": entry.account,
-        "group": said["group"],
-        "model": said["model"],
-        "service_tier": said["service_tier"],
-        "usage": said["usage"],
+        "group": content["group"],
+        "model": content["model"],
+        "service_tier": content["service_tier"],
+        "usage": content["usage"],
     }

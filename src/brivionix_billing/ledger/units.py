@@ -1,7 +1,7 @@
-"""Amounts as the ledger keeps them: whole units of 10^-18, in a database as text or NUMERIC with 18 digits.
+"""Amounts in units of 10^-18, and their text in the database: TEXT in SQLite, NUMERIC in PostgreSQL, 18 decimal places.
 
-Credits and money are kept alike; money is always whole coins. An integer column would end at 9.2 Credits, and a float
-is not exact.
+Credits and money are both kept in these units; an amount of money is always a whole number of minor units. A 64-bit
+integer column would overflow at 9.2 Credits, and a float is not exact.
 """
 
 from __future__ import annotations
@@ -32,49 +32,47 @@ Amount = Decimal | int | str | Charge | WorstCase
 
 _PLACES: Final = len(str(UNITS_PER_CREDIT)) - 1
 _ZERO: Final = "0." + "0" * _PLACES
-"""Most amounts of a lot are zero."""
+"""The text of zero: most amounts of a lot are zero."""
 MAX_UNITS: Final = 10**30 * UNITS_PER_CREDIT
-"""No amount is larger: what the NUMERIC columns of PostgreSQL hold. It is 10^15 times what anyone tops up at once."""
+"""Exclusive maximum of an amount: the NUMERIC columns of PostgreSQL have 30 digits before the decimal point."""
 
 
-def to_units(amount: Amount, what: str) -> int:
-    """Credits in units of 10^-18. Raises ``invalid_money`` for what is no exact amount from 0 to 10^30 Credits."""
+def to_units(amount: Amount, name: str) -> int:
+    """Convert Credits to units. Raises ``invalid_money`` if the amount is not exact, from 0 to below 10^30 Credits."""
     if type(amount) is Charge:
         return amount.units
     if isinstance(amount, WorstCase):
         if amount.charge is None:
-            raise BillingError(
-                "invalid_argument", f"{what} is a worst case with no price: it was asked for without group="
-            )
+            raise BillingError("invalid_argument", f"{name} is a worst case without a price; pass group= to worst_case")
         return amount.charge.units
-    found = to_signed_units(amount, what)
-    if found < 0:
-        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; it cannot be below zero")
-    return found
+    units = to_signed_units(amount, name)
+    if units < 0:
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; it must be at least 0")
+    return units
 
 
-def to_signed_units(amount: Amount, what: str) -> int:
-    """The same for an amount that may be negative."""
+def to_signed_units(amount: Amount, name: str) -> int:
+    """Convert Credits that may be negative to units. Raises ``invalid_money``."""
     if isinstance(amount, str):
         amount = parse_decimal(amount)
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
-        raise BillingError(
-            "invalid_money", f"{what} is {safe_repr(amount)}; give Credits as str, int, Decimal or Charge"
-        )
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; use a str, int, Decimal or Charge")
     if isinstance(amount, int):
-        found = amount * UNITS_PER_CREDIT
+        units = amount * UNITS_PER_CREDIT
     else:
         coefficient, places = to_scaled(amount)
-        found, rest = divmod(coefficient * UNITS_PER_CREDIT, 10**places)
-        if rest:
-            raise BillingError("invalid_money", f"{what} is {format_plain(amount)}; Credits have at most 18 digits")
-    if abs(found) >= MAX_UNITS:
-        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; an amount is below 10^30")
-    return found
+        units, remainder = divmod(coefficient * UNITS_PER_CREDIT, 10**places)
+        if remainder:
+            raise BillingError(
+                "invalid_money", f"{name} is {format_plain(amount)}; Credits have at most 18 decimal places"
+            )
+    if abs(units) >= MAX_UNITS:
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; it must be below 10^30")
+    return units
 
 
 def units_to_column(amount: int) -> str:
-    """As it goes into a column: always 18 digits behind the point."""
+    """Format units for a column, always with 18 decimal places."""
     if not amount:
         return _ZERO
     if amount < 0:
@@ -84,7 +82,7 @@ def units_to_column(amount: int) -> str:
 
 
 def units_from_column(text: str) -> int:
-    """What :func:`column` wrote, or a shorter text of the same number."""
+    """Parse the text of a column or of an entry. Trailing zeros may be missing."""
     if text == _ZERO:
         return 0
     if text[-_PLACES - 1 : -_PLACES] == ".":
@@ -94,20 +92,20 @@ def units_from_column(text: str) -> int:
 
 
 def units_to_text(amount: int) -> str:
-    """As it stands in the journal: no idle zeros."""
+    """Format units for an entry of the journal, without trailing zeros."""
     return units_to_column(amount).rstrip("0").rstrip(".")
 
 
 def units_to_credits(amount: int) -> Decimal:
-    """Credits, exact."""
+    """Convert units to Credits, exactly."""
     return decimal_from_scaled(amount, _PLACES)
 
 
 def units_to_payable(amount: int, currency: str) -> Payable:
-    """Whole coins of money that the ledger keeps."""
+    """Convert units of money to a payable amount."""
     return Payable(amount // 10 ** (_PLACES - minor_digits(currency)), currency)
 
 
 def minor_unit(currency: str) -> int:
-    """One minor unit."""
+    """Return one minor unit of a currency, in units of 10^-18."""
     return int(10 ** (_PLACES - minor_digits(currency)))

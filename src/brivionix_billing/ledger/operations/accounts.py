@@ -1,4 +1,4 @@
-"""Accounts and their API tokens."""
+"""Operations on accounts."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["Accounts"]
 
 
 class Accounts(LedgerBase):
-    """Operations on accounts and tokens."""
+    """Operations on accounts."""
 
     def open_account(
         self, account: str, *, at: datetime, id: str | None = None, connection: Connection | None = None
     ) -> Entry:
-        """A new account, with nothing in it. Raises ``account_exists`` if another operation opened it."""
-        account, booked = require_new_id(account, "the account", MAX_ID_LENGTH), format_timestamp(at)
+        """Open an account without Credits. Raises ``account_exists`` if another operation opened it."""
+        account, booked_at = require_new_id(account, "the account", MAX_ID_LENGTH), format_timestamp(at)
         id = require_new_id(f"account:{account}" if id is None else id, "the operation")
 
         def work(store: Store) -> Entry:
-            found = store.fetch_entry(store.sql.entry, id)
-            if found is not None:
-                return Entry.from_row(found).match_repeat(account, "account", {})
+            existing = store.fetch_entry(store.sql.entry, id)
+            if existing is not None:
+                return Entry.from_row(existing).match_repeat(account, "account", {})
             row = AccountRow(account)
             if store.execute(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.to_columns(row)) != 1:
                 row = lock_account(store, account)
-                found = store.fetch_entry(store.sql.entry, id)  # whoever was quicker may have done the same
-                if found is not None:
-                    return Entry.from_row(found).match_repeat(account, "account", {})
-                raise BillingError("account_exists", f"there is an account {safe_repr(account)} already")
-            return LockedAccount(store, row, booked).post_entry(id, EntryDraft("account", booked, {}))
+                existing = store.fetch_entry(store.sql.entry, id)  # a concurrent retry may have posted it
+                if existing is not None:
+                    return Entry.from_row(existing).match_repeat(account, "account", {})
+                raise BillingError("account_exists", f"account {safe_repr(account)} already exists")
+            return LockedAccount(store, row, booked_at).post_entry(id, EntryDraft("account", booked_at, {}))
 
         return self._run_write(work, connection)

@@ -1,4 +1,4 @@
-"""API tokens."""
+"""Operations on API tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ApiTokens"]
 
 
 class ApiTokens(LedgerBase):
-    """Operations on tokens."""
+    """Operations on API tokens."""
 
     def create_token(
         self,
@@ -37,22 +37,29 @@ class ApiTokens(LedgerBase):
         secret: str | None = None,
         connection: Connection | None = None,
     ) -> ApiToken:
-        """A new API token of an account; ``id`` becomes its id. ``limit``: Credits that it may spend over its life.
+        """Create an API token of an account. ``id`` becomes its id.
 
-        The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
-        again, the token comes without it.
+        ``limit`` is the maximum that it may spend over its life, in Credits. The secret is generated, unless an
+        existing one is passed. Only the first call returns it: a retry returns the token without its secret.
         """
         content = posting.validate_settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
-        given = None if secret is None else api_tokens.hash_secret(secret)
-        made = api_tokens.new_secret() if secret is None else secret
-        hash = api_tokens.hash_secret(made)
-        if given is not None:
-            content["hash"] = given
+        if secret is None:
+            secret = api_tokens.new_secret()
+            secret_hash = api_tokens.hash_secret(secret)
+        else:
+            content["hash"] = secret_hash = api_tokens.hash_secret(secret)
         entry = self._run_operation(
-            account, id, "token", content, at, lambda d: posting.create(d, id, content, hash), connection
+            account,
+            id,
+            "token",
+            content,
+            at,
+            lambda locked: posting.create_token(locked, id, content, secret_hash),
+            connection,
         )
-        # Also if the operation was tried twice, and only the first time was told to have failed, it is this secret.
-        return self.token(entry.id, connection=connection, secret=made if entry.result["hash"] == hash else None)
+        # An internal retry after a lost commit finds the entry with this secret, and must return the secret.
+        is_own = entry.result["hash"] == secret_hash
+        return self.token(entry.id, connection=connection, secret=secret if is_own else None)
 
     def change_token(
         self,
@@ -63,16 +70,22 @@ class ApiTokens(LedgerBase):
         connection: Connection | None = None,
         **settings: Any,
     ) -> ApiToken:
-        """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
+        """Change settings of a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
         content = {"token": token, **posting.validate_settings(**settings)}
         account = self.token(token, connection=connection).account
         self._run_operation(
-            account, id, "token_changed", content, at, lambda d: posting.change(d, token, content), connection
+            account,
+            id,
+            "token_changed",
+            content,
+            at,
+            lambda locked: posting.change_token(locked, token, content),
+            connection,
         )
         return self.token(token, connection=connection)
 
     def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
-        """A token by its id. Raises ``unknown_token``."""
+        """Return a token by its id. Raises ``unknown_token``."""
         require_id(token, "the token")
         row = self._run_read(lambda store: store.fetch_one(TokenRow, store.sql.token, token), connection)
         if row is None:
@@ -80,13 +93,13 @@ class ApiTokens(LedgerBase):
         return api_tokens.api_token_from_row(row, secret)
 
     def tokens(self, account: str, *, connection: Connection | None = None) -> list[ApiToken]:
-        """All tokens of an account."""
-        return self._run_read(lambda store: reports.tokens_of(store, account), connection)
+        """Return all tokens of an account, sorted by id."""
+        return self._run_read(lambda store: reports.tokens(store, account), connection)
 
     def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
-        """The token that a client showed.
+        """Return the token of a secret that a client sent.
 
-        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
+        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``. A gateway answers 401.
         """
-        booked = format_timestamp(at)
-        return self._run_read(lambda store: api_tokens.authenticate(store, secret, booked), connection)
+        now = format_timestamp(at)
+        return self._run_read(lambda store: api_tokens.authenticate(store, secret, now), connection)

@@ -1,4 +1,4 @@
-"""Maintenance."""
+"""Maintenance: verify, checkpoint, rebuild, expire."""
 
 from __future__ import annotations
 
@@ -18,54 +18,56 @@ __all__ = ["Maintenance"]
 
 
 class Maintenance(Queries):
-    """Checks and upkeep of a ledger."""
+    """Maintenance of a ledger."""
 
     def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Inconsistency]:
-        """Replay the whole journal, and compare all that is derived from it. Of a sound ledger, an empty list.
+        """Replay the whole journal and compare it with all derived tables. Returns an empty list if they match.
 
-        ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
+        ``checkpoint`` is a former result of :meth:`checkpoint`. With it, a truncated journal is detected as well.
         """
         try:
             return self._run_read(lambda store: list(replay.verify(store, checkpoint or {})), None)
         except BillingError as error:
             if error.code != "journal_broken":
                 raise
-            return [Inconsistency("?", None, error.message)]  # what cannot even be read
+            return [Inconsistency("?", None, error.message)]  # the journal is unreadable
 
     def checkpoint(self) -> dict[str, tuple[int, str]]:
-        """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
-        return {
-            row[0]: (row[1], row[2]) for row in self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
-        }
+        """Return the number and hash of the last entry of every account.
+
+        Stored outside of the database, a checkpoint proves later that the journal was not truncated.
+        """
+        heads = self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
+        return {account: (number, hash) for account, number, hash in heads}
 
     def rebuild(self, *, accept_loss: bool = False) -> int:
-        """Make all tables anew from the journal; how many rows.
+        """Rebuild all derived tables from the journal. Returns the number of rows.
 
-        Raises ``journal_broken`` if the journal is not sound, or if the tables know of entries that it lacks: they are
-        the only trace of what was cut off. ``accept_loss`` rebuilds all the same.
+        Raises ``journal_broken`` if the journal is inconsistent, or if the tables name entries that are missing in it:
+        they are the only remaining record of a truncated journal. ``accept_loss`` rebuilds in the second case.
         """
         return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
 
     def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
-        """Book all that has expired, of all accounts or some; how many entries that made.
+        """Post expiries for all or some accounts. Returns the number of entries posted.
 
-        Nothing depends on it: whatever looks at an account books what has expired on it. It brings the journal of
-        accounts that nobody uses up to date, before a month is closed, say.
+        No result depends on it, because every operation and query of an account applies its expiries. It brings the
+        journal of idle accounts up to date, for example before a month is closed.
         """
-        booked = format_timestamp(at)
+        now = format_timestamp(at)
 
-        def one(account: str) -> int:
+        def expire_account(account: str) -> int:
             return self._run_write(
-                lambda store: LockedAccount(store, lock_account(store, account), booked, self.lot_order).expire_due(),
+                lambda store: LockedAccount(store, lock_account(store, account), now, self.lot_order).expire_due(),
                 None,
             )
 
-        made, failed = 0, []
+        entries, errors = 0, []
         for account in self.accounts() if accounts is None else accounts:
             try:
-                made += one(account)
+                entries += expire_account(account)
             except BillingError as error:
-                failed.append(error)  # the others are done first
-        if failed:
-            raise failed[0]
-        return made
+                errors.append(error)  # raised after the other accounts are done
+        if errors:
+            raise errors[0]
+        return entries

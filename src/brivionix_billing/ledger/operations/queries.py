@@ -1,4 +1,4 @@
-"""What a ledger tells of itself, and how it is checked."""
+"""Queries: balances, lots, entries, usage and statements."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ __all__ = ["Queries"]
 
 
 class Queries(LedgerBase):
-    """Questions to a ledger, and its upkeep."""
+    """Queries. None of them changes the ledger."""
 
     def accounts(self) -> Iterator[str]:
-        """The ids of all accounts, in order."""
+        """Yield the ids of all accounts, sorted."""
         after = ""
         while page := self._run_read(partial(reports.account_page, after=after), None):
             yield from page
             after = page[-1]
 
     def balance(self, account: str, *, at: datetime, connection: Connection | None = None) -> Balance:
-        """What an account has now. ``at`` is the time now: what expires by then counts as expired, booked or not.
+        """Return the current balance. ``at`` is the current time: it decides which holds and lots have expired.
 
-        For a time of the past, see :meth:`statement`.
+        For a time in the past, use :meth:`statement`.
         """
-        booked = format_timestamp(at)
-        return self._run_read(lambda store: reports.balance(store, account, booked), connection)
+        now = format_timestamp(at)
+        return self._run_read(lambda store: reports.balance(store, account, now), connection)
 
     def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
-        """All lots of an account, in the order in which they came, those that are used up as well."""
+        """Return all lots of an account, also used ones, the oldest first."""
         return self._run_read(lambda store: reports.lots(store, account), connection)
 
     def payment(self, channel: str, reference: str, *, connection: Connection | None = None) -> Lot:
-        """The lot of a payment. Raises ``unknown_payment``: it was not credited, or not yet."""
+        """Return the lot of a payment. Raises ``unknown_payment`` if it has not been credited."""
         return self._run_read(lambda store: reports.lot_by_payment(store, channel, reference), connection)
 
     def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
-        """The entry that an operation made, or ``None``: it was not done."""
+        """Return the entry of an operation, or ``None`` if the operation was not done."""
         require_id(id, "the operation")
         row = self._run_read(lambda store: store.fetch_entry(store.sql.entry, id), connection)
         return None if row is None else Entry.from_row(row)
 
     def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
-        """The entries of an account behind number ``after``, in order."""
+        """Yield the entries of an account with numbers above ``after``, in order."""
         while True:
             page = self._run_read(partial(reports.entry_page, account=account, after=after), None)
             yield from page
@@ -63,31 +63,40 @@ class Queries(LedgerBase):
             after = page[-1].number
 
     def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
-        """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
-        return self._run_read(lambda store: statements.usage(store, account, _period(period), by_token=by_token), None)
+        """Return the usage in a period by day (in the period's zone) and model, and optionally by token.
+
+        It reads stored sums, so it is fast.
+        """
+        return self._run_read(
+            lambda store: statements.usage(store, account, _to_period(period), by_token=by_token), None
+        )
 
     def statement(self, account: str, period: Period | str) -> Statement:
-        """An account over a period: opening, what came and went, use by day and model, closing."""
-        return self._run_read(lambda store: statements.statement(store, account, _period(period)), None)
+        """Return the statement of a period: opening, movements, usage by day and model, closing."""
+        return self._run_read(lambda store: statements.statement(store, account, _to_period(period)), None)
 
     def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
-        """The account's requests in a period as records of a usage file, from which bills are made.
+        """Yield the account's requests in a period as records of a usage file, from which bills are made.
 
-        Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out.
-        On the bill they stand as a movement: see :meth:`Statement.balance`.
+        Raises ``no_usage`` if plain Credits were charged, without usage. ``skip_unpriced`` leaves these charges out;
+        on the bill they are a movement: see :meth:`Statement.balance`.
         """
         after = 0
         while True:
-            found, after = self._run_read(
+            records, after = self._run_read(
                 partial(
-                    statements.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
+                    statements.usage_records,
+                    account=account,
+                    period=_to_period(period),
+                    after=after,
+                    skip_unpriced=skip_unpriced,
                 ),
                 None,
             )
-            yield from found
+            yield from records
             if not after:
                 return
 
 
-def _period(period: Period | str) -> Period:
+def _to_period(period: Period | str) -> Period:
     return Period.parse(period) if isinstance(period, str) else period

@@ -1,4 +1,4 @@
-"""API tokens: what making and changing one posts."""
+"""Entries that create or change API tokens."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from brivionix_billing.ledger.projections import TokenRow
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import to_units, units_from_column, units_to_text
 
-__all__ = ["apply_settings", "change", "create", "validate_settings"]
+__all__ = ["apply_settings", "change_token", "create_token", "validate_settings"]
 
 
-def validate_settings(**given: Any) -> dict[str, Any]:
-    """What is set on a token, as the journal keeps it. Raises ``invalid_argument`` for what no token has."""
-    unknown = given.keys() - _SETTINGS.keys()
-    if unknown or not given:
-        wrong = f"{safe_repr(sorted(unknown))} is nothing that a token has" if unknown else "nothing is to be set"
-        raise BillingError("invalid_argument", f"{wrong}; there are {', '.join(_SETTINGS)}")
-    return {key: _SETTINGS[key](value) for key, value in given.items()}
+def validate_settings(**settings: Any) -> dict[str, Any]:
+    """Return settings of a token in the format of the journal. Raises ``invalid_argument``."""
+    unknown = settings.keys() - _SETTINGS.keys()
+    if unknown or not settings:
+        problem = f"unknown settings {safe_repr(sorted(unknown))}" if unknown else "no settings"
+        raise BillingError("invalid_argument", f"token: {problem}; use {', '.join(_SETTINGS)}")
+    return {key: _SETTINGS[key](value) for key, value in settings.items()}
 
 
 def _require_flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise BillingError("invalid_argument", f"enabled is {safe_repr(value)}; give True or False")
+        raise BillingError("invalid_argument", f"enabled is {safe_repr(value)}; use True or False")
     return value
 
 
@@ -40,7 +40,7 @@ _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
-    """Set on a row what the content of an entry says."""
+    """Apply the settings in the content of an entry to a row."""
     if "group" in content:
         row.group = content["group"]
     if "name" in content:
@@ -53,22 +53,25 @@ def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
         row.enabled = int(content["enabled"])
 
 
-def create(desk: LockedAccount, id: str, content: Mapping[str, Any], hash: str) -> EntryDraft:
-    """A new token. Raises ``operation_conflict`` if another token has its secret."""
-    draft = EntryDraft("token", desk.booked_at, content)
-    if desk.store.fetch_one(TokenRow, desk.store.sql.token_by_hash, hash) is not None:
-        raise BillingError("operation_conflict", "another token has this secret; leave it out, and one is made")
-    row = TokenRow(id, desk.account.id, hash, "", "", None, None, 1, 0, 0)
+def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], secret_hash: str) -> EntryDraft:
+    """Create a token. Raises ``operation_conflict`` if another token has the same secret."""
+    draft = EntryDraft("token", account.booked_at, content)
+    if account.store.fetch_one(TokenRow, account.store.sql.token_by_hash, secret_hash) is not None:
+        raise BillingError(
+            "operation_conflict",
+            f"token {safe_repr(id)}: another token has the same secret; use another one, or omit it",
+        )
+    row = TokenRow(id, account.id, secret_hash, "", "", None, None, 1, 0, 0)
     apply_settings(row, content)
-    draft.result["hash"] = hash
-    desk.add_row(row)
+    draft.result["hash"] = secret_hash
+    account.add_row(row)
     return draft
 
 
-def change(desk: LockedAccount, token_id: str, content: Mapping[str, Any]) -> EntryDraft:
-    """Other settings of a token."""
-    draft = EntryDraft("token_changed", desk.booked_at, content)
-    row = desk.token(token_id)
+def change_token(account: LockedAccount, token_id: str, content: Mapping[str, Any]) -> EntryDraft:
+    """Change settings of a token. Raises ``unknown_token``."""
+    draft = EntryDraft("token_changed", account.booked_at, content)
+    row = account.token(token_id)
     apply_settings(row, content)
-    desk.mark_changed(row)
+    account.mark_changed(row)
     return draft
