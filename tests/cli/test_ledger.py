@@ -94,7 +94,7 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(desk: Desk) -> None:
     """A ledger of this version stays as it is."""
     desk.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert desk.does("migrate") == "sqlite:///ledger.db: version 0002 (as it was)\n"
+    assert desk.does("migrate") == "sqlite:///ledger.db: version 0002 (unchanged)\n"
     assert available(desk) == 200
 
 
@@ -153,7 +153,7 @@ def test_an_operation_is_done_once(desk: Desk) -> None:
     first, again = (desk.json(*given, "--id", "g")[0] for _ in range(2))
     assert (first["repeated"], again["repeated"], again["available"]) == (False, True, "105")
     assert {**again, "repeated": False} == first
-    assert "nothing was done now" in desk.does(*given, "--id", "g")
+    assert "this call changed nothing" in desk.does(*given, "--id", "g")
     assert desk.refused("grant", "acct_1", "6", "--reason", "welcome", "--id", "g") == "operation_conflict"
     assert desk.refused("open", "acct_1", "--id", "other") == "account_exists"
     assert available(desk) == 105
@@ -195,7 +195,7 @@ def test_a_token(desk: Desk) -> None:
     ledger = desk.ledger()
     assert ledger.authenticate(told["secret"], at=FIRST).id == "tok_1"
     assert desk.json(*made)[0] == {**told, "secret": None}
-    assert "is told once" in desk.does(*made)
+    assert "is shown only once" in desk.does(*made)
     changed = desk.json("token", "change", "tok_1", "--disabled", "--expires", "2027-01-01", "--id", "c1")[0]
     assert (changed["enabled"], changed["expires"], changed["limit"]) == (False, "2027-01-01T00:00:00Z", "10")
     options = ("--enabled", "--expires", "never", "--limit", "none", "--name", "", "--group", "own")

@@ -45,7 +45,7 @@ def test_statement(desk: Desk) -> None:
     ledger.close()
     status, out, err = desk("statement", "acct_1", *OCTOBER, "--format", "json")
     found = json.loads(out)
-    assert (status, found["open_holds"], "1 request of the period or before is not resolved" in err) == (0, 1, True)
+    assert (status, found["open_holds"], "has 1 open hold from the period or before" in err) == (0, 1, True)
     assert (found["opening"], [m["credits"] for m in found["movements"]]) == ("100", ["5"])
     assert sum(line["requests"] for line in found["usage"]) == 5
     assert Fraction(found["closing"]) == 105 - Fraction(found["used"])
@@ -199,8 +199,8 @@ def test_expire(desk: Desk) -> None:
     given = ("--reason", "r", "--at", "2026-10-01", "--expires", "2026-10-02", "--id")
     for account in ("acct_1", "acct_2"):
         desk.does("grant", account, "5", *given, f"g-{account}")
-    assert desk.does("expire", "--at", "2026-10-01T23:00:00Z") == "0 entries booked\n"
-    assert desk.does("expire", "acct_2", "--at", "2026-10-02") == "1 entry booked\n"
+    assert desk.does("expire", "--at", "2026-10-01T23:00:00Z") == "0 entries posted\n"
+    assert desk.does("expire", "acct_2", "--at", "2026-10-02") == "1 entry posted\n"
     assert desk.json("expire", "--at", "2026-10-02") == [{"entries": 1}]
     assert desk.json("expire", "--at", "2026-10-02") == [{"entries": 0}]
     assert desk.refused("expire", "acct_9") == "unknown_account"
@@ -220,7 +220,7 @@ def test_verify(desk: Desk) -> None:
     assert (report["valid"], [row["account"] for row in report["inconsistencies"]]) == (False, ["acct_1", "acct_2"])
     assert desk.refused("rebuild") == "invalid_argument"
     assert desk("verify")[0] == 1
-    assert "made from the journal" in desk.does("rebuild", "--yes")
+    assert "rebuilt from the journal" in desk.does("rebuild", "--yes")
     assert desk("verify")[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""Subcommands of ``ledger`` about accounts and their tokens."""
+"""Subcommands of ``ledger`` about accounts: open, accounts, balance, lots."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["add_commands"]
 
 
 def add_commands(commands: Any) -> None:
-    """Add these subcommands to the parser."""
-    parser = subcommand(commands, "open", _open, "open an account, with nothing in it", at=True)
-    parser.add_argument("account", metavar="ACCOUNT", help="its id, as it will stand in usage files and on bills")
+    """Add the subcommands to the parser."""
+    parser = subcommand(commands, "open", _open, "open an account without Credits", at=True)
+    parser.add_argument("account", metavar="ACCOUNT", help="id of the account, as in usage files and on bills")
     add_id(parser)
 
-    subcommand(commands, "accounts", _accounts, "all accounts with their balances", at=True)
+    subcommand(commands, "accounts", _accounts, "list all accounts with their balances", at=True)
 
-    parser = subcommand(commands, "balance", _balance, "what an account has", at=True)
+    parser = subcommand(commands, "balance", _balance, "show the balance of an account", at=True)
     parser.add_argument("account", metavar="ACCOUNT")
 
-    parser = subcommand(commands, "lots", _lots, "the lots of an account, and what became of them and of their money")
+    parser = subcommand(commands, "lots", _lots, "list the lots of an account, with the use of their Credits and money")
     parser.add_argument("account", metavar="ACCOUNT")
 
 
@@ -45,16 +45,16 @@ def _open(args: Namespace) -> int:
 def _accounts(args: Namespace) -> int:
     at = parse_time_or_now(args.at)
     with open_ledger(args) as ledger:
-        return _balances(args, [ledger.balance(account, at=at) for account in ledger.accounts()])
+        return _print_balances(args, [ledger.balance(account, at=at) for account in ledger.accounts()])
 
 
 def _balance(args: Namespace) -> int:
     with open_ledger(args) as ledger:
-        return _balances(args, [ledger.balance(args.account, at=parse_time_or_now(args.at))])
+        return _print_balances(args, [ledger.balance(args.account, at=parse_time_or_now(args.at))])
 
 
-def _balances(args: Namespace, found: list[Balance]) -> int:
-    rows = [balance.as_dict() for balance in found]
+def _print_balances(args: Namespace, balances: list[Balance]) -> int:
+    rows = [balance.as_dict() for balance in balances]
     heads = ["account", "available", "held", "owed"]
     print_rows(
         rows, args.format, lambda: format_table([heads, *([row[head] for head in heads] for row in rows)], left=1)
@@ -67,8 +67,8 @@ def _lots(args: Namespace) -> int:
         rows = [lot.as_dict() for lot in ledger.lots(args.account)]
     heads = ["id", "at", "expires", "channel"]
     heads += ["credits", "remaining", "used", "expired", "returned", "paid", "recognised", "refunded", "deferred"]
-    # A Credit expires, and so does a lot: the heading of the time says which is meant.
-    names = ["lot", "came", "until", *heads[3:]]
+    # Both lots and Credits expire, so the column with the time has another name than the one with Credits.
+    names = ["lot", "opened", "valid until", *heads[3:]]
     print_rows(
         rows,
         args.format,

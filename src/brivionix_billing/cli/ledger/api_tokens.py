@@ -12,7 +12,7 @@ from brivionix_billing.cli.ledger.common import (
     parse_optional_time,
     subcommand,
 )
-from brivionix_billing.cli.output import EXIT_OK, parse_time_or_now, print_rows
+from brivionix_billing.cli.output import EXIT_OK, print_rows
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tabular import format_table
@@ -25,7 +25,7 @@ __all__ = ["add_commands"]
 
 
 def add_commands(commands: Any) -> None:
-    """Add these subcommands to the parser."""
+    """Add the subcommands to the parser."""
     tokens = commands.add_parser(
         "token", help="API tokens of an account", description="API tokens of an account.", allow_abbrev=False
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
@@ -33,48 +33,49 @@ def add_commands(commands: Any) -> None:
         tokens,
         "create",
         _create,
-        "make a token, and tell its secret, once",
-        "Makes an API token of an account, and tells its secret. Only a hash of it is kept: nobody can tell it again.",
+        "create a token, and show its secret once",
+        "Creates an API token of an account, and shows its secret. Only the hash of the secret is stored, so it cannot "
+        "be shown again.",
         at=True,
         prices=True,
     )
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("--group", required=True, metavar="G", help="the group whose prices and models it has")
+    parser.add_argument("--group", required=True, metavar="G", help="group of the token: its prices and models")
     _add_settings(parser)
-    parser.add_argument("--disabled", action="store_true", help="it cannot be used until it is enabled")
+    parser.add_argument("--disabled", action="store_true", help="disable the token")
     add_id(parser, "token")
 
     parser = subcommand(
         tokens,
         "change",
         _change,
-        "other settings for a token",
-        "Changes the settings that are given; the others stay.",
+        "change settings of a token",
+        "Changes the settings that are given, and keeps the others.",
         at=True,
         prices=True,
     )
-    parser.add_argument("token", metavar="TOKEN", help="its id, not its secret")
-    parser.add_argument("--group", metavar="G", help="the group whose prices and models it has")
+    parser.add_argument("token", metavar="TOKEN", help="id of the token, not its secret")
+    parser.add_argument("--group", metavar="G", help="group of the token: its prices and models")
     _add_settings(parser)
-    able = parser.add_mutually_exclusive_group()
-    able.add_argument("--enabled", action="store_true", help="it can be used")
-    able.add_argument("--disabled", action="store_true", help="it cannot be used until it is enabled")
+    switch = parser.add_mutually_exclusive_group()
+    switch.add_argument("--enabled", action="store_true", help="enable the token")
+    switch.add_argument("--disabled", action="store_true", help="disable the token")
     add_id(parser)
 
-    parser = subcommand(tokens, "list", _tokens, "all tokens of an account, without their secrets")
+    parser = subcommand(tokens, "list", _tokens, "list the tokens of an account, without their secrets")
     parser.add_argument("account", metavar="ACCOUNT")
 
 
 def _add_settings(parser: ArgumentParser) -> None:
-    parser.add_argument("--name", metavar="TEXT", help="a name for people")
-    parser.add_argument("--expires", metavar="T", help="when it expires, or 'never'")
-    parser.add_argument("--limit", metavar="N", help="Credits that it may spend over its life, or 'none'")
+    parser.add_argument("--name", metavar="TEXT", help="display name")
+    parser.add_argument("--expires", metavar="T", help="expiry of the token, or 'never'")
+    parser.add_argument("--limit", metavar="N", help="maximum that it may spend over its life, in Credits, or 'none'")
 
 
 def _create(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, book, at):
-        book.models(group=args.group, at=at)  # a token of a group that nobody has could do nothing
-        made = ledger.create_token(
+        book.models(group=args.group, at=at)  # raises unknown_group: such a token could not be used
+        token = ledger.create_token(
             args.account,
             id=args.id,
             at=at,
@@ -85,12 +86,12 @@ def _create(args: Namespace) -> int:
             enabled=not args.disabled,
         )
 
-    def people() -> str:
-        if made.secret is None:
-            return f"token {made.id} was made before; its secret is told once, and is not known any more"
-        return f"token {made.id} of {made.account}, group {made.group}\nsecret, told only now: {made.secret}"
+    def render_text() -> str:
+        if token.secret is None:
+            return f"token {token.id} was created before; its secret is shown only once"
+        return f"token {token.id} of {token.account}, group {token.group}\nsecret, shown only now: {token.secret}"
 
-    print_rows([{**_row(made), "secret": made.secret}], args.format, people)
+    print_rows([{**_row(token), "secret": token.secret}], args.format, render_text)
     return EXIT_OK
 
 
@@ -110,28 +111,26 @@ def _change(args: Namespace) -> int:
             settings["enabled"] = args.enabled
         if not settings:
             raise BillingError(
-                "invalid_argument", "say what to change: --group, --name, --expires, --limit, --enabled, ..."
+                "invalid_argument",
+                "nothing to change; add --group, --name, --expires, --limit, --enabled or --disabled",
             )
         return _print_tokens(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
 
 
 def _tokens(args: Namespace) -> int:
     with open_ledger(args) as ledger:
-        ledger.balance(
-            args.account, at=parse_time_or_now(None)
-        )  # an account that is not there has no tokens, but should be told
         return _print_tokens(args, ledger.tokens(args.account))
 
 
-def _print_tokens(args: Namespace, found: list[ApiToken]) -> int:
-    rows = [_row(token) for token in found]
+def _print_tokens(args: Namespace, tokens: list[ApiToken]) -> int:
+    rows = [_row(token) for token in tokens]
     heads = ["id", "name", "group", "enabled", "expires", "limit", "spent", "held"]
 
-    def people() -> str:
+    def render_text() -> str:
         cells = [[_cell(row[head]) for head in heads] for row in rows]
         return format_table([["token", *heads[1:]], *cells], left=5)
 
-    print_rows(rows, args.format, people)
+    print_rows(rows, args.format, render_text)
     return EXIT_OK
 
 
