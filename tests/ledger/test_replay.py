@@ -17,7 +17,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.database.tables import METADATA
-from crash_scenario import do
+from crash_scenario import run_day
 from ledger_kit import NOW, later, opened, tables
 
 COLUMNS = ("id", "account", "number", "kind", "at", "booked", "body", "hash")
@@ -28,7 +28,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a ledger with every kind of operation."""
     path = tmp_path_factory.mktemp("day") / "ledger.db"
     with opened(f"sqlite:///{path}") as ledger:
-        do(ledger)
+        run_day(ledger)
         assert ledger.verify() == []
     return path
 
@@ -244,7 +244,7 @@ def test_verify_and_rebuild_on_postgresql(postgres: str) -> None:
     from ledger_kit import schema
 
     with schema(postgres) as url, opened(url) as ledger:
-        do(ledger)
+        run_day(ledger)
         assert ledger.verify() == []
         expected = tables(ledger)
         ledger.rebuild()
