@@ -109,7 +109,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
-# --- help, and what is not there ---
+# --- help, and missing extras ---
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
@@ -131,10 +131,10 @@ def test_without_the_extra(run: Run) -> None:
     """Without SQLAlchemy, ``ledger`` names the extra to install, and other commands work."""
     start = "import sys; sys.modules['sqlalchemy'] = None; from brivionix_billing.cli import main; sys.exit(main("
     for args in (["accounts"], ["migrate"], ["expire"]):
-        found = python(run.folder, f"{start}{['ledger', *args]}))")
-        assert (found.returncode, found.stdout) == (2, "")
-        assert "pip install 'brivionix-billing[ledger]'" in found.stderr
-        assert found.stderr.endswith("[missing_extra]\n")
+        process = python(run.folder, f"{start}{['ledger', *args]}))")
+        assert (process.returncode, process.stdout) == (2, "")
+        assert "pip install 'brivionix-billing[ledger]'" in process.stderr
+        assert process.stderr.endswith("[missing_extra]\n")
     assert python(run.folder, f"{start}['check']))").returncode == 0
 
 
@@ -189,22 +189,22 @@ def test_accounts(command: LedgerCommand) -> None:
 
 def test_a_token(command: LedgerCommand) -> None:
     """A secret is shown once and authenticates; settings can be changed one by one, and removed."""
-    made = ("token", "create", "acct_1", "--group", "half", "--name", "Ada's", "--limit", "10", "--id", "tok_1")
-    told = command.json(*made)[0]
-    assert (told["group"], told["limit"], told["enabled"], told["expires"]) == ("half", "10", True, None)
+    create = ("token", "create", "acct_1", "--group", "half", "--name", "Ada's", "--limit", "10", "--id", "tok_1")
+    token = command.json(*create)[0]
+    assert (token["group"], token["limit"], token["enabled"], token["expires"]) == ("half", "10", True, None)
     ledger = command.ledger()
-    assert ledger.authenticate(told["secret"], at=FIRST).id == "tok_1"
-    assert command.json(*made)[0] == {**told, "secret": None}
-    assert "is shown only once" in command.run_ok(*made)
+    assert ledger.authenticate(token["secret"], at=FIRST).id == "tok_1"
+    assert command.json(*create)[0] == {**token, "secret": None}
+    assert "is shown only once" in command.run_ok(*create)
     changed = command.json("token", "change", "tok_1", "--disabled", "--expires", "2027-01-01", "--id", "c1")[0]
     assert (changed["enabled"], changed["expires"], changed["limit"]) == (False, "2027-01-01T00:00:00Z", "10")
     options = ("--enabled", "--expires", "never", "--limit", "none", "--name", "", "--group", "own")
     changed = command.json("token", "change", "tok_1", *options, "--id", "c2")[0]
     assert [changed[key] for key in ("enabled", "expires", "limit", "name", "group")] == [True, None, None, "", "own"]
     assert command.json("token", "list", "acct_1") == [changed]
-    assert ledger.authenticate(told["secret"], at=FIRST).group == "own"
+    assert ledger.authenticate(token["secret"], at=FIRST).group == "own"
     ledger.close()
-    assert told["secret"] not in command.run_ok("journal", "acct_1") + command.run_ok("token", "list", "acct_1")
+    assert token["secret"] not in command.run_ok("journal", "acct_1") + command.run_ok("token", "list", "acct_1")
 
 
 def test_invalid_tokens(command: LedgerCommand) -> None:

@@ -46,16 +46,16 @@ def test_statement(command: LedgerCommand) -> None:
     ledger.hold("acct_1", "0.1", id="waits", at=datetime(2026, 10, 31, 23, 59, tzinfo=UTC))
     ledger.close()
     status, out, err = command("statement", "acct_1", *OCTOBER, "--format", "json")
-    found = json.loads(out)
-    assert (status, found["open_holds"], "has 1 open hold from the period or before" in err) == (0, 1, True)
-    assert (found["opening"], [m["credits"] for m in found["movements"]]) == ("100", ["5"])
-    assert sum(line["requests"] for line in found["usage"]) == 5
-    assert Fraction(found["closing"]) == 105 - Fraction(found["used"])
+    statement = json.loads(out)
+    assert (status, statement["open_holds"], "has 1 open hold from the period or before" in err) == (0, 1, True)
+    assert (statement["opening"], [m["credits"] for m in statement["movements"]]) == ("100", ["5"])
+    assert sum(line["requests"] for line in statement["usage"]) == 5
+    assert Fraction(statement["closing"]) == 105 - Fraction(statement["used"])
     shown = command("statement", "acct_1", *OCTOBER)[1]
     lines = [line.split() for line in shown.splitlines()]
     assert ["opening", "100"] in lines
-    assert ["closing", found["closing"]] in lines
-    assert ["used", "by", "5", "requests", f"-{found['used']}"] in lines
+    assert ["closing", statement["closing"]] in lines
+    assert ["used", "by", "5", "requests", f"-{statement['used']}"] in lines
     assert any(line[:2] == ["2026-10-01", "alpha"] for line in lines)
 
 
@@ -69,16 +69,16 @@ def test_usage(command: LedgerCommand) -> None:
     ledger = command.ledger()
     ledger.charge("acct_1", "0.125", id="batch", token="tok", at=FIRST)
     ledger.close()
-    found = command.json("usage", "--all", *OCTOBER)
-    assert [(row["account"], row["day"], row["model"]) for row in found] == [
+    lines = command.json("usage", "--all", *OCTOBER)
+    assert [(row["account"], row["day"], row["model"]) for row in lines] == [
         ("acct_1", "2026-10-01", ""),
         ("acct_1", "2026-10-01", "alpha"),
         ("acct_1", "2026-10-01", "beta"),
         ("acct_2", "2026-10-01", "alpha"),
     ]
-    assert found[1]["input_tokens"] == Usage.from_response(rows[0]["usage"]).input_tokens
+    assert lines[1]["input_tokens"] == Usage.from_response(rows[0]["usage"]).input_tokens
     zone = command.json("usage", "acct_2", *OCTOBER, "--zone", "Asia/Shanghai")
-    assert [(row["day"], row["credits"]) for row in zone] == [("2026-10-02", found[3]["credits"])]
+    assert [(row["day"], row["credits"]) for row in zone] == [("2026-10-02", lines[3]["credits"])]
     tokens = command.json("usage", "acct_1", *OCTOBER, "--by-token")
     assert [tokens[0][key] for key in ("model", "token", "credits")] == ["", "tok", "0.125"]
     assert command.run_ok("usage", "acct_1", *OCTOBER).splitlines()[2].split()[:4] == ["acct_1", "2026-10-01", "-", "1"]
@@ -117,13 +117,13 @@ def test_a_month_from_ledger_to_verified_bills(command: LedgerCommand) -> None:
     billed = ("invoice", "month.jsonl", "--all", *OCTOBER, "--customers", "customers.json", "--out", "bills")
     status, _, err = command.run(*billed, "--no-html")
     assert (status, err) == (0, "")
-    for number, (account, told) in enumerate(statements.items(), 1):
+    for number, (account, statement) in enumerate(statements.items(), 1):
         bill = read_document(command.folder / f"bills/INV-{number:06d}/invoice.json")
         assert bill["customer"]["account"] == account
-        assert (bill["balance"]["opening"], bill["balance"]["closing"]) == (told["opening"], told["closing"])
-        assert [m["credits"] for m in bill["balance"]["movements"]] == [m["credits"] for m in told["movements"]]
-        assert bill["totals"]["credits"] == told["used"]
-        assert Decimal(told["closing"]) > 0
+        assert (bill["balance"]["opening"], bill["balance"]["closing"]) == (statement["opening"], statement["closing"])
+        assert [m["credits"] for m in bill["balance"]["movements"]] == [m["credits"] for m in statement["movements"]]
+        assert bill["totals"]["credits"] == statement["used"]
+        assert Decimal(statement["closing"]) > 0
     assert statements["acct_2"]["opening"] == "0"
     assert Decimal(statements["acct_1"]["opening"]) < 100
     assert command.run("verify", "bills", "--usage", "month.jsonl")[0] == 0
@@ -170,11 +170,11 @@ def test_customers_keep_their_names(command: LedgerCommand) -> None:
     old = {"opening": "7", "movements": [], "closing": "7"}
     base = {"acct_1": {**ada, "balance": old}, "acct_9": {"name": "Elsewhere", "balance": old}}
     (command.folder / "base.json").write_text(json.dumps(base), encoding="utf-8")
-    found = json.loads(command.run_ok("customers", *OCTOBER, "--base", "base.json"))
-    assert {key: value for key, value in found["acct_1"].items() if key != "balance"} == ada
-    assert found["acct_1"]["balance"]["closing"] == command.json("statement", "acct_1", *OCTOBER)["closing"]
-    assert found["acct_9"] == base["acct_9"]
-    assert set(found["acct_2"]) == {"balance"}
+    customers = json.loads(command.run_ok("customers", *OCTOBER, "--base", "base.json"))
+    assert {key: value for key, value in customers["acct_1"].items() if key != "balance"} == ada
+    assert customers["acct_1"]["balance"]["closing"] == command.json("statement", "acct_1", *OCTOBER)["closing"]
+    assert customers["acct_9"] == base["acct_9"]
+    assert set(customers["acct_2"]) == {"balance"}
     assert command.error_code("customers", *OCTOBER, "--base", "base.json", "--out", "base.json") == "invalid_argument"
     (command.folder / "base.json").write_text('{"acct_1": {"nmae": "Ada"}}', encoding="utf-8")
     assert command.error_code("customers", *OCTOBER, "--base", "base.json") == "invalid_argument"

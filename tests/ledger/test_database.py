@@ -238,12 +238,12 @@ def test_a_started_operation_is_finished_before_its_task_is_cancelled() -> None:
 def test_text_is_compared_byte_by_byte_in_any_locale(postgres: str) -> None:
     """All text columns have the collation C: in other collations, ``2026`` may sort after ``~``."""
     with schema(postgres) as url, opened(url) as ledger, ledger.engine.connect() as connection:
-        found = connection.exec_driver_sql(
+        columns = connection.exec_driver_sql(
             "SELECT table_name, column_name, collation_name FROM information_schema.columns "
             "WHERE table_schema = current_schema() AND data_type = 'text'"
         ).all()
-        assert len(found) > 30
-        assert {collation for _, _, collation in found} == {"C"}
+        assert len(columns) > 30
+        assert {collation for _, _, collation in columns} == {"C"}
 
 
 def test_a_payment_credited_concurrently_is_credited_once(postgres: str) -> None:

@@ -79,13 +79,13 @@ def charge(of: dict[str, Any] | None = None, at: datetime = NOW, model: str = "g
 
 def tables(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of all tables, sorted. ``next_expiry`` is left out, because it is only a lower bound."""
-    found = {}
+    rows_by_table = {}
     with ledger.engine.connect() as connection:
         for name, table in METADATA.tables.items():
             columns = [column.name for column in table.columns if column.name != "next_expiry"]
             rows = connection.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}").all()
-            found[name] = sorted(tuple(map(str, row)) for row in rows)
-    return found
+            rows_by_table[name] = sorted(tuple(map(str, row)) for row in rows)
+    return rows_by_table
 
 
 def refused(code: str) -> pytest.RaisesExc[BillingError]:
