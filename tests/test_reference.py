@@ -25,6 +25,7 @@ import pytest
 
 from brivionix_billing import PriceBook
 from brivionix_billing.ledger import Ledger
+from brivionix_billing.ledger.database.engine import create_ledger_engine
 from make_reference import DATABASE, LEDGER_REPORTS, REFERENCE, STEPS, Shell, journal, ledger_reports, shells
 
 Files = dict[str, bytes]
@@ -43,6 +44,8 @@ RENAMED_KEYS: dict[str, str] = {
     "channels.smallest": "min_payment",
     "channels.largest": "max_payment",
     "worst_case.firm": "guaranteed",
+    "ledger/verify*:sound": "valid",
+    "ledger/verify*:faults": "inconsistencies",
 }
 """Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
 ``totals.channels.*.parts``; then only a key at this place is renamed. Files may be given before it, such as
@@ -297,9 +300,10 @@ def test_report_on_the_stored_database(name: str) -> None:
 def _open_copy(folder: Path) -> Ledger:
     copy = folder / DATABASE
     shutil.copy(REFERENCE / LEDGER_REPORTS / DATABASE, copy)
-    ledger = Ledger.open(f"sqlite:///{copy}", PriceBook.load(REFERENCE / "inputs" / "pricing.yaml"))
-    ledger.migrate()
-    return ledger
+    url = f"sqlite:///{copy}"
+    with Ledger(create_ledger_engine(url)) as ledger:
+        ledger.migrate()
+    return Ledger.open(url, PriceBook.load(REFERENCE / "inputs" / "pricing.yaml"))
 
 
 def test_the_stored_database_goes_on(tmp_path: Path) -> None:

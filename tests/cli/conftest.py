@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from cli_kit import run
-from cli_ledger_kit import desk
+from cli_ledger_kit import command
 
-__all__ = ["desk", "run"]
+__all__ = ["command", "run"]

@@ -1,8 +1,9 @@
-"""The ledger on the command line: what each subcommand does and prints, and that a month can be closed with it."""
+"""The command ``ledger``: database, help, accounts, tokens, payments."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from brivionix_billing.cli.ledger.common import redacted_url
-from brivionix_billing.ledger.database.transactions import create_ledger_engine
+from brivionix_billing.ledger.database.engine import create_ledger_engine
 from cli_kit import ESCAPES, Run
-from cli_ledger_kit import FIRST, Desk, available
+from cli_ledger_kit import FIRST, LedgerCommand, available
+from paths import DATA
 
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
@@ -25,8 +27,8 @@ SUBCOMMANDS = (
 
 
 @pytest.mark.parametrize("args", [("accounts",), ("open", "a", "--id", "i"), ("verify",), ("rebuild", "--yes")])
-def test_a_slip_in_the_name_makes_no_database(run: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
-    """A file that is not there is an error that says what makes it, and is not there afterwards either."""
+def test_a_wrong_name_creates_no_database(run: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    """A missing file is an error that names the command to create it, and it is not created."""
     monkeypatch.delenv("BRIVIONIX_LEDGER", raising=False)
     for db in ("ledgre.db", "sqlite:///ledgre.db"):
         status, out, err = run("ledger", *args, "--db", db)
@@ -38,17 +40,17 @@ def test_a_slip_in_the_name_makes_no_database(run: Run, monkeypatch: pytest.Monk
 
 
 def test_a_database_without_tables(run: Run) -> None:
-    """Only migrate makes tables: a database that has none is an error everywhere else, and still has none then."""
+    """A database without tables is an error, and no tables are created."""
     (run.folder / "other.db").touch()
     for _ in range(2):
         status, _, err = run("ledger", "accounts", "--db", "other.db")
         assert (status, err.rpartition(" ")[2]) == (2, "[ledger_version]\n")
 
 
-def test_a_database_of_another_version(desk: Desk) -> None:
-    """Tables of another version are not touched."""
-    desk.tampered("UPDATE billing_version SET version_num = '9999'")
-    assert desk.refused("accounts") == "ledger_version"
+def test_a_database_of_another_version(command: LedgerCommand) -> None:
+    """Tables of another version are rejected."""
+    command.tamper("UPDATE billing_version SET version_num = '9999'")
+    assert command.error_code("accounts") == "ledger_version"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_a_database_of_another_version(desk: Desk) -> None:
         ("postgresql://u:hidden@127.0.0.1:1/x", "ledger_unavailable"),
     ],
 )
-def test_what_is_no_ledger(run: Run, db: str, code: str) -> None:
-    """What is no database, or cannot be reached, is said in a line that shows no password."""
+def test_an_invalid_database(run: Run, db: str, code: str) -> None:
+    """An invalid or unreachable database is reported in one line without a password."""
     status, out, err = run("ledger", "accounts", "--db", db)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.endswith(f"[{code}]\n")
@@ -74,34 +76,45 @@ def test_what_is_no_ledger(run: Run, db: str, code: str) -> None:
 
 
 def test_no_password_is_shown() -> None:
-    """A URL is shown without its password, wherever in it that stands."""
+    """A URL is displayed without its password, also if it is an option."""
     engine = create_ledger_engine("postgresql://ada:hidden@host/name?password=hidden&sslmode=require")
     assert redacted_url(engine) == "postgresql://ada:***@host/name"
 
 
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BRIVIONIX_LEDGER is the database where --db names none."""
+    """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0001 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0002 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
     assert "acct_1" not in run("ledger", "accounts", "--db", "there.db")[1]
 
 
-def test_migrate_again(desk: Desk) -> None:
-    """A ledger of this version stays as it is."""
-    desk.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert desk.does("migrate") == "sqlite:///ledger.db: version 0001 (as it was)\n"
-    assert available(desk) == 200
+def test_migrate_again(command: LedgerCommand) -> None:
+    """``migrate`` does not change a ledger of this version."""
+    command.top_up("acct_1", "85", "evt_9", "2026-10-01")
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0002 (unchanged)\n"
+    assert available(command) == 200
 
 
-# --- help, and what is not there ---
+def test_migrate_from_version_1(run: Run) -> None:
+    """A ledger of version 0001 is rejected until it is migrated, and is valid then."""
+    shutil.copy(DATA / "reference" / "ledger" / "ledger.db", run.folder / "old.db")
+    before = run("ledger", "verify", "--db", "old.db")
+    migrated = run("ledger", "migrate", "--db", "old.db")
+    after = run("ledger", "verify", "--db", "old.db")
+    assert (before[0], "[ledger_version]" in before[2]) == (2, True)
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0002 (was 0001)\n")
+    assert (after[0], after[1].partition(":")[0]) == (0, "valid")
+
+
+# --- help, and missing extras ---
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_help_of_each_subcommand(run: Run, name: str) -> None:
-    """Each subcommand has help that names the database; those that do an operation need an id."""
+    """Each subcommand has help with --db, and operations have --id."""
     status, out, _ = run("ledger", *name.split(), "--help")
     assert (status, out.startswith(f"usage: brivionix-billing ledger {name}")) == (0, True)
     assert "--db URL|FILE" in out
@@ -110,23 +123,23 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own."""
+    """Run a program in a new process."""
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_without_the_extra(run: Run) -> None:
-    """Where SQLAlchemy is not installed, ledger says what to install, and other commands work."""
+    """Without SQLAlchemy, ``ledger`` names the extra to install, and other commands work."""
     start = "import sys; sys.modules['sqlalchemy'] = None; from brivionix_billing.cli import main; sys.exit(main("
     for args in (["accounts"], ["migrate"], ["expire"]):
-        found = python(run.folder, f"{start}{['ledger', *args]}))")
-        assert (found.returncode, found.stdout) == (2, "")
-        assert "pip install 'brivionix-billing[ledger]'" in found.stderr
-        assert found.stderr.endswith("[missing_extra]\n")
+        process = python(run.folder, f"{start}{['ledger', *args]}))")
+        assert (process.returncode, process.stdout) == (2, "")
+        assert "pip install 'brivionix-billing[ledger]'" in process.stderr
+        assert process.stderr.endswith("[missing_extra]\n")
     assert python(run.folder, f"{start}['check']))").returncode == 0
 
 
-def test_other_commands_do_not_wait_for_the_ledger(run: Run) -> None:
-    """SQLAlchemy is not imported by a command that does not need it."""
+def test_other_commands_do_not_import_the_ledger(run: Run) -> None:
+    """A command that does not need SQLAlchemy does not import it."""
     code = "import sys; from brivionix_billing.cli import main; main(['check']); print('sqlalchemy' in sys.modules)"
     assert python(run.folder, code).stdout.endswith("\nFalse\n")
 
@@ -134,96 +147,96 @@ def test_other_commands_do_not_wait_for_the_ledger(run: Run) -> None:
 # --- accounts and tokens ---
 
 
-def test_an_operation_is_done_once(desk: Desk) -> None:
-    """The same id with the same content changes nothing and says so; with other content it is refused."""
+def test_a_repeated_operation_is_done_once(command: LedgerCommand) -> None:
+    """The same id with the same content changes nothing and reports it; with other content it is an error."""
     given = ("grant", "acct_1", "5", "--reason", "welcome", "--at", "2026-10-01")
-    first, again = (desk.json(*given, "--id", "g")[0] for _ in range(2))
+    first, again = (command.json(*given, "--id", "g")[0] for _ in range(2))
     assert (first["repeated"], again["repeated"], again["available"]) == (False, True, "105")
     assert {**again, "repeated": False} == first
-    assert "nothing was done now" in desk.does(*given, "--id", "g")
-    assert desk.refused("grant", "acct_1", "6", "--reason", "welcome", "--id", "g") == "operation_conflict"
-    assert desk.refused("open", "acct_1", "--id", "other") == "account_exists"
-    assert available(desk) == 105
+    assert "this call changed nothing" in command.run_ok(*given, "--id", "g")
+    assert command.error_code("grant", "acct_1", "6", "--reason", "welcome", "--id", "g") == "operation_conflict"
+    assert command.error_code("open", "acct_1", "--id", "other") == "account_exists"
+    assert available(command) == 105
 
 
-def test_an_id_is_required(desk: Desk) -> None:
-    """Without an id an operation is not done, since doing it twice could not be told from doing it again."""
-    status, _, err = desk("grant", "acct_1", "5", "--reason", "welcome")
+def test_an_id_is_required(command: LedgerCommand) -> None:
+    """An operation without an id is rejected, because a retry of it could not be recognised."""
+    status, _, err = command("grant", "acct_1", "5", "--reason", "welcome")
     assert (status, "the following arguments are required: --id" in err) == (2, True)
-    assert available(desk) == 100
+    assert available(command) == 100
 
 
-def test_accounts(desk: Desk) -> None:
-    """Every account with what it can spend, what is held and what is owed, for people, as JSON, and as CSV."""
-    ledger = desk.ledger()
+def test_accounts(command: LedgerCommand) -> None:
+    """Available, held and owed Credits of every account are shown as a table, JSON and CSV."""
+    ledger = command.ledger()
     ledger.hold("acct_1", "2.5", id="r", at=FIRST)
     ledger.charge("acct_2", "0.75", id="c", at=FIRST)
     ledger.close()
-    rows = desk.json("accounts", "--at", "2026-10-01T00:01:00Z")
+    rows = command.json("accounts", "--at", "2026-10-01T00:01:00Z")
     assert [[row[name] for name in ("account", "available", "held", "owed")] for row in rows] == [
         ["acct_1", "97.5", "2.5", "0"],
         ["acct_2", "0", "0", "0.75"],
     ]
-    shown = desk.does("accounts", "--at", "2026-10-01T00:01:00Z")
+    shown = command.run_ok("accounts", "--at", "2026-10-01T00:01:00Z")
     assert [line.split() for line in shown.splitlines()[2:]] == [
         ["acct_1", "97.5", "2.5", "0"],
         ["acct_2", "0", "0", "0.75"],
     ]
-    assert next(csv.DictReader(desk.does("accounts", "--format", "csv").splitlines()))["account"] == "acct_1"
-    assert desk.json("balance", "acct_2", "--at", "2026-10-01T00:01:00Z") == rows[1:]
-    assert [row["held"] for row in desk.json("accounts", "--at", "2026-10-02")] == ["0", "0"]
+    assert next(csv.DictReader(command.run_ok("accounts", "--format", "csv").splitlines()))["account"] == "acct_1"
+    assert command.json("balance", "acct_2", "--at", "2026-10-01T00:01:00Z") == rows[1:]
+    assert [row["held"] for row in command.json("accounts", "--at", "2026-10-02")] == ["0", "0"]
 
 
-def test_a_token(desk: Desk) -> None:
-    """Its secret is told once and works; its settings can be changed one by one, and taken away again."""
-    made = ("token", "create", "acct_1", "--group", "half", "--name", "Ada's", "--limit", "10", "--id", "tok_1")
-    told = desk.json(*made)[0]
-    assert (told["group"], told["limit"], told["enabled"], told["expires"]) == ("half", "10", True, None)
-    ledger = desk.ledger()
-    assert ledger.authenticate(told["secret"], at=FIRST).id == "tok_1"
-    assert desk.json(*made)[0] == {**told, "secret": None}
-    assert "is told once" in desk.does(*made)
-    changed = desk.json("token", "change", "tok_1", "--disabled", "--expires", "2027-01-01", "--id", "c1")[0]
+def test_a_token(command: LedgerCommand) -> None:
+    """A secret is shown once and authenticates; settings can be changed one by one, and removed."""
+    create = ("token", "create", "acct_1", "--group", "half", "--name", "Ada's", "--limit", "10", "--id", "tok_1")
+    token = command.json(*create)[0]
+    assert (token["group"], token["limit"], token["enabled"], token["expires"]) == ("half", "10", True, None)
+    ledger = command.ledger()
+    assert ledger.authenticate(token["secret"], at=FIRST).id == "tok_1"
+    assert command.json(*create)[0] == {**token, "secret": None}
+    assert "is shown only once" in command.run_ok(*create)
+    changed = command.json("token", "change", "tok_1", "--disabled", "--expires", "2027-01-01", "--id", "c1")[0]
     assert (changed["enabled"], changed["expires"], changed["limit"]) == (False, "2027-01-01T00:00:00Z", "10")
     options = ("--enabled", "--expires", "never", "--limit", "none", "--name", "", "--group", "own")
-    changed = desk.json("token", "change", "tok_1", *options, "--id", "c2")[0]
+    changed = command.json("token", "change", "tok_1", *options, "--id", "c2")[0]
     assert [changed[key] for key in ("enabled", "expires", "limit", "name", "group")] == [True, None, None, "", "own"]
-    assert desk.json("token", "list", "acct_1") == [changed]
-    assert ledger.authenticate(told["secret"], at=FIRST).group == "own"
+    assert command.json("token", "list", "acct_1") == [changed]
+    assert ledger.authenticate(token["secret"], at=FIRST).group == "own"
     ledger.close()
-    assert told["secret"] not in desk.does("journal", "acct_1") + desk.does("token", "list", "acct_1")
+    assert token["secret"] not in command.run_ok("journal", "acct_1") + command.run_ok("token", "list", "acct_1")
 
 
-def test_a_token_that_could_do_nothing(desk: Desk) -> None:
-    """A group that the price file does not have, nothing to change, and a token or account that is not there."""
-    assert desk.refused("token", "create", "acct_1", "--group", "hal", "--id", "t") == "unknown_group"
-    desk.does("token", "create", "acct_1", "--group", "half", "--disabled", "--id", "t")
-    assert desk.refused("token", "change", "t", "--group", "hal", "--id", "c") == "unknown_group"
-    assert desk.refused("token", "change", "t", "--id", "c") == "invalid_argument"
-    assert desk.refused("token", "change", "u", "--enabled", "--id", "c") == "unknown_token"
-    assert desk.refused("token", "list", "acct_9") == "unknown_account"
-    (token,) = desk.json("token", "list", "acct_1")
+def test_invalid_tokens(command: LedgerCommand) -> None:
+    """An unknown group, an empty change, an unknown token and an unknown account are errors."""
+    assert command.error_code("token", "create", "acct_1", "--group", "hal", "--id", "t") == "unknown_group"
+    command.run_ok("token", "create", "acct_1", "--group", "half", "--disabled", "--id", "t")
+    assert command.error_code("token", "change", "t", "--group", "hal", "--id", "c") == "unknown_group"
+    assert command.error_code("token", "change", "t", "--id", "c") == "invalid_argument"
+    assert command.error_code("token", "change", "u", "--enabled", "--id", "c") == "unknown_token"
+    assert command.error_code("token", "list", "acct_9") == "unknown_account"
+    (token,) = command.json("token", "list", "acct_1")
     assert (token["enabled"], token["group"]) == (False, "half")
 
 
 # --- money ---
 
 
-def test_a_payment_is_credited_once(desk: Desk) -> None:
-    """At its channel's price of that time, by money or by Credits, and never twice under another id."""
-    row = desk.json(
+def test_a_payment_is_credited_once(command: LedgerCommand) -> None:
+    """A payment is credited at the price of its channel, and not again under another id."""
+    row = command.json(
         *("topup", "acct_2", "--channel", "rmb", "--credits", "10", "--reference", "pi_2", "--id", "evt_2"),
         *("--at", "2026-10-20", "--expires", "2027-10-20"),
     )[0]
     assert (row["credits"], row["pay"], row["channel"], row["reference"]) == ("10", "9.00 CNY", "rmb", "pi_2")
     assert row["expires"] == "2027-10-20T00:00:00Z"
     again = ("topup", "acct_1", "--channel", "rmb", "--pay", "9", "--reference", "pi_2", "--id", "evt_3")
-    assert desk.refused(*again) == "payment_already_credited"
-    assert desk.refused(*again[:3], "wechat", *again[4:]) == "unknown_channel"
-    assert desk("topup", "acct_1", "--channel", "rmb", "--reference", "r", "--id", "i")[0] == 2
-    (lot,) = desk.json("lots", "acct_2")
+    assert command.error_code(*again) == "payment_already_credited"
+    assert command.error_code(*again[:3], "wechat", *again[4:]) == "unknown_channel"
+    assert command("topup", "acct_1", "--channel", "rmb", "--reference", "r", "--id", "i")[0] == 2
+    (lot,) = command.json("lots", "acct_2")
     assert (lot["id"], lot["remaining"], lot["deferred"]) == ("evt_2", "10", "9.00 CNY")
-    assert desk.does("lots", "acct_2").splitlines()[2].split()[:4] == [
+    assert command.run_ok("lots", "acct_2").splitlines()[2].split()[:4] == [
         "evt_2",
         "2026-10-20T00:00:00Z",
         "2027-10-20T00:00:00Z",
@@ -232,82 +245,84 @@ def test_a_payment_is_credited_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("credits", "left"), [("-0.25", "99.75"), ("-100", "0"), ("5", "105"), ("-.5", None)])
-def test_a_correction_may_be_negative(desk: Desk, credits: str, left: str | None) -> None:
-    """Credits that begin with a minus are an amount, no option; what is no plain number is refused."""
+def test_a_correction_may_be_negative(command: LedgerCommand, credits: str, left: str | None) -> None:
+    """A negative amount is no option of the command line, and an invalid number is rejected."""
     given = ("adjust", "acct_1", credits, "--reason", "slip", "--author", "ada", "--id", "a")
     if left is None:
-        assert desk.refused(*given) == "invalid_money"
+        assert command.error_code(*given) == "invalid_money"
         return
-    row = desk.json(*given)[0]
+    row = command.json(*given)[0]
     assert (row["credits"], row["available"]) == (credits, left)
 
 
-def test_a_correction_takes_what_is_there(desk: Desk) -> None:
-    """Not more than is available, and never without a reason and an author."""
+def test_a_correction_takes_available_credits(command: LedgerCommand) -> None:
+    """A correction takes at most the available Credits, and requires a reason and an author."""
     given = ("adjust", "acct_1", "-100.01", "--reason", "slip", "--author", "ada", "--id", "a")
-    assert desk.refused(*given) == "insufficient_credits"
+    assert command.error_code(*given) == "insufficient_credits"
     for missing in ("--reason", "--author"):
         place = given.index(missing)
-        assert missing in desk(*given[:place], *given[place + 2 :])[2]
+        assert missing in command(*given[:place], *given[place + 2 :])[2]
 
 
-def test_the_order_of_lots_is_that_of_the_price_file(desk: Desk) -> None:
-    """A command that takes Credits uses the lots as the file says: here the bought before the given."""
-    desk.does("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
-    prices = desk.folder / "pricing.yaml"
+def test_the_order_of_lots_is_that_of_the_price_file(command: LedgerCommand) -> None:
+    """A correction consumes lots in the order of the price file."""
+    command.run_ok("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
+    prices = command.folder / "pricing.yaml"
     prices.write_text(prices.read_text(encoding="utf-8") + "lots: {order: [paid]}\n", encoding="utf-8")
-    desk.does("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "a")
+    command.run_ok("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "a")
     prices.write_text(prices.read_text(encoding="utf-8").replace("[paid]", "[promotional]"), encoding="utf-8")
-    desk.does("adjust", "acct_1", "-2", "--reason", "r", "--author", "a", "--id", "b")
-    assert {lot["id"]: lot["used"] for lot in desk.json("lots", "acct_1")} == {"evt_1": "1", "g": "2"}
+    command.run_ok("adjust", "acct_1", "-2", "--reason", "r", "--author", "a", "--id", "b")
+    assert {lot["id"]: lot["used"] for lot in command.json("lots", "acct_1")} == {"evt_1": "1", "g": "2"}
     prices.unlink()
-    assert desk.refused("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "c") == "file_unreadable"
-    desk.does("lots", "acct_1")
+    assert (
+        command.error_code("adjust", "acct_1", "-1", "--reason", "r", "--author", "a", "--id", "c") == "file_unreadable"
+    )
+    command.run_ok("lots", "acct_1")
 
 
-def test_refund_and_reverse(desk: Desk) -> None:
-    """By Credits, by money, or all; it says what to pay back to whom, and can be undone once."""
-    row = desk.json("refund", "acct_1", "evt_1", "--credits", "10", "--id", "r1")[0]
+def test_refund_and_reverse(command: LedgerCommand) -> None:
+    """A refund by Credits, by money or of all shows the money to pay back, and can be reversed once."""
+    row = command.json("refund", "acct_1", "evt_1", "--credits", "10", "--id", "r1")[0]
     assert (row["credits"], row["pay"], row["reference"], row["available"]) == ("10", "8.50 CNY", "pi_evt_1", "90")
-    row = desk.json("refund", "acct_1", "evt_1", "--pay", "17", "--id", "r2")[0]
+    row = command.json("refund", "acct_1", "evt_1", "--pay", "17", "--id", "r2")[0]
     assert (row["credits"], row["pay"]) == ("20", "17.00 CNY")
-    assert "pay 59.50 CNY back by rmb, payment pi_evt_1" in desk.does("refund", "acct_1", "evt_1", "--id", "r3")
+    assert "pay 59.50 CNY back by rmb, payment pi_evt_1" in command.run_ok("refund", "acct_1", "evt_1", "--id", "r3")
     undo = ("reverse", "acct_1", "r3", "--reason", "bank refused", "--id")
-    assert desk.json(*undo, "v1")[0]["available"] == "70"
-    assert desk.refused(*undo, "v2") == "not_reversible"
+    assert command.json(*undo, "v1")[0]["available"] == "70"
+    assert command.error_code(*undo, "v2") == "not_reversible"
 
 
-def test_dispute(desk: Desk) -> None:
-    """A payment that was taken back, in part or all that is left; Credits that were used are owed."""
-    desk.does("adjust", "acct_1", "-60", "--reason", "used", "--author", "ada", "--id", "a")
-    row = desk.json("dispute", "acct_1", "evt_1", "--pay", "8.5", "--id", "d1")[0]
+def test_dispute(command: LedgerCommand) -> None:
+    """A partial dispute removes unused Credits, and after a full one, used Credits are owed."""
+    command.run_ok("adjust", "acct_1", "-60", "--reason", "used", "--author", "ada", "--id", "a")
+    row = command.json("dispute", "acct_1", "evt_1", "--pay", "8.5", "--id", "d1")[0]
     assert (row["pay"], row["available"], row["owed"]) == ("8.50 CNY", "30", "0")
-    row = desk.json("dispute", "acct_1", "evt_1", "--id", "d2")[0]
+    row = command.json("dispute", "acct_1", "evt_1", "--id", "d2")[0]
     assert (row["pay"], row["available"], row["owed"]) == ("76.50 CNY", "0", "60")
-    row = desk.json("reverse", "acct_1", "d2", "--reason", "won", "--id", "v")[0]
+    row = command.json("reverse", "acct_1", "d2", "--reason", "won", "--id", "v")[0]
     assert (row["available"], row["owed"]) == ("30", "0")
 
 
-def test_what_cannot_be_refunded(desk: Desk) -> None:
-    """A lot that is not there, that was given, more than is left, half a coin, and two amounts at once."""
-    desk.does("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
-    for command in ("refund", "dispute"):
-        assert desk.refused(command, "acct_1", "evt_9", "--id", "r") == "unknown_lot"
-        assert desk.refused(command, "acct_1", "evt_9", "--pay", "1", "--id", "r") == "unknown_lot"
-        assert desk.refused(command, "acct_2", "evt_1", "--pay", "1", "--id", "r") == "unknown_lot"
-        assert desk.refused(command, "acct_1", "g", "--pay", "1", "--id", "r") == "not_refundable"
-        assert desk.refused(command, "acct_1", "evt_1", "--pay", "85.01", "--id", "r") == "not_refundable"
-        assert desk.refused(command, "acct_1", "evt_1", "--pay", "0.005", "--id", "r") == "invalid_money"
-    assert desk("refund", "acct_1", "evt_1", "--pay", "1", "--credits", "1", "--id", "r")[0] == 2
-    assert available(desk) == 105
+def test_invalid_refunds(command: LedgerCommand) -> None:
+    """Unknown and promotional lots, too much money, half a minor unit, and two amounts are errors."""
+    command.run_ok("grant", "acct_1", "5", "--reason", "welcome", "--id", "g")
+    for name in ("refund", "dispute"):
+        assert command.error_code(name, "acct_1", "evt_9", "--id", "r") == "unknown_lot"
+        assert command.error_code(name, "acct_1", "evt_9", "--pay", "1", "--id", "r") == "unknown_lot"
+        assert command.error_code(name, "acct_2", "evt_1", "--pay", "1", "--id", "r") == "unknown_lot"
+        assert command.error_code(name, "acct_1", "g", "--pay", "1", "--id", "r") == "not_refundable"
+        assert command.error_code(name, "acct_1", "evt_1", "--pay", "85.01", "--id", "r") == "not_refundable"
+        assert command.error_code(name, "acct_1", "evt_1", "--pay", "0.005", "--id", "r") == "invalid_money"
+    assert command("refund", "acct_1", "evt_1", "--pay", "1", "--credits", "1", "--id", "r")[0] == 2
+    assert available(command) == 105
 
 
-def test_release(desk: Desk) -> None:
-    """What a hold set aside comes back, once."""
-    ledger = desk.ledger()
+def test_release(command: LedgerCommand) -> None:
+    """A release makes the held Credits available, once."""
+    ledger = command.ledger()
     ledger.hold("acct_1", "40", id="req_1", at=FIRST)
     ledger.close()
     given = ("release", "req_1", "--at", "2026-10-01T00:01:00Z", "--id")
-    assert desk.json(*given, "x")[0]["available"] == "100"
-    assert desk.refused(*given, "y") == "hold_resolved"
-    assert desk.refused("release", "req_2", "--id", "z") == "unknown_hold"
+    assert command.json(*given, "x")[0]["available"] == "100"
+    assert command.error_code(*given, "y") == "hold_resolved"
+    assert command.error_code("release", "req_2", "--id", "z") == "unknown_hold"

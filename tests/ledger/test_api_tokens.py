@@ -1,4 +1,4 @@
-"""API tokens: who may ask for what."""
+"""API tokens: authentication, limits and settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SECRET = "sk-" + "x" * 30
 
 
 class TestTokens:
-    """API tokens: who may ask for what, told apart by code."""
+    """API tokens: authentication, limits and settings."""
 
-    def test_the_secret_is_kept_nowhere(self, ledger: Ledger) -> None:
-        """It is told once; the database, the journal and repr have its hash at most."""
+    def test_the_secret_is_not_stored(self, ledger: Ledger) -> None:
+        """A secret is returned once; the database, the journal and repr do not contain it."""
         token = ledger.create_token("acct", id="tok", at=NOW, group="default")
         assert token.secret is not None
         assert token.secret.startswith("sk-")
@@ -27,7 +27,7 @@ class TestTokens:
         assert again.secret is None
 
     def test_each_reason_has_its_code(self, ledger: Ledger) -> None:
-        """Unknown, disabled, expired and exhausted are 401, each with a code of its own."""
+        """Unknown, disabled, expired and exhausted tokens have status 401 and different codes."""
         ledger.create_token("acct", id="tok", at=NOW, group="default", limit="1", expires=later(60), secret=SECRET)
         assert ledger.authenticate(SECRET, at=later(59)).group == "default"
         for secret, seconds, code in (("sk-other", 0, "unknown_token"), (SECRET, 60, "token_expired")):
@@ -41,8 +41,8 @@ class TestTokens:
         with refused("token_disabled"):
             ledger.authenticate(SECRET, at=NOW)
 
-    def test_a_limit_counts_what_is_spent_and_what_is_held(self, ledger: Ledger) -> None:
-        """Two requests at once cannot pass a limit that has room for one; raising it lets the second in."""
+    def test_a_limit_includes_spent_and_held_credits(self, ledger: Ledger) -> None:
+        """A second concurrent request is rejected if the limit covers only one, until the limit is raised."""
         ledger.create_token("acct", id="tok", at=NOW, group="default", limit="2", secret=SECRET)
         ledger.hold("acct", "1.5", id="r1", at=NOW, token="tok")
         with refused("token_limit") as caught:
@@ -53,8 +53,8 @@ class TestTokens:
         token = ledger.token("tok")
         assert got(token.spent, token.held) == (Decimal("0.4"), Decimal("1.6"))
 
-    def test_a_token_is_of_its_account(self, ledger: Ledger) -> None:
-        """No hold of one account goes through the token of another."""
+    def test_a_token_belongs_to_one_account(self, ledger: Ledger) -> None:
+        """A hold with the token of another account is rejected."""
         ledger.open_account("other", at=NOW)
         ledger.create_token("other", id="tok", at=NOW, group="default", secret=SECRET)
         with refused("unknown_token"):
@@ -65,13 +65,13 @@ class TestTokens:
         [None, "", "Bearer", "Bearer ", "Basic abc", "sk-abc", "Bearer a b", "Bearer a\x00", "Bearer " + "x" * 600],
     )
     def test_a_header_without_a_token_is_malformed(self, header: str | None) -> None:
-        """Whatever is no ``Bearer TOKEN`` is 401 with a code of its own."""
+        """A header that is not ``Bearer TOKEN`` has status 401 and its own code."""
         with refused("malformed_authorization") as caught:
             parse_bearer(header)
         assert caught.value.http_status == 401
 
-    def test_settings_that_are_none_are_refused(self, ledger: Ledger) -> None:
-        """A misspelt setting is an error, not a token without a limit."""
+    def test_invalid_settings_are_rejected(self, ledger: Ledger) -> None:
+        """A misspelt setting is an error, so that no token is created without its limit."""
         ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
         with refused("invalid_argument"):
             ledger.change_token("tok", id="ch", at=NOW, limits="1")

@@ -1,4 +1,4 @@
-"""The ledger in a transaction of the caller's own."""
+"""Operations of the ledger in a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ledger_kit import NOW, available, later, opened, refused, schema, tables, w
 
 
 class TestTransactions:
-    """A gateway that has tables of its own."""
+    """Operations with ``connection=``."""
 
-    def test_what_is_refused_leaves_nothing_in_the_callers_transaction(self, database: str) -> None:
-        """A refusal that the caller catches, and then commits: as if the operation had not been asked for."""
+    def test_a_rejected_operation_leaves_no_change_in_the_callers_transaction(self, database: str) -> None:
+        """If the caller catches the error and commits, the rejected operation has changed nothing."""
         with opened(database) as ledger:
             with_credits(ledger)
             ledger.grant("acct", "1", reason="x", id="gift", at=NOW, expires=later(10))
@@ -29,8 +29,8 @@ class TestTransactions:
             assert tables(ledger) == before
             assert ledger.verify() == []
 
-    def test_connections_that_hold_nothing_together_are_refused(self, tmp_path: Path, postgres: str) -> None:
-        """A connection that commits by itself, one of an engine that was not made fit, and what is no connection."""
+    def test_connections_without_a_safe_transaction_are_rejected(self, tmp_path: Path, postgres: str) -> None:
+        """An AUTOCOMMIT connection, one of an unprepared engine, and other objects are rejected."""
         with schema(postgres) as url, opened(url) as ledger:
             with_credits(ledger)
             itself = ledger.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -48,7 +48,7 @@ class TestTransactions:
         unfit.dispose()
 
     def test_an_operation_takes_part_in_the_callers_transaction(self, database: str) -> None:
-        """What the caller rolls back is undone here and there; what it commits is done here and there."""
+        """A rollback of the caller undoes the operation, and a commit keeps it."""
         with opened(database) as ledger:
             with_credits(ledger)
             with ledger.engine.begin() as connection:
@@ -66,13 +66,13 @@ class TestTransactions:
             assert available(ledger) == Decimal("99.5")
             assert ledger.verify() == []
 
-    def test_a_connection_without_a_transaction_is_refused(self, ledger: Ledger) -> None:
-        """Nothing would ever commit it."""
+    def test_a_connection_without_a_transaction_is_rejected(self, ledger: Ledger) -> None:
+        """A connection outside of a transaction is rejected."""
         with ledger.engine.connect() as connection, refused("invalid_argument"):
             ledger.hold("acct", "1", id="r1", at=NOW, connection=connection)
 
-    def test_an_engine_of_the_callers_own_serves(self, tmp_path: Path) -> None:
-        """An engine that was made elsewhere is prepared once, and the ledger works on it."""
+    def test_a_prepared_engine_of_the_caller_works(self, tmp_path: Path) -> None:
+        """An engine that the caller created works after ``prepare_engine``."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
         prepare_engine(engine)
         prepare_engine(engine)

@@ -1,30 +1,42 @@
-"""The ledger in service: its tables and their versions, threads, many processes, async connections."""
+"""Tables and their versions, threads, processes, async connections, and errors of the database."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import column as column_of
+from sqlalchemy import insert
+from sqlalchemy import table as table_of
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger, LedgerThreadPool
 from brivionix_billing.ledger.database import migrate as migrating
+from brivionix_billing.ledger.database.engine import create_ledger_engine
 from brivionix_billing.ledger.database.tables import METADATA, VERSION_TABLE
-from ledger_kit import BOOK, NOW, later, opened, quote, schema, tables, with_credits
+from ledger_kit import BOOK, NOW, later, opened, quote, refused, schema, tables, with_credits
+from paths import DATA
+
+STORED = DATA / "reference" / "ledger" / "ledger.db"
+"""A ledger of version 0001."""
 
 
-def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> None:
-    """The last migration leaves nothing to do, and its name is the version that the library asks for."""
+def test_migrations_create_the_tables_of_the_code(database: str) -> None:
+    """The migrations create the tables of the metadata, and the last one has the version of the library."""
     with opened(database) as ledger, ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, METADATA) == []
@@ -34,10 +46,10 @@ def test_migrations_make_the_tables_that_the_code_works_on(database: str) -> Non
     ]
 
 
-def test_a_filled_ledger_comes_to_the_next_version(
+def test_a_filled_ledger_is_migrated_to_a_later_version(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one more migration the new library refuses the old tables until they are migrated, and the old the new."""
+    """A newer library rejects older tables until they are migrated, and then the older library rejects them."""
     with opened(database) as ledger:
         with_credits(ledger)
         before = tables(ledger)
@@ -46,15 +58,15 @@ def test_a_filled_ledger_comes_to_the_next_version(
         (folder / "versions").mkdir(parents=True)
         for path in (source / "env.py", *source.glob("versions/*.py")):
             (folder / path.relative_to(source)).write_text(path.read_text("utf-8"), "utf-8")
-        (folder / "versions" / "0002_next.py").write_text(
-            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0002"\ndown_revision = "0001"\n\n\n'
+        (folder / "versions" / "0003_next.py").write_text(
+            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0003"\ndown_revision = "0002"\n\n\n'
             "def upgrade() -> None:\n"
             '    op.add_column("billing_account", sa.Column("note", sa.Text(), nullable=True))\n',
             "utf-8",
         )
         with monkeypatch.context() as newer:
-            newer.setattr(migrating, "SCHEMA_VERSION", "0002")
-            newer.setattr(migrating, "_HERE", folder)
+            newer.setattr(migrating, "SCHEMA_VERSION", "0003")
+            newer.setattr(migrating, "_FOLDER", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass
             assert caught.value.code == "ledger_version"
@@ -63,12 +75,40 @@ def test_a_filled_ledger_comes_to_the_next_version(
             with opened(database) as moved:
                 assert moved.verify() == []
                 assert tables(moved) == before
-        with pytest.raises(BillingError, match="0002"), opened(database):
+        with pytest.raises(BillingError, match="0003"), opened(database):
             pass
 
 
-def test_two_that_start_at_once_make_the_tables_once(postgres: str) -> None:
-    """Gateways of one deployment start together on an empty database."""
+def _fill_version_1(url: str) -> None:
+    """Make the tables of version 0001 and copy the rows of the stored database into them."""
+    folder = Path(migrating.__file__).parent / "migrations"
+    engine = create_ledger_engine(url)
+    with engine.begin() as connection, closing(sqlite3.connect(STORED)) as stored:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(folder))
+        command.upgrade(config, "0001")
+        for name in METADATA.tables:
+            rows = stored.execute(f"SELECT * FROM {name}")
+            columns = [column[0] for column in rows.description]
+            table = table_of(name, *map(column_of, columns))
+            connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+    engine.dispose()
+
+
+def test_a_ledger_of_version_1_is_migrated(database: str) -> None:
+    """A filled ledger of version 0001 is refused, is migrated, and verifies then."""
+    _fill_version_1(database)
+    with refused("ledger_version"), opened(database):
+        pass
+    with Ledger(create_ledger_engine(database)) as ledger:
+        ledger.migrate()
+    with opened(database) as ledger:
+        assert len(list(ledger.accounts())) == 3
+        assert ledger.verify() == []
+
+
+def test_concurrent_starts_create_the_tables_once(postgres: str) -> None:
+    """Four gateways that start at the same time on an empty database all succeed."""
     with schema(postgres) as url:
         failed: list[BaseException] = []
 
@@ -86,8 +126,8 @@ def test_two_that_start_at_once_make_the_tables_once(postgres: str) -> None:
         assert failed == []
 
 
-def test_an_async_connection_of_the_callers_own_serves(postgres: str) -> None:
-    """``await connection.run_sync(...)`` lets the ledger take part in a transaction of an async engine."""
+def test_an_async_connection_of_the_caller_works(postgres: str) -> None:
+    """``await connection.run_sync(...)`` runs an operation in a transaction of an async engine."""
 
     async def main(url: str, ledger: Ledger) -> None:
         engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg_async://"))
@@ -104,7 +144,7 @@ def test_an_async_connection_of_the_callers_own_serves(postgres: str) -> None:
 
 
 def test_many_threads_share_one_ledger(ledger: Ledger) -> None:
-    """More threads than the pool has connections write and read at once, and some find a connection that lies ready."""
+    """More threads than connections of the pool can read and write at the same time."""
     failed: list[BaseException] = []
 
     def requests(first: int) -> None:
@@ -126,8 +166,8 @@ def test_many_threads_share_one_ledger(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
-def test_a_process_that_is_forked_off_has_connections_of_its_own(database: str) -> None:
-    """A server that loads first and forks then: parent and children go on, and nothing is lost."""
+def test_a_forked_process_opens_its_own_connections(database: str) -> None:
+    """A parent process and its forked children use the same ledger object without losing operations."""
     code = (
         "import os, sys\nsys.path.insert(0, 'tests/support')\nfrom ledger_kit import *\n"
         f"with opened({database!r}) as ledger:\n"
@@ -150,8 +190,8 @@ def test_a_process_that_is_forked_off_has_connections_of_its_own(database: str) 
     assert int(done.stdout) == 3
 
 
-def test_threads_serve_an_event_loop(ledger: Ledger) -> None:
-    """Requests of one loop are held for and settled at once, and results and refusals come back."""
+def test_a_thread_pool_runs_operations_of_an_event_loop(ledger: Ledger) -> None:
+    """Concurrent requests of one event loop get their results and errors."""
 
     async def one(threads: LedgerThreadPool, index: int) -> None:
         await threads.run(ledger.hold, "acct", "2", id=f"r{index}", at=NOW)
@@ -168,8 +208,8 @@ def test_threads_serve_an_event_loop(ledger: Ledger) -> None:
     assert ledger.balance("acct", at=NOW).available == 60
 
 
-def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() -> None:
-    """A client that goes away meanwhile: the task ends when the operation has ended, and knows what there is."""
+def test_a_started_operation_is_finished_before_its_task_is_cancelled() -> None:
+    """A cancelled task ends only after its operation has ended."""
     begun, go_on, done = threading.Event(), threading.Event(), []
 
     def operation() -> None:
@@ -181,10 +221,10 @@ def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() 
         threads = LedgerThreadPool()
         task = asyncio.create_task(threads.run(operation))
         await asyncio.to_thread(begun.wait, 10)
-        for _ in range(2):  # the second time impatient
+        for _ in range(2):  # also if it is cancelled again
             task.cancel()
             for _ in range(10):
-                await asyncio.sleep(0)  # a turn of the loop, in which a task that can be cancelled is
+                await asyncio.sleep(0)  # a cancellable task would end within these turns of the loop
             assert not task.done()
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
@@ -195,19 +235,19 @@ def test_an_operation_that_has_begun_is_finished_before_its_task_is_cancelled() 
     asyncio.run(main())
 
 
-def test_any_language_of_the_database_will_do(postgres: str) -> None:
-    """Ids and times are compared byte by byte: by the rules of a language, ``2026`` may come behind ``~``."""
+def test_text_is_compared_byte_by_byte_in_any_locale(postgres: str) -> None:
+    """All text columns have the collation C: in other collations, ``2026`` may sort after ``~``."""
     with schema(postgres) as url, opened(url) as ledger, ledger.engine.connect() as connection:
-        found = connection.exec_driver_sql(
+        columns = connection.exec_driver_sql(
             "SELECT table_name, column_name, collation_name FROM information_schema.columns "
             "WHERE table_schema = current_schema() AND data_type = 'text'"
         ).all()
-        assert len(found) > 30
-        assert {collation for _, _, collation in found} == {"C"}
+        assert len(columns) > 30
+        assert {collation for _, _, collation in columns} == {"C"}
 
 
-def test_one_payment_credited_by_two_at_once_is_credited_once(postgres: str) -> None:
-    """Two accounts, two operations, one payment, at the same instant: the slower one is told that it is known."""
+def test_a_payment_credited_concurrently_is_credited_once(postgres: str) -> None:
+    """Of two concurrent top-ups with one payment, one credits it, and the other raises ``payment_already_credited``."""
     with schema(postgres) as url, opened(url) as ledger:
         for account in ("a", "b"):
             ledger.open_account(account, at=NOW)
@@ -231,8 +271,8 @@ def test_one_payment_credited_by_two_at_once_is_credited_once(postgres: str) -> 
         assert sorted(outcomes) == ["credited"] * 15 + ["payment_already_credited"] * 15
 
 
-def test_rebuilding_locks_operations_out(postgres: str) -> None:
-    """Operations that come while all tables are made anew wait, and find them whole."""
+def test_operations_wait_for_rebuild(postgres: str) -> None:
+    """Operations during a rebuild wait for it and succeed."""
     with schema(postgres) as url, opened(url) as ledger:
         with_credits(ledger)
         failed: list[BaseException] = []
@@ -258,8 +298,8 @@ def test_rebuilding_locks_operations_out(postgres: str) -> None:
         assert ledger.verify() == []
 
 
-def test_a_lost_connection_is_tried_again(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the server breaks off, the operation is done once, and its caller sees nothing of it."""
+def test_an_operation_is_retried_after_a_lost_connection(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation whose connection is lost twice is done once, without an error for the caller."""
     with schema(postgres) as url, opened(url) as ledger:
         with_credits(ledger)
         broken: list[int] = []
@@ -279,10 +319,8 @@ def test_a_lost_connection_is_tried_again(postgres: str, monkeypatch: pytest.Mon
         assert ledger.balance("acct", at=NOW).held == 1
 
 
-def test_a_commit_whose_answer_was_lost_is_not_done_twice_and_loses_no_secret(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server commits, and the connection breaks before it says so: the second try finds what the first did."""
+def test_a_retry_after_a_lost_commit_returns_the_secret(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the connection breaks after the commit, the retry finds the token and returns its secret."""
     with schema(postgres) as url, opened(url) as ledger:
         with_credits(ledger)
         broken: list[int] = []
@@ -304,8 +342,8 @@ def test_a_commit_whose_answer_was_lost_is_not_done_twice_and_loses_no_secret(
         assert sum(entry.kind == "token" for entry in ledger.journal("acct")) == 1
 
 
-def test_a_database_that_fails_is_told_as_such(ledger: Ledger, tmp_path: Path) -> None:
-    """No error of a driver reaches the caller, and none of them shows values."""
+def test_errors_of_the_database_are_billing_errors(ledger: Ledger, tmp_path: Path) -> None:
+    """Errors of a driver are raised as ``BillingError`` with a code."""
     with ledger.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE billing_hold")
     with pytest.raises(BillingError) as caught:
@@ -320,8 +358,8 @@ def test_a_database_that_fails_is_told_as_such(ledger: Ledger, tmp_path: Path) -
         assert caught.value.code in ("invalid_argument", "missing_extra")
 
 
-def test_what_expired_is_booked_for_all_accounts(ledger: Ledger) -> None:
-    """``expire`` brings the journal of accounts that nobody uses up to date, once."""
+def test_expire_posts_expiries_of_all_accounts(ledger: Ledger) -> None:
+    """``expire`` posts the expiries of idle accounts, once."""
     ledger.open_account("idle", at=NOW)
     ledger.grant("idle", "5", reason="x", id="gift", at=NOW, expires=later(10))
     ledger.hold("acct", "5", id="r1", at=NOW)

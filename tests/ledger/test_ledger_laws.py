@@ -1,4 +1,4 @@
-"""Laws of the ledger: no sequence of operations loses, doubles or overdraws a Credit or a coin."""
+"""Laws of the ledger: no sequence of operations loses, duplicates or overdraws a Credit or a minor unit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMES = st.one_of(st.none(), st.integers(1, 500))
 
 
 class Machine(RuleBasedStateMachine):
-    """One account, and the model of it."""
+    """An account in the ledger, and the same account in the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ class Machine(RuleBasedStateMachine):
         try:
             assert self.ledger.verify() == []
             if self.model.tokens:
-                self.book_what_expired()
+                self.post_expiries()
             before = tables(self.ledger)
             self.ledger.rebuild()
-            assert tables(self.ledger) == before  # rebuilding changes nothing
+            assert tables(self.ledger) == before  # rebuild changes nothing
             assert self.ledger.verify() == []
             for entry in self.ledger.journal("acct"):
                 assert sum(entry.postings.values()) == 0
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         return f"{kind}-{self.count}"
 
     def both(self, ask: Callable[[], Entry], expected: Callable[[], Any]) -> Entry | None:
-        """Do it in both; a refusal has to be the same, and must change nothing."""
+        """Run an operation in both. If the model rejects it, the ledger must raise the same code and change nothing."""
         before = tables(self.ledger)
         self.model.tick()
         try:
@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         except RefusedError as refusal:
             with pytest.raises(BillingError) as caught:
                 ask()
-            assert caught.value.code == refusal.code  # noqa: PT017  # it is about the other one
+            assert caught.value.code == refusal.code  # noqa: PT017  # the caught error is compared with another one
             assert tables(self.ledger) == before
             return None
         entry = ask()
@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(credits=HELD, token=TOKENS, share=SHARES, seconds=st.sampled_from([0, 1, 1, 1, 40]))
     def request(self, credits: str, token: str | None, share: str, seconds: int) -> None:
-        """What a gateway does most: hold, and settle a little later, or too late."""
+        """Hold, and settle in time or after the hold expired."""
         id = self.held(credits, 30, token)
         self.model.now += seconds
         if id in self.model.holds:
@@ -227,17 +227,17 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.done)
     @rule(data=st.data())
     def again(self, data: st.DataObject) -> None:
-        """An operation that is asked for again gives what it gave, and changes nothing."""
-        ask, entry = data.draw(st.sampled_from(self.done))
+        """A repeated operation returns its first result and changes nothing."""
+        operation, entry = data.draw(st.sampled_from(self.done))
         before = tables(self.ledger)
-        repeated = ask()
+        repeated = operation()
         assert repeated.repeated
-        assert (repeated.hash, repeated.credits, repeated.uses) == (entry.hash, entry.credits, entry.lot_changes)
+        assert (repeated.hash, repeated.credits, repeated.lot_changes) == (entry.hash, entry.credits, entry.lot_changes)
         assert tables(self.ledger) == before
 
     def currency(self, lot: str) -> str:
-        found = next(known for known in self.ledger.lots("acct") if known.id == lot)
-        return found.paid.currency if found.paid else "CNY"
+        row = next(row for row in self.ledger.lots("acct") if row.id == lot)
+        return row.paid.currency if row.paid else "CNY"
 
     @invariant()
     def the_same_as_the_model(self) -> None:
@@ -248,41 +248,45 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(has.owed) == self.model.owed >= 0
 
     @rule()
-    def book_what_expired(self) -> None:
-        """Without it, what has expired is booked by the next operation on the account; the sums are the same."""
+    def post_expiries(self) -> None:
+        """Post expiries, which the next operation would do otherwise; the sums are the same."""
         self.model.tick()
         self.ledger.expire(at=later(self.model.now))
         self.same_lots()
 
     def same_lots(self) -> None:
-        for lot, told in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
-            got = (told.remaining, told.used, told.expired, told.returned)
+        for lot, stored in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
+            got = (stored.remaining, stored.used, stored.expired, stored.returned)
             assert tuple(map(Fraction, got)) == (lot.remaining, lot.used, lot.expired, lot.returned)
             assert min(got) >= 0
-            assert Fraction(told.credits) == sum(map(Fraction, got))
+            assert Fraction(stored.credits) == sum(map(Fraction, got))
             if lot.coins is not None:
-                assert told.paid is not None
-                assert told.recognised is not None
-                assert told.refunded is not None
-                assert told.deferred is not None
-                assert told.paid.minor == lot.coins == told.recognised.minor + told.refunded.minor + told.deferred.minor
-                assert (told.recognised.minor, told.refunded.minor) == (lot.recognised, lot.refunded)
+                assert stored.paid is not None
+                assert stored.recognised is not None
+                assert stored.refunded is not None
+                assert stored.deferred is not None
+                assert (
+                    stored.paid.minor
+                    == lot.coins
+                    == stored.recognised.minor + stored.refunded.minor + stored.deferred.minor
+                )
+                assert (stored.recognised.minor, stored.refunded.minor) == (lot.recognised, lot.refunded)
             else:
-                assert told.paid is None
+                assert stored.paid is None
         for token in self.ledger.tokens("acct"):
             assert Fraction(token.spent) == self.model.tokens[token.id].spent
             assert Fraction(token.held) == sum(h.credits for h in self.model.open if h.token == token.id)
 
 
 def exact(value: Fraction) -> str:
-    """A fraction of 10^18 as text."""
+    """Format a fraction with denominator 10^18."""
     units = value * 10**18
     assert units.denominator == 1
     return f"{int(units) // 10**18}.{int(units) % 10**18:018d}"
 
 
-class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
-    """Whatever is done in whatever order: the ledger does what the naive model does, and stays sound."""
+class TestLaws(Machine.TestCase):  # type: ignore[misc,valid-type]  # Hypothesis generates it
+    """Any sequence of operations has the same result in the ledger and in the naive model, and is valid."""
 
     settings = settings(
         max_examples=examples(100), stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)

@@ -1,4 +1,4 @@
-"""Lots: the order of their use, what they cost, refunds, disputes, corrections, and their end."""
+"""Lots: order of consumption, cost, refunds, disputes, corrections and expiry."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from brivionix_billing.ledger import Ledger
 from ledger_kit import BOOK, NOW, available, body, charge, got, later, opened, quote, refused, with_credits
 
 
-def test_expiring_lots_and_given_ones_are_used_first() -> None:
-    """By default what expires sooner goes first, then what was given, then the oldest."""
+def test_expiring_and_promotional_lots_are_consumed_first() -> None:
+    """By default, lots that expire sooner are consumed first, then promotional ones, then the oldest."""
     with opened("sqlite://") as ledger:
         ledger.open_account("acct", at=NOW)
         ledger.top_up("acct", quote("0.85"), reference="1", id="bought", at=NOW)
@@ -25,8 +25,8 @@ def test_expiring_lots_and_given_ones_are_used_first() -> None:
         assert [use.lot for use in used] == ["soon", "late", "given", "bought"]
 
 
-def test_the_price_file_says_in_which_order_lots_are_used() -> None:
-    """``lots: order`` of the price file decides, and is no part of the digest that prices depend on."""
+def test_the_price_file_orders_lots() -> None:
+    """``lots: order`` of the price file orders lots, and is not part of the digest of prices."""
     source = Path("pricing.yaml").read_text("utf-8")
     book = PriceBook.loads(source + "\nlots:\n  order: [paid, newest]\n")
     assert book.digest == BOOK.digest
@@ -52,18 +52,18 @@ def test_the_price_file_says_in_which_order_lots_are_used() -> None:
         ("oldest", "is not an order of use"),
     ],
 )
-def test_an_order_that_is_none_is_found_in_the_price_file(order: str, what: str) -> None:
-    """A rule that nobody knows, twice or against another is told with its place."""
+def test_an_invalid_lot_order_is_a_finding_of_the_price_file(order: str, what: str) -> None:
+    """An unknown, repeated or contradictory rule is reported with its position."""
     source = Path("pricing.yaml").read_text("utf-8")
     with pytest.raises(BillingError, match=what):
         PriceBook.loads(source + f"\nlots:\n  order: {order}\n")
 
 
-def test_a_lot_that_expires_pays_the_requests_that_it_let_in(ledger: Ledger) -> None:
-    """A request that was held for while a lot was good is paid from it, even if it ends later; the rest is gone."""
+def test_an_expired_lot_covers_requests_admitted_before(ledger: Ledger) -> None:
+    """A request held before a lot expired is charged to the lot, even after its expiry; the rest expires."""
     ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
     ledger.hold("acct", "104", id="r1", at=later(59))
-    assert available(ledger, seconds=60) == 6  # none of the gift is free: r1 may need it
+    assert available(ledger, seconds=60) == 6  # r1 may need all of the gift
     settled = ledger.settle("r1", "3", at=later(61))
     assert [got(use.lot, use.credits) for use in settled.lot_changes] == [("gift", 3)]
     ledger.expire(at=later(62))
@@ -72,8 +72,8 @@ def test_a_lot_that_expires_pays_the_requests_that_it_let_in(ledger: Ledger) -> 
     assert available(ledger, seconds=62) == 100
 
 
-def test_a_request_that_came_when_a_lot_had_expired_is_not_paid_from_it(ledger: Ledger) -> None:
-    """What is kept of an expired lot is for those who were let in before, to the microsecond."""
+def test_an_expired_lot_does_not_cover_later_requests(ledger: Ledger) -> None:
+    """Retained Credits of an expired lot are only for requests admitted before its expiry, to the microsecond."""
     ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(60))
     ledger.hold("acct", "10", id="before", at=later(59))
     ledger.hold("acct", "10", id="after", at=later(60))
@@ -81,8 +81,8 @@ def test_a_request_that_came_when_a_lot_had_expired_is_not_paid_from_it(ledger: 
     assert [use.lot for use in ledger.settle("before", "10", at=later(62)).lot_changes] == ["gift"]
 
 
-def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
-    """Most charges recognise no coin, some one; over the life of a lot: paid = recognised + refunded + what remains."""
+def test_minor_units_of_small_charges_add_up_to_the_payment(ledger: Ledger) -> None:
+    """Most charges recognise no minor unit, some recognise one; always paid = recognised + refunded + deferred."""
     ledger.top_up("acct", quote("0.07"), reference="x", id="small", at=NOW)
     lot = ledger.lots("acct")[1]
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
@@ -103,8 +103,8 @@ def test_coins_of_small_charges_add_up_to_what_was_paid(ledger: Ledger) -> None:
     assert set(parts) == {0, 1}
 
 
-def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
-    """The Credits of a charge cost what their lot cost, exactly, and over the life of a lot the costs are its price."""
+def test_each_charge_has_its_cost_in_money(ledger: Ledger) -> None:
+    """The cost of a charge is the exact price of its Credits, and all costs of a lot add up to its payment."""
     charged = ledger.charge("acct", charge(), usage=body(), id="c", at=NOW).lot_changes[0]
     assert charged.cost == charge().cost("rmb") == Money("0.0049725", "CNY")
     odd = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
@@ -123,8 +123,8 @@ def test_each_charge_has_its_cost_in_real_money(ledger: Ledger) -> None:
     assert (gift.lot_changes[0].money, gift.lot_changes[0].cost) == (None, None)
 
 
-def test_what_is_kept_of_expired_lots_is_no_more_than_is_held(ledger: Ledger) -> None:
-    """Two lots that expire keep together what the requests before hold, not each of them."""
+def test_expired_lots_retain_no_more_than_is_held(ledger: Ledger) -> None:
+    """Two expired lots together retain the Credits of earlier holds, not each of them."""
     ledger.grant("acct", "5", reason="x", id="gift-1", at=NOW, expires=later(50))
     ledger.grant("acct", "5", reason="x", id="gift-2", at=NOW, expires=later(60))
     ledger.hold("acct", "6", id="before", at=later(49))
@@ -132,8 +132,8 @@ def test_what_is_kept_of_expired_lots_is_no_more_than_is_held(ledger: Ledger) ->
     assert [str(lot.expired) for lot in ledger.lots("acct")] == ["0", "0", "4"]
 
 
-def test_a_refund_gives_back_what_is_unused_at_the_price_it_was_bought_for(database: str) -> None:
-    """Partial refunds by Credits and by money, then the rest: channel, reference and coins are those of the payment."""
+def test_a_refund_pays_unused_credits_back_at_their_purchase_price(database: str) -> None:
+    """Partial refunds by Credits and by money, and a refund of the rest, match the payment to the minor unit."""
     with opened(database) as ledger:
         with_credits(ledger)
         ledger.charge("acct", "20", id="c", at=NOW)
@@ -155,15 +155,15 @@ def test_a_refund_gives_back_what_is_unused_at_the_price_it_was_bought_for(datab
         )
 
 
-def test_a_refund_is_paid_once_and_no_partial_one_is_lost(ledger: Ledger) -> None:
-    """CASES 28: a refund asked for twice is one; a second partial refund with an id of its own is another."""
+def test_a_repeated_refund_is_one_and_a_second_refund_is_another(ledger: Ledger) -> None:
+    """CASES 28: a retried refund is done once; a second partial refund with a new id is done, too."""
     for id, expected in (("1", 90), ("1", 90), ("2", 80)):
         ledger.refund("acct", "lot-acct", id=id, at=NOW, credits="10")
         assert available(ledger) == expected
 
 
-def test_given_credits_are_never_refunded(ledger: Ledger) -> None:
-    """Promotional Credits cost nothing: no money goes back for them, by refund or by dispute."""
+def test_promotional_credits_are_never_refunded(ledger: Ledger) -> None:
+    """Promotional Credits cannot be refunded or disputed, because nothing was paid for them."""
     ledger.grant("acct", "5", reason="welcome", id="gift", at=NOW)
     for ask in (ledger.refund, ledger.dispute):
         with refused("not_refundable"):
@@ -171,8 +171,8 @@ def test_given_credits_are_never_refunded(ledger: Ledger) -> None:
     assert ledger.lots("acct")[1].paid is None
 
 
-def test_a_failed_refund_comes_back_once(ledger: Ledger) -> None:
-    """A refund that the channel could not pay is undone: Credits and money as before; twice is refused."""
+def test_a_failed_refund_is_reversed_once(ledger: Ledger) -> None:
+    """Reversing a failed refund restores Credits and money; a second reversal is rejected."""
     before = ledger.lots("acct")
     ledger.refund("acct", "lot-acct", id="back", at=NOW, credits="33.333333")
     ledger.reverse("acct", "back", id="failed", at=NOW, reason="the card was closed")
@@ -183,8 +183,8 @@ def test_a_failed_refund_comes_back_once(ledger: Ledger) -> None:
         ledger.reverse("acct", "lot-acct", id="failed-3", at=NOW, reason="a top-up")
 
 
-def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger: Ledger) -> None:
-    """Credits that come back may be worth a coin less with the others than alone: that coin is recognised."""
+def test_rounding_of_a_reversal_is_recognised(ledger: Ledger) -> None:
+    """If rounding makes restored Credits worth a minor unit less, the minor unit is recognised."""
     ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
     assert ledger.refund("acct", "odd", id="back", at=NOW, credits="0.05").refund_amount == Payable(1, "USD")
@@ -195,15 +195,19 @@ def test_coins_that_round_differently_after_a_reversal_are_accounted_for(ledger:
     assert ledger.verify() == []
 
 
-def test_no_order_of_refunds_and_reversals_pays_more_than_was_paid(ledger: Ledger) -> None:
-    """A reversal may leave a coin too much given out by rounding; the next refund keeps it back."""
-    ledger.refund("acct", "lot-acct", id="a", at=NOW, credits="0.01764705882352941")  # 1.5 coins, less very little
-    again = ledger.refund("acct", "lot-acct", id="b", at=NOW, credits="0.00000000000000001")  # over the edge: a coin
+def test_refunds_and_reversals_never_pay_more_than_the_payment(ledger: Ledger) -> None:
+    """If rounding of a reversal paid a minor unit too much back, the next refund withholds it."""
+    ledger.refund(
+        "acct", "lot-acct", id="a", at=NOW, credits="0.01764705882352941"
+    )  # slightly less than 1.5 minor units
+    again = ledger.refund(
+        "acct", "lot-acct", id="b", at=NOW, credits="0.00000000000000001"
+    )  # crosses the rounding boundary: one minor unit
     assert again.refund_amount == Payable(1, "CNY")
     ledger.reverse("acct", "a", id="failed", at=NOW, reason="the card was closed")
     assert ledger.lots("acct")[0].recognised == Payable(-1, "CNY")
     with refused("not_refundable"):
-        ledger.refund("acct", "lot-acct", id="c", at=NOW, credits="0.01")  # worth the coin that is kept back
+        ledger.refund("acct", "lot-acct", id="c", at=NOW, credits="0.01")  # worth the minor unit that is withheld
     assert ledger.refund("acct", "lot-acct", id="d", at=NOW, pay="1.00").refund_amount == Payable(100, "CNY")
     rest = ledger.refund("acct", "lot-acct", id="rest", at=NOW)
     assert rest.refund_amount == Payable(8_500 - 101, "CNY")
@@ -212,8 +216,8 @@ def test_no_order_of_refunds_and_reversals_pays_more_than_was_paid(ledger: Ledge
     assert ledger.verify() == []
 
 
-def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledger) -> None:
-    """Chargeback after 30 of 100 Credits were used: 70 go, 30 are owed, all revenue of the lot is taken back."""
+def test_a_dispute_removes_unused_credits_and_used_ones_are_owed(ledger: Ledger) -> None:
+    """A chargeback after 30 of 100 Credits were used removes 70, makes 30 owed, and claws back all revenue."""
     ledger.charge("acct", "30", id="c", at=NOW)
     entry = ledger.dispute("acct", "lot-acct", id="dp", at=NOW)
     assert got(entry.refund_amount, entry.owed) == (Payable("85.00", "CNY"), 30)
@@ -229,8 +233,8 @@ def test_a_dispute_takes_what_is_left_and_makes_owed_what_was_used(ledger: Ledge
 
 
 @pytest.mark.parametrize("used", ["0.2", "0.01"])
-def test_all_that_was_used_of_a_disputed_payment_is_owed(ledger: Ledger, used: str) -> None:
-    """Whatever coins its use was rounded to, none at all for instance: the Credits that were used are owed."""
+def test_all_used_credits_of_a_disputed_payment_are_owed(ledger: Ledger, used: str) -> None:
+    """Used Credits of a disputed payment are owed, even if their use was rounded to no minor unit."""
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
     ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)  # 0.583333 Credits
     ledger.charge("acct", used, id="c", at=NOW)
@@ -239,11 +243,11 @@ def test_all_that_was_used_of_a_disputed_payment_is_owed(ledger: Ledger, used: s
     assert ledger.verify() == []
 
 
-def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) -> None:
-    """Where what is left is a unit short of a half coin, the unit that a division leaves out decides."""
+def test_a_refund_of_a_minor_unit_is_exact_at_a_rounding_boundary(ledger: Ledger) -> None:
+    """A refund of a minor unit is exact if the remaining value is a unit below a rounding boundary."""
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
     lot = ledger.top_up("acct", quote("0.07", "stripe"), reference="x", id="odd", at=NOW)
-    left = 374_999_785_714_285_714  # 7 coins for 0.583333 Credits: these were bought for 4.5 coins, less 2/7 of a unit
+    left = 374_999_785_714_285_714  # worth 4.5 minor units less 2/7 of a unit: 0.583333 Credits cost 7 minor units
     ledger.charge("acct", Decimal(lot.units - left).scaleb(-18), id="c", at=NOW)
     before = ledger.lots("acct")[1].deferred
     assert ledger.refund("acct", "odd", id="one", at=NOW, pay=Payable(1, "USD")).refund_amount == Payable(1, "USD")
@@ -253,8 +257,8 @@ def test_a_refund_of_a_coin_is_a_coin_at_the_edge_of_rounding(ledger: Ledger) ->
     assert before.minor - after.minor == 1
 
 
-def test_what_comes_back_to_an_expired_lot_pays_what_is_owed_and_is_gone(ledger: Ledger) -> None:
-    """A dispute that is won after the lot has expired: what was used is paid again, what was not is expired."""
+def test_credits_restored_to_an_expired_lot_settle_the_debt_and_expire(ledger: Ledger) -> None:
+    """Credits of a won dispute that return to an expired lot settle the debt, and the rest expires."""
     ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
     ledger.charge("acct", "4", id="c", at=NOW)
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
@@ -268,8 +272,8 @@ def test_what_comes_back_to_an_expired_lot_pays_what_is_owed_and_is_gone(ledger:
     assert ledger.verify() == []
 
 
-def test_debts_are_not_paid_from_what_backs_other_requests(ledger: Ledger) -> None:
-    """A request gives back what it held of an expired lot: that is gone, and what others hold stays covered."""
+def test_a_debt_is_not_settled_from_credits_of_other_holds(ledger: Ledger) -> None:
+    """Credits of an expired lot that a release frees expire, and other holds stay covered."""
     ledger.refund("acct", "lot-acct", id="all", at=NOW)
     ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
     ledger.hold("acct", "5", id="before", at=later(59))
@@ -284,8 +288,8 @@ def test_debts_are_not_paid_from_what_backs_other_requests(ledger: Ledger) -> No
     assert ledger.verify() == []
 
 
-def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) -> None:
-    """Only requests that were let in before can use it, so they do, and leave the rest to the others."""
+def test_expired_lots_are_consumed_first_in_any_order(tmp_path: Path) -> None:
+    """Requests that can consume an expired lot consume it before other lots, in any lot order."""
     with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as opened_ledger:
         ledger = with_credits(Ledger(opened_ledger.engine, lot_order=["oldest"]))
         ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=later(60))
@@ -293,8 +297,8 @@ def test_what_has_expired_is_used_first_whatever_the_order_is(tmp_path: Path) ->
         assert [use.lot for use in ledger.settle("before", "4", at=later(61)).lot_changes] == ["gift"]
 
 
-def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:
-    """Credits that nobody could use are a mistake of whoever gives them."""
+def test_a_lot_that_has_expired_cannot_be_opened(ledger: Ledger) -> None:
+    """A grant that has already expired is rejected."""
     with refused("invalid_argument"):
         ledger.grant("acct", "5", reason="x", id="gift", at=NOW, expires=NOW)
     with refused("invalid_argument"):
@@ -302,15 +306,15 @@ def test_a_lot_that_has_expired_cannot_come_in(ledger: Ledger) -> None:
 
 
 def test_an_expired_lot_is_not_refunded(ledger: Ledger) -> None:
-    """What is left of it is kept for requests that were let in before, and for nothing else."""
+    """Credits that an expired lot retains for holds cannot be refunded."""
     ledger.top_up("acct", quote("1.20", "stripe"), reference="x", id="short", at=NOW, expires=later(60))
     ledger.hold("acct", "105", id="r1", at=later(59))
     with refused("not_refundable"):
         ledger.refund("acct", "short", id="back", at=later(61), credits="1")
 
 
-def test_a_dispute_of_a_part_takes_that_part(ledger: Ledger) -> None:
-    """Half of the money disputed: half of the Credits go, unused ones first."""
+def test_a_partial_dispute_removes_its_part(ledger: Ledger) -> None:
+    """A dispute of half of the money removes half of the Credits, unused ones first."""
     ledger.charge("acct", "30", id="c", at=NOW)
     ledger.dispute("acct", "lot-acct", id="dp", at=NOW, pay=Payable("42.50", "CNY"))
     has = ledger.balance("acct", at=NOW)
@@ -323,7 +327,7 @@ def test_a_dispute_of_a_part_takes_that_part(ledger: Ledger) -> None:
 
 
 def test_a_dispute_never_makes_available_negative(ledger: Ledger) -> None:
-    """Credits under a hold are taken as well: the newest holds shrink, and what they lack is owed when they settle."""
+    """A dispute of held Credits shrinks the newest holds, and their shortfall is owed when they settle."""
     ledger.hold("acct", "40", id="r1", at=NOW)
     ledger.hold("acct", "40", id="r2", at=later(1))
     ledger.grant("acct", "50", reason="x", id="gift", at=later(2))
@@ -335,8 +339,8 @@ def test_a_dispute_never_makes_available_negative(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
-def test_corrections_by_hand_name_reason_and_author(ledger: Ledger) -> None:
-    """Up is a lot that nobody paid for, down takes what is available and no more; both keep who and why."""
+def test_manual_corrections_have_reason_and_author(ledger: Ledger) -> None:
+    """Upward corrections open a promotional lot, downward ones take available Credits; both keep reason and author."""
     up = ledger.adjust("acct", "5", reason="goodwill", author="Ada", id="up", at=NOW)
     assert got(up.content["reason"], up.content["author"], up.credits) == ("goodwill", "Ada", 5)
     ledger.adjust("acct", "-105", reason="test account", author="Ada", id="down", at=NOW)
@@ -348,8 +352,8 @@ def test_corrections_by_hand_name_reason_and_author(ledger: Ledger) -> None:
             ledger.adjust("acct", "1", id="none", at=NOW, reason=reason, author=author)
 
 
-def test_money_in_another_currency_is_no_quote_of_a_channel(ledger: Ledger) -> None:
-    """What was paid is given with its currency, and is not taken for the channel's."""
+def test_money_in_another_currency_is_rejected(ledger: Ledger) -> None:
+    """A payment or refund in another currency than that of the channel is rejected."""
     assert BOOK.quote("stripe", at=NOW, pay=Payable(120, "USD")).credits == 10
     with refused("currency_mismatch"):
         BOOK.quote("stripe", at=NOW, pay=Payable(1000, "JPY"))
@@ -358,4 +362,4 @@ def test_money_in_another_currency_is_no_quote_of_a_channel(ledger: Ledger) -> N
     first = ledger.refund("acct", "lot-acct", id="back", at=NOW, pay="8.50")
     assert ledger.refund("acct", "lot-acct", id="back", at=NOW, pay=Payable(850, "CNY")).hash == first.hash
     with refused("not_refundable"):
-        ledger.refund("acct", "lot-acct", id="y", at=NOW, credits="0.001")  # less than a coin: there is nothing to pay
+        ledger.refund("acct", "lot-acct", id="y", at=NOW, credits="0.001")  # less than a minor unit

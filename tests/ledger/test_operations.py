@@ -1,4 +1,4 @@
-"""What the ledger promises of top-ups, holds and charges, on both databases where they could differ."""
+"""Top-ups, holds and charges, on both databases where they could differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "sk-" + "x" * 30
 
 
 def test_a_top_up_is_a_lot_with_its_own_price(database: str) -> None:
-    """A quote that was paid is a lot that keeps Credits, money, unit price, channel, reference, time and expiry."""
+    """A top-up opens a lot with the quote's Credits, payment, unit price, channel, reference, time and expiry."""
     with opened(database) as ledger:
         with_credits(ledger)
         ledger.top_up("acct", quote("2.40", "stripe"), reference="pi_1", id="b", at=later(1), expires=later(99))
@@ -36,7 +36,7 @@ def test_a_top_up_is_a_lot_with_its_own_price(database: str) -> None:
 
 @pytest.mark.parametrize("credits", ["0.000000000000000001", "123456789012345678901234567.123456789012345678"])
 def test_amounts_stay_exact_in_both_databases(database: str, credits: str) -> None:
-    """The smallest unit and thirty digits before the point come back as they went in."""
+    """The smallest unit and amounts with 27 digits before the decimal point are stored exactly."""
     with opened(database) as ledger:
         ledger.open_account("acct", at=NOW)
         ledger.grant("acct", credits, reason="test", id="g", at=NOW)
@@ -47,15 +47,15 @@ def test_amounts_stay_exact_in_both_databases(database: str, credits: str) -> No
 
 
 def test_a_top_up_of_any_size_is_credited(ledger: Ledger) -> None:
-    """CASES 29: more than 2^31, and than 2^63, units of a top-up are credited like any other."""
+    """CASES 29: top-ups of more than 2^31 and more than 2^63 units are credited exactly."""
     huge = BOOK.quote("stripe", at=NOW, credits="1000000000000000")
     ledger.top_up("acct", huge, reference="pi_huge", id="huge", at=NOW)
     assert available(ledger) == 10**15 + 100
     assert ledger.lots("acct")[1].paid == Payable("120000000000000.00", "USD")
 
 
-def test_the_same_operation_is_done_once(database: str) -> None:
-    """CASES 28: whatever comes twice with one id is done once, and gives what it gave, whenever it comes again."""
+def test_a_repeated_operation_is_done_once(database: str) -> None:
+    """CASES 28: an operation repeated with the same id, at any time, returns its first result and changes nothing."""
     with opened(database) as ledger:
         with_credits(ledger)
         first = ledger.top_up("acct", quote("17"), reference="pi", id="evt", at=NOW)
@@ -67,7 +67,7 @@ def test_the_same_operation_is_done_once(database: str) -> None:
 
 
 def test_one_id_with_other_content_is_a_conflict_that_names_the_difference(ledger: Ledger) -> None:
-    """The same id for another amount, kind or account does nothing, and the message says what differs."""
+    """The same id with another amount, kind or account changes nothing, and the message names the difference."""
     ledger.open_account("other", at=NOW)
     ledger.top_up("acct", quote("17"), reference="pi", id="evt", at=NOW)
     before = tables(ledger)
@@ -84,19 +84,21 @@ def test_one_id_with_other_content_is_a_conflict_that_names_the_difference(ledge
     assert tables(ledger) == before
 
 
-def test_one_payment_is_credited_once_whatever_its_id(ledger: Ledger) -> None:
-    """CASES 28: two webhooks about one payment, with ids of their own, credit it once; to another account neither."""
+def test_a_payment_is_credited_once_under_any_id(ledger: Ledger) -> None:
+    """CASES 28: two webhooks with different ids credit one payment once, to one account."""
     ledger.open_account("other", at=NOW)
     ledger.top_up("acct", quote("17"), reference="pi", id="evt_1", at=NOW)
     for account in ("acct", "other"):
         with refused("payment_already_credited"):
             ledger.top_up(account, quote("17"), reference="pi", id="evt_2", at=NOW)
     assert available(ledger) == 120
-    ledger.top_up("acct", quote("1", "stripe"), reference="pi", id="evt_3", at=NOW)  # another channel's own reference
+    ledger.top_up(
+        "acct", quote("1", "stripe"), reference="pi", id="evt_3", at=NOW
+    )  # the same reference on another channel
 
 
-def test_webhooks_out_of_order_are_told_to_come_again(ledger: Ledger) -> None:
-    """CASES 28: a dispute that comes before its payment changes nothing; after the payment it is done."""
+def test_a_dispute_before_its_payment_can_be_retried(ledger: Ledger) -> None:
+    """CASES 28: a dispute that arrives before its payment changes nothing, and succeeds after the payment."""
     with refused("unknown_payment") as caught:
         ledger.payment("stripe", "pi_late")
     assert caught.value.http_status == 404
@@ -105,8 +107,8 @@ def test_webhooks_out_of_order_are_told_to_come_again(ledger: Ledger) -> None:
     assert ledger.dispute("acct", lot.id, id="dp", at=NOW).refund_amount == Payable("1.20", "USD")
 
 
-def test_a_hold_that_is_not_covered_is_refused_with_the_shortfall(ledger: Ledger) -> None:
-    """What is held cannot be held again; the refusal is 402 and says how much is lacking."""
+def test_a_hold_without_cover_is_rejected_with_the_shortfall(ledger: Ledger) -> None:
+    """Held Credits cannot be held again; the error has status 402 and the missing amount."""
     ledger.hold("acct", "99.5", id="r1", at=NOW)
     with pytest.raises(ShortfallError) as caught:
         ledger.hold("acct", "0.75", id="r2", at=NOW)
@@ -115,12 +117,12 @@ def test_a_hold_that_is_not_covered_is_refused_with_the_shortfall(ledger: Ledger
     assert got(error.needed, error.available, error.shortfall) == (Decimal("0.75"), Decimal("0.5"), Decimal("0.25"))
     assert "0.25 short" in str(error)
     assert pickle.loads(pickle.dumps(error)).shortfall == error.shortfall
-    ledger.hold("acct", "0.5", id="r3", at=NOW)  # to the last unit
+    ledger.hold("acct", "0.5", id="r3", at=NOW)  # exactly the available amount
     assert available(ledger) == 0
 
 
-def test_settling_charges_what_was_used_and_returns_the_rest(ledger: Ledger) -> None:
-    """The charge is taken from the lots, its rest is available again, and the lots that paid are named."""
+def test_settle_charges_the_usage_and_releases_the_rest(ledger: Ledger) -> None:
+    """Settle consumes lots, makes the rest of the hold available, and names the lots."""
     ledger.hold("acct", "0.9", id="r1", at=NOW)
     settled = ledger.settle("r1", charge(), usage=body(), at=later(2))
     assert got(settled.credits, settled.owed) == (Decimal("0.00585"), 0)
@@ -132,8 +134,8 @@ def test_settling_charges_what_was_used_and_returns_the_rest(ledger: Ledger) -> 
     assert ledger.balance("acct", at=NOW).held == 0
 
 
-def test_a_charge_above_its_hold_takes_what_is_there_and_the_rest_is_owed(ledger: Ledger) -> None:
-    """More than was held is taken from what is available; what nothing covers is owed, and paid by the next top-up."""
+def test_a_charge_above_its_hold_takes_available_credits_and_the_rest_is_owed(ledger: Ledger) -> None:
+    """A charge above its hold is taken from available Credits, and the rest is owed until Credits are released."""
     ledger.hold("acct", "60", id="r1", at=NOW)
     ledger.hold("acct", "30", id="r2", at=NOW)
     settled = ledger.settle("r1", "75", at=NOW)  # 60 held, 10 available
@@ -141,14 +143,14 @@ def test_a_charge_above_its_hold_takes_what_is_there_and_the_rest_is_owed(ledger
     has = ledger.balance("acct", at=NOW)
     assert got(has.available, has.held, has.owed) == (0, 30, 5)
     assert sum(use.credits for use in settled.lot_changes) == 70
-    released = ledger.release("r2", at=NOW)  # what comes back pays the debt first
+    released = ledger.release("r2", at=NOW)  # released Credits settle the debt first
     assert released.owed == -5
     has = ledger.balance("acct", at=NOW)
     assert got(has.available, has.held, has.owed) == (25, 0, 0)
 
 
-def test_a_top_up_pays_what_is_owed_first(ledger: Ledger) -> None:
-    """Credits that were used without cover are paid from the next lot, as if it had been there."""
+def test_a_top_up_settles_the_debt_first(ledger: Ledger) -> None:
+    """A debt is settled from the next lot."""
     ledger.charge("acct", "110", id="batch", at=NOW)
     entry = ledger.top_up("acct", quote("17"), reference="pi", id="evt", at=NOW)
     assert entry.owed == -10
@@ -157,7 +159,7 @@ def test_a_top_up_pays_what_is_owed_first(ledger: Ledger) -> None:
 
 
 def test_a_hold_is_resolved_once(ledger: Ledger) -> None:
-    """Settled again, released again, or released after it was settled: the first stands, and the error says which."""
+    """A second settle or release is rejected, and the error names the first resolution."""
     ledger.hold("acct", "1", id="r1", at=NOW)
     ledger.settle("r1", "0.5", id="first", at=NOW)
     with refused("hold_resolved") as caught:
@@ -176,8 +178,8 @@ def test_a_hold_is_resolved_once(ledger: Ledger) -> None:
         ledger.settle("r2", "0.5", at=NOW)
 
 
-def test_an_expired_hold_returns_by_itself(database: str) -> None:
-    """CASES 30: what a crashed gateway held is available again when its time is over, whoever looks, booked or not."""
+def test_an_expired_hold_is_released_by_itself(database: str) -> None:
+    """CASES 30: the hold of a crashed gateway is released when it expires, in every balance and every operation."""
     with opened(database) as ledger:
         with_credits(ledger)
         ledger.hold("acct", "100", id="r1", at=NOW, ttl=timedelta(seconds=60))
@@ -190,8 +192,8 @@ def test_an_expired_hold_returns_by_itself(database: str) -> None:
             ledger.release("r1", at=later(61))
 
 
-def test_a_request_that_ends_after_its_hold_is_charged_all_the_same(ledger: Ledger) -> None:
-    """The tokens were used: the charge is taken from what is available, once."""
+def test_a_request_that_ends_after_its_hold_is_still_charged(ledger: Ledger) -> None:
+    """A settle after the hold expired takes available Credits, once."""
     ledger.hold("acct", "1", id="r1", at=NOW, ttl=timedelta(seconds=60))
     late = ledger.settle("r1", charge(), usage=body(), at=later(300))
     assert late.result["late"] is True
@@ -203,7 +205,7 @@ def test_a_request_that_ends_after_its_hold_is_charged_all_the_same(ledger: Ledg
 
 
 def test_the_group_that_served_is_charged(ledger: Ledger) -> None:
-    """CASES 20: a request that was retried in another group settles at that group's price, and its record says so."""
+    """CASES 20: a request retried in another group is settled at the price of that group, and its record names it."""
     ledger.hold("acct", "1", id="r1", at=NOW)
     served = BOOK.rate(Usage.from_response(body()), model="gpt-5.4-mini", group="coding", at=NOW)
     settled = ledger.settle("r1", served, usage=body(), at=NOW)
@@ -211,17 +213,17 @@ def test_the_group_that_served_is_charged(ledger: Ledger) -> None:
     assert settled.content["group"] == "coding"
 
 
-def test_a_usage_that_is_not_the_charges_is_refused(ledger: Ledger) -> None:
-    """What goes into the journal as usage is what the charge was made from, or nothing is done."""
+def test_usage_that_does_not_match_the_charge_is_rejected(ledger: Ledger) -> None:
+    """Usage that the charge was not made from is rejected, and nothing is changed."""
     ledger.hold("acct", "1", id="r1", at=NOW)
     with refused("invalid_argument"):
         ledger.settle("r1", charge(), usage=body(output=801), at=NOW)
-    made = ledger.settle("r1", charge(), at=NOW)  # of the usual counts a body is made
-    assert Usage.from_response(made.content["usage"]) == charge().usage
+    settled = ledger.settle("r1", charge(), at=NOW)  # a body is built from common counts
+    assert Usage.from_response(settled.content["usage"]) == charge().usage
 
 
-def test_a_hold_takes_a_worst_case_and_a_token_as_they_are(ledger: Ledger) -> None:
-    """What the counter and the token check gave can be handed on; a secret in the place of an id is not repeated."""
+def test_a_hold_accepts_a_worst_case_and_an_api_token(ledger: Ledger) -> None:
+    """A hold accepts a ``WorstCase`` and an ``ApiToken``; a secret passed as an id is not in the error."""
     token = ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
     request = {"messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 100}
     worst = TokenCounter("gpt-5.4-mini", BOOK).worst_case(request, group="default", at=NOW)
@@ -237,8 +239,8 @@ def test_a_hold_takes_a_worst_case_and_a_token_as_they_are(ledger: Ledger) -> No
         ledger.hold("acct", TokenCounter("gpt-5.4-mini").worst_case(request), id="r4", at=NOW)
 
 
-def test_what_a_model_said_does_not_get_into_the_journal(ledger: Ledger) -> None:
-    """A whole response may be given as usage: the part that its charge depends on is kept."""
+def test_the_journal_has_no_model_output(ledger: Ledger) -> None:
+    """Of a whole response passed as usage, only the billable part is stored."""
     response = {**body(), "id": "resp_1", "choices": [{"message": {"content": "something private"}}]}
     ledger.hold("acct", "1", id="r1", at=NOW)
     settled = ledger.settle("r1", charge(response), usage=response, at=NOW)
@@ -246,8 +248,8 @@ def test_what_a_model_said_does_not_get_into_the_journal(ledger: Ledger) -> None
     assert Usage.from_response(settled.content["usage"]) == charge().usage
 
 
-def test_whoever_reads_an_entry_sees_credits(ledger: Ledger) -> None:
-    """Its books in Credits, a short repr, and equal to what comes when it is asked for again."""
+def test_an_entry_shows_credits(ledger: Ledger) -> None:
+    """An entry has its postings in Credits and a short repr, and equals the entry of a retry."""
     first = ledger.hold("acct", "1.5", id="r1", at=NOW)
     assert first.postings_in_credits == {"available": Decimal("-1.5"), "held": Decimal("1.5")}
     assert repr(first) == "<Entry 3 of acct: hold r1, 1.5 Credits>"
@@ -255,8 +257,8 @@ def test_whoever_reads_an_entry_sees_credits(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " acct", "acct ", "~acct", "a\nb", "a" * 257, "a\x1b[0m", None, 7])
-def test_ids_that_are_none_are_refused(ledger: Ledger, name: str) -> None:
-    """An id that could hide, or pass for the ledger's own, is told before anything is done."""
+def test_invalid_ids_are_rejected(ledger: Ledger, name: str) -> None:
+    """An id with invisible characters, or one reserved for the ledger, is rejected before any change."""
     with refused("invalid_argument"):
         ledger.open_account(name, at=NOW)
     with refused("invalid_argument"):
@@ -268,8 +270,8 @@ def test_ids_that_are_none_are_refused(ledger: Ledger, name: str) -> None:
 @pytest.mark.parametrize(
     "credits", ["-1", "1e-19", "abc", "1e31", 1.5, None, True, Decimal("NaN"), Decimal("Infinity")]
 )
-def test_amounts_that_are_none_are_refused(ledger: Ledger, credits: object) -> None:
-    """Negative, too fine, too large, floats: no hold, no charge."""
+def test_invalid_amounts_are_rejected(ledger: Ledger, credits: object) -> None:
+    """Amounts that are negative, too precise, too large or floats are rejected by hold and charge."""
     with refused("invalid_money"):
         ledger.hold("acct", credits, id="r", at=NOW)  # type: ignore[arg-type]
     with refused("invalid_money"):
@@ -278,7 +280,7 @@ def test_amounts_that_are_none_are_refused(ledger: Ledger, credits: object) -> N
 
 
 def test_an_account_is_opened_once(ledger: Ledger) -> None:
-    """The same operation again is the same account; another operation is told that it is there."""
+    """A retry returns the same account, and another operation gets ``account_exists``."""
     assert ledger.open_account("acct", at=later(5)).repeated
     with refused("account_exists"):
         ledger.open_account("acct", at=NOW, id="another")

@@ -1,4 +1,4 @@
-"""What the ledger tells: statements that add up, usage by day, records for bills."""
+"""Statements that reconcile, usage by day, records for bills."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MONTH = Period.parse("2026-11")
 
 
 def request(ledger: Ledger, id: str, at: datetime, **more: Any) -> None:
-    """A whole request: held for, and settled two seconds later."""
+    """Hold and settle a request that takes two seconds."""
     of = body(**{key: more.pop(key) for key in ("input_tokens", "cached", "output") if key in more})
     ledger.hold("acct", "1", id=id, at=at, token=more.get("token"))
     charged = charge(of, at=at, model=more.get("model", "gpt-5.4-mini"))
     ledger.settle(id, charged, usage=of, at=at + timedelta(seconds=2))
 
 
-def test_a_statement_tells_opening_movements_use_and_closing(database: str) -> None:
-    """By day and model; and closing = opening + movements - used, which is what the account has then."""
+def test_a_statement_has_opening_movements_usage_and_closing(database: str) -> None:
+    """Closing = opening + movements - used, and equals the balance; usage is listed by day and model."""
     with opened(database) as ledger:
         with_credits(ledger)
         ledger.grant("acct", "5", reason="welcome", id="gift", at=later(1), expires=later(3600))
@@ -50,7 +50,7 @@ def test_a_statement_tells_opening_movements_use_and_closing(database: str) -> N
         assert [(move.kind, move.credits) for move in first.movements] == [
             ("top_up", Decimal(100)),
             ("grant", Decimal(5)),
-            ("lot_expired", Decimal("-4.99415")),  # on its own day, although it was booked on the next one
+            ("lot_expired", Decimal("-4.99415")),  # on the day of the expiry, although it was posted a day later
         ]
         assert first.movements[0].label == "Top-up 2026-11-01, 85.00 CNY by rmb"
         assert (first.used, first.closing) == (Decimal("0.00585"), Decimal(100))
@@ -78,7 +78,7 @@ def test_a_statement_tells_opening_movements_use_and_closing(database: str) -> N
     zone=st.sampled_from(["UTC", "Asia/Kolkata", "America/St_Johns"]),
 )
 def test_statements_of_any_periods_join(seconds: list[int], cuts: list[int], zone: str) -> None:
-    """However a time is cut into periods, each opens where the one before closed, and their use is all that there was.
+    """Consecutive periods of any length join: each opens where the previous one closed, and no usage is lost.
 
     The oracle adds the charges up in fractions, by the time of each request.
     """
@@ -91,16 +91,17 @@ def test_statements_of_any_periods_join(seconds: list[int], cuts: list[int], zon
         edges = [NOW - timedelta(days=1), *(later(cut) for cut in sorted(set(cuts))), later(4 * 86_400)]
         closing = Decimal(0)
         for start, end in pairwise(edges):
-            told = ledger.statement("acct", Period(start, end, zone))
-            assert told.opening == closing
-            closing = told.closing
+            statement = ledger.statement("acct", Period(start, end, zone))
+            assert statement.opening == closing
+            closing = statement.closing
             inside = sum((paid for second, paid in charges if start <= later(second) < end), Fraction(0))
-            assert Fraction(told.used) == inside == sum((Fraction(line.credits) for line in told.usage), Fraction(0))
+            by_line = sum((Fraction(line.credits) for line in statement.usage), Fraction(0))
+            assert Fraction(statement.used) == inside == by_line
         assert Fraction(closing) == 100 - sum(paid for _, paid in charges)
 
 
-def test_use_is_summed_up_by_day_of_the_zone_and_by_token(ledger: Ledger) -> None:
-    """A request belongs to the day on which it was made there; tokens, requests and estimates are counted."""
+def test_usage_is_summed_by_day_of_the_zone_and_by_token(ledger: Ledger) -> None:
+    """A request belongs to its day in the zone; tokens, requests and estimates are summed."""
     ledger.create_token("acct", id="tok", at=NOW, group="default")
     request(ledger, "r1", datetime(2026, 11, 1, 15, 59, 59, tzinfo=UTC), token="tok")
     request(ledger, "r2", datetime(2026, 11, 1, 16, 0, tzinfo=UTC))
@@ -114,22 +115,26 @@ def test_use_is_summed_up_by_day_of_the_zone_and_by_token(ledger: Ledger) -> Non
     assert (line.input_tokens, line.cache_read_tokens, line.output_tokens) == (24_000, 20_000, 1_600)
 
 
-def test_a_statement_does_not_wait_for_somebody_to_look(ledger: Ledger) -> None:
-    """What expired in a period is on its statement, booked or not, so a closed month does not change later."""
+def test_a_statement_includes_expiries_that_are_not_posted(ledger: Ledger) -> None:
+    """Expiries of a period are on its statement before they are posted, so a closed month does not change."""
     ledger.grant("acct", "10", reason="x", id="gift", at=NOW, expires=later(3_600))
     ledger.hold("acct", "1", id="r1", at=later(10))
     ledger.release("r1", at=later(11))
     before = [ledger.statement("acct", period) for period in (DAY, "2026-11-02/2026-12-01", "2026-12")]
-    assert [(str(told.opening), str(told.closing)) for told in before] == [("0", "100"), ("100", "100"), ("100", "100")]
+    assert [(str(statement.opening), str(statement.closing)) for statement in before] == [
+        ("0", "100"),
+        ("100", "100"),
+        ("100", "100"),
+    ]
     assert before[0].closing == ledger.balance("acct", at=DAY.end).available
     ledger.expire(at=later(40 * 86_400))
     after = [ledger.statement("acct", period) for period in (DAY, "2026-11-02/2026-12-01", "2026-12")]
-    assert [told.movements for told in after] == [told.movements for told in before]
-    assert [told.closing for told in after] == [told.closing for told in before]
+    assert [statement.movements for statement in after] == [statement.movements for statement in before]
+    assert [statement.closing for statement in after] == [statement.closing for statement in before]
 
 
-def test_an_estimate_is_marked_all_the_way(ledger: Ledger) -> None:
-    """CASES 31: a cut stream is settled by an estimate, and journal, usage and record say that it is one."""
+def test_an_estimate_is_marked_everywhere(ledger: Ledger) -> None:
+    """CASES 31: a truncated stream settled by an estimate is marked in the journal, the usage and the record."""
     estimate = {"usage": {"input_tokens": 100, "output_tokens": 50, "estimated": True}}
     of = BOOK.rate(Usage.from_response(estimate), model="gpt-5.4-mini", group="default", at=NOW)
     ledger.hold("acct", "1", id="r1", at=NOW)
@@ -142,25 +147,27 @@ def test_an_estimate_is_marked_all_the_way(ledger: Ledger) -> None:
 def test_a_month_of_the_ledger_becomes_bills_that_verify(
     ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its records are a usage file; the bill made of it charges what the ledger charged, and shows its balance."""
+    """A bill made from the ledger's records has the ledger's charges and balance, and verifies."""
     ledger.top_up("acct", quote("17"), reference="pi", id="more", at=later(5))
     for index in range(5):
         request(ledger, f"r{index}", later(index * 7_000), output=index)
     records = list(ledger.records("acct", MONTH))
     usage = tmp_path / "usage.jsonl"
     usage.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    told = ledger.statement("acct", MONTH)
+    statement = ledger.statement("acct", MONTH)
     customers = tmp_path / "customers.json"
-    customers.write_text(json.dumps({"acct": {"balance": told.balance().as_dict()}}), "utf-8")
+    customers.write_text(json.dumps({"acct": {"balance": statement.balance().as_dict()}}), "utf-8")
     arguments = ["--period", "2026-11", "--customers", str(customers), "--out", str(tmp_path / "bills")]
     assert main(["invoice", str(usage), "--all", "--issued", "2026-12-01", *arguments]) == 0
     assert main(["verify", str(tmp_path / "bills"), "--usage", str(usage)]) == 0
     capsys.readouterr()
     bill = json.loads((tmp_path / "bills" / "INV-000001" / "invoice.json").read_text("utf-8"))
     assert bill["balance"]["opening"] == "0"
-    assert Decimal(bill["balance"]["closing"]) == told.closing == ledger.balance("acct", at=later(90_000)).available
+    assert (
+        Decimal(bill["balance"]["closing"]) == statement.closing == ledger.balance("acct", at=later(90_000)).available
+    )
     charged = sum(Fraction(entry.credits) for entry in ledger.journal("acct") if entry.kind == "settle")
-    assert charged == Fraction(told.used)
+    assert charged == Fraction(statement.used)
     for record in records:
         of = BOOK.rate(
             Usage.from_response(record["usage"]),
@@ -173,8 +180,8 @@ def test_a_month_of_the_ledger_becomes_bills_that_verify(
         assert settled.credits == of.credits
 
 
-def test_credits_that_were_priced_elsewhere_make_no_record(ledger: Ledger) -> None:
-    """They are charged, counted and on the statement; a usage file cannot hold them, and that is said."""
+def test_credits_priced_elsewhere_have_no_record(ledger: Ledger) -> None:
+    """Credits priced elsewhere are charged and on the statement, but ``records`` raises or skips them."""
     ledger.charge("acct", "3", id="own-price", at=NOW)
     assert ledger.statement("acct", MONTH).used == 3
     with pytest.raises(BillingError) as caught:
@@ -182,28 +189,30 @@ def test_credits_that_were_priced_elsewhere_make_no_record(ledger: Ledger) -> No
     assert caught.value.code == "no_usage"
     request(ledger, "r1", later(1))
     assert [record["request_id"] for record in ledger.records("acct", MONTH, skip_unpriced=True)] == ["r1"]
-    told = ledger.statement("acct", MONTH)
-    shown = told.balance()
-    assert (shown.movements[-1].label, str(shown.movements[-1].credits)) == ("Used, priced elsewhere", "-3")
-    assert shown.closing_after(charge().credits) == shown.closing == told.closing  # on a bill of the rest
+    statement = ledger.statement("acct", MONTH)
+    balance = statement.balance()
+    assert (balance.movements[-1].label, str(balance.movements[-1].credits)) == ("Used, priced elsewhere", "-3")
+    assert (
+        balance.closing_after(charge().credits) == balance.closing == statement.closing
+    )  # on a bill of the other requests
 
 
-def test_more_movements_than_a_bill_shows_are_summed_up_by_kind(ledger: Ledger) -> None:
-    """A bill shows a thousand movements at most; the sums are the same."""
+def test_movements_beyond_the_limit_of_a_bill_are_summed_by_kind(ledger: Ledger) -> None:
+    """More than 1000 movements are summed by kind, with the same totals."""
     for index in range(1_001):
         ledger.grant("acct", "0.01", reason="many", id=f"g{index}", at=later(index))
-    told = ledger.statement("acct", MONTH)
-    assert len(told.movements) == 1_002
-    shown = told.balance()
-    assert [(label, str(credits)) for label, credits in shown.movements] == [
+    statement = ledger.statement("acct", MONTH)
+    assert len(statement.movements) == 1_002
+    balance = statement.balance()
+    assert [(label, str(credits)) for label, credits in balance.movements] == [
         ("Top-up", "100"),
         ("Promotional Credits", "10.01"),
     ]
-    assert shown.closing == told.closing
+    assert balance.closing == statement.closing
 
 
-def test_money_of_the_journal_is_double_entry_as_well(ledger: Ledger) -> None:
-    """Cash, deferred and earned revenue of all entries sum to zero, and the end of each is that of the lots."""
+def test_money_of_the_journal_is_double_entry(ledger: Ledger) -> None:
+    """Cash, deferred and recognised revenue of all entries sum to zero, and match the lots."""
     ledger.charge("acct", "30", id="c", at=NOW)
     ledger.refund("acct", "lot-acct", id="back", at=NOW, credits="20")
     sums = dict.fromkeys(("cash", "deferred", "revenue"), Fraction(0))
@@ -215,16 +224,16 @@ def test_money_of_the_journal_is_double_entry_as_well(ledger: Ledger) -> None:
     assert sums == {"cash": 68, "deferred": Fraction(-85, 2), "revenue": Fraction(-51, 2)}
 
 
-def test_an_entry_tells_itself_as_json_with_its_hash(ledger: Ledger) -> None:
-    """What ``as_dict`` gives is what was hashed, so that anyone can redo the chain."""
+def test_as_dict_of_an_entry_has_the_hashed_content(ledger: Ledger) -> None:
+    """``as_dict`` returns the hashed content, so that a third party can recompute the chain."""
     from hashlib import sha256
 
     from brivionix_billing.canonical_json import canonical_json
 
     previous = ""
     for entry in ledger.journal("acct"):
-        told = entry.as_dict()
-        hash = told.pop("hash")
-        assert sha256(canonical_json(told)).hexdigest() == hash == entry.hash
-        assert told["previous"] == previous
+        document = entry.as_dict()
+        hash = document.pop("hash")
+        assert sha256(canonical_json(document)).hexdigest() == hash == entry.hash
+        assert document["previous"] == previous
         previous = hash

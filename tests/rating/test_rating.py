@@ -37,7 +37,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str, int, str]] = {
     "standard"),
     "tier type": ({"service_tier": 1}, "unknown_service_tier", 400, "1 is not a service tier"),
     "tier list": ({"service_tier": ["flex"]}, "unknown_service_tier", 400, "is not a service tier"),
-    "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "in tier flex .*use one of standard$"),
+    "not sold": ({"service_tier": "flex", "at": NOW}, "service_tier_unavailable", 400, "flex .*use one of standard$"),
     "no price": ({"at": utc("2026-03-16T23:59:59")}, "no_price", 400, "mini has no price at 2026-03-16T23:59:59Z"),
     "meter": ({"usage": Usage(3, 0, 0, 3)}, "meter_unpriced", 500, "3 of meter cache_write, but gpt-5.4-mini"),
     "time": ({"at": AUTUMN.replace(tzinfo=None)}, "invalid_time", 400, "00:00:00 has no time zone; use datetime"),

@@ -15,7 +15,7 @@ from brivionix_billing import Usage
 from brivionix_billing.ledger import Ledger
 from cli_kit import Run
 
-__all__ = ["Desk", "FIRST", "Json", "OCTOBER", "available", "desk"]
+__all__ = ["LedgerCommand", "FIRST", "Json", "OCTOBER", "available", "command"]
 
 Json = dict[str, Any]
 
@@ -26,47 +26,47 @@ OCTOBER = ("--period", "2026-10")
 FIRST = datetime(2026, 10, 1, tzinfo=UTC)
 
 
-class Desk:
+class LedgerCommand:
     """Runs subcommands on a ledger of two accounts."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.folder = run, run.folder
-        self.does("migrate")
+        self.run_ok("migrate")
         for account in ("acct_1", "acct_2"):
-            self.does("open", account, "--id", f"open-{account}", "--at", "2026-09-01")
+            self.run_ok("open", account, "--id", f"open-{account}", "--at", "2026-09-01")
         self.top_up("acct_1", "85", "evt_1", "2026-09-20")
 
     def __call__(self, *args: str) -> tuple[int, str, str]:
-        """Exit status, stdout, stderr."""
+        """Run a subcommand. Returns exit status, stdout and stderr."""
         return self.run("ledger", *args)
 
-    def does(self, *args: str) -> str:
-        """What a subcommand prints that must be done."""
+    def run_ok(self, *args: str) -> str:
+        """Run a subcommand that must succeed. Returns stdout."""
         status, out, err = self(*args)
         assert status == 0, err
         return out
 
     def json(self, *args: str) -> Any:
-        """The same, as JSON."""
-        return json.loads(self.does(*args, "--format", "json"))
+        """Run a subcommand that must succeed. Returns its JSON."""
+        return json.loads(self.run_ok(*args, "--format", "json"))
 
-    def refused(self, *args: str) -> str:
-        """The code of the error of a subcommand that must be refused."""
+    def error_code(self, *args: str) -> str:
+        """Run a subcommand that must fail. Returns the error code."""
         status, out, err = self(*args)
         assert (status, out) == (2, ""), out
         return err.rpartition("[")[2].rstrip("]\n")
 
     def top_up(self, account: str, pay: str, id: str, at: str) -> None:
-        """A payment in RMB."""
+        """Credit a payment in RMB."""
         payment = ("--channel", "rmb", "--pay", pay, "--reference", f"pi_{id}")
-        self.does("topup", account, *payment, "--id", id, "--at", at)
+        self.run_ok("topup", account, *payment, "--id", id, "--at", at)
 
     def ledger(self) -> Ledger:
-        """The same ledger, as a gateway has it."""
+        """Open the ledger in Python."""
         return Ledger.open("sqlite:///ledger.db", BOOK)
 
-    def requests(self, rows: list[Json]) -> None:
-        """Requests that a gateway serves: each is held for, and settled."""
+    def serve(self, rows: list[Json]) -> None:
+        """Hold and settle requests, as a gateway does."""
         ledger = self.ledger()
         for row in rows:
             at = datetime.fromisoformat(row["at"])
@@ -76,7 +76,7 @@ class Desk:
             ledger.settle(row["request_id"], charge, usage=row["usage"], at=at + timedelta(seconds=9))
         ledger.close()
 
-    def tampered(self, statement: str) -> None:
+    def tamper(self, statement: str) -> None:
         """Change the database behind the ledger's back."""
         with sqlite3.connect(self.folder / "ledger.db") as connection:
             connection.execute(statement)
@@ -84,12 +84,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(run: Run, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A ledger in the folder of the command."""
+def command(run: Run, monkeypatch: pytest.MonkeyPatch) -> LedgerCommand:
+    """A ledger of two accounts in the folder of the command."""
     monkeypatch.delenv("BRIVIONIX_LEDGER", raising=False)
-    return Desk(run)
+    return LedgerCommand(run)
 
 
-def available(desk: Desk, account: str = "acct_1") -> Decimal:
-    """What an account can spend."""
-    return Decimal(desk.json("balance", account)[0]["available"])
+def available(command: LedgerCommand, account: str = "acct_1") -> Decimal:
+    """Return the available Credits of an account."""
+    return Decimal(command.json("balance", account)[0]["available"])

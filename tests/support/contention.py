@@ -1,4 +1,4 @@
-"""Many processes on one balance: what is asserted of it, in whatever size. ``benchmarks/ledger.py`` runs it in full."""
+"""Many processes that hold on one balance, in any number. ``benchmarks/ledger.py`` runs it in full size."""
 
 from __future__ import annotations
 
@@ -18,65 +18,66 @@ ACCOUNT = "acct_1"
 NOW = datetime(2026, 10, 20, 8, tzinfo=UTC)
 EACH = Decimal("0.05")
 PATIENCE = 300.0
-"""Seconds that processes wait for the slowest of them to have started."""
+"""Maximum wait of the processes for the slowest one to start, in seconds."""
 
 
 class Contest(NamedTuple):
-    """How it went."""
+    """Measurements of a contest."""
 
     holds: int
     granted: int
     seconds: float
-    """From the first begin to the last end."""
+    """Time from the first start to the last end, in seconds."""
     slowest: float
-    """Seconds of the longest single hold: who had to wait longest."""
+    """Time of the slowest hold, in seconds."""
     shares: list[int]
-    """Holds that each process had done when the first of them was through: equal where none starves."""
+    """Holds that each process had done when the first process finished. They are equal if no process starves."""
     steps: list[float]
-    """Seconds of every hold, sorted."""
+    """Time of every hold, in seconds, sorted."""
 
     def __str__(self) -> str:
-        half, most = self.steps[len(self.steps) // 2], self.steps[len(self.steps) * 99 // 100]
+        median, slow = self.steps[len(self.steps) // 2], self.steps[len(self.steps) * 99 // 100]
         return (
-            f"{self.holds} holds, {self.granted} granted, in {self.seconds:.1f} s: {self.holds / self.seconds:.0f} a "
-            f"second; one takes {half * 1e3:.1f} ms (median), {most * 1e3:.0f} ms (of 100 the slowest), at most "
-            f"{self.slowest:.2f} s; when the first process was through, the slowest had done "
+            f"{self.holds} holds, {self.granted} granted, in {self.seconds:.1f} s: {self.holds / self.seconds:.0f} per "
+            f"second; time of a hold: median {median * 1e3:.1f} ms, 99th percentile {slow * 1e3:.0f} ms, maximum "
+            f"{self.slowest:.2f} s; when the first process finished, the slowest had done "
             f"{min(self.shares) / max(self.shares):.0%}"
         )
 
 
 def contend(url: str, *, processes: int = 16, holds: int = 20_000, covered: int = 12_000, **options: Any) -> Contest:
-    """``processes`` hold in turns on one balance that covers exactly ``covered`` of the ``holds``; all is asserted.
+    """Run concurrent processes that hold on one balance, which covers exactly ``covered`` of the ``holds``.
 
-    No overdraft, no lost update, and nothing but ``insufficient_credits`` reaches who called. The database must be new.
+    Asserts that there is no overdraft, no lost update, and no error but ``insufficient_credits``. The database must be
+    new.
     """
     ledger = Ledger.open(url, **options)
     ledger.open_account(ACCOUNT, at=NOW)
-    # Almost one hold more, in two lots that holds cannot be divided into.
+    # Two lots whose Credits are no multiples of a hold; together they cover almost one hold more.
     for part, credits in enumerate((EACH * covered / 3 + EACH / 7 * 3, EACH * covered * 2 / 3 + EACH / 7 * 3)):
         ledger.grant(ACCOUNT, round(credits, 18), reason="contest", id=f"lot_{part}", at=NOW)
     before = ledger.balance(ACCOUNT, at=NOW).available
     ledger.close()
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([Ledger.__module__])  # or each process would load the library anew
-    gate, told = context.Barrier(processes), context.Queue()
+    context.set_forkserver_preload([Ledger.__module__])  # so that the processes share the imported library
+    gate, reports = context.Barrier(processes), context.Queue()
     numbers = [range(first, holds, processes) for first in range(processes)]
-    runners = [context.Process(target=_hold, args=(url, options, gate, told, each)) for each in numbers]
+    runners = [context.Process(target=_hold, args=(url, options, gate, reports, each)) for each in numbers]
     for runner in runners:
         runner.start()
     try:
-        found = [told.get(timeout=PATIENCE * 2) for _ in runners]
+        results = [reports.get(timeout=PATIENCE * 2) for _ in runners]
         for runner in runners:
             runner.join(PATIENCE)
     finally:
         for runner in runners:
             runner.kill()
-    return _checked(url, options, found, before, holds, covered)
+    return _check(url, options, results, before, holds, covered)
 
 
-def _hold(url: str, options: dict[str, Any], gate: Any, told: Any, numbers: range) -> None:
-    """One process: its holds one after the other, and what became of each."""
+def _hold(url: str, options: dict[str, Any], gate: Any, reports: Any, numbers: range) -> None:
+    """Run the holds of one process, and report the outcome of each."""
     ends, steps, outcomes = [], [], Counter[str]()
     start = time.monotonic()
     try:
@@ -95,14 +96,14 @@ def _hold(url: str, options: dict[str, Any], gate: Any, told: Any, numbers: rang
             ends.append(now)
             last = now
         ledger.close()
-    except BaseException as error:  # what else might reach a caller is what this is to find out
+    except BaseException as error:  # any other error is an outcome, too
         outcomes[f"{type(error).__name__}: {error}"] += 1
         gate.abort()
-    told.put((start, ends, steps, outcomes))
+    reports.put((start, ends, steps, outcomes))
 
 
-def _checked(url: str, options: dict[str, Any], found: list[Any], before: Decimal, holds: int, covered: int) -> Contest:
-    outcomes = sum((each for *_, each in found), Counter[str]())
+def _check(url: str, options: dict[str, Any], results: list[Any], before: Decimal, holds: int, covered: int) -> Contest:
+    outcomes = sum((each for *_, each in results), Counter[str]())
     assert outcomes == Counter(granted=covered, insufficient_credits=holds - covered), outcomes
     ledger = Ledger.open(url, **options)
     try:
@@ -117,13 +118,13 @@ def _checked(url: str, options: dict[str, Any], found: list[Any], before: Decima
         assert ledger.verify() == []
     finally:
         ledger.close()
-    first = min(ends[-1] for _, ends, *_ in found)
-    steps = sorted(step for _, _, each, _ in found for step in each)
+    first = min(ends[-1] for _, ends, *_ in results)
+    steps = sorted(step for _, _, each, _ in results for step in each)
     return Contest(
         holds,
         covered,
-        max(ends[-1] for _, ends, *_ in found) - min(start for start, *_ in found),
+        max(ends[-1] for _, ends, *_ in results) - min(start for start, *_ in results),
         steps[-1],
-        [sum(end <= first for end in ends) for _, ends, *_ in found],
+        [sum(end <= first for end in ends) for _, ends, *_ in results],
         steps,
     )

@@ -1,9 +1,9 @@
 """A day of a ledger, killed at every statement: ``python tests/support/crash_scenario.py URL``.
 
-A process does the day's operations on a database and is killed (``os._exit``, so that nothing is tidied up) as it is
-about to run its n-th statement, or as it is about to commit. Then another process opens the database, finds it sound,
-does the whole day with the same ids, and must end where a day without a crash ended, to the last byte of the journal.
-That is done for every n. Prints how many points there were.
+A child process runs the operations of a day on a database. It is killed, without any cleanup, before its n-th
+statement or commit. Then another process opens the database, verifies it, and runs the whole day with the same ids. All
+tables must match those of a day without a crash, byte for byte. This is repeated for every n. Prints the number of
+points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Operation = Callable[[Ledger], Any]
 
 
 def day() -> list[Operation]:
-    """Every kind of operation, and everything that may happen on the side: expiry, debts, holds that shrink."""
+    """Return every kind of operation, with every side effect: expiry, debt, shrinking holds."""
     at, body = kit.later, kit.body
     minute = timedelta(minutes=1)
     return [
@@ -42,16 +42,16 @@ def day() -> list[Operation]:
         lambda led: led.settle("r1", kit.charge(at=at(2)), usage=body(), at=at(4)),
         lambda led: led.hold("acct", "19", id="r3", at=at(5), token="tok"),
         lambda led: led.release("r3", at=at(6)),
-        lambda led: led.hold("acct", "5", id="r4", at=at(90), token="tok"),  # r2 has expired: its own entry first
+        lambda led: led.hold("acct", "5", id="r4", at=at(90), token="tok"),  # posts the expiry of r2 first
         lambda led: led.settle("r2", "0.5", at=at(95)),  # late
-        lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # the gift has expired
+        lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # posts the expiry of the gift first
         lambda led: led.change_token("tok", id="tok-2", at=at(121), limit="300", name="ours"),
-        lambda led: led.settle("r4", "30", at=at(122)),  # more than there is: owed
+        lambda led: led.settle("r4", "30", at=at(122)),  # more than is available: owed
         lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),
         lambda led: led.refund("acct", "lot_2", id="back", at=at(124), pay=Payable(11, "USD")),
         lambda led: led.reverse("acct", "back", id="failed", at=at(125), reason="the card was closed"),
         lambda led: led.hold("acct", "3", id="r6", at=at(126), token="tok"),
-        lambda led: led.dispute("acct", "lot_2", id="chargeback", at=at(127)),  # takes from what is held
+        lambda led: led.dispute("acct", "lot_2", id="chargeback", at=at(127)),  # removes held Credits
         lambda led: led.reverse("acct", "chargeback", id="won", at=at(128), reason="the bank said so"),
         lambda led: led.adjust("acct", "1", reason="goodwill", author="Ada", id="plus", at=at(129)),
         lambda led: led.adjust("acct", "-0.25", reason="wrong", author="Ada", id="minus", at=at(130)),
@@ -59,18 +59,20 @@ def day() -> list[Operation]:
         lambda led: led.settle("r5", kit.charge(at=at(120)), usage=body(), at=at(132)),
         lambda led: led.settle("r6", kit.charge(at=at(126)), usage=body(), at=at(133), id="own-id"),
         lambda led: led.grant("acct", "3", reason="sorry", id="gift-2", at=at(134), expires=at(140)),
-        lambda led: led.hold("acct", "0.5", id="r7", at=at(150), ttl=minute),  # the second gift has expired
+        lambda led: led.hold(
+            "acct", "0.5", id="r7", at=at(150), ttl=minute
+        ),  # posts the expiry of the second gift first
     ]
 
 
-def do(ledger: Ledger) -> None:
-    """The whole day."""
+def run_day(ledger: Ledger) -> None:
+    """Run the whole day."""
     for operation in day():
         operation(ledger)
 
 
 class Killer:
-    """Counts what is sent to the database, and ends the process before statement ``n``, or counts only."""
+    """Counts statements and commits, and kills the process before number ``n``, if there is one."""
 
     def __init__(self, n: int | None, with_signal: bool = False) -> None:
         self.n, self.count, self.with_signal = n, 0, with_signal
@@ -83,14 +85,14 @@ class Killer:
             os._exit(9)
 
     def watch(self, ledger: Ledger) -> None:
-        """See every statement, however it is sent, and every commit."""
+        """Count every statement and commit of a ledger."""
         if ledger.engine.dialect.name == "sqlite":
 
             @event.listens_for(ledger.engine, "connect")
             def connect(connection: Any, _record: Any) -> None:
-                connection.set_trace_callback(self)  # BEGIN and COMMIT as well
+                connection.set_trace_callback(self)  # including BEGIN and COMMIT
 
-            ledger.engine.dispose()  # connections from before are not watched
+            ledger.engine.dispose()  # existing connections are not traced
             return
         run, commit = psycopg.Cursor.execute, psycopg.Connection.commit
 
@@ -106,13 +108,13 @@ class Killer:
         psycopg.Connection.commit = committed  # type: ignore[method-assign,assignment]
 
 
-def crashed(ledger: Ledger, n: int) -> None:
-    """Do the day in a process that is killed at its n-th statement. The ledger has no connection open."""
+def run_and_kill(ledger: Ledger, n: int) -> None:
+    """Run the day in a child process that is killed at its n-th statement. The ledger must have no open connection."""
     child = os.fork()
     if not child:
         try:
             Killer(n, with_signal=n % 2 == 0).watch(ledger)
-            do(ledger)
+            run_day(ledger)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -121,65 +123,65 @@ def crashed(ledger: Ledger, n: int) -> None:
         raise SystemExit(f"the process was not killed at statement {n}, but ended with {status}")
 
 
-def points(ledger: Ledger) -> int:
-    """How many statements a day has. The ledger has no connection open."""
+def count_points(ledger: Ledger) -> int:
+    """Return the number of statements and commits of a day. The ledger must have no open connection."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         try:
             killer = Killer(None)
             killer.watch(ledger)
-            do(ledger)
+            run_day(ledger)
             os.write(write, str(killer.count).encode())
         finally:
             os._exit(0)
     os.close(write)
     os.waitpid(child, 0)
-    with os.fdopen(read) as told:
-        return int(told.read())
+    with os.fdopen(read) as pipe:
+        return int(pipe.read())
 
 
-def fresh(url: str) -> None:
-    """An empty ledger at the URL."""
+def empty_ledger(url: str) -> None:
+    """Make the ledger at a URL empty."""
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))
-        empty = path.with_suffix(".empty")
-        if not empty.exists():
-            Ledger.open(f"sqlite:///{empty}", kit.BOOK).close()
+        template = path.with_suffix(".empty")
+        if not template.exists():
+            Ledger.open(f"sqlite:///{template}", kit.BOOK).close()
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        shutil.copy(empty, path)
+        shutil.copy(template, path)
         return
     with psycopg.connect(url) as connection:
         connection.execute(";".join(f"DELETE FROM {name}" for name in METADATA.tables))
 
 
 def main(url: str, step: int = 1) -> None:
-    """Every point, or every ``step``-th."""
-    with kit.opened(url) as prepared:  # makes the tables
-        pass  # closed, it has no connection; it opens some when it is used again, here or in a child
-    fresh(url)
-    count = points(prepared)
+    """Crash at every point, or at every ``step``-th."""
+    with kit.opened(url) as prepared:  # creates the tables
+        pass  # after close, the next use opens a connection, here or in a child process
+    empty_ledger(url)
+    count = count_points(prepared)
     with kit.opened(url) as ledger:
-        right, entries = kit.tables(ledger), sum(1 for _ in ledger.journal("acct"))
-        sound(ledger)
+        expected, entries = kit.tables(ledger), sum(1 for _ in ledger.journal("acct"))
+        require_valid(ledger)
     for n in range(1, count + 1, step):
-        fresh(url)
-        crashed(prepared, n)
-        sound(prepared)  # with connections of its own, as another process would
-        do(prepared)
-        sound(prepared)
-        if kit.tables(prepared) != right:
-            raise SystemExit(f"after a crash at statement {n} the day ends elsewhere")
+        empty_ledger(url)
+        run_and_kill(prepared, n)
+        require_valid(prepared)  # with new connections, as another process
+        run_day(prepared)
+        require_valid(prepared)
+        if kit.tables(prepared) != expected:
+            raise SystemExit(f"after a crash at statement {n} the tables differ")
         prepared.close()
-    print(f"{len(range(1, count + 1, step))} of {count} points, {len(day())} operations, {entries} entries: all sound")
+    print(f"{len(range(1, count + 1, step))} of {count} points, {len(day())} operations, {entries} entries: all valid")
 
 
-def sound(ledger: Ledger) -> None:
-    """The journal is whole, and everything follows from it."""
-    faults = ledger.verify()
-    if faults:
-        raise SystemExit("\n".join(map(str, faults)))
+def require_valid(ledger: Ledger) -> None:
+    """Exit with the inconsistencies of a ledger, if there are any."""
+    inconsistencies = ledger.verify()
+    if inconsistencies:
+        raise SystemExit("\n".join(map(str, inconsistencies)))
 
 
 if __name__ == "__main__":

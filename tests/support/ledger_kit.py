@@ -1,4 +1,4 @@
-"""What the tests of the ledger share: databases, one account that has some Credits, and what all tables hold."""
+"""Helpers of the ledger's tests: databases, an account with Credits, and the rows of all tables."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NUMBERS = itertools.count()
 
 
 def later(seconds: float) -> datetime:
-    """So many seconds after the begin of the tests' day."""
+    """Return the time some seconds after ``NOW``."""
     return NOW + timedelta(seconds=seconds)
 
 
 @contextmanager
 def schema(server: str) -> Iterator[str]:
-    """The URL of a schema of its own on a PostgreSQL server."""
+    """Yield the URL of a new schema on a PostgreSQL server."""
     name = f"t{os.getpid()}_{next(_NUMBERS)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
@@ -40,7 +40,7 @@ def schema(server: str) -> Iterator[str]:
 
 @contextmanager
 def opened(url: str, **options: Any) -> Iterator[Ledger]:
-    """A ledger, closed in the end."""
+    """Open a ledger, and close it at the end."""
     ledger = Ledger.open(url, BOOK, synchronous="NORMAL", **options)
     try:
         yield ledger
@@ -49,19 +49,19 @@ def opened(url: str, **options: Any) -> Iterator[Ledger]:
 
 
 def quote(pay: str, channel: str = "rmb") -> Quote:
-    """What so much money buys."""
+    """Quote a payment at ``NOW``."""
     return BOOK.quote(channel, at=NOW, pay=pay)
 
 
 def with_credits(ledger: Ledger, pay: str = "85", account: str = "acct") -> Ledger:
-    """The same ledger, with an account that has bought Credits: 100 for 85 CNY."""
+    """Open an account with purchased Credits, by default 100 for 85 CNY. Returns the same ledger."""
     ledger.open_account(account, at=NOW)
     ledger.top_up(account, quote(pay), reference=f"pay-{account}", id=f"lot-{account}", at=NOW)
     return ledger
 
 
 def body(input_tokens: int = 12_000, cached: int = 10_000, output: int = 800) -> dict[str, Any]:
-    """A usage as OpenAI reports it."""
+    """Build a usage body in OpenAI's format."""
     return {
         "usage": {
             "prompt_tokens": input_tokens,
@@ -73,31 +73,31 @@ def body(input_tokens: int = 12_000, cached: int = 10_000, output: int = 800) ->
 
 
 def charge(of: dict[str, Any] | None = None, at: datetime = NOW, model: str = "gpt-5.4-mini") -> Charge:
-    """Its charge: 0.00585 Credits by default."""
+    """Rate a body, by default for 0.00585 Credits."""
     return BOOK.rate(Usage.from_response(of or body()), model=model, group="default", at=at)
 
 
 def tables(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables, in order; without the bound in ``next_expiry``, which may be as early as it likes."""
-    found = {}
+    """Return all rows of all tables, sorted. ``next_expiry`` is left out, because it is only a lower bound."""
+    rows_by_table = {}
     with ledger.engine.connect() as connection:
         for name, table in METADATA.tables.items():
             columns = [column.name for column in table.columns if column.name != "next_expiry"]
             rows = connection.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}").all()
-            found[name] = sorted(tuple(map(str, row)) for row in rows)
-    return found
+            rows_by_table[name] = sorted(tuple(map(str, row)) for row in rows)
+    return rows_by_table
 
 
 def refused(code: str) -> pytest.RaisesExc[BillingError]:
-    """``with refused("unknown_hold"):`` is that it is refused, with this code."""
+    """Expect a :class:`BillingError` with this code."""
     return pytest.RaisesExc(BillingError, check=lambda error: error.code == code)
 
 
 def got(*figures: Any) -> tuple[Any, ...]:
-    """Figures to be compared: a Decimal equals the whole number that it is."""
+    """Return figures as a tuple for a comparison: a Decimal equals an int of the same value."""
     return figures
 
 
 def available(ledger: Ledger, account: str = "acct", seconds: float = 0) -> Decimal:
-    """What an account can spend."""
+    """Return the available Credits of an account."""
     return ledger.balance(account, at=later(seconds)).available

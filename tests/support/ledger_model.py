@@ -1,6 +1,6 @@
-"""The ledger once more, as naive as it can be: a list of lots in Fractions, and no database. Written apart from it.
+"""A naive model of the ledger: a list of lots in Fractions, without a database, written independently.
 
-It knows no projections, no sums that are kept, no units: whatever is asked is added up from the lots and the holds.
+It has no projections, no stored sums and no units: every balance is computed from the lots and holds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ ZERO = Fraction(0)
 
 
 class RefusedError(Exception):
-    """The ledger must refuse this; with the code that it must give."""
+    """The ledger must reject the operation with this code."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 @dataclass
 class ModelLot:
-    """Credits that came in at once; ``coins`` were paid for them, ``None``: nothing was."""
+    """A lot. ``coins``: minor units paid for it, or ``None`` for a promotional lot."""
 
     id: str
     credits: Fraction
@@ -36,20 +36,20 @@ class ModelLot:
 
     @property
     def worth(self) -> int:
-        """Coins that were paid for what remains, half up."""
+        """Purchase price of the remaining Credits, in minor units, rounded half up."""
         if self.coins is None:
             return 0
         return floor(self.coins * self.remaining / self.credits + Fraction(1, 2))
 
     @property
     def recognised(self) -> int:
-        """What was paid, less what was given back, less what remains."""
+        """Recognised revenue: payment less refunds less the value of the remaining Credits."""
         return (self.coins or 0) - self.refunded - self.worth
 
 
 @dataclass
 class ModelHold:
-    """Credits set aside."""
+    """A hold."""
 
     id: str
     credits: Fraction
@@ -61,7 +61,7 @@ class ModelHold:
 
 @dataclass
 class ModelToken:
-    """A token with a limit, or without."""
+    """An API token."""
 
     limit: Fraction | None
     spent: Fraction = ZERO
@@ -96,7 +96,7 @@ class Model:
         return next(lot for lot in self.lots if lot.id == id)
 
     def tick(self) -> None:
-        """What happens by itself when time has passed."""
+        """Apply due expiries."""
         for hold in sorted(self.open, key=lambda hold: (hold.expires, hold.id)):
             if hold.expires <= self.now:
                 hold.state = "expired"
@@ -106,7 +106,7 @@ class Model:
             lot.remaining = keep
 
     def kept(self) -> list[tuple[ModelLot, Fraction]]:
-        """Of each expired lot what requests may need that were let in before it expired."""
+        """Return expired lots with the Credits that they retain for holds made before their expiry."""
         sum_kept, found = ZERO, []
         for lot in sorted(self.lots, key=lambda lot: lot.expires or 0):
             if self.is_expired(lot):
@@ -120,7 +120,7 @@ class Model:
         return lot.expires is not None and lot.expires <= self.now
 
     def use(self, amount: Fraction, good_at: int) -> Fraction:
-        """Take from the lots: expired ones, then by expiry, given before bought, in the order in which they came."""
+        """Consume lots: expired ones first, then by expiry, promotional before purchased, the oldest first."""
         left = amount
         for lot in sorted(
             self.lots,
@@ -209,7 +209,7 @@ class Model:
 
     @staticmethod
     def bought_by(lot: ModelLot, coins: int) -> Fraction:
-        """The Credits that so many coins bought, in the ledger's step of 10^-18, and no more than are left."""
+        """Return the Credits for an amount of minor units, in steps of 10^-18, at most the remaining ones."""
         step = Fraction(1, 10**18)
         found = min(lot.remaining, floor(coins * lot.credits / (lot.coins or 1) / step) * step)
         kept = ModelLot(lot.id, lot.credits, lot.coins, None, remaining=lot.remaining - found)

@@ -1,27 +1,28 @@
-"""A ledger of prepaid Credits: accounts, API tokens, lots, holds, charges, in SQLite or PostgreSQL.
+"""The ledger of prepaid Credits, in SQLite or PostgreSQL: accounts, API tokens, lots, holds, charges.
 
-Needs the extra ``brivionix-billing[ledger]``.
+It requires the extra ``brivionix-billing[ledger]``.
 """
 
 from brivionix_billing.errors import BillingError
 
 try:
-    import alembic as _alembic  # noqa: F401  # found here, or told here
+    import alembic as _alembic  # noqa: F401  # fail here, with the name of the extra
     import sqlalchemy as _sqlalchemy  # noqa: F401
-except ImportError as error:  # pragma: no cover  # tests have it
+except ImportError as error:  # pragma: no cover  # the tests have the extra
     raise BillingError(
         "missing_extra",
-        f"the ledger needs {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
+        f"the ledger requires {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
     ) from None
 
 from brivionix_billing.ledger.api_tokens import ApiToken, parse_bearer
-from brivionix_billing.ledger.database.transactions import prepare_engine
+from brivionix_billing.ledger.database.engine import prepare_engine
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.replay import Inconsistency
-from brivionix_billing.ledger.reports import Balance, Lot, Movement, Statement, UsageLine
+from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Entries of the journal: what an operation did to an account, chained by hash.
+"""Entries of the journal: the change of one account by one operation, chained by hashes.
 
-The text of an entry is its canonical JSON (RFC 8785), which holds the hash of the entry before it on the same account.
-Its hash is SHA-256 over that text. So no byte of it can change, and no entry can be taken out or put in, without
-breaking the chain up to the head that the account names.
+The text of an entry is its canonical JSON (RFC 8785). It includes the hash of the previous entry of the account. The
+hash of an entry is the SHA-256 of its text. So altering, removing or inserting an entry breaks the chain up to the
+head that the row of the account names.
 """
 
 from __future__ import annotations
@@ -19,154 +19,172 @@ from brivionix_billing.canonical_json import canonical_json, canonical_json_enve
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
-from brivionix_billing.ledger.projections import LotDelta, LotRow
-from brivionix_billing.ledger.units import (
-    format_timestamp,
-    parse_timestamp,
-    units_from_column,
-    units_to_credits,
-    units_to_payable,
-    units_to_text,
+from brivionix_billing.ledger.projections import (
+    CLAWBACK_KINDS,
+    PAYBACK_KINDS,
+    REDUCING_KINDS,
+    AccountRow,
+    LotDelta,
+    LotRow,
 )
+from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
+from brivionix_billing.ledger.units import units_from_column, units_to_credits, units_to_payable, units_to_text
 from brivionix_billing.money import Money, Payable
 
-__all__ = ["SUBACCOUNTS", "Entry", "LotChange", "make_entry"]
+__all__ = ["SUBACCOUNTS", "Entry", "EntryDraft", "LotChange", "make_entry", "purchase_terms"]
 
 VERSION: Final = 1
-"""Of the text of an entry. A reader knows all versions there ever were: the journal is never rewritten."""
+"""Version of the text of an entry. A reader must support all versions, because the journal is never rewritten."""
 
 SUBACCOUNTS: Final = {
-    "available": "what the account can spend",
-    "held": "set aside for requests that are under way",
-    "owed": "below zero: used, but not paid for",
-    "paid": "Credits that were bought; below zero, as everything is that brings Credits in",
-    "granted": "promotional Credits that were given",
-    "adjusted": "corrections by hand",
-    "used": "charges",
-    "refunded": "bought Credits that were given back",
-    "disputed": "bought Credits whose payment was taken back",
-    "expired": "Credits that nobody used in time",
+    "available": "Credits that the account can spend",
+    "held": "Credits held for requests in flight",
+    "owed": "debt: Credits used but not paid for; negative",
+    "paid": "Credits purchased; negative, as in every subaccount that Credits come from",
+    "granted": "promotional Credits granted; negative",
+    "adjusted": "manual corrections",
+    "used": "Credits charged",
+    "refunded": "purchased Credits refunded",
+    "disputed": "purchased Credits whose payment was clawed back",
+    "expired": "Credits expired without use",
 }
-"""The books that the postings of an entry move Credits between. Over all of them an entry sums to zero."""
+"""Subaccounts of an account, with their meaning. The postings of an entry move Credits between them and sum to zero."""
 
 
 class LotChange(NamedTuple):
-    """The part of an entry that one lot bore."""
+    """The change of one lot by an entry, in Credits and money."""
 
     lot: str
     kind: str
-    """``used``, ``expired``, ``refunded``, ``taken_back``, ``written_off``, ``restored`` or ``opened``."""
+    """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
+    ``written_off``: clawed back after expiry."""
     credits: Decimal
     remaining: Decimal
-    """Credits in the lot afterwards."""
+    """Credits in the lot after the change."""
     money: Payable | None
-    """In whole coins: recognised as revenue if ``used`` or ``expired``, given back if ``refunded`` or ``taken_back``.
-    ``None``: a promotional lot, nothing was paid for it. Most single charges are less than a coin; over the life of a
-    lot the coins add up to what was paid."""
+    """Money in minor units: recognised as revenue for ``used`` and ``expired``, paid back for ``refunded``,
+    ``taken_back`` and ``written_off``. ``None`` for a promotional lot. Most charges are less than a minor unit; over
+    the life of a lot, its minor units add up to the amount paid."""
     cost: Money | None
-    """What these Credits were bought for, to 10^-18: Credits x paid / Credits of the lot. Rounded so that the costs of
-    all that became of a lot add up to what was paid for it, exactly."""
+    """Purchase price of these Credits, to 10^-18: Credits x paid / Credits of the lot. It is rounded so that the costs
+    of all changes of a lot add up to the amount paid, exactly."""
+
+
+@dataclass(slots=True)
+class EntryDraft:
+    """An entry that an operation is building."""
+
+    kind: str
+    at: str
+    content: Mapping[str, Any]
+    postings: dict[str, int] = field(default_factory=dict)
+    lot_deltas: list[LotDelta] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+    purchases: dict[str, list[str]] = field(default_factory=dict)
+
+    def post(self, subaccount: str, amount: int) -> None:
+        """Add an amount to a subaccount."""
+        self.postings[subaccount] = self.postings.get(subaccount, 0) + amount
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the journal, and the result of the operation that made it."""
+    """An entry of the journal, and the result of its operation."""
 
     id: str
-    """The caller's operation id. Those of the ledger itself (what expires) begin with ``~``."""
+    """Id of the operation, chosen by the caller. Ids of the ledger's own entries (expiries) start with ``~``."""
     account: str
     number: int
-    """Its place in the account's chain, from 1."""
+    """Position in the account's chain, from 1."""
     kind: str
     at: datetime
-    """The time that it counts for: of a charge, when the request was made."""
+    """Effective time: for a charge, the time of the request."""
     booked_at: datetime
-    """The time that the caller of the operation gave as now."""
+    """Time of the operation, as the caller passed it."""
     content: Mapping[str, Any]
-    """What the caller asked for; the same id with another content is a conflict."""
+    """Arguments of the operation. The same id with other content is a conflict."""
     postings: Mapping[str, int]
-    """Book -> units of 10^-18 Credit. They sum to zero."""
+    """Subaccount -> units of 10^-18 Credit. They sum to zero."""
     lot_deltas: tuple[LotDelta, ...]
     result: Mapping[str, Any]
-    """What the ledger decided, beyond postings and lots."""
+    """Decisions of the ledger, except for postings and lots."""
     previous: str
     hash: str
-    purchase_terms: Mapping[str, list[str]] = field(default_factory=dict)
-    """Of each lot that was moved and paid for: currency, what was paid, and for how many Credits."""
+    purchases: Mapping[str, list[str]] = field(default_factory=dict)
+    """Purchased lot that the entry changes -> currency, amount paid, Credits purchased."""
     repeated: bool = field(default=False, compare=False)
-    """This operation was done before, and nothing was done now."""
+    """True if the operation had been done before, so that this call did nothing."""
 
     def __repr__(self) -> str:
-        again = ", repeated" if self.repeated else ""
-        amount = f"{format_plain(self.credits)} Credits{again}"
+        repeated = ", repeated" if self.repeated else ""
+        amount = f"{format_plain(self.credits)} Credits{repeated}"
         return f"<Entry {self.number} of {self.account}: {self.kind} {self.id}, {amount}>"
 
     @property
     def postings_in_credits(self) -> dict[str, Decimal]:
-        """Book -> Credits that the entry moves into it, or out of it where it is negative."""
-        return {book: units_to_credits(amount) for book, amount in self.postings.items()}
+        """Subaccount -> Credits that the entry adds to it; negative if it takes them away."""
+        return {subaccount: units_to_credits(amount) for subaccount, amount in self.postings.items()}
 
     @property
     def credits(self) -> Decimal:
-        """The Credits that the operation was about: held, charged, bought, refunded, ... Never negative."""
+        """Amount of the operation: Credits held, charged, purchased, refunded, ... Never negative."""
         return units_to_credits(self.units)
 
     @property
     def units(self) -> int:
-        """The same in units of 10^-18 Credit."""
-        return max((abs(self.postings.get(book, 0)) for book in _PRIMARY_SUBACCOUNTS.get(self.kind, ())), default=0)
+        """Amount of the operation, in units of 10^-18 Credit."""
+        subaccounts = _PRIMARY_SUBACCOUNTS.get(self.kind, ())
+        return max((abs(self.postings.get(subaccount, 0)) for subaccount in subaccounts), default=0)
 
     @property
     def owed(self) -> Decimal:
-        """Credits that the account owes more than before; negative where it owes less."""
+        """Increase of the account's debt, in Credits; negative if the debt decreases."""
         return units_to_credits(-self.postings.get("owed", 0))
 
     @property
     def lot_changes(self) -> tuple[LotChange, ...]:
-        """The lots that bore it, in the order of use."""
+        """Changes of lots, in the order in which the lots were changed."""
         return tuple(
             LotChange(
-                m.lot,
-                m.kind,
-                units_to_credits(m.credits),
-                units_to_credits(m.remaining),
-                *_delta_value(m, self.purchase_terms.get(m.lot)),
+                delta.lot,
+                delta.kind,
+                units_to_credits(delta.credits),
+                units_to_credits(delta.remaining),
+                *_delta_value(delta, self.purchases.get(delta.lot)),
             )
-            for m in self.lot_deltas
+            for delta in self.lot_deltas
         )
 
     @property
     def expires(self) -> datetime | None:
-        """When the hold or the lot expires."""
-        found = self.result.get("expires")
-        return None if found is None else parse_timestamp(found)
+        """Expiry of the hold or lot."""
+        expires = self.result.get("expires")
+        return None if expires is None else parse_timestamp(expires)
 
     @property
     def refund_amount(self) -> Payable | None:
-        """The money of a refund or dispute."""
-        money = [
-            use.money for use in self.lot_changes if use.kind in ("refunded", "taken_back", "written_off") and use.money
-        ]
+        """Money that a refund or dispute pays back."""
+        money = [change.money for change in self.lot_changes if change.kind in PAYBACK_KINDS and change.money]
         return Payable(sum(part.minor for part in money), money[0].currency) if money else None
 
     def money(self) -> dict[str, dict[str, Money]]:
-        """The double entry in money, by currency: ``cash``, ``deferred`` (sold, not used yet) and ``revenue``.
+        """Return the double entry in money by currency: ``cash``, ``deferred`` (sold, not used yet) and ``revenue``.
 
-        They sum to zero: cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
+        They sum to zero. Cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
         """
-        books: dict[str, dict[str, Money]] = {}
-        for use in self.lot_changes:
-            if use.money is None:
+        accounts: dict[str, dict[str, Money]] = {}
+        for change in self.lot_changes:
+            if change.money is None:
                 continue
-            one = use.money.money
-            debit, credit = _MONEY_POSTINGS[use.kind]
-            of = books.setdefault(one.currency, {})
-            for book, amount in ((debit, one), (credit, -one)):
-                of[book] = of.get(book, Money(0, one.currency)) + amount
-        return books
+            money = change.money.money
+            debit, credit = _MONEY_POSTINGS[change.kind]
+            balances = accounts.setdefault(money.currency, {})
+            for name, amount in ((debit, money), (credit, -money)):
+                balances[name] = balances.get(name, Money(0, money.currency)) + amount
+        return accounts
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON tells it; amounts are strings."""
+        """Return the entry as JSON values; amounts are strings."""
         body = _entry_body(
             self.id,
             self.account,
@@ -179,45 +197,44 @@ class Entry:
             self.lot_deltas,
             self.result,
             self.previous,
-            self.purchase_terms,
+            self.purchases,
         )
         return {**body, "hash": self.hash}
 
     def match_repeat(self, account: str, kind: str, content: Mapping[str, Any]) -> Entry:
-        """The result of asking for this entry again. Raises ``operation_conflict`` if something else is asked for."""
-        differs = []
+        """Return the entry, marked as repeated. Raises ``operation_conflict`` if the arguments differ."""
+        differences = []
         if self.account != account:
-            differs.append(f"account: then {safe_repr(self.account)}, now {safe_repr(account)}")
+            differences.append(f"account: then {safe_repr(self.account)}, now {safe_repr(account)}")
         if self.kind != kind:
-            differs.append(f"kind: then {self.kind}, now {kind}")
+            differences.append(f"kind: then {self.kind}, now {kind}")
         else:
             for key in sorted(self.content.keys() | content.keys()):
                 then, now = self.content.get(key), content.get(key)
                 if then != now and canonical_json(then) != canonical_json(now):
-                    differs.append(f"{key}: then {safe_repr(then)}, now {safe_repr(now)}")
-        if differs:
+                    differences.append(f"{key}: then {safe_repr(then)}, now {safe_repr(now)}")
+        if differences:
             raise BillingError(
                 "operation_conflict",
-                f"the operation {safe_repr(self.id)} was done before with other content ({'; '.join(differs)}); "
-                "nothing "
-                "was done now; an operation of its own needs an id of its own",
+                f"the operation {safe_repr(self.id)} was done before with other content ({'; '.join(differences)}); "
+                "this call changed nothing; use a new id for a new operation",
             )
         return replace(self, repeated=True)
 
     @classmethod
     def from_row(cls, row: JournalRow, *, canonical_text: bool = False) -> Entry:
-        """From the database. Raises ``journal_broken`` where row, text and hash do not belong together.
+        """Read an entry. Raises ``journal_broken`` if columns, text and hash do not match.
 
-        ``canonical_text``: also where the text is not exactly the one that an entry has.
+        With ``canonical_text``, also if the text is not canonical JSON with exactly the keys of an entry.
         """
         try:
             body = json.loads(row.body)
-            told = (body["id"], body["account"], body["number"], body["kind"], body["at"], body["booked"])
-            sound = told == tuple(row[:6]) and sha256(row.body.encode()).hexdigest() == row.hash
+            columns = (body["id"], body["account"], body["number"], body["kind"], body["at"], body["booked"])
+            matches = columns == tuple(row[:6]) and sha256(row.body.encode()).hexdigest() == row.hash
             if canonical_text:
-                sound = sound and body.keys() == _KEYS and canonical_json(body) == row.body.encode()
-            if not sound or body["v"] != VERSION:
-                raise ValueError("its columns, its text and its hash do not belong together")
+                matches = matches and body.keys() == _KEYS and canonical_json(body) == row.body.encode()
+            if not matches or body["v"] != VERSION:
+                raise ValueError("columns, text and hash do not match")
             return cls(
                 row.id,
                 row.account,
@@ -226,81 +243,83 @@ class Entry:
                 parse_timestamp(row.at),
                 parse_timestamp(row.booked),
                 body["content"],
-                {book: units_from_column(amount) for book, amount in body["postings"].items()},
+                {subaccount: units_from_column(amount) for subaccount, amount in body["postings"].items()},
                 tuple(
-                    LotDelta(lot, how, units_from_column(c), units_from_column(m), units_from_column(left))
-                    for lot, how, c, m, left in body["lots"]
+                    LotDelta(
+                        lot, kind, units_from_column(credits), units_from_column(money), units_from_column(remaining)
+                    )
+                    for lot, kind, credits, money, remaining in body["lots"]
                 ),
                 body["result"],
                 body["previous"],
                 row.hash,
-                {lot: what for lot, *what in body["bought"]},
+                {lot: terms for lot, *terms in body["bought"]},
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BillingError(
                 "journal_broken",
-                f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: it was "
-                f"changed: {error}",
+                f"entry {safe_repr(row.number)} ({safe_repr(row.id)}) of {safe_repr(row.account)}: altered: {error}",
             ) from None
 
 
-def make_entry(
-    id: str,
-    account: str,
-    number: int,
-    kind: str,
-    at: str,
-    booked: str,
-    content: Mapping[str, Any],
-    postings: Mapping[str, int],
-    moves: list[LotDelta],
-    result: Mapping[str, Any],
-    previous: str,
-    bought: Mapping[str, list[str]],
-) -> tuple[JournalRow, Entry]:
-    """A new entry: its row, and the entry itself."""
-    postings = {book: amount for book, amount in postings.items() if amount}
+def make_entry(id: str, account: AccountRow, draft: EntryDraft, booked: str) -> tuple[JournalRow, Entry]:
+    """Build the next entry of an account from a draft. Returns its row and the entry."""
+    postings = {subaccount: amount for subaccount, amount in draft.postings.items() if amount}
     if sum(postings.values()):
-        raise RuntimeError(f"an entry of kind {kind} does not balance: {dict(postings)}")  # a fault of ours
-    body = _entry_body(id, account, number, kind, at, booked, content, postings, moves, result, previous, bought)
-    text = canonical_json_envelope(body, "content")  # all the rest is the ledger's own
+        raise RuntimeError(f"entry of kind {draft.kind} does not balance: {postings}")  # a bug of this library
+    kind, at, number = draft.kind, draft.at, account.number + 1
+    body = _entry_body(
+        id,
+        account.id,
+        number,
+        kind,
+        at,
+        booked,
+        draft.content,
+        postings,
+        draft.lot_deltas,
+        draft.result,
+        account.head,
+        draft.purchases,
+    )
+    text = canonical_json_envelope(body, "content")  # only the content comes from the caller
     hash = sha256(text).hexdigest()
-    counts_for = parse_timestamp(at)
+    effective = parse_timestamp(at)
     return (
-        JournalRow(id, account, number, kind, at, booked, text.decode(), hash),
+        JournalRow(id, account.id, number, kind, at, booked, text.decode(), hash),
         Entry(
             id,
-            account,
+            account.id,
             number,
             kind,
-            counts_for,
-            counts_for if booked == at else parse_timestamp(booked),
-            content,
+            effective,
+            effective if booked == at else parse_timestamp(booked),
+            draft.content,
             postings,
-            tuple(moves),
-            result,
-            previous,
+            tuple(draft.lot_deltas),
+            draft.result,
+            account.head,
             hash,
-            bought,
+            draft.purchases,
         ),
     )
 
 
 def purchase_terms(lot: LotRow) -> list[str]:
-    """What a lot cost, as an entry that moves it says it."""
+    """Return currency, amount paid and Credits of a purchased lot, as an entry that changes the lot states them."""
     return [str(lot.currency), units_to_text(lot.paid), units_to_text(lot.credits)]
 
 
-def _delta_value(move: LotDelta, bought: list[str] | None) -> tuple[Payable | None, Money | None]:
-    """What a move is worth in coins, and what its Credits were bought for."""
-    if bought is None:
+def _delta_value(delta: LotDelta, terms: list[str] | None) -> tuple[Payable | None, Money | None]:
+    """Return the money and the cost of a change of a lot."""
+    if terms is None:
         return None, None
-    currency, paid, credits = bought[0], units_from_column(bought[1]), units_from_column(bought[2])
-    after = move.remaining if move.kind in _REDUCING_KINDS else move.remaining - move.credits
-    if move.kind in ("taken_back", "written_off"):
-        after = 0  # these had left the lot before: there is no place in it to count from
-    cost = _cost_of_part(paid, credits, after + move.credits) - _cost_of_part(paid, credits, after)
-    return units_to_payable(move.money, currency), Money(units_to_credits(cost), currency)
+    currency, paid, credits = terms[0], units_from_column(terms[1]), units_from_column(terms[2])
+    after = delta.remaining if delta.kind in REDUCING_KINDS else delta.remaining - delta.credits
+    if delta.kind in CLAWBACK_KINDS:
+        after = 0  # these Credits had left the lot before, so they have no position in it
+    cost = _cost_of_part(paid, credits, after + delta.credits) - _cost_of_part(paid, credits, after)
+    return units_to_payable(delta.money, currency), Money(units_to_credits(cost), currency)
 
 
 def _cost_of_part(paid: int, credits: int, part: int) -> int:
@@ -316,11 +335,13 @@ def _entry_body(
     booked: str,
     content: Mapping[str, Any],
     postings: Mapping[str, int],
-    moves: Iterable[LotDelta],
+    lot_deltas: Iterable[LotDelta],
     result: Mapping[str, Any],
     previous: str,
-    bought: Mapping[str, list[str]],
+    purchases: Mapping[str, list[str]],
 ) -> dict[str, Any]:
+    # The journal is hashed and never rewritten, so these keys and the kinds of lot changes keep their names, also where
+    # the code has others: `booked` is `booked_at` in the code, `lots` is `lot_deltas`, `bought` is `purchases`.
     return {
         "v": VERSION,
         "id": id,
@@ -330,16 +351,28 @@ def _entry_body(
         "at": at,
         "booked": booked,
         "content": content,
-        "postings": {book: units_to_text(amount) for book, amount in postings.items()},
+        "postings": {subaccount: units_to_text(amount) for subaccount, amount in postings.items()},
         "lots": [
-            [m.lot, m.kind, units_to_text(m.credits), units_to_text(m.money), units_to_text(m.remaining)] for m in moves
+            [
+                delta.lot,
+                delta.kind,
+                units_to_text(delta.credits),
+                units_to_text(delta.money),
+                units_to_text(delta.remaining),
+            ]
+            for delta in lot_deltas
         ],
         "result": result,
         "previous": previous,
-        "bought": [[lot, *what] for lot, what in bought.items()],
+        "bought": [[lot, *terms] for lot, terms in purchases.items()],
     }
 
 
+_KEYS: Final = {
+    *("v", "id", "account", "number", "kind", "at", "booked", "content", "postings", "lots", "result"),
+    *("previous", "bought"),
+}
+"""Keys of the text of an entry."""
 _PRIMARY_SUBACCOUNTS: Final = {
     "hold": ("held",),
     "release": ("held",),
@@ -354,11 +387,7 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "lot_expired": ("expired",),
     "reverse": ("refunded", "disputed"),
 }
-_KEYS: Final = {
-    *("v", "id", "account", "number", "kind", "at", "booked", "content", "postings", "lots", "result"),
-    *("previous", "bought"),
-}
-_REDUCING_KINDS: Final = ("used", "expired", "refunded")
+"""Kind of entry -> the subaccounts that give the entry its amount."""
 _MONEY_POSTINGS: Final = {
     "opened": ("cash", "deferred"),
     "used": ("deferred", "revenue"),
@@ -368,3 +397,4 @@ _MONEY_POSTINGS: Final = {
     "written_off": ("revenue", "cash"),
     "restored": ("cash", "deferred"),
 }
+"""Kind of lot change -> the money accounts that it debits and credits."""

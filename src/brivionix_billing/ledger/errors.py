@@ -1,4 +1,4 @@
-"""The refusal that carries a figure."""
+"""The error that carries the missing amount."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["ShortfallError"]
 
 
 class ShortfallError(BillingError):
-    """Not enough Credits (``insufficient_credits``), or not enough left of a token's limit (``token_limit``)."""
+    """An account (``insufficient_credits``) or the limit of a token (``token_limit``) does not cover an amount."""
 
-    def __init__(self, code: str, who: str, needed: int, there: int) -> None:
-        self._from = (code, who, needed, there)
-        there = max(0, there)
+    def __init__(self, code: str, owner: str, needed: int, available: int) -> None:
+        self._arguments = (code, owner, needed, available)
+        available = max(0, available)
         self.needed: Decimal = units_to_credits(needed)
-        self.available: Decimal = units_to_credits(there)
-        self.shortfall: Decimal = units_to_credits(needed - there)
-        what = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
+        self.available: Decimal = units_to_credits(available)
+        self.shortfall: Decimal = units_to_credits(needed - available)
+        kind = "Credits available" if code == "insufficient_credits" else "Credits left of its limit"
         super().__init__(
             code,
-            f"{who} has {format_plain(self.available)} {what}, and {format_plain(self.needed)} are needed: "
+            f"{owner} has {format_plain(self.available)} {kind}, but {format_plain(self.needed)} are needed: "
             f"{format_plain(self.shortfall)} short",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), *self._from), ()
+        return partial(type(self), *self._arguments), ()

@@ -1,39 +1,36 @@
-"""The :class:`Ledger`: accounts, tokens, lots, holds and charges, each operation at most once."""
+"""The :class:`Ledger`: all operations, queries and maintenance behind one class."""
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from brivionix_billing.ledger.database.engine import close, create_ledger_engine, require_existing_file
 from brivionix_billing.ledger.database.migrate import check_version, migrate, migrate_or_check
-from brivionix_billing.ledger.database.transactions import (
-    close,
-    create_ledger_engine,
-    require_existing_file,
-    run_read,
-    run_transaction,
-)
+from brivionix_billing.ledger.database.transactions import run_read, run_transaction
 from brivionix_billing.ledger.operations.accounts import Accounts
+from brivionix_billing.ledger.operations.api_tokens import ApiTokens
 from brivionix_billing.ledger.operations.holds import Holds
+from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.payments import Payments
-from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["Ledger"]
 
-T = TypeVar("T")
 
-
-class Ledger(Accounts, Holds, Payments, Queries):
+class Ledger(Accounts, ApiTokens, Holds, Payments, Maintenance):
     """A ledger of prepaid Credits in a database.
 
-    Every operation takes ``id``, the caller's own name for it: the same id with the same content is done once, and
-    gives the stored result when it is asked for again; with other content it raises ``operation_conflict`` and names
-    the difference. It takes ``at``, the time now, since nothing here reads a clock. And it may take ``connection``, a
-    connection of SQLAlchemy within a transaction: then the operation is part of that transaction, and is done when it
-    commits. Without one it has a transaction of its own, tried again if the database could not do it just now.
+    Every operation takes ``id``, an idempotency key that the caller chooses. A retry with the same id and content
+    returns the stored result and changes nothing. The same id with other content raises ``operation_conflict``, which
+    names the differences. Every operation also takes ``at``, the current time, because the ledger reads no clock.
 
-    What is refused raises a :class:`BillingError`, and then nothing was done.
+    ``connection`` is a SQLAlchemy connection in a transaction of the caller. With it, the operation is part of that
+    transaction. Without it, the operation runs in a transaction of its own and is retried after a transient error of
+    the database.
+
+    An operation that raises a :class:`BillingError` has changed nothing. The exception is ``ledger_unavailable``: a
+    commit may have succeeded before the connection broke, so retry with the same id.
 
     >>> from datetime import UTC, datetime
     >>> from brivionix_billing import PriceBook
@@ -52,27 +49,28 @@ class Ledger(Accounts, Holds, Payments, Queries):
     def open(
         cls, url: str, book: PriceBook | None = None, *, create: bool = True, synchronous: str = "FULL", **options: Any
     ) -> Ledger:
-        """The ledger at a database URL, ``sqlite:///ledger.db`` or ``postgresql://user@host/name``.
+        """Open the ledger at a database URL: ``sqlite:///ledger.db`` or ``postgresql://user@host/name``.
 
-        A new database gets its tables, unless ``create`` is false; one of another version, or with no tables then,
-        raises ``ledger_version`` (see :meth:`migrate`).
-        ``book`` is the price book, whose rule says in which order lots are used. ``synchronous`` is SQLite's (``FULL``
-        or ``NORMAL``), ``options`` are those of ``sqlalchemy.create_engine``. Raises ``invalid_argument``,
-        ``ledger_unavailable``.
+        The tables of a new database are created, unless ``create`` is false. ``book`` is the price book whose rules
+        order the lots. ``synchronous`` is the setting of SQLite (``FULL`` or ``NORMAL``), and ``options`` are passed
+        to ``sqlalchemy.create_engine``.
+
+        Raises ``invalid_argument``, ``ledger_unavailable``, and ``ledger_version`` if the tables have another version
+        or are missing (see :meth:`migrate`).
         """
         if not create:
             require_existing_file(url)
         engine = create_ledger_engine(url, synchronous=synchronous, **options)
-        found = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
+        ledger = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
         try:
             run_transaction(engine, migrate_or_check) if create else run_read(engine, check_version)
         except BaseException:
             close(engine)
             raise
-        return found
+        return ledger
 
     def migrate(self) -> None:
-        """Bring the tables to this version of the library; new ones where there are none."""
+        """Create the tables, or migrate those of an older version."""
         run_transaction(self.engine, migrate)
 
     def __enter__(self) -> Self:
@@ -82,5 +80,5 @@ class Ledger(Accounts, Holds, Payments, Queries):
         self.close()
 
     def close(self) -> None:
-        """Close the connections to the database."""
+        """Close all connections to the database."""
         close(self.engine)

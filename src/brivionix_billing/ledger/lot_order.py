@@ -1,4 +1,4 @@
-"""The order in which lots are used."""
+"""The order in which lots are consumed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.projections import LotRow
 from brivionix_billing.pricebook.lot_order import LOT_ORDER_RULES
 
-__all__ = ["validate_lot_order", "sort_for_consumption"]
+__all__ = ["sort_for_consumption", "validate_lot_order"]
 
 _SORT_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
-    "expiring": lambda lot: lot.expires or "~",  # behind every year
+    "expiring": lambda lot: lot.expires or "~",  # "~" sorts after every year
     "promotional": lambda lot: lot.currency is not None,
     "paid": lambda lot: lot.currency is None,
     "oldest": lambda lot: lot.number,
@@ -21,21 +21,22 @@ _SORT_KEYS: Final[dict[str, Callable[[LotRow], Any]]] = {
 
 
 def validate_lot_order(order: Iterable[str]) -> tuple[str, ...]:
-    """Rules of ``lot_order.LOT_ORDER_RULES``. Raises ``invalid_argument`` for others."""
-    found = tuple(order)
-    for rule in found:
+    """Return the rules as a tuple. Raises ``invalid_argument`` for a rule that is not in ``LOT_ORDER_RULES``."""
+    rules = tuple(order)
+    for rule in rules:
         if rule not in _SORT_KEYS:
             raise BillingError(
-                "invalid_argument", f"no rule {safe_repr(rule)} for the order of lots; {', '.join(LOT_ORDER_RULES)}"
+                "invalid_argument",
+                f"lot_order: unknown rule {safe_repr(rule)}; use {', '.join(LOT_ORDER_RULES)}",
             )
-    return found
+    return rules
 
 
 def sort_for_consumption(lots: Sequence[LotRow], order: Sequence[str], now: str) -> Sequence[LotRow]:
-    """The lots in their order of use; where no rule tells two apart, the older one comes first.
+    """Return the lots in the order of consumption. Where the rules are equal, the older lot comes first.
 
-    A lot that has expired, and is kept only for requests that were let in before, comes first whatever the order is:
-    nothing else can use it.
+    An expired lot comes first in any order: it remains only for requests admitted before it expired, and no other
+    request can consume it.
     """
     if len(lots) < 2:
         return lots

@@ -1,19 +1,22 @@
-"""What the ledger knows of an account at one time. All of it follows from the journal, and can be made from it again.
+"""The current state of an account. All rows are derived from the journal and can be rebuilt from it.
 
-Every change of a row is made by the functions here, whether an operation is going on or the journal is replayed.
+Operations and replay change rows with the same functions, those of this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.ledger.units import minor_unit
 from brivionix_billing.usage import Usage
 
 __all__ = [
+    "CLAWBACK_KINDS",
+    "PAYBACK_KINDS",
+    "REDUCING_KINDS",
     "AccountRow",
     "HoldRow",
     "LotDelta",
@@ -21,50 +24,51 @@ __all__ = [
     "TokenRow",
     "UsageRow",
     "add_usage",
-    "usage_counts",
     "apply_lot_change",
     "apply_postings",
-    "quarter_hour",
     "lot_value",
+    "quarter_hour",
+    "usage_counts",
 ]
 
 
 @dataclass(slots=True)
 class AccountRow:
-    """An account. Available is ``balance - held``."""
+    """An account. Its available Credits are ``balance - held``."""
 
     id: str
     number: int = 0
-    """Entries in its journal."""
+    """Number of entries in its journal."""
     head: str = ""
-    """Hash of the last of them."""
+    """Hash of the last entry."""
     balance: int = 0
     """Credits in its lots, held or not."""
     held: int = 0
     owed: int = 0
     next_expiry: str | None = None
-    """No hold and no lot expires before this."""
+    """Lower bound: no hold and no lot expires earlier."""
 
 
 @dataclass(slots=True)
 class LotRow:
-    """Credits that came in at once. ``credits == remaining + used + expired + returned``.
+    """Credits from one purchase, grant or correction.
 
-    ``paid == recognised + refunded + value of what remains``.
+    Invariants: ``credits == remaining + used + expired + returned``, and
+    ``paid == recognised + refunded + lot_value(lot, remaining)``.
     """
 
     id: str
     account: str
     number: int
-    """Of the entry that brought it: lots in their order."""
+    """Number of the entry that opened it. Lots are sorted by it."""
     at: str
     expires: str | None
     channel: str | None
     reference: str | None
     currency: str | None
-    """``None``: promotional, nothing was paid."""
+    """``None``: a promotional lot, for which nothing was paid."""
     price: str | None
-    """Of a Credit on the channel, as quoted. A volume discount is not in it: what was paid is ``paid``."""
+    """Quoted price per Credit. It does not include a volume discount; ``paid`` is the amount paid."""
     credits: int
     remaining: int
     used: int
@@ -77,7 +81,7 @@ class LotRow:
 
 @dataclass(slots=True)
 class HoldRow:
-    """Credits set aside for a request."""
+    """Credits reserved for a request."""
 
     id: str
     account: str
@@ -88,12 +92,12 @@ class HoldRow:
     state: str
     """``open``, ``settled``, ``released`` or ``expired``."""
     resolved_by: str | None
-    """The operation that did."""
+    """Id of the operation that resolved it."""
 
 
 @dataclass(slots=True)
 class TokenRow:
-    """An API token. Only the hash of its secret is kept."""
+    """An API token. Only the hash of its secret is stored."""
 
     id: str
     account: str
@@ -102,7 +106,7 @@ class TokenRow:
     group: str
     expires: str | None
     limit: int | None
-    """Credits that it may spend over its life."""
+    """Maximum that it may spend over its life."""
     enabled: int
     spent: int
     held: int
@@ -110,11 +114,11 @@ class TokenRow:
 
 @dataclass(slots=True)
 class UsageRow:
-    """What one token used of one model in a quarter of an hour."""
+    """Usage of one model by one token in a quarter of an hour."""
 
     account: str
-    quarter: str
-    """Its begin, ``2026-10-01T00:15``, in UTC. The offset of every time zone is whole quarters."""
+    quarter_hour: str
+    """Start in UTC, such as ``2026-10-01T00:15``. The offset of every time zone is a multiple of 15 minutes."""
     model: str
     """``""``: priced elsewhere."""
     token: str
@@ -128,62 +132,72 @@ class UsageRow:
 
 
 class LotDelta(NamedTuple):
-    """What an entry did to a lot."""
+    """The change of one lot by an entry."""
 
     lot: str
     kind: str
-    """``opened``, ``used``, ``expired``, ``refunded``, ``taken_back`` (after it was used), ``written_off`` (after it
-    had expired), ``restored``."""
+    """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
+    ``written_off``: clawed back after expiry."""
     credits: int
     money: int
-    """Of the lot's currency, whole coins: paid, recognised, or given back."""
+    """Money paid, recognised or paid back, in the currency of the lot: whole minor units."""
     remaining: int
-    """Credits in the lot afterwards."""
+    """Credits in the lot after the change."""
+
+
+# The kinds of lot changes are stored in the journal. The journal is hashed and never rewritten, so they keep their
+# names: Credits that the documentation calls clawed back are `taken_back` here.
+REDUCING_KINDS: Final = ("used", "expired", "refunded")
+"""Kinds of lot changes that reduce the remaining Credits."""
+CLAWBACK_KINDS: Final = ("taken_back", "written_off")
+"""Kinds of lot changes that claw back Credits that had left the lot before."""
+PAYBACK_KINDS: Final = ("refunded", *CLAWBACK_KINDS)
+"""Kinds of lot changes that pay money back."""
 
 
 def lot_value(lot: LotRow, remaining: int) -> int:
-    """What ``remaining`` Credits of a lot are worth at the price they were bought for, rounded to coins (half up).
+    """Return the purchase price of ``remaining`` Credits of a lot, rounded to minor units (half up).
 
-    Recognised and refunded is what this falls by. So however small the steps are, they add up to what was paid.
+    A decrease of this value is recognised or refunded. So changes of any size add up to the amount paid.
     """
     if lot.currency is None or not remaining:
         return 0
-    one = minor_unit(lot.currency)
-    return round_quotient(lot.paid // one * remaining, lot.credits, Rounding.HALF_UP) * one
+    minor = minor_unit(lot.currency)
+    return round_quotient(lot.paid // minor * remaining, lot.credits, Rounding.HALF_UP) * minor
 
 
-def apply_lot_change(lot: LotRow, how: str, credits: int, money: int) -> LotDelta:
-    """Change a lot. ``money`` is what the move is worth."""
-    if how in ("used", "expired", "refunded"):
+def apply_lot_change(lot: LotRow, kind: str, credits: int, money: int) -> LotDelta:
+    """Change a lot in place. Returns the change. ``money`` is the value of the Credits."""
+    if kind in REDUCING_KINDS:
         lot.remaining -= credits
-    if how == "used":
+    if kind == "used":
         lot.used += credits
         lot.recognised += money
-    elif how == "expired":
+    elif kind == "expired":
         lot.expired += credits
         lot.recognised += money
-    elif how == "refunded":
+    elif kind == "refunded":
         lot.returned += credits
         lot.refunded += money
-    elif how in ("taken_back", "written_off"):
-        if how == "taken_back":
+    elif kind in CLAWBACK_KINDS:
+        if kind == "taken_back":
             lot.used -= credits
         else:
             lot.expired -= credits
         lot.returned += credits
         lot.recognised -= money
         lot.refunded += money
-    elif how == "restored":
+    elif kind == "restored":
         lot.remaining += credits
         lot.returned -= credits
         lot.refunded -= money
-    elif how != "opened":
-        raise ValueError(how)
-    return LotDelta(lot.id, how, credits, money, lot.remaining)
+    elif kind != "opened":
+        raise ValueError(kind)
+    return LotDelta(lot.id, kind, credits, money, lot.remaining)
 
 
 def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
-    """Change the balances of an account."""
+    """Change the balances of an account in place."""
     held = postings.get("held", 0)
     account.balance += postings.get("available", 0) + held
     account.held += held
@@ -191,7 +205,7 @@ def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
 
 
 def quarter_hour(at: str) -> str:
-    """The quarter of an hour that holds a time.
+    """Return the start of the quarter of an hour that contains a timestamp.
 
     >>> quarter_hour("2026-10-01T00:29:59.999999Z")
     '2026-10-01T00:15'
@@ -200,12 +214,12 @@ def quarter_hour(at: str) -> str:
 
 
 def usage_counts(usage: Usage) -> list[int]:
-    """What is counted of a request: estimated or not, input, cached and output tokens."""
+    """Return the counts of a request: 1 if estimated, else 0; input, cache read and output tokens."""
     return [int(usage.estimated), usage.input_tokens, usage.cache_read_tokens, usage.output_tokens]
 
 
 def add_usage(row: UsageRow, counts: Sequence[int] | None, units: int) -> None:
-    """Take in a request; of one that was priced elsewhere, no tokens are known."""
+    """Add a request to a row. A request that was priced elsewhere has no counts."""
     row.requests += 1
     row.credits += units
     if counts is not None:

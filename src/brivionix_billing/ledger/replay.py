@@ -1,4 +1,4 @@
-"""The journal replayed: what all projections must be. Verifying compares them, rebuilding makes them."""
+"""Replays the journal: derives all other tables from it, to compare them (verify) or to rebuild them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.api_tokens import apply_settings
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
+from brivionix_billing.ledger.posting.api_tokens import apply_settings
 from brivionix_billing.ledger.projections import (
+    PAYBACK_KINDS,
     AccountRow,
     HoldRow,
     LotRow,
@@ -22,29 +23,31 @@ from brivionix_billing.ledger.projections import (
     lot_value,
     quarter_hour,
 )
-from brivionix_billing.ledger.units import format_timestamp, units_from_column, units_to_text
+from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.units import units_from_column, units_to_text
 
 __all__ = ["AccountReplay", "Inconsistency", "rebuild", "verify"]
 
-_PAGE: Final = 1000
+_PAGE_SIZE: Final = 1000
+"""Maximum number of rows that one query reads."""
 
 
 class Inconsistency(NamedTuple):
-    """Something in the ledger that is not as it must be."""
+    """An inconsistency of a ledger."""
 
     account: str
     number: int | None
-    """Of the entry, or ``None``: not in the journal, but in what is derived from it."""
+    """Number of the entry, or ``None`` if the inconsistency is in a derived table."""
     message: str
 
     def __str__(self) -> str:
-        where = "" if self.number is None else f", entry {self.number}"
-        return f"account {self.account}{where}: {self.message}"
+        entry = "" if self.number is None else f", entry {self.number}"
+        return f"account {self.account}{entry}: {self.message}"
 
 
 @dataclass
 class AccountReplay:
-    """What the entries of one account come to."""
+    """The state of one account, derived from its entries."""
 
     account: AccountRow
     lots: dict[str, LotRow] = field(default_factory=dict)
@@ -54,12 +57,12 @@ class AccountReplay:
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
 
     def apply(self, entry: Entry) -> None:
-        """Take in the next entry. Raises ``journal_broken`` if it cannot come next."""
+        """Apply the next entry. Raises ``journal_broken`` if it cannot follow the entries before."""
         try:
             self._apply(entry)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise _broken_entry_error(
-                entry, f"it speaks of what was not there before ({type(error).__name__}: {error})"
+                entry, f"it refers to something that does not exist ({type(error).__name__}: {error})"
             ) from None
 
     def _apply(self, entry: Entry) -> None:
@@ -68,10 +71,10 @@ class AccountReplay:
             raise _broken_entry_error(entry, f"it does not follow entry {account.number}")
         if sum(entry.postings.values()):
             raise _broken_entry_error(entry, "its postings do not balance")
-        for book, amount in entry.postings.items():
-            if book not in self.totals:
-                raise _broken_entry_error(entry, f"there is no book {safe_repr(book)}")
-            self.totals[book] += amount
+        for subaccount, amount in entry.postings.items():
+            if subaccount not in self.totals:
+                raise _broken_entry_error(entry, f"unknown subaccount {safe_repr(subaccount)}")
+            self.totals[subaccount] += amount
         self._check_postings(entry)
         account.number, account.head = entry.number, entry.hash
         apply_postings(account, entry.postings)
@@ -97,42 +100,43 @@ class AccountReplay:
                 self.tokens[hold.token].held -= units_from_column(part)
         if entry.kind in ("settle", "charge"):
             self._charge(entry)
-        for told in entry.lot_deltas:
-            if told.kind == "opened":
+        for delta in entry.lot_deltas:
+            if delta.kind == "opened":
                 self.lots[entry.id] = self._open_lot(entry, booked)
-            if told.lot not in self.lots or apply_lot_change(self.lots[told.lot], *told[1:4]) != told:
+            if delta.lot not in self.lots or apply_lot_change(self.lots[delta.lot], *delta[1:4]) != delta:
                 raise _broken_entry_error(
-                    entry, f"what it says of lot {safe_repr(told.lot)} does not follow from the entries before"
+                    entry, f"its change of lot {safe_repr(delta.lot)} does not follow from the entries before"
                 )
-            lot = self.lots[told.lot]
-            if entry.purchase_terms.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
-                raise _broken_entry_error(entry, f"it says that lot {safe_repr(lot.id)} was bought for something else")
+            lot = self.lots[delta.lot]
+            if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
+                raise _broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
         self._check_invariants(entry)
 
     @staticmethod
     def _check_postings(entry: Entry) -> None:
-        """Whether an entry moves what its kind may move, and as much as it says."""
-        about, others = _POSTING_RULES[entry.kind]
-        if entry.postings.keys() - {about, *others}:
-            raise _broken_entry_error(entry, f"an entry of kind {entry.kind} does not move {', '.join(entry.postings)}")
-        said = entry.content.get("credits")
-        moved = sum(told.credits for told in entry.lot_deltas if told.kind in _GIVEN_BACK)
+        """Check that an entry changes only the subaccounts of its kind, by the amount in its content."""
+        primary, others = _POSTING_RULES[entry.kind]
+        if entry.postings.keys() - {primary, *others}:
+            raise _broken_entry_error(
+                entry, f"an entry of kind {entry.kind} does not change {', '.join(entry.postings)}"
+            )
+        stated = entry.content.get("credits")
         if entry.kind in ("refund", "dispute"):
-            right = moved
-        elif said is None or entry.kind in ("release", "hold_expired"):
+            expected = sum(delta.credits for delta in entry.lot_deltas if delta.kind in PAYBACK_KINDS)
+        elif stated is None or entry.kind in ("release", "hold_expired"):
             return
         else:
-            right = units_from_column(said) * (-1 if about in ("paid", "granted", "adjusted") else 1)
-        opened = sum(told.credits for told in entry.lot_deltas if told.kind == "opened")
-        if entry.postings.get(about, 0) != right or (right < 0 and opened != -right):
-            raise _broken_entry_error(entry, "its postings are not what it says")
+            expected = units_from_column(stated) * (-1 if primary in ("paid", "granted", "adjusted") else 1)
+        opened = sum(delta.credits for delta in entry.lot_deltas if delta.kind == "opened")
+        if entry.postings.get(primary, 0) != expected or (expected < 0 and opened != -expected):
+            raise _broken_entry_error(entry, "its postings do not match its content")
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
         late = entry.kind == "settle" and hold.state == "expired"
         if hold.state != "open" and not late:
-            raise _broken_entry_error(entry, f"hold {safe_repr(hold.id)} was {hold.state} before")
+            raise _broken_entry_error(entry, f"hold {safe_repr(hold.id)} was already {hold.state}")
         if entry.postings.get("held", 0) != (0 if late else -hold.credits):
-            raise _broken_entry_error(entry, f"it does not return what hold {safe_repr(hold.id)} holds")
+            raise _broken_entry_error(entry, f"it does not release the Credits of hold {safe_repr(hold.id)}")
         if hold.token is not None and not late:
             self.tokens[hold.token].held -= hold.credits
         hold.state, hold.resolved_by = _RESOLUTION_STATES[entry.kind], entry.id
@@ -140,7 +144,7 @@ class AccountReplay:
     def _charge(self, entry: Entry) -> None:
         amount = units_from_column(entry.content["credits"])
         if entry.postings.get("used", 0) != amount:
-            raise _broken_entry_error(entry, "its postings do not charge what it says")
+            raise _broken_entry_error(entry, "its postings do not match its charge")
         token = entry.result.get("token")
         if token is not None:
             self.tokens[token].spent += amount
@@ -149,18 +153,18 @@ class AccountReplay:
         add_usage(row, entry.result.get("counts"), amount)
 
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
-        said = entry.content
-        credits, (opened, *_) = units_from_column(said["credits"]), entry.lot_deltas
+        content = entry.content
+        credits, (opened, *_) = units_from_column(content["credits"]), entry.lot_deltas
         return LotRow(
             entry.id,
             self.account.id,
             entry.number,
             booked,
-            said.get("expires"),
-            said.get("channel"),
-            said.get("reference"),
-            said.get("currency"),
-            said.get("price_per_credit"),
+            content.get("expires"),
+            content.get("channel"),
+            content.get("reference"),
+            content.get("currency"),
+            content.get("price_per_credit"),
             credits,
             credits,
             *(0, 0, 0),
@@ -169,39 +173,38 @@ class AccountReplay:
         )
 
     def _check_invariants(self, entry: Entry) -> None:
-        """What holds after every entry."""
-        account, lots = self.account, [self.lots[told.lot] for told in entry.lot_deltas]
-        wrong = None
+        """Check the invariants that apply after every entry."""
+        account, lots = self.account, [self.lots[delta.lot] for delta in entry.lot_deltas]
+        problem = None
         if min(account.held, account.owed, account.balance - account.held) < 0:
-            wrong = (
+            problem = (
                 f"it leaves {units_to_text(account.balance - account.held)} Credits available, "
-                f"{units_to_text(account.held)} held, "
-                f"{units_to_text(account.owed)} owed"
+                f"{units_to_text(account.held)} held, {units_to_text(account.owed)} owed"
             )
         for lot in lots:
             if min(lot.remaining, lot.used, lot.expired, lot.returned) < 0:
-                wrong = f"it leaves less than nothing of lot {safe_repr(lot.id)}"
+                problem = f"it makes an amount of lot {safe_repr(lot.id)} negative"
             elif lot.credits != lot.remaining + lot.used + lot.expired + lot.returned:
-                wrong = f"the Credits of lot {safe_repr(lot.id)} do not add up"
+                problem = f"the Credits of lot {safe_repr(lot.id)} do not add up"
             elif lot.paid != lot.recognised + lot.refunded + lot_value(lot, lot.remaining):
-                wrong = f"the money of lot {safe_repr(lot.id)} does not add up"
-        if wrong:
-            raise _broken_entry_error(entry, wrong)
+                problem = f"the money of lot {safe_repr(lot.id)} does not add up"
+        if problem:
+            raise _broken_entry_error(entry, problem)
 
     def check_sums(self) -> Iterator[str]:
-        """What the account's figures must be by its lots, holds and books."""
+        """Yield a message for each amount of the account that is not the sum of its lots, holds or subaccounts."""
         account = self.account
-        for what, has, parts in (
+        for name, amount, parts in (
             ("the balance", account.balance, (lot.remaining for lot in self.lots.values())),
-            ("what is held", account.held, (hold.credits for hold in self.holds.values() if hold.state == "open")),
-            ("what is owed", account.owed, (-self.totals["owed"],)),
-            ("the sum of all books", 0, self.totals.values()),
+            ("the held amount", account.held, (hold.credits for hold in self.holds.values() if hold.state == "open")),
+            ("the debt", account.owed, (-self.totals["owed"],)),
+            ("the sum of all subaccounts", 0, self.totals.values()),
         ):
-            if has != sum(parts):
-                yield f"{what} is not the sum of its parts"
+            if amount != sum(parts):
+                yield f"{name} is not the sum of its parts"
 
     def rows(self) -> Iterator[Row]:
-        """All projections of the account."""
+        """Yield all rows that are derived from the entries."""
         expiries = [hold.expires for hold in self.holds.values() if hold.state == "open"]
         expiries += [lot.expires for lot in self.lots.values() if lot.remaining and lot.expires is not None]
         self.account.next_expiry = min(expiries, default=None)
@@ -211,79 +214,81 @@ class AccountReplay:
 
 
 def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Inconsistency]:
-    """All that is wrong: in the journal, in what is derived from it, or against heads that were noted before."""
-    known: set[str] = set()
+    """Yield all inconsistencies: in the journal, in derived tables, and against the heads of a checkpoint."""
+    accounts: set[str] = set()
     entries = 0
     for account in _iter_accounts(store):
-        known.add(account)
-        books = AccountReplay(AccountRow(account))
-        noted = heads.get(account)
+        accounts.add(account)
+        replay = AccountReplay(AccountRow(account))
+        head = heads.get(account)
         try:
             for entry in _iter_entries(store, account):
-                books.apply(entry)
-                if noted is not None and entry.number == noted[0] and entry.hash != noted[1]:
-                    yield Inconsistency(account, entry.number, "it is another one than at the checkpoint")
+                replay.apply(entry)
+                if head is not None and entry.number == head[0] and entry.hash != head[1]:
+                    yield Inconsistency(account, entry.number, "its hash differs from the checkpoint")
         except BillingError as error:
-            yield Inconsistency(account, books.account.number + 1, error.message.partition(": ")[2] or error.message)
+            # The message names the entry first, as the inconsistency does too.
+            message = error.message.partition(": ")[2] or error.message
+            yield Inconsistency(account, replay.account.number + 1, message)
             entries += int(store.fetch_rows(store.sql.count_of, account)[0][0])
             continue
-        entries += books.account.number
-        if not books.account.number:
+        entries += replay.account.number
+        if not replay.account.number:
             yield Inconsistency(account, None, "no entry opened it")
-        if noted is not None and noted[0] > books.account.number:
+        if head is not None and head[0] > replay.account.number:
             yield Inconsistency(
-                account, None, f"entries {books.account.number + 1} to {noted[0]} of the checkpoint are missing"
+                account, None, f"entries {replay.account.number + 1} to {head[0]} of the checkpoint are missing"
             )
-        for wrong in books.check_sums():
-            yield Inconsistency(account, None, wrong)
-        yield from _compare_projections(store, books)
-    for account in heads.keys() - known:
-        yield Inconsistency(account, None, "it was there at the checkpoint, and is missing")
+        for message in replay.check_sums():
+            yield Inconsistency(account, None, message)
+        yield from _compare_projections(store, replay)
+    for account in heads.keys() - accounts:
+        yield Inconsistency(account, None, "it is in the checkpoint, but not in the ledger")
     for account, lot in store.fetch_rows(store.sql.live_flag_mismatches):
-        yield Inconsistency(account, None, f"lot {lot}: live is not what its remaining Credits say")
-    strangers = {name: store.fetch_rows(statement) for name, statement in store.sql.orphan_rows.items()}
-    for name, found in strangers.items():
-        for (account,) in found:
-            yield Inconsistency(account, None, f"{name.partition('_')[2]} has rows of it, but there is no such account")
-    if entries != store.fetch_rows(store.sql.count)[0][0] and not strangers["billing_journal"]:
-        yield Inconsistency("?", None, "the journal has entries that stand in no account's chain")
+        yield Inconsistency(account, None, f"lot {lot}: live does not match its remaining Credits")
+    orphans = {name: store.fetch_rows(statement) for name, statement in store.sql.orphan_rows.items()}
+    for name, rows in orphans.items():
+        for (account,) in rows:
+            table = name.partition("_")[2]
+            yield Inconsistency(account, None, f"{table} has rows of this account, but the account does not exist")
+    if entries != store.fetch_rows(store.sql.count)[0][0] and not orphans["billing_journal"]:
+        yield Inconsistency("?", None, "the journal has entries that are not in the chain of any account")
 
 
-def _compare_projections(store: Store, books: AccountReplay) -> Iterator[Inconsistency]:
-    account = books.account.id
-    right: dict[tuple[type, tuple[Any, ...]], Row] = {_row_key(row): row for row in books.rows()}
-    for make in TABLE_MAPPINGS:
+def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Inconsistency]:
+    account = replay.account.id
+    expected_rows: dict[tuple[type, tuple[Any, ...]], Row] = {_row_key(row): row for row in replay.rows()}
+    for row_class in TABLE_MAPPINGS:
         try:
-            rows = store.fetch_all(make, store.sql.of_account[make], account)
+            rows = store.fetch_all(row_class, store.sql.of_account[row_class], account)
         except BillingError as error:
             yield Inconsistency(account, None, error.message)
             return
         for row in rows:
-            expected = right.pop(_row_key(row), None)
+            expected = expected_rows.pop(_row_key(row), None)
             if expected is None:
                 yield Inconsistency(account, None, f"{_row_label(row)} is not in the journal")
-                continue
-            for slot in row.__slots__:
-                has, must = getattr(row, slot), getattr(expected, slot)
-                if slot == "next_expiry":
-                    # A bound: nothing expires before it. It is made sharp when it is reached.
-                    if must is not None and (has is None or has > must):
-                        yield Inconsistency(
-                            account, None, f"{_row_label(row)}: next_expiry is {safe_repr(has)}, too late for {must}"
-                        )
-                elif has != must:
-                    yield Inconsistency(
-                        account,
-                        None,
-                        f"{_row_label(row)}: {slot} is {safe_repr(_display(has))}, by the journal "
-                        f"{safe_repr(_display(must))}",
-                    )
-    for row in right.values():
+            else:
+                for message in _compare_row(row, expected):
+                    yield Inconsistency(account, None, f"{_row_label(row)}: {message}")
+    for row in expected_rows.values():
         yield Inconsistency(account, None, f"{_row_label(row)} is missing")
 
 
-def _display(has: object) -> object:
-    return units_to_text(has) if isinstance(has, int) and abs(has) >= 10**9 else has
+def _compare_row(row: Row, expected: Row) -> Iterator[str]:
+    for slot in row.__slots__:
+        value, journal_value = getattr(row, slot), getattr(expected, slot)
+        if slot == "next_expiry":
+            # It is a lower bound, and only exact after it was reached.
+            if journal_value is not None and (value is None or value > journal_value):
+                yield f"next_expiry is {safe_repr(value)}, later than {journal_value} by the journal"
+        elif value != journal_value:
+            yield f"{slot} is {safe_repr(_display(value))}, by the journal {safe_repr(_display(journal_value))}"
+
+
+def _display(value: object) -> object:
+    """Return a value of a row for a message. Large integers are amounts."""
+    return units_to_text(value) if isinstance(value, int) and abs(value) >= 10**9 else value
 
 
 def _row_label(row: Row) -> str:
@@ -293,41 +298,43 @@ def _row_label(row: Row) -> str:
 
 def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
     if isinstance(row, UsageRow):
-        return UsageRow, (row.quarter, row.model, row.token)
+        return UsageRow, (row.quarter_hour, row.model, row.token)
     return type(row), (row.id,)
 
 
 def rebuild(store: Store, *, accept_loss: bool) -> int:
-    """Make all projections anew from the journal, which must be sound; how many rows. Raises ``journal_broken``."""
+    """Rebuild all derived tables from the journal. Returns the number of rows.
+
+    Raises ``journal_broken`` if the journal is inconsistent or, unless ``accept_loss``, truncated.
+    """
     if store.sql.lock_all:
         store.execute(store.sql.lock_all)
     for account, number, _ in store.fetch_rows(store.sql.heads):
-        there = store.fetch_rows(store.sql.count_of, account)[0][0]
-        if there < number and not accept_loss:
-            # The tables know of entries that the journal has lost: they are the last trace of them.
+        count = store.fetch_rows(store.sql.count_of, account)[0][0]
+        if count < number and not accept_loss:
+            # The derived tables are the only remaining record of the missing entries.
             raise BillingError(
                 "journal_broken",
-                f"account {safe_repr(account)} had {number} entries, and the journal has {there}: entries were "
-                "cut off, "
-                "and rebuilding would cover it up; go back to a backup",
+                f"account {safe_repr(account)}: the journal was truncated: it has {count} of {number} entries, and "
+                "rebuilding would hide this; restore a backup",
             )
     accounts = [row[0] for row in store.fetch_rows(store.sql.journal_accounts)]
-    for make in TABLE_MAPPINGS:
-        store.execute(store.sql.delete[make])
-    made = 0
+    for row_class in TABLE_MAPPINGS:
+        store.execute(store.sql.delete[row_class])
+    count = 0
     for account in accounts:
-        books = AccountReplay(AccountRow(account))
+        replay = AccountReplay(AccountRow(account))
         for entry in _iter_entries(store, account):
-            books.apply(entry)
-        for row in books.rows():
+            replay.apply(entry)
+        for row in replay.rows():
             store.insert(row)
-            made += 1
-    return made
+            count += 1
+    return count
 
 
 def _iter_accounts(store: Store) -> Iterator[str]:
     after = ""
-    while page := store.fetch_rows(store.sql.accounts, after, _PAGE):
+    while page := store.fetch_rows(store.sql.accounts, after, _PAGE_SIZE):
         for (account,) in page:
             yield account
         after = page[-1][0]
@@ -335,18 +342,18 @@ def _iter_accounts(store: Store) -> Iterator[str]:
 
 def _iter_entries(store: Store, account: str) -> Iterator[Entry]:
     after = 0
-    while page := store.fetch_rows(store.sql.entries, account, after, _PAGE):
+    while page := store.fetch_rows(store.sql.entries, account, after, _PAGE_SIZE):
         for row in page:
             yield Entry.from_row(JournalRow(*row), canonical_text=True)
         after = page[-1][2]
 
 
-def _broken_entry_error(entry: Entry, what: str) -> BillingError:
-    return BillingError("journal_broken", f"entry {entry.number} ({safe_repr(entry.id)}): {what}")
+def _broken_entry_error(entry: Entry, problem: str) -> BillingError:
+    return BillingError("journal_broken", f"entry {entry.number} ({safe_repr(entry.id)}): {problem}")
 
 
-_GIVEN_BACK: Final = ("refunded", "taken_back", "written_off")
 _RELEASE_TARGETS: Final = ("available", "owed")
+"""Subaccounts that released Credits can go to."""
 _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
     "token": ("", ()),
@@ -364,5 +371,6 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "reverse": ("", ("refunded", "disputed", "expired", *_RELEASE_TARGETS)),
     "lot_expired": ("expired", ("available",)),
 }
-"""The book that an entry of each kind is about, and the others that it may move."""
+"""Kind of entry -> its primary subaccount, and the others that it may change."""
 _RESOLUTION_STATES: Final = {"settle": "settled", "release": "released", "hold_expired": "expired"}
+"""Kind of entry -> the state of the hold that it resolves."""

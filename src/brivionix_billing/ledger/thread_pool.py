@@ -1,8 +1,7 @@
-"""The ledger for async gateways: its operations on threads of their own, so that its loop never waits for a disk.
+"""Threads for the ledger, so that the event loop of an async gateway never waits for the database.
 
-Drivers for asyncio would not make it faster: SQLite's is a thread as well, and with PostgreSQL the time is
-the server's.
-``benchmarks/ledger.py`` measures it.
+Async drivers would not be faster: the SQLite driver for asyncio also uses a thread, and with PostgreSQL most of the
+time is spent in the server. ``benchmarks/ledger.py`` measures it.
 """
 
 from __future__ import annotations
@@ -19,14 +18,15 @@ T = TypeVar("T")
 
 
 class LedgerThreadPool:
-    """Runs operations of a ledger (or anything else that blocks) on a few threads.
+    """A small thread pool that runs operations of a ledger, or any other blocking function.
 
-    One thread is right for SQLite, which has one writer at a time; for PostgreSQL as many as its pool has connections.
+    Use one thread for SQLite, which has one writer at a time. For PostgreSQL, use as many threads as its pool has
+    connections.
 
-    An operation that has begun is always finished. If the task that waits for it is cancelled meanwhile (its client
-    went away), the cancellation is raised when the operation is done, never in between: what follows, a release, say,
-    meets a ledger in which it has happened. A scope of anyio that is cancelled cancels again at every turn of the loop,
-    and keeps it busy meanwhile: in a handler of Starlette, let a task of your own do what must be done.
+    An operation that has started is always finished. If the waiting task is cancelled meanwhile, for example because
+    its client disconnected, the cancellation is raised when the operation is done. So whatever follows, such as a
+    release, sees its result. A cancelled scope of anyio cancels again at every turn of the loop, and keeps the loop
+    busy until then: in a handler of Starlette, run the operation in a task of its own.
 
     >>> async def request(ledger, threads, now):
     ...     await threads.run(ledger.hold, "acct_1", "0.9", id="req_1", at=now)
@@ -36,7 +36,7 @@ class LedgerThreadPool:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ledger")
 
     async def run(self, operation: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of ``operation(*args, **kwargs)``, or what it raises."""
+        """Return the result of ``operation(*args, **kwargs)``, or raise its exception."""
         running = asyncio.wrap_future(self._pool.submit(operation, *args, **kwargs))
         cancelled: asyncio.CancelledError | None = None
         while True:
@@ -45,7 +45,7 @@ class LedgerThreadPool:
             except asyncio.CancelledError as error:
                 if running.cancelled():
                     raise
-                cancelled = error  # and wait on
+                cancelled = error  # raised when the operation is done
                 continue
             except BaseException:
                 if cancelled is not None:
@@ -62,5 +62,5 @@ class LedgerThreadPool:
         self.close()
 
     def close(self) -> None:
-        """Finish what has begun, and end the threads."""
+        """Finish all operations that have started, and end the threads."""
         self._pool.shutdown()

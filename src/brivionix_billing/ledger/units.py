@@ -1,90 +1,78 @@
-"""Amounts as the ledger keeps them: whole units of 10^-18, in a database as text or NUMERIC with 18 digits.
+"""Amounts in units of 10^-18, and their text in the database: TEXT in SQLite, NUMERIC in PostgreSQL, 18 decimal places.
 
-Credits and money are kept alike; money is always whole coins. An integer column would end at 9.2 Credits, and a float
-is not exact.
+Credits and money are both kept in these units; an amount of money is always a whole number of minor units. A 64-bit
+integer column would overflow at 9.2 Credits, and a float is not exact.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from brivionix_billing.decimals import decimal_from_scaled, format_plain, parse_decimal, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Payable, minor_digits
-from brivionix_billing.rating import Charge
-from brivionix_billing.times import as_utc
+from brivionix_billing.rating import UNITS_PER_CREDIT, Charge
 from brivionix_billing.tokens import WorstCase
 
 __all__ = [
     "MAX_UNITS",
     "Amount",
-    "units_to_credits",
-    "require_id",
-    "units_to_column",
-    "require_new_id",
-    "units_to_payable",
-    "units_from_column",
-    "units_to_text",
-    "format_timestamp",
+    "minor_unit",
+    "to_signed_units",
     "to_units",
-    "parse_timestamp",
+    "units_from_column",
+    "units_to_column",
+    "units_to_credits",
+    "units_to_payable",
+    "units_to_text",
 ]
 
 Amount = Decimal | int | str | Charge | WorstCase
 
-_PLACES: Final = 18
-_UNITS_PER_CREDIT: Final = 10**_PLACES
+_PLACES: Final = len(str(UNITS_PER_CREDIT)) - 1
 _ZERO: Final = "0." + "0" * _PLACES
-"""Most amounts of a lot are zero."""
-MAX_UNITS: Final = 10**30 * _UNITS_PER_CREDIT
-"""No amount is larger: what the NUMERIC columns of PostgreSQL hold. It is 10^15 times what anyone tops up at once."""
-
-MAX_ID_LENGTH: Final = 240
-"""Characters of an account or a hold: ids are made of theirs, such as ``HOLD:settle``."""
-_NAME: Final = re.compile(r"[^\s~](?:.{0,254}\S)?", re.DOTALL)
+"""The text of zero: most amounts of a lot are zero."""
+MAX_UNITS: Final = 10**30 * UNITS_PER_CREDIT
+"""Exclusive maximum of an amount: the NUMERIC columns of PostgreSQL have 30 digits before the decimal point."""
 
 
-def to_units(amount: Amount, what: str) -> int:
-    """Credits in units of 10^-18. Raises ``invalid_money`` for what is no exact amount from 0 to 10^30 Credits."""
+def to_units(amount: Amount, name: str) -> int:
+    """Convert Credits to units. Raises ``invalid_money`` if the amount is not exact, from 0 to below 10^30 Credits."""
     if type(amount) is Charge:
         return amount.units
     if isinstance(amount, WorstCase):
         if amount.charge is None:
-            raise BillingError(
-                "invalid_argument", f"{what} is a worst case with no price: it was asked for without group="
-            )
+            raise BillingError("invalid_argument", f"{name} is a worst case without a price; pass group= to worst_case")
         return amount.charge.units
-    found = to_signed_units(amount, what)
-    if found < 0:
-        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; it cannot be below zero")
-    return found
+    units = to_signed_units(amount, name)
+    if units < 0:
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; it must be at least 0")
+    return units
 
 
-def to_signed_units(amount: Amount, what: str) -> int:
-    """The same for an amount that may be negative."""
+def to_signed_units(amount: Amount, name: str) -> int:
+    """Convert Credits that may be negative to units. Raises ``invalid_money``."""
     if isinstance(amount, str):
         amount = parse_decimal(amount)
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
-        raise BillingError(
-            "invalid_money", f"{what} is {safe_repr(amount)}; give Credits as str, int, Decimal or Charge"
-        )
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; use a str, int, Decimal or Charge")
     if isinstance(amount, int):
-        found = amount * _UNITS_PER_CREDIT
+        units = amount * UNITS_PER_CREDIT
     else:
         coefficient, places = to_scaled(amount)
-        found, rest = divmod(coefficient * _UNITS_PER_CREDIT, 10**places)
-        if rest:
-            raise BillingError("invalid_money", f"{what} is {format_plain(amount)}; Credits have at most 18 digits")
-    if abs(found) >= MAX_UNITS:
-        raise BillingError("invalid_money", f"{what} is {safe_repr(amount)}; an amount is below 10^30")
-    return found
+        units, remainder = divmod(coefficient * UNITS_PER_CREDIT, 10**places)
+        if remainder:
+            raise BillingError(
+                "invalid_money", f"{name} is {format_plain(amount)}; Credits have at most 18 decimal places"
+            )
+    if abs(units) >= MAX_UNITS:
+        raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; it must be below 10^30")
+    return units
 
 
 def units_to_column(amount: int) -> str:
-    """As it goes into a column: always 18 digits behind the point."""
+    """Format units for a column, always with 18 decimal places."""
     if not amount:
         return _ZERO
     if amount < 0:
@@ -94,7 +82,7 @@ def units_to_column(amount: int) -> str:
 
 
 def units_from_column(text: str) -> int:
-    """What :func:`column` wrote, or a shorter text of the same number."""
+    """Parse the text of a column or of an entry. Trailing zeros may be missing."""
     if text == _ZERO:
         return 0
     if text[-_PLACES - 1 : -_PLACES] == ".":
@@ -104,61 +92,20 @@ def units_from_column(text: str) -> int:
 
 
 def units_to_text(amount: int) -> str:
-    """As it stands in the journal: no idle zeros."""
+    """Format units for an entry of the journal, without trailing zeros."""
     return units_to_column(amount).rstrip("0").rstrip(".")
 
 
 def units_to_credits(amount: int) -> Decimal:
-    """Credits, exact."""
+    """Convert units to Credits, exactly."""
     return decimal_from_scaled(amount, _PLACES)
 
 
 def units_to_payable(amount: int, currency: str) -> Payable:
-    """Whole coins of money that the ledger keeps."""
+    """Convert units of money to a payable amount."""
     return Payable(amount // 10 ** (_PLACES - minor_digits(currency)), currency)
 
 
 def minor_unit(currency: str) -> int:
-    """One minor unit."""
+    """Return one minor unit of a currency, in units of 10^-18."""
     return int(10 ** (_PLACES - minor_digits(currency)))
-
-
-def format_timestamp(at: datetime) -> str:
-    """A time as columns hold it: UTC, always with microseconds, so that texts sort as their times do."""
-    return as_utc(at).isoformat("T", "microseconds")[: -len("+00:00")] + "Z"
-
-
-def parse_timestamp(text: str) -> datetime:
-    """The time of a column."""
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def expiry_timestamp(at: datetime, ttl: timedelta) -> str:
-    """``at + ttl`` as a column. Raises ``invalid_argument`` for what is beyond the calendar."""
-    try:
-        return format_timestamp(as_utc(at) + ttl)
-    except OverflowError:
-        raise BillingError("invalid_argument", f"a hold of {ttl} ends beyond the calendar") from None
-
-
-def require_id(value: Any, what: str) -> str:
-    """An id that something may have: what no id is, no database is asked for. Raises ``invalid_argument``."""
-    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
-        if value.startswith("sk-"):
-            # A secret in the place of an id must not get into a message, and from there into a log.
-            raise BillingError("invalid_argument", f"{what} looks like the secret of a token; give the token's id")
-        return value
-    raise BillingError("invalid_argument", f"{what} is {safe_repr(value)}; an id is 1 to 256 printable characters")
-
-
-def require_new_id(value: Any, what: str, most: int = 256) -> str:
-    """A new id: printable characters, no space at either end, not ``~`` first: those are the ledger's.
-
-    Raises ``invalid_argument``.
-    """
-    if isinstance(value, str) and len(value) <= most and value.isprintable() and _NAME.fullmatch(value):
-        return require_id(value, what)
-    raise BillingError(
-        "invalid_argument",
-        f"{what} is {safe_repr(value)}; it is 1 to {most} printable characters, no space at either end, no ~ first",
-    )

@@ -1,19 +1,19 @@
-"""The command ``ledger``: accounts, payments, statements, and the care of the database."""
+"""The command ``ledger``: accounts, payments, reports, and maintenance of the database."""
 
 from __future__ import annotations
 
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from brivionix_billing.cli.ledger import accounts, maintenance, payments, reports
+from brivionix_billing.cli.ledger import accounts, api_tokens, maintenance, payments, reports
 
 __all__ = ["add_commands"]
 
 _ABOUT = """\
-The ledger of prepaid Credits, in SQLite or PostgreSQL. Needs the extra 'ledger' (or 'postgresql').
+The ledger of prepaid Credits, in SQLite or PostgreSQL. It requires the extra 'ledger' (or 'postgresql').
 
-Begin with:
-  brivionix-billing ledger migrate                          makes sqlite:///ledger.db
+Start with:
+  brivionix-billing ledger migrate                          creates sqlite:///ledger.db
   brivionix-billing ledger open acct_1 --id signup-1
   brivionix-billing ledger topup acct_1 --channel rmb --pay 85 --reference pi_1 --id evt_1
   brivionix-billing ledger balance acct_1
@@ -26,7 +26,7 @@ At the end of a month:
 
 
 def add_commands(commands: Any) -> None:
-    """Add this command to the parser."""
+    """Add the command to the parser."""
     subcommands = commands.add_parser(
         "ledger",
         help="accounts, top-ups, refunds, statements: the ledger of Credits",
@@ -34,5 +34,5 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (maintenance, accounts, payments, reports):
+    for module in (maintenance, accounts, api_tokens, payments, reports):
         module.add_commands(subcommands)

@@ -1,6 +1,6 @@
-"""What the subcommands of ``ledger`` share: which database, which operation, how results are shown.
+"""Shared code of the subcommands of ``ledger``: database, operation ids, results.
 
-The ledger itself is imported inside functions: its extra may be missing, and other commands must not wait for it.
+The ledger is imported inside functions: its extra may be missing, and other commands must not wait for the import.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ __all__ = [
 ]
 
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
+"""Environment variable with the database, used without ``--db``."""
 _DEFAULT: Final = "sqlite:///ledger.db"
-_NAMES: Final = ("account", "lot", "operation", "hold", "token")
-"""Arguments that name something in the ledger."""
+_ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token")
+"""Arguments that are ids in the ledger."""
 _FORMATS: Final = ("table", "json", "csv")
 
 
@@ -54,7 +55,7 @@ def subcommand(
     prices: bool = False,
     formats: Sequence[str] = _FORMATS,
 ) -> ArgumentParser:
-    """A subcommand with the options that all have; a caller adds its own."""
+    """Add a subcommand with the shared options. Returns its parser, to which the caller adds its own options."""
     parser: ArgumentParser = commands.add_parser(
         name,
         help=help,
@@ -64,13 +65,15 @@ def subcommand(
     parser.add_argument(
         "--db",
         metavar="URL|FILE",
-        help=f"the ledger's database: a SQLite file, or a URL such as postgresql://user@host/name "
-        f"(what the environment says in {ENVIRONMENT}, else {_DEFAULT})",
+        help=f"database of the ledger: a SQLite file, or a URL such as postgresql://user@host/name "
+        f"(default: the environment variable {ENVIRONMENT}, or {_DEFAULT})",
     )
     if at:
-        parser.add_argument("--at", metavar="T", help="the time that counts as now (now)")
+        parser.add_argument("--at", metavar="T", help="current time for the ledger (default: now)")
     if formats:
-        parser.add_argument("--format", choices=formats, default=formats[0], help=f"({formats[0]})")
+        parser.add_argument(
+            "--format", choices=formats, default=formats[0], help=f"output format (default: {formats[0]})"
+        )
     if prices:
         add_prices(parser)
     parser.set_defaults(run=run)
@@ -78,89 +81,91 @@ def subcommand(
 
 
 def add_id(parser: ArgumentParser, becomes: str = "") -> None:
-    """The id of an operation that writes."""
-    also = f" It becomes the id of the {becomes}." if becomes else ""
+    """Add the id of an operation."""
+    note = f" It becomes the id of the {becomes}." if becomes else ""
     parser.add_argument(
         "--id",
         required=True,
         metavar="ID",
-        help="your own name for this operation, such as the id of the event that asks for it. The same id with the "
-        f"same content is done once, so running the command again is safe; with other content it is refused.{also}",
+        help="idempotency key of the operation, such as the id of the event that causes it. Running the command again "
+        f"with the same content changes nothing; with other content it is an error.{note}",
     )
 
 
 def add_period(parser: ArgumentParser) -> None:
-    """The options about a period."""
+    """Add the options of a period."""
     parser.add_argument("--period", required=True, metavar="P", help="a month (2026-10), or FROM/TO")
-    parser.add_argument("--zone", default="UTC", metavar="Z", help="whose midnights bound it, and its days (UTC)")
+    parser.add_argument(
+        "--zone", default="UTC", metavar="Z", help="time zone of the period and its days (default: UTC)"
+    )
 
 
 def parse_optional_time(text: str | None) -> datetime | None:
-    """The time of an option that may be left out."""
+    """Parse the time of an optional option."""
     return None if text is None else parse_instant(text)
 
 
 def engine_from_args(args: Namespace, *, new: bool = False) -> Engine:
-    """An engine for the database that is named.
+    """Create an engine for the database of the arguments.
 
-    A SQLite file that does not exist is an error unless ``new``: the driver would make it, and a slip of the pen in its
-    name would show an empty ledger.
+    A SQLite file that does not exist is an error, unless ``new``: the driver would create it, and a typing error in
+    its name would show an empty ledger.
     """
-    from brivionix_billing.ledger.database.transactions import create_ledger_engine
+    from brivionix_billing.ledger.database.engine import create_ledger_engine
 
-    named = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
-    if not named or not named.isprintable():
-        # Without its text: there may be a password in it.
-        raise BillingError("invalid_argument", "--db is empty, or has characters that are not printable")
-    engine = create_ledger_engine(named)
+    url = (os.environ.get(ENVIRONMENT, "").strip() or _DEFAULT) if args.db is None else args.db
+    if not url or not url.isprintable():
+        # The URL is not quoted: it may contain a password.
+        raise BillingError("invalid_argument", "--db is empty or has unprintable characters")
+    engine = create_ledger_engine(url)
     if engine.dialect.name != "sqlite":
         return engine
     path = engine.url.database
     if not path or path == ":memory:" or engine.url.query:
-        raise BillingError("invalid_argument", "name the file of the ledger: sqlite:///ledger.db, without options")
+        raise BillingError(
+            "invalid_argument", "--db has no file or has options; use a file, such as sqlite:///ledger.db"
+        )
     if not new and not os.path.exists(path):
         raise BillingError(
             "file_unreadable",
-            f"there is no ledger {safe_repr(path, 200)}; if the name is right, this makes it: "
+            f"there is no ledger {safe_repr(path, 200)}; if the name is correct, create it: "
             f"brivionix-billing ledger migrate --db {redacted_url(engine)}",
         )
     return engine
 
 
-def _check_text(what: str, value: str) -> None:
-    """Bytes of the command line that are no text cannot be asked for in any database."""
+def _require_printable(name: str, value: str) -> None:
+    """Raise ``invalid_argument`` for bytes that are no text: no database can look them up."""
     if not value.isprintable():
-        raise BillingError(
-            "invalid_argument", f"{what} is {safe_repr(value, 200)}; it has characters that are not printable"
-        )
+        raise BillingError("invalid_argument", f"{name} is {safe_repr(value, 200)}; use printable characters only")
 
 
 def redacted_url(engine: Engine) -> str:
-    """The URL as it may be shown: without the password, which may stand among the options as well."""
+    """Return the URL for display: without the password, and without options, which may contain it as well."""
     return engine.url.set(drivername=engine.dialect.name, query={}).render_as_string(hide_password=True)
 
 
 @contextmanager
 def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledger]:
-    """The ledger, which must be there. ``book`` says in which order lots are used."""
+    """Open the ledger, which must exist. ``book`` has the order in which lots are consumed."""
     from brivionix_billing.ledger import Ledger
+    from brivionix_billing.ledger.database.engine import close
     from brivionix_billing.ledger.database.migrate import check_version, schema_version
-    from brivionix_billing.ledger.database.transactions import close, run_read
+    from brivionix_billing.ledger.database.transactions import run_read
     from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
-    for name in _NAMES:
-        given = getattr(args, name, None)
-        for value in [given] if isinstance(given, str) else given or ():
-            _check_text(name.upper(), value)
+    for name in _ID_ARGUMENTS:
+        argument = getattr(args, name, None)
+        for value in [argument] if isinstance(argument, str) else argument or ():
+            _require_printable(name.upper(), value)
     engine = engine_from_args(args)
 
     def check(connection: Any) -> None:
-        # Asked first, to name the database, and the command that makes its tables.
+        # Checked first, because this message names the database and the command with --db.
         if schema_version(connection) is None:
             raise BillingError(
                 "ledger_version",
-                f"there is no ledger in {redacted_url(engine)} yet; if that is the right database, this makes its "
-                "tables: "
+                f"there is no ledger in {redacted_url(engine)}; if the database is correct, create the tables: "
                 f"brivionix-billing ledger migrate --db {redacted_url(engine)}",
             )
         check_version(connection)
@@ -174,12 +179,11 @@ def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledg
 
 @contextmanager
 def open_ledger_for_update(args: Namespace) -> Iterator[tuple[Ledger, PriceBook, datetime]]:
-    """The ledger, the price book, and the time that counts as now.
+    """Open the ledger for an operation. Yields the ledger, the price book and the current time.
 
-    Whatever is booked on an account first books what has expired, and pays what is owed; for both the order in which
-    lots are used must be that of the price file.
+    Every operation first posts expiries and settles debt. Both need the lot order of the price file.
     """
-    import brivionix_billing.ledger  # noqa: F401  # that it is not installed is told before anything is read
+    import brivionix_billing.ledger  # noqa: F401  # report a missing extra before reading any file
 
     book = load_book(args)
     at = parse_time_or_now(args.at)
@@ -187,34 +191,34 @@ def open_ledger_for_update(args: Namespace) -> Iterator[tuple[Ledger, PriceBook,
         yield ledger, book, at
 
 
-def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, what: str) -> int:
-    """Show what an operation did, and what the account has now."""
-    has = ledger.balance(entry.account, at=at)
-    said, result = entry.content, entry.result
-    pay = f"{said['paid']} {said['currency']}" if entry.kind == "top_up" else entry.refund_amount
+def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, message: str) -> int:
+    """Print the result of an operation and the balance of its account. Returns the exit status."""
+    balance = ledger.balance(entry.account, at=at)
+    content, result = entry.content, entry.result
+    pay = f"{content['paid']} {content['currency']}" if entry.kind == "top_up" else entry.refund_amount
     row = {
         "id": entry.id,
         "account": entry.account,
         "number": entry.number,
         "kind": entry.kind,
         "at": format_instant(entry.at),
-        "credits": said["credits"] if entry.kind == "adjust" else format_plain(entry.credits),
+        "credits": content["credits"] if entry.kind == "adjust" else format_plain(entry.credits),
         "pay": None if pay is None else str(pay),
-        "channel": said.get("channel", result.get("channel")),
-        "reference": said.get("reference", result.get("reference")),
+        "channel": content.get("channel", result.get("channel")),
+        "reference": content.get("reference", result.get("reference")),
         "expires": None if entry.expires is None else format_instant(entry.expires),
         "repeated": entry.repeated,
-        "available": format_plain(has.available),
-        "held": format_plain(has.held),
-        "owed": format_plain(has.owed),
+        "available": format_plain(balance.available),
+        "held": format_plain(balance.held),
+        "owed": format_plain(balance.owed),
     }
 
-    def people() -> str:
-        again = "\nThis was done before, and nothing was done now." if entry.repeated else ""
+    def render_text() -> str:
+        note = "\nThis operation was done before; this call changed nothing." if entry.repeated else ""
         return (
-            f"{what}{again}\n{entry.account}: {row['available']} Credits available, {row['held']} held, "
+            f"{message}{note}\n{entry.account}: {row['available']} Credits available, {row['held']} held, "
             f"{row['owed']} owed"
         )
 
-    print_rows([row], args.format, people)
+    print_rows([row], args.format, render_text)
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""Subcommands of ``ledger`` that keep it in order: migrate, expire, verify, checkpoint, rebuild."""
+"""Subcommands of ``ledger`` for maintenance: migrate, expire, verify, checkpoint, rebuild."""
 
 from __future__ import annotations
 
@@ -28,67 +28,71 @@ from brivionix_billing.errors import BillingError, safe_repr
 __all__ = ["add_commands"]
 
 _MAX_BYTES: Final = 256 * 1024 * 1024
+"""Maximum size of a checkpoint, in bytes."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add these subcommands to the parser."""
+    """Add the subcommands to the parser."""
     subcommand(
         commands,
         "migrate",
         _migrate,
-        "make the tables, or bring them to this version",
-        "Makes the tables of the ledger in a database that has none, or brings those of an older version to this one. "
-        "Make a backup first. It is the only subcommand that makes a SQLite file.",
+        "create the tables, or migrate them to this version",
+        "Creates the tables of the ledger in a database that has none, or migrates those of an older version. Make a "
+        "backup first. No other subcommand creates a SQLite file.",
     )
 
     parser = subcommand(
         commands,
         "expire",
         _expire,
-        "book what has expired",
-        "Books holds and lots that have expired, of all accounts or some. No balance depends on it; it brings the "
-        "journal of accounts that nobody uses up to date.",
+        "post expiries",
+        "Posts expired holds and lots of all or some accounts. No balance depends on it; it brings the journal of idle "
+        "accounts up to date.",
         at=True,
         prices=True,
     )
-    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="(all)")
+    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
 
     parser = subcommand(
         commands,
         "verify",
         _verify,
-        "is the ledger sound?",
-        "Replays the whole journal, and compares all that is derived from it. Exit status 0 if it is sound, 1 if not.",
+        "verify the ledger",
+        "Replays the whole journal and compares it with all derived tables. Exit status 0 if the ledger is valid, 1 if "
+        "it is inconsistent.",
         formats=("table", "json"),
     )
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="what 'checkpoint' wrote before: then entries that were cut off at the end are found as well",
+        help="a file written by 'checkpoint': with it, a truncated journal is detected as well",
     )
 
     parser = subcommand(
         commands,
         "checkpoint",
         _checkpoint,
-        "number and hash of the last entry of every account",
-        "Writes a JSON object: account -> number and hash of its last entry. Keep it where those who can write to the "
-        "database cannot.",
+        "write the number and hash of the last entry of every account",
+        "Writes a JSON object: account -> number and hash of its last entry. Store it where users with write access to "
+        "the database have none.",
         formats=(),
     )
-    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+    parser.add_argument("--out", metavar="FILE", help="write to this file, atomically (default: stdout)")
 
     parser = subcommand(
         commands,
         "rebuild",
         _rebuild,
-        "make all other tables anew from the journal",
-        "Makes balances, lots, holds, tokens and usage anew from the journal, which must be sound. The ledger waits "
-        "meanwhile. Verify it first, and make a backup.",
+        "rebuild all other tables from the journal",
+        "Rebuilds balances, lots, holds, tokens and usage from the journal, which must be consistent. Other operations "
+        "wait meanwhile. Verify the ledger first, and make a backup.",
     )
-    parser.add_argument("--yes", action="store_true", help="do it; without, nothing is done")
+    parser.add_argument("--yes", action="store_true", help="confirm; without it, nothing is changed")
     parser.add_argument(
-        "--accept-loss", action="store_true", help="also where the journal lacks entries that the tables know of"
+        "--accept-loss",
+        action="store_true",
+        help="rebuild even if the journal was truncated, as far as the tables show",
     )
 
 
@@ -104,35 +108,35 @@ def _migrate(args: Namespace) -> int:
     finally:
         engine.dispose()
     row = {"db": redacted_url(engine), "before": before, "version": SCHEMA_VERSION}
-    was = "new" if before is None else "as it was" if before == SCHEMA_VERSION else f"was {before}"
-    print_rows([row], args.format, lambda: f"{row['db']}: version {SCHEMA_VERSION} ({was})")
+    note = "new" if before is None else "unchanged" if before == SCHEMA_VERSION else f"was {before}"
+    print_rows([row], args.format, lambda: f"{row['db']}: version {SCHEMA_VERSION} ({note})")
     return EXIT_OK
 
 
 def _expire(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
-        made = ledger.expire(at=at, accounts=args.account or None)
-    print_rows([{"entries": made}], args.format, lambda: f"{made} {'entry' if made == 1 else 'entries'} booked")
+        count = ledger.expire(at=at, accounts=args.account or None)
+    print_rows([{"entries": count}], args.format, lambda: f"{_pluralize(count, 'entry', 'entries')} posted")
     return EXIT_OK
 
 
 def _verify(args: Namespace) -> int:
-    noted = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
+    checkpoint = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
     with open_ledger(args) as ledger:
-        faults = ledger.verify(noted)
+        inconsistencies = ledger.verify(checkpoint)
         heads = ledger.checkpoint()
     if args.format == "json":
-        told = [{"account": fault.account, "number": fault.number, "what": fault.message} for fault in faults]
-        print_stdout(as_json({"sound": not faults, "faults": told}))
+        rows = [{"account": found.account, "number": found.number, "what": found.message} for found in inconsistencies]
+        print_stdout(as_json({"valid": not inconsistencies, "inconsistencies": rows}))
     else:
         entries = sum(number for number, _ in heads.values())
-        sound = f"sound: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
-        print_rows([], "table", lambda: "\n".join(map(str, faults)) if faults else sound)
-    if faults:
-        print_stderr(f"NOT SOUND: {_pluralize(len(faults), 'fault')}")
-    elif noted is None:
-        print_stderr("note: without --checkpoint, entries that were cut off at the end of a journal are not missed")
-    return EXIT_NEGATIVE if faults else EXIT_OK
+        valid = f"valid: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
+        print_rows([], "table", lambda: "\n".join(map(str, inconsistencies)) if inconsistencies else valid)
+    if inconsistencies:
+        print_stderr(f"INVALID: {_pluralize(len(inconsistencies), 'inconsistency', 'inconsistencies')}")
+    elif checkpoint is None:
+        print_stderr("note: a truncated journal is detected only with --checkpoint")
+    return EXIT_NEGATIVE if inconsistencies else EXIT_OK
 
 
 def _pluralize(count: int, one: str, many: str = "") -> str:
@@ -140,7 +144,7 @@ def _pluralize(count: int, one: str, many: str = "") -> str:
 
 
 def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
-    """What ``checkpoint`` wrote. Raises ``file_unreadable``, ``invalid_document``."""
+    """Read a file written by ``checkpoint``. Raises ``file_unreadable``, ``invalid_document``."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -148,21 +152,25 @@ def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot read the checkpoint {safe_repr(path, 200)}: {reason}") from None
     if len(content) > _MAX_BYTES:
-        raise BillingError("invalid_document", f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes")
-    said = loads_strict(content, path)
-    if not isinstance(said, dict):
         raise BillingError(
-            "invalid_document", f'{safe_repr(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
+            "invalid_document",
+            f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes; use a file written by ledger checkpoint",
+        )
+    document = loads_strict(content, path)
+    if not isinstance(document, dict):
+        raise BillingError(
+            "invalid_document",
+            f'{safe_repr(path, 200)}: not a checkpoint; expected an object such as {{"acct_1": [7, "0af1..."]}}',
         )
     heads = {}
-    for account, head in said.items():
+    for account, head in document.items():
         match head:
             case [int(number), str(hash)] if number > 0 and number is not True:
                 heads[account] = (number, hash)
             case _:
                 raise BillingError(
                     "invalid_document",
-                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}, not the number and hash "
+                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}; expected the number and hash "
                     "of an entry",
                 )
     return heads
@@ -184,9 +192,9 @@ def _checkpoint(args: Namespace) -> int:
 def _rebuild(args: Namespace) -> int:
     if not args.yes:
         raise BillingError(
-            "invalid_argument", "this makes all tables but the journal anew; make a backup, then say --yes"
+            "invalid_argument", "rebuild replaces all tables except the journal; make a backup, then add --yes"
         )
     with open_ledger(args) as ledger:
-        made = ledger.rebuild(accept_loss=args.accept_loss)
-    print_rows([{"rows": made}], args.format, lambda: f"{_pluralize(made, 'row')} made from the journal")
+        count = ledger.rebuild(accept_loss=args.accept_loss)
+    print_rows([{"rows": count}], args.format, lambda: f"{_pluralize(count, 'row')} rebuilt from the journal")
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""Subcommands of ``ledger`` that bring Credits in and take them back."""
+"""Subcommands of ``ledger`` about payments, grants and corrections, and the release of a hold."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ __all__ = ["add_commands"]
 
 
 def add_commands(commands: Any) -> None:
-    """Add these subcommands to the parser."""
+    """Add the subcommands to the parser."""
     parser = subcommand(
         commands,
         "topup",
         _topup,
         "credit a payment",
-        "Credits a payment that was received, at the channel's price of --at. A payment is credited once, whatever the "
-        "operation's id. What the account owes is paid from it.",
+        "Credits a received payment, at the price of its channel at --at. A payment is credited only once, even under "
+        "another operation id. The Credits settle the account's debt first.",
         at=True,
         prices=True,
     )
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("--channel", required=True, metavar="C", help="the channel by which it was paid")
+    parser.add_argument("--channel", required=True, metavar="C", help="payment channel")
     amount = parser.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--pay", metavar="A", help="money that was paid, in the channel's currency")
-    amount.add_argument("--credits", metavar="N", help="Credits that were bought")
-    parser.add_argument("--reference", required=True, metavar="R", help="the payment's id at its channel")
+    amount.add_argument("--pay", metavar="A", help="amount paid, in the currency of the channel")
+    amount.add_argument("--credits", metavar="N", help="Credits purchased")
+    parser.add_argument("--reference", required=True, metavar="R", help="id of the payment at its channel")
     _add_expires(parser)
     add_id(parser, "lot")
 
     parser = subcommand(
-        commands, "grant", _grant, "give promotional Credits, which are never refunded", at=True, prices=True
+        commands, "grant", _grant, "grant promotional Credits, which are never refunded", at=True, prices=True
     )
     parser.add_argument("account", metavar="ACCOUNT")
     parser.add_argument("credits", metavar="CREDITS")
-    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands on statements and bills")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, shown on statements and bills")
     _add_expires(parser)
     add_id(parser, "lot")
 
@@ -56,76 +56,78 @@ def add_commands(commands: Any) -> None:
         commands,
         "adjust",
         _adjust,
-        "correct a balance by hand, up or down",
-        "Corrects a balance by hand. Up: a lot that nobody paid for. Down: at most what is available.",
+        "correct a balance manually, up or down",
+        "Corrects a balance manually. Upwards, it opens a promotional lot; downwards, it takes available Credits.",
         at=True,
         prices=True,
     )
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("credits", metavar="CREDITS", help="such as 5 or -0.25, without an exponent")
-    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands on statements and bills")
-    parser.add_argument("--author", required=True, metavar="NAME", help="who answers for it")
+    parser.add_argument("credits", metavar="CREDITS", help="amount, such as 5 or -0.25, without an exponent")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, shown on statements and bills")
+    parser.add_argument("--author", required=True, metavar="NAME", help="person responsible for the correction")
     add_id(parser)
 
     parser = subcommand(
         commands,
         "refund",
         _refund,
-        "give unused Credits of a lot back, at the price they were bought for",
-        "Takes Credits that are unused and not held out of a lot, and says what money is to be paid back: so many "
-        "Credits, so much money, or all. If the channel then fails to pay, 'reverse' brings them back.",
+        "refund unused Credits of a lot at their purchase price",
+        "Removes unused Credits that are not held from a lot, and shows the money to pay back. If the channel then "
+        "fails to pay, use 'reverse'.",
         at=True,
         prices=True,
     )
     _add_lot(parser)
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--credits", metavar="N", help="so many Credits (all that are unused and free)")
-    amount.add_argument("--pay", metavar="A", help="so much money, in the currency of the lot")
+    amount.add_argument("--credits", metavar="N", help="Credits to refund (default: all that are unused and not held)")
+    amount.add_argument("--pay", metavar="A", help="money to pay back, in the currency of the lot")
     add_id(parser)
 
     parser = subcommand(
         commands,
         "dispute",
         _dispute,
-        "book a payment that its payer took back",
-        "Books a chargeback. Credits of the lot that are left go; those that were used are owed. If it is won, "
-        "'reverse' it.",
+        "post a chargeback of a payment",
+        "Posts a chargeback. Unused Credits of the lot are removed, and used Credits become debt. If you win the "
+        "dispute, use 'reverse'.",
         at=True,
         prices=True,
     )
     _add_lot(parser)
-    parser.add_argument("--pay", metavar="A", help="so much money, in the currency of the lot (all that is left)")
+    parser.add_argument(
+        "--pay", metavar="A", help="money clawed back, in the currency of the lot (default: the rest of the payment)"
+    )
     add_id(parser)
 
     parser = subcommand(
-        commands, "reverse", _reverse, "undo a refund that failed, or a dispute that was won", at=True, prices=True
+        commands, "reverse", _reverse, "reverse a refund that failed, or a dispute that was won", at=True, prices=True
     )
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("operation", metavar="OPERATION", help="the id of the refund or dispute")
-    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands on statements and bills")
+    parser.add_argument("operation", metavar="OPERATION", help="id of the refund or dispute")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, shown on statements and bills")
     add_id(parser)
 
     parser = subcommand(
         commands,
         "release",
         _release,
-        "return all that a hold set aside",
-        "Returns all that a hold set aside: its request failed, and costs nothing. Holds that nobody resolves return "
-        "by themselves when they expire.",
+        "release a hold",
+        "Releases a hold, because its request failed and costs nothing. A hold that is not resolved is released by "
+        "itself when it expires.",
         at=True,
         prices=True,
     )
-    parser.add_argument("hold", metavar="HOLD")
+    parser.add_argument("hold", metavar="HOLD", help="id of the hold, which is that of the request")
     add_id(parser)
 
 
 def _add_expires(parser: ArgumentParser) -> None:
-    parser.add_argument("--expires", metavar="T", help="when the Credits expire (never)")
+    parser.add_argument("--expires", metavar="T", help="expiry of the Credits (default: never)")
 
 
 def _add_lot(parser: ArgumentParser) -> None:
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("lot", metavar="LOT", help="the id of the top-up")
+    parser.add_argument("lot", metavar="LOT", help="id of the lot, which is that of the top-up")
 
 
 def _topup(args: Namespace) -> int:
@@ -138,10 +140,10 @@ def _topup(args: Namespace) -> int:
             at=at,
             expires=parse_optional_time(args.expires),
         )
-        said = entry.content
-        paid = f"{said['paid']} {said['currency']} by {said['channel']}"
-        what = f"{format_plain(entry.credits)} Credits for {paid}, lot {entry.id}"
-        return print_entry(args, ledger, entry, at, what)
+        content = entry.content
+        paid = f"{content['paid']} {content['currency']} by {content['channel']}"
+        message = f"{format_plain(entry.credits)} Credits for {paid}, lot {entry.id}"
+        return print_entry(args, ledger, entry, at, message)
 
 
 def _grant(args: Namespace) -> int:
@@ -163,27 +165,27 @@ def _refund(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
         pay = None if args.pay is None else _parse_lot_money(ledger, args.account, args.lot, args.pay)
         entry = ledger.refund(args.account, args.lot, id=args.id, at=at, credits=args.credits, pay=pay)
-        to = entry.result
-        what = (
-            f"{format_plain(entry.credits)} Credits of lot {args.lot} are taken back; "
-            f"pay {entry.refund_amount} back by {to['channel']}, payment {to['reference']}"
+        target = entry.result
+        message = (
+            f"{format_plain(entry.credits)} Credits of lot {args.lot} are refunded; "
+            f"pay {entry.refund_amount} back by {target['channel']}, payment {target['reference']}"
         )
-        return print_entry(args, ledger, entry, at, what)
+        return print_entry(args, ledger, entry, at, message)
 
 
 def _dispute(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
         pay = None if args.pay is None else _parse_lot_money(ledger, args.account, args.lot, args.pay)
         entry = ledger.dispute(args.account, args.lot, id=args.id, at=at, pay=pay)
-        what = f"{format_plain(entry.credits)} Credits of lot {args.lot}: {entry.refund_amount} was taken back"
-        return print_entry(args, ledger, entry, at, what)
+        message = f"{format_plain(entry.credits)} Credits of lot {args.lot}: {entry.refund_amount} was clawed back"
+        return print_entry(args, ledger, entry, at, message)
 
 
 def _reverse(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
         entry = ledger.reverse(args.account, args.operation, id=args.id, at=at, reason=args.reason)
         return print_entry(
-            args, ledger, entry, at, f"{args.operation} is undone: {format_plain(entry.credits)} Credits"
+            args, ledger, entry, at, f"{args.operation} is reversed: {format_plain(entry.credits)} Credits"
         )
 
 
@@ -191,15 +193,18 @@ def _release(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
         entry = ledger.release(args.hold, id=args.id, at=at)
         return print_entry(
-            args, ledger, entry, at, f"{format_plain(entry.credits)} Credits of hold {args.hold} are returned"
+            args, ledger, entry, at, f"{format_plain(entry.credits)} Credits of hold {args.hold} are released"
         )
 
 
 def _parse_lot_money(ledger: Ledger, account: str, lot: str, amount: str) -> Payable:
-    """An amount in the currency that a lot was paid in."""
-    found = next((found for found in ledger.lots(account) if found.id == lot), None)
-    if found is None:
+    """Parse an amount in the currency of a lot. Raises ``unknown_lot``, ``not_refundable``."""
+    paid_by_lot = {row.id: row.paid for row in ledger.lots(account)}
+    if lot not in paid_by_lot:
         raise BillingError("unknown_lot", f"account {safe_repr(account)} has no lot {safe_repr(lot)}")
-    if found.paid is None:
-        raise BillingError("not_refundable", f"lot {safe_repr(lot)} was given, not bought; nothing was paid for it")
-    return Payable(amount, found.paid.currency)
+    paid = paid_by_lot[lot]
+    if paid is None:
+        raise BillingError(
+            "not_refundable", f"lot {safe_repr(lot)} is promotional: nothing was paid for it; use a purchased lot"
+        )
+    return Payable(amount, paid.currency)

@@ -1,10 +1,10 @@
-"""Subcommands of ``ledger`` that tell what happened: journal, statements, usage, and what bills are made from."""
+"""Subcommands of ``ledger`` for reports: journal, statement, usage, and the inputs of bills."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,6 @@ from brivionix_billing.cli.output import (
     atomic_write,
     atomic_write_bytes,
     load_book,
-    parse_time_or_now,
     print_rows,
     print_stderr,
     print_stdout,
@@ -33,70 +32,75 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_NAMED: Final = 20
+_MAX_WARNINGS: Final = 20
+"""Maximum number of accounts that warnings name."""
+_BALANCES: Final = ("available", "held", "owed")
+"""Subaccounts in the table of a journal."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add these subcommands to the parser."""
+    """Add the subcommands to the parser."""
     parser = subcommand(
         commands,
         "journal",
         _journal,
-        "the entries of an account, a line each",
-        "The journal of an account: an entry a line, as JSON, in order.",
+        "list the entries of an account",
+        "Lists the journal of an account in order, one entry per line, as JSON.",
         formats=("json", "table"),
     )
     parser.add_argument("account", metavar="ACCOUNT")
-    parser.add_argument("--after", type=int, default=0, metavar="N", help="only entries behind this number (0)")
+    parser.add_argument(
+        "--after", type=int, default=0, metavar="N", help="only entries with a number above N (default: 0)"
+    )
 
     parser = subcommand(
         commands,
         "statement",
         _statement,
-        "an account over a period: opening, what came and went, usage, closing",
+        "show the statement of a period: opening, movements, usage, closing",
         formats=("table", "json"),
     )
     parser.add_argument("account", metavar="ACCOUNT")
     add_period(parser)
 
-    parser = subcommand(commands, "usage", _usage, "what was used in a period, by day and model")
-    _add_who(parser)
+    parser = subcommand(commands, "usage", _usage, "list the usage in a period, by day and model")
+    _add_account_or_all(parser)
     add_period(parser)
-    parser.add_argument("--by-token", action="store_true", help="and by token")
+    parser.add_argument("--by-token", action="store_true", help="list it by token, too")
 
     parser = subcommand(
         commands,
         "records",
         _records,
-        "the requests of a period as a usage file, from which bills are made",
+        "write the requests of a period as a usage file, from which bills are made",
         "Writes every charged request of the period as a record of a usage file (JSON Lines), for 'invoice' and "
-        "'verify'. Credits that were charged at prices of elsewhere have no record: an error, unless they are skipped.",
+        "'verify'. Charges that were priced elsewhere have no record: they are an error, unless they are skipped.",
         formats=(),
     )
-    _add_who(parser)
+    _add_account_or_all(parser)
     add_period(parser)
-    parser.add_argument("--skip-unpriced", action="store_true", help="leave out Credits that were priced elsewhere")
-    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+    parser.add_argument("--skip-unpriced", action="store_true", help="leave out charges that were priced elsewhere")
+    parser.add_argument("--out", metavar="FILE", help="write to this file, atomically (default: stdout)")
 
     parser = subcommand(
         commands,
         "customers",
         _customers,
-        "the balances of a period, for 'invoice --customers'",
-        "Writes the file that 'invoice --customers' takes: of every account the balance of its statement. Names, tax "
-        "numbers, details and channels come from another such file, --base.",
+        "write the balances of a period, for 'invoice --customers'",
+        "Writes the file for 'invoice --customers', with the balance of every account in the period. Names, tax "
+        "numbers, details and channels are copied from another such file, --base.",
         formats=(),
     )
     add_period(parser)
-    parser.add_argument("--base", metavar="FILE.json", help="a customers file with names; its balances are replaced")
-    parser.add_argument("--out", metavar="FILE", help="write it there, whole or not at all (stdout)")
+    parser.add_argument("--base", metavar="FILE.json", help="customers file with names; its balances are replaced")
+    parser.add_argument("--out", metavar="FILE", help="write to this file, atomically (default: stdout)")
     add_prices(parser)
 
 
-def _add_who(parser: ArgumentParser) -> None:
-    who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("account", metavar="ACCOUNT", nargs="?")
-    who.add_argument("--all", action="store_true", help="every account")
+def _add_account_or_all(parser: ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("account", metavar="ACCOUNT", nargs="?")
+    group.add_argument("--all", action="store_true", help="every account")
 
 
 def _selected_accounts(args: Namespace, ledger: Ledger) -> Iterable[str]:
@@ -105,30 +109,26 @@ def _selected_accounts(args: Namespace, ledger: Ledger) -> Iterable[str]:
 
 def _journal(args: Namespace) -> int:
     if args.after < 0:
-        raise BillingError("invalid_argument", f"--after {args.after}: entries are numbered from 1")
+        raise BillingError("invalid_argument", f"--after {args.after}: must be at least 0")
     with open_ledger(args) as ledger:
-        ledger.balance(
-            args.account, at=parse_time_or_now(None)
-        )  # with --after, an account that is not there would go unnoticed
         entries = ledger.journal(args.account, after=args.after)
         if args.format == "json":
             for entry in entries:
                 print(json.dumps(entry.as_dict()))
             return EXIT_OK
-        books = ("available", "held", "owed")
-        heads = ["number", "at", "kind", "id", "credits", *books]
-        rows = [[*_entry(entry), *(_change(entry, book) for book in books)] for entry in entries]
+        heads = ["number", "at", "kind", "id", "credits", *_BALANCES]
+        rows = [[*_entry_cells(entry), *(_change(entry, name) for name in _BALANCES)] for entry in entries]
         print_rows([], "table", lambda: format_table([heads, *rows], left=4))
     return EXIT_OK
 
 
-def _entry(entry: Entry) -> list[str]:
+def _entry_cells(entry: Entry) -> list[str]:
     return [str(entry.number), format_instant(entry.at), entry.kind, entry.id, format_plain(entry.credits)]
 
 
-def _change(entry: Entry, book: str) -> str:
-    amount = entry.as_dict()["postings"].get(book, "0")
-    if book == "owed":  # kept as a balance below zero, told as what it is
+def _change(entry: Entry, subaccount: str) -> str:
+    amount = entry.as_dict()["postings"].get(subaccount, "0")
+    if subaccount == "owed":  # its postings are negative, but the table shows the debt
         amount = format_plain(entry.owed)
     return amount if amount[0] in "-0" else f"+{amount}"
 
@@ -136,25 +136,27 @@ def _change(entry: Entry, book: str) -> str:
 def _statement(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
     with open_ledger(args) as ledger:
-        found = ledger.statement(args.account, period)
+        statement = ledger.statement(args.account, period)
     if args.format == "json":
-        print_stdout(as_json(found.as_dict()))
+        print_stdout(as_json(statement.as_dict()))
     else:
-        print_rows([], "table", lambda: _format_statement(found))
-    _warn_open_holds([found])
+        print_rows([], "table", lambda: _format_statement(statement))
+    _warn_open_holds([statement])
     return EXIT_OK
 
 
-def _format_statement(found: Statement) -> str:
-    requests = sum(line.requests for line in found.usage)
-    rows = [["", "Credits"], ["opening", format_plain(found.opening)]]
-    rows += [[movement.label, format_plain(movement.credits)] for movement in found.movements]
-    rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", format_plain(found.used.copy_negate())])
-    rows.append(["closing", format_plain(found.closing)])
-    told = f"Account {found.account}, {found.period}, days of {found.period.zone}\n\n{format_table(rows, left=1)}"
-    if found.usage:
-        told += "\n\n" + _usage_table([line.as_dict() for line in found.usage])
-    return told
+def _format_statement(statement: Statement) -> str:
+    requests = sum(line.requests for line in statement.usage)
+    rows = [["", "Credits"], ["opening", format_plain(statement.opening)]]
+    rows += [[movement.label, format_plain(movement.credits)] for movement in statement.movements]
+    used = format_plain(statement.used.copy_negate())
+    rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", used])
+    rows.append(["closing", format_plain(statement.closing)])
+    period = statement.period
+    text = f"Account {statement.account}, {period}, days of {period.zone}\n\n{format_table(rows, left=1)}"
+    if statement.usage:
+        text += "\n\n" + _usage_table([line.as_dict() for line in statement.usage])
+    return text
 
 
 def _usage(args: Namespace) -> int:
@@ -191,11 +193,11 @@ def _usage_table(rows: list[dict[str, Any]], *keys: str) -> str:
 def _records(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
     requests = accounts = 0
-    with open_ledger(args) as ledger, _line_writer(args.out) as put:
+    with open_ledger(args) as ledger, _line_writer(args.out) as write_line:
         for account in _selected_accounts(args, ledger):
             before = requests
             for record in ledger.records(account, period, skip_unpriced=args.skip_unpriced):
-                put(json.dumps(record))
+                write_line(json.dumps(record))
                 requests += 1
             accounts += requests > before
     print_stderr(
@@ -205,8 +207,8 @@ def _records(args: Namespace) -> int:
 
 
 @contextmanager
-def _line_writer(path: str | None) -> Iterator[Any]:
-    """Puts lines into a file, or on stdout."""
+def _line_writer(path: str | None) -> Iterator[Callable[[str], object]]:
+    """Yield a function that writes a line to a file, or to stdout."""
     if path is None:
         yield print
         return
@@ -218,47 +220,47 @@ def _customers(args: Namespace) -> int:
     require_distinct_paths(args.base, args.out)
     period = Period.parse(args.period, args.zone)
     base = {} if args.base is None else read_customers(args.base, load_book(args))
-    said = {account: _customer_dict(customer) for account, customer in base.items()}
+    customers = {account: _customer_dict(customer) for account, customer in base.items()}
     unresolved = []
     with open_ledger(args) as ledger:
         for account in ledger.accounts():
             statement = ledger.statement(account, period)
-            said[account] = {
+            customers[account] = {
                 **_customer_dict(base.get(account, UNKNOWN_CUSTOMER)),
                 "balance": statement.balance().as_dict(),
             }
             if statement.open_holds:
                 unresolved.append(statement)
-    content = as_json(said)
+    content = as_json(customers)
     if args.out is None:
         print_stdout(content)
     else:
         atomic_write_bytes(args.out, content.encode())
-        print_stderr(f"{args.out}: {len(said)} account{'s' if len(said) != 1 else ''}")
+        print_stderr(f"{args.out}: {len(customers)} account{'s' if len(customers) != 1 else ''}")
     _warn_open_holds(unresolved)
     return EXIT_OK
 
 
 def _customer_dict(customer: Customer) -> dict[str, Any]:
-    """A customer as the file tells it."""
-    told = {
+    """Return a customer as JSON values, without empty ones."""
+    values = {
         "name": customer.name,
         "tax_number": customer.tax_number,
         "details": list(customer.details),
         "channel": customer.channel,
         "balance": None if customer.balance is None else customer.balance.as_dict(),
     }
-    return {key: value for key, value in told.items() if value}
+    return {key: value for key, value in values.items() if value}
 
 
 def _warn_open_holds(statements: list[Statement]) -> None:
-    """A period is closed when nothing can be added to it any more."""
-    waiting = [statement for statement in statements if statement.open_holds]
-    for statement in waiting[:_NAMED]:
-        many = statement.open_holds != 1
+    """Warn about open holds: while there are any, usage may still be added to the period."""
+    unresolved = [statement for statement in statements if statement.open_holds]
+    for statement in unresolved[:_MAX_WARNINGS]:
+        plural = statement.open_holds != 1
         print_stderr(
-            f"account {statement.account}: {statement.open_holds} request{'s' if many else ''} of the period or before "
-            f"{'are' if many else 'is'} not resolved; what {'they use' if many else 'it uses'} may still be added"
+            f"warning: account {statement.account} has {statement.open_holds} open hold{'s' if plural else ''} from "
+            f"the period or before; {'their' if plural else 'its'} usage may still be added"
         )
-    if len(waiting) > _NAMED:
-        print_stderr(f"... and {len(waiting) - _NAMED} more accounts")
+    if len(unresolved) > _MAX_WARNINGS:
+        print_stderr(f"... and {len(unresolved) - _MAX_WARNINGS} more accounts")

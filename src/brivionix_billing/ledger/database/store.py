@@ -1,7 +1,7 @@
-"""Rows in and out of a database.
+"""Reads and writes rows.
 
-The statements are few and fixed, so they are written once and go straight to the driver's cursor: what SQLAlchemy does
-for each statement would cost more than SQLite needs to run it. ``benchmarks/ledger.py`` measures what is left.
+The statements are few and fixed, so they are built once and executed on the driver's cursor: SQLAlchemy would take more
+time per statement than SQLite takes to execute it. ``benchmarks/ledger.py`` measures it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["TABLE_MAPPINGS", "DryRunStore", "Row", "Statements", "Store", "Journ
 
 R = TypeVar("R")
 _LIVE_COLUMN: Final = "live"
-"""The column of a lot that says whether there is something in it. An index has those only."""
+"""Column of a lot: 1 if Credits remain in it, else 0. An index has only the lots with 1."""
 
 
 class JournalRow(NamedTuple):
-    """A row of the journal as it stands in the database."""
+    """A row of the journal."""
 
     id: str
     account: str
@@ -38,26 +38,26 @@ class JournalRow(NamedTuple):
 
 
 class _TableMapping(NamedTuple):
-    """How rows of one class are read and written."""
+    """Mapping of a class of rows to its table."""
 
     table: Table
     key: tuple[str, ...]
     columns: tuple[str, ...]
     amounts: tuple[int, ...]
-    """Places of the columns that are amounts."""
+    """Indexes of the columns that are amounts."""
     changing: tuple[str, ...]
-    """The columns that are written when a row changes."""
+    """Columns that an update writes."""
     changing_amounts: tuple[int, ...]
-    """Places of the amounts among those."""
+    """Indexes of the amounts in ``changing``."""
     all_values: Callable[[Any], tuple[Any, ...]]
-    """All values of a row, in the order of the columns."""
+    """Returns all values of a row, in the order of the columns."""
     update_values: Callable[[Any], tuple[Any, ...]]
-    """The values of the columns that change, and behind them those of the key."""
+    """Returns the values of ``changing``, followed by those of the key."""
 
 
-def _kind(table: Table, make: Any, *fixed: str) -> _TableMapping:
-    """``fixed``: columns that never change once the row is there."""
-    slots: dict[str, str] = dict(zip(_columns(table), make.__slots__, strict=True))
+def _map_table(table: Table, row_class: Any, *fixed: str) -> _TableMapping:
+    """Map a class of rows to its table. The columns in ``fixed`` never change after the insert."""
+    slots: dict[str, str] = dict(zip(_columns(table), row_class.__slots__, strict=True))
     key = tuple(column.name for column in table.primary_key)
     changing = tuple(name for name in slots if name not in key and name not in fixed)
     return _TableMapping(
@@ -81,31 +81,31 @@ def _amounts(table: Table, names: Sequence[str]) -> tuple[int, ...]:
     return tuple(index for index, type in enumerate(types) if type.startswith("NUMERIC"))
 
 
-_ACCOUNT: Final = _kind(tables.ACCOUNT, AccountRow)
-_LOT: Final = _kind(
+_ACCOUNT: Final = _map_table(tables.ACCOUNT, AccountRow)
+_LOT: Final = _map_table(
     tables.LOT,
     LotRow,
     *("account", "number", "at", "expires", "channel", "reference", "currency", "price", "credits", "paid"),
 )
-_HOLD: Final = _kind(tables.HOLD, HoldRow, "account", "token", "at", "expires")
-_TOKEN: Final = _kind(tables.TOKEN, TokenRow, "account", "hash")
-_USAGE: Final = _kind(tables.USAGE, UsageRow)
+_HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires")
+_TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account", "hash")
+_USAGE: Final = _map_table(tables.USAGE, UsageRow)
 TABLE_MAPPINGS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
 Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow
 
 
 class Statements:
-    """All SQL of the ledger, in the words of one database."""
+    """All SQL statements of the ledger, in the dialect of one database."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}.get(dialect.paramstyle)
-        if dialect.name not in ("sqlite", "postgresql") or self._mark is None:
+        self._placeholder = {"qmark": "?", "format": "%s", "pyformat": "%s"}.get(dialect.paramstyle)
+        if dialect.name not in ("sqlite", "postgresql") or self._placeholder is None:
             raise BillingError(
                 "invalid_argument",
-                f"the ledger runs on SQLite and on PostgreSQL (postgresql+psycopg), not on {dialect.name}"
-                f"+{dialect.driver}",
+                f"the ledger does not support {dialect.name}+{dialect.driver}; use SQLite, or PostgreSQL with "
+                "postgresql+psycopg",
             )
-        lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # SQLite's transaction has locked all
+        lock = " FOR UPDATE" if dialect.name == "postgresql" else ""  # a write transaction of SQLite locks the file
         journal = ", ".join(JournalRow._fields)
         self.lock_account = self._select(_ACCOUNT, "id = ?") + lock
         self.lock_account_by_hold = (
@@ -137,10 +137,10 @@ class Statements:
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(_TOKEN, "hash = ?")
-        self.usage = self._select(_USAGE, "account = ? AND quarter = ? AND model = ? AND token = ?")
-        self.usage_between = self._select(_USAGE, "account = ? AND quarter >= ? AND quarter < ?")
+        self.usage = self._select(_USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ?")
+        self.usage_between = self._select(_USAGE, "account = ? AND quarter_hour >= ? AND quarter_hour < ?")
         self.credits_before = self._sql(
-            "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter < ?"
+            "SELECT CAST(credits AS TEXT) FROM billing_usage WHERE account = ? AND quarter_hour < ?"
         )
         self.entries_between = self._sql(
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? AND number > ? "
@@ -169,31 +169,35 @@ class Statements:
             TokenRow: self.tokens,
             UsageRow: self._select(_USAGE, "account = ?"),
         }
-        self.add = {make: self._insert(kind) for make, kind in TABLE_MAPPINGS.items()}
-        self.change = {make: self._update(kind) for make, kind in TABLE_MAPPINGS.items()}
-        self.delete = {make: self._sql(f"DELETE FROM {kind.table.name}") for make, kind in TABLE_MAPPINGS.items()}
+        self.add = {row_class: self._insert(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
+        self.change = {row_class: self._update(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
+        self.delete = {
+            row_class: self._sql(f"DELETE FROM {mapping.table.name}") for row_class, mapping in TABLE_MAPPINGS.items()
+        }
 
     def _sql(self, statement: str) -> str:
-        return statement if self._mark == "?" else statement.replace("?", str(self._mark))
+        return statement if self._placeholder == "?" else statement.replace("?", str(self._placeholder))
 
-    def _select(self, kind: _TableMapping, where: str) -> str:
+    def _select(self, mapping: _TableMapping, where: str) -> str:
         columns = ", ".join(
-            f"CAST({name} AS TEXT)" if index in kind.amounts else name for index, name in enumerate(kind.columns)
+            f"CAST({name} AS TEXT)" if index in mapping.amounts else name for index, name in enumerate(mapping.columns)
         )
-        return self._sql(f"SELECT {columns} FROM {kind.table.name} WHERE {where}")
+        return self._sql(f"SELECT {columns} FROM {mapping.table.name} WHERE {where}")
 
-    def _insert(self, kind: _TableMapping) -> str:
-        names = [*kind.columns, *([_LIVE_COLUMN] if kind is _LOT else [])]
-        return self._sql(f"INSERT INTO {kind.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})")
+    def _insert(self, mapping: _TableMapping) -> str:
+        names = [*mapping.columns, *([_LIVE_COLUMN] if mapping is _LOT else [])]
+        values = ", ".join("?" * len(names))
+        return self._sql(f"INSERT INTO {mapping.table.name} ({', '.join(names)}) VALUES ({values})")
 
-    def _update(self, kind: _TableMapping) -> str:
-        names = [*([_LIVE_COLUMN] if kind is _LOT else []), *kind.changing]
-        changed = ", ".join(f"{name} = ?" for name in names)
-        return self._sql(f"UPDATE {kind.table.name} SET {changed} WHERE {' AND '.join(f'{k} = ?' for k in kind.key)}")
+    def _update(self, mapping: _TableMapping) -> str:
+        names = [*([_LIVE_COLUMN] if mapping is _LOT else []), *mapping.changing]
+        changes = ", ".join(f"{name} = ?" for name in names)
+        where = " AND ".join(f"{name} = ?" for name in mapping.key)
+        return self._sql(f"UPDATE {mapping.table.name} SET {changes} WHERE {where}")
 
 
 class Store:
-    """The tables, through a cursor of the driver, within the transaction that its connection is in."""
+    """The tables of a ledger, through a cursor of the driver, in the transaction of its connection."""
 
     __slots__ = ("_cursor", "sql")
 
@@ -202,75 +206,75 @@ class Store:
         self._cursor = cursor
 
     def dry_run(self) -> DryRunStore:
-        """The same tables for reading only."""
+        """Return a store on the same cursor that writes nothing."""
         return DryRunStore(self._cursor, self.sql)
 
     def execute(self, statement: str, *values: Any) -> int:
-        """Run a statement; how many rows it changed."""
+        """Execute a statement. Returns the number of rows that it changed."""
         self._cursor.execute(statement, values)
         return int(self._cursor.rowcount)
 
     def fetch_rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a statement finds."""
+        """Execute a query. Returns its rows as tuples."""
         self._cursor.execute(statement, values)
         return list(self._cursor.fetchall())
 
     def fetch_entry(self, statement: str, *values: Any) -> JournalRow | None:
-        """One row of the journal."""
+        """Execute a query of the journal. Returns its first row."""
         self._cursor.execute(statement, values)
-        found = self._cursor.fetchone()
-        return None if found is None else JournalRow(*found)
+        row = self._cursor.fetchone()
+        return None if row is None else JournalRow(*row)
 
-    def fetch_one(self, make: Callable[..., R], statement: str, *values: Any) -> R | None:
-        """One row, or none."""
+    def fetch_one(self, row_class: Callable[..., R], statement: str, *values: Any) -> R | None:
+        """Execute a query. Returns its first row."""
         self._cursor.execute(statement, values)
-        found = self._cursor.fetchone()
-        return None if found is None else self._read(make, found)
+        row = self._cursor.fetchone()
+        return None if row is None else self._read(row_class, row)
 
-    def fetch_all(self, make: Callable[..., R], statement: str, *values: Any) -> list[R]:
-        """All rows that a statement finds."""
+    def fetch_all(self, row_class: Callable[..., R], statement: str, *values: Any) -> list[R]:
+        """Execute a query. Returns all its rows."""
         self._cursor.execute(statement, values)
-        return [self._read(make, row) for row in self._cursor.fetchall()]
+        return [self._read(row_class, row) for row in self._cursor.fetchall()]
 
     def insert(self, row: Row) -> None:
-        """Write a new row."""
+        """Insert a row."""
         self._cursor.execute(self.sql.add[type(row)], self.to_columns(row))
 
     def update(self, row: Row) -> None:
-        """Write a row anew."""
-        make = type(row)
-        kind = TABLE_MAPPINGS[make]
-        values = list(kind.update_values(row))
-        _as_columns(values, kind.changing_amounts)
-        if make is LotRow:
+        """Update a row."""
+        row_class = type(row)
+        mapping = TABLE_MAPPINGS[row_class]
+        values = list(mapping.update_values(row))
+        _format_amounts(values, mapping.changing_amounts)
+        if row_class is LotRow:
             values.insert(0, _live(row))
-        self._cursor.execute(self.sql.change[make], values)
+        self._cursor.execute(self.sql.change[row_class], values)
 
     def to_columns(self, row: Row) -> list[Any]:
-        """A row as its columns hold it."""
-        kind = TABLE_MAPPINGS[type(row)]
-        values = list(kind.all_values(row))
-        _as_columns(values, kind.amounts)
-        if kind is _LOT:
+        """Return the values of a row for an insert."""
+        mapping = TABLE_MAPPINGS[type(row)]
+        values = list(mapping.all_values(row))
+        _format_amounts(values, mapping.amounts)
+        if mapping is _LOT:
             values.append(_live(row))
         return values
 
-    def _read(self, make: Callable[..., R], found: Sequence[Any]) -> R:
-        values = list(found)
-        kind = TABLE_MAPPINGS[make]  # type: ignore[index]  # make is a class of KINDS
+    def _read(self, row_class: Callable[..., R], columns: Sequence[Any]) -> R:
+        values = list(columns)
+        mapping = TABLE_MAPPINGS[row_class]  # type: ignore[index]  # callers pass a class of TABLE_MAPPINGS
         try:
-            for index in kind.amounts:
+            for index in mapping.amounts:
                 if values[index] is not None:
                     values[index] = units_from_column(values[index])
         except (ValueError, TypeError, AttributeError):
             raise BillingError(
                 "journal_broken",
-                f"{kind.table.name} has a row that cannot be read ({safe_repr(found[0])}); rebuild them",
+                f"{mapping.table.name}: the row {safe_repr(columns[0])} is unreadable; rebuild the tables",
             ) from None
-        return make(*values)
+        return row_class(*values)
 
 
-def _as_columns(values: list[Any], amounts: Sequence[int]) -> None:
+def _format_amounts(values: list[Any], amounts: Sequence[int]) -> None:
     for index in amounts:
         if values[index] is not None:
             values[index] = units_to_column(values[index])
@@ -281,14 +285,14 @@ def _live(row: Any) -> int:
 
 
 class DryRunStore(Store):
-    """Reads as the store does, and writes nothing: for seeing what an operation would do."""
+    """A store that reads, but writes nothing: it shows what an operation would write."""
 
     __slots__ = ("written_entries",)
 
     def __init__(self, cursor: Any, statements: Statements) -> None:
         super().__init__(cursor, statements)
         self.written_entries: list[JournalRow] = []
-        """Of the journal, in order."""
+        """Entries that would be appended to the journal, in order."""
 
     def execute(self, statement: str, *values: Any) -> int:
         if statement is self.sql.add_entry:

@@ -1,6 +1,6 @@
-"""The tables, as SQLAlchemy knows them. Migrations make them; see ``migrations/``.
+"""The tables as SQLAlchemy metadata. The scripts in ``migrations/`` create them.
 
-Only ``billing_journal`` is the truth. All other tables are projections of it.
+``billing_journal`` is the source of truth and is append-only. All other tables are projections of it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ METADATA: Final = MetaData()
 VERSION_TABLE: Final = "billing_version"
 
 _AMOUNT: Final = Numeric(48, 18).with_variant(Text(), "sqlite")
-"""SQLite would make a float of a NUMERIC; as text it stays exact. Written with 18 digits behind the point in both."""
+"""SQLite would convert a NUMERIC to a float, so it has text. Both are written with 18 decimal places."""
 _COUNT: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
 _TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Ids and times are compared byte by byte, whatever language the database speaks."""
+"""Ids and timestamps are compared byte by byte, independent of the locale of the database."""
 
 
 def _text_column(name: str, *, key: bool = False, null: bool = False) -> Column[Any]:
@@ -48,7 +48,7 @@ def _count_column(name: str) -> Column[Any]:
 
 
 REQUEST_KINDS: Final = "'hold', 'settle', 'release', 'charge', 'hold_expired'"
-"""The kinds of entries that every request makes. Statements sum up its usage by quarter, and read the others only."""
+"""Kinds of entries that requests post. A statement reads sums of usage instead of them, and only the other entries."""
 JOURNAL: Final = Table(
     "billing_journal",
     METADATA,
@@ -139,7 +139,7 @@ USAGE: Final = Table(
     "billing_usage",
     METADATA,
     _text_column("account", key=True),
-    _text_column("quarter", key=True),
+    _text_column("quarter_hour", key=True),
     _text_column("model", key=True),
     _text_column("token", key=True),
     _count_column("requests"),

@@ -1,1 +1,1 @@
-"""The operations of a ledger by what they are about; :class:`brivionix_billing.ledger.Ledger` has all of them."""
+"""The operations of the ledger, grouped by what they change."""

@@ -1,115 +1,44 @@
-"""Accounts and their API tokens."""
+"""Operations on accounts."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger import api_tokens, reports
-from brivionix_billing.ledger.api_tokens import ApiToken
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
-from brivionix_billing.ledger.projections import AccountRow, TokenRow
-from brivionix_billing.ledger.units import MAX_ID_LENGTH, format_timestamp, require_id, require_new_id
+from brivionix_billing.ledger.projections import AccountRow
+from brivionix_billing.ledger.timestamps import format_timestamp
 
 __all__ = ["Accounts"]
 
 
 class Accounts(LedgerBase):
-    """Operations on accounts and tokens."""
+    """Operations on accounts."""
 
     def open_account(
         self, account: str, *, at: datetime, id: str | None = None, connection: Connection | None = None
     ) -> Entry:
-        """A new account, with nothing in it. Raises ``account_exists`` if another operation opened it."""
-        account, booked = require_new_id(account, "the account", MAX_ID_LENGTH), format_timestamp(at)
+        """Open an account without Credits. Raises ``account_exists`` if another operation opened it."""
+        account, booked_at = require_new_id(account, "the account", MAX_ID_LENGTH), format_timestamp(at)
         id = require_new_id(f"account:{account}" if id is None else id, "the operation")
 
         def work(store: Store) -> Entry:
-            found = store.fetch_entry(store.sql.entry, id)
-            if found is not None:
-                return Entry.from_row(found).match_repeat(account, "account", {})
+            existing = store.fetch_entry(store.sql.entry, id)
+            if existing is not None:
+                return Entry.from_row(existing).match_repeat(account, "account", {})
             row = AccountRow(account)
             if store.execute(store.sql.add[AccountRow] + " ON CONFLICT DO NOTHING", *store.to_columns(row)) != 1:
                 row = lock_account(store, account)
-                found = store.fetch_entry(store.sql.entry, id)  # whoever was quicker may have done the same
-                if found is not None:
-                    return Entry.from_row(found).match_repeat(account, "account", {})
-                raise BillingError("account_exists", f"there is an account {safe_repr(account)} already")
-            return LockedAccount(store, row, booked).post_entry(id, EntryDraft("account", booked, {}))
+                existing = store.fetch_entry(store.sql.entry, id)  # a concurrent retry may have posted it
+                if existing is not None:
+                    return Entry.from_row(existing).match_repeat(account, "account", {})
+                raise BillingError("account_exists", f"account {safe_repr(account)} already exists")
+            return LockedAccount(store, row, booked_at).post_entry(id, EntryDraft("account", booked_at, {}))
 
         return self._run_write(work, connection)
-
-    def create_token(
-        self,
-        account: str,
-        *,
-        id: str,
-        at: datetime,
-        group: str,
-        name: str = "",
-        expires: datetime | None = None,
-        limit: Decimal | int | str | None = None,
-        enabled: bool = True,
-        secret: str | None = None,
-        connection: Connection | None = None,
-    ) -> ApiToken:
-        """A new API token of an account; ``id`` becomes its id. ``limit``: Credits that it may spend over its life.
-
-        The secret is made, or may be given (one that exists already, say). It is told by this call only; asked for
-        again, the token comes without it.
-        """
-        content = api_tokens.validate_settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
-        given = None if secret is None else api_tokens.hash_secret(secret)
-        made = api_tokens.new_secret() if secret is None else secret
-        hash = api_tokens.hash_secret(made)
-        if given is not None:
-            content["hash"] = given
-        entry = self._run_operation(
-            account, id, "token", content, at, lambda d: api_tokens.create(d, id, content, hash), connection
-        )
-        # Also if the operation was tried twice, and only the first time was told to have failed, it is this secret.
-        return self.token(entry.id, connection=connection, secret=made if entry.result["hash"] == hash else None)
-
-    def change_token(
-        self,
-        token: str,
-        *,
-        id: str,
-        at: datetime,
-        connection: Connection | None = None,
-        **settings: Any,
-    ) -> ApiToken:
-        """Other settings for a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
-        content = {"token": token, **api_tokens.validate_settings(**settings)}
-        account = self.token(token, connection=connection).account
-        self._run_operation(
-            account, id, "token_changed", content, at, lambda d: api_tokens.change(d, token, content), connection
-        )
-        return self.token(token, connection=connection)
-
-    def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
-        """A token by its id. Raises ``unknown_token``."""
-        require_id(token, "the token")
-        row = self._run_read(lambda store: store.fetch_one(TokenRow, store.sql.token, token), connection)
-        if row is None:
-            raise BillingError("unknown_token", f"there is no token {safe_repr(token)}")
-        return api_tokens.api_token_from_row(row, secret)
-
-    def tokens(self, account: str, *, connection: Connection | None = None) -> list[ApiToken]:
-        """All tokens of an account."""
-        return self._run_read(lambda store: reports.tokens_of(store, account), connection)
-
-    def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
-        """The token that a client showed.
-
-        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``; a gateway answers 401.
-        """
-        booked = format_timestamp(at)
-        return self._run_read(lambda store: api_tokens.authenticate(store, secret, booked), connection)

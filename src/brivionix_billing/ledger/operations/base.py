@@ -1,4 +1,4 @@
-"""How every operation is done: under the lock of its account, at most once."""
+"""Runs operations: locks the account and enforces idempotency."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Statements, Store
 from brivionix_billing.ledger.database.transactions import run_in_transaction, run_read, run_write
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.lot_order import validate_lot_order
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
-from brivionix_billing.ledger.units import format_timestamp, require_id, require_new_id
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
-__all__ = ["LedgerBase", "lock_account", "amount_text"]
+__all__ = ["LedgerBase", "amount_text", "lock_account"]
 
 T = TypeVar("T")
 
 
 class LedgerBase:
-    """A ledger's database, and how an operation is done in it."""
+    """The database of a ledger, and the steps that all operations share."""
 
     def __init__(self, engine: Engine, *, lot_order: Iterable[str] = DEFAULT_LOT_ORDER) -> None:
         self.engine = engine
@@ -40,20 +41,21 @@ class LedgerBase:
         kind: str,
         content: Mapping[str, Any],
         at: datetime,
-        plan: Callable[[LockedAccount], EntryDraft],
+        build: Callable[[LockedAccount], EntryDraft],
         connection: Connection | None,
     ) -> Entry:
+        """Post the entry that ``build`` returns, or return the existing entry of a repeated operation."""
         require_new_id(id, "the operation")
-        booked = format_timestamp(at)
+        booked_at = format_timestamp(at)
 
         def work(store: Store) -> Entry:
             row = lock_account(store, account)
-            found = store.fetch_entry(store.sql.entry, id)
-            if found is not None:
-                return Entry.from_row(found).match_repeat(account, kind, content)
-            desk = LockedAccount(store, row, booked, self.lot_order)
-            desk.expire_due()
-            return desk.post_entry(id, plan(desk))
+            existing = store.fetch_entry(store.sql.entry, id)
+            if existing is not None:
+                return Entry.from_row(existing).match_repeat(account, kind, content)
+            locked = LockedAccount(store, row, booked_at, self.lot_order)
+            locked.expire_due()
+            return locked.post_entry(id, build(locked))
 
         return self._run_write(work, connection)
 
@@ -64,27 +66,28 @@ class LedgerBase:
         id: str | None,
         at: datetime,
         content: Mapping[str, Any],
-        plan: Callable[[LockedAccount, HoldRow], EntryDraft],
+        build: Callable[[LockedAccount, HoldRow], EntryDraft],
         connection: Connection | None,
     ) -> Entry:
+        """Run an operation on the account of a hold. Raises ``unknown_hold``."""
         require_id(hold, "the hold")
         id = require_new_id(f"{hold}:{kind}" if id is None else id, "the operation")
-        booked = format_timestamp(at)
+        booked_at = format_timestamp(at)
 
         def work(store: Store) -> Entry:
-            # The hold is read when its account is locked; whose it is never changes.
+            # The hold is read after its account is locked. The account of a hold never changes.
             row = store.fetch_one(AccountRow, store.sql.lock_account_by_hold, hold)
             if row is None:
-                raise unknown_hold_error(hold)
-            found = store.fetch_entry(store.sql.entry, id)
-            if found is not None:
-                return Entry.from_row(found).match_repeat(row.id, kind, content)
-            desk = LockedAccount(store, row, booked, self.lot_order)
-            desk.expire_due()
-            held = store.fetch_one(HoldRow, store.sql.hold, hold)
-            if held is None:
-                raise unknown_hold_error(hold)
-            return desk.post_entry(id, plan(desk, held))
+                raise _unknown_hold_error(hold)
+            existing = store.fetch_entry(store.sql.entry, id)
+            if existing is not None:
+                return Entry.from_row(existing).match_repeat(row.id, kind, content)
+            locked = LockedAccount(store, row, booked_at, self.lot_order)
+            locked.expire_due()
+            hold_row = store.fetch_one(HoldRow, store.sql.hold, hold)
+            if hold_row is None:
+                raise _unknown_hold_error(hold)
+            return locked.post_entry(id, build(locked, hold_row))
 
         return self._run_write(work, connection)
 
@@ -94,30 +97,28 @@ class LedgerBase:
         return run_in_transaction(connection, self._with_store(work))
 
     def _run_read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        return (
-            run_read(self.engine, self._with_store(work))
-            if connection is None
-            else run_in_transaction(connection, self._with_store(work))
-        )
+        if connection is None:
+            return run_read(self.engine, self._with_store(work))
+        return run_in_transaction(connection, self._with_store(work))
 
     def _with_store(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
         return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
 def lock_account(store: Store, account: str) -> AccountRow:
-    """The row of an account, locked until the transaction ends. Raises ``unknown_account``."""
+    """Return the row of an account, locked until the transaction ends. Raises ``unknown_account``."""
     row = store.fetch_one(AccountRow, store.sql.lock_account, require_id(account, "the account"))
     if row is None:
-        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; open_account makes it")
+        raise BillingError("unknown_account", f"there is no account {safe_repr(account)}; use open_account to open it")
     return row
 
 
-def unknown_hold_error(hold: str) -> BillingError:
+def _unknown_hold_error(hold: str) -> BillingError:
     return BillingError("unknown_hold", f"there is no hold {safe_repr(hold)}")
 
 
 def amount_text(pay: Payable | str | None) -> str | None:
-    """Money as the content of an entry has it. Its currency is that of the lot."""
+    """Return an amount of money in the format of the journal. Its currency is that of the lot."""
     if pay is None:
         return None
     return format_plain(pay.amount if isinstance(pay, Payable) else parse_decimal(pay))

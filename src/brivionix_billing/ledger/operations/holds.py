@@ -1,4 +1,4 @@
-"""Holds and charges: what a gateway does for each request."""
+"""Operations of a request: hold, settle, release, charge."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import ApiToken
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_new_id
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import holds
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
-from brivionix_billing.ledger.units import MAX_ID_LENGTH, Amount, require_new_id, to_units
+from brivionix_billing.ledger.units import Amount, to_units
 from brivionix_billing.rating import Charge
 
 __all__ = ["Holds"]
@@ -34,21 +35,28 @@ class Holds(LedgerBase):
         token: ApiToken | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Set aside what a request may cost at the most; ``id`` is the request's.
+        """Hold the maximum cost of a request. ``id`` is the id of the request.
 
-        After ``ttl`` it returns by itself. Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit``
-        of the token), ``unknown_account``, and what :meth:`authenticate` raises.
+        The hold is released by itself after ``ttl``. Raises :class:`ShortfallError` (``insufficient_credits``, or
+        ``token_limit`` of the token), ``unknown_account``, and the errors of :meth:`authenticate`.
         """
         require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
             raise BillingError(
-                "invalid_argument", f"the hold is {safe_repr(id)}: that would be the id of another one's end"
+                "invalid_argument",
+                f"the hold is {safe_repr(id)}: ids ending in :settle or :release are reserved; use another id",
             )
-        token = token.id if isinstance(token, ApiToken) else token
+        token_id = token.id if isinstance(token, ApiToken) else token
         amount = to_units(credits, "a hold")
-        content = holds.hold_content(amount, ttl, token)
+        content = holds.hold_content(amount, ttl, token_id)
         return self._run_operation(
-            account, id, "hold", content, at, lambda d: holds.hold(d, id, amount, ttl, token, content), connection
+            account,
+            id,
+            "hold",
+            content,
+            at,
+            lambda locked: holds.hold(locked, id, amount, ttl, token_id, content),
+            connection,
         )
 
     def settle(
@@ -61,29 +69,30 @@ class Holds(LedgerBase):
         usage: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Charge what a request used, and return the rest of its hold.
+        """Charge the actual cost of a request, and release the rest of its hold.
 
-        ``charge`` is a :class:`Charge`, or Credits where the price was made elsewhere. ``usage`` is the body that the
-        charge was made from; it goes into the journal, and from there into usage files and bills. What costs more than
-        was held is taken from what is available, and the rest is owed. A hold that has expired is charged all the same.
+        ``charge`` is a :class:`Charge`, or Credits if the request was priced elsewhere. ``usage`` is the body that the
+        charge was made from; it is stored in the journal, and usage files and bills are made from it. A cost above the
+        hold is taken from the available Credits, and the rest is owed. A request whose hold has expired is still
+        charged.
 
-        ``id`` is ``HOLD:settle`` if you give none. Raises ``unknown_hold``, ``hold_resolved`` if it was settled or
-        released by another operation.
+        ``id`` defaults to ``HOLD:settle``. Raises ``unknown_hold``, and ``hold_resolved`` if another operation has
+        settled or released the hold.
         """
-        charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
-        content = {"hold": hold, **holds.charge_content(charged, usage)}
+        amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
+        content = {"hold": hold, **holds.charge_content(amount, usage)}
         return self._run_hold_operation(
-            hold, "settle", id, at, content, lambda d, row: holds.settle(d, row, charged, content), connection
+            hold, "settle", id, at, content, lambda locked, row: holds.settle(locked, row, amount, content), connection
         )
 
     def release(self, hold: str, *, at: datetime, id: str | None = None, connection: Connection | None = None) -> Entry:
-        """Return all that was held: the request failed and costs nothing.
+        """Release a hold: its request failed and costs nothing.
 
-        ``id`` is ``HOLD:release`` if you give none. Raises ``unknown_hold``, ``hold_resolved`` (also if it expired).
+        ``id`` defaults to ``HOLD:release``. Raises ``unknown_hold``, and ``hold_resolved`` also if it has expired.
         """
         content = {"hold": hold}
         return self._run_hold_operation(
-            hold, "release", id, at, content, lambda d, row: holds.release(d, row, content), connection
+            hold, "release", id, at, content, lambda locked, row: holds.release(locked, row, content), connection
         )
 
     def charge(
@@ -97,10 +106,16 @@ class Holds(LedgerBase):
         token: ApiToken | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Charge without a hold: what a batch used, say. What is not covered is owed."""
-        token = token.id if isinstance(token, ApiToken) else token
-        charged = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
-        content = {"token": token, **holds.charge_content(charged, usage)}
+        """Charge usage without a hold, for example that of a batch. Credits that are not available are owed."""
+        token_id = token.id if isinstance(token, ApiToken) else token
+        amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
+        content = {"token": token_id, **holds.charge_content(amount, usage)}
         return self._run_operation(
-            account, id, "charge", content, at, lambda d: holds.charge(d, charged, content, token), connection
+            account,
+            id,
+            "charge",
+            content,
+            at,
+            lambda locked: holds.charge_without_hold(locked, amount, content, token_id),
+            connection,
         )

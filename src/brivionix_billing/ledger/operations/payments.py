@@ -1,4 +1,4 @@
-"""Credits that come in and go back."""
+"""Operations with payments, grants and corrections."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import api_tokens
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.ids import require_new_id, require_text
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
-from brivionix_billing.ledger.units import require_new_id, to_signed_units, to_units, units_to_text
+from brivionix_billing.ledger.units import to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
@@ -21,7 +21,7 @@ __all__ = ["Payments"]
 
 
 class Payments(LedgerBase):
-    """Operations with money, or with Credits that cost none."""
+    """Operations with payments, grants and corrections."""
 
     def top_up(
         self,
@@ -34,9 +34,10 @@ class Payments(LedgerBase):
         expires: datetime | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """A quote that was paid becomes a lot; ``id`` is the lot's. ``reference`` is the payment's at its channel.
+        """Credit a paid quote as a lot; ``id`` becomes the id of the lot.
 
-        Raises ``payment_already_credited`` if the payment was credited by another operation, to whatever account.
+        ``reference`` is the id of the payment at its channel. Raises ``payment_already_credited`` if another operation
+        has credited the payment, to this or another account.
         """
         require_new_id(reference, "the reference")
         content = payments.top_up_content(quote, reference, expires)
@@ -47,7 +48,7 @@ class Payments(LedgerBase):
             "top_up",
             content,
             at,
-            lambda desk: payments.open_lot(desk, id, "top_up", amount, content, quote),
+            lambda locked: payments.open_lot(locked, id, "top_up", amount, content, quote),
             connection,
         )
 
@@ -62,11 +63,11 @@ class Payments(LedgerBase):
         expires: datetime | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Promotional Credits: they cost nothing, and are never refunded. ``id`` is the lot's."""
+        """Grant promotional Credits, which are never refunded; ``id`` becomes the id of the lot."""
         amount = to_units(credits, "a grant")
         content = {
             "credits": units_to_text(amount),
-            "reason": api_tokens.require_text(reason, "the reason"),
+            "reason": require_text(reason, "the reason"),
             **payments.lot_content(expires),
         }
         return self._run_operation(
@@ -75,7 +76,7 @@ class Payments(LedgerBase):
             "grant",
             content,
             at,
-            lambda desk: payments.open_lot(desk, id, "grant", amount, content, None),
+            lambda locked: payments.open_lot(locked, id, "grant", amount, content, None),
             connection,
         )
 
@@ -90,14 +91,14 @@ class Payments(LedgerBase):
         pay: Payable | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Give unused Credits of a lot back at the price they were bought for: so many, so much money, or all.
+        """Refund unused Credits of a lot at their purchase price: ``credits``, ``pay`` in money, or all.
 
-        The entry's ``pay_back`` is the money, ``result`` names channel and reference. ``pay`` is of the lot's currency.
-        The Credits are gone when this returns; if the channel then fails to pay, :meth:`reverse` brings them back.
-        Raises ``not_refundable``.
+        The entry's ``refund_amount`` is the money, and its ``result`` has the channel and the reference. ``pay`` is in
+        the currency of the lot. The Credits are removed when this returns; if the channel then fails to pay, use
+        :meth:`reverse`. Raises ``not_refundable``.
         """
         if credits is not None and pay is not None:
-            raise BillingError("invalid_argument", "give credits or pay, not both")
+            raise BillingError("invalid_argument", "a refund takes credits or pay, not both")
         amount = None if credits is None else to_units(credits, "a refund")
         content = {"lot": lot, "credits": None if amount is None else units_to_text(amount), "pay": amount_text(pay)}
         return self._run_operation(
@@ -106,7 +107,7 @@ class Payments(LedgerBase):
             "refund",
             content,
             at,
-            lambda desk: payments.refund(desk, desk.lot(lot), content, amount, pay),
+            lambda locked: payments.refund(locked, locked.lot(lot), content, amount, pay),
             connection,
         )
 
@@ -120,9 +121,10 @@ class Payments(LedgerBase):
         pay: Payable | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """A payment was taken back by its payer (chargeback): all that is left of it, or ``pay``.
+        """Post a chargeback: the payer claws back ``pay``, or the rest of the payment.
 
-        Credits of the lot that are left go, Credits that were used are owed. If it is won, :meth:`reverse` it.
+        Unused Credits of the lot are removed, and used Credits become debt. If you win the dispute, use
+        :meth:`reverse`.
         """
         content = {"lot": lot, "pay": amount_text(pay)}
         return self._run_operation(
@@ -131,17 +133,26 @@ class Payments(LedgerBase):
             "dispute",
             content,
             at,
-            lambda desk: payments.dispute(desk, desk.lot(lot), content, pay),
+            lambda locked: payments.dispute(locked, locked.lot(lot), content, pay),
             connection,
         )
 
     def reverse(
         self, account: str, undoes: str, *, id: str, at: datetime, reason: str, connection: Connection | None = None
     ) -> Entry:
-        """Undo a refund that was not paid out, or a dispute that was won; once. Raises ``not_reversible``."""
-        content = {"undoes": undoes, "reason": api_tokens.require_text(reason, "the reason")}
+        """Reverse a refund that was not paid out, or a dispute that was won.
+
+        Raises ``not_reversible`` if ``undoes`` is another operation or was reversed before.
+        """
+        content = {"undoes": undoes, "reason": require_text(reason, "the reason")}
         return self._run_operation(
-            account, id, "reverse", content, at, lambda desk: payments.reverse(desk, undoes, content), connection
+            account,
+            id,
+            "reverse",
+            content,
+            at,
+            lambda locked: payments.reverse(locked, undoes, content),
+            connection,
         )
 
     def adjust(
@@ -155,17 +166,17 @@ class Payments(LedgerBase):
         at: datetime,
         connection: Connection | None = None,
     ) -> Entry:
-        """A correction by hand, up or down. Up: a lot that nobody paid for. Down: at most what is available."""
+        """Correct a balance manually. Upwards, this opens a promotional lot; downwards, it takes available Credits."""
         amount = to_signed_units(credits, "a correction")
         content = {
             "credits": units_to_text(amount),
-            "reason": api_tokens.require_text(reason, "the reason"),
-            "author": api_tokens.require_text(author, "the author"),
+            "reason": require_text(reason, "the reason"),
+            "author": require_text(author, "the author"),
         }
 
-        def plan(desk: LockedAccount) -> EntryDraft:
+        def build(locked: LockedAccount) -> EntryDraft:
             if amount < 0:
-                return payments.debit_adjustment(desk, -amount, content)
-            return payments.open_lot(desk, id, "adjust", amount, content, None)
+                return payments.debit_adjustment(locked, -amount, content)
+            return payments.open_lot(locked, id, "adjust", amount, content, None)
 
-        return self._run_operation(account, id, "adjust", content, at, plan, connection)
+        return self._run_operation(account, id, "adjust", content, at, build, connection)

@@ -1,61 +1,60 @@
-"""What a ledger tells of itself, and how it is checked."""
+"""Queries: balances, lots, entries, usage and statements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import replay, reports
+from brivionix_billing.ledger import reports, statements
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.locked_account import LockedAccount
-from brivionix_billing.ledger.operations.base import LedgerBase, lock_account
-from brivionix_billing.ledger.replay import Inconsistency
-from brivionix_billing.ledger.reports import Balance, Lot, Statement, UsageLine
-from brivionix_billing.ledger.units import format_timestamp, require_id
+from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.operations.base import LedgerBase
+from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.statements import Statement, UsageLine
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.times import Period
 
 __all__ = ["Queries"]
 
 
 class Queries(LedgerBase):
-    """Questions to a ledger, and its upkeep."""
+    """Queries. None of them changes the ledger."""
 
     def accounts(self) -> Iterator[str]:
-        """The ids of all accounts, in order."""
+        """Yield the ids of all accounts, sorted."""
         after = ""
         while page := self._run_read(partial(reports.account_page, after=after), None):
             yield from page
             after = page[-1]
 
     def balance(self, account: str, *, at: datetime, connection: Connection | None = None) -> Balance:
-        """What an account has now. ``at`` is the time now: what expires by then counts as expired, booked or not.
+        """Return the current balance. ``at`` is the current time: it decides which holds and lots have expired.
 
-        For a time of the past, see :meth:`statement`.
+        For a time in the past, use :meth:`statement`.
         """
-        booked = format_timestamp(at)
-        return self._run_read(lambda store: reports.balance(store, account, booked), connection)
+        now = format_timestamp(at)
+        return self._run_read(lambda store: reports.balance(store, account, now), connection)
 
     def lots(self, account: str, *, connection: Connection | None = None) -> list[Lot]:
-        """All lots of an account, in the order in which they came, those that are used up as well."""
+        """Return all lots of an account, also used ones, the oldest first."""
         return self._run_read(lambda store: reports.lots(store, account), connection)
 
     def payment(self, channel: str, reference: str, *, connection: Connection | None = None) -> Lot:
-        """The lot of a payment. Raises ``unknown_payment``: it was not credited, or not yet."""
+        """Return the lot of a payment. Raises ``unknown_payment`` if it has not been credited."""
         return self._run_read(lambda store: reports.lot_by_payment(store, channel, reference), connection)
 
     def entry(self, id: str, *, connection: Connection | None = None) -> Entry | None:
-        """The entry that an operation made, or ``None``: it was not done."""
+        """Return the entry of an operation, or ``None`` if the operation was not done."""
         require_id(id, "the operation")
         row = self._run_read(lambda store: store.fetch_entry(store.sql.entry, id), connection)
         return None if row is None else Entry.from_row(row)
 
     def journal(self, account: str, *, after: int = 0) -> Iterator[Entry]:
-        """The entries of an account behind number ``after``, in order."""
+        """Yield the entries of an account with numbers above ``after``, in order."""
         while True:
             page = self._run_read(partial(reports.entry_page, account=account, after=after), None)
             yield from page
@@ -64,81 +63,40 @@ class Queries(LedgerBase):
             after = page[-1].number
 
     def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
-        """What was used in a period by day (of the period's zone) and model, and by token if you like. Cheap to ask."""
-        return self._run_read(lambda store: reports.usage(store, account, _period(period), by_token=by_token), None)
+        """Return the usage in a period by day (in the period's zone) and model, and optionally by token.
+
+        It reads stored sums, so it is fast.
+        """
+        return self._run_read(
+            lambda store: statements.usage(store, account, _to_period(period), by_token=by_token), None
+        )
 
     def statement(self, account: str, period: Period | str) -> Statement:
-        """An account over a period: opening, what came and went, use by day and model, closing."""
-        return self._run_read(lambda store: reports.statement(store, account, _period(period)), None)
+        """Return the statement of a period: opening, movements, usage by day and model, closing."""
+        return self._run_read(lambda store: statements.statement(store, account, _to_period(period)), None)
 
     def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
-        """The account's requests in a period as records of a usage file, from which bills are made.
+        """Yield the account's requests in a period as records of a usage file, from which bills are made.
 
-        Raises ``no_usage`` where plain Credits were charged, with no usage; with ``skip_unpriced`` these are left out.
-        On the bill they stand as a movement: see :meth:`Statement.balance`.
+        Raises ``no_usage`` if plain Credits were charged, without usage. ``skip_unpriced`` leaves these charges out;
+        on the bill they are a movement: see :meth:`Statement.balance`.
         """
         after = 0
         while True:
-            found, after = self._run_read(
+            records, after = self._run_read(
                 partial(
-                    reports.usage_records, account=account, period=_period(period), after=after, skip=skip_unpriced
+                    statements.usage_records,
+                    account=account,
+                    period=_to_period(period),
+                    after=after,
+                    skip_unpriced=skip_unpriced,
                 ),
                 None,
             )
-            yield from found
+            yield from records
             if not after:
                 return
 
-    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Inconsistency]:
-        """Replay the whole journal, and compare all that is derived from it. Of a sound ledger, an empty list.
 
-        ``checkpoint`` is what :meth:`checkpoint` gave before: then entries cut off at the end are missed as well.
-        """
-        try:
-            return self._run_read(lambda store: list(replay.verify(store, checkpoint or {})), None)
-        except BillingError as error:
-            if error.code != "journal_broken":
-                raise
-            return [Inconsistency("?", None, error.message)]  # what cannot even be read
-
-    def checkpoint(self) -> dict[str, tuple[int, str]]:
-        """Account -> number and hash of its last entry. Kept elsewhere, it shows later that nothing was cut off."""
-        return {
-            row[0]: (row[1], row[2]) for row in self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
-        }
-
-    def rebuild(self, *, accept_loss: bool = False) -> int:
-        """Make all tables anew from the journal; how many rows.
-
-        Raises ``journal_broken`` if the journal is not sound, or if the tables know of entries that it lacks: they are
-        the only trace of what was cut off. ``accept_loss`` rebuilds all the same.
-        """
-        return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
-
-    def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
-        """Book all that has expired, of all accounts or some; how many entries that made.
-
-        Nothing depends on it: whatever looks at an account books what has expired on it. It brings the journal of
-        accounts that nobody uses up to date, before a month is closed, say.
-        """
-        booked = format_timestamp(at)
-
-        def one(account: str) -> int:
-            return self._run_write(
-                lambda store: LockedAccount(store, lock_account(store, account), booked, self.lot_order).expire_due(),
-                None,
-            )
-
-        made, failed = 0, []
-        for account in self.accounts() if accounts is None else accounts:
-            try:
-                made += one(account)
-            except BillingError as error:
-                failed.append(error)  # the others are done first
-        if failed:
-            raise failed[0]
-        return made
-
-
-def _period(period: Period | str) -> Period:
+def _to_period(period: Period | str) -> Period:
     return Period.parse(period) if isinstance(period, str) else period

@@ -1,1 +1,1 @@
-"""What each operation of the ledger posts."""
+"""The entry that each operation posts to the journal."""

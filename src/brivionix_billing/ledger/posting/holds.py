@@ -1,4 +1,4 @@
-"""Holds and charges: what a gateway does for each request."""
+"""Entries of holds and charges, which a gateway posts for each request."""
 
 from __future__ import annotations
 
@@ -6,119 +6,109 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.api_tokens import require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.projections import HoldRow, TokenRow, UsageRow, add_usage, quarter_hour, usage_counts
-from brivionix_billing.ledger.units import (
-    expiry_timestamp,
-    format_timestamp,
-    parse_timestamp,
-    units_to_credits,
-    units_to_text,
-)
+from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
+from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
+from brivionix_billing.ledger.units import units_to_text
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage, billable_body
 
-__all__ = ["DEFAULT_HOLD_TTL", "charge", "charge_content", "hold", "hold_content", "release", "settle"]
+__all__ = [
+    "DEFAULT_HOLD_TTL",
+    "charge_content",
+    "charge_without_hold",
+    "hold",
+    "hold_content",
+    "release",
+    "settle",
+]
 
 _KEPT_KEYS: Final = frozenset({"usage", "model", "service_tier"})
+"""A body with only these keys is stored as it is."""
 DEFAULT_HOLD_TTL: Final = timedelta(minutes=15)
-"""How long a hold lasts if nobody resolves it. OpenAI's clients give up after 10 minutes."""
+"""Lifetime of a hold that is not resolved. It is longer than the timeout of OpenAI's clients, 10 minutes."""
 
 
 def hold_content(credits: int, ttl: timedelta, token: str | None) -> dict[str, Any]:
-    """What makes two calls of ``hold`` the same. Times are not in it: who tries again does so later.
+    """Return the content that identifies a repeated ``hold``. It has no times, because a retry happens later.
 
-    Raises ``invalid_argument`` for a ``ttl`` that is none.
+    Raises ``invalid_argument`` if ``ttl`` is not a positive timedelta.
     """
     if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
-        raise BillingError("invalid_argument", f"ttl is {safe_repr(ttl)}; give a timedelta above zero")
+        raise BillingError("invalid_argument", f"ttl is {safe_repr(ttl)}; use a timedelta above zero")
     return {"credits": units_to_text(credits), "seconds": str(ttl.total_seconds()), "token": token}
 
 
 def hold(
-    desk: LockedAccount, id: str, credits: int, ttl: timedelta, token_id: str | None, content: Mapping[str, Any]
+    account: LockedAccount, id: str, credits: int, ttl: timedelta, token_id: str | None, content: Mapping[str, Any]
 ) -> EntryDraft:
-    """Set Credits aside. Raises :class:`ShortfallError`, and what is wrong with the token."""
-    draft = EntryDraft("hold", desk.booked_at, content)
-    expires = expiry_timestamp(parse_timestamp(desk.booked_at), ttl)
+    """Hold Credits. Raises :class:`ShortfallError`, and the errors of a token that cannot be used."""
+    draft = EntryDraft("hold", account.booked_at, content)
+    expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
     if token_id is not None:
-        token = desk.token(token_id)
-        require_usable_token(token, desk.booked_at)
+        token = account.token(token_id)
+        require_usable_token(token, account.booked_at)
         if token.limit is not None and token.spent + token.held + credits > token.limit:
             raise ShortfallError(
                 "token_limit", f"token {safe_repr(token.id)}", credits, token.limit - token.spent - token.held
             )
         token.held += credits
-        desk.mark_changed(token)
-    if credits > desk.available:
-        raise ShortfallError("insufficient_credits", f"account {safe_repr(desk.account.id)}", credits, desk.available)
+        account.mark_changed(token)
+    if credits > account.available:
+        raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
     draft.post("available", -credits)
     draft.post("held", credits)
     draft.result["expires"] = expires
-    desk.add_row(HoldRow(id, desk.account.id, token_id, credits, desk.booked_at, expires, "open", None))
-    desk.note_expiry(expires)
+    account.add_row(HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None))
+    account.note_expiry(expires)
     return draft
 
 
-def require_usable_token(token: TokenRow, now: str) -> None:
-    """Raises ``token_disabled``, ``token_expired`` or ``token_exhausted``."""
-    if not token.enabled:
-        raise BillingError("token_disabled", f"token {safe_repr(token.id)} is disabled")
-    if token.expires is not None and token.expires <= now:
-        raise BillingError(
-            "token_expired", f"token {safe_repr(token.id)} expired at {format_instant(parse_timestamp(token.expires))}"
-        )
-    if token.limit is not None and token.spent >= token.limit:
-        raise BillingError(
-            "token_exhausted",
-            f"token {safe_repr(token.id)} has spent its limit of {format_plain(units_to_credits(token.limit))} Credits",
-        )
-
-
-def charge_content(charged: Charge | int, usage: Mapping[str, Any] | None, **more: str | None) -> dict[str, Any]:
-    """What was used, as the journal keeps it: enough to make the record of a usage file from it."""
-    if not isinstance(charged, Charge):
-        return {"credits": units_to_text(charged), **more}
+def charge_content(charge: Charge | int, usage: Mapping[str, Any] | None, **keys: str | None) -> dict[str, Any]:
+    """Return a charge in the format of the journal, from which a record of a usage file can be made."""
+    if not isinstance(charge, Charge):
+        return {"credits": units_to_text(charge), **keys}
     return {
-        "credits": units_to_text(charged.units),
-        "model": charged.model,
-        "group": charged.group,
-        "service_tier": charged.service_tier,
-        "at": format_instant(charged.at),
-        "usage": journal_usage(charged, usage),
-        "price_book": charged.price_book_digest,
-        **more,
+        "credits": units_to_text(charge.units),
+        "model": charge.model,
+        "group": charge.group,
+        "service_tier": charge.service_tier,
+        "at": format_instant(charge.at),
+        "usage": journal_usage(charge, usage),
+        "price_book": charge.price_book_digest,
+        **keys,
     }
 
 
-def journal_usage(charged: Charge, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The usage that goes into the record. Raises ``invalid_argument`` if it is not what the charge was made from."""
+def journal_usage(charge: Charge, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the usage to store. Raises ``invalid_argument`` if the charge was not made from it."""
     if body is None:
-        made = _minimal_usage_body(charged.usage)
-        if made is None:
+        minimal = _minimal_usage_body(charge.usage)
+        if minimal is None:
             raise BillingError(
                 "invalid_argument",
-                "this charge has more than input, cached and output tokens; give usage= the body that it was read from",
+                "the charge has more meters than input, cached and output tokens; pass the response body as usage=",
             )
-        return made
+        return minimal
     try:
-        read = Usage.from_response(body)
+        usage = Usage.from_response(body)
     except BillingError as error:
         raise BillingError("invalid_argument", f"usage= cannot be read: {error.message}") from None
-    if read != charged.usage:
+    if usage != charge.usage:
         raise BillingError(
             "invalid_argument",
-            f"usage= reads as {read!r}, but the charge was made from {charged.usage!r}; give its body",
+            f"usage= reads as {usage!r}, but the charge was made from {charge.usage!r}; pass the body of the charge",
         )
-    # What a model said does not belong into a journal that nobody can ever take anything out of.
+    # Never store model output: the journal is append-only.
     return body if body.keys() <= _KEPT_KEYS else billable_body(body)
 
 
 def _minimal_usage_body(usage: Usage) -> dict[str, Any] | None:
+    """Return a body of common counts, or ``None`` if the usage has other counts."""
     body: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cache_read_tokens},
@@ -130,79 +120,81 @@ def _minimal_usage_body(usage: Usage) -> dict[str, Any] | None:
     return body if Usage.from_response(body) == usage else None
 
 
-def settle(desk: LockedAccount, row: HoldRow, charged: Charge | int, content: Mapping[str, Any]) -> EntryDraft:
-    """Charge what a request used, and return the rest of its hold.
+def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: Mapping[str, Any]) -> EntryDraft:
+    """Charge the actual usage of a request, and release the rest of its hold.
 
-    More than was held is taken from what is available; what even that does not cover is owed. A hold that has expired
-    has given its Credits back, and what the request used is charged all the same. Raises ``hold_resolved``.
+    A charge above the hold is taken from the available Credits; what they do not cover is owed. An expired hold has
+    already released its Credits, but the request is still charged. Raises ``hold_resolved``.
     """
     if row.state not in ("open", "expired"):
         raise hold_resolved_error(row)
-    draft = EntryDraft("settle", format_timestamp(charged.at) if isinstance(charged, Charge) else row.at, content)
-    own = 0
+    draft = EntryDraft("settle", format_timestamp(charge.at) if isinstance(charge, Charge) else row.at, content)
+    held = 0
     if row.state == "open":
-        own = row.credits
-        desk.resolve_hold(draft, row, "settled")
+        held = row.credits
+        account.resolve_hold(draft, row, "settled")
     else:
         draft.result["late"] = True
         if row.token is not None:
             draft.result["token"] = row.token
         row.state, row.resolved_by = "settled", None
-        desk.mark_changed(row)
-    _post_charge(desk, draft, charged, own, row.at if own else desk.booked_at, row.token)
+        account.mark_changed(row)
+    _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token)
     return draft
 
 
-def charge(desk: LockedAccount, charged: Charge | int, content: Mapping[str, Any], token_id: str | None) -> EntryDraft:
-    """Charge without a hold."""
-    draft = EntryDraft(
-        "charge", format_timestamp(charged.at) if isinstance(charged, Charge) else desk.booked_at, content
-    )
+def charge_without_hold(
+    account: LockedAccount, charge: Charge | int, content: Mapping[str, Any], token_id: str | None
+) -> EntryDraft:
+    """Charge usage that had no hold. Raises ``unknown_token``."""
+    at = format_timestamp(charge.at) if isinstance(charge, Charge) else account.booked_at
+    draft = EntryDraft("charge", at, content)
     if token_id is not None:
-        draft.result["token"] = desk.token(token_id).id
-    _post_charge(desk, draft, charged, 0, desk.booked_at, token_id)
+        draft.result["token"] = account.token(token_id).id
+    _post_charge(account, draft, charge, 0, account.booked_at, token_id)
     return draft
 
 
 def _post_charge(
-    desk: LockedAccount, draft: EntryDraft, charged: Charge | int, own: int, usable_at: str, token_id: str | None
+    account: LockedAccount, draft: EntryDraft, charge: Charge | int, held: int, usable_at: str, token_id: str | None
 ) -> None:
-    amount = charged.units if isinstance(charged, Charge) else charged
-    taken = desk.consume_lots(draft, min(amount, desk.available + own), usable_at)
-    draft.post("available", own - taken)
-    draft.post("owed", taken - amount)
+    """Post a charge. ``held``: Credits of the resolved hold; ``usable_at``: lots that expired later can be used."""
+    amount = charge.units if isinstance(charge, Charge) else charge
+    consumed = account.consume_lots(draft, min(amount, account.available + held), usable_at)
+    draft.post("available", held - consumed)
+    draft.post("owed", consumed - amount)
     draft.post("used", amount)
     if token_id is not None:
-        token = desk.token(token_id)
+        token = account.token(token_id)
         token.spent += amount
-        desk.mark_changed(token)
-    model, usage = (charged.model, charged.usage) if isinstance(charged, Charge) else ("", None)
-    key = (desk.account.id, quarter_hour(draft.at), model, token_id or "")
-    row = desk.store.fetch_one(UsageRow, desk.store.sql.usage, *key)
+        account.mark_changed(token)
+    model, usage = (charge.model, charge.usage) if isinstance(charge, Charge) else ("", None)
+    key = (account.id, quarter_hour(draft.at), model, token_id or "")
+    row = account.store.fetch_one(UsageRow, account.store.sql.usage, *key)
     if row is None:
         row = UsageRow(*key)
-        desk.add_row(row)
+        account.add_row(row)
     else:
-        desk.mark_changed(row)
+        account.mark_changed(row)
     if usage is not None:
-        # As they were read today: a later version of this library may read a body differently.
+        # The counts are stored, because a later version of this library may read the body differently.
         draft.result["counts"] = usage_counts(usage)
     add_usage(row, draft.result.get("counts"), amount)
-    desk.repay_owed(draft)
+    account.repay_owed(draft)
 
 
-def release(desk: LockedAccount, row: HoldRow, content: Mapping[str, Any]) -> EntryDraft:
-    """Give all that was held back. Raises ``hold_resolved``."""
+def release(account: LockedAccount, row: HoldRow, content: Mapping[str, Any]) -> EntryDraft:
+    """Release all Credits of a hold. Raises ``hold_resolved``."""
     if row.state != "open":
         raise hold_resolved_error(row)
     draft = EntryDraft("release", row.at, content)
-    desk.resolve_hold(draft, row, "released")
+    account.resolve_hold(draft, row, "released")
     draft.post("available", row.credits)
-    desk.repay_owed(draft)
+    account.repay_owed(draft)
     return draft
 
 
 def hold_resolved_error(row: HoldRow) -> BillingError:
-    """A hold is resolved once."""
+    """Build the error of a hold that was resolved before."""
     by = f" by operation {safe_repr(row.resolved_by)}" if row.resolved_by else ""
-    return BillingError("hold_resolved", f"hold {safe_repr(row.id)} was {row.state}{by}; a hold is resolved once")
+    return BillingError("hold_resolved", f"hold {safe_repr(row.id)} was {row.state}{by}; a hold is resolved only once")

@@ -1,23 +1,23 @@
-"""What brings Credits in and takes them back: top-ups, grants, refunds, disputes, corrections by hand."""
+"""Entries of top-ups, grants, refunds, disputes, reversals and manual corrections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.projections import LotRow, lot_value
+from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotRow, lot_value
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import (
     MAX_UNITS,
-    format_timestamp,
     minor_unit,
-    require_id,
     to_units,
     units_to_credits,
     units_to_payable,
@@ -27,21 +27,21 @@ from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
 __all__ = [
-    "open_lot",
+    "debit_adjustment",
     "dispute",
-    "lot_content",
     "duplicate_payment_error",
+    "lot_content",
+    "open_lot",
     "refund",
     "reverse",
-    "debit_adjustment",
     "top_up_content",
 ]
 
 
 def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> dict[str, Any]:
-    """A quote that was paid. Raises ``invalid_argument``, ``invalid_money``."""
+    """Return the content of a top-up. Raises ``invalid_argument``, ``invalid_money``."""
     if not isinstance(quote, Quote):
-        raise BillingError("invalid_argument", f"{safe_repr(quote)} is not a quote; PriceBook.quote gives one")
+        raise BillingError("invalid_argument", f"{safe_repr(quote)} is not a quote; use PriceBook.quote")
     return {
         "credits": units_to_text(to_units(quote.credits, "the Credits of the quote")),
         "paid": str(quote.pay.amount),
@@ -54,39 +54,39 @@ def top_up_content(quote: Quote, reference: str, expires: datetime | None) -> di
 
 
 def lot_content(expires: datetime | None) -> dict[str, Any]:
-    """When a lot expires, if it does."""
+    """Return the content that all new lots share: the expiry, if there is one."""
     return {} if expires is None else {"expires": format_timestamp(expires)}
 
 
 def open_lot(
-    desk: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None
+    account: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None
 ) -> EntryDraft:
-    """A new lot: bought (``top_up``), given (``grant``) or a correction (``adjust``). What is owed is paid from it.
+    """Open a lot that is purchased (``top_up``), granted (``grant``) or a correction (``adjust``).
 
-    Raises ``payment_already_credited`` if another operation has credited the payment, ``invalid_argument`` for nothing
-    or for what has expired already.
+    The new Credits settle the debt first. Raises ``payment_already_credited`` if another operation has credited the
+    payment, and ``invalid_argument`` if the lot has no Credits or has already expired.
     """
-    draft = EntryDraft(kind, desk.booked_at, content)
+    draft = EntryDraft(kind, account.booked_at, content)
     expires = content.get("expires")
     if credits <= 0:
-        raise BillingError("invalid_argument", "a lot holds more than zero Credits")
-    if expires is not None and expires <= desk.booked_at:
-        raise BillingError("invalid_argument", f"a lot that expires at {expires}, and it is {desk.booked_at} now")
-    if desk.account.balance + credits >= MAX_UNITS:
-        raise BillingError("invalid_money", "the account would hold 10^30 Credits or more")
+        raise BillingError("invalid_argument", "the Credits of a lot must be above zero")
+    if expires is not None and expires <= account.booked_at:
+        raise BillingError("invalid_argument", f"expires is {expires}; it must be later than the time of the operation")
+    if account.row.balance + credits >= MAX_UNITS:
+        raise BillingError("invalid_money", "the balance would be 10^30 Credits or more; it must stay below")
     channel = reference = currency = None
     paid = 0
     if quote is not None:
         channel, reference, currency = quote.channel, content["reference"], quote.pay.currency
         paid = quote.pay.minor * minor_unit(currency)
-        known = desk.store.fetch_one(LotRow, desk.store.sql.payment, channel, reference)
-        if known is not None:
-            raise duplicate_payment_error(known)
+        credited = account.store.fetch_one(LotRow, account.store.sql.payment, channel, reference)
+        if credited is not None:
+            raise duplicate_payment_error(credited)
     lot = LotRow(
         id,
-        desk.account.id,
-        desk.account.number + 1,
-        desk.booked_at,
+        account.id,
+        account.row.number + 1,
+        account.booked_at,
         expires,
         channel,
         reference,
@@ -98,69 +98,72 @@ def open_lot(
         paid,
         *(0, 0),
     )
-    desk.add_row(lot)
-    desk.note_expiry(expires)
+    account.add_row(lot)
+    account.note_expiry(expires)
     draft.post("available", credits)
     draft.post({"top_up": "paid", "grant": "granted"}.get(kind, "adjusted"), -credits)
-    desk.change_lot(draft, lot, "opened", credits, paid)
+    account.change_lot(draft, lot, "opened", credits, paid)
     if expires is not None:
         draft.result["expires"] = expires
-    desk.repay_owed(draft)
+    account.repay_owed(draft)
     return draft
 
 
 def duplicate_payment_error(lot: LotRow) -> BillingError:
-    """The same payment, under another operation id."""
+    """Build the error of a payment that another operation has credited."""
     return BillingError(
         "payment_already_credited",
-        f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited by operation "
-        f"{safe_repr(lot.id)} "
-        f"to account {safe_repr(lot.account)}; a payment is credited once",
+        f"payment {safe_repr(lot.reference)} on channel {safe_repr(lot.channel)} was credited to account "
+        f"{safe_repr(lot.account)} by operation {safe_repr(lot.id)}; a payment is credited only once",
+    )
+
+
+def _promotional_lot_error(lot: LotRow) -> BillingError:
+    return BillingError(
+        "not_refundable", f"lot {safe_repr(lot.id)} is promotional: nothing was paid for it; use a purchased lot"
     )
 
 
 def refund(
-    desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | str | None
+    account: LockedAccount, lot: LotRow, content: Mapping[str, Any], credits: int | None, pay: Payable | str | None
 ) -> EntryDraft:
-    """Give bought Credits back at the price they were bought for: so many, so much money, or all that can be.
+    """Refund unused Credits at their purchase price: an amount of Credits, of money, or all that are refundable.
 
     Raises ``not_refundable``.
     """
-    draft = EntryDraft("refund", desk.booked_at, content)
+    draft = EntryDraft("refund", account.booked_at, content)
     if lot.currency is None:
-        raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} was given, not bought; nothing was paid for it")
-    if lot.expires is not None and lot.expires <= desk.booked_at:
-        raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} has expired; nothing of it can be refunded")
-    most = min(lot.remaining, max(0, desk.available))
-    # A reversal may have left a coin too much given out by rounding (see there): it is kept back here.
-    short = min(0, lot.recognised)
+        raise _promotional_lot_error(lot)
+    if lot.expires is not None and lot.expires <= account.booked_at:
+        raise BillingError("not_refundable", f"lot {safe_repr(lot.id)} has expired; expired Credits are not refunded")
+    refundable = min(lot.remaining, max(0, account.available))
+    # Rounding in a reversal can leave `recognised` negative: too much money was paid back. It is withheld here.
+    deficit = min(0, lot.recognised)
     if pay is not None:
         credits = _refundable_credits(lot, pay)
     elif credits is None:
-        credits = most
-    if credits > most or not credits:
+        credits = refundable
+    if credits > refundable or not credits:
         held = (
-            f" ({format_plain(units_to_credits(lot.remaining))} are left in it, the rest is held)"
-            if most < lot.remaining
+            f" ({format_plain(units_to_credits(lot.remaining))} remain in it, the others are held)"
+            if refundable < lot.remaining
             else ""
         )
         raise BillingError(
             "not_refundable",
             f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} cannot be refunded: "
-            f"{format_plain(units_to_credits(most))} of it are unused and free{held}",
+            f"{format_plain(units_to_credits(refundable))} of it are unused and not held{held}",
         )
-    worth = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits)
-    money = worth + short
+    money = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits) + deficit
     if money <= 0:
         raise BillingError(
             "not_refundable",
-            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} were bought for less "
-            "than a coin; there is "
-            "nothing to pay back",
+            f"{format_plain(units_to_credits(credits))} Credits of lot {safe_repr(lot.id)} cost less than a minor "
+            f"unit of {lot.currency}, so there is no money to pay back; refund more Credits",
         )
-    desk.change_lot(draft, lot, "refunded", credits, money)
-    if short:
-        desk.change_lot(draft, lot, "used", 0, -short)
+    account.change_lot(draft, lot, "refunded", credits, money)
+    if deficit:
+        account.change_lot(draft, lot, "used", 0, -deficit)
     draft.post("available", -credits)
     draft.post("refunded", credits)
     draft.result |= _payout_target(lot)
@@ -172,170 +175,171 @@ def _payout_target(lot: LotRow) -> dict[str, Any]:
 
 
 def _payment_units(lot: LotRow, pay: Payable | str) -> int:
+    """Convert money in the currency of a lot to units. Raises ``currency_mismatch``."""
     if isinstance(pay, str):
         pay = Payable(pay, str(lot.currency))
     if not isinstance(pay, Payable) or pay.currency != lot.currency or pay.minor <= 0:
         raise BillingError(
             "currency_mismatch",
-            f"lot {safe_repr(lot.id)} was paid in {lot.currency}; {safe_repr(pay)} is no amount of it",
+            f"pay is {safe_repr(pay)}; lot {safe_repr(lot.id)} was paid in {lot.currency}: use an amount above zero "
+            "in this currency",
         )
     return pay.minor * minor_unit(pay.currency)
 
 
 def _credits_for_money(lot: LotRow, money: int) -> int:
-    """The Credits that so much of a lot's money bought; no more than are left.
+    """Return the Credits that an amount of a lot's money purchased, at most the remaining ones.
 
-    Taking them takes exactly ``money`` off the value of what remains: rounding to coins does not depend on whole coins.
+    Removing them reduces the value of the lot by exactly ``money``, because ``money`` is a whole number of minor units.
     """
     credits = min(lot.remaining, money * lot.credits // lot.paid)
     if lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits) != money:
-        credits += 1  # the unit that the division left out
+        credits += 1  # the division rounded down
     return credits
 
 
 def _refundable_credits(lot: LotRow, pay: Payable | str) -> int:
-    """The Credits to refund for exactly ``pay``."""
+    """Return the Credits to refund for exactly ``pay``. Raises ``not_refundable``, ``currency_mismatch``."""
     money = _payment_units(lot, pay)
-    there = lot_value(lot, lot.remaining) + min(0, lot.recognised)
-    if money > there:
+    deficit = min(0, lot.recognised)
+    refundable = lot_value(lot, lot.remaining) + deficit
+    if money > refundable:
         raise BillingError(
             "not_refundable",
             f"{units_to_payable(money, str(lot.currency))} cannot be refunded from lot {safe_repr(lot.id)}: "
-            f"what is unused of it cost {units_to_payable(there, str(lot.currency))}",
+            f"its unused Credits cost {units_to_payable(refundable, str(lot.currency))}",
         )
-    return _credits_for_money(lot, money - min(0, lot.recognised))
+    return _credits_for_money(lot, money - deficit)
 
 
-def dispute(desk: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> EntryDraft:
-    """A payment was taken back, whole or in part: Credits that are left go, those that were used are owed.
+def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay: Payable | str | None) -> EntryDraft:
+    """Claw back a payment, whole or in part: unused Credits are removed, and used Credits become debt.
 
-    Where Credits that are left are held, the holds of the newest requests shrink. Raises ``not_refundable`` for more
-    than is left of the payment.
+    If unused Credits are held, the holds of the newest requests shrink. Raises ``not_refundable`` if ``pay`` is more
+    than the rest of the payment.
     """
-    draft = EntryDraft("dispute", desk.booked_at, content)
+    draft = EntryDraft("dispute", account.booked_at, content)
     if lot.currency is None:
-        raise BillingError(
-            "not_refundable", f"lot {safe_repr(lot.id)} was given, not bought; there is no payment to dispute"
-        )
-    there = lot.paid - lot.refunded
-    money = there if pay is None else _payment_units(lot, pay)
-    if money > there or not money:
+        raise _promotional_lot_error(lot)
+    unreturned = lot.paid - lot.refunded
+    money = unreturned if pay is None else _payment_units(lot, pay)
+    if money > unreturned or not money:
         raise BillingError(
             "not_refundable",
-            f"of the payment of lot {safe_repr(lot.id)} {units_to_payable(there, lot.currency)} is left, "
-            f"and {units_to_payable(money, lot.currency)} is disputed",
+            f"{units_to_payable(money, lot.currency)} of lot {safe_repr(lot.id)} cannot be disputed: "
+            f"{units_to_payable(unreturned, lot.currency)} of its payment have not been paid back",
         )
-    left = lot_value(lot, lot.remaining)
-    if money < left:
-        taken, from_left, from_gone = _credits_for_money(lot, money), money, 0
+    value = lot_value(lot, lot.remaining)
+    if money < value:
+        credits, unused_money, spent_money = _credits_for_money(lot, money), money, 0
     else:
-        taken, from_left, from_gone = lot.remaining, left, money - left
-    _shrink_holds(desk, draft, taken)
-    if taken:
-        desk.change_lot(draft, lot, "refunded", taken, from_left)
-    draft.post("available", -taken)
-    draft.post("disputed", taken)
-    if from_gone or money == there:  # of a whole payment, also what was used for less than a coin
-        gone = lot.used + lot.expired
-        share = round_quotient(from_gone * lot.credits, lot.paid, Rounding.HALF_UP)
-        back = gone if money == there else min(gone, share)
-        used = min(back, lot.used)
-        # The coins that go with each part: all of them where it is all, else in proportion.
-        of_used = (
-            from_gone
-            if back == used
-            else round_quotient(from_gone // minor_unit(lot.currency) * used, back, Rounding.HALF_UP)
-            * minor_unit(lot.currency)
-        )
-        if used or of_used:
-            desk.change_lot(draft, lot, "taken_back", used, of_used)
-        if back > used:
-            desk.change_lot(draft, lot, "written_off", back - used, from_gone - of_used)
-        draft.post("owed", -used)
-        draft.post("expired", used - back)
-        draft.post("disputed", back)
+        credits, unused_money, spent_money = lot.remaining, value, money - value
+    _shrink_holds(account, draft, credits)
+    if credits:
+        account.change_lot(draft, lot, "refunded", credits, unused_money)
+    draft.post("available", -credits)
+    draft.post("disputed", credits)
+    if spent_money or money == unreturned:  # a whole payment includes Credits used for less than a minor unit
+        _claw_back(account, draft, lot, spent_money, whole=money == unreturned)
     draft.result |= _payout_target(lot)
-    desk.repay_owed(draft)
+    account.repay_owed(draft)
     return draft
 
 
-def _shrink_holds(desk: LockedAccount, draft: EntryDraft, taken: int) -> None:
-    """Shrink holds that ``taken`` would leave without cover, the newest first."""
-    lack = taken - desk.available
-    if lack <= 0:
+def _claw_back(account: LockedAccount, draft: EntryDraft, lot: LotRow, money: int, *, whole: bool) -> None:
+    """Claw back Credits that were used or have expired: the part that ``money`` purchased, or all of them."""
+    spent = lot.used + lot.expired
+    part = round_quotient(money * lot.credits, lot.paid, Rounding.HALF_UP)
+    credits = spent if whole else min(spent, part)
+    used = min(credits, lot.used)
+    minor = minor_unit(str(lot.currency))
+    # The money is divided in proportion to used and expired Credits, in minor units.
+    used_money = money if credits == used else round_quotient(money // minor * used, credits, Rounding.HALF_UP) * minor
+    if used or used_money:
+        account.change_lot(draft, lot, "taken_back", used, used_money)
+    if credits > used:
+        account.change_lot(draft, lot, "written_off", credits - used, money - used_money)
+    draft.post("owed", -used)
+    draft.post("expired", used - credits)
+    draft.post("disputed", credits)
+
+
+def _shrink_holds(account: LockedAccount, draft: EntryDraft, removed: int) -> None:
+    """Shrink holds that would not be covered after ``removed`` Credits are gone, the newest first."""
+    uncovered = removed - account.available
+    if uncovered <= 0:
         return
     shrunk = []
-    for hold in sorted(desk.open_holds(), key=lambda hold: (hold.at, hold.id), reverse=True):
-        part = min(lack, hold.credits)
+    missing = uncovered
+    for hold in sorted(account.open_holds(), key=lambda hold: (hold.at, hold.id), reverse=True):
+        part = min(missing, hold.credits)
         if part:
             hold.credits -= part
-            lack -= part
+            missing -= part
             shrunk.append([hold.id, units_to_text(part)])
-            desk.mark_changed(hold)
+            account.mark_changed(hold)
             if hold.token is not None:
-                token = desk.token(hold.token)
+                token = account.token(hold.token)
                 token.held -= part
-                desk.mark_changed(token)
-    uncovered = taken - desk.available - lack
-    draft.post("held", -uncovered)
-    draft.post("available", uncovered)
+                account.mark_changed(token)
+    draft.post("held", missing - uncovered)
+    draft.post("available", uncovered - missing)
     draft.result["shrunk"] = shrunk
 
 
-def reverse(desk: LockedAccount, undoes: str, content: Mapping[str, Any]) -> EntryDraft:
-    """Undo a refund that failed, or a dispute that was won: its Credits come back to the lot, its money to the books.
+def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> EntryDraft:
+    """Reverse a refund that could not be paid out, or a dispute that was won: restore its Credits and its money.
 
     Raises ``not_reversible``.
     """
-    store, account = desk.store, desk.account.id
-    row = store.fetch_entry(store.sql.entry, require_id(undoes, "the operation to undo"))
+    store = account.store
+    row = store.fetch_entry(store.sql.entry, require_id(undoes, "the operation to reverse"))
     undone = None if row is None else Entry.from_row(row)
-    if undone is None or undone.account != account or undone.kind not in ("refund", "dispute"):
+    if undone is None or undone.account != account.id or undone.kind not in ("refund", "dispute"):
         raise BillingError(
-            "not_reversible", f"account {safe_repr(account)} has no refund or dispute {safe_repr(undoes)}"
+            "not_reversible", f"account {safe_repr(account.id)} has no refund or dispute {safe_repr(undoes)}"
         )
-    for other in map(Entry.from_row, (JournalRow(*row) for row in store.fetch_rows(store.sql.reversals, account))):
-        if other.content["undoes"] == undoes:
+    reversals = (JournalRow(*row) for row in store.fetch_rows(store.sql.reversals, account.id))
+    for reversal in map(Entry.from_row, reversals):
+        if reversal.content["undoes"] == undoes:
             raise BillingError(
-                "not_reversible", f"operation {safe_repr(other.id)} has undone {safe_repr(undoes)} already"
+                "not_reversible", f"operation {safe_repr(undoes)} was already reversed by {safe_repr(reversal.id)}"
             )
-    draft = EntryDraft("reverse", desk.booked_at, content)
-    lot = desk.lot(undone.lot_deltas[0].lot)
-    taken = [move for move in undone.lot_deltas if move.lot == lot.id and move.kind in _PAYBACK_KINDS]
-    credits, money = sum(move.credits for move in taken), sum(move.money for move in taken)
-    desk.change_lot(draft, lot, "restored", credits, money)
-    # Coins that were rounded one way while the Credits were away may round the other way now.
-    odd = lot.paid - lot.refunded - lot_value(lot, lot.remaining) - lot.recognised
-    if odd:
-        desk.change_lot(draft, lot, "used", 0, odd)
+    draft = EntryDraft("reverse", account.booked_at, content)
+    lot = account.lot(undone.lot_deltas[0].lot)
+    deltas = [delta for delta in undone.lot_deltas if delta.lot == lot.id and delta.kind in PAYBACK_KINDS]
+    credits, money = sum(delta.credits for delta in deltas), sum(delta.money for delta in deltas)
+    account.change_lot(draft, lot, "restored", credits, money)
+    # Charges meanwhile were rounded without these Credits, so the recognised money may be off by a minor unit.
+    rounding = lot.paid - lot.refunded - lot_value(lot, lot.remaining) - lot.recognised
+    if rounding:
+        account.change_lot(draft, lot, "used", 0, rounding)
     draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)
-    if lot.expires is not None and lot.expires <= desk.booked_at:
-        _restore_to_expired_lot(desk, draft, lot, credits)
+    if lot.expires is not None and lot.expires <= account.booked_at:
+        _restore_to_expired_lot(account, draft, lot, credits)
     else:
         draft.post("available", credits)
-        desk.note_expiry(lot.expires)
-    desk.repay_owed(draft)
+        account.note_expiry(lot.expires)
+    account.repay_owed(draft)
     return draft
 
 
-def _restore_to_expired_lot(desk: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
-    """Credits that come back to a lot that has expired meanwhile: they pay what is owed, the rest is expired."""
-    used = min(credits, desk.account.owed)
-    for how, part, book in (("used", used, "owed"), ("expired", credits - used, "expired")):
+def _restore_to_expired_lot(account: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
+    """Restore Credits to a lot that has expired meanwhile: they settle the debt, and the rest expires."""
+    used = min(credits, account.row.owed)
+    for kind, part, subaccount in (("used", used, "owed"), ("expired", credits - used, "expired")):
         if part:
-            desk.change_lot(draft, lot, how, part, lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part))
-            draft.post(book, part)
+            money = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part)
+            account.change_lot(draft, lot, kind, part, money)
+            draft.post(subaccount, part)
 
 
-_PAYBACK_KINDS: Final = ("refunded", "taken_back", "written_off")
-
-
-def debit_adjustment(desk: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:
-    """A correction by hand that takes Credits. Raises :class:`ShortfallError` where that is more than is available."""
-    draft = EntryDraft("adjust", desk.booked_at, content)
-    if credits > desk.available:
-        raise ShortfallError("insufficient_credits", f"account {safe_repr(desk.account.id)}", credits, desk.available)
-    taken = desk.consume_lots(draft, credits, desk.booked_at)
-    draft.post("available", -taken)
-    draft.post("adjusted", taken)
+def debit_adjustment(account: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:
+    """Remove Credits by a manual correction. Raises :class:`ShortfallError` if fewer are available."""
+    draft = EntryDraft("adjust", account.booked_at, content)
+    if credits > account.available:
+        raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
+    consumed = account.consume_lots(draft, credits, account.booked_at)
+    draft.post("available", -consumed)
+    draft.post("adjusted", consumed)
     return draft

@@ -1,4 +1,4 @@
-"""Applies migrations on the connection of :mod:`brivionix_billing.ledger.database.migrate`; Alembic runs it."""
+"""Environment of Alembic: runs the migrations on the connection of ``brivionix_billing.ledger.database.migrate``."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""The first tables."""
+"""Create the first tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _columns(text: str = "", null: str = "", count: str = "", amount: str = "", 
 
 
 def upgrade() -> None:
-    """Journal, and what follows from it."""
+    """Create the journal and the tables that are derived from it."""
     op.create_table(
         "billing_journal",
         *_columns("id account"),

@@ -1,0 +1,105 @@
+"""Operations on API tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger import api_tokens, reports
+from brivionix_billing.ledger.api_tokens import ApiToken
+from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.operations.base import LedgerBase
+from brivionix_billing.ledger.posting import api_tokens as posting
+from brivionix_billing.ledger.projections import TokenRow
+from brivionix_billing.ledger.timestamps import format_timestamp
+
+__all__ = ["ApiTokens"]
+
+
+class ApiTokens(LedgerBase):
+    """Operations on API tokens."""
+
+    def create_token(
+        self,
+        account: str,
+        *,
+        id: str,
+        at: datetime,
+        group: str,
+        name: str = "",
+        expires: datetime | None = None,
+        limit: Decimal | int | str | None = None,
+        enabled: bool = True,
+        secret: str | None = None,
+        connection: Connection | None = None,
+    ) -> ApiToken:
+        """Create an API token of an account. ``id`` becomes its id.
+
+        ``limit`` is the maximum that it may spend over its life, in Credits. The secret is generated, unless an
+        existing one is passed. Only the first call returns it: a retry returns the token without its secret.
+        """
+        content = posting.validate_settings(group=group, name=name, expires=expires, limit=limit, enabled=enabled)
+        if secret is None:
+            secret = api_tokens.new_secret()
+            secret_hash = api_tokens.hash_secret(secret)
+        else:
+            content["hash"] = secret_hash = api_tokens.hash_secret(secret)
+        entry = self._run_operation(
+            account,
+            id,
+            "token",
+            content,
+            at,
+            lambda locked: posting.create_token(locked, id, content, secret_hash),
+            connection,
+        )
+        # An internal retry after a lost commit finds the entry with this secret, and must return the secret.
+        is_own = entry.result["hash"] == secret_hash
+        return self.token(entry.id, connection=connection, secret=secret if is_own else None)
+
+    def change_token(
+        self,
+        token: str,
+        *,
+        id: str,
+        at: datetime,
+        connection: Connection | None = None,
+        **settings: Any,
+    ) -> ApiToken:
+        """Change settings of a token: any of ``group``, ``name``, ``expires``, ``limit``, ``enabled``."""
+        content = {"token": token, **posting.validate_settings(**settings)}
+        account = self.token(token, connection=connection).account
+        self._run_operation(
+            account,
+            id,
+            "token_changed",
+            content,
+            at,
+            lambda locked: posting.change_token(locked, token, content),
+            connection,
+        )
+        return self.token(token, connection=connection)
+
+    def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
+        """Return a token by its id. Raises ``unknown_token``."""
+        require_id(token, "the token")
+        row = self._run_read(lambda store: store.fetch_one(TokenRow, store.sql.token, token), connection)
+        if row is None:
+            raise BillingError("unknown_token", f"there is no token {safe_repr(token)}")
+        return api_tokens.api_token_from_row(row, secret)
+
+    def tokens(self, account: str, *, connection: Connection | None = None) -> list[ApiToken]:
+        """Return all tokens of an account, sorted by id."""
+        return self._run_read(lambda store: reports.tokens(store, account), connection)
+
+    def authenticate(self, secret: str, *, at: datetime, connection: Connection | None = None) -> ApiToken:
+        """Return the token of a secret that a client sent.
+
+        Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``. A gateway answers 401.
+        """
+        now = format_timestamp(at)
+        return self._run_read(lambda store: api_tokens.authenticate(store, secret, now), connection)

@@ -1,0 +1,296 @@
+"""Statements, usage by day and model, and usage records for bills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from brivionix_billing import invoice
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.document import MAX_MOVEMENTS
+from brivionix_billing.ledger.database.store import JournalRow, Store
+from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour
+from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
+from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
+from brivionix_billing.ledger.units import units_from_column, units_to_credits
+from brivionix_billing.times import CalendarDays, Period, format_instant
+
+__all__ = ["Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
+
+_QUARTER_HOUR: Final = timedelta(minutes=15)
+_CHARGE_KINDS: Final = ("settle", "charge")
+"""Kinds of entries that charge usage."""
+_MAX_LABEL_LENGTH: Final = 256
+"""Maximum length of the label of a movement, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """Usage of one model on one day, by one token or by all."""
+
+    day: str
+    model: str
+    """``""``: priced elsewhere."""
+    token: str
+    """``""``: no token, or all tokens."""
+    requests: int
+    estimated: int
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    credits: Decimal
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the line as JSON values."""
+        return {**{slot: getattr(self, slot) for slot in self.__slots__}, "credits": format_plain(self.credits)}
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A change of a balance other than usage."""
+
+    id: str
+    at: datetime
+    kind: str
+    credits: Decimal
+    """Negative if the balance decreases."""
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An account over a period, in Credits. Invariant: ``closing == opening + movements - used``.
+
+    A balance in a statement is the remaining Credits of all lots, held or not, less the debt.
+    """
+
+    account: str
+    period: Period
+    opening: Decimal
+    movements: tuple[Movement, ...]
+    usage: tuple[UsageLine, ...]
+    """Usage by day and model."""
+    used: Decimal
+    closing: Decimal
+    open_holds: int
+    """Number of open holds made before the end of the period. Until they are resolved, usage may be added."""
+
+    def balance(self) -> invoice.Balance:
+        """Return the balance for a bill. Movements beyond the limit of a bill are summed by kind.
+
+        Credits that were priced elsewhere have no usage that a bill can show, so they are a movement.
+        """
+        movements = [(movement.label, movement.credits) for movement in self.movements]
+        if len(movements) >= MAX_MOVEMENTS:
+            sums: dict[str, int] = {}
+            for movement in self.movements:
+                sums[movement.kind] = sums.get(movement.kind, 0) + _to_units(movement.credits)
+            movements = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
+        elsewhere = sum(_to_units(line.credits) for line in self.usage if not line.model)
+        if elsewhere:
+            movements.append(("Used, priced elsewhere", units_to_credits(-elsewhere)))
+        return invoice.Balance(self.opening, movements, self.closing)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statement as JSON values."""
+        return {
+            "account": self.account,
+            "from": format_instant(self.period.start),
+            "to": format_instant(self.period.end),
+            "zone": self.period.zone,
+            "opening": format_plain(self.opening),
+            "movements": [
+                {
+                    "id": movement.id,
+                    "at": format_instant(movement.at),
+                    "kind": movement.kind,
+                    "credits": format_plain(movement.credits),
+                    "label": movement.label,
+                }
+                for movement in self.movements
+            ],
+            "usage": [line.as_dict() for line in self.usage],
+            "used": format_plain(self.used),
+            "closing": format_plain(self.closing),
+            "open_holds": self.open_holds,
+        }
+
+
+def _to_units(credits: Decimal) -> int:
+    return units_from_column(format_plain(credits))
+
+
+def _usage_rows(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+    """Yield usage from ``start`` to before ``end``: stored sums of whole quarter hours, else from the journal."""
+    first, last = _next_quarter_hour(start), quarter_hour(end)
+    if first >= last:
+        yield from _usage_from_journal(store, account, start, end)
+        return
+    yield from _usage_from_journal(store, account, start, first)
+    yield from store.fetch_all(UsageRow, store.sql.usage_between, account, first, last)
+    yield from _usage_from_journal(store, account, last, end)
+
+
+def _next_quarter_hour(at: str) -> str:
+    """Return the first quarter hour that starts at a timestamp or after it."""
+    current = quarter_hour(at)
+    start = f"{current}:00.000000Z"
+    return current if start == at else quarter_hour(format_timestamp(parse_timestamp(start) + _QUARTER_HOUR))
+
+
+def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+    # A bound may be a quarter hour: "2026-10-01T00:15" sorts before every timestamp in it, and after all earlier ones.
+    if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
+        for entry in _charges(store, account, start, end):
+            key = (
+                quarter_hour(format_timestamp(entry.at)),
+                entry.content.get("model", ""),
+                entry.result.get("token") or "",
+            )
+            row = UsageRow(account, *key)
+            add_usage(row, entry.result.get("counts"), entry.units)
+            yield row
+
+
+def _charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
+    """Yield the entries that charged usage from ``start`` to before ``end``."""
+    after = 0
+    while rows := store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
+        for row in rows:
+            if row[3] in _CHARGE_KINDS:
+                yield Entry.from_row(JournalRow(*row))
+        after = rows[-1][2]
+
+
+def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
+    """Return usage by day and model: see :meth:`Ledger.usage`."""
+    require_account(store, account)
+    days = CalendarDays(period.zone)
+    sums: dict[tuple[str, str, str], UsageRow] = {}
+    for row in _usage_rows(store, account, format_timestamp(period.start), format_timestamp(period.end)):
+        day = days.at(parse_timestamp(f"{row.quarter_hour}:00Z")).value
+        key = (day, row.model, row.token if by_token else "")
+        total = sums.setdefault(key, UsageRow(account, *key))
+        total.requests += row.requests
+        total.estimated += row.estimated
+        total.input_tokens += row.input_tokens
+        total.cache_read_tokens += row.cache_read_tokens
+        total.output_tokens += row.output_tokens
+        total.credits += row.credits
+    return [
+        UsageLine(
+            *key,
+            row.requests,
+            row.estimated,
+            row.input_tokens,
+            row.cache_read_tokens,
+            row.output_tokens,
+            units_to_credits(row.credits),
+        )
+        for key, row in sorted(sums.items())
+    ]
+
+
+def statement(store: Store, account: str, period: Period) -> Statement:
+    """Return the statement of a period: see :meth:`Ledger.statement`."""
+    row = require_account(store, account)
+    start, end = format_timestamp(period.start), format_timestamp(period.end)
+    rows = store.fetch_rows(store.sql.rare_entries, account, "", end)
+    entries = [Entry.from_row(JournalRow(*values)) for values in rows]
+    # A statement must not depend on whether due expiries have been posted, so those that are missing are simulated.
+    simulated = simulate_expiries(store, row, end)
+    entries += [Entry.from_row(expiry) for expiry in simulated if expiry.kind == "lot_expired" and expiry.at < end]
+    opening, movements = -_used_before(store, account, start), []
+    for entry in entries:
+        net = _net_change(entry)
+        if format_timestamp(entry.at) < start:
+            opening += net
+        elif net:
+            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _movement_label(entry)))
+    lines = usage(store, account, period, by_token=False)
+    used = sum(_to_units(line.credits) for line in lines)
+    closing = opening + sum(_to_units(movement.credits) for movement in movements) - used
+    return Statement(
+        account,
+        period,
+        units_to_credits(opening),
+        tuple(movements),
+        tuple(lines),
+        units_to_credits(used),
+        units_to_credits(closing),
+        len(store.fetch_all(HoldRow, store.sql.holds_before, account, end)),
+    )
+
+
+def _net_change(entry: Entry) -> int:
+    return sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
+
+
+def _used_before(store: Store, account: str, end: str) -> int:
+    last = quarter_hour(end)
+    sums = store.fetch_rows(store.sql.credits_before, account, last)
+    return sum(units_from_column(text) for (text,) in sums) + sum(
+        row.credits for row in _usage_from_journal(store, account, last, end)
+    )
+
+
+def _movement_label(entry: Entry) -> str:
+    label = f"{_LABELS.get(entry.kind, entry.kind)} {entry.at.date().isoformat()}"
+    money = entry.refund_amount
+    if entry.kind == "top_up":
+        label += f", {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"
+    elif money is not None:
+        label += f", {money}"
+    elif entry.content.get("reason"):
+        label += f": {entry.content['reason']}"
+    return label[:_MAX_LABEL_LENGTH]
+
+
+_LABELS: Final = {
+    "top_up": "Top-up",
+    "grant": "Promotional Credits",
+    "adjust": "Correction",
+    "refund": "Refund",
+    "dispute": "Disputed payment",
+    "reverse": "Reversal",
+    "lot_expired": "Expired Credits",
+}
+
+
+def usage_records(
+    store: Store, account: str, period: Period, after: int, skip_unpriced: bool
+) -> tuple[list[dict[str, Any]], int]:
+    """Return one page of usage records, of entries with numbers above ``after``, and the number of its last entry.
+
+    The number is 0 if there are no more entries. Raises ``no_usage`` unless ``skip_unpriced``.
+    """
+    require_account(store, account)
+    start, end = format_timestamp(period.start), format_timestamp(period.end)
+    rows = store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE)
+    entries = [Entry.from_row(JournalRow(*row)) for row in rows if row[3] in _CHARGE_KINDS]
+    records = [_record(entry) for entry in entries if not skip_unpriced or "usage" in entry.content]
+    return records, rows[-1][2] if rows else 0
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    content = entry.content
+    if "usage" not in content:
+        raise BillingError(
+            "no_usage",
+            f"operation {safe_repr(entry.id)} of account {safe_repr(entry.account)} charged Credits that were priced "
+            "elsewhere, so it has no usage record; skip unpriced charges to leave it out",
+        )
+    return {
+        "request_id": content["hold"] if entry.kind == "settle" else entry.id,
+        "at": content["at"],
+        "account": entry.account,
+        "group": content["group"],
+        "model": content["model"],
+        "service_tier": content["service_tier"],
+        "usage": content["usage"],
+    }

@@ -1,0 +1,28 @@
+"""Timestamps as text in the columns and entries of the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.times import as_utc
+
+__all__ = ["expiry_timestamp", "format_timestamp", "parse_timestamp"]
+
+
+def format_timestamp(at: datetime) -> str:
+    """Format an instant in UTC, always with microseconds, so that texts sort like instants."""
+    return as_utc(at).isoformat("T", "microseconds")[: -len("+00:00")] + "Z"
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Parse the text of a column."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def expiry_timestamp(at: datetime, ttl: timedelta) -> str:
+    """Return ``at + ttl`` as text. Raises ``invalid_argument`` if it is later than the year 9999."""
+    try:
+        return format_timestamp(as_utc(at) + ttl)
+    except OverflowError:
+        raise BillingError("invalid_argument", f"ttl is {ttl}: the hold would expire after the year 9999") from None
