@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import profiles
 import psycopg
 import pytest
 
 import ledger_kit
+import profiles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

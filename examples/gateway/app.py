@@ -1,4 +1,4 @@
-"""The paths of the gateway, each with ``/v1`` and without: clients differ in what they take for the base."""
+"""The routes of the gateway, each with and without ``/v1``: clients differ in what they take as the base URL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brivionix_billing import BillingError
+from brivionix_billing.gateway import GatewayError, error_body, from_billing_error
 from brivionix_billing.times import Period
 
-from .openai_errors import GatewayError, error_body, error_response, from_billing_error
 from .service import Gateway
+from .web import error_response
 
 __all__ = ["create_app"]
 
@@ -31,24 +32,24 @@ Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
 class RequestIdMiddleware:
-    """Gives every request an id: in the scope for the ledger, and as ``x-request-id`` for the client."""
+    """Gives every request an id, in the scope for the ledger and as ``x-request-id`` for the client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. The id is made here: with ids of clients, two of them could pass for one request."""
+        """Serve a request. The id is generated here: with ids from clients, two requests could have the same id."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope["request_id"] = id = f"req_{uuid.uuid4().hex}"
 
-        async def told(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
             await send(message)
 
-        await self._app(scope, receive, told)
+        await self._app(scope, receive, send_with_id)
 
 
 async def models(gateway: Gateway, request: Request) -> Response:
@@ -73,27 +74,27 @@ async def balance(gateway: Gateway, request: Request) -> Response:
 
 
 async def usage(gateway: Gateway, request: Request) -> Response:
-    """Use by day and model, of this month or ``?period=2026-10`` or ``FROM/TO``; by token too with ``?by=token``."""
-    token, asked = await gateway.token(request), request.query_params
-    period = Period.parse(asked.get("period") or gateway.clock().strftime("%Y-%m"), asked.get("zone") or "UTC")
-    by_token = asked.get("by") == "token"
-    lines = await gateway.threads.run(gateway.ledger.usage, token.account, period, by_token=by_token)
+    """Return usage by day and model (``?by=token``: and token), this month or ``?period=2026-10`` or ``FROM/TO``."""
+    token, query = await gateway.token(request), request.query_params
+    period = Period.parse(query.get("period") or gateway.clock().strftime("%Y-%m"), query.get("zone") or "UTC")
+    by_token = query.get("by") == "token"
+    lines = await gateway.billing.threads.run(gateway.ledger.usage, token.account, period, by_token=by_token)
     return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
 
 
 async def health(gateway: Gateway, _request: Request) -> Response:
-    """Whether the ledger answers, for whoever balances the load."""
-    await gateway.threads.run(gateway.ledger.entry, "health")
+    """Check that the ledger answers, for load balancers."""
+    await gateway.billing.threads.run(gateway.ledger.entry, "health")
     return JSONResponse({"status": "ok"})
 
 
 def create_app(make: Callable[[], Gateway]) -> Starlette:
-    """The service. ``make`` is called where its event loop runs."""
-    made: list[Gateway] = []
+    """Return the ASGI application. ``make`` is called where its event loop runs."""
+    gateways: list[Gateway] = []
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        made.append(gateway := make())
+        gateways.append(gateway := make())
         app.state.gateway = gateway
         await gateway.open()
         try:
@@ -104,11 +105,11 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
     def bound(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
-                return await handler(made[-1], request)
+                return await handler(gateways[-1], request)
             except (BillingError, GatewayError, HTTPException, ClientDisconnect):
                 raise
             except Exception:
-                # Caught here, where the answer still gets its request id.
+                # Caught here, so that the response still gets its request id.
                 _LOG.exception("%s failed", request.scope["request_id"])
                 return JSONResponse(error_body(500, "internal_error", "The gateway failed."), 500)
 
@@ -152,10 +153,13 @@ async def _gateway_error(_request: Request, error: Exception) -> Response:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    what = {404: ("unknown_path", "There is no such path here."), 405: ("unknown_method", "Not by this method.")}
-    code, message = what.get(error.status_code, ("invalid_request", "The request is not sound."))
+    messages = {
+        404: ("unknown_path", "This path does not exist here."),
+        405: ("unknown_method", "This path does not support this method."),
+    }
+    code, message = messages.get(error.status_code, ("invalid_request", "The request is not valid."))
     return JSONResponse(error_body(error.status_code, code, message), error.status_code)
 
 
 async def _client_disconnected(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+    return Response(status_code=400)  # the client has disconnected

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.ledger import Ledger
-from examples.gateway.streaming import MeteredStream
+from examples.gateway.web import MeteredResponse
 from gateway_kit import (
     BODIES,
     BOOK,
@@ -255,8 +255,8 @@ def test_a_request_that_is_cancelled_at_any_moment_leaves_no_hold(stack: Stack, 
         was_done = task.done()
         if was_done:
             response = task.result()
-            if isinstance(response, MeteredStream):
-                response.finished.set()
+            if isinstance(response, MeteredResponse):
+                response.stream.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return was_done
@@ -358,7 +358,7 @@ def test_a_mistake_in_pricing_is_not_free(stack: Stack, monkeypatch: pytest.Monk
         raise RuntimeError
 
     customer = stack.customer()
-    monkeypatch.setattr("examples.gateway.service.price_response", broken)
+    monkeypatch.setattr("brivionix_billing.gateway.billing.price_response", broken)
     answer = stack.post("/v1/chat/completions", customer, {**CHAT, "max_completion_tokens": 200})
     assert answer.status_code == 200
     (hold,), (entry,) = stack.booked(customer, "hold"), stack.booked(customer)
@@ -368,7 +368,7 @@ def test_a_mistake_in_pricing_is_not_free(stack: Stack, monkeypatch: pytest.Monk
 
 def test_an_internal_error_says_nothing_and_has_an_id(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake of the gateway is 500 internal_error, with the id under which the log has it."""
-    monkeypatch.setattr(stack.gateway.counters, "get", lambda model: 1 // 0)
+    monkeypatch.setattr(stack.gateway.billing.counters, "get", lambda model: 1 // 0)
     answer = stack.post("/v1/responses", stack.customer(), RESPONSES)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert answer.headers["x-request-id"].startswith("req_")

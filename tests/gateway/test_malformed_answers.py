@@ -89,7 +89,7 @@ def test_where_pricing_itself_fails_what_was_held_is_booked_for_any_request(
     def broken(*_: Any) -> None:
         raise RuntimeError("a mistake in the gateway")
 
-    monkeypatch.setattr("examples.gateway.service.price_response", broken)
+    monkeypatch.setattr("brivionix_billing.gateway.billing.price_response", broken)
     said.update(body=ANSWER % ('"gpt-5.4-mini"', USAGE % ""), type="application/json")
     customer = stack.customer()
     assert stack.post("/v1/chat/completions", customer, {**CHAT, "web_search_options": {}}).status_code == 200

@@ -16,10 +16,10 @@ import pytest
 
 from brivionix_billing import BillingError
 from brivionix_billing.errors import CODES
+from brivionix_billing.gateway import from_billing_error
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import parse_config
 from examples.gateway.demo import EVERYTHING, seed_demo_ledger
-from examples.gateway.openai_errors import from_billing_error
 from examples.gateway.recorded_provider import create_provider
 from examples.gateway.threaded_server import ThreadedServer
 from gateway_kit import (

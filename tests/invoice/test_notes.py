@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from profiles import examples
 
 from bill_kit import BOOK, billed, body, header, record, usages, verified, written
 from brivionix_billing import BillingError
@@ -31,6 +30,7 @@ from brivionix_billing.invoice import (
 )
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.invoice.notes import LINE_KEY
+from profiles import examples
 
 Json = dict[str, Any]
 SCHEMA = Draft202012Validator(json_schema())

@@ -104,7 +104,7 @@ class Stack:
 
     def quiet(self) -> None:
         """Wait until the gateway has booked everything."""
-        waiting: Future[None] = asyncio.run_coroutine_threadsafe(self.gateway.jobs.wait_idle(), self.loop)
+        waiting: Future[None] = asyncio.run_coroutine_threadsafe(self.gateway.billing.background.wait_idle(), self.loop)
         waiting.result(20)
 
     def booked(self, customer: Customer, kind: str = "settle") -> list[Entry]:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
-from profiles import examples
 
 import oracle
 from brivionix_billing import BillingError, Charge, PriceBook, Usage
+from profiles import examples
 from strategies import ARGUMENTS, DATES, ENDS, MODELS, TIERS, Data, books, contained, counts, instant, instants
 
 __all__ = ["Ask", "few", "fitted", "made", "priced", "questions", "rated"]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 import usage_oracle
 from body_builders import SHAPES, Made, made, sdk, spaced
@@ -20,6 +19,7 @@ from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from brivionix_billing.usage.record_file import Record, read_records
 from oracle import FEES
+from profiles import examples
 from samples import code_of
 from strategies import contained
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
-from profiles import examples
 
 import bill_oracle
 from bill_kit import ROOT, body, record
 from brivionix_billing.errors import CODES
 from brivionix_billing.usage import Usage, record_file
 from brivionix_billing.usage.record_file import MAX_LINE, Record, RejectedRecord, read_records
+from profiles import examples
 from strategies import bodies
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Tasks that belong to the service and not to a request: no client that goes away can cancel them."""
+"""Tasks of the service that a disconnecting client cannot cancel."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 
 class BackgroundTasks:
-    """Starts tasks, holds on to them (the loop alone would not), and waits for them at the end."""
+    """Starts tasks, keeps a reference to each (the event loop alone does not), and waits for all at shutdown."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task of the service."""
+        """Start a task that belongs to the service. The caller may await it, or be cancelled without cancelling it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is left to do, also of what the tasks themselves started."""
+        """Wait until no task is left, including tasks that these tasks start."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -1,0 +1,56 @@
+"""Building blocks of a gateway: asyncio and this library only, no web framework and no HTTP client.
+
+The flow of a request::
+
+    token    = await billing.authenticate(header)           # 401 if the token is not valid
+    admitted = await billing.admit(body, id=..., at=..., token=token, api="chat")     # checked, counted, held
+    ...                                                     # forward admitted.request to the provider
+    await billing.settle_response(admitted, answer)         # or settle_stream(stream), or release(admitted)
+
+Run everything after ``admit`` in a task of ``billing.background`` and only wait for that task (``asyncio.shield``) in
+the request. A client that disconnects then cancels its own waiting, not the settlement.
+
+Invariants:
+
+- Nothing is sent to the provider before its maximum cost is held. What is held cannot be spent by another request.
+- A hold is settled or released exactly once. Operations are idempotent by the id of the request, so retries are safe.
+- An answer is charged by its reported usage; if that cannot be billed, by an estimate; else by the worst case.
+  Estimates are marked in the journal and on the bill.
+- Messages to clients contain nothing about other customers, prices or the database. Logs contain no text of customers
+  or models, only ids, codes, counts and usage objects.
+
+Not guaranteed:
+
+- If the process dies between the provider's answer and the settlement, the hold expires and the answer is not charged.
+  The provider's bill shows it.
+- Tools that the provider runs may cost more than was held; ``worst_case.is_guaranteed`` is then false.
+"""
+
+from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, encode_request, prepare_request
+from brivionix_billing.gateway.background import BackgroundTasks
+from brivionix_billing.gateway.billing import DEFAULT_RETRY_DELAYS, GatewayBilling
+from brivionix_billing.gateway.holds import HoldManager
+from brivionix_billing.gateway.metered_stream import MeteredStream
+from brivionix_billing.gateway.openai_errors import GatewayError, error_body, from_billing_error, from_provider_error
+from brivionix_billing.gateway.pricing import PricedResponse, price_response
+from brivionix_billing.gateway.stream_filter import UsageChunkFilter
+
+__all__ = [
+    "GatewayBilling",
+    "DEFAULT_RETRY_DELAYS",
+    "AdmittedRequest",
+    "Api",
+    "MeteredStream",
+    "UsageChunkFilter",
+    "GatewayError",
+    "error_body",
+    "from_billing_error",
+    "from_provider_error",
+    "BackgroundTasks",
+    "CounterPool",
+    "HoldManager",
+    "PricedResponse",
+    "encode_request",
+    "prepare_request",
+    "price_response",
+]

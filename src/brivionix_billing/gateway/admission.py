@@ -1,0 +1,126 @@
+"""Admission: parses and checks the body of a request, and computes the maximum that it can cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from brivionix_billing.canonical_json import loads_strict
+from brivionix_billing.errors import BillingError
+from brivionix_billing.gateway.openai_errors import GatewayError
+from brivionix_billing.ledger import ApiToken
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.tokens import TokenCounter, WorstCase
+
+__all__ = ["AdmittedRequest", "Api", "CounterPool", "encode_request", "prepare_request"]
+
+Api = Literal["chat", "responses"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRequest:
+    """A request that may be sent to the provider as soon as its worst case is held."""
+
+    id: str
+    """The id of the hold, of the charge, and of the record on the bill."""
+    received_at: datetime
+    """The time of the request, whose prices apply."""
+    token: ApiToken
+    api: Api
+    model: str
+    """The requested model."""
+    request: dict[str, Any]
+    """The body that the provider gets."""
+    strip_usage_chunk: bool
+    """The provider is asked for the usage of a stream, but the client did not ask for it."""
+    counter: TokenCounter
+    worst_case: WorstCase
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is a stream."""
+        return self.request.get("stream") is True
+
+    @property
+    def service_tier(self) -> str | None:
+        """The requested service tier."""
+        tier = self.request.get("service_tier")
+        return tier if isinstance(tier, str) else None
+
+
+class CounterPool:
+    """One token counter per model. Each caches what it counted, so a conversation costs only its new messages."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+        self._counters: dict[str, TokenCounter] = {}
+
+    def get(self, model: str) -> TokenCounter:
+        """Return the counter of a model. Raises ``unknown_model``."""
+        name = self._book.resolve_model(model)
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters.setdefault(name, TokenCounter(name, self._book))
+        return counter
+
+    def warm(self) -> None:
+        """Load the vocabularies before the first request, which would otherwise wait for them."""
+        for name in self._book.model_names:
+            self.get(name).text("")
+
+
+def prepare_request(
+    body: bytes, *, id: str, at: datetime, token: ApiToken, api: Api, book: PriceBook, counters: CounterPool
+) -> AdmittedRequest:
+    """Check a request and compute its worst case, before any Credits are held. It counts tokens: run it in a thread.
+
+    ``body`` is the JSON body as the client sent it, ``at`` the time of the request. Raises ``GatewayError`` for a
+    malformed request, and what ``TokenCounter.worst_case`` raises, such as ``model_not_allowed``.
+    """
+    request = _parse_body(body)
+    model = request.get("model")
+    if not isinstance(model, str):
+        raise GatewayError(400, "invalid_request", "The request has no model; add 'model'.", "model")
+    if not isinstance(request.get("stream"), bool | None):
+        raise GatewayError(400, "invalid_request", "stream must be true or false.", "stream")
+    if request.get("background"):
+        # The usage of a background response is only known to a client that fetches it later.
+        raise GatewayError(400, "invalid_request", "background is not supported here.", "background")
+    counter = counters.get(model)
+    worst_case = counter.worst_case(request, group=token.group, at=at, api=api)
+    try:
+        encode_request(request)
+    except ValueError:
+        raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot represent.") from None
+    strip_usage_chunk = False
+    if api == "chat" and request.get("stream"):
+        request, strip_usage_chunk = _with_stream_usage(request)
+    return AdmittedRequest(id, at, token, api, model, request, strip_usage_chunk, counter, worst_case)
+
+
+def _parse_body(body: bytes) -> dict[str, Any]:
+    try:
+        # A repeated key is rejected: the provider might read the value that was not counted.
+        request = loads_strict(body, "the request")
+    except BillingError as error:
+        raise BillingError("invalid_request", error.message) from None
+    if not isinstance(request, dict):
+        raise GatewayError(400, "invalid_request", "The body of a request must be a JSON object.")
+    return request
+
+
+def _with_stream_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the request with the usage of its stream requested, and whether the client did not request it."""
+    options = request.get("stream_options")
+    if not isinstance(options, Mapping | None):
+        raise GatewayError(400, "invalid_request", "stream_options must be an object.", "stream_options")
+    is_requested = options is not None and options.get("include_usage") is True
+    return {**request, "stream_options": {**(options or {}), "include_usage": True}}, not is_requested
+
+
+def encode_request(request: Mapping[str, Any]) -> bytes:
+    """Encode the body for the provider: what was counted, encoded again, not the bytes that the client sent."""
+    return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,114 @@
+"""Holds of requests: each is settled or released once, whatever happens to the request, the client or the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.gateway.admission import AdmittedRequest
+from brivionix_billing.gateway.background import BackgroundTasks
+from brivionix_billing.gateway.pricing import PricedResponse
+from brivionix_billing.ledger import DEFAULT_HOLD_TTL, Ledger, LedgerThreadPool
+
+__all__ = ["HoldManager"]
+
+_LOG: Final = logging.getLogger("brivionix_billing.gateway")
+
+
+class HoldManager:
+    """Holds, settles and releases Credits for requests, in tasks of the service that no request can cancel.
+
+    ``clock`` returns the current time with a time zone. ``retry_delays`` are the seconds to wait before a settlement or
+    release is retried that the database did not accept.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        threads: LedgerThreadPool,
+        background: BackgroundTasks,
+        clock: Callable[[], datetime],
+        retry_delays: Sequence[float],
+    ) -> None:
+        self._ledger, self._threads, self._background, self._clock = ledger, threads, background, clock
+        self._retry_delays = (*retry_delays, None)
+
+    async def hold(self, admitted: AdmittedRequest) -> None:
+        """Hold the worst case of a request. If this raises, nothing is held, or the hold is being released.
+
+        Raises ``insufficient_credits``, ``token_limit`` and the other errors of ``Ledger.hold``.
+        """
+        charge = admitted.worst_case.charge
+        if charge is None:
+            raise BillingError("invalid_argument", "the worst case has no price; count it with a group and a time")
+        elapsed = self._clock() - admitted.received_at
+        try:
+            await self._threads.run(
+                self._ledger.hold,
+                admitted.token.account,
+                charge,
+                id=admitted.id,
+                at=admitted.received_at,  # the time of the charge too, so that no month ends between the two
+                ttl=DEFAULT_HOLD_TTL + elapsed,  # from now on, however long the body took to arrive
+                token=admitted.token.id,
+            )
+        except asyncio.CancelledError:
+            # The thread posts the hold although this task was cancelled, and no request is left to use it.
+            self.release(admitted)
+            raise
+        except BillingError as error:
+            if error.code == "ledger_unavailable":
+                # The database may have committed the hold without answering.
+                self.release(admitted)
+            raise
+
+    def release(self, admitted: AdmittedRequest) -> asyncio.Task[None]:
+        """Release what a request held. Await the task, or not: it completes in any case."""
+        return self._background.start(self._resolve(admitted, None))
+
+    def settle(self, admitted: AdmittedRequest, priced: PricedResponse) -> asyncio.Task[None]:
+        """Charge what a request used. Await the task, or not: it completes in any case."""
+        return self._background.start(self._resolve(admitted, priced))
+
+    async def _resolve(self, admitted: AdmittedRequest, priced: PricedResponse | None) -> None:
+        """Post the end of a hold, with retries. The id makes it idempotent, so it is never posted twice."""
+        ledger, without_usage = self._ledger, False
+        for delay in self._retry_delays:
+            try:
+                if priced is None:
+                    await self._threads.run(ledger.release, admitted.id, at=self._clock())
+                else:
+                    charge = priced.charge.credits if without_usage else priced.charge
+                    usage = None if without_usage else priced.usage
+                    await self._threads.run(ledger.settle, admitted.id, charge, at=self._clock(), usage=usage)
+                return
+            except BillingError as error:
+                if priced is None and error.code in ("unknown_hold", "hold_resolved"):
+                    return  # it was never posted, or it has expired: nothing is held
+                _LOG.error("%s: %s: %s", admitted.id, error.code, error.message)
+                if error.code == "ledger_unavailable":
+                    pass  # retry
+                elif priced is None or without_usage or error.code == "hold_resolved":
+                    break
+                else:
+                    without_usage = True  # the journal rejects this usage: post the same Credits without it
+                    continue
+            if delay is not None:
+                await asyncio.sleep(delay)
+        # The hold expires, and a later settlement is charged all the same. This line has everything that it needs.
+        record = {
+            "request_id": admitted.id,
+            "at": admitted.received_at.isoformat(),
+            "account": admitted.token.account,
+            "group": admitted.token.group,
+            "model": admitted.model,
+            "service_tier": admitted.service_tier,
+            "usage": None if priced is None else priced.usage,
+            "credits": "0" if priced is None else str(priced.charge.credits),
+        }
+        _LOG.critical("not posted, post it manually: %s", json.dumps(record))

@@ -1,0 +1,102 @@
+"""Errors in the format that OpenAI's clients expect, with the codes of this library; no web framework.
+
+The message of a :class:`BillingError` is for the operator: it may name prices, groups or the database. A client gets a
+sentence of the table below, or the error's own message if that only concerns the client's request.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger import ShortfallError
+
+__all__ = ["GatewayError", "error_body", "from_billing_error", "from_provider_error"]
+
+_ERROR_TYPES: Final = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_CLIENT_SAFE_CODES: Final = frozenset(
+    {"invalid_request", "request_too_large", "cost_unbounded", "unknown_service_tier", "invalid_period"}
+)
+"""Codes whose messages only concern the client's request."""
+_CLIENT_MESSAGES: Final = {
+    "malformed_authorization": "Send your API token as: Authorization: Bearer YOUR_TOKEN",
+    "unknown_token": "This API token is unknown.",
+    "token_disabled": "This API token is disabled.",
+    "token_expired": "This API token has expired.",
+    "token_exhausted": "This API token has spent its limit.",
+    "unknown_model": "This model does not exist here; GET /v1/models lists the models that you may use.",
+    "unknown_group": "The group of this API token is no longer served.",
+    "model_not_allowed": "The group of this API token may not use this model; GET /v1/models lists the models it may.",
+    "no_price": "This model is not sold at this time.",
+    "service_tier_unavailable": "This model is not sold in this service tier.",
+    "meter_unpriced": "The request uses a tool or a kind of content that is not sold here.",
+    "ledger_unavailable": "Your balance cannot be checked at the moment. Try again soon.",
+}
+_STATUS: Final = {"meter_unpriced": 400, "invalid_period": 400}
+"""Status of codes for which the request is to blame, although in a bill the gateway would be."""
+_OPERATOR_CODES: Final = frozenset(
+    {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
+)
+"""Codes of the provider that concern the gateway's account there, not the client's account here."""
+
+
+def error_body(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
+    """Return the body of an error in OpenAI's format."""
+    kind = _ERROR_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class GatewayError(Exception):
+    """An error to answer a client with: an HTTP status and a body in OpenAI's format."""
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param = status, code, message, param
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the answer, JSON data."""
+        return error_body(self.status, self.code, self.message, self.param)
+
+
+def from_billing_error(error: BillingError) -> GatewayError:
+    """Return the answer to a client for an error of the library. Nothing is disclosed that is not the client's own."""
+    status = _STATUS.get(error.code, error.http_status or 500)
+    if isinstance(error, ShortfallError):
+        # 402 and not 429: clients retry a 429 automatically, and waiting brings no Credits.
+        subject = "Your account has" if error.code == "insufficient_credits" else "The limit of this API token leaves"
+        message = (
+            f"{subject} {format_plain(error.available)} Credits, and this request may cost up to "
+            f"{format_plain(error.needed)}. Top up, or allow fewer output tokens."
+        )
+    elif error.code in _CLIENT_SAFE_CODES:
+        message = error.message
+    else:
+        message = _CLIENT_MESSAGES.get(error.code, "The gateway failed. Nothing was charged.")
+    param = "model" if error.code in ("unknown_model", "model_not_allowed", "no_price") else None
+    return GatewayError(status, error.code if status < 500 or status == 503 else "internal_error", message, param)
+
+
+def from_provider_error(status: int, body: bytes) -> GatewayError:
+    """Return the answer to a client for an error of the provider: its own message if that concerns the client."""
+    try:
+        error = json.loads(body)["error"]
+        message, code, param = error["message"], error.get("code"), error.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        message, code, param = None, None, None
+    concerns_operator = status in (401, 402, 403, 407) or code in _OPERATOR_CODES
+    if isinstance(message, str):
+        message = message.encode("utf-8", "replace").decode()
+    if concerns_operator or status < 400 or not isinstance(message, str):
+        # A wrong key of the gateway is not a wrong token of the client, and the message may contain the key.
+        status = 502 if concerns_operator or status < 400 else status
+        return GatewayError(status, "upstream_error", "The provider failed. Nothing was charged.")
+    code = code if isinstance(code, str) else "upstream_error"
+    return GatewayError(status, code, message, param if isinstance(param, str) else None)
