@@ -1,8 +1,8 @@
-# Everything is set up in .venv by the first command that needs it. PYTHON=python3.12 make test takes another Python.
+# The first command that needs .venv sets it up. PYTHON=python3.12 make test uses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Tests start Python many times; without bytecode files, each start compiles the library anew.
+# Tests start Python many times. Without bytecode files, each start would compile the library again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo gateway test test-thorough check bench schema clean
@@ -37,7 +37,7 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo 'Python 3.11 or newer is needed; say for example: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
+		{ echo 'Python 3.11 or newer is required; use for example: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml

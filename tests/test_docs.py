@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import re
 import shlex
@@ -21,6 +23,7 @@ from brivionix_billing import PriceBook
 from brivionix_billing import cli as command_line
 from brivionix_billing.errors import CODES
 from brivionix_billing.invoice import json_schema as invoice_schema
+from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.schema import json_schema as price_schema
 from paths import ROOT
 
@@ -142,6 +145,84 @@ def ledger_common() -> set[str]:
     """The options of subcommands of the ledger that docs/cli.md explains once for all of them."""
     table = sections(read("docs/cli.md"))["ledger"].partition("| option |")[2]
     return {row.split()[0] for row, _ in rows(table.partition("\n\n")[0])}
+
+
+# The Python page
+
+_SPAN = re.compile(r"`([^`]+)`")
+_NAME = re.compile(r"(\w[\w.]*)?(\.\w+)?(?:\((.*)\))?")
+
+
+class Mention(NamedTuple):
+    """A name in the first column of docs/python.md: its module, its class if it is a member, its keyword arguments."""
+
+    module: str
+    owner: str
+    name: str
+    keywords: tuple[str, ...]
+
+
+def mentions(text: str) -> Iterator[Mention]:
+    """Every name in the first columns of docs/python.md. ``.x`` belongs to the class before it, or of its heading."""
+    module = heading = ""
+    for line in _FENCE.sub("", text).splitlines():
+        if line.startswith("#"):
+            titles = _SPAN.findall(line)
+            if line.startswith("## "):
+                module, heading = titles[0], ""
+            elif titles:
+                heading = titles[0]
+        elif line.startswith("| `"):
+            owner = heading
+            for span in _SPAN.findall(line.split(" | ")[0]):
+                found = _NAME.fullmatch(span)
+                assert found, f"{span}: not a name"
+                path, member, arguments = found.groups()
+                keywords = tuple(re.findall(r"(\w+)=", arguments or ""))
+                if path:
+                    owner, _, member = path.partition(".")
+                yield Mention(module, owner, (member or "").lstrip("."), keywords)
+
+
+def has_member(owner: Any, name: str) -> bool:
+    """Whether a class has a member: an attribute, a field, or what its constructor assigns."""
+    fields = {name for base in getattr(owner, "__mro__", ()) for name in getattr(base, "__annotations__", ())}
+    if hasattr(owner, name) or name in fields:
+        return True
+    return bool(re.search(rf"self\.{name}\b.* = ", inspect.getsource(owner)))
+
+
+def takes(function: Any, keywords: tuple[str, ...]) -> bool:
+    """Whether a function takes keyword arguments; ``Usage`` also takes the argument of every meter."""
+    accepted = set(inspect.signature(function).parameters)
+    if "quantities" in accepted:
+        accepted |= {meter.argument for meter in METERS}
+    return set(keywords) <= accepted
+
+
+def is_right(mention: Mention) -> bool:
+    """Whether a name is in its module or class, and takes the keyword arguments."""
+    target = getattr(importlib.import_module(mention.module), mention.owner, None)
+    if target is None or (mention.name and not has_member(target, mention.name)):
+        return False
+    return not mention.keywords or takes(getattr(target, mention.name) if mention.name else target, mention.keywords)
+
+
+PYTHON_PAGE = list(mentions(read("docs/python.md")))
+MODULES = sorted({mention.module for mention in PYTHON_PAGE})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_name_of_the_python_page_exists(module: str) -> None:
+    """Each name is in its module or class, and takes the keyword arguments that docs/python.md shows."""
+    assert [mention for mention in PYTHON_PAGE if mention.module == module and not is_right(mention)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_python_page_has_every_public_name(module: str) -> None:
+    """Each name in ``__all__`` of a module is in its section of docs/python.md."""
+    public = set(importlib.import_module(module).__all__)
+    assert public <= {mention.owner for mention in PYTHON_PAGE if mention.module == module}
 
 
 # Links

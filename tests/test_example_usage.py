@@ -29,7 +29,7 @@ def day(line: dict[str, Any]) -> int:
 
 
 def shown(number: int) -> str:
-    """A number as the README writes it: 40 550 180."""
+    """Format a number as in the README: 40 550 180."""
     return f"{number:,}".replace(",", " ")
 
 
@@ -55,7 +55,7 @@ def test_weekdays_of_the_example_are_busier() -> None:
 
 
 def test_boundary_cases_of_the_example() -> None:
-    """The requests at the edges of periods and prices are there, at exactly the times that make_usage.py gives them."""
+    """The requests at boundaries of periods and prices have exactly the times of make_usage.py."""
     times = {line["request_id"]: line["at"] for line in LINES}
     found = {number: times[request_id(number)] for number in BOUNDARIES}
     assert found == {number: f"2026-10-{on:02}T{time}Z" for number, (on, time) in BOUNDARIES.items()}
@@ -66,7 +66,7 @@ def test_boundary_cases_of_the_example() -> None:
     [("account", *item) for item in ACCOUNT_STARTS.items()] + [("service_tier", *item) for item in TIER_STARTS.items()],
 )
 def test_accounts_and_tiers_of_the_example_start_on_their_day(key: str, name: str, start: int) -> None:
-    """No request of an account or for a tier is earlier than the first day of it."""
+    """No request of an account or for a tier is earlier than its first day."""
     assert min(day(line) for line in LINES if line[key] == name) >= start
 
 
@@ -87,14 +87,14 @@ def test_the_readme_of_the_example_has_its_figures() -> None:
     table = dict(re.findall(r"^\| (.+?) \| (.+) \|$", README, re.MULTILINE))
     assert table["requests"].startswith(f"{shown(len(LINES))}, ")
     assert table["input tokens"] == shown(totals["input"])
-    assert table["of them cached"].startswith(f"{shown(totals['cached'])} (")
+    assert table["of which cached"].startswith(f"{shown(totals['cached'])} (")
     assert table["output tokens"] == shown(totals["output"])
-    assert table["all together, by `pricing.yaml`"] == f"{sum(charges)} Credits"
+    assert table["total charge"] == f"{sum(charges)} Credits"
     for title, counts in by.items():
         assert table[title] == ", ".join(f"{name} {shown(count)}" for name, count in counts.most_common())
 
 
-@pytest.mark.skipif(not TRACE, reason="BRIVIONIX_TRACE does not name the trace; examples/README.md says where it is")
+@pytest.mark.skipif(not TRACE, reason="BRIVIONIX_TRACE is not set to the path of the trace; see examples/README.md")
 def test_the_example_is_made_from_the_trace(tmp_path: Path) -> None:
     """From the trace, make_usage.py writes the committed file, byte for byte."""
     command = [sys.executable, str(ROOT / "examples" / "make_usage.py"), str(TRACE), "--out", str(tmp_path / "again")]
