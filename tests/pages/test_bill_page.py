@@ -140,19 +140,19 @@ def seal_of(html: str) -> str:
 
 
 SPOILED: dict[str, tuple[Any, str]] = {
-    "a figure shown": (swap(r'(data-of="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
-    "the total shown": (swap(r'(data-of="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
+    "a figure shown": (swap(r'(data-path="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
+    "the total shown": (swap(r'(data-path="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
     "a subtotal": (
         swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
         "The page was changed",
     ),
-    "a date": (swap(r'(data-of="issued">)[^<]+', r"\g<1>2020-01-01"), "The page was changed"),
+    "a date": (swap(r'(data-path="issued">)[^<]+', r"\g<1>2020-01-01"), "The page was changed"),
     "the machine's date": (
-        swap(r'datetime="[^"]+" data-of="issued"', 'datetime="2020" data-of="issued"'),
+        swap(r'datetime="[^"]+" data-path="issued"', 'datetime="2020" data-path="issued"'),
         "Shown is 2020",
     ),
-    "a name": (swap(r'(data-of="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
-    "a tax number": (swap(r'(data-of="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
+    "a name": (swap(r'(data-path="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
+    "a tax number": (swap(r'(data-path="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
     "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "The page was changed"),
     "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "The page was changed"),
     "text beside the bill": (swap("<main", "<p>Payable to IBAN 666</p><main"), "Payable to IBAN 666"),
@@ -164,10 +164,10 @@ SPOILED: dict[str, tuple[Any, str]] = {
     ),
     "a field in place of a figure": (swap("</h1>", '<input value="9.99"></h1>'), "The page was changed"),
     "a struck figure": (
-        swap(r'(<span data-of="totals.shown.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
+        swap(r'(<span data-path="totals.shown.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
         "page was changed",
     ),
-    "no word of where a figure is from": (swap(' data-of="totals.shown.credits"', ""), "The page was changed"),
+    "no word of where a figure is from": (swap(' data-path="totals.shown.credits"', ""), "The page was changed"),
     "a bar of another model": (swap('<rect class="s0"', '<rect class="s1"'), "The page was changed"),
     "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "The page was changed"),
     "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
@@ -244,7 +244,7 @@ def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tup
     assert list(document["totals"]["channels"]) == list(names)
     with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
         assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
-    changed = swap(r'(data-of="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
+    changed = swap(r'(data-path="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
     with opened(browser, tmp_path / "b.html", changed) as tab:
         assert verdict(tab) == BILL_MESSAGES["en"]["check_bad"]
 
@@ -297,10 +297,10 @@ def test_days_at_the_ends_of_the_calendar_are_told(bill: Json) -> None:
     document = copy.deepcopy(bill)
     again(document, due="9999-12-31T23:59:59Z", issued="2026-11-01T12:00:00Z")
     html = bill_page(document)
-    assert 'data-of="due">9999-12-31T23:59:59Z<' in html
-    assert 'data-of="issued">2026-11-01T12:00:00Z<' in html
+    assert 'data-path="due">9999-12-31T23:59:59Z<' in html
+    assert 'data-path="issued">2026-11-01T12:00:00Z<' in html
     again(document, due="2026-11-01T16:00:00Z")  # midnight in Shanghai
-    assert 'data-of="due">2026-11-02<' in bill_page(document)
+    assert 'data-path="due">2026-11-02<' in bill_page(document)
 
 
 def test_a_note_tells_a_command_that_can_be_run() -> None:

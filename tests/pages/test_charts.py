@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 from pypdf import PdfReader
 
 from bill_page_kit import full
@@ -20,6 +19,7 @@ from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.charts import ChartColumn, column_chart
 from brivionix_billing.pages.formatting import LocaleFormatter
+from profiles import examples
 from samples import code_of
 
 

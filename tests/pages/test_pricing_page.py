@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -396,6 +397,27 @@ def test_announced_changes_stand_with_their_dates(browser: Browser, tmp_path: Pa
         assert texts[3].endswith("Web search: CN¥9.00 → CN¥10.80 per 1,000 calls")  # at the Credit's price of that day
     with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
         assert "Dec 1, 2026: m · Standard: Input: $1.00 → $1.25" in tab.page.locator("body").inner_text()
+
+
+def test_changes_are_the_same_with_and_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    """With and without scripts, the page lists the same scheduled changes, in the same order."""
+    long = ", long_context: {above: 1000, input: 2}}"
+    longer = long.replace("1000", "2000")
+    book = book_of(
+        "{from: 2026-01-01, standard: {input: 1}},"
+        f"{{from: 2026-12-01, standard: {{input: 1{long}, flex: {{input: 0}}}},"
+        f"{{from: 2027-01-01, until: 2027-02-01, standard: {{input: 1{longer}}}",
+        channel="{currency: CNY, prices: [{from: 2026-01-01, until: 2027-01-15, price_per_credit: 0.85}]}",
+        top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}, {from: 2027-01-01, per_1000_calls: 12}]}\n",
+    )
+    for language in LANGUAGES:
+        html = pricing_page(book, at=AUTUMN, locale=language)
+        with opened(browser, tmp_path / "p.html", html) as tab:
+            scripted = [re.sub(r"\W", "", text) for text in tab.texts("#changes-list li")]
+        with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
+            static = [re.sub(r"\W", "", text) for text in tab.page.locator("#table li").all_text_contents()]
+        assert scripted == static
+        assert len(scripted) == 6
 
 
 def test_what_begins_later_has_its_names(browser: Browser, tmp_path: Path) -> None:

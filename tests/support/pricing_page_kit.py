@@ -29,4 +29,4 @@ def tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def look(tab: Tab, state: dict[str, Any]) -> None:
     """Go to a view by its address, without loading the page anew."""
-    tab.page.evaluate("hash => { location.hash = hash; readAddress(); render(); }", urlencode(state))
+    tab.page.evaluate("hash => { location.hash = hash; stateFromHash(); render(); }", urlencode(state))

@@ -32,7 +32,7 @@ __all__ = ["bill_page", "digest_text"]
 Json = dict[str, Any]
 _TAG_AND_TEXT: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
 _ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
-_DIGESTED_ATTRIBUTES: Final = {False: ("data-of", "hidden"), True: ("class", "x", "y", "width", "height")}
+_DIGESTED_ATTRIBUTES: Final = {False: ("data-path", "hidden"), True: ("class", "x", "y", "width", "height")}
 _SPACE: Final = re.compile("[ \t\n\f]+")
 """White space of HTML: Python and browsers do not agree on any other."""
 _INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -82,14 +82,14 @@ def bill_page(
         "data": embed_json(
             {
                 "document": document,
-                "words": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
+                "messages": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
                 "form": language.client_formats([]),
                 "key": key,
             }
         ),
     }
     style = read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
-    made = render_template("bill.html", values, style=style, script=read_asset("exact.js") + read_asset("bill.js"))
+    made = render_template("bill.html", values, style=style, script=read_asset("decimals.js") + read_asset("bill.js"))
     done = HtmlPage(made.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(made).encode()).hex(), 1))
     done.policy = made.policy
     return done
@@ -112,10 +112,10 @@ def _replace_invisible(value: Any) -> Any:
 
 
 def digest_text(html: str) -> str:
-    """What the page's own check hashes: its title, and of its main part all elements and texts in their order.
+    """Return the text of a page that its own check hashes: the title, then elements and texts of ``<main>`` in order.
 
-    Of attributes, those count that say what is shown: ``data-of``, ``hidden``, and the place and series of a bar. Runs
-    of white space are one space.
+    It includes the attributes that decide what a reader sees: ``data-path``, ``hidden``, and position and series of a
+    bar. White space is collapsed.
     """
     # Markup of our own templates: every "<" and ">" in a text or an attribute is escaped.
     title = html[html.index("<title>") + 7 : html.index("</title>")]

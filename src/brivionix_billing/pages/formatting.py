@@ -147,7 +147,7 @@ class LocaleFormatter:
             "decimal": self._symbols["decimal"],
             "percent": self.percent(Decimal(1)).replace("100", "#"),
             "money": {code: self.money(Decimal(1), code).replace(_one_unit(code), "#") for code in currencies},
-            "coins": {code: minor_digits(code) for code in currencies},
+            "minor_digits": {code: minor_digits(code) for code in currencies},
         }
 
 
