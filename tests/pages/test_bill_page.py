@@ -70,7 +70,7 @@ def test_a_bill_agrees_with_itself_and_says_so(browser: Browser, tmp_path: Path,
 
 def test_what_cannot_be_checked_is_said(browser: Browser, tmp_path: Path, bill: Json) -> None:
     """Unsigned, or signed but without the key: the page agrees with itself only as far as it could be checked."""
-    for document, told in ((full(key=None), "not signed"), (bill, "does not hold the public key")):
+    for document, told in ((full(key=None), "not signed"), (bill, "does not contain the public key")):
         with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
             assert verdict(tab) == BILL_MESSAGES["en"]["check_part"]
             assert told in tab.text("#checks li.open")
@@ -273,6 +273,18 @@ def test_an_insecure_page_says_what_it_did_not_check(browser: Browser, tmp_path:
     tab = Tab(context.new_page(), path).go()
     assert verdict(tab) == BILL_MESSAGES["en"]["check_part"]
     assert "neither the hash of the document nor the whole page was compared" in " ".join(tab.texts("#checks li.open"))
+    context.close()
+
+
+def test_a_browser_without_ed25519_leaves_the_signature_unchecked(browser: Browser, tmp_path: Path, bill: Json) -> None:
+    """A browser that does not support Ed25519 reports the signature as not checked, and no alteration."""
+    path = tmp_path / "b.html"
+    path.write_text(bill_page(bill, public_key=KEY.public_key()), encoding="utf-8")
+    context = browser.new_context()
+    context.add_init_script("crypto.subtle.importKey = () => Promise.reject(new DOMException('', 'NotSupportedError'))")
+    tab = Tab(context.new_page(), path).go()
+    assert verdict(tab) == BILL_MESSAGES["en"]["check_part"]
+    assert "cannot verify Ed25519 signatures" in tab.text("#checks li.open")
     context.close()
 
 

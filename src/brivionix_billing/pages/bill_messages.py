@@ -111,7 +111,8 @@ BILL_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "not_checked": "Not checked: {what}",
         "no_crypto": "this browser computes hashes only on secure pages, so neither the hash of the document nor the "
         "whole page was compared; open the file itself, or use https",
-        "no_key": "the page does not hold the public key of the signature",
+        "no_key": "the page does not contain the public key of the signature",
+        "no_ed25519": "this browser cannot verify Ed25519 signatures; use `verify` or a newer browser",
         "bad_hash": "The hash does not fit: the content has {found}.",
         "bad_sums": "It does not add up: {what}.",
         "bad_shown": "Shown is {shown}, the document says {right} ({path}).",
@@ -219,6 +220,7 @@ BILL_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "not_checked": "未检查：{what}",
         "no_crypto": "浏览器只在安全页面上计算哈希，因此正本的哈希与页面全文均未检查；请直接打开文件，或使用 https",
         "no_key": "页面中没有签名的公钥",
+        "no_ed25519": "浏览器不支持验证 Ed25519 签名；请运行 verify 命令，或换用较新的浏览器",
         "bad_hash": "哈希不符：内容的哈希为 {found}。",
         "bad_sums": "合计不符：{what}。",
         "bad_shown": "页面显示 {shown}，正本为 {right}（{path}）。",
