@@ -150,7 +150,7 @@ def test_render_makes_pages_of_a_document(run: Run) -> None:
     assert (run.folder / "b/invoice.json").read_bytes() == document
     (run.folder / "spoiled.json").write_bytes(document.replace(b'"requests":5', b'"requests":6'))
     status, _, err = run("render", "spoiled.json", "--html", "s.html")
-    assert (status, "its hash does not fit" in err) == (2, True)
+    assert (status, "its hash does not" in err) == (2, True)
     assert not (run.folder / "s.html").exists()
 
 

@@ -140,8 +140,8 @@ def seal_of(html: str) -> str:
 
 
 SPOILED: dict[str, tuple[Any, str]] = {
-    "a figure shown": (swap(r'(data-path="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "Shown is 9.99"),
-    "the total shown": (swap(r'(data-path="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "Shown is 0.01"),
+    "a figure shown": (swap(r'(data-path="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "The page shows 9.99"),
+    "the total shown": (swap(r'(data-path="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "The page shows 0.01"),
     "a subtotal": (
         swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
         "The page was changed",
@@ -149,18 +149,21 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "a date": (swap(r'(data-path="issued">)[^<]+', r"\g<1>2020-01-01"), "The page was changed"),
     "the machine's date": (
         swap(r'datetime="[^"]+" data-path="issued"', 'datetime="2020" data-path="issued"'),
-        "Shown is 2020",
+        "The page shows 2020",
     ),
-    "a name": (swap(r'(data-path="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "Shown is Mallory"),
-    "a tax number": (swap(r'(data-path="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"), "Shown is DE 9"),
+    "a name": (swap(r'(data-path="issuer.name" data-as="text">)[^<]+', r"\g<1>Mallory"), "The page shows Mallory"),
+    "a tax number": (
+        swap(r'(data-path="customer.tax_number" data-as="text">)[^<]+', r"\g<1>DE 9"),
+        "The page shows DE 9",
+    ),
     "a bar of a picture": (swap(r'height="\d[\d.]*" fill', 'height="99" fill'), "The page was changed"),
     "the title": (swap(r"<title>[^<]+", "<title>Invoice INV-000002"), "The page was changed"),
     "text beside the bill": (swap("<main", "<p>Payable to IBAN 666</p><main"), "Payable to IBAN 666"),
     "text after the bill": (swap("</main>", "</main>Payable to IBAN 666"), "Payable to IBAN 666"),
-    "a second bill": (swap("<main", "<main hidden></main><main"), "is hidden: main"),
+    "a second bill": (swap("<main", "<main hidden></main><main"), "hidden: main"),
     "a hidden line": (
         swap(r"(<tr role=.row.)(><th role=.rowheader. scope=.row.>Input)", r"\g<1> hidden\g<2>"),
-        "is hidden",
+        "or hidden",
     ),
     "a field in place of a figure": (swap("</h1>", '<input value="9.99"></h1>'), "The page was changed"),
     "a struck figure": (
@@ -170,11 +173,11 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "no word of where a figure is from": (swap(' data-path="totals.shown.credits"', ""), "The page was changed"),
     "a bar of another model": (swap('<rect class="s0"', '<rect class="s1"'), "The page was changed"),
     "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "The page was changed"),
-    "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not fit"),
-    "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not fit"),
-    "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not fit"),
-    "the signature": (inside(put("signature", "A" * 86 + "==")), "The signature does not fit"),
-    "no base64": (inside(put("signature", "&&&")), "The signature does not fit"),
+    "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not match"),
+    "a name inside": (inside(put("customer", "account", "acct_2")), "The hash does not match"),
+    "the hash inside": (inside(put("hash", "sha256:" + "0" * 64)), "The hash does not match"),
+    "the signature": (inside(put("signature", "A" * 86 + "==")), "The signature does not match"),
+    "no base64": (inside(put("signature", "&&&")), "The signature does not match"),
     "a quantity, hash made anew": (inside(put("lines", 0, "quantity", "1"), rehash=True), "lines[0]"),
     "a price, hash made anew": (inside(put("lines", 1, "unit_price", "1"), rehash=True), "lines[1]"),
     "a ratio, hash made anew": (inside(put("lines", 0, "ratio", "3"), rehash=True), "lines[0]: price"),
@@ -195,13 +198,13 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "a movement, hash anew": (inside(put("balance", "movements", 0, "credits", "51"), rehash=True), "balance"),
     "another's key": (
         inside(put("signing_key", key_id(OTHER.public_key())), rehash=True),
-        "The signature does not fit",
+        "The signature does not match",
     ),
     "another's key and signature": (
         lambda html: inside(put("signature", seal_of(html)))(
             swap(r'"raw":"[^"]+"', f'"raw":"{raw_of(OTHER)}"')(swap(r'"id":"[0-9a-f]{16}"', '"id":"0"')(html))
         ),
-        "The signature does not fit",
+        "The signature does not match",
     ),
     "a part taken away": (inside(lambda document: document["totals"].pop("nominal")), "cannot be read"),
     "no number": (inside(put("totals", "credits", "1e5")), "cannot be read"),
@@ -217,7 +220,7 @@ def test_a_spoiled_bill_says_that_it_is_spoiled(browser: Browser, tmp_path: Path
         assert verdict(tab) == BILL_MESSAGES["en"]["check_bad"]
         assert told in " ".join(tab.texts("#checks li.bad"))
         assert tab.text("#banner").startswith(BILL_MESSAGES["en"]["check_bad"])
-        if "The hash does not fit" in told:  # it does not give away a document that was changed
+        if "The hash does not match" in told:  # it does not give away a document that was changed
             assert tab.page.locator("#save").is_hidden()
 
 
@@ -355,10 +358,10 @@ def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) 
         for part in (
             "Tax number DE 123",
             "2026-10-01 to 2026-10-31",
-            "days of Asia/Shanghai",
-            "CNY, by rmb",
-            "for 1 request the provider reported no usage",
-            "Saved by cached tokens",
+            "days in Asia/Shanghai",
+            "CNY, through rmb",
+            "the provider reported no usage for 1 request",
+            "Saved by caching",
             "brivionix-billing verify invoice.json --usage usage.jsonl",
             " ".join(re.findall("....", bill["hash"][7:23])),
         ):
@@ -369,7 +372,7 @@ def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) 
         assert tab.texts(".lines thead th .small")[1:] == ["rmb", "konbini", "stripe"]
     with opened(browser, tmp_path / "b.html", bill_page(full(channel="stripe"))) as tab:  # the channel of payment first
         assert tab.texts(".lines thead th .small")[1:] == ["stripe", "konbini", "rmb"]
-        assert tab.page.locator(".total.paid .small").first.inner_text() == "Cost by stripe"
+        assert tab.page.locator(".total.paid .small").first.inner_text() == "Cost through stripe"
     with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
         # Subtotals and total of a column are the sums of its shown lines.
         column = [Decimal(value) for value in tab.texts(".lines tr:not(.sub):not(.sum) td:nth-of-type(5)")]
@@ -399,8 +402,8 @@ def again(document: Json, **changes: Any) -> None:
     ("spoil", "told"),
     [
         (lambda d: d.pop("days"), "days"),
-        (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not fit"),
-        (lambda d: d["totals"].update(credits="1"), "its hash does not fit"),
+        (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not match"),
+        (lambda d: d["totals"].update(credits="1"), "its hash does not match"),
         (lambda d: again(d, id='x"}}body{display:none}'), "not made of series and number"),
         (lambda d: again(d, period={**d["period"], "to": "0001-01-01T00:00:00Z"}), "cannot be shown"),
         (lambda d: again(d, period={**d["period"], "zone": "Mars/Olympus"}), "is not a time zone"),

@@ -50,17 +50,17 @@ def test_the_calculator_knows_what_a_model_takes(tab: Tab) -> None:
     tab.go("#model=gpt-5.4-mini&input=272000")
     assert "takes at most" not in tab.text("#result")
     tab.page.fill("#calc-input", "272001")
-    assert "gpt-5.4-mini takes at most 272,000 input tokens" in tab.text("#result")
+    assert "gpt-5.4-mini accepts at most 272,000 input tokens" in tab.text("#result")
 
 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ({"calc-input": "5", "calc-cached": "6"}, "6 cached of 5 input tokens"),
-        ({"calc-output": "-1"}, "Output tokens: write a whole number"),
-        ({"calc-output": "1e3"}, "Output tokens: write a whole number"),
-        ({"calc-output": "1000000000001"}, "Output tokens: write a whole number"),
-        ({"calc-searches": "٣"}, "Web searches: write a whole number"),
+        ({"calc-input": "5", "calc-cached": "6"}, "6 cached tokens are more than the 5 input tokens"),
+        ({"calc-output": "-1"}, "Output tokens: enter a whole number"),
+        ({"calc-output": "1e3"}, "Output tokens: enter a whole number"),
+        ({"calc-output": "1000000000001"}, "Output tokens: enter a whole number"),
+        ({"calc-searches": "٣"}, "Web searches: enter a whole number"),
     ],
 )
 def test_the_calculator_refuses_what_is_no_call(tab: Tab, typed: dict[str, str], told: str) -> None:

@@ -216,7 +216,7 @@ def test_changes_of_a_channel_are_announced() -> None:
     assert then["changes"] == channel["changes"][2:]  # what holds from this very instant is not announced any more
     html = pricing_page(book, at=utc("2026-01-15"))
     for told in (
-        "From Mar 1, 2026: From 50 Credits: 20% off all of them",
+        "From Mar 1, 2026: From 50 Credits: 20% off the whole purchase",
         "From Apr 1, 2026: 1 Credit costs CN¥0.90",
         "From May 1, 2026: 1 Credit costs –",
     ):

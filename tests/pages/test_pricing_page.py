@@ -79,10 +79,10 @@ def test_the_toggle_shows_what_one_pays_by_each_channel(tab: Tab) -> None:
     tab.go()
     tab.page.get_by_role("switch", name="Top Up price").click()
     assert tab.page.get_attribute("#topup", "aria-checked") == "true"
-    assert "by rmb: 1 Credit costs CN¥0.85" in tab.text("#view")
+    assert "through rmb: 1 Credit costs CN¥0.85" in tab.text("#view")
     assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
     tab.page.get_by_text("stripe (USD)").click()
-    assert "by stripe: 1 Credit costs $0.12" in tab.text("#view")
+    assert "through stripe: 1 Credit costs $0.12" in tab.text("#view")
     assert rows(tab) == expected("default", "stripe", "1m", "standard", "en")
     tab.page.get_by_role("switch", name="Top Up price").click()
     assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
@@ -101,13 +101,15 @@ def test_groups_have_their_models_and_free_is_free(tab: Tab) -> None:
     assert "$0" not in tab.text("#table")
     tab.page.select_option("#group", "default")
     tab.page.select_option("#tier", "batch")
-    assert [text for text in tab.texts("#table tr.off") if "not sold in this tier" in text and "codex" in text] != []
+    assert [
+        text for text in tab.texts("#table tr.off") if "not available in this tier" in text and "codex" in text
+    ] != []
 
 
 def test_own_prices_and_other_ratios_are_named(tab: Tab) -> None:
     """Where a model's terms are not its group's ratio, its row says so."""
     tab.go("#group=partner")
-    own = [text for text in tab.texts("#table tbody th") if "price of this group" in text]
+    own = [text for text in tab.texts("#table tbody th") if "group-specific price" in text]
     assert len(own) == 1
     assert own[0].startswith("gpt-5.2")
     tab.go("#group=coding")
@@ -212,7 +214,7 @@ def test_a_strange_address_does_no_harm(tab: Tab, address: str) -> None:
 def test_a_link_to_what_is_gone_says_so(tab: Tab) -> None:
     """An address that names a group or channel that is not there opens the usual view, and tells that it did."""
     tab.go("#group=gone&channel=cheque&view=topup&model=old&window=77")
-    assert tab.text("#status") == "The link names something that is not here any more: gone, cheque, old, 77."
+    assert tab.text("#status") == "This page no longer has some values of the link: gone, cheque, old, 77."
     assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
     tab.go("#group=partner")
     assert tab.texts("#status") == [""]
@@ -325,7 +327,7 @@ def test_names_and_descriptions_are_text(browser: Browser, tmp_path: Path) -> No
         assert "{{7*7}}" in shown
         assert "gpt-5.2=$1+$_" in tab.texts("#table .name")
         tab.page.get_by_text("$stripe$1$ (USD)").click()
-        assert "by $stripe$1$: 1 Credit costs $0.12" in tab.text("#view")
+        assert "through $stripe$1$: 1 Credit costs $0.12" in tab.text("#view")
 
 
 def test_a_script_that_is_put_into_the_page_does_not_run(browser: Browser, tmp_path: Path) -> None:
@@ -387,9 +389,9 @@ def test_announced_changes_stand_with_their_dates(browser: Browser, tmp_path: Pa
         assert tab.texts("#changes-list li") == [
             "Dec 1, 2026m · StandardInput: $1.00 → $1.25",
             "Jan 15, 2027 08:30 UTCm · StandardOutput: $2.00 → $3.00",
-            "Feb 1, 20271 Credit by c: CN¥0.85 → CN¥0.90. Every Top Up price by c changes with it.",
+            "Feb 1, 20271 Credit through c: CN¥0.85 → CN¥0.90. All Top Up prices of c change with it.",
             "Mar 1, 2027mWeb search: $10.00 → $12.00 per 1,000 calls",
-            "Jun 1, 2027m · Standardno longer sold",
+            "Jun 1, 2027m · Standarddiscontinued",
         ]
         tab.go("#view=topup")
         texts = tab.texts("#changes-list li")
@@ -429,7 +431,7 @@ def test_what_begins_later_has_its_names(browser: Browser, tmp_path: Path) -> No
     with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k") as tab:
         assert tab.texts("#changes-list li") == [
             "Dec 1, 2026m · StandardAudio input: – → $0.04",
-            "Dec 2, 2026m · Flexnew · Input: $0.0005",
+            "Dec 2, 2026m · Flexnew; Input: $0.0005",
         ]
         assert "undefined" not in tab.text("body")
         assert "Flex" not in tab.text("#tier")

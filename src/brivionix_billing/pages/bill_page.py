@@ -56,7 +56,7 @@ def bill_page(
         raise BillingError("invalid_document", f"{wrong[0][0]}: {wrong[0][1]}")
     if document["hash"] != document_hash(document):
         raise BillingError(
-            "invalid_document", f"{document['id']} was changed after it was issued: its hash does not fit"
+            "invalid_document", f"{document['id']} was changed after it was issued: its hash does not match"
         )
     if document["id"] != document_id(document["series"], document["number"]):
         # It stands in the page's style as well, so it may be nothing but what we make of series and number.

@@ -178,7 +178,7 @@ def _channel(channel: Json, language: LocaleFormatter) -> Json:
         if "volume_discount" in change:
             parts += _volume_facts(change["volume_discount"][1], language) or [messages["no_discount"]]
         date = language.date(parse_instant(change["at"]))
-        facts.append(messages["from"].format(date=date, what="; ".join(parts)))
+        facts.append(messages["from"].format(date=date, what=messages["statement_separator"].join(parts)))
     price = channel["price_per_credit"]
     return {
         "name": channel["name"],

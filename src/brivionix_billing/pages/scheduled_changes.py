@@ -92,13 +92,15 @@ def change_texts(prices: Json, changes: list[Json], language: LocaleFormatter) -
     """Format scheduled changes in the nominal view, one line each."""
     nominal_currency: str = prices["currency"]
     currencies: dict[str, str] = {channel["name"]: channel["currency"] for channel in prices["channels"]}
+    messages = PRICING_MESSAGES[language.name]
     for change in changes:
-        subjects = ", ".join(_subject_text(subject, language) for subject in change["subjects"])
-        statements = "; ".join(
+        subjects = messages["list_separator"].join(_subject_text(subject, language) for subject in change["subjects"])
+        statements = messages["statement_separator"].join(
             _statement_text(statement, currencies.get(change.get("channel", ""), nominal_currency), language)
             for statement in change["statements"]
         )
-        yield ": ".join(filter(None, [language.date(parse_instant(change["at"])), subjects, statements]))
+        parts = [language.date(parse_instant(change["at"])), subjects, statements]
+        yield messages["label_separator"].join(filter(None, parts))
 
 
 def _subject_text(subject: Json, language: LocaleFormatter) -> str:

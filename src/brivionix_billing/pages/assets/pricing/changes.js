@@ -24,7 +24,7 @@ function renderChanges() {
     ? createElement("ul", { class: "changes" }, ...changes.map(({ at, subjects, statements }) => createElement("li", {},
       createElement("time", { datetime: at }, INITIAL.dates[at][state.lang]),
       createElement("div", {},
-        ...(subjects.length ? [createElement("strong", {}, subjects.map(subjectText).join(", "))] : []),
-        createElement("div", {}, statements.map(statementText).join(" · "))))))
+        ...(subjects.length ? [createElement("strong", {}, subjects.map(subjectText).join(translate("list_separator")))] : []),
+        createElement("div", {}, statements.map(statementText).join(translate("statement_separator")))))))
     : createElement("p", { class: "small muted" }, translate("nothing_announced")));
 }

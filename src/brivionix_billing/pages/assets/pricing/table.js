@@ -77,7 +77,7 @@ function renderRow(row, columns, currency, index, isFirst) {
     if (discount) value.append(createNote(translate("off", { percent: formatPercent(discount) })));
     return createElement("td", { role: "cell", class: "figure", "data-label": label }, value);
   });
-  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(", ");
+  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(translate("list_separator"));
   const copyButton = createElement("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": translate("copy_row_of", { model: name }) }, translate("copy_row"));
   return createElement("tr", { role: "row", class: row.context === "long" ? "long" : undefined }, head, ...cells, createElement("td", { role: "cell", class: "actions screen" }, copyButton));
 }
