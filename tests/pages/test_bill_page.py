@@ -404,10 +404,10 @@ def again(document: Json, **changes: Any) -> None:
         (lambda d: d.pop("days"), "days"),
         (lambda d: d.update(hash="sha256:" + "0" * 64), "its hash does not match"),
         (lambda d: d["totals"].update(credits="1"), "its hash does not match"),
-        (lambda d: again(d, id='x"}}body{display:none}'), "not made of series and number"),
-        (lambda d: again(d, period={**d["period"], "to": "0001-01-01T00:00:00Z"}), "cannot be shown"),
+        (lambda d: again(d, id='x"}}body{display:none}'), "does not match series and number"),
+        (lambda d: again(d, period={**d["period"], "to": "0001-01-01T00:00:00Z"}), "cannot be rendered"),
         (lambda d: again(d, period={**d["period"], "zone": "Mars/Olympus"}), "is not a time zone"),
-        (lambda d: again(d, days=[{**d["days"][0], "day": "2026-02-31"}]), "cannot be shown"),
+        (lambda d: again(d, days=[{**d["days"][0], "day": "2026-02-31"}]), "cannot be rendered"),
         (lambda d: again(d, lines=[{**d["lines"][0], "shown": {**d["lines"][0]["shown"], "channels": {}}}]), "channel"),
     ],
 )

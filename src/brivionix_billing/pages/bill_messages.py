@@ -1,7 +1,7 @@
-"""What the page of a bill says, in English and Simplified Chinese; the keys of both are the same.
+"""Messages of the page of a bill in English and Simplified Chinese, with the same keys.
 
-``{name}`` stands for a value. Keys that begin with ``check``, ``not_``, ``no_`` or ``bad_`` are the words of the page's
-check of itself, and go into its script.
+``{name}`` is a placeholder for a value. The script that checks the page uses the messages whose keys begin with
+``check``, ``not_``, ``no_`` or ``bad_``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the pricing page says, in English and Simplified Chinese. Both have the same keys.
+"""Messages of the pricing page in English and Simplified Chinese, with the same keys.
 
-``{name}`` stands for a value. These words go into the page in both languages.
+``{name}`` is a placeholder for a value. The page contains the messages of both languages.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "ratio": "List price × {ratio}",
         "ratio_free": "Free of charge",
         "own_price": "group-specific price",
-        "about_nominal": "Nominal price in {currency}: the quota that a call uses. Use it to compare platforms; it is not "
-        "what you pay.",
+        "about_nominal": "Nominal price in {currency}: the quota that a call uses. Use it to compare platforms; it is "
+        "not what you pay.",
         "about_topup": "What you pay through {channel}: 1 Credit costs {price}.",
         "about_volume": "Volume discounts are not included.",
         "model": "Model",
