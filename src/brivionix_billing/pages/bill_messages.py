@@ -124,6 +124,7 @@ BILL_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "match the records, that prices match the price file, and that the document follows the previous "
         "one. Anyone who can edit this file can also edit its check; invoice.json is authoritative.",
         "save_json": "Save invoice.json",
+        "sentence_separator": " ",
     },
     "zh_CN": {
         "invoice": "账单",
@@ -231,5 +232,6 @@ BILL_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "check_more": "用量是否与记录一致、价格是否与价格文件一致、本单是否与上一份单据衔接，只能由 verify 命令根据"
         "用量文件和价格文件核验。能改写本文件的人也能改写自检；以 invoice.json 为准。",
         "save_json": "保存 invoice.json",
+        "sentence_separator": "",
     },
 }

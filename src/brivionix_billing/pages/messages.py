@@ -111,6 +111,7 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "label_separator": ": ",
         "list_separator": ", ",
         "statement_separator": "; ",
+        "sentence_separator": " ",
     },
     "zh_CN": {
         "title": "模型价格",
@@ -204,5 +205,6 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "label_separator": "：",
         "list_separator": "、",
         "statement_separator": "；",
+        "sentence_separator": "",
     },
 }

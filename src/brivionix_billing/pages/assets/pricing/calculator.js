@@ -62,9 +62,9 @@ function renderCalculator() {
     createElement("dl", {}, ...amounts.map(([key, label, text]) =>
       createElement("div", { "data-result": key }, createElement("dt", {}, label), createElement("dd", {}, text)))),
     createElement("p", { class: "small muted" }, translate("calc_exact", { group: group.name }),
-      ...(call.row.context === "long" ? [" ", translate("calc_long", { tokens: formatNumber(call.row.above) })] : []),
+      ...(call.row.context === "long" ? [translate("sentence_separator"), translate("calc_long", { tokens: formatNumber(call.row.above) })] : []),
       ...(call.input > BigInt(maxInput)
-        ? [" ", createElement("strong", { class: "wrong" }, translate("calc_most", { model: selected.model, tokens: formatNumber(maxInput) }))]
+        ? [translate("sentence_separator"), createElement("strong", { class: "wrong" }, translate("calc_most", { model: selected.model, tokens: formatNumber(maxInput) }))]
         : [])),
     createElement("ul", { class: "small" }, ...call.lines.map(({ meter, quantity, price, part }) => createElement("li", {},
       translate("calc_line", {

@@ -92,7 +92,7 @@ function renderTable() {
   byId("about").textContent = [pickDescription(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
     ? translate("about_topup", { channel: state.channel, price: formatMoney(currentChannel().price_per_credit, currency) }) +
-      (currentChannel().volume_discount ? " " + translate("about_volume") : "")
+      (currentChannel().volume_discount ? translate("sentence_separator") + translate("about_volume") : "")
     : translate("about_nominal", { currency });
   visibleRows = filterRows(group);
   const count = new Set(visibleRows.map((row) => row.model)).size;
