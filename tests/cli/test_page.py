@@ -1,4 +1,4 @@
-"""The command line about pages: page, render, and what invoice and credit-note write beside a document."""
+"""The commands page and render, and the pages that invoice and credit-note write."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ OCTOBER = ("--period", "2026-10")
 
 
 def invoice(run: Run, *more: str, out: str = "b") -> tuple[int, str, str]:
-    """Bill one account."""
+    """Run invoice for one account."""
     run.usage([record(n) for n in range(1, 6)])
     return run("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", out, *more)
 
 
-def test_page_writes_what_the_library_makes(run: Run) -> None:
-    """The file and its JSON are those of ``pricing_page`` and ``price_list``, again and again the same."""
+def test_page_writes_the_output_of_the_library(run: Run) -> None:
+    """``page`` writes the output of ``pricing_page`` and ``price_list``, and is deterministic."""
     for _ in range(2):
         status, out, err = run(
             "page", *PRICES, "--out", "p.html", "--json", "p.json", "--group", "coding", "--locale", "zh_CN"
@@ -42,13 +42,13 @@ def test_page_writes_what_the_library_makes(run: Run) -> None:
         prices = json.loads((run.folder / "p.json").read_text(encoding="utf-8"))
         assert prices == price_list(shipped(), at=AUTUMN, groups=["coding"])
     assert [path.name for path in run.folder.glob("*p.*")] != []
-    assert list(run.folder.glob(".*")) == []  # no draft is left
+    assert list(run.folder.glob(".*")) == []  # no temporary file is left
     policy = out.partition("Content-Security-Policy: ")[2].strip()
     assert f'content="{policy.replace(chr(39), "&#39;")}"' in html
 
 
 def test_page_takes_title_notes_and_style(run: Run) -> None:
-    """A heading, paragraphs for the foot and a style sheet of one's own stand in the page, as text and as style."""
+    """The page has the given title, notes and style sheet."""
     (run.folder / "my.css").write_text(":root { --bb-accent: #123456; }", encoding="utf-8")
     options = ("--title", "Prices & <more>", "--note", "One", "--note", "Two", "--style", "my.css", "--format", "json")
     status, out, _ = run("page", *PRICES, "--out", "p.html", *options)
@@ -60,22 +60,22 @@ def test_page_takes_title_notes_and_style(run: Run) -> None:
 
 
 def test_line_ends_of_a_style_sheet_do_not_matter() -> None:
-    """A browser hashes a style with plain line ends: the policy is that of the style as the browser sees it."""
+    """The policy has the hash of the style sheet with the line ends that a browser uses."""
     plain, windows = (pricing_page(shipped(), at=AUTUMN, style=f"b {{{end}color: red }}") for end in ("\n", "\r\n"))
     assert plain == windows
-    with pytest.raises(BillingError, match="in the style sheet"):
+    with pytest.raises(BillingError, match="not allowed in a style sheet"):
         pricing_page(shipped(), at=AUTUMN, style="</style><script>")
     with pytest.raises(BillingError, match="list of paragraphs"):
         pricing_page(shipped(), at=AUTUMN, notes="Refund")
 
 
-def test_links_stay_and_modes_too(run: Run) -> None:
-    """A page is written where a link leads, the link stays, and a file keeps its mode; a pipe is written to."""
+def test_links_and_modes_are_kept(run: Run) -> None:
+    """``page`` follows symbolic links, keeps the mode of a file, and can write to a pipe."""
     real, link = run.folder / "real.html", run.folder / "link.html"
     real.write_text("old")
     real.chmod(0o640)
     link.symlink_to("real.html")
-    reader = real.open("rb")  # whoever reads the old page reads it to its end
+    reader = real.open("rb")  # an open file keeps the old page
     assert run("page", *PRICES, "--out", "link.html")[0] == 0
     assert link.is_symlink()
     with reader:
@@ -90,27 +90,27 @@ def test_links_stay_and_modes_too(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("css", "told"),
+    ("css", "message"),
     [
-        ("</style><script>alert(1)</script>", "'<' in the style sheet"),
-        ("@IMPORT 'x.css';", "'@import' in the style sheet"),
-        ("body { background: URL(x.png) }", "'url(' in the style sheet"),
-        ("b { background: u\\72l(x.png) }", "in the style sheet: write the letter itself"),
-        ("b { background: image-set('x.png' 1x) }", "'image-set(' in the style sheet"),
-        ("a\0b", "in the style sheet: remove it"),
+        ("</style><script>alert(1)</script>", "'<' is not allowed in a style sheet"),
+        ("@IMPORT 'x.css';", "'@import' is not allowed in a style sheet"),
+        ("body { background: URL(x.png) }", "'url(' is not allowed in a style sheet"),
+        ("b { background: u\\72l(x.png) }", "in a style sheet; write the character itself"),
+        ("b { background: image-set('x.png' 1x) }", "'image-set(' is not allowed in a style sheet"),
+        ("a\0b", "in a style sheet; remove it"),
         ("x" * 300_000, "more than 262144 characters"),
     ],
 )
-def test_a_style_sheet_that_could_do_harm_is_refused(run: Run, css: str, told: str) -> None:
-    """What could leave the style element, or loads something, is refused by name, and no page is written."""
+def test_an_unsafe_style_sheet_is_an_error(run: Run, css: str, message: str) -> None:
+    """A style sheet that could end its element or load something is an error, and no page is written."""
     (run.folder / "my.css").write_text(css, encoding="utf-8")
     status, _, err = run("page", *PRICES, "--out", "p.html", "--style", "my.css")
-    assert (status, told in err) == (2, True)
+    assert (status, message in err) == (2, True)
     assert not (run.folder / "p.html").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--out", "p.html", "--json", "p.html"), "named twice"),
         (("--out", "./p.html", "--json", "p.html"), "named twice"),
@@ -126,18 +126,18 @@ def test_a_style_sheet_that_could_do_harm_is_refused(run: Run, css: str, told: s
         (("--out", "p.html", "--note", ""), "printable"),
     ],
 )
-def test_page_refuses_what_makes_no_sense(run: Run, options: tuple[str, ...], told: str) -> None:
-    """A wrong option is an error with its reason, exit 2, and nothing is written or replaced."""
+def test_page_rejects_invalid_options(run: Run, options: tuple[str, ...], message: str) -> None:
+    """An invalid option is an error with exit status 2, and no file is written."""
     before = SHIPPED.read_bytes()
     status, out, err = run("page", "--prices", str(SHIPPED), *(() if "--at" in options else PRICES[2:]), *options)
-    assert (status, out, told in err) == (2, "", True), err
+    assert (status, out, message in err) == (2, "", True), err
     assert "fault of brivionix" not in err
     assert SHIPPED.read_bytes() == before
     assert list(run.folder.glob("p.*")) == []
 
 
-def test_render_makes_pages_of_a_document(run: Run) -> None:
-    """From invoice.json alone: the page that invoice wrote, the other language, the lines; the document stays."""
+def test_render_writes_pages_of_a_document(run: Run) -> None:
+    """``render`` writes the page and the lines of a document in any language, and does not change the document."""
     invoice(run)
     document = (run.folder / "b/invoice.json").read_bytes()
     assert run("render", "b/invoice.json", "--html", "en.html", "--csv", "l.csv")[0] == 0
@@ -148,14 +148,14 @@ def test_render_makes_pages_of_a_document(run: Run) -> None:
     for options in ((), ("--html", "b/invoice.json"), ("--html", "x.html", "--csv", "x.html")):
         assert run("render", "b/invoice.json", *options)[0] == 2
     assert (run.folder / "b/invoice.json").read_bytes() == document
-    (run.folder / "spoiled.json").write_bytes(document.replace(b'"requests":5', b'"requests":6'))
-    status, _, err = run("render", "spoiled.json", "--html", "s.html")
-    assert (status, "its hash does not fit" in err) == (2, True)
+    (run.folder / "altered.json").write_bytes(document.replace(b'"requests":5', b'"requests":6'))
+    status, _, err = run("render", "altered.json", "--html", "s.html")
+    assert (status, "its hash does not" in err) == (2, True)
     assert not (run.folder / "s.html").exists()
 
 
 def test_keys_go_into_the_page(run: Run) -> None:
-    """The page holds the public key that fits, from --sign-key or --key; a key that does not fit is refused."""
+    """The page contains the matching public key from --sign-key or --key; another key is an error."""
     keys = [Ed25519PrivateKey.from_private_bytes(bytes([n] * 32)) for n in (1, 2)]
     for name, key in zip("ab", keys, strict=True):
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -174,8 +174,8 @@ def test_keys_go_into_the_page(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("pango")
-def test_pdf_is_written_where_it_is_asked_for(run: Run) -> None:
-    """--pdf writes a PDF beside the rest, for bills, notes and render; --no-html leaves the HTML page out."""
+def test_pdf_is_written_on_request(run: Run) -> None:
+    """--pdf also writes a PDF, for bills, notes and render; --no-html omits the HTML page."""
     invoice(run, "--pdf", "--no-html")
     assert (run.folder / "b/invoice.pdf").read_bytes()[:5] == b"%PDF-"
     assert not (run.folder / "b/invoice.html").exists()
@@ -196,14 +196,14 @@ sys.exit(main(sys.argv[2:]))
 
 
 def without(missing: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command on a machine where some packages are not installed."""
+    """Run a command as if some packages were not installed."""
     command = [sys.executable, "-c", WITHOUT, missing, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 @pytest.mark.parametrize("missing", ["babel", "jinja2", "babel,jinja2,markupsafe"])
-def test_without_the_extra_the_bill_is_written_and_the_page_told(run: Run, missing: str) -> None:
-    """Lacking the extra, invoice writes all but the page and says so; page, render and --pdf say how to install it."""
+def test_without_the_extra_the_bill_is_written_without_its_page(run: Run, missing: str) -> None:
+    """Without the extra, invoice omits the page with a note; page, render and --pdf are errors."""
     run.usage([record(n) for n in range(1, 6)])
     bill = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--prices", str(run.folder / "pricing.yaml"))
     done = without(missing, run.folder, *bill, "--out", "b")
@@ -224,8 +224,8 @@ def test_without_the_extra_the_bill_is_written_and_the_page_told(run: Run, missi
     assert without(missing, run.folder, *bill, "--out", "d", "--no-html").stderr == ""
 
 
-def test_without_weasyprint_the_pdf_is_told_before_anything_is_written(run: Run) -> None:
-    """Lacking the extra pdf, --pdf is refused with the command that installs it, and no bill is written."""
+def test_without_weasyprint_no_bill_is_written(run: Run) -> None:
+    """Without the extra pdf, --pdf is an error that names the install command, and no bill is written."""
     run.usage([record(n) for n in range(1, 6)])
     arguments = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "b", "--pdf")
     done = without("weasyprint", run.folder, *arguments)
@@ -233,8 +233,8 @@ def test_without_weasyprint_the_pdf_is_told_before_anything_is_written(run: Run)
     assert not (run.folder / "b").exists()
 
 
-def test_pages_are_imported_where_they_are_made() -> None:
-    """Neither the library nor its command line imports Babel, Jinja2 or WeasyPrint before a page is made."""
+def test_page_libraries_are_imported_late() -> None:
+    """Importing the library and the command line does not import Babel, Jinja2 or WeasyPrint."""
     code = (
         "import sys, brivionix_billing.cli; print([m for m in ('babel', 'jinja2', 'weasyprint') if m in sys.modules])"
     )
@@ -243,7 +243,7 @@ def test_pages_are_imported_where_they_are_made() -> None:
 
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
-    """A wheel has the templates, scripts, styles and data that the package has: nothing keeps a file out of it."""
+    """The wheel contains every file of the package."""
     root = ROOT
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
@@ -256,7 +256,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
 
 
 def test_a_book_without_channels_has_a_page() -> None:
-    """A price file without channels has a page: nominal prices, and no Top Up price to switch to."""
+    """A price file without channels has a page with nominal prices."""
     text = SHIPPED.read_text(encoding="utf-8")
     start, end = text.index("channels:\n"), text.index("# List prices in USD")
     book = PriceBook.loads(text[:start] + text[end:])

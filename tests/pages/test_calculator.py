@@ -1,4 +1,4 @@
-"""The sample call of the pricing page: what a call of the reader's own size costs is what ``book.rate`` says."""
+"""The calculator of the pricing page: its costs are those of ``book.rate``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SAMPLES = [(12_000, 10_000, 800, 0), (272_000, 0, 1, 0), (272_001, 5, 1, 2), (0,
 
 
 def test_the_calculator_is_book_rate(tab: Tab) -> None:
-    """For any tokens, in each group, model and tier, a sample call costs what ``book.rate`` says, to the last digit."""
-    book, chance = shipped(), random.Random(5)
+    """The calculator agrees exactly with ``book.rate`` in each group, model and tier, for any numbers of tokens."""
+    book, rng = shipped(), random.Random(5)
     tab.go()
-    tried = 0
+    compared = 0
     for group in book.groups(at=AUTUMN):
         for model in book.models(group=group, at=AUTUMN):
             for tier in book.service_tiers(model, AUTUMN):
-                for total, cached, out, searches in (*SAMPLES, tuple(chance.randrange(10**6) for _ in range(4))):
+                for total, cached, out, searches in (*SAMPLES, tuple(rng.randrange(10**6) for _ in range(4))):
                     cached = min(cached, total)
                     counts = {"input": total, "cached": cached, "output": out, "searches": searches}
                     state = {"group": group, "model": model, "mtier": tier, **counts}
@@ -41,40 +41,40 @@ def test_the_calculator_is_book_rate(tab: Tab) -> None:
                         "rmb": english.money(charge.cost("rmb").amount, "CNY"),
                         "stripe": english.money(charge.cost("stripe").amount, "USD"),
                     }, state
-                    tried += 1
-    assert tried > 200
+                    compared += 1
+    assert compared > 200
 
 
-def test_the_calculator_knows_what_a_model_takes(tab: Tab) -> None:
-    """More input than the model takes at the most is priced all the same, and told."""
+def test_the_calculator_warns_about_too_much_input(tab: Tab) -> None:
+    """A call with more input than the model accepts has a price and a warning."""
     tab.go("#model=gpt-5.4-mini&input=272000")
     assert "takes at most" not in tab.text("#result")
     tab.page.fill("#calc-input", "272001")
-    assert "gpt-5.4-mini takes at most 272,000 input tokens" in tab.text("#result")
+    assert "gpt-5.4-mini accepts at most 272,000 input tokens" in tab.text("#result")
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("inputs", "message"),
     [
-        ({"calc-input": "5", "calc-cached": "6"}, "6 cached of 5 input tokens"),
-        ({"calc-output": "-1"}, "Output tokens: write a whole number"),
-        ({"calc-output": "1e3"}, "Output tokens: write a whole number"),
-        ({"calc-output": "1000000000001"}, "Output tokens: write a whole number"),
-        ({"calc-searches": "٣"}, "Web searches: write a whole number"),
+        ({"calc-input": "5", "calc-cached": "6"}, "6 cached tokens are more than the 5 input tokens"),
+        ({"calc-output": "-1"}, "Output tokens: enter a whole number"),
+        ({"calc-output": "1e3"}, "Output tokens: enter a whole number"),
+        ({"calc-output": "1000000000001"}, "Output tokens: enter a whole number"),
+        ({"calc-searches": "٣"}, "Web searches: enter a whole number"),
     ],
 )
-def test_the_calculator_refuses_what_is_no_call(tab: Tab, typed: dict[str, str], told: str) -> None:
-    """More cached than there are, less than nothing, no number: the calculator says so and shows no price."""
+def test_the_calculator_rejects_invalid_numbers(tab: Tab, inputs: dict[str, str], message: str) -> None:
+    """Invalid numbers and more cached than input tokens are reported, and no price is shown."""
     tab.go()
-    for field, text in typed.items():
+    for field, text in inputs.items():
         tab.page.fill(f"#{field}", text)
-    assert told in tab.text("#result")
+    assert message in tab.text("#result")
     assert tab.texts("#result dd") == []
-    assert tab.page.locator(f"#{list(typed)[-1]}").get_attribute("aria-invalid") == "true"
+    assert tab.page.locator(f"#{list(inputs)[-1]}").get_attribute("aria-invalid") == "true"
 
 
 def test_the_calculator_divides_exactly(browser: Browser, tmp_path: Path) -> None:
-    """Where a Credit buys 0.04 USD or 2 USD of quota, Credits and costs are still those of ``book.rate``."""
+    """The calculator agrees with ``book.rate`` for any nominal value of a Credit."""
     for nominal in ("0.04", "2", "0.8"):
         book = book_of("{from: 2026-01-01, standard: {input: 0.3, output: 7}}", nominal=nominal)
         with opened(

@@ -1,4 +1,4 @@
-"""Pictures of usage, and bills as PDF: what is drawn and printed is what the document says."""
+"""Charts of usage, and bills as PDF: both agree with the document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from samples import code_of
 @pytest.mark.usefixtures("pango")
 @pytest.mark.parametrize("locale", ["en", "zh_CN"])
 def test_a_pdf_holds_the_same(locale: str) -> None:
-    """The PDF has the totals, the hash, and Chinese letters as letters; its pages are numbered."""
+    """The PDF has the totals, the hash, Chinese characters and page numbers."""
     bill = full()
     made = PdfReader(io.BytesIO(render_pdf(bill_page(bill, locale=locale))))
     shown = "".join("".join(page.extract_text() for page in made.pages).split())
@@ -43,7 +43,7 @@ def test_a_pdf_holds_the_same(locale: str) -> None:
 
 @pytest.mark.usefixtures("pango")
 def test_letters_that_no_font_has_are_an_error() -> None:
-    """A letter that would be printed as a box is refused, by its code point; nothing is fetched for a page."""
+    """A character without a glyph is an error that names its code point, and a PDF loads nothing."""
     with pytest.raises(BillingError, match=r"U\+E123") as caught:
         render_pdf("<main>\ue123</main>")
     assert code_of(caught) == "missing_font"
@@ -57,7 +57,7 @@ _parts = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 10**24)), min_size
 @settings(deadline=None)
 @given(st.lists(_parts, min_size=1, max_size=12))
 def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
-    """Each part's height is its amount on the scale of the picture, to a fifth of a unit; parts stack without gaps."""
+    """The height of each part is its scaled amount, within a fifth of a unit, and parts stack without gaps."""
     size = max(map(len, stacks))
     columns = [ChartColumn(str(n), str(n), stack + [0] * (size - len(stack))) for n, stack in enumerate(stacks)]
     svg = str(column_chart(columns, 0, "title", LocaleFormatter("en")))
@@ -66,10 +66,10 @@ def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
     assert highest <= top <= max(highest * 2, 1)
     for n, group in enumerate(re.findall(r"<g><title>.*?</g>", svg)):
         low = 180.0
-        found = {int(rect[0]): rect for rect in RECT.findall(group)}
+        rects = {int(rect[0]): rect for rect in RECT.findall(group)}
         for series, part in enumerate(columns[n].parts):
-            if series in found:
-                _, _, y, _, height = map(float, found[series])
+            if series in rects:
+                _, _, y, _, height = map(float, rects[series])
                 assert abs(y + float(height) - low) < 0.15
                 assert abs(float(height) - part / top * 170) < 0.2
                 low = y
@@ -79,7 +79,7 @@ def test_bars_are_as_high_as_their_amounts(stacks: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("days", [28, 29, 30, 31])
 def test_no_label_leaves_the_picture(days: int) -> None:
-    """The label of the last day that has one ends within the 720 units of the picture."""
+    """The last axis label ends within the 720 units of the chart."""
     columns = [ChartColumn(f"10-{n + 1:02}", str(n), [1]) for n in range(days)]
     svg = str(column_chart(columns, 0, "title", LocaleFormatter("en")))
     last = float(re.findall(r'x="([\d.]+)" y="195" text-anchor="middle"', svg)[-1])
@@ -100,7 +100,7 @@ def number(shown: str) -> Decimal:
     )
 )
 def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str], int]) -> None:
-    """By day, month or year, and with small models together: the figures add up to the Credits of the days."""
+    """The figures by day, month or year, with small models grouped, add up to the Credits of the days."""
     days = [
         {
             "day": day.isoformat(),
@@ -110,25 +110,25 @@ def test_the_figures_below_a_picture_are_the_documents(used: dict[tuple[Any, str
         }
         for (day, name), amount in used.items()
     ]
-    pictures = usage_charts({"kind": "invoice", "days": days}, LocaleFormatter("en"))
-    assert pictures is not None
+    charts = usage_charts({"kind": "invoice", "days": days}, LocaleFormatter("en"))
+    assert charts is not None
     total = sum((Decimal(day["credits"]) for day in days), Decimal(0))
-    assert sum((Decimal(row["total"].replace(",", "")) for row in pictures["figures"]), Decimal(0)) == total
+    assert sum((Decimal(row["total"].replace(",", "")) for row in charts["figures"]), Decimal(0)) == total
     by_model: dict[str, Decimal] = {}
     for day in days:
         by_model[day["model"]] = by_model.get(day["model"], Decimal(0)) + Decimal(day["credits"])
-    for place, name in enumerate(pictures["names"][:7]):  # these have a colour of their own
-        amounts = [number(row["amounts"][place]) for row in pictures["figures"]]
+    for index, name in enumerate(charts["names"][:7]):  # these models have separate colours
+        amounts = [number(row["amounts"][index]) for row in charts["figures"]]
         assert sum(amounts, Decimal(0)) == by_model[name]
-    for row in pictures["figures"]:
+    for row in charts["figures"]:
         assert sum(Decimal(amount.replace(",", "")) for amount in row["amounts"]) == Decimal(
             row["total"].replace(",", "")
         )
-    assert len(pictures["names"]) == min(len({name for _, name in used}), 8)
+    assert len(charts["names"]) == min(len({name for _, name in used}), 8)
 
 
-def test_a_note_that_moves_both_ways_has_no_picture() -> None:
-    """Bars stand for amounts of one sign; where a note gives some back and charges others, figures alone tell it."""
+def test_a_note_with_amounts_of_both_signs_has_no_chart() -> None:
+    """A note with both positive and negative amounts has no chart."""
     days = [
         {"day": "2026-10-01", "model": name, "requests": 0, "credits": text} for name, text in (("a", "1"), ("b", "-1"))
     ]

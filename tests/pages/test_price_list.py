@@ -1,4 +1,4 @@
-"""The price list: exact prices against the oracle, shown ones rounded once, changes with their dates."""
+"""The price list: exact prices against the oracle, rounding for display, and scheduled changes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from brivionix_billing.rating.messages import LOCALES
 from samples import AUTUMN, D, book_of, code_of, model, shipped, utc
 from strategies import Data, books, instant, instants, render
 
-COINS = {"CNY": 2, "USD": 2, "JPY": 0, "KWD": 3}
+MINOR_DIGITS = {"CNY": 2, "USD": 2, "JPY": 0, "KWD": 3}
 MANY = 30
-"""A random book has some hundred prices, so a few books are many cases."""
+"""Number of random books. Each has hundreds of prices, so a few are enough."""
 PER = dict.fromkeys(oracle.FEES, 1_000)
 
 
 def listed(book: Data, at: datetime) -> dict[str, Any] | None:
-    """The price list of a random book, if any group has terms then."""
-    found = PriceBook.loads(render(book))
-    return price_list(found, at=at) if found.groups(at=at) else None
+    """Return the price list of a random book, if a group has terms at that time."""
+    price_book = PriceBook.loads(render(book))
+    return price_list(price_book, at=at) if price_book.groups(at=at) else None
 
 
 def rows_of(prices: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -46,15 +46,15 @@ def rows_of(prices: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 @settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
-    """Nominal and Top Up price of each meter, in each group, tier and context, are those of the oracle, exactly."""
+    """Nominal and Top Up price of each meter, group, tier and context equal those of the oracle."""
     prices = listed(book, at)
     for group, row in [] if prices is None else rows_of(prices):
         for meter in METER_LABELS["en"]:
             long = row["context"] == "long"
             one = oracle.price(book, row["model"], group, row["service_tier"], meter, long, at)
             price = None if one is None else one * PER.get(meter, 1_000_000)
-            told = row["nominal"].get(meter)
-            assert (None if told is None else Fraction(told)) == price
+            nominal = row["nominal"].get(meter)
+            assert (None if nominal is None else Fraction(nominal)) == price
             for name, topup in row["topup"].items():
                 entry = oracle.entry_at(book["channels"][name]["prices"], at)
                 assert entry is not None
@@ -66,22 +66,22 @@ def test_every_price_is_the_oracles(book: Data, at: datetime) -> None:
 @settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
 def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
-    """A model stands in a group's list in just the tiers in which a request of that group would be priced."""
+    """A group lists a model in exactly the tiers in which a request of that group has a price."""
     prices = listed(book, at)
     groups = [] if prices is None else prices["groups"]
     known = {part["model"] for group in groups for part in (*group["prices"], *group["changes"])}
     assert prices is None or {one["name"] for one in prices["models"]} == known
     for group in groups:
-        found = {(row["model"], row["service_tier"]) for row in group["prices"]}
+        listed_tiers = {(row["model"], row["service_tier"]) for row in group["prices"]}
         for name in book["models"]:
             for tier in ("standard", "batch", "flex", "priority"):
                 try:
                     oracle.charge(book, {}, name, group["name"], tier, at)
                 except oracle.RefusedError:
-                    assert (name, tier) not in found
+                    assert (name, tier) not in listed_tiers
                 else:
-                    assert (name, tier) in found
-            usable = any(model == name for model, _ in found)
+                    assert (name, tier) in listed_tiers
+            usable = any(model == name for model, _ in listed_tiers)
             assert (name in group["models"]) == usable
             assert (name in group["not_allowed"]) == (
                 not usable and name in known and bool(oracle.sold_at(book["models"][name], at))
@@ -90,12 +90,12 @@ def test_each_group_lists_what_it_may_use(book: Data, at: datetime) -> None:
 
 @settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
-def test_shown_digits_stand_for_every_price_that_needs_them(book: Data, at: datetime) -> None:
-    """For each price, per 1 M and per 1 K: what is shown is the oracle's rounding, and no price is shown as zero."""
+def test_display_digits_are_rounded_once(book: Data, at: datetime) -> None:
+    """The displayed price, per 1 M and per 1 K, is rounded as the oracle rounds, and is never zero for a price."""
     prices = listed(book, at)
     currencies = {} if prices is None else {channel["name"]: channel["currency"] for channel in prices["channels"]}
-    told = {} if prices is None else prices["shown"]
-    shown_of = {code: {Fraction(a): Fraction(b) for a, b in told.get(code, {}).items()} for code in COINS}
+    shown = {} if prices is None else prices["shown"]
+    shown_of = {code: {Fraction(a): Fraction(b) for a, b in shown.get(code, {}).items()} for code in MINOR_DIGITS}
     for _, row in [] if prices is None else rows_of(prices):
         for view, texts in {"": row["nominal"], **row["topup"]}.items():
             currency = currencies.get(view, "USD")
@@ -103,7 +103,7 @@ def test_shown_digits_stand_for_every_price_that_needs_them(book: Data, at: date
                 for scale in (1,) if meter in oracle.FEES else (1, 1_000):
                     exact = Fraction(text) / scale
                     digits = shown_of[currency].get(exact, exact)
-                    assert digits == oracle.shown(exact, COINS[currency])
+                    assert digits == oracle.shown(exact, MINOR_DIGITS[currency])
                     assert (digits == 0) == (exact == 0)
 
 
@@ -114,19 +114,19 @@ amounts = st.builds(
 )
 
 
-@given(amounts, st.sampled_from(sorted(COINS)))
+@given(amounts, st.sampled_from(sorted(MINOR_DIGITS)))
 def test_a_price_is_rounded_once_by_significant_digits(price: Decimal, currency: str) -> None:
-    """Rounded half up to four digits, never coarser than a coin, never to zero; doing it again changes nothing."""
+    """A price is rounded half up to four digits or the minor unit, never to zero, and rounding is idempotent."""
     got = round_for_display(price, currency)
-    assert Fraction(got) == oracle.shown(Fraction(price), COINS[currency])
+    assert Fraction(got) == oracle.shown(Fraction(price), MINOR_DIGITS[currency])
     assert (got == 0) == (price == 0)
     assert round_for_display(got, currency) == got
     assert abs(Fraction(got) - Fraction(price)) * 2000 <= Fraction(price)
 
 
-@given(amounts, st.sampled_from(sorted(COINS)), st.sampled_from(LANGUAGES))
+@given(amounts, st.sampled_from(sorted(MINOR_DIGITS)), st.sampled_from(LANGUAGES))
 def test_a_language_changes_no_digit(price: Decimal, currency: str, name: str) -> None:
-    """Babel puts digits into form: taken out of it they are the same, whatever the caller's decimal context says."""
+    """Formatting changes no digit, whatever the caller's decimal context is."""
     language = LocaleFormatter(name)
 
     def forms() -> tuple[str, ...]:
@@ -143,15 +143,15 @@ def test_a_language_changes_no_digit(price: Decimal, currency: str, name: str) -
     assert usual == again
     bare = [Fraction("".join(c for c in text if c in "0123456789.")) for text in usual[:3]]
     assert bare == [Fraction(price), Fraction(price), Fraction(price) * 100]
-    assert len(usual[0].partition(".")[2]) >= COINS[currency]
+    assert len(usual[0].partition(".")[2]) >= MINOR_DIGITS[currency]
 
 
 @pytest.mark.parametrize(
     ("price", "full", "saved"),
     [("0.5", "5", "0.9"), ("0.13", "1.25", "0.896"), ("0.0001", "1000", "0.999"), ("0", "1", "1"), ("1", "1", None)],
 )
-def test_a_discount_never_promises_more_than_is_given(price: str, full: str, saved: str | None) -> None:
-    """What cached tokens save is cut to a tenth of a percent; what saves nothing is no discount."""
+def test_a_discount_is_truncated(price: str, full: str, saved: str | None) -> None:
+    """A cache discount is truncated to a tenth of a percent, and a discount of zero is omitted."""
     assert discount_rate(D(price), D(full)) == (None if saved is None else D(saved))
     assert discount_rate(D("2"), D("1")) is None
     assert discount_rate(D("99.99"), D("100")) is None  # less than a tenth of a percent is not "0% off"
@@ -160,18 +160,18 @@ def test_a_discount_never_promises_more_than_is_given(price: str, full: str, sav
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_currency_has_a_form(name: str) -> None:
-    """In each ISO 4217 currency an amount has the digits of its coins, and the browser has one place for digits."""
+    """Each ISO 4217 currency has its minor digits, and its browser format has one placeholder for digits."""
     language = LocaleFormatter(name)
     for code, digits in _MINOR_DIGITS.items():
         assert language.client_formats([code])["money"][code].count("#") == 1, code
         text = language.money(D("1234.5"), code)
-        found = re.search(r"1,234\.50*", text)
-        assert found is not None
-        assert len(found[0]) == len("1,234.") + max(digits, 1), code
+        match = re.search(r"1,234\.50*", text)
+        assert match is not None
+        assert len(match[0]) == len("1,234.") + max(digits, 1), code
 
 
 def test_a_group_is_named_and_never_another() -> None:
-    """A group that is not there is an error; nothing falls back to the cheapest, or to the first."""
+    """An unknown group is an error; no other group replaces it."""
     with pytest.raises(BillingError, match="no group 'nobody'") as caught:
         price_list(shipped(), at=AUTUMN, groups=["default", "nobody"])
     assert code_of(caught) == "unknown_group"
@@ -186,8 +186,8 @@ def test_a_group_is_named_and_never_another() -> None:
         assert code_of(caught) == "invalid_argument"
 
 
-def test_a_list_for_some_tells_nothing_of_others() -> None:
-    """Models that none of the listed groups may use, now or later, are not in the list, nor on the page."""
+def test_a_list_for_some_groups_discloses_nothing_about_others() -> None:
+    """Models that none of the listed groups may use, now or later, are neither in the list nor on the page."""
     prices = price_list(shipped(), at=AUTUMN, groups=["mini-only"])
     assert [one["name"] for one in prices["models"]] == ["gpt-5.4-mini"]
     assert prices["groups"][0]["not_allowed"] == []
@@ -197,8 +197,8 @@ def test_a_list_for_some_tells_nothing_of_others() -> None:
     assert both["groups"][0]["not_allowed"] == ["gpt-5.4", "gpt-5.3-codex"]
 
 
-def test_changes_of_a_channel_are_announced() -> None:
-    """A price of a Credit and a volume discount that begin or end later stand in the list, and on the page's card."""
+def test_changes_of_a_channel_are_listed() -> None:
+    """The list and the page have scheduled changes of a price of a Credit and of a volume discount."""
     book = book_of(
         "{from: 2026-01-01, standard: {input: 1}}",
         channel="{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85},"
@@ -213,45 +213,45 @@ def test_changes_of_a_channel_are_announced() -> None:
         {"at": "2026-05-01T00:00:00Z", "price_per_credit": ["0.9", None]},
     ]
     (then,) = price_list(book, at=utc("2026-04-01"))["channels"]
-    assert then["changes"] == channel["changes"][2:]  # what holds from this very instant is not announced any more
+    assert then["changes"] == channel["changes"][2:]  # a change that is effective from this instant is not scheduled
     html = pricing_page(book, at=utc("2026-01-15"))
-    for told in (
-        "From Mar 1, 2026: From 50 Credits: 20% off all of them",
+    for text in (
+        "From Mar 1, 2026: From 50 Credits: 20% off the whole purchase",
         "From Apr 1, 2026: 1 Credit costs CN¥0.90",
         "From May 1, 2026: 1 Credit costs –",
     ):
-        assert told in html
+        assert text in html
 
 
 def changes(book: PriceBook, at: str, group: str = "g") -> list[tuple[Any, ...]]:
-    """Announced changes, short: when, what, and the nominal prices before and after."""
-    found = next(part for part in price_list(book, at=utc(at))["groups"] if part["name"] == group)["changes"]
+    """Return scheduled changes in short: time, subject, and nominal prices before and after."""
+    listed_changes = next(part for part in price_list(book, at=utc(at))["groups"] if part["name"] == group)["changes"]
     return [
         (one["at"][:10], one["model"], one["service_tier"], one["context"], one["kind"], one["nominal"])
-        for one in found
+        for one in listed_changes
     ]
 
 
-def test_changes_tell_what_begins_changes_and_ends() -> None:
-    """A new tier begins, a price changes, a model ends, each at its time; what is past is not announced."""
+def test_changes_list_what_begins_changes_and_ends() -> None:
+    """New tiers, changed prices and discontinued models are listed at their times, and past changes are not."""
     book = book_of(
         "{from: 2026-01-01, standard: {input: 1, output: 2}}, {from: 2026-05-01, standard: {input: 3, output: 2}},"
         "{from: 2026-06-01, batch: {input: 0.5}},"
         "{from: 2026-07-01, until: 2026-08-01, standard: {input: 4, output: 2}}"
     )
-    told = [
+    expected = [
         ("2026-05-01", "m", "standard", "any", "changes", {"input": ["1", "3"]}),
         ("2026-06-01", "m", "batch", "any", "begins", {"input": [None, "0.5"]}),
         ("2026-07-01", "m", "standard", "any", "changes", {"input": ["3", "4"]}),
         ("2026-08-01", "m", "standard", "any", "ends", {"input": ["4", None], "output": ["2", None]}),
     ]
-    assert changes(book, "2026-04-30") == told
-    assert changes(book, "2026-05-01") == told[1:]  # it holds from that very instant
+    assert changes(book, "2026-04-30") == expected
+    assert changes(book, "2026-05-01") == expected[1:]  # it is effective from that instant
     assert changes(book, "2026-08-01") == []
 
 
-def test_a_tier_that_begins_does_not_announce_the_fees_of_tools() -> None:
-    """Fees of tools are the same in every tier, so one that begins or ends tells only its prices of tokens."""
+def test_a_tier_that_begins_does_not_list_tool_fees() -> None:
+    """A tier that starts or ends lists only token prices, because tool fees are the same in every tier."""
     book = book_of(
         "{from: 2026-01-01, standard: {input: 1}}, {from: 2026-02-01, until: 2026-03-01, flex: {input: 0.5}}",
         top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}]}\n",
@@ -263,7 +263,7 @@ def test_a_tier_that_begins_does_not_announce_the_fees_of_tools() -> None:
 
 
 def test_changes_of_long_context_name_it() -> None:
-    """A long-context price of its own begins as such; a threshold that moves is told with both numbers."""
+    """A new long-context price is a change of the long context, and a changed threshold has both values."""
     long = "long_context: {{above: {}, input: 2}}"
     book = book_of(
         "{from: 2026-01-01, standard: {input: 1}},"
@@ -281,7 +281,7 @@ def test_changes_of_long_context_name_it() -> None:
 
 
 def test_changes_of_groups_discounts_and_fees_count() -> None:
-    """A group's new ratio, the cache discount, a fee and a channel's price change what a group pays, and are told."""
+    """Changes of a ratio, a cache discount, a fee and a channel's price are listed, because they change prices."""
     book = PriceBook.loads(
         "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\n"
         "cache_discount: [{from: 2026-01-01, discount: 0.9}, {from: 2026-02-01, discount: 0.5}]\n"
@@ -309,7 +309,7 @@ def test_changes_of_groups_discounts_and_fees_count() -> None:
     html = pricing_page(book, at=utc("2026-01-15"))
     assert "<li>Mar 1, 2026: m: Web search: $10.00 → $20.00 per 1,000 calls</li>" in html
     assert "<li>Feb 1, 2026: m · Standard: Cached input: $0.10 → $0.50</li>" in html
-    # After 1 April a Credit costs 0.90: the Top Up price of each side is that of its own time.
+    # From 1 April a Credit costs 0.90, and both Top Up prices are those of their own time.
     assert prices["groups"][0]["changes"][-1]["topup"]["c"]["input"] == ["0.9", "0.45"]
 
 
@@ -319,10 +319,10 @@ def context(row: dict[str, Any]) -> str:
 
 @settings(max_examples=MANY, deadline=None)
 @given(books(), instants)
-def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: datetime) -> None:
-    """Whoever keeps a price list up by its announced changes has, at any later time, the price list of that time."""
-    found = PriceBook.loads(render(book))
-    for group in price_list(found, at=at)["groups"]:
+def test_scheduled_changes_lead_to_the_later_prices(book: Data, at: datetime) -> None:
+    """A price list updated by its scheduled changes equals the price list of the later time."""
+    price_book = PriceBook.loads(render(book))
+    for group in price_list(price_book, at=at)["groups"]:
         later = at + timedelta(days=40)
         kept: Table = {
             (row["model"], row["service_tier"], context(row)): dict(row["nominal"]) for row in group["prices"]
@@ -333,7 +333,7 @@ def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: dat
                 if change["at"] != moment:
                     moment, before = change["at"], copy.deepcopy(kept)
                 key = change["model"], change["service_tier"], context(change)
-                # What had no long-context price cost the short one.
+                # Without a long-context price, the short price applied.
                 table = kept.setdefault(key, dict(before.get((*key[:2], "short"), {})))
                 for meter, (_, price) in change["nominal"].items():
                     table.pop(meter, None)
@@ -341,7 +341,7 @@ def test_announced_changes_lead_to_the_prices_that_then_hold(book: Data, at: dat
                         table[meter] = price
                 if change["kind"] == "ends" or (key[2] == "long" and change["above"][1] is None):
                     del kept[key]
-        then = {one["name"]: one["prices"] for one in price_list(found, at=later)["groups"]}.get(group["name"], [])
+        then = {one["name"]: one["prices"] for one in price_list(price_book, at=later)["groups"]}.get(group["name"], [])
         real = {(row["model"], row["service_tier"], context(row)): row["nominal"] for row in then}
         assert without_fees(kept) == without_fees(real)
 
@@ -350,15 +350,15 @@ Table = dict[tuple[str, str, str], dict[str, str]]
 
 
 def without_fees(table: Table) -> Table:
-    """Fees of tools come with every model, so a list does not announce them for each that begins."""
+    """Remove tool fees, which are not listed for each model that starts."""
     return {key: {m: p for m, p in prices.items() if m not in oracle.FEES} for key, prices in table.items()}
 
 
 @pytest.mark.parametrize(
     "table", [PRICING_MESSAGES, BILL_MESSAGES, METER_LABELS, TIER_LABELS], ids=["pricing", "bill", "meters", "tiers"]
 )
-def test_both_languages_say_the_same_things(table: dict[str, dict[str, str]]) -> None:
-    """Each text stands in both languages, with the same values in it."""
+def test_both_languages_have_the_same_messages(table: dict[str, dict[str, str]]) -> None:
+    """Both languages have the same messages with the same placeholders."""
     values: Callable[[str], set[str]] = lambda text: {part.partition("}")[0] for part in text.split("{")[1:]}  # noqa: E731
     english, chinese = table["en"], table["zh_CN"]
     assert list(english) == list(chinese)
@@ -367,7 +367,7 @@ def test_both_languages_say_the_same_things(table: dict[str, dict[str, str]]) ->
 
 
 def test_the_price_list_is_plain_json() -> None:
-    """The list survives JSON as it is: strings, whole numbers, lists, objects and nulls; amounts are strings."""
+    """The list is unchanged by a JSON round trip, and has no floats."""
     prices = price_list(shipped(), at=AUTUMN)
     assert json.loads(json.dumps(prices)) == prices
 
@@ -382,7 +382,7 @@ def test_the_price_list_is_plain_json() -> None:
 
 
 def test_descriptions_come_in_languages() -> None:
-    """A description is one text, or one per language; another language, a number or control characters are refused."""
+    """A description is one text or one per language; unknown languages, numbers and control characters are errors."""
     text = "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\nmodels:\n" + model(
         "{from: 2026-01-01, standard: {input: 1}}"
     )

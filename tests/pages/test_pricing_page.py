@@ -1,4 +1,4 @@
-"""The pricing page in a real browser: what it shows is what the core says, in every view."""
+"""The pricing page in a browser: in every view, its figures are those of the library."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ALL = "#tier=every"
 
 
 def rows(tab: Tab) -> list[list[str]]:
-    """The table as it is shown: a list of texts a row, without what saves and what copies."""
-    found: list[list[str]] = tab.page.eval_on_selector_all(
+    """Return the displayed table: one list of texts per row, without discounts and copy buttons."""
+    texts: list[list[str]] = tab.page.eval_on_selector_all(
         "#table tbody tr:not(.off)",
         "all => all.map(row => [...row.querySelectorAll('.name, .price')].map(one => one.textContent))",
     )
-    return found
+    return texts
 
 
 def expected(group: str, view: str, unit: str, tier: str, language: str) -> list[list[str]]:
-    """The same from the core: exact prices, rounded once and written by Babel."""
+    """Return the same table from the library: exact prices, rounded once and formatted by Babel."""
     prices = price_list(shipped(), at=AUTUMN, groups=[group])
     currency = {channel["name"]: channel["currency"] for channel in prices["channels"]}.get(view, "USD")
     out = []
@@ -52,8 +52,8 @@ def expected(group: str, view: str, unit: str, tier: str, language: str) -> list
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("unit", ["1m", "1k"])
 @pytest.mark.parametrize("view", ["nominal", "rmb", "stripe"])
-def test_every_view_shows_what_the_core_says(tab: Tab, view: str, unit: str, language: str) -> None:
-    """In each group, view, channel, unit, tier and language, the figures shown are the core's, rounded once by it."""
+def test_every_view_shows_the_prices_of_the_library(tab: Tab, view: str, unit: str, language: str) -> None:
+    """The page shows the figures of the library in each group, view, channel, unit, tier and language."""
     tab.go()
     for group in shipped().groups(at=AUTUMN):
         for tier in ("every", "standard", "batch", "flex", "priority"):
@@ -65,7 +65,7 @@ def test_every_view_shows_what_the_core_says(tab: Tab, view: str, unit: str, lan
 
 
 def test_the_page_begins_with_nominal_prices_of_the_first_group(tab: Tab) -> None:
-    """Without any address: nominal, per 1 M, standard, the first group by its name, and not what one pays."""
+    """Without a hash, the page shows nominal prices per 1 M of the first group, and says that they are nominal."""
     tab.go()
     assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
     assert tab.text("#prices-heading") == "Prices of group default"
@@ -73,22 +73,22 @@ def test_the_page_begins_with_nominal_prices_of_the_first_group(tab: Tab) -> Non
     assert tab.page.get_attribute("#topup", "aria-checked") == "false"
 
 
-def test_the_toggle_shows_what_one_pays_by_each_channel(tab: Tab) -> None:
-    """The switch shows a channel's Top Up price, by its name; the other channel has its own, not a converted one."""
+def test_the_switch_shows_the_price_of_each_channel(tab: Tab) -> None:
+    """The switch shows the Top Up prices of the selected channel, each at its own price of a Credit."""
     tab.go()
     tab.page.get_by_role("switch", name="Top Up price").click()
     assert tab.page.get_attribute("#topup", "aria-checked") == "true"
-    assert "by rmb: 1 Credit costs CN¥0.85" in tab.text("#view")
+    assert "through rmb: 1 Credit costs CN¥0.85" in tab.text("#view")
     assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
     tab.page.get_by_text("stripe (USD)").click()
-    assert "by stripe: 1 Credit costs $0.12" in tab.text("#view")
+    assert "through stripe: 1 Credit costs $0.12" in tab.text("#view")
     assert rows(tab) == expected("default", "stripe", "1m", "standard", "en")
     tab.page.get_by_role("switch", name="Top Up price").click()
     assert rows(tab) == expected("default", "nominal", "1m", "standard", "en")
 
 
 def test_groups_have_their_models_and_free_is_free(tab: Tab) -> None:
-    """A group shows the models that it may use; others only when asked for, and as such; a ratio of 0 reads 'free'."""
+    """A group shows its own models, others only on request and marked, and a ratio of 0 reads 'free'."""
     tab.go()
     tab.page.select_option("#group", "free-trial")
     assert rows(tab) == [["gpt-5.4-mini", "free", "free", "free", "free", "free"]]
@@ -100,13 +100,15 @@ def test_groups_have_their_models_and_free_is_free(tab: Tab) -> None:
     assert "$0" not in tab.text("#table")
     tab.page.select_option("#group", "default")
     tab.page.select_option("#tier", "batch")
-    assert [text for text in tab.texts("#table tr.off") if "not sold in this tier" in text and "codex" in text] != []
+    assert [
+        text for text in tab.texts("#table tr.off") if "not available in this tier" in text and "codex" in text
+    ] != []
 
 
-def test_own_prices_and_other_ratios_are_named(tab: Tab) -> None:
-    """Where a model's terms are not its group's ratio, its row says so."""
+def test_rows_name_terms_that_differ_from_the_group(tab: Tab) -> None:
+    """A row names terms that differ from the ratio of its group."""
     tab.go("#group=partner")
-    own = [text for text in tab.texts("#table tbody th") if "price of this group" in text]
+    own = [text for text in tab.texts("#table tbody th") if "group-specific price" in text]
     assert len(own) == 1
     assert own[0].startswith("gpt-5.2")
     tab.go("#group=coding")
@@ -114,7 +116,7 @@ def test_own_prices_and_other_ratios_are_named(tab: Tab) -> None:
 
 
 def test_search_finds_names_aliases_and_descriptions(tab: Tab) -> None:
-    """Search looks at names and descriptions, in any case, and says how many models it found."""
+    """Search ignores case, covers names and descriptions, and reports the number of models."""
     tab.go()
     tab.page.fill("#search", "CODEX")
     assert tab.texts("#table .name") == ["gpt-5.3-codex"]
@@ -131,7 +133,7 @@ def test_search_finds_names_aliases_and_descriptions(tab: Tab) -> None:
 
 
 def test_any_price_sorts_exactly(tab: Tab) -> None:
-    """A press on a column sorts by its exact prices, a second one the other way, a third as the file has them."""
+    """A column heading sorts by exact prices, then in reverse, then in the order of the file."""
     tab.go(ALL)
     given = rows(tab)
     exact = "#table tbody tr td:nth-child({}) .price"
@@ -143,8 +145,10 @@ def test_any_price_sorts_exactly(tab: Tab) -> None:
         ]
         for order in (sorted(values), sorted(values, reverse=True)):
             tab.page.click(button)
-            found = tab.page.eval_on_selector_all(exact.format(column), "all => all.map(one => one.dataset.exact)")
-            assert [Decimal(value) for value in found] == order
+            sorted_values = tab.page.eval_on_selector_all(
+                exact.format(column), "all => all.map(one => one.dataset.exact)"
+            )
+            assert [Decimal(value) for value in sorted_values] == order
             assert tab.page.evaluate("document.activeElement.dataset.sort") is not None
         assert tab.page.get_attribute(f"#table thead th:nth-child({column})", "aria-sort") == "descending"
         tab.page.click(button)
@@ -152,7 +156,7 @@ def test_any_price_sorts_exactly(tab: Tab) -> None:
 
 
 def test_the_language_switches_words_and_forms(tab: Tab) -> None:
-    """Chinese has its own words, currency signs and dates, and the page says which language it is in."""
+    """The language switch changes messages, currency signs, dates and the language of the page."""
     tab.go()
     tab.page.get_by_role("button", name="中文").click()
     assert tab.page.get_attribute("html", "lang") == "zh-CN"
@@ -168,7 +172,7 @@ def test_the_language_switches_words_and_forms(tab: Tab) -> None:
 
 
 def test_a_view_is_shared_by_its_address(tab: Tab, browser: Browser) -> None:
-    """The address of a view opens the same view in another browser; without changes it is bare."""
+    """The hash of a view opens the same view in another browser, and has no defaults."""
     tab.go()
     tab.page.select_option("#group", "partner")
     tab.page.get_by_role("switch", name="Top Up price").click()
@@ -200,18 +204,18 @@ def test_a_view_is_shared_by_its_address(tab: Tab, browser: Browser) -> None:
         "#%%%&=&&group",
     ],
 )
-def test_a_strange_address_does_no_harm(tab: Tab, address: str) -> None:
-    """What an address says is a choice among what there is, or a text; never code, never an error."""
+def test_an_invalid_hash_does_no_harm(tab: Tab, address: str) -> None:
+    """An unknown or malicious hash causes no error and runs no code."""
     tab.go(address)
     assert tab.text("h1") == "Model prices"
     assert tab.page.locator("img").count() == 0
     assert tab.page.locator("#result *").count() > 0
 
 
-def test_a_link_to_what_is_gone_says_so(tab: Tab) -> None:
-    """An address that names a group or channel that is not there opens the usual view, and tells that it did."""
+def test_unknown_values_of_a_link_are_reported(tab: Tab) -> None:
+    """A hash with an unknown group or channel opens the default view and reports the unknown values."""
     tab.go("#group=gone&channel=cheque&view=topup&model=old&window=77")
-    assert tab.text("#status") == "The link names something that is not here any more: gone, cheque, old, 77."
+    assert tab.text("#status") == "This page no longer has some values of the link: gone, cheque, old, 77."
     assert rows(tab) == expected("default", "rmb", "1m", "standard", "en")
     tab.go("#group=partner")
     assert tab.texts("#status") == [""]
@@ -237,7 +241,7 @@ FOCUSED = "[document.activeElement].map(at => at.id || at.name || at.className |
 
 
 def test_the_keyboard_reaches_everything(tab: Tab) -> None:
-    """Tab reaches each control; arrows move among prices; Enter copies; Space toggles the switch."""
+    """Tab reaches every control, arrow keys move between prices, and Space toggles the switch."""
     tab.go()
     reached = set()
     for _ in range(120):
@@ -269,11 +273,11 @@ def test_the_keyboard_reaches_everything(tab: Tab) -> None:
             " return [row.sectionRowIndex, [...row.querySelectorAll('.price')].indexOf(document.activeElement)]; })()"
         )
         assert place == [row, column], key
-        assert tab.page.locator("#table [tabindex='0']:is(button)").count() == 1  # one stop for the Tab key
+        assert tab.page.locator("#table [tabindex='0']:is(button)").count() == 1  # the table is one tab stop
 
 
 def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None:
-    """A press on a price copies the exact one; a row is copied with its headings, ready for a spreadsheet."""
+    """A click copies the exact price, and Copy row copies the row with its headings as TSV."""
     html = pricing_page(shipped(), at=AUTUMN)
     allowed = ["clipboard-read", "clipboard-write"]
     with opened(browser, tmp_path / "p.html", html, "#group=partner&view=topup&sort=input", permissions=allowed) as tab:
@@ -295,7 +299,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&g
 
 
 def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path) -> None:
-    """A model whose name a spreadsheet would run is copied as a text."""
+    """The name of a model that looks like a formula is copied as text."""
     book = book_of(model("{from: 2026-01-01, standard: {input: 1}}", '"=1+2"'))
     allowed = ["clipboard-read", "clipboard-write"]
     with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), permissions=allowed) as tab:
@@ -304,7 +308,7 @@ def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path) -> None:
 
 
 def hostile_book() -> PriceBook:
-    """Descriptions with markup, in every place that has one, and names with signs that regular expressions heed."""
+    """Return a book with markup in descriptions, and with regular expression characters in names."""
     text, quoted = SHIPPED.read_text("utf-8"), json.dumps(HOSTILE)
     for given in ('{en: "Top-up in RMB",', '{en: "Every model at the list price",'):
         assert given in text
@@ -314,7 +318,7 @@ def hostile_book() -> PriceBook:
 
 
 def test_names_and_descriptions_are_text(browser: Browser, tmp_path: Path) -> None:
-    """Markup in descriptions, title and notes is shown as it is written: nothing of it becomes an element or runs."""
+    """Markup in descriptions, title and notes is displayed as text, creates no element and never runs."""
     html = pricing_page(hostile_book(), at=AUTUMN, title=HOSTILE, notes=[HOSTILE])
     with opened(browser, tmp_path / "p.html", html, "#view=topup&tier=every") as tab:
         assert tab.page.locator("img, b").count() == 0
@@ -324,11 +328,11 @@ def test_names_and_descriptions_are_text(browser: Browser, tmp_path: Path) -> No
         assert "{{7*7}}" in shown
         assert "gpt-5.2=$1+$_" in tab.texts("#table .name")
         tab.page.get_by_text("$stripe$1$ (USD)").click()
-        assert "by $stripe$1$: 1 Credit costs $0.12" in tab.text("#view")
+        assert "through $stripe$1$: 1 Credit costs $0.12" in tab.text("#view")
 
 
 def test_a_script_that_is_put_into_the_page_does_not_run(browser: Browser, tmp_path: Path) -> None:
-    """The page's own policy names its scripts by their hashes: an added one, or one in an attribute, is blocked."""
+    """The policy of the page blocks scripts and event attributes that were added to the file."""
     html = pricing_page(shipped(), at=AUTUMN).replace(
         "<main>", "<main><script>window.ran = 1</script><p id=x onclick='window.ran = 2'>x</p>"
     )
@@ -343,8 +347,8 @@ def test_a_script_that_is_put_into_the_page_does_not_run(browser: Browser, tmp_p
     context.close()
 
 
-def test_it_reads_without_scripts(browser: Browser, tmp_path: Path) -> None:
-    """Without JavaScript, every group's nominal prices stand in tables, and no control that does nothing is shown."""
+def test_the_page_works_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    """Without JavaScript, the page has the nominal prices of every group and no controls."""
     html = pricing_page(shipped(), at=AUTUMN)
     with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
         text = tab.page.locator("body").inner_text()
@@ -358,7 +362,7 @@ def test_it_reads_without_scripts(browser: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
-    """No accessibility violation, in light and dark, at desk and phone width, in several views and both languages."""
+    """The page has no accessibility violations, in light and dark, at desktop and phone width, in both languages."""
     html = pricing_page(shipped(), at=utc("2026-10-11"))
     for address in (
         "",
@@ -368,58 +372,12 @@ def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, width:
         options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
         with opened(browser, tmp_path / "p.html", html, address, **options) as tab:
             assert violations(tab.page) == []
-            if width == 390:  # nothing sticks out to the side
+            if width == 390:  # the page does not scroll sideways
                 assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_announced_changes_stand_with_their_dates(browser: Browser, tmp_path: Path) -> None:
-    """What begins, changes and ends later is told with its date, in the view's own prices; a Credit's price as well."""
-    book = book_of(
-        "{from: 2026-01-01, standard: {input: 1, output: 2}}, {from: 2026-12-01, standard: {input: 1.25, output: 2}},"
-        "{from: 2027-01-15T08:30:00Z, until: 2027-06-01, standard: {input: 1.25, output: 3}}",
-        channel="{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85},"
-        " {from: 2027-02-01, price_per_credit: 0.9}]}",
-        top="tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10}, {from: 2027-03-01, per_1000_calls: 12}]}\n",
-    )
-    html = pricing_page(book, at=AUTUMN)
-    with opened(browser, tmp_path / "p.html", html) as tab:
-        assert tab.texts("#changes-list li") == [
-            "Dec 1, 2026m · StandardInput: $1.00 → $1.25",
-            "Jan 15, 2027 08:30 UTCm · StandardOutput: $2.00 → $3.00",
-            "Feb 1, 20271 Credit by c: CN¥0.85 → CN¥0.90. Every Top Up price by c changes with it.",
-            "Mar 1, 2027mWeb search: $10.00 → $12.00 per 1,000 calls",
-            "Jun 1, 2027m · Standardno longer sold",
-        ]
-        tab.go("#view=topup")
-        texts = tab.texts("#changes-list li")
-        assert texts[0].endswith("Input: CN¥0.85 → CN¥1.0625")  # exact, or two prices might look the same
-        assert texts[3].endswith("Web search: CN¥9.00 → CN¥10.80 per 1,000 calls")  # at the Credit's price of that day
-    with opened(browser, tmp_path / "p.html", html, java_script_enabled=False) as tab:
-        assert "Dec 1, 2026: m · Standard: Input: $1.00 → $1.25" in tab.page.locator("body").inner_text()
-
-
-def test_what_begins_later_has_its_names(browser: Browser, tmp_path: Path) -> None:
-    """A tier and a meter that nobody buys yet are announced by their names; they are no choice and no column now."""
-    book = book_of(
-        "{from: 2026-01-01, standard: {input: 1}}, {from: 2026-12-01, standard: {input: 1, audio_input: 40}},"
-        "{from: 2026-12-02, flex: {input: 0.5}}"
-    )
-    with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k") as tab:
-        assert tab.texts("#changes-list li") == [
-            "Dec 1, 2026m · StandardAudio input: – → $0.04",
-            "Dec 2, 2026m · Flexnew · Input: $0.0005",
-        ]
-        assert "undefined" not in tab.text("body")
-        assert "Flex" not in tab.text("#tier")
-        assert tab.texts("#table .price") == ["$0.001"]
-        # Nothing cached and no output can be bought, so the sample call begins without.
-        assert tab.texts("#result dd")[0] == "$0.012"
-        tab.page.fill("#calc-searches", "1")
-        assert "Web search: this model has no price for it" in tab.text("#result")
-
-
-def test_free_is_said_of_a_group_only_where_all_is_free(browser: Browser, tmp_path: Path) -> None:
-    """A ratio of 0 does not make a model free that has prices of its own; the heading does not say so."""
+def test_a_group_is_free_only_if_all_its_prices_are_zero(browser: Browser, tmp_path: Path) -> None:
+    """A group with a ratio of 0 is not called free of charge if a model has a group-specific price."""
     free = "        ratio: 0\n        models: [gpt-5.4-mini]"
     own = free + "\n        overrides: {gpt-5.4-mini: {prices: {standard: {input: 3, cache_read: 0, output: 0}}}}"
     text = SHIPPED.read_text("utf-8").replace(free, own)
@@ -431,20 +389,20 @@ def test_free_is_said_of_a_group_only_where_all_is_free(browser: Browser, tmp_pa
     assert "Free of charge" not in html.partition("<script")[0]
 
 
-def test_the_time_of_the_page_is_told_once() -> None:
-    """A page of no round time says the minute and UTC, once."""
+def test_the_time_of_the_page_is_shown_once() -> None:
+    """A page whose time is not midnight shows the minute and UTC once."""
     html = pricing_page(shipped(), at=AUTUMN.replace(hour=23, minute=50, second=57))
     assert ">Prices of Oct 20, 2026 23:50 UTC<" in html
 
 
-def test_the_page_has_the_size_that_was_promised() -> None:
-    """Five models, five groups: less than 150 kB, in both languages and with announced changes."""
+def test_the_page_is_smaller_than_150_kb() -> None:
+    """The page of five models and five groups has less than 150 kB in both languages."""
     for locale in LANGUAGES:
         assert len(pricing_page(shipped(), at=utc("2026-10-11"), locale=locale).encode()) < 150_000
 
 
 def test_printed_it_has_no_controls(tab: Tab) -> None:
-    """On paper stands the view that is shown, without what can only be pressed."""
+    """A printed page has the table of the current view and no controls."""
     tab.go("#view=topup")
     tab.page.emulate_media(media="print")
     assert tab.page.locator("#controls").is_hidden()
@@ -455,7 +413,7 @@ def test_printed_it_has_no_controls(tab: Tab) -> None:
 
 
 def test_sizes_of_numbers_do_not_matter(browser: Browser, tmp_path: Path) -> None:
-    """The smallest and the largest prices that a file can hold are shown, and never as zero."""
+    """The smallest and the largest possible prices are displayed, and never as zero."""
     book = book_of("{from: 2026-01-01, standard: {input: 0.000000000001, output: 1000000}}", ratio="1")
     with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), "#unit=1k&view=topup") as tab:
         least = multiply(Decimal("0.000000000001"), Decimal("0.00085"))

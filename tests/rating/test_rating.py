@@ -287,7 +287,7 @@ def test_a_charge_tells_what_it_was_made_from() -> None:
     assert repr(charge) == ("<Charge 0.005157 Credits: gpt-5.4-mini, group coding, priority, 2026-10-20T00:00:00Z>")
     text = charge.explain()
     assert "  cached input tokens: 200 x 0.15 USD / 1000000 x ratio 0.9 = 0.000027 USD" in text
-    assert "Top-up price by rmb: 0.005157 Credits x 0.85 CNY = 0.00438345 CNY" in text
+    assert "Top-up price through rmb: 0.005157 Credits x 0.85 CNY = 0.00438345 CNY" in text
     with pytest.raises(BillingError, match="use one of en, zh_CN") as caught:
         charge.explain("fr")
     assert code_of(caught) == "invalid_argument"
@@ -295,13 +295,13 @@ def test_a_charge_tells_what_it_was_made_from() -> None:
         with pytest.raises(BillingError, match="use one of: rmb, stripe") as caught:
             charge.cost(channel)  # type: ignore[arg-type]
         assert code_of(caught) == "unknown_channel"
-    assert "Nothing was used" in rate(usage=Usage()).explain()
-    assert "没有用量" in rate(usage=Usage()).explain("zh_CN")
+    assert "No usage, no charge." in rate(usage=Usage()).explain()
+    assert "无用量，不计费。" in rate(usage=Usage()).explain("zh_CN")
 
 
 def test_the_explanation_of_a_long_request_names_the_bound() -> None:
     """The explanation says which context's prices hold and from how many tokens on."""
-    for tokens, words in ((272_000, "Not more than 272000"), (272_001, "More than 272000")):
+    for tokens, words in ((272_000, "At most 272000"), (272_001, "More than 272000")):
         assert f"{words} input tokens (here {tokens})" in rate(usage=Usage(tokens), model="gpt-5.4").explain()
     assert "272000" not in rate(usage=Usage(272_001), model="gpt-5.4", service_tier="priority").explain()
 

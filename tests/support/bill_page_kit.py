@@ -1,4 +1,4 @@
-"""A bill that has every section."""
+"""A bill with every section, for tests of its page."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FULL: Json = {
 
 
 def full(key: Any = KEY, **changes: Any) -> Json:
-    """A bill with every part that a bill can have, in a zone of its own."""
+    """Return a bill with every section, in the time zone of Shanghai."""
     period = Period.parse("2026-10", "Asia/Shanghai")
     usage = written([*ROWS, GUESSED])
     plain = billed(usage, period=period)

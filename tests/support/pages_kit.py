@@ -1,4 +1,4 @@
-"""Opening pages in the browser: every request, message and error of a page is kept, and must be none."""
+"""Opens pages in the browser, records their requests, messages and errors, and checks that there are none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Tab", "opened", "violations"]
 
 
 class Tab:
-    """A page in the browser."""
+    """A page in the browser, with its requests and messages."""
 
     def __init__(self, page: Page, path: Path) -> None:
         self.page, self.path = page, path
@@ -25,44 +25,44 @@ class Tab:
         page.on("dialog", self._dialog)
 
     def _dialog(self, dialog: Dialog) -> None:
-        self.messages.append(f"a dialog: {dialog.message}")  # a script of a name has run
+        self.messages.append(f"a dialog: {dialog.message}")  # an injected script has run
         dialog.dismiss()
 
     def go(self, address: str = "") -> Tab:
-        """Open the page anew, at an address of its own."""
+        """Reload the page with a hash."""
         self.page.goto("about:blank")
         self.requests.clear()
         self.page.goto(self.path.as_uri() + address)
         return self
 
     def texts(self, selector: str) -> list[str]:
-        """The texts of all that a selector finds."""
-        found: list[str] = self.page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
-        return found
+        """Return the texts of all elements that match a selector."""
+        texts: list[str] = self.page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
+        return texts
 
     def text(self, selector: str) -> str:
-        """The text of the one that a selector finds."""
+        """Return the text of the only element that matches a selector."""
         return self.page.locator(selector).inner_text()
 
 
 @contextmanager
 def opened(browser: Browser, path: Path, html: str, address: str = "", **options: Any) -> Iterator[Tab]:
-    """The page from a file, in a browser that knows nothing yet. It may ask for nothing and complain of nothing."""
+    """Open a page from a file in a new browser context, and fail on any request or message."""
     path.write_text(html, encoding="utf-8")
     context = browser.new_context(**options)
     try:
         tab = Tab(context.new_page(), path).go(address)
         yield tab
-        others = [url for url in tab.requests if not url.startswith(path.as_uri()) and not url.startswith("data:")]
-        assert others == []
+        foreign = [url for url in tab.requests if not url.startswith(path.as_uri()) and not url.startswith("data:")]
+        assert foreign == []
         assert tab.messages == []
     finally:
         context.close()
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong with the page as it stands."""
+    """Return the accessibility violations that axe-core finds in the page."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}" for one in found]
+    results = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}" for one in results]

@@ -1,4 +1,4 @@
-"""A tab of the browser that shows the pricing page."""
+"""A browser tab with the pricing page."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LANGUAGES = {name: LocaleFormatter(name) for name in ("en", "zh_CN")}
 def tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     """The page of the shipped price file."""
     html = pricing_page(shipped(), at=AUTUMN)
-    with opened(browser, tmp_path_factory.mktemp("page") / "pricing.html", html) as found:
-        yield found
+    with opened(browser, tmp_path_factory.mktemp("page") / "pricing.html", html) as page_tab:
+        yield page_tab
 
 
 def look(tab: Tab, state: dict[str, Any]) -> None:
-    """Go to a view by its address, without loading the page anew."""
-    tab.page.evaluate("hash => { location.hash = hash; readAddress(); render(); }", urlencode(state))
+    """Set the hash of a view and render it, without reloading the page."""
+    tab.page.evaluate("hash => { location.hash = hash; stateFromHash(); render(); }", urlencode(state))

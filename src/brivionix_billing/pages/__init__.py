@@ -1,6 +1,6 @@
-"""Pages for people: the pricing page, and bills as one would send them.
+"""HTML pages: the pricing page, and bills as pages and PDF.
 
-They need the extra ``brivionix-billing[pages]``, a bill as PDF ``brivionix-billing[pdf]``.
+Pages require the extra ``brivionix-billing[pages]``, PDF the extra ``brivionix-billing[pdf]``.
 """
 
 from brivionix_billing.pages.bill_page import bill_page

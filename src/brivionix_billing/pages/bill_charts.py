@@ -1,9 +1,9 @@
-"""Usage of a bill by day (or month) and by model: the figures of its pictures."""
+"""The charts of a bill: usage over time (by day, month or year) and by model."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,45 +15,48 @@ from brivionix_billing.pages.formatting import LocaleFormatter
 __all__ = ["usage_charts"]
 
 Json = dict[str, Any]
-_MOST_STEPS: Final = 62
-"""A period of more days is drawn by month, one of more months by year."""
+_MAX_COLUMNS: Final = 62
+"""Maximum number of columns over time. A longer period is drawn by month or by year."""
 
 
 def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json | None:
-    """The pictures and their figures; ``None`` where nothing was used, or a note moves amounts both ways."""
-    words = BILL_MESSAGES[language.name]
+    """Return both charts of a bill or note, and the figures of the chart over time.
+
+    Returns ``None`` if nothing was used, or if a note has both positive and negative amounts.
+    """
+    messages = BILL_MESSAGES[language.name]
     sign = -1 if document["kind"] == "credit_note" else 1
-    places = max((to_scaled(Decimal(part["credits"]))[1] for part in document["days"]), default=0)
+    places = max((to_scaled(Decimal(day["credits"]))[1] for day in document["days"]), default=0)
     amounts: dict[tuple[str, str], int] = {}
-    for part in document["days"]:
-        key = part["day"], part["model"]
-        amounts[key] = amounts.get(key, 0) + sign * _scaled_credits(part["credits"], places)
+    for day in document["days"]:
+        key = day["day"], day["model"]
+        amounts[key] = amounts.get(key, 0) + sign * _scaled_credits(day["credits"], places)
     if not any(amounts.values()) or any(amount < 0 for amount in amounts.values()):
         return None
-    models: dict[str, int] = {}
+    model_totals: dict[str, int] = {}
     for (_, model), amount in amounts.items():
-        models[model] = models.get(model, 0) + amount
-    ordered = sorted(models, key=lambda name: (-models[name], name))
-    series = {name: min(place, MAX_SERIES - 1) for place, name in enumerate(ordered)}
-    drawn = ordered if len(ordered) <= MAX_SERIES else [*ordered[: MAX_SERIES - 1], words["others"]]
-    kind, steps = _time_axis(sorted({day for day, _ in amounts}))
-    stacks: dict[str, list[int]] = {step: [0] * len(drawn) for step in steps}
-    for (day, model), amount in amounts.items():
-        stacks[day[: len(steps[0])]][series[model]] += amount
-    rows = [
-        ChartBar(place, name, total, _share_label(total, sum(models.values()), places, language))
-        for place, (name, total) in enumerate(
-            (name, sum(stack[place] for stack in stacks.values())) for place, name in enumerate(drawn)
-        )
+        model_totals[model] = model_totals.get(model, 0) + amount
+    models = sorted(model_totals, key=lambda name: (-model_totals[name], name))
+    series = {name: min(index, MAX_SERIES - 1) for index, name in enumerate(models)}
+    names = models if len(models) <= MAX_SERIES else [*models[: MAX_SERIES - 1], messages["others"]]
+    step_unit, steps = _time_axis(sorted({date for date, _ in amounts}))
+    stacks: dict[str, list[int]] = {step: [0] * len(names) for step in steps}
+    for (date, model), amount in amounts.items():
+        stacks[date[: len(steps[0])]][series[model]] += amount
+    total = sum(model_totals.values())
+    series_totals = [sum(stack[index] for stack in stacks.values()) for index in range(len(names))]
+    bars = [
+        ChartBar(index, name, amount, _share_label(amount, total, places, language))
+        for index, (name, amount) in enumerate(zip(names, series_totals, strict=True))
     ]
-    columns = [ChartColumn(step[5:] if kind == "day" else step, step, stacks[step]) for step in steps]
-    title = words[f"by_{kind}"]
+    columns = [ChartColumn(step[5:] if step_unit == "day" else step, step, stacks[step]) for step in steps]
+    title = messages[f"by_{step_unit}"]
     return {
         "time_title": title,
         "time": column_chart(columns, places, title, language),
-        "models": bar_chart(rows, words["by_model"]),
-        "step": words[kind],
-        "names": drawn,
+        "models": bar_chart(bars, messages["by_model"]),
+        "step": messages[step_unit],
+        "names": names,
         "figures": [
             {
                 "step": column.name,
@@ -69,24 +72,28 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
 
 
 def _scaled_credits(credits: str, places: int) -> int:
-    coefficient, own = to_scaled(Decimal(credits))
-    scale: int = 10 ** (places - own)
+    coefficient, own_places = to_scaled(Decimal(credits))
+    scale: int = 10 ** (places - own_places)
     return coefficient * scale
 
 
 def _share_label(amount: int, total: int, places: int, language: LocaleFormatter) -> str:
-    """An amount and its part of the total, cut to a tenth of a percent."""
+    """Format an amount and its share of the total, truncated to a tenth of a percent."""
     share = decimal_from_scaled(amount * 1000 // total, 3)
     return f"{language.group_digits(format_plain(decimal_from_scaled(amount, places)))} · {language.percent(share)}"
 
 
 def _time_axis(days: list[str]) -> tuple[str, list[str]]:
-    """The bars of a picture over these days: every day of their span, else every month, else the years among them."""
-    start, end = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    """Return the unit and the columns of the chart over time.
+
+    The columns are all days between the first and the last day. If these are too many, they are all months, and if
+    these are too many, the years with usage.
+    """
+    start, end = datetime.date.fromisoformat(days[0]), datetime.date.fromisoformat(days[-1])
     span = (end - start).days + 1
-    if span <= _MOST_STEPS:
-        return "day", [(start + timedelta(days=n)).isoformat() for n in range(span)]
+    if span <= _MAX_COLUMNS:
+        return "day", [(start + datetime.timedelta(days=n)).isoformat() for n in range(span)]
     months = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
-    if len(months) <= _MOST_STEPS:
+    if len(months) <= _MAX_COLUMNS:
         return "month", [f"{month // 12:04}-{month % 12 + 1:02}" for month in months]
     return "year", list(dict.fromkeys(day[:4] for day in days))

@@ -1,4 +1,4 @@
-"""A bill as people see it: one self-contained HTML page that carries the document and checks itself."""
+"""The page of a bill: a self-contained HTML file that embeds the document and checks itself."""
 
 from __future__ import annotations
 
@@ -32,67 +32,71 @@ __all__ = ["bill_page", "digest_text"]
 Json = dict[str, Any]
 _TAG_AND_TEXT: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
 _ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
-_DIGESTED_ATTRIBUTES: Final = {False: ("data-of", "hidden"), True: ("class", "x", "y", "width", "height")}
+_DIGESTED_ATTRIBUTES: Final = {False: ("data-path", "hidden"), True: ("class", "x", "y", "width", "height")}
 _SPACE: Final = re.compile("[ \t\n\f]+")
-"""White space of HTML: Python and browsers do not agree on any other."""
+"""White space of HTML. Python and browsers differ in what else counts as white space."""
 _INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, which HTML would change or drop, and signs that turn the direction of what follows."""
+"""Control characters that HTML changes or drops, and characters that change the direction of text."""
 _DIGEST_PLACEHOLDER: Final = "@@text@@"
 _SCRIPT_MESSAGE_PREFIXES: Final = ("check", "not_", "no_", "bad_")
-_MOST_CHANNELS: Final = 3
-"""So many channels have a column among the lines; all of them stand among the totals."""
+_MAX_COLUMN_CHANNELS: Final = 3
+"""Maximum number of channels that have a column in the lines. The totals have all channels."""
 
 
 def bill_page(
     document: Mapping[str, Any], *, locale: str = "en", public_key: Ed25519PublicKey | None = None
 ) -> HtmlPage:
-    """The page of a sealed bill or note, in ``en`` or ``zh_CN``.
+    """Render the page of a sealed bill or note in ``en`` or ``zh_CN``.
 
-    It carries the document's canonical JSON, and a script that recomputes its hash, its sums and, with ``public_key``,
-    its signature. Raises ``invalid_document`` for what is no sound document, ``invalid_argument``, ``missing_extra``.
+    The page embeds the canonical JSON of the document, and a script that recomputes its hash and sums. With
+    ``public_key``, the script also verifies the signature.
+
+    Raises ``invalid_document`` if the document is invalid, ``invalid_argument``, ``missing_extra``.
     """
-    wrong = schema_errors(document)
-    if wrong:
-        raise BillingError("invalid_document", f"{wrong[0][0]}: {wrong[0][1]}")
+    errors = schema_errors(document)
+    if errors:
+        path, message = errors[0]
+        raise BillingError("invalid_document", f"{path}: {message}")
     if document["hash"] != document_hash(document):
         raise BillingError(
-            "invalid_document", f"{document['id']} was changed after it was issued: its hash does not fit"
+            "invalid_document", f"{document['id']} was changed after it was issued: its hash does not match"
         )
     if document["id"] != document_id(document["series"], document["number"]):
-        # It stands in the page's style as well, so it may be nothing but what we make of series and number.
-        raise BillingError("invalid_document", f"the id {safe_repr(document['id'])} is not made of series and number")
+        # The style sheet of the page contains the id, so only an id that this package built is safe.
+        message = f"id {safe_repr(document['id'])}: does not match series and number"
+        raise BillingError("invalid_document", message)
     require_pages_extra()
-    # In the order of its canonical text: the page of a document just made, and of one read, are the same.
+    # Canonical order of keys, so that a new document and one read from a file have the same page.
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)
     words = BILL_MESSAGES[locale]
-    shown: Json = _replace_invisible(document)
+    visible: Json = _replace_invisible(document)
     try:
-        view = _view(shown, language)
+        view = _view(visible, language)
     except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
-        raise BillingError("invalid_document", f"{document['id']} cannot be shown: {error}") from None
+        raise BillingError("invalid_document", f"{document['id']} cannot be rendered: {error}") from None
     key = None if public_key is None else _public_key_data(public_key)
     values = {
         "language": language,
         "words": words,
         "title": f"{words[document['kind']]} {document['id']}",
-        "document": shown,
+        "document": visible,
         **view,
         "digest": _DIGEST_PLACEHOLDER,
         "data": embed_json(
             {
                 "document": document,
-                "words": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
+                "messages": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
                 "form": language.client_formats([]),
                 "key": key,
             }
         ),
     }
     style = read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
-    made = render_template("bill.html", values, style=style, script=read_asset("exact.js") + read_asset("bill.js"))
-    done = HtmlPage(made.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(made).encode()).hex(), 1))
-    done.policy = made.policy
-    return done
+    draft = render_template("bill.html", values, style=style, script=read_asset("decimals.js") + read_asset("bill.js"))
+    page = HtmlPage(draft.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(draft).encode()).hex(), 1))
+    page.policy = draft.policy
+    return page
 
 
 def _public_key_data(key: Ed25519PublicKey) -> Json:
@@ -103,31 +107,33 @@ def _public_key_data(key: Ed25519PublicKey) -> Json:
 
 
 def _replace_invisible(value: Any) -> Any:
-    """The document with every sign in its texts that cannot be shown as the one that stands for it."""
+    """Replace every character that cannot be displayed by U+FFFD, in all texts of a document."""
     if isinstance(value, str):
         return _INVISIBLE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {key: _replace_invisible(part) for key, part in value.items()}
-    return [_replace_invisible(part) for part in value] if isinstance(value, list) else value
+        return {key: _replace_invisible(member) for key, member in value.items()}
+    return [_replace_invisible(item) for item in value] if isinstance(value, list) else value
 
 
 def digest_text(html: str) -> str:
-    """What the page's own check hashes: its title, and of its main part all elements and texts in their order.
+    """Return the text of a page that its own check hashes: the title, then elements and texts of ``<main>`` in order.
 
-    Of attributes, those count that say what is shown: ``data-of``, ``hidden``, and the place and series of a bar. Runs
-    of white space are one space.
+    It includes the attributes that decide what a reader sees: ``data-path``, ``hidden``, and position and series of a
+    bar. White space is collapsed.
     """
-    # Markup of our own templates: every "<" and ">" in a text or an attribute is escaped.
+    # The templates escape every "<" and ">" in texts and attributes, so regular expressions can parse the page.
     title = html[html.index("<title>") + 7 : html.index("</title>")]
     main = html[html.index("<main") : html.rindex("</main>")]
-    out = [unescape(title)]
+    parts = [unescape(title)]
     for name, attributes, text in _TAG_AND_TEXT.findall(main):
         if name:
-            given = dict(_ATTRIBUTE.findall(attributes))
-            kept = (f"{key}={unescape(given[key])}" for key in _DIGESTED_ATTRIBUTES[name == "rect"] if key in given)
-            out.append(" ".join([f"<{name}", *kept]))
-        out.append(unescape(text))
-    return " ".join(filter(None, _SPACE.split(" ".join(out))))
+            values = dict(_ATTRIBUTE.findall(attributes))
+            digested = (
+                f"{key}={unescape(values[key])}" for key in _DIGESTED_ATTRIBUTES[name == "rect"] if key in values
+            )
+            parts.append(" ".join([f"<{name}", *digested]))
+        parts.append(unescape(text))
+    return " ".join(filter(None, _SPACE.split(" ".join(parts))))
 
 
 def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
@@ -141,7 +147,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
     return {
         "digits": language.group_digits,
         "channels": channels,
-        "line_channels": channels[:_MOST_CHANNELS],
+        "line_channels": channels[:_MAX_COLUMN_CHANNELS],
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
         "when": _dates(document, days),
         "period": _period(document["period"], words, days),
@@ -149,13 +155,13 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
             _party("issuer", document["issuer"], words),
             _party("customer", document["customer"], words),
         ],
-        "blocks": _line_groups(document, channels[:_MOST_CHANNELS], days, language),
+        "blocks": _line_groups(document, channels[:_MAX_COLUMN_CHANNELS], days, language),
         "requests": _requests(totals["requests"], language),
         "estimated": _estimated(totals["estimated"], language),
         "savings": _savings(document, language),
         "evidence": _evidence(document, language),
         "short_form": _short_form(document),
-        "pictures": usage_charts(document, language),
+        "charts": usage_charts(document, language),
     }
 
 
@@ -178,7 +184,7 @@ def _party(kind: str, party: Mapping[str, Any], words: Mapping[str, str]) -> Jso
 
 
 def _day(when: datetime, days: CalendarDays) -> str:
-    """A day as ISO 8601 writes it, which reads the same in every language; the instant where none begins then."""
+    """Format the start of a day as an ISO 8601 date; any other instant in full."""
     day = days.at(when)
     return day.value if day.start == when else format_instant(when)
 
@@ -192,7 +198,7 @@ def _dates(document: Mapping[str, Any], days: CalendarDays) -> dict[str, str | N
 
 def _period(period: Mapping[str, Any], words: Mapping[str, str], days: CalendarDays) -> Json:
     start, end = parse_instant(period["from"]), parse_instant(period["to"])
-    # Where the period ends with a day, its last day is told: that one is in it.
+    # "to" is exclusive. If the period ends with a day, the page shows this last day, which is inclusive.
     last = days.at(end - datetime.resolution)
     return {
         "days": words["period_days"].format(
@@ -203,31 +209,31 @@ def _period(period: Mapping[str, Any], words: Mapping[str, str], days: CalendarD
 
 
 def _sum(texts: Sequence[str]) -> str:
-    """The sum of shown amounts, with the digits that they have."""
-    coefficient, own = to_scaled(sum_exact(map(Decimal, texts)))
+    """Add rounded amounts, and keep their number of decimal places."""
+    coefficient, own_places = to_scaled(sum_exact(map(Decimal, texts)))
     places = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return format_scaled(coefficient * 10 ** (places - own), places)
+    return format_scaled(coefficient * 10 ** (places - own_places), places)
 
 
 def _line_groups(
     document: Mapping[str, Any], channels: Sequence[str], days: CalendarDays, language: LocaleFormatter
 ) -> list[Json]:
-    """The lines, in blocks of one model on one set of terms, each with its subtotals."""
+    """Group the lines by model and terms, with subtotals."""
     words = BILL_MESSAGES[language.name]
     names = ("model", "group", "service_tier", "context_tier", "price_since")
     blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     for index, line in enumerate(document["lines"]):
         blocks.setdefault(tuple(line[name] for name in names), []).append((index, line))
-    dated: dict[tuple[str, ...], int] = {}
+    price_dates: dict[tuple[str, ...], int] = {}
     for key in blocks:
-        dated[key[:4]] = dated.get(key[:4], 0) + 1
+        price_dates[key[:4]] = price_dates.get(key[:4], 0) + 1
     out = []
     for key, lines in blocks.items():
         model, group, tier, context, since = key
         parts = [TIER_LABELS[language.name].get(tier, tier), words["group"].format(group=group)]
         if context == "long":
             parts.append(words["long"])
-        if dated[key[:4]] > 1:
+        if price_dates[key[:4]] > 1:
             parts.append(words["since"].format(date=_day(parse_instant(since), days)))
         shown = [line["shown"] for _, line in lines]
         out.append(
@@ -259,19 +265,22 @@ def _requests(count: int, language: LocaleFormatter) -> str:
     return words["request"] if count == 1 else words["requests"].format(n=language.number(count))
 
 
-def _estimated(part: Mapping[str, Any], language: LocaleFormatter) -> str | None:
-    if not part["requests"] and part["credits"] == "0":
+def _estimated(estimated: Mapping[str, Any], language: LocaleFormatter) -> str | None:
+    if not estimated["requests"] and estimated["credits"] == "0":
         return None
     return BILL_MESSAGES[language.name]["estimated"].format(
-        requests=_requests(part["requests"], language), credits=language.group_digits(part["credits"])
+        requests=_requests(estimated["requests"], language), credits=language.group_digits(estimated["credits"])
     )
 
 
 def _savings(document: Mapping[str, Any], language: LocaleFormatter) -> list[tuple[str, str, str]]:
-    """What leads from the list price to what was charged: label, path, amount. Less than zero: it cost more."""
+    """Return label, path and amount of the steps from the list price to the charge.
+
+    A negative amount is an additional cost, for example of cache writes.
+    """
     words, saved = BILL_MESSAGES[language.name], document["savings"]
     if document["kind"] != "invoice":
-        return []  # what a note changes of what was saved, nobody can make sense of
+        return []  # the difference of two savings is not meaningful
     rows = [
         (words[label], f"savings.{key}", saved[key])
         for key, label in (("list", "at_list"), ("cache", "by_cache"), ("group", "by_group"))
@@ -293,7 +302,7 @@ def _evidence(document: Mapping[str, Any], language: LocaleFormatter) -> list[st
 
 
 def _short_form(document: Mapping[str, Any]) -> str:
-    """Evidence in one line, short enough to be read out: id, Credits, and 64 bits of the hash in groups of four."""
+    """Return a line that can be read out: id, Credits, and 64 bits of the hash in groups of four."""
     digits = document["hash"].partition(":")[2][:16]
     groups = " ".join(digits[i : i + 4] for i in range(0, 16, 4))
     return f"{document['id']} · {document['totals']['credits']} Credits · {groups}"

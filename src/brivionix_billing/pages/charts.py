@@ -1,7 +1,7 @@
-"""Pictures of usage, as SVG drawn ahead. Heights are whole tenths of a unit, so that no float touches an amount.
+"""Static SVG charts. Lengths are whole tenths of a unit, so that no amount is converted to a float.
 
-Colours are presentation attributes, which paper and PDF take; by the classes ``s0`` to ``s7`` a style sheet changes
-them.
+Colours are presentation attributes, so they also apply in print and PDF. A style sheet overrides them by the classes
+``s0`` to ``s7``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ COLOURS: Final = ("#0a7d6e", "#2f6fb3", "#b97a00", "#b5476b", "#6d56b5", "#6b7a1
 MAX_SERIES: Final = len(COLOURS)
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 170, 78, 10, 22
 _ROW, _NAME, _BAR = 24, 190, 330
-_WIDEST = 480
+_MAX_BAR_WIDTH = 480  # tenths of a unit
 
 
 class ChartColumn(NamedTuple):
-    """A bar of the picture by day: what stands below it, its full name, and its parts by series."""
+    """A column of a chart over time: its axis label, its full name, and its amounts by series."""
 
     label: str
     name: str
@@ -34,7 +34,7 @@ class ChartColumn(NamedTuple):
 
 
 class ChartBar(NamedTuple):
-    """A bar of the picture by model: its series, its name, its amount, and what stands beside it."""
+    """A bar of a chart by model: its series, its name, its amount, and the text next to it."""
 
     series: int
     name: str
@@ -43,12 +43,15 @@ class ChartBar(NamedTuple):
 
 
 def column_chart(columns: Sequence[ChartColumn], places: int, title: str, language: LocaleFormatter) -> Markup:
-    """Bars over time, each stacked by series; amounts are whole numbers of 10^-``places``, none negative."""
+    """Draw stacked columns over time.
+
+    Amounts are whole numbers in units of 10^-``places``, and not negative.
+    """
     from markupsafe import Markup
 
-    most = max((sum(column.parts) for column in columns), default=0)
-    step = _step(most)
-    top = -(-most // step) * step or step
+    highest = max((sum(column.parts) for column in columns), default=0)
+    step = _step(highest)
+    top = -(-highest // step) * step or step
     out = []
     for index in range(top // step + 1):
         y = _tenths((_TOP + _HEIGHT) * 10 - index * step * _HEIGHT * 10 // top)
@@ -59,39 +62,39 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
                 '<text x="{}" y="{}" dy="3.5" text-anchor="end" font-size="10" fill="#56606c">{}</text>'
             ).format(_LEFT, y, _WIDTH, _LEFT - 6, y, value)
         )
-    room = (_WIDTH - _LEFT) * 10 // max(len(columns), 1)
-    every = -(-len(columns) // 16)
-    for place, column in enumerate(columns):
-        x, below = _LEFT * 10 + place * room, 0
+    column_width = (_WIDTH - _LEFT) * 10 // max(len(columns), 1)
+    label_interval = -(-len(columns) // 16)
+    for index, column in enumerate(columns):
+        x, stacked = _LEFT * 10 + index * column_width, 0
         total = language.group_digits(format_plain(decimal_from_scaled(sum(column.parts), places)))
         bars = []
         for series, part in enumerate(column.parts):
-            low = (_TOP + _HEIGHT) * 10 - below * _HEIGHT * 10 // top
-            below += part
-            high = (_TOP + _HEIGHT) * 10 - below * _HEIGHT * 10 // top
+            low = (_TOP + _HEIGHT) * 10 - stacked * _HEIGHT * 10 // top
+            stacked += part
+            high = (_TOP + _HEIGHT) * 10 - stacked * _HEIGHT * 10 // top
             if low > high:
-                wide = min(room - room // 4, _WIDEST)
-                bars.append(_bar(x + (room - wide) // 2, high, wide, low - high, series))
+                width = min(column_width - column_width // 4, _MAX_BAR_WIDTH)
+                bars.append(_bar(x + (column_width - width) // 2, high, width, low - high, series))
         out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, total, Markup("").join(bars)))
-        if place % every == 0:
+        if index % label_interval == 0:
             rightmost = (_WIDTH - 3 * len(column.label)) * 10  # half a label is at most 3 units per character wide
             out.append(
                 Markup('<text x="{}" y="{}" text-anchor="middle" font-size="10" fill="#56606c">{}</text>').format(
-                    _tenths(min(x + room // 2, rightmost)), _TOP + _HEIGHT + 15, column.label
+                    _tenths(min(x + column_width // 2, rightmost)), _TOP + _HEIGHT + 15, column.label
                 )
             )
     return _svg(_WIDTH, _TOP + _HEIGHT + _BOTTOM, title, out)
 
 
 def bar_chart(rows: Sequence[ChartBar], title: str) -> Markup:
-    """Bars side by side, the longest first; amounts are whole numbers, none negative."""
+    """Draw horizontal bars in the given order. Amounts are whole numbers and not negative."""
     from markupsafe import Markup
 
-    most = max((row.amount for row in rows), default=0) or 1
+    longest = max((row.amount for row in rows), default=0) or 1
     out = []
-    for place, row in enumerate(rows):
-        y = place * _ROW
-        length = max(row.amount * _BAR * 10 // most, 10 * bool(row.amount))  # what is used is seen
+    for index, row in enumerate(rows):
+        y = index * _ROW
+        length = max(row.amount * _BAR * 10 // longest, 10 * bool(row.amount))  # a small amount stays visible
         name = row.name if len(row.name) <= 28 else row.name[:27] + "…"
         out.append(
             Markup(
@@ -134,8 +137,8 @@ def _tenths(value: int) -> str:
     return f"{whole}.{tenth}" if tenth else str(whole)
 
 
-def _step(most: int) -> int:
-    """A round step (1, 2 or 5 and zeros) of which at most four reach ``most``."""
-    least = max(-(-most // 4), 1)
-    power: int = 10 ** (len(str(least)) - 1)
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
+def _step(highest: int) -> int:
+    """Return the distance of grid lines: 1, 2 or 5 times a power of ten, so that at most four reach ``highest``."""
+    min_step = max(-(-highest // 4), 1)
+    power: int = 10 ** (len(str(min_step)) - 1)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= min_step)

@@ -1,7 +1,7 @@
-"""Figures as people read them: rounded once, by significant digits, and written as a language writes numbers.
+"""Rounds figures for display, and formats them for a language.
 
-Rounding is ours (:func:`shown`); Babel only puts the digits into the form of a language. So a figure has the same
-digits in every language, on every page, and in the browser, which rounds nothing.
+:func:`round_for_display` rounds; Babel only formats the digits. So a figure has the same digits in every language, on
+every page, and in the browser, which does not round.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "missing_extra_error", "round_for_display"]
 
 SHOWN_DIGITS: Final = 4
-"""Significant digits of a shown price; the coins of its currency are never rounded away."""
+"""Significant digits of a displayed price. It always keeps the minor unit of its currency."""
 LANGUAGES: Final = tuple(LOCALES)
 _DIGITS: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?", re.ASCII)
 
 
 def round_for_display(value: Decimal, currency: str) -> Decimal:
-    """A price as it is shown: rounded half up to 4 significant digits, but not coarser than a coin of its currency.
+    """Round a price half up to 4 significant digits, but keep at least the decimal places of its currency.
 
-    A price that is not zero never becomes zero, and nothing before the point is rounded.
+    A price that is not zero never becomes zero. Digits before the decimal point are never rounded.
 
     >>> round_for_display(Decimal("1.413125"), "CNY"), round_for_display(Decimal("0.0045"), "USD")
     (Decimal('1.413'), Decimal('0.0045'))
@@ -42,16 +42,17 @@ def round_for_display(value: Decimal, currency: str) -> Decimal:
     """
     coefficient, places = to_scaled(value)
     leading = len(str(abs(coefficient))) - places
-    kept = max(SHOWN_DIGITS - leading, minor_digits(currency))
-    if places <= kept:
+    kept_places = max(SHOWN_DIGITS - leading, minor_digits(currency))
+    if places <= kept_places:
         return decimal_from_scaled(coefficient, places)
-    return decimal_from_scaled(round_quotient(coefficient * 10**kept, 10**places, Rounding.HALF_UP), kept)
+    rounded = round_quotient(coefficient * 10**kept_places, 10**places, Rounding.HALF_UP)
+    return decimal_from_scaled(rounded, kept_places)
 
 
 def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
-    """The part of ``full`` that ``price`` saves, cut to a tenth of a percent; ``None`` where that is nothing.
+    """Return the part of ``full`` that ``price`` saves, or ``None`` if it is less than a tenth of a percent.
 
-    It is cut and not rounded: a page does not promise more than is given.
+    The rate is truncated to a tenth of a percent, so that a page never promises a higher discount than the real one.
 
     >>> discount_rate(Decimal("0.13"), Decimal("1.25")), discount_rate(Decimal(2), Decimal(1))
     (Decimal('0.896'), None)
@@ -66,39 +67,39 @@ def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
 
 @contextmanager
 def _exact_context() -> Iterator[None]:
-    """Babel works in the caller's decimal context, which may round; here it has one that does not."""
+    """Set a decimal context that does not round. Babel uses the current context, and the caller's may round."""
     with localcontext(Context(1000, ROUND_HALF_EVEN, -999_999, 999_999, 1, 0, [], [])):
         yield
 
 
 class LocaleFormatter:
-    """A language of the pages, ``en`` or ``zh_CN``: writes digits, money, percents and dates by Babel's data (CLDR)."""
+    """Formats digits, money, percentages and dates for one language (``en`` or ``zh_CN``), with Babel's CLDR data."""
 
     def __init__(self, name: str) -> None:
         if name not in LANGUAGES:
-            raise BillingError("invalid_argument", f"no page in {safe_repr(name)}; there are: {', '.join(LANGUAGES)}")
+            raise BillingError("invalid_argument", f"no page in {safe_repr(name)}; use one of {', '.join(LANGUAGES)}")
         self.name = name
         self.tag = name.replace("_", "-")
-        """As HTML names it."""
+        """The language tag for HTML, such as ``zh-CN``."""
         self._locale = _babel_locale(name)
         self._symbols = self._locale.number_symbols["latn"]
 
     def number(self, value: Decimal | int) -> str:
-        """All digits of a number, in groups."""
+        """Format a number with all its digits, in groups of three."""
         from babel.numbers import format_decimal
 
         with _exact_context():
             return str(format_decimal(value, locale=self._locale, decimal_quantization=False))
 
     def group_digits(self, text: str) -> str:
-        """A plain decimal with all the digits that it has, idle zeros as well, in groups."""
-        sign, whole, part = _DIGITS.fullmatch(text).groups()  # type: ignore[union-attr]  # documents hold nothing else
+        """Group the digits of a plain decimal. Trailing zeros are kept."""
+        sign, whole, fraction = _DIGITS.fullmatch(text).groups()  # type: ignore[union-attr]  # documents contain only plain decimals
         symbols = self._symbols
         grouped = f"{int(whole):,}".replace(",", symbols["group"])  # both languages group by three
-        return sign + grouped + (symbols["decimal"] + part if part else "")
+        return sign + grouped + (symbols["decimal"] + fraction if fraction else "")
 
     def money(self, value: Decimal, currency: str) -> str:
-        """All digits of an amount, at least those of a coin, with the currency's sign."""
+        """Format an amount with all its digits, at least those of the minor unit, and the currency sign."""
         from babel.numbers import format_currency
 
         with _exact_context():
@@ -114,24 +115,27 @@ class LocaleFormatter:
             )
 
     def _pattern(self, currency: str) -> str:
-        """The language's own pattern, with the digits of a coin by ISO 4217: CLDR shows fewer for some currencies."""
+        """Return the currency pattern of the language, with the minor digits of ISO 4217.
+
+        CLDR has fewer digits for some currencies.
+        """
         digits = minor_digits(currency)
         pattern = str(self._locale.currency_formats["standard"].pattern)
         return pattern.replace("0.00", "0." + "0" * digits if digits else "0")
 
     def price(self, value: Decimal, currency: str) -> str:
-        """A price as it is :func:`shown`."""
+        """Round a price for display and format it."""
         return self.money(round_for_display(value, currency), currency)
 
     def percent(self, value: Decimal) -> str:
-        """A part of 1 in percent."""
+        """Format a fraction of 1 as a percentage."""
         from babel.numbers import format_percent
 
         with _exact_context():
             return str(format_percent(value, locale=self._locale, decimal_quantization=False))
 
     def date(self, when: datetime) -> str:
-        """The day of an instant in UTC, and its time where that is not midnight."""
+        """Format an instant in UTC: its date, and its time unless that is midnight."""
         from babel.dates import format_date
 
         day = str(format_date(when.date(), "medium", locale=self._locale))
@@ -140,14 +144,14 @@ class LocaleFormatter:
         return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "") + " UTC"
 
     def client_formats(self, currencies: list[str]) -> dict[str, Any]:
-        """How this language writes numbers, for a browser that only puts given digits into form."""
+        """Return the formats that the scripts of a page need to format exact digits."""
         return {
             "tag": self.tag,
             "group": self._symbols["group"],
             "decimal": self._symbols["decimal"],
             "percent": self.percent(Decimal(1)).replace("100", "#"),
             "money": {code: self.money(Decimal(1), code).replace(_one_unit(code), "#") for code in currencies},
-            "coins": {code: minor_digits(code) for code in currencies},
+            "minor_digits": {code: minor_digits(code) for code in currencies},
         }
 
 
@@ -157,10 +161,10 @@ def _one_unit(currency: str) -> str:
 
 
 def missing_extra_error() -> BillingError:
-    """The error of a machine without the extra that pages need."""
+    """Return the error for a missing ``pages`` extra."""
     return BillingError(
         "missing_extra",
-        "pages need an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
+        "pages require an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
     )
 
 

@@ -1,4 +1,4 @@
-"""A page as PDF, by WeasyPrint: the same page, as it is printed. A letter that no font here has is an error."""
+"""Converts pages to PDF with WeasyPrint. A character that no installed font has is an error."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ __all__ = ["render_pdf", "require_pdf_extra"]
 
 
 class _MissingGlyphs(logging.Handler):
-    """WeasyPrint only logs that a font lacks a letter, and draws a box; a bill with boxes is no bill."""
+    """Collects missing glyphs. WeasyPrint only logs them and draws a box."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.letters: set[str] = set()
+        self.characters: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         if "notdef" in record.msg and isinstance(record.args, tuple) and record.args:
-            self.letters.add(str(record.args[0]))
+            self.characters.add(str(record.args[0]))
 
 
 def render_pdf(html: str) -> bytes:
-    """The PDF of a page made here, A4. Raises ``missing_extra``, and ``missing_font`` where letters would be boxes."""
+    """Convert a page of this package to an A4 PDF.
+
+    Raises ``missing_extra``, and ``missing_font`` if no installed font has some of its characters.
+    """
     weasyprint = _weasyprint()
     logger = logging.getLogger("weasyprint")
-    missing, level, spread = _MissingGlyphs(), logger.level, logger.propagate
+    missing, level, propagate = _MissingGlyphs(), logger.level, logger.propagate
     logger.addHandler(missing)
     logger.setLevel(logging.WARNING)
-    logger.propagate = False  # it warns of rules for screens that paper does not know
+    logger.propagate = False  # WeasyPrint warns about style rules that only apply to screens
     try:
-        # The page holds all that it needs; whatever it might ask for, it does not get.
-        nothing = weasyprint.urls.URLFetcher(allowed_protocols=())
-        made: bytes = weasyprint.HTML(string=html, url_fetcher=nothing).write_pdf()
+        # A page is self-contained, so it must not load anything.
+        no_fetcher = weasyprint.urls.URLFetcher(allowed_protocols=())
+        pdf: bytes = weasyprint.HTML(string=html, url_fetcher=no_fetcher).write_pdf()
     finally:
         logger.removeHandler(missing)
         logger.setLevel(level)
-        logger.propagate = spread
-    if missing.letters:
-        some = " ".join(f"U+{ord(letter[0]):04X}" for letter in sorted(missing.letters)[:8])
+        logger.propagate = propagate
+    if missing.characters:
+        examples = " ".join(f"U+{ord(character[0]):04X}" for character in sorted(missing.characters)[:8])
         raise BillingError(
             "missing_font",
-            f"no font on this machine has {len(missing.letters)} of the letters ({some}); install one, "
+            f"no installed font has {len(missing.characters)} of the characters ({examples}); install a font, "
             "for Chinese fonts-noto-cjk (Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora)",
         )
-    return made
+    return pdf
 
 
 def require_pdf_extra() -> None:
-    """Nothing, or ``missing_extra`` where no PDF can be made here."""
+    """Raise ``missing_extra`` if the ``pdf`` extra or Pango is not installed."""
     _weasyprint()
 
 
@@ -59,12 +62,12 @@ def _weasyprint() -> Any:
     except ImportError:
         raise BillingError(
             "missing_extra",
-            "PDF needs an extra: pip install 'brivionix-billing[pdf]', or in a clone: pip install -e '.[pdf]'",
+            "PDF requires an extra: pip install 'brivionix-billing[pdf]', or in a clone: pip install -e '.[pdf]'",
         ) from None
     except OSError as error:
         raise BillingError(
             "missing_extra",
-            "PDF needs Pango, a library of the system: install libpango-1.0-0 and libpangoft2-1.0-0 (Debian, Ubuntu) "
+            "PDF requires the system library Pango; install libpango-1.0-0 and libpangoft2-1.0-0 (Debian, Ubuntu) "
             f"or pango (Fedora, Homebrew): {str(error).splitlines()[0][:200]}",
         ) from None
     return weasyprint

@@ -1,7 +1,7 @@
-"""The price list: what a pricing page says, as data. The page is one view of it; others can build their own.
+"""The price list: the content of the pricing page as data, from which other pages can be built.
 
-Prices are exact decimals in strings. ``nominal`` is list price x group ratio in USD; ``topup`` is what the Credits for
-it cost on a channel, at that channel's own price: no exchange rate stands between them.
+Prices are exact decimals as strings. ``nominal`` is list price x group ratio in USD. ``topup`` is the price of the same
+Credits through a channel, at that channel's price of a Credit; no exchange rate is applied.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ Json = dict[str, Any]
 
 
 def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = None) -> Json:
-    """The prices of some groups (all that have terms then) at a time, and the changes that are announced after it.
+    """Return the prices of some groups at a time, and the changes that are scheduled after it.
 
-    Models that none of these groups may use are left out, so a list for some customers tells nothing of others'.
-    ``shown`` holds, per currency, the digits to show for every exact price that has more of them than a reader wants;
-    a price that is not in it is shown as it is. Raises ``unknown_group``, ``invalid_time``.
+    Without ``groups``, the list has all groups that have terms at that time. It leaves out models that none of the
+    listed groups may use, so that it discloses nothing about other groups. ``shown`` maps, by currency, exact prices to
+    the digits to display; a price that is not in it is displayed as it is.
+
+    Raises ``unknown_group``, ``invalid_argument``, ``invalid_time``.
 
     >>> from datetime import UTC
     >>> book = PriceBook.load("pricing.yaml")
@@ -48,18 +50,18 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     at = as_utc(at)
     if groups is not None and not (isinstance(groups, list | tuple) and all(isinstance(name, str) for name in groups)):
         raise BillingError(
-            "invalid_argument", f"groups={safe_repr(groups)}: give a list of names, or None for all groups"
+            "invalid_argument", f"groups={safe_repr(groups)}: pass a list of names, or None for all groups"
         )
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
     listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
-    told = [part for group in listed for part in (*group["prices"], *group["changes"])]
-    used = {meter for part in told for meter in part["nominal"]}
-    tiers = {part["service_tier"] for part in told}
-    # Models that none of these groups may use, now or later, are nobody's business here.
-    known = {part["model"] for part in told}
+    entries = [entry for group in listed for entry in (*group["prices"], *group["changes"])]
+    meters = {meter for entry in entries for meter in entry["nominal"]}
+    tiers = {entry["service_tier"] for entry in entries}
+    # Models that none of these groups may use, now or later, must not be disclosed.
+    models = {entry["model"] for entry in entries}
     for group in listed:
-        group["not_allowed"] = [name for name in group["not_allowed"] if name in known]
+        group["not_allowed"] = [name for name in group["not_allowed"] if name in models]
     return {
         "schema": SCHEMA,
         "at": format_instant(at),
@@ -70,24 +72,24 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "meters": [
             {"name": meter.name, "per": meter.per, "label": _labels(METER_LABELS, meter.name)}
             for meter in METERS
-            if meter.name in used
+            if meter.name in meters
         ],
         "service_tiers": [
             {"name": tier, "label": _labels(TIER_LABELS, tier)} for tier in SERVICE_TIERS if tier in tiers
         ],
         "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
-        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in known],
+        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in models],
         "groups": listed,
         "shown": _display_prices(book, listed),
     }
 
 
-def topup_price(card: RateCard, place: int, channel: str) -> Decimal | None:
-    """What the Credits for one price's worth of a meter (1 M tokens, or 1 000 calls) cost on a channel. Exact."""
-    units = card.unit_rates[place]
+def topup_price(card: RateCard, position: int, channel: str) -> Decimal | None:
+    """Return the exact Top Up price of a meter (per 1 M tokens or 1 000 calls) through a channel."""
+    units = card.unit_rates[position]
     if units is None:
         return None
-    return multiply(decimal_from_scaled(units * METERS[place].per, UNIT_DECIMALS), card.channel(channel).price)
+    return multiply(decimal_from_scaled(units * METERS[position].per, UNIT_DECIMALS), card.channel(channel).price)
 
 
 def _model(book: PriceBook, name: str, description: Json) -> Json:
@@ -128,8 +130,8 @@ def _volume(volume: VolumeDiscount | None) -> Json | None:
 def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
     spans = [(entry.start, entry.end) for entry in item.prices.entries]
     spans += [(entry.start, entry.end) for entry in item.volumes.entries]
-    turns = {when for span in spans for when in span if at < when < END_OF_TIME}
-    for when in sorted(turns):
+    times = {when for span in spans for when in span if at < when < END_OF_TIME}
+    for when in sorted(times):
         price = [_optional_plain(item.prices.at(moment).value) for moment in (_just_before(when), when)]
         volume = [_volume(item.volumes.at(moment).value) for moment in (_just_before(when), when)]
         change: Json = {"at": format_instant(when)}
@@ -142,7 +144,7 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
 
 
 def _labels(table: Mapping[str, Mapping[str, str]], name: str) -> dict[str, str]:
-    return {language: words[name] for language, words in table.items()}
+    return {language: labels[name] for language, labels in table.items()}
 
 
 def _optional_plain(price: Decimal | None) -> str | None:
@@ -154,7 +156,10 @@ def _just_before(when: datetime) -> datetime:
 
 
 class _CardPair(NamedTuple):
-    """The cards of one model, group and tier at a time; ``None`` where it is not sold, or no long context is priced."""
+    """The rate cards of a model, group and tier at a time.
+
+    A card is ``None`` if the model is not sold, or if its long context has no price of its own.
+    """
 
     short: RateCard | None
     long: RateCard | None
@@ -222,69 +227,71 @@ def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
     return {name: price for name, price in prices if price is not None}
 
 
-def _cache_discount(card: RateCard, place: int) -> Decimal | None:
-    uncached = METERS[place].uncached_meter
+def _cache_discount(card: RateCard, position: int) -> Decimal | None:
+    uncached = METERS[position].uncached_meter
     if uncached is None:
         return None
-    price = card.unit_prices[place]
+    price = card.unit_prices[position]
     full = next(card.unit_prices[meter.position] for meter in METERS if meter.name == uncached)
     return None if price is None or full is None else discount_rate(price, full)
 
 
 def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _CardPair) -> Iterator[Json]:
-    """What is announced for one model in one tier, in order of time."""
+    """Yield the scheduled changes of one model in one tier, in order of time."""
     when = at
-    while (turn := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
-        when = turn
+    while (next_time := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
+        when = next_time
         after = _card_pair(book, model, group, when, tier)
         for context, old, new in zip(("short", "long"), state, after, strict=True):
             if context == "long" and (old is None) != (new is None):
-                # Without a price of its own, a long request costs the short price: neither begins to be sold nor ends.
+                # Without a price of its own, a long request has the short price, so this is a change of price.
                 old, new = old or state.short, new or after.short
             was, now = _nominal(old), _nominal(new)
             above = [None if card is None else card.context_above for card in (old, new)]
-            moved = [meter for meter in METERS if was.get(meter.name) != now.get(meter.name)]
+            changed = [meter for meter in METERS if was.get(meter.name) != now.get(meter.name)]
             if old is None or new is None:
-                moved = [meter for meter in moved if meter in TOKEN_METERS]  # fees of tools come with every model
-            if old is new is None or not (moved or _threshold_moves(old, new)):
-                continue  # only a channel's price changes, or something that this model does not use
-            both = any(card is not None and card.context_above is not None for card in (old, new))
+                changed = [meter for meter in changed if meter in TOKEN_METERS]  # tool fees are the same in every tier
+            if old is new is None or not (changed or _threshold_changes(old, new)):
+                continue  # only the price of a channel changes, or a price that this model does not use
+            has_threshold = any(card is not None and card.context_above is not None for card in (old, new))
             yield {
                 "at": format_instant(when),
                 "model": model,
                 "service_tier": tier,
-                "context": context if both else "any",
+                "context": context if has_threshold else "any",
                 "above": above,
                 "kind": "begins" if old is None else "ends" if new is None else "changes",
-                "nominal": _before_and_after(was, now, moved),
+                "nominal": _before_and_after(was, now, changed),
                 "topup": {
-                    channel: _before_and_after(_topup(old, channel), _topup(new, channel), moved)
+                    channel: _before_and_after(_topup(old, channel), _topup(new, channel), changed)
                     for channel in book.channels()
                 },
             }
         state = after
 
 
-def _threshold_moves(old: RateCard | None, new: RateCard | None) -> bool:
+def _threshold_changes(old: RateCard | None, new: RateCard | None) -> bool:
     if old is None or new is None or old.context_above is None or new.context_above is None:
         return False
     return old.context_above != new.context_above
 
 
 def _before_and_after(
-    was: dict[str, Decimal], now: dict[str, Decimal], moved: Iterable[Meter]
+    was: dict[str, Decimal], now: dict[str, Decimal], changed: Iterable[Meter]
 ) -> dict[str, list[str | None]]:
-    return {meter.name: [_optional_plain(was.get(meter.name)), _optional_plain(now.get(meter.name))] for meter in moved}
+    return {
+        meter.name: [_optional_plain(was.get(meter.name)), _optional_plain(now.get(meter.name))] for meter in changed
+    }
 
 
 def _display_prices(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
-    """Per currency: exact digits -> shown digits, where they are not the same; per 1 M tokens and per 1 K."""
+    """Return, by currency, exact prices -> digits to display where they differ, per 1 M tokens and per 1 K."""
     currencies = {name: channel.currency for name, channel in book.channels().items()}
     tokens = {meter.name for meter in TOKEN_METERS}
     out: dict[str, dict[str, str]] = {}
     seen: set[tuple[str, str, bool]] = set()
 
-    def put(prices: dict[str, Any], currency: str) -> None:
+    def add(prices: dict[str, Any], currency: str) -> None:
         for meter, texts in prices.items():
             for text in texts if isinstance(texts, list) else [texts]:
                 if text is None or (key := (currency, text, meter in tokens)) in seen:
@@ -301,7 +308,7 @@ def _display_prices(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[s
 
     for group in groups:
         for row in (*group["prices"], *group["changes"]):
-            put(row["nominal"], book.currency)
+            add(row["nominal"], book.currency)
             for channel, prices in row["topup"].items():
-                put(prices, currencies[channel])
+                add(prices, currencies[channel])
     return out

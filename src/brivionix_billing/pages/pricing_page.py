@@ -1,8 +1,8 @@
-"""The pricing page: one HTML file with the price list, readable without scripts, and all of its views with them."""
+"""The pricing page: one HTML file with the price list. Without scripts, it shows the nominal prices of all groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -19,6 +19,7 @@ from brivionix_billing.pages.render import (
     require_pages_extra,
     validate_stylesheet,
 )
+from brivionix_billing.pages.scheduled_changes import change_texts, context_note, scheduled_changes
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import parse_instant
 
@@ -27,12 +28,13 @@ __all__ = ["pricing_page"]
 Json = dict[str, Any]
 _MILLION: Final = 1_000_000
 _SCRIPTS: Final = (
-    "exact.js",
-    *(f"pricing/{part}.js" for part in ("state", "table", "changes", "call", "view", "main")),
+    "decimals.js",
+    *(f"pricing/{name}.js" for name in ("state", "table", "changes", "calculator", "view", "main")),
 )
 _SAMPLE_CALL_METERS: Final = ("input", "cache_read", "output", "web_search")
-"""What the sample call asks for; the page names these, priced or not."""
-_MOST_TEXT: Final = 2_000
+"""Meters of the calculator. The page has their labels even if no model has a price for them."""
+_MAX_TEXT_LENGTH: Final = 2_000
+"""Maximum length of a title or note, in characters."""
 
 
 def pricing_page(
@@ -45,11 +47,13 @@ def pricing_page(
     notes: Sequence[str] = (),
     style: str = "",
 ) -> HtmlPage:
-    """The pricing page of some groups (all that have terms then) at a time, as one self-contained HTML file.
+    """Render the prices of some groups at a time as one self-contained HTML file.
 
-    The first group is shown at first; ``locale`` is the language to begin with, ``en`` or ``zh_CN``; the reader can
-    switch. ``title`` replaces "Model prices", ``notes`` are paragraphs for its foot, ``style`` is appended to its style
-    sheet (see ``docs/pages.md``). Raises ``unknown_group``, ``invalid_argument``, ``missing_extra``.
+    Without ``groups``, the page has all groups that have terms at that time. It opens with the first group, in the
+    language ``locale`` (``en`` or ``zh_CN``); the reader can switch both. ``title`` replaces "Model prices", ``notes``
+    are paragraphs of the footer, and ``style`` is appended to the style sheet (see ``docs/pages.md``).
+
+    Raises ``unknown_group``, ``invalid_argument``, ``missing_extra``.
 
     >>> from datetime import UTC
     >>> book = PriceBook.load("pricing.yaml")
@@ -60,229 +64,209 @@ def pricing_page(
     require_pages_extra()
     style = validate_stylesheet(style)
     if isinstance(notes, str):
-        raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: give a list of paragraphs")
+        raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: pass a list of paragraphs")
     languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
-    for what, text in (("title", title), *(("note", note) for note in notes)):
-        if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
-            message = f"the {what} {safe_repr(text)} is not 1 to {_MOST_TEXT} printable characters"
+    for name, text in (("title", title), *(("note", note) for note in notes)):
+        if text is not None and not _is_printable(text):
+            message = f"{name} {safe_repr(text)}: use 1 to {_MAX_TEXT_LENGTH} printable characters"
             raise BillingError("invalid_argument", message)
-    data = price_list(book, at=at, groups=groups)
-    if not data["groups"]:
-        raise BillingError("invalid_argument", f"no group to show at {data['at']}: name one that has terms then")
+    prices = price_list(book, at=at, groups=groups)
+    if not prices["groups"]:
+        message = f"no group to show at {prices['at']}: name a group that has terms at that time"
+        raise BillingError("invalid_argument", message)
     first = languages[0]
-    tiers = {row["service_tier"] for row in data["groups"][0]["prices"]}
-    made = render_template(
+    messages = PRICING_MESSAGES[first.name]
+    changes = {group["name"]: scheduled_changes(prices, group) for group in prices["groups"]}
+    page = render_template(
         "pricing.html",
         {
             "language": first,
-            "words": PRICING_MESSAGES[first.name],
-            "title": PRICING_MESSAGES[first.name]["title"] if title is None else title,
+            "messages": messages,
+            "title": messages["title"] if title is None else title,
             "own_title": title is not None,
             "notes": list(notes),
-            "texts": [_texts(data, language) for language in languages],
-            "sections": [_section(data, group, first) for group in data["groups"]],
-            "data": embed_json(
-                {
-                    "list": data,
-                    "words": PRICING_MESSAGES,
-                    "formats": {language.name: language.client_formats(_currencies(data)) for language in languages},
-                    "start": {
-                        "language": first.name,
-                        "group": data["groups"][0]["name"],
-                        "tier": "standard" if "standard" in tiers or not tiers else "every",
-                        "title": title or "",
-                        "meters": {
-                            name: {meter: METER_LABELS[name][meter] for meter in _SAMPLE_CALL_METERS}
-                            for name in LANGUAGES
-                        },
-                        "dates": _dates(data, languages),
-                    },
-                }
-            ),
+            "texts": [_texts(prices, language) for language in languages],
+            "sections": [_section(prices, group, changes[group["name"]], first) for group in prices["groups"]],
+            "data": embed_json(_script_data(prices, changes, languages, title)),
         },
         style=read_asset("base.css") + read_asset("pricing.css") + style,
         script="".join(read_asset(name) for name in _SCRIPTS),
     )
-    made.prices = data
-    return made
+    page.prices = prices
+    return page
 
 
-def _currencies(data: Json) -> list[str]:
-    return list(dict.fromkeys([data["currency"], *(channel["currency"] for channel in data["channels"])]))
+def _is_printable(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= _MAX_TEXT_LENGTH and text.isprintable()
 
 
-def _dates(data: Json, languages: Sequence[LocaleFormatter]) -> dict[str, dict[str, str]]:
-    parts = [*data["channels"], *data["groups"]]
-    times = {change["at"] for part in parts for change in part["changes"]}
-    return {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in sorted(times)}
+def _script_data(
+    prices: Json, changes: dict[str, list[Json]], languages: Sequence[LocaleFormatter], title: str | None
+) -> Json:
+    first_group = prices["groups"][0]
+    tiers = {row["service_tier"] for row in first_group["prices"]}
+    # Scripts read scheduled changes from ``changes`` only, so the page does not hold them twice.
+    groups = [{key: value for key, value in group.items() if key != "changes"} for group in prices["groups"]]
+    times = sorted({change["at"] for group_changes in changes.values() for change in group_changes})
+    return {
+        "list": {**prices, "groups": groups},
+        "changes": changes,
+        "free_groups": [group["name"] for group in prices["groups"] if _is_free(group)],
+        "messages": PRICING_MESSAGES,
+        "formats": {language.name: language.client_formats(_currencies(prices)) for language in languages},
+        "initial": {
+            "language": languages[0].name,
+            "group": first_group["name"],
+            "tier": "standard" if "standard" in tiers or not tiers else "every",
+            "title": title or "",
+            "meters": {name: {meter: METER_LABELS[name][meter] for meter in _SAMPLE_CALL_METERS} for name in LANGUAGES},
+            "dates": {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in times},
+        },
+    }
+
+
+def _is_free(group: Json) -> bool:
+    amounts = [price for row in group["prices"] for price in row["nominal"].values()]
+    return bool(amounts) and not any(map(Decimal, amounts))
+
+
+def _currencies(prices: Json) -> list[str]:
+    return list(dict.fromkeys([prices["currency"], *(channel["currency"] for channel in prices["channels"])]))
 
 
 def _description(texts: dict[str, str], language: LocaleFormatter) -> str:
     return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
 
 
-def _texts(data: Json, language: LocaleFormatter) -> Json:
-    """What does not depend on the view, written ahead in one language."""
-    words = PRICING_MESSAGES[language.name]
-    nominal = language.money(Decimal(data["nominal_per_credit"]), data["currency"])
+def _texts(prices: Json, language: LocaleFormatter) -> Json:
+    """Return the texts that are the same in every view, in one language."""
+    messages = PRICING_MESSAGES[language.name]
+    at = parse_instant(prices["at"]).replace(second=0, microsecond=0)
+    nominal = language.money(Decimal(prices["nominal_per_credit"]), prices["currency"])
     return {
         "tag": language.tag,
-        "words": words,
-        "as_of": words["as_of"].format(date=language.date(parse_instant(data["at"]).replace(second=0, microsecond=0))),
-        "credit": words["credit"].format(nominal=nominal),
-        "rounding": words["rounding"].format(digits=data["shown_digits"]),
-        "pointing": words["pointing"],
-        "source": words["source"].format(digest=data["price_book"]),
-        "channels": [_channel(channel, words, language) for channel in data["channels"]],
+        "messages": messages,
+        "as_of": messages["as_of"].format(date=language.date(at)),
+        "credit": messages["credit"].format(nominal=nominal),
+        "rounding": messages["rounding"].format(digits=prices["shown_digits"]),
+        "pointing": messages["pointing"],
+        "source": messages["source"].format(digest=prices["price_book"]),
+        "channels": [_channel(channel, language) for channel in prices["channels"]],
     }
 
 
-def _channel(channel: Json, words: dict[str, str], language: LocaleFormatter) -> Json:
-    currency = channel["currency"]
+def _channel(channel: Json, language: LocaleFormatter) -> Json:
+    messages = PRICING_MESSAGES[language.name]
 
     def money(text: str) -> str:
-        return language.money(Decimal(text), currency)
+        return language.money(Decimal(text), channel["currency"])
 
     facts = []
-    least, most = channel["min_payment"], channel["max_payment"]
-    if least is not None and most is not None:
-        facts.append(words["from_to"].format(least=money(least), most=money(most)))
-    elif least is not None:
-        facts.append(words["at_least"].format(least=money(least)))
-    elif most is not None:
-        facts.append(words["at_most"].format(most=money(most)))
-    facts += _volume_facts(channel["volume_discount"], words, language)
+    min_payment, max_payment = channel["min_payment"], channel["max_payment"]
+    if min_payment is not None and max_payment is not None:
+        facts.append(messages["from_to"].format(least=money(min_payment), most=money(max_payment)))
+    elif min_payment is not None:
+        facts.append(messages["at_least"].format(least=money(min_payment)))
+    elif max_payment is not None:
+        facts.append(messages["at_most"].format(most=money(max_payment)))
+    facts += _volume_facts(channel["volume_discount"], language)
     for change in channel["changes"]:
-        told = []
+        parts = []
         if "price_per_credit" in change:
             price = change["price_per_credit"][1]
-            told.append(words["credit_costs"].format(price="–" if price is None else money(price)))
+            parts.append(messages["credit_costs"].format(price="–" if price is None else money(price)))
         if "volume_discount" in change:
-            told += _volume_facts(change["volume_discount"][1], words, language) or [words["no_discount"]]
-        facts.append(words["from"].format(date=language.date(parse_instant(change["at"])), what="; ".join(told)))
+            parts += _volume_facts(change["volume_discount"][1], language) or [messages["no_discount"]]
+        date = language.date(parse_instant(change["at"]))
+        facts.append(messages["from"].format(date=date, what=messages["statement_separator"].join(parts)))
+    price = channel["price_per_credit"]
     return {
         "name": channel["name"],
         "description": _description(channel["description"], language),
-        "price": "–" if channel["price_per_credit"] is None else money(channel["price_per_credit"]),
+        "price": "–" if price is None else money(price),
         "facts": facts,
     }
 
 
-def _volume_facts(volume: Json | None, words: dict[str, str], language: LocaleFormatter) -> list[str]:
+def _volume_facts(volume: Json | None, language: LocaleFormatter) -> list[str]:
     if volume is None:
         return []
+    message = PRICING_MESSAGES[language.name][f"discount_{volume['applies_to']}"]
     return [
-        words[f"discount_{volume['applies_to']}"].format(
+        message.format(
             credits=language.number(Decimal(step["at_least"])), percent=language.percent(Decimal(step["discount"]))
         )
         for step in volume["steps"]
     ]
 
 
-def _section(data: Json, group: Json, language: LocaleFormatter) -> Json:
-    """A group's table in the nominal view, for readers without scripts."""
-    words, meters = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
-    columns = [m for m in data["meters"] if any(m["name"] in row["nominal"] for row in group["prices"])]
-    ratio = Decimal(group["ratio"])
-    names = [row["model"] for row in group["prices"]]
-    models = {model["name"]: model for model in data["models"]}
-    priced = [price for row in group["prices"] for price in row["nominal"].values()]
-    free = words["ratio"].format(ratio=language.number(ratio))
-    if priced and not any(map(Decimal, priced)):
-        free = words["ratio_free"]
+def _section(prices: Json, group: Json, changes: list[Json], language: LocaleFormatter) -> Json:
+    """Return a group's table in the nominal view, for readers without scripts."""
+    messages, labels = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
+    columns = [meter for meter in prices["meters"] if any(meter["name"] in row["nominal"] for row in group["prices"])]
+    ratio = messages["ratio"].format(ratio=language.number(Decimal(group["ratio"])))
+    if _is_free(group):
+        ratio = messages["ratio_free"]
+    models = {model["name"]: model for model in prices["models"]}
+    previous_models = [None, *(row["model"] for row in group["prices"])]
     return {
-        "heading": words["prices_of"].format(group=group["name"]),
-        "about": " · ".join(filter(None, [_description(group["description"], language), free])),
-        "view": words["about_nominal"].format(currency=data["currency"]),
-        "columns": [{"label": meters[m["name"]], "per": _per(m["per"], words)} for m in columns],
-        "rows": [
-            _static_row(data, models, row, group["ratio"], columns, language, first=row["model"] != before)
-            for before, row in zip([None, *names], group["prices"], strict=False)
+        "heading": messages["prices_of"].format(group=group["name"]),
+        "about": " · ".join(filter(None, [_description(group["description"], language), ratio])),
+        "view": messages["about_nominal"].format(currency=prices["currency"]),
+        "columns": [
+            {
+                "label": labels[meter["name"]],
+                "per": messages["per_m_tokens" if meter["per"] == _MILLION else "per_calls"],
+            }
+            for meter in columns
         ],
-        "changes": list(_announced_changes(data, group, language)),
+        "rows": [
+            _static_row(prices, models, row, group["ratio"], columns, language, describe=row["model"] != previous)
+            for previous, row in zip(previous_models, group["prices"], strict=False)
+        ],
+        "changes": list(change_texts(prices, changes, language)),
     }
 
 
-def _per(per: int, words: dict[str, str]) -> str:
-    return words["per_m_tokens"] if per == _MILLION else words["per_calls"]
-
-
 def _static_row(
-    data: Json,
+    prices: Json,
     models: dict[str, Json],
     row: Json,
-    ratio: str,
+    group_ratio: str,
     columns: Sequence[Json],
     language: LocaleFormatter,
     *,
-    first: bool,
+    describe: bool,
 ) -> Json:
-    words = PRICING_MESSAGES[language.name]
+    messages = PRICING_MESSAGES[language.name]
     model = models[row["model"]]
+    terms = ""
+    if row["ratio"] is None:
+        terms = messages["own_price"]
+    elif row["ratio"] != group_ratio:
+        terms = messages["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
     notes = [
-        words["own_price"] if row["ratio"] is None else "",
-        words["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
-        if row["ratio"] not in (None, ratio)
-        else "",
-        _context_note(row, words, language),
-        words["window"].format(tokens=language.number(model["context"]["window"])),
-        _description(model["description"], language) if first else "",
+        terms,
+        context_note(row, language),
+        messages["window"].format(tokens=language.number(model["context"]["window"])),
+        _description(model["description"], language) if describe else "",
     ]
     return {
         "model": row["model"],
         "tier": TIER_LABELS[language.name][row["service_tier"]],
         "notes": list(filter(None, notes)),
-        "cells": [_static_price(row, m["name"], data["currency"], language) for m in columns],
+        "cells": [_static_price(row, meter["name"], prices["currency"], language) for meter in columns],
     }
 
 
 def _static_price(row: Json, meter: str, currency: str, language: LocaleFormatter) -> dict[str, str]:
-    words = PRICING_MESSAGES[language.name]
+    messages = PRICING_MESSAGES[language.name]
     if meter not in row["nominal"]:
         return {"text": "", "exact": "", "off": ""}
-    price, off = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
+    price, discount = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
     text, exact = language.price(price, currency), language.money(price, currency)
     return {
-        "text": text if price else words["free"],
-        "exact": words["exactly"].format(price=exact) if text != exact else "",
-        "off": words["off"].format(percent=language.percent(Decimal(off))) if off else "",
+        "text": text if price else messages["free"],
+        "exact": messages["exactly"].format(price=exact) if text != exact else "",
+        "off": messages["off"].format(percent=language.percent(Decimal(discount))) if discount else "",
     }
-
-
-def _context_note(row: Json, words: dict[str, str], language: LocaleFormatter) -> str:
-    if row["above"] is None:
-        return ""
-    key = "long_context" if row["context"] == "long" else "short_context"
-    return words[key].format(tokens=language.number(row["above"]))
-
-
-def _announced_changes(data: Json, group: Json, language: LocaleFormatter) -> Iterator[str]:
-    """What is announced for a group, in the nominal view; a fee that changes for many models is told once."""
-    words, meters = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
-    calls = {meter["name"] for meter in data["meters"] if meter["per"] != _MILLION}
-    told: dict[tuple[str, str], list[str]] = {}
-
-    def price(text: str | None) -> str:
-        return "–" if text is None else language.money(Decimal(text), data["currency"])
-
-    for change in group["changes"]:
-        before, after = change["above"]
-        parts = [change["model"], TIER_LABELS[language.name][change["service_tier"]]]
-        if change["context"] != "any":
-            above = before if after is None else after
-            parts.append(_context_note({"above": above, "context": change["context"]}, words, language))
-        texts = [] if change["kind"] == "changes" else [words[change["kind"]]]
-        if before is not None and after is not None and before != after:
-            texts.append(words["threshold"].format(was=language.number(before), now=language.number(after)))
-        for name, (was, now) in () if change["kind"] == "ends" else change["nominal"].items():
-            key = "starts_at" if change["kind"] == "begins" else "was_now"
-            text = words[key].format(meter=meters[name], was=price(was), now=price(now))
-            if name in calls:
-                models = told.setdefault((change["at"], f"{text} {words['per_calls']}"), [])
-                models += [change["model"]] if change["model"] not in models else []
-            else:
-                texts.append(text)
-        if texts:
-            told.setdefault((change["at"], "; ".join(texts)), []).append(" · ".join(parts))
-    for (at, text), titles in sorted(told.items(), key=lambda item: item[0][0]):
-        yield f"{language.date(parse_instant(at))}: {', '.join(titles)}: {text}"

@@ -1,7 +1,7 @@
-"""From templates to one self-contained file. All text is escaped; nothing in the file asks for anything outside it.
+"""Renders templates to self-contained HTML files. All text is escaped, and a page loads nothing.
 
-Scripts and styles stand in the file and are named by their hashes in its content security policy, so nothing else runs,
-whatever a name or a description holds.
+Script and style are inline. The content security policy of the page allows them by hash, so no other script runs, even
+if a name or a description contains one.
 """
 
 from __future__ import annotations
@@ -33,38 +33,40 @@ __all__ = [
     "require_pages_extra",
 ]
 
-_IN_SCRIPT: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_MAX_STYLE: Final = 256 * 1024
+_SCRIPT_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_MAX_STYLE_LENGTH: Final = 256 * 1024
+"""Maximum length of a style sheet, in characters."""
 
 
 class HtmlPage(str):
-    """An HTML file; ``policy`` is the content security policy that it carries, for a server that sends one as well."""
+    """An HTML file."""
 
     __slots__ = ("policy", "prices")
     policy: str
+    """The content security policy of the page, for a server that sends one as a header."""
     prices: dict[str, Any]
-    """Of a pricing page: the price list that it shows."""
+    """The price list of a pricing page."""
 
 
 @lru_cache(32)
 def read_asset(name: str) -> str:
-    """A file of this package's ``assets`` folder."""
+    """Read a file of the ``assets`` folder of this package."""
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def embed_json(value: Any) -> Markup:
-    """JSON for a script element of type ``application/json``: as JSON the same, with nothing that could end it."""
+    """Encode JSON for a script element, with escapes for all characters that could end the element."""
     from markupsafe import Markup
 
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return Markup(re.sub("[<>&\u2028\u2029]", lambda found: _IN_SCRIPT[found[0]], text))  # noqa: S704  # escaped just here
+    return Markup(re.sub("[<>&\u2028\u2029]", lambda match: _SCRIPT_ESCAPES[match[0]], text))  # noqa: S704  # escaped above
 
 
 def load_stylesheet(path: str | Path) -> str:
-    """A style sheet of the user's own. Raises ``file_unreadable``, ``invalid_argument``.
+    """Read a custom style sheet.
 
-    What could leave the style element is refused, and what loads something: the page's policy would block it, in
-    silence.
+    Raises ``file_unreadable``; raises ``invalid_argument`` for text that could end the style element, and for rules
+    that load something, because the policy of the page would silently block them.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -74,45 +76,44 @@ def load_stylesheet(path: str | Path) -> str:
     return validate_stylesheet(text, str(path))
 
 
-def validate_stylesheet(text: str, what: str = "style") -> str:
-    """A style sheet with the line ends that a browser hashes, whatever it had. Raises ``invalid_argument``."""
-    if len(text) > _MAX_STYLE:
-        raise BillingError("invalid_argument", f"{what}: more than {_MAX_STYLE} characters of style")
+def validate_stylesheet(text: str, name: str = "style") -> str:
+    """Return a style sheet with the line ends that a browser hashes. Raises ``invalid_argument`` if it is unsafe."""
+    if len(text) > _MAX_STYLE_LENGTH:
+        raise BillingError("invalid_argument", f"{name}: more than {_MAX_STYLE_LENGTH} characters; shorten it")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    for bad, instead in (
-        ("<", "leave it out; no rule of CSS needs it here"),
-        ("\\", "write the letter itself"),
+    for forbidden, hint in (
+        ("<", "remove it"),
+        ("\\", "write the character itself"),
         ("\0", "remove it"),
-        ("@import", "put its rules into this file"),
-        ("url(", "the page loads nothing; use colours, borders and gradients"),
-        ("image-set(", "the page loads nothing; use colours, borders and gradients"),
+        ("@import", "copy the imported rules into this file"),
+        ("url(", "use colours, borders and gradients, because the page loads nothing"),
+        ("image-set(", "use colours, borders and gradients, because the page loads nothing"),
     ):
-        if bad in text.lower():
-            raise BillingError("invalid_argument", f"{what}: {bad!r} in the style sheet: {instead}")
+        if forbidden in text.lower():
+            raise BillingError("invalid_argument", f"{name}: {forbidden!r} is not allowed in a style sheet; {hint}")
     return text
 
 
 def render_template(template: str, values: Mapping[str, Any], *, style: str, script: str) -> HtmlPage:
-    """A template with its values, one style element and one script element."""
+    """Render a template with its values, one style element and one script element."""
     from markupsafe import Markup
 
     policy = (
-        f"default-src 'none'; script-src {_csp_hash_source(script)}; style-src {_csp_hash_source(style)}; img-src "
-        "data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {_csp_hash_source(script)}; style-src {_csp_hash_source(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     text = (
         _environment()
         .get_template(template)
-        .render({**values, "style": Markup(style), "script": Markup(script), "policy": policy})  # noqa: S704  # ours
+        .render({**values, "style": Markup(style), "script": Markup(script), "policy": policy})  # noqa: S704  # own assets
     )
-    made = HtmlPage(text)
-    made.policy = policy
-    return made
+    page = HtmlPage(text)
+    page.policy = policy
+    return page
 
 
 def require_pages_extra() -> None:
-    """Nothing, or ``missing_extra`` where no page can be made here."""
+    """Raise ``missing_extra`` if the ``pages`` extra is not installed."""
     _environment()
     LocaleFormatter("en")
 

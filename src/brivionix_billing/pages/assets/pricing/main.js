@@ -1,75 +1,83 @@
-// What the reader does.
-const STOPS = ".price, [data-row]";
-const STEPS = {
+// Events, and the first rendering.
+const FOCUSABLE = ".price, [data-row]";
+const ARROW_STEPS = { // [columns, rows]
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0],
 };
-function listen() {
+// The price or button that an arrow key leads to from a cell's price or button.
+function findNeighbour(focused, [columns, rows]) {
+  const cell = focused.closest("td"), row = cell.parentElement;
+  if (columns) {
+    const inRow = [...row.querySelectorAll(FOCUSABLE)];
+    if (columns === Infinity) return inRow[inRow.length - 1];
+    return columns === -Infinity ? inRow[0] : inRow[inRow.indexOf(focused) + columns];
+  }
+  for (let other = row; (other = rows > 0 ? other.nextElementSibling : other.previousElementSibling);) {
+    const target = other.children[cell.cellIndex] ? other.children[cell.cellIndex].querySelector(FOCUSABLE) : null;
+    if (target) return target;
+  }
+  return null;
+}
+function onClick(event) {
+  const button = event.target.closest("button");
+  if (!button) return undefined;
+  const { exact, currency, row, language, sort } = button.dataset;
+  if (button.matches(".price")) return copyText(exact, formatMoney(exact, currency));
+  if (row) return copyText(rowAsTsv(visibleRows[Number(row)]));
+  if (language) return updateState({ lang: language });
+  if (sort) {
+    const same = state.sort === sort;
+    return updateState(same && state.dir ? { sort: "", dir: "" } : { sort, dir: same ? "desc" : "" });
+  }
+  if (button.id === "topup") return updateState({ view: state.view === "topup" ? "nominal" : "topup" });
+  if (button.id === "copy-link") return copyText(location.href.split("#")[0] + stateToHash(["lang", "group", "view", "channel"]));
+  if (button.id === "reset") return updateState({ ...DEFAULTS, lang: state.lang });
+  return undefined;
+}
+function bindEvents() {
   document.addEventListener("focusin", (event) => {
-    if (!event.target.matches(STOPS)) return;
-    for (const one of document.querySelectorAll(`#table :is(${STOPS})[tabindex="0"]`)) one.tabIndex = -1;
+    if (!event.target.matches(FOCUSABLE)) return;
+    for (const element of document.querySelectorAll(`#table :is(${FOCUSABLE})[tabindex="0"]`)) element.tabIndex = -1;
     event.target.tabIndex = 0;
   });
-  for (const kind of ["focusin", "mouseover"]) document.addEventListener(kind, (event) => { const at = priceAt(event); if (at) showTip(at); });
-  document.addEventListener("focusout", (event) => { if (priceAt(event)) hideTip(); });
+  for (const type of ["focusin", "mouseover"]) {
+    document.addEventListener(type, (event) => { const price = closestPrice(event); if (price) showTip(price); });
+  }
+  document.addEventListener("focusout", (event) => { if (closestPrice(event)) hideTip(); });
   document.addEventListener("mouseout", (event) => {
-    if (!priceAt(event)) return;
+    if (!closestPrice(event)) return;
     hideTip();
     if (document.activeElement && document.activeElement.matches(".price")) showTip(document.activeElement);
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") return hideTip();
-    const at = event.target.closest ? event.target.closest(STOPS) : null;
-    const step = STEPS[event.key];
-    if (!at || !step) return undefined;
+    const focused = event.target.closest ? event.target.closest(FOCUSABLE) : null;
+    const step = ARROW_STEPS[event.key];
+    if (!focused || !step) return undefined;
     event.preventDefault();
-    const cell = at.closest("td"), row = cell.parentElement;
-    let next = null;
-    if (step[0]) {
-      const all = [...row.querySelectorAll(STOPS)], place = all.indexOf(at) + step[0];
-      next = all[step[0] === Infinity ? all.length - 1 : step[0] === -Infinity ? 0 : place];
-    } else {
-      for (let one = row; (one = step[1] > 0 ? one.nextElementSibling : one.previousElementSibling) && !next;) {
-        next = one.children[cell.cellIndex] ? one.children[cell.cellIndex].querySelector(STOPS) : null;
-      }
-    }
-    if (next) next.focus();
+    const neighbour = findNeighbour(focused, step);
+    if (neighbour) neighbour.focus();
     return undefined;
   });
-  document.addEventListener("click", (event) => {
-    const at = event.target.closest("button");
-    if (!at) return undefined;
-    if (at.matches(".price")) return copy(at.dataset.exact, money(at.dataset.exact, at.dataset.currency));
-    if (at.dataset.row) return copy(copyRow(visible[Number(at.dataset.row)]));
-    if (at.dataset.language) return set({ lang: at.dataset.language });
-    if (at.dataset.sort) {
-      const same = state.sort === at.dataset.sort;
-      return set(same && state.dir ? { sort: "", dir: "" } : { sort: at.dataset.sort, dir: same ? "desc" : "" });
-    }
-    if (at.id === "topup") return set({ view: state.view === "topup" ? "nominal" : "topup" });
-    if (at.id === "copy-link") return copy(location.href.split("#")[0] + address(["lang", "group", "view", "channel"]));
-    if (at.id === "reset") return set({ ...DEFAULTS, lang: state.lang });
-    return undefined;
-  });
+  document.addEventListener("click", onClick);
   for (const id of ["controls", "calc"]) byId(id).addEventListener("submit", (event) => event.preventDefault());
-  const bound = { group: "group", tier: "tier", window: "window", "calc-model": "model", "calc-tier": "mtier" };
-  for (const [id, key] of Object.entries(bound)) byId(id).addEventListener("change", () => set({ [key]: byId(id).value }));
-  byId("unusable").addEventListener("change", () => set({ unusable: byId("unusable").checked ? "1" : "" }));
+  const selects = { group: "group", tier: "tier", window: "window", "calc-model": "model", "calc-tier": "mtier" };
+  for (const [id, key] of Object.entries(selects)) byId(id).addEventListener("change", () => updateState({ [key]: byId(id).value }));
+  byId("unusable").addEventListener("change", () => updateState({ unusable: byId("unusable").checked ? "1" : "" }));
   document.addEventListener("change", (event) => {
-    if (event.target.name === "unit" || event.target.name === "channel") set({ [event.target.name]: event.target.value });
+    if (event.target.name === "unit" || event.target.name === "channel") updateState({ [event.target.name]: event.target.value });
   });
-  const typed = { search: "q", "calc-input": "input", "calc-cached": "cached", "calc-output": "output", "calc-searches": "searches" };
-  for (const [id, key] of Object.entries(typed)) {
-    // A digit in the calculator changes no price in the table.
-    byId(id).addEventListener("input", () => set({ [key]: byId(id).value }, id === "search" ? render : renderSample));
+  for (const [id, key] of Object.entries(TEXT_INPUTS)) {
+    // Input of the calculator does not change the table.
+    byId(id).addEventListener("input", () => updateState({ [key]: byId(id).value }, id === "search" ? render : renderCalculator));
   }
-  addEventListener("hashchange", () => { readAddress(); render(); warn(); });
+  addEventListener("hashchange", () => { stateFromHash(); render(); reportUnknownState(); });
 }
 
-// A link to a group that is gone must not pass for a link to another one.
-function warn() { if (unknown.length) status(say("bad_link", { what: unknown.join(", ") })); }
+// A link to a group that no longer exists must not be mistaken for a link to another group.
+function reportUnknownState() { if (unknownValues.length) showStatus(translate("bad_link", { what: unknownValues.join(", ") })); }
 document.documentElement.classList.add("js");
-for (const part of document.querySelectorAll(".needs-js")) part.hidden = false;
-readAddress();
-listen();
+for (const element of document.querySelectorAll(".needs-js")) element.hidden = false;
+stateFromHash();
+bindEvents();
 render();
-warn();
+reportUnknownState();

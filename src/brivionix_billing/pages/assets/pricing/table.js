@@ -1,111 +1,114 @@
-// The price table: which rows, in which order, with which figures.
-function rowsOf(group) {
+// The price table: filters and sorts rows, and renders them.
+function filterRows(group) {
   const query = state.q.trim().toLowerCase();
   const matches = (name) => {
     const model = MODELS[name];
     return model.context.window >= Number(byId("window").value) &&
-      [name, ...model.aliases, described(model.description)].join("\n").toLowerCase().includes(query);
+      [name, ...model.aliases, pickDescription(model.description)].join("\n").toLowerCase().includes(query);
   };
-  const wanted = state.tier === "every" ? null : state.tier;
-  const sold = group.prices.filter((row) => matches(row.model) && (!wanted || row.service_tier === wanted));
-  const there = new Set(sold.map((row) => row.model));
-  const off = group.models.filter((name) => matches(name) && !there.has(name)).map((model) => ({ model, off: "not_sold" }));
-  if (state.unusable) off.push(...group.not_allowed.filter(matches).map((model) => ({ model, off: "not_in_group" })));
-  return [...sorted(sold), ...off];
+  const tier = state.tier === "every" ? null : state.tier;
+  const sold = group.prices.filter((row) => matches(row.model) && (!tier || row.service_tier === tier));
+  const soldModels = new Set(sold.map((row) => row.model));
+  const unavailable = group.models.filter((name) => matches(name) && !soldModels.has(name)).map((model) => ({ model, unavailable: "not_sold" }));
+  if (state.unusable) unavailable.push(...group.not_allowed.filter(matches).map((model) => ({ model, unavailable: "not_in_group" })));
+  return [...sortRows(sold), ...unavailable];
 }
-function sorted(rows) {
-  const way = state.dir ? -1 : 1;
-  if (state.sort === "model") return [...rows].sort((a, b) => way * (a.model < b.model ? -1 : a.model > b.model ? 1 : 0));
+function sortRows(rows) {
+  const direction = state.dir ? -1 : 1;
+  if (state.sort === "model") return [...rows].sort((a, b) => direction * (a.model < b.model ? -1 : a.model > b.model ? 1 : 0));
   if (!state.sort) return rows;
-  const priced = [], rest = [];
+  const priced = [], unpriced = [];
   for (const row of rows) {
-    const price = pricesOf(row)[state.sort];
-    if (price === undefined) rest.push(row); else priced.push([Exact.of(price), row]);
+    const price = viewPrices(row)[state.sort];
+    if (price === undefined) unpriced.push(row); else priced.push([Decimals.parse(price), row]);
   }
-  priced.sort((a, b) => way * Exact.compare(a[0], b[0]));
-  return [...priced.map((pair) => pair[1]), ...rest];
+  priced.sort((a, b) => direction * Decimals.compare(a[0], b[0]));
+  return [...priced.map(([, row]) => row), ...unpriced];
 }
-function contextNote(row) {
-  if (row.above === null) return "";
-  return say(row.context === "long" ? "long_context" : "short_context", { tokens: number(row.above) });
+function contextNote({ context, above }) {
+  if (above === null) return "";
+  return translate(context === "long" ? "long_context" : "short_context", { tokens: formatNumber(above) });
 }
 function termsNote(row) {
-  if (row.ratio === null) return say("own_price");
-  return row.ratio === theGroup().ratio ? "" : say("ratio", { ratio: number(row.ratio) });
+  if (row.ratio === null) return translate("own_price");
+  return row.ratio === currentGroup().ratio ? "" : translate("ratio", { ratio: formatNumber(row.ratio) });
 }
-function header(columns) {
-  const cell = (key, label, per) => {
-    const up = state.sort === key && !state.dir, down = state.sort === key && state.dir;
-    const button = element("button", { type: "button", class: "sort", "data-sort": key, title: say("sort_by", { column: label }) }, label);
-    const made = element("th", {
-      role: "columnheader", scope: "col", class: per ? "figure" : undefined,
-      "aria-sort": up ? "ascending" : down ? "descending" : undefined,
+function renderHeader(columns) {
+  const headerCell = (key, label, unit) => {
+    const ascending = state.sort === key && !state.dir, descending = state.sort === key && state.dir;
+    const button = createElement("button", { type: "button", class: "sort", "data-sort": key, title: translate("sort_by", { column: label }) }, label);
+    const cell = createElement("th", {
+      role: "columnheader", scope: "col", class: unit ? "figure" : undefined,
+      "aria-sort": ascending ? "ascending" : descending ? "descending" : undefined,
     }, button);
-    if (per) made.append(element("span", { class: "per" }, per));
-    return made;
+    if (unit) cell.append(createElement("span", { class: "per" }, unit));
+    return cell;
   };
-  return element("thead", { role: "rowgroup", class: "sorts" }, element("tr", { role: "row", "data-label": say("sort") },
-    cell("model", say("model"), ""),
-    ...columns.map((meter) => cell(meter, METERS[state.lang][meter], unitOf(meter))),
-    element("th", { role: "columnheader", scope: "col", class: "screen" }, element("span", { class: "unseen" }, say("copy_row"))),
+  return createElement("thead", { role: "rowgroup", class: "sorts" }, createElement("tr", { role: "row", "data-label": translate("sort") },
+    headerCell("model", translate("model"), ""),
+    ...columns.map((meter) => headerCell(meter, METER_LABELS[state.lang][meter], unitLabel(meter))),
+    createElement("th", { role: "columnheader", scope: "col", class: "screen" }, createElement("span", { class: "unseen" }, translate("copy_row"))),
   ));
 }
-function priceButton(exact, currency, meter) {
-  const value = inUnit(exact, meter);
-  return element("button", { type: "button", class: "price", tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter },
-    shown(value, currency));
+function renderPrice(exact, currency, meter) {
+  const value = scaleToUnit(exact, meter);
+  return createElement("button", { type: "button", class: "price", tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter },
+    displayPrice(value, currency));
 }
-function tableRow(row, columns, currency, index, first) {
+function renderRow(row, columns, currency, index, isFirst) {
   const model = MODELS[row.model];
-  const head = element("th", { role: "rowheader", scope: "row" }, element("span", { class: "name" }, row.model));
-  if (row.service_tier) head.append(" ", element("span", { class: "badge" }, TIERS[state.lang][row.service_tier]));
-  const notes = [row.off ? "" : termsNote(row), row.off ? "" : contextNote(row), say("window", { tokens: number(model.context.window) })].filter(Boolean);
-  head.append(small(notes.join(" · ")));
-  if (first && described(model.description)) head.append(small(described(model.description)));
-  if (row.off) {
-    return element("tr", { role: "row", class: "off" }, head,
-      element("td", { role: "cell", colspan: columns.length + 1 }, say(row.off)));
+  const head = createElement("th", { role: "rowheader", scope: "row" }, createElement("span", { class: "name" }, row.model));
+  if (row.service_tier) head.append(" ", createElement("span", { class: "badge" }, TIER_LABELS[state.lang][row.service_tier]));
+  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row)];
+  const notes = [...terms, translate("window", { tokens: formatNumber(model.context.window) })].filter(Boolean);
+  head.append(createNote(notes.join(" · ")));
+  if (isFirst && pickDescription(model.description)) head.append(createNote(pickDescription(model.description)));
+  if (row.unavailable) {
+    return createElement("tr", { role: "row", class: "off" }, head,
+      createElement("td", { role: "cell", colspan: columns.length + 1 }, translate(row.unavailable)));
   }
-  const prices = pricesOf(row);
+  const prices = viewPrices(row);
   const cells = columns.map((meter) => {
     const price = prices[meter];
-    const label = METERS[state.lang][meter] + " " + unitOf(meter);
-    if (price === undefined) return element("td", { role: "cell", class: "figure empty" }, element("span", { class: "unseen" }, say("no_price")));
-    const value = element("div", {}, priceButton(price, currency, meter));
-    const off = row.cache_discount[meter];
-    if (off) value.append(small(say("off", { percent: percent(off) })));
-    return element("td", { role: "cell", class: "figure", "data-label": label }, value);
+    const label = METER_LABELS[state.lang][meter] + " " + unitLabel(meter);
+    if (price === undefined) return createElement("td", { role: "cell", class: "figure empty" }, createElement("span", { class: "unseen" }, translate("no_price")));
+    const value = createElement("div", {}, renderPrice(price, currency, meter));
+    const discount = row.cache_discount[meter];
+    if (discount) value.append(createNote(translate("off", { percent: formatPercent(discount) })));
+    return createElement("td", { role: "cell", class: "figure", "data-label": label }, value);
   });
-  const name = [row.model, TIERS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(", ");
-  const copy = element("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": say("copy_row_of", { model: name }) }, say("copy_row"));
-  return element("tr", { role: "row", class: row.context === "long" ? "long" : undefined }, head, ...cells, element("td", { role: "cell", class: "actions screen" }, copy));
+  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(translate("list_separator"));
+  const copyButton = createElement("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": translate("copy_row_of", { model: name }) }, translate("copy_row"));
+  return createElement("tr", { role: "row", class: row.context === "long" ? "long" : undefined }, head, ...cells, createElement("td", { role: "cell", class: "actions screen" }, copyButton));
 }
-let visible = [];
-const columnsOf = (group) => list.meters.map((meter) => meter.name).filter((meter) => group.prices.some((row) => meter in row.nominal));
+let visibleRows = [];
+const pricedMeters = (group) => list.meters.map((meter) => meter.name).filter((meter) => group.prices.some((row) => meter in row.nominal));
 
 function renderTable() {
-  const group = theGroup(), columns = columnsOf(group), currency = currencyOf();
-  const heading = say("prices_of", { group: group.name });
+  const group = currentGroup(), columns = pricedMeters(group), currency = currentCurrency();
+  const heading = translate("prices_of", { group: group.name });
   byId("prices-heading").textContent = heading;
-  const free = group.prices.length && group.prices.every((row) => Object.values(row.nominal).every(isFree));
-  const ratio = free ? say("ratio_free") : say("ratio", { ratio: number(group.ratio) });
-  byId("about").textContent = [described(group.description), ratio].filter(Boolean).join(" · ");
+  const ratio = FREE_GROUPS.includes(group.name) ? translate("ratio_free") : translate("ratio", { ratio: formatNumber(group.ratio) });
+  byId("about").textContent = [pickDescription(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
-    ? say("about_topup", { channel: state.channel, price: money(theChannel().price_per_credit, currency) }) +
-      (theChannel().volume_discount ? " " + say("about_volume") : "")
-    : say("about_nominal", { currency });
-  visible = rowsOf(group);
-  const count = new Set(visible.map((row) => row.model)).size;
-  const filters = [state.tier === "every" ? "" : TIERS[state.lang][state.tier], state.q.trim()].filter(Boolean);
-  byId("count").textContent = [say(count === 1 ? "count_one" : "count", { n: number(count) }), ...filters].join(" · ");
-  const body = element("tbody", { role: "rowgroup" });
-  const seen = new Set();
-  body.append(...visible.map((row, index) => tableRow(row, columns, currency, index, !seen.has(row.model) && seen.add(row.model))));
-  if (!count) body.append(element("tr", { role: "row" }, element("td", { role: "cell", class: "none", colspan: columns.length + 2 }, say("none"))));
-  const table = element("table", { class: "prices cards rows" + (visible.length > 60 ? " many" : ""), role: "table" },
-    element("caption", { class: "unseen" }, heading), header(columns), body);
+    ? translate("about_topup", { channel: state.channel, price: formatMoney(currentChannel().price_per_credit, currency) }) +
+      (currentChannel().volume_discount ? translate("sentence_separator") + translate("about_volume") : "")
+    : translate("about_nominal", { currency });
+  visibleRows = filterRows(group);
+  const count = new Set(visibleRows.map((row) => row.model)).size;
+  const filters = [state.tier === "every" ? "" : TIER_LABELS[state.lang][state.tier], state.q.trim()].filter(Boolean);
+  byId("count").textContent = [translate(count === 1 ? "count_one" : "count", { n: formatNumber(count) }), ...filters].join(" · ");
+  const body = createElement("tbody", { role: "rowgroup" });
+  const describedModels = new Set();
+  for (const [index, row] of visibleRows.entries()) {
+    body.append(renderRow(row, columns, currency, index, !describedModels.has(row.model)));
+    describedModels.add(row.model);
+  }
+  if (!count) body.append(createElement("tr", { role: "row" }, createElement("td", { role: "cell", class: "none", colspan: columns.length + 2 }, translate("none"))));
+  const table = createElement("table", { class: "prices cards rows" + (visibleRows.length > 60 ? " many" : ""), role: "table" },
+    createElement("caption", { class: "unseen" }, heading), renderHeader(columns), body);
   table.style.setProperty("--columns", columns.length);
-  const stop = body.querySelector(".price, [data-row]");
-  if (stop) stop.tabIndex = 0; // one stop for the Tab key; arrows go on from there
-  byId("table").replaceChildren(element("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table));
+  const firstStop = body.querySelector(FOCUSABLE);
+  if (firstStop) firstStop.tabIndex = 0; // the table is one tab stop; arrow keys move inside it
+  byId("table").replaceChildren(createElement("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table));
 }

@@ -1,74 +1,78 @@
-// All of the page: controls, copying, exact prices on demand.
+// The whole page: controls, clipboard, and exact prices in a tooltip.
+const TEXT_INPUTS = { search: "q", "calc-input": "input", "calc-cached": "cached", "calc-output": "output", "calc-searches": "searches" };
+
 function renderControls() {
-  document.documentElement.lang = form().tag;
-  for (const part of document.querySelectorAll("main > [lang], header [lang]:not(button)")) part.hidden = part.lang !== form().tag;
-  for (const part of document.querySelectorAll("[data-say]")) part.textContent = say(part.dataset.say);
-  for (const part of document.querySelectorAll("[data-label-say]")) part.setAttribute("aria-label", say(part.dataset.labelSay));
-  if (!start.title) document.title = say("title");
+  const { tag } = currentFormat();
+  document.documentElement.lang = tag;
+  for (const element of document.querySelectorAll("main > [lang], header [lang]:not(button)")) element.hidden = element.lang !== tag;
+  for (const element of document.querySelectorAll("[data-message]")) element.textContent = translate(element.dataset.message);
+  for (const element of document.querySelectorAll("[data-label-message]")) element.setAttribute("aria-label", translate(element.dataset.labelMessage));
+  if (!INITIAL.title) document.title = translate("title");
   for (const button of document.querySelectorAll("[data-language]")) button.setAttribute("aria-pressed", String(button.dataset.language === state.lang));
-  options(byId("group"), list.groups.map((group) => [group.name, group.name]), state.group);
-  options(byId("tier"), [["every", say("every")], ...SOLD.map((name) => [name, TIERS[state.lang][name]])], state.tier);
-  options(byId("window"), [["0", say("every")], ...WINDOWS.slice(1).map((tokens) => [String(tokens), say("context_least", { tokens: number(tokens) })])],
+  fillSelect(byId("group"), list.groups.map((group) => [group.name, group.name]), state.group);
+  fillSelect(byId("tier"), [["every", translate("every")], ...SOLD_TIERS.map((name) => [name, TIER_LABELS[state.lang][name]])], state.tier);
+  fillSelect(byId("window"), [["0", translate("every")], ...WINDOWS.slice(1).map((tokens) => [String(tokens), translate("context_least", { tokens: formatNumber(tokens) })])],
     WINDOWS.slice(1).map(String).includes(state.window) ? state.window : "0");
   byId("topup").setAttribute("aria-checked", String(state.view === "topup"));
   byId("topup").disabled = !CHANNELS.length;
   byId("channel-field").hidden = state.view !== "topup";
   byId("channels").replaceChildren(...CHANNELS.map((channel) => {
-    const input = element("input", { type: "radio", name: "channel", value: channel.name });
+    const input = createElement("input", { type: "radio", name: "channel", value: channel.name });
     input.checked = channel.name === state.channel;
-    return element("label", {}, input, `${channel.name} (${channel.currency})`);
+    return createElement("label", {}, input, `${channel.name} (${channel.currency})`);
   }));
   for (const input of document.querySelectorAll("input[name=unit]")) input.checked = input.value === state.unit;
   byId("unusable").checked = state.unusable === "1";
-  for (const [id, key] of [["search", "q"], ["calc-input", "input"], ["calc-cached", "cached"], ["calc-output", "output"], ["calc-searches", "searches"]]) {
-    if (byId(id).value !== state[key]) byId(id).value = state[key];
-  }
+  for (const [id, key] of Object.entries(TEXT_INPUTS)) if (byId(id).value !== state[key]) byId(id).value = state[key];
 }
 function render() {
-  const kept = keepFocus();
+  const restoreFocus = preserveFocus();
   renderControls();
-  renderSample();
+  renderCalculator();
   renderTable();
   renderChanges();
-  kept();
+  restoreFocus();
 }
-// What had the focus is made anew: the one that took its place gets it.
-function keepFocus() {
-  const at = document.activeElement;
-  if (!at || at === document.body) return () => {};
-  const way = at.dataset.sort ? `[data-sort="${at.dataset.sort}"]` : at.name === "channel" ? "input[name=channel]:checked" : null;
-  return () => { if (way && !at.isConnected) { const now = document.querySelector(way); if (now) now.focus(); } };
+// Rendering replaces the element that has the focus. Returns a function that focuses its replacement.
+function preserveFocus() {
+  const focused = document.activeElement;
+  if (!focused || focused === document.body) return () => {};
+  const selector = focused.dataset.sort ? `[data-sort="${focused.dataset.sort}"]` : focused.name === "channel" ? "input[name=channel]:checked" : null;
+  return () => {
+    const replacement = selector && !focused.isConnected ? document.querySelector(selector) : null;
+    if (replacement) replacement.focus();
+  };
 }
 
-let clear = 0;
-function status(text) {
+let statusTimer = 0;
+function showStatus(text) {
   byId("status").textContent = text;
-  clearTimeout(clear);
-  clear = setTimeout(() => { byId("status").textContent = ""; }, 6000);
+  clearTimeout(statusTimer);
+  statusTimer = setTimeout(() => { byId("status").textContent = ""; }, 6000);
 }
-async function copy(text, told = text) {
+async function copyText(text, displayed = text) {
   try {
     await navigator.clipboard.writeText(text);
-    status(say("copied", { text: told }));
+    showStatus(translate("copied", { text: displayed }));
   } catch {
-    status(say("not_copied", { text }));
+    showStatus(translate("not_copied", { text }));
   }
 }
-// A spreadsheet runs a cell that begins like a formula.
-const cellText = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
-function copyRow(row) {
-  const columns = columnsOf(theGroup()), currency = currencyOf(), prices = pricesOf(row);
-  const unit = (meter) => `${meter}, ${currency} per ${isTokens(meter) ? `${state.unit.toUpperCase()} tokens` : "1K calls"}`;
-  const heads = ["model", "group", "service_tier", "context", "view", ...columns.map(unit)];
+// A spreadsheet evaluates a cell that begins like a formula.
+const escapeCell = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
+function rowAsTsv(row) {
+  const columns = pricedMeters(currentGroup()), currency = currentCurrency(), prices = viewPrices(row);
+  const heading = (meter) => `${meter}, ${currency} per ${isTokenMeter(meter) ? `${state.unit.toUpperCase()} tokens` : "1K calls"}`;
+  const headings = ["model", "group", "service_tier", "context", "view", ...columns.map(heading)];
   const context = row.above === null ? "any" : (row.context === "long" ? ">" : "<=") + row.above;
   const view = state.view === "topup" ? state.channel : "nominal";
-  const cells = [row.model, state.group, row.service_tier, context, view, ...columns.map((meter) => (meter in prices ? inUnit(prices[meter], meter) : ""))];
-  return heads.join("\t") + "\n" + cells.map(cellText).join("\t");
+  const cells = [row.model, state.group, row.service_tier, context, view, ...columns.map((meter) => (meter in prices ? scaleToUnit(prices[meter], meter) : ""))];
+  return headings.join("\t") + "\n" + cells.map(escapeCell).join("\t");
 }
 
 function showTip(button) {
   const tip = byId("tip"), { exact, currency, meter } = button.dataset;
-  tip.textContent = say("exact_hint", { price: say("exactly", { price: money(exact, currency) }), unit: unitOf(meter) });
+  tip.textContent = translate("exact_hint", { price: translate("exactly", { price: formatMoney(exact, currency) }), unit: unitLabel(meter) });
   tip.hidden = false;
   const box = button.getBoundingClientRect();
   tip.style.top = `${box.bottom + scrollY + 4}px`;
@@ -79,4 +83,4 @@ function hideTip() {
   byId("tip").hidden = true;
   for (const button of document.querySelectorAll("[aria-describedby=tip]")) button.removeAttribute("aria-describedby");
 }
-const priceAt = (event) => (event.target.closest ? event.target.closest(".price") : null);
+const closestPrice = (event) => (event.target.closest ? event.target.closest(".price") : null);
