@@ -70,10 +70,10 @@ def test_errors_have_known_codes_and_survive_pickling() -> None:
         BillingError("made_up", "x")
     error = pickle.loads(pickle.dumps(BillingError("no_price", "m has no price")))
     assert (error.code, error.http_status, str(error)) == ("no_price", 400, "m has no price")
-    price_error = PriceFileError([Finding("f.yaml", 3, 5, "models.m", "is odd", "mend it")], more=4)
+    price_error = PriceFileError([Finding("f.yaml", 3, 5, "models.m", "is odd", "fix it")], more=4)
     copied = pickle.loads(pickle.dumps(price_error))
     assert (copied.findings, copied.omitted_count, str(copied)) == (price_error.findings, 4, str(price_error))
-    assert str(price_error) == "5 findings in the price file:\nf.yaml:3:5: models.m: is odd; mend it\n... and 4 more"
+    assert str(price_error) == "5 findings in the price file:\nf.yaml:3:5: models.m: is odd; fix it\n... and 4 more"
 
 
 def test_messages_quote_values_safely() -> None:

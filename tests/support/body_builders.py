@@ -189,9 +189,8 @@ def _openai(draw: DrawFn, body_format: str, provider: str) -> BuiltBody:
             "x_search_calls": 0,
             "mcp_calls": draw(st.integers(0, 2)),
         }
-    if body_format == "responses" and (
-        provider == "openai" or draw(st.booleans())
-    ):  # stated calls are not counted again
+    # Calls that the usage states are not counted again from the output.
+    if body_format == "responses" and (provider == "openai" or draw(st.booleans())):
         free = [{"type": "web_search_call", "action": {"type": "open_page", "url": "u"}}, {"type": "message"}]
         paid: list[Json] = [{"type": "web_search_call", "action": {"type": "search", "query": draw(_texts)}}]
         paid *= searches

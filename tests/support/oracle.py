@@ -114,9 +114,12 @@ def price(book: Data, model: str, group: str, tier: str, meter: str, long: bool,
     terms = entry_at(book["groups"][group]["terms"], at)
     assert terms is not None
     listed = sold_at(book["models"][model], at)[tier]
-    special = terms.get("overrides", {}).get(model, {})
-    own, ratio = special.get("prices", {}).get(tier), Fraction(special.get("ratio", terms["ratio"]))
-    return _paid(book, own, meter, long, at, _price(book, listed, meter, long, at), ratio)
+    model_overrides = terms.get("overrides", {}).get(model, {})
+    override, ratio = (
+        model_overrides.get("prices", {}).get(tier),
+        Fraction(model_overrides.get("ratio", terms["ratio"])),
+    )
+    return _paid(book, override, meter, long, at, _price(book, listed, meter, long, at), ratio)
 
 
 def shown(value: Fraction, minor_digits: int) -> Fraction:
@@ -138,16 +141,16 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
     if tier not in sold:
         raise RefusedError("service_tier_unavailable" if sold else "no_price")
     listed = sold[tier]
-    special = terms.get("overrides", {}).get(model, {})
-    own = special.get("prices", {}).get(tier)
-    ratio = Fraction(special.get("ratio", terms["ratio"]))
+    model_overrides = terms.get("overrides", {}).get(model, {})
+    override = model_overrides.get("prices", {}).get(tier)
+    ratio = Fraction(model_overrides.get("ratio", terms["ratio"]))
     long_context = listed.get("long_context")
     long = long_context is not None and counts.get("input_tokens", 0) > long_context["above"]
     quantities = meters(counts)
     at_list = {meter: _price(book, listed, meter, long, at) for meter in {*quantities, *WITHOUT_CACHE.values()}}
-    paid = {meter: _paid(book, own, meter, long, at, at_list[meter], ratio) for meter in quantities}
+    paid = {meter: _paid(book, override, meter, long, at, at_list[meter], ratio) for meter in quantities}
     lines: dict[str, Fraction] = {}
-    full = uncached = Fraction(0)
+    list_total = uncached = Fraction(0)
     per_credit = Fraction(book["credit"]["nominal_per_credit"])
     for meter, count in quantities.items():
         price = paid[meter]
@@ -158,18 +161,18 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
         uncached_price = at_list.get(WITHOUT_CACHE.get(meter, meter))
         # A meter that only the group prices has no savings.
         list_price = price if list_price is None else list_price
-        full += count * list_price / per_credit
+        list_total += count * list_price / per_credit
         uncached += count * (list_price if uncached_price is None else uncached_price) / per_credit
     credits = sum(lines.values(), Fraction(0))
-    return Bill(credits, credits * per_credit, lines, full, uncached, long)
+    return Bill(credits, credits * per_credit, lines, list_total, uncached, long)
 
 
 def _paid(
-    book: Data, own: Data | None, meter: str, long: bool, at: datetime, listed: Fraction | None, ratio: Fraction
+    book: Data, override: Data | None, meter: str, long: bool, at: datetime, listed: Fraction | None, ratio: Fraction
 ) -> Fraction | None:
     """Return the price for the group: list price x ratio, or its override. Fees have no overrides."""
-    if own is not None and meter not in FEES:
-        return _price(book, own, meter, long, at)
+    if override is not None and meter not in FEES:
+        return _price(book, override, meter, long, at)
     return None if listed is None else listed * ratio
 
 
@@ -194,12 +197,12 @@ class _Curve(NamedTuple):
     marks: list[int]
     slopes: list[Fraction]
     """Minor units of money per millionth of a Credit, from each mark on."""
-    whole: bool
+    applies_to_all: bool
     """Whether the reached slope applies to all Credits, not only to those above the mark."""
 
     def cost(self, credits: int) -> Fraction:
         reached = max(i for i, mark in enumerate(self.marks) if mark <= credits)
-        if self.whole:
+        if self.applies_to_all:
             return credits * self.slopes[reached]
         total = Fraction(0)
         for i in range(reached + 1):
