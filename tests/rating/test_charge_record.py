@@ -1,4 +1,4 @@
-"""The JSON text of a charge, and the labels of meters."""
+"""The JSON text of a charge, and the languages of its explanation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from hypothesis import given, settings
 
 from brivionix_billing import PriceBook
-from brivionix_billing.meters import METERS
-from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, METER_LABELS
+from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES
 from profiles import examples
 from request_strategies import RatingRequest, books_with_requests, priced_requests
 from strategies import Data, render
@@ -24,8 +23,7 @@ def test_as_json_is_the_text_of_as_dict(case: tuple[Data, list[RatingRequest]]) 
         assert charge.as_json() == compact
 
 
-def test_each_language_has_exactly_the_labels_of_the_meters() -> None:
-    """Each language has one label per meter and the same set of messages."""
+def test_each_language_has_the_same_messages() -> None:
+    """Explanations have the same set of messages in each language."""
     for locale in LOCALES:
-        assert set(METER_LABELS[locale]) == {meter.name for meter in METERS}
         assert set(EXPLANATION_MESSAGES[locale]) == set(EXPLANATION_MESSAGES["en"])
