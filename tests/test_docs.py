@@ -1,4 +1,4 @@
-"""The documentation says what is so: its examples run, its links lead somewhere, its tables are complete."""
+"""The documentation is correct: its examples run, its links have targets, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGES = sorted(
 )
 EXECUTED = ("README.md", "docs/tutorial.md", "docs/recipes.md", "docs/cli.md", "docs/operations.md")
 PROGRAMS = {"cat", "head", "python", "sed"}
-"""What console examples may run beside brivionix-billing."""
+"""Programs that console examples may run, apart from brivionix-billing."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -40,43 +40,46 @@ _ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$", re.MULTILINE)
 
 
 def read(path: str) -> str:
+    """Return the content of a file of the project."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
+    """Return the code blocks in a language."""
     return [body for kind, body in _FENCE.findall(text) if kind == language]
 
 
 def rows(text: str) -> list[tuple[str, list[str]]]:
-    """The rows of a page's tables that begin with a name: (name, the other cells)."""
-    return [(name, [cell.strip() for cell in rest.split(" | ")]) for name, rest in _ROW.findall(text)]
+    """Return the table rows that start with a name, as (name, other cells)."""
+    return [(name, [cell.strip() for cell in cells.split(" | ")]) for name, cells in _ROW.findall(text)]
 
 
 # Tables
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    """docs/errors.md lists exactly the codes that there are, each once, with its HTTP status."""
+    """docs/errors.md lists every error code exactly once, with its HTTP status."""
     listed = [(name, cells[0]) for name, cells in rows(read("docs/errors.md"))]
-    there_are = [(name, str(code.http_status or "-")) for name, code in CODES.items()]
-    assert sorted(listed) == sorted(there_are)
+    expected = [(name, str(code.http_status or "-")) for name, code in CODES.items()]
+    assert sorted(listed) == sorted(expected)
 
 
 @pytest.mark.parametrize("row", rows(read("docs/errors.md")), ids=lambda row: row[0])
-def test_every_error_says_what_it_means_and_what_to_do(row: tuple[str, list[str]]) -> None:
-    """A row of docs/errors.md has a status, a meaning and an advice."""
+def test_every_error_has_a_meaning_and_advice(row: tuple[str, list[str]]) -> None:
+    """Each row of docs/errors.md has a status, a meaning and advice."""
     _, cells = row
     assert len(cells) == 3
     assert all(cells)
 
 
 def resolved(node: Mapping[str, Any], full: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a node of a JSON Schema with its reference resolved."""
     target: Mapping[str, Any] = full["$defs"][node["$ref"].rsplit("/", 1)[1]] if "$ref" in node else node
     return target
 
 
 def fields(node: Mapping[str, Any], full: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Every field of a JSON Schema as a path: ``a.b``, ``a[].b`` in a list, ``a.*.b`` under any name."""
+    """Yield every field of a JSON Schema as a path: ``a.b``, ``a[].b`` in a list, ``a.*.b`` under any name."""
     node = resolved(node, full)
     for option in node.get("anyOf", ()):
         yield from fields(option, full, path)
@@ -85,64 +88,64 @@ def fields(node: Mapping[str, Any], full: Mapping[str, Any], path: str = "") -> 
     if isinstance(node.get("additionalProperties"), Mapping):
         yield from fields(node["additionalProperties"], full, f"{path}.*")
     for name, value in node.get("properties", {}).items():
-        here = f"{path}.{name}" if path else name
-        yield here
-        yield from fields(value, full, here)
+        field = f"{path}.{name}" if path else name
+        yield field
+        yield from fields(value, full, field)
 
 
 def test_every_field_of_a_bill_is_documented() -> None:
-    """The first table of docs/invoice.md has exactly the fields of the document, each by its whole path."""
+    """The table of fields in docs/invoice.md has exactly the fields of the document, by their full paths."""
     schema = invoice_schema()
     section = read("docs/invoice.md").split("\n## Fields\n")[1].split("\n## ")[0]
     assert sorted(name for name, _ in rows(section)) == sorted(fields(schema, schema))
 
 
 def test_every_key_of_the_price_file_is_documented() -> None:
-    """docs/pricing-yaml.md has a table row for every key that the schema knows, and for no other."""
+    """docs/pricing-yaml.md has table rows for exactly the keys of the schema."""
     schema = price_schema()
     keys = {path.rsplit(".", 1)[-1] for path in fields(schema, schema)}
     assert {name for name, _ in rows(read("docs/pricing-yaml.md"))} == keys
 
 
 def commands(parser: ArgumentParser | None = None, name: str = "") -> dict[str, ArgumentParser]:
-    """Every command and subcommand by its name: ``invoice``, ``ledger token create``."""
+    """Return every command and subcommand by name, such as ``invoice`` or ``ledger token create``."""
     parser = command_line._parser() if parser is None else parser
-    found = {name: parser}
+    parsers = {name: parser}
     for action in parser._actions:
         if isinstance(action, _SubParsersAction):
-            for one, below in action.choices.items():
-                found |= commands(below, f"{name} {one}".strip())
-    return found
+            for choice, subparser in action.choices.items():
+                parsers |= commands(subparser, f"{name} {choice}".strip())
+    return parsers
 
 
 def sections(text: str) -> dict[str, str]:
-    """The sections of docs/cli.md by the command that their heading names; the part before them under ''."""
-    head, *rest = re.split(r"^##+ `([a-z -]+)`$", text, flags=re.MULTILINE)
-    return {"": head, **dict(zip(rest[::2], rest[1::2], strict=True))}
+    """Return the sections of docs/cli.md by the command in their heading, and the part before them under ''."""
+    head, *parts = re.split(r"^##+ `([a-z -]+)`$", text, flags=re.MULTILINE)
+    return {"": head, **dict(zip(parts[::2], parts[1::2], strict=True))}
 
 
 def test_every_command_is_documented() -> None:
-    """docs/cli.md has a section for every command of the parser, and for no other."""
+    """docs/cli.md has sections for exactly the commands of the parser."""
     assert sections(read("docs/cli.md")).keys() == commands().keys()
 
 
 @pytest.mark.parametrize("name", commands(), ids=lambda name: name or "brivionix-billing")
 def test_every_option_is_documented(name: str) -> None:
-    """The section of a command has a table row for each of its options and arguments, and for no other."""
-    given = set()
+    """The section of a command has table rows for exactly its options and arguments."""
+    options = set()
     for action in commands()[name]._actions:
         if isinstance(action, _SubParsersAction) or action.choices == ["pricing", "invoice"] or action.dest == "help":
-            continue  # what the usage line of the section shows, and what every command has
-        given.add(action.option_strings[0] if action.option_strings else action.metavar)
+            continue  # in the usage line of the section, or common to all commands
+        options.add(action.option_strings[0] if action.option_strings else action.metavar)
     listed = {row.split()[0] for row, _ in rows(sections(read("docs/cli.md"))[name])}
     if name.startswith("ledger "):
-        given -= ledger_common()  # they stand once, above
+        options -= ledger_common()  # documented once, for all subcommands
     common = {"--help", "--prices"} if not name else ledger_common() if name == "ledger" else set()
-    assert listed - common == given
+    assert listed - common == options
 
 
 def ledger_common() -> set[str]:
-    """The options of subcommands of the ledger that docs/cli.md explains once for all of them."""
+    """Return the options that docs/cli.md documents once for all subcommands of the ledger."""
     table = sections(read("docs/cli.md"))["ledger"].partition("| option |")[2]
     return {row.split()[0] for row, _ in rows(table.partition("\n\n")[0])}
 
@@ -229,15 +232,15 @@ def test_the_python_page_has_every_public_name(module: str) -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of the headings of a page, as GitHub generates them."""
     text = _FENCE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_internal_link_leads_somewhere(page: Path) -> None:
-    """A link to a file of this repository names one that is there, and a heading that it has."""
+def test_every_internal_link_has_a_target(page: Path) -> None:
+    """A link to a file of this repository names an existing file and an existing heading."""
     for target in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
         if re.match(r"https?://", target):
             continue
@@ -256,14 +259,14 @@ def test_every_page_is_in_the_index() -> None:
 # Examples
 
 
-def test_the_readme_begins_with_the_two_commands() -> None:
-    """The first code block of the README is what a reader needs to run everything."""
+def test_the_readme_starts_with_two_commands() -> None:
+    """The first code block of the README has the two commands that run everything."""
     kind, body = _FENCE.findall(read("README.md"))[0]
     assert (kind, body) == ("", "make demo\nmake test\n")
 
 
 def complete(block: str, small: str) -> str:
-    """A price file: the block itself, or the small file with the sections of the block in the place of its own."""
+    """Return a price file: the block itself, or the small file with its sections replaced by those of the block."""
     if block.startswith("version:"):
         return block
     parts = re.split(r"^(?=\w)", small, flags=re.MULTILINE)
@@ -272,30 +275,31 @@ def complete(block: str, small: str) -> str:
 
 
 @pytest.mark.parametrize("number", range(len(blocks(read("docs/pricing-yaml.md"), "yaml"))))
-def test_every_price_file_shown_is_sound(number: int) -> None:
-    """Each YAML block of docs/pricing-yaml.md loads: alone, or as a section of the small file that the page shows."""
-    small, *_ = found = blocks(read("docs/pricing-yaml.md"), "yaml")
+def test_every_price_file_example_is_valid(number: int) -> None:
+    """Each YAML block of docs/pricing-yaml.md loads, alone or as a section of the first example of the page."""
+    small, *_ = examples = blocks(read("docs/pricing-yaml.md"), "yaml")
     assert small.startswith("version:")
-    if number and not found[number].startswith("version:"):
-        names = re.findall(r"^(\w+):", found[number], flags=re.MULTILINE)
+    if number and not examples[number].startswith("version:"):
+        names = re.findall(r"^(\w+):", examples[number], flags=re.MULTILINE)
         small = small if "groups" in names else re.sub(r'models: \["\*"\]', 'models: ["gpt-*"]', small)
-    PriceBook.loads(complete(found[number], small))
+    PriceBook.loads(complete(examples[number], small))
 
 
 @pytest.mark.parametrize("language", ["python", "js"])
-def test_the_hash_can_be_redone_without_this_library(language: str, tmp_path: Path) -> None:
-    """The programs of docs/invoice.md say that the hash of a bill fits, and that of a changed bill does not."""
+def test_the_hash_can_be_recomputed_without_this_library(language: str, tmp_path: Path) -> None:
+    """The programs in docs/invoice.md accept the hash of a bill and reject that of an altered bill."""
     program = [sys.executable, "-I", "-c"] if language == "python" else [shutil.which("node") or "", "-e"]
     if not program[0]:
-        pytest.skip("there is no node on this machine")
+        pytest.skip("node is not installed")
     (code,) = (block for block in blocks(read("docs/invoice.md"), language) if not block.startswith(">>>"))
     command = ["invoice", str(ROOT / "examples/usage.jsonl"), "--account", "acct_8", "--period", "2026-10"]
     command += ["--out", str(tmp_path), "--prices", str(ROOT / "pricing.yaml"), "--issuer", "Brücke 计费"]
     assert command_line.main(command) == 0
 
     def answer() -> str:
-        done = subprocess.run([*program, code], cwd=tmp_path, capture_output=True, check=True, text=True)
-        return done.stdout.strip().lower()
+        """Run the program and return its output."""
+        process = subprocess.run([*program, code], cwd=tmp_path, capture_output=True, check=True, text=True)
+        return process.stdout.strip().lower()
 
     assert answer() == "true"
     bill = tmp_path / "invoice.json"
@@ -304,63 +308,65 @@ def test_the_hash_can_be_redone_without_this_library(language: str, tmp_path: Pa
 
 
 class Step(NamedTuple):
-    """A command of a console example, and the output shown below it."""
+    """A command of a console example and its expected output."""
 
     command: str
-    shown: str
+    output: str
 
 
 def steps(text: str) -> list[Step]:
-    found: list[Step] = []
+    """Return the steps of all console examples of a page."""
+    result: list[Step] = []
     for block in blocks(text, "console"):
         for part in re.split(r"^(?=\$ )", block, flags=re.MULTILINE):
             if part:
-                assert part.startswith("$ "), f"a console block begins with output: {part!r}"
-                command, _, shown = part[2:].partition("\n")
-                found.append(Step(command, shown))
-    return found
+                assert part.startswith("$ "), f"a console block starts with output: {part!r}"
+                command, _, output = part[2:].partition("\n")
+                result.append(Step(command, output))
+    return result
 
 
 class Console:
-    """Runs the commands of an example one after the other, as a shell would."""
+    """Runs the commands of an example in order, as a shell does."""
 
     def __init__(self) -> None:
         self.status = 0
 
     def run(self, command: str) -> str:
-        """What a command prints, stdout and stderr as they come."""
+        """Run a command and return its output, stdout and stderr in order."""
         if command == "echo $?":
             return f"{self.status}\n"
         program, *arguments = shlex.split(command)
-        into = arguments[-1] if ">" in arguments else None
-        if into is not None:
-            assert arguments[-2] == ">", f"the console of this test cannot do that: {command}"
+        target = arguments[-1] if ">" in arguments else None
+        if target is not None:
+            assert arguments[-2] == ">", f"the console of this test does not support: {command}"
             arguments = arguments[:-2]
-        assert not {"|", ">", "<", "&&", ";"} & set(arguments), f"the console of this test cannot do that: {command}"
+        assert not {"|", ">", "<", "&&", ";"} & set(arguments), f"the console of this test does not support: {command}"
         if program == "brivionix-billing":
-            out, told = self._main(arguments, keep=into is not None)
+            out, err = self._main(arguments, separate=target is not None)
         else:
             assert program in PROGRAMS, f"{program} is not one of {PROGRAMS}"
             program = sys.executable if program == "python" else program
-            done = subprocess.run([program, *arguments], capture_output=True, check=True)
-            out, told = done.stdout, ""
-        if into is None:
-            return out.decode() + told
-        Path(into).write_bytes(out)
-        return told
+            process = subprocess.run([program, *arguments], capture_output=True, check=True)
+            out, err = process.stdout, ""
+        if target is None:
+            return out.decode() + err
+        Path(target).write_bytes(out)
+        return err
 
-    def _main(self, arguments: list[str], *, keep: bool) -> tuple[bytes, str]:
+    def _main(self, arguments: list[str], *, separate: bool) -> tuple[bytes, str]:
+        """Run brivionix-billing. Returns stdout and, if they are separate, stderr."""
         screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-        errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) if keep else screen
+        errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) if separate else screen
         with redirect_stdout(screen), redirect_stderr(errors):
             try:
                 self.status = command_line.main(arguments)
-            except SystemExit as stop:  # argparse prints --help and --version so
+            except SystemExit as stop:  # argparse exits after --help and --version
                 self.status = int(stop.code or 0)
         written = [stream.buffer for stream in (screen, errors)]
         assert all(isinstance(stream, io.BytesIO) for stream in written)
-        output, told = (stream.getvalue() for stream in written if isinstance(stream, io.BytesIO))
-        return output, told.decode() if keep else ""
+        out, err = (stream.getvalue() for stream in written if isinstance(stream, io.BytesIO))
+        return out, err.decode() if separate else ""
 
 
 _WRITTEN = re.compile(r"^[^\n]*Write this into `([\w.-]+)`:\n\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -368,8 +374,10 @@ _WRITTEN = re.compile(r"^[^\n]*Write this into `([\w.-]+)`:\n\n```\w*\n(.*?)^```
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples use sed, head and cat")
 @pytest.mark.parametrize("page", EXECUTED)
-def test_console_examples_print_what_is_shown(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a copy of the repository's data, each command prints the lines below it; ``...`` stands for anything."""
+def test_console_examples_print_the_documented_output(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a copy of the data of the repository, each command prints the documented output."""
     shutil.copy(ROOT / "pricing.yaml", tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
@@ -380,11 +388,12 @@ def test_console_examples_print_what_is_shown(page: str, tmp_path: Path, monkeyp
     assert steps(text)
     for step in steps(text):
         output = console.run(step.command)
-        assert checker.check_output(step.shown, output, ELLIPSIS), f"$ {step.command}\n{output}\nshown:\n{step.shown}"
+        expected = step.output
+        assert checker.check_output(expected, output, ELLIPSIS), f"$ {step.command}\n{output}\nexpected:\n{expected}"
 
 
-def test_a_wrong_example_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The console of these tests tells a right output from a wrong one, and knows the exit status."""
+def test_a_wrong_console_example_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console of these tests detects a wrong output and has the exit status of the last command."""
     monkeypatch.chdir(ROOT)
     console, checker = Console(), OutputChecker()
     assert checker.check_output("brivionix-billing ...\n", console.run("brivionix-billing --version"), ELLIPSIS)

@@ -1,4 +1,4 @@
-"""The laws of rating. Each holds for any sound price book and any usage; the oracle counts in fractions."""
+"""Laws of rating, which hold for any valid price book and any usage. The oracle computes in fractions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,29 @@ from hypothesis import strategies as st
 import oracle
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.meters import METERS, Meter
-from request_strategies import Ask, few, fitted, made, priced, questions
+from request_strategies import (
+    RatingRequest,
+    book_settings,
+    books_with_requests,
+    drop_unpriced_meters,
+    priced_requests,
+    usage_of,
+)
 from strategies import ARGUMENTS, TIERS, Data, N, books, counts, instant, render
 
-Questions = tuple[Data, list[Ask]]
+Case = tuple[Data, list[RatingRequest]]
 TICK = timedelta(microseconds=1)
 ROUNDINGS = [name for name in dir(decimal) if name.startswith("ROUND_")]
 
 
 def frac(value: Decimal) -> Fraction:
+    """Return a decimal as a fraction."""
     return Fraction(value)
 
 
 @contextmanager
 def hostile(precision: int, rounding: str) -> Iterator[None]:
-    """A decimal context in which any arithmetic that is not exact in so few digits raises or rounds."""
+    """Set a decimal context in which arithmetic that is not exact at this precision raises or rounds."""
     with decimal.localcontext() as context:
         context.prec = precision
         context.rounding = rounding
@@ -42,32 +50,32 @@ def hostile(precision: int, rounding: str) -> Iterator[None]:
         yield
 
 
-@few
-@given(questions(12))
-def test_a_charge_is_what_the_oracle_says(asked: Questions) -> None:
-    """Credits, nominal, lines, long context and savings of any request equal the oracle's, to the last digit."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(12))
+def test_a_charge_matches_the_oracle(case: Case) -> None:
+    """Credits, nominal price, lines, context tier and savings of any request exactly equal those of the oracle."""
+    data, requests = case
     book = PriceBook.loads(render(data))
-    for _, charge, bill in priced(data, book, asks):
+    for _, charge, bill in priced_requests(data, book, requests):
         assert frac(charge.credits) == bill.credits
         assert charge.nominal.currency == "USD"
         assert frac(charge.nominal.amount) == bill.nominal
         assert {line.meter: frac(line.credits) for line in charge.lines} == bill.lines
         assert (charge.context_tier == "long") == bill.long
-        saved = charge.savings
-        assert frac(saved.list) == bill.uncached
-        assert frac(saved.cache) == bill.uncached - bill.at_list
-        assert frac(saved.list) - frac(saved.cache) - frac(saved.group) == bill.credits
+        savings = charge.savings
+        assert frac(savings.list) == bill.uncached
+        assert frac(savings.cache) == bill.uncached - bill.at_list
+        assert frac(savings.list) - frac(savings.cache) - frac(savings.group) == bill.credits
 
 
-@few
-@given(questions())
-def test_the_lines_and_the_channels_add_up(asked: Questions) -> None:
-    """Each line is quantity x unit price, the lines sum to the charge, and a cost is Credits x the channel's price."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests())
+def test_the_lines_and_the_channels_add_up(case: Case) -> None:
+    """Lines are quantity x unit price and add up to the charge, and a cost is Credits x the price of the channel."""
+    data, requests = case
     book = PriceBook.loads(render(data))
     per_credit = Fraction(data["credit"]["nominal_per_credit"])
-    for _, charge, _ in priced(data, book, asks):
+    for _, charge, _ in priced_requests(data, book, requests):
         assert sum((frac(line.credits) for line in charge.lines), Fraction(0)) == frac(charge.credits)
         for line in charge.lines:
             assert frac(line.credits) == line.quantity * frac(line.unit_price) / line.per / per_credit
@@ -84,18 +92,19 @@ def test_the_lines_and_the_channels_add_up(asked: Questions) -> None:
                 assert cost.currency == channel["currency"]
 
 
-@few
-@given(questions(3), st.sampled_from(ROUNDINGS), st.integers(1, 3))
-def test_no_decimal_context_changes_a_figure(asked: Questions, rounding: str, precision: int) -> None:
-    """Loading, rating, explaining and quoting give the same under any precision, rounding and traps."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(3), st.sampled_from(ROUNDINGS), st.integers(1, 3))
+def test_no_decimal_context_changes_a_figure(case: Case, rounding: str, precision: int) -> None:
+    """Loading, rating, explaining and quoting give the same results under any decimal context."""
+    data, requests = case
     text = render(data)
 
-    def everything() -> list[Any]:
+    def results() -> list[Any]:
+        """Return all figures of the book and the requests."""
         book = PriceBook.loads(text)
-        found: list[Any] = [book.digest]
-        for _, charge, _ in priced(data, book, asks):
-            found += [
+        figures: list[Any] = [book.digest]
+        for _, charge, _ in priced_requests(data, book, requests):
+            figures += [
                 charge.as_dict(),
                 charge.explain(),
                 charge.savings,
@@ -106,77 +115,83 @@ def test_no_decimal_context_changes_a_figure(asked: Questions, rounding: str, pr
         for name in data["channels"]:
             for amount in ("7", "123456"):
                 try:
-                    found += [book.quote(name, at=asks[0].at, **{by: amount}) for by in ("pay", "credits")]
+                    figures += [book.quote(name, at=requests[0].at, **{by: amount}) for by in ("pay", "credits")]
                 except BillingError as error:
-                    found.append(error.code)
-        return found
+                    figures.append(error.code)
+        return figures
 
-    usual = everything()
+    expected = results()
     with hostile(precision, rounding):
-        assert everything() == usual
+        assert results() == expected
 
 
-@few
-@given(questions(8))
-def test_the_sum_of_charges_is_the_card_times_the_sum_of_tokens(asked: Questions) -> None:
-    """Rating one by one, or multiplying one rate card by the summed meters, gives the same bill."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(8))
+def test_the_sum_of_charges_is_the_card_times_the_sum_of_tokens(case: Case) -> None:
+    """Rating requests one by one equals multiplying one rate card by the sums of the meters."""
+    data, requests = case
     book = PriceBook.loads(render(data))
-    alike = [asks[0]._replace(counts=ask.counts) for ask in asks]
-    charges = [charge for _, charge, _ in priced(data, book, [fitted(data, ask) for ask in alike])]
+    same_terms = [requests[0]._replace(counts=request.counts) for request in requests]
+    charges = [
+        charge
+        for _, charge, _ in priced_requests(data, book, [drop_unpriced_meters(data, request) for request in same_terms])
+    ]
     for card in {id(charge.card): charge.card for charge in charges}.values():
-        own = [charge for charge in charges if charge.card is card]
-        event(f"{min(len(own), 3)} charges of a card")
+        card_charges = [charge for charge in charges if charge.card is card]
+        event(f"{min(len(card_charges), 3)} charges of a card")
         totals: dict[int, int] = {}
-        for charge in own:
-            for place, quantity in charge.usage.quantities():
-                totals[place] = totals.get(place, 0) + quantity
-        whole = sum(quantity * (card.unit_rates[place] or 0) for place, quantity in totals.items())
-        assert Fraction(whole, 10**18) == sum((frac(charge.credits) for charge in own), Fraction(0))
+        for charge in card_charges:
+            for position, quantity in charge.usage.quantities():
+                totals[position] = totals.get(position, 0) + quantity
+        units = sum(quantity * (card.unit_rates[position] or 0) for position, quantity in totals.items())
+        assert Fraction(units, 10**18) == sum((frac(charge.credits) for charge in card_charges), Fraction(0))
 
 
-@few
-@given(questions(3), st.sampled_from(METERS), st.integers(1, 1000))
-def test_one_more_of_a_meter_costs_its_price_and_never_less(asked: Questions, meter: Meter, more: int) -> None:
-    """Within a context tier, more of a meter adds exactly that many times its rate, which is never negative."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(3), st.sampled_from(METERS), st.integers(1, 1000))
+def test_more_of_a_meter_adds_its_rate(case: Case, meter: Meter, more: int) -> None:
+    """Within a context tier, n more of a meter add exactly n times its rate, which is never negative."""
+    data, requests = case
     book = PriceBook.loads(render(data))
-    for ask, before, _ in priced(data, book, asks):
-        grown = ask.counts | {name: ask.counts.get(name, 0) + more for name in ARGUMENTS[meter.name]}
-        assert made(grown).meters[meter.name] == oracle.meters(ask.counts).get(meter.name, 0) + more
-        for _, after, _ in priced(data, book, [ask._replace(counts=grown)]):
+    for request, before, _ in priced_requests(data, book, requests):
+        grown = request.counts | {name: request.counts.get(name, 0) + more for name in ARGUMENTS[meter.name]}
+        assert usage_of(grown).meters[meter.name] == oracle.meters(request.counts).get(meter.name, 0) + more
+        for _, after, _ in priced_requests(data, book, [request._replace(counts=grown)]):
             if after.context_tier == before.context_tier:
                 assert after.units - before.units == more * (after.card.unit_rates[meter.position] or 0) >= 0
 
 
-@few
-@given(questions(3), st.sampled_from([N("0"), N("0.8"), N("1.5"), N("0.333"), N("1000")]))
-def test_a_ratio_is_exactly_a_factor(asked: Questions, ratio: N) -> None:
-    """A group of ratio r pays exactly r times what a group of ratio 1 pays; ratio 0 pays nothing."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(3), st.sampled_from([N("0"), N("0.8"), N("1.5"), N("0.333"), N("1000")]))
+def test_a_ratio_is_an_exact_factor(case: Case, ratio: N) -> None:
+    """A group with ratio r pays exactly r times the Credits of a group with ratio 1."""
+    data, requests = case
     for name, value in (("plain", N("1")), ("other", ratio)):
         data["groups"][name] = {"terms": [{"from": "2026-01-01", "ratio": value, "models": ["*"]}]}
     book = PriceBook.loads(render(data))
-    one, other = (
-        [charge for _, charge, _ in priced(data, book, [ask._replace(group=group) for ask in asks])]
+    plain, other = (
+        [
+            charge
+            for _, charge, _ in priced_requests(data, book, [request._replace(group=group) for request in requests])
+        ]
         for group in ("plain", "other")
     )
-    assert [frac(charge.credits) * Fraction(ratio) for charge in one] == [frac(charge.credits) for charge in other]
+    assert [frac(charge.credits) * Fraction(ratio) for charge in plain] == [frac(charge.credits) for charge in other]
 
 
 @given(counts())
-def test_meters_are_disjoint_and_add_up(given_counts: dict[str, int]) -> None:
-    """Each token is on exactly one meter: they are the oracle's meters and sum to input plus output."""
-    usage = made(given_counts)
-    assert usage.meters == oracle.meters(given_counts)
-    tokens = sum(quantity for place, quantity in usage.quantities() if METERS[place].per == 1_000_000)
+def test_meters_are_disjoint_and_add_up(arguments: dict[str, int]) -> None:
+    """Each token is on exactly one meter, as in the oracle, and the meters add up to input plus output."""
+    usage = usage_of(arguments)
+    assert usage.meters == oracle.meters(arguments)
+    tokens = sum(quantity for position, quantity in usage.quantities() if METERS[position].per == 1_000_000)
     assert tokens == usage.total_tokens == usage.input_tokens + usage.output_tokens
-    for name, count in given_counts.items():
+    for name, count in arguments.items():
         if hasattr(usage, name):
             assert getattr(usage, name) == count
 
 
-# --- the explanation, redone from its own text ---
+# --- the explanation, recomputed from its text ---
 
 _FIGURE = r"(-?\d+(?:\.\d+)?)"
 _LINE = re.compile(
@@ -189,16 +204,16 @@ _CREDITS = re.compile(
 _CHANNEL = re.compile(
     rf"^(?:Top-up|充值).+?(?:: |\uff1a){_FIGURE} Credits x {_FIGURE} (\w+) = {_FIGURE} (\w+)$", re.MULTILINE
 )
-_SAVED = re.compile(r"^(?:At list|按官方价).+$", re.MULTILINE)
+_SAVINGS = re.compile(r"^(?:At list|按官方价).+$", re.MULTILINE)
 
 
-@few
-@given(questions(3), st.sampled_from(["en", "zh_CN"]))
-def test_an_explanation_can_be_redone_by_hand(asked: Questions, locale: str) -> None:
-    """The figures in the text, multiplied and added as the text says, give every result that it states."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(3), st.sampled_from(["en", "zh_CN"]))
+def test_an_explanation_can_be_recomputed_by_hand(case: Case, locale: str) -> None:
+    """The figures in the text, combined as the text states, give every result in it."""
+    data, requests = case
     book = PriceBook.loads(render(data))
-    for _, charge, bill in priced(data, book, asks):
+    for _, charge, bill in priced_requests(data, book, requests):
         text = charge.explain(locale)
         lines = _LINE.findall(text)
         assert len(lines) == len(charge.lines)
@@ -215,27 +230,28 @@ def test_an_explanation_can_be_redone_by_hand(asked: Questions, locale: str) -> 
         assert Fraction(stated) / Fraction(per_credit) == Fraction(credits) == bill.credits
         channels = _CHANNEL.findall(text)
         assert len(channels) == len(charge.card.channels)
-        for amount, price, currency, cost, shown in channels:
+        for amount, price, currency, cost, cost_currency in channels:
             assert Fraction(amount) == bill.credits
             assert Fraction(amount) * Fraction(price) == Fraction(cost)
-            assert currency == shown
-        [saved] = _SAVED.findall(text)
-        full, cache, group = map(Fraction, re.findall(_FIGURE, saved))
-        assert full - cache - group == bill.credits
-        assert full == bill.uncached
+            assert currency == cost_currency
+        [savings] = _SAVINGS.findall(text)
+        list_credits, cache, group = map(Fraction, re.findall(_FIGURE, savings))
+        assert list_credits - cache - group == bill.credits
+        assert list_credits == bill.uncached
 
 
 # --- the digest ---
 
 
-@few
+@book_settings
 @given(books(), st.integers())
-def test_the_digest_sees_only_content(data: Data, seed: int) -> None:
-    """Comments, the order of keys and the spelling of numbers (0.10, 1e-1) do not change the digest."""
+def test_the_digest_ignores_spelling(data: Data, seed: int) -> None:
+    """Comments, the order of keys and the spelling of numbers, such as 0.10 or 1e-1, do not change the digest."""
     assert PriceBook.loads(render(data, Random(seed))).digest == PriceBook.loads(render(data)).digest
 
 
 def _figures(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every number, except those of volume discounts."""
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in items:
         if isinstance(value, N) and "tiers" not in path:
@@ -243,28 +259,29 @@ def _figures(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _figures(value, (*path, key))
 
 
-def _changed(data: Any, path: tuple[Any, ...], how: Callable[[Any], Any]) -> Any:
+def _changed(data: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+    """Return a copy in which the value at a path is changed."""
     if not path:
-        return how(data)
+        return change(data)
     copy = dict(data) if isinstance(data, dict) else list(data)
-    copy[path[0]] = _changed(copy[path[0]], path[1:], how)
+    copy[path[0]] = _changed(copy[path[0]], path[1:], change)
     return copy
 
 
-@few
+@book_settings
 @given(books(), st.data())
-def test_the_digest_sees_every_price(data: Data, draw: st.DataObject) -> None:
-    """Another price, ratio, discount, fee or Credit price anywhere in the book gives another digest."""
+def test_the_digest_covers_every_price(data: Data, draw: st.DataObject) -> None:
+    """A different price, ratio, discount, fee or Credit price anywhere in the book changes the digest."""
     path = draw.draw(st.sampled_from(list(_figures(data))))
     other = _changed(data, path, lambda old: N("0.5") if Fraction(old) != Fraction(1, 2) else N("0.25"))
     assert PriceBook.loads(render(other)).digest != PriceBook.loads(render(data)).digest
 
 
-@few
-@given(questions(3))
-def test_later_entries_leave_the_past_alone(asked: Questions) -> None:
-    """Appending prices, a model and a group from a later time changes neither a charge before it nor its digest."""
-    data, asks = asked
+@book_settings
+@given(books_with_requests(3))
+def test_later_entries_do_not_change_earlier_charges(case: Case) -> None:
+    """Appended entries that apply from a later time change neither earlier charges nor the digest of earlier prices."""
+    data, requests = case
     later = "2027-01-01"
     appended = {
         **data,
@@ -287,14 +304,14 @@ def test_later_entries_leave_the_past_alone(asked: Questions) -> None:
     appended["cache_discount"] = [*data["cache_discount"], {"from": later, "discount": N("0.5")}]
     before, after = PriceBook.loads(render(data)), PriceBook.loads(render(appended))
     assert before.digest != after.digest
-    grown = [
+    has_later_entries = [
         book.has_entries_after(instant(later) + delta) for book in (before, after) for delta in (TICK, timedelta(0))
     ]
-    assert grown == [False, False, False, True]
-    for end in (instant(later), asks[0].at):
+    assert has_later_entries == [False, False, False, True]
+    for end in (instant(later), requests[0].at):
         assert before.digest_before(end) == after.digest_before(end)
-    charges = [charge.as_dict() for _, charge, _ in priced(data, before, asks)]
-    again = [charge.as_dict() for _, charge, _ in priced(data, after, asks)]
-    for each in (*charges, *again):
-        del each["price_book"]
-    assert again == charges
+    charges = [charge.as_dict() for _, charge, _ in priced_requests(data, before, requests)]
+    later_charges = [charge.as_dict() for _, charge, _ in priced_requests(data, after, requests)]
+    for content in (*charges, *later_charges):
+        del content["price_book"]
+    assert later_charges == charges

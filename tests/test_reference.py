@@ -1,7 +1,7 @@
-"""The outputs are those that are stored in ``tests/data/reference``, byte for byte.
+"""The outputs of fixed inputs are those in ``tests/data/reference``, byte for byte.
 
-``tests/support/make_reference.py`` made them, and makes them again here. CONTRIBUTING.md says when they may be
-written again.
+``tests/support/make_reference.py`` writes them, and produces them again here. CONTRIBUTING.md says when they may be
+rewritten.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from make_reference import DATABASE, LEDGER_REPORTS, REFERENCE, STEPS, Shell, jo
 
 Files = dict[str, bytes]
 
-# --- deliberate renames since the reference was made ---
+# --- deliberate renames since the reference was written ---
 #
-# While all tables are empty, every file is compared byte for byte. An entry changes the comparison of those files only
-# that have the renamed word: their content is parsed, renamed and compared as a structure. In these, the hashes and
-# signatures of documents are expected to be new, and are replaced in all files of the same step that mention them.
+# While all tables are empty, every file is compared byte for byte. An entry changes only the comparison of files that
+# contain the renamed word: their content is parsed, renamed and compared as a structure. The hashes and signatures of
+# these documents are expected to be new, and are replaced in all files of the same step that mention them.
 
 RENAMED_KEYS: dict[str, str] = {
     "asked": "requested_credits",
@@ -47,9 +47,9 @@ RENAMED_KEYS: dict[str, str] = {
     "ledger/verify*:sound": "valid",
     "ledger/verify*:faults": "inconsistencies",
 }
-"""Old key of JSON or column of CSV -> new key. The old key may have the keys above it, such as
-``totals.channels.*.parts``; then only a key at this place is renamed. Files may be given before it, such as
-``bills/*:shown``; then only keys in these files are renamed."""
+"""Old key of JSON or column of CSV -> new key. If the old key has parent keys, such as
+``totals.channels.*.parts``, only keys at this path are renamed. If it has a file pattern, such as ``bills/*:shown``,
+only keys in these files are renamed."""
 RENAMED_CODES: dict[str, str] = {
     "bad_time": "invalid_time",
     "bad_argument": "invalid_argument",
@@ -74,7 +74,7 @@ RENAMED_CODES: dict[str, str] = {
 }
 """Old error code -> new error code."""
 RENAMED_VALUES: dict[str, str] = {}
-"""Old word -> new word, wherever the word is a whole value of JSON or a whole cell of CSV."""
+"""Old value -> new value, for complete JSON values and complete CSV cells."""
 RENAMED_OPTIONS: dict[str, str] = {}
 """Old option or command of the command line -> new one."""
 RENAMED_FILES: dict[str, str] = {}
@@ -91,7 +91,7 @@ _HASH_KEYS: Final = frozenset({"hash", "signature"})
 
 
 def _keys_of(file: str) -> Iterator[tuple[list[str], str]]:
-    """Yield the renamed keys of a file: the old key with the keys above it, and the new key."""
+    """Yield the renamed keys of a file: the old key with its parent keys, and the new key."""
     for old, new in RENAMED_KEYS.items():
         files, _, key = old.rpartition(":")
         if not files or fnmatchcase(file, files):
@@ -112,10 +112,10 @@ class Document:
         if isinstance(value, list):
             return [self._rename(item, path) for item in value]
         if isinstance(value, str):
-            if path[-1:] == ("body",) and value.startswith("{"):  # an entry of the journal has its text in a column
+            if path[-1:] == ("body",) and value.startswith("{"):  # the text of a journal entry is in a column
                 return self._rename(json.loads(value), ())
             if path[-1:] == ("where",):
-                return self._place(value)
+                return self._path(value)
             words = RENAMED_CODES if path[-1:] and path[-1] in _CODE_KEYS else RENAMED_VALUES
             return self._renamed(value, words.get(value, value))
         return value
@@ -127,13 +127,13 @@ class Document:
                 return self._renamed(path[-1], new)
         return path[-1]
 
-    def _place(self, place: str) -> str:
-        """Rename the keys in a place of a document, such as ``totals.channels.rmb.parts[0]``."""
+    def _path(self, path: str) -> str:
+        """Rename the keys in a path of a document, such as ``totals.channels.rmb.parts[0]``."""
         for parts, new in self._keys:
-            *above, last = (part.replace("*", r"[^.]+") for part in parts)
-            start = "".join(rf"{part}(?:\[\d+\])?(?: \([^)]*\))?\." for part in above)
-            place = self._renamed(place, re.sub(rf"(?<![\w(])({start}){last}(?!\w)", rf"\g<1>{new}", place))
-        return place
+            *parents, last = (part.replace("*", r"[^.]+") for part in parts)
+            start = "".join(rf"{part}(?:\[\d+\])?(?: \([^)]*\))?\." for part in parents)
+            path = self._renamed(path, re.sub(rf"(?<![\w(])({start}){last}(?!\w)", rf"\g<1>{new}", path))
+        return path
 
     def _renamed(self, old: str, new: str) -> str:
         self.is_renamed |= old != new
@@ -141,7 +141,7 @@ class Document:
 
 
 def parse(name: str, content: bytes) -> list[Any] | None:
-    """Return the parts of a file that has a structure, else ``None``."""
+    """Return the parts of a structured file, else ``None``."""
     text = content.decode()
     if name.endswith(".json"):
         return [json.loads(text)] if text else []
@@ -153,7 +153,7 @@ def parse(name: str, content: bytes) -> list[Any] | None:
 
 
 def nested(value: Any) -> Any:
-    """Return a value in which the text of an entry of the journal is parsed."""
+    """Return a value in which the text of journal entries is parsed."""
     if isinstance(value, dict):
         return {
             key: json.loads(item) if key == "body" and isinstance(item, str) and item.startswith("{") else nested(item)
@@ -163,13 +163,13 @@ def nested(value: Any) -> Any:
 
 
 def hashes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the own hashes and signatures of a document that differ."""
+    """Yield the hashes and signatures of a document that differ, as (old, new)."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old.keys() & new.keys():
             yield from hashes(old[name], new[name], name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for one, other in zip(old, new, strict=True):
-            yield from hashes(one, other, key)
+        for old_item, new_item in zip(old, new, strict=True):
+            yield from hashes(old_item, new_item, key)
     elif key in _HASH_KEYS and old != new and _is_proof(key, old) and _is_proof(key, new):
         yield old, new
 
@@ -179,15 +179,17 @@ def _is_proof(key: str, value: Any) -> bool:
 
 
 def _ordered(value: Any) -> Any:
-    """Return a value in which differences are in one order: ``verify`` lists them in the order of keys."""
+    """Return a value with sorted differences, because ``verify`` lists them in the order of keys."""
     if isinstance(value, dict):
-        found = {key: _ordered(item) for key, item in value.items()}
-        return {**found, "differences": sorted(found["differences"], key=repr)} if "differences" in found else found
+        ordered = {key: _ordered(item) for key, item in value.items()}
+        if "differences" in ordered:
+            ordered["differences"] = sorted(ordered["differences"], key=repr)
+        return ordered
     return [_ordered(item) for item in value] if isinstance(value, list) else value
 
 
 class Comparison:
-    """Compares the files of a step with the reference, and knows which hashes are new because of a rename."""
+    """Compares the files of a step with the reference, and determines which hashes are new because of a rename."""
 
     def __init__(self, reference: Files, produced: Files, step: str = "") -> None:
         self.reference, self.produced = reference, produced
@@ -199,23 +201,23 @@ class Comparison:
             values = parse(name, content)
             if values is not None:
                 self.documents[name] = [Document(value, f"{step}/{name}") for value in values]
-        known = -1
-        while known != len(self.new_hashes):  # a new hash is part of the next document, which has a new hash then
-            known = len(self.new_hashes)
+        previous_count = -1
+        while previous_count != len(self.new_hashes):  # a document has a new hash if it contains a new hash
+            previous_count = len(self.new_hashes)
             for name, documents in self.documents.items():
                 for document, value in zip(documents, parse(name, self.produced.get(name, b"")) or [], strict=False):
                     if document.is_renamed or self._mentions_new(document.value):
                         self.new_hashes.update(hashes(document.value, nested(value)))
 
     def check(self, name: str) -> None:
-        """Fail if a file is not as in the reference."""
-        expected, found = self.reference[name], self.produced[name]
+        """Fail if a file differs from the reference."""
+        expected, actual = self.reference[name], self.produced[name]
         documents = self.documents.get(name, [])
         if any(document.is_renamed or self._mentions_new(document.value) for document in documents):
-            wanted = [self._replaced(document.value) for document in documents]
-            assert _ordered(nested(parse(name, found))) == _ordered(wanted)
+            values = [self._replaced(document.value) for document in documents]
+            assert _ordered(nested(parse(name, actual))) == _ordered(values)
         else:
-            assert found.decode() == self._replaced(expected.decode())
+            assert actual.decode() == self._replaced(expected.decode())
 
     def _mentions_new(self, value: Any) -> bool:
         if not self.new_hashes:
@@ -234,7 +236,7 @@ class Comparison:
         return value
 
 
-# --- the reference and what is made now ---
+# --- the reference and the produced files ---
 
 
 def _stored(step: str) -> Files:
@@ -263,7 +265,7 @@ def _compared(step: str) -> Comparison:
 
 @cache
 def _reports_on_stored_database() -> Comparison:
-    """Reports on a copy of the stored database, as the current code opens it."""
+    """Compare reports on a copy of the stored database, opened by the current code."""
     for shell in _shell():
         shutil.copy(REFERENCE / LEDGER_REPORTS / DATABASE, shell.folder / DATABASE)
         shell.run("ledger", "migrate", "--db", DATABASE)
@@ -280,19 +282,19 @@ _REPORTS: Final = sorted(_stored(LEDGER_REPORTS).keys() - {"commands.jsonl", "op
 
 
 @pytest.mark.parametrize(("step", "name"), _NAMES, ids=map("/".join, _NAMES))
-def test_file(step: str, name: str) -> None:
-    """A file that is made now is the file of the reference."""
+def test_a_file_matches_the_reference(step: str, name: str) -> None:
+    """A produced file is the file of the reference."""
     _compared(step).check(name)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_no_file_more_and_no_file_less(step: str) -> None:
-    """A step makes the files of the reference and no others."""
+def test_a_step_produces_exactly_the_reference_files(step: str) -> None:
+    """A step produces exactly the files of the reference."""
     assert sorted(_compared(step).produced) == sorted(_stored(step))
 
 
 @pytest.mark.parametrize("name", _REPORTS)
-def test_report_on_the_stored_database(name: str) -> None:
+def test_a_report_on_the_stored_database_matches_the_reference(name: str) -> None:
     """A report on the stored database of the ledger is that of the reference."""
     _reports_on_stored_database().check(name)
 
@@ -306,8 +308,8 @@ def _open_copy(folder: Path) -> Ledger:
     return Ledger.open(url, PriceBook.load(REFERENCE / "inputs" / "pricing.yaml"))
 
 
-def test_the_stored_database_goes_on(tmp_path: Path) -> None:
-    """The stored database accepts further operations, and verifies with them."""
+def test_the_stored_database_accepts_operations(tmp_path: Path) -> None:
+    """The stored database accepts further operations and verifies afterwards."""
     now = datetime(2026, 11, 1, tzinfo=UTC)
     with _open_copy(tmp_path) as ledger:
         before = ledger.balance("acct_1", at=now)
@@ -317,8 +319,8 @@ def test_the_stored_database_goes_on(tmp_path: Path) -> None:
         assert (before.available - after.available, ledger.verify()) == (Decimal("0.25"), [])
 
 
-def test_a_repeated_operation_of_the_stored_database(tmp_path: Path) -> None:
-    """An operation of the stored database that is asked for again is found there and does nothing."""
+def test_the_stored_database_recognizes_a_repeated_operation(tmp_path: Path) -> None:
+    """An operation that the stored database already has is recognized as repeated."""
     now = datetime(2026, 11, 1, tzinfo=UTC)
     with _open_copy(tmp_path) as ledger:
         entry = ledger.grant("acct_1", "3", reason="sorry", id="gift_2", at=now, expires=_expiry_of_second_gift())
@@ -327,12 +329,12 @@ def test_a_repeated_operation_of_the_stored_database(tmp_path: Path) -> None:
 
 def _expiry_of_second_gift() -> datetime:
     rows = (REFERENCE / "inputs" / "ledger_day.jsonl").read_text(encoding="utf-8").splitlines()
-    (row,) = (found for found in map(json.loads, rows) if found.get("id") == "gift_2")
+    (row,) = (operation for operation in map(json.loads, rows) if operation.get("id") == "gift_2")
     return datetime.fromisoformat(row["expires"])
 
 
 def test_rebuilding_the_stored_database_changes_nothing(tmp_path: Path) -> None:
-    """What the ledger derives from the stored journal is what the stored tables have."""
+    """Rebuilding the derived tables from the stored journal does not change them."""
     with _open_copy(tmp_path) as ledger:
         before = _rows(tmp_path / DATABASE)
         ledger.rebuild()
@@ -344,17 +346,17 @@ def _rows(database: Path) -> dict[str, list[Mapping[str, Any]]]:
     """Return all rows of all tables. ``next_expiry`` may be earlier than needed and is left out."""
     with closing(sqlite3.connect(database)) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found: dict[str, list[Mapping[str, Any]]] = {}
+        tables: dict[str, list[Mapping[str, Any]]] = {}
         for name in sorted(names):
             cursor = connection.execute(f"SELECT * FROM {name}")
             columns = [column[0] for column in cursor.description]
             rows = [dict(zip(columns, row, strict=True)) for row in cursor]
-            found[name] = sorted(({**row, "next_expiry": None} for row in rows), key=repr)
-    return found
+            tables[name] = sorted(({**row, "next_expiry": None} for row in rows), key=repr)
+    return tables
 
 
-def test_the_day_has_every_kind_of_entry() -> None:
-    """The stored journal has every kind of entry that the ledger can make."""
+def test_the_stored_journal_has_every_kind_of_entry() -> None:
+    """The stored journal has every kind of entry of the ledger."""
     kinds = {row["kind"] for row in journal(REFERENCE / LEDGER_REPORTS / DATABASE)}
     requests = {"hold", "settle", "release", "charge", "hold_expired"}
     money = {"top_up", "grant", "adjust", "refund", "dispute", "reverse", "lot_expired"}
@@ -366,7 +368,7 @@ def test_the_day_has_every_kind_of_entry() -> None:
 
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Start with empty tables."""
+    """Return a monkeypatch with empty tables of renames."""
     for table in (RENAMED_KEYS, RENAMED_CODES, RENAMED_VALUES):
         for old in list(table):
             monkeypatch.delitem(table, old)
@@ -377,14 +379,14 @@ def _document(**content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def test_without_renames_white_space_counts(renamed: pytest.MonkeyPatch) -> None:
-    """With empty tables, one byte more is a difference."""
+def test_without_renames_white_space_is_a_difference(renamed: pytest.MonkeyPatch) -> None:
+    """With empty tables, one additional byte is a difference."""
     with pytest.raises(AssertionError):
         Comparison({"a.json": b'{"a":1}'}, {"a.json": b'{"a": 1}'}).check("a.json")
 
 
-def test_a_renamed_key_brings_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
-    """A renamed key, the new hash of its document, and mentions of this hash are no differences."""
+def test_a_renamed_key_allows_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
+    """A renamed key, the new hash of its document and mentions of this hash are not differences."""
     renamed.setitem(RENAMED_KEYS, "totals.*.parts", "price_periods")
     old, new, next_old, next_new = (f"sha256:{digit * 64}" for digit in "abcd")
     totals = {"rmb": {"parts": [1]}}
@@ -398,43 +400,43 @@ def test_a_renamed_key_brings_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
         "2.json": _document(hash=next_new, previous=new),
         "text.txt": f"Hash {new}, {next_new}".encode(),
     }
-    compared = Comparison(reference, produced)
+    comparison = Comparison(reference, produced)
     for name in reference:
-        compared.check(name)
+        comparison.check(name)
 
 
 def test_a_rename_hides_no_other_difference(renamed: pytest.MonkeyPatch) -> None:
-    """In a document with a renamed key, another figure is a difference."""
+    """In a document with a renamed key, a different figure is a difference."""
     renamed.setitem(RENAMED_KEYS, "shown", "rounded")
     reference, produced = _document(hash="a" * 64, shown="1"), _document(hash="b" * 64, rounded="2")
     with pytest.raises(AssertionError):
         Comparison({"a.json": reference}, {"a.json": produced}).check("a.json")
 
 
-def test_a_rename_leaves_other_files_exact(renamed: pytest.MonkeyPatch) -> None:
-    """In a document without a renamed key, another hash is a difference."""
+def test_files_without_a_renamed_key_must_match_exactly(renamed: pytest.MonkeyPatch) -> None:
+    """In a document without a renamed key, a different hash is a difference."""
     renamed.setitem(RENAMED_KEYS, "shown", "rounded")
     with pytest.raises(AssertionError):
         Comparison({"a.json": _document(hash="a" * 64)}, {"a.json": _document(hash="b" * 64)}).check("a.json")
 
 
-def test_a_renamed_key_in_a_place(renamed: pytest.MonkeyPatch) -> None:
-    """A key is renamed in the place of a difference, too."""
+def test_a_key_is_renamed_in_the_path_of_a_difference(renamed: pytest.MonkeyPatch) -> None:
+    """A key is also renamed in the path of a difference."""
     renamed.setitem(RENAMED_KEYS, "lines.shown", "rounded")
     old, new = (f"lines[3] (gpt-5.4, shown).{key}.channels" for key in ("shown", "rounded"))
     Comparison({"a.json": _document(where=old)}, {"a.json": _document(where=new)}).check("a.json")
 
 
-def test_a_renamed_key_of_some_files(renamed: pytest.MonkeyPatch) -> None:
-    """A key with a pattern of files is renamed in these files only."""
+def test_a_file_pattern_limits_a_renamed_key(renamed: pytest.MonkeyPatch) -> None:
+    """A renamed key with a file pattern is renamed only in these files."""
     renamed.setitem(RENAMED_KEYS, "bills/*:shown", "rounded")
     files = {"bills": _document(rounded=1), "prices": _document(shown=1)}
     for step, produced in files.items():
         Comparison({"a.json": _document(shown=1)}, {"a.json": produced}, step).check("a.json")
 
 
-def test_a_renamed_code(renamed: pytest.MonkeyPatch) -> None:
-    """A code is renamed where a code is, and not in other values."""
+def test_a_code_is_renamed_only_as_a_code(renamed: pytest.MonkeyPatch) -> None:
+    """A code is renamed in keys for codes, and not in other values."""
     renamed.setitem(RENAMED_CODES, "bad_time", "invalid_time")
     reference = b'{"codes": ["bad_time"], "name": "bad_time"}\n'
     Comparison({"a.jsonl": reference}, {"a.jsonl": reference.replace(b'["bad', b'["invalid')}).check("a.jsonl")

@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785): one value, one text, one hash; and strict reading of JSON."""
+"""Canonical JSON (RFC 8785): one text and one hash per value, and strict parsing."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from samples import code_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 integers = st.integers(-(2**53) + 1, 2**53 - 1)
-# A double between 2^53 and 10^21 is written as a whole number, as the RFC asks, and reads back as an int.
+# RFC 8785 writes a double between 2^53 and 10^21 as a whole number, which is parsed as an int.
 floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda f: not 2**53 <= abs(f) < 1e21)
 leaves = st.none() | st.booleans() | integers | floats | texts
 values: st.SearchStrategy[Any] = leaves
-for _ in range(3):  # nested so deep
+for _ in range(3):  # at most three levels
     values = leaves | st.lists(values, max_size=4) | st.dictionaries(texts, values, max_size=4)
 
 
 @given(values)
-def test_canonical_text_means_the_value(value: Any) -> None:
-    """The canonical text is JSON for an equal value, and canonicalising that gives the same bytes."""
+def test_canonical_json_parses_to_an_equal_value(value: Any) -> None:
+    """Canonical JSON parses to an equal value, and serializing that value gives the same bytes."""
     text = canonical_json(value)
-    again = json.loads(text)
-    assert again == value
-    assert canonical_json(again) == text
+    parsed = json.loads(text)
+    assert parsed == value
+    assert canonical_json(parsed) == text
     assert loads_strict(text, "a document") == value
 
 
 @given(st.dictionaries(texts, st.integers(-5, 5), max_size=8), st.randoms())
-def test_the_order_of_keys_does_not_matter(value: dict[str, int], chance: Any) -> None:
-    """Keys are sorted by their UTF-16 units, in whatever order they came; no space stands between tokens."""
+def test_key_order_does_not_change_the_text(value: dict[str, int], random: Any) -> None:
+    """Keys are sorted by their UTF-16 code units, whatever the order of the input."""
     items = list(value.items())
-    chance.shuffle(items)
+    random.shuffle(items)
     text = canonical_json(dict(items))
     assert text == canonical_json(value)
     assert list(json.loads(text)) == sorted(value, key=lambda key: key.encode("utf-16-be"))
     assert json_digest(dict(items)) == json_digest(value)
 
 
-# RFC 8785, appendix B: the bits of a double, and how ECMAScript writes it.
+# RFC 8785, appendix B: the bits of a double -> its ECMAScript text.
 DOUBLES = {
     "0000000000000000": "0",
     "8000000000000000": "0",
@@ -76,15 +76,15 @@ DOUBLES = {
 
 
 @pytest.mark.parametrize(("bits", "text"), DOUBLES.items())
-def test_numbers_of_the_rfc(bits: str, text: str) -> None:
-    """Each sample of RFC 8785's appendix B is written as the RFC writes it."""
+def test_the_number_samples_of_the_rfc_are_reproduced(bits: str, text: str) -> None:
+    """Each number sample of RFC 8785, appendix B, is serialized as in the RFC."""
     [number] = struct.unpack(">d", bytes.fromhex(bits))
     assert canonical_json(number) == text.encode()
     assert canonical_json([1, {"a": number}]) == f'[1,{{"a":{text}}}]'.encode()
 
 
-def test_the_documents_of_the_rfc() -> None:
-    """The RFC's samples of literals, escapes and sorting (section 3.2) come out byte by byte."""
+def test_the_document_samples_of_the_rfc_are_reproduced() -> None:
+    """The samples of literals, escapes and sorting in RFC 8785, section 3.2, are reproduced byte for byte."""
     literals = {
         "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
         "string": "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"\u002f",
@@ -114,39 +114,45 @@ def nested(depth: int) -> Any:
     return value
 
 
-BEYOND: list[Any] = [2**53, -(2**53), "\ud800", {"\udfff": 1}, {1: 2}, {None: 1}, {1, 2}, b"x", object()]
-BEYOND += [math.nan, math.inf, -math.inf, nested(65), nested(100_000)]
+NOT_JSON_VALUES: list[Any] = [2**53, -(2**53), "\ud800", {"\udfff": 1}, {1: 2}, {None: 1}, {1, 2}, b"x", object()]
+NOT_JSON_VALUES += [math.nan, math.inf, -math.inf, nested(65), nested(100_000)]
 
 
-@pytest.mark.parametrize("value", BEYOND, ids=range(len(BEYOND)))
-@pytest.mark.parametrize("beside", [None, 1.5, {"\u00e9": 0}], ids=["alone", "after a float", "after a key"])
-def test_what_json_cannot_hold_is_refused(value: Any, beside: Any) -> None:
-    """Large integers, half surrogates, other keys, NaN and depth are refused, wherever in a document they stand."""
-    for document in (value if beside is None else [beside, value], {"a": beside, "b": [value]}):
+@pytest.mark.parametrize("value", NOT_JSON_VALUES, ids=range(len(NOT_JSON_VALUES)))
+@pytest.mark.parametrize("sibling", [None, 1.5, {"\u00e9": 0}], ids=["alone", "after a float", "after a key"])
+def test_a_value_that_json_cannot_represent_is_rejected(value: Any, sibling: Any) -> None:
+    """Large integers, lone surrogates, keys that are not strings, NaN and deep nesting are ``invalid_document``."""
+    for document in (value if sibling is None else [sibling, value], {"a": sibling, "b": [value]}):
         with pytest.raises(BillingError) as caught:
             canonical_json(document)
         assert code_of(caught) == "invalid_document"
         assert str(caught.value).isprintable()
 
 
-def test_the_deepest_document_is_taken() -> None:
-    """64 levels are fine, with a float at the bottom too."""
+def test_64_levels_are_accepted() -> None:
+    """A document may have 64 levels, with an integer or a float at the bottom."""
     assert canonical_json(nested(64)) == b"[" * 64 + b"1" + b"]" * 64
     assert canonical_json([1.5, nested(63)])
 
 
-NOT_JSON: list[str | bytes] = ['{"a": 1, "a": 1}', '{"b": {"a": 1, "\\u0061": 2}}', "NaN", "[Infinity]", "-Infinity"]
-NOT_JSON += ["", "{", b"\xff", "1 2", "[" * 100_000, "1" * 5000, "{'a': 1}", "[1,]"]
+INVALID_JSON: list[str | bytes] = [
+    '{"a": 1, "a": 1}',
+    '{"b": {"a": 1, "\\u0061": 2}}',
+    "NaN",
+    "[Infinity]",
+    "-Infinity",
+]
+INVALID_JSON += ["", "{", b"\xff", "1 2", "[" * 100_000, "1" * 5000, "{'a': 1}", "[1,]"]
 
 
-@pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: repr(text)[:20])
-def test_json_is_read_strictly(text: str | bytes) -> None:
-    """A key twice, NaN, broken or bottomless JSON is ``invalid_document`` with what was read."""
+@pytest.mark.parametrize("text", INVALID_JSON, ids=lambda text: repr(text)[:20])
+def test_invalid_json_is_rejected(text: str | bytes) -> None:
+    """Malformed JSON, a duplicate key, NaN or deep nesting is ``invalid_document`` with the name of the document."""
     with pytest.raises(BillingError, match=r"^the invoice: ") as caught:
         loads_strict(text, "the invoice")
     assert code_of(caught) == "invalid_document"
 
 
-def test_integers_stay_integers() -> None:
-    """Numbers too large for a double are read to the last digit."""
+def test_large_integers_are_parsed_exactly() -> None:
+    """Integers too large for a double are parsed exactly."""
     assert loads_strict("[9007199254740993, 1.5, 100000000000000000000]", "x") == [9007199254740993, 1.5, 10**20]

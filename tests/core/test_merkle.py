@@ -1,4 +1,4 @@
-"""Merkle trees, against RFC 6962 by the letter."""
+"""Merkle trees, compared with the definitions of RFC 6962."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SIZES = range(1, 41)
 
 
 def leaves(size: int) -> list[bytes]:
-    """Leaf hashes that are all different."""
+    """Return distinct leaf hashes."""
     return [leaf_hash(str(number).encode()) for number in range(size)]
 
 
-# The inputs and the roots of the reference implementation's tests (certificate-transparency, merkle_tree_test).
+# Inputs and roots from the tests of the reference implementation (certificate-transparency, merkle_tree_test).
 VECTORS = [bytes.fromhex(x) for x in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")] + [
     bytes(range(0x60, 0x70))
 ]
@@ -34,21 +34,21 @@ ROOTS = [
 
 
 @pytest.mark.parametrize("size", range(1, 9))
-def test_published_vectors(size: int) -> None:
-    """The roots are those that the reference implementation of RFC 6962 publishes."""
+def test_roots_match_the_published_vectors(size: int) -> None:
+    """The roots are those published by the reference implementation of RFC 6962."""
     hashed = [leaf_hash(data) for data in VECTORS[:size]]
     assert merkle_root(hashed).hex() == ROOTS[size - 1]
     assert bill_oracle.root(hashed).hex() == ROOTS[size - 1]
 
 
-def test_no_leaf_at_all() -> None:
-    """The root of nothing is the hash of nothing."""
+def test_the_root_of_no_leaves_is_the_hash_of_nothing() -> None:
+    """The root of an empty tree is the hash of the empty string."""
     assert merkle_root([]) == sha256(b"").digest() == RootBuilder().root()
 
 
 @pytest.mark.parametrize("size", [*SIZES, 255, 256, 257])
-def test_roots(size: int) -> None:
-    """A root is that of the plain recursion, whether leaves come at once, one by one or in two parts."""
+def test_a_root_matches_the_recursive_definition(size: int) -> None:
+    """A root matches the recursive definition, whether leaves are added at once, one by one or in two parts."""
     given = leaves(size)
     expected = bill_oracle.root(given)
     assert merkle_root(given) == expected
@@ -62,8 +62,8 @@ def test_roots(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_proofs(size: int) -> None:
-    """Every leaf has the proof of the RFC, and it leads to the root."""
+def test_every_inclusion_proof_leads_to_the_root(size: int) -> None:
+    """The inclusion proof of each leaf is that of the RFC, and leads to the root."""
     given = leaves(size)
     for index, leaf in enumerate(given):
         path = inclusion_proof(given, index)
@@ -72,8 +72,8 @@ def test_proofs(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_else_is_proven(size: int) -> None:
-    """Another leaf, another index, another sibling, a longer or a shorter path never leads to the root."""
+def test_an_altered_proof_does_not_lead_to_the_root(size: int) -> None:
+    """A different leaf, index, sibling or path length never leads to the root."""
     given = leaves(size)
     root = merkle_root(given)
     for index, leaf in enumerate(given):
@@ -81,38 +81,39 @@ def test_nothing_else_is_proven(size: int) -> None:
         assert root_from_proof(leaf_hash(b"other"), index, size, path) != root
         for other in (*range(-2, size + 2), 2**70):
             assert other == index or root_from_proof(leaf, other, size, path) != root
-        for place in range(len(path)):
+        for level in range(len(path)):
             changed = [*path]
-            changed[place] = bytes([changed[place][0] ^ 1]) + changed[place][1:]
+            changed[level] = bytes([changed[level][0] ^ 1]) + changed[level][1:]
             assert root_from_proof(leaf, index, size, changed) != root
         assert root_from_proof(leaf, index, size, [*path, root]) != root
         if path:
             assert root_from_proof(leaf, index, size, path[:-1]) is None
-            swapped = path[::-1]
-            assert swapped == path or root_from_proof(leaf, index, size, swapped) != root
+            reversed_path = path[::-1]
+            assert reversed_path == path or root_from_proof(leaf, index, size, reversed_path) != root
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_another_size(size: int) -> None:
-    """A size under which the leaf stands elsewhere in the tree proves nothing, nor does a size of none."""
+def test_a_different_tree_size_does_not_lead_to_the_root(size: int) -> None:
+    """A tree size in which the leaf has a different position does not lead to the root."""
     given = leaves(size)
     root = merkle_root(given)
     for index, leaf in enumerate(given):
         path = inclusion_proof(given, index)
         for other in range(-1, 90):
-            found = root_from_proof(leaf, index, other, path)
-            # RFC 6962 commits to no size: where two sizes put an index at the same turns, nothing tells them apart.
-            assert found != root or _turns(index, other) == _turns(index, size)
+            computed = root_from_proof(leaf, index, other, path)
+            # RFC 6962 does not commit to the size: two sizes with the same turns for an index have the same proof.
+            assert computed != root or _turns(index, other) == _turns(index, size)
 
 
 def _turns(index: int, size: int) -> list[bool]:
+    """Return the turns from the root to a leaf: true for right."""
     if size <= 1:
         return []
     k = bill_oracle.split(size)
     return [False, *_turns(index, k)] if index < k else [True, *_turns(index - k, size - k)]
 
 
-def test_a_node_is_no_leaf() -> None:
-    """Two leaves taken for the data of one leaf have another hash than their node."""
+def test_a_node_hash_differs_from_a_leaf_hash() -> None:
+    """Two leaf hashes hashed as the data of one leaf differ from the hash of their node."""
     left, right = leaves(2)
     assert leaf_hash(left + right) != merkle_root([left, right])

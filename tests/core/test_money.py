@@ -1,4 +1,4 @@
-"""Money and exact numbers: types, rounding by name, sharing out, and numbers as text."""
+"""Money and exact decimals: types, rounding, allocation, and numbers as text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HUGE = 10**5000
 
 @given(numbers, numbers)
 def test_arithmetic_is_exact(a: Decimal, b: Decimal) -> None:
-    """Sum, difference, product and negation of amounts are those of fractions, however many digits they have."""
+    """Sums, differences, products and negations of amounts equal those of fractions, with any number of digits."""
     x, y = Money(a, "CNY"), Money(b, "CNY")
     assert Fraction((x + y).amount) == Fraction(a) + Fraction(b)
     assert Fraction((x - y).amount) == Fraction(a) - Fraction(b)
@@ -43,8 +43,8 @@ def test_arithmetic_is_exact(a: Decimal, b: Decimal) -> None:
 
 
 @given(numbers)
-def test_numbers_as_text_and_digits(value: Decimal) -> None:
-    """``plain`` writes every digit, no exponent and no idle zero, and reads back; ``to_scaled`` is the number."""
+def test_a_number_is_formatted_in_full_and_parses_back(value: Decimal) -> None:
+    """``format_plain`` writes all digits without exponent or trailing zeros, and the text parses to the number."""
     text = format_plain(value)
     assert parse_decimal(text) == value
     assert Fraction(text) == Fraction(value)
@@ -57,43 +57,43 @@ def test_numbers_as_text_and_digits(value: Decimal) -> None:
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(1, 10**6))
-def test_divide_is_exact_or_nothing(numerator: int, denominator: int) -> None:
-    """``divide`` gives the quotient only where it is whole."""
+def test_divide_exactly_returns_integers_only(numerator: int, denominator: int) -> None:
+    """``divide_exactly`` returns the quotient if it is an integer, else ``None``."""
     exact = Fraction(numerator, denominator)
     assert divide_exactly(numerator, denominator) == (exact.numerator if exact.denominator == 1 else None)
 
 
 @given(numbers, st.sampled_from(sorted(CURRENCIES)), st.sampled_from(list(Rounding)))
-def test_rounding_is_the_named_one(amount: Decimal, currency: str, mode: Rounding) -> None:
-    """A payable amount is the oracle's rounding to the currency's coins, and reads the same as text."""
-    paid = Money(amount, currency).rounded(mode)
-    assert paid.minor == oracle.rounded(Fraction(amount) * 10 ** CURRENCIES[currency], mode.value)
-    assert Payable(str(paid.amount), currency) == paid
-    assert paid.money == Money(paid.amount, currency)
-    assert -paid.amount.as_tuple().exponent == CURRENCIES[currency] == minor_digits(currency)  # type: ignore[operator]
+def test_a_rounded_amount_matches_the_oracle(amount: Decimal, currency: str, mode: Rounding) -> None:
+    """A rounded amount is that of the oracle, in minor units of the currency, and parses back from its text."""
+    payable = Money(amount, currency).rounded(mode)
+    assert payable.minor == oracle.round_to_integer(Fraction(amount) * 10 ** CURRENCIES[currency], mode.value)
+    assert Payable(str(payable.amount), currency) == payable
+    assert payable.money == Money(payable.amount, currency)
+    assert -payable.amount.as_tuple().exponent == CURRENCIES[currency] == minor_digits(currency)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["0.125", "0.135", "0.1251", "-0.125", "-0.135", "0.12", "-0.121", "0", "0.001"])
-def test_rounding_agrees_with_decimal(text: str) -> None:
-    """The four modes are those of ``decimal``, on both sides of zero and at the half."""
+def test_rounding_modes_match_decimal(text: str) -> None:
+    """The four modes round like those of ``decimal``, for negative amounts and halves too."""
     modes = {
         Rounding.HALF_UP: ROUND_HALF_UP,
         Rounding.HALF_EVEN: ROUND_HALF_EVEN,
         Rounding.UP: ROUND_UP,
         Rounding.DOWN: ROUND_DOWN,
     }
-    for mode, other in modes.items():
-        assert Money(text, "CNY").rounded(mode).amount == D(text).quantize(D("0.01"), other)
+    for mode, decimal_mode in modes.items():
+        assert Money(text, "CNY").rounded(mode).amount == D(text).quantize(D("0.01"), decimal_mode)
     assert set(modes) == set(Rounding)
 
 
-def test_a_rounding_may_be_named_by_its_word() -> None:
-    """The word of a rounding means that rounding; a word that is none is ``invalid_argument``, not some default."""
+def test_a_rounding_mode_may_be_given_by_value() -> None:
+    """The value of a rounding mode selects that mode, and an unknown value is ``invalid_argument``."""
     half = Money("0.125", "CNY")
     assert [half.rounded(mode.value).minor for mode in Rounding] == [half.rounded(mode).minor for mode in Rounding]  # type: ignore[arg-type]
-    for wrong in ("ROUND_HALF_UP", "", None, 5):
+    for unknown in ("ROUND_HALF_UP", "", None, 5):
         with pytest.raises(BillingError, match="use one of half_up, half_even, up, down") as caught:
-            half.rounded(wrong)  # type: ignore[arg-type]
+            half.rounded(unknown)  # type: ignore[arg-type]
         assert code_of(caught) == "invalid_argument"
 
 
@@ -101,10 +101,10 @@ weights = st.lists(st.integers(0, 10**20), min_size=1, max_size=12).filter(any)
 
 
 @given(st.integers(0, 10**15), weights)
-def test_parts_sum_and_are_fair(amount: int, given_weights: list[int]) -> None:
-    """Parts are the oracle's, sum to the amount, lie within 1 of the exact share, and nothing goes to a zero."""
+def test_allocated_parts_are_fair_and_add_up(amount: int, given_weights: list[int]) -> None:
+    """Parts match the oracle, add up to the amount, and differ from the exact share by less than 1."""
     parts = allocate(amount, given_weights)
-    assert parts == oracle.allocated(amount, given_weights)
+    assert parts == oracle.allocate(amount, given_weights)
     assert sum(parts) == amount
     for part, weight in zip(parts, given_weights, strict=True):
         assert abs(part - Fraction(amount * weight, sum(given_weights))) < 1
@@ -113,15 +113,15 @@ def test_parts_sum_and_are_fair(amount: int, given_weights: list[int]) -> None:
 
 
 @given(st.integers(1, 10**15), weights)
-def test_negative_weights_share_like_positive_ones(amount: int, given_weights: list[int]) -> None:
-    """Weights of one sign share out alike; the parts still sum to the amount."""
+def test_negative_weights_allocate_like_positive_ones(amount: int, given_weights: list[int]) -> None:
+    """Negative weights give the same parts as positive ones, and the parts add up to the amount."""
     negative = allocate(amount, [-weight for weight in given_weights])
     assert negative == allocate(amount, given_weights)
     assert sum(negative) == amount
 
 
-def test_allocation_refuses_what_has_no_answer() -> None:
-    """Nothing to share over, or weights of both signs, is ``invalid_argument``; nothing over nothing is nothing."""
+def test_impossible_allocations_are_rejected() -> None:
+    """An amount without positive weights, or weights of both signs, is ``invalid_argument``."""
     assert allocate(0, []) == []
     assert allocate(0, [0, 0]) == [0, 0]
     assert allocate(0, [1, 2]) == [0, 0]
@@ -151,16 +151,16 @@ NOT_MONEY += [b"1", [1], D("NaN"), D("sNaN"), D("Infinity"), D("1e1001"), D("1e-
 
 
 @pytest.mark.parametrize("value", NOT_MONEY, ids=range(len(NOT_MONEY)))
-def test_what_is_no_exact_amount_is_refused(value: Any) -> None:
-    """Floats, truth values, texts that are no plain numbers and not-numbers are ``invalid_money``."""
+def test_an_inexact_amount_is_rejected(value: Any) -> None:
+    """Floats, booleans, texts that are not plain numbers, NaN and infinity are ``invalid_money``."""
     with pytest.raises(BillingError) as caught:
         Money(value, "CNY")
     assert code_of(caught) == "invalid_money"
     assert len(str(caught.value)) < 200
 
 
-def test_large_numbers_are_kept_or_refused_but_never_broken() -> None:
-    """10^1000 and 10^-1000 are the last amounts; beyond them arithmetic is refused, not a crash."""
+def test_amounts_beyond_the_limits_are_rejected() -> None:
+    """10^1000 and 10^-1000 are valid amounts, and arithmetic beyond them is ``invalid_money``."""
     large, fine = Money(D("1e1000"), "CNY"), Money(D("1e-1000"), "CNY")
     assert format_plain(large.amount) == "1" + "0" * 1000
     assert (fine + large).amount > 0
@@ -171,17 +171,17 @@ def test_large_numbers_are_kept_or_refused_but_never_broken() -> None:
 
 
 @pytest.mark.parametrize("currency", ["cny", "RMB", "", "XXX", None, 1, ["CNY"], "BTC"])
-def test_a_currency_is_an_iso_code(currency: Any) -> None:
-    """What is no active ISO 4217 code is ``unknown_currency``."""
-    make: Any
-    for make in (lambda: Money(1, currency), lambda: Payable(1, currency), lambda: minor_digits(currency)):
+def test_a_currency_must_be_an_iso_code(currency: Any) -> None:
+    """Anything except an active ISO 4217 code is ``unknown_currency``."""
+    construct: Any
+    for construct in (lambda: Money(1, currency), lambda: Payable(1, currency), lambda: minor_digits(currency)):
         with pytest.raises(BillingError, match="ISO 4217") as caught:
-            make()
+            construct()
         assert code_of(caught) == "unknown_currency"
 
 
 def test_currencies_do_not_mix() -> None:
-    """Amounts of two currencies are neither added nor equal; a sum of nothing is zero of the named one."""
+    """Amounts of two currencies are not equal and cannot be added."""
     with pytest.raises(BillingError, match=r"1 USD cannot be added to an amount in CNY") as caught:
         Money(1, "CNY") + Money(1, "USD")
     assert code_of(caught) == "currency_mismatch"
@@ -191,19 +191,19 @@ def test_currencies_do_not_mix() -> None:
     assert total("JPY", []) == Money(0, "JPY")
     assert Money(1, "CNY") != 1
     assert Payable(1, "CNY") != Money("0.01", "CNY")
-    one: Any = Money(1, "CNY")
-    for other in (1.5, True, one, "2"):
+    amount: Any = Money(1, "CNY")
+    for other in (1.5, True, amount, "2"):
         with pytest.raises(TypeError):
-            one * other
+            amount * other
     for other in (1, D(1), 1.5, "1 CNY"):
         with pytest.raises(TypeError):
-            one + other
+            amount + other
         with pytest.raises(TypeError):
-            one - other
+            amount - other
 
 
-def test_a_payable_is_whole_coins() -> None:
-    """A payable amount reads and shows all its minor digits, and refuses what is finer."""
+def test_a_payable_is_a_number_of_minor_units() -> None:
+    """A payable amount has the minor digits of its currency, and more decimal places are rejected."""
     assert [str(Payable(5, currency)) for currency in ("CNY", "JPY", "KWD")] == ["0.05 CNY", "5 JPY", "0.005 KWD"]
     assert Payable("0.50", "CNY") == Payable(50, "CNY")
     assert Payable("-1e1", "JPY").minor == -10
@@ -215,9 +215,9 @@ def test_a_payable_is_whole_coins() -> None:
         assert code_of(caught) == "invalid_money"
 
 
-def test_a_rounding_given_by_its_name_is_that_rounding() -> None:
-    """A name rounds as its member does; a name that is none is an error, never another rounding."""
-    assert Money("0.855", "CNY").rounded("half_up") == Payable(86, "CNY")  # type: ignore[arg-type]  # a plain name
+def test_an_unknown_rounding_name_is_rejected() -> None:
+    """A name rounds like its member, and an unknown name is ``invalid_argument``."""
+    assert Money("0.855", "CNY").rounded("half_up") == Payable(86, "CNY")  # type: ignore[arg-type]  # a name, not a member
     with pytest.raises(BillingError) as caught:
         Money("0.855", "CNY").rounded("banana")  # type: ignore[arg-type]  # on purpose
     assert caught.value.code == "invalid_argument"

@@ -1,4 +1,4 @@
-"""The price book: which prices a request meets, what cannot be changed, and what survives a copy."""
+"""The price book: names, times, groups, immutability, copies and the digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brivionix_billing import BillingError, Charge, Money, Payable, PriceBook, P
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.pricebook.schema import json_schema
 from profiles import examples
-from request_strategies import made
+from request_strategies import usage_of
 from samples import AUTUMN, NOW, SHIPPED, D, book_of, code_of, model, shipped, utc
 from strategies import counts
 
@@ -30,6 +30,7 @@ USAGE = Usage(input_tokens=1_000_000)
 
 
 def credits(book: PriceBook, at: str, **more: Any) -> Any:
+    """Return the Credits for a million input tokens of the model ``m``."""
     return book.rate(USAGE, model="m", group="g", at=utc(at), **more).credits
 
 
@@ -37,13 +38,13 @@ def credits(book: PriceBook, at: str, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "means"),
+    ("name", "expected"),
     [
         ("gpt-5.4-mini", "gpt-5.4-mini"),
         ("gpt-5.4-mini-2026-03-17", "gpt-5.4-mini"),
         ("gpt-5.4-2026-03-05", "gpt-5.4"),
         ("gpt-5.4-2027-12-31", "gpt-5.4"),
-        ("gpt-5.4-2026-03-04", None),  # before the model was released
+        ("gpt-5.4-2026-03-04", None),  # before the release of the model
         ("gpt-5.4-2026-02-30", None),
         ("gpt-5.4-20260305", "gpt-5.4"),
         ("gpt-5.4-20260304", None),
@@ -59,19 +60,19 @@ def credits(book: PriceBook, at: str, **more: Any) -> Any:
         ("x" * 10_000_000, None),
     ],
 )
-def test_a_name_means_one_model_or_is_an_error(name: Any, means: str | None) -> None:
-    """A model's name and its dated snapshots mean it; nothing else is guessed."""
-    if means is None:
+def test_a_name_means_one_model_or_is_an_error(name: Any, expected: str | None) -> None:
+    """The name of a model and its dated snapshots select it, and any other name is ``unknown_model``."""
+    if expected is None:
         with pytest.raises(BillingError) as caught:
             shipped().rate(USAGE, model=name, group="default", at=NOW)
         assert code_of(caught) == "unknown_model"
         assert len(str(caught.value)) < 200
     else:
-        assert shipped().rate(USAGE, model=name, group="default", at=NOW).model == means
+        assert shipped().rate(USAGE, model=name, group="default", at=NOW).model == expected
 
 
 def test_an_alias_means_its_model_and_has_snapshots() -> None:
-    """An alias, and an alias with a date from the release on, cost what the model costs."""
+    """An alias, and an alias with a date since the release, select the model."""
     text = model("{from: 2026-01-01, standard: {input: 3}}").replace("released", "aliases: [other], released")
     book = book_of(text)
     for name in ("m", "other", "other-2026-01-01", "m-2026-01-01"):
@@ -81,8 +82,8 @@ def test_an_alias_means_its_model_and_has_snapshots() -> None:
         book.rate(USAGE, model="other-2025-12-31", group="g", at=NOW)
 
 
-def test_the_served_model_is_taken_where_none_is_asked_for() -> None:
-    """``model=`` names the model; without it the usage does; without both it is an error."""
+def test_the_served_model_is_used_if_none_is_given() -> None:
+    """``model=`` takes precedence over the model of the usage, and without both rating is an error."""
     usage = Usage(input_tokens=1_000_000, model="gpt-5.2")
     assert shipped().rate(usage, group="default", at=NOW).model == "gpt-5.2"
     assert shipped().rate(usage, model="gpt-5.4", group="default", at=NOW).model == "gpt-5.4"
@@ -93,13 +94,13 @@ def test_the_served_model_is_taken_where_none_is_asked_for() -> None:
 @settings(max_examples=examples(300))
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
 def test_patterns_are_shell_patterns(pattern: str, name: str) -> None:
-    """``*`` is any run and ``?`` any one character, as in a shell; everything else is itself."""
+    """A pattern matches as in a shell, where ``*`` is any run and ``?`` any single character."""
     assert matcher([pattern])(name) == fnmatchcase(name, pattern)
     assert matcher([pattern, "zz"])(name) == fnmatchcase(name, pattern)
 
 
 def test_a_pattern_with_brackets_or_dots_is_literal_and_fast() -> None:
-    """``[``, ``.`` and ``+`` match themselves, and a pattern of many stars does not hang."""
+    """``[``, ``.`` and ``+`` match themselves, and a pattern of many stars is fast."""
     assert matcher(["a.b[c]+"])("a.b[c]+")
     assert not matcher(["a.b*"])("axb")
     assert not matcher(["[ab]*"])("ab")
@@ -109,8 +110,8 @@ def test_a_pattern_with_brackets_or_dots_is_literal_and_fast() -> None:
 # --- time ---
 
 
-def test_a_price_holds_from_its_instant_to_the_next() -> None:
-    """Each boundary belongs to the later entry, to the microsecond; a gap after ``until`` has no price."""
+def test_a_price_applies_from_its_instant_to_the_next() -> None:
+    """An entry applies from its exact instant until the next entry or its end, and a gap has no price."""
     book = book_of(
         "{from: 2026-02-01, standard: {input: 1}}, "
         "{from: 2026-03-01T12:00:00+08:00, standard: {input: 2}, until: 2026-04-01}, "
@@ -127,8 +128,8 @@ def test_a_price_holds_from_its_instant_to_the_next() -> None:
     assert book.models(group="g", at=utc("2026-05-01")) == ["m"]
 
 
-def test_no_instant_is_answered_by_another_instants_prices() -> None:
-    """Whatever the order of requests, each one meets the prices of its own time: the cache never mixes them up."""
+def test_the_order_of_requests_does_not_change_prices() -> None:
+    """Each request gets the prices of its own time, whatever the order of requests."""
     book = book_of(
         ", ".join(f"{{from: 2026-{month:02}-01, standard: {{input: {month}}}}}" for month in range(1, 13)),
         top="tools: {web_search: [{from: 2026-06-15, per_1000_calls: 10}]}\n",
@@ -139,33 +140,33 @@ def test_no_instant_is_answered_by_another_instants_prices() -> None:
         assert credits(book, at) == month
 
 
-def test_a_tier_that_an_entry_does_not_name_stays_as_it_was() -> None:
-    """A new standard price leaves the priority price alone, and the other way round."""
+def test_an_entry_changes_only_the_tiers_that_it_names() -> None:
+    """An entry with a standard price does not change the priority price, and vice versa."""
     book = book_of(
         "{from: 2026-01-01, standard: {input: 1}, priority: {input: 2}}, {from: 2026-02-01, standard: {input: 3}}, "
         "{from: 2026-03-01, priority: {input: 4}}"
     )
-    found = {
+    prices = {
         at: (credits(book, at), credits(book, at, service_tier="priority"))
         for at in ("2026-01-15", "2026-02-15", "2026-03-15")
     }
-    assert found == {"2026-01-15": (1, 2), "2026-02-15": (3, 2), "2026-03-15": (3, 4)}
+    assert prices == {"2026-01-15": (1, 2), "2026-02-15": (3, 2), "2026-03-15": (3, 4)}
     assert book.service_tiers("m", utc("2026-03-15")) == ["standard", "priority"]
 
 
-def test_a_group_changes_its_terms_at_an_instant() -> None:
-    """The shipped example group costs 0.95 until August and 0.85 from September on, with its own price for one."""
+def test_the_terms_of_a_group_change_at_their_instant() -> None:
+    """The group ``partner`` has ratio 0.95 until August, and from September ratio 0.85 with one price override."""
     last, first = utc("2026-09-01") - MICROSECOND, utc("2026-09-01")
     before, after = (shipped().rate(USAGE, model="gpt-5.4", group="partner", at=at) for at in (last, first))
     assert (before.credits, after.credits) == (D("4.75"), D("4.25"))
-    own = shipped().rate(USAGE, model="gpt-5.2", group="partner", at=first)
-    assert (own.credits, own.lines[0].ratio, own.lines[0].list_price) == (D("1.5"), None, D("1.75"))
+    charge = shipped().rate(USAGE, model="gpt-5.2", group="partner", at=first)
+    assert (charge.credits, charge.lines[0].ratio, charge.lines[0].list_price) == (D("1.5"), None, D("1.75"))
     assert shipped().rate(USAGE, model="gpt-5.2", group="partner", at=last).credits == D("1.6625")
 
 
 @pytest.mark.parametrize("at", [NOW.replace(tzinfo=None), "2026-10-01", 1_790_000_000, None, NOW.date()])
-def test_a_time_needs_a_zone(at: Any) -> None:
-    """A time without a zone, or no time at all, is ``invalid_time``: before and after the prices are in the cache."""
+def test_a_time_must_have_a_zone(at: Any) -> None:
+    """A time without a zone, or no time at all, is ``invalid_time`` with a cold and a warm cache."""
     book = PriceBook.load(SHIPPED)
     for _ in range(2):
         with pytest.raises(BillingError) as caught:
@@ -177,8 +178,8 @@ def test_a_time_needs_a_zone(at: Any) -> None:
 # --- groups ---
 
 
-def test_a_group_may_use_its_models_only() -> None:
-    """Patterns open models, what they do not match is refused by name, and overrides give one model its own ratio."""
+def test_a_group_may_use_only_its_models() -> None:
+    """A group may use the models that its patterns match, each with its ratio, and others are ``model_not_allowed``."""
     book = shipped()
     assert book.models(group="coding", at=NOW) == ["gpt-5.4", "gpt-5.4-mini", "gpt-5.3-codex"]
     assert book.models(group="default", at=NOW) == ["gpt-5.5", "gpt-5.4", "gpt-5.4-mini", "gpt-5.3-codex", "gpt-5.2"]
@@ -196,30 +197,30 @@ def test_a_group_may_use_its_models_only() -> None:
 
 
 @pytest.mark.parametrize("group", ["Default", "", None, 1, ["default"]])
-def test_an_unknown_group_is_refused(group: Any) -> None:
-    """A group that is not there, or is no name, is ``unknown_group``; the message names no other customer's group."""
+def test_an_unknown_group_is_rejected(group: Any) -> None:
+    """An unknown group is ``unknown_group``, and the message does not disclose the names of other groups."""
     with pytest.raises(BillingError, match=r"no group .* in the price file") as caught:
         shipped().rate(USAGE, model="gpt-5.4", group=group, at=NOW)
     assert code_of(caught) == "unknown_group"
     assert "partner" not in str(caught.value)
 
 
-# --- what cannot be changed, and what survives a copy ---
+# --- copies and immutability ---
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies_are_equal_and_still_work(duplicate: Any) -> None:
-    """Usage, Charge, Money, Payable, book, channel and card survive copy, deepcopy and pickle with their meaning."""
+def test_copies_are_equal_and_usable(duplicate: Any) -> None:
+    """Copies of usages, charges, amounts, books, channels and cards are equal and give the same results."""
     usage = Usage(input_tokens=9, audio_input_tokens=4, output_tokens=3, reasoning_tokens=1, service_tier="flex")
     plain_usage = Usage(input_tokens=9, cache_read_tokens=2)
-    for thing in (usage, plain_usage, Money("0.85", "CNY"), Payable("0.85", "CNY")):
-        again = duplicate(thing)
-        assert (again, type(again), hash(again), repr(again)) == (thing, type(thing), hash(thing), repr(thing))
+    for value in (usage, plain_usage, Money("0.85", "CNY"), Payable("0.85", "CNY")):
+        copied = duplicate(value)
+        assert (copied, type(copied), hash(copied), repr(copied)) == (value, type(value), hash(value), repr(value))
     book = shipped()
     charge = book.rate(plain_usage, model="gpt-5.4", group="coding", at=NOW)
-    again = duplicate(charge)
-    assert isinstance(again, Charge)
-    assert (again, hash(again), again.as_dict(), again.explain()) == (
+    charge_copy = duplicate(charge)
+    assert isinstance(charge_copy, Charge)
+    assert (charge_copy, hash(charge_copy), charge_copy.as_dict(), charge_copy.explain()) == (
         charge,
         hash(charge),
         charge.as_dict(),
@@ -239,11 +240,11 @@ def test_copies_are_equal_and_still_work(duplicate: Any) -> None:
         card.channels["rmb"] = None
 
 
-def test_nothing_can_be_changed() -> None:
-    """No attribute of usage, money, charge, card, timeline or book can be set or deleted."""
+def test_attributes_are_read_only() -> None:
+    """No attribute of a usage, amount, charge, card, timeline or book can be set or deleted."""
     charge = shipped().rate(USAGE, model="gpt-5.4", group="default", at=NOW)
     prices = shipped().channel("rmb").prices
-    for thing, name in (
+    for value, name in (
         (USAGE, "input_tokens"),
         (Money(1, "CNY"), "amount"),
         (Payable(1, "CNY"), "minor"),
@@ -257,35 +258,35 @@ def test_nothing_can_be_changed() -> None:
         (charge.lines[0], "credits"),
     ):
         with pytest.raises(AttributeError):
-            setattr(thing, name, 0)
+            setattr(value, name, 0)
         with pytest.raises(AttributeError):
-            delattr(thing, name)
+            delattr(value, name)
 
 
-def test_charges_differ_by_what_they_cost_and_when() -> None:
-    """Equal requests are equal charges; another time, group, tier or usage is another charge."""
+def test_charges_are_equal_only_for_equal_requests() -> None:
+    """Equal requests give equal charges, and a different usage, model, group, time or tier gives a different charge."""
 
-    def rate(**other: Any) -> Charge:
-        asked: dict[str, Any] = {"usage": USAGE, "model": "gpt-5.4", "group": "default", "at": AUTUMN}
-        return shipped().rate(**asked | other)
+    def rate(**changes: Any) -> Charge:
+        request: dict[str, Any] = {"usage": USAGE, "model": "gpt-5.4", "group": "default", "at": AUTUMN}
+        return shipped().rate(**request | changes)
 
     assert rate() == rate()
     assert (rate() != rate()) is False
-    for other in (
+    for changes in (
         {"usage": Usage(input_tokens=999_999)},
         {"model": "gpt-5.4-mini"},
         {"group": "coding"},
         {"at": AUTUMN + MICROSECOND},
         {"service_tier": "flex"},
     ):
-        assert rate(**other) != rate()
+        assert rate(**changes) != rate()
     assert rate() != tuple(rate())
 
 
 @given(counts())
-def test_the_repr_of_a_usage_makes_it_again(given_counts: dict[str, int]) -> None:
-    """``repr`` of Usage and of Money is Python that gives the same value."""
-    usage = made(given_counts)
+def test_repr_evaluates_to_the_same_value(arguments: dict[str, int]) -> None:
+    """``repr`` of a usage or an amount is a Python expression for the same value."""
+    usage = usage_of(arguments)
     assert eval(repr(usage), {"Usage": Usage}) == usage
     for money in (Money(usage.input_tokens, "JPY"), Money("-0.000125", "KWD"), Payable(-usage.output_tokens, "CNY")):
         assert eval(repr(money), {"Money": Money, "Payable": Payable}) == money
@@ -294,8 +295,8 @@ def test_the_repr_of_a_usage_makes_it_again(given_counts: dict[str, int]) -> Non
 # --- the file ---
 
 
-def test_the_digest_leaves_out_what_costs_nothing() -> None:
-    """Descriptions, encodings and context sizes do not change the digest; aliases and release dates do."""
+def test_the_digest_ignores_fields_without_effect_on_prices() -> None:
+    """Descriptions, encodings and context sizes do not change the digest, but aliases and release dates do."""
     text = SHIPPED.read_text()
     for old, new, same in (
         ('description: {en: "Top-up in RMB", zh_CN: "人民币充值"}', "description: Other", True),
@@ -311,27 +312,27 @@ def test_the_digest_leaves_out_what_costs_nothing() -> None:
     assert len(shipped().digest) == 71
 
 
-def test_thresholds_and_volume_discounts_are_in_the_digest() -> None:
-    """Another long-context bound, threshold, discount, smallest payment or way to apply it: another digest."""
+def test_the_digest_covers_thresholds_and_volume_discounts() -> None:
+    """A different context bound, threshold, discount, minimum payment or ``applies_to`` changes the digest."""
 
-    def digest(**other: str) -> str:
-        of = {"above": "100", "applies": "all", "at": "10", "off": "0.1", "smallest": "1"} | other
+    def digest(**changes: str) -> str:
+        values = {"above": "100", "applies": "all", "at": "10", "off": "0.1", "smallest": "1"} | changes
         volume = "{{from: 2026-01-01, applies_to: {applies}, tiers: [{{at_least: {at}, discount: {off}}}]}}"
         price = "{{from: 2026-01-01, price_per_credit: 1}}"
         channel = "{{currency: CNY, smallest: {smallest}, prices: [" + price + "], volume_discounts: [" + volume + "]}}"
         entry = "{{from: 2026-01-01, standard: {{input: 1, long_context: {{above: {above}, input: 2}}}}}}"
-        return book_of(entry.format(**of), channel=channel.format(**of)).digest
+        return book_of(entry.format(**values), channel=channel.format(**values)).digest
 
-    others = [{"above": "101"}, {"applies": "above"}, {"at": "11"}, {"off": "0.2"}, {"smallest": "2"}]
-    assert len({digest(), *(digest(**other) for other in others)}) == 6
+    changed = [{"above": "101"}, {"applies": "above"}, {"at": "11"}, {"off": "0.2"}, {"smallest": "2"}]
+    assert len({digest(), *(digest(**changes) for changes in changed)}) == 6
     assert digest() == digest(at="10.0", off="1e-1", smallest="1.00")
 
 
-def test_the_json_schema_takes_the_shipped_file_and_refuses_mistakes() -> None:
-    """Editors that use the schema accept ``pricing.yaml`` and mark a misspelt key, a missing one and a wrong type."""
+def test_the_json_schema_accepts_the_shipped_file_and_rejects_mistakes() -> None:
+    """The schema accepts ``pricing.yaml`` and rejects an unknown key, a missing key and a wrong type."""
 
     class Loader(yaml.SafeLoader):
-        """As an editor reads it: dates are strings."""
+        """Loads dates as strings, as an editor does."""
 
     Loader.yaml_implicit_resolvers = {
         key: [(tag, exp) for tag, exp in rules if tag != "tag:yaml.org,2002:timestamp"]
@@ -344,15 +345,15 @@ def test_the_json_schema_takes_the_shipped_file_and_refuses_mistakes() -> None:
     assert list(validator.iter_errors(data)) == []
     edits: list[tuple[str, Any]] = [("descripton", "x"), ("terms", []), ("description", 5)]
     for key, value in edits:
-        wrong = json.loads(json.dumps(data))
-        wrong["groups"]["default"][key] = value
-        assert list(validator.iter_errors(wrong)), key
+        edited = json.loads(json.dumps(data))
+        edited["groups"]["default"][key] = value
+        assert list(validator.iter_errors(edited)), key
     del data["credit"]
     assert list(validator.iter_errors(data))
 
 
-def test_a_card_refuses_a_price_finer_than_the_unit() -> None:
-    """What slips past the file's check is refused where a card is made: no charge is ever rounded."""
+def test_a_rate_card_rejects_a_price_that_is_not_exact() -> None:
+    """A price that is not a whole number of units is rejected by the file check and by the rate card."""
     with pytest.raises(PriceFileError, match=r"models.m.prices\[0\].standard.input: 10 x 1 / 3 is not a whole number"):
         book_of("{from: 2026-01-01, standard: {input: 1e1}}", nominal="3")
     book = book_of("{from: 2026-01-01, standard: {input: 3}}", nominal="3", ratio="0.9")
@@ -365,8 +366,8 @@ def test_a_card_refuses_a_price_finer_than_the_unit() -> None:
     assert code_of(caught) == "price_not_exact"
 
 
-def test_loading_leaves_the_garbage_collector_as_it_was() -> None:
-    """Garbage collection is on after a load that succeeds, after one that fails, and stays off where it was off."""
+def test_loading_restores_the_garbage_collector() -> None:
+    """Loading restores the state of the garbage collector, after success and after failure."""
     with pytest.raises(PriceFileError):
         PriceBook.loads("[")
     PriceBook.load(SHIPPED)
@@ -379,8 +380,8 @@ def test_loading_leaves_the_garbage_collector_as_it_was() -> None:
         gc.enable()
 
 
-def test_the_book_says_what_it_holds() -> None:
-    """Names of models and groups, the Credit, and a short repr."""
+def test_a_book_has_names_and_a_short_repr() -> None:
+    """A book has the names of its models, groups and channels, the definition of a Credit, and a short repr."""
     book = shipped()
     assert book.group_names == ["default", "mini-only", "coding", "partner", "free-trial"]
     assert (book.currency, book.nominal_per_credit, book.model_names[0]) == ("USD", D(1), "gpt-5.5")

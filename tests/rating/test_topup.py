@@ -1,4 +1,4 @@
-"""Top-up: a quote is a pair of what is paid and what is credited, and means the same from both ends."""
+"""Top-up quotes: the same pair of payment and Credits, whichever of the two is requested."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from samples import NOW, D, book_of, code_of, shipped, utc
 from strategies import Data, channels, render
 
 LATE = utc("2026-07-15")
-"""Every generated channel has its last price by then."""
-many = settings(max_examples=examples(250), deadline=None, suppress_health_check=list(HealthCheck))
+"""A time after the last price change of every generated channel."""
+quote_settings = settings(max_examples=examples(250), deadline=None, suppress_health_check=list(HealthCheck))
 ENTRY = "{from: 2026-01-01, standard: {input: 1}}"
 
 
 def quotes(data: Data, at: datetime = LATE) -> Any:
-    """A function that quotes by a generated channel; ``None`` where the amount is refused as out of range."""
+    """Return a function that quotes through a generated channel, and returns ``None`` if the amount is out of range."""
     book = book_of(ENTRY, channel=f"{render(data, indent=2)}")
 
-    def quote(**asked: Any) -> Quote | None:
+    def quote(**amount: Any) -> Quote | None:
         try:
-            return book.quote("c", at=at, **asked)
+            return book.quote("c", at=at, **amount)
         except BillingError as error:
             code = error.code
         assert code == "amount_out_of_range"
@@ -41,73 +41,74 @@ def quotes(data: Data, at: datetime = LATE) -> Any:
 
 
 def minor(data: Data, count: int) -> Payable:
+    """Return an amount in minor units of the currency of a channel."""
     return Payable(count, data["currency"])
 
 
 def credits_of(micro: int) -> Any:
+    """Return the Credits of a number of millionths."""
     return D(micro).scaleb(-6)
 
 
 amounts = st.one_of(st.integers(1, 300), st.integers(1, 10**6), st.integers(1, 10**12))
 
 
-@many
+@quote_settings
 @given(channels(), amounts)
-def test_a_payment_buys_what_the_oracle_says(data: Data, count: int) -> None:
-    """Money buys the most Credits that it pays for, and no coin is taken that buys nothing more.
-
-    Refused is what buys nothing, or more than 10^15 Credits.
-    """
+def test_a_payment_buys_the_credits_of_the_oracle(data: Data, count: int) -> None:
+    """A payment buys the maximum of Credits at the minimum payment; zero or more than 10^15 Credits are rejected."""
     quote = quotes(data)(pay=minor(data, count).amount)
-    most = oracle.bought(data, LATE, count)
+    most = oracle.micro_credits_for(data, LATE, count)
     assert (quote is None) == (most == 0 or most > 10**21)
     if quote is None:
         return
     assert quote.credits == credits_of(most)
     assert quote.pay.minor == oracle.least_payment(data, LATE, most) <= count
-    assert oracle.bought(data, LATE, quote.pay.minor) == most
+    assert oracle.micro_credits_for(data, LATE, quote.pay.minor) == most
     if quote.pay.minor < count:
-        event("a coin too many")
+        event("payment reduced")
 
 
-@many
+@quote_settings
 @given(channels(), amounts)
-def test_credits_cost_what_the_oracle_says(data: Data, micro: int) -> None:
-    """Credits cost the fewest coins that buy at least as many; what those coins buy is credited."""
+def test_credits_cost_the_payment_of_the_oracle(data: Data, micro: int) -> None:
+    """Requested Credits cost the minimum payment that buys at least as many, and all that it buys are credited."""
     quote = quotes(data)(credits=credits_of(micro))
     assert quote is not None
     assert quote.pay.minor == oracle.least_payment(data, LATE, micro)
-    assert quote.credits == credits_of(oracle.bought(data, LATE, quote.pay.minor))
+    assert quote.credits == credits_of(oracle.micro_credits_for(data, LATE, quote.pay.minor))
     assert quote.credits >= quote.requested_credits == credits_of(micro)
 
 
-@many
+@quote_settings
 @given(channels(), amounts, st.sampled_from(["pay", "credits"]))
 def test_quoting_a_quote_gives_the_same_quote(data: Data, count: int, by: str) -> None:
-    """Asking for a quote's Credits, or with its payment, gives that quote: quote = charge = credit."""
+    """A quote for the Credits or the payment of a quote is the same quote."""
     quote = quotes(data)
-    first = quote(**{by: minor(data, count).amount if by == "pay" else credits_of(count)})
-    if first is not None:
-        for again in (quote(pay=first.pay.amount), quote(credits=first.credits)):
-            assert again._replace(requested_credits=None) == first._replace(requested_credits=None)
+    original = quote(**{by: minor(data, count).amount if by == "pay" else credits_of(count)})
+    if original is not None:
+        for repeated in (quote(pay=original.pay.amount), quote(credits=original.credits)):
+            assert repeated._replace(requested_credits=None) == original._replace(requested_credits=None)
 
 
-@many
+@quote_settings
 @given(channels(), amounts, st.integers(0, 2000), st.sampled_from(["pay", "credits"]))
-def test_more_never_costs_less(data: Data, count: int, more: int, by: str) -> None:
-    """A larger payment never buys less, and more Credits never cost less, across every threshold."""
+def test_quotes_are_monotonic(data: Data, count: int, more: int, by: str) -> None:
+    """A larger payment never buys fewer Credits, and more Credits never cost less, across all thresholds."""
     quote = quotes(data)
-    one, two = (quote(**{by: minor(data, n).amount if by == "pay" else credits_of(n)}) for n in (count, count + more))
-    if one is not None:
-        assert two is not None
-        assert two.credits >= one.credits
-        assert two.pay.minor >= one.pay.minor
+    smaller, larger = (
+        quote(**{by: minor(data, n).amount if by == "pay" else credits_of(n)}) for n in (count, count + more)
+    )
+    if smaller is not None:
+        assert larger is not None
+        assert larger.credits >= smaller.credits
+        assert larger.pay.minor >= smaller.pay.minor
 
 
-@many
+@quote_settings
 @given(channels(), amounts, st.sampled_from(["pay", "credits"]))
-def test_no_figure_of_a_quote_is_negative(data: Data, count: int, by: str) -> None:
-    """Payment and Credits are above zero, the discount is not below; undiscounted is Credits x price, exactly."""
+def test_a_quote_has_no_negative_figure(data: Data, count: int, by: str) -> None:
+    """Payment and Credits are positive, the discount is not negative, and the undiscounted amount is exact."""
     quote = quotes(data)(**{by: minor(data, count).amount if by == "pay" else credits_of(count)})
     if quote is None:
         return
@@ -123,8 +124,8 @@ def test_no_figure_of_a_quote_is_negative(data: Data, count: int, by: str) -> No
     assert exponent == -minor_digits(data["currency"])
 
 
-def test_a_yen_has_no_parts() -> None:
-    """JPY is paid in whole yen, KWD in thousandths; a finer payment is refused, not rounded."""
+def test_payments_have_the_decimal_places_of_their_currency() -> None:
+    """JPY has no decimal places and KWD has three, and a payment with more decimal places is rejected."""
     book = book_of(ENTRY, channel="{currency: JPY, prices: [{from: 2026-01-01, price_per_credit: 17.5}]}")
     quote = book.quote("c", at=NOW, credits="0.5")
     assert (str(quote.pay), quote.credits) == ("9 JPY", D("0.514285"))
@@ -137,8 +138,8 @@ def test_a_yen_has_no_parts() -> None:
     assert str(dinar.quote("c", at=NOW, pay="0.001").pay) == "0.001 KWD"
 
 
-def test_a_coin_that_buys_nothing_is_not_taken() -> None:
-    """Where Credits are dear, a payment that buys no step of them is refused, and one that buys 13 steps costs 13."""
+def test_a_payment_that_buys_no_credits_is_rejected() -> None:
+    """A payment below the price of 0.000001 Credit is rejected, and an unusable minor unit is not charged."""
     book = book_of(ENTRY, channel="{currency: LBP, prices: [{from: 2026-01-01, price_per_credit: 10740}]}")
     with pytest.raises(BillingError, match=r"0\.01 LBP buys less than 0\.000001 Credit") as caught:
         book.quote("c", at=NOW, pay="0.01")
@@ -147,8 +148,8 @@ def test_a_coin_that_buys_nothing_is_not_taken() -> None:
     assert (str(quote.pay), quote.credits) == ("0.14 LBP", D("0.000013"))
 
 
-def test_a_discount_is_never_shown_as_less_than_nothing() -> None:
-    """Where the payment was rounded up by more than the discount, the discount shown is zero."""
+def test_a_discount_is_never_negative() -> None:
+    """If rounding the payment up exceeds the discount, the discount is zero."""
     channel = (
         "{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.333333}], volume_discounts: "
         "[{from: 2026-01-01, applies_to: above, tiers: [{at_least: 0.03, discount: 0.05}]}]}"
@@ -158,8 +159,8 @@ def test_a_discount_is_never_shown_as_less_than_nothing() -> None:
     assert quote.discount == Money(0, "CNY")
 
 
-def test_the_shipped_channels() -> None:
-    """One Credit is 0.85 CNY or 0.12 USD; a quote from the page's figures has no surprise."""
+def test_the_shipped_channels_quote_their_prices() -> None:
+    """One Credit costs 0.85 CNY or 0.12 USD in the shipped price file."""
     book = shipped()
     assert book.quote("rmb", at=NOW, credits=100) == Quote(
         "rmb", NOW, Payable("85.00", "CNY"), D(100), D(100), D("0.85"), Money(85, "CNY"), Money(0, "CNY")
@@ -170,16 +171,18 @@ def test_the_shipped_channels() -> None:
     assert book.quote("rmb", at=NOW, credits=10**15).pay == Payable("850000000000000", "CNY")
 
 
-def test_prices_and_discounts_hold_at_their_time() -> None:
-    """A channel's price and its discount change at their instants, and before the first there is none."""
+def test_prices_and_discounts_apply_from_their_instants() -> None:
+    """The price and the discount of a channel change at their instants, and no price applies before the first one."""
     channel = (
         "{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 1}, {from: 2026-03-01, price_per_credit: 2}], "
         "volume_discounts: [{from: 2026-02-01, until: 2026-04-01, applies_to: all, "
         "tiers: [{at_least: 10, discount: 0.5}]}]}"
     )
     book = book_of(ENTRY, channel=channel)
-    paid = {at: book.quote("c", at=utc(at), credits=10).pay.minor for at in ("2026-01-31", "2026-02-01", "2026-03-01")}
-    assert paid == {"2026-01-31": 1000, "2026-02-01": 500, "2026-03-01": 1000}
+    payments = {
+        at: book.quote("c", at=utc(at), credits=10).pay.minor for at in ("2026-01-31", "2026-02-01", "2026-03-01")
+    }
+    assert payments == {"2026-01-31": 1000, "2026-02-01": 500, "2026-03-01": 1000}
     assert book.quote("c", at=utc("2026-04-01"), credits=10).pay.minor == 2000
     with pytest.raises(BillingError, match="channel c has no price at 2025-12-31T00:00:00Z") as caught:
         book.quote("c", at=utc("2025-12-31"), credits=10)
@@ -188,25 +191,25 @@ def test_prices_and_discounts_hold_at_their_time() -> None:
         book.quote("c", at=NOW.replace(tzinfo=None), credits=10)
 
 
-def test_smallest_and_largest_payments() -> None:
-    """A payment outside the channel's bounds is refused by the bound; the bounds themselves are possible."""
+def test_payments_outside_the_bounds_are_rejected() -> None:
+    """A payment below the minimum or above the maximum is rejected, and both bounds are valid payments."""
     channel = (
         "{currency: CNY, min_payment: 5, max_payment: 100.50, prices: [{from: 2026-01-01, price_per_credit: 0.85}]}"
     )
     book = book_of(ENTRY, channel=channel)
     assert [book.quote("c", at=NOW, pay=pay).pay.minor for pay in ("5", "100.50")] == [500, 10_050]
-    for asked, words in (
+    for amount, message in (
         ({"pay": "4.99"}, "4.99 CNY is below the minimum payment of c; pay at least 5 CNY"),
         ({"pay": "100.51"}, "100.51 CNY is above the maximum payment of c; pay at most 100.5 CNY"),
         ({"credits": "1"}, "0.85 CNY is below the minimum payment"),
     ):
-        with pytest.raises(BillingError, match=words) as caught:
-            book.quote("c", at=NOW, **asked)
+        with pytest.raises(BillingError, match=message) as caught:
+            book.quote("c", at=NOW, **amount)
         assert (code_of(caught), caught.value.http_status) == ("amount_out_of_range", 400)
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("amount", "code"),
     [
         ({}, "invalid_argument"),
         ({"credits": 1, "pay": 1}, "invalid_argument"),
@@ -228,23 +231,23 @@ def test_smallest_and_largest_payments() -> None:
         ({"pay": [1]}, "invalid_money"),
     ],
 )
-def test_what_is_no_amount_is_refused(asked: dict[str, Any], code: str) -> None:
-    """Nothing, both, zero, negative, too fine, floats, truth values and not-numbers have their own codes."""
+def test_an_invalid_amount_is_rejected(amount: dict[str, Any], code: str) -> None:
+    """Missing, conflicting, out-of-range and inexact amounts are rejected with their error codes."""
     with pytest.raises(BillingError) as caught:
-        shipped().quote("rmb", at=NOW, **asked)
+        shipped().quote("rmb", at=NOW, **amount)
     assert code_of(caught) == code
 
 
 @pytest.mark.parametrize("name", ["RMB", "", None, ["rmb"]])
-def test_an_unknown_channel_is_refused(name: Any) -> None:
-    """A channel that is not in the file is ``unknown_channel`` with the names that are; a book may have none."""
+def test_an_unknown_channel_is_rejected(name: Any) -> None:
+    """An unknown channel is ``unknown_channel`` with the known names, and a book may have no channels."""
     with pytest.raises(BillingError, match="use one of: rmb, stripe") as caught:
         shipped().quote(name, at=NOW, credits=1)
     assert code_of(caught) == "unknown_channel"
-    none = PriceBook.loads(
+    without_channels = PriceBook.loads(
         "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\nmodels: {m: {released: 2026-01-01, encoding: x, "
         "context: {window: 1, max_input: 1, max_output: 1}, prices: [{from: 2026-01-01, standard: {input: 1}}]}}\n"
         "groups: {g: {terms: [{from: 2026-01-01, ratio: 1, models: [m]}]}}\n"
     )
     with pytest.raises(BillingError, match="add a channel to it"):
-        none.quote("rmb", at=NOW, credits=1)
+        without_channels.quote("rmb", at=NOW, credits=1)

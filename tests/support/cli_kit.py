@@ -1,4 +1,4 @@
-"""Runs the command line in a folder of its own."""
+"""Runs the command line in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ __all__ = ["COMMANDS", "ESCAPES", "EXAMPLE", "Json", "Run", "SHIPPED", "run"]
 
 Json = dict[str, Any]
 
-
 SHIPPED = str(ROOT / "pricing.yaml")
-
-
 EXAMPLE = str(ROOT / "examples" / "usage.jsonl")
-
-
 COMMANDS = (
     "check",
     "prices",
@@ -34,9 +29,8 @@ COMMANDS = (
     "prove",
     "credit-note",
 )
-
-
 ESCAPES = "\x1b[31m\x9b2J\x07\u202e"
+"""Control characters that must not reach a terminal."""
 
 
 class Run:
@@ -48,11 +42,11 @@ class Run:
         self.usage([record(n) for n in range(1, 6)])
 
     def usage(self, rows: list[Json]) -> None:
-        """Another usage file."""
+        """Write the usage file."""
         (self.folder / "usage.jsonl").write_bytes(written(rows))
 
     def __call__(self, *args: str) -> tuple[int, str, str]:
-        """Exit status, stdout, stderr."""
+        """Run a command. Returns the exit status, stdout and stderr."""
         try:
             status = main(args)
         except SystemExit as stop:
@@ -66,6 +60,6 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A folder to work in."""
+    """Return a runner in an empty folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return Run(tmp_path, capsys)

@@ -1,11 +1,11 @@
 """Write reference outputs of fixed inputs: ``python tests/support/make_reference.py [--out DIR]``.
 
-``tests/test_reference.py`` runs the same steps and compares their outputs with the stored files. So a change of the
-code that is not meant to change behaviour can be checked. Everything here goes through the public contract: the
-classes that the package exports, the operations of the ledger, and the command line. CONTRIBUTING.md says when the
-reference may be written again.
+``tests/test_reference.py`` runs the same steps and compares their outputs with the stored files. The comparison
+shows that a change of the code does not change behaviour. All steps use the public contract: the classes that the
+package exports, the operations of the ledger, and the command line. CONTRIBUTING.md says when the reference may be
+written again.
 
-Not part of any output: texts of errors and warnings (only their codes and positions are), HTML and PDF pages. The
+The outputs contain codes and positions of errors and warnings, but not their texts, and no HTML or PDF pages. The
 tables of the ledger have no random values and no times of the clock, because ids, times and secrets are arguments.
 """
 
@@ -50,14 +50,14 @@ RICH: Final = ("--prices", "rich.yaml")
 
 _CODE: Final = re.compile(r"\[([a-z][a-z0-9_]+)\]$", re.MULTILINE)
 _MESSAGES: Final = frozenset({"message", "hint", "what", "instead", "notes", "why", "reasons"})
-"""Keys of JSON outputs that hold English text for people."""
+"""Keys of JSON outputs with human-readable English text."""
 
 
 _NO_RENAMES: Final[Mapping[str, str]] = {}
 
 
 class Shell:
-    """Runs commands in process, in a folder that has the inputs, and keeps the status of each."""
+    """Runs commands in process, in a folder with the inputs, and records the status of each."""
 
     def __init__(self, folder: Path, options: Mapping[str, str], keys: Mapping[str, str]) -> None:
         self.folder = folder
@@ -68,10 +68,10 @@ class Shell:
     def run(self, *args: str) -> str:
         """Run a command and return its stdout."""
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
-        given = [self._options.get(arg, arg) for arg in args]
+        arguments = [self._options.get(arg, arg) for arg in args]
         with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
             try:
-                status = command_line(given)
+                status = command_line(arguments)
             except SystemExit as stop:
                 status = int(stop.code or 0)
         for stream in (out, err):
@@ -81,8 +81,8 @@ class Shell:
         return out.read()
 
     def json(self, *args: str) -> bytes:
-        """Run a command and return its JSON, without texts for people."""
-        return _pretty(self.without_messages(_loaded(self.run(*args, "--format", "json"))))
+        """Run a command and return its JSON, without human-readable texts."""
+        return _pretty(self.without_messages(_parse_json(self.run(*args, "--format", "json"))))
 
     def text(self, *args: str) -> bytes:
         """Run a command and return its stdout as it is."""
@@ -97,7 +97,7 @@ class Shell:
         return [json.loads(line) for line in (self.folder / path).read_text(encoding="utf-8").splitlines()]
 
     def without_messages(self, value: Any) -> Any:
-        """Return a JSON value without texts for people."""
+        """Return a JSON value without human-readable texts."""
         if isinstance(value, dict):
             return {key: self.without_messages(item) for key, item in value.items() if key not in self._messages}
         return [self.without_messages(item) for item in value] if isinstance(value, list) else value
@@ -114,8 +114,8 @@ def shells(
 ) -> Iterator[Shell]:
     """Yield one shell in a new folder with the inputs.
 
-    The arguments are renames since the reference was made: of options and commands, of keys of JSON outputs, and of
-    keys of the price file.
+    The arguments are renames since the reference was written: of options and commands, of keys of JSON outputs, and
+    of keys of the price file.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "work"
@@ -132,26 +132,26 @@ def shells(
 
 
 def prices(shell: Shell) -> Files:
-    """Digests, findings of the check, price tables, quotes and the content of the pricing page."""
-    made: Files = {}
+    """Return digests, findings of the check, price tables, quotes and the content of the pricing page."""
+    files: Files = {}
     digests = {name: PriceBook.load(shell.folder / name).digest for name in PRICE_FILES[:2]}
-    made["digests.json"] = _pretty(digests)
+    files["digests.json"] = _pretty(digests)
     for name in PRICE_FILES:
-        made[f"check_{name}.json"] = shell.json("check", name)
+        files[f"check_{name}.json"] = shell.json("check", name)
     for view, kind in product(("nominal", "topup"), ("table", "json", "csv")):
         where = ("--group", "coding", "--view", view, "--at", AT, "--format", kind)
-        made[f"{view}.{kind}"] = shell.text("prices", "--prices", "pricing.yaml", *where)
+        files[f"{view}.{kind}"] = shell.text("prices", "--prices", "pricing.yaml", *where)
     for group, view, kind in (
         ("partner", "nominal", "csv"),
         ("default", "topup", "csv"),
         ("default", "nominal", "csv"),
     ):
         where = ("--group", group, "--view", view, "--at", AT, "--format", kind)
-        made[f"rich_{group}_{view}.{kind}"] = shell.text("prices", *RICH, *where)
-    made["rich_konbini.csv"] = shell.text(
+        files[f"rich_{group}_{view}.{kind}"] = shell.text("prices", *RICH, *where)
+    files["rich_konbini.csv"] = shell.text(
         *("prices", *RICH, "--view", "topup", "--channel", "konbini", "--at", "2026-11-02", "--format", "csv")
     )
-    wanted = [
+    quote_arguments = [
         *(("rmb", "--credits", credits) for credits in ("1.23", "96", "100", "999.999999", "2000", "0.0000001")),
         *(("rmb", "--pay", pay) for pay in ("10", "80.75", "765", "9.99", "1.001")),
         *(("stripe", "--credits", credits) for credits in ("250.5", "300", "1")),
@@ -161,25 +161,25 @@ def prices(shell: Shell) -> Files:
         ("nowhere", "--pay", "1"),
     ]
     quotes = [
-        {"quote": [*quote, at], "answer": _loaded(shell.run("quote", "--channel", *quote, *RICH, *_as_json(at)))}
-        for at, quotes in ((AT, wanted), ("2026-11-05", wanted[1:5]))
-        for quote in quotes
+        {"quote": [*quote, at], "answer": _parse_json(shell.run("quote", "--channel", *quote, *RICH, *_as_json(at)))}
+        for at, arguments in ((AT, quote_arguments), ("2026-11-05", quote_arguments[1:5]))
+        for quote in arguments
     ]
-    made["quotes.jsonl"] = _lines(quotes)
+    files["quotes.jsonl"] = _lines(quotes)
     shell.run("page", *RICH, "--out", "page.html", "--json", "page.json", "--at", AT, "--group", "mini-only")
-    made["page.json"] = shell.read("page.json")
-    return made
+    files["page.json"] = shell.read("page.json")
+    return files
 
 
 def rating(shell: Shell) -> Files:
-    """Charges of all records, in JSON and CSV, the rejected records, and explanations in both languages."""
-    made: Files = {}
-    made["rate.jsonl"] = shell.text("rate", "usage.jsonl", *RICH, "--set-aside", "aside.jsonl")
-    made["set_aside.jsonl"] = _lines(shell.without_messages(shell.rows("aside.jsonl")))
-    few = shell.read("usage.jsonl").splitlines(keepends=True)[:60]
-    (shell.folder / "few.jsonl").write_bytes(b"".join(few))
-    made["rate.csv"] = shell.text("rate", "few.jsonl", "--prices", "pricing.yaml", "--format", "csv")
-    charged = [json.loads(line) for line in made["rate.jsonl"].splitlines()]
+    """Return charges of all records in JSON and CSV, rejected records, and explanations in both languages."""
+    files: Files = {}
+    files["rate.jsonl"] = shell.text("rate", "usage.jsonl", *RICH, "--set-aside", "aside.jsonl")
+    files["set_aside.jsonl"] = _lines(shell.without_messages(shell.rows("aside.jsonl")))
+    first_lines = shell.read("usage.jsonl").splitlines(keepends=True)[:60]
+    (shell.folder / "few.jsonl").write_bytes(b"".join(first_lines))
+    files["rate.csv"] = shell.text("rate", "few.jsonl", "--prices", "pricing.yaml", "--format", "csv")
+    charges = [json.loads(line) for line in files["rate.jsonl"].splitlines()]
     for locale in ("en", "zh_CN"):
         texts = [
             shell.text("explain", "usage.jsonl", *RICH, "--request", request, "--locale", locale)
@@ -187,37 +187,37 @@ def rating(shell: Shell) -> Files:
         ]
         texts += [
             shell.text("explain", "usage.jsonl", *RICH, "--request", charge["request_id"], "--locale", locale)
-            for charge in charged[7:50:12]
+            for charge in charges[7:50:12]
         ]
-        made[f"explain_{locale}.txt"] = b"\n".join(texts)
+        files[f"explain_{locale}.txt"] = b"\n".join(texts)
     book = PriceBook.load(shell.folder / "rich.yaml")
-    made["charges.jsonl"] = _lines(_attempt(_rated, book, wanted) for wanted in _CHARGES)
-    return made
+    files["charges.jsonl"] = _lines(_attempt(_rate, book, arguments) for arguments in _CHARGES)
+    return files
 
 
 def usage(shell: Shell) -> Files:
-    """What ``Usage.from_response`` reads from each body."""
-    return {"usage.jsonl": _lines(_attempt(_usage_of, body) for body in shell.rows("bodies.jsonl"))}
+    """Return the result of ``Usage.from_response`` for each body."""
+    return {"usage.jsonl": _lines(_attempt(_read_usage, body) for body in shell.rows("bodies.jsonl"))}
 
 
 def tokens(shell: Shell) -> Files:
-    """Token counts of requests and texts, and worst cases."""
-    made: Files = {}
-    made["counts.jsonl"] = _lines(_attempt(_counted, **row) for row in shell.rows("requests.jsonl"))
+    """Return token counts of requests and texts, and worst cases."""
+    files: Files = {}
+    files["counts.jsonl"] = _lines(_attempt(_count_tokens, **row) for row in shell.rows("requests.jsonl"))
     counter = TokenCounter("gpt-5.4-mini")
     texts = ["", "Hello, world!", "价格计算引擎", "🦔🦔 naïve café", "<|endoftext|>", "  \n\n\t x", "0" * 100, "\ud800"]
-    made["texts.json"] = _pretty([counter.text(text) for text in texts])
-    worst = []
+    files["texts.json"] = _pretty([counter.text(text) for text in texts])
+    worst_cases = []
     for row in shell.rows("worst_cases.jsonl"):
         (shell.folder / "request.json").write_text(json.dumps(row["request"]), encoding="utf-8")
         answer = shell.run("tokens", "request.json", *RICH, "--group", row["group"], *_as_json(AT))
-        worst.append(shell.without_messages(_loaded(answer)))
-    made["worst_cases.jsonl"] = _lines(worst)
-    return made
+        worst_cases.append(shell.without_messages(_parse_json(answer)))
+    files["worst_cases.jsonl"] = _lines(worst_cases)
+    return files
 
 
 def streams(shell: Shell) -> Files:
-    """Results of streams, complete and cut."""
+    """Return the results of streams, complete and truncated."""
     results = []
     for row in shell.rows("streams.jsonl"):
         for cut in row.get("cuts", [1]):
@@ -245,75 +245,78 @@ def streams(shell: Shell) -> Files:
 
 
 def bills(shell: Shell) -> Files:
-    """Invoices of a month, notes, proofs, a signed bill, and what ``verify`` says of all of them."""
+    """Return invoices of a month, notes, proofs, a signed bill, and the findings of ``verify`` for all of them."""
     private, public = _key_pair()
     (shell.folder / "key.pem").write_bytes(private)
     (shell.folder / "public.pem").write_bytes(public)
-    made: Files = {}
+    files: Files = {}
     heading = ("--issuer", "Example Gateway Ltd", "--issuer-tax-number", "VAT 1", "--issuer-detail", "2 Example Road")
-    made["invoice.json"] = shell.json(
+    files["invoice.json"] = shell.json(
         *("invoice", "usage.jsonl", *RICH, "--all", *MONTH, "--out", "bills", "--series", "REF", "--due", "2026-11-15"),
         *(*heading, "--customers", "customers.json", "--no-html"),
     )
-    made["signed.json"] = shell.json(
+    files["signed.json"] = shell.json(
         *("invoice", "usage.jsonl", *RICH, "--account", "acct_9", "--period", "2026-10-05/2026-10-20"),
         *("--zone", "Asia/Shanghai", "--out", "signed", "--series", "S", "--sign-key", "key.pem", "--no-html"),
         *(*heading, "--customer", "Grace Ltd", "--customer-detail", "3 Example Road", "--channel", "rmb"),
     )
-    # One bill is cancelled, two records of another fall away, and one record of a third one is added.
+    # One bill is cancelled, another one loses two records, and a third one gets one more record.
     lines = (shell.folder / "usage.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    ours = [line for line in lines if '"account":"acct_10"' in line]
-    fewer = [line for line in lines if line not in ours[:2]]
-    more = [*lines, ours[0].replace('"request_id":"made_', '"request_id":"added_').replace("acct_10", "acct_9")]
+    account_lines = [line for line in lines if '"account":"acct_10"' in line]
+    fewer = [line for line in lines if line not in account_lines[:2]]
+    more = [
+        *lines,
+        account_lines[0].replace('"request_id":"made_', '"request_id":"added_').replace("acct_10", "acct_9"),
+    ]
     (shell.folder / "fewer.jsonl").write_text("".join(fewer), encoding="utf-8")
     (shell.folder / "more.jsonl").write_text("".join(more), encoding="utf-8")
-    for name, number, corrected, after, why in _NOTES:
+    for name, number, corrected, after, reason in _NOTES:
         shell.run(
-            *("credit-note", f"bills/REF-00000{number}/invoice.json", *RICH, *corrected, "--reason", why),
+            *("credit-note", f"bills/REF-00000{number}/invoice.json", *RICH, *corrected, "--reason", reason),
             *("--after", after, "--issued", "2026-12-01", "--out", name, "--no-html"),
         )
     bill = "bills/REF-000002/invoice.json"
-    again = ("--after", "debit", "--issued", "2026-12-02", "--out", "twice", "--no-html")
-    shell.run("credit-note", bill, *RICH, "--reason", "again", *again)
-    request = json.loads(ours[3])["request_id"]
-    made["proof.json"] = shell.text("prove", bill, *RICH, "--usage", "usage.jsonl", "--request", request)
-    (shell.folder / "proof.json").write_bytes(made["proof.json"])
+    second_note = ("--after", "debit", "--issued", "2026-12-02", "--out", "twice", "--no-html")
+    shell.run("credit-note", bill, *RICH, "--reason", "again", *second_note)
+    request = json.loads(account_lines[3])["request_id"]
+    files["proof.json"] = shell.text("prove", bill, *RICH, "--usage", "usage.jsonl", "--request", request)
+    (shell.folder / "proof.json").write_bytes(files["proof.json"])
     shell.run("verify", bill, *RICH, "--proof", "proof.json")
-    made["verify_bills.json"] = shell.json("verify", "bills", *RICH, "--usage", "usage.jsonl")
-    made["verify_other_usage.json"] = shell.json("verify", "bills", *RICH, "--usage", "fewer.jsonl")
+    files["verify_bills.json"] = shell.json("verify", "bills", *RICH, "--usage", "usage.jsonl")
+    files["verify_other_usage.json"] = shell.json("verify", "bills", *RICH, "--usage", "fewer.jsonl")
     altered = re.sub(rb'"quantity":"(\d+)"', rb'"quantity":"1\1"', shell.read(bill), count=1)
     (shell.folder / "altered.json").write_bytes(altered)
-    made["verify_altered.json"] = shell.json("verify", "altered.json", *RICH, "--usage", "usage.jsonl")
+    files["verify_altered.json"] = shell.json("verify", "altered.json", *RICH, "--usage", "usage.jsonl")
     key = ("--key", "public.pem")
-    made["verify_signed.json"] = shell.json("verify", "signed", *RICH, "--usage", "usage.jsonl", *key)
+    files["verify_signed.json"] = shell.json("verify", "signed", *RICH, "--usage", "usage.jsonl", *key)
     for name, number, corrected, after, _ in _NOTES:
         before = "bills/REF-000010" if after == "bills" else after
-        beside = ("--corrects", f"bills/REF-00000{number}/invoice.json", "--previous", f"{before}/invoice.json")
-        made[f"verify_{name}.json"] = shell.json("verify", f"{name}/invoice.json", *RICH, *corrected, *beside)
+        documents = ("--corrects", f"bills/REF-00000{number}/invoice.json", "--previous", f"{before}/invoice.json")
+        files[f"verify_{name}.json"] = shell.json("verify", f"{name}/invoice.json", *RICH, *corrected, *documents)
     shell.run("invoice", "usage.jsonl", *RICH, "--all", "--period", "2026-13", "--out", "x")
     for folder in ("bills", "signed", "cancelled", "credit", "debit"):
         for path in sorted((shell.folder / folder).rglob("*")):
-            # Some bills are compared only by their hashes, which are in bills.csv.
+            # Some bills are compared only by their hashes in bills.csv, which keeps the reference small.
             if path.is_file() and path.parent.name not in _ONLY_HASHED:
                 name = str(path.relative_to(shell.folder))
                 rejected = path.suffix == ".jsonl"
-                made[name] = _lines(shell.without_messages(shell.rows(name))) if rejected else path.read_bytes()
-    return made
+                files[name] = _lines(shell.without_messages(shell.rows(name))) if rejected else path.read_bytes()
+    return files
 
 
 def ledger(shell: Shell) -> Files:
-    """A day of a ledger in a new database, and all reports on it."""
-    done = []
+    """Run a day of a ledger in a new database. Returns its results and all reports."""
+    results = []
     book = PriceBook.load(shell.folder / "rich.yaml")
-    with Ledger.open(f"sqlite:///{shell.folder / DATABASE}", book, synchronous="NORMAL") as opened:
+    with Ledger.open(f"sqlite:///{shell.folder / DATABASE}", book, synchronous="NORMAL") as ledger:
         for row in shell.rows("ledger_day.jsonl"):
-            done.append(_attempt(_operate, opened, book, **row))
-    return {"operations.jsonl": _lines(done), **ledger_reports(shell)}
+            results.append(_attempt(_operate, ledger, book, **row))
+    return {"operations.jsonl": _lines(results), **ledger_reports(shell)}
 
 
 def ledger_reports(shell: Shell) -> Files:
-    """All reports on the database that is in the folder."""
-    made: Files = {"journal.jsonl": _lines(journal(shell.folder / DATABASE))}
+    """Return all reports on the database in the folder."""
+    files: Files = {"journal.jsonl": _lines(journal(shell.folder / DATABASE))}
     accounts = ("acct_1", "acct_2", "账户 3")
     month = (*MONTH, "--zone", "Asia/Shanghai")
 
@@ -321,37 +324,37 @@ def ledger_reports(shell: Shell) -> Files:
         return shell.run("ledger", name, *args, "--db", DATABASE).encode()
 
     for number, account in enumerate(accounts, 1):
-        made[f"statement_{number}.json"] = report("statement", account, *month, "--format", "json")
-        made[f"statement_{number}.txt"] = report("statement", account, *month)
-        made[f"lots_{number}.json"] = report("lots", account, "--format", "json")
-        made[f"tokens_{number}.json"] = report("token", "list", account, "--format", "json")
-        made[f"journal_{number}.txt"] = report("journal", account, "--format", "table")
+        files[f"statement_{number}.json"] = report("statement", account, *month, "--format", "json")
+        files[f"statement_{number}.txt"] = report("statement", account, *month)
+        files[f"lots_{number}.json"] = report("lots", account, "--format", "json")
+        files[f"tokens_{number}.json"] = report("token", "list", account, "--format", "json")
+        files[f"journal_{number}.txt"] = report("journal", account, "--format", "table")
         balances = [
-            _loaded(report("balance", account, *_as_json(at)).decode())
+            _parse_json(report("balance", account, *_as_json(at)).decode())
             for at in ("2026-10-12T08:00:15Z", "2026-10-12T10:45:00Z", AT, "2027-01-01")
         ]
-        made[f"balances_{number}.jsonl"] = _lines(balances)
-    made["accounts.json"] = report("accounts", *_as_json(AT))
-    made["usage.json"] = report("usage", "--all", *month, "--by-token", "--format", "json")
-    made["records.jsonl"] = report("records", "--all", *month, "--skip-unpriced")
-    report("records", "--all", *month)  # refused: some Credits were priced elsewhere
-    made["customers.json"] = report("customers", *month)
-    made["checkpoint.json"] = report("checkpoint")
-    made["verify.json"] = report("verify", "--format", "json")
-    (shell.folder / "checkpoint.json").write_bytes(made["checkpoint.json"])
-    made["verify_checkpoint.json"] = report("verify", "--checkpoint", "checkpoint.json", "--format", "json")
-    # One figure of one entry is altered: verify says which entry.
-    kept = shell.folder / "kept.db"
-    shutil.copy(shell.folder / DATABASE, kept)
+        files[f"balances_{number}.jsonl"] = _lines(balances)
+    files["accounts.json"] = report("accounts", *_as_json(AT))
+    files["usage.json"] = report("usage", "--all", *month, "--by-token", "--format", "json")
+    files["records.jsonl"] = report("records", "--all", *month, "--skip-unpriced")
+    report("records", "--all", *month)  # rejected: some charges were priced outside the library
+    files["customers.json"] = report("customers", *month)
+    files["checkpoint.json"] = report("checkpoint")
+    files["verify.json"] = report("verify", "--format", "json")
+    (shell.folder / "checkpoint.json").write_bytes(files["checkpoint.json"])
+    files["verify_checkpoint.json"] = report("verify", "--checkpoint", "checkpoint.json", "--format", "json")
+    # One figure of one entry is altered, and verify reports the entry.
+    original = shell.folder / "kept.db"
+    shutil.copy(shell.folder / DATABASE, original)
     with closing(sqlite3.connect(shell.folder / DATABASE)) as connection:
         connection.execute("UPDATE billing_journal SET body = replace(body, '0.9', '0.8') WHERE id = 'r2'")
         connection.commit()
-    found = json.loads(report("verify", "--format", "json"))
-    made["verify_altered.json"] = _pretty(shell.without_messages(found))
+    verification = json.loads(report("verify", "--format", "json"))
+    files["verify_altered.json"] = _pretty(shell.without_messages(verification))
     for suffix in ("-wal", "-shm"):
         (shell.folder / f"{DATABASE}{suffix}").unlink(missing_ok=True)
-    kept.replace(shell.folder / DATABASE)
-    return made
+    original.replace(shell.folder / DATABASE)
+    return files
 
 
 STEPS: Final[dict[str, Callable[[Shell], Files]]] = {
@@ -364,7 +367,7 @@ STEPS: Final[dict[str, Callable[[Shell], Files]]] = {
     "ledger": ledger,
 }
 LEDGER_REPORTS: Final = "ledger"
-"""The step whose reports can also be made from the stored database."""
+"""The step whose reports can also be written from the stored database."""
 
 
 # --- parts of steps ---
@@ -386,9 +389,9 @@ _CHARGES: Final[list[Json]] = [
 ]
 
 
-def _rated(book: PriceBook, wanted: Json) -> Json:
+def _rate(book: PriceBook, arguments: Json) -> Json:
     used = Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800, reasoning_tokens=300)
-    charge = book.rate(used, **{**wanted, "at": datetime.fromisoformat(wanted["at"])})
+    charge = book.rate(used, **{**arguments, "at": datetime.fromisoformat(arguments["at"])})
     costs = {channel: charge.cost(channel) for channel in ("rmb", "stripe")}
     return {
         "charge": charge.as_dict(),
@@ -398,35 +401,35 @@ def _rated(book: PriceBook, wanted: Json) -> Json:
     }
 
 
-def _usage_of(body: Json) -> Json:
+def _read_usage(body: Json) -> Json:
     return _usage_dict(Usage.from_response(body))
 
 
-def _usage_dict(found: Usage) -> Json:
+def _usage_dict(usage: Usage) -> Json:
     names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
     return {
-        **{name: getattr(found, name) for name in names},
-        **{name: getattr(found, name) for name in ("service_tier", "model", "estimated", "total_tokens")},
-        "meters": dict(found.meters),
+        **{name: getattr(usage, name) for name in names},
+        **{name: getattr(usage, name) for name in ("service_tier", "model", "estimated", "total_tokens")},
+        "meters": dict(usage.meters),
     }
 
 
-def _counted(api: Any, request: Json) -> Json:
+def _count_tokens(api: Any, request: Json) -> Json:
     model = request["model"]
     count = TokenCounter(model, encoding="o200k_base").request(request, api=api)
     return {"model": model, "api": api, "tokens": int(count), "exact": count.exact, "upper": count.upper}
 
 
-def _operate(opened: Ledger, book: PriceBook, operation: str, args: list[Any], **named: Any) -> Json:
-    done = getattr(opened, operation)(
+def _operate(ledger: Ledger, book: PriceBook, operation: str, args: list[Any], **named: Any) -> Json:
+    result = getattr(ledger, operation)(
         *(_argument(book, "", value) for value in args),
         **{name: _argument(book, name, value) for name, value in named.items()},
     )
     if operation == "expire":
-        return {"entries": done}
+        return {"entries": result}
     if operation in ("create_token", "change_token"):
-        return {"token": done.id}
-    return {"kind": done.kind, "number": done.number, "repeated": done.repeated}
+        return {"token": result.id}
+    return {"kind": result.kind, "number": result.number, "repeated": result.repeated}
 
 
 def _argument(book: PriceBook, name: str, value: Any) -> Any:
@@ -435,12 +438,12 @@ def _argument(book: PriceBook, name: str, value: Any) -> Any:
     if name == "ttl":
         return timedelta(seconds=value)
     if isinstance(value, dict) and "quote" in value:
-        wanted = dict(value["quote"])
-        return book.quote(wanted.pop("channel"), **{**wanted, "at": datetime.fromisoformat(wanted["at"])})
+        arguments = dict(value["quote"])
+        return book.quote(arguments.pop("channel"), **{**arguments, "at": datetime.fromisoformat(arguments["at"])})
     if isinstance(value, dict) and "charge" in value:
-        wanted = dict(value["charge"])
-        used = Usage.from_response(wanted.pop("usage"))
-        return book.rate(used, **{**wanted, "at": datetime.fromisoformat(wanted["at"])})
+        arguments = dict(value["charge"])
+        used = Usage.from_response(arguments.pop("usage"))
+        return book.rate(used, **{**arguments, "at": datetime.fromisoformat(arguments["at"])})
     return value
 
 
@@ -462,7 +465,7 @@ def _key_pair() -> tuple[bytes, bytes]:
 
 
 def _attempt(work: Callable[..., Json], *args: Any, **named: Any) -> Json:
-    """Return the result, or the code of the error."""
+    """Return the result, or the code and HTTP status of the error."""
     try:
         return work(*args, **named)
     except BillingError as error:
@@ -473,7 +476,7 @@ def _as_json(at: str) -> tuple[str, ...]:
     return ("--at", at, "--format", "json")
 
 
-def _loaded(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     return json.loads(text) if text else None
 
 
@@ -503,7 +506,7 @@ def main() -> None:
 
 
 def _store_database(source: Path, target: Path) -> None:
-    """Copy a closed database in as few bytes as possible."""
+    """Copy a closed database and make the copy as small as possible."""
     shutil.copy(source, target)
     with closing(sqlite3.connect(target)) as connection:
         for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 512", "VACUUM"):

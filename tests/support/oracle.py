@@ -1,6 +1,6 @@
-"""An oracle: the rules of docs/concepts.md once more, in fractions, over the plain data of a price book.
+"""An oracle: the rules of docs/concepts.md, implemented again in fractions over the plain data of a price book.
 
-It shares no arithmetic with the library, takes the slow and obvious way everywhere, and reads the book's own dicts.
+It shares no arithmetic with the library, prefers simple code to fast code, and reads the dicts of the book.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = [
     "FEES",
     "Bill",
     "RefusedError",
-    "allocated",
-    "bought",
+    "allocate",
     "charge",
     "least_payment",
     "meters",
+    "micro_credits_for",
     "price",
-    "rounded",
+    "round_to_integer",
     "shown",
     "sold_at",
 ]
@@ -41,11 +41,11 @@ FEES: Final = ("web_search", "file_search", "code_interpreter", "image_generatio
 
 
 class RefusedError(Exception):
-    """The request has no price; ``args[0]`` is the code that the library must answer with."""
+    """The request has no price. ``args[0]`` is the error code that the library must raise."""
 
 
 class Bill(NamedTuple):
-    """What a request costs, and what it would cost without group and cache."""
+    """The cost of a request, and its cost without group and cache."""
 
     credits: Fraction
     nominal: Fraction
@@ -59,15 +59,15 @@ class Bill(NamedTuple):
 
 
 def entry_at(entries: Sequence[Data], at: datetime) -> Data | None:
-    """The entry in force: the last that began, unless its own end has come."""
-    begun = [entry for entry in entries if instant(entry["from"]) <= at]
-    if not begun or ("until" in begun[-1] and instant(begun[-1]["until"]) <= at):
+    """Return the entry in force: the last one that has started, if it has not ended."""
+    started = [entry for entry in entries if instant(entry["from"]) <= at]
+    if not started or ("until" in started[-1] and instant(started[-1]["until"]) <= at):
         return None
-    return begun[-1]
+    return started[-1]
 
 
 def meters(counts: Mapping[str, int]) -> dict[str, int]:
-    """Disjoint meters of contained counts."""
+    """Return the disjoint quantities of meters for the arguments of ``Usage``."""
 
     def of(name: str) -> int:
         return counts.get(name, 0)
@@ -77,7 +77,7 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
     video_read = of("video_cache_read_tokens")
     video = of("video_input_tokens") - video_read
     written, written_1h = of("cache_write_tokens"), of("cache_write_1h_tokens")
-    found = {
+    quantities = {
         "input": of("input_tokens") - of("cache_read_tokens") - written - written_1h - audio - image - video,
         "cache_read": of("cache_read_tokens") - audio_read - image_read - video_read,
         "output": of("output_tokens") - of("audio_output_tokens") - of("image_output_tokens"),
@@ -96,39 +96,42 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
         "code_interpreter": of("code_interpreter_sessions"),
         "image_generation": of("image_generation_calls"),
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in quantities.items() if count}
 
 
 def sold_at(model: Data, at: datetime) -> dict[str, Data]:
-    """Service tier -> its prices at a time. An entry that does not name a tier leaves it as it was."""
-    found = {}
+    """Return service tier -> prices at a time. An entry that does not name a tier does not change it."""
+    prices = {}
     for tier in TIERS:
         entry = entry_at([e for e in model["prices"] if tier in e], at)
         if entry is not None:
-            found[tier] = entry[tier]
-    return found
+            prices[tier] = entry[tier]
+    return prices
 
 
 def price(book: Data, model: str, group: str, tier: str, meter: str, long: bool, at: datetime) -> Fraction | None:
-    """What a group pays for one token or call of a meter, in USD; ``None``: not priced. The model is sold then."""
+    """Return the price in USD of one token or call for a group, ``None`` if it has none. The model must be sold."""
     terms = entry_at(book["groups"][group]["terms"], at)
     assert terms is not None
     listed = sold_at(book["models"][model], at)[tier]
-    special = terms.get("overrides", {}).get(model, {})
-    own, ratio = special.get("prices", {}).get(tier), Fraction(special.get("ratio", terms["ratio"]))
-    return _paid(book, own, meter, long, at, _price(book, listed, meter, long, at), ratio)
+    model_overrides = terms.get("overrides", {}).get(model, {})
+    override, ratio = (
+        model_overrides.get("prices", {}).get(tier),
+        Fraction(model_overrides.get("ratio", terms["ratio"])),
+    )
+    return _paid(book, override, meter, long, at, _price(book, listed, meter, long, at), ratio)
 
 
-def shown(value: Fraction, coin_digits: int) -> Fraction:
-    """A price as a page shows it: at least four digits from the first that is not zero on, at least those of a coin."""
-    places = coin_digits
+def shown(value: Fraction, minor_digits: int) -> Fraction:
+    """Return a price as a page shows it: with at least four significant digits and all minor digits of the currency."""
+    places = minor_digits
     while 0 < value * 10**places < 1000:
         places += 1
-    return Fraction(rounded(value * 10**places, "half_up"), 10**places)
+    return Fraction(round_to_integer(value * 10**places, "half_up"), 10**places)
 
 
 def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: str, at: datetime) -> Bill:
-    """The exact price of one request."""
+    """Return the exact price of one request."""
     terms = entry_at(book["groups"][group]["terms"], at) if group in book["groups"] else None
     if terms is None:
         raise RefusedError("unknown_group")
@@ -138,43 +141,43 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
     if tier not in sold:
         raise RefusedError("service_tier_unavailable" if sold else "no_price")
     listed = sold[tier]
-    special = terms.get("overrides", {}).get(model, {})
-    own = special.get("prices", {}).get(tier)
-    ratio = Fraction(special.get("ratio", terms["ratio"]))
-    far = listed.get("long_context")
-    long = far is not None and counts.get("input_tokens", 0) > far["above"]
-    used = meters(counts)
-    at_list = {meter: _price(book, listed, meter, long, at) for meter in {*used, *WITHOUT_CACHE.values()}}
-    paid = {meter: _paid(book, own, meter, long, at, at_list[meter], ratio) for meter in used}
+    model_overrides = terms.get("overrides", {}).get(model, {})
+    override = model_overrides.get("prices", {}).get(tier)
+    ratio = Fraction(model_overrides.get("ratio", terms["ratio"]))
+    long_context = listed.get("long_context")
+    long = long_context is not None and counts.get("input_tokens", 0) > long_context["above"]
+    quantities = meters(counts)
+    at_list = {meter: _price(book, listed, meter, long, at) for meter in {*quantities, *WITHOUT_CACHE.values()}}
+    paid = {meter: _paid(book, override, meter, long, at, at_list[meter], ratio) for meter in quantities}
     lines: dict[str, Fraction] = {}
-    full = uncached = Fraction(0)
+    list_total = uncached = Fraction(0)
     per_credit = Fraction(book["credit"]["nominal_per_credit"])
-    for meter, count in used.items():
+    for meter, count in quantities.items():
         price = paid[meter]
         if price is None:
             raise RefusedError("meter_unpriced")
         lines[meter] = count * price / per_credit
-        here = at_list[meter]
-        without = at_list.get(WITHOUT_CACHE.get(meter, meter))
-        # Only the group prices it: there is nothing to save against.
-        here = price if here is None else here
-        full += count * here / per_credit
-        uncached += count * (here if without is None else without) / per_credit
+        list_price = at_list[meter]
+        uncached_price = at_list.get(WITHOUT_CACHE.get(meter, meter))
+        # A meter that only the group prices has no savings.
+        list_price = price if list_price is None else list_price
+        list_total += count * list_price / per_credit
+        uncached += count * (list_price if uncached_price is None else uncached_price) / per_credit
     credits = sum(lines.values(), Fraction(0))
-    return Bill(credits, credits * per_credit, lines, full, uncached, long)
+    return Bill(credits, credits * per_credit, lines, list_total, uncached, long)
 
 
 def _paid(
-    book: Data, own: Data | None, meter: str, long: bool, at: datetime, listed: Fraction | None, ratio: Fraction
+    book: Data, override: Data | None, meter: str, long: bool, at: datetime, listed: Fraction | None, ratio: Fraction
 ) -> Fraction | None:
-    """What the group pays: list price x ratio, or its own price of a token. Fees are never a group's own."""
-    if own is not None and meter not in FEES:
-        return _price(book, own, meter, long, at)
+    """Return the price for the group: list price x ratio, or its override. Fees have no overrides."""
+    if override is not None and meter not in FEES:
+        return _price(book, override, meter, long, at)
     return None if listed is None else listed * ratio
 
 
 def _price(book: Data, stated: Data, meter: str, long: bool, at: datetime) -> Fraction | None:
-    """USD for one token or call."""
+    """Return the list price of one token or call, in USD."""
     if meter in FEES:
         fee = entry_at(book.get("tools", {}).get(meter, []), at)
         return None if fee is None else Fraction(fee["per_1000_calls"]) / 1000
@@ -187,19 +190,19 @@ def _price(book: Data, stated: Data, meter: str, long: bool, at: datetime) -> Fr
     return None
 
 
-# --- top-up: everything in minor units of money and millionths of a Credit ---
+# --- top-up: amounts in minor units of money and millionths of a Credit ---
 
 
 class _Curve(NamedTuple):
     marks: list[int]
     slopes: list[Fraction]
     """Minor units of money per millionth of a Credit, from each mark on."""
-    whole: bool
-    """The reached slope holds for all Credits, not only for those above the mark."""
+    applies_to_all: bool
+    """Whether the reached slope applies to all Credits, not only to those above the mark."""
 
     def cost(self, credits: int) -> Fraction:
         reached = max(i for i, mark in enumerate(self.marks) if mark <= credits)
-        if self.whole:
+        if self.applies_to_all:
             return credits * self.slopes[reached]
         total = Fraction(0)
         for i in range(reached + 1):
@@ -208,7 +211,7 @@ class _Curve(NamedTuple):
         return total
 
     def most(self, minor: int) -> int:
-        """The most millionths whose cost is at most ``minor``."""
+        """Return the largest number of millionths whose cost is at most ``minor``."""
         best = 0
         for i, mark in enumerate(self.marks):
             left = minor - self.cost(mark)
@@ -230,13 +233,13 @@ def _curve(channel: Data, at: datetime) -> _Curve:
     return _Curve(marks, slopes, volume["applies_to"] == "all")
 
 
-def bought(channel: Data, at: datetime, minor: int) -> int:
-    """Millionths of a Credit that so many minor units buy: the most that they pay for."""
+def micro_credits_for(channel: Data, at: datetime, minor: int) -> int:
+    """Return the largest number of millionths of a Credit that the minor units pay for."""
     return _curve(channel, at).most(minor)
 
 
 def least_payment(channel: Data, at: datetime, wanted: int) -> int:
-    """The fewest minor units that buy at least ``wanted`` millionths, found by trying."""
+    """Return the fewest minor units that buy at least ``wanted`` millionths, by bisection."""
     curve = _curve(channel, at)
     low, high = 0, 1
     while curve.most(high) < wanted:
@@ -250,25 +253,25 @@ def least_payment(channel: Data, at: datetime, wanted: int) -> int:
     return low
 
 
-# --- rounding and sharing out ---
+# --- rounding and allocation ---
 
 
-def rounded(value: Fraction, mode: str) -> int:
-    """The whole number that a named rounding gives."""
+def round_to_integer(value: Fraction, mode: str) -> int:
+    """Round to an integer in a named mode."""
     sign, size = (-1 if value < 0 else 1), abs(value)
     floor = size.numerator // size.denominator
-    rest = size - floor
+    fraction = size - floor
     up = {
-        "up": rest > 0,
+        "up": fraction > 0,
         "down": False,
-        "half_up": rest >= Fraction(1, 2),
-        "half_even": rest > Fraction(1, 2) or (rest == Fraction(1, 2) and floor % 2 == 1),
+        "half_up": fraction >= Fraction(1, 2),
+        "half_even": fraction > Fraction(1, 2) or (fraction == Fraction(1, 2) and floor % 2 == 1),
     }[mode]
     return sign * (floor + up)
 
 
-def allocated(amount: int, weights: Sequence[int]) -> list[int]:
-    """Largest remainder, for an amount and weights that are not negative."""
+def allocate(amount: int, weights: Sequence[int]) -> list[int]:
+    """Allocate by largest remainder. Neither the amount nor a weight may be negative."""
     shares = [Fraction(amount * weight, sum(weights)) for weight in weights]
     parts = [share.numerator // share.denominator for share in shares]
     order = sorted(range(len(weights)), key=lambda i: (parts[i] - shares[i], i))

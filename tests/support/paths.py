@@ -8,8 +8,8 @@ from typing import Final
 __all__ = ["DATA", "ROOT", "SHARED_DATA"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-"""The project."""
+"""The folder of the project."""
 DATA: Final = ROOT / "tests" / "data"
 """Small recordings and inputs that belong to the tests."""
 SHARED_DATA: Final = ROOT.parent / "shared" / "data"
-"""The full recordings, where they lie next to the clone; tests that need them are skipped elsewhere."""
+"""The full recordings next to the clone. Tests that need them are skipped if they are missing."""

@@ -1,7 +1,7 @@
 """Hypothesis profiles: ``quick`` for every run of the tests, ``thorough`` for ``make test-thorough``.
 
-A test states how many examples it needs in a thorough run: ``@settings(max_examples=examples(300))``. The quick profile
-runs a quarter of them. Each local run draws new examples; with ``CI`` set, Hypothesis always draws the same ones.
+A test states its number of examples in a thorough run: ``@settings(max_examples=examples(300))``. The quick profile
+runs a quarter of them. Each local run draws new examples. If ``CI`` is set, Hypothesis always draws the same ones.
 ``HYPOTHESIS_PROFILE`` selects the profile.
 """
 

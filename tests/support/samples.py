@@ -1,4 +1,4 @@
-"""Small price files and short names that several test files use."""
+"""Small price files, times and short helpers for several test files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ SHIPPED = ROOT / "pricing.yaml"
 
 
 def utc(text: str) -> datetime:
-    """An instant, written short."""
+    """Return an instant in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 NOW = utc("2026-10-01")
-"""Before batch, flex and priority were sold."""
+"""A time before the tiers batch, flex and priority are sold."""
 AUTUMN = utc("2026-10-20")
-"""All tiers are sold."""
+"""A time at which all tiers are sold."""
 
 
 @cache
 def shipped() -> PriceBook:
-    """The price file that the project ships."""
+    """Return the price book that the project ships."""
     return PriceBook.load(SHIPPED)
 
 
 def model(prices: str, name: str = "m") -> str:
-    """A model of a price file, in one line; ``prices`` is the YAML of its dated entries."""
+    """Return a model of a price file as one line of YAML, given the YAML of its dated entries."""
     sizes = "{window: 400000, max_input: 272000, max_output: 128000}"
     return f"  {name}: {{released: 2026-01-01, encoding: o200k_base, context: {sizes}, prices: [{prices}]}}\n"
 
@@ -48,7 +48,10 @@ def book_of(
     channel: str = "{currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85}]}",
     nominal: str = "1",
 ) -> PriceBook:
-    """A price book of a model ``m`` or of several lines of :func:`model`, a group ``g`` and a channel ``c``."""
+    """Return a price book with a group ``g`` and a channel ``c``.
+
+    ``prices`` is the YAML of the entries of a model ``m``, or several lines of :func:`model`.
+    """
     models = prices if prices.startswith("  ") else model(prices)
     return PriceBook.loads(
         f"version: 1\ncredit: {{currency: USD, nominal_per_credit: {nominal}}}\n{top}"
@@ -58,5 +61,5 @@ def book_of(
 
 
 def code_of(caught: pytest.ExceptionInfo[BillingError]) -> str:
-    """The code of the error that was raised."""
+    """Return the code of the raised error."""
     return caught.value.code

@@ -1,8 +1,8 @@
-"""Hypothesis strategies that the tests share: usage, and random but sound price books as data and as YAML text.
+"""Shared Hypothesis strategies: usage, and random but valid price books as data and as YAML text.
 
-A book is plain data (dicts, lists, strings, whole numbers and :class:`N`), so the oracle can read it without any of the
-library's classes. Its numbers have few enough digits that every price is a whole number of units: prices at most 4
-behind the point, ratios 3, discounts 2, and nominal_per_credit divides by powers of 2 and 5.
+A book is plain data (dicts, lists, strings, integers and :class:`N`), so the oracle can read it without the classes of
+the library. Every price is a whole number of units. Prices have at most 4 decimal places, ratios 3 and discounts 2.
+The prime factors of nominal_per_credit are 2 and 5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "bodies",
     "books",
     "channels",
-    "contained",
+    "containing_arguments",
     "counts",
     "instants",
     "render",
@@ -52,13 +52,13 @@ ENDS: Final = ("2026-08-01", "2026-12-31T23:59:59+08:00")
 
 
 class N(str):
-    """A number, as the text that stands in the file."""
+    """A number, as its text in the price file."""
 
     __slots__ = ()
 
 
 def instant(text: str) -> datetime:
-    """The oracle's and the tests' own reading of a time."""
+    """Parse a time without the library."""
     return datetime.fromisoformat(text if "T" in text else text + "T00:00:00+00:00")
 
 
@@ -105,28 +105,28 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "code_interpreter": ("code_interpreter_sessions",),
     "image_generation": ("image_generation_calls",),
 }
-"""The arguments of ``Usage`` that count one token of each meter, as OpenAI and ``Usage`` document them."""
+"""Meter -> the arguments of ``Usage`` that count one of its tokens or calls, as OpenAI and ``Usage`` document them."""
 
-_some = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 400_000))
-_usual = st.fixed_dictionaries({"input": _some, "cache_read": _some, "output": _some})
-_any = st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), _some, max_size=15)
+_count = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 400_000))
+_common_quantities = st.fixed_dictionaries({"input": _count, "cache_read": _count, "output": _count})
+_any_quantities = st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), _count, max_size=15)
 
 
-def contained(quantities: Mapping[str, int]) -> dict[str, int]:
-    """Arguments of ``Usage`` for disjoint quantities of meters. Zeros are left out."""
-    found: dict[str, int] = {}
+def containing_arguments(quantities: Mapping[str, int]) -> dict[str, int]:
+    """Return the arguments of ``Usage`` for disjoint quantities of meters, without zeros."""
+    arguments: dict[str, int] = {}
     for meter, quantity in quantities.items():
         for name in ARGUMENTS[meter] if quantity else ():
-            found[name] = found.get(name, 0) + quantity
-    return found
+            arguments[name] = arguments.get(name, 0) + quantity
+    return arguments
 
 
 @st.composite
 def counts(draw: DrawFn) -> dict[str, int]:
-    """Arguments of ``Usage``: every meter, one containing the other, and reasoning tokens."""
-    found = contained(draw(st.one_of(_usual, _any)))
-    reasoning = draw(st.integers(0, found.get("output_tokens", 0)))
-    return found | ({"reasoning_tokens": reasoning} if reasoning else {})
+    """Draw arguments of ``Usage`` for any meters, and reasoning tokens."""
+    arguments = containing_arguments(draw(st.one_of(_common_quantities, _any_quantities)))
+    reasoning = draw(st.integers(0, arguments.get("output_tokens", 0)))
+    return arguments | ({"reasoning_tokens": reasoning} if reasoning else {})
 
 
 # --- bodies ---
@@ -187,7 +187,7 @@ _keys = st.one_of(
     st.text(max_size=5),
 )
 _part: st.SearchStrategy[Any] = _leaf
-for _ in range(3):  # nested so deep
+for _ in range(3):  # at most three levels
     _part = st.one_of(_leaf, st.lists(_part, max_size=3), st.dictionaries(_keys, _part, max_size=7))
 bodies: Final = _part
 
@@ -214,26 +214,26 @@ def _prices(draw: DrawFn, meters: list[str], above: int | None) -> Data:
     return prices
 
 
-_shapes = st.tuples(
+_priced_meters = st.tuples(
     st.one_of(st.just(list(METERS)), st.lists(st.sampled_from(METERS), unique=True), st.just(["output"])),
     st.sampled_from([None, None, 1, 100, 1_000, 272_000]),
 )
-"""What a (model, tier) prices beside its input, and above how many tokens its long context begins."""
+"""The meters with a price apart from input, and the tokens above which the long context starts, per model and tier."""
 
 
 @st.composite
 def books(draw: DrawFn) -> Data:
-    """A sound price book as data."""
+    """Draw a valid price book as data."""
     names = sorted(draw(st.sets(st.sampled_from(MODELS), min_size=1)))
-    shapes = {(name, tier): draw(_shapes) for name in names for tier in TIERS}
-    models = {name: _model(draw, name, shapes) for name in names}
+    priced_meters = {(name, tier): draw(_priced_meters) for name in names for tier in TIERS}
+    models = {name: _model(draw, name, priced_meters) for name in names}
     groups = {
-        name: {"terms": _dated(draw, 2, lambda: _terms(draw, models, shapes))}
+        name: {"terms": _dated(draw, 2, lambda: _terms(draw, models, priced_meters))}
         for name in draw(st.sampled_from([("default",), ("default", "vip"), ("default", "vip", "staff")]))
     }
     return {
         "version": 1,
-        "credit": {"currency": "USD", "nominal_per_credit": draw(st.sampled_from(_nominals))},
+        "credit": {"currency": "USD", "nominal_per_credit": draw(st.sampled_from(_NOMINALS))},
         "cache_discount": _dated(draw, 2, lambda: {"discount": draw(_discount)}, least=0),
         "tools": {
             tool: _dated(draw, 2, lambda: {"per_1000_calls": draw(_price)}, least=0)
@@ -248,13 +248,16 @@ def books(draw: DrawFn) -> Data:
     }
 
 
-_nominals: Final = (N("1"), N("1"), N("1.0"), N("2"), N("0.5"), N("0.8"), N("10"), N("0.04"))
+_NOMINALS: Final = (N("1"), N("1"), N("1.0"), N("2"), N("0.5"), N("0.8"), N("10"), N("0.04"))
 
 
-def _model(draw: DrawFn, name: str, shapes: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
+def _model(draw: DrawFn, name: str, priced_meters: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
     def entry() -> Data:
         tiers = draw(st.sets(st.sampled_from(TIERS), min_size=1))
-        return {tier: _prices(draw, ["input", *shapes[name, tier][0]], shapes[name, tier][1]) for tier in sorted(tiers)}
+        return {
+            tier: _prices(draw, ["input", *priced_meters[name, tier][0]], priced_meters[name, tier][1])
+            for tier in sorted(tiers)
+        }
 
     return {
         "released": "2026-01-01",
@@ -265,7 +268,7 @@ def _model(draw: DrawFn, name: str, shapes: dict[tuple[str, str], tuple[list[str
     }
 
 
-def _terms(draw: DrawFn, models: Data, shapes: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
+def _terms(draw: DrawFn, models: Data, priced_meters: dict[tuple[str, str], tuple[list[str], int | None]]) -> Data:
     patterns = draw(st.sampled_from([["*"], ["m-*"], ["?-1"], ["m-1"], ["*-2", "x*"], ["*"]]))
     patterns = patterns if any(_allowed(patterns, name) for name in models) else ["*"]
     patterns = [pattern for pattern in patterns if any(_allowed([pattern], name) for name in models)]
@@ -281,7 +284,9 @@ def _terms(draw: DrawFn, models: Data, shapes: dict[tuple[str, str], tuple[list[
             overrides[name] = {
                 "prices": {
                     tier: _prices(
-                        draw, list(dict.fromkeys(["input", *shapes[name, tier][0], *extra])), shapes[name, tier][1]
+                        draw,
+                        list(dict.fromkeys(["input", *priced_meters[name, tier][0], *extra])),
+                        priced_meters[name, tier][1],
                     )
                     for tier in sorted(chosen)
                 }
@@ -290,14 +295,14 @@ def _terms(draw: DrawFn, models: Data, shapes: dict[tuple[str, str], tuple[list[
 
 
 def _allowed(patterns: list[str], name: str) -> bool:
-    """The oracle has its own; here it only keeps the book sound."""
-    known = {"*": True, "m-*": name[0] == "m", "?-1": name[2] == "1", "m-1": name == "m-1", "*-2": name[2] == "2"}
-    return any(known.get(pattern, name[0] == "x") for pattern in patterns)
+    """Return whether a pattern matches. The oracle has its own matching; this one only keeps the book valid."""
+    matches = {"*": True, "m-*": name[0] == "m", "?-1": name[2] == "1", "m-1": name == "m-1", "*-2": name[2] == "2"}
+    return any(matches.get(pattern, name[0] == "x") for pattern in patterns)
 
 
 @st.composite
 def channels(draw: DrawFn) -> Data:
-    """A payment channel as data, in a currency of 0, 2 or 3 digits."""
+    """Draw a payment channel as data, in a currency with 0, 2 or 3 minor digits."""
     return _channel(draw, draw(st.sampled_from(["CNY", "JPY", "KWD", "LBP"])))
 
 
@@ -326,46 +331,46 @@ def _channel(draw: DrawFn, currency: str) -> Data:
 # --- the YAML of a book ---
 
 
-def render(data: Any, chance: Random | None = None, indent: int = 0) -> str:
-    """The book as YAML. With ``chance``: keys in another order, comments, and numbers spelt in other ways."""
+def render(data: Any, random: Random | None = None, indent: int = 0) -> str:
+    """Return a book as YAML. With ``random``, the order of keys, the comments and the spelling of numbers vary."""
     pad = "  " * indent
     if isinstance(data, dict):
         items = list(data.items())
         if not items:
             return " {}\n"
         lines = []
-        if chance:
-            chance.shuffle(items)
+        if random:
+            random.shuffle(items)
         for key, value in items:
-            if chance and chance.random() < 0.2:
-                lines.append(f"{pad}# a remark: 1 {{\n")
-            lines.append(f"{pad}{_word(key, chance)}:{render(value, chance, indent + 1)}")
+            if random and random.random() < 0.2:
+                lines.append(f"{pad}# a comment: 1 {{\n")
+            lines.append(f"{pad}{_key(key, random)}:{render(value, random, indent + 1)}")
         return "\n" * (indent > 0) + "".join(lines)
     if isinstance(data, list):
         if not data:
             return " []\n"
         if all(isinstance(item, str | int) for item in data):
-            return f" [{', '.join(_scalar(item, chance) for item in data)}]\n"
-        return "\n" + "".join(f"{pad}-{render(item, chance, indent + 1)}" for item in data)
-    return f" {_scalar(data, chance)}\n"
+            return f" [{', '.join(_scalar(item, random) for item in data)}]\n"
+        return "\n" + "".join(f"{pad}-{render(item, random, indent + 1)}" for item in data)
+    return f" {_scalar(data, random)}\n"
 
 
-def _word(text: str, chance: Random | None) -> str:
-    return json.dumps(text) if chance and chance.random() < 0.3 else text
+def _key(text: str, random: Random | None) -> str:
+    return json.dumps(text) if random and random.random() < 0.3 else text
 
 
-def _scalar(value: Any, chance: Random | None) -> str:
+def _scalar(value: Any, random: Random | None) -> str:
     if isinstance(value, N):
-        return _respelt(value, chance) if chance else value
+        return _spelled_differently(value, random) if random else value
     return json.dumps(value)
 
 
-def _respelt(number: N, chance: Random) -> str:
-    """The same number, written otherwise: idle zeros, or an exponent."""
+def _spelled_differently(number: N, random: Random) -> str:
+    """Return the number in a different spelling, with trailing zeros or an exponent."""
     whole, _, fraction = number.partition(".")
-    kind = chance.randrange(3)
+    kind = random.randrange(3)
     if kind == 0:
-        return f"{whole}.{fraction}{'0' * chance.randint(1, 3)}"
+        return f"{whole}.{fraction}{'0' * random.randint(1, 3)}"
     if kind == 1:
-        return f"{int(whole + fraction)}{chance.choice('eE')}-{len(fraction)}"
+        return f"{int(whole + fraction)}{random.choice('eE')}-{len(fraction)}"
     return number

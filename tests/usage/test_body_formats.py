@@ -1,4 +1,4 @@
-"""Every shape of body: what was built from disjoint counts is read as those counts, and a wrong one by its name."""
+"""Every body format: bodies built from disjoint counts are read as these counts, and errors are named."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import usage_oracle
-from body_builders import SHAPES, Made, made, sdk, spaced
+from body_builders import FORMATS, BuiltBody, built_bodies, sdk, spaced
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from brivionix_billing.usage.record_file import Record, read_records
 from oracle import FEES
 from profiles import examples
 from samples import code_of
-from strategies import contained
+from strategies import containing_arguments
 
-few = settings(max_examples=examples(60), deadline=None)
+format_settings = settings(max_examples=examples(60), deadline=None)
 Json = dict[str, Any]
-UNSTATED = ("anthropic", "cohere usage", "cohere meta", "embedding")
-"""Shapes that state no total, and one that is told by it."""
+WITHOUT_TOTAL = ("anthropic", "cohere usage", "cohere meta", "embedding")
+"""Formats without a stated total, and one that is recognized by its total."""
 NOT_COUNTS = [-1, 10**12 + 1, True, "7", [7], float("nan"), 1.5]
 
 
-def meant(found: Made) -> Usage:
-    """The usage that a body must be read as."""
-    served = {"service_tier": found.tier, "model": found.model, "estimated": found.estimated}
-    return Usage(**contained(found.meters), reasoning_tokens=found.reasoning, **served)  # type: ignore[arg-type]
+def expected_usage(built: BuiltBody) -> Usage:
+    """Return the expected usage of a body."""
+    envelope_fields = {"service_tier": built.tier, "model": built.model, "estimated": built.estimated}
+    return Usage(**containing_arguments(built.meters), reasoning_tokens=built.reasoning, **envelope_fields)  # type: ignore[arg-type]
 
 
 def counts_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Every whole number in a usage object, and where it stands."""
+    """Yield every integer in a usage object, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from counts_in(item, (*path, key))
     elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from counts_in(item, (*path, place))
+        for index, item in enumerate(value):
+            yield from counts_in(item, (*path, index))
     elif type(value) is int:
         yield path, value
 
 
 def changed(usage: Json, path: tuple[Any, ...], value: Any) -> Json:
-    """A copy with another value in one place."""
-    out = copy.deepcopy(usage)
-    node: Any = out
+    """Return a copy with a different value at a path."""
+    result = copy.deepcopy(usage)
+    node: Any = result
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    return out
+    return result
 
 
 def outcome(body: Any) -> Usage | tuple[str, str]:
-    """The usage, or code and words of the refusal."""
+    """Return the usage, or code and message of the error."""
     try:
         return Usage.from_response(body)
     except BillingError as error:
@@ -69,231 +69,233 @@ def outcome(body: Any) -> Usage | tuple[str, str]:
 # --- reading ---
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_body_means_its_counts(shape: str) -> None:
-    """A body of this shape is read as the disjoint counts it was built from, as dict, mapping or SDK object."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_a_body_is_read_as_its_counts(body_format: str) -> None:
+    """A body is read as the disjoint counts that it was built from, as a dict, a mapping or an object of an SDK."""
 
-    @few
-    @given(made(shape))
-    def law(found: Made) -> None:
-        usage = meant(found)
+    @format_settings
+    @given(built_bodies(body_format))
+    def law(built: BuiltBody) -> None:
+        usage = expected_usage(built)
         bodies = (
-            found.body,
-            sdk(found.body),
-            spaced(found.body),
-            MappingProxyType(found.body),
-            OrderedDict(found.body),
+            built.body,
+            sdk(built.body),
+            spaced(built.body),
+            MappingProxyType(built.body),
+            OrderedDict(built.body),
         )
         for body in bodies:
             assert Usage.from_response(body) == usage
-        told = usage_oracle.read(found.body)
-        assert (told.meters, told.reasoning) == (found.meters, found.reasoning)
+        expected = usage_oracle.read(built.body)
+        assert (expected.meters, expected.reasoning) == (built.meters, built.reasoning)
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_disjoint_meters_add_up_to_the_total(shape: str) -> None:
-    """The meters of tokens add up to input and output, and to the total that the provider states."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_disjoint_meters_add_up_to_the_total(body_format: str) -> None:
+    """The token meters add up to input plus output, and to the stated total."""
 
-    @few
-    @given(made(shape))
-    def law(found: Made) -> None:
-        usage = Usage.from_response(found.body)
+    @format_settings
+    @given(built_bodies(body_format))
+    def law(built: BuiltBody) -> None:
+        usage = Usage.from_response(built.body)
         tokens = sum(count for name, count in usage.meters.items() if name not in FEES)
-        assert tokens == usage.input_tokens + usage.output_tokens == usage.total_tokens == found.tokens
-        if found.total is not None:
-            assert tokens == found.usage[found.total]
+        assert tokens == usage.input_tokens + usage.output_tokens == usage.total_tokens == built.tokens
+        if built.total is not None:
+            assert tokens == built.usage[built.total]
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_bare_usage_object_has_the_same_counts(shape: str) -> None:
-    """The usage object alone gives the same tokens as the response around it; only what stands around is missing."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_a_bare_usage_object_gives_the_same_counts(body_format: str) -> None:
+    """A usage object without its response envelope gives the same token counts."""
 
-    @few
-    @given(made(shape))
-    def law(found: Made) -> None:
-        usage = Usage.from_response(found.body)
-        for bare in (found.usage, sdk(found.usage), spaced(found.usage)):
-            alone = Usage.from_response(bare)
+    @format_settings
+    @given(built_bodies(body_format))
+    def law(built: BuiltBody) -> None:
+        usage = Usage.from_response(built.body)
+        for bare in (built.usage, sdk(built.usage), spaced(built.usage)):
+            bare_usage = Usage.from_response(bare)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "estimated"):
-                assert getattr(alone, name) == getattr(usage, name)
+                assert getattr(bare_usage, name) == getattr(usage, name)
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_line_of_a_usage_file_is_read_as_its_body(shape: str) -> None:
-    """In a usage file a body of this shape gives the usage of the body, by whichever way the line is read."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_a_usage_file_line_gives_the_usage_of_its_body(body_format: str) -> None:
+    """A line of a usage file gives the usage of its body, whether the body is complete or reduced."""
 
     @settings(max_examples=examples(25), deadline=None)
-    @given(made(shape))
-    def law(found: Made) -> None:
+    @given(built_bodies(body_format))
+    def law(built: BuiltBody) -> None:
         line = {"request_id": "r", "at": "2026-10-01T00:00:00Z", "account": "a", "group": "g", "model": "m"}
-        for body in (found.body, billable_body(found.body)):
+        for body in (built.body, billable_body(built.body)):
             (record,) = read_records([json.dumps({**line, "usage": body}).encode()])
             assert isinstance(record, Record)
-            assert record.usage == meant(found)
+            assert record.usage == expected_usage(built)
 
     law()
 
 
-# --- refusing ---
+# --- rejecting ---
 
 
-@pytest.mark.parametrize("shape", [name for name in SHAPES if name not in UNSTATED])
-def test_a_total_that_is_no_sum_is_refused(shape: str) -> None:
-    """A stated total that is not the sum of what it contains is ``usage_contradiction``, with both numbers."""
+@pytest.mark.parametrize("body_format", [name for name in FORMATS if name not in WITHOUT_TOTAL])
+def test_a_total_that_is_not_the_sum_is_rejected(body_format: str) -> None:
+    """A stated total that differs from the sum of its parts is ``usage_contradiction``, with both numbers."""
 
-    @few
-    @given(made(shape).filter(lambda found: found.total is not None), st.integers(1, 10**6), st.booleans())
-    def law(found: Made, off: int, more: bool) -> None:
-        key = str(found.total)
-        total = found.usage[key]
-        if not more and (off > total or "xai" in shape):
-            return  # xAI's total less the reasoning is a sum as well
-        wrong = total + off if more else total - off
-        if found.reasoning and wrong == total + found.reasoning and "xai" not in shape:
-            return  # that is how xAI counts
-        with pytest.raises(BillingError, match=rf"\b{wrong} is not .*= ") as caught:
-            Usage.from_response({**found.body, found.name: {**found.usage, key: wrong}})
+    @format_settings
+    @given(
+        built_bodies(body_format).filter(lambda built: built.total is not None), st.integers(1, 10**6), st.booleans()
+    )
+    def law(built: BuiltBody, off: int, more: bool) -> None:
+        key = str(built.total)
+        total = built.usage[key]
+        if not more and (off > total or "xai" in body_format):
+            return  # xAI's total minus the reasoning tokens is a valid sum too
+        stated = total + off if more else total - off
+        if built.reasoning and stated == total + built.reasoning and "xai" not in body_format:
+            return  # xAI counts reasoning this way
+        with pytest.raises(BillingError, match=rf"\b{stated} is not .*= ") as caught:
+            Usage.from_response({**built.body, built.name: {**built.usage, key: stated}})
         assert code_of(caught) == "usage_contradiction"
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("where", ["top", "inside"])
-def test_a_count_that_nobody_knows_is_refused(shape: str, where: str) -> None:
-    """A count under a key that is not known is refused by name in every shape and in its details; a zero is not."""
+@pytest.mark.parametrize("body_format", FORMATS)
+@pytest.mark.parametrize("level", ["top", "details"])
+def test_an_unknown_count_is_rejected(body_format: str, level: str) -> None:
+    """A count under an unknown key is rejected with its key at the top and in details, unless it is zero."""
 
-    @few
-    @given(made(shape), st.integers(1, 99), st.data())
-    def law(found: Made, count: int, data: st.DataObject) -> None:
+    @format_settings
+    @given(built_bodies(body_format), st.integers(1, 99), st.data())
+    def law(built: BuiltBody, count: int, data: st.DataObject) -> None:
         inner = [
-            path for path, _ in counts_in(found.usage) if len(path) > 1 and path[0] not in ("cost_details", "tokens")
+            path for path, _ in counts_in(built.usage) if len(path) > 1 and path[0] not in ("cost_details", "tokens")
         ]
-        if where == "top" or not inner:
+        if level == "top" or not inner:
             path: tuple[Any, ...] = ("magic_tokens",)
         else:
             path = (*data.draw(st.sampled_from(inner))[:-1], "magic_tokens")
         for value in (count, {"deep": [count]}):
             with pytest.raises(BillingError, match="'magic_tokens'") as caught:
-                Usage.from_response({**found.body, found.name: changed(found.usage, path, value)})
+                Usage.from_response({**built.body, built.name: changed(built.usage, path, value)})
             assert code_of(caught) == "unknown_usage_key"
-        assert Usage.from_response({**found.body, found.name: changed(found.usage, path, 0)}) == meant(found)
+        assert Usage.from_response({**built.body, built.name: changed(built.usage, path, 0)}) == expected_usage(built)
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_mark_that_is_none_is_refused(shape: str) -> None:
-    """In every shape the mark of an estimate is true or false; anything else is ``invalid_usage``, never ignored."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_an_invalid_estimate_flag_is_rejected(body_format: str) -> None:
+    """In every format ``estimated`` must be true or false; anything else is ``invalid_usage``."""
 
     @settings(max_examples=examples(20), deadline=None)
-    @given(made(shape), st.sampled_from([None, 1, 0, "true", "", [], {}]))
-    def law(found: Made, mark: Any) -> None:
-        told = outcome({**found.body, found.name: {**found.usage, "estimated": mark}})
-        assert isinstance(told, tuple)
-        assert told[0] == "invalid_usage"
-        assert told[1].startswith("estimated is ")
+    @given(built_bodies(body_format), st.sampled_from([None, 1, 0, "true", "", [], {}]))
+    def law(built: BuiltBody, flag: Any) -> None:
+        error = outcome({**built.body, built.name: {**built.usage, "estimated": flag}})
+        assert isinstance(error, tuple)
+        assert error[0] == "invalid_usage"
+        assert error[1].startswith("estimated is ")
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_nonsense_in_place_of_a_count_is_never_read_as_another_count(shape: str) -> None:
-    """Whatever stands in place of a count, the body is refused by name, or that count was of no matter."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_an_invalid_count_is_never_read_as_another_count(body_format: str) -> None:
+    """An invalid value in place of a count is rejected, or that count does not affect the usage."""
 
     @settings(max_examples=examples(100), deadline=None)
-    @given(made(shape), st.sampled_from(NOT_COUNTS), st.data())
-    def law(found: Made, nonsense: Any, data: st.DataObject) -> None:
+    @given(built_bodies(body_format), st.sampled_from(NOT_COUNTS), st.data())
+    def law(built: BuiltBody, nonsense: Any, data: st.DataObject) -> None:
         path, _ = data.draw(
-            st.sampled_from(sorted(counts_in(found.usage), key=repr) or [(("billed_units", "input_tokens"), 0)])
+            st.sampled_from(sorted(counts_in(built.usage), key=repr) or [(("billed_units", "input_tokens"), 0)])
         )
-        body = {**found.body, found.name: changed(found.usage, path, nonsense)}
-        told = outcome(body)
-        if isinstance(told, Usage):
-            assert told == meant(found)
+        body = {**built.body, built.name: changed(built.usage, path, nonsense)}
+        result = outcome(body)
+        if isinstance(result, Usage):
+            assert result == expected_usage(built)
         else:
-            assert told[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
-            assert len(told[1]) < 1000
+            assert result[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
+            assert len(result[1]) < 1000
         for other in (sdk(body), spaced(body), billable_body(body)):
-            again = outcome(other)
-            assert again == told if isinstance(told, Usage) else again[0] == told[0]
+            other_result = outcome(other)
+            assert other_result == result if isinstance(result, Usage) else other_result[0] == result[0]
 
     law()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_more_than_a_part_can_hold_is_refused(shape: str) -> None:
-    """One count made larger than all tokens is a contradiction, is refused as unknown, or counts as it stands."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_a_count_above_the_total_is_rejected_or_read_like_the_oracle(body_format: str) -> None:
+    """A count above the sum of all tokens is rejected, or read as the oracle reads it."""
 
-    @few
-    @given(made(shape), st.data())
-    def law(found: Made, data: st.DataObject) -> None:
+    @format_settings
+    @given(built_bodies(body_format), st.data())
+    def law(built: BuiltBody, data: st.DataObject) -> None:
         path, count = data.draw(
-            st.sampled_from(sorted(counts_in(found.usage), key=repr) or [(("billed_units", "input_tokens"), 0)])
+            st.sampled_from(sorted(counts_in(built.usage), key=repr) or [(("billed_units", "input_tokens"), 0)])
         )
-        body = {**found.body, found.name: changed(found.usage, path, count + found.tokens + 1)}
-        told = outcome(body)
-        if isinstance(told, Usage):
-            assert told.meters == usage_oracle.read(body).meters
-            assert all(0 < count <= 2 * MAX_COUNT for count in told.meters.values())
+        body = {**built.body, built.name: changed(built.usage, path, count + built.tokens + 1)}
+        result = outcome(body)
+        if isinstance(result, Usage):
+            assert result.meters == usage_oracle.read(body).meters
+            assert all(0 < count <= 2 * MAX_COUNT for count in result.meters.values())
         else:
-            assert told[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
+            assert result[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
 
     law()
 
 
-# --- what a record keeps ---
+# --- the body in a record ---
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_reported_is_read_the_same(shape: str) -> None:
-    """``reported`` keeps of a body, dict or SDK object, what the same usage is read from, small and without a text."""
+@pytest.mark.parametrize("body_format", FORMATS)
+def test_a_billable_body_gives_the_same_usage(body_format: str) -> None:
+    """``billable_body`` keeps the fields that give the same usage, and no text of the model."""
 
-    @few
-    @given(made(shape))
-    def law(found: Made) -> None:
-        kept = billable_body(found.body)
-        for body in (found.body, sdk(found.body), spaced(found.body)):
-            again = billable_body(body)
-            assert Usage.from_response(again) == Usage.from_response(body) == meant(found)
-            assert json.loads(json.dumps(again, allow_nan=False)) == again
-            assert billable_body(again) == again
-        assert kept[found.name] == found.usage
-        assert list(kept[found.name]) == list(found.usage)
-        text = json.dumps(kept, ensure_ascii=False)
+    @format_settings
+    @given(built_bodies(body_format))
+    def law(built: BuiltBody) -> None:
+        billable = billable_body(built.body)
+        for body in (built.body, sdk(built.body), spaced(built.body)):
+            reduced = billable_body(body)
+            assert Usage.from_response(reduced) == Usage.from_response(body) == expected_usage(built)
+            assert json.loads(json.dumps(reduced, allow_nan=False)) == reduced
+            assert billable_body(reduced) == reduced
+        assert billable[built.name] == built.usage
+        assert list(billable[built.name]) == list(built.usage)
+        text = json.dumps(billable, ensure_ascii=False)
         assert len(text) < 2000
         assert not any(word in text for word in ("hello", "回答", "xxx", "open_page", 'message": {'))
-        assert billable_body(found.usage) == found.usage
+        assert billable_body(built.usage) == built.usage
 
     law()
 
 
-def test_what_is_reported_is_not_checked() -> None:
-    """A usage object with wrong counts is kept as it was, so that its line is set aside with the reason."""
+def test_a_billable_body_is_not_validated() -> None:
+    """``billable_body`` keeps invalid counts, so that the record is rejected with the reason."""
     wrong = {"prompt_tokens": -1, "completion_tokens": "three", "total_tokens": None, "more": [{"a": 5}]}
     assert billable_body({"usage": wrong, "model": "m", "choices": ["text"]}) == {"usage": wrong, "model": "m"}
 
 
 @pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {"tokens": 3}}, {"choices": []}, 7, "text"])
-def test_nothing_is_reported_of_no_usage(body: Any) -> None:
-    """A body without a usage object of a known shape is ``unknown_usage_format`` for ``reported`` as for reading."""
+def test_a_body_without_usage_has_no_billable_body(body: Any) -> None:
+    """``billable_body`` raises ``unknown_usage_format`` for a body without a usage object of a known format."""
     with pytest.raises(BillingError) as caught:
         billable_body(body)
     assert code_of(caught) == "unknown_usage_format"
 
 
-def test_what_json_cannot_hold_stays_no_count_and_no_name() -> None:
-    """Bytes, NaN and objects are no counts and no names; their text is kept in a way that makes them neither."""
+def test_a_value_that_json_cannot_represent_is_neither_count_nor_name() -> None:
+    """In a billable body, bytes, NaN and objects become text that is read neither as a count nor as a name."""
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "cost": float("inf"), "raw": b"\0", "when": object}
-    kept = billable_body({"usage": usage})
-    assert json.loads(json.dumps(kept, allow_nan=False)) == kept
-    assert Usage.from_response(kept) == Usage(3, 4)
+    billable = billable_body({"usage": usage})
+    assert json.loads(json.dumps(billable, allow_nan=False)) == billable
+    assert Usage.from_response(billable) == Usage(3, 4)
     for value in (b"3", float("nan"), object):
         body = {"usage": {**usage, "prompt_tokens": value}}
         assert outcome(billable_body(body))[0] == outcome(body)[0] == "invalid_usage"
@@ -302,22 +304,22 @@ def test_what_json_cannot_hold_stays_no_count_and_no_name() -> None:
         assert outcome(billable_body(tier))[0] == outcome(tier)[0] == "invalid_usage"
 
 
-def test_a_name_that_is_too_long_stays_too_long() -> None:
-    """A served name beyond 256 characters is not copied whole, and is refused, or no model, as before."""
+def test_an_overlong_name_stays_invalid_in_a_billable_body() -> None:
+    """A served name of more than 256 characters is truncated in a billable body, but not to a valid name."""
     body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}
     for tier in ("x" * 257, "x" * 10**6):
-        kept = billable_body({**body, "service_tier": tier, "model": tier})
-        assert len(json.dumps(kept)) < 1000
-        assert outcome(kept) == outcome({**body, "service_tier": "x" * 257})
+        billable = billable_body({**body, "service_tier": tier, "model": tier})
+        assert len(json.dumps(billable)) < 1000
+        assert outcome(billable) == outcome({**body, "service_tier": "x" * 257})
         assert outcome(billable_body({**body, "model": tier})) == outcome({**body, "model": tier}) == Usage(3, 4)
 
 
-def test_a_hostile_depth_is_refused_by_both() -> None:
-    """Nesting beyond what a reader looks through is refused, not kept as a text that would hide a count."""
-    abyss: Any = 5
+def test_deep_nesting_is_rejected_when_read_and_when_reduced() -> None:
+    """Nesting too deep for a reader is rejected by ``billable_body`` too, because text could hide a count."""
+    deep: Any = 5
     for _ in range(30):
-        abyss = {"a": abyss}
-    body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": abyss}}
+        deep = {"a": deep}
+    body = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "more": deep}}
     assert outcome(body)[0] == "unknown_usage_key"
     with pytest.raises(BillingError, match="nested more than"):
         billable_body(body)

@@ -1,4 +1,4 @@
-"""Reading usage files: the fast way and the slow way say the same, and nothing is dropped or raised."""
+"""Reading usage files: fast path and slow path agree, and every line gives a record or a rejection."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from strategies import bodies
 Json = dict[str, Any]
 
 
-def both(line: bytes) -> tuple[Record | RejectedRecord | None, Record | RejectedRecord | None]:
-    """What a line is by the usual way, and by the slow one."""
-    usual = next(read_records([line]), None)
-    return usual, record_file._parse_strict(1, line, {})
+def parse_both_ways(line: bytes) -> tuple[Record | RejectedRecord | None, Record | RejectedRecord | None]:
+    """Parse a line with the reader, and on the slow path only."""
+    parsed = next(read_records([line]), None)
+    return parsed, record_file._parse_strict(1, line, {})
 
 
-def plain(found: Record | RejectedRecord | None) -> Any:
-    """The same with origins that can be compared."""
-    if not isinstance(found, Record):
-        return found
-    origin = found.origin
+def comparable(parsed: Record | RejectedRecord | None) -> Any:
+    """Return a record in which the origin is a tuple, which can be compared."""
+    if not isinstance(parsed, Record):
+        return parsed
+    origin = parsed.origin
     names = (origin.account, origin.group, origin.model, origin.service_tier)
-    return found._replace(origin=names), found.usage  # type: ignore[arg-type]  # only to be compared
+    return parsed._replace(origin=names), parsed.usage  # type: ignore[arg-type]  # only compared
 
 
-def fast(line: bytes) -> bool:
-    """Whether a line is read without the slow way."""
+def takes_fast_path(line: bytes) -> bool:
+    """Return whether a line is parsed without the slow path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_file, "_parse_strict", lambda *_: None)
         return next(read_records([line]), None) is not None
@@ -53,7 +53,7 @@ _names = st.one_of(
 _counts = st.one_of(
     st.integers(0, 300), st.sampled_from([10**12, 10**12 + 1, -1, 2**53, 2**64, None, 0.0, 1.5, True, "1"])
 )
-_ats = st.one_of(
+_times = st.one_of(
     st.sampled_from(
         [
             "2026-10-20T08:00:00Z",
@@ -80,34 +80,37 @@ _ats = st.one_of(
 @st.composite
 def _usage(draw: DrawFn) -> Json:
     prompt = draw(st.integers(0, 500))
-    out = draw(st.integers(0, 500))
+    completion = draw(st.integers(0, 500))
     chat = draw(st.booleans())
-    a, b = ("prompt", "completion") if chat else ("input", "output")
-    usage: Json = {f"{a}_tokens": prompt, f"{b}_tokens": out}
+    input_prefix, output_prefix = ("prompt", "completion") if chat else ("input", "output")
+    usage: Json = {f"{input_prefix}_tokens": prompt, f"{output_prefix}_tokens": completion}
     if draw(st.booleans()):
-        usage["total_tokens"] = draw(st.sampled_from([prompt + out, prompt + out, prompt + out, None, prompt]))
-    idle = ["audio_tokens", "zz", 'a"cached_tokens', 'a"reasoning_tokens', "数", "cached_tokens:", "text_tokens"]
-    for side, key, most in ((a, "cached_tokens", prompt), (b, "reasoning_tokens", out)):
+        usage["total_tokens"] = draw(st.sampled_from([*[prompt + completion] * 3, None, prompt]))
+    zero_keys = ["audio_tokens", "zz", 'a"cached_tokens', 'a"reasoning_tokens', "数", "cached_tokens:", "text_tokens"]
+    for prefix, key, whole in (
+        (input_prefix, "cached_tokens", prompt),
+        (output_prefix, "reasoning_tokens", completion),
+    ):
         kind = draw(st.integers(0, 5))
         if kind > 1:
-            details = dict.fromkeys(draw(st.lists(st.sampled_from(idle), unique=True, max_size=3)), 0)
+            details = dict.fromkeys(draw(st.lists(st.sampled_from(zero_keys), unique=True, max_size=3)), 0)
             if kind > 2:
-                details[key] = draw(st.integers(0, most))
-            usage[f"{side}_tokens_details"] = dict(draw(st.permutations(list(details.items()))))
+                details[key] = draw(st.integers(0, whole))
+            usage[f"{prefix}_tokens_details"] = dict(draw(st.permutations(list(details.items()))))
         elif kind == 1:
-            usage[f"{side}_tokens_details"] = None
+            usage[f"{prefix}_tokens_details"] = None
     if draw(st.integers(0, 3)) == 0:
-        around: Json = {
+        envelope: Json = {
             key: draw(_names)
             for key in draw(st.sets(st.sampled_from(["id", "model", "service_tier", "output", 'k"', "键", "object"])))
         }
-        around["service_tier"] = draw(st.sampled_from(["default", "priority", "", "auto", "x" * 300]))
+        envelope["service_tier"] = draw(st.sampled_from(["default", "priority", "", "auto", "x" * 300]))
         if draw(st.integers(0, 5)) == 0:
-            around["output"] = [{"type": "web_search_call"}]
-        usage = {**around, "usage": usage}
+            envelope["output"] = [{"type": "web_search_call"}]
+        usage = {**envelope, "usage": usage}
     if draw(st.integers(0, 5)) == 0:
-        where = draw(st.sampled_from([d for d in (usage, usage.get("usage")) if d]))
-        where[draw(st.sampled_from([*where, "extra", "cost", "estimated"]))] = draw(
+        target = draw(st.sampled_from([d for d in (usage, usage.get("usage")) if d]))
+        target[draw(st.sampled_from([*target, "extra", "cost", "estimated"]))] = draw(
             st.one_of(_counts, _names, st.just([]), st.just({}))
         )
     return dict(draw(st.permutations(list(usage.items()))))
@@ -115,10 +118,10 @@ def _usage(draw: DrawFn) -> Json:
 
 @st.composite
 def lines(draw: DrawFn) -> bytes:
-    """A line in any key order and any spelling; mostly a record."""
+    """Draw a line in any key order and spelling, usually a valid record."""
     data: Json = {
         "request_id": draw(_names),
-        "at": draw(_ats),
+        "at": draw(_times),
         "account": "acct",
         "group": "default",
         "model": "m",
@@ -129,8 +132,8 @@ def lines(draw: DrawFn) -> bytes:
     for name in draw(st.sets(st.sampled_from(["account", "group", "model"]), max_size=2)):
         data[name] = draw(_names)
     if draw(st.integers(0, 7)) == 0:
-        odd: st.SearchStrategy[Any] = st.sampled_from([None, 1, 1.5, True, [], {}, [[]], "x"])
-        data[draw(st.sampled_from([*data, "service_tier", "more"]))] = draw(odd)
+        unusual: st.SearchStrategy[Any] = st.sampled_from([None, 1, 1.5, True, [], {}, [[]], "x"])
+        data[draw(st.sampled_from([*data, "service_tier", "more"]))] = draw(unusual)
     text = json.dumps(
         dict(draw(st.permutations(list(data.items())))),
         ensure_ascii=draw(st.booleans()),
@@ -152,58 +155,58 @@ def lines(draw: DrawFn) -> bytes:
 @example(json.dumps(record(usage={"model": "x" * 257, "usage": body()})).encode())
 @example(json.dumps(record(account=[])).encode())
 @example(json.dumps(record(service_tier={})).encode())
-def test_both_ways_agree(line: bytes) -> None:
-    """However a line is written, the fast way says of it what the slow way says: the same record and the same leaf."""
-    usual, slow = both(line)
-    assert usual is not None
-    assert plain(usual) == plain(slow)
-    if isinstance(usual, Record):
-        assert usual.leaf == bill_oracle.leaf(json.loads(line))
-        assert usual.usage == Usage.from_response(json.loads(line)["usage"])
-        assert usual.at_text + "Z" == json.loads(line)["at"] or usual.at_text[10:] != json.loads(line)["at"][10:-1]
+def test_fast_path_and_slow_path_agree(line: bytes) -> None:
+    """Any line gives the same record and the same leaf hash on the fast path and on the slow path."""
+    parsed, slow = parse_both_ways(line)
+    assert parsed is not None
+    assert comparable(parsed) == comparable(slow)
+    if isinstance(parsed, Record):
+        assert parsed.leaf == bill_oracle.leaf(json.loads(line))
+        assert parsed.usage == Usage.from_response(json.loads(line)["usage"])
+        assert parsed.at_text + "Z" == json.loads(line)["at"] or parsed.at_text[10:] != json.loads(line)["at"][10:-1]
 
 
-def test_the_fast_way_is_taken() -> None:
-    """The usual line of each body shape is read the fast way, or the tests of both ways would prove nothing."""
+def test_common_lines_take_the_fast_path() -> None:
+    """Common lines of each body format take the fast path, so the comparison of both paths is effective."""
     for line in (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines():
-        assert fast(line) != (b'"output":[' in line), line
+        assert takes_fast_path(line) != (b'"output":[' in line), line
     for number in range(6):
-        assert fast(json.dumps(record(number)).encode())
+        assert takes_fast_path(json.dumps(record(number)).encode())
 
 
-def test_leaves_of_the_example() -> None:
-    """Each leaf of the example file is SHA-256 of 0x00 and the line's canonical JSON, by our own canonicalizer."""
+def test_leaf_hashes_of_the_example_match_the_oracle() -> None:
+    """Each leaf hash of the example file is that of the oracle: SHA-256 of 0x00 and the canonical JSON."""
     content = (ROOT / "examples" / "usage.jsonl").read_bytes().splitlines()
-    found = list(read_records(content))
-    assert len(found) == 3000
-    for line, one in zip(content, found, strict=True):
-        assert isinstance(one, Record)
-        assert one.leaf == bill_oracle.leaf(json.loads(line))
-        assert plain(one._replace(line=1)) == plain(record_file._parse_strict(1, line, {}))
+    parsed = list(read_records(content))
+    assert len(parsed) == 3000
+    for line, row in zip(content, parsed, strict=True):
+        assert isinstance(row, Record)
+        assert row.leaf == bill_oracle.leaf(json.loads(line))
+        assert comparable(row._replace(line=1)) == comparable(record_file._parse_strict(1, line, {}))
 
 
 @pytest.mark.parametrize("key", [*record(), "prompt_tokens", "cached_tokens", "reasoning_tokens", "total_tokens"])
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_key_twice_is_refused(key: str, hidden: bool) -> None:
-    """A key that stands twice is refused, equal or not, also where an escaped colon makes up for its colon."""
-    data = record(3, request_id="a:b" if hidden else "a")
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_duplicate_key_is_rejected(key: str, escaped: bool) -> None:
+    """A duplicate key is rejected, even if an escaped colon in a value makes the number of colons match."""
+    data = record(3, request_id="a:b" if escaped else "a")
     line = json.dumps(data).replace("a:b", "a\\u003ab")
     assert data["usage"].keys() >= {"prompt_tokens", "total_tokens"}
     twice = line.replace(f'"{key}": ', f'"{key}": 7, "{key}": ', 1)
     assert twice.count(f'"{key}"') == 2
-    found = next(read_records([twice.encode()]))
-    assert isinstance(found, RejectedRecord)
-    assert "twice" in found.message
-    assert found.code == "invalid_record"
+    parsed = next(read_records([twice.encode()]))
+    assert isinstance(parsed, RejectedRecord)
+    assert "twice" in parsed.message
+    assert parsed.code == "invalid_record"
 
 
-BAD = {
+INVALID_RECORDS = {
     "float count": record(usage={"prompt_tokens": 1.0, "completion_tokens": 1}),
     "negative": record(usage={"prompt_tokens": -1, "completion_tokens": 1}),
     "10^13": record(usage={"prompt_tokens": 10**13, "completion_tokens": 1}),
     "200 digits": record(usage={"prompt_tokens": 10**200, "completion_tokens": 1}),
     "bool": record(usage={"prompt_tokens": True, "completion_tokens": 1}),
-    "huge int beside": record(usage={**body(), "cost": 2**60}),
+    "huge int in cost": record(usage={**body(), "cost": 2**60}),
     "cached 200 of 100": record(usage=body(tokens=100, cached=200)),
     "reasoning 80 of 10": record(usage={**body(out=10), "completion_tokens_details": {"reasoning_tokens": 80}}),
     "wrong total": record(usage={**body(), "total_tokens": 1}),
@@ -225,62 +228,62 @@ BAD = {
     "account an object": record(account={}),
     "group a list": record(group=[["x"]]),
 }
-RAW = {
+INVALID_LINES = {
     "not JSON": b"hello",
     "NaN": json.dumps(record(usage={"prompt_tokens": float("nan"), "completion_tokens": 1})).encode(),
-    "NaN beside": json.dumps(record(more=float("-inf"))).encode(),
+    "NaN in an unknown key": json.dumps(record(more=float("-inf"))).encode(),
     "1e999": json.dumps(record(more=0)).encode().replace(b'"more": 0', b'"more": 1e999'),
     "5000 digits": json.dumps(record(more=0)).encode().replace(b'"more": 0', b'"more": ' + b"9" * 5000),
-    "half a pair": json.dumps(record(request_id="\ud83d")).encode(),
-    "half a pair beside": json.dumps(record(more="\ud83d")).encode(),
-    "half a pair raw": json.dumps(record(request_id="??")).encode().replace(b"??", b"\xed\xa0\x80"),
+    "lone surrogate": json.dumps(record(request_id="\ud83d")).encode(),
+    "lone surrogate in an unknown key": json.dumps(record(more="\ud83d")).encode(),
+    "lone surrogate as bytes": json.dumps(record(request_id="??")).encode().replace(b"??", b"\xed\xa0\x80"),
     "not UTF-8": json.dumps(record(request_id="??")).encode().replace(b"??", b"\xff\xfe"),
     "zero bytes": b"\0\0\0\0",
     "UTF-16": json.dumps(record()).encode("utf-16")[:-1],
     "2 MB": json.dumps(record(more="x" * 2 * MAX_LINE)).encode(),
     "a little over 1 MB": json.dumps(record()).encode().ljust(MAX_LINE + 1),
     "deep": b"[" * 100_000,
-    "deep and sound": b"[" * 5000 + b"]" * 5000,
+    "deep and valid": b"[" * 5000 + b"]" * 5000,
     "deep in a record": json.dumps(record(more=0)).encode().replace(b'"more": 0', b'"more": ' + b"[" * 90 + b"]" * 90),
     "a list": b"[]",
     "a text": b'"x"',
     "two objects": b"{}{}",
-    "cut": json.dumps(record()).encode()[:-20],
+    "truncated": json.dumps(record()).encode()[:-20],
     "empty object": b"{}",
     "comment": b"# request_id",
 }
 
 
-@pytest.mark.parametrize("what", [*BAD, *RAW])
-def test_bad_lines_are_set_aside(what: str) -> None:
-    """A line that cannot be billed is set aside with a known code and printable words, never raised."""
-    line = RAW[what] if what in RAW else json.dumps(BAD[what]).encode()
-    (found,) = read_records([line + b"\n"])
-    assert isinstance(found, RejectedRecord), found
-    assert found.code in CODES
-    assert found.message.isprintable()
-    assert len(found.message) < 700
-    json.dumps(found.as_dict()).encode()
-    if what in BAD and found.request_id is not None:
-        assert (found.request_id, found.line) == (BAD[what]["request_id"], 1)
+@pytest.mark.parametrize("name", [*INVALID_RECORDS, *INVALID_LINES])
+def test_an_invalid_line_is_rejected(name: str) -> None:
+    """An invalid line gives a rejected record with a known code and a short printable message."""
+    line = INVALID_LINES[name] if name in INVALID_LINES else json.dumps(INVALID_RECORDS[name]).encode()
+    (parsed,) = read_records([line + b"\n"])
+    assert isinstance(parsed, RejectedRecord), parsed
+    assert parsed.code in CODES
+    assert parsed.message.isprintable()
+    assert len(parsed.message) < 700
+    json.dumps(parsed.as_dict()).encode()
+    if name in INVALID_RECORDS and parsed.request_id is not None:
+        assert (parsed.request_id, parsed.line) == (INVALID_RECORDS[name]["request_id"], 1)
 
 
-def test_what_could_be_read_is_kept() -> None:
-    """A record set aside keeps its id, account and time, so that it can be found and asked for."""
-    (found,) = read_records([json.dumps(record(4, usage={"prompt_tokens": -1, "completion_tokens": 0})).encode()])
-    assert isinstance(found, RejectedRecord)
-    assert found.as_dict() == {
+def test_a_rejected_record_keeps_its_identification() -> None:
+    """A rejected record keeps its id, account and time, so that it can be found again."""
+    (parsed,) = read_records([json.dumps(record(4, usage={"prompt_tokens": -1, "completion_tokens": 0})).encode()])
+    assert isinstance(parsed, RejectedRecord)
+    assert parsed.as_dict() == {
         "line": 1,
         "request_id": "req_4",
         "account": "acct_1",
         "at": "2026-10-02T04:00:00Z",
         "code": "invalid_usage",
-        "message": found.message,
+        "message": parsed.message,
     }
-    assert "-1" in found.message
+    assert "-1" in parsed.message
 
 
-GOOD = {
+VARIANTS = {
     "byte order mark": lambda line: b"\xef\xbb\xbf" + line,
     "spaces around": lambda line: b"  \t" + line + b"  ",
     "carriage return": lambda line: line + b"\r\n",
@@ -290,45 +293,45 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("how", GOOD)
-def test_spelling_does_not_matter(how: str) -> None:
-    """A byte order mark, CRLF, spaces and escapes change neither the record nor its leaf."""
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_spelling_of_a_line_does_not_change_its_record(name: str) -> None:
+    """A byte order mark, CRLF, spaces and escapes change neither the record nor its leaf hash."""
     line = json.dumps(record(5)).encode()
-    (straight,), (other,) = read_records([line]), read_records([GOOD[how](line)])
-    assert isinstance(other, Record)
-    assert plain(other) == plain(straight)
+    (expected,), (variant,) = read_records([line]), read_records([VARIANTS[name](line)])
+    assert isinstance(variant, Record)
+    assert comparable(variant) == comparable(expected)
 
 
-def test_blank_lines_and_line_numbers() -> None:
-    """Blank lines are passed over and counted, so that line numbers are those of the file."""
+def test_blank_lines_are_skipped_but_counted() -> None:
+    """Blank lines are skipped but counted, so that line numbers are those of the file."""
     file = io.BytesIO(b"\n  \r\n" + json.dumps(record()).encode() + b"\n\n\xff\n")
-    assert [found.line for found in read_records(file)] == [3, 5]
+    assert [parsed.line for parsed in read_records(file)] == [3, 5]
 
 
 @settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), lines()), max_size=6))
-def test_nothing_is_dropped(given_lines: list[bytes]) -> None:
-    """As many records and lines set aside come out as lines that are not blank went in, each with its number."""
-    given_lines = [line.replace(b"\n", b" ") for line in given_lines]
-    found = list(read_records(given_lines))
-    assert [one.line for one in found] == [n for n, line in enumerate(given_lines, 1) if line.strip()]
-    assert all(type(one) in (Record, RejectedRecord) for one in found)
+def test_every_line_gives_a_record_or_a_rejection(content: list[bytes]) -> None:
+    """Every line that is not blank gives one record or rejected record, with its line number."""
+    content = [line.replace(b"\n", b" ") for line in content]
+    parsed = list(read_records(content))
+    assert [row.line for row in parsed] == [n for n, line in enumerate(content, 1) if line.strip()]
+    assert all(type(row) in (Record, RejectedRecord) for row in parsed)
 
 
 @settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from([*record(), "more"]), bodies)
-def test_any_json_anywhere(key: str, value: Any) -> None:
-    """Any JSON in place of any value of a record gives a record or a line set aside, by both ways the same."""
-    usual, slow = both(json.dumps({**record(3), key: value}).encode())
-    assert plain(usual) == plain(slow)
+def test_any_json_value_gives_the_same_result_on_both_paths(key: str, value: Any) -> None:
+    """Any JSON in place of a value of a record gives the same record or rejected record on both paths."""
+    parsed, slow = parse_both_ways(json.dumps({**record(3), key: value}).encode())
+    assert comparable(parsed) == comparable(slow)
 
 
-def test_names_that_a_file_makes_up_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Origins and shapes of details are kept up to a bound; beyond it the same records come out."""
+def test_caches_of_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Origins and templates of details are cached up to a bound, and records beyond it are the same."""
     monkeypatch.setattr(record_file, "_MAX_CACHED", 2)
     monkeypatch.setattr(record_file, "_INPUT_TEMPLATES", {})
     data = [record(n, account=f"a{n}", usage={**body(), "prompt_tokens_details": {f"k{n}": 0}}) for n in range(9)]
-    found = list(read_records(json.dumps(one).encode() for one in data))
-    assert [one.origin.account for one in found if isinstance(one, Record)] == [f"a{n}" for n in range(9)]
-    assert [one.leaf for one in found if isinstance(one, Record)] == [bill_oracle.leaf(one) for one in data]
+    parsed = list(read_records(json.dumps(row).encode() for row in data))
+    assert [row.origin.account for row in parsed if isinstance(row, Record)] == [f"a{n}" for n in range(9)]
+    assert [row.leaf for row in parsed if isinstance(row, Record)] == [bill_oracle.leaf(row) for row in data]
     assert len(record_file._INPUT_TEMPLATES) <= 3

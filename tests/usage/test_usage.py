@@ -1,4 +1,4 @@
-"""Usage: disjoint meters from contained counts, and reading them from what providers send."""
+"""Usage: disjoint meters from containing counts, and reading usage from the bodies of providers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from paths import DATA
 from profiles import examples
-from request_strategies import made
+from request_strategies import usage_of
 from samples import NOW, code_of, shipped
 from strategies import bodies, counts
 
@@ -26,11 +26,11 @@ COUNTS = (
     "image_output_tokens video_input_tokens video_cache_read_tokens web_search_calls file_search_calls "
     "code_interpreter_sessions image_generation_calls total_tokens"
 )
-NONSENSE: list[Any] = [True, False, 1.0, float("nan"), "1", b"1", -1, 10**12 + 1, 10**400, [1], {}, 1j]
+INVALID_COUNTS: list[Any] = [True, False, 1.0, float("nan"), "1", b"1", -1, 10**12 + 1, 10**400, [1], {}, 1j]
 
 
-class Liar(int):
-    """An int that says it is zero."""
+class EqualToAll(int):
+    """An int that equals everything."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -41,28 +41,30 @@ class Liar(int):
 # --- the class ---
 
 
-@pytest.mark.parametrize("value", [*NONSENSE, None, Liar(5)], ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
+@pytest.mark.parametrize(
+    "value", [*INVALID_COUNTS, None, EqualToAll(5)], ids=lambda value: f"{type(value).__name__}-{value!r:.12}"
+)
 @pytest.mark.parametrize("name", COUNTS.split())
-def test_a_count_is_a_whole_number_within_bounds(name: str, value: Any) -> None:
-    """Whatever is no whole number from 0 to 10^12 is ``invalid_usage`` with the argument's name, for every argument."""
+def test_a_count_must_be_an_integer_within_bounds(name: str, value: Any) -> None:
+    """Anything except an integer from 0 to 10^12 is ``invalid_usage`` with the name of the argument."""
     if name == "total_tokens" and value is None:
-        return  # "not said" is fine for what is checked only
+        return  # a missing total is allowed
     with pytest.raises(BillingError, match=f"^{name} is ") as caught:
         Usage(**{"input_tokens": 9, "output_tokens": 9} | {name: value})
     assert (code_of(caught), caught.value.http_status) == ("invalid_usage", 502)
     assert len(str(caught.value)) < 250
 
 
-def test_the_bounds_themselves_are_counts() -> None:
-    """0 and 10^12 are taken, and nothing is no usage at all."""
-    most = Usage(input_tokens=MAX_COUNT, output_tokens=MAX_COUNT, cache_read_tokens=MAX_COUNT)
-    assert most.total_tokens == 2 * 10**12
+def test_0_and_10_to_the_12_are_valid_counts() -> None:
+    """The bounds 0 and 10^12 are valid counts."""
+    largest = Usage(input_tokens=MAX_COUNT, output_tokens=MAX_COUNT, cache_read_tokens=MAX_COUNT)
+    assert largest.total_tokens == 2 * 10**12
     assert Usage().meters == {}
     assert Usage() == Usage(0, 0, 0, 0, 0, total_tokens=0)
 
 
 @pytest.mark.parametrize(
-    ("given_counts", "message"),
+    ("arguments", "message"),
     [
         ({"input_tokens": 3, "cache_read_tokens": 4}, "cache_read_tokens 4 is more than input_tokens 3"),
         (
@@ -100,39 +102,39 @@ def test_the_bounds_themselves_are_counts() -> None:
         ),
     ],
 )
-def test_a_contradiction_names_both_sides(given_counts: dict[str, int], message: str) -> None:
-    """Parts that exceed what contains them, or a total that is no sum, are told with every name and number."""
+def test_a_contradiction_names_both_sides(arguments: dict[str, int], message: str) -> None:
+    """Parts above their whole, or a total that is not the sum, are reported with all names and numbers."""
     with pytest.raises(BillingError) as caught:
-        Usage(**given_counts)  # type: ignore[arg-type]
+        Usage(**arguments)  # type: ignore[arg-type]
     assert code_of(caught) == "usage_contradiction"
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["service_tier", "model"])
 @pytest.mark.parametrize("value", ["", "x" * 257, 5, b"flex", ["flex"], False])
-def test_a_served_name_is_a_word(name: str, value: Any) -> None:
-    """A served tier or model that is no string of 1 to 256 characters is ``invalid_usage``."""
+def test_a_served_name_must_be_a_short_string(name: str, value: Any) -> None:
+    """A served tier or model must be a string of 1 to 256 characters, else it is ``invalid_usage``."""
     with pytest.raises(BillingError, match=f"^{name} is ") as caught:
         Usage(**{"input_tokens": 1, name: value})
     assert code_of(caught) == "invalid_usage"
 
 
 @given(counts())
-def test_a_usage_is_the_same_however_it_was_made(given_counts: dict[str, int]) -> None:
-    """Zeros left out or written, one order or another: equal usages are equal and hash equal; a tuple is not one."""
-    usage = made(given_counts)
-    again = Usage(**{name: given_counts.get(name, 0) for name in reversed(COUNTS.split()[:-1])})  # type: ignore[arg-type]
-    assert (usage, hash(usage)) == (again, hash(again))
+def test_equal_arguments_give_equal_usages(arguments: dict[str, int]) -> None:
+    """Usages with equal counts are equal and have equal hashes, with or without zeros and in any order."""
+    usage = usage_of(arguments)
+    with_zeros = Usage(**{name: arguments.get(name, 0) for name in reversed(COUNTS.split()[:-1])})  # type: ignore[arg-type]
+    assert (usage, hash(usage)) == (with_zeros, hash(with_zeros))
     assert usage != tuple(usage)
-    assert usage != Usage(**given_counts | {"web_search_calls": given_counts.get("web_search_calls", 0) + 1})  # type: ignore[arg-type]
+    assert usage != Usage(**arguments | {"web_search_calls": arguments.get("web_search_calls", 0) + 1})  # type: ignore[arg-type]
 
 
 # --- bodies ---
 
 
 @pytest.mark.parametrize("body", REAL, ids=range(len(REAL)))
-def test_real_responses_are_read(body: dict[str, Any]) -> None:
-    """Responses that providers sent are read, add up to the provider's own total, and name its model."""
+def test_recorded_responses_are_read(body: dict[str, Any]) -> None:
+    """Recorded responses are read, add up to the total of the provider, and keep its model."""
     usage = Usage.from_response(body)
     assert usage.total_tokens == body["usage"]["total_tokens"]
     assert usage.model == body.get("model")
@@ -140,12 +142,12 @@ def test_real_responses_are_read(body: dict[str, Any]) -> None:
     details = body["usage"].get("prompt_tokens_details") or body["usage"].get("input_tokens_details") or {}
     assert usage.cache_read_tokens == (details.get("cached_tokens") or 0)
     assert sum(usage.meters.values()) == usage.total_tokens
-    outside = body["usage"].get("completion_tokens_details") or body["usage"].get("output_tokens_details") or {}
-    assert usage.reasoning_tokens == (outside.get("reasoning_tokens") or 0)
+    output_details = body["usage"].get("completion_tokens_details") or body["usage"].get("output_tokens_details") or {}
+    assert usage.reasoning_tokens == (output_details.get("reasoning_tokens") or 0)
 
 
-def test_an_embedding_has_no_output() -> None:
-    """An embedding's usage has no completion tokens; a chat's without them is an error, not free output."""
+def test_only_an_embedding_may_have_no_output() -> None:
+    """The usage of an embedding has no completion tokens; without them a chat body is ``invalid_usage``."""
     body = {"object": "list", "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}}
     assert Usage.from_response(body) == Usage(input_tokens=8, model="e")
     with pytest.raises(BillingError, match="completion_tokens is missing") as caught:
@@ -155,12 +157,12 @@ def test_an_embedding_has_no_output() -> None:
         Usage.from_response({"input_tokens": 8})
 
 
-@pytest.mark.parametrize("value", NONSENSE, ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
+@pytest.mark.parametrize("value", INVALID_COUNTS, ids=lambda value: f"{type(value).__name__}-{value!r:.12}")
 @pytest.mark.parametrize(
     "key", ["prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens", "audio_tokens"]
 )
-def test_nonsense_in_a_body_is_refused(key: str, value: Any) -> None:
-    """A count in a body that is no whole number is an error that names it, on the fast path and on the slow one."""
+def test_an_invalid_count_in_a_body_is_rejected(key: str, value: Any) -> None:
+    """A count in a body that is not an integer is an error with its key, on the fast path and on the slow path."""
     for more in ({}, {"cost": 0.5}):
         usage: dict[str, Any] = {"prompt_tokens": 9, "completion_tokens": 9, **more}
         details = {"cached_tokens": "prompt", "audio_tokens": "prompt", "reasoning_tokens": "completion"}
@@ -174,8 +176,8 @@ def test_nonsense_in_a_body_is_refused(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("tier", [5, True, ["flex"], {"name": "flex"}, "x" * 300])
-def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
-    """A served tier that is no tier's name is refused, when it is read or when it is rated."""
+def test_an_invalid_served_tier_is_never_rated_as_standard(tier: Any) -> None:
+    """A served tier that is not the name of a tier is rejected, when it is read or when it is rated."""
     body = {"service_tier": tier, "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
     with pytest.raises(BillingError) as caught:
         shipped().rate(Usage.from_response(body), model="gpt-5.4", group="default", at=NOW)
@@ -183,7 +185,7 @@ def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("usage", "named"),
+    ("usage", "excerpt"),
     [
         ({"prompt_tokens": 9, "completion_tokens": 3, "prompt_audio_seconds": 5}, "'prompt_audio_seconds': 5"),
         (
@@ -201,41 +203,41 @@ def test_a_served_tier_that_cannot_be_read_is_never_standard(tier: Any) -> None:
         ),
     ],
 )
-def test_a_count_that_nobody_knows_is_refused(usage: dict[str, Any], named: str) -> None:
-    """An unknown count that is not zero may be money: it is refused with its name and number; a zero is not."""
-    with pytest.raises(BillingError, match=named) as caught:
+def test_an_unknown_count_is_rejected_unless_zero(usage: dict[str, Any], excerpt: str) -> None:
+    """An unknown count is rejected with its key and number, unless it is zero, because it may have a price."""
+    with pytest.raises(BillingError, match=excerpt) as caught:
         Usage.from_response(usage)
     assert code_of(caught) == "unknown_usage_key"
     Usage.from_response(json.loads(json.dumps(usage).replace(": 5", ": 0")))
 
 
 def test_unknown_counts_are_found_at_any_depth() -> None:
-    """A whole number under unknown keys is found in lists and mappings; what is too deep to see through is refused."""
+    """An integer under unknown keys is found at any depth of lists and mappings, and deeper nesting is rejected."""
     chat = {"prompt_tokens": 9, "completion_tokens": 3}
-    for unknown, known in (({"a": [{"b": (0, 5)}]}, False), ({"a": [{"b": (0, 0.5, "5", True)}]}, True)):
+    for unknown, is_accepted in (({"a": [{"b": (0, 5)}]}, False), ({"a": [{"b": (0, 0.5, "5", True)}]}, True)):
         deep: Any = unknown
         for _ in range(4):
             deep = {"x": deep}
         for body in (chat | unknown, chat | deep, chat | {"prompt_tokens_details": unknown}):
-            assert (outcome(body) == "Usage(input_tokens=9, output_tokens=3)") is known
-    abyss: Any = 0
+            assert (outcome(body) == "Usage(input_tokens=9, output_tokens=3)") is is_accepted
+    too_deep: Any = 0
     for _ in range(12):
-        abyss = [abyss]
-    assert "which has no known price" in outcome(chat | {"x": abyss})
+        too_deep = [too_deep]
+    assert "which has no known price" in outcome(chat | {"x": too_deep})
 
 
-def test_a_code_interpreter_counts_by_container_and_an_image_by_call() -> None:
-    """Calls that share a container are one session, a call that names none is its own; each image is a call."""
+def test_code_interpreter_sessions_and_image_calls_are_counted() -> None:
+    """Code interpreter calls count once per container, or each if they name none, and each image is a call."""
     kind = "code_interpreter_call"
     items = [{"type": "message"}, {"type": "image_generation_call"}, {"type": "image_generation_call"}]
     items += [{"type": kind, "container_id": name} for name in ("c1", "c1", "c2")] + [{"type": kind}]
     body = {"output": items, "usage": {"input_tokens": 9, "output_tokens": 3}}
-    for shape in (body, sdk(body), billable_body(body)):
-        assert Usage.from_response(shape) == Usage(9, 3, code_interpreter_sessions=3, image_generation_calls=2)
+    for variant in (body, sdk(body), billable_body(body)):
+        assert Usage.from_response(variant) == Usage(9, 3, code_interpreter_sessions=3, image_generation_calls=2)
 
 
-def test_a_tool_without_a_fee_is_not_free() -> None:
-    """Where the price file has no fee for a tool that ran, the request is refused by the meter's name."""
+def test_a_tool_without_a_fee_is_rejected() -> None:
+    """If the price file has no fee for a used tool, rating raises ``meter_unpriced`` with the meter."""
     for usage in (Usage(9, 3, code_interpreter_sessions=1), Usage(9, 3, image_generation_calls=1)):
         with pytest.raises(BillingError, match=r"code_interpreter|image_generation") as caught:
             shipped().rate(usage, model="gpt-5.4", group="default", at=NOW)
@@ -250,7 +252,7 @@ def test_a_tool_without_a_fee_is_not_free() -> None:
         {"usage": {"outputTokens": 3, "totalTokens": 3}},
         {"usageMetadata": {"totalTokenCount": 1}},
         {"meta": {"billed": 3}},
-        # An image generation: its output tokens are images, at another price than text.
+        # An image generation: its output tokens are image tokens, which have a different price.
         {
             "usage": {
                 "input_tokens": 50,
@@ -260,10 +262,10 @@ def test_a_tool_without_a_fee_is_not_free() -> None:
             }
         },
     ],
-    ids=lambda body: repr(body).partition(" at 0x")[0],  # an address is another one in each process
+    ids=lambda body: repr(body).partition(" at 0x")[0],  # addresses differ between processes
 )
-def test_another_shape_is_refused(body: Any) -> None:
-    """What is not in a shape known here is ``unknown_usage_format`` with the keys that it has, never an empty usage."""
+def test_an_unknown_format_is_rejected(body: Any) -> None:
+    """A body of an unknown format is ``unknown_usage_format``, never an empty usage."""
     with pytest.raises(BillingError) as caught:
         Usage.from_response(body)
     assert (code_of(caught), caught.value.http_status) == ("unknown_usage_format", 502)
@@ -271,11 +273,11 @@ def test_another_shape_is_refused(body: Any) -> None:
 
 @settings(max_examples=examples(400), deadline=None)
 @given(bodies)
-def test_a_hostile_body_raises_nothing_else(body: Any) -> None:
-    """Any JSON is read as a usage whose meters are whole and add up, or refused by a ``BillingError``."""
-    for shape in (body, spaced(body) if isinstance(body, dict) else body, {"usage": body}):
+def test_any_json_is_read_or_raises_a_billing_error(body: Any) -> None:
+    """Any JSON is read as a usage whose meters add up, or raises a ``BillingError``."""
+    for variant in (body, spaced(body) if isinstance(body, dict) else body, {"usage": body}):
         try:
-            usage = Usage.from_response(shape)
+            usage = Usage.from_response(variant)
         except BillingError as error:
             message = str(error)
         else:
@@ -287,14 +289,15 @@ def test_a_hostile_body_raises_nothing_else(body: Any) -> None:
 
 
 def outcome(body: Any) -> str:
+    """Return the repr of the usage, or the error as text."""
     try:
         return repr(Usage.from_response(body))
     except BillingError as error:
         return str(error)
 
 
-def test_deep_and_long_bodies_are_refused_briefly() -> None:
-    """Nesting and length of a hostile body end in a short message, not in the interpreter's stack."""
+def test_deep_and_long_bodies_give_short_errors() -> None:
+    """A very deep or very long body is rejected with a short message."""
     deep: Any = 1
     for _ in range(100_000):
         deep = {"a": deep}
@@ -306,8 +309,8 @@ def test_deep_and_long_bodies_are_refused_briefly() -> None:
         deep = deep.popitem()[1]
 
 
-def test_deep_objects_are_refused() -> None:
-    """Objects nested without end, in a usage or around it, are refused; a part called meta that is no usage is none."""
+def test_deep_objects_are_rejected() -> None:
+    """Deeply nested objects are rejected in a usage object and in its envelope."""
     deep: Any = 1
     for _ in range(5000):
         deep = SimpleNamespace(a=deep)
@@ -319,7 +322,7 @@ def test_deep_objects_are_refused() -> None:
     assert outcome(bare) == "Usage(input_tokens=3, output_tokens=1)"
 
 
-def test_usages_are_not_added() -> None:
-    """Case 11: a sum of usages could fall into another context tier, so there is none; charges are added."""
+def test_usages_cannot_be_added() -> None:
+    """Case 11: usages cannot be added, because the sum could be in a different context tier."""
     with pytest.raises(TypeError, match="price each request"):
         Usage(1, 1) + Usage(1, 1)
