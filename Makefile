@@ -41,7 +41,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ledger,pages,sign,zones]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ledger,sign,zones]'
 	@touch $@
 
 .venv/gateway: .venv/bin/python pyproject.toml

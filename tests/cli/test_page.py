@@ -201,29 +201,6 @@ def without(missing: str, folder: Path, *arguments: str) -> subprocess.Completed
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
-@pytest.mark.parametrize("missing", ["babel", "jinja2", "babel,jinja2,markupsafe"])
-def test_without_the_extra_the_bill_is_written_without_its_page(run: Run, missing: str) -> None:
-    """Without the extra, invoice omits the page with a note; page, render and --pdf are errors."""
-    run.usage([record(n) for n in range(1, 6)])
-    bill = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--prices", str(run.folder / "pricing.yaml"))
-    done = without(missing, run.folder, *bill, "--out", "b")
-    assert (done.returncode, "pip install 'brivionix-billing[pages]'" in done.stderr) == (0, True)
-    assert {path.name for path in (run.folder / "b").iterdir()} == {
-        *("invoice.json", "invoice.txt", "invoice.csv", "records.txt")
-    }
-    asked: list[tuple[str, ...]] = [
-        (*bill, "--out", "c", "--pdf"),
-        ("page", "--prices", str(SHIPPED), "--out", "p.html"),
-        ("render", "b/invoice.json", "--html", "x.html"),
-    ]
-    for arguments in asked:
-        done = without(missing, run.folder, *arguments)
-        assert (done.returncode, "missing_extra" in done.stderr) == (2, True), done.stderr
-    assert not (run.folder / "c").exists()
-    assert not (run.folder / "p.html").exists()
-    assert without(missing, run.folder, *bill, "--out", "d", "--no-html").stderr == ""
-
-
 def test_without_weasyprint_no_bill_is_written(run: Run) -> None:
     """Without the extra pdf, --pdf is an error that names the install command, and no bill is written."""
     run.usage([record(n) for n in range(1, 6)])

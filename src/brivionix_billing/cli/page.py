@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
         "page",
         help="write the pricing page",
         description="Writes the pricing page as one self-contained HTML file, and tells the content security policy "
-        "that it carries. Needs the extra 'pages'.",
+        "that it carries.",
         allow_abbrev=False,
     )
     parser.add_argument("--out", required=True, metavar="FILE.html", help="where to write; a page there is replaced")

@@ -31,7 +31,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 class PageWriter:
-    """Makes the pages that a command was asked for. An extra that is lacking is told before anything is written."""
+    """Renders the pages that a command writes. A missing extra is reported before any file is written."""
 
     def __init__(self, args: Namespace, key: Ed25519PublicKey | None) -> None:
         self.locale, self.key = args.locale, key
@@ -40,17 +40,6 @@ class PageWriter:
             from brivionix_billing.pages.pdf import require_pdf_extra
 
             require_pdf_extra()
-        if self.html or self.pdf:
-            from brivionix_billing.pages.render import require_pages_extra as pages_ready
-
-            try:
-                pages_ready()
-            except BillingError as error:
-                if self.pdf:
-                    raise
-                # The document is the bill, and a page of it can be made at any time.
-                print_stderr(f"no {HTML} is written: {error.message}")
-                self.html = False
 
     def render(self, document: Mapping[str, Any]) -> dict[str, bytes]:
         """The pages of a document, by the names of their files."""

@@ -1,6 +1,6 @@
 """HTML pages: the pricing page, and bills as pages and PDF.
 
-Pages require the extra ``brivionix-billing[pages]``, PDF the extra ``brivionix-billing[pdf]``.
+PDF requires the extra ``brivionix-billing[pdf]``.
 """
 
 from brivionix_billing.pages.bill_page import bill_page

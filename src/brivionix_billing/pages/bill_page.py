@@ -21,7 +21,7 @@ from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.formatting import LocaleFormatter
 from brivionix_billing.pages.messages import METER_LABELS, TIER_LABELS
-from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template, require_pages_extra
+from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template
 from brivionix_billing.times import CalendarDays, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def bill_page(
         # The style sheet of the page contains the id, so only an id that this package built is safe.
         message = f"id {safe_repr(document['id'])}: does not match series and number"
         raise BillingError("invalid_document", message)
-    require_pages_extra()
     # Canonical order of keys, so that a new document and one read from a file have the same page.
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)

@@ -22,7 +22,7 @@ from brivionix_billing.rating.messages import LOCALES
 if TYPE_CHECKING:
     from babel import Locale
 
-__all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "missing_extra_error", "round_for_display"]
+__all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "round_for_display"]
 
 SHOWN_DIGITS: Final = 4
 """Significant digits of a displayed price. It always keeps the minor unit of its currency."""
@@ -160,18 +160,8 @@ def _one_unit(currency: str) -> str:
     return "1." + "0" * digits if digits else "1"
 
 
-def missing_extra_error() -> BillingError:
-    """Return the error for a missing ``pages`` extra."""
-    return BillingError(
-        "missing_extra",
-        "pages require an extra: pip install 'brivionix-billing[pages]', or in a clone: pip install -e '.[pages]'",
-    )
-
-
 @lru_cache(8)
 def _babel_locale(name: str) -> Locale:
-    try:
-        from babel import Locale
-    except ImportError:
-        raise missing_extra_error() from None
+    from babel import Locale
+
     return Locale.parse(name)

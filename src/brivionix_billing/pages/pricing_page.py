@@ -16,7 +16,6 @@ from brivionix_billing.pages.render import (
     embed_json,
     read_asset,
     render_template,
-    require_pages_extra,
     validate_stylesheet,
 )
 from brivionix_billing.pages.scheduled_changes import change_texts, context_note, scheduled_changes
@@ -61,7 +60,6 @@ def pricing_page(
     >>> html[:15], len(html) < 150_000
     ('<!doctype html>', True)
     """
-    require_pages_extra()
     style = validate_stylesheet(style)
     if isinstance(notes, str):
         raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: pass a list of paragraphs")

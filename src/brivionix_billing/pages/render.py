@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import sha256
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.pages.formatting import LocaleFormatter, missing_extra_error
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,7 +29,6 @@ __all__ = [
     "embed_json",
     "load_stylesheet",
     "render_template",
-    "require_pages_extra",
 ]
 
 _SCRIPT_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -112,20 +110,12 @@ def render_template(template: str, values: Mapping[str, Any], *, style: str, scr
     return page
 
 
-def require_pages_extra() -> None:
-    """Raise ``missing_extra`` if the ``pages`` extra is not installed."""
-    _environment()
-    LocaleFormatter("en")
-
-
 def _csp_hash_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(sha256(text.encode())).decode()}'"
 
 
 @lru_cache(1)
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError:
-        raise missing_extra_error() from None
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     return Environment(loader=FunctionLoader(read_asset), autoescape=True, undefined=StrictUndefined)
