@@ -82,8 +82,8 @@ def test_customers_of_a_run_over_all(run: Run) -> None:
     assert run("verify", "bills", "--usage", "usage.jsonl")[0] == 0
     table = (run.folder / "bills/INV-000001/invoice.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))
-    shown = sum(Decimal(row["shown_rmb_CNY"]) for row in rows)
-    assert shown == Decimal(first["totals"]["shown"]["channels"]["rmb"])
+    shown = sum(Decimal(row["rounded_rmb_CNY"]) for row in rows)
+    assert shown == Decimal(first["totals"]["rounded"]["channels"]["rmb"])
 
 
 def test_options_win_over_the_file(run: Run) -> None:

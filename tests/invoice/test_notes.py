@@ -66,7 +66,7 @@ def figures(document: Json | None) -> dict[tuple[str, ...], str]:
 
     for line in document["lines"]:
         key = tuple(str(line[name]) for name in LINE_KEY)
-        take(key, {name: line[name] for name in ("quantity", "credits", "shown")})
+        take(key, {name: line[name] for name in ("quantity", "credits", "rounded")})
     take(("totals",), document["totals"])
     take(("savings",), document["savings"])
     for row in document["days"]:
@@ -80,11 +80,11 @@ def adds_up(bill: Json, note: Json, right: Json | None) -> None:
     for path in {*was, *more, *must}:
         total = Fraction(was.get(path, "0")) + Fraction(more.get(path, "0"))
         assert total == Fraction(must.get(path, "0")), path
-    lines, shown = note["lines"], note["totals"]["shown"]
+    lines, shown = note["lines"], note["totals"]["rounded"]
     for column in ("credits", "nominal"):
-        assert sum(Decimal(line["shown"][column]) for line in lines) == Decimal(shown[column])
+        assert sum(Decimal(line["rounded"][column]) for line in lines) == Decimal(shown[column])
     for name, total_shown in shown["channels"].items():
-        assert sum(Decimal(line["shown"]["channels"][name]) for line in lines) == Decimal(total_shown)
+        assert sum(Decimal(line["rounded"]["channels"][name]) for line in lines) == Decimal(total_shown)
     assert list(SCHEMA.iter_errors(note)) == []
 
 
@@ -143,7 +143,7 @@ def test_a_channel_that_only_one_of_the_two_has() -> None:
     assert "konbini" not in bill["totals"]["channels"]
     note, right = noted(bill, usage)
     adds_up(bill, note, right)
-    assert {line["shown"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
+    assert {line["rounded"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
     assert "JPY (konbini)" in render_text(note)
 
 

@@ -93,7 +93,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
                 for name, (code, places) in scales.items()
             },
             "estimated": _estimated_section(usage.cells),
-            "shown": shown(len(lines)),
+            "rounded": shown(len(lines)),
         },
         "savings": _savings_section(usage.cells, total),
         "days": [
@@ -110,7 +110,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
             "tree": TREE_SCHEME,
             "merkle_root": "sha256:" + usage.tree.root().hex(),
             "duplicates": usage.duplicates,
-            "set_aside": usage.set_aside,
+            "rejected": usage.rejected,
         },
         "signing_key": header.signing_key,
     }
@@ -168,7 +168,7 @@ def _line_section(line: _LineTotal, shown: dict[str, Any]) -> dict[str, Any]:
         "ratio": None if ratio is None else format_plain(ratio),
         "unit_price": format_plain(unit_price or Decimal(0)),
         "credits": _exact_text(line.units, UNIT_DECIMALS),
-        "shown": shown,
+        "rounded": shown,
     }
 
 
@@ -197,7 +197,7 @@ def _channel_section(
     return {
         "currency": currency,
         "amount": _exact_text(sum(line.channels.get(name, 0) for line in lines), UNIT_DECIMALS + places),
-        "parts": [
+        "price_periods": [
             {
                 "price_per_credit": format_plain(price),
                 "since": format_instant(since),

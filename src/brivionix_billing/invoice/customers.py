@@ -68,7 +68,7 @@ def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str,
         try:
             balance.reconcile(usage.account, credits_used(usage))
         except BillingError as error:
-            aside = f"; {usage.set_aside} records of it were set aside and are not billed" if usage.set_aside else ""
+            aside = f"; {usage.rejected} records of it were set aside and are not billed" if usage.rejected else ""
             wrong.append(error.message + aside)
     if wrong:
         more = [f"... and {len(wrong) - _NAMED} more accounts"] if len(wrong) > _NAMED else []

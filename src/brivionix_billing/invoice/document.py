@@ -98,7 +98,7 @@ class Balance(_StrictModel):
     closing: ExactDecimal
 
 
-class ShownAmounts(_StrictModel):
+class RoundedAmounts(_StrictModel):
     """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
 
     credits: RoundedDecimal
@@ -121,7 +121,7 @@ class Line(_StrictModel):
     ratio: ExactDecimal | None
     unit_price: ExactDecimal
     credits: ExactDecimal
-    shown: ShownAmounts
+    rounded: RoundedAmounts
 
 
 class ChannelPricePeriod(_StrictModel):
@@ -133,11 +133,11 @@ class ChannelPricePeriod(_StrictModel):
 
 
 class ChannelTotal(_StrictModel):
-    """What the Credits cost on a channel; ``parts`` tell its prices over the period."""
+    """What the Credits cost on a channel; ``price_periods`` are its prices over the period."""
 
     currency: Currency
     amount: ExactDecimal
-    parts: list[ChannelPricePeriod]
+    price_periods: list[ChannelPricePeriod]
     credits_without_price: ExactDecimal
 
 
@@ -164,7 +164,7 @@ class Totals(_StrictModel):
     nominal: Nominal
     channels: dict[Name, ChannelTotal]
     estimated: Estimated
-    shown: ShownAmounts
+    rounded: RoundedAmounts
 
 
 class Day(_StrictModel):
@@ -210,7 +210,7 @@ class Evidence(_StrictModel):
     tree: str
     merkle_root: Hash
     duplicates: Count
-    set_aside: Count
+    rejected: Count
 
 
 class Document(_StrictModel):

@@ -105,7 +105,7 @@ class AccountUsage:
     """(calendar day of the period's zone, model) -> use."""
     requests: int = 0
     duplicates: int = 0
-    set_aside: int = 0
+    rejected: int = 0
     first: tuple[str, str] | None = None
     """(time in UTC without Z, request id) of the first request."""
     last: tuple[str, str] | None = None
@@ -141,19 +141,19 @@ def aggregate_usage(
     period: Period | None = None,
     *,
     account: str | None = None,
-    on_set_aside: Callable[[RejectedRecord], None] | None = None,
+    on_rejected: Callable[[RejectedRecord], None] | None = None,
     on_leaves: LeafCallback | None = None,
     progress: ProgressCallback | None = None,
     workers: int = 0,
 ) -> AggregatedUsage:
     """Read a usage file once, and sum it up.
 
-    ``account`` takes in one account only; ``period`` of ``None`` takes in all time. ``on_set_aside`` gets every record
+    ``account`` takes in one account only; ``period`` of ``None`` takes in all time. ``on_rejected`` gets every record
     that is not billed, with the reason; ``on_leaves`` gets (account, leaf hashes, request ids) of the billed records in
     tree order, some at a time; ``progress`` gets (lines, bytes) now and then. ``workers`` processes read beside this
     one; they start clean, so a script that asks for them keeps its own work under ``if __name__ == "__main__"``.
     """
-    return _Aggregator(period, account, on_set_aside, on_leaves).run(
+    return _Aggregator(period, account, on_rejected, on_leaves).run(
         read_chunks(lines, ChunkReader(book, period, account), workers), progress
     )
 
@@ -163,11 +163,11 @@ class _Aggregator:
         self,
         period: Period | None,
         account: str | None,
-        on_set_aside: Callable[[RejectedRecord], None] | None,
+        on_rejected: Callable[[RejectedRecord], None] | None,
         on_leaves: LeafCallback | None,
     ) -> None:
         self.period, self.account = period, account
-        self.on_set_aside, self.on_leaves = on_set_aside, on_leaves
+        self.on_rejected, self.on_leaves = on_rejected, on_leaves
         self.out = AggregatedUsage()
         self.kinds: dict[int, BucketKey] = {}
         self.cards: dict[tuple[Any, ...], RateCard] = {}
@@ -291,9 +291,9 @@ class _Aggregator:
             return
         self.out.rejected += 1
         if record.account is not None and record.at is not None:
-            self._account_usage(record.account).set_aside += 1
-        if self.on_set_aside:
-            self.on_set_aside(record)
+            self._account_usage(record.account).rejected += 1
+        if self.on_rejected:
+            self.on_rejected(record)
 
 
 def _bucket_identity(kind: BucketKey) -> tuple[Any, ...]:

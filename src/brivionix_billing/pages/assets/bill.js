@@ -20,15 +20,15 @@ function* sums(bill) {
   const { totals, lines } = bill;
   const credits = Exact.of(totals.credits), perCredit = Exact.of(totals.nominal.per_credit);
   yield ["lines: credits", sum(lines.map((line) => line.credits)), credits];
-  yield ["lines: shown credits", sum(lines.map((line) => line.shown.credits)), Exact.of(totals.shown.credits)];
-  yield ["lines: shown nominal", sum(lines.map((line) => line.shown.nominal)), Exact.of(totals.shown.nominal)];
+  yield ["lines: rounded credits", sum(lines.map((line) => line.rounded.credits)), Exact.of(totals.rounded.credits)];
+  yield ["lines: rounded nominal", sum(lines.map((line) => line.rounded.nominal)), Exact.of(totals.rounded.nominal)];
   for (const name of Object.keys(totals.channels)) {
     const channel = totals.channels[name];
-    yield [`lines: shown ${name}`, sum(lines.map((line) => line.shown.channels[name])), Exact.of(totals.shown.channels[name])];
-    const parts = channel.parts.map((part) => Exact.times(Exact.of(part.price_per_credit), Exact.of(part.credits)));
+    yield [`lines: rounded ${name}`, sum(lines.map((line) => line.rounded.channels[name])), Exact.of(totals.rounded.channels[name])];
+    const parts = channel.price_periods.map((part) => Exact.times(Exact.of(part.price_per_credit), Exact.of(part.credits)));
     yield [`${name}: amount`, parts.reduce(Exact.plus, { n: 0n, p: 0 }), Exact.of(channel.amount)];
     // A note is a difference of two bills, and a channel that only one of them has counts in the other as nothing.
-    if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.parts.map((part) => part.credits), channel.credits_without_price]), credits];
+    if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.price_periods.map((part) => part.credits), channel.credits_without_price]), credits];
   }
   // A note is a difference of two bills, whose prices of a Credit need not be the same.
   for (const [index, line] of bill.kind === "invoice" ? lines.entries() : []) {
