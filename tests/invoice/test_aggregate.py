@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from profiles import examples
 
 import bill_oracle
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, loaded, record, text, usages, written
@@ -22,6 +21,7 @@ from brivionix_billing.invoice.aggregation import partitions as heaps_module
 from brivionix_billing.invoice.aggregation import reader as chunks_module
 from brivionix_billing.times import parse_instant
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
+from profiles import examples
 
 Json = dict[str, Any]
 EXAMPLE = (ROOT / "examples" / "usage.jsonl").read_bytes()

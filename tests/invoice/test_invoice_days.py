@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples
 
 import bill_oracle
 from bill_kit import BOOK, billed, body, header, record, text, verified, written
@@ -18,6 +17,7 @@ from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note
 from brivionix_billing.invoice.aggregation import reader as chunks_module
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period, parse_instant
+from profiles import examples
 
 Json = dict[str, Any]
 PLAIN = bill_oracle.read_book(text())

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from profiles import examples
 
 import bill_oracle
 from bill_kit import TEXT, billed, body, header, loaded, record, text, usages, verified, written
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.invoice import Balance, build_note, document_hash, json_schema, lines_csv, render_text, seal
 from brivionix_billing.invoice.files import write_bill
+from profiles import examples
 
 Json = dict[str, Any]
 SCHEMA = Draft202012Validator(json_schema())

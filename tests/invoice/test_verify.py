@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import examples, sampled
 
 from bill_kit import billed, record, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import document_hash, key_id, seal
+from profiles import examples, sampled
 from strategies import bodies
 from verify_kit import (
     BILL,

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError
+from brivionix_billing.files import read_bounded
 
 __all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document"]
 
@@ -264,15 +265,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
 
     It is not checked against the schema here: ``verify`` tells every fault at once.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
-    if len(content) > _MAX_BYTES:
-        raise BillingError("invalid_document", f"{path}: more than {_MAX_BYTES} bytes")
-    data = loads_strict(content, str(path))
+    data = loads_strict(read_bounded(path, _MAX_BYTES), str(path))
     if not isinstance(data, dict) or data.get("schema") is None:
         raise BillingError("invalid_document", f"{path}: not an invoice document; it has no 'schema'")
     return data

@@ -22,7 +22,7 @@ from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_r
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import Balance, Header, payment_section
 from brivionix_billing.invoice.notes import build_note
-from brivionix_billing.invoice.proofs import compare_records
+from brivionix_billing.invoice.record_list import compare_records
 from brivionix_billing.invoice.signing import document_hash, signature_error
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant

@@ -20,6 +20,7 @@ from brivionix_billing.pages.render import (
     validate_stylesheet,
 )
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import parse_instant
 
 __all__ = ["pricing_page"]
@@ -63,9 +64,8 @@ def pricing_page(
         raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: give a list of paragraphs")
     languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
     for what, text in (("title", title), *(("note", note) for note in notes)):
-        if text is not None and not (isinstance(text, str) and 0 < len(text) <= _MOST_TEXT and text.isprintable()):
-            message = f"the {what} {safe_repr(text)} is not 1 to {_MOST_TEXT} printable characters"
-            raise BillingError("invalid_argument", message)
+        if text is not None:
+            require_text(f"the {what}", text, limit=_MOST_TEXT)
     data = price_list(book, at=at, groups=groups)
     if not data["groups"]:
         raise BillingError("invalid_argument", f"no group to show at {data['at']}: name one that has terms then")

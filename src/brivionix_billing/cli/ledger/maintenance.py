@@ -24,6 +24,7 @@ from brivionix_billing.cli.output import (
     print_stdout,
 )
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
 
 __all__ = ["add_commands"]
 
@@ -141,15 +142,7 @@ def _pluralize(count: int, one: str, many: str = "") -> str:
 
 def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
     """What ``checkpoint`` wrote. Raises ``file_unreadable``, ``invalid_document``."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the checkpoint {safe_repr(path, 200)}: {reason}") from None
-    if len(content) > _MAX_BYTES:
-        raise BillingError("invalid_document", f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes")
-    said = loads_strict(content, path)
+    said = loads_strict(read_bounded(path, _MAX_BYTES, "the checkpoint"), path)
     if not isinstance(said, dict):
         raise BillingError(
             "invalid_document", f'{safe_repr(path, 200)}: not an object such as {{"acct_1": [7, "0af1..."]}}'
