@@ -124,7 +124,7 @@ def test_conflicting_duplicates_are_set_aside(other: Json, alone: bool) -> None:
     rows = [record(2), record(1), other, record(1)]
     found, aside = collected(written(rows), account="acct_1" if alone else None)
     assert found.accounts["acct_1"].requests == 1
-    assert sum(cell.requests for cell in found.accounts["acct_1"].cells) == 1
+    assert sum(cell.requests for cell in found.accounts["acct_1"].buckets) == 1
     named = {a.line: a for a in aside}
     assert {2, 4} <= set(named)
     for number in (2, 4):
@@ -230,5 +230,5 @@ def test_a_long_request_leaves_the_short_ones_after_it_short() -> None:
     long, short = body(tokens=1500), body(tokens=900)
     rows = [record(n, usage=usage) for n, usage in enumerate((short, long, short, long), 1)]
     found, _ = collected(written(rows))
-    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].cells}
+    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].buckets}
     assert tiers == {"short": 2, "long": 2}

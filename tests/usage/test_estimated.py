@@ -163,7 +163,7 @@ def test_an_estimate_beside_a_plain_request_of_its_kind() -> None:
     same = {"at": "2026-10-03T00:00:00Z", "usage": body()}
     rows = [record(1, **same), marked(2, **same), record(3, **same)]
     found = aggregate_usage(written(rows).splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"]
-    assert sorted((cell.estimated, cell.requests) for cell in found.cells) == [(False, 2), (True, 1)]
+    assert sorted((cell.estimated, cell.requests) for cell in found.buckets) == [(False, 2), (True, 1)]
 
 
 def test_a_spoiled_estimate_does_not_verify() -> None:
