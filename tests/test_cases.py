@@ -509,8 +509,8 @@ def test_case_27_the_page_of_a_bill_adds_up() -> None:
     bill = billed(written([record(n) for n in range(1, 60)]))
     html = bill_page(bill)
     for column in ("credits", "nominal", "channels.rmb", "channels.stripe", "channels.konbini"):
-        lines = re.findall(rf'data-path="lines\.\d+\.shown\.{column}">([\d.,]+)<', html)
-        (total,) = set(re.findall(rf'data-path="totals\.shown\.{column}">([\d.,]+)<', html))
+        lines = re.findall(rf'data-path="lines\.\d+\.rounded\.{column}">([\d.,]+)<', html)
+        (total,) = set(re.findall(rf'data-path="totals\.rounded\.{column}">([\d.,]+)<', html))
         parts = [D(text.replace(",", "")) for text in lines]
         assert sum(parts) == D(total.replace(",", ""))
         assert len(parts) == len(bill["lines"])

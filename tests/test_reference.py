@@ -41,6 +41,17 @@ RENAMED_KEYS: dict[str, str] = {
     "worth": "deferred",
     "differences.bill": "actual",
     "differences.redone": "expected",
+    "bills/*:evidence.set_aside": "rejected",
+    "bills/*:shown": "rounded",
+    "bills/*:shown_credits": "rounded_credits",
+    "bills/*:shown_nominal_USD": "rounded_nominal_USD",
+    "bills/*:shown_rmb_CNY": "rounded_rmb_CNY",
+    "bills/*:shown_stripe_USD": "rounded_stripe_USD",
+    "bills/*:shown_konbini_JPY": "rounded_konbini_JPY",
+    "bills/*:shown_rmb": "rounded_rmb",
+    "bills/*:shown_stripe": "rounded_stripe",
+    "bills/*:shown_konbini": "rounded_konbini",
+    "bills/*:totals.channels.*.parts": "price_periods",
     "channels.smallest": "min_payment",
     "channels.largest": "max_payment",
     "worst_case.firm": "guaranteed",
@@ -75,9 +86,9 @@ RENAMED_CODES: dict[str, str] = {
 """Old error code -> new error code."""
 RENAMED_VALUES: dict[str, str] = {}
 """Old value -> new value, for complete JSON values and complete CSV cells."""
-RENAMED_OPTIONS: dict[str, str] = {}
+RENAMED_OPTIONS: dict[str, str] = {"--set-aside": "--rejected"}
 """Old option or command of the command line -> new one."""
-RENAMED_FILES: dict[str, str] = {}
+RENAMED_FILES: dict[str, str] = {"set_aside.jsonl": "rejected.jsonl"}
 """Old name of a file that a command writes -> new name."""
 RENAMED_PRICE_KEYS: dict[str, str] = {}
 """Old key of the price file -> new key."""

@@ -170,7 +170,7 @@ def test_rate_csv_has_a_column_per_channel(run: Run) -> None:
 def test_rate_sets_aside(run: Run) -> None:
     """Lines without a price are told and kept with reasons, the rest is rated, the status is 2."""
     run.usage([record(1), record(2, model="gone"), record(3), record(3), record(4), record(4, group="half")])
-    status, out, err = run("rate", "usage.jsonl", "--set-aside", "aside.jsonl")
+    status, out, err = run("rate", "usage.jsonl", "--rejected", "aside.jsonl")
     assert (status, len(out.splitlines())) == (2, 5)
     assert "line 2: no model 'gone'" in err
     assert "req_3 stands in lines 3, 4: the same record" in err
@@ -182,7 +182,7 @@ def test_rate_sets_aside(run: Run) -> None:
 def test_rate_writes_over_nothing(run: Run) -> None:
     """A file that stands where lines set aside should go is left as it is, above all the usage file itself."""
     before = (run.folder / "usage.jsonl").read_bytes()
-    status, _, err = run("rate", "usage.jsonl", "--set-aside", "usage.jsonl")
+    status, _, err = run("rate", "usage.jsonl", "--rejected", "usage.jsonl")
     assert (status, (run.folder / "usage.jsonl").read_bytes()) == (2, before)
     assert "stands already" in err
 

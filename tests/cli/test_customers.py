@@ -82,8 +82,8 @@ def test_customers_of_a_run_over_all(run: Run) -> None:
     assert run("verify", "bills", "--usage", "usage.jsonl")[0] == 0
     table = (run.folder / "bills/INV-000001/invoice.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))
-    shown = sum(Decimal(row["shown_rmb_CNY"]) for row in rows)
-    assert shown == Decimal(first["totals"]["shown"]["channels"]["rmb"])
+    shown = sum(Decimal(row["rounded_rmb_CNY"]) for row in rows)
+    assert shown == Decimal(first["totals"]["rounded"]["channels"]["rmb"])
 
 
 def test_options_win_over_the_file(run: Run) -> None:
@@ -184,8 +184,8 @@ WRONG: list[tuple[Any, str, str]] = [
     ),
     ({"acct_1": None}, "invalid_argument", "acct_1: None is not an object"),
     ({"acct_1": {"nmae": "x"}}, "invalid_argument", "acct_1: no key 'nmae'; allowed are name, tax_number, details"),
-    ({"acct_1": {"name": 5}}, "invalid_argument", "acct_1.name: 5"),
-    ({"acct_1": {"name": ""}}, "invalid_argument", "acct_1.name: ''"),
+    ({"acct_1": {"name": 5}}, "invalid_argument", "acct_1.name is 5"),
+    ({"acct_1": {"name": ""}}, "invalid_argument", "acct_1.name is ''"),
     ({"acct_1": {"tax_number": "\x1b[31m"}}, "invalid_argument", "acct_1.tax_number"),
     ({"acct_1": {"details": "1 Road"}}, "invalid_argument", "acct_1.details: '1 Road' is not a list"),
     ({"acct_1": {"details": ["a", "\ud800"]}}, "invalid_argument", "acct_1.details[1]"),
@@ -215,7 +215,7 @@ WRONG: list[tuple[Any, str, str]] = [
         "invalid_argument",
         "acct_1.balance: a balance of more than 1000 movements",
     ),
-    ({"": {}}, "invalid_argument", "the account ''"),
+    ({"": {}}, "invalid_argument", "the account is ''"),
     ({"a\nb": {}}, "invalid_argument", "the account"),
     ({"acct_9": {"nmae": "x"}}, "invalid_argument", "acct_9"),
 ]

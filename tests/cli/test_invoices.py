@@ -68,8 +68,8 @@ def test_what_a_bill_s_folder_holds(run: Run) -> None:
     page = (run.folder / "b" / "invoice.txt").read_text(encoding="utf-8")
     for shown in (
         document["hash"],
-        document["totals"]["shown"]["credits"],
-        *document["totals"]["shown"]["channels"].values(),
+        document["totals"]["rounded"]["credits"],
+        *document["totals"]["rounded"]["channels"].values(),
     ):
         assert shown in page
     listed = (run.folder / "b" / "records.txt").read_text().splitlines()
@@ -143,7 +143,7 @@ def test_nothing_is_written_over(run: Run) -> None:
         assert contents(run.folder) == before
 
 
-@pytest.mark.parametrize("name", ["invoice.html", "invoice.txt", "invoice.csv", "records.txt", "set_aside.jsonl"])
+@pytest.mark.parametrize("name", ["invoice.html", "invoice.txt", "invoice.csv", "records.txt", "rejected.jsonl"])
 def test_files_of_others_are_not_written_over(run: Run, name: str) -> None:
     """A file of the user's own that has the name of one of ours is left as it is."""
     (run.folder / "b").mkdir()
@@ -160,7 +160,7 @@ def test_set_aside_is_listed(run: Run) -> None:
     assert (status, "INV-000001" in out) == (2, True)
     assert "1 records set aside, NOT billed" in err
     assert "line 4: request id req_3 stands again" in err
-    (row,) = map(json.loads, (run.folder / "bills/set_aside.jsonl").read_text(encoding="utf-8").splitlines())
+    (row,) = map(json.loads, (run.folder / "bills/rejected.jsonl").read_text(encoding="utf-8").splitlines())
     assert (row["request_id"], row["code"]) == ("req_2", "unknown_model")
 
 

@@ -33,7 +33,7 @@ def collected(usage: bytes, book: PriceBook = BOOK, **how: Any) -> tuple[Aggrega
     """What October holds, and what was set aside."""
     aside: list[RejectedRecord] = []
     period = how.pop("period", OCTOBER)
-    return aggregate_usage(usage.splitlines(keepends=True), book, period, on_set_aside=aside.append, **how), aside
+    return aggregate_usage(usage.splitlines(keepends=True), book, period, on_rejected=aside.append, **how), aside
 
 
 def check(document: Json, expected: bill_oracle.Expected) -> None:
@@ -163,11 +163,11 @@ def add_up(document: Json) -> None:
     """Shown lines add up to shown totals in each column, exact to exact, and nothing shown is negative."""
     lines, totals = document["lines"], document["totals"]
     columns: list[tuple[list[str], str]] = [
-        ([line["shown"][column] for line in lines], totals["shown"][column]) for column in ("credits", "nominal")
+        ([line["rounded"][column] for line in lines], totals["rounded"][column]) for column in ("credits", "nominal")
     ]
     columns += [
-        ([line["shown"]["channels"][name] for line in lines], total)
-        for name, total in totals["shown"]["channels"].items()
+        ([line["rounded"]["channels"][name] for line in lines], total)
+        for name, total in totals["rounded"]["channels"].items()
     ]
     for parts, total in columns:
         assert sum(map(Decimal, parts)) == Decimal(total)
@@ -175,7 +175,7 @@ def add_up(document: Json) -> None:
         assert {len(part.partition(".")[2]) for part in [*parts, total]} == {len(total.partition(".")[2])}
     assert sum(Fraction(line["credits"]) for line in lines) == Fraction(totals["credits"])
     for line in lines:
-        exact, shown = Fraction(line["credits"]), Fraction(line["shown"]["credits"])
+        exact, shown = Fraction(line["credits"]), Fraction(line["rounded"]["credits"])
         assert abs(exact - shown) < Fraction(3, 2 * 10**6)  # its share of a total rounded by a half at most, up or down
         assert exact == Fraction(line["quantity"]) * Fraction(line["unit_price"]) / line["per"] / Fraction(
             totals["nominal"]["per_credit"]
@@ -183,9 +183,9 @@ def add_up(document: Json) -> None:
     assert sum(Fraction(day["credits"]) for day in document["days"]) == Fraction(totals["credits"])
     assert sum(day["requests"] for day in document["days"]) == totals["requests"]
     for channel in totals["channels"].values():
-        priced = sum(Fraction(part["credits"]) for part in channel["parts"])
+        priced = sum(Fraction(part["credits"]) for part in channel["price_periods"])
         assert priced + Fraction(channel["credits_without_price"]) == Fraction(totals["credits"])
-        cost = sum(Fraction(part["credits"]) * Fraction(part["price_per_credit"]) for part in channel["parts"])
+        cost = sum(Fraction(part["credits"]) * Fraction(part["price_per_credit"]) for part in channel["price_periods"])
         assert cost == Fraction(channel["amount"])
     saved = document["savings"]
     assert Fraction(saved["list"]) - Fraction(saved["cache"]) - Fraction(saved["group"]) == Fraction(totals["credits"])
@@ -198,17 +198,17 @@ def test_case_27_subtotals() -> None:
         for n, g in enumerate(["default", "own"])
     ]
     document = billed(written(rows))
-    shown = [line["shown"]["nominal"] for line in document["lines"]]
+    shown = [line["rounded"]["nominal"] for line in document["lines"]]
     assert [line["credits"] for line in document["lines"]] == ["0.0033345", "0.0011103885"]
-    assert (shown, document["totals"]["shown"]["nominal"]) == (["0.00", "0.00"], "0.00")
+    assert (shown, document["totals"]["rounded"]["nominal"]) == (["0.00", "0.00"], "0.00")
     more = [
         record(n, model="beta", group=g, usage=body(tokens=0, cached=0, out=o))
         for n, (g, o) in enumerate([("default", 741), ("default", 741), ("own", 2225)])
     ]
     document = billed(written(more))
     assert [line["credits"] for line in document["lines"]] == ["0.006669", "0.0033341625"]
-    assert [line["shown"]["nominal"] for line in document["lines"]] == ["0.01", "0.00"]
-    assert document["totals"]["shown"]["nominal"] == "0.01"
+    assert [line["rounded"]["nominal"] for line in document["lines"]] == ["0.01", "0.00"]
+    assert document["totals"]["rounded"]["nominal"] == "0.01"
     add_up(document)
 
 

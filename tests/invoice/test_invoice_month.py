@@ -19,7 +19,7 @@ def collected(usage: bytes, **how: Any) -> tuple[AggregatedUsage, list[RejectedR
     """What October holds, and what was set aside."""
     aside: list[RejectedRecord] = []
     period = how.pop("period", OCTOBER)
-    return aggregate_usage(usage.splitlines(keepends=True), BOOK, period, on_set_aside=aside.append, **how), aside
+    return aggregate_usage(usage.splitlines(keepends=True), BOOK, period, on_rejected=aside.append, **how), aside
 
 
 # --- what happens inside a month ---
@@ -58,14 +58,14 @@ def test_channel_prices_that_change_inside_the_month() -> None:
     days = ("2026-10-09T23:59:59Z", "2026-10-10T00:00:00Z", "2026-10-14T23:59:59Z", "2026-10-15T00:00:00Z")
     totals = billed(written([record(n, at=at, model="beta", usage=usage) for n, at in enumerate(days)]))["totals"]
     rmb, konbini = totals["channels"]["rmb"], totals["channels"]["konbini"]
-    assert [(part["price_per_credit"], part["credits"]) for part in rmb["parts"]] == [
+    assert [(part["price_per_credit"], part["credits"]) for part in rmb["price_periods"]] == [
         ("0.85", "0.00225"),
         ("0.9", "0.00075"),
     ]
-    assert rmb["parts"][1]["since"] == "2026-10-15T00:00:00Z"
+    assert rmb["price_periods"][1]["since"] == "2026-10-15T00:00:00Z"
     assert (rmb["amount"], rmb["credits_without_price"]) == ("0.0025875", "0")
-    assert (konbini["credits_without_price"], konbini["parts"][0]["credits"]) == ("0.00075", "0.00225")
-    assert (konbini["currency"], totals["shown"]["channels"]["konbini"]) == ("JPY", "0")
+    assert (konbini["credits_without_price"], konbini["price_periods"][0]["credits"]) == ("0.00075", "0.00225")
+    assert (konbini["currency"], totals["rounded"]["channels"]["konbini"]) == ("JPY", "0")
 
 
 def test_list_price_of_zero_is_not_no_list_price() -> None:
@@ -124,7 +124,7 @@ def test_conflicting_duplicates_are_set_aside(other: Json, alone: bool) -> None:
     rows = [record(2), record(1), other, record(1)]
     found, aside = collected(written(rows), account="acct_1" if alone else None)
     assert found.accounts["acct_1"].requests == 1
-    assert sum(cell.requests for cell in found.accounts["acct_1"].cells) == 1
+    assert sum(cell.requests for cell in found.accounts["acct_1"].buckets) == 1
     named = {a.line: a for a in aside}
     assert {2, 4} <= set(named)
     for number in (2, 4):
@@ -156,7 +156,7 @@ def test_what_cannot_be_priced_is_listed_and_the_rest_billed() -> None:
     assert all(a.message and a.account == "acct_1" for a in aside)
     assert found.accounts["acct_1"].requests == 2
     document = billed(usage)
-    assert document["evidence"]["set_aside"] == 8
+    assert document["evidence"]["rejected"] == 8
     assert document["totals"] == billed(written([record(9), record(10)]))["totals"]
 
 
@@ -230,5 +230,5 @@ def test_a_long_request_leaves_the_short_ones_after_it_short() -> None:
     long, short = body(tokens=1500), body(tokens=900)
     rows = [record(n, usage=usage) for n, usage in enumerate((short, long, short, long), 1)]
     found, _ = collected(written(rows))
-    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].cells}
+    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].buckets}
     assert tiers == {"short": 2, "long": 2}

@@ -243,11 +243,11 @@ def test_the_lines_as_csv(old: list[Json], new: list[Json]) -> None:
         return  # nothing was billed, or nothing is to be corrected
     for document in documents:
         names, rows = read_back(document)
-        shown = document["totals"]["shown"]
-        columns = {"shown_credits": shown["credits"], "shown_nominal_USD": shown["nominal"]}
+        shown = document["totals"]["rounded"]
+        columns = {"rounded_credits": shown["credits"], "rounded_nominal_USD": shown["nominal"]}
         for channel, currency in (("rmb", "CNY"), ("stripe", "USD"), ("konbini", "JPY")):
             if channel in shown["channels"]:
-                columns[f"shown_{channel}_{currency}"] = shown["channels"][channel]
+                columns[f"rounded_{channel}_{currency}"] = shown["channels"][channel]
         assert set(names[-len(columns) :]) == set(columns)
         for name, total in columns.items():
             assert sum(Decimal(row[name]) for row in rows) == Decimal(total), name
@@ -264,7 +264,7 @@ def test_the_columns_of_the_csv() -> None:
     names, rows = read_back(billed(USAGE))
     assert ",".join(names) == (
         "bill,kind,account,period,model,group,service_tier,context_tier,price_since,meter,quantity,per,list_price,ratio,"
-        "unit_price,credits,shown_credits,shown_nominal_USD,shown_rmb_CNY,shown_stripe_USD"
+        "unit_price,credits,rounded_credits,rounded_nominal_USD,rounded_rmb_CNY,rounded_stripe_USD"
     )
     (row,) = rows
     assert list(row.values())[:6] == ["INV-000001", "invoice", "acct_1", "2026-10", "beta", "default"]
@@ -288,7 +288,7 @@ def test_a_channel_called_nominal_has_a_column_of_its_own() -> None:
     )
     document = billed(USAGE, book)
     _, (row,) = read_back(document)
-    assert (row["shown_nominal_USD"], row["shown_nominal_USD_channel"]) == ("0.30", "0.04")
+    assert (row["rounded_nominal_USD"], row["rounded_nominal_USD_channel"]) == ("0.30", "0.04")
 
 
 # --- the folder ---

@@ -123,12 +123,12 @@ def test_bodies_that_are_refused_are_set_aside() -> None:
     """Refused bodies change nothing of the bill but the count of what was set aside, each with its reason."""
     everything = written(rows())
     aside: list[Any] = []
-    found = aggregate_usage(everything.splitlines(keepends=True), BOOK, OCTOBER, on_set_aside=aside.append)
+    found = aggregate_usage(everything.splitlines(keepends=True), BOOK, OCTOBER, on_rejected=aside.append)
     document = build_invoice(found.accounts["acct_1"], header(), BOOK)
     without = {**billed(SOUND, BOOK), "hash": None}
     assert {one.request_id: one.code for one in aside} == {f"req_{n}": code for n, (code, _) in REFUSED.items()}
-    assert document["evidence"]["set_aside"] == len(REFUSED)
-    document["evidence"]["set_aside"] = 0
+    assert document["evidence"]["rejected"] == len(REFUSED)
+    document["evidence"]["rejected"] = 0
     assert {**document, "hash": None} == without
 
 

@@ -66,7 +66,7 @@ def figures(document: Json | None) -> dict[tuple[str, ...], str]:
 
     for line in document["lines"]:
         key = tuple(str(line[name]) for name in LINE_KEY)
-        take(key, {name: line[name] for name in ("quantity", "credits", "shown")})
+        take(key, {name: line[name] for name in ("quantity", "credits", "rounded")})
     take(("totals",), document["totals"])
     take(("savings",), document["savings"])
     for row in document["days"]:
@@ -80,11 +80,11 @@ def adds_up(bill: Json, note: Json, right: Json | None) -> None:
     for path in {*was, *more, *must}:
         total = Fraction(was.get(path, "0")) + Fraction(more.get(path, "0"))
         assert total == Fraction(must.get(path, "0")), path
-    lines, shown = note["lines"], note["totals"]["shown"]
+    lines, shown = note["lines"], note["totals"]["rounded"]
     for column in ("credits", "nominal"):
-        assert sum(Decimal(line["shown"][column]) for line in lines) == Decimal(shown[column])
+        assert sum(Decimal(line["rounded"][column]) for line in lines) == Decimal(shown[column])
     for name, total_shown in shown["channels"].items():
-        assert sum(Decimal(line["shown"]["channels"][name]) for line in lines) == Decimal(total_shown)
+        assert sum(Decimal(line["rounded"]["channels"][name]) for line in lines) == Decimal(total_shown)
     assert list(SCHEMA.iter_errors(note)) == []
 
 
@@ -143,7 +143,7 @@ def test_a_channel_that_only_one_of_the_two_has() -> None:
     assert "konbini" not in bill["totals"]["channels"]
     note, right = noted(bill, usage)
     adds_up(bill, note, right)
-    assert {line["shown"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
+    assert {line["rounded"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
     assert "JPY (konbini)" in render_text(note)
 
 
@@ -229,7 +229,7 @@ def test_what_is_not_in_the_bill_cannot_be_proven() -> None:
             proof_of(request_id, rows)
         assert caught.value.code == "not_in_bill"
     for changed in (ROWS[1:], [record(1, group="half"), *ROWS[1:]]):
-        with pytest.raises(BillingError, match=r"verify it first|holds no request"):
+        with pytest.raises(BillingError, match=r"verify the bill first|has no request"):
             proof_of("req_5", changed)
 
 
@@ -264,7 +264,7 @@ def test_a_proof_is_for_one_document() -> None:
     assert check_inclusion_proof(again, {**proof, "document": {"id": again["id"], "hash": again["hash"]}}) is None
     less = billed(written(ROWS[:-1]))
     assert check_inclusion_proof(less, {**proof, "document": {"id": less["id"], "hash": less["hash"]}})
-    assert "was changed" in str(check_inclusion_proof({**BILL, "due": "2027-01-01T00:00:00Z"}, proof))
+    assert "was altered" in str(check_inclusion_proof({**BILL, "due": "2027-01-01T00:00:00Z"}, proof))
     other = {**BILL, "customer": {**BILL["customer"], "account": "acct_2"}}
     other["hash"] = document_hash(other)
     forged = {**proof, "document": {"id": other["id"], "hash": other["hash"]}}

@@ -44,7 +44,7 @@ def test_a_right_bill_verifies() -> None:
     assert verified(SECOND, USAGE, previous=FIRST).differences == []
     assert verified(SIGNED, USAGE, key=PUBLIC).differences == []
     assert (verified(BILL, USAGE).notes, verified(SIGNED, USAGE, key=PUBLIC).notes) == ([], [])
-    assert BILL["evidence"]["duplicates"] == BILL["evidence"]["set_aside"] == 1
+    assert BILL["evidence"]["duplicates"] == BILL["evidence"]["rejected"] == 1
     assert len(list(tampered(BILL))) > 1500
 
 

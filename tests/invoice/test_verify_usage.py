@@ -12,7 +12,7 @@ from bill_kit import BOOK, OCTOBER, TEXT, billed, body, loaded, record, text, ve
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.invoice import aggregate_usage
-from brivionix_billing.invoice.proofs import format_record_list
+from brivionix_billing.invoice.record_list import format_record_list
 from verify_kit import BILL, USAGE, refused, tampered
 
 # --- the usage ---
@@ -60,7 +60,7 @@ def test_a_record_left_out_added_or_doubled_is_named(tmp_path: Path) -> None:
     rows = [record(n) for n in (1, 2, 3, 4)]
     document, listed = billed(written(rows)), list_of(written(rows), tmp_path)
     for usage, name, words in (
-        (rows[:-1], "req_4", "left out"),
+        (rows[:-1], "req_4", "may have been removed"),
         ([*rows, record(5)], "req_5", "not in the bill"),
         ([*rows, record(2)], "req_2", "stands again"),
         ([*rows, record(2, group="half")], "req_2", "different contents"),

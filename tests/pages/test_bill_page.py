@@ -140,8 +140,11 @@ def seal_of(html: str) -> str:
 
 
 ALTERATIONS: dict[str, tuple[Any, str]] = {
-    "a figure shown": (swap(r'(data-path="lines.0.shown.credits">)[\d.,]+', r"\g<1>9.99"), "The page shows 9.99"),
-    "the total shown": (swap(r'(data-path="totals.shown.channels.rmb">)[\d.,]+', r"\g<1>0.01"), "The page shows 0.01"),
+    "a figure shown": (swap(r'(data-path="lines.0.rounded.credits">)[\d.,]+', r"\g<1>9.99"), "The page shows 9.99"),
+    "the total shown": (
+        swap(r'(data-path="totals.rounded.channels.rmb">)[\d.,]+', r"\g<1>0.01"),
+        "The page shows 0.01",
+    ),
     "a subtotal": (
         swap(r'(class="sub">.*?<td [^>]*>)[^<]+', r"\g<1>1"),
         "The page was changed",
@@ -167,10 +170,10 @@ ALTERATIONS: dict[str, tuple[Any, str]] = {
     ),
     "a field in place of a figure": (swap("</h1>", '<input value="9.99"></h1>'), "The page was changed"),
     "a struck figure": (
-        swap(r'(<span data-path="totals.shown.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
+        swap(r'(<span data-path="totals.rounded.nominal">[^<]+</span>)', r"<s>\g<1></s>"),
         "page was changed",
     ),
-    "no word of where a figure is from": (swap(' data-path="totals.shown.credits"', ""), "The page was changed"),
+    "no word of where a figure is from": (swap(' data-path="totals.rounded.credits"', ""), "The page was changed"),
     "a bar of another model": (swap('<rect class="s0"', '<rect class="s1"'), "The page was changed"),
     "an added line": (swap("</header>", "<p>Pay to account 666</p></header>"), "The page was changed"),
     "an amount inside": (inside(put("lines", 0, "credits", "9")), "The hash does not match"),
@@ -182,15 +185,15 @@ ALTERATIONS: dict[str, tuple[Any, str]] = {
     "a price, hash made anew": (inside(put("lines", 1, "unit_price", "1"), rehash=True), "lines[1]"),
     "a ratio, hash made anew": (inside(put("lines", 0, "ratio", "3"), rehash=True), "lines[0]: price"),
     "the total, hash made anew": (inside(put("totals", "credits", "1"), rehash=True), "lines: credits"),
-    "a shown total, hash anew": (inside(put("totals", "shown", "credits", "1"), rehash=True), "shown credits"),
+    "a shown total, hash anew": (inside(put("totals", "rounded", "credits", "1"), rehash=True), "rounded credits"),
     "nominal, hash made anew": (inside(put("totals", "nominal", "amount", "1"), rehash=True), "nominal"),
-    "shown nominal, hash anew": (inside(put("totals", "shown", "nominal", "0.00"), rehash=True), "shown nominal"),
+    "shown nominal, hash anew": (inside(put("totals", "rounded", "nominal", "0.00"), rehash=True), "rounded nominal"),
     "a channel, hash anew": (inside(put("totals", "channels", "rmb", "amount", "1"), rehash=True), "rmb: amount"),
     "a channel's Credits": (
         inside(put("totals", "channels", "rmb", "credits_without_price", "1"), rehash=True),
         "rmb: credits",
     ),
-    "a shown channel": (inside(put("totals", "shown", "channels", "rmb", "0.00"), rehash=True), "shown rmb"),
+    "a shown channel": (inside(put("totals", "rounded", "channels", "rmb", "0.00"), rehash=True), "rounded rmb"),
     "a day, hash made anew": (inside(put("days", 0, "credits", "7"), rehash=True), "days: credits"),
     "requests, hash made anew": (inside(put("days", 0, "requests", 77), rehash=True), "days: requests"),
     "savings, hash made anew": (inside(put("savings", "list", "7"), rehash=True), "savings"),
@@ -247,7 +250,7 @@ def test_channels_may_have_any_name(browser: Browser, tmp_path: Path, names: tup
     assert list(document["totals"]["channels"]) == list(names)
     with opened(browser, tmp_path / "b.html", bill_page(document)) as tab:
         assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
-    changed = swap(r'(data-path="totals.shown.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
+    changed = swap(r'(data-path="totals.rounded.channels.credits.0">)[\d.,]+', r"\g<1>0.01")(bill_page(document))
     with opened(browser, tmp_path / "b.html", changed) as tab:
         assert verdict(tab) == BILL_MESSAGES["en"]["check_bad"]
 
@@ -341,7 +344,7 @@ def test_a_bill_reads_without_scripts(browser: Browser, tmp_path: Path, bill: Js
         assert tab.page.locator("#verdict").inner_text() == BILL_MESSAGES["en"]["check_off"]
         shown = tab.page.locator("main").inner_text()
         for part in (
-            bill["totals"]["shown"]["credits"],
+            bill["totals"]["rounded"]["credits"],
             bill["hash"],
             bill["balance"]["closing"],
             "Invoice",
@@ -367,7 +370,7 @@ def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) 
         ):
             assert part in shown
         assert tab.page.locator("header time").first.inner_text() == "2026-11-01"
-        assert tab.page.locator(".total.paid strong").inner_text() == bill["totals"]["shown"]["channels"]["rmb"]
+        assert tab.page.locator(".total.paid strong").inner_text() == bill["totals"]["rounded"]["channels"]["rmb"]
         assert tab.page.locator("svg").count() == 2
         assert tab.texts(".lines thead th .small")[1:] == ["rmb", "konbini", "stripe"]
     with opened(
@@ -378,7 +381,7 @@ def test_a_bill_has_all_its_parts(browser: Browser, tmp_path: Path, bill: Json) 
     with opened(browser, tmp_path / "b.html", bill_page(bill)) as tab:
         # The total of a column is the sum of its displayed lines.
         column = [Decimal(value) for value in tab.texts(".lines tr:not(.sub):not(.sum) td:nth-of-type(5)")]
-        assert sum(column) == Decimal(bill["totals"]["shown"]["credits"])
+        assert sum(column) == Decimal(bill["totals"]["rounded"]["credits"])
         assert len(column) == len(bill["lines"])
 
 
@@ -410,7 +413,10 @@ def again(document: Json, **changes: Any) -> None:
         (lambda d: again(d, period={**d["period"], "to": "0001-01-01T00:00:00Z"}), "cannot be rendered"),
         (lambda d: again(d, period={**d["period"], "zone": "Mars/Olympus"}), "is not a time zone"),
         (lambda d: again(d, days=[{**d["days"][0], "day": "2026-02-31"}]), "cannot be rendered"),
-        (lambda d: again(d, lines=[{**d["lines"][0], "shown": {**d["lines"][0]["shown"], "channels": {}}}]), "channel"),
+        (
+            lambda d: again(d, lines=[{**d["lines"][0], "rounded": {**d["lines"][0]["rounded"], "channels": {}}}]),
+            "channel",
+        ),
     ],
 )
 def test_only_valid_documents_have_a_page(bill: Json, alter: Any, message: str) -> None:

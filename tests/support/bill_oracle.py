@@ -317,7 +317,7 @@ def _document(
             "ratio": None if key[7] is None else text_of(key[7]),
             "unit_price": text_of(key[8]),
             "credits": text_of(sums[key]["credits"]),
-            "shown": shown(place),
+            "rounded": shown(place),
         }
         for place, key in enumerate(keys)
     ]
@@ -334,7 +334,7 @@ def _document(
             name: {
                 "currency": currencies[name],
                 "amount": text_of(sum(exact[name], Fraction(0))),
-                "parts": [
+                "price_periods": [
                     {
                         "price_per_credit": text_of(price),
                         "since": since.isoformat().replace("+00:00", "Z"),
@@ -347,7 +347,7 @@ def _document(
             for name in parts
         },
         "estimated": {"requests": guessed[0], "credits": text_of(guessed[1])},
-        "shown": shown(-1),
+        "rounded": shown(-1),
     }
     listed, full = savings
     refused, aside, doubled = left
@@ -369,7 +369,7 @@ def _document(
             "last": ends[1],
             "merkle_root": "sha256:" + root([leaf(record) for _, record, _ in billed]).hex(),
             "duplicates": doubled,
-            "set_aside": aside,
+            "rejected": aside,
         },
         refused,
     )

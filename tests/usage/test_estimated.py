@@ -167,7 +167,7 @@ def test_an_estimate_between_equal_reported_requests_is_counted_alone() -> None:
     same = {"at": "2026-10-03T00:00:00Z", "usage": body()}
     rows = [record(1, **same), estimated_record(2, **same), record(3, **same)]
     account = aggregate_usage(written(rows).splitlines(keepends=True), BOOK, OCTOBER).accounts["acct_1"]
-    assert sorted((cell.estimated, cell.requests) for cell in account.cells) == [(False, 2), (True, 1)]
+    assert sorted((cell.estimated, cell.requests) for cell in account.buckets) == [(False, 2), (True, 1)]
 
 
 def test_an_altered_estimate_is_found_by_verify() -> None:

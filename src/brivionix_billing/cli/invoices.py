@@ -45,7 +45,7 @@ from brivionix_billing.usage.record_file import RejectedRecord
 __all__ = ["add_commands"]
 
 _NAMED: Final = 20
-SET_ASIDE: Final = "set_aside.jsonl"
+REJECTED_FILE: Final = "rejected.jsonl"
 BILLS: Final = "bills.csv"
 
 
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
         help="bill one account, or all, for a period",
         description="Writes invoice.json, its pages invoice.html and invoice.txt, its lines invoice.csv, and "
         "records.txt into DIR; with --all, into a folder per bill. Records that cannot be billed are listed in "
-        "DIR/set_aside.jsonl with the reason; the exit status is then 2.",
+        "DIR/rejected.jsonl with the reason; the exit status is then 2.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
@@ -129,7 +129,9 @@ def _invoice(args: Namespace) -> int:
     customers = read_customers(args.customers, book) if args.customers is not None else {}
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
-    there = [path.name for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / SET_ASIDE, out / BILLS) if path.exists()]
+    there = [
+        path.name for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / REJECTED_FILE, out / BILLS) if path.exists()
+    ]
     if there:
         raise BillingError(
             "document_exists", f"{out} holds {there[0]} already; bills are never written over: choose another"
@@ -143,14 +145,14 @@ def _invoice(args: Namespace) -> int:
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)
         lists = stack.enter_context(RecordListWriter(out))
-        aside = stack.enter_context(_RejectedFile(out / SET_ASIDE))
+        aside = stack.enter_context(_RejectedFile(out / REJECTED_FILE))
         lines = stack.enter_context(open_usage_file(args.usage))
         found = aggregate_usage(
             lines,
             book,
             period,
             account=args.account,
-            on_set_aside=aside.add,
+            on_rejected=aside.add,
             on_leaves=lists.add,
             progress=progress(),
             workers=worker_count(args),
@@ -192,7 +194,7 @@ def _invoice(args: Namespace) -> int:
             with (out / BILLS).open("x", encoding="utf-8") as file:
                 file.write(format_csv(rows))
         print_rows(rows, args.format, lambda: _bills_table(rows))
-    _print_skipped(found, out / SET_ASIDE)
+    _print_skipped(found, out / REJECTED_FILE)
     if not rows:
         who = "any account" if args.all else f"account {safe_repr(args.account)}"
         raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
@@ -224,18 +226,18 @@ def _row(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "requests": totals["requests"],
         "credits": totals["credits"],
         "nominal": totals["nominal"]["amount"],
-        "shown": {"credits": totals["shown"]["credits"], **totals["shown"]["channels"]},
+        "rounded": {"credits": totals["rounded"]["credits"], **totals["rounded"]["channels"]},
         "hash": document["hash"],
         "path": str(path),
     }
 
 
 def _bills_table(rows: list[dict[str, Any]]) -> str:
-    channels = [name for name in dict.fromkeys(name for row in rows for name in row["shown"]) if name != "credits"]
+    channels = [name for name in dict.fromkeys(name for row in rows for name in row["rounded"]) if name != "credits"]
     heads = ["bill", "account", "requests", "Credits", *channels, "file"]
     cells = [
-        [row["id"], row["account"], str(row["requests"]), row["shown"]["credits"]]
-        + [row["shown"].get(name, "") for name in channels]
+        [row["id"], row["account"], str(row["requests"]), row["rounded"]["credits"]]
+        + [row["rounded"].get(name, "") for name in channels]
         + [row["path"]]
         for row in rows
     ]
@@ -313,7 +315,7 @@ def _credit_note(args: Namespace) -> int:
                 f"{bill['id']} was corrected already by {path}; a second note would give the same money back twice",
             )
     out = Path(args.out)
-    for name in (DOCUMENT_FILE, SET_ASIDE):
+    for name in (DOCUMENT_FILE, REJECTED_FILE):
         if (out / name).exists():
             raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
     key = load_private_key(args.sign_key) if args.sign_key else None
@@ -338,18 +340,18 @@ def _credit_note(args: Namespace) -> int:
     right = None
     out.mkdir(parents=True, exist_ok=True)
     status = EXIT_OK
-    with RecordListWriter(out) as lists, _RejectedFile(out / SET_ASIDE) as aside:
+    with RecordListWriter(out) as lists, _RejectedFile(out / REJECTED_FILE) as aside:
         records = None
         if args.usage:
             book = load_book(args)
             with open_usage_file(args.usage) as lines:
                 found = aggregate_usage(
-                    lines, book, period, account=header.account, on_set_aside=aside.add, on_leaves=lists.add
+                    lines, book, period, account=header.account, on_rejected=aside.add, on_leaves=lists.add
                 )
             usage = found.accounts.get(header.account) or AccountUsage(header.account)
             right = build_invoice(usage, header, book)
             records = lists.finish(header.account)
-            _print_skipped(found, out / SET_ASIDE)
+            _print_skipped(found, out / REJECTED_FILE)
             status = EXIT_ERROR if found.rejected else EXIT_OK
         document = seal(build_note(bill, right, header, args.reason), key)
         path = write_bill(out, document, records, pages.render(document))

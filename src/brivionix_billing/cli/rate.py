@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
     parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is a line a charge (json)")
-    parser.add_argument("--set-aside", metavar="FILE", help="write the lines that cannot be priced there, with reasons")
+    parser.add_argument("--rejected", metavar="FILE", help="write the lines that cannot be priced there, with reasons")
     add_prices(parser)
     parser.set_defaults(run=_rate)
 
@@ -83,7 +83,7 @@ def _rate(args: Namespace) -> int:
     book = load_book(args)
     aside = 0
     heading = args.format == "csv"
-    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _rejected_file(args.set_aside) as refused:
+    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _rejected_file(args.rejected) as refused:
         for found in _charges(book, lines, watch):
             if isinstance(found, RejectedRecord):
                 aside += 1
@@ -105,7 +105,7 @@ def _rate(args: Namespace) -> int:
                 heading = False
         found_twice = watch.report()
     if aside > _NAMED:
-        print_stderr(f"... and {aside - _NAMED} more; --set-aside FILE keeps them all")
+        print_stderr(f"... and {aside - _NAMED} more; --rejected FILE keeps them all")
     if aside:
         print_stderr(f"{aside} line{'s' if aside != 1 else ''} not priced")
     for request_id, numbers, same in found_twice.named[:_NAMED]:

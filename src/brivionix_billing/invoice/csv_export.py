@@ -16,22 +16,22 @@ _LINE_COLUMNS: Final = (
 
 
 def lines_csv(document: Mapping[str, Any]) -> str:
-    """A row per line, under a heading. The ``shown_`` columns add up to the shown totals; ``credits`` is exact.
+    """A row per line, under a heading. The ``rounded_`` columns add up to the shown totals; ``credits`` is exact.
 
     ``credits`` is in Credits, prices are nominal USD per ``per``, each shown amount is in the currency of its column's
     name. A price that is null is an empty cell.
     """
     totals = document["totals"]
-    nominal = f"shown_nominal_{totals['nominal']['currency']}"
+    nominal = f"rounded_nominal_{totals['nominal']['currency']}"
     channels: dict[str, str] = {}
     for name, total in totals["channels"].items():
-        column = f"shown_{name}_{total['currency']}"
+        column = f"rounded_{name}_{total['currency']}"
         # A channel may be called "nominal"; two columns of one name would be read as one.
         channels[name] = f"{column}_channel" if column == nominal else column
-    columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, "shown_credits", nominal, *channels.values()]
+    columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, "rounded_credits", nominal, *channels.values()]
     rows = []
     for line in document["lines"]:
-        shown = line["shown"]
+        shown = line["rounded"]
         rows.append(
             {
                 "bill": document["id"],
@@ -39,7 +39,7 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 "account": document["customer"]["account"],
                 "period": document["period"]["name"],
                 **{name: line[name] for name in _LINE_COLUMNS},
-                "shown_credits": shown["credits"],
+                "rounded_credits": shown["credits"],
                 nominal: shown["nominal"],
                 **{column: shown["channels"][name] for name, column in channels.items()},
             }

@@ -7,10 +7,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.invoice.build import credits_used
-from brivionix_billing.invoice.header import Balance, payment_section, require_text
+from brivionix_billing.invoice.header import Balance, payment_section
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.text_checks import require_text
 
 __all__ = ["UNKNOWN_CUSTOMER", "Customer", "reconcile_balances", "read_customers"]
 
@@ -39,21 +41,11 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
     Raises ``file_unreadable``, ``invalid_document`` for what is no JSON object, and for a place in it
     ``invalid_argument``, ``invalid_money`` or ``unknown_channel`` with the path of that place.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError(
-            "file_unreadable", f"cannot read the customers of {safe_repr(path, 200)}: {reason}"
-        ) from None
-    if len(content) > _MAX_BYTES:
-        raise BillingError("invalid_document", f"{path}: more than {_MAX_BYTES} bytes")
-    data = loads_strict(content, path)
+    data = loads_strict(read_bounded(path, _MAX_BYTES, "the customers file"), path)
     if not isinstance(data, dict):
         raise BillingError("invalid_document", f'{path}: not an object such as {{"acct_1": {{"name": "Ada"}}}}')
     return {
-        require_text(account, f"{path}: the account"): _customer(f"{path}: {account}", said, book)
+        require_text(f"{path}: the account", account): _customer(f"{path}: {account}", said, book)
         for account, said in data.items()
     }
 
@@ -68,7 +60,7 @@ def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str,
         try:
             balance.reconcile(usage.account, credits_used(usage))
         except BillingError as error:
-            aside = f"; {usage.set_aside} records of it were set aside and are not billed" if usage.set_aside else ""
+            aside = f"; {usage.rejected} records of it were set aside and are not billed" if usage.rejected else ""
             wrong.append(error.message + aside)
     if wrong:
         more = [f"... and {len(wrong) - _NAMED} more accounts"] if len(wrong) > _NAMED else []
@@ -84,7 +76,7 @@ def _customer(where: str, said: Any, book: PriceBook) -> Customer:
     return Customer(
         _text(where, entry, "name"),
         _text(where, entry, "tax_number"),
-        tuple(require_text(line, f"{where}.details[{index}]:") for index, line in enumerate(details)),
+        tuple(require_text(f"{where}.details[{index}]", line) for index, line in enumerate(details)),
         channel,
         _balance(f"{where}.balance", entry.get("balance")),
     )
@@ -133,4 +125,4 @@ def _list(where: str, said: Any) -> list[Any]:
 
 def _text(where: str, entry: Mapping[str, Any], name: str) -> str | None:
     said = entry.get(name)
-    return None if said is None else require_text(said, f"{where}.{name}:")
+    return None if said is None else require_text(f"{where}.{name}", said)

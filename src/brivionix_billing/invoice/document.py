@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError
+from brivionix_billing.files import read_bounded
 
 __all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document"]
 
@@ -98,7 +99,7 @@ class Balance(_StrictModel):
     closing: ExactDecimal
 
 
-class ShownAmounts(_StrictModel):
+class RoundedAmounts(_StrictModel):
     """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
 
     credits: RoundedDecimal
@@ -121,7 +122,7 @@ class Line(_StrictModel):
     ratio: ExactDecimal | None
     unit_price: ExactDecimal
     credits: ExactDecimal
-    shown: ShownAmounts
+    rounded: RoundedAmounts
 
 
 class ChannelPricePeriod(_StrictModel):
@@ -133,11 +134,11 @@ class ChannelPricePeriod(_StrictModel):
 
 
 class ChannelTotal(_StrictModel):
-    """What the Credits cost on a channel; ``parts`` tell its prices over the period."""
+    """What the Credits cost on a channel; ``price_periods`` are its prices over the period."""
 
     currency: Currency
     amount: ExactDecimal
-    parts: list[ChannelPricePeriod]
+    price_periods: list[ChannelPricePeriod]
     credits_without_price: ExactDecimal
 
 
@@ -164,7 +165,7 @@ class Totals(_StrictModel):
     nominal: Nominal
     channels: dict[Name, ChannelTotal]
     estimated: Estimated
-    shown: ShownAmounts
+    rounded: RoundedAmounts
 
 
 class Day(_StrictModel):
@@ -210,7 +211,7 @@ class Evidence(_StrictModel):
     tree: str
     merkle_root: Hash
     duplicates: Count
-    set_aside: Count
+    rejected: Count
 
 
 class Document(_StrictModel):
@@ -264,15 +265,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
 
     It is not checked against the schema here: ``verify`` tells every fault at once.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
-    if len(content) > _MAX_BYTES:
-        raise BillingError("invalid_document", f"{path}: more than {_MAX_BYTES} bytes")
-    data = loads_strict(content, str(path))
+    data = loads_strict(read_bounded(path, _MAX_BYTES), str(path))
     if not isinstance(data, dict) or data.get("schema") is None:
         raise BillingError("invalid_document", f"{path}: not an invoice document; it has no 'schema'")
     return data

@@ -18,7 +18,7 @@ from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.document import read_document, schema_errors
-from brivionix_billing.invoice.proofs import format_record_list
+from brivionix_billing.invoice.record_list import format_record_list
 from brivionix_billing.invoice.signing import document_hash
 from brivionix_billing.invoice.text_page import render_text
 

@@ -14,6 +14,7 @@ from brivionix_billing.decimals import decimal_places, format_plain, parse_decim
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import Period, as_utc, format_instant
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "Balance",
     "Header",
     "Movement",
-    "require_text",
     "document_id",
     "document_header",
     "payment_section",
@@ -72,7 +72,7 @@ class Balance:
                     "invalid_argument", f"movements[{index}] {safe_repr(movement)} is not (label, Credits)"
                 )
             label, credits = movement
-            require_text(label, f"the label of movements[{index}]")
+            require_text(f"the label of movements[{index}]", label)
             found.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
         put = object.__setattr__
         put(self, "opening", _amount(opening, "opening"))
@@ -107,13 +107,6 @@ class Balance:
             "movements": [{"label": label, "credits": format_plain(credits)} for label, credits in self.movements],
             "closing": format_plain(self.closing),
         }
-
-
-def require_text(text: object, what: str) -> str:
-    """A text that may stand on a bill. Raises ``invalid_argument`` for what is not 1 to 256 printable characters."""
-    if not isinstance(text, str) or not 0 < len(text) <= 256 or not text.isprintable():
-        raise BillingError("invalid_argument", f"{what} {safe_repr(text)} is not 1 to 256 printable characters")
-    return text
 
 
 def _amount(value: object, what: str) -> Decimal:
@@ -181,7 +174,7 @@ class Header:
         maybe = [("customer", self.customer), ("channel", self.channel)]
         maybe += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
         for what, text in [*texts, *(pair for pair in maybe if pair[1] is not None)]:
-            require_text(text, f"the {what}")
+            require_text(f"the {what}", text)
         if self.balance is not None and not isinstance(self.balance, Balance):
             raise BillingError("invalid_argument", f"the balance {safe_repr(self.balance)} is not a Balance")
         for when in (self.issued, self.due):

@@ -51,7 +51,7 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
             "invalid_argument", "a note has no balance; the next bill's balance takes it in as a movement"
         )
     totals = _subtract(right["totals"] if right else None, bill["totals"])
-    nothing = {name: subtract_text(shown, shown) for name, shown in totals["shown"]["channels"].items()}
+    nothing = {name: subtract_text(shown, shown) for name, shown in totals["rounded"]["channels"].items()}
     lines = _note_lines(bill["lines"], right["lines"] if right else [], nothing)
     days = _note_days(bill["days"], right["days"] if right else [])
     if not lines and not days and not any(_nonzero_flags(totals["estimated"])):
@@ -83,7 +83,7 @@ def _note_lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> l
         amounts = _subtract(_amounts(now), _amounts(was))
         if any(_nonzero_flags(amounts)):
             # Only one of the two may have a channel; every line shows all that the totals show.
-            amounts["shown"]["channels"] = {**nothing, **amounts["shown"]["channels"]}
+            amounts["rounded"]["channels"] = {**nothing, **amounts["rounded"]["channels"]}
             out.append({**names, **amounts})
     return out
 
@@ -104,7 +104,7 @@ def _note_days(old: list[Any], new: list[Any]) -> list[Any]:
 
 
 def _amounts(line: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if line is None else {name: line[name] for name in ("quantity", "credits", "shown")}
+    return None if line is None else {name: line[name] for name in ("quantity", "credits", "rounded")}
 
 
 def _nonzero_flags(value: Any) -> list[bool]:
@@ -130,7 +130,7 @@ def _subtract(now: Any, was: Any, shown: bool = False) -> Any:
             name: (
                 new.get(name, old.get(name))
                 if name in _UNCHANGED_FIELDS
-                else _subtract(new.get(name), old.get(name), shown or name == "shown")
+                else _subtract(new.get(name), old.get(name), shown or name == "rounded")
             )
             for name in {**old, **new}
         }

@@ -10,15 +10,18 @@ import base64
 import binascii
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from brivionix_billing.canonical_json import canonical_json, sha256
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = ["document_hash", "key_id", "load_private_key", "load_public_key", "seal", "signature_error"]
+
+_MAX_KEY_BYTES: Final = 64 * 1024
 
 
 def _signed_bytes(document: Mapping[str, Any]) -> bytes:
@@ -68,7 +71,7 @@ def load_private_key(path: str | Path) -> Ed25519PrivateKey:
     """An Ed25519 private key from a PEM file without a password. Raises ``invalid_key`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
-        key = serialization.load_pem_private_key(_read_key_file(path), None)
+        key = serialization.load_pem_private_key(_read_key(path), None)
     except (ValueError, TypeError) as error:
         raise BillingError("invalid_key", f"{path}: not a PEM private key without a password: {error}") from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -80,7 +83,7 @@ def load_public_key(path: str | Path) -> Ed25519PublicKey:
     """An Ed25519 public key from a PEM file. Raises ``invalid_key`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
-        key = serialization.load_pem_public_key(_read_key_file(path))
+        key = serialization.load_pem_public_key(_read_key(path))
     except (ValueError, TypeError) as error:
         raise BillingError("invalid_key", f"{path}: not a PEM public key: {error}") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
@@ -100,9 +103,5 @@ def _cryptography() -> tuple[Any, Any]:
     return ed25519, serialization
 
 
-def _read_key_file(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the key {safe_repr(str(path), 200)}: {reason}") from None
+def _read_key(path: str | Path) -> bytes:
+    return read_bounded(path, _MAX_KEY_BYTES, "the key", too_large="invalid_key")

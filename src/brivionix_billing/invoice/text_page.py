@@ -44,7 +44,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         ]
     ]
     for line in document["lines"]:
-        shown = line["shown"]
+        shown = line["rounded"]
         per = "M" if line["per"] == 1_000_000 else "K" if line["per"] == 1_000 else str(line["per"])
         rows.append(
             [
@@ -62,7 +62,7 @@ def render_text(document: Mapping[str, Any]) -> str:
                 *(shown["channels"][name] for name in channels),
             ]
         )
-    shown = totals["shown"]
+    shown = totals["rounded"]
     rows.append(
         ["Total", *[""] * 8, shown["credits"], shown["nominal"], *(shown["channels"][name] for name in channels)]
     )
@@ -87,7 +87,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         out += [
             (requests if document["kind"] == "invoice" else f"The usage as it should have been: {requests}")
             + (f", {evidence['duplicates']} given twice and counted once" if evidence["duplicates"] else "")
-            + (f", {evidence['set_aside']} set aside and not billed" if evidence["set_aside"] else ""),
+            + (f", {evidence['rejected']} rejected and not billed" if evidence["rejected"] else ""),
             f"Price book   {evidence['price_book']}",
             f"Merkle root  {evidence['merkle_root']}",
         ]

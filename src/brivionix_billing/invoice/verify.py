@@ -22,7 +22,7 @@ from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_r
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import Balance, Header, payment_section
 from brivionix_billing.invoice.notes import build_note
-from brivionix_billing.invoice.proofs import compare_records
+from brivionix_billing.invoice.record_list import compare_records
 from brivionix_billing.invoice.signing import document_hash, signature_error
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant
@@ -242,7 +242,7 @@ class Verifier:
                     self.book,
                     header.period,
                     account=wanted,
-                    on_set_aside=keep,
+                    on_rejected=keep,
                     progress=self.progress,
                     workers=self.workers,
                 )
@@ -267,7 +267,7 @@ class Verifier:
                 report.add_difference(
                     f"record {duplicate.request_id}", f"stands again in line {duplicate.line} of the usage"
                 )
-        if usage.set_aside != evidence["set_aside"]:
+        if usage.rejected != evidence["rejected"]:
             mine = [record for record in aside if record.account == header.account]
             for record in mine[:MAX_NAMED]:
                 report.add_difference(f"record {record.request_id or '?'}", f"line {record.line}: {record.message}")

@@ -166,7 +166,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
 
 def _require_all_channels(document: Mapping[str, Any]) -> None:
     channels = set(document["totals"]["channels"])
-    for shown in (document["totals"]["shown"], *(line["shown"] for line in document["lines"])):
+    for shown in (document["totals"]["rounded"], *(line["rounded"] for line in document["lines"])):
         if set(shown["channels"]) != channels:
             raise ValueError("not every line shows every channel of the totals")
 
@@ -234,7 +234,7 @@ def _line_groups(
             parts.append(words["long"])
         if price_dates[key[:4]] > 1:
             parts.append(words["since"].format(date=_day(parse_instant(since), days)))
-        shown = [line["shown"] for _, line in lines]
+        shown = [line["rounded"] for _, line in lines]
         out.append(
             {
                 "model": model,
@@ -296,7 +296,7 @@ def _evidence(document: Mapping[str, Any], language: LocaleFormatter) -> list[st
         first, last = evidence["first"]["at"], evidence["last"]["at"]
         records = words["records_are"].format(records=records, first=first, last=last)
     out = [records if document["kind"] == "invoice" else words["of_right"].format(records=records)]
-    out += [words[key].format(n=language.number(evidence[key])) for key in ("duplicates", "set_aside") if evidence[key]]
+    out += [words[key].format(n=language.number(evidence[key])) for key in ("duplicates", "rejected") if evidence[key]]
     return out
 
 

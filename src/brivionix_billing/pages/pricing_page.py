@@ -20,6 +20,7 @@ from brivionix_billing.pages.render import (
 )
 from brivionix_billing.pages.scheduled_changes import change_texts, context_note, scheduled_changes
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import parse_instant
 
 __all__ = ["pricing_page"]
@@ -65,9 +66,8 @@ def pricing_page(
         raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: pass a list of paragraphs")
     languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
     for name, text in (("title", title), *(("note", note) for note in notes)):
-        if text is not None and not _is_printable(text):
-            message = f"{name} {safe_repr(text)}: use 1 to {_MAX_TEXT_LENGTH} printable characters"
-            raise BillingError("invalid_argument", message)
+        if text is not None:
+            require_text(f"the {name}", text, limit=_MAX_TEXT_LENGTH)
     prices = price_list(book, at=at, groups=groups)
     if not prices["groups"]:
         message = f"no group to show at {prices['at']}: name a group that has terms at that time"

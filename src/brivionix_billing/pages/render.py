@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import sha256
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,11 +67,12 @@ def load_stylesheet(path: str | Path) -> str:
     Raises ``file_unreadable``; raises ``invalid_argument`` for text that could end the style element, and for rules
     that load something, because the policy of the page would silently block them.
     """
+    # A character has up to 4 bytes, and a byte order mark has 3.
+    content = read_bounded(path, 4 * _MAX_STYLE_LENGTH + 3, too_large="invalid_argument")
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {reason}") from None
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BillingError("file_unreadable", f"cannot read {safe_repr(str(path), 200)}: {error}") from None
     return validate_stylesheet(text, str(path))
 
 

@@ -24,6 +24,7 @@ from brivionix_billing.cli.output import (
     print_stdout,
 )
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
 
 __all__ = ["add_commands"]
 
@@ -145,18 +146,7 @@ def _pluralize(count: int, one: str, many: str = "") -> str:
 
 def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
     """Read a file written by ``checkpoint``. Raises ``file_unreadable``, ``invalid_document``."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read the checkpoint {safe_repr(path, 200)}: {reason}") from None
-    if len(content) > _MAX_BYTES:
-        raise BillingError(
-            "invalid_document",
-            f"{safe_repr(path, 200)}: more than {_MAX_BYTES} bytes; use a file written by ledger checkpoint",
-        )
-    document = loads_strict(content, path)
+    document = loads_strict(read_bounded(path, _MAX_BYTES, "the checkpoint"), path)
     if not isinstance(document, dict):
         raise BillingError(
             "invalid_document",

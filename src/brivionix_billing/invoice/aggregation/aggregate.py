@@ -1,35 +1,30 @@
-"""From a usage file to what bills are made of: sums by rate card, and evidence. Memory does not grow with the file.
+"""Aggregates a usage file into what bills need: sums by rate card, and evidence. Memory does not grow with the file.
 
-Every record is put into one of 256 heaps by the first byte of SHA-256 of its request id; full heaps go to a temporary
-file. At the end each heap is sorted by that hash and walked once: equal ids meet, and the records come in one order
-that does not depend on the order of the file. In that order they are the leaves of the account's Merkle tree.
+Every record goes into one of 256 partitions by the first byte of SHA-256 of its request id. Large partitions move to a
+temporary file. At the end, each partition is sorted by that hash and read once. Equal ids are then next to each other,
+and the order of the records does not depend on the order of the file. In this order they are the leaves of the
+account's Merkle tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.invoice.aggregation.partitions import (
-    AT,
-    CELL,
-    ID,
-    KEY,
-    LEAF,
-    LINE,
-    MORE,
-    OUT,
-    READ,
-    TEXT,
+from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
+from brivionix_billing.invoice.aggregation.reader import (
+    UNBILLED,
+    BucketKey,
+    Chunk,
+    ChunkReader,
     RecordRow,
-    SpilledPartitions,
+    read_chunks,
 )
-from brivionix_billing.invoice.aggregation.reader import BucketKey, Chunk, ChunkReader, read_chunks
 from brivionix_billing.merkle import RootBuilder
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import METERS, METERS_BY_NAME
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
@@ -42,45 +37,49 @@ __all__ = [
     "AggregatedUsage",
     "DailyUsage",
     "Duplicate",
+    "RequestReference",
     "aggregate_usage",
 ]
 
 TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order: sha256(request_id)"
-"""How the Merkle root of a bill is made; the bill says it in these words."""
+"""The construction of a bill's Merkle tree, in the words of the bill."""
 
 _MAX_LISTED: Final = 1_000
+_MAX_NAMED_LINES: Final = 10
+_INPUT, _CACHE_READ, _OUTPUT = (METERS_BY_NAME[name].position for name in ("input", "cache_read", "output"))
+_key_of = attrgetter("key")
+
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
 ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
 class UsageBucket:
-    """What one account used at one rate card: of estimated requests, or of others."""
+    """The usage of one account at one rate card, either of estimated requests or of reported ones."""
 
     account: str
     card: RateCard
     estimated: bool = False
-    """All of its requests were estimated, or none."""
     requests: int = 0
     quantities: list[int] = field(default_factory=lambda: [0] * len(METERS))
-    """How much of each meter, in the order of ``METERS``."""
+    """Quantity of each meter, in the order of ``METERS``."""
 
     def add(self, requests: int, quantities: Iterable[tuple[int, int]]) -> int:
-        """Count requests in, with (place of a meter, how much); gives the units (10^-18 Credit) of these.
+        """Add requests with (position of a meter, quantity). Returns their units (10^-18 Credit).
 
-        A charge is linear in its tokens, so their sums are all that a bill needs.
+        A charge is linear in its tokens, so a bill needs only their sums.
         """
         self.requests += requests
         units = 0
-        for place, quantity in quantities:
-            self.quantities[place] += quantity
-            units += quantity * (self.card.unit_rates[place] or 0)
+        for position, quantity in quantities:
+            self.quantities[position] += quantity
+            units += quantity * (self.card.unit_rates[position] or 0)
         return units
 
 
 @dataclass(slots=True)
 class DailyUsage:
-    """What one account used of one model on one day."""
+    """The usage of one model on one day by one account."""
 
     requests: int = 0
     units: int = 0
@@ -88,50 +87,57 @@ class DailyUsage:
 
 
 class Duplicate(NamedTuple):
-    """A record that stands more than once in the file, word for word; it counts once."""
+    """A record that repeats an equal one; it counts once."""
 
     request_id: str
     account: str | None
     line: int
 
 
+class RequestReference(NamedTuple):
+    """A request by its time and id. References sort by time, then by id."""
+
+    at: str
+    """Time in UTC without Z."""
+    request_id: str
+
+
 @dataclass(slots=True)
 class AccountUsage:
-    """All that is billed to one account in the period."""
+    """The billed usage of one account in the period."""
 
     account: str
-    cells: list[UsageBucket] = field(default_factory=list)
+    buckets: list[UsageBucket] = field(default_factory=list)
     days: dict[tuple[str, str], DailyUsage] = field(default_factory=dict)
-    """(calendar day of the period's zone, model) -> use."""
+    """(calendar day in the zone of the period, model) -> usage."""
     requests: int = 0
     duplicates: int = 0
-    set_aside: int = 0
-    first: tuple[str, str] | None = None
-    """(time in UTC without Z, request id) of the first request."""
-    last: tuple[str, str] | None = None
+    rejected: int = 0
+    first: RequestReference | None = None
+    last: RequestReference | None = None
     tree: RootBuilder = field(default_factory=RootBuilder)
 
-    def add(self, rows: list[RecordRow]) -> None:
-        """Take in rows, which come in tree order."""
+    def add(self, rows: Sequence[RecordRow]) -> None:
+        """Add rows, which must come in tree order."""
         self.requests += len(rows)
-        self.tree.extend(map(itemgetter(LEAF), rows))
-        times = list(map(itemgetter(AT, ID), rows))
-        first, last = min(times), max(times)
+        self.tree.extend([row.leaf for row in rows])
+        times = [(row.at, row.request_id) for row in rows]
+        first, last = RequestReference(*min(times)), RequestReference(*max(times))
         self.first = first if self.first is None else min(first, self.first)
         self.last = last if self.last is None else max(last, self.last)
 
 
 @dataclass(slots=True)
 class AggregatedUsage:
-    """The whole file: usage by account, and what was not billed."""
+    """The usage of a whole file by account, and the numbers of records that are not billed."""
 
     accounts: dict[str, AccountUsage] = field(default_factory=dict)
     lines: int = 0
     out_of_scope: int = 0
-    """Records of other accounts or outside the period."""
+    """Number of records of other accounts or outside the period."""
     rejected: int = 0
     duplicates: list[Duplicate] = field(default_factory=list)
-    """The first thousand."""
+    """At most the first thousand."""
     duplicate_count: int = 0
 
 
@@ -141,21 +147,46 @@ def aggregate_usage(
     period: Period | None = None,
     *,
     account: str | None = None,
-    on_set_aside: Callable[[RejectedRecord], None] | None = None,
+    on_rejected: Callable[[RejectedRecord], None] | None = None,
     on_leaves: LeafCallback | None = None,
     progress: ProgressCallback | None = None,
     workers: int = 0,
 ) -> AggregatedUsage:
-    """Read a usage file once, and sum it up.
+    """Read a usage file once, and add it up by account.
 
-    ``account`` takes in one account only; ``period`` of ``None`` takes in all time. ``on_set_aside`` gets every record
-    that is not billed, with the reason; ``on_leaves`` gets (account, leaf hashes, request ids) of the billed records in
-    tree order, some at a time; ``progress`` gets (lines, bytes) now and then. ``workers`` processes read beside this
-    one; they start clean, so a script that asks for them keeps its own work under ``if __name__ == "__main__"``.
+    A ``period`` of ``None`` is all time, an ``account`` of ``None`` all accounts. ``on_rejected`` is called with every
+    record that cannot be billed, which states the reason. ``on_leaves`` is called with (account, leaf hashes, request
+    ids) of billed records in tree order, once or more per account. ``progress`` is called with (lines, bytes) read so
+    far.
+
+    ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
+    under ``if __name__ == "__main__"``.
     """
-    return _Aggregator(period, account, on_set_aside, on_leaves).run(
+    return _Aggregator(period, account, on_rejected, on_leaves).run(
         read_chunks(lines, ChunkReader(book, period, account), workers), progress
     )
+
+
+class _BucketSum:
+    """The sums of one bucket while rows are read. Fields of their own are faster than a vector of all meters."""
+
+    __slots__ = ("add_row", "cache_read", "other_meters", "requests", "text_input", "text_output")
+
+    def __init__(self, add_row: Callable[[RecordRow], None]) -> None:
+        self.add_row = add_row
+        """Puts a row with the other rows of its account."""
+        self.requests = self.text_input = self.cache_read = self.text_output = 0
+        self.other_meters: dict[int, int] = {}
+        """Position of a meter -> quantity."""
+
+    def quantities(self) -> list[tuple[int, int]]:
+        """Return (position of a meter, quantity)."""
+        return [
+            (_INPUT, self.text_input),
+            (_CACHE_READ, self.cache_read),
+            (_OUTPUT, self.text_output),
+            *self.other_meters.items(),
+        ]
 
 
 class _Aggregator:
@@ -163,152 +194,147 @@ class _Aggregator:
         self,
         period: Period | None,
         account: str | None,
-        on_set_aside: Callable[[RejectedRecord], None] | None,
+        on_rejected: Callable[[RejectedRecord], None] | None,
         on_leaves: LeafCallback | None,
     ) -> None:
         self.period, self.account = period, account
-        self.on_set_aside, self.on_leaves = on_set_aside, on_leaves
-        self.out = AggregatedUsage()
-        self.kinds: dict[int, BucketKey] = {}
+        self.on_rejected, self.on_leaves = on_rejected, on_leaves
+        self.result = AggregatedUsage()
+        self.bucket_keys: dict[int, BucketKey] = {}
+        self.sums: dict[int, _BucketSum] = {}
+        """By the numbers of ``bucket_keys``."""
         self.cards: dict[tuple[Any, ...], RateCard] = {}
-        self.sums: dict[int, list[Any]] = {}
-        """By the numbers of ``kinds``: what puts a row with those of its account, requests, then how much of the three
-        usual meters, and of others by their place (``None``: nothing)."""
         self.rows: dict[str, list[RecordRow]] = {}
+        """Account -> its billed rows in the current partition."""
 
-    def run(self, parts: Iterable[Chunk], progress: ProgressCallback | None) -> AggregatedUsage:
+    def run(self, chunks: Iterable[Chunk], progress: ProgressCallback | None) -> AggregatedUsage:
         size = 0
-        with SpilledPartitions() as heaps:
-            for chunk in parts:
-                heaps.append(chunk.partitions)
-                for number, kind in chunk.buckets.items():
-                    known = self.kinds.get(number)
-                    if known is None:
-                        # Each chunk brings cards of its own; one of each is kept.
-                        card = self.cards.setdefault(_card_key(kind.card), kind.card)
-                        self.kinds[number] = kind._replace(card=card)
-                        account = self.rows.setdefault(kind.account, [])
-                        self.sums[number] = [account.append, 0, 0, 0, 0, None]
-                    elif _bucket_identity(kind) != _bucket_identity(known):
-                        raise RuntimeError("two cells have one number")  # one chance in 10^16; never silently
+        with SpilledPartitions() as partitions:
+            for chunk in chunks:
+                partitions.append(chunk.partitions)
+                for number, key in chunk.buckets.items():
+                    self._add_bucket(number, key)
                 for record in chunk.rejected:
                     self._reject(record)
-                self.out.out_of_scope += chunk.out_of_scope
-                self.out.lines += chunk.lines
+                self.result.out_of_scope += chunk.out_of_scope
+                self.result.lines += chunk.lines
                 size += chunk.size
                 if progress:
-                    progress(self.out.lines, size)
-            for heap in heaps.iter_sorted():
-                self._process_partition(heap)
+                    progress(self.result.lines, size)
+            for packed_rows in partitions.iter_sorted():
+                self._process_partition(list(map(RecordRow._make, packed_rows)))
         self._group_by_account()
-        return self.out
+        return self.result
+
+    def _add_bucket(self, number: int, key: BucketKey) -> None:
+        known = self.bucket_keys.get(number)
+        if known is None:
+            # Each process has its own objects for the same card. Keep one of them.
+            card = self.cards.setdefault(_card_identity(key.card), key.card)
+            self.bucket_keys[number] = key._replace(card=card)
+            self.sums[number] = _BucketSum(self.rows.setdefault(key.account, []).append)
+        elif _bucket_identity(key) != _bucket_identity(known):
+            # The number is 56 bits of a hash. A collision must not add up two accounts.
+            raise RuntimeError("two buckets have the same number")
 
     def _group_by_account(self) -> None:
-        """From sums by cell to those of each account by rate card, and by day and model."""
-        cells: dict[tuple[str, RateCard, bool], UsageBucket] = {}
-        for number, kind in self.kinds.items():
-            _, requests, *usual, others = self.sums[number]
-            if not requests:
+        """Add the sums of buckets to each account: by rate card, and by day and model."""
+        buckets: dict[tuple[str, RateCard, bool], UsageBucket] = {}
+        for number, key in self.bucket_keys.items():
+            sums = self.sums[number]
+            if not sums.requests:
                 continue
-            usage = self._account_usage(kind.account)
-            cell = cells.get(kind[:3])
-            if cell is None:
-                cell = cells[kind[:3]] = UsageBucket(*kind[:3])
-                usage.cells.append(cell)
-            day = usage.days.setdefault((kind.day, kind.card.model), DailyUsage())
-            day.requests += requests
-            day.units += cell.add(requests, [*enumerate(usual), *(others or {}).items()])
+            usage = self._account_usage(key.account)
+            identity = key.account, key.card, key.estimated
+            bucket = buckets.get(identity)
+            if bucket is None:
+                bucket = buckets[identity] = UsageBucket(*identity)
+                usage.buckets.append(bucket)
+            day = usage.days.setdefault((key.day, key.card.model), DailyUsage())
+            day.requests += sums.requests
+            day.units += bucket.add(sums.requests, sums.quantities())
 
-    def _process_partition(self, heap: list[RecordRow]) -> None:
-        """Count one heap, sorted by key: ids that stand more than once are looked at, then all is summed up."""
-        if len(set(map(itemgetter(KEY), heap))) < len(heap):
-            heap = self._deduplicate(heap)
-        sums = self.sums
-        for row in heap:
-            place = row[CELL]
-            if place >= 0:
-                found = sums[place]
-                found[0](row)
-                found[1] += 1
-                found[2] += row[TEXT]
-                found[3] += row[READ]
-                found[4] += row[OUT]
-                if row[MORE]:
-                    _add_other_meters(found, row[MORE])
+    def _process_partition(self, partition: list[RecordRow]) -> None:
+        """Add up a partition that is sorted by key, after its repeated ids are resolved."""
+        if len(set(map(_key_of, partition))) < len(partition):
+            partition = self._deduplicate(partition)
+        all_sums = self.sums
+        for row in partition:
+            bucket = row.bucket
+            if bucket != UNBILLED:
+                sums = all_sums[bucket]
+                sums.add_row(row)
+                sums.requests += 1
+                sums.text_input += row.text_input_tokens
+                sums.cache_read += row.cache_read_tokens
+                sums.text_output += row.text_output_tokens
+                if row.other_meters:
+                    for position, quantity in row.other_meters:
+                        sums.other_meters[position] = sums.other_meters.get(position, 0) + quantity
         for account, rows in self.rows.items():
             if rows:
                 self._account_usage(account).add(rows)
                 if self.on_leaves:
-                    self.on_leaves(account, [row[LEAF] for row in rows], [row[ID] for row in rows])
+                    self.on_leaves(account, [row.leaf for row in rows], [row.request_id for row in rows])
                 rows.clear()
 
-    def _deduplicate(self, heap: list[RecordRow]) -> list[RecordRow]:
-        """The heap with every id once: of equal records one, of conflicting records none."""
-        out: list[RecordRow] = []
-        for _, group in groupby(heap, itemgetter(KEY)):
-            same = list(group)
-            if any(row[LEAF] != same[0][LEAF] for row in same):
-                self._reject_conflict(same)
+    def _deduplicate(self, partition: list[RecordRow]) -> list[RecordRow]:
+        """Return the partition with each id once: one of equal records, none of conflicting ones."""
+        unique: list[RecordRow] = []
+        for _, group in groupby(partition, _key_of):
+            same_id = list(group)
+            if any(row.leaf != same_id[0].leaf for row in same_id):
+                self._reject_conflict(same_id)
                 continue
-            if len(same) > 1:
-                self._record_duplicates(same)
-            out.append(same[0])
-        return out
+            if len(same_id) > 1:
+                self._record_duplicates(same_id)
+            unique.append(same_id[0])
+        return unique
 
     def _account_usage(self, account: str) -> AccountUsage:
-        usage = self.out.accounts.get(account)
+        usage = self.result.accounts.get(account)
         if usage is None:
-            usage = self.out.accounts[account] = AccountUsage(account)
+            usage = self.result.accounts[account] = AccountUsage(account)
         return usage
 
-    def _record_duplicates(self, same: list[RecordRow]) -> None:
-        row = same[0]
-        if row[CELL] < 0:
-            return  # each is counted already, as elsewhere or as set aside
-        account = self.kinds[row[CELL]].account
-        self._account_usage(account).duplicates += len(same) - 1
-        self.out.duplicate_count += len(same) - 1
-        for other in same[1:]:
-            if len(self.out.duplicates) < _MAX_LISTED:
-                self.out.duplicates.append(Duplicate(row[ID], account, other[LINE]))
+    def _record_duplicates(self, rows: list[RecordRow]) -> None:
+        first = rows[0]
+        if first.bucket == UNBILLED:
+            return  # each is counted already, as rejected or out of scope
+        account = self.bucket_keys[first.bucket].account
+        self._account_usage(account).duplicates += len(rows) - 1
+        self.result.duplicate_count += len(rows) - 1
+        for repeated in rows[1:]:
+            if len(self.result.duplicates) < _MAX_LISTED:
+                self.result.duplicates.append(Duplicate(first.request_id, account, repeated.line))
 
-    def _reject_conflict(self, same: list[RecordRow]) -> None:
-        lines = ", ".join(str(row[LINE]) for row in same[:10])
-        message = (
-            f"the request id {same[0][ID]} stands in lines {lines} with different contents; none of them is billed"
-        )
-        for row in same:
-            if row[CELL] >= 0:  # the others are counted already, as elsewhere or as set aside
-                account, at = self.kinds[row[CELL]].account, parse_instant(row[AT] + "Z")
-                self._reject(RejectedRecord(row[LINE], row[ID], account, at, "duplicate_conflict", message))
+    def _reject_conflict(self, rows: list[RecordRow]) -> None:
+        request_id = rows[0].request_id
+        lines = ", ".join(str(row.line) for row in rows[:_MAX_NAMED_LINES])
+        message = f"the request id {request_id} has different contents in lines {lines}; none of them is billed"
+        for row in rows:
+            if row.bucket != UNBILLED:  # the others are counted already, as rejected or out of scope
+                account, at = self.bucket_keys[row.bucket].account, parse_instant(row.at + "Z")
+                self._reject(RejectedRecord(row.line, row.request_id, account, at, "duplicate_conflict", message))
 
     def _reject(self, record: RejectedRecord) -> None:
-        elsewhere = (self.account is not None and record.account not in (self.account, None)) or (
+        out_of_scope = (self.account is not None and record.account not in (self.account, None)) or (
             record.at is not None and self.period is not None and not self.period.contains(record.at)
         )
-        if elsewhere:
-            self.out.out_of_scope += 1
+        if out_of_scope:
+            self.result.out_of_scope += 1
             return
-        self.out.rejected += 1
+        self.result.rejected += 1
         if record.account is not None and record.at is not None:
-            self._account_usage(record.account).set_aside += 1
-        if self.on_set_aside:
-            self.on_set_aside(record)
+            self._account_usage(record.account).rejected += 1
+        if self.on_rejected:
+            self.on_rejected(record)
 
 
-def _bucket_identity(kind: BucketKey) -> tuple[Any, ...]:
-    return kind.account, _card_key(kind.card), kind.estimated, kind.day
+def _bucket_identity(key: BucketKey) -> tuple[Any, ...]:
+    return key.account, _card_identity(key.card), key.estimated, key.day
 
 
-def _card_key(card: RateCard) -> tuple[Any, ...]:
-    """What tells the cards of one price book apart; the same card comes as another object from each process."""
+def _card_identity(card: RateCard) -> tuple[Any, ...]:
+    """Return the values that identify a card of one price book, also across processes."""
     return card.model, card.group, card.service_tier, card.context_tier, card.start
-
-
-def _add_other_meters(found: list[Any], more: tuple[tuple[int, int], ...]) -> None:
-    """Take in what a row used of meters beyond the usual three."""
-    others = found[5]
-    if others is None:
-        others = found[5] = {}
-    for place, quantity in more:
-        others[place] = others.get(place, 0) + quantity

@@ -1,43 +1,46 @@
-"""Rows sorted by the hash of their request id, however many there are: 256 heaps, kept on disk when they grow.
+"""Rows in 256 partitions by the hash of their request id, moved to a temporary file when they grow.
 
-A row begins with its key, SHA-256 of the request id; the first byte of the key names the heap.
+A row begins with its key, SHA-256 of the request id. The first byte of the key is the number of the partition.
 """
 
 from __future__ import annotations
 
 import marshal
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from brivionix_billing.usage.record_file import Record
 
-__all__ = ["AT", "CELL", "CHUNK_LINES", "ID", "KEY", "LEAF", "LINE", "MORE", "OUT", "READ", "TEXT"]
-__all__ += ["DuplicateDetector", "SpilledPartitions", "DuplicateReport", "RecordRow", "pack_rows"]
+__all__ = ["CHUNK_LINES", "PARTITION_COUNT", "DuplicateDetector", "DuplicateReport", "PackedPartition"]
+__all__ += ["SpilledPartitions", "pack_partitions"]
 
+R = TypeVar("R", bound=tuple[Any, ...])
+
+PARTITION_COUNT: Final = 256
 CHUNK_LINES: Final = 16_384
-"""So many records are held at once."""
+"""Maximum number of records in memory before they are packed."""
 _MAX_MEMORY_BYTES: Final = 32 * 1024 * 1024
 _MAX_NAMED: Final = 1_000
 
-RecordRow = tuple[Any, ...]
-"""One record: what it takes to sort it, to count it, and to name it. ``marshal`` can store it."""
-KEY, ID, LINE, LEAF, CELL, AT, TEXT, READ, OUT, MORE = range(10)
+PackedPartition = tuple[int, bytes]
+"""(number of the partition, some of its rows as bytes)."""
 
 
-def pack_rows(heaps: Iterable[list[RecordRow]]) -> list[tuple[int, bytes]]:
-    """(heap, rows as bytes) of every heap that is not empty."""
-    return [(number, marshal.dumps(heap)) for number, heap in enumerate(heaps) if heap]
+def pack_partitions(partitions: Sequence[list[R]]) -> list[PackedPartition]:
+    """Pack the rows of every partition that is not empty. A row must be a plain tuple: ``marshal`` takes no other."""
+    return [(number, marshal.dumps(rows)) for number, rows in enumerate(partitions) if rows]
 
 
 class SpilledPartitions:
-    """Packed rows by heap, in memory up to a bound and beyond it in a temporary file."""
+    """Packed rows by partition: in memory up to a limit, beyond it in a temporary file."""
 
     def __init__(self) -> None:
-        self._places: list[list[tuple[int, int]]] = [[] for _ in range(256)]
+        self._locations: list[list[tuple[int, int]]] = [[] for _ in range(PARTITION_COUNT)]
+        """By partition: (offset, size) of its packed rows."""
         self._file = tempfile.SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
 
     def __enter__(self) -> SpilledPartitions:
@@ -46,72 +49,79 @@ class SpilledPartitions:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, heaps: Iterable[tuple[int, bytes]]) -> None:
-        """Take in packed rows."""
-        for number, data in heaps:
-            self._places[number].append((self._file.tell(), len(data)))
+    def append(self, packed: Iterable[PackedPartition]) -> None:
+        """Add packed rows."""
+        for number, data in packed:
+            self._locations[number].append((self._file.tell(), len(data)))
             self._file.write(data)
 
-    def iter_sorted(self) -> Iterator[list[RecordRow]]:
-        """The heaps in order, each sorted by key, then id, then line."""
-        for places in self._places:
-            rows: list[RecordRow] = []
-            for offset, size in places:
+    def iter_sorted(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of each partition in order of their numbers, sorted by key, then by the other fields."""
+        for locations in self._locations:
+            rows: list[tuple[Any, ...]] = []
+            for offset, size in locations:
                 self._file.seek(offset)
-                rows += marshal.loads(self._file.read(size))  # noqa: S302  # written by ourselves, to a file of no name
+                rows += marshal.loads(self._file.read(size))  # noqa: S302  # written above, to an unnamed file
             rows.sort()
             yield rows
 
 
 class DuplicateReport(NamedTuple):
-    """Request ids that stand more than once in a file."""
+    """The request ids that occur more than once in a file."""
 
     same: int
-    """Records that repeat an equal one."""
+    """Number of records that repeat an equal one."""
     conflicts: int
-    """Ids with different contents."""
+    """Number of ids that have different contents."""
     named: list[tuple[str, list[int], bool]]
-    """(request id, lines, whether all are equal) of the first thousand."""
+    """(request id, lines, whether all are equal), at most the first thousand."""
+
+
+class _SeenRecord(NamedTuple):
+    key: bytes
+    request_id: str
+    line: int
+    leaf: bytes
 
 
 class DuplicateDetector:
-    """Finds request ids that stand more than once, in bounded memory, for those who read record by record."""
+    """Finds repeated request ids in bounded memory, for a caller that reads record by record."""
 
     def __init__(self) -> None:
-        self._heaps = SpilledPartitions()
-        self._held: list[list[RecordRow]] = [[] for _ in range(256)]
+        self._partitions = SpilledPartitions()
+        self._unpacked: list[list[tuple[bytes, str, int, bytes]]] = [[] for _ in range(PARTITION_COUNT)]
         self._count = 0
 
     def __enter__(self) -> DuplicateDetector:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._heaps.__exit__()
+        self._partitions.__exit__()
 
     def add(self, record: Record) -> None:
-        """Take note of a record."""
+        """Remember the id and the content of a record."""
         key = sha256(record.request_id.encode()).digest()
-        self._held[key[0]].append((key, record.request_id, record.line, record.leaf))
+        self._unpacked[key[0]].append((key, record.request_id, record.line, record.leaf))
         self._count += 1
         if not self._count % CHUNK_LINES:
-            self._flush()
+            self._pack()
 
-    def _flush(self) -> None:
-        self._heaps.append(pack_rows(self._held))
-        self._held = [[] for _ in range(256)]
+    def _pack(self) -> None:
+        self._partitions.append(pack_partitions(self._unpacked))
+        self._unpacked = [[] for _ in range(PARTITION_COUNT)]
 
     def report(self) -> DuplicateReport:
-        """What stood more than once."""
-        self._flush()
+        """Return the repeated ids of all records so far."""
+        self._pack()
         same = conflicts = 0
         named: list[tuple[str, list[int], bool]] = []
-        for heap in self._heaps.iter_sorted():
-            for _, group in groupby(heap, itemgetter(KEY)):
-                rows = list(group)
-                if len(rows) > 1:
-                    equal = all(row[LEAF] == rows[0][LEAF] for row in rows)
-                    same += (len(rows) - 1) if equal else 0
+        for partition in self._partitions.iter_sorted():
+            for _, group in groupby(partition, itemgetter(0)):
+                records = [_SeenRecord._make(row) for row in group]
+                if len(records) > 1:
+                    equal = all(record.leaf == records[0].leaf for record in records)
+                    same += (len(records) - 1) if equal else 0
                     conflicts += not equal
                     if len(named) < _MAX_NAMED:
-                        named.append((rows[0][ID], [row[LINE] for row in rows], equal))
+                        named.append((records[0].request_id, [record.line for record in records], equal))
         return DuplicateReport(same, conflicts, named)

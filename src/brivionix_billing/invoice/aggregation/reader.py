@@ -1,59 +1,110 @@
-"""Reading a usage file chunk by chunk: parse, check, find the rate card, and pack each record into a row.
+"""Reads a usage file in chunks: parses each record, finds its rate card, and packs it into a row.
 
-Chunks do not depend on each other, so several processes can read them side by side.
+Chunks do not depend on each other, so several processes can read them in parallel.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.aggregation.partitions import CHUNK_LINES, RecordRow, pack_rows
+from brivionix_billing.invoice.aggregation.partitions import (
+    CHUNK_LINES,
+    PARTITION_COUNT,
+    PackedPartition,
+    pack_partitions,
+)
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.rate_card import effective_service_tier
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
-__all__ = ["OUT_OF_SCOPE", "Chunk", "ChunkReader", "BucketKey", "read_chunks"]
+__all__ = ["UNBILLED", "BucketKey", "Chunk", "ChunkReader", "PackedRow", "RecordRow", "read_chunks"]
 
-OUT_OF_SCOPE: Final = -1
-"""The cell of a record that is not billed here. Its id is taken all the same."""
-_NO_PRICE: Final = (None, None, -1, OUT_OF_SCOPE)
-"""No input tokens are few enough for it, so its times are not looked at."""
+UNBILLED: Final = -1
+"""The bucket of a record that is rejected or out of scope. Its request id counts for duplicates all the same."""
+
+
+class RecordRow(NamedTuple):
+    """One record: the values that sort it, add it up and name it."""
+
+    key: bytes
+    """SHA-256 of the request id."""
+    request_id: str
+    line: int
+    leaf: bytes
+    bucket: int
+    """Number of its bucket, or ``UNBILLED``; then the fields below are empty."""
+    at: str
+    """Time in UTC without Z."""
+    text_input_tokens: int
+    cache_read_tokens: int
+    text_output_tokens: int
+    other_meters: tuple[tuple[int, int], ...]
+    """(position of a meter, quantity), for all meters but the three above."""
+
+
+PackedRow = tuple[bytes, str, int, bytes, int, str, int, int, int, tuple[tuple[int, int], ...]]
+"""The fields of a :class:`RecordRow` as a plain tuple, which can be packed."""
 
 
 class BucketKey(NamedTuple):
-    """What the requests of one cell have in common."""
+    """The properties that all requests of one bucket share."""
 
     account: str
     card: RateCard
     estimated: bool
     day: str
-    """Calendar day of the period's zone: ``2026-10-25``."""
+    """Calendar day in the zone of the period, such as ``2026-10-25``."""
 
 
 class Chunk(NamedTuple):
-    """What some lines of a usage file hold."""
+    """The content of some lines of a usage file."""
 
     lines: int
     size: int
     """Bytes."""
     out_of_scope: int
+    """Number of records of other accounts or outside the period."""
     buckets: dict[int, BucketKey]
-    """What each cell stands for."""
-    partitions: list[tuple[int, bytes]]
+    partitions: list[PackedPartition]
     rejected: list[RejectedRecord]
 
 
-class ChunkReader:
-    """Reads chunks by one price book, period (``None``: all time, days of UTC) and account (``None``: all accounts).
+class _CachedCard(NamedTuple):
+    """A rate card, and the conditions under which it applies."""
 
-    Raises ``invalid_period`` for a period whose zone is none.
+    start: datetime
+    end: datetime
+    max_input_tokens: int
+    card: RateCard | None
+
+
+class _CachedBucket(NamedTuple):
+    """The number of a bucket, and the conditions under which a plain usage belongs to it."""
+
+    start: datetime
+    end: datetime
+    max_input_tokens: int
+    bucket: int
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_NO_CARD: Final = _CachedCard(_NEVER, _NEVER, -1, None)
+_NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED)
+
+
+class ChunkReader:
+    """Reads chunks for a price book, a period and an account.
+
+    A period of ``None`` is all time, with days of UTC; an account of ``None`` is all accounts. Raises
+    ``invalid_period`` if the time zone of the period is unknown.
     """
 
     def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:
@@ -61,72 +112,105 @@ class ChunkReader:
         self.days = CalendarDays(period.zone if period else "UTC")
 
     def read(self, lines: list[bytes], first: int) -> Chunk:
-        """Read lines; ``first`` is the number of the first of them in the file."""
-        held: list[list[RecordRow]] = [[] for _ in range(256)]
-        cells: dict[BucketKey, int] = {}
-        aside: list[RejectedRecord] = []
-        # Origin and served tier -> from, until, most input tokens, card: while these hold, no price is looked up. With
-        # the date in UTC the same again, but within one day of the zone, and for its cell: then nothing is looked up.
-        priced: dict[tuple[RequestAttributes, str | None], tuple[Any, ...]] = {}
-        known: dict[tuple[RequestAttributes, str | None, str], tuple[Any, ...]] = {}
-        wanted = self.account
+        """Read some lines; ``first`` is the number of the first of them in the file."""
+        partitions: list[list[PackedRow]] = [[] for _ in range(PARTITION_COUNT)]
+        buckets: dict[BucketKey, int] = {}
+        rejected: list[RejectedRecord] = []
+        # Two caches, because most records repeat the attributes of an earlier one. The first saves looking up the
+        # price. The second holds for one date in UTC and one day of the zone, and saves looking up the bucket, too.
+        cached_cards: dict[tuple[RequestAttributes, str | None], _CachedCard] = {}
+        cached_buckets: dict[tuple[RequestAttributes, str | None, str], _CachedBucket] = {}
+        account = self.account
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
-        elsewhere = 0
+        out_of_scope = 0
         for record in read_records(lines, first):
             if type(record) is not Record:
-                refused = cast(RejectedRecord, record)
-                aside.append(refused)
-                if refused.leaf is not None and refused.request_id is not None:
-                    key = sha256(refused.request_id.encode()).digest()
-                    name = refused.account or ""
-                    held[key[0]].append((key, refused.request_id, refused.line, refused.leaf, OUT_OF_SCOPE, name))
+                unreadable = cast(RejectedRecord, record)
+                rejected.append(unreadable)
+                if unreadable.leaf is not None and unreadable.request_id is not None:
+                    _add_unbilled(partitions, unreadable.request_id, unreadable.line, unreadable.leaf)
                 continue
-            line, request_id, at, origin, total, text, read, out, _, served, _, meters, estimated, leaf, at_text = (
-                record
-            )
-            key = sha256(request_id.encode()).digest()
-            if (wanted is not None and origin.account != wanted) or (start and end and not start <= at < end):
-                elsewhere += 1
-                held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
+            request_id, at, origin, at_text = record.request_id, record.at, record.origin, record.at_text
+            served_tier, input_tokens, meters = record.served_tier, record.input_tokens, record.meters
+            if (account is not None and origin.account != account) or (start and end and not start <= at < end):
+                out_of_scope += 1
+                _add_unbilled(partitions, request_id, record.line, record.leaf)
                 continue
-            begins, ends, limit, cell = known.get((origin, served, at_text[:10]), _NO_PRICE)
-            if meters or estimated or not (total <= limit and begins <= at < ends):
-                # Another card or day than the last one of its kind, or a usage that is not plain.
-                begins, ends, limit, card = priced.get((origin, served), _NO_PRICE)
-                plain = not meters and not estimated and total <= limit and begins <= at < ends
-                if not plain:
+            known = cached_buckets.get((origin, served_tier, at_text[:10]), _NO_BUCKET)
+            bucket = known.bucket
+            if (
+                meters
+                or record.estimated
+                or not (input_tokens <= known.max_input_tokens and known.start <= at < known.end)
+            ):
+                # The usage is not plain, or the card or the day differs from the cached one.
+                priced = cached_cards.get((origin, served_tier), _NO_CARD)
+                plain = (
+                    not meters
+                    and not record.estimated
+                    and input_tokens <= priced.max_input_tokens
+                    and priced.start <= at < priced.end
+                )
+                card = priced.card
+                if card is None or not plain:
                     group, model, tier = origin.group, origin.model, origin.service_tier
                     try:
                         card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
                     except BillingError as error:
-                        aside.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
-                        held[key[0]].append((key, request_id, line, leaf, OUT_OF_SCOPE, origin.account))
+                        rejected.append(
+                            RejectedRecord(record.line, request_id, origin.account, at, error.code, error.message)
+                        )
+                        _add_unbilled(partitions, request_id, record.line, record.leaf)
                         continue
-                    resolved = self.book.resolver.resolve(model, group, at, effective_service_tier(served, tier))
-                    begins, ends, limit = resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input
-                    plain = total <= limit and not estimated
+                    resolved = self.book.resolver.resolve(model, group, at, effective_service_tier(served_tier, tier))
+                    priced = _CachedCard(
+                        resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card
+                    )
+                    plain = input_tokens <= priced.max_input_tokens and not record.estimated
                     if plain:
-                        priced[origin, served] = (begins, ends, limit, card)
+                        cached_cards[origin, served_tier] = priced
                 day = self.days.at(at)
-                kind = BucketKey(origin.account, card, estimated, day.value)
-                cell = cells.get(kind) or cells.setdefault(kind, _bucket_id(kind))
+                key = BucketKey(origin.account, card, record.estimated, day.value)
+                bucket = buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
                 if plain:
-                    known[origin, served, at_text[:10]] = max(begins, day.start), min(ends, day.end), limit, cell
-            held[key[0]].append((key, request_id, line, leaf, cell, at_text, text, read, out, meters))
-        kinds = {number: kind for kind, number in cells.items()}
-        return Chunk(len(lines), sum(map(len, lines)), elsewhere, kinds, pack_rows(held), aside)
+                    cached_buckets[origin, served_tier, at_text[:10]] = _CachedBucket(
+                        max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket
+                    )
+            digest = sha256(request_id.encode()).digest()
+            # The fields of a RecordRow. marshal cannot pack a NamedTuple.
+            partitions[digest[0]].append(
+                (
+                    digest,
+                    request_id,
+                    record.line,
+                    record.leaf,
+                    bucket,
+                    at_text,
+                    record.text_input_tokens,
+                    record.cache_read_tokens,
+                    record.text_output_tokens,
+                    meters,
+                )
+            )
+        keys = {number: key for key, number in buckets.items()}
+        return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
 
 
-def _bucket_id(kind: BucketKey) -> int:
-    """A number for the kind, the same in every process."""
-    card = kind.card
-    name = "\0".join((kind.account, card.model, card.group, card.service_tier, card.context_tier, kind.day))
-    name += f"\0{card.start.isoformat()}\0{'estimated' if kind.estimated else ''}"
+def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
+    key = sha256(request_id.encode()).digest()
+    partitions[key[0]].append((key, request_id, line, leaf, UNBILLED, "", 0, 0, 0, ()))
+
+
+def _bucket_number(key: BucketKey) -> int:
+    """Return a number for a bucket that is the same in every process."""
+    card = key.card
+    name = "\0".join((key.account, card.model, card.group, card.service_tier, card.context_tier, key.day))
+    name += f"\0{card.start.isoformat()}\0{'estimated' if key.estimated else ''}"
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 
 
 def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> Iterator[Chunk]:
-    """The chunks of a file, in order; read by so many processes beside this one (0: by this one)."""
+    """Yield the chunks of a file in order. ``workers`` processes read them; with 0, this process does."""
     parts = _split_lines(lines)
     if not workers:
         for part, first in parts:
@@ -137,23 +221,25 @@ def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> It
 
     # "spawn" starts clean processes: a fork of a process with threads can hang.
     with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (reader,)) as pool:
-        waiting: deque[Future[Chunk]] = deque()
+        pending: deque[Future[Chunk]] = deque()
         for part, first in parts:
-            waiting.append(pool.submit(_read_in_worker, part, first))
-            if len(waiting) > workers + 1:  # no more than is read soon is held
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(_read_in_worker, part, first))
+            if len(pending) > workers + 1:  # bounds the memory: one chunk per worker, and one to spare
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    rest, first = iter(bounded_lines(lines)), 1
-    while part := list(islice(rest, CHUNK_LINES)):
+    """Yield (lines of a chunk, number of its first line)."""
+    remaining, first = iter(bounded_lines(lines)), 1
+    while part := list(islice(remaining, CHUNK_LINES)):
         yield part, first
         first += len(part)
 
 
 _reader: ChunkReader | None = None
+"""The reader of a worker process."""
 
 
 def _init_worker(reader: ChunkReader) -> None:
@@ -163,5 +249,5 @@ def _init_worker(reader: ChunkReader) -> None:
 
 def _read_in_worker(lines: list[bytes], first: int) -> Chunk:
     if _reader is None:
-        raise RuntimeError("a worker was not started by _start")
+        raise RuntimeError("the worker process was not initialized by _init_worker")
     return _reader.read(lines, first)

@@ -20,15 +20,15 @@ function* equations(bill) {
   const { totals, lines } = bill;
   const credits = Decimals.parse(totals.credits), perCredit = Decimals.parse(totals.nominal.per_credit);
   yield ["lines: credits", sum(lines.map((line) => line.credits)), credits];
-  yield ["lines: shown credits", sum(lines.map((line) => line.shown.credits)), Decimals.parse(totals.shown.credits)];
-  yield ["lines: shown nominal", sum(lines.map((line) => line.shown.nominal)), Decimals.parse(totals.shown.nominal)];
+  yield ["lines: rounded credits", sum(lines.map((line) => line.rounded.credits)), Decimals.parse(totals.rounded.credits)];
+  yield ["lines: rounded nominal", sum(lines.map((line) => line.rounded.nominal)), Decimals.parse(totals.rounded.nominal)];
   for (const name of Object.keys(totals.channels)) {
     const channel = totals.channels[name];
-    yield [`lines: shown ${name}`, sum(lines.map((line) => line.shown.channels[name])), Decimals.parse(totals.shown.channels[name])];
-    const parts = channel.parts.map((part) => Decimals.multiply(Decimals.parse(part.price_per_credit), Decimals.parse(part.credits)));
+    yield [`lines: rounded ${name}`, sum(lines.map((line) => line.rounded.channels[name])), Decimals.parse(totals.rounded.channels[name])];
+    const parts = channel.price_periods.map((part) => Decimals.multiply(Decimals.parse(part.price_per_credit), Decimals.parse(part.credits)));
     yield [`${name}: amount`, parts.reduce(Decimals.add, Decimals.ZERO), Decimals.parse(channel.amount)];
     // A note is the difference of two bills. A channel that is in only one of them counts as zero in the other.
-    if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.parts.map((part) => part.credits), channel.credits_without_price]), credits];
+    if (bill.kind === "invoice") yield [`${name}: credits`, sum([...channel.price_periods.map((part) => part.credits), channel.credits_without_price]), credits];
   }
   // A note is the difference of two bills, which may have different prices of a Credit.
   for (const [index, line] of bill.kind === "invoice" ? lines.entries() : []) {
