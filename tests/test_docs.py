@@ -72,7 +72,7 @@ def test_every_error_has_a_meaning_and_advice(row: tuple[str, list[str]]) -> Non
     assert all(cells)
 
 
-def resolved(node: Mapping[str, Any], full: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve_reference(node: Mapping[str, Any], full: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a node of a JSON Schema with its reference resolved."""
     target: Mapping[str, Any] = full["$defs"][node["$ref"].rsplit("/", 1)[1]] if "$ref" in node else node
     return target
@@ -80,7 +80,7 @@ def resolved(node: Mapping[str, Any], full: Mapping[str, Any]) -> Mapping[str, A
 
 def fields(node: Mapping[str, Any], full: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """Yield every field of a JSON Schema as a path: ``a.b``, ``a[].b`` in a list, ``a.*.b`` under any name."""
-    node = resolved(node, full)
+    node = resolve_reference(node, full)
     for option in node.get("anyOf", ()):
         yield from fields(option, full, path)
     if "items" in node:
@@ -265,7 +265,7 @@ def test_the_readme_starts_with_two_commands() -> None:
     assert (kind, body) == ("", "make demo\nmake test\n")
 
 
-def complete(block: str, small: str) -> str:
+def complete_price_file(block: str, small: str) -> str:
     """Return a price file: the block itself, or the small file with its sections replaced by those of the block."""
     if block.startswith("version:"):
         return block
@@ -282,7 +282,7 @@ def test_every_price_file_example_is_valid(number: int) -> None:
     if number and not examples[number].startswith("version:"):
         names = re.findall(r"^(\w+):", examples[number], flags=re.MULTILINE)
         small = small if "groups" in names else re.sub(r'models: \["\*"\]', 'models: ["gpt-*"]', small)
-    PriceBook.loads(complete(examples[number], small))
+    PriceBook.loads(complete_price_file(examples[number], small))
 
 
 @pytest.mark.parametrize("language", ["python", "js"])

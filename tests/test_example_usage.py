@@ -29,7 +29,7 @@ def day(line: dict[str, Any]) -> int:
     return datetime.fromisoformat(line["at"]).day
 
 
-def formatted(number: int) -> str:
+def format_number(number: int) -> str:
     """Return a number as in the README, such as 40 550 180."""
     return f"{number:,}".replace(",", " ")
 
@@ -86,13 +86,13 @@ def test_the_readme_of_the_example_has_its_figures() -> None:
         for counts, name in zip(counts_by.values(), names, strict=True):
             counts[name] += 1
     table = dict(re.findall(r"^\| (.+?) \| (.+) \|$", README, re.MULTILINE))
-    assert table["requests"].startswith(f"{formatted(len(LINES))}, ")
-    assert table["input tokens"] == formatted(totals["input"])
-    assert table["of them cached"].startswith(f"{formatted(totals['cached'])} (")
-    assert table["output tokens"] == formatted(totals["output"])
+    assert table["requests"].startswith(f"{format_number(len(LINES))}, ")
+    assert table["input tokens"] == format_number(totals["input"])
+    assert table["of them cached"].startswith(f"{format_number(totals['cached'])} (")
+    assert table["output tokens"] == format_number(totals["output"])
     assert table["all together, by `pricing.yaml`"] == f"{sum(charges)} Credits"
     for title, counts in counts_by.items():
-        assert table[title] == ", ".join(f"{name} {formatted(count)}" for name, count in counts.most_common())
+        assert table[title] == ", ".join(f"{name} {format_number(count)}" for name, count in counts.most_common())
 
 
 @pytest.mark.skipif(not TRACE, reason="BRIVIONIX_TRACE does not name the trace; examples/README.md says where it is")

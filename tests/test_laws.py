@@ -40,7 +40,7 @@ def frac(value: Decimal) -> Fraction:
 
 
 @contextmanager
-def hostile(precision: int, rounding: str) -> Iterator[None]:
+def strict_decimal_context(precision: int, rounding: str) -> Iterator[None]:
     """Set a decimal context in which arithmetic that is not exact at this precision raises or rounds."""
     with decimal.localcontext() as context:
         context.prec = precision
@@ -121,7 +121,7 @@ def test_no_decimal_context_changes_a_figure(case: Case, rounding: str, precisio
         return figures
 
     expected = results()
-    with hostile(precision, rounding):
+    with strict_decimal_context(precision, rounding):
         assert results() == expected
 
 

@@ -267,7 +267,7 @@ def _shell() -> Iterator[Shell]:
 
 
 @cache
-def _compared(step: str) -> Comparison:
+def _comparison(step: str) -> Comparison:
     for shell in _shell():
         files = STEPS[step](shell)
         files["commands.jsonl"] = shell.statuses()
@@ -295,13 +295,13 @@ _REPORTS: Final = sorted(_stored(LEDGER_REPORTS).keys() - {"commands.jsonl", "op
 @pytest.mark.parametrize(("step", "name"), _NAMES, ids=map("/".join, _NAMES))
 def test_a_file_matches_the_reference(step: str, name: str) -> None:
     """A produced file is the file of the reference."""
-    _compared(step).check(name)
+    _comparison(step).check(name)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_produces_exactly_the_reference_files(step: str) -> None:
     """A step produces exactly the files of the reference."""
-    assert sorted(_compared(step).produced) == sorted(_stored(step))
+    assert sorted(_comparison(step).produced) == sorted(_stored(step))
 
 
 @pytest.mark.parametrize("name", _REPORTS)
@@ -378,7 +378,7 @@ def test_the_stored_journal_has_every_kind_of_entry() -> None:
 
 
 @pytest.fixture
-def renamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def empty_renames(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Return a monkeypatch with empty tables of renames."""
     for table in (RENAMED_KEYS, RENAMED_CODES, RENAMED_VALUES):
         for old in list(table):
@@ -390,15 +390,15 @@ def _document(**content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def test_without_renames_white_space_is_a_difference(renamed: pytest.MonkeyPatch) -> None:
+def test_without_renames_white_space_is_a_difference(empty_renames: pytest.MonkeyPatch) -> None:
     """With empty tables, one additional byte is a difference."""
     with pytest.raises(AssertionError):
         Comparison({"a.json": b'{"a":1}'}, {"a.json": b'{"a": 1}'}).check("a.json")
 
 
-def test_a_renamed_key_allows_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
+def test_a_renamed_key_allows_a_new_hash(empty_renames: pytest.MonkeyPatch) -> None:
     """A renamed key, the new hash of its document and mentions of this hash are not differences."""
-    renamed.setitem(RENAMED_KEYS, "totals.*.parts", "price_periods")
+    empty_renames.setitem(RENAMED_KEYS, "totals.*.parts", "price_periods")
     old, new, next_old, next_new = (f"sha256:{digit * 64}" for digit in "abcd")
     totals = {"rmb": {"parts": [1]}}
     reference = {
@@ -416,38 +416,38 @@ def test_a_renamed_key_allows_a_new_hash(renamed: pytest.MonkeyPatch) -> None:
         comparison.check(name)
 
 
-def test_a_rename_hides_no_other_difference(renamed: pytest.MonkeyPatch) -> None:
+def test_a_rename_hides_no_other_difference(empty_renames: pytest.MonkeyPatch) -> None:
     """In a document with a renamed key, a different figure is a difference."""
-    renamed.setitem(RENAMED_KEYS, "shown", "rounded")
+    empty_renames.setitem(RENAMED_KEYS, "shown", "rounded")
     reference, produced = _document(hash="a" * 64, shown="1"), _document(hash="b" * 64, rounded="2")
     with pytest.raises(AssertionError):
         Comparison({"a.json": reference}, {"a.json": produced}).check("a.json")
 
 
-def test_files_without_a_renamed_key_must_match_exactly(renamed: pytest.MonkeyPatch) -> None:
+def test_files_without_a_renamed_key_must_match_exactly(empty_renames: pytest.MonkeyPatch) -> None:
     """In a document without a renamed key, a different hash is a difference."""
-    renamed.setitem(RENAMED_KEYS, "shown", "rounded")
+    empty_renames.setitem(RENAMED_KEYS, "shown", "rounded")
     with pytest.raises(AssertionError):
         Comparison({"a.json": _document(hash="a" * 64)}, {"a.json": _document(hash="b" * 64)}).check("a.json")
 
 
-def test_a_key_is_renamed_in_the_path_of_a_difference(renamed: pytest.MonkeyPatch) -> None:
+def test_a_key_is_renamed_in_the_path_of_a_difference(empty_renames: pytest.MonkeyPatch) -> None:
     """A key is also renamed in the path of a difference."""
-    renamed.setitem(RENAMED_KEYS, "lines.shown", "rounded")
+    empty_renames.setitem(RENAMED_KEYS, "lines.shown", "rounded")
     old, new = (f"lines[3] (gpt-5.4, shown).{key}.channels" for key in ("shown", "rounded"))
     Comparison({"a.json": _document(where=old)}, {"a.json": _document(where=new)}).check("a.json")
 
 
-def test_a_file_pattern_limits_a_renamed_key(renamed: pytest.MonkeyPatch) -> None:
+def test_a_file_pattern_limits_a_renamed_key(empty_renames: pytest.MonkeyPatch) -> None:
     """A renamed key with a file pattern is renamed only in these files."""
-    renamed.setitem(RENAMED_KEYS, "bills/*:shown", "rounded")
+    empty_renames.setitem(RENAMED_KEYS, "bills/*:shown", "rounded")
     files = {"bills": _document(rounded=1), "prices": _document(shown=1)}
     for step, produced in files.items():
         Comparison({"a.json": _document(shown=1)}, {"a.json": produced}, step).check("a.json")
 
 
-def test_a_code_is_renamed_only_as_a_code(renamed: pytest.MonkeyPatch) -> None:
+def test_a_code_is_renamed_only_as_a_code(empty_renames: pytest.MonkeyPatch) -> None:
     """A code is renamed in keys for codes, and not in other values."""
-    renamed.setitem(RENAMED_CODES, "bad_time", "invalid_time")
+    empty_renames.setitem(RENAMED_CODES, "bad_time", "invalid_time")
     reference = b'{"codes": ["bad_time"], "name": "bad_time"}\n'
     Comparison({"a.jsonl": reference}, {"a.jsonl": reference.replace(b'["bad', b'["invalid')}).check("a.jsonl")

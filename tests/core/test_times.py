@@ -94,16 +94,16 @@ def test_a_timeline_gives_the_entry_in_force_and_its_span(chosen: list[tuple[dat
         (start, start + timedelta(days=10) if ends else None, n) for n, (start, ends) in enumerate(sorted(chosen))
     ]
     timeline = Timeline(entries)
-    moments = [
+    instants = [
         start + delta for start in STARTS for delta in (timedelta(0), timedelta(days=10), -timedelta(microseconds=1))
     ]
-    for when in moments:
+    for when in instants:
         started = [entry for entry in entries if entry[0] <= when]
         value = started[-1][2] if started and (started[-1][1] is None or when < started[-1][1]) else None
         span = timeline.at(when)
         assert span.value == value
         assert span.start <= when < span.end
-        for other in moments:
+        for other in instants:
             if span.start <= other < span.end:
                 assert timeline.at(other) == span
     assert timeline.at(END_OF_TIME - timedelta(microseconds=1)).end == END_OF_TIME

@@ -134,9 +134,9 @@ def test_the_order_of_requests_does_not_change_prices() -> None:
         ", ".join(f"{{from: 2026-{month:02}-01, standard: {{input: {month}}}}}" for month in range(1, 13)),
         top="tools: {web_search: [{from: 2026-06-15, per_1000_calls: 10}]}\n",
     )
-    moments = [(f"2026-{month:02}-{day}", month) for month in range(1, 13) for day in ("01", "14", "15", "28")]
-    random.Random(7).shuffle(moments)
-    for at, month in moments * 2:
+    dates = [(f"2026-{month:02}-{day}", month) for month in range(1, 13) for day in ("01", "14", "15", "28")]
+    random.Random(7).shuffle(dates)
+    for at, month in dates * 2:
         assert credits(book, at) == month
 
 

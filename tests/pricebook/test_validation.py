@@ -88,7 +88,7 @@ def findings_of(text: str | bytes) -> list[Finding]:
     return findings
 
 
-def edited(old: str, new: str) -> tuple[str, int, int]:
+def edit_base_file(old: str, new: str) -> tuple[str, int, int]:
     """Return the valid file with one edit, and line and column of the mark ``@@`` in ``new``, from 1."""
     assert BASE.count(old) == 1, old
     text = BASE.replace(old, new)
@@ -109,7 +109,7 @@ EDITS: dict[str, dict[str, str]] = yaml.safe_load((DATA / "mistakes.yaml").read_
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_mistake_is_reported_at_its_position(edit: dict[str, str]) -> None:
     """A mistake gives a finding with its line, column, path, problem and fix."""
-    text, line, column = edited(edit["replace"], edit["by"])
+    text, line, column = edit_base_file(edit["replace"], edit["by"])
     findings = findings_of(text)
     [expected] = [finding for finding in findings if edit["says"] in f"{finding.message}; {finding.hint}"]
     assert (expected.line, expected.column, expected.path) == (line, column, edit["path"])
@@ -241,9 +241,8 @@ def test_price_overrides_must_match_the_list_prices_of_their_time() -> None:
     ]
     flex = "{prices: {flex: {input: 1, output: 1, long_context: {above: 200, input: 1, output: 1}}}}"
     early = BASE.replace("{ratio: 0.5}", flex).replace("until: 2026-06-01", "until: 2026-02-01")
-    PriceBook.loads(
-        early.replace("above: 200", "above: 9", 1)
-    )  # flex is not sold yet, so there is no list price to compare
+    # Flex is not sold during these terms, so there is no list price to compare.
+    PriceBook.loads(early.replace("above: 200", "above: 9", 1))
 
 
 @settings(max_examples=examples(150), deadline=None)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oracle import FEES
 
-__all__ = ["FORMATS", "BuiltBody", "built_bodies", "sdk", "spaced"]
+__all__ = ["FORMATS", "BuiltBody", "as_namespaces", "as_sdk_objects", "built_bodies"]
 
 Json = dict[str, Any]
 
@@ -58,18 +58,18 @@ class SdkObject(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-def sdk(value: Any) -> Any:
+def as_sdk_objects(value: Any) -> Any:
     """Return the body as nested pydantic objects."""
     if isinstance(value, dict):
-        return SdkObject(**{key: sdk(item) for key, item in value.items()})
-    return [sdk(item) for item in value] if isinstance(value, list) else value
+        return SdkObject(**{key: as_sdk_objects(item) for key, item in value.items()})
+    return [as_sdk_objects(item) for item in value] if isinstance(value, list) else value
 
 
-def spaced(value: Any) -> Any:
+def as_namespaces(value: Any) -> Any:
     """Return the body as nested simple namespaces."""
     if isinstance(value, dict):
-        return SimpleNamespace(**{key: spaced(item) for key, item in value.items()})
-    return [spaced(item) for item in value] if isinstance(value, list) else value
+        return SimpleNamespace(**{key: as_namespaces(item) for key, item in value.items()})
+    return [as_namespaces(item) for item in value] if isinstance(value, list) else value
 
 
 # --- counts ---
@@ -152,9 +152,8 @@ def _openai(draw: DrawFn, body_format: str, provider: str) -> BuiltBody:
         "audio_tokens": counts_by_meter["audio_output"],
         "image_tokens": counts_by_meter["image_output"],
     }
-    output_details["accepted_prediction_tokens"] = draw(
-        st.sampled_from([0, 3])
-    )  # contained in the output, not billed separately
+    # The output contains these tokens, and they are not billed separately.
+    output_details["accepted_prediction_tokens"] = draw(st.sampled_from([0, 3]))
     usage: Json = {
         f"{input_prefix}_tokens": whole,
         f"{output_prefix}_tokens": out - reasoning_tokens if provider == "xai" else out,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import usage_oracle
-from body_builders import FORMATS, BuiltBody, built_bodies, sdk, spaced
+from body_builders import FORMATS, BuiltBody, as_namespaces, as_sdk_objects, built_bodies
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from brivionix_billing.usage.record_file import Record, read_records
@@ -79,8 +79,8 @@ def test_a_body_is_read_as_its_counts(body_format: str) -> None:
         usage = expected_usage(built)
         bodies = (
             built.body,
-            sdk(built.body),
-            spaced(built.body),
+            as_sdk_objects(built.body),
+            as_namespaces(built.body),
             MappingProxyType(built.body),
             OrderedDict(built.body),
         )
@@ -116,7 +116,7 @@ def test_a_bare_usage_object_gives_the_same_counts(body_format: str) -> None:
     @given(built_bodies(body_format))
     def law(built: BuiltBody) -> None:
         usage = Usage.from_response(built.body)
-        for bare in (built.usage, sdk(built.usage), spaced(built.usage)):
+        for bare in (built.usage, as_sdk_objects(built.usage), as_namespaces(built.usage)):
             bare_usage = Usage.from_response(bare)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "estimated"):
                 assert getattr(bare_usage, name) == getattr(usage, name)
@@ -222,7 +222,7 @@ def test_an_invalid_count_is_never_read_as_another_count(body_format: str) -> No
         else:
             assert result[0] in ("invalid_usage", "usage_contradiction", "unknown_usage_key")
             assert len(result[1]) < 1000
-        for other in (sdk(body), spaced(body), billable_body(body)):
+        for other in (as_sdk_objects(body), as_namespaces(body), billable_body(body)):
             other_result = outcome(other)
             assert other_result == result if isinstance(result, Usage) else other_result[0] == result[0]
 
@@ -261,7 +261,7 @@ def test_a_billable_body_gives_the_same_usage(body_format: str) -> None:
     @given(built_bodies(body_format))
     def law(built: BuiltBody) -> None:
         billable = billable_body(built.body)
-        for body in (built.body, sdk(built.body), spaced(built.body)):
+        for body in (built.body, as_sdk_objects(built.body), as_namespaces(built.body)):
             reduced = billable_body(body)
             assert Usage.from_response(reduced) == Usage.from_response(body) == expected_usage(built)
             assert json.loads(json.dumps(reduced, allow_nan=False)) == reduced

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from body_builders import sdk, spaced
+from body_builders import as_namespaces, as_sdk_objects
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import billable_body
 from samples import NOW, book_of, code_of
@@ -354,11 +354,17 @@ def test_enumerations_of_the_gemini_sdk_are_read_as_strings() -> None:
     class Plain(Enum):
         IMAGE = "IMAGE"
 
-    image_only = sdk({"prompt_token_count": 9, "prompt_tokens_details": [{"modality": Plain.IMAGE, "token_count": 9}]})
+    image_only = as_sdk_objects(
+        {"prompt_token_count": 9, "prompt_tokens_details": [{"modality": Plain.IMAGE, "token_count": 9}]}
+    )
     assert Usage.from_response(image_only).meters == {"image_input": 9}
     details = [{"modality": Modality.IMAGE, "token_count": 9}]
     usage = {"prompt_token_count": 20, "prompt_tokens_details": details, "candidates_token_count": None}
-    for body in ({"usage_metadata": usage}, sdk({"usage_metadata": usage}), spaced({"usage_metadata": usage})):
+    for body in (
+        {"usage_metadata": usage},
+        as_sdk_objects({"usage_metadata": usage}),
+        as_namespaces({"usage_metadata": usage}),
+    ):
         assert Usage.from_response(body).meters == {"input": 11, "image_input": 9}
         stored = billable_body(body)["usage_metadata"]["prompt_tokens_details"]
         assert (stored, type(stored[0]["modality"])) == ([{"modality": "IMAGE", "token_count": 9}], str)
@@ -399,7 +405,9 @@ def test_bedrock_states_the_lifetime_of_cache_writes() -> None:
 def test_the_served_tier_of_bedrock_is_in_the_envelope() -> None:
     """The served tier of Bedrock is in the response envelope, and latency-optimized calls are rejected."""
     for body in ({"usage": NOVA, "serviceTier": {"type": "flex"}}, {"usage": NOVA, "serviceTier": "flex"}):
-        assert Usage.from_response(body).service_tier == Usage.from_response(sdk(body)).service_tier == "flex"
+        assert (
+            Usage.from_response(body).service_tier == Usage.from_response(as_sdk_objects(body)).service_tier == "flex"
+        )
     code, message = rejection({"usage": NOVA, "performanceConfig": {"latency": "optimized"}})
     assert (code, "'optimized'" in message) == ("unknown_usage_key", True)
     assert rejection(billable_body({"usage": NOVA, "performanceConfig": {"latency": "optimized"}}))[0] == code

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import usage_oracle
-from body_builders import sdk, spaced
+from body_builders import as_namespaces, as_sdk_objects
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import billable_body
 from recorded_bodies import ALL, REAL, REFUSED, Json
@@ -37,7 +37,12 @@ def check(number: int, body: Json) -> str:
     assert (usage.total_tokens, usage.reasoning_tokens) == (expected.tokens, expected.reasoning)
     assert expected.total in (None, usage.total_tokens)
     assert (usage.service_tier, usage.model) == (expected.tier, expected.model)
-    for variant in (sdk(body), spaced(body), billable_body(body), billable_body(sdk(body))):
+    for variant in (
+        as_sdk_objects(body),
+        as_namespaces(body),
+        billable_body(body),
+        billable_body(as_sdk_objects(body)),
+    ):
         assert Usage.from_response(variant) == usage
     return "read"
 

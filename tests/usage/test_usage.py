@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from body_builders import sdk, spaced
+from body_builders import as_namespaces, as_sdk_objects
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.usage import MAX_COUNT, billable_body
 from paths import DATA
@@ -138,7 +138,7 @@ def test_recorded_responses_are_read(body: dict[str, Any]) -> None:
     usage = Usage.from_response(body)
     assert usage.total_tokens == body["usage"]["total_tokens"]
     assert usage.model == body.get("model")
-    assert Usage.from_response(spaced(body)) == usage
+    assert Usage.from_response(as_namespaces(body)) == usage
     details = body["usage"].get("prompt_tokens_details") or body["usage"].get("input_tokens_details") or {}
     assert usage.cache_read_tokens == (details.get("cached_tokens") or 0)
     assert sum(usage.meters.values()) == usage.total_tokens
@@ -232,7 +232,7 @@ def test_code_interpreter_sessions_and_image_calls_are_counted() -> None:
     items = [{"type": "message"}, {"type": "image_generation_call"}, {"type": "image_generation_call"}]
     items += [{"type": kind, "container_id": name} for name in ("c1", "c1", "c2")] + [{"type": kind}]
     body = {"output": items, "usage": {"input_tokens": 9, "output_tokens": 3}}
-    for variant in (body, sdk(body), billable_body(body)):
+    for variant in (body, as_sdk_objects(body), billable_body(body)):
         assert Usage.from_response(variant) == Usage(9, 3, code_interpreter_sessions=3, image_generation_calls=2)
 
 
@@ -275,7 +275,7 @@ def test_an_unknown_format_is_rejected(body: Any) -> None:
 @given(bodies)
 def test_any_json_is_read_or_raises_a_billing_error(body: Any) -> None:
     """Any JSON is read as a usage whose meters add up, or raises a ``BillingError``."""
-    for variant in (body, spaced(body) if isinstance(body, dict) else body, {"usage": body}):
+    for variant in (body, as_namespaces(body) if isinstance(body, dict) else body, {"usage": body}):
         try:
             usage = Usage.from_response(variant)
         except BillingError as error:
