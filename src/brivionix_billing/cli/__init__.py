@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from brivionix_billing import __version__
 from brivionix_billing.cli import invoices, ledger, page, prices, rate, render, tokens, verify
-from brivionix_billing.cli.output import EXIT_ERROR, EXIT_OK, print_stderr
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
+from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]

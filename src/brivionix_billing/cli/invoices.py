@@ -9,18 +9,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    add_workers,
-    load_book,
-    open_usage_file,
-    print_rows,
-    print_stderr,
-    progress,
-    worker_count,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
+from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.output import print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage

@@ -6,15 +6,9 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from brivionix_billing.cli.output import (
-    EXIT_OK,
-    add_prices,
-    atomic_write_bytes,
-    load_book,
-    parse_time_or_now,
-    print_rows,
-    require_distinct_paths,
-)
+from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now, require_distinct_paths
+from brivionix_billing.cli.files import atomic_write_bytes
+from brivionix_billing.cli.output import print_rows
 from brivionix_billing.pages import load_stylesheet, pricing_page
 from brivionix_billing.pages.formatting import LANGUAGES
 

@@ -7,17 +7,8 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    as_json,
-    load_book,
-    parse_time_or_now,
-    print_rows,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now
+from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
 from brivionix_billing.meters import METERS

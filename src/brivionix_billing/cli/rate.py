@@ -9,15 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    load_book,
-    open_usage_file,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
+from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.pricebook import PriceBook

@@ -8,16 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.output import (
-    EXIT_OK,
-    add_prices,
-    as_json,
-    load_book,
-    open_usage_file,
-    parse_time_or_now,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now
+from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.output import as_json, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, escape_unprintable
 from brivionix_billing.pricebook import PriceBook

@@ -9,19 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.output import (
-    EXIT_NEGATIVE,
-    EXIT_OK,
-    add_prices,
-    add_workers,
-    as_json,
-    load_book,
-    open_rereadable,
-    open_usage_file,
-    print_stdout,
-    progress,
-    worker_count,
-)
+from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, add_workers, load_book, worker_count
+from brivionix_billing.cli.files import open_rereadable, open_usage_file
+from brivionix_billing.cli.output import as_json, print_stdout, progress
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.invoice.document import read_document
 from brivionix_billing.invoice.files import DOCUMENT_FILE, RECORDS_FILE, find_documents, read_intact_document
