@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CODES", "BillingError", "ErrorCode", "Finding", "PriceFileError", "safe_repr"]
+__all__ = ["CODES", "CODE_GROUPS", "BillingError", "ErrorCode", "Finding", "PriceFileError", "safe_repr"]
 
 
 class ErrorCode(NamedTuple):
@@ -22,75 +22,92 @@ class ErrorCode(NamedTuple):
     meaning: str
 
 
-CODES: Final[dict[str, ErrorCode]] = {
-    # Prices
-    "invalid_price_file": ErrorCode(None, "the price file is invalid; `.findings` lists every location"),
-    "price_not_exact": ErrorCode(None, "a price times a ratio has more than 18 decimal places"),
-    # Requests
-    "unknown_model": ErrorCode(404, "the price file has no such model, alias or dated snapshot"),
-    "unknown_group": ErrorCode(403, "the price file has no such group, or no terms of it at that time"),
-    "model_not_allowed": ErrorCode(403, "the group may not use this model at that time"),
-    "unknown_service_tier": ErrorCode(
-        400, "the service tier is not standard, batch, flex or priority (or default, auto, fast)"
-    ),
-    "service_tier_unavailable": ErrorCode(400, "the model is not sold in this service tier at that time"),
-    "no_price": ErrorCode(400, "the model has no price at that time"),
-    "meter_unpriced": ErrorCode(500, "the usage has a kind of token or call for which the model has no price"),
-    "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),
-    "invalid_time": ErrorCode(400, "a time is malformed, out of range, or has no UTC offset"),
-    # Usage
-    "invalid_usage": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
-    "usage_contradiction": ErrorCode(502, "two counts contradict each other"),
-    "unknown_usage_key": ErrorCode(502, "a count is not zero and its key is unknown, so it has no price"),
-    "unknown_usage_format": ErrorCode(502, "the usage object has no known format"),
-    # Token counting
-    "invalid_request": ErrorCode(400, "the body is not a request to chat completions, Responses or embeddings"),
-    "request_too_large": ErrorCode(413, "the request has more text than the limit of the token counter"),
-    "cost_unbounded": ErrorCode(400, "the maximum cost of the request cannot be computed"),
-    "unknown_encoding": ErrorCode(None, "tiktoken has no encoding of this name"),
-    "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding cannot be read or downloaded"),
-    "unknown_token_family": ErrorCode(None, "there is no token family of this name"),
-    # Money
-    "invalid_money": ErrorCode(400, "an amount is not an exact decimal, or has too many decimal places"),
-    "unknown_currency": ErrorCode(400, "the currency is not an ISO 4217 code"),
-    "currency_mismatch": ErrorCode(400, "two amounts have different currencies"),
-    "amount_out_of_range": ErrorCode(400, "a top-up is below the minimum or above the maximum of its channel"),
-    # The ledger
-    "unknown_account": ErrorCode(404, "there is no such account"),
-    "account_exists": ErrorCode(409, "another operation opened this account"),
-    "malformed_authorization": ErrorCode(401, "the `Authorization` header is missing or malformed"),
-    "unknown_token": ErrorCode(401, "there is no such API token"),
-    "token_disabled": ErrorCode(401, "the API token is disabled"),
-    "token_expired": ErrorCode(401, "the API token has expired"),
-    "token_exhausted": ErrorCode(401, "the API token has spent its limit"),
-    "token_limit": ErrorCode(402, "the request may cost more than the remaining limit of the token"),
-    "insufficient_credits": ErrorCode(402, "the request may cost more than the account has available"),
-    "unknown_hold": ErrorCode(404, "there is no such hold"),
-    "hold_resolved": ErrorCode(409, "the hold is already settled, released or expired"),
-    "unknown_lot": ErrorCode(404, "the account has no such lot"),
-    "unknown_payment": ErrorCode(404, "the payment is not credited, or not yet"),
-    "payment_already_credited": ErrorCode(409, "another operation credited this payment"),
-    "not_refundable": ErrorCode(409, "the refund is more than the unused part of the lot, or the lot was a grant"),
-    "not_reversible": ErrorCode(409, "the entry is no refund or dispute, or is already reversed"),
-    "operation_conflict": ErrorCode(409, "the operation id was used before with different content"),
-    "ledger_unavailable": ErrorCode(503, "the database of the ledger failed, or was busy for too long"),
-    "ledger_version": ErrorCode(None, "the tables of the ledger are missing or have another version"),
-    "journal_broken": ErrorCode(None, "an entry of the journal was altered, or does not follow from the previous ones"),
-    # Documents and files
-    "file_unreadable": ErrorCode(None, "a file cannot be read or written"),
-    "invalid_record": ErrorCode(None, "a line of a usage file is not a usage record"),
-    "duplicate_conflict": ErrorCode(None, "several records have one request id and different contents"),
-    "invalid_period": ErrorCode(None, "the period is not a month or a pair of instants, or its time zone is unknown"),
-    "no_usage": ErrorCode(None, "the account has no billable record in the period"),
-    "invalid_document": ErrorCode(None, "the document is not a valid invoice document of this version, or was altered"),
-    "document_exists": ErrorCode(None, "the folder already contains a bill, or the bill was already corrected"),
-    "series_broken": ErrorCode(None, "the previous document does not match the series"),
-    "not_in_bill": ErrorCode(None, "the bill does not contain this request"),
-    "invalid_key": ErrorCode(None, "the key is not an Ed25519 key, or does not match the signature"),
-    "missing_extra": ErrorCode(None, "an optional dependency is not installed"),
-    "missing_font": ErrorCode(None, "no installed font has a character that the PDF contains"),
-    "invalid_argument": ErrorCode(None, "an argument is missing, malformed or out of range"),
+CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
+    "Prices": {
+        "invalid_price_file": ErrorCode(None, "the price file is invalid; `.findings` lists every location"),
+        "price_not_exact": ErrorCode(None, "a price times a ratio has more than 18 decimal places"),
+    },
+    "Requests": {
+        "unknown_model": ErrorCode(404, "the price file has no such model, alias or dated snapshot"),
+        "unknown_group": ErrorCode(403, "the price file has no such group, or no terms of it at that time"),
+        "model_not_allowed": ErrorCode(403, "the group may not use this model at that time"),
+        "unknown_service_tier": ErrorCode(
+            400, "the service tier is not standard, batch, flex or priority (or default, auto, fast)"
+        ),
+        "service_tier_unavailable": ErrorCode(400, "the model is not sold in this service tier at that time"),
+        "no_price": ErrorCode(400, "the model has no price at that time"),
+        "meter_unpriced": ErrorCode(500, "the usage has a kind of token or call for which the model has no price"),
+        "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),
+        "invalid_time": ErrorCode(400, "a time is malformed, out of range, or has no UTC offset"),
+    },
+    "Usage": {
+        "invalid_usage": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
+        "usage_contradiction": ErrorCode(502, "two counts contradict each other"),
+        "unknown_usage_key": ErrorCode(502, "a count is not zero and its key is unknown, so it has no price"),
+        "unknown_usage_format": ErrorCode(502, "the usage object has no known format"),
+    },
+    "Counting tokens": {
+        "invalid_request": ErrorCode(400, "the body is not a request to chat completions, Responses or embeddings"),
+        "request_too_large": ErrorCode(413, "the request has more text than the limit of the token counter"),
+        "cost_unbounded": ErrorCode(400, "the maximum cost of the request cannot be computed"),
+        "unknown_encoding": ErrorCode(None, "tiktoken has no encoding of this name"),
+        "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding cannot be read or downloaded"),
+        "unknown_token_family": ErrorCode(None, "there is no token family of this name"),
+    },
+    "Money": {
+        "invalid_money": ErrorCode(400, "an amount is not an exact decimal, or has too many decimal places"),
+        "unknown_currency": ErrorCode(400, "the currency is not an ISO 4217 code"),
+        "currency_mismatch": ErrorCode(400, "two amounts have different currencies"),
+        "amount_out_of_range": ErrorCode(400, "a top-up is below the minimum or above the maximum of its channel"),
+    },
+    "The ledger": {
+        "unknown_account": ErrorCode(404, "there is no such account"),
+        "account_exists": ErrorCode(409, "another operation opened this account"),
+        "malformed_authorization": ErrorCode(401, "the `Authorization` header is missing or malformed"),
+        "unknown_token": ErrorCode(401, "there is no such API token"),
+        "token_disabled": ErrorCode(401, "the API token is disabled"),
+        "token_expired": ErrorCode(401, "the API token has expired"),
+        "token_exhausted": ErrorCode(401, "the API token has spent its limit"),
+        "token_limit": ErrorCode(402, "the request may cost more than the remaining limit of the token"),
+        "insufficient_credits": ErrorCode(402, "the request may cost more than the account has available"),
+        "unknown_hold": ErrorCode(404, "there is no such hold"),
+        "hold_resolved": ErrorCode(409, "the hold is already settled, released or expired"),
+        "unknown_lot": ErrorCode(404, "the account has no such lot"),
+        "unknown_payment": ErrorCode(404, "the payment is not credited, or not yet"),
+        "payment_already_credited": ErrorCode(409, "another operation credited this payment"),
+        "not_refundable": ErrorCode(409, "the refund is more than the unused part of the lot, or the lot was a grant"),
+        "not_reversible": ErrorCode(409, "the entry is no refund or dispute, or is already reversed"),
+        "operation_conflict": ErrorCode(409, "the operation id was used before with different content"),
+        "ledger_unavailable": ErrorCode(503, "the database of the ledger failed, or was busy for too long"),
+        "ledger_version": ErrorCode(None, "the tables of the ledger are missing or have another version"),
+        "journal_broken": ErrorCode(
+            None, "an entry of the journal was altered, or does not follow from the previous ones"
+        ),
+    },
+    "Documents and files": {
+        "file_unreadable": ErrorCode(None, "a file cannot be read or written"),
+        "invalid_record": ErrorCode(None, "a line of a usage file is not a usage record"),
+        "duplicate_conflict": ErrorCode(None, "several records have one request id and different contents"),
+        "invalid_period": ErrorCode(
+            None, "the period is not a month or a pair of instants, or its time zone is unknown"
+        ),
+        "no_usage": ErrorCode(None, "the account has no billable record in the period"),
+        "invalid_document": ErrorCode(
+            None, "the document is not a valid invoice document of this version, or was altered"
+        ),
+        "document_exists": ErrorCode(None, "the folder already contains a bill, or the bill was already corrected"),
+        "series_broken": ErrorCode(None, "the previous document does not match the series"),
+        "not_in_bill": ErrorCode(None, "the bill does not contain this request"),
+        "invalid_key": ErrorCode(None, "the key is not an Ed25519 key, or does not match the signature"),
+        "missing_extra": ErrorCode(None, "an optional dependency is not installed"),
+        "missing_font": ErrorCode(None, "no installed font has a character that the PDF contains"),
+        "invalid_argument": ErrorCode(None, "an argument is missing, malformed or out of range"),
+    },
 }
+"""Error codes by topic, in the order of ``docs/errors.md``."""
+
+CODES: Final[dict[str, ErrorCode]] = {code: entry for group in CODE_GROUPS.values() for code, entry in group.items()}
+"""HTTP status and meaning of every error code."""
 
 
 class BillingError(Exception):

@@ -257,7 +257,7 @@ def test_notes(run: Run) -> None:
     assert (note["kind"], note["number"], note["corrects"]["id"]) == ("credit_note", 4, "INV-000002")
     assert "Credit note INV-000004" in (run.folder / "bills/INV-000004/invoice.txt").read_text(encoding="utf-8")
     status, _, err = run(*base, "--usage", "right.jsonl", "--after", bill, "--out", "fork")
-    assert (status, "not the last of its series" in err) == (2, True)
+    assert (status, "not the last document of its series" in err) == (2, True)
     status, _, err = run(base[0], "bills/INV-000004/invoice.json", *base[2:], "--after", "bills", "--out", "again")
     assert (status, "only a bill" in err) == (2, True)
     edit(run.folder / bill, due="2027-01-01T00:00:00Z")
