@@ -50,13 +50,13 @@ def test_check(run: Run) -> None:
     """``check`` says sound with the digest, or every finding with its place, in words or as JSON."""
     status, out, err = run("check", SHIPPED)
     assert (status, err) == (0, "")
-    assert "sound; 5 models, 5 groups, 2 channels; sha256:" in out
+    assert "valid; 5 models, 5 groups, 2 channels; sha256:" in out
     assert json.loads(run("check", "--format", "json", SHIPPED)[1])["sound"] is True
     (run.folder / "bad.yaml").write_text(
         text().replace("ratio: 0,", "ratio: -1,").replace("currency: CNY", "currency: XXY")
     )
     status, out, err = run("check", "bad.yaml")
-    assert (status, err) == (2, "bad.yaml: not sound, 2 findings\n")
+    assert (status, err) == (2, "bad.yaml: invalid, 2 findings\n")
     assert [line.split(":")[0] for line in out.splitlines()] == ["bad.yaml", "bad.yaml"]
     found = json.loads(run("check", "--prices", "bad.yaml", "--format", "json")[1])
     assert (found["sound"], len(found["findings"])) == (False, 2)
@@ -94,7 +94,7 @@ def test_prices_of_a_channel(run: Run) -> None:
     assert {row["channel"] for row in rows} == {"rmb", "stripe"}
     (row,) = [r for r in json.loads(run(*args, "--channel", "rmb")[1]) if r["model"] == "gpt-5.4-mini"]
     assert (row["input"], row["output"]) == ("0.6375", "3.825")  # 0.85 x 0.75, 0.85 x 4.5
-    assert "says nothing" in run("prices", "--prices", SHIPPED, "--channel", "rmb")[2]
+    assert "has no effect" in run("prices", "--prices", SHIPPED, "--channel", "rmb")[2]
 
 
 def test_quote(run: Run) -> None:
@@ -173,8 +173,8 @@ def test_rate_sets_aside(run: Run) -> None:
     status, out, err = run("rate", "usage.jsonl", "--rejected", "aside.jsonl")
     assert (status, len(out.splitlines())) == (2, 5)
     assert "line 2: no model 'gone'" in err
-    assert "req_3 stands in lines 3, 4: the same record" in err
-    assert "req_4 stands in lines 5, 6: with different contents" in err
+    assert "req_3 is in lines 3, 4: the same record" in err
+    assert "req_4 is in lines 5, 6: with different contents" in err
     (aside,) = map(json.loads, (run.folder / "aside.jsonl").read_text().splitlines())
     assert (aside["line"], aside["code"], aside["request_id"]) == (2, "unknown_model", "req_2")
 
@@ -184,7 +184,7 @@ def test_rate_writes_over_nothing(run: Run) -> None:
     before = (run.folder / "usage.jsonl").read_bytes()
     status, _, err = run("rate", "usage.jsonl", "--rejected", "usage.jsonl")
     assert (status, (run.folder / "usage.jsonl").read_bytes()) == (2, before)
-    assert "stands already" in err
+    assert "exists already" in err
 
 
 def test_many_lines_set_aside_are_not_all_told(run: Run) -> None:

@@ -31,7 +31,7 @@ def test_a_text_prints_its_number(run: Run) -> None:
     assert run("tokens", name) == (0, "7\n", "")
     status, out, err = run("tokens", name, "--model", "gpt-4o", "--format", "json")
     assert (status, json.loads(out)) == (0, {"model": "gpt-4o", "encoding": "o200k_base", "tokens": 7})
-    assert "gpt-4o is not in pricing.yaml; it is counted by its name" in err
+    assert "gpt-4o is not in pricing.yaml; counted by its name" in err
 
 
 def test_a_pipe_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_the_most_that_it_can_cost(run: Run) -> None:
     args = ("tokens", name, "--group", "default", "--at", "2026-10-20", "--prices", str(SHIPPED))
     status, out, _ = run(*args)
     assert status == 0
-    assert out.endswith("at the most: 13 tokens in, 100 out: 0.00045975 Credits\n")
+    assert out.endswith("at most: 13 tokens in, 100 out: 0.00045975 Credits\n")
     found = json.loads(run(*args, "--format", "json")[1])["worst_case"]
     assert found["guaranteed"]
     assert Fraction(found["charge"]["credits"]) == (13 * Fraction(75, 100) + 100 * Fraction(45, 10)) / 10**6

@@ -1,4 +1,4 @@
-"""The command line. ``brivionix-billing COMMAND --help`` teaches each command."""
+"""The command line. ``brivionix-billing COMMAND --help`` explains each command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from brivionix_billing import __version__
 from brivionix_billing.cli import invoices, ledger, page, prices, rate, render, tokens, verify
-from brivionix_billing.cli.output import EXIT_ERROR, EXIT_OK, print_stderr
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
+from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]
@@ -17,17 +18,17 @@ __all__ = ["main"]
 _ABOUT = """\
 Exact prices and bills for LLM gateways.
 
-Begin with:
-  brivionix-billing check                     is the price file sound?
-  brivionix-billing prices --group default    what does it say?
-  brivionix-billing page --out pricing.html   the pricing page
-  brivionix-billing tokens request.json       how many tokens has a request?
+Start with:
+  brivionix-billing check                     check the price file
+  brivionix-billing prices --group default    print the prices of a group
+  brivionix-billing page --out pricing.html   write the pricing page
+  brivionix-billing tokens request.json       count the tokens of a request
   brivionix-billing invoice usage.jsonl --all --period 2026-10 --out bills
   brivionix-billing verify bills --usage usage.jsonl
   brivionix-billing ledger --help             the ledger of Credits
 
 Results go to stdout, everything else to stderr; '-' reads a usage file from stdin.
-Exit status: 0 done, 1 the answer is no (a bill does not verify), 2 the input is wrong.
+Exit status: 0 success, 1 a check failed (a bill does not verify), 2 invalid input.
 """
 
 
@@ -36,7 +37,7 @@ def _parser() -> ArgumentParser:
         prog="brivionix-billing", description=_ABOUT, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (prices, page, rate, tokens, invoices, render, verify, ledger):
         module.add_commands(commands)
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_stderr(f"error: {error.message} [{error.code}]")
         return EXIT_ERROR
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain again when it closes stdout.
+        # The reader closed the pipe. Redirect stdout so that Python does not report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print_stderr(
-            f"error: {type(error).__name__}: {error}. This is a fault of brivionix-billing; please report it (--debug)"
+            f"error: {type(error).__name__}: {error}. "
+            "This is a bug in brivionix-billing; report it with the output of --debug"
         )
         return EXIT_ERROR
     return status

@@ -1,4 +1,4 @@
-"""``python -m brivionix_billing.cli`` is ``brivionix-billing``."""
+"""Runs the command line as ``python -m brivionix_billing.cli``."""
 
 from brivionix_billing.cli import main
 

@@ -1,4 +1,4 @@
-"""The commands that make bills: invoice, credit-note."""
+"""The commands that write bills and notes: invoice, credit-note."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    add_workers,
-    load_book,
-    open_usage_file,
-    print_rows,
-    print_stderr,
-    progress,
-    worker_count,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
+from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.output import print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
@@ -44,7 +35,8 @@ from brivionix_billing.usage.record_file import RejectedRecord
 
 __all__ = ["add_commands"]
 
-_NAMED: Final = 20
+_MAX_REPORTED: Final = 20
+"""Maximum number of repeated records that stderr names."""
 REJECTED_FILE: Final = "rejected.jsonl"
 BILLS: Final = "bills.csv"
 
@@ -53,7 +45,7 @@ def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     parser = commands.add_parser(
         "invoice",
-        help="bill one account, or all, for a period",
+        help="bill one account or all accounts for a period",
         description="Writes invoice.json, its pages invoice.html and invoice.txt, its lines invoice.csv, and "
         "records.txt into DIR; with --all, into a folder per bill. Records that cannot be billed are listed in "
         "DIR/rejected.jsonl with the reason; the exit status is then 2.",
@@ -62,9 +54,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--account", metavar="A", help="bill this account")
-    who.add_argument("--all", action="store_true", help="bill every account of the file, in order of their names")
+    who.add_argument("--all", action="store_true", help="bill every account of the file, sorted by name")
     parser.add_argument("--period", required=True, metavar="P", help="a month (2026-10), or FROM/TO")
-    parser.add_argument("--zone", default="UTC", metavar="Z", help="whose midnights bound the period (UTC)")
+    parser.add_argument("--zone", default="UTC", metavar="Z", help="the time zone of the period (UTC)")
     _add_heading(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     add_workers(parser)
@@ -73,46 +65,52 @@ def add_commands(commands: Any) -> None:
 
     parser = commands.add_parser(
         "credit-note",
-        help="correct a bill by a note",
-        description="Writes a note into DIR: with --usage, the difference to what the bill should have been; "
-        "without, it cancels the whole bill. The bill itself is never edited.",
+        help="correct a bill with a note",
+        description="Writes a note into DIR. With --usage, the note has the difference from the correct bill; without, "
+        "it cancels the whole bill. The bill itself is never edited.",
         allow_abbrev=False,
     )
     parser.add_argument("invoice", metavar="INVOICE.json", help="the bill to correct")
-    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the usage as it should have been; - is stdin")
-    parser.add_argument("--reason", required=True, metavar="TEXT")
+    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the corrected usage file; - is stdin")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="the reason, printed on the note")
     _add_heading(parser, note=True)
     add_prices(parser)
     parser.set_defaults(run=_credit_note)
 
 
 def _add_heading(parser: ArgumentParser, *, note: bool = False) -> None:
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; nothing is written over")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="the folder to write to; existing files are never replaced"
+    )
     parser.add_argument(
         "--after",
         required=note,
         metavar="PATH",
-        help="the last document of the series, or a folder that holds it; the number goes on from it",
+        help="the last document of the series, or a folder that contains it; the next number follows it",
     )
-    issued = "date of issue" if note else "date of issue (the end of the period)"
+    issued = "the date of issue" if note else "the date of issue (the end of the period)"
     parser.add_argument("--issued", metavar="T", help=issued, required=note)
     add_options(parser)
     if note:
         parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
         return
-    parser.add_argument("--series", metavar="S", help="series of the numbers (INV, or that of --after)")
-    parser.add_argument("--due", metavar="T", help="due date")
-    parser.add_argument("--issuer", default="Example issuer", metavar="NAME", help="who issues the bill")
+    parser.add_argument("--series", metavar="S", help="the series of numbers (that of --after, or INV)")
+    parser.add_argument("--due", metavar="T", help="the due date")
+    parser.add_argument("--issuer", default="Example issuer", metavar="NAME", help="the name of the issuer")
     parser.add_argument("--issuer-tax-number", metavar="T", help="the issuer's tax number")
-    parser.add_argument("--issuer-detail", action="append", default=[], metavar="LINE", help="a line below it; repeat")
+    parser.add_argument(
+        "--issuer-detail", action="append", default=[], metavar="LINE", help="a line below the name; repeatable"
+    )
     parser.add_argument("--customer", metavar="NAME", help="the customer's name")
     parser.add_argument("--customer-tax-number", metavar="T", help="the customer's tax number")
-    parser.add_argument("--customer-detail", action="append", default=[], metavar="LINE", help="a line below it")
-    parser.add_argument("--channel", metavar="C", help="the channel by which the customer pays for Credits")
+    parser.add_argument(
+        "--customer-detail", action="append", default=[], metavar="LINE", help="a line below the name; repeatable"
+    )
+    parser.add_argument("--channel", metavar="C", help="the channel through which the customer buys Credits")
     parser.add_argument(
         "--customers",
         metavar="FILE.json",
-        help="account -> name, tax_number, details, channel, balance; what other options give wins over it",
+        help="a JSON object: account -> name, tax_number, details, channel, balance; other options take precedence",
     )
     parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
 
@@ -121,7 +119,7 @@ def _invoice(args: Namespace) -> int:
     if args.all and (args.customer or args.customer_detail or args.customer_tax_number):
         raise BillingError(
             "invalid_argument",
-            "--customer tells of one customer; with --all it would stand on every bill: give --customers FILE.json",
+            "--customer, --customer-detail and --customer-tax-number require --account; with --all, use --customers",
         )
     book = load_book(args)
     if args.channel is not None:
@@ -129,12 +127,12 @@ def _invoice(args: Namespace) -> int:
     customers = read_customers(args.customers, book) if args.customers is not None else {}
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
-    there = [
+    existing = [
         path.name for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / REJECTED_FILE, out / BILLS) if path.exists()
     ]
-    if there:
+    if existing:
         raise BillingError(
-            "document_exists", f"{out} holds {there[0]} already; bills are never written over: choose another"
+            "document_exists", f"{safe_repr(str(out), 200)} already contains {existing[0]}; choose another folder"
         )
     key = load_private_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
@@ -145,23 +143,23 @@ def _invoice(args: Namespace) -> int:
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)
         lists = stack.enter_context(RecordListWriter(out))
-        aside = stack.enter_context(_RejectedFile(out / REJECTED_FILE))
+        rejected_file = stack.enter_context(_RejectedFile(out / REJECTED_FILE))
         lines = stack.enter_context(open_usage_file(args.usage))
-        found = aggregate_usage(
+        usage_totals = aggregate_usage(
             lines,
             book,
             period,
             account=args.account,
-            on_rejected=aside.add,
+            on_rejected=rejected_file.add,
             on_leaves=lists.add,
             progress=progress(),
             workers=worker_count(args),
         )
-        billable = [found.accounts[name] for name in sorted(found.accounts) if found.accounts[name].requests]
+        billable = [account for _, account in sorted(usage_totals.accounts.items()) if account.requests]
         try:
             reconcile_balances(billable, customers)
         except BillingError:
-            aside.drop()  # or the folder could not be billed into when the balance is mended
+            rejected_file.discard()  # so that the folder can be used again after the balance is fixed
             raise
         for usage in billable:
             customer = _merge_customer(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
@@ -194,15 +192,18 @@ def _invoice(args: Namespace) -> int:
             with (out / BILLS).open("x", encoding="utf-8") as file:
                 file.write(format_csv(rows))
         print_rows(rows, args.format, lambda: _bills_table(rows))
-    _print_skipped(found, out / REJECTED_FILE)
+    _print_skipped(usage_totals, out / REJECTED_FILE)
     if not rows:
-        who = "any account" if args.all else f"account {safe_repr(args.account)}"
-        raise BillingError("no_usage", f"no billable record of {who} in {args.period} ({period}); no bill was written")
-    return EXIT_ERROR if found.rejected else EXIT_OK
+        whose = "any account" if args.all else f"account {safe_repr(args.account)}"
+        raise BillingError(
+            "no_usage",
+            f"{args.period} ({period}): no billable record of {whose}; check the account, --period and --zone",
+        )
+    return EXIT_ERROR if usage_totals.rejected else EXIT_OK
 
 
 def _merge_customer(args: Namespace, customer: Customer) -> Customer:
-    """A customer by the file and the options; an option wins over what the file says."""
+    """Merge the options into a customer of the file. Options take precedence."""
     return Customer(
         customer.name if args.customer is None else args.customer,
         customer.tax_number if args.customer_tax_number is None else args.customer_tax_number,
@@ -214,7 +215,7 @@ def _merge_customer(args: Namespace, customer: Customer) -> Customer:
 
 def _remove_empty(folder: Path) -> None:
     with suppress(OSError):
-        folder.rmdir()  # it stays where something is in it
+        folder.rmdir()  # fails if the folder is not empty
 
 
 def _row(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -244,21 +245,21 @@ def _bills_table(rows: list[dict[str, Any]]) -> str:
     return format_table([heads, *cells], left=2)
 
 
-def _print_skipped(found: AggregatedUsage, aside: Path) -> None:
-    for duplicate in found.duplicates[:_NAMED]:
+def _print_skipped(usage: AggregatedUsage, rejected_path: Path) -> None:
+    for duplicate in usage.duplicates[:_MAX_REPORTED]:
         print_stderr(
-            f"line {duplicate.line}: request id {duplicate.request_id} stands again with the same content; counted once"
+            f"line {duplicate.line}: request id {duplicate.request_id} is repeated with the same content; counted once"
         )
-    if found.duplicate_count > _NAMED:
-        print_stderr(f"... {found.duplicate_count} repeated records in all")
-    if found.out_of_scope:
-        print_stderr(f"{found.out_of_scope} records of other accounts or outside the period were not asked for")
-    if found.rejected:
-        print_stderr(f"{found.rejected} records set aside, NOT billed; each with its reason in {aside}")
+    if usage.duplicate_count > _MAX_REPORTED:
+        print_stderr(f"... {usage.duplicate_count} repeated records in total")
+    if usage.out_of_scope:
+        print_stderr(f"{usage.out_of_scope} records of other accounts or outside the period were ignored")
+    if usage.rejected:
+        print_stderr(f"{usage.rejected} records rejected, NOT billed; the reasons are in {rejected_path}")
 
 
 class _RejectedFile:
-    """The list of records that were not billed; it comes to be with its first record."""
+    """The file of rejected records. It is created with the first record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -271,8 +272,8 @@ class _RejectedFile:
         if self.file is not None:
             self.file.close()
 
-    def drop(self) -> None:
-        """Take away what was written of it."""
+    def discard(self) -> None:
+        """Delete the file if it was created."""
         if self.file is not None:
             self.file.close()
             self.path.unlink()
@@ -286,21 +287,27 @@ class _RejectedFile:
 
 
 def _sibling_documents(path: Path) -> list[Path]:
-    """The documents below a folder; of a single document, those in the folders beside it as well."""
+    """Return the documents below a folder, or a document and those in its sibling folders."""
     if path.is_dir():
         return list(find_documents(path))
-    beside = path.resolve().parent.parent.glob(f"*/{DOCUMENT_FILE}")
-    return [path, *sorted(found for found in beside if not found.samefile(path))]
+    siblings = path.resolve().parent.parent.glob(f"*/{DOCUMENT_FILE}")
+    return [path, *sorted(sibling for sibling in siblings if not sibling.samefile(path))]
 
 
 def _series_tail(path: Path) -> dict[str, Any]:
-    """The document that a series goes on from; it must be the last that can be seen, or two would have one number."""
+    """Return the last document of a series.
+
+    Raises ``series_broken`` if a later document is next to it: two documents would have the same number.
+    """
     last = latest_document(path)
-    for found in _sibling_documents(path):
-        other = read_document(found)
+    for sibling in _sibling_documents(path):
+        other = read_document(sibling)
         number = other.get("number")
         if other.get("series") == last["series"] and type(number) is int and number > last["number"]:
-            raise BillingError("series_broken", f"{last['id']} is not the last of its series: there is {found}")
+            raise BillingError(
+                "series_broken",
+                f"{last['id']} is not the last document of its series: {sibling} follows; give that by --after",
+            )
     return last
 
 
@@ -312,12 +319,14 @@ def _credit_note(args: Namespace) -> int:
         if isinstance(link, dict) and link.get("id") == bill["id"]:
             raise BillingError(
                 "document_exists",
-                f"{bill['id']} was corrected already by {path}; a second note would give the same money back twice",
+                f"{bill['id']} was already corrected by {path}; use that note, a second one would refund the same amount again",
             )
     out = Path(args.out)
     for name in (DOCUMENT_FILE, REJECTED_FILE):
         if (out / name).exists():
-            raise BillingError("document_exists", f"{out / name} stands already; choose another folder")
+            raise BillingError(
+                "document_exists", f"{safe_repr(str(out / name), 200)} exists already; choose another folder"
+            )
     key = load_private_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
@@ -337,23 +346,23 @@ def _credit_note(args: Namespace) -> int:
         customer_details=bill["customer"]["details"],
         signing_key=None if key is None else key_id(key.public_key()),
     )
-    right = None
+    corrected = None
     out.mkdir(parents=True, exist_ok=True)
     status = EXIT_OK
-    with RecordListWriter(out) as lists, _RejectedFile(out / REJECTED_FILE) as aside:
+    with RecordListWriter(out) as lists, _RejectedFile(out / REJECTED_FILE) as rejected_file:
         records = None
         if args.usage:
             book = load_book(args)
             with open_usage_file(args.usage) as lines:
-                found = aggregate_usage(
-                    lines, book, period, account=header.account, on_rejected=aside.add, on_leaves=lists.add
+                usage_totals = aggregate_usage(
+                    lines, book, period, account=header.account, on_rejected=rejected_file.add, on_leaves=lists.add
                 )
-            usage = found.accounts.get(header.account) or AccountUsage(header.account)
-            right = build_invoice(usage, header, book)
+            usage = usage_totals.accounts.get(header.account) or AccountUsage(header.account)
+            corrected = build_invoice(usage, header, book)
             records = lists.finish(header.account)
-            _print_skipped(found, out / REJECTED_FILE)
-            status = EXIT_ERROR if found.rejected else EXIT_OK
-        document = seal(build_note(bill, right, header, args.reason), key)
+            _print_skipped(usage_totals, out / REJECTED_FILE)
+            status = EXIT_ERROR if usage_totals.rejected else EXIT_OK
+        document = seal(build_note(bill, corrected, header, args.reason), key)
         path = write_bill(out, document, records, pages.render(document))
     row = _row(document, path)
     print_rows([row], "table", lambda: _bills_table([row]))

@@ -1,4 +1,4 @@
-"""The commands about prices: check, prices, quote, schema."""
+"""The commands that read prices: check, prices, quote, schema."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    as_json,
-    load_book,
-    parse_time_or_now,
-    print_rows,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now
+from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
 from brivionix_billing.meters import METERS
@@ -34,11 +25,11 @@ def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     parser = commands.add_parser(
         "check",
-        help="say whether a price file is sound",
-        description="Read a price file strictly and list everything that is wrong, with file:line:column.",
+        help="check a price file",
+        description="Reads a price file strictly and lists findings with file, line and column.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", nargs="?", metavar="FILE", help="the price file; else --prices")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the price file (the value of --prices)")
     parser.add_argument("--format", choices=["text", "json"], default="text")
     add_prices(parser)
     parser.set_defaults(run=_check)
@@ -46,36 +37,37 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "prices",
         help="print the price table of a group",
-        description="The prices of a group: nominal quota (USD) by default, or what it costs to top up on a channel.\n"
+        description="Prints the prices of a group: list-price value in USD (nominal quota), or the Top Up price of a "
+        "channel.\n"
         "Token prices are per 1 M tokens, searches per 1000 calls.",
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--group", default="default", metavar="G", help="the group (default)")
     parser.add_argument("--view", choices=["nominal", "topup"], default="nominal")
-    parser.add_argument("--channel", metavar="C", help="with --view topup: one channel (all of them)")
-    parser.add_argument("--at", metavar="T", help="prices of this time, such as 2026-10-01 (now)")
+    parser.add_argument("--channel", metavar="C", help="with --view topup: one channel (all channels)")
+    parser.add_argument("--at", metavar="T", help="the prices at this time, such as 2026-10-01 (now)")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     add_prices(parser)
     parser.set_defaults(run=_prices)
 
     parser = commands.add_parser(
         "quote",
-        help="what a top-up costs, or buys",
-        description="What so many Credits cost on a channel (--credits), or what so much money buys there (--pay).",
+        help="print what a top-up costs or buys",
+        description="Prints the price of Credits (--credits), or the Credits that money buys (--pay).",
         allow_abbrev=False,
     )
     parser.add_argument("--channel", required=True, metavar="C")
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--credits", metavar="N", help="Credits to buy")
     amount.add_argument("--pay", metavar="AMOUNT", help="money to pay, in the channel's currency")
-    parser.add_argument("--at", metavar="T", help="prices of this time (now)")
+    parser.add_argument("--at", metavar="T", help="the prices at this time (now)")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     add_prices(parser)
     parser.set_defaults(run=_quote)
 
     parser = commands.add_parser(
-        "schema", help="print a JSON Schema", description="The JSON Schema of the price file or of the invoice."
+        "schema", help="print a JSON Schema", description="Prints the JSON Schema of the price file or of the invoice."
     )
     parser.add_argument("of", choices=["pricing", "invoice"])
     parser.set_defaults(run=_schema)
@@ -92,14 +84,14 @@ def _check(args: Namespace) -> int:
         else:
             print_stdout("\n".join(escape_unprintable(str(finding)) for finding in error.findings) + "\n")
         count = len(error.findings) + error.omitted_count
-        print_stderr(f"{path}: not sound, {count} finding{'s' if count != 1 else ''}")
+        print_stderr(f"{path}: invalid, {count} finding{'s' if count != 1 else ''}")
         return EXIT_ERROR
     if args.format == "json":
         print_stdout(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
     else:
         parts = (book.model_names, "model"), (book.group_names, "group"), (book.channels(), "channel")
-        counted = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
-        print_stdout(f"{path}: sound; {counted}; {book.digest}\n")
+        counts = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
+        print_stdout(f"{path}: valid; {counts}; {book.digest}\n")
     return EXIT_OK
 
 
@@ -109,7 +101,7 @@ def _prices(args: Namespace) -> int:
     if args.view == "topup":
         channels = [args.channel] if args.channel else list(book.channels())
     elif args.channel:
-        print_stderr("note: --channel says nothing in the nominal view; see --view topup")
+        print_stderr("note: --channel has no effect in the nominal view; add --view topup")
     cards = list(_iter_rate_cards(book, args.group, at))
     for name in channels:
         if name is not None:
@@ -130,17 +122,17 @@ def _prices(args: Namespace) -> int:
         if channel is None or channel in card.channels
     ]
 
-    def people() -> str:
+    def format_text() -> str:
         view = "nominal quota price" if args.view == "nominal" else "Top Up price"
         head = f"Group {args.group}, {view}, at {format_instant(at)}; per 1 M tokens, searches per 1000 calls."
         if not rows:
-            return f"{head}\nNo model is sold to this group then."
+            return f"{head}\nNo model is sold to this group at that time."
         names = list(rows[0])
         cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
         heads = [name.replace("_", " ") for name in names]
         return f"{head}\n\n{format_table([heads, *cells], left=6 - (args.view == 'nominal'))}"
 
-    print_rows(rows, args.format, people)
+    print_rows(rows, args.format, format_text)
     return EXIT_OK
 
 
@@ -159,8 +151,8 @@ def _context(card: RateCard) -> str:
     return f"{'>' if card.context_tier == 'long' else '<='}{card.context_above}"
 
 
-def _price(card: RateCard, place: int, channel: str | None) -> str | None:
-    price = card.unit_prices[place] if channel is None else topup_price(card, place, channel)
+def _price(card: RateCard, position: int, channel: str | None) -> str | None:
+    price = card.unit_prices[position] if channel is None else topup_price(card, position, channel)
     return None if price is None else format_plain(price)
 
 
@@ -179,7 +171,7 @@ def _quote(args: Namespace) -> int:
         "discount": format_plain(quote.discount.amount),
     }
 
-    def people() -> str:
+    def format_text() -> str:
         out = f"By {quote.channel}: pay {quote.pay}, get {row['credits']} Credits."
         out += f"\n1 Credit = {row['price_per_credit']} {row['currency']} at {row['at']}."
         if to_scaled(quote.discount.amount)[0]:
@@ -187,11 +179,11 @@ def _quote(args: Namespace) -> int:
         if quote.requested_credits is not None and quote.requested_credits != quote.credits:
             out += (
                 f"\nRequested: {row['requested_credits']} Credits. The smallest payment that covers them buys slightly "
-                "more, and all of it is credited."
+                "more; all Credits bought are credited."
             )
         return out
 
-    print_rows([row], args.format, people)
+    print_rows([row], args.format, format_text)
     return EXIT_OK
 
 

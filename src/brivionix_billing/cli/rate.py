@@ -1,4 +1,4 @@
-"""The commands about single requests: rate, explain."""
+"""The commands that price single requests: rate, explain."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from brivionix_billing.cli.output import (
-    EXIT_ERROR,
-    EXIT_OK,
-    add_prices,
-    load_book,
-    open_usage_file,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
+from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.pricebook import PriceBook
@@ -28,28 +22,31 @@ from brivionix_billing.usage.record_file import Record, RejectedRecord, read_rec
 
 __all__ = ["add_commands"]
 
-_NAMED = 20
+_MAX_REPORTED = 20
+"""Maximum number of lines, and of request ids, that stderr names."""
 
 
 def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     parser = commands.add_parser(
         "rate",
-        help="the exact charge of every request of a usage file",
-        description="A charge a line. Lines that cannot be priced are told on stderr, and the exit status is 2. Every "
-        "line is priced as it stands; request ids that stand twice are told, and only 'invoice' counts them once.",
+        help="print the exact charge of every request",
+        description="Prints one charge per line. Lines that cannot be priced are reported on stderr, with exit status "
+        "2. Every line is priced separately. Repeated request ids are reported; 'invoice' counts them once.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
-    parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is a line a charge (json)")
-    parser.add_argument("--rejected", metavar="FILE", help="write the lines that cannot be priced there, with reasons")
+    parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is one object per line (json)")
+    parser.add_argument(
+        "--rejected", metavar="FILE", help="write the lines that cannot be priced to FILE, with reasons"
+    )
     add_prices(parser)
     parser.set_defaults(run=_rate)
 
     parser = commands.add_parser(
         "explain",
-        help="one charge, explained",
-        description="The charge of one request, for redoing it with a pocket calculator.",
+        help="explain the charge of one request",
+        description="Prints every step of the charge of one request, so that you can check it by hand.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
@@ -81,41 +78,45 @@ def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[
 
 def _rate(args: Namespace) -> int:
     book = load_book(args)
-    aside = 0
+    rejected = 0
     heading = args.format == "csv"
-    with DuplicateDetector() as watch, open_usage_file(args.usage) as lines, _rejected_file(args.rejected) as refused:
-        for found in _charges(book, lines, watch):
-            if isinstance(found, RejectedRecord):
-                aside += 1
-                if refused is not None:
-                    refused.write(json.dumps(found.as_dict(), ensure_ascii=False) + "\n")
-                if aside <= _NAMED:
-                    print_stderr(f"line {found.line}: {found.message} [{found.code}]")
+    with (
+        DuplicateDetector() as watch,
+        open_usage_file(args.usage) as lines,
+        _rejected_file(args.rejected) as rejected_file,
+    ):
+        for charged in _charges(book, lines, watch):
+            if isinstance(charged, RejectedRecord):
+                rejected += 1
+                if rejected_file is not None:
+                    rejected_file.write(json.dumps(charged.as_dict(), ensure_ascii=False) + "\n")
+                if rejected <= _MAX_REPORTED:
+                    print_stderr(f"line {charged.line}: {charged.message} [{charged.code}]")
                 continue
-            record, charge = found
+            record, charge = charged
             row = {"request_id": record.request_id, "account": record.origin.account, **charge.as_dict()}
             if args.format == "json":
                 print(json.dumps(row))
             else:
-                # Every row has a column per channel, though a channel may have no price yet.
+                # Every row needs the same columns, even if a channel has no price yet.
                 row["cost"] = {name: row["cost"].get(name, "") for name in book.channels()}
                 text = format_csv([row])
                 text = text if heading else text.split("\n", 1)[1]
-                sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # whatever the locale
+                sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # in any locale
                 heading = False
-        found_twice = watch.report()
-    if aside > _NAMED:
-        print_stderr(f"... and {aside - _NAMED} more; --rejected FILE keeps them all")
-    if aside:
-        print_stderr(f"{aside} line{'s' if aside != 1 else ''} not priced")
-    for request_id, numbers, same in found_twice.named[:_NAMED]:
+        duplicates = watch.report()
+    if rejected > _MAX_REPORTED:
+        print_stderr(f"... and {rejected - _MAX_REPORTED} more; --rejected FILE keeps them all")
+    if rejected:
+        print_stderr(f"{rejected} line{'s' if rejected != 1 else ''} not priced")
+    for request_id, numbers, same in duplicates.named[:_MAX_REPORTED]:
         what = "the same record" if same else "with different contents"
-        print_stderr(f"request id {request_id} stands in lines {', '.join(map(str, numbers[:10]))}: {what}")
-    if found_twice.same:
-        print_stderr(f"{found_twice.same} repeated; a bill counts them once")
-    if found_twice.conflicts:
-        print_stderr(f"{found_twice.conflicts} request ids with different contents; a bill sets them aside")
-    return EXIT_ERROR if aside or found_twice.conflicts else EXIT_OK
+        print_stderr(f"request id {request_id} is in lines {', '.join(map(str, numbers[:10]))}: {what}")
+    if duplicates.same:
+        print_stderr(f"{duplicates.same} repeated; a bill counts each once")
+    if duplicates.conflicts:
+        print_stderr(f"{duplicates.conflicts} request ids with different contents; a bill rejects them")
+    return EXIT_ERROR if rejected or duplicates.conflicts else EXIT_OK
 
 
 def _explain(args: Namespace) -> int:
@@ -124,29 +125,29 @@ def _explain(args: Namespace) -> int:
         for record in read_records(lines):
             if record.request_id != args.request:
                 continue
-            found = record if isinstance(record, RejectedRecord) else _charge(book, record)
-            if isinstance(found, RejectedRecord):
-                raise BillingError(found.code, f"line {found.line}: {found.message}")
+            charge = record if isinstance(record, RejectedRecord) else _charge(book, record)
+            if isinstance(charge, RejectedRecord):
+                raise BillingError(charge.code, f"line {charge.line}: {charge.message}")
             origin = record.origin if isinstance(record, Record) else None
-            text = found.explain(args.locale)
+            text = charge.explain(args.locale)
             print_stdout(f"{args.request}, account {origin.account if origin else ''}\n{text}")
             quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
-            print_stdout(quota[args.locale].format(found.gateway_quota()) + "\n")
+            print_stdout(quota[args.locale].format(charge.gateway_quota()) + "\n")
             return EXIT_OK
-    raise BillingError("invalid_record", f"no request {safe_repr(args.request)} in {args.usage}")
+    raise BillingError(
+        "invalid_record", f"{safe_repr(args.usage, 200)}: no record of request {safe_repr(args.request)}; check the id"
+    )
 
 
 @contextmanager
 def _rejected_file(path: str | None) -> Iterator[IO[str] | None]:
-    """A file for the lines that cannot be priced, where one is wanted."""
+    """Open a new file for the lines that cannot be priced, if the option names one."""
     if path is None:
         yield None
         return
     try:
         file = open(path, "x", encoding="utf-8")  # noqa: SIM115  # closed below
     except FileExistsError:
-        raise BillingError(
-            "file_unreadable", f"{safe_repr(path, 200)} stands already; nothing is written over"
-        ) from None
+        raise BillingError("file_unreadable", f"{safe_repr(path, 200)} exists already; name a new file") from None
     with file:
         yield file

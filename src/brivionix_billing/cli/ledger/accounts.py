@@ -5,13 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from brivionix_billing.cli.arguments import EXIT_OK, parse_time_or_now
 from brivionix_billing.cli.ledger.common import (
     add_id,
     open_ledger,
     print_entry,
     subcommand,
 )
-from brivionix_billing.cli.output import EXIT_OK, parse_time_or_now, print_rows
+from brivionix_billing.cli.output import print_rows
 from brivionix_billing.tabular import format_table
 
 if TYPE_CHECKING:

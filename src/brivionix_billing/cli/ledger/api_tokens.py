@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from brivionix_billing.cli.arguments import EXIT_OK
 from brivionix_billing.cli.ledger.common import (
     add_id,
     open_ledger,
@@ -12,7 +13,7 @@ from brivionix_billing.cli.ledger.common import (
     parse_optional_time,
     subcommand,
 )
-from brivionix_billing.cli.output import EXIT_OK, print_rows
+from brivionix_billing.cli.output import print_rows
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tabular import format_table

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.output import EXIT_OK, add_prices, load_book, parse_time_or_now, print_rows
+from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now
+from brivionix_billing.cli.output import print_rows
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook

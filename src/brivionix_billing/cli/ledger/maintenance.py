@@ -7,6 +7,8 @@ from argparse import Namespace
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
+from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK
+from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.ledger.common import (
     engine_from_args,
     open_ledger,
@@ -14,15 +16,7 @@ from brivionix_billing.cli.ledger.common import (
     redacted_url,
     subcommand,
 )
-from brivionix_billing.cli.output import (
-    EXIT_NEGATIVE,
-    EXIT_OK,
-    as_json,
-    atomic_write_bytes,
-    print_rows,
-    print_stderr,
-    print_stdout,
-)
+from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
 

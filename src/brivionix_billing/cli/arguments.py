@@ -1,0 +1,84 @@
+"""Arguments that several commands share, their values, and the exit statuses."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from typing import Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.times import parse_instant
+
+__all__ = [
+    "EXIT_OK",
+    "EXIT_NEGATIVE",
+    "EXIT_ERROR",
+    "add_prices",
+    "load_book",
+    "parse_time_or_now",
+    "add_workers",
+    "worker_count",
+    "require_distinct_paths",
+]
+
+EXIT_OK: Final = 0
+"""Exit status of a command that did what it was asked for."""
+EXIT_NEGATIVE: Final = 1
+"""Exit status of a check with a negative result, such as a bill that does not verify."""
+EXIT_ERROR: Final = 2
+"""Exit status for invalid input, including a usage file with rejected records."""
+
+_PARALLEL_MIN_BYTES: Final = 32 * 1024 * 1024
+"""Size from which a usage file is read by several processes, in bytes."""
+
+
+def add_prices(parser: ArgumentParser) -> None:
+    """Add the option of every command that reads a price file."""
+    parser.add_argument("--prices", metavar="FILE", default="pricing.yaml", help="the price file (pricing.yaml)")
+
+
+def load_book(args: Namespace) -> PriceBook:
+    """Load the price book that ``--prices`` names."""
+    return PriceBook.load(args.prices)
+
+
+def parse_time_or_now(text: str | None) -> datetime:
+    """Return the time that ``--at`` gives, or now: a command may read the clock, the library does not."""
+    return datetime.now(UTC) if text is None else parse_instant(text)
+
+
+def add_workers(parser: ArgumentParser) -> None:
+    """Add the option of commands that read large usage files."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read the usage file, 0 to 64 (none for a small file, a few for a large one)",
+    )
+
+
+def worker_count(args: Namespace) -> int:
+    """Return the number of processes that read the usage file.
+
+    For a small file it is 0: starting a process costs more time than it saves.
+    """
+    if args.workers is not None:
+        if not 0 <= args.workers <= 64:
+            raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
+        return int(args.workers)
+    try:
+        large = os.path.getsize(args.usage) >= _PARALLEL_MIN_BYTES
+    except (OSError, ValueError, TypeError):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores) if large and cores > 1 else 0
+
+
+def require_distinct_paths(*paths: str | None) -> None:
+    """Raise ``invalid_argument`` if two arguments name the same file: writing one would destroy the other."""
+    named = [path for path in paths if path]
+    for index, path in enumerate(named):
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in named[:index]):
+            raise BillingError("invalid_argument", f"{safe_repr(path, 200)} is named twice; name another file")
