@@ -319,7 +319,8 @@ def _credit_note(args: Namespace) -> int:
         if isinstance(link, dict) and link.get("id") == bill["id"]:
             raise BillingError(
                 "document_exists",
-                f"{bill['id']} was already corrected by {path}; use that note, a second one would refund the same amount again",
+                f"{bill['id']} was already corrected by {path}; use that note, because a second one would refund the "
+                "same amount again",
             )
     out = Path(args.out)
     for name in (DOCUMENT_FILE, REJECTED_FILE):
