@@ -187,7 +187,7 @@ def test_a_request_that_is_settled_late_is_noticed(desk: Desk) -> None:
     status, _, err = desk.run(
         "invoice", "month.jsonl", "--all", *OCTOBER, "--customers", "customers.json", "--out", "bills"
     )
-    assert (status, "the balance of account 'acct_1' does not come out" in err) == (2, True)
+    assert (status, "the balance of account 'acct_1' does not reconcile" in err) == (2, True)
     assert not (desk.folder / "bills").exists()
 
 
