@@ -1,6 +1,6 @@
-"""Canonical JSON (RFC 8785, JCS) and reading JSON so that nothing is lost on the way.
+"""Canonical JSON (RFC 8785, JCS), and a strict reader that loses nothing.
 
-One value has exactly one canonical text, so its hash can be redone in any language.
+A value has exactly one canonical text, so its hash can be recomputed in any language.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ __all__ = ["canonical_json", "canonical_json_envelope", "json_digest", "loads_st
 
 _MAX_SAFE_INTEGER: Final = 2**53
 _MAX_DEPTH: Final = 64
-# json's own writer already does what RFC 8785 asks, but for three things: the order of keys beyond the BMP, floats,
-# and integers that a double cannot hold. Those three take the slow way.
+# The encoder of json follows RFC 8785 with three exceptions: the order of keys beyond the BMP, floats, and integers
+# that a double cannot hold. These three take the slow path.
 _encode: Final[Callable[[Any], str]] = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
 
 
 def canonical_json(value: Any) -> bytes:
-    """The canonical JSON text in UTF-8. Integers beyond 2^53 and lone surrogates are refused (``invalid_document``).
+    """Return the canonical JSON text in UTF-8.
+
+    Raises ``invalid_document`` for integers beyond 2^53, lone surrogates, and values that JSON does not have.
 
     >>> canonical_json({"b": 1, "a": [1.0, "x"]})
     b'{"a":[1,"x"],"b":1}'
@@ -34,7 +36,10 @@ def canonical_json(value: Any) -> bytes:
 
 
 def canonical_json_envelope(value: Mapping[str, Any], member: str) -> bytes:
-    """The same where ``member`` alone can hold anything but ASCII keys, sound texts and small integers."""
+    """Return the canonical JSON text of a trusted envelope around one unchecked member.
+
+    The caller guarantees that all other members have only ASCII keys, valid Unicode and small integers.
+    """
     return _encode_trusted(value) if _needs_no_checks(value[member], 1) else _encode_checked(value, 0).encode()
 
 
@@ -43,17 +48,20 @@ def _encode_trusted(value: Any) -> bytes:
 
 
 def sha256(data: bytes) -> bytes:
-    """SHA-256, 32 bytes."""
+    """Return SHA-256 of the data, 32 bytes."""
     return hashlib.sha256(data).digest()
 
 
 def json_digest(value: Any) -> str:
-    """``sha256:`` and the hash of the canonical JSON text, in hex."""
+    """Return ``sha256:`` and the hash of the canonical JSON text in hexadecimal."""
     return "sha256:" + sha256(canonical_json(value)).hex()
 
 
 def _needs_no_checks(value: Any, depth: int) -> bool:
-    """Whether json's writer gives the canonical text: ASCII keys, no floats, small integers, sound Unicode."""
+    """Return whether the encoder of json writes the canonical text.
+
+    It does for ASCII keys, small integers and valid Unicode without floats.
+    """
     _check_depth(depth)
     kind = type(value)
     if kind is dict:
@@ -83,14 +91,14 @@ def _needs_no_checks(value: Any, depth: int) -> bool:
 
 def _check_depth(depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise BillingError("invalid_document", f"JSON nested deeper than {_MAX_DEPTH}")
+        raise BillingError("invalid_document", f"the JSON is nested deeper than {_MAX_DEPTH} levels")
 
 
 def _check_safe_integer(value: int) -> bool:
     if -_MAX_SAFE_INTEGER < value < _MAX_SAFE_INTEGER:
         return True
     raise BillingError(
-        "invalid_document", f"{safe_repr(value)} is beyond 2^53, which JSON readers do not keep; write it as a string"
+        "invalid_document", f"{safe_repr(value)} is beyond 2^53, so many JSON readers round it; write it as a string"
     )
 
 
@@ -99,7 +107,7 @@ def _check_unicode(text: str) -> bool:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise BillingError("invalid_document", f"{safe_repr(text)} has half a surrogate pair") from None
+            raise BillingError("invalid_document", f"{safe_repr(text)} contains half a surrogate pair") from None
     return True
 
 
@@ -120,11 +128,11 @@ def _encode_checked(value: Any, depth: int) -> str:
         return _encode(value)
     if (isinstance(value, int) and _check_safe_integer(value)) or (isinstance(value, str) and _check_unicode(value)):
         return _encode(value)
-    raise BillingError("invalid_document", f"{safe_repr(value)} ({type(value).__name__}) cannot stand in JSON")
+    raise BillingError("invalid_document", f"{safe_repr(value)} ({type(value).__name__}) is not a JSON value")
 
 
 def _format_double(value: float) -> str:
-    """A double as ECMAScript writes it, which RFC 8785 asks for."""
+    """Return a double as ECMAScript writes it, as RFC 8785 requires."""
     if not math.isfinite(value):
         raise BillingError("invalid_document", f"{value} is not a JSON number")
     if value == 0:
@@ -147,26 +155,29 @@ def _format_double(value: float) -> str:
 
 
 def loads_strict(text: bytes | str, what: str) -> Any:
-    """JSON with no key twice, no NaN; numbers too large for a double stay integers. Raises ``invalid_document``."""
+    """Parse JSON. Integers of any size stay exact.
 
-    def refuse(name: str) -> Any:
+    ``what`` names the text in messages. Raises ``invalid_document`` for invalid JSON, repeated keys and NaN.
+    """
+
+    def reject_constant(name: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        # Left to itself, json would guess UTF-16 from a NUL byte, and read half a file so.
+        # json.loads would detect UTF-16 from a NUL byte and misread the file.
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=reject_constant)
     except RecursionError:
-        raise BillingError("invalid_document", f"{what}: nested too deep to be one of ours") from None
+        raise BillingError("invalid_document", f"{what}: the JSON is nested too deeply") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise BillingError("invalid_document", f"{what}: not sound JSON: {error}") from None
+        raise BillingError("invalid_document", f"{what}: not valid JSON: {error}") from None
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() gives None
-        raise ValueError(f"the key {safe_repr(twice)} stands twice in one object")
-    return out
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() gives None
+        raise ValueError(f"the key {safe_repr(repeated)} occurs twice in one object")
+    return members

@@ -1,6 +1,7 @@
 """Merkle trees as RFC 6962 hashes them: leaf = SHA-256(0x00 || data), node = SHA-256(0x01 || left || right).
 
-A root pins every leaf and their order; a proof shows that one leaf is under it and nothing of the others but hashes.
+A root commits to every leaf and to their order. A proof shows that one leaf is under a root, and reveals only hashes of
+the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["RootBuilder", "inclusion_proof", "leaf_hash", "root_from_proof", "me
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """The hash of a leaf, 32 bytes."""
+    """Return the hash of a leaf, 32 bytes."""
     return sha256(b"\0" + data).digest()
 
 
@@ -21,7 +22,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class RootBuilder:
-    """The root over leaf hashes that come some at a time; memory grows with the logarithm of their number."""
+    """Computes the root over leaf hashes incrementally. Memory grows with the logarithm of their number."""
 
     __slots__ = ("_peaks", "size")
 
@@ -30,7 +31,7 @@ class RootBuilder:
         self._peaks: list[bytes] = []
 
     def extend(self, leaves: Iterable[bytes]) -> None:
-        """Append the hashes of leaves."""
+        """Append leaf hashes."""
         size, peaks = self.size, self._peaks
         for leaf in leaves:
             # One peak per bit of the size: a new leaf carries upwards like adding 1 to a binary number.
@@ -43,7 +44,7 @@ class RootBuilder:
         self.size = size
 
     def root(self) -> bytes:
-        """The root so far; of nothing, SHA-256 of the empty string."""
+        """Return the root so far. Without leaves, it is SHA-256 of the empty string."""
         if not self._peaks:
             return sha256(b"").digest()
         root = self._peaks[-1]
@@ -53,14 +54,14 @@ class RootBuilder:
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """The root over leaf hashes."""
+    """Return the root over leaf hashes."""
     builder = RootBuilder()
     builder.extend(leaves)
     return builder.root()
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """The audit path of RFC 6962, section 2.1.1: the sibling hashes from the leaf up to the root."""
+    """Return the audit path of RFC 6962, section 2.1.1: the sibling hashes from the leaf up to the root."""
     path: list[bytes] = []
     start, end = 0, len(leaves)
     while end - start > 1:
@@ -76,10 +77,10 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_from_proof(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that a proof leads to, or ``None`` where it has the wrong length for such a tree."""
+    """Return the root that a proof leads to, or ``None`` if its length is wrong for such a tree."""
     if not 0 <= index < size:
         return None
-    turns: list[bool] = []  # from the root down: is the leaf in the right part?
+    turns: list[bool] = []  # from the root down: whether the leaf is in the right part
     start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
@@ -94,5 +95,5 @@ def root_from_proof(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -
 
 
 def _split(size: int) -> int:
-    """The largest power of two smaller than ``size``."""
+    """Return the largest power of two smaller than ``size``."""
     return 1 << ((size - 1).bit_length() - 1)

@@ -179,7 +179,7 @@ def test_verify_says_what_differs(run: Run) -> None:
     document = read_document(path)
     edit(path, totals={**document["totals"], "credits": "1"})
     status, out, _ = run("verify", "bills", "--usage", "usage.jsonl")
-    assert (status, "DOES NOT VERIFY" in out, "totals.credits: the bill says '1'" in out) == (1, True, True)
+    assert (status, "DOES NOT VERIFY" in out, "totals.credits: the bill states '1'" in out) == (1, True, True)
     (found,) = json.loads(run("verify", "bills", "--usage", "usage.jsonl", "--format", "json")[1])
     assert (found["verified"], found["id"]) == (False, "INV-000001")
     assert {"hash", "totals.credits"} == {difference["where"] for difference in found["differences"]}
@@ -262,7 +262,7 @@ def test_notes(run: Run) -> None:
     assert (status, "only a bill" in err) == (2, True)
     edit(run.folder / bill, due="2027-01-01T00:00:00Z")
     status, _, err = run(*base, "--after", "bills", "--out", "changed")
-    assert (status, "was changed" in err) == (2, True)
+    assert (status, "was altered" in err) == (2, True)
 
 
 def test_proofs(run: Run) -> None:

@@ -189,7 +189,7 @@ def test_a_late_settle_is_detected(command: LedgerCommand) -> None:
     status, _, err = command.run(
         "invoice", "month.jsonl", "--all", *OCTOBER, "--customers", "customers.json", "--out", "bills"
     )
-    assert (status, "the balance of account 'acct_1' does not come out" in err) == (2, True)
+    assert (status, "the balance of account 'acct_1' does not reconcile" in err) == (2, True)
     assert not (command.folder / "bills").exists()
 
 

@@ -88,7 +88,9 @@ def test_verify_holds_the_channel_against_the_price_file() -> None:
     gone = verified(changed(document, payment={"channel": "paypal", "currency": "JPY"}), USAGE).differences
     assert [difference.where for difference in gone] == ["payment.channel"]
     other = verified(changed(document, payment={"channel": "konbini", "currency": "USD"}), USAGE).differences
-    assert [str(difference) for difference in other] == ["payment.currency: the bill says 'USD', redone it is 'JPY'"]
+    assert [str(difference) for difference in other] == [
+        "payment.currency: the bill states 'USD', but 'JPY' was recomputed"
+    ]
     without = PriceBook.loads(text().replace("  konbini:", "  seven:"))
     assert "payment.channel" in {difference.where for difference in verified(document, USAGE, without).differences}
 
@@ -118,7 +120,7 @@ def test_a_balance_that_does_not_come_out() -> None:
     """All figures, the difference and what to do are told, with the account; a difference of 10^-18 is one."""
     error = refusal(balance=Balance("100", [("a", "50"), ("b", "-1")], "149"))
     assert error.code == "invalid_argument"
-    for told in ("'acct_1'", "100", "movements 49", "used 0.3", "= 148.7", "given as 149", "difference of 0.3"):
+    for told in ("'acct_1'", "100", "movements 49", "used 0.3", "= 148.7", "closing is 149", "difference of 0.3"):
         assert told in str(error)
     assert "as movements" in str(error)
     assert "difference of -0.000000000000000001" in str(refusal(balance=Balance("0.3", [], "-0.000000000000000001")))
@@ -179,7 +181,7 @@ def test_any_balance_by_the_oracle(opening: Decimal, moved: list[Decimal], rows:
     document = billed(usage, balance=Balance(opening, movements, closing))
     assert Decimal(document["balance"]["closing"]) == Decimal(closing)
     assert verified(document, usage).differences == []
-    with pytest.raises(BillingError, match="does not come out"):
+    with pytest.raises(BillingError, match="does not reconcile"):
         billed(usage, balance=Balance(opening, [*movements, ("more", "0.000000001")], closing))
 
 
@@ -188,12 +190,12 @@ def test_verify_redoes_the_balance() -> None:
     document = billed(USAGE, balance=Balance("100", [("Top-up", 50)], "149.7"))
     balance = document["balance"]
     for part, where, says in (
-        ({"closing": "150"}, "balance.closing", "redone it is '149.7'"),
-        ({"opening": "101"}, "balance.closing", "redone it is '150.7'"),
-        ({"movements": []}, "balance.closing", "redone it is '99.7'"),
-        ({"movements": [{"label": "Top-up", "credits": "50.5"}]}, "balance.closing", "redone it is '150.2'"),
+        ({"closing": "150"}, "balance.closing", "'149.7' was recomputed"),
+        ({"opening": "101"}, "balance.closing", "'150.7' was recomputed"),
+        ({"movements": []}, "balance.closing", "'99.7' was recomputed"),
+        ({"movements": [{"label": "Top-up", "credits": "50.5"}]}, "balance.closing", "'150.2' was recomputed"),
         ({"opening": "1" * 61}, "balance", "not a plain decimal number"),
-        ({"opening": "-0", "closing": "49.7"}, "balance.opening", "redone it is '0'"),
+        ({"opening": "-0", "closing": "49.7"}, "balance.opening", "'0' was recomputed"),
     ):
         found = verified(changed(document, balance={**balance, **part}), USAGE).differences
         assert [difference.where for difference in found] == [where], part

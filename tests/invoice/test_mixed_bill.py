@@ -104,7 +104,7 @@ def test_a_bill_of_many_providers_by_the_oracle() -> None:
     meters = {line["meter"] for line in document["lines"]}
     assert meters >= {"cache_read", "cache_write", "audio_input", "image_output", "video_input", "video_cache_read"}
     assert {line["service_tier"] for line in document["lines"]} == {"standard", "flex"}
-    assert "Estimated, as the provider reported no usage" in render_text(document)
+    assert "Estimated, because the provider reported no usage" in render_text(document)
 
 
 def test_the_bill_is_the_sum_of_its_requests() -> None:

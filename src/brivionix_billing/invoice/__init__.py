@@ -1,4 +1,4 @@
-"""Bills: built from a usage file, sealed, verified, corrected by notes; and proofs that a request is in one.
+"""Bills: builds, seals and verifies them, corrects them by notes, and proves that a bill contains a request.
 
 >>> from brivionix_billing import PriceBook
 >>> from brivionix_billing.invoice import Header, Verifier, build_invoice, aggregate_usage, seal

@@ -1,4 +1,4 @@
-"""The lines of a bill as CSV, for those who book them."""
+"""The lines of a bill as CSV, for accounting systems."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _LINE_COLUMNS: Final = (
 
 
 def lines_csv(document: Mapping[str, Any]) -> str:
-    """A row per line, under a heading. The ``rounded_`` columns add up to the shown totals; ``credits`` is exact.
+    """Return a header row and one row per line.
 
-    ``credits`` is in Credits, prices are nominal USD per ``per``, each shown amount is in the currency of its column's
-    name. A price that is null is an empty cell.
+    ``credits`` is exact, in Credits. Prices are nominal USD per ``per``. Each ``rounded_`` column adds up to the
+    rounded total, and is in the currency of its name. A price that is null is an empty cell.
     """
     totals = document["totals"]
     nominal = f"rounded_nominal_{totals['nominal']['currency']}"
     channels: dict[str, str] = {}
     for name, total in totals["channels"].items():
         column = f"rounded_{name}_{total['currency']}"
-        # A channel may be called "nominal"; two columns of one name would be read as one.
+        # A channel may be called "nominal", and many readers of CSV merge columns with equal names.
         channels[name] = f"{column}_channel" if column == nominal else column
     columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, "rounded_credits", nominal, *channels.values()]
     rows = []
     for line in document["lines"]:
-        shown = line["rounded"]
+        rounded = line["rounded"]
         rows.append(
             {
                 "bill": document["id"],
@@ -39,9 +39,9 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 "account": document["customer"]["account"],
                 "period": document["period"]["name"],
                 **{name: line[name] for name in _LINE_COLUMNS},
-                "rounded_credits": shown["credits"],
-                nominal: shown["nominal"],
-                **{column: shown["channels"][name] for name, column in channels.items()},
+                "rounded_credits": rounded["credits"],
+                nominal: rounded["nominal"],
+                **{column: rounded["channels"][name] for name, column in channels.items()},
             }
         )
     return format_csv(rows, columns)

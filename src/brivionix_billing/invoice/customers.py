@@ -1,4 +1,4 @@
-"""What the file of ``--customers`` says of each account: who it is, how it pays, and its balance."""
+"""Reads the file of ``--customers``: the name, the payment channel and the balance of each account."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["UNKNOWN_CUSTOMER", "Customer", "reconcile_balances", "read_customers
 
 T = TypeVar("T")
 _MAX_BYTES: Final = 256 * 1024 * 1024
-_NAMED: Final = 20
+_MAX_NAMED: Final = 20
 
 
 class Customer(NamedTuple):
-    """What stands on the bill of one account."""
+    """The customer of one account, as bills name it."""
 
     name: str | None = None
     tax_number: str | None = None
@@ -32,27 +32,32 @@ class Customer(NamedTuple):
 
 
 UNKNOWN_CUSTOMER: Final = Customer()
-"""What is known of an account that the file does not have."""
+"""The customer of an account that is not in the file."""
 
 
 def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
-    """Account -> what the file says of it; all of it is checked, of accounts without usage as well.
+    """Return the customer of each account in the file. All entries are checked, also of accounts without usage.
 
-    Raises ``file_unreadable``, ``invalid_document`` for what is no JSON object, and for a place in it
-    ``invalid_argument``, ``invalid_money`` or ``unknown_channel`` with the path of that place.
+    Raises ``file_unreadable``, ``invalid_document`` if the file is not a JSON object, and ``invalid_argument``,
+    ``invalid_money`` or ``unknown_channel`` with the path of an invalid value.
     """
     data = loads_strict(read_bounded(path, _MAX_BYTES, "the customers file"), path)
     if not isinstance(data, dict):
-        raise BillingError("invalid_document", f'{path}: not an object such as {{"acct_1": {{"name": "Ada"}}}}')
+        raise BillingError(
+            "invalid_document", f'{path}: not a JSON object; write an object such as {{"acct_1": {{"name": "Ada"}}}}'
+        )
     return {
-        require_text(f"{path}: the account", account): _customer(f"{path}: {account}", said, book)
-        for account, said in data.items()
+        require_text(f"{path}: the account", account): _customer(f"{path}: {account}", entry, book)
+        for account, entry in data.items()
     }
 
 
 def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str, Customer]) -> None:
-    """Compare every balance with what is billed. Raises ``invalid_argument``, which names each account that differs."""
-    wrong = []
+    """Check that every balance matches the usage.
+
+    Raises ``invalid_argument``, which names each account that does not match.
+    """
+    errors = []
     for usage in billable:
         balance = customers.get(usage.account, UNKNOWN_CUSTOMER).balance
         if balance is None:
@@ -60,69 +65,72 @@ def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str,
         try:
             balance.reconcile(usage.account, credits_used(usage))
         except BillingError as error:
-            aside = f"; {usage.rejected} records of it were set aside and are not billed" if usage.rejected else ""
-            wrong.append(error.message + aside)
-    if wrong:
-        more = [f"... and {len(wrong) - _NAMED} more accounts"] if len(wrong) > _NAMED else []
-        raise BillingError("invalid_argument", "no bill was written: " + "\n".join([*wrong[:_NAMED], *more]))
+            rejected = f"; {usage.rejected} of its records were rejected and are not billed" if usage.rejected else ""
+            errors.append(error.message + rejected)
+    if errors:
+        more = [f"... and {len(errors) - _MAX_NAMED} more accounts"] if len(errors) > _MAX_NAMED else []
+        raise BillingError("invalid_argument", "no bill is written: " + "\n".join([*errors[:_MAX_NAMED], *more]))
 
 
-def _customer(where: str, said: Any, book: PriceBook) -> Customer:
-    entry = _object(where, said, ("name", "tax_number", "details", "channel", "balance"))
-    details = _list(f"{where}.details", entry.get("details"))
-    channel = _text(where, entry, "channel")
+def _customer(where: str, value: Any, book: PriceBook) -> Customer:
+    entry = _require_object(where, value, ("name", "tax_number", "details", "channel", "balance"))
+    details = _require_list(f"{where}.details", entry.get("details"))
+    channel = _optional_text(where, entry, "channel")
     if channel is not None:
         _with_location(f"{where}.channel", lambda: payment_section(channel, book))
     return Customer(
-        _text(where, entry, "name"),
-        _text(where, entry, "tax_number"),
+        _optional_text(where, entry, "name"),
+        _optional_text(where, entry, "tax_number"),
         tuple(require_text(f"{where}.details[{index}]", line) for index, line in enumerate(details)),
         channel,
         _balance(f"{where}.balance", entry.get("balance")),
     )
 
 
-def _balance(where: str, said: Any) -> Balance | None:
-    if said is None:
+def _balance(where: str, value: Any) -> Balance | None:
+    if value is None:
         return None
-    entry = _object(where, said, ("opening", "movements", "closing"), needed=("opening", "closing"))
+    entry = _require_object(where, value, ("opening", "movements", "closing"), required=("opening", "closing"))
     movements = []
-    for index, movement in enumerate(_list(f"{where}.movements", entry.get("movements"))):
-        parts = _object(f"{where}.movements[{index}]", movement, ("label", "credits"), needed=("label", "credits"))
-        movements.append((parts["label"], parts["credits"]))
+    for index, movement in enumerate(_require_list(f"{where}.movements", entry.get("movements"))):
+        keys = ("label", "credits")
+        fields = _require_object(f"{where}.movements[{index}]", movement, keys, required=keys)
+        movements.append((fields["label"], fields["credits"]))
     return _with_location(where, lambda: Balance(entry["opening"], movements, entry["closing"]))
 
 
 def _with_location(where: str, make: Callable[[], T]) -> T:
-    """What ``make`` gives; what it refuses is told with the place in the file."""
+    """Return the result of ``make``. An error that it raises gets the place in the file."""
     try:
         return make()
     except BillingError as error:
         raise BillingError(error.code, f"{where}: {error.message}") from None
 
 
-def _object(where: str, said: Any, allowed: Sequence[str], needed: Sequence[str] = ()) -> Mapping[str, Any]:
-    if not isinstance(said, dict):
-        raise BillingError("invalid_argument", f"{where}: {safe_repr(said)} is not an object of {', '.join(allowed)}")
-    for name in said:
+def _require_object(where: str, value: Any, allowed: Sequence[str], required: Sequence[str] = ()) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BillingError(
+            "invalid_argument", f"{where}: {safe_repr(value)} is not an object; use one with {', '.join(allowed)}"
+        )
+    for name in value:
         if name not in allowed:
             raise BillingError(
-                "invalid_argument", f"{where}: no key {safe_repr(name)}; allowed are {', '.join(allowed)}"
+                "invalid_argument", f"{where}: unknown key {safe_repr(name)}; use one of {', '.join(allowed)}"
             )
-    for name in needed:
-        if said.get(name) is None:
-            raise BillingError("invalid_argument", f"{where}.{name}: missing; give {' and '.join(needed)}")
-    return said
+    for name in required:
+        if value.get(name) is None:
+            raise BillingError("invalid_argument", f"{where}.{name}: missing; add {' and '.join(required)}")
+    return value
 
 
-def _list(where: str, said: Any) -> list[Any]:
-    if said is None:
+def _require_list(where: str, value: Any) -> list[Any]:
+    if value is None:
         return []
-    if not isinstance(said, list):
-        raise BillingError("invalid_argument", f"{where}: {safe_repr(said)} is not a list")
-    return said
+    if not isinstance(value, list):
+        raise BillingError("invalid_argument", f"{where}: {safe_repr(value)} is not a list; write [...]")
+    return value
 
 
-def _text(where: str, entry: Mapping[str, Any], name: str) -> str | None:
-    said = entry.get(name)
-    return None if said is None else require_text(f"{where}.{name}", said)
+def _optional_text(where: str, entry: Mapping[str, Any], name: str) -> str | None:
+    value = entry.get(name)
+    return None if value is None else require_text(f"{where}.{name}", value)

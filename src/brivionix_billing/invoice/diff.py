@@ -1,4 +1,4 @@
-"""What is not the same in a document and in the one that was made again."""
+"""Compares a document with its recomputation."""
 
 from __future__ import annotations
 
@@ -12,89 +12,92 @@ __all__ = ["DAYS", "LINES", "Difference", "RowSpec", "diff", "diff_rows"]
 
 
 class Difference(NamedTuple):
-    """One thing that is not as it must be."""
+    """A place where a document differs from its recomputation, or violates a rule."""
 
     where: str
     actual: str
-    """What the document says."""
+    """The value in the document."""
     expected: str
-    """What it must say."""
+    """The recomputed value."""
     message: str = ""
+    """The difference in words, if it is not one of two values."""
 
     def __str__(self) -> str:
         if self.message:
             return f"{self.where}: {self.message}"
-        return f"{self.where}: the bill says {self.actual}, redone it is {self.expected}"
+        return f"{self.where}: the bill states {self.actual}, but {self.expected} was recomputed"
 
 
 class RowSpec(NamedTuple):
-    """A list of a document whose rows are told apart by some of their values."""
+    """A list in a document whose rows are identified by some of their values."""
 
     name: str
     key: tuple[str, ...]
     label_fields: tuple[str, ...]
-    """What names a row to people."""
+    """The values that name a row in a message."""
     figures: tuple[str, ...]
 
 
 LINES: Final = RowSpec("lines", LINE_KEY, (*LINE_KEY[:4], "meter"), ("quantity", "credits"))
 DAYS: Final = RowSpec("days", DAY_KEY, DAY_KEY, ("requests", "credits"))
+_MAX_SUMMARY_LENGTH: Final = 400
+"""In characters."""
 
 
-def diff_rows(rows: RowSpec, says: list[Any], must: list[Any]) -> list[Difference]:
-    """Every difference of two lists, row by row: rows that only one has are named, whatever their places."""
+def diff_rows(spec: RowSpec, actual: list[Any], expected: list[Any]) -> list[Difference]:
+    """Return every difference between two lists. Rows are matched by their key, not by their index."""
 
     def key(row: Any) -> tuple[Any, ...]:
-        return tuple(row.get(name) for name in rows.key)
+        return tuple(row.get(name) for name in spec.key)
 
-    def named(index: int, row: Any) -> str:
-        return f"{rows.name}[{index}] ({', '.join(str(row.get(name)) for name in rows.label_fields)})"
+    def path(index: int, row: Any) -> str:
+        return f"{spec.name}[{index}] ({', '.join(str(row.get(name)) for name in spec.label_fields)})"
 
-    one = rows.name[:-1]
-
-    if [key(row) for row in says] == [key(row) for row in must]:
+    if [key(row) for row in actual] == [key(row) for row in expected]:
         return [
             difference
-            for index, (row, other) in enumerate(zip(says, must, strict=True))
-            for difference in diff(named(index, row), row, other)
+            for index, (row, expected_row) in enumerate(zip(actual, expected, strict=True))
+            for difference in diff(path(index, row), row, expected_row)
         ]
-    out = []
-    expected = {key(row): row for row in must}
-    for index, row in enumerate(says):
-        other = expected.pop(key(row), None)
-        if other is None:
-            out.append(Difference(named(index, row), "", "", f"no such {one} when redone: {_row_summary(rows, row)}"))
+    differences = []
+    remaining = {key(row): row for row in expected}
+    for index, row in enumerate(actual):
+        expected_row = remaining.pop(key(row), None)
+        if expected_row is None:
+            message = f"not in the recomputed bill: {_row_summary(spec, row)}"
+            differences.append(Difference(path(index, row), "", "", message))
         else:
-            out += diff(named(index, row), row, other)
-    out += [
-        Difference(rows.name, "", "", f"missing when compared with the redone bill: {_row_summary(rows, o)}")
-        for o in expected.values()
-    ]
-    return out or [Difference(rows.name, "", "", "not in their order")]
+            differences += diff(path(index, row), row, expected_row)
+    for row in remaining.values():
+        message = f"missing; the recomputed bill has: {_row_summary(spec, row)}"
+        differences.append(Difference(spec.name, "", "", message))
+    return differences or [Difference(spec.name, "", "", "in another order than in the recomputed bill")]
 
 
-def _row_summary(rows: RowSpec, row: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{name} {row.get(name)}" for name in (*rows.key, *rows.figures))
-    return values[:400]
+def _row_summary(spec: RowSpec, row: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{name} {row.get(name)}" for name in (*spec.key, *spec.figures))
+    return values[:_MAX_SUMMARY_LENGTH]
 
 
-def diff(path: str, says: Any, must: Any) -> list[Difference]:
-    """Every value of two JSON trees that is not the same; 1 and true, or 1 and "1", are not the same."""
-    if isinstance(says, dict) and isinstance(must, dict):
+def diff(path: str, actual: Any, expected: Any) -> list[Difference]:
+    """Return every difference between two JSON values. Values of different types differ, such as 1 and true."""
+    if isinstance(actual, dict) and isinstance(expected, dict):
         return [
             difference
-            for name in {**must, **says}
-            for difference in diff(f"{path}.{name}".lstrip("."), says.get(name, _MISSING), must.get(name, _MISSING))
+            for name in {**expected, **actual}
+            for difference in diff(
+                f"{path}.{name}".lstrip("."), actual.get(name, _MISSING), expected.get(name, _MISSING)
+            )
         ]
-    if isinstance(says, list) and isinstance(must, list) and len(says) == len(must):
+    if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
         return [
             difference
-            for index, (a, b) in enumerate(zip(says, must, strict=True))
-            for difference in diff(f"{path}[{index}]", a, b)
+            for index, (item, expected_item) in enumerate(zip(actual, expected, strict=True))
+            for difference in diff(f"{path}[{index}]", item, expected_item)
         ]
-    if type(says) is type(must) and says == must:
+    if type(actual) is type(expected) and actual == expected:
         return []
-    return [Difference(path, _display(says), _display(must))]
+    return [Difference(path, _display(actual), _display(expected))]
 
 
 _MISSING: Final = object()

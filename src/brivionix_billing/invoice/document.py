@@ -1,7 +1,7 @@
-"""What a bill says: the schema of the document, and reading it strictly.
+"""The schema of the bill document, and a strict reader.
 
-Amounts and quantities are strings (exact decimals), times are RFC 3339 in UTC. The document is one canonical JSON text
-(RFC 8785); ``hash`` is over that text without ``hash`` and ``signature``.
+Amounts and quantities are strings with exact decimals. Times are RFC 3339 in UTC. The document is one canonical JSON
+text (RFC 8785). ``hash`` is computed over that text without ``hash`` and ``signature``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema"
 
 SCHEMA: Final = "brivionix-billing/invoice/1"
 MAX_MOVEMENTS: Final = 1_000
-"""So many movements a balance may have."""
+"""Maximum number of movements of a balance."""
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
 ExactDecimal = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
@@ -39,7 +39,7 @@ class _StrictModel(BaseModel):
 
 
 class Party(_StrictModel):
-    """Who issues the bill: a name, a tax number and any further lines (address)."""
+    """The issuer of the bill: a name, a tax number and further lines such as the address."""
 
     name: Name
     tax_number: Name | None
@@ -47,7 +47,7 @@ class Party(_StrictModel):
 
 
 class Customer(_StrictModel):
-    """Who is billed."""
+    """The customer who is billed."""
 
     account: Name
     name: str | None
@@ -56,7 +56,7 @@ class Customer(_StrictModel):
 
 
 class Period(_StrictModel):
-    """``from`` inclusive, ``to`` exclusive; ``zone`` is where their midnights were taken."""
+    """The billed period: ``from`` inclusive, ``to`` exclusive. Both are midnights in ``zone``."""
 
     name: Name
     since: Time = Field(alias="from")
@@ -65,34 +65,34 @@ class Period(_StrictModel):
 
 
 class Link(_StrictModel):
-    """Another document of ours."""
+    """A reference to another document."""
 
     id: Name
     hash: Hash
 
 
 class Correction(Link):
-    """The bill that a note corrects, and why."""
+    """The bill that a note corrects, and the reason."""
 
     reason: Annotated[str, Field(max_length=2_000)]
 
 
 class Payment(_StrictModel):
-    """The channel by which the customer pays for Credits."""
+    """The channel through which the customer pays for Credits."""
 
     channel: Name
     currency: Currency
 
 
 class Movement(_StrictModel):
-    """A change of the balance that is no usage: a top-up, a refund, a correction."""
+    """A change of the balance other than usage: a top-up, a refund or a correction."""
 
     label: Name
     credits: ExactDecimal
 
 
 class Balance(_StrictModel):
-    """Credits: ``opening``, and all ``movements``, less the Credits of the totals is ``closing``."""
+    """The balance in Credits: ``closing`` is ``opening`` plus all ``movements`` minus the Credits of the totals."""
 
     opening: ExactDecimal
     movements: Annotated[list[Movement], Field(max_length=MAX_MOVEMENTS)]
@@ -100,7 +100,7 @@ class Balance(_StrictModel):
 
 
 class RoundedAmounts(_StrictModel):
-    """Rounded amounts. Those of the lines add up to those of the totals, in each column."""
+    """Rounded amounts. Those of the lines add up to those of the totals, column by column."""
 
     credits: RoundedDecimal
     nominal: RoundedDecimal
@@ -108,7 +108,7 @@ class RoundedAmounts(_StrictModel):
 
 
 class Line(_StrictModel):
-    """One meter of one model, group, service tier and context tier at one price."""
+    """The usage of one meter of one model, group, service tier and context tier at one price."""
 
     model: Name
     group: Name
@@ -126,7 +126,7 @@ class Line(_StrictModel):
 
 
 class ChannelPricePeriod(_StrictModel):
-    """Credits at one price of a channel."""
+    """The Credits used at one price of a channel."""
 
     price_per_credit: ExactDecimal
     since: Time
@@ -134,7 +134,7 @@ class ChannelPricePeriod(_StrictModel):
 
 
 class ChannelTotal(_StrictModel):
-    """What the Credits cost on a channel; ``price_periods`` are its prices over the period."""
+    """The cost of the Credits on a channel. ``price_periods`` are its prices over the period."""
 
     currency: Currency
     amount: ExactDecimal
@@ -143,7 +143,7 @@ class ChannelTotal(_StrictModel):
 
 
 class Nominal(_StrictModel):
-    """Nominal quota used up."""
+    """The nominal quota that was used."""
 
     currency: Currency
     amount: ExactDecimal
@@ -151,14 +151,14 @@ class Nominal(_StrictModel):
 
 
 class Estimated(_StrictModel):
-    """The part of the totals that stands on counts which no provider reported."""
+    """The part of the totals whose counts are estimates, because no provider reported them."""
 
     requests: SignedCount
     credits: ExactDecimal
 
 
 class Totals(_StrictModel):
-    """Exact totals, and what is shown of them."""
+    """The totals, exact and rounded."""
 
     requests: SignedCount
     credits: ExactDecimal
@@ -169,7 +169,7 @@ class Totals(_StrictModel):
 
 
 class Day(_StrictModel):
-    """What one model was used on one calendar day of the period's zone."""
+    """The usage of one model on one calendar day in the zone of the period."""
 
     day: Date
     model: Name
@@ -178,7 +178,7 @@ class Day(_StrictModel):
 
 
 class Savings(_StrictModel):
-    """Credits: ``list`` (no cache, list price) less ``cache`` less ``group`` is what was charged."""
+    """Savings in Credits: ``list`` (list price, no cache) minus ``cache`` minus ``group`` is the charge."""
 
     list: ExactDecimal
     cache: ExactDecimal
@@ -186,7 +186,7 @@ class Savings(_StrictModel):
 
 
 class Rounding(_StrictModel):
-    """How shown amounts were made from exact ones."""
+    """The rules by which rounded amounts follow from exact ones."""
 
     mode: Literal["half_up"]
     parts: Literal["largest_remainder"]
@@ -194,14 +194,14 @@ class Rounding(_StrictModel):
 
 
 class Request(_StrictModel):
-    """A request by its id and time."""
+    """A request, named by its id and time."""
 
     request_id: Name
     at: Time
 
 
 class Evidence(_StrictModel):
-    """What lets a stranger check the bill."""
+    """The evidence that allows anyone with the usage file and the price file to verify the bill."""
 
     price_book: Hash
     price_book_before_end: Hash
@@ -215,7 +215,7 @@ class Evidence(_StrictModel):
 
 
 class Document(_StrictModel):
-    """A bill, or a note that corrects one."""
+    """A bill, or a note that corrects a bill."""
 
     schema_: Literal["brivionix-billing/invoice/1"] = Field(alias="schema")
     kind: Literal["invoice", "credit_note", "debit_note"]
@@ -243,29 +243,30 @@ class Document(_StrictModel):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of the document."""
+    """Return the JSON Schema (2020-12) of the document."""
     schema = Document.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "brivionix-billing invoice"}
 
 
 def schema_errors(data: Any) -> list[tuple[str, str]]:
-    """(path, what is wrong) for every place where ``data`` is not such a document."""
+    """Return (path, message) for every place where ``data`` violates the schema."""
     try:
         Document.model_validate(data)
     except ValidationError as error:
         return [
-            ("".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in detail["loc"]).lstrip("."), detail["msg"])
+            ("".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in detail["loc"]).lstrip("."), detail["msg"])
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
     return []
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises ``file_unreadable``, or ``invalid_document`` for what is no JSON object.
+    """Return the JSON object in a file.
 
-    It is not checked against the schema here: ``verify`` tells every fault at once.
+    It is not checked against the schema, because ``verify`` reports all violations at once. Raises ``file_unreadable``,
+    and ``invalid_document`` if the file does not contain a JSON object with a ``schema``.
     """
     data = loads_strict(read_bounded(path, _MAX_BYTES), str(path))
     if not isinstance(data, dict) or data.get("schema") is None:
-        raise BillingError("invalid_document", f"{path}: not an invoice document; it has no 'schema'")
+        raise BillingError("invalid_document", f"{path}: not a bill, because it has no 'schema'; use an invoice.json")
     return data

@@ -1,7 +1,7 @@
-"""Bills as files: a folder per bill, written once and never over another.
+"""Bills as files: one folder per bill, which is written once and never overwritten.
 
-A folder holds ``invoice.json`` (the canonical document), ``invoice.txt`` (for people), ``invoice.csv`` (its lines) and
-``records.txt`` (the list of its records).
+A folder contains ``invoice.json`` (the canonical document), ``invoice.txt`` (human-readable), ``invoice.csv`` (the
+lines) and ``records.txt`` (the list of records).
 """
 
 from __future__ import annotations
@@ -38,30 +38,32 @@ CSV_FILE: Final = "invoice.csv"
 RECORDS_FILE: Final = "records.txt"
 _PAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RESERVED_FILES: Final = (DOCUMENT_FILE, TEXT_FILE, CSV_FILE, RECORDS_FILE)
-_HELD_BYTES: Final = 16 * 1024 * 1024
-
-
+_MAX_BUFFERED_CHARACTERS: Final = 16 * 1024 * 1024
 _NO_PAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 def write_bill(
     folder: Path, document: Mapping[str, Any], records: Path | None, pages: Mapping[str, bytes] = _NO_PAGES
 ) -> Path:
-    """Write a sealed document, its page and its lines; take in its list of records.
+    """Write a sealed document, its text page and its lines, and move its list of records into the folder.
 
-    ``pages`` are further files, by name. Raises ``document_exists`` where any of all these stands already,
-    ``invalid_argument`` for a page whose name is that of a file of ours, or is not letters, digits and . _ - alone.
+    ``pages`` are further files by name. Returns the path of the document. Raises ``document_exists`` if any of these
+    files exists. Raises ``invalid_argument`` for the name of a page that is reserved, or has characters other than
+    letters, digits and . _ -.
     """
     for name in pages:
         if name in _RESERVED_FILES or not _PAGE_NAME.fullmatch(name):
-            raise BillingError("invalid_argument", f"the page {safe_repr(name)} is not a file name of its own")
+            raise BillingError(
+                "invalid_argument",
+                f"the page name {safe_repr(name)} is reserved or invalid; use 1 to 64 of A-Z a-z 0-9 . _ -",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DOCUMENT_FILE
     for name in (*_RESERVED_FILES, *pages):
         if (folder / name).exists():
             raise BillingError(
                 "document_exists",
-                f"{folder / name} stands already; a bill is never edited: choose another folder, or write a note",
+                f"{folder / name} exists, and a bill is never overwritten; choose another folder, or write a note",
             )
     if records is not None:
         os.replace(records, folder / RECORDS_FILE)
@@ -69,7 +71,7 @@ def write_bill(
     (folder / CSV_FILE).write_text(lines_csv(document), encoding="utf-8", newline="")
     for name, content in pages.items():
         (folder / name).write_bytes(content)
-    # The document comes last and at once: where it stands, the bill is whole.
+    # Write the document last and atomically: if it exists, the bill is complete.
     draft = folder / f".{DOCUMENT_FILE}"
     draft.write_bytes(canonical_json(document))
     os.replace(draft, path)
@@ -77,51 +79,52 @@ def write_bill(
 
 
 def find_documents(path: Path) -> Iterator[Path]:
-    """A document's file, or all documents below a folder, in order of their paths."""
+    """Yield the file of a document, or all documents below a folder in order of their paths."""
     if path.is_dir():
-        found = sorted(path.rglob(DOCUMENT_FILE))
-        if not found:
+        paths = sorted(path.rglob(DOCUMENT_FILE))
+        if not paths:
             raise BillingError("file_unreadable", f"no {DOCUMENT_FILE} in {path}")
-        yield from found
+        yield from paths
     else:
         yield path
 
 
 def latest_document(path: Path) -> dict[str, Any]:
-    """The document with the highest number at or below a path: the one that the series goes on from."""
+    """Return the document with the highest number at or below a path. The next one of its series follows it."""
     numbers: dict[int, Path] = {}
     series = set()
-    for found in find_documents(path):
-        document = read_document(found)
+    for document_path in find_documents(path):
+        document = read_document(document_path)
         if type(document.get("number")) is int:
-            numbers[document["number"]] = found
+            numbers[document["number"]] = document_path
             series.add(str(document.get("series")))
     if len(series) > 1:
-        raise BillingError("series_broken", f"{path} holds more than one series; name the last document itself")
+        raise BillingError("series_broken", f"{path} contains more than one series; name the last document itself")
     if not numbers:
         raise BillingError("invalid_document", f"{path}: no numbered document")
     return read_intact_document(numbers[max(numbers)])
 
 
 def read_intact_document(path: Path) -> dict[str, Any]:
-    """A document that is what it says: by the schema, and by its hash."""
+    """Return a document that matches the schema and its own hash. Raises ``invalid_document`` for any other."""
     document = read_document(path)
-    wrong = schema_errors(document)
-    if wrong:
-        raise BillingError("invalid_document", f"{path}: {wrong[0][0]}: {wrong[0][1]}")
+    errors = schema_errors(document)
+    if errors:
+        place, message = errors[0]
+        raise BillingError("invalid_document", f"{path}: {place}: {message}")
     if document["hash"] != document_hash(document):
-        raise BillingError("invalid_document", f"{path} was changed after it was issued: its hash does not fit")
+        raise BillingError("invalid_document", f"{path} was altered after it was issued: its hash does not match")
     return document
 
 
 class RecordListWriter:
-    """Lists of records of many accounts, written side by side with few open files and little memory."""
+    """Writes the record lists of many accounts in parallel, with few open files and bounded memory."""
 
     def __init__(self, folder: Path) -> None:
-        # A folder of its own, with a name that nobody has: nothing that stands there is touched.
+        # A new folder with an unused name, so no existing file is overwritten.
         self._folder = tempfile.TemporaryDirectory(prefix=".records-", dir=folder)
         self._paths: dict[str, Path] = {}
-        self._held: dict[str, list[str]] = {}
+        self._buffered: dict[str, list[str]] = {}
         self._size = 0
 
     def __enter__(self) -> RecordListWriter:
@@ -130,28 +133,28 @@ class RecordListWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()  # with whatever no bill has taken in
+        self._folder.cleanup()  # with the lists that were not moved into a bill
 
     def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
-        """Append records of an account."""
+        """Append records to the list of an account."""
         text = format_record_list(leaves, ids)
-        self._held.setdefault(account, []).append(text)
+        self._buffered.setdefault(account, []).append(text)
         self._size += len(text)
-        if self._size > _HELD_BYTES:
+        if self._size > _MAX_BUFFERED_CHARACTERS:
             self._flush()
 
     def finish(self, account: str) -> Path | None:
-        """The finished list of an account."""
+        """Return the path of an account's complete list, or ``None`` if it has no records."""
         self._flush()
         return self._paths.get(account)
 
     def _flush(self) -> None:
-        for account, texts in self._held.items():
+        for account, texts in self._buffered.items():
             path = self._paths.get(account)
             if path is None:
                 path = self._paths[account] = Path(self._folder.name, str(len(self._paths)))
                 path.write_bytes(b"")
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(texts)
-        self._held.clear()
+        self._buffered.clear()
         self._size = 0

@@ -1,4 +1,4 @@
-"""What stands on a bill beside its figures: the parties, the place in the series, how Credits are paid, the balance."""
+"""The header of a bill: the parties, the number in the series, the payment channel and the balance."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ __all__ = [
 Amount = Decimal | int | str
 _SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MAX_CREDITS: Final = 10**30
-_PLACES: Final = 18
-"""As fine as Credits are charged."""
+_MAX_CREDIT_PLACES: Final = 18
+"""Maximum decimal places of Credits, as in charges."""
 
 
 class Movement(NamedTuple):
-    """A change of a balance that is no usage: a top-up, a refund, a correction. Credits; negative where they go."""
+    """A change of a balance other than usage: a top-up, a refund or a correction."""
 
     label: str
     credits: Decimal
+    """Negative if the balance decreases."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Balance:
-    """The Credits of an account at the begin and at the end of a period, and what moved them beside the usage.
+    """The Credits of an account at the start and at the end of a period, and the movements other than usage.
 
-    Amounts are exact: text, whole numbers or ``Decimal``, below 10^30 and with 18 digits behind the point at the most.
-    Raises ``invalid_money`` for other amounts, ``invalid_argument`` for more than 1000 movements or a label that is not
-    1 to 256 printable characters.
+    Amounts are text, whole numbers or ``Decimal``, below 10^30 and with at most 18 decimal places. Raises
+    ``invalid_money`` for other amounts. Raises ``invalid_argument`` for more than 1000 movements, and for a label that
+    is not 1 to 256 printable characters.
 
     >>> balance = Balance("100", [("Top-up 2026-10-03", 50)], "129.8")
     >>> balance.closing_after(Decimal("20.2"))
@@ -59,49 +60,50 @@ class Balance:
     closing: Decimal
 
     def __init__(self, opening: Amount, movements: Iterable[tuple[str, Amount]], closing: Amount) -> None:
-        taken = list(islice(movements, MAX_MOVEMENTS + 1))
-        if len(taken) > MAX_MOVEMENTS:
+        given = list(islice(movements, MAX_MOVEMENTS + 1))
+        if len(given) > MAX_MOVEMENTS:
             raise BillingError(
-                "invalid_argument",
-                f"a balance of more than {MAX_MOVEMENTS} movements is no overview; sum some of them up",
+                "invalid_argument", f"a balance has at most {MAX_MOVEMENTS} movements; combine some of them"
             )
-        found = []
-        for index, movement in enumerate(taken):
+        checked = []
+        for index, movement in enumerate(given):
             if not isinstance(movement, tuple) or len(movement) != 2:
                 raise BillingError(
-                    "invalid_argument", f"movements[{index}] {safe_repr(movement)} is not (label, Credits)"
+                    "invalid_argument",
+                    f"movements[{index}] {safe_repr(movement)} is not a movement; use (label, Credits)",
                 )
             label, credits = movement
             require_text(f"the label of movements[{index}]", label)
-            found.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
+            checked.append(Movement(label, _amount(credits, f"movements[{index}].credits")))
         put = object.__setattr__
         put(self, "opening", _amount(opening, "opening"))
-        put(self, "movements", tuple(found))
+        put(self, "movements", tuple(checked))
         put(self, "closing", _amount(closing, "closing"))
 
     def closing_after(self, used: Decimal) -> Decimal:
-        """What is left when so many Credits were used: opening, and all movements, less ``used``."""
+        """Return the closing balance after this usage: opening plus all movements minus ``used``."""
         return sum_exact([self.opening, *(movement.credits for movement in self.movements), used.copy_negate()])
 
     def reconcile(self, account: str, used: Decimal) -> dict[str, Any]:
-        """As it stands in a bill over ``used`` Credits. Raises ``invalid_argument`` where that is not what is left."""
-        left = self.closing_after(used)
-        difference = sum_exact([self.closing, left.copy_negate()])
+        """Return the section of a bill over ``used`` Credits.
+
+        Raises ``invalid_argument`` if the closing balance does not match.
+        """
+        closing = self.closing_after(used)
+        difference = sum_exact([self.closing, closing.copy_negate()])
         if difference:
             moved = sum_exact(movement.credits for movement in self.movements)
             raise BillingError(
                 "invalid_argument",
-                f"the balance of account {safe_repr(account)} does not come out: opening {format_plain(self.opening)} "
-                f"+ movements {format_plain(moved)} - used {format_plain(used)} = {format_plain(left)} Credits, "
-                "but closing is given as "
-                f"{format_plain(self.closing)}, a difference of {format_plain(difference)}; give the missing "
-                "top-ups, refunds or "
-                "corrections as movements",
+                f"the balance of account {safe_repr(account)} does not reconcile: opening "
+                f"{format_plain(self.opening)} + movements {format_plain(moved)} - used {format_plain(used)} = "
+                f"{format_plain(closing)} Credits, but closing is {format_plain(self.closing)}, a difference of "
+                f"{format_plain(difference)}; add the missing top-ups, refunds or corrections as movements",
             )
         return self.as_dict()
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in a bill."""
+        """Return the section of a bill."""
         return {
             "opening": format_plain(self.opening),
             "movements": [{"label": label, "credits": format_plain(credits)} for label, credits in self.movements],
@@ -122,26 +124,25 @@ def _amount(value: object, what: str) -> Decimal:
     else:
         raise BillingError(
             "invalid_money",
-            f"{what} of a balance: {safe_repr(value)} is not exact Credits such as 129.8; give it as text",
+            f"{what} of a balance: {safe_repr(value)} is not an exact amount; write Credits as text, such as '129.8'",
         )
     try:
-        sound = (
-            abs(to_scaled(amount)[0]) < _MAX_CREDITS * 10 ** to_scaled(amount)[1] and decimal_places(amount) <= _PLACES
-        )
+        unscaled, places = to_scaled(amount)
+        valid = abs(unscaled) < _MAX_CREDITS * 10**places and decimal_places(amount) <= _MAX_CREDIT_PLACES
     except BillingError:
-        sound = False  # beyond anything that is an amount
-    if not sound:
+        valid = False  # the exponent is out of range
+    if not valid:
         raise BillingError(
             "invalid_money",
-            f"{what} of a balance: {safe_repr(value)} is beyond any balance; write Credits below 10^30, with {_PLACES} "
-            "digits behind the point at the most",
+            f"{what} of a balance: {safe_repr(value)} is out of range; use Credits below 10^30 with at most "
+            f"{_MAX_CREDIT_PLACES} decimal places",
         )
     return amount
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands on a bill beside its figures. All dates are given; nothing here reads a clock."""
+    """The header of a bill. The caller gives all dates, because this module reads no clock."""
 
     account: str
     period: Period
@@ -150,7 +151,7 @@ class Header:
     series: str = "INV"
     number: int = 1
     previous: Mapping[str, Any] | None = None
-    """The document before this one in its series; its number is one less."""
+    """The previous document in the series; its number is one less."""
     issuer: str = "Example issuer"
     issuer_details: Sequence[str] = ()
     customer: str | None = None
@@ -160,46 +161,52 @@ class Header:
     issuer_tax_number: str | None = None
     customer_tax_number: str | None = None
     channel: str | None = None
-    """The channel by which this customer pays for Credits."""
+    """The channel through which this customer pays for Credits."""
     balance: Balance | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
-            # It becomes the name of a folder.
+            # The series becomes the name of a folder.
             raise BillingError(
-                "invalid_argument", f"the series {safe_repr(self.series)} is not 1 to 64 of A-Z a-z 0-9 . _ -"
+                "invalid_argument", f"the series {safe_repr(self.series)} is invalid; use 1 to 64 of A-Z a-z 0-9 . _ -"
             )
         texts = [("issuer", self.issuer), ("account", self.account)]
         texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
-        maybe = [("customer", self.customer), ("channel", self.channel)]
-        maybe += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
-        for what, text in [*texts, *(pair for pair in maybe if pair[1] is not None)]:
+        optional = [("customer", self.customer), ("channel", self.channel)]
+        optional += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
+        for what, text in [*texts, *(pair for pair in optional if pair[1] is not None)]:
             require_text(f"the {what}", text)
         if self.balance is not None and not isinstance(self.balance, Balance):
-            raise BillingError("invalid_argument", f"the balance {safe_repr(self.balance)} is not a Balance")
-        for when in (self.issued, self.due):
-            if when is not None:
-                as_utc(when)
+            raise BillingError(
+                "invalid_argument", f"the balance {safe_repr(self.balance)} has the wrong type; use a Balance"
+            )
+        for instant in (self.issued, self.due):
+            if instant is not None:
+                as_utc(instant)
         if type(self.number) is not int or self.number < 1:
-            raise BillingError("invalid_argument", f"number {safe_repr(self.number)}: documents are numbered from 1")
+            raise BillingError(
+                "invalid_argument", f"the number {safe_repr(self.number)} is invalid; documents are numbered from 1"
+            )
         if self.previous is None:
             if self.number != 1:
-                raise BillingError("series_broken", f"number {self.number} needs the document before it in its series")
+                raise BillingError(
+                    "series_broken", f"number {self.number} requires the previous document of its series"
+                )
         elif (self.previous.get("series"), self.previous.get("number")) != (self.series, self.number - 1):
             raise BillingError(
                 "series_broken",
-                f"{safe_repr(self.previous.get('id'))} does not come right before "
+                f"{safe_repr(self.previous.get('id'))} is not the previous document of "
                 f"{document_id(self.series, self.number)}",
             )
 
 
 def document_id(series: str, number: int) -> str:
-    """The id of a document: its series and its number in it."""
+    """Return the id of a document from its series and its number in it."""
     return f"{series}-{number:06d}"
 
 
 def document_header(header: Header, kind: str, corrects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The part of a document that is not computed."""
+    """Return the part of a document that is not computed."""
     previous = header.previous
     return {
         "schema": SCHEMA,
@@ -232,6 +239,6 @@ def document_header(header: Header, kind: str, corrects: Mapping[str, Any] | Non
 
 
 def payment_section(channel: str, book: PriceBook) -> dict[str, str]:
-    """The channel by which a customer pays, as a bill tells it. Raises ``unknown_channel``."""
-    found = book.channel(channel)
-    return {"channel": found.name, "currency": found.currency}
+    """Return the section of a bill about the channel of payment. Raises ``unknown_channel``."""
+    known = book.channel(channel)
+    return {"channel": known.name, "currency": known.currency}

@@ -1,8 +1,11 @@
-"""Notes that correct a bill. A bill is never edited: a note says what changes, and refers to the bill by its hash."""
+"""Credit and debit notes, which correct a bill.
+
+A bill is never edited. A note states the changes, and refers to the bill by its hash.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,38 +27,44 @@ LINE_KEY: Final = (
     "ratio",
     "unit_price",
 )
-"""What tells one line of a bill from another."""
+"""The values that identify a line of a bill."""
 DAY_KEY: Final = ("day", "model")
-"""What tells one row of its days from another."""
+"""The values that identify a row of its days."""
 
 
-def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header: Header, reason: str) -> dict[str, Any]:
-    """A note with the difference between ``right``, the bill as it should have been, and ``bill``, as it was issued.
+def build_note(
+    bill: Mapping[str, Any], corrected: Mapping[str, Any] | None, header: Header, reason: str
+) -> dict[str, Any]:
+    """Return a note that turns ``bill``, as issued, into ``corrected``, the bill as it should have been.
 
-    ``right`` of ``None`` cancels the whole bill. Amounts are negative where money goes back to the customer, and the
-    document is then a credit note, else a debit note. Shown amounts are differences of shown amounts, so bill and note
-    add up as they are shown. Payment is by the bill's channel; there is no balance, so ``header`` may not have one. Not
-    yet sealed.
+    A ``corrected`` of ``None`` cancels the whole bill. If the Credits decrease or do not change, the note is a credit
+    note, otherwise a debit note. Rounded amounts are differences of rounded amounts, so bill and note add up as they
+    are rounded. A note has the bill's channel of payment and no balance. It is not sealed yet.
+
+    Raises ``invalid_document`` if ``bill`` is a note itself, and ``invalid_argument`` if nothing changes or the
+    arguments do not belong together.
     """
     if bill["kind"] != "invoice":
-        raise BillingError("invalid_document", f"{bill['id']} is a note; only a bill can be corrected")
-    whose = bill["period"], bill["customer"]["account"]
+        raise BillingError(
+            "invalid_document", f"{bill['id']} is a note, and only a bill can be corrected; give the bill"
+        )
+    scope = bill["period"], bill["customer"]["account"]
     for other, what in (
-        (right, "the bill as it should have been"),
+        (corrected, "the corrected bill"),
         (document_header(header, "invoice", None), "the note"),
     ):
-        if other is not None and (other["period"], other["customer"]["account"]) != whose:
-            raise BillingError("invalid_argument", f"{what} is not of the account and the period of {bill['id']}")
+        if other is not None and (other["period"], other["customer"]["account"]) != scope:
+            raise BillingError("invalid_argument", f"{what} has another account or period than {bill['id']}")
     if header.balance is not None:
         raise BillingError(
-            "invalid_argument", "a note has no balance; the next bill's balance takes it in as a movement"
+            "invalid_argument", "a note has no balance; enter it as a movement in the balance of the next bill"
         )
-    totals = _subtract(right["totals"] if right else None, bill["totals"])
-    nothing = {name: subtract_text(shown, shown) for name, shown in totals["rounded"]["channels"].items()}
-    lines = _note_lines(bill["lines"], right["lines"] if right else [], nothing)
-    days = _note_days(bill["days"], right["days"] if right else [])
+    totals = _subtract(corrected["totals"] if corrected else None, bill["totals"])
+    zeros = {name: subtract_text(amount, amount) for name, amount in totals["rounded"]["channels"].items()}
+    lines = _note_lines(bill["lines"], corrected["lines"] if corrected else [], zeros)
+    days = _note_days(bill["days"], corrected["days"] if corrected else [])
     if not lines and not days and not any(_nonzero_flags(totals["estimated"])):
-        raise BillingError("invalid_argument", f"nothing to correct: {bill['id']} comes out the same")
+        raise BillingError("invalid_argument", f"nothing to correct: the recomputed bill equals {bill['id']}")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
     return {
         **document_header(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
@@ -63,83 +72,84 @@ def build_note(bill: Mapping[str, Any], right: Mapping[str, Any] | None, header:
         "balance": None,
         "lines": lines,
         "totals": totals,
-        "savings": _subtract(right["savings"] if right else None, bill["savings"]),
+        "savings": _subtract(corrected["savings"] if corrected else None, bill["savings"]),
         "days": days,
         "rounding": bill["rounding"],
-        "evidence": right["evidence"] if right else None,
+        "evidence": corrected["evidence"] if corrected else None,
         "signing_key": header.signing_key,
     }
 
 
-def _note_lines(old: list[Any], new: list[Any], nothing: Mapping[str, str]) -> list[Any]:
-    def keyed(lines: list[Any]) -> dict[tuple[Any, ...], Any]:
-        return {tuple(line[name] for name in LINE_KEY): line for line in lines}
-
-    before, after = keyed(old), keyed(new)
-    out = []
-    for key in [*before, *(key for key in after if key not in before)]:
-        was, now = before.get(key), after.get(key)
-        names = dict(zip(LINE_KEY, key, strict=True))
-        amounts = _subtract(_amounts(now), _amounts(was))
-        if any(_nonzero_flags(amounts)):
-            # Only one of the two may have a channel; every line shows all that the totals show.
-            amounts["rounded"]["channels"] = {**nothing, **amounts["rounded"]["channels"]}
-            out.append({**names, **amounts})
-    return out
+def _note_lines(old: list[Any], new: list[Any], zeros: Mapping[str, str]) -> list[Any]:
+    """Return the lines that change; ``zeros`` has a rounded zero for each channel of the totals."""
+    before, after = _by_key(old, LINE_KEY), _by_key(new, LINE_KEY)
+    lines = []
+    for key in {**before, **after}:
+        change = _subtract(_amounts(after.get(key)), _amounts(before.get(key)))
+        if any(_nonzero_flags(change)):
+            # Only one of the two lines may have a channel, but every line must have all channels of the totals.
+            change["rounded"]["channels"] = {**zeros, **change["rounded"]["channels"]}
+            lines.append({**dict(zip(LINE_KEY, key, strict=True)), **change})
+    return lines
 
 
 def _note_days(old: list[Any], new: list[Any]) -> list[Any]:
-    """What changes by day and model."""
-    before, after = ({tuple(day[name] for name in DAY_KEY): day for day in days} for days in (old, new))
-    out = []
+    """Return the rows of days that change."""
+    before, after = _by_key(old, DAY_KEY), _by_key(new, DAY_KEY)
+    days = []
     for key in sorted({*before, *after}):
-        was, now = (
-            {name: found[key][name] for name in ("requests", "credits")} if key in found else None
-            for found in (before, after)
+        change = _subtract(
+            _select(after.get(key), ("requests", "credits")), _select(before.get(key), ("requests", "credits"))
         )
-        change = _subtract(now, was)
         if any(_nonzero_flags(change)):
-            out.append({**dict(zip(DAY_KEY, key, strict=True)), **change})
-    return out
+            days.append({**dict(zip(DAY_KEY, key, strict=True)), **change})
+    return days
+
+
+def _by_key(rows: list[Any], key: Sequence[str]) -> dict[tuple[Any, ...], Any]:
+    return {tuple(row[name] for name in key): row for row in rows}
 
 
 def _amounts(line: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if line is None else {name: line[name] for name in ("quantity", "credits", "rounded")}
+    return _select(line, ("quantity", "credits", "rounded"))
+
+
+def _select(row: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    return None if row is None else {name: row[name] for name in names}
 
 
 def _nonzero_flags(value: Any) -> list[bool]:
     if isinstance(value, dict):
-        return [found for item in value.values() for found in _nonzero_flags(item)]
+        return [flag for item in value.values() for flag in _nonzero_flags(item)]
     return [bool(str(value).strip("-0."))]
 
 
 _UNCHANGED_FIELDS: Final = frozenset({"currency", "per_credit", "price_per_credit", "since"})
 
 
-def _subtract(now: Any, was: Any, shown: bool = False) -> Any:
-    """``now - was`` for every amount in two parts of the same shape; a part that is not there counts as zero.
+def _subtract(new: Any, old: Any, rounded: bool = False) -> Any:
+    """Return ``new - old`` for every amount in two values of the same structure. A missing value counts as zero.
 
-    Shown amounts keep their digits, exact ones have no idle zeros.
+    Rounded amounts keep their decimal places. Exact amounts have no trailing zeros.
     """
-    if now is None and was is None:
+    if new is None and old is None:
         return None
-    some = was if now is None else now
-    if isinstance(some, dict):
-        old, new = was or {}, now or {}
+    sample = old if new is None else new
+    if isinstance(sample, dict):
+        old, new = old or {}, new or {}
         return {
             name: (
                 new.get(name, old.get(name))
                 if name in _UNCHANGED_FIELDS
-                else _subtract(new.get(name), old.get(name), shown or name == "rounded")
+                else _subtract(new.get(name), old.get(name), rounded or name == "rounded")
             )
             for name in {**old, **new}
         }
-    if isinstance(some, list):  # the price parts of a channel
-        parts = {(part["since"], part["price_per_credit"]): part for part in [*(was or []), *(now or [])]}
-        old_parts = {(part["since"], part["price_per_credit"]): part for part in was or []}
-        new_parts = {(part["since"], part["price_per_credit"]): part for part in now or []}
-        return [_subtract(new_parts.get(key), old_parts.get(key)) for key in sorted(parts)]
-    if isinstance(some, int):
-        return (now or 0) - (was or 0)
-    difference = subtract_text(now or "0", was or "0")
-    return difference if shown else format_plain(Decimal(difference))
+    if isinstance(sample, list):  # the price periods of a channel
+        old_periods, new_periods = (_by_key(periods or [], ("since", "price_per_credit")) for periods in (old, new))
+        keys = sorted({**old_periods, **new_periods})
+        return [_subtract(new_periods.get(key), old_periods.get(key)) for key in keys]
+    if isinstance(sample, int):
+        return (new or 0) - (old or 0)
+    difference = subtract_text(new or "0", old or "0")
+    return difference if rounded else format_plain(Decimal(difference))

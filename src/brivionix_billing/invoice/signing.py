@@ -1,7 +1,7 @@
-"""Sealing a document: its hash, and where wanted an Ed25519 signature over it.
+"""Seals a document with its hash and, if a key is given, an Ed25519 signature.
 
-The signature is over the same canonical bytes as the hash. The key's id, the first 16 hex digits of SHA-256 over the
-raw public key, stands inside the hashed part, so a signature cannot be taken away unnoticed.
+The signature covers the same canonical bytes as the hash. The id of the key is the first 16 hexadecimal digits of
+SHA-256 of the raw public key. It is part of the hashed bytes, so a removed signature is detected.
 """
 
 from __future__ import annotations
@@ -29,15 +29,21 @@ def _signed_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def document_hash(document: Mapping[str, Any]) -> str:
-    """The hash that a document must carry."""
+    """Return the hash of a document's content."""
     return "sha256:" + sha256(_signed_bytes(document)).hex()
 
 
 def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> dict[str, Any]:
-    """The document with its hash and, with a key, its signature. ``signing_key`` must name that key already."""
+    """Return the document with its hash and, if a key is given, its signature.
+
+    ``signing_key`` of the document must be the id of the key. Raises ``invalid_key`` otherwise.
+    """
     expected = None if key is None else key_id(key.public_key())
     if document["signing_key"] != expected:
-        raise BillingError("invalid_key", f"the document names signing key {document['signing_key']}, not {expected}")
+        raise BillingError(
+            "invalid_key",
+            f"the document has signing_key {document['signing_key']}, but the key is {expected}; set signing_key first",
+        )
     sealed = {**document, "hash": document_hash(document)}
     if key is not None:
         sealed["signature"] = base64.b64encode(key.sign(_signed_bytes(document))).decode()
@@ -45,42 +51,47 @@ def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> d
 
 
 def signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str | None:
-    """What is wrong with the signature, or ``None``."""
+    """Check the signature. Returns the error, or ``None``."""
     from cryptography.exceptions import InvalidSignature
 
     if document.get("signing_key") != key_id(key):
-        return f"signed by key {safe_repr(document.get('signing_key'))}, but the key given is {key_id(key)}"
+        return f"signed by key {safe_repr(document.get('signing_key'))}, but the given key is {key_id(key)}"
     try:
         signature = base64.b64decode(document.get("signature") or "", validate=True)
         if base64.b64encode(signature).decode() != document.get("signature"):
-            return "the signature is not in its canonical form"
+            return "the signature is not in canonical base64"
         key.verify(signature, _signed_bytes(document))
     except (InvalidSignature, binascii.Error, TypeError, ValueError):
-        return "the signature does not fit the document"
+        return "the signature does not match the document"
     return None
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The id of a public key."""
+    """Return the id of a public key."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hex()[:16]
 
 
 def load_private_key(path: str | Path) -> Ed25519PrivateKey:
-    """An Ed25519 private key from a PEM file without a password. Raises ``invalid_key`` or ``missing_extra``."""
+    """Read an Ed25519 private key from a PEM file without a password.
+
+    Raises ``file_unreadable``, ``invalid_key`` or ``missing_extra``.
+    """
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_private_key(_read_key(path), None)
     except (ValueError, TypeError) as error:
         raise BillingError("invalid_key", f"{path}: not a PEM private key without a password: {error}") from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise BillingError("invalid_key", f"{path}: not an Ed25519 key; make one: openssl genpkey -algorithm ed25519")
+        raise BillingError(
+            "invalid_key", f"{path}: not an Ed25519 key; create one with: openssl genpkey -algorithm ed25519"
+        )
     return cast("Ed25519PrivateKey", key)
 
 
 def load_public_key(path: str | Path) -> Ed25519PublicKey:
-    """An Ed25519 public key from a PEM file. Raises ``invalid_key`` or ``missing_extra``."""
+    """Read an Ed25519 public key from a PEM file. Raises ``file_unreadable``, ``invalid_key`` or ``missing_extra``."""
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_public_key(_read_key(path))

@@ -1,4 +1,4 @@
-"""The bill as a plain text page, for people. It shows only what the document holds."""
+"""The bill as a human-readable text page. All values come from the document."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from brivionix_billing.tabular import format_table
 __all__ = ["render_text"]
 
 _MAX_DAYS: Final = 62
-"""A table by day is for a month or two; of a longer period it would be most of the page."""
+"""Maximum number of days in the table by day. For a longer period, the table would fill most of the page."""
 _TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
 
 
 def render_text(document: Mapping[str, Any]) -> str:
-    """A page of text, lines up to about 150 characters wide."""
+    """Return the text page. Its lines have up to about 150 characters."""
     totals, evidence = document["totals"], document["evidence"]
     period = document["period"]
-    out = [
+    page = [
         f"{_TITLES[document['kind']]} {document['id']}",
         "",
         *_party_lines("Issuer", document["issuer"]["name"], document["issuer"]),
@@ -29,10 +29,10 @@ def render_text(document: Mapping[str, Any]) -> str:
         f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
     ]
     if document["payment"]:
-        out.append(f"Payment   {document['payment']['channel']} ({document['payment']['currency']})")
+        page.append(f"Payment   {document['payment']['channel']} ({document['payment']['currency']})")
     if document["corrects"]:
         reason = " ".join(document["corrects"]["reason"].split())
-        out.append(f"Corrects  {document['corrects']['id']}: {reason}")
+        page.append(f"Corrects  {document['corrects']['id']}: {reason}")
     channels = list(totals["channels"])
     currencies = [totals["channels"][name]["currency"] for name in channels]
     heads = [f"{currency} ({name})" for name, currency in zip(channels, currencies, strict=True)]
@@ -44,7 +44,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         ]
     ]
     for line in document["lines"]:
-        shown = line["rounded"]
+        rounded = line["rounded"]
         per = "M" if line["per"] == 1_000_000 else "K" if line["per"] == 1_000 else str(line["per"])
         rows.append(
             [
@@ -57,58 +57,58 @@ def render_text(document: Mapping[str, Any]) -> str:
                 "-" if line["list_price"] is None else f"{line['list_price']}/{per}",
                 "own price" if line["ratio"] is None else line["ratio"],
                 f"{line['unit_price']}/{per}",
-                shown["credits"],
-                shown["nominal"],
-                *(shown["channels"][name] for name in channels),
+                rounded["credits"],
+                rounded["nominal"],
+                *(rounded["channels"][name] for name in channels),
             ]
         )
-    shown = totals["rounded"]
-    rows.append(
-        ["Total", *[""] * 8, shown["credits"], shown["nominal"], *(shown["channels"][name] for name in channels)]
-    )
-    saved = document["savings"]
-    out += [
+    rounded = totals["rounded"]
+    channel_totals = [rounded["channels"][name] for name in channels]
+    rows.append(["Total", *[""] * 8, rounded["credits"], rounded["nominal"], *channel_totals])
+    savings = document["savings"]
+    page += [
         "",
         format_table(rows, left=5),
         "",
         f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
         + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
         *_estimated_lines(totals["estimated"]),
-        f"At list price and without cache {saved['list']} Credits; saved by cache {saved['cache']}, "
-        f"by group {saved['group']}.",
-        "Channels are prices of their own: what the same Credits cost by one or by the other. "
-        "The bill is in Credits; it is not payable again.",
+        f"At list price and without cache {savings['list']} Credits; saved by cache {savings['cache']}, "
+        f"by group {savings['group']}.",
+        "The channels are alternatives: each column states what the same Credits cost through that channel. "
+        "The bill is in Credits, and is not payable again.",
         "",
         *_balance_lines(document["balance"], totals["credits"]),
         *_days_lines(document["days"], period["zone"]),
     ]
     if evidence:
         requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
-        out += [
-            (requests if document["kind"] == "invoice" else f"The usage as it should have been: {requests}")
-            + (f", {evidence['duplicates']} given twice and counted once" if evidence["duplicates"] else "")
+        page += [
+            (requests if document["kind"] == "invoice" else f"Corrected usage: {requests}")
+            + (f", {evidence['duplicates']} repeated and counted once" if evidence["duplicates"] else "")
             + (f", {evidence['rejected']} rejected and not billed" if evidence["rejected"] else ""),
             f"Price book   {evidence['price_book']}",
             f"Merkle root  {evidence['merkle_root']}",
         ]
     if document["previous"]:
-        out.append(f"Previous     {document['previous']['id']} {document['previous']['hash']}")
-    out.append(f"Hash         {document['hash']}")
+        page.append(f"Previous     {document['previous']['id']} {document['previous']['hash']}")
+    page.append(f"Hash         {document['hash']}")
     if document["signing_key"]:
-        out.append(f"Signed by    key {document['signing_key']} (Ed25519)")
-    return "\n".join(_replace_unprintable(line) for line in out) + "\n"
+        page.append(f"Signed by    key {document['signing_key']} (Ed25519)")
+    return "\n".join(_replace_unprintable(line) for line in page) + "\n"
 
 
-def _estimated_lines(part: Mapping[str, Any]) -> list[str]:
-    """A line where a customer must know that not all was reported by the provider."""
-    if not part["requests"] and part["credits"] == "0":
+def _estimated_lines(estimated: Mapping[str, Any]) -> list[str]:
+    """Return a line about estimated usage, if there is any."""
+    if not estimated["requests"] and estimated["credits"] == "0":
         return []
-    requests = f"{part['requests']} request{'s' if part['requests'] != 1 else ''}"
-    return [f"Estimated, as the provider reported no usage: {requests}, {part['credits']} Credits of the above."]
+    requests = f"{estimated['requests']} request{'s' if estimated['requests'] != 1 else ''}"
+    credits = f"{estimated['credits']} Credits of the total above"
+    return [f"Estimated, because the provider reported no usage: {requests}, {credits}."]
 
 
 def _balance_lines(balance: Mapping[str, Any] | None, used: str) -> list[str]:
-    """The account before, what moved it, and after; the rows add up."""
+    """Return a table of the opening balance, the movements and the closing balance."""
     if balance is None:
         return []
     rows = [["Balance", "Credits"], ["Opening", balance["opening"]]]
@@ -118,16 +118,16 @@ def _balance_lines(balance: Mapping[str, Any] | None, used: str) -> list[str]:
 
 
 def _days_lines(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
-    """The use by day, all models together."""
+    """Return a table of the usage by day, all models together."""
     by_day: dict[str, list[Mapping[str, Any]]] = {}
     for row in days:
         by_day.setdefault(row["day"], []).append(row)
     if not 0 < len(by_day) <= _MAX_DAYS:
         return []
     rows = [[f"Day ({zone})", "requests", "Credits"]]
-    for day, parts in by_day.items():
-        credits = format_plain(sum_exact(Decimal(part["credits"]) for part in parts))
-        rows.append([day, str(sum(part["requests"] for part in parts)), credits])
+    for day, models in by_day.items():
+        credits = format_plain(sum_exact(Decimal(model["credits"]) for model in models))
+        rows.append([day, str(sum(model["requests"] for model in models)), credits])
     return [format_table(rows, left=1), ""]
 
 
@@ -142,5 +142,5 @@ def _customer(customer: Mapping[str, Any]) -> str:
 
 
 def _replace_unprintable(text: str) -> str:
-    """Names come from outside: nothing that a terminal might obey."""
+    """Replace characters that a terminal might obey. Names in the document come from outside."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -1,8 +1,8 @@
-"""Redoing a bill from the usage and the price file, and saying what differs.
+"""Verifies a bill: recomputes it from the usage file and the price file, and reports the differences.
 
-Nothing in the document is believed. Its hash is made again, its signature and its place in the series are checked, and
-every figure is computed anew from the usage file and the price file by the same rules. What cannot be computed (names,
-dates, the number) is held by the hash, and the hash by the signature and by the next document of the series.
+Nothing in the document is trusted. Its hash is recomputed, and its signature and its place in the series are checked.
+Every figure is recomputed from the usage file and the price file by the same rules. The hash protects what cannot be
+recomputed, such as names, dates and the number. The signature and the next document of the series protect the hash.
 """
 
 from __future__ import annotations
@@ -36,30 +36,32 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "VerificationReport", "Verifier"]
 
 MAX_NAMED: Final = 20
+"""Maximum number of records that a report names for one reason."""
+_MAX_REJECTED: Final = 10_000
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
 @dataclass(slots=True)
 class VerificationReport:
-    """What verifying found: no ``differences`` means that the bill is right."""
+    """The result of verifying a document."""
 
     id: str
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What was not checked, or is good to know."""
+    """Checks that were skipped, and other remarks."""
 
     @property
     def ok(self) -> bool:
-        """Whether the bill verifies."""
+        """Whether the document verifies: it has no differences."""
         return not self.differences
 
     def add_difference(self, where: str, message: str) -> None:
-        """Add a difference in words."""
+        """Add a difference described by a message."""
         self.differences.append(Difference(where, "", "", message))
 
 
 class Verifier:
-    """Verifies documents against one usage file and one price book; the file is read once per period."""
+    """Verifies documents against one usage file and one price book. The usage file is read once per period."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class Verifier:
     ) -> None:
         self.open_usage, self.book, self.account = open_usage, book, account
         self.progress, self.workers = progress, workers
-        self._collected: dict[tuple[Any, Any], tuple[AggregatedUsage, list[RejectedRecord]]] = {}
+        self._aggregated: dict[Period, tuple[AggregatedUsage, list[RejectedRecord]]] = {}
 
     def verify(
         self,
@@ -83,27 +85,29 @@ class Verifier:
         corrects: Mapping[str, Any] | None = None,
         records: Path | None = None,
     ) -> VerificationReport:
-        """Check one document.
+        """Verify one document.
 
-        ``key``: the issuer's public key. ``previous``: the document before it in its series. ``corrects``: for a note,
-        the bill that it corrects. ``records``: the list of records that was written with the bill; with it, records
-        that are missing, added or altered are named.
+        ``key`` is the issuer's public key. ``previous`` is the previous document in its series. ``corrects`` is, for a
+        note, the bill that it corrects. ``records`` is the list of records that was written with the bill: with it,
+        missing, added and altered records are named.
+
+        Raises ``file_unreadable`` if the usage file or the list of records cannot be read.
         """
         report = VerificationReport(str(document.get("id")))
-        for path, what in schema_errors(document):
-            report.add_difference(path or "document", f"not as the schema asks: {what}")
+        for path, message in schema_errors(document):
+            report.add_difference(path or "document", f"violates the schema: {message}")
         self._check_signature(document, key, report)
         self._check_chain(document, previous, report)
         try:
             self._recompute(document, corrects, records, report)
         except BillingError as error:
             if error.code == "file_unreadable":
-                raise  # that says nothing of the document
-            report.add_difference("document", f"cannot be redone: {error.message}")
+                raise  # the failure is not one of the document
+            report.add_difference("document", f"cannot be recomputed: {error.message}")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             if report.ok:
                 raise
-            report.add_difference("document", "cannot be redone before the faults above are mended")
+            report.add_difference("document", "cannot be recomputed until the errors above are fixed")
         return report
 
     def _check_signature(
@@ -117,17 +121,17 @@ class Verifier:
         if document.get("hash") != expected:
             report.add_difference(
                 "hash",
-                f"the document was changed: it says {safe_repr(document.get('hash'))}, its content has {expected}",
+                f"the document was altered: it states {safe_repr(document.get('hash'))}, its content has {expected}",
             )
         if document.get("signing_key") is None:
             if "signature" in document:
-                report.add_difference("signature", "there is one, but the document names no signing key")
+                report.add_difference("signature", "unexpected, because the document names no signing key")
             elif key is not None:
                 report.add_difference("signature", "the document is not signed")
         elif key is not None:
-            fault = signature_error(document, key)
-            if fault:
-                report.add_difference("signature", fault)
+            error_message = signature_error(document, key)
+            if error_message:
+                report.add_difference("signature", error_message)
         elif not document.get("signature"):
             report.add_difference("signature", f"missing; the document names signing key {document['signing_key']}")
         else:
@@ -138,27 +142,29 @@ class Verifier:
     ) -> None:
         link = document.get("previous")
         if previous is not None and schema_errors(previous):
-            report.add_difference("previous", "the document given as the one before it is not a sound document")
+            report.add_difference("previous", "the given previous document violates the schema")
             return
         if link is None:
             if previous is not None:
-                report.add_difference("previous", f"the document names none, but {previous.get('id')} was given")
+                report.add_difference(
+                    "previous", f"the document names no previous document, but {previous.get('id')} was given"
+                )
             elif document.get("number") != 1:
-                report.add_difference("previous", f"number {document.get('number')} names no document before it")
+                report.add_difference(
+                    "previous", f"missing; number {document.get('number')} must name the previous document"
+                )
             return
         if previous is None:
             if isinstance(link, Mapping):
-                report.notes.append(f"link to {link.get('id')} not checked: that document was not given")
+                report.notes.append(f"link to {link.get('id')} not checked: the document was not given")
             return
         expected = {"id": previous.get("id"), "hash": document_hash(previous)}
         if link != expected:
-            report.add_difference(
-                "previous", f"links to {safe_repr(link, 200)}, but the document before it is {expected}"
-            )
+            report.add_difference("previous", f"names {safe_repr(link, 200)}, but the given document is {expected}")
         elif previous.get("hash") != expected["hash"]:
-            report.add_difference("previous", f"{expected['id']}, the document before it, was changed")
+            report.add_difference("previous", f"{expected['id']}, the previous document, was altered")
         elif (document.get("series"), document.get("number")) != (previous["series"], previous["number"] + 1):
-            report.add_difference("number", f"does not follow {expected['id']}")
+            report.add_difference("number", f"does not follow the number of {expected['id']}")
 
     def _recompute(
         self,
@@ -168,122 +174,121 @@ class Verifier:
         report: VerificationReport,
     ) -> None:
         header = _rebuild_header(document, report)
-        note = document.get("kind") != "invoice"
-        for name, needed in (("evidence", not note), ("corrects", note)):
-            if needed and document[name] is None:
-                report.add_difference(name, "missing; without it the document cannot be redone")
+        is_note = document.get("kind") != "invoice"
+        for name, required in (("evidence", not is_note), ("corrects", is_note)):
+            if required and document[name] is None:
+                report.add_difference(name, "missing; the document cannot be recomputed without it")
                 return
-        right = None
-        usage = None
-        if not note or document["evidence"] is not None:
+        invoice = None
+        if not is_note or document["evidence"] is not None:
             if self.open_usage is None or self.book is None:
-                report.add_difference("document", "cannot be redone without the usage file and the price file")
+                report.add_difference("document", "cannot be recomputed without the usage file and the price file")
                 return
-            collected, aside = self._aggregate(header)
-            usage = collected.accounts.get(header.account) or AccountUsage(header.account)
-            right = build_invoice(usage, header, self.book)
-            if not note:
-                right["payment"] = _expected_payment(document["payment"], self.book, report)
-                right["balance"] = _expected_balance(document["balance"], right["totals"]["credits"], report)
-            self._explain_records(document, header, usage, collected, aside, records, report)
-        if not note:
-            expected: Mapping[str, Any] = right or {}
+            aggregated, rejected = self._aggregate(header)
+            usage = aggregated.accounts.get(header.account) or AccountUsage(header.account)
+            invoice = build_invoice(usage, header, self.book)
+            if not is_note:
+                invoice["payment"] = _expected_payment(document["payment"], self.book, report)
+                invoice["balance"] = _expected_balance(document["balance"], invoice["totals"]["credits"], report)
+            self._explain_records(document, header, usage, aggregated, rejected, records, report)
+        if not is_note:
+            expected: Mapping[str, Any] = invoice or {}
         elif corrects is None:
-            report.add_difference(
-                "corrects", "a note is redone from the bill that it corrects; give that with --corrects"
-            )
+            report.add_difference("corrects", "a note is recomputed from the bill that it corrects; use --corrects")
             return
         elif schema_errors(corrects):
-            report.add_difference("corrects", "the document given as the bill that it corrects is not a sound document")
+            report.add_difference("corrects", "the given bill that the note corrects violates the schema")
             return
         else:
             if corrects.get("hash") != document_hash(corrects):
-                report.add_difference("corrects", f"{corrects.get('id')} was changed")
-            expected = build_note(corrects, right, header, document["corrects"]["reason"])
+                report.add_difference("corrects", f"{corrects.get('id')} was altered")
+            expected = build_note(corrects, invoice, header, document["corrects"]["reason"])
         self._compare_documents(document, expected, header.period.end, report)
 
     def _compare_documents(
         self, document: Mapping[str, Any], expected: Mapping[str, Any], end: datetime, report: VerificationReport
     ) -> None:
-        rows = {kind.name: kind for kind in (LINES, DAYS)}
-        says = {name: value for name, value in document.items() if name not in ("hash", "signature", *rows)}
-        must = {name: value for name, value in expected.items() if name not in rows}
-        evidence, evidence_must = says.get("evidence"), must.get("evidence")
+        row_specs = (LINES, DAYS)
+        separate = {spec.name for spec in row_specs}
+        actual_rest = {key: value for key, value in document.items() if key not in {"hash", "signature", *separate}}
+        expected_rest = {key: value for key, value in expected.items() if key not in separate}
+        evidence, expected_evidence = actual_rest.get("evidence"), expected_rest.get("evidence")
         if (
             isinstance(evidence, dict)
-            and isinstance(evidence_must, dict)
-            and evidence.get("price_book") != evidence_must["price_book"]
-            and evidence.get("price_book_before_end") == evidence_must["price_book_before_end"]
+            and isinstance(expected_evidence, dict)
+            and evidence.get("price_book") != expected_evidence["price_book"]
+            and evidence.get("price_book_before_end") == expected_evidence["price_book_before_end"]
             and self.book is not None
             and self.book.has_entries_after(end)
         ):
-            # Appending later prices is how a price file lives; what held in the period is as it was.
-            report.notes.append("the price file has grown since; its prices up to the end of the period are the same")
-            must["evidence"] = {**evidence_must, "price_book": evidence["price_book"]}
-        for name, kind in rows.items():
-            report.differences += diff_rows(kind, document[name], expected[name])
-        report.differences += diff("", says, must)
+            # Later prices are appended to a price file all the time. The prices of the period have not changed.
+            report.notes.append("later prices were added to the price file; its prices in the period are unchanged")
+            expected_rest["evidence"] = {**expected_evidence, "price_book": evidence["price_book"]}
+        for spec in row_specs:
+            report.differences += diff_rows(spec, document[spec.name], expected[spec.name])
+        report.differences += diff("", actual_rest, expected_rest)
 
-    def _aggregate(self, header: Header, account: str | None = None) -> tuple[AggregatedUsage, list[RejectedRecord]]:
+    def _aggregate(self, header: Header) -> tuple[AggregatedUsage, list[RejectedRecord]]:
+        """Return the usage of a document's period, and its first rejected records."""
         if self.open_usage is None or self.book is None:
-            raise BillingError("invalid_argument", "a usage file and a price book are needed")
-        wanted = account or self.account
-        found = self._collected.get((header.period, wanted))
-        if found is None:
-            aside: list[RejectedRecord] = []
+            raise BillingError("invalid_argument", "verifying requires a usage file and a price book")
+        cached = self._aggregated.get(header.period)
+        if cached is None:
+            rejected: list[RejectedRecord] = []
 
             def keep(record: RejectedRecord) -> None:
-                if len(aside) < 10_000:
-                    aside.append(record)
+                if len(rejected) < _MAX_REJECTED:
+                    rejected.append(record)
 
             with self.open_usage() as lines:
-                collected = aggregate_usage(
+                aggregated = aggregate_usage(
                     lines,
                     self.book,
                     header.period,
-                    account=wanted,
+                    account=self.account,
                     on_rejected=keep,
                     progress=self.progress,
                     workers=self.workers,
                 )
-            found = self._collected[header.period, wanted] = (collected, aside)
-        return found
+            cached = self._aggregated[header.period] = (aggregated, rejected)
+        return cached
 
     def _explain_records(
         self,
         document: Mapping[str, Any],
         header: Header,
         usage: AccountUsage,
-        collected: AggregatedUsage,
-        aside: list[RejectedRecord],
+        aggregated: AggregatedUsage,
+        rejected: list[RejectedRecord],
         records: Path | None,
         report: VerificationReport,
     ) -> None:
-        """Name the records behind a difference in the evidence, as far as that can be done."""
+        """Name the records behind a difference in the evidence, as far as possible."""
         evidence = document["evidence"]
         if usage.duplicates != evidence["duplicates"]:
-            named = [d for d in collected.duplicates if d.account == header.account]
-            for duplicate in named[:MAX_NAMED]:
+            duplicates = [each for each in aggregated.duplicates if each.account == header.account]
+            for duplicate in duplicates[:MAX_NAMED]:
                 report.add_difference(
-                    f"record {duplicate.request_id}", f"stands again in line {duplicate.line} of the usage"
+                    f"record {duplicate.request_id}", f"repeated in line {duplicate.line} of the usage file"
                 )
         if usage.rejected != evidence["rejected"]:
-            mine = [record for record in aside if record.account == header.account]
-            for record in mine[:MAX_NAMED]:
+            of_account = [record for record in rejected if record.account == header.account]
+            for record in of_account[:MAX_NAMED]:
                 report.add_difference(f"record {record.request_id or '?'}", f"line {record.line}: {record.message}")
-        unread = [record for record in aside if record.account is None or record.at is None]
-        report.notes += [f"usage line {record.line} cannot be read: {record.message}" for record in unread[:MAX_NAMED]]
+        unreadable = [record for record in rejected if record.account is None or record.at is None]
+        report.notes += [
+            f"usage line {record.line} cannot be read: {record.message}" for record in unreadable[:MAX_NAMED]
+        ]
         if "sha256:" + usage.tree.root().hex() == evidence["merkle_root"]:
             return
         if records is None:
-            report.notes.append("with the list of records that was written with the bill, --records, each is named")
+            report.notes.append("use --records with the records.txt of the bill to name the records that differ")
             return
-        named_any = False
-        for difference in self._compare_records(header, evidence["merkle_root"], records, report):
-            named_any = True
-            report.add_difference(*difference)
-        if not named_any:
-            report.notes.append("the list of records and the usage file agree; it is the bill's root that differs")
+        differences = list(self._compare_records(header, evidence["merkle_root"], records, report))
+        for record_name, message in differences:
+            report.add_difference(record_name, message)
+        if not differences:
+            report.notes.append("the list of records and the usage file match, but the bill states another Merkle root")
 
     def _compare_records(
         self, header: Header, root: str, records: Path, report: VerificationReport
@@ -291,26 +296,30 @@ class Verifier:
         if self.open_usage is None or self.book is None:
             return
         with self.open_usage() as lines:
-            found = compare_records(lines, self.book, header.period, header.account, records, root)
-        if found.root_differs:
-            report.notes.append(f"{records.name} is not the list of this bill, so records are named with care")
-        yield from found.differences[:MAX_NAMED]
-        if len(found.differences) > MAX_NAMED:
-            yield "records", f"{len(found.differences) - MAX_NAMED} more differ"
+            comparison = compare_records(lines, self.book, header.period, header.account, records, root)
+        if comparison.root_differs:
+            report.notes.append(
+                f"{records.name} does not lead to the Merkle root of the bill; it may be of another bill"
+            )
+        yield from comparison.differences[:MAX_NAMED]
+        if len(comparison.differences) > MAX_NAMED:
+            yield "records", f"{len(comparison.differences) - MAX_NAMED} more differ"
 
 
 def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> Header:
-    """The document's own heading, to build it again under; payment and balance are looked at apart from it."""
+    """Return the header that the document states, to recompute the document with it.
+
+    Payment and balance are checked separately.
+    """
     period, customer = document["period"], document["customer"]
     try:
-        span = Period.parse(period["name"], period["zone"])
+        parsed_period = Period.parse(period["name"], period["zone"])
     except BillingError as error:
         report.add_difference("period", error.message)
-        span = Period(parse_instant(period["from"]), parse_instant(period["to"]), period["zone"])
-    link = document["previous"]
+        parsed_period = Period(parse_instant(period["from"]), parse_instant(period["to"]), period["zone"])
     header = Header(
         account=customer["account"],
-        period=span,
+        period=parsed_period,
         period_name=period["name"],
         issued=parse_instant(document["issued"]),
         series=document["series"],
@@ -324,31 +333,32 @@ def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> 
         due=None if document["due"] is None else parse_instant(document["due"]),
         signing_key=document["signing_key"],
     )
-    put = object.__setattr__  # the chain is checked apart from this, so any number and link may be built under
+    # The chain is checked separately, so a wrong number or link must not stop the recomputation here.
+    put = object.__setattr__
     put(header, "number", document["number"])
-    put(header, "previous", link)
+    put(header, "previous", document["previous"])
     return header
 
 
-def _expected_payment(said: Any, book: PriceBook, report: VerificationReport) -> Any:
-    """The payment that a bill by this channel must tell."""
-    if said is None:
+def _expected_payment(payment: Any, book: PriceBook, report: VerificationReport) -> Any:
+    """Return the section that a bill with this channel of payment must have."""
+    if payment is None:
         return None
     try:
-        return payment_section(said["channel"], book)
+        return payment_section(payment["channel"], book)
     except BillingError as error:
         report.add_difference("payment.channel", error.message)
-        return said
+        return payment
 
 
-def _expected_balance(said: Any, used: str, report: VerificationReport) -> Any:
-    """The balance that a bill with this opening and these movements must tell."""
-    if said is None:
+def _expected_balance(section: Any, used: str, report: VerificationReport) -> Any:
+    """Return the section that a bill with this opening balance and these movements must have."""
+    if section is None:
         return None
     try:
-        movements = [(movement["label"], movement["credits"]) for movement in said["movements"]]
-        balance = Balance(said["opening"], movements, said["closing"])
+        movements = [(movement["label"], movement["credits"]) for movement in section["movements"]]
+        balance = Balance(section["opening"], movements, section["closing"])
     except BillingError as error:
         report.add_difference("balance", error.message)
-        return said
+        return section
     return {**balance.as_dict(), "closing": format_plain(balance.closing_after(Decimal(used)))}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
@@ -20,6 +20,7 @@ from brivionix_billing.invoice.aggregation.reader import (
     BucketKey,
     Chunk,
     ChunkReader,
+    PackedRow,
     RecordRow,
     read_chunks,
 )
@@ -47,7 +48,7 @@ TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order:
 _MAX_LISTED: Final = 1_000
 _MAX_NAMED_LINES: Final = 10
 _INPUT, _CACHE_READ, _OUTPUT = (METERS_BY_NAME[name].position for name in ("input", "cache_read", "output"))
-_key_of = attrgetter("key")
+_key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
 ProgressCallback = Callable[[int, int], None]
@@ -117,12 +118,11 @@ class AccountUsage:
     last: RequestReference | None = None
     tree: RootBuilder = field(default_factory=RootBuilder)
 
-    def add(self, rows: Sequence[RecordRow]) -> None:
-        """Add rows, which must come in tree order."""
-        self.requests += len(rows)
-        self.tree.extend([row.leaf for row in rows])
-        times = [(row.at, row.request_id) for row in rows]
-        first, last = RequestReference(*min(times)), RequestReference(*max(times))
+    def add(self, leaves: Sequence[bytes], references: Sequence[tuple[str, str]]) -> None:
+        """Add requests by their leaf hashes and (time, id). They must come in tree order."""
+        self.requests += len(leaves)
+        self.tree.extend(leaves)
+        first, last = RequestReference(*min(references)), RequestReference(*max(references))
         self.first = first if self.first is None else min(first, self.first)
         self.last = last if self.last is None else max(last, self.last)
 
@@ -167,14 +167,25 @@ def aggregate_usage(
     )
 
 
+class _PartitionRequests:
+    """The billed requests of one account in the current partition, in tree order."""
+
+    __slots__ = ("leaves", "references")
+
+    def __init__(self) -> None:
+        self.leaves: list[bytes] = []
+        self.references: list[tuple[str, str]] = []
+        """(time in UTC without Z, request id), as plain tuples for speed."""
+
+
 class _BucketSum:
     """The sums of one bucket while rows are read. Fields of their own are faster than a vector of all meters."""
 
-    __slots__ = ("add_row", "cache_read", "other_meters", "requests", "text_input", "text_output")
+    __slots__ = ("add_leaf", "add_reference", "cache_read", "other_meters", "requests", "text_input", "text_output")
 
-    def __init__(self, add_row: Callable[[RecordRow], None]) -> None:
-        self.add_row = add_row
-        """Puts a row with the other rows of its account."""
+    def __init__(self, partition_requests: _PartitionRequests) -> None:
+        self.add_leaf = partition_requests.leaves.append
+        self.add_reference = partition_requests.references.append
         self.requests = self.text_input = self.cache_read = self.text_output = 0
         self.other_meters: dict[int, int] = {}
         """Position of a meter -> quantity."""
@@ -204,8 +215,8 @@ class _Aggregator:
         self.sums: dict[int, _BucketSum] = {}
         """By the numbers of ``bucket_keys``."""
         self.cards: dict[tuple[Any, ...], RateCard] = {}
-        self.rows: dict[str, list[RecordRow]] = {}
-        """Account -> its billed rows in the current partition."""
+        self.partition_requests: dict[str, _PartitionRequests] = {}
+        """By account."""
 
     def run(self, chunks: Iterable[Chunk], progress: ProgressCallback | None) -> AggregatedUsage:
         size = 0
@@ -221,8 +232,8 @@ class _Aggregator:
                 size += chunk.size
                 if progress:
                     progress(self.result.lines, size)
-            for packed_rows in partitions.iter_sorted():
-                self._process_partition(list(map(RecordRow._make, packed_rows)))
+            for rows in partitions.iter_sorted():
+                self._process_partition(rows)
         self._group_by_account()
         return self.result
 
@@ -232,7 +243,7 @@ class _Aggregator:
             # Each process has its own objects for the same card. Keep one of them.
             card = self.cards.setdefault(_card_identity(key.card), key.card)
             self.bucket_keys[number] = key._replace(card=card)
-            self.sums[number] = _BucketSum(self.rows.setdefault(key.account, []).append)
+            self.sums[number] = _BucketSum(self.partition_requests.setdefault(key.account, _PartitionRequests()))
         elif _bucket_identity(key) != _bucket_identity(known):
             # The number is 56 bits of a hash. A collision must not add up two accounts.
             raise RuntimeError("two buckets have the same number")
@@ -254,41 +265,44 @@ class _Aggregator:
             day.requests += sums.requests
             day.units += bucket.add(sums.requests, sums.quantities())
 
-    def _process_partition(self, partition: list[RecordRow]) -> None:
+    def _process_partition(self, rows: list[PackedRow]) -> None:
         """Add up a partition that is sorted by key, after its repeated ids are resolved."""
-        if len(set(map(_key_of, partition))) < len(partition):
-            partition = self._deduplicate(partition)
+        if len(set(map(_key_of, rows))) < len(rows):
+            rows = self._deduplicate(rows)
         all_sums = self.sums
-        for row in partition:
-            bucket = row.bucket
+        for _, request_id, _, leaf, bucket, at, text_input, cache_read, text_output, other_meters in rows:
             if bucket != UNBILLED:
                 sums = all_sums[bucket]
-                sums.add_row(row)
+                sums.add_leaf(leaf)
+                sums.add_reference((at, request_id))
                 sums.requests += 1
-                sums.text_input += row.text_input_tokens
-                sums.cache_read += row.cache_read_tokens
-                sums.text_output += row.text_output_tokens
-                if row.other_meters:
-                    for position, quantity in row.other_meters:
-                        sums.other_meters[position] = sums.other_meters.get(position, 0) + quantity
-        for account, rows in self.rows.items():
-            if rows:
-                self._account_usage(account).add(rows)
+                sums.text_input += text_input
+                sums.cache_read += cache_read
+                sums.text_output += text_output
+                for position, quantity in other_meters:
+                    sums.other_meters[position] = sums.other_meters.get(position, 0) + quantity
+        for account, requests in self.partition_requests.items():
+            if requests.leaves:
+                self._account_usage(account).add(requests.leaves, requests.references)
                 if self.on_leaves:
-                    self.on_leaves(account, [row.leaf for row in rows], [row.request_id for row in rows])
-                rows.clear()
+                    self.on_leaves(
+                        account, requests.leaves.copy(), [request_id for _, request_id in requests.references]
+                    )
+                requests.leaves.clear()
+                requests.references.clear()
 
-    def _deduplicate(self, partition: list[RecordRow]) -> list[RecordRow]:
-        """Return the partition with each id once: one of equal records, none of conflicting ones."""
-        unique: list[RecordRow] = []
-        for _, group in groupby(partition, _key_of):
-            same_id = list(group)
-            if any(row.leaf != same_id[0].leaf for row in same_id):
-                self._reject_conflict(same_id)
-                continue
-            if len(same_id) > 1:
+    def _deduplicate(self, rows: list[PackedRow]) -> list[PackedRow]:
+        """Return the rows with each id once: one of equal records, none of conflicting ones."""
+        unique: list[PackedRow] = []
+        for _, group in groupby(rows, _key_of):
+            first, *others = group
+            if others:
+                same_id = [RecordRow._make(row) for row in (first, *others)]
+                if any(row.leaf != same_id[0].leaf for row in same_id):
+                    self._reject_conflict(same_id)
+                    continue
                 self._record_duplicates(same_id)
-            unique.append(same_id[0])
+            unique.append(first)
         return unique
 
     def _account_usage(self, account: str) -> AccountUsage:

@@ -130,24 +130,23 @@ class ChunkReader:
                 if unreadable.leaf is not None and unreadable.request_id is not None:
                     _add_unbilled(partitions, unreadable.request_id, unreadable.line, unreadable.leaf)
                 continue
-            request_id, at, origin, at_text = record.request_id, record.at, record.origin, record.at_text
-            served_tier, input_tokens, meters = record.served_tier, record.input_tokens, record.meters
+            # Unpacking is faster than reading each field.
+            # fmt: off
+            (line, request_id, at, origin, input_tokens, text_input, cache_read, text_output, _,
+             served_tier, _, meters, estimated, leaf, at_text) = record
+            # fmt: on
             if (account is not None and origin.account != account) or (start and end and not start <= at < end):
                 out_of_scope += 1
-                _add_unbilled(partitions, request_id, record.line, record.leaf)
+                _add_unbilled(partitions, request_id, line, leaf)
                 continue
             known = cached_buckets.get((origin, served_tier, at_text[:10]), _NO_BUCKET)
             bucket = known.bucket
-            if (
-                meters
-                or record.estimated
-                or not (input_tokens <= known.max_input_tokens and known.start <= at < known.end)
-            ):
+            if meters or estimated or not (input_tokens <= known.max_input_tokens and known.start <= at < known.end):
                 # The usage is not plain, or the card or the day differs from the cached one.
                 priced = cached_cards.get((origin, served_tier), _NO_CARD)
                 plain = (
                     not meters
-                    and not record.estimated
+                    and not estimated
                     and input_tokens <= priced.max_input_tokens
                     and priced.start <= at < priced.end
                 )
@@ -157,20 +156,18 @@ class ChunkReader:
                     try:
                         card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
                     except BillingError as error:
-                        rejected.append(
-                            RejectedRecord(record.line, request_id, origin.account, at, error.code, error.message)
-                        )
-                        _add_unbilled(partitions, request_id, record.line, record.leaf)
+                        rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
+                        _add_unbilled(partitions, request_id, line, leaf)
                         continue
                     resolved = self.book.resolver.resolve(model, group, at, effective_service_tier(served_tier, tier))
                     priced = _CachedCard(
                         resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card
                     )
-                    plain = input_tokens <= priced.max_input_tokens and not record.estimated
+                    plain = input_tokens <= priced.max_input_tokens and not estimated
                     if plain:
                         cached_cards[origin, served_tier] = priced
                 day = self.days.at(at)
-                key = BucketKey(origin.account, card, record.estimated, day.value)
+                key = BucketKey(origin.account, card, estimated, day.value)
                 bucket = buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
                 if plain:
                     cached_buckets[origin, served_tier, at_text[:10]] = _CachedBucket(
@@ -179,18 +176,7 @@ class ChunkReader:
             digest = sha256(request_id.encode()).digest()
             # The fields of a RecordRow. marshal cannot pack a NamedTuple.
             partitions[digest[0]].append(
-                (
-                    digest,
-                    request_id,
-                    record.line,
-                    record.leaf,
-                    bucket,
-                    at_text,
-                    record.text_input_tokens,
-                    record.cache_read_tokens,
-                    record.text_output_tokens,
-                    meters,
-                )
+                (digest, request_id, line, leaf, bucket, at_text, text_input, cache_read, text_output, meters)
             )
         keys = {number: key for key, number in buckets.items()}
         return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
