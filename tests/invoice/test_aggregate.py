@@ -1,4 +1,4 @@
-"""From a usage file to a bill: every figure against an oracle, in any order of the file, with nothing lost."""
+"""Aggregation and bills: every figure equals the oracle's, whatever the order of the file, and no record is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import bill_oracle
 from bill_kit import BOOK, OCTOBER, ROOT, billed, body, header, loaded, record, text, usages, written
 from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.invoice import AggregatedUsage, aggregate_usage, build_invoice, json_schema
-from brivionix_billing.invoice.aggregation import partitions as heaps_module
-from brivionix_billing.invoice.aggregation import reader as chunks_module
+from brivionix_billing.invoice.aggregation import partitions as partitions_module
+from brivionix_billing.invoice.aggregation import reader as reader_module
 from brivionix_billing.times import parse_instant
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 from profiles import examples
@@ -29,15 +29,17 @@ SHIPPED = PriceBook.load(ROOT / "pricing.yaml")
 SCHEMA = Draft202012Validator(json_schema())
 
 
-def collected(usage: bytes, book: PriceBook = BOOK, **how: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
-    """What October holds, and what was set aside."""
-    aside: list[RejectedRecord] = []
-    period = how.pop("period", OCTOBER)
-    return aggregate_usage(usage.splitlines(keepends=True), book, period, on_rejected=aside.append, **how), aside
+def aggregate(usage: bytes, book: PriceBook = BOOK, **options: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
+    """Return the aggregated usage of October, and its rejected records."""
+    rejected: list[RejectedRecord] = []
+    period = options.pop("period", OCTOBER)
+    return aggregate_usage(
+        usage.splitlines(keepends=True), book, period, on_rejected=rejected.append, **options
+    ), rejected
 
 
 def check(document: Json, expected: bill_oracle.Expected) -> None:
-    """Hold a document against the oracle."""
+    """Compare a document with the oracle."""
     assert document["lines"] == expected.lines
     assert document["totals"] == expected.totals
     assert document["savings"] == expected.savings
@@ -50,22 +52,22 @@ def check(document: Json, expected: bill_oracle.Expected) -> None:
 # --- the example ---
 
 
-def test_the_example_by_the_oracle() -> None:
-    """Every figure of every bill over the example file is that of the oracle, and the bills together are all of it."""
+def test_the_example_file() -> None:
+    """Every figure of every bill over the example file equals the oracle's, and the bills add up to the whole file."""
     book = bill_oracle.read_book((ROOT / "pricing.yaml").read_text(encoding="utf-8"))
-    found, aside = collected(EXAMPLE, SHIPPED)
-    assert sorted(found.accounts) == [f"acct_{n}" for n in range(1, 9)]
+    aggregated, rejected = aggregate(EXAMPLE, SHIPPED)
+    assert sorted(aggregated.accounts) == [f"acct_{n}" for n in range(1, 9)]
     total = Decimal(0)
-    for name, usage in found.accounts.items():
+    for name, usage in aggregated.accounts.items():
         document = build_invoice(usage, header(account=name), SHIPPED)
         check(document, bill_oracle.bill(EXAMPLE.splitlines(), book, OCTOBER.start, OCTOBER.end, name))
         total += Decimal(document["totals"]["credits"])
     assert f"| {total} Credits |" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    assert (aside, found.out_of_scope, found.duplicate_count, found.lines) == ([], 0, 0, 3000)
+    assert (rejected, aggregated.out_of_scope, aggregated.duplicate_count, aggregated.lines) == ([], 0, 0, 3000)
 
 
 def test_the_bill_is_the_sum_of_its_charges() -> None:
-    """A bill's exact totals, per line and altogether, are the sums of what ``rate`` charges for each record."""
+    """The exact totals of a bill, per line and overall, are the sums of the charges that ``rate`` returns."""
     document = billed(EXAMPLE, SHIPPED, account="acct_4", issued=OCTOBER.end)
     sums: dict[tuple[str, ...], Decimal] = {}
     costs = {"rmb": Decimal(0), "stripe": Decimal(0)}
@@ -82,8 +84,8 @@ def test_the_bill_is_the_sum_of_its_charges() -> None:
         )
         for name in costs:
             costs[name] += charge.cost(name).amount
-        for place, saved in enumerate(charge.savings):
-            savings[place] += saved
+        for index, saved in enumerate(charge.savings):
+            savings[index] += saved
         for part in charge.lines:
             key = (charge.model, charge.service_tier, part.meter, str(part.unit_price.normalize()))
             sums[key] = sums.get(key, Decimal(0)) + part.credits
@@ -98,20 +100,20 @@ def test_the_bill_is_the_sum_of_its_charges() -> None:
 
 
 def test_the_order_of_the_file_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shuffled, split in two and joined the other way round, read in small chunks, on disk: the same bill."""
+    """A file that is shuffled, rotated, read in small chunks and spilled to disk gives the same bill."""
     whole = billed(EXAMPLE, SHIPPED, account="acct_2")
     lines = EXAMPLE.splitlines(keepends=True)
     random.Random(7).shuffle(lines)
     assert billed(b"".join(lines), SHIPPED, account="acct_2") == whole
     assert billed(b"".join(lines[1000:] + lines[:1000]), SHIPPED, account="acct_2") == whole
-    monkeypatch.setattr(chunks_module, "CHUNK_LINES", 7)
-    monkeypatch.setattr(heaps_module, "_MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(reader_module, "CHUNK_LINES", 7)
+    monkeypatch.setattr(partitions_module, "_MAX_MEMORY_BYTES", 1000)
     assert billed(b"".join(lines), SHIPPED, account="acct_2") == whole
 
 
 def test_several_processes_give_the_same_bill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read by two worker processes the file gives the same bills as read by one."""
-    monkeypatch.setattr(chunks_module, "CHUNK_LINES", 500)
+    """Two worker processes give the same bills as one process."""
+    monkeypatch.setattr(reader_module, "CHUNK_LINES", 500)
     lines = EXAMPLE.splitlines(keepends=True)
     alone, together = aggregate_usage(lines, SHIPPED, OCTOBER), aggregate_usage(lines, SHIPPED, OCTOBER, workers=2)
     assert sorted(alone.accounts) == sorted(together.accounts)
@@ -133,34 +135,36 @@ _numbers = st.tuples(
 
 @settings(max_examples=examples(120), deadline=None)
 @given(usages(), _numbers, st.data())
-def test_generated_bills_by_the_oracle(
-    given_usage: list[Json], numbers: tuple[str, str, str], data: st.DataObject
-) -> None:
-    """Whatever stands in a file, under prices that change inside the month: every figure is that of the oracle."""
+def test_generated_bills(given_usage: list[Json], numbers: tuple[str, str, str], data: st.DataObject) -> None:
+    """For generated usage and prices that change within the month, every figure equals the oracle's."""
     book, plain_book = loaded(text(*numbers)), bill_oracle.read_book(text(*numbers))
     usage = written(given_usage, ensure_ascii=data.draw(st.booleans()))
-    found, aside = collected(usage, book)
+    aggregated, rejected = aggregate(usage, book)
     for name in ("acct_1", "acct_2"):
         expected = bill_oracle.bill(usage.splitlines(), plain_book, OCTOBER.start, OCTOBER.end, name)
-        mine = found.accounts.get(name)
-        assert sorted({a.request_id for a in aside if a.account == name}, key=str) == sorted(expected.refused)
-        if mine is None:
-            assert (expected.evidence["records"], expected.refused) == (0, [])
+        usage_of_account = aggregated.accounts.get(name)
+        assert sorted({record.request_id for record in rejected if record.account == name}, key=str) == sorted(
+            expected.rejected
+        )
+        if usage_of_account is None:
+            assert (expected.evidence["records"], expected.rejected) == (0, [])
             continue
-        document = build_invoice(mine, header(account=name), book)
+        document = build_invoice(usage_of_account, header(account=name), book)
         check(document, expected)
         add_up(document)
-        # Alone or with the others, an account's bill is the same.
-        alone, _ = collected(usage, book, account=name)
+        # The bill of an account is the same without the other accounts.
+        alone, _ = aggregate(usage, book, account=name)
         assert build_invoice(alone.accounts[name], header(account=name), book) == document
-    billed_records = sum(usage.requests for usage in found.accounts.values())
-    assert found.lines == len(given_usage)
-    assert found.lines == billed_records + found.duplicate_count + found.rejected + found.out_of_scope
-    assert found.rejected == len(aside)
+    billed_records = sum(usage.requests for usage in aggregated.accounts.values())
+    assert aggregated.lines == len(given_usage)
+    assert (
+        aggregated.lines == billed_records + aggregated.duplicate_count + aggregated.rejected + aggregated.out_of_scope
+    )
+    assert aggregated.rejected == len(rejected)
 
 
 def add_up(document: Json) -> None:
-    """Shown lines add up to shown totals in each column, exact to exact, and nothing shown is negative."""
+    """Check that lines add up to totals, exact and rounded, and that no rounded amount is negative."""
     lines, totals = document["lines"], document["totals"]
     columns: list[tuple[list[str], str]] = [
         ([line["rounded"][column] for line in lines], totals["rounded"][column]) for column in ("credits", "nominal")
@@ -175,8 +179,8 @@ def add_up(document: Json) -> None:
         assert {len(part.partition(".")[2]) for part in [*parts, total]} == {len(total.partition(".")[2])}
     assert sum(Fraction(line["credits"]) for line in lines) == Fraction(totals["credits"])
     for line in lines:
-        exact, shown = Fraction(line["credits"]), Fraction(line["rounded"]["credits"])
-        assert abs(exact - shown) < Fraction(3, 2 * 10**6)  # its share of a total rounded by a half at most, up or down
+        exact, rounded = Fraction(line["credits"]), Fraction(line["rounded"]["credits"])
+        assert abs(exact - rounded) < Fraction(3, 2 * 10**6)  # one unit by allocation, half a unit by the total
         assert exact == Fraction(line["quantity"]) * Fraction(line["unit_price"]) / line["per"] / Fraction(
             totals["nominal"]["per_credit"]
         )
@@ -192,15 +196,15 @@ def add_up(document: Json) -> None:
 
 
 def test_case_27_subtotals() -> None:
-    """Case 27: three lines of a third of a cent are shown as the cent that they are together, and none below zero."""
+    """Case 27: lines of fractions of a cent add up to the rounded total, and no line is negative."""
     rows = [
         record(n, group=g, model="beta", usage=body(tokens=0, cached=0, out=741))
         for n, g in enumerate(["default", "own"])
     ]
     document = billed(written(rows))
-    shown = [line["rounded"]["nominal"] for line in document["lines"]]
+    rounded = [line["rounded"]["nominal"] for line in document["lines"]]
     assert [line["credits"] for line in document["lines"]] == ["0.0033345", "0.0011103885"]
-    assert (shown, document["totals"]["rounded"]["nominal"]) == (["0.00", "0.00"], "0.00")
+    assert (rounded, document["totals"]["rounded"]["nominal"]) == (["0.00", "0.00"], "0.00")
     more = [
         record(n, model="beta", group=g, usage=body(tokens=0, cached=0, out=o))
         for n, (g, o) in enumerate([("default", 741), ("default", 741), ("own", 2225)])
@@ -213,17 +217,17 @@ def test_case_27_subtotals() -> None:
 
 
 def test_case_26_the_group_is_named() -> None:
-    """Case 26: each line names its group, and the same use in two groups stands in two lines at their own prices."""
+    """Case 26: each line names its group, and the same usage in two groups gives two lines with their ratios."""
     document = billed(written([record(1, group="default"), record(2, group="half")]))
     lines = [(line["group"], line["ratio"]) for line in document["lines"] if line["meter"] == "output"]
     assert lines == [("default", "1"), ("half", "0.5")]
 
 
-# --- heading ---
+# --- header ---
 
 
-def test_the_heading_is_what_was_given() -> None:
-    """Names, dates and the place in the series stand in the document as they were given."""
+def test_the_header_is_in_the_document() -> None:
+    """The document has the given names and dates, and its number in the series."""
     previous = billed(written([record(1)]))
     document = billed(
         written([record(1)]), number=2, previous=previous, customer="小明", customer_details=["a", "b"], due=OCTOBER.end
@@ -238,8 +242,8 @@ def test_the_heading_is_what_was_given() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"number": 2}, {"series": "OTHER"}, {"number": 3}, {"previous": None, "number": 2}, {"issuer": ""}]
 )
-def test_a_broken_series_is_refused(wrong: Json) -> None:
-    """A number that does not follow the document before it, or a heading that no document may have, is refused."""
+def test_a_broken_series_is_rejected(wrong: Json) -> None:
+    """A number that does not follow the previous document, and an invalid header, are rejected."""
     previous = {"id": "INV-000001", "series": "INV", "number": 1, "hash": "sha256:" + "0" * 64}
     base = {"number": 2, "previous": previous}
     header(**base)
@@ -249,13 +253,17 @@ def test_a_broken_series_is_refused(wrong: Json) -> None:
     assert caught.value.code == ("invalid_argument" if "issuer" in wrong else "series_broken")
 
 
-def test_leaves_are_handed_out_in_tree_order() -> None:
-    """The leaves that a caller gets lead to the root of the bill, and go with the ids of their records."""
-    got: dict[str, list[tuple[bytes, str]]] = {}
-    found, _ = collected(
-        EXAMPLE, SHIPPED, on_leaves=lambda a, leaves, ids: got.setdefault(a, []).extend(zip(leaves, ids, strict=True))
+def test_leaves_come_in_tree_order() -> None:
+    """``on_leaves`` gets the leaves that lead to the root of the bill, with the ids of their records."""
+    leaves_by_account: dict[str, list[tuple[bytes, str]]] = {}
+    aggregated, _ = aggregate(
+        EXAMPLE,
+        SHIPPED,
+        on_leaves=lambda account, leaves, ids: leaves_by_account.setdefault(account, []).extend(
+            zip(leaves, ids, strict=True)
+        ),
     )
     by_id = {r.request_id: r.leaf for r in read_records(EXAMPLE.splitlines()) if isinstance(r, Record)}
-    for name, usage in found.accounts.items():
-        assert bill_oracle.root([leaf for leaf, _ in got[name]]) == usage.tree.root()
-        assert all(by_id[request_id] == leaf for leaf, request_id in got[name])
+    for name, usage in aggregated.accounts.items():
+        assert bill_oracle.root([leaf for leaf, _ in leaves_by_account[name]]) == usage.tree.root()
+        assert all(by_id[request_id] == leaf for leaf, request_id in leaves_by_account[name])

@@ -1,4 +1,4 @@
-"""The days of a bill: calendar days of the period's zone, each request on one of them, and of notes what changes."""
+"""The days of a bill, which are calendar days in the zone of the period, and the days of notes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import bill_oracle
 from bill_kit import BOOK, billed, body, header, record, text, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, render_text, seal
-from brivionix_billing.invoice.aggregation import reader as chunks_module
+from brivionix_billing.invoice.aggregation import reader as reader_module
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period, parse_instant
 from profiles import examples
@@ -24,7 +24,7 @@ PLAIN = bill_oracle.read_book(text())
 
 
 def days_of(rows: list[Json], period: Period) -> tuple[list[Json], list[Json]]:
-    """The days of a bill, and those of the oracle."""
+    """Return the days of a bill, and those of the oracle."""
     usage = written(rows)
     document = billed(usage, period=period, period_name="p", issued=period.end)
     expected = bill_oracle.bill(usage.splitlines(), PLAIN, period.start, period.end, "acct_1", period.zone)
@@ -34,7 +34,7 @@ def days_of(rows: list[Json], period: Period) -> tuple[list[Json], list[Json]]:
 
 
 def named(days: list[Json]) -> list[tuple[str, str, int]]:
-    """Days without their Credits."""
+    """Return days without their Credits."""
     return [(day["day"], day["model"], day["requests"]) for day in days]
 
 
@@ -42,7 +42,7 @@ def named(days: list[Json]) -> list[tuple[str, str, int]]:
 
 
 def test_days_by_hand() -> None:
-    """Two requests of a day and a model are one row; rows come by day, then model; a day without requests has none."""
+    """There is one row per day and model with requests, in order of day and model."""
     rows = [
         record(1, at="2026-10-03T00:00:00Z", model="beta", usage=body(tokens=1_000_000, cached=0, out=0)),
         record(2, at="2026-10-01T23:59:59.999999Z", usage=body(tokens=1000, cached=0, out=0)),
@@ -69,8 +69,8 @@ def test_days_by_hand() -> None:
     ],
     ids=["Shanghai", "New York", "Berlin, one long day", "Berlin, its end", "within an hour"],
 )
-def test_days_are_those_of_the_zone(zone: str, at: list[str], days: list[str]) -> None:
-    """A request counts on the day that the calendar of the zone shows, also where clocks are put back."""
+def test_days_are_calendar_days_of_the_zone(zone: str, at: list[str], days: list[str]) -> None:
+    """A request counts on its calendar day in the zone, also if clocks are put back."""
     rows = [record(n, at=when) for n, when in enumerate(at)]
     found, expected = days_of(rows, Period.parse("2026-10", zone))
     assert found == expected
@@ -81,25 +81,25 @@ def test_days_are_those_of_the_zone(zone: str, at: list[str], days: list[str]) -
     ("zone", "at", "day", "start", "end"),
     [
         ("UTC", "2026-10-25T23:59:59.999999Z", "2026-10-25", "2026-10-25", "2026-10-26"),
-        # Clocks skip midnight: the day begins at one o'clock.
+        # Clocks skip midnight, so the day starts at one o'clock.
         ("America/Santiago", "2026-09-06T04:00:00Z", "2026-09-06", "2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z"),
-        # A whole day is left out: the 30th never was.
+        # The calendar skips a whole day, the 30th.
         ("Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
         ("Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-31", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),
-        # Clocks go back from 00:01 to 23:01: the day that began has begun.
+        # Clocks go back from 00:01 to 23:01: the previous day does not start again.
         ("America/St_Johns", "2010-11-07T02:31:30Z", "2010-11-07", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z"),
         ("UTC", "0001-01-01T00:00:00Z", "0001-01-01", "0001-01-01", "0001-01-02"),
     ],
 )
-def test_a_day_goes_from_midnight_to_midnight(zone: str, at: str, day: str, start: str, end: str) -> None:
-    """A day has no gap to the next one and shares nothing with it, whatever the clocks of its zone do."""
+def test_a_day_lasts_from_midnight_to_midnight(zone: str, at: str, day: str, start: str, end: str) -> None:
+    """A day ends where the next one starts, whatever the clocks of its zone do."""
     found = CalendarDays(zone).at(parse_instant(at))
     assert (found.value, found.start, found.end) == (day, parse_instant(start), parse_instant(end))
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
-def test_the_ends_of_the_calendar_have_days(zone: str) -> None:
-    """The first and the last instant that a file can name lie on a day, in any zone."""
+def test_the_first_and_last_instants_have_days(zone: str) -> None:
+    """The first and the last instant of a file belong to a day in any zone."""
     for at in (datetime.min.replace(tzinfo=UTC), END_OF_TIME, END_OF_TIME - timedelta(seconds=1)):
         found = CalendarDays(zone).at(at)
         assert found.start <= at <= found.end
@@ -107,25 +107,25 @@ def test_the_ends_of_the_calendar_have_days(zone: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "localtime", 5])
-def test_a_zone_that_is_none(zone: Any) -> None:
-    """A period made by hand with a zone that is none is refused, by name."""
+def test_an_unknown_zone(zone: Any) -> None:
+    """A period with an unknown zone is rejected."""
     period = Period(parse_instant("2026-10-01"), parse_instant("2026-11-01"), zone)
     with pytest.raises(BillingError) as caught:
         aggregate_usage([], BOOK, period)
     assert caught.value.code == "invalid_period"
 
 
-def test_without_a_period_days_are_of_utc() -> None:
-    """All time, with no period that names a zone: days are those of UTC."""
+def test_without_a_period_days_are_in_utc() -> None:
+    """Without a period, days are those of UTC."""
     rows = [record(1, at="2026-10-01T23:30:00Z"), record(2, at="2026-11-02T00:30:00+02:00")]
     found = aggregate_usage(written(rows).splitlines(), BOOK)
     assert sorted(found.accounts["acct_1"].days) == [("2026-10-01", "alpha"), ("2026-11-01", "alpha")]
 
 
-# --- any file ---
+# --- generated files ---
 
-_begin = datetime(2026, 10, 23, tzinfo=UTC)
-_moments = st.integers(0, 4 * 86_400_000).map(lambda n: _begin + timedelta(milliseconds=n))
+_start = datetime(2026, 10, 23, tzinfo=UTC)
+_moments = st.integers(0, 4 * 86_400_000).map(lambda n: _start + timedelta(milliseconds=n))
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -144,27 +144,27 @@ _moments = st.integers(0, 4 * 86_400_000).map(lambda n: _begin + timedelta(milli
     st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York", "Pacific/Apia"]),
     st.integers(1, 5),
 )
-def test_generated_days_by_the_oracle(drawn: list[tuple[Any, ...]], zone: str, chunk: int) -> None:
-    """Whatever the order of the file, its chunks and the zone: the days are those of the oracle, duplicates once."""
+def test_generated_days(drawn: list[tuple[Any, ...]], zone: str, chunk: int) -> None:
+    """For generated usage, chunk sizes and zones, the days equal the oracle's."""
     rows = [
         record(
             n, at=at.isoformat().replace("+00:00", "Z"), model=model, group=group, usage=body(tokens=tokens, cached=0)
         )
         for n, (at, model, group, _, tokens) in enumerate(drawn)
     ]
-    for row, (*_, guessed, _) in zip(rows, drawn, strict=True):
-        row["usage"]["estimated"] = guessed
+    for row, (*_, estimated, _) in zip(rows, drawn, strict=True):
+        row["usage"]["estimated"] = estimated
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks_module, "CHUNK_LINES", chunk)
+        patch.setattr(reader_module, "CHUNK_LINES", chunk)
         found, expected = days_of([*rows, *rows[:3]], Period.parse("2026-10", zone))
     assert found == expected
 
 
-def test_conflicts_and_records_set_aside_are_on_no_day() -> None:
-    """A record that stands again counts once; one that conflicts, cannot be priced or is of others, on no day."""
-    again = record(1, at="2026-10-05T00:00:00Z")
+def test_rejected_records_are_on_no_day() -> None:
+    """A repeated record counts once on its day; rejected and out-of-scope records count on no day."""
+    repeated = record(1, at="2026-10-05T00:00:00Z")
     rows = [
-        *[again, again],
+        *[repeated, repeated],
         record(2, at="2026-10-06T00:00:00Z"),
         record(2, at="2026-10-07T00:00:00Z"),
         record(3, at="2026-10-08T00:00:00Z", model="gone"),
@@ -175,7 +175,7 @@ def test_conflicts_and_records_set_aside_are_on_no_day() -> None:
 
 
 def test_an_alias_counts_as_its_model() -> None:
-    """A dated snapshot is on the row of the model that it is priced as, as it is in the lines."""
+    """A dated snapshot counts in the row of the model that it is priced as."""
     rows = [record(n, at="2026-10-05T00:00:00Z", model=m) for n, m in enumerate(["alpha", "alpha-2026-02-03"])]
     assert named(billed(written(rows))["days"]) == [("2026-10-05", "alpha", 2)]
 
@@ -187,17 +187,17 @@ BILL = billed(written(ROWS))
 
 
 def noted(rows: list[Json] | None) -> Json:
-    """A sealed note on the bill."""
+    """Return a sealed note that corrects the bill."""
     head = header(number=2, previous=BILL)
-    right = None
+    corrected = None
     if rows is not None:
         found = aggregate_usage(written(rows).splitlines(), BOOK, head.period)
-        right = build_invoice(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
-    return seal(build_note(BILL, right, head, "a reason"))
+        corrected = build_invoice(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
+    return seal(build_note(BILL, corrected, head, "a reason"))
 
 
-def test_a_note_holds_the_days_that_change() -> None:
-    """Of a note, the days are the differences; days that stay are left out; cancelling negates them all."""
+def test_a_note_has_the_days_that_change() -> None:
+    """The days of a note are differences. A cancellation negates all days; unchanged days are omitted."""
     assert noted(None)["days"] == [
         {**day, "requests": -day["requests"], "credits": "-" + day["credits"]} for day in BILL["days"]
     ]
@@ -206,7 +206,7 @@ def test_a_note_holds_the_days_that_change() -> None:
 
 
 def test_a_request_that_moves_to_another_day_is_corrected() -> None:
-    """A request billed on a wrong day of the right price costs the same; the note says which days change."""
+    """A request that was billed on the wrong day at the same price changes only the days of the note."""
     rows = [{**ROWS[0], "at": "2026-10-09T12:00:00Z"}, *ROWS[1:]]
     note = noted(rows)
     assert named(note["days"]) == [("2026-10-01", "alpha", -1), ("2026-10-09", "alpha", 1)]
@@ -219,7 +219,7 @@ def test_a_request_that_moves_to_another_day_is_corrected() -> None:
 
 
 def test_each_altered_day_is_named() -> None:
-    """A changed figure of a day, a day left out, put in or moved is told by its place, in a bill whose hash fits."""
+    """A changed, missing, added or moved day is found, also if the hash was recomputed."""
     usage = written(ROWS)
     day, one = BILL["days"][2], "days[2] (2026-10-03, alpha)"
     for changed, where in (
@@ -236,7 +236,7 @@ def test_each_altered_day_is_named() -> None:
 
 
 def test_a_bill_of_another_zone_verifies() -> None:
-    """A bill over a month of another zone is redone with the days of that zone."""
+    """A bill over a month of another zone is recomputed with the days of that zone."""
     period = Period.parse("2026-10", "Europe/Berlin")
     rows = [record(n, at=at) for n, at in enumerate(["2026-09-30T22:00:00Z", "2026-10-25T22:59:59Z"])]
     document = billed(written(rows), period=period, issued=period.end)
@@ -244,8 +244,8 @@ def test_a_bill_of_another_zone_verifies() -> None:
     assert verified(document, written(rows)).differences == []
 
 
-def test_the_page_shows_days_of_two_months_at_most() -> None:
-    """62 days are shown, all models of a day together; a bill over more days shows none."""
+def test_the_text_page_has_at_most_62_days() -> None:
+    """The text page has up to 62 days with all models together; for more days it has none."""
     start = datetime(2026, 10, 1, tzinfo=UTC)
     period = Period.parse("2026-10-01/2027-01-01")
     rows = [record(n, at=(start + timedelta(days=n)).strftime("%Y-%m-%dT00:00:00Z")) for n in range(63)]

@@ -1,4 +1,4 @@
-"""What a month may hold: prices that change, duplicates and conflicts, records without a price, bounds of periods."""
+"""A month with price changes, duplicates, conflicts and rejected records, and the bounds of periods."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from brivionix_billing.usage.record_file import RejectedRecord
 Json = dict[str, Any]
 
 
-def collected(usage: bytes, **how: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
-    """What October holds, and what was set aside."""
-    aside: list[RejectedRecord] = []
-    period = how.pop("period", OCTOBER)
-    return aggregate_usage(usage.splitlines(keepends=True), BOOK, period, on_rejected=aside.append, **how), aside
+def aggregate(usage: bytes, **options: Any) -> tuple[AggregatedUsage, list[RejectedRecord]]:
+    """Return the aggregated usage of October, and its rejected records."""
+    rejected: list[RejectedRecord] = []
+    period = options.pop("period", OCTOBER)
+    return aggregate_usage(
+        usage.splitlines(keepends=True), BOOK, period, on_rejected=rejected.append, **options
+    ), rejected
 
 
-# --- what happens inside a month ---
+# --- price changes ---
 
 
 def test_prices_that_change_inside_the_month() -> None:
-    """A list price, a tool fee or a ratio that changes inside the month gives lines of their own."""
+    """A list price, a tool fee and a ratio that change within the month give separate lines."""
     search = {"output": [{"type": "web_search_call"}]}
     rows = [
         record(1, at="2026-10-12T11:59:59.999999Z", usage=body("whole", 100, 0, 1)),
@@ -36,11 +38,11 @@ def test_prices_that_change_inside_the_month() -> None:
         record(5, at="2026-10-19T23:59:59Z", group="half", usage=body("whole", 100, 0, 0)),
         record(6, at="2026-10-20T00:00:00Z", group="half", usage=body("whole", 100, 0, 0)),
     ]
-    found = [
+    lines = [
         (line["group"], line["meter"], line["price_since"], line["unit_price"], line["ratio"])
         for line in billed(written(rows))["lines"]
     ]
-    assert found == [
+    assert lines == [
         ("default", "input", "2026-01-01T00:00:00Z", "2.5", "1"),
         ("default", "output", "2026-01-01T00:00:00Z", "15", "1"),
         ("default", "input", "2026-10-12T12:00:00Z", "3", "1"),
@@ -53,7 +55,7 @@ def test_prices_that_change_inside_the_month() -> None:
 
 
 def test_channel_prices_that_change_inside_the_month() -> None:
-    """A channel's price that changes gives parts at each price; Credits from before its first price are told apart."""
+    """Each price of a channel is a price period; Credits from before its first price are listed separately."""
     usage = body("responses", 1000, 0, 0)
     days = ("2026-10-09T23:59:59Z", "2026-10-10T00:00:00Z", "2026-10-14T23:59:59Z", "2026-10-15T00:00:00Z")
     totals = billed(written([record(n, at=at, model="beta", usage=usage) for n, at in enumerate(days)]))["totals"]
@@ -69,7 +71,7 @@ def test_channel_prices_that_change_inside_the_month() -> None:
 
 
 def test_list_price_of_zero_is_not_no_list_price() -> None:
-    """A meter that the list gives away and one that it does not price have lines of their own."""
+    """A list price of zero and no list price give separate lines."""
     book = PriceBook.loads(
         TEXT.replace("RATIO", "1")
         .replace("NOMINAL", "1")
@@ -88,22 +90,22 @@ def test_list_price_of_zero_is_not_no_list_price() -> None:
     assert [line["list_price"] for line in billed(written(rows), book)["lines"]] == [None, "0"]
 
 
-# --- duplicates, conflicts, what cannot be priced ---
+# --- duplicates, conflicts, rejected records ---
 
 
 def test_duplicates_count_once() -> None:
-    """A record that stands again word for word, in another order of keys, is counted once and reported."""
+    """A repeated record counts once and is reported, also with its keys in another order."""
     rows = [record(1), record(2), dict(reversed(record(1).items())), record(1)]
     once, twice = billed(written(rows[:2])), billed(written(rows))
     assert twice["totals"] == once["totals"]
     assert (once["evidence"]["duplicates"], twice["evidence"]["duplicates"]) == (0, 2)
     assert twice["evidence"]["merkle_root"] == once["evidence"]["merkle_root"]
-    found, aside = collected(written(rows))
-    assert [(d.request_id, d.account, d.line) for d in found.duplicates] == [
+    aggregated, rejected = aggregate(written(rows))
+    assert [(d.request_id, d.account, d.line) for d in aggregated.duplicates] == [
         ("req_1", "acct_1", 3),
         ("req_1", "acct_1", 4),
     ]
-    assert (found.duplicate_count, aside) == (2, [])
+    assert (aggregated.duplicate_count, rejected) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -119,13 +121,13 @@ def test_duplicates_count_once() -> None:
     ids=["counts", "account", "month", "model", "group", "meter"],
 )
 @pytest.mark.parametrize("alone", [True, False])
-def test_conflicting_duplicates_are_set_aside(other: Json, alone: bool) -> None:
-    """One id with different contents: no version is billed, whichever way they differ, and each is named or counted."""
+def test_conflicting_duplicates_are_rejected(other: Json, alone: bool) -> None:
+    """If one id has different contents, no version is billed, and each is rejected or out of scope."""
     rows = [record(2), record(1), other, record(1)]
-    found, aside = collected(written(rows), account="acct_1" if alone else None)
-    assert found.accounts["acct_1"].requests == 1
-    assert sum(cell.requests for cell in found.accounts["acct_1"].buckets) == 1
-    named = {a.line: a for a in aside}
+    aggregated, rejected = aggregate(written(rows), account="acct_1" if alone else None)
+    assert aggregated.accounts["acct_1"].requests == 1
+    assert sum(bucket.requests for bucket in aggregated.accounts["acct_1"].buckets) == 1
+    named = {record.line: record for record in rejected}
     assert {2, 4} <= set(named)
     for number in (2, 4):
         assert (named[number].code, named[number].request_id, named[number].account) == (
@@ -134,12 +136,12 @@ def test_conflicting_duplicates_are_set_aside(other: Json, alone: bool) -> None:
             "acct_1",
         )
         assert "lines 2, 3, 4" in named[number].message
-    assert len(aside) + found.out_of_scope + 1 == 4
-    assert found.rejected == len(aside)
+    assert len(rejected) + aggregated.out_of_scope + 1 == 4
+    assert aggregated.rejected == len(rejected)
 
 
-def test_what_cannot_be_priced_is_listed_and_the_rest_billed() -> None:
-    """Records without a price are listed with the reason; the others are billed; every line is accounted for."""
+def test_unpriced_records_are_rejected_and_the_rest_is_billed() -> None:
+    """Records that cannot be priced are rejected with the reason, and the others are billed."""
     reasons = {
         "unknown_model": record(1, model="gone"),
         "unknown_group": record(2, group="gone"),
@@ -151,23 +153,25 @@ def test_what_cannot_be_priced_is_listed_and_the_rest_billed() -> None:
         "invalid_record": {**record(8), "group": None},
     }
     usage = written([*reasons.values(), record(9), record(10)])
-    found, aside = collected(usage)
-    assert {a.code: a.request_id for a in aside} == {code: row["request_id"] for code, row in reasons.items()}
-    assert all(a.message and a.account == "acct_1" for a in aside)
-    assert found.accounts["acct_1"].requests == 2
+    aggregated, rejected = aggregate(usage)
+    assert {record.code: record.request_id for record in rejected} == {
+        code: row["request_id"] for code, row in reasons.items()
+    }
+    assert all(record.message and record.account == "acct_1" for record in rejected)
+    assert aggregated.accounts["acct_1"].requests == 2
     document = billed(usage)
     assert document["evidence"]["rejected"] == 8
     assert document["totals"] == billed(written([record(9), record(10)]))["totals"]
 
 
-def test_records_of_no_price_stand_twice() -> None:
-    """A record without a price that stands twice is set aside twice and is no duplicate of anything billed."""
-    found, aside = collected(written([record(1, model="gone"), record(1, model="gone"), record(2)]))
-    assert (len(aside), found.duplicate_count, found.accounts["acct_1"].duplicates) == (2, 0, 0)
+def test_a_repeated_record_without_a_price() -> None:
+    """A repeated record without a price is rejected twice, and is not a duplicate of a billed record."""
+    aggregated, rejected = aggregate(written([record(1, model="gone"), record(1, model="gone"), record(2)]))
+    assert (len(rejected), aggregated.duplicate_count, aggregated.accounts["acct_1"].duplicates) == (2, 0, 0)
 
 
 def test_a_response_that_names_an_empty_tier() -> None:
-    """An empty name of the tier served says nothing: the tier asked for is billed, and the run goes on."""
+    """If the response names an empty tier, the requested tier is billed."""
     document = billed(written([record(1, service_tier="priority", usage=body("whole", service_tier=""))]))
     assert {line["service_tier"] for line in document["lines"]} == {"priority"}
 
@@ -176,7 +180,7 @@ def test_a_response_that_names_an_empty_tier() -> None:
 
 
 def test_periods_are_half_open() -> None:
-    """The first instant of a month is billed, the first of the next is not, to the microsecond."""
+    """The first instant of a month is billed and the first of the next is not, to the microsecond."""
     moments = (
         "2026-09-30T23:59:59.999999Z",
         "2026-10-01T00:00:00Z",
@@ -186,11 +190,11 @@ def test_periods_are_half_open() -> None:
     rows = [record(n, at=at) for n, at in enumerate(moments)]
     evidence = billed(written(rows))["evidence"]
     assert (evidence["first"]["at"], evidence["last"]["at"], evidence["records"]) == (moments[1], moments[2], 2)
-    assert collected(written(rows))[0].out_of_scope == 2
+    assert aggregate(written(rows))[0].out_of_scope == 2
 
 
 def test_a_month_of_shanghai() -> None:
-    """A month of Asia/Shanghai begins and ends eight hours before that of UTC."""
+    """A month of Asia/Shanghai starts and ends eight hours before that of UTC."""
     moments = ("2026-09-30T15:59:59.999Z", "2026-09-30T16:00:00Z", "2026-10-31T15:59:59.999Z", "2026-10-31T16:00:00Z")
     rows = [record(n, at=at) for n, at in enumerate(moments)]
     document = billed(written(rows), period=Period.parse("2026-10", "Asia/Shanghai"))
@@ -205,7 +209,7 @@ def test_a_month_of_shanghai() -> None:
 
 
 def test_times_with_an_offset() -> None:
-    """A time with an offset is billed in the month of its instant, and named in UTC."""
+    """A time with an offset is billed in the month of its instant, and stated in UTC."""
     rows = [record(1, at="2026-11-01T07:00:00+08:00"), record(2, at="2026-10-01T07:00:00+08:00")]
     document = billed(written(rows))
     assert document["evidence"]["first"] == {"request_id": "req_1", "at": "2026-10-31T23:00:00Z"}
@@ -213,22 +217,22 @@ def test_times_with_an_offset() -> None:
 
 
 def test_all_time() -> None:
-    """Without a period all time is billed."""
+    """Without a period, all time is billed."""
     rows = [record(1, at="2026-02-01T00:00:00Z"), record(2, at="2027-02-01T00:00:00Z")]
-    found, _ = collected(written(rows), period=None)
-    assert found.accounts["acct_1"].requests == 2
+    aggregated, _ = aggregate(written(rows), period=None)
+    assert aggregated.accounts["acct_1"].requests == 2
 
 
 def test_an_empty_file() -> None:
-    """An empty file holds no account and no line."""
-    found, aside = collected(b"")
-    assert (found.accounts, found.lines, aside) == ({}, 0, [])
+    """An empty file has no accounts and no lines."""
+    aggregated, rejected = aggregate(b"")
+    assert (aggregated.accounts, aggregated.lines, rejected) == ({}, 0, [])
 
 
-def test_a_long_request_leaves_the_short_ones_after_it_short() -> None:
-    """The card of one request is not kept for the next of its kind where the context tier is another."""
+def test_a_long_request_does_not_affect_the_next_short_one() -> None:
+    """The cached card of a request is not used for the next one if the context tier differs."""
     long, short = body(tokens=1500), body(tokens=900)
     rows = [record(n, usage=usage) for n, usage in enumerate((short, long, short, long), 1)]
-    found, _ = collected(written(rows))
-    tiers = {cell.card.context_tier: cell.requests for cell in found.accounts["acct_1"].buckets}
+    aggregated, _ = aggregate(written(rows))
+    tiers = {bucket.card.context_tier: bucket.requests for bucket in aggregated.accounts["acct_1"].buckets}
     assert tiers == {"short": 2, "long": 2}

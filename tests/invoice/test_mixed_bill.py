@@ -1,4 +1,4 @@
-"""One bill over requests that many providers served: real bodies from the file to a verified document."""
+"""One bill over recorded bodies of many providers, from the usage file to a verified document."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BOOK = PriceBook.loads(TEXT)
 
 
 def provider(body: Json) -> str:
-    """The model of the price file that stands for whoever sent the body."""
+    """Return the model of the price file that represents the provider of a body."""
     if "usageMetadata" in body:
         return "gemini"
     usage = body.get("usage") or body["meta"]
@@ -70,17 +70,17 @@ def provider(body: Json) -> str:
 
 
 def rows(numbers: set[int] | None = None) -> Iterator[Json]:
-    """A record a real body; every second keeps only what ``reported`` keeps, every fifth is marked as an estimate."""
+    """Yield one record per recorded body; every second one has only its billable part, every fifth is an estimate."""
     start = datetime(2026, 10, 1, tzinfo=UTC)
-    for place, line in enumerate(REAL):
+    for index, line in enumerate(REAL):
         if numbers is not None and line["n"] not in numbers:
             continue
-        body = billable_body(line["body"]) if place % 2 else json.loads(json.dumps(line["body"]))
-        if place % 5 == 0:
+        body = billable_body(line["body"]) if index % 2 else json.loads(json.dumps(line["body"]))
+        if index % 5 == 0:
             body[next(name for name in ("usage", "usageMetadata", "meta") if name in body)]["estimated"] = True
         yield {
             "request_id": f"req_{line['n']}",
-            "at": (start + timedelta(hours=place)).isoformat().replace("+00:00", "Z"),
+            "at": (start + timedelta(hours=index)).isoformat().replace("+00:00", "Z"),
             "account": "acct_1",
             "group": "default",
             "model": provider(body),
@@ -88,19 +88,19 @@ def rows(numbers: set[int] | None = None) -> Iterator[Json]:
         }
 
 
-SOUND = written(rows({line["n"] for line in REAL} - set(REFUSED)))
+VALID = written(rows({line["n"] for line in REAL} - set(REFUSED)))
 
 
-def test_a_bill_of_many_providers_by_the_oracle() -> None:
-    """Every figure of a bill over bodies of all shapes is the oracle's, and the bill verifies."""
-    document = billed(SOUND, BOOK)
-    expected = bill_oracle.bill(SOUND.splitlines(), bill_oracle.read_book(TEXT), OCTOBER.start, OCTOBER.end, "acct_1")
+def test_a_bill_of_many_providers() -> None:
+    """Every figure of a bill over bodies of all formats equals the oracle's, and the bill verifies."""
+    document = billed(VALID, BOOK)
+    expected = bill_oracle.bill(VALID.splitlines(), bill_oracle.read_book(TEXT), OCTOBER.start, OCTOBER.end, "acct_1")
     assert document["lines"] == expected.lines
     assert (document["totals"], document["savings"]) == (expected.totals, expected.savings)
     assert document["days"] == expected.days
     assert {name: document["evidence"][name] for name in expected.evidence} == expected.evidence
-    assert (expected.refused, document["evidence"]["records"]) == ([], len(REAL) - len(REFUSED))
-    assert verified(document, SOUND, BOOK).differences == []
+    assert (expected.rejected, document["evidence"]["records"]) == ([], len(REAL) - len(REFUSED))
+    assert verified(document, VALID, BOOK).differences == []
     meters = {line["meter"] for line in document["lines"]}
     assert meters >= {"cache_read", "cache_write", "audio_input", "image_output", "video_input", "video_cache_read"}
     assert {line["service_tier"] for line in document["lines"]} == {"standard", "flex"}
@@ -108,43 +108,45 @@ def test_a_bill_of_many_providers_by_the_oracle() -> None:
 
 
 def test_the_bill_is_the_sum_of_its_requests() -> None:
-    """The Credits of the bill, and of its estimated part, are the sums of what each request costs by itself."""
-    document = billed(SOUND, BOOK)
-    total = guessed = Fraction(0)
-    for row in map(json.loads, SOUND.splitlines()):
+    """The Credits of the bill, and of its estimated part, are the sums of the charges of its requests."""
+    document = billed(VALID, BOOK)
+    total = estimated = Fraction(0)
+    for row in map(json.loads, VALID.splitlines()):
         charge = BOOK.rate(Usage.from_response(row["usage"]), model=row["model"], group="default", at=OCTOBER.start)
         total += Fraction(charge.credits)
-        guessed += Fraction(charge.credits) if usage_oracle.read(row["usage"]).estimated else 0
+        estimated += Fraction(charge.credits) if usage_oracle.read(row["usage"]).estimated else 0
     assert Fraction(document["totals"]["credits"]) == total
-    assert Fraction(document["totals"]["estimated"]["credits"]) == guessed > 0
+    assert Fraction(document["totals"]["estimated"]["credits"]) == estimated > 0
 
 
-def test_bodies_that_are_refused_are_set_aside() -> None:
-    """Refused bodies change nothing of the bill but the count of what was set aside, each with its reason."""
+def test_invalid_bodies_are_rejected() -> None:
+    """Invalid bodies are rejected with a reason, and change only the count of rejected records."""
     everything = written(rows())
-    aside: list[Any] = []
-    found = aggregate_usage(everything.splitlines(keepends=True), BOOK, OCTOBER, on_rejected=aside.append)
-    document = build_invoice(found.accounts["acct_1"], header(), BOOK)
-    without = {**billed(SOUND, BOOK), "hash": None}
-    assert {one.request_id: one.code for one in aside} == {f"req_{n}": code for n, (code, _) in REFUSED.items()}
+    rejected: list[Any] = []
+    aggregated = aggregate_usage(everything.splitlines(keepends=True), BOOK, OCTOBER, on_rejected=rejected.append)
+    document = build_invoice(aggregated.accounts["acct_1"], header(), BOOK)
+    without = {**billed(VALID, BOOK), "hash": None}
+    assert {record.request_id: record.code for record in rejected} == {
+        f"req_{n}": code for n, (code, _) in REFUSED.items()
+    }
     assert document["evidence"]["rejected"] == len(REFUSED)
     document["evidence"]["rejected"] = 0
     assert {**document, "hash": None} == without
 
 
-def test_the_commands_take_every_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``rate``, ``invoice`` and ``verify`` work on a file of all shapes; a changed count does not verify."""
+def test_the_commands_accept_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``rate``, ``invoice`` and ``verify`` accept a file of all formats; a changed count does not verify."""
     prices, usage, out = tmp_path / "pricing.yaml", tmp_path / "usage.jsonl", tmp_path / "bill"
     prices.write_text(TEXT, encoding="utf-8")
-    usage.write_bytes(SOUND)
-    asked = ["--prices", str(prices)]
-    assert main(["rate", str(usage), *asked]) == 0
+    usage.write_bytes(VALID)
+    options = ["--prices", str(prices)]
+    assert main(["rate", str(usage), *options]) == 0
     charges = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(charges) == len(REAL) - len(REFUSED)
-    assert main(["invoice", str(usage), "--account", "acct_1", "--period", "2026-10", "--out", str(out), *asked]) == 0
-    assert main(["verify", str(out / "invoice.json"), "--usage", str(usage), *asked]) == 0
+    assert main(["invoice", str(usage), "--account", "acct_1", "--period", "2026-10", "--out", str(out), *options]) == 0
+    assert main(["verify", str(out / "invoice.json"), "--usage", str(usage), *options]) == 0
     assert "verified" in capsys.readouterr().out
     bill = json.loads((out / "invoice.json").read_text(encoding="utf-8"))
     assert sum(Fraction(charge["credits"]) for charge in charges) == Fraction(bill["totals"]["credits"])
-    usage.write_bytes(SOUND.replace(b'"inputTokens": 22', b'"inputTokens": 21').replace(b"2527", b"2526"))
-    assert main(["verify", str(out / "invoice.json"), "--usage", str(usage), *asked]) == 1
+    usage.write_bytes(VALID.replace(b'"inputTokens": 22', b'"inputTokens": 21').replace(b"2527", b"2526"))
+    assert main(["verify", str(out / "invoice.json"), "--usage", str(usage), *options]) == 1

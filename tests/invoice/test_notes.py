@@ -1,4 +1,4 @@
-"""Notes that correct bills, and proofs that a request is in one."""
+"""Notes that correct bills, and inclusion proofs."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ BILL = billed(written(ROWS))
 
 
 def noted(bill: Json, usage: bytes | None, reason: str = "a reason") -> tuple[Json, Json | None]:
-    """A sealed note on a bill, and the bill as it should have been."""
+    """Return a sealed note that corrects a bill, and the corrected bill."""
     head = header(number=bill["number"] + 1, previous=bill)
-    right = None
+    corrected = None
     if usage is not None:
-        found = aggregate_usage(usage.splitlines(), BOOK, head.period, account="acct_1")
-        right = build_invoice(found.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
-    return seal(build_note(bill, right, head, reason)), right
+        aggregated = aggregate_usage(usage.splitlines(), BOOK, head.period, account="acct_1")
+        corrected = build_invoice(aggregated.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
+    return seal(build_note(bill, corrected, head, reason)), corrected
 
 
 def figures(document: Json | None) -> dict[tuple[str, ...], str]:
-    """Every amount of a document by where it stands, zeros left out."""
-    found: dict[tuple[str, ...], str] = {}
+    """Return every non-zero amount of a document by its path."""
+    amounts: dict[tuple[str, ...], str] = {}
     if document is None:
-        return found
+        return amounts
 
     def take(path: tuple[str, ...], value: Any) -> None:
         if isinstance(value, dict):
             for name, inner in value.items():
                 take((*path, name), inner)
         elif isinstance(value, list):
-            for part in value:
-                take((*path, part["since"], part["price_per_credit"]), part["credits"])
+            for period in value:
+                take((*path, period["since"], period["price_per_credit"]), period["credits"])
         elif path[-1] not in ("currency", "per_credit"):
-            found[path] = str(value)
+            amounts[path] = str(value)
 
     for line in document["lines"]:
         key = tuple(str(line[name]) for name in LINE_KEY)
@@ -71,27 +71,27 @@ def figures(document: Json | None) -> dict[tuple[str, ...], str]:
     take(("savings",), document["savings"])
     for row in document["days"]:
         take(("days", row["day"], row["model"]), {name: row[name] for name in ("requests", "credits")})
-    return {path: value for path, value in found.items() if Fraction(value)}
+    return {path: value for path, value in amounts.items() if Fraction(value)}
 
 
-def adds_up(bill: Json, note: Json, right: Json | None) -> None:
-    """The bill and its note together are the bill as it should have been, in every exact and every shown amount."""
-    was, more, must = figures(bill), figures(note), figures(right)
-    for path in {*was, *more, *must}:
-        total = Fraction(was.get(path, "0")) + Fraction(more.get(path, "0"))
-        assert total == Fraction(must.get(path, "0")), path
-    lines, shown = note["lines"], note["totals"]["rounded"]
+def check_sums(bill: Json, note: Json, corrected: Json | None) -> None:
+    """Check that bill and note add up to the corrected bill, in every exact and every rounded amount."""
+    billed_amounts, changes, expected = figures(bill), figures(note), figures(corrected)
+    for path in {*billed_amounts, *changes, *expected}:
+        total = Fraction(billed_amounts.get(path, "0")) + Fraction(changes.get(path, "0"))
+        assert total == Fraction(expected.get(path, "0")), path
+    lines, rounded = note["lines"], note["totals"]["rounded"]
     for column in ("credits", "nominal"):
-        assert sum(Decimal(line["rounded"][column]) for line in lines) == Decimal(shown[column])
-    for name, total_shown in shown["channels"].items():
-        assert sum(Decimal(line["rounded"]["channels"][name]) for line in lines) == Decimal(total_shown)
+        assert sum(Decimal(line["rounded"][column]) for line in lines) == Decimal(rounded[column])
+    for name, channel_total in rounded["channels"].items():
+        assert sum(Decimal(line["rounded"]["channels"][name]) for line in lines) == Decimal(channel_total)
     assert list(SCHEMA.iter_errors(note)) == []
 
 
-def test_a_bill_is_cancelled_as_a_whole() -> None:
-    """A note without usage takes back every amount of the bill, and verifies."""
-    note, right = noted(BILL, None)
-    adds_up(BILL, note, right)
+def test_a_note_cancels_a_bill() -> None:
+    """A note without usage negates every amount of the bill, and verifies."""
+    note, corrected = noted(BILL, None)
+    check_sums(BILL, note, corrected)
     assert (note["kind"], note["evidence"], note["totals"]["requests"]) == ("credit_note", None, -11)
     assert note["totals"]["credits"] == "-" + BILL["totals"]["credits"]
     assert note["corrects"] == {"id": "INV-000001", "hash": BILL["hash"], "reason": "a reason"}
@@ -110,11 +110,11 @@ def test_a_bill_is_cancelled_as_a_whole() -> None:
     ],
     ids=["one less", "one more", "nothing", "another group", "another tier", "another model"],
 )
-def test_a_bill_is_corrected_in_part(rows: list[Json], kind: str) -> None:
-    """Bill and note add up to the right bill; the note is a debit note where too little was billed; it verifies."""
+def test_a_note_corrects_a_bill(rows: list[Json], kind: str) -> None:
+    """Bill and note add up to the corrected bill, and the note verifies; it is a debit note if Credits increase."""
     usage = written(rows)
-    note, right = noted(BILL, usage)
-    adds_up(BILL, note, right)
+    note, corrected = noted(BILL, usage)
+    check_sums(BILL, note, corrected)
     assert note["kind"] == kind
     assert verified(note, usage, corrects=BILL, previous=BILL).differences == []
     assert not verified(note, written(ROWS), corrects=BILL, previous=BILL).ok
@@ -123,32 +123,32 @@ def test_a_bill_is_corrected_in_part(rows: list[Json], kind: str) -> None:
 
 @settings(max_examples=examples(80), deadline=None)
 @given(usages(), usages())
-def test_any_bill_corrected_to_any_other(old: list[Json], new: list[Json]) -> None:
-    """Whatever was billed and whatever should have been: bill and note add up, and the note can be shown and redone."""
+def test_generated_corrections(old: list[Json], new: list[Json]) -> None:
+    """For any two generated bills, the note between them adds up, verifies and can be rendered."""
     try:
         bill = billed(written(old))
-        note, right = noted(bill, written(new))
+        note, corrected = noted(bill, written(new))
     except (KeyError, BillingError):
-        return  # nothing was billed, or nothing is to be corrected
-    adds_up(bill, note, right)
+        return  # nothing is billed, or nothing to correct
+    check_sums(bill, note, corrected)
     assert verified(note, written(new), corrects=bill, previous=bill).differences == []
     assert note["kind"] == ("debit_note" if Fraction(note["totals"]["credits"]) > 0 else "credit_note")
     assert render_text(note)
 
 
-def test_a_channel_that_only_one_of_the_two_has() -> None:
-    """A line from before a channel's first price shows nothing for it, and the note can be shown as a page."""
+def test_a_channel_that_only_one_bill_has() -> None:
+    """A line from before the first price of a channel has a zero for it, and the note can be rendered."""
     bill = billed(written([record(1, at="2026-10-02T00:00:00Z", model="beta")]))
     usage = written([record(2, at="2026-10-20T00:00:00Z")])
     assert "konbini" not in bill["totals"]["channels"]
-    note, right = noted(bill, usage)
-    adds_up(bill, note, right)
+    note, corrected = noted(bill, usage)
+    check_sums(bill, note, corrected)
     assert {line["rounded"]["channels"].get("konbini") for line in note["lines"] if line["model"] == "beta"} == {"0"}
     assert "JPY (konbini)" in render_text(note)
 
 
-def test_a_note_that_changes_nothing_is_refused() -> None:
-    """A right bill cannot be corrected, and neither can a note."""
+def test_a_note_that_changes_nothing_is_rejected() -> None:
+    """A correct bill and a note cannot be corrected."""
     with pytest.raises(BillingError, match="nothing to correct"):
         noted(BILL, written(ROWS[::-1]))
     note, _ = noted(BILL, None)
@@ -156,8 +156,8 @@ def test_a_note_that_changes_nothing_is_refused() -> None:
         build_note(note, None, header(number=3, previous=note), "again")
 
 
-def test_every_changed_figure_of_a_note_is_found() -> None:
-    """A figure of a note changed with its hash made to fit is found; so is another bill behind it."""
+def test_every_altered_figure_of_a_note_is_found() -> None:
+    """An altered figure of a note is found, also if the hash was recomputed; another bill is found, too."""
     usage = written(ROWS[2:])
     note, _ = noted(BILL, usage)
     for part in ("totals", "savings", "rounding", "evidence", "lines", "days"):
@@ -167,7 +167,7 @@ def test_every_changed_figure_of_a_note_is_found() -> None:
             for step in path[:-1]:
                 here = here[step]
             if path == ("evidence", "price_book"):
-                continue  # a price file that has grown looks the same
+                continue  # indistinguishable from a price file with later entries
             here[path[-1]] = "7" if here[path[-1]] != "7" else "8"
             changed["hash"] = document_hash(changed)
             assert not verified(changed, usage, corrects=BILL, previous=BILL).ok, path
@@ -191,13 +191,13 @@ def _paths(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 
 def proof_of(request_id: str, rows: list[Json] = ROWS, bill: Json = BILL) -> Json:
-    """A proof, as it would come out of a file."""
-    made = build_inclusion_proof(bill, io.BytesIO(written(rows)), BOOK, request_id)
-    return json.loads(json.dumps(made))  # type: ignore[no-any-return]  # it is an object
+    """Return a proof, as read from a file."""
+    proof = build_inclusion_proof(bill, io.BytesIO(written(rows)), BOOK, request_id)
+    return json.loads(json.dumps(proof))  # type: ignore[no-any-return]  # it is an object
 
 
 def test_every_record_can_be_proven() -> None:
-    """Each record of a bill has a proof that holds and shows of the others nothing but hashes."""
+    """Each record of a bill has a valid proof, which reveals only hashes of the others."""
     for row in ROWS:
         proof = proof_of(row["request_id"])
         assert check_inclusion_proof(BILL, proof) is None
@@ -210,21 +210,21 @@ def test_every_record_can_be_proven() -> None:
 
 
 def test_a_proof_of_an_escaped_id() -> None:
-    """A request whose id is written with escapes in the file can be proven."""
+    """A request can be proven if the file writes its id with escapes."""
     rows = [record(1, request_id="请求"), record(2, request_id='a"\\b'), record(3, request_id="x/y")]
     bill = billed(written(rows))
     for row in rows:
-        for how in (written(rows), written(rows, ensure_ascii=False), written(rows).replace(b"x/y", b"x\\/y")):
+        for usage in (written(rows), written(rows, ensure_ascii=False), written(rows).replace(b"x/y", b"x\\/y")):
             assert (
-                check_inclusion_proof(bill, build_inclusion_proof(bill, io.BytesIO(how), BOOK, row["request_id"]))
+                check_inclusion_proof(bill, build_inclusion_proof(bill, io.BytesIO(usage), BOOK, row["request_id"]))
                 is None
             )
 
 
-def test_what_is_not_in_the_bill_cannot_be_proven() -> None:
-    """No proof is made for a request that the bill does not hold, nor from a file that does not lead to its root."""
+def test_other_requests_cannot_be_proven() -> None:
+    """A request that the bill does not have, and a file that does not lead to its root, give no proof."""
     rows = [*ROWS, record(70, model="gone"), record(71, account="acct_2"), record(72, at="2026-12-01T00:00:00Z")]
-    for request_id in ("req_70", "req_71", "req_72", "nobody", "", "\ud800", "req_", "account"):
+    for request_id in ("req_70", "req_71", "req_72", "other", "", "\ud800", "req_", "account"):
         with pytest.raises(BillingError) as caught:
             proof_of(request_id, rows)
         assert caught.value.code == "not_in_bill"
@@ -233,8 +233,8 @@ def test_what_is_not_in_the_bill_cannot_be_proven() -> None:
             proof_of("req_5", changed)
 
 
-def test_a_changed_proof_does_not_hold() -> None:
-    """A changed record, index, size or path, or another bill, breaks a proof."""
+def test_an_altered_proof_is_invalid() -> None:
+    """An altered record, index, size or path makes a proof invalid."""
     proof = proof_of("req_5")
     for path in _paths(proof, ()):
         changes: list[Any] = ["x", "0" * 64, 3, 4, -1, True, None, [], 2**70]
@@ -257,7 +257,7 @@ def test_a_changed_proof_does_not_hold() -> None:
 
 
 def test_a_proof_is_for_one_document() -> None:
-    """A proof holds for the bill that it was made for and for no other, nor for that bill changed."""
+    """A proof is valid only for the unaltered bill that it was built for."""
     proof = proof_of("req_5")
     again = billed(written(ROWS), issuer="Other")
     assert "not for this document" in str(check_inclusion_proof(again, proof))
@@ -275,17 +275,19 @@ def test_a_proof_is_for_one_document() -> None:
 
 @settings(max_examples=examples(40), deadline=None)
 @given(usages(), st.data())
-def test_any_record_of_any_bill(rows: list[Json], data: st.DataObject) -> None:
-    """Of any generated file, every billed record and no other has a proof."""
+def test_generated_proofs(rows: list[Json], data: st.DataObject) -> None:
+    """In a generated file, every billed record has a proof, and no other record has one."""
     usage = written(rows)
-    found = aggregate_usage(usage.splitlines(), BOOK, header().period)
-    if not found.accounts.get("acct_1") or not found.accounts["acct_1"].requests:
+    aggregated = aggregate_usage(usage.splitlines(), BOOK, header().period)
+    if not aggregated.accounts.get("acct_1") or not aggregated.accounts["acct_1"].requests:
         return
     bill = billed(usage)
     request_id = data.draw(st.sampled_from(sorted({row["request_id"] for row in rows})))
-    held: list[str] = []
-    aggregate_usage(usage.splitlines(), BOOK, header().period, account="acct_1", on_leaves=lambda *a: held.extend(a[2]))
-    if request_id in held:
+    billed_ids: list[str] = []
+    aggregate_usage(
+        usage.splitlines(), BOOK, header().period, account="acct_1", on_leaves=lambda *args: billed_ids.extend(args[2])
+    )
+    if request_id in billed_ids:
         assert check_inclusion_proof(bill, proof_of(request_id, rows, bill)) is None
     else:
         with pytest.raises(BillingError):

@@ -1,4 +1,4 @@
-"""Verifying bills: whatever is changed in a document, in its chain, in the usage or in past prices is found."""
+"""Verification: every change of a document and of its chain is found."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 
 
 def resealed(document: Json) -> Json:
-    """With its hash made to fit again."""
+    """Return the document with a recomputed hash."""
     return {**document, "hash": document_hash(document)}
 
 
-def test_a_right_bill_verifies() -> None:
-    """A bill as it was made verifies: alone, second in its series, and signed."""
+def test_an_unaltered_bill_verifies() -> None:
+    """An unaltered bill verifies: the first and the second of a series, and a signed one."""
     assert verified(BILL, USAGE).differences == []
     assert verified(SECOND, USAGE, previous=FIRST).differences == []
     assert verified(SIGNED, USAGE, key=PUBLIC).differences == []
@@ -50,20 +50,16 @@ def test_a_right_bill_verifies() -> None:
 
 @pytest.mark.parametrize("document", [BILL, SECOND, SIGNED], ids=["first", "second", "signed"])
 def test_every_change_is_found(document: Json) -> None:
-    """Any one value changed, dropped, added, retyped or moved in a document is found."""
+    """One value that is changed, removed, added, retyped or moved in a document is found."""
     previous = FIRST if document is SECOND else None
-    # The three differ in few places, so a quick run changes every place of one of them only.
+    # The three documents differ in few places, so a quick run changes every place of only one of them.
     for what, changed in tampered(document) if document is BILL else sampled(tampered(document)):
         report = refused(changed, previous=previous, key=PUBLIC if document is SIGNED else None)
         assert all(str(difference) for difference in report.differences), what
 
 
-HELD_BY_HASH = {"issued", "due", "issuer", "customer", "rounding"}
-"""What no usage or price file can tell; hash, signature and chain hold it."""
-
-
-def test_every_changed_figure_is_found_with_the_hash_made_to_fit() -> None:
-    """With the hash recomputed after the change, every figure that can be redone is still found."""
+def test_every_altered_figure_is_found_if_the_hash_is_recomputed() -> None:
+    """If the hash is recomputed after a change, every change of a recomputable figure is still found."""
     unseen = set()
     for what, changed in tampered(BILL):
         try:
@@ -73,19 +69,19 @@ def test_every_changed_figure_is_found_with_the_hash_made_to_fit() -> None:
         if verified(changed, USAGE).ok:
             unseen.add((what, document_hash(changed) == BILL["hash"]))
     free = ["('issued',)", "('due',)", "('issuer',", "('customer', 'name')", "('customer', 'details'"]
-    # A balance is held by its equation, a channel by the price file; that there is any of them, only by the hash.
+    # The equation protects a balance, and the price file a channel. Only the hash protects their existence.
     free += ["('customer', 'tax_number')", "('balance', 'movements', 0, 'label')"]
     free += ["('balance',) := None", "('payment',) := None"]
     open_ = {what for what, same in unseen if not same}
-    # One change cannot tell a price file that has grown since from one that was never there; it is told in a note.
+    # A changed digest of the price file looks like a price file with later entries, which is a note.
     allowed = {what for what in open_ if what.startswith((*free, "('evidence', 'price_book') :="))}
     assert open_ == allowed
     assert not {what for what, same in unseen if same} - {w for w, _ in unseen if w.startswith("('hash',)")}
-    assert len(allowed) > 5  # the free text is really free, or this test would not look
+    assert len(allowed) > 5  # the free texts are in the document
 
 
-def test_lines_swapped_or_doubled_with_the_hash_made_to_fit() -> None:
-    """Lines in another order, a line twice, one line for another, all lines gone: found."""
+def test_moved_or_repeated_lines_are_found_if_the_hash_is_recomputed() -> None:
+    """Lines in another order, repeated lines and missing lines are found."""
     lines = BILL["lines"]
     assert len(lines) > 4
     for changed in (lines[1:] + lines[:1], lines[::-1], [*lines, lines[0]], [lines[0], *lines[:-1]], [], lines[2:]):
@@ -93,20 +89,20 @@ def test_lines_swapped_or_doubled_with_the_hash_made_to_fit() -> None:
         assert any(difference.where.startswith("lines") for difference in report.differences)
 
 
-def test_a_signature_holds_everything() -> None:
-    """With a signature and the key, every change is found even where the hash was made to fit."""
+def test_a_signature_protects_everything() -> None:
+    """With the key, every change of a signed bill is found, also if the hash was recomputed."""
     for what, changed in sampled(tampered(SIGNED)):
         try:
             changed = resealed(changed)
         except BillingError:
             pass
         report = verified(changed, USAGE, key=PUBLIC)
-        # Only a changed hash is mended by mending it.
+        # Recomputing the hash undoes a change of the hash itself.
         assert not report.ok or (changed == SIGNED and "'hash'" in what), what
 
 
-def test_a_signature_cannot_be_taken_away_or_replaced() -> None:
-    """No signature, another key, a signature by another, a signature beside an unsigned bill: found."""
+def test_a_signature_cannot_be_removed_or_replaced() -> None:
+    """A missing signature, one by another key, and one on an unsigned bill are found."""
     bare = {name: value for name, value in SIGNED.items() if name not in ("hash", "signature")}
     unsigned = seal({**bare, "signing_key": None})
     by_other = seal({**bare, "signing_key": key_id(OTHER.public_key())}, OTHER)
@@ -135,7 +131,7 @@ def test_a_signature_cannot_be_taken_away_or_replaced() -> None:
 
 
 def test_the_chain_is_checked() -> None:
-    """A predecessor that was changed, dropped, replaced or put out of order is found."""
+    """A previous document that is altered, missing, replaced or out of order is found."""
     other = billed(written([record(7)]))
     third = billed(USAGE, number=3, previous=SECOND)
     assert verified(third, USAGE, previous=SECOND).ok
@@ -168,8 +164,8 @@ GARBAGE: list[Any] = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_a_predecessor_that_is_no_document(garbage: Any) -> None:
-    """What is given as predecessor, or as the bill that a note corrects, may be anything: it is a difference."""
+def test_an_invalid_previous_document(garbage: Any) -> None:
+    """An invalid previous document, and an invalid bill that a note corrects, are differences."""
     refused(SECOND, previous=garbage)
     refused(resealed({**SECOND, "previous": "abc"}), previous=FIRST)
     note = resealed({**BILL, "kind": "credit_note", "corrects": {"id": "a", "hash": FIRST["hash"], "reason": ""}})
@@ -177,35 +173,35 @@ def test_a_predecessor_that_is_no_document(garbage: Any) -> None:
     refused(note, corrects=put(FIRST, ("totals", "credits"), "abc"))
 
 
-# --- anything at all ---
+# --- arbitrary input ---
 
 
 @settings(max_examples=examples(150), deadline=None)
 @given(bodies, st.sampled_from([path for path, _ in walk(SECOND)][1:]))
 def test_any_json_as_a_document(value: Any, path: Path_) -> None:
-    """Any JSON as a document, or in any place of one, is reported on and never raises."""
-    refused_or_same = verified(put(SECOND, path, value), USAGE, previous=FIRST)
-    assert not refused_or_same.ok or put(SECOND, path, value) == SECOND
+    """Any JSON as a document, or in any place of one, gives a report and never raises."""
+    report = verified(put(SECOND, path, value), USAGE, previous=FIRST)
+    assert not report.ok or put(SECOND, path, value) == SECOND
     if isinstance(value, dict):
         assert not verified(value, USAGE, previous=FIRST, corrects=FIRST).ok
 
 
 @pytest.mark.parametrize("usage", [b"", b"\0" * 99, b"{", b"[" * 9999, b"\xff\xfe\n" * 9, b"null\n1\n\n"])
 def test_any_file_as_usage(usage: bytes) -> None:
-    """Any bytes as the usage file are reported on and never raise."""
+    """Any bytes as the usage file give a report and never raise."""
     refused(BILL, usage)
 
 
-def test_without_the_files_nothing_is_said_to_verify() -> None:
-    """A bill cannot verify without its usage file and its price file."""
+def test_without_its_files_a_bill_does_not_verify() -> None:
+    """A bill does not verify without its usage file and its price file."""
     assert not verified(BILL, None).ok
     assert any("cannot be recomputed" in str(difference) for difference in verified(BILL, None).differences)
 
 
-def test_differences_say_both_figures() -> None:
-    """A difference says where it is, what the bill says, and what it is when redone."""
+def test_a_difference_states_both_figures() -> None:
+    """A difference states its path, the figure of the bill and the recomputed one."""
     changed = resealed(put(BILL, ("totals", "credits"), "1"))
     (difference,) = refused(changed).differences
-    right = BILL["totals"]["credits"]
-    assert str(difference) == f"totals.credits: the bill states '1', but '{right}' was recomputed"
-    assert Decimal(right) > 0
+    expected = BILL["totals"]["credits"]
+    assert str(difference) == f"totals.credits: the bill states '1', but '{expected}' was recomputed"
+    assert Decimal(expected) > 0

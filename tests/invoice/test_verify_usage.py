@@ -1,4 +1,4 @@
-"""Verifying bills: whatever is changed in the usage or in past prices is found, and nothing else matters."""
+"""Verification: every change of the billed usage and of past prices is found; other changes do not matter."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from verify_kit import BILL, USAGE, refused, tampered
 
 
 def list_of(usage: bytes, folder: Path) -> Path:
-    """The list of records that is written with a bill."""
+    """Write the list of records of a bill, and return its path."""
     path = folder / "records.txt"
     with path.open("w", encoding="utf-8") as file:
 
-        def keep(account: str, leaves: list[bytes], ids: list[str]) -> None:
+        def write(account: str, leaves: list[bytes], ids: list[str]) -> None:
             file.write(format_record_list(leaves, ids))
 
-        aggregate_usage(usage.splitlines(), BOOK, OCTOBER, account="acct_1", on_leaves=keep)
+        aggregate_usage(usage.splitlines(), BOOK, OCTOBER, account="acct_1", on_leaves=write)
     return path
 
 
-SHAPES = {
+RECORDS = {
     "chat": record(3),
     "responses": record(1),
     "whole": record(2),
@@ -38,10 +38,10 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_changed_value_of_a_record_is_found(shape: str, tmp_path: Path) -> None:
-    """Any one value of a record changed, dropped or added, is found and the record named by the list of records."""
-    row = SHAPES[shape]
+@pytest.mark.parametrize("format", RECORDS)
+def test_every_altered_value_of_a_record_is_found(format: str, tmp_path: Path) -> None:
+    """One value of a record that is changed, removed or added is found, and the record is named."""
+    row = RECORDS[format]
     rows = [row, record(7), record(8)]
     document, listed = billed(written(rows)), list_of(written(rows), tmp_path)
     assert verified(document, written(rows), records=listed).ok
@@ -50,16 +50,16 @@ def test_every_changed_value_of_a_record_is_found(shape: str, tmp_path: Path) ->
         if "float" not in what and json.loads(json.dumps(changed)) == row:
             continue
         if canonical_json(changed) == canonical_json(row):
-            continue  # 7.0 for 7: the same number to JSON
+            continue  # 7.0 instead of 7 is the same number in JSON
         report = refused(document, usage, records=listed)
         assert any(d.where == f"record {row['request_id']}" for d in report.differences), what
 
 
-def test_a_record_left_out_added_or_doubled_is_named(tmp_path: Path) -> None:
-    """A record left out, added or given twice is found and named."""
+def test_a_removed_added_or_repeated_record_is_named(tmp_path: Path) -> None:
+    """A removed, added, repeated or conflicting record is found and named."""
     rows = [record(n) for n in (1, 2, 3, 4)]
     document, listed = billed(written(rows)), list_of(written(rows), tmp_path)
-    for usage, name, words in (
+    for usage, name, message in (
         (rows[:-1], "req_4", "may have been removed"),
         ([*rows, record(5)], "req_5", "not in the bill"),
         ([*rows, record(2)], "req_2", "repeated"),
@@ -67,14 +67,14 @@ def test_a_record_left_out_added_or_doubled_is_named(tmp_path: Path) -> None:
         ([*rows[:-1], record(4, model="gone")], "req_4", "no model"),
     ):
         report = refused(document, written(usage), records=listed)
-        assert [d for d in report.differences if d.where == f"record {name}" and words in str(d)], (name, words)
-        assert refused(document, written(usage)).differences  # without the list, too
+        assert [d for d in report.differences if d.where == f"record {name}" and message in str(d)], (name, message)
+        assert refused(document, written(usage)).differences
     nothing = refused(document, b"", records=listed)
     assert {f"record req_{n}" for n in (1, 2, 3, 4)} <= {d.where for d in nothing.differences}
 
 
-def test_records_of_others_do_not_matter() -> None:
-    """Records of other accounts and of other months may come and go."""
+def test_records_out_of_scope_do_not_matter() -> None:
+    """Records of other accounts and of other months may be added and removed."""
     rows = [record(1), record(2, account="acct_2"), record(3, at="2026-09-01T00:00:00Z")]
     document = billed(written(rows))
     assert verified(document, written([rows[0]])).ok
@@ -82,34 +82,34 @@ def test_records_of_others_do_not_matter() -> None:
 
 
 def test_a_reformatted_usage_file_verifies() -> None:
-    """Keys in another order, other spaces, escapes, lines in another order: the same records, so the same bill."""
+    """Another order of keys or lines, other spaces and escapes give the same records, so the bill verifies."""
     rows = [json.loads(line) for line in USAGE.splitlines()]
 
-    def turned(value: Any) -> Any:
+    def reverse_keys(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: turned(item) for key, item in reversed(value.items())}
+            return {key: reverse_keys(item) for key, item in reversed(value.items())}
         return value
 
-    for how in (
+    for usage in (
         written(rows, separators=(",", ":")),
         written(rows, separators=(" , ", "  :  ")),
         written(rows, sort_keys=True),
-        written([turned(row) for row in rows]),
+        written([reverse_keys(row) for row in rows]),
         written(rows[::-1]).replace(b"\n", b"\r\n\n"),
         USAGE.replace(b"08:00", b"08\\u003a00").replace(b":00", b"\\u003A00"),
         USAGE.replace(b"acct", b"\\u0061cct"),
         b"\xef\xbb\xbf" + USAGE,
     ):
-        assert how != USAGE
-        assert verified(BILL, how).differences == []
+        assert usage != USAGE
+        assert verified(BILL, usage).differences == []
 
 
-def test_a_list_of_records_is_not_believed(tmp_path: Path) -> None:
-    """A list of records that is not the bill's, or is none, is said to be so and never makes a bill verify."""
+def test_a_list_of_records_is_not_trusted(tmp_path: Path) -> None:
+    """The list of another bill gives a note, and no list makes a bill verify."""
     usage = written([record(1), record(2)])
     document = billed(usage)
     other = list_of(written([record(1), record(3)]), tmp_path)
-    assert verified(document, usage, records=other).ok  # it is looked at only where the root differs
+    assert verified(document, usage, records=other).ok  # it is read only if the root differs
     assert any(
         "does not lead to the Merkle root" in note
         for note in refused(document, written([record(1)]), records=other).notes
@@ -117,7 +117,7 @@ def test_a_list_of_records_is_not_believed(tmp_path: Path) -> None:
     for content in (b"zz req_1\n", b"\xff\xfe", b"\n", b""):
         other.write_bytes(content)
         refused(document, written([record(1)]), records=other)
-    with pytest.raises(BillingError) as caught:  # that says nothing of the document
+    with pytest.raises(BillingError) as caught:  # not a failure of the document
         verified(document, written([record(1)]), records=tmp_path / "none")
     assert caught.value.code == "file_unreadable"
 
@@ -139,8 +139,8 @@ def test_a_list_of_records_is_not_believed(tmp_path: Path) -> None:
         ("beta: {ratio: 0.333}", "beta: {ratio: 0.334}"),
     ],
 )
-def test_a_changed_past_price_is_found(old: str, new: str) -> None:
-    """A price that held in the period, or before it, and was changed is found, used or not."""
+def test_an_altered_past_price_is_found(old: str, new: str) -> None:
+    """An altered price of the period or before it is found, whether it was used or not."""
     assert old in TEXT
     changed = TEXT.replace(old, new)
     if old == "beta:\n":
@@ -152,7 +152,7 @@ def test_a_changed_past_price_is_found(old: str, new: str) -> None:
 
 
 def test_later_prices_may_be_appended() -> None:
-    """A price file that has grown by later entries and models still verifies the bill, and a note says so."""
+    """A price file with later entries still verifies the bill, and a note says so."""
     grown = (
         text()
         .replace("        batch: {", "        batch: {", 1)

@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785) and Merkle trees (RFC 6962) by the letter, for the oracle of bills."""
+"""Plain implementations of canonical JSON (RFC 8785) and Merkle trees (RFC 6962) for the oracle of bills."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ _SHORT: Final = {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"',
 
 
 def canonical(value: Json) -> str:
-    """The canonical text of JSON; floats as JavaScript writes those that need no exponent."""
+    """Return the canonical text of a JSON value. Floats that need an exponent are not supported."""
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        assert value == 0 or 1e-6 <= abs(value) < 1e21, "numbers with an exponent are not written here"
-        return format(
-            Decimal(repr(value)).normalize(), "f"
-        )  # repr has the fewest digits that tell it from its neighbours
+        assert value == 0 or 1e-6 <= abs(value) < 1e21, "numbers with an exponent are not supported"
+        # repr has the fewest digits that distinguish a double from its neighbours.
+        return format(Decimal(repr(value)).normalize(), "f")
     if isinstance(value, str):
-        out = (_SHORT.get(ord(c)) or (f"\\u{ord(c):04x}" if ord(c) < 32 else c) for c in value)
-        return '"' + "".join(out) + '"'
+        escaped = (_SHORT.get(ord(c)) or (f"\\u{ord(c):04x}" if ord(c) < 32 else c) for c in value)
+        return '"' + "".join(escaped) + '"'
     if isinstance(value, list):
         return "[" + ",".join(map(canonical, value)) + "]"
     keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
@@ -34,12 +33,12 @@ def canonical(value: Json) -> str:
 
 
 def leaf(record: Json) -> bytes:
-    """The leaf hash of a record."""
+    """Return the leaf hash of a record."""
     return sha256(b"\0" + canonical(record).encode()).digest()
 
 
 def split(count: int) -> int:
-    """The largest power of two below a count."""
+    """Return the largest power of two below a count."""
     power = 1
     while power * 2 < count:
         power *= 2
@@ -47,7 +46,7 @@ def split(count: int) -> int:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """MTH of RFC 6962, 2.1, over leaf hashes."""
+    """Return MTH of RFC 6962, 2.1, over leaf hashes."""
     if not leaves:
         return sha256(b"").digest()
     if len(leaves) == 1:
@@ -57,7 +56,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """PATH of RFC 6962, 2.1.1."""
+    """Return PATH of RFC 6962, 2.1.1."""
     if len(leaves) == 1:
         return []
     k = split(len(leaves))

@@ -1,4 +1,4 @@
-"""What the tests of bills share: a price book in which everything changes inside October 2026, and usage for it."""
+"""Shared by the tests of bills: a price book in which everything changes in October 2026, and usage for it."""
 
 from __future__ import annotations
 
@@ -81,21 +81,21 @@ groups:
 
 
 def text(nominal: str = "1", price: str = "2.5", ratio: str = "0.5") -> str:
-    """The price file with some of its numbers."""
+    """Return the price file with some of its numbers."""
     return TEXT.replace("NOMINAL", nominal).replace("PRICE", price, 1).replace("RATIO", ratio)
 
 
 @cache
 def loaded(of: str) -> PriceBook:
-    """The book of a text, read once."""
+    """Return the price book of a text. It is parsed once."""
     return PriceBook.loads(of)
 
 
 BOOK: Final = loaded(text())
 
 
-def body(kind: str = "chat", tokens: int = 900, cached: int = 300, out: int = 50, **around: Any) -> Json:
-    """A usage object of one of the body shapes: chat, responses, whole (a response around it)."""
+def body(kind: str = "chat", tokens: int = 900, cached: int = 300, out: int = 50, **envelope: Any) -> Json:
+    """Return a usage object in one of the formats: chat, responses, or whole (with its response envelope)."""
     if kind == "chat":
         return {
             "prompt_tokens": tokens,
@@ -113,11 +113,11 @@ def body(kind: str = "chat", tokens: int = 900, cached: int = 300, out: int = 50
     }
     if kind == "responses":
         return usage
-    return {"id": "resp_1", "model": "alpha", "service_tier": "default", **around, "usage": usage}
+    return {"id": "resp_1", "model": "alpha", "service_tier": "default", **envelope, "usage": usage}
 
 
 def record(number: int = 1, **changes: Any) -> Json:
-    """A record of October."""
+    """Return a record of October."""
     at = datetime(2026, 10, 1, tzinfo=UTC) + timedelta(hours=7 * number)
     base = {
         "request_id": f"req_{number}",
@@ -131,27 +131,27 @@ def record(number: int = 1, **changes: Any) -> Json:
     return {**base, **changes}
 
 
-def written(records: Iterable[Json], **how: Any) -> bytes:
-    """A usage file."""
-    return b"".join(json.dumps(r, **how).encode() + b"\n" for r in records)
+def written(records: Iterable[Json], **options: Any) -> bytes:
+    """Return a usage file."""
+    return b"".join(json.dumps(r, **options).encode() + b"\n" for r in records)
 
 
 def header(**changes: Any) -> Header:
-    """The heading of a bill."""
-    given: Json = {"account": "acct_1", "period": OCTOBER, "period_name": "2026-10", "issued": OCTOBER.end}
-    return Header(**{**given, "issuer": "Example Gateway Ltd", **changes})
+    """Return the header of a bill."""
+    defaults: Json = {"account": "acct_1", "period": OCTOBER, "period_name": "2026-10", "issued": OCTOBER.end}
+    return Header(**{**defaults, "issuer": "Example Gateway Ltd", **changes})
 
 
 def billed(usage: bytes, book: PriceBook = BOOK, key: Any = None, **changes: Any) -> Json:
-    """A sealed bill."""
+    """Return a sealed bill over a usage file."""
     head = header(**changes)
-    found = aggregate_usage(usage.splitlines(keepends=True), book, head.period)
-    return seal(build_invoice(found.accounts[head.account], head, book), key)
+    aggregated = aggregate_usage(usage.splitlines(keepends=True), book, head.period)
+    return seal(build_invoice(aggregated.accounts[head.account], head, book), key)
 
 
-def verified(document: Any, usage: bytes | None, book: PriceBook = BOOK, **how: Any) -> VerificationReport:
-    """The verifier's report."""
-    return _verifier(usage, book).verify(document, **how)
+def verified(document: Any, usage: bytes | None, book: PriceBook = BOOK, **options: Any) -> VerificationReport:
+    """Return the report on a document."""
+    return _verifier(usage, book).verify(document, **options)
 
 
 @lru_cache(maxsize=8)
@@ -182,37 +182,39 @@ def _body(draw: DrawFn) -> Json:
     kind = draw(st.sampled_from(["chat", "chat", "responses", "responses", "whole", "searches"]))
     tokens, out = draw(_tokens), draw(_tokens)
     cached = draw(st.integers(0, tokens))
-    found = body("whole" if kind == "searches" else kind, tokens, cached, out)
+    usage = body("whole" if kind == "searches" else kind, tokens, cached, out)
     if kind in ("whole", "searches"):
-        found["service_tier"] = draw(st.sampled_from(["default", "auto", "priority", "standard"]))
+        usage["service_tier"] = draw(st.sampled_from(["default", "auto", "priority", "standard"]))
     if kind == "searches":
         kinds = st.sampled_from(["search", "open_page"])
         calls = [{"type": "web_search_call", "action": {"type": draw(kinds)}} for _ in range(draw(st.integers(0, 3)))]
-        found["output"] = [*calls, {"type": "file_search_call"}][: draw(st.integers(0, 4))]
+        usage["output"] = [*calls, {"type": "file_search_call"}][: draw(st.integers(0, 4))]
     elif kind == "chat" and draw(st.booleans()):
         kind = draw(st.sampled_from(["audio_tokens", "cache_write_tokens"]))
-        found["prompt_tokens_details"][kind] = draw(st.integers(0, tokens - cached))
+        usage["prompt_tokens_details"][kind] = draw(st.integers(0, tokens - cached))
     if draw(st.integers(0, 3)) == 0:
-        found.get("usage", found)["estimated"] = draw(st.booleans())
-    return found
+        usage.get("usage", usage)["estimated"] = draw(st.booleans())
+    return usage
 
 
 @st.composite
 def usages(draw: DrawFn) -> list[Json]:
-    """Records of October and a little around it, of two accounts; some of them stand twice."""
-    found: list[Json] = []
+    """Records of two accounts, in and around October; some are repeated, some conflict."""
+    records: list[Json] = []
     for number in range(draw(st.integers(1, 9))):
-        found.append(
+        records.append(
             {
                 "request_id": draw(st.sampled_from([f"r{number}", f"请求 {number}", f'"{number}:\\'])),
                 "at": draw(st.sampled_from(MOMENTS)),
                 "account": draw(st.sampled_from(["acct_1", "acct_1", "acct_1", "acct_2"])),
-                "group": draw(st.sampled_from(["default", "half", "own", "free", "nobody"])),
+                "group": draw(st.sampled_from(["default", "half", "own", "free", "unknown"])),
                 "model": draw(st.sampled_from(["alpha", "beta", "alpha-2026-02-03"])),
                 "service_tier": draw(st.sampled_from(["standard", "standard", "batch", "priority", None])),
                 "usage": draw(_body()),
             }
         )
-    again = draw(st.lists(st.sampled_from(found), max_size=3))
-    changed = [{**r, "account": "acct_1", "usage": body()} for r in draw(st.lists(st.sampled_from(found), max_size=1))]
-    return draw(st.permutations([*found, *again, *changed]))
+    repeated = draw(st.lists(st.sampled_from(records), max_size=3))
+    changed = [
+        {**r, "account": "acct_1", "usage": body()} for r in draw(st.lists(st.sampled_from(records), max_size=1))
+    ]
+    return draw(st.permutations([*records, *repeated, *changed]))

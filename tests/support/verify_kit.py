@@ -1,4 +1,4 @@
-"""Bills to verify, and every way to alter one."""
+"""Bills to verify, and every change of a value in them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SIGNED = billed(USAGE, key=KEY, signing_key=key_id(PUBLIC), **NAMED)
 
 
 def walk(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
-    """Every place of a JSON tree, with its value."""
+    """Yield every path of a JSON value, with the value there."""
     yield path, value
     if isinstance(value, dict | list):
         for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -88,11 +88,11 @@ def walk(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 
 
 def put(document: Json, path: Path_, value: Any) -> Json:
-    """A copy with one place changed; ``...`` takes the place away."""
+    """Return a copy with another value at a path; ``...`` removes it."""
     changed = copy.copy(document)
-    *way, last = path
+    *parents, last = path
     here: Any = changed
-    for step in way:
+    for step in parents:
         here[step] = copy.copy(here[step])
         here = here[step]
     if value is ...:
@@ -103,7 +103,7 @@ def put(document: Json, path: Path_, value: Any) -> Json:
 
 
 def tampered(document: Json) -> Iterator[tuple[str, Json]]:
-    """Every document with one thing changed, and what it was."""
+    """Yield (description of the change, document) for every document with one change."""
     for path, value in walk(document):
         if not path:
             yield "added", {**document, "more": 1}
@@ -125,7 +125,7 @@ def tampered(document: Json) -> Iterator[tuple[str, Json]]:
 
 
 def refused(document: Any, usage: bytes = USAGE, **how: Any) -> VerificationReport:
-    """The report on what must not verify; it says why, in printable words."""
+    """Return the report on a document that must not verify."""
     report = verified(document, usage, **how)
     assert not report.ok
     return report

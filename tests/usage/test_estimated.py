@@ -158,7 +158,7 @@ def test_a_bill_states_its_estimated_part(flags: list[bool | None]) -> None:
     assert document["lines"] == plain["lines"]
     assert {**document["totals"], "estimated": 0} == {**plain["totals"], "estimated": 0}
     text = render_text(document)
-    line = f"{len(estimated)} request{'s' if len(estimated) != 1 else ''}, {part['credits']} Credits of the above"
+    line = f"{len(estimated)} request{'s' if len(estimated) != 1 else ''}, {part['credits']} Credits of the total above"
     assert (line in text) == ("Estimated" in text) == bool(estimated)
 
 
