@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests start Python many times. Without bytecode files, each start would compile the library again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo gateway test test-thorough check bench schema clean
+.PHONY: demo gateway test test-thorough check bench schema errors clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py
@@ -31,6 +31,10 @@ bench: .venv/bench
 schema: .venv/installed
 	$(BIN)/brivionix-billing schema pricing > docs/schema/pricing.schema.json
 	$(BIN)/brivionix-billing schema invoice > docs/schema/invoice.schema.json
+
+# ARGS=--update first stores the present messages of all examples.
+errors: .venv/dev
+	$(BIN)/python tests/support/make_errors.py $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -25,7 +25,9 @@ class ErrorCode(NamedTuple):
 CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
     "Prices": {
         "invalid_price_file": ErrorCode(None, "the price file is invalid; `.findings` lists every location"),
-        "price_not_exact": ErrorCode(None, "a price times a ratio has more than 18 decimal places"),
+        "price_not_exact": ErrorCode(
+            None, "the price of one token or call has more than 18 decimal places, in Credits"
+        ),
     },
     "Requests": {
         "unknown_model": ErrorCode(404, "the price file has no such model, alias or dated snapshot"),
