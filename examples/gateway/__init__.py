@@ -1,5 +1,5 @@
-"""A small gateway for prepaid Credits: OpenAI's API in front, a provider behind, the ledger between.
+"""A small gateway for prepaid Credits: an OpenAI-compatible API in front, a provider behind, the ledger in between.
 
-``python -m examples.gateway --demo`` starts it with a provider that replays recorded answers. ``docs/gateway.md`` tells
-what happens to a request, and which of it to take into a service of your own.
+``python -m examples.gateway --demo`` starts it with a provider that replays recorded answers. ``docs/gateway.md``
+describes the life of a request, and what a service of your own must keep.
 """

@@ -24,21 +24,23 @@ from .threaded_server import ThreadedServer
 
 
 def main() -> int:
-    """Run until it is stopped; the exit status."""
+    """Run the gateway until it is stopped. Returns the exit status."""
     config = parse_config(sys.argv[1:], os.environ)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         book = PriceBook.load(config.prices)
         with ExitStack() as stack:
             if config.demo:
-                config, told = _start_demo(config, book, stack)
+                config, announcement = _start_demo(config, book, stack)
             else:
-                Ledger.open(config.db, book, create=False).close()  # a slip in its name must not make an empty one
-                told = f"The gateway is at http://{config.host}:{config.port}, ledger {config.db.rpartition('@')[2]}, "
-                told += f"provider {config.upstream}."
+                # A typing error in the name of the database must not create an empty ledger.
+                Ledger.open(config.db, book, create=False).close()
+                database = config.db.rpartition("@")[2]  # without user and password
+                announcement = f"The gateway listens on http://{config.host}:{config.port}, "
+                announcement += f"ledger {database}, provider {config.upstream}."
                 if not config.upstream_key:
-                    told += " GATEWAY_UPSTREAM_KEY is not set: the provider will not know who asks."
-            serve(config, book, told)
+                    announcement += " GATEWAY_UPSTREAM_KEY is not set: requests to the provider have no key."
+            serve(config, book, announcement)
     except BillingError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
         return 2
@@ -55,14 +57,16 @@ def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Conf
     provider = stack.enter_context(ThreadedServer(create_provider()))
     models = book.models(group="default", at=now)
     if not models:
-        raise BillingError("no_price", "no model of the price file is sold today: is the clock right?")
+        raise BillingError(
+            "no_price", "the price file has no model with a price today; check the clock and the price file"
+        )
     model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
     config = replace(config, upstream=f"{provider.url}/v1", forwarded_headers=config.forwarded_headers | {"x-demo"})
     return config, demo_instructions(f"http://{config.host}:{config.port}", model)
 
 
-def serve(config: Config, book: PriceBook, told: str) -> None:
-    """Serve until stopped. ``told`` is printed as soon as it is true."""
+def serve(config: Config, book: PriceBook, announcement: str) -> None:
+    """Serve until stopped. Prints the announcement as soon as the server listens."""
     app = create_app(lambda: Gateway(config, book, Ledger.open(config.db, book)))
     settings = uvicorn.Config(
         app,
@@ -72,18 +76,20 @@ def serve(config: Config, book: PriceBook, told: str) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
-    _AnnouncingServer(settings, told).run()
+    _AnnouncingServer(settings, announcement).run()
 
 
 class _AnnouncingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, told: str) -> None:
+    """A server that prints an announcement after its startup."""
+
+    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
         super().__init__(config)
-        self._told = told
+        self._announcement = announcement
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._told, flush=True)
+            print(self._announcement, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the demo starts with: an account with Credits, and two tokens, whose secrets are no secrets."""
+"""The data of the demo: an account with Credits, and two tokens with published secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINI_ONLY: Final = "sk-demo-mini-only-not-a-secret"
 
 
 def seed_demo_ledger(ledger: Ledger, book: PriceBook, now: datetime) -> None:
-    """The account, its Credits and its tokens, unless they are there from the last time."""
+    """Create the account, its Credits and its tokens, unless they exist from an earlier start."""
     if ledger.entry("demo-top-up") is not None:
         return
     ledger.open_account(ACCOUNT, at=now)
@@ -29,25 +29,25 @@ def seed_demo_ledger(ledger: Ledger, book: PriceBook, now: datetime) -> None:
 
 
 def demo_instructions(url: str, model: str) -> str:
-    """What to try, ready to be copied."""
+    """Return the greeting of the demo: commands to copy."""
     return f"""
-The gateway is at {url}, and answers with recordings. Two tokens are there:
+The gateway listens on {url} and replays recorded answers. It has two tokens:
   {EVERYTHING}   every model
   {MINI_ONLY}    gpt-5.4-mini only, at most 1 Credit
 
-Ask something, then look at the balance:
+Send a request, then look at the balance:
   curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {EVERYTHING}' \\
     -H 'Content-Type: application/json' \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
   curl -s {url}/v1/balance -H 'Authorization: Bearer {EVERYTHING}'
   curl -s {url}/v1/usage -H 'Authorization: Bearer {EVERYTHING}'
 
-The same by OpenAI's SDK, as a stream (pip install openai):
+The same with OpenAI's SDK, as a stream (pip install openai):
   from openai import OpenAI
   client = OpenAI(base_url="{url}/v1", api_key="{EVERYTHING}")
   for event in client.responses.create(model="{model}", input="Hello", stream=True):
       print(event.type)
 
-Let the provider fail (add to a curl command): -H 'x-demo: status=500'   or cut=3, slow=0.5, usage=odd
+Make the provider fail (add to a curl command): -H 'x-demo: status=500'   or cut=3, slow=0.5, usage=odd
 Stop the gateway with Ctrl+C.
 """

@@ -1,22 +1,27 @@
-"""A provider on this machine: it replays answers of OpenAI that were recorded, and fails as it is told.
+"""A local provider that replays recorded answers of OpenAI, and simulates failures on request.
 
-``recordings.jsonl`` holds, for chat completions and for Responses, an answer of text and one of tool calls, whole and
-as a stream. They were recorded by the tests of pydantic-ai (MIT, Copyright Pydantic Services Inc.). A request with
-tools gets the calls, any other the text. Changed are: the name of the model, which becomes the one that was asked for;
-ids and times of whole chats; and the stream of a chat's text, which was recorded as a whole, and is told in pieces
-here. The usage is always as recorded, whatever was asked.
+``recordings.jsonl`` has a text answer and an answer with tool calls, for chat completions and for Responses, complete
+and as a stream. They were recorded by the tests of pydantic-ai (MIT, Copyright Pydantic Services Inc.). A request with
+tools gets the tool calls; any other request gets the text. These parts are not as recorded:
 
-The header ``x-demo`` says what is to go wrong, in words such as ``cut=3,slow=0.1``:
+- the model name, which is that of the request;
+- ids and times of complete answers to chat completions;
+- the stream of the text answer to chat completions, which is built here from the complete answer.
 
-======== ===========================================================================================================
-status=N it fails with this status
-cut=N    it breaks the connection after N events
-stop=N   it ends after N events, as if that were all
-error=N  it says after N events that it failed, and waits for its client to hang up
-wait=N   it says nothing more after N events, until its client hangs up
-slow=S   it waits S seconds before each event
-usage=no the usage is left out; ``usage=odd``: it contradicts itself
-======== ===========================================================================================================
+The usage is always the recorded one and does not depend on the request.
+
+The header ``x-demo`` selects failures, such as ``cut=3,slow=0.1``:
+
+========= ============================================================================================================
+status=N  fail with this status
+cut=N     break the connection after N events
+stop=N    end the stream normally after N events
+error=N   send an error after N events, and keep the connection open until the client closes it
+wait=N    send nothing after N events, and keep the connection open until the client closes it
+slow=S    wait S seconds before each event
+usage=no  leave out the usage
+usage=odd send a usage that contradicts itself
+========= ============================================================================================================
 """
 
 from __future__ import annotations
@@ -37,43 +42,44 @@ __all__ = ["recordings", "create_provider"]
 
 _HERE: Final = Path(__file__).parent
 _FOREVER: Final = 3600
-_FAILED: Final = {"error": {"message": "Overloaded", "type": "server_error", "param": None, "code": "demo"}}
+"""Wait of a stream that stays open, in seconds."""
+_ERROR_EVENT: Final = {"error": {"message": "Overloaded", "type": "server_error", "param": None, "code": "demo"}}
 
 
 class CutError(Exception):
-    """Breaks a connection, as it was asked for."""
+    """A broken connection that the request asked for."""
 
 
-def _hide_requested_cuts(record: logging.LogRecord) -> bool:
-    """Whether the log should have a failure of the server."""
+def _is_unrequested(record: logging.LogRecord) -> bool:
+    """Return False for the log record of a requested cut."""
     return record.exc_info is None or not isinstance(record.exc_info[1], CutError)
 
 
 def recordings() -> dict[tuple[str, bool], dict[str, Any]]:
-    """What was recorded, by endpoint and whether there are tools."""
+    """Return the recordings by endpoint and presence of tools."""
     lines = (_HERE / "recordings.jsonl").read_text(encoding="utf-8").splitlines()
-    return {(found["endpoint"], found["tools"]): found for found in map(json.loads, lines)}
+    return {(recording["endpoint"], recording["tools"]): recording for recording in map(json.loads, lines)}
 
 
 def create_provider(demo: str = "") -> Starlette:
-    """The provider. ``demo`` is what goes wrong where a request says nothing of it."""
-    logging.getLogger("uvicorn.error").addFilter(_hide_requested_cuts)
-    known = recordings()
+    """Create the provider. ``demo`` selects failures for requests without the header ``x-demo``."""
+    logging.getLogger("uvicorn.error").addFilter(_is_unrequested)
+    all_recordings = recordings()
     seen: list[dict[str, Any]] = []
 
     async def answer(request: Request) -> Response:
-        asked: dict[str, Any] = await request.json()
-        seen.append(asked)
-        wrong = dict(word.split("=") for word in request.headers.get("x-demo", demo).split(",") if word)
-        if "status" in wrong:
-            return _failure(int(wrong["status"]))
+        body: dict[str, Any] = await request.json()
+        seen.append(body)
+        failures = dict(word.split("=") for word in request.headers.get("x-demo", demo).split(",") if word)
+        if "status" in failures:
+            return _error_response(int(failures["status"]))
         endpoint = "chat" if request.url.path.endswith("/chat/completions") else "responses"
-        found = known[endpoint, bool(asked.get("tools"))]
-        if not asked.get("stream"):
-            await asyncio.sleep(float(wrong.get("slow", 0)))
-            return JSONResponse(_rewrite_body(found["body"], asked["model"], wrong.get("usage")))
-        events = _events(found, asked, wrong.get("usage"))
-        return StreamingResponse(_emit_events(events, wrong), media_type="text/event-stream; charset=utf-8")
+        recording = all_recordings[endpoint, bool(body.get("tools"))]
+        if not body.get("stream"):
+            await asyncio.sleep(float(failures.get("slow", 0)))
+            return JSONResponse(_rewrite_body(recording["body"], body["model"], failures.get("usage")))
+        events = _events(recording, body, failures.get("usage"))
+        return StreamingResponse(_emit_events(events, failures), media_type="text/event-stream; charset=utf-8")
 
     paths = ("/v1/chat/completions", "/v1/responses")
     app = Starlette(routes=[Route(path, answer, methods=["POST"]) for path in paths])
@@ -81,65 +87,68 @@ def create_provider(demo: str = "") -> Starlette:
     return app
 
 
-def _failure(status: int) -> Response:
-    said = {"message": f"Recorded failure {status}", "type": "server_error", "param": None, "code": "demo"}
-    return JSONResponse({"error": said}, status, headers={"retry-after": "1"} if status == 429 else None)
+def _error_response(status: int) -> Response:
+    error = {"message": f"Recorded failure {status}", "type": "server_error", "param": None, "code": "demo"}
+    return JSONResponse({"error": error}, status, headers={"retry-after": "1"} if status == 429 else None)
 
 
-async def _emit_events(events: Iterator[str], wrong: dict[str, str]) -> AsyncIterator[str]:
+async def _emit_events(events: Iterator[str], failures: dict[str, str]) -> AsyncIterator[str]:
+    """Yield the events, with the selected failures."""
     for number, event in enumerate(events):
-        if wrong.get("cut") == str(number):
+        if failures.get("cut") == str(number):
             raise CutError
-        if wrong.get("stop") == str(number):
+        if failures.get("stop") == str(number):
             return
-        if wrong.get("error") == str(number):
-            yield f"event: error\ndata: {json.dumps(_FAILED)}\n\n"
-        if str(number) in (wrong.get("error"), wrong.get("wait")):
+        if failures.get("error") == str(number):
+            yield f"event: error\ndata: {json.dumps(_ERROR_EVENT)}\n\n"
+        if str(number) in (failures.get("error"), failures.get("wait")):
             await asyncio.sleep(_FOREVER)
-        await asyncio.sleep(float(wrong.get("slow", 0)))
+        await asyncio.sleep(float(failures.get("slow", 0)))
         yield event
 
 
-def _events(found: dict[str, Any], asked: dict[str, Any], usage: str | None) -> Iterator[str]:
-    for event in _recorded_events(found):
+def _events(recording: dict[str, Any], request: dict[str, Any], usage: str | None) -> Iterator[str]:
+    """Yield the events of a stream, with the model of the request and the selected usage."""
+    for event in _recorded_events(recording):
         head, mark, data = event.partition("data: ")
         if not data.startswith("{"):
             yield event + "\n\n"
             continue
-        told = json.loads(data)
-        if "choices" in told:
-            if not told["choices"] and not (asked.get("stream_options") or {}).get("include_usage"):
+        content = json.loads(data)
+        if "choices" in content:
+            if not content["choices"] and not (request.get("stream_options") or {}).get("include_usage"):
                 continue
-            told = _rewrite_body(told, asked["model"], usage)
-        elif "response" in told:
-            told["response"] = _rewrite_body(told["response"], asked["model"], usage)
-        yield f"{head}{mark}{json.dumps(told, ensure_ascii=False, separators=(',', ':'))}\n\n"
+            content = _rewrite_body(content, request["model"], usage)
+        elif "response" in content:
+            content["response"] = _rewrite_body(content["response"], request["model"], usage)
+        yield f"{head}{mark}{json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def _recorded_events(found: dict[str, Any]) -> Iterator[str]:
-    if found["sse"] is not None:
-        yield from found["sse"].strip().split("\n\n")
+def _recorded_events(recording: dict[str, Any]) -> Iterator[str]:
+    """Yield the recorded events. If only the complete answer was recorded, its text is split into words."""
+    if recording["sse"] is not None:
+        yield from recording["sse"].strip().split("\n\n")
         return
-    body = found["body"]
-    around = {**body, "object": "chat.completion.chunk", "usage": None}
+    body = recording["body"]
+    envelope = {**body, "object": "chat.completion.chunk", "usage": None}
     text = body["choices"][0]["message"]["content"]
     words = [word + " " for word in text.split(" ")]
     deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in [*words[:-1], words[-1][:-1]]), {}]
     for delta in deltas:
         choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
-        yield "data: " + json.dumps({**around, "choices": [choice]})
-    yield "data: " + json.dumps({**around, "choices": [], "usage": body["usage"]})
+        yield "data: " + json.dumps({**envelope, "choices": [choice]})
+    yield "data: " + json.dumps({**envelope, "choices": [], "usage": body["usage"]})
     yield "data: [DONE]"
 
 
 def _rewrite_body(body: dict[str, Any], model: str, usage: str | None) -> dict[str, Any]:
-    """A recorded body for another model, and with no usage, or a wrong one, if that was asked for."""
+    """Return a recorded body with another model; with ``usage``, without its usage (no) or with a wrong one (odd)."""
     changed = {**body, "model": model}
     if usage == "no":
         changed.pop("usage", None)
     elif usage == "odd" and changed.get("usage"):
-        told = dict(changed["usage"])
-        details = "prompt_tokens_details" if "prompt_tokens" in told else "input_tokens_details"
-        told[details] = {**told[details], "cached_tokens": 10**6}
-        changed["usage"] = told
+        counts = dict(changed["usage"])
+        details = "prompt_tokens_details" if "prompt_tokens" in counts else "input_tokens_details"
+        counts[details] = {**counts[details], "cached_tokens": 10**6}
+        changed["usage"] = counts
     return changed

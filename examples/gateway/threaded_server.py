@@ -1,4 +1,4 @@
-"""A server in a thread: the demo's provider, and the tests."""
+"""A server in a thread, for the provider of the demo and for tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["ThreadedServer"]
 
 
 class ThreadedServer:
-    """Serves an application on a port of the loopback address as long as the block runs."""
+    """Context manager that serves an application on a port of the loopback address."""
 
     def __init__(self, app: ASGIApp, port: int = 0) -> None:
-        self._socket = _listening(port)
+        self._socket = _listening_socket(port)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        # Streams that nobody ends are cut when the block does.
+        # Streams that are still open at exit are closed after 1 s.
         self._server = _Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -39,7 +39,7 @@ class ThreadedServer:
         try:
             self._server.run([self._socket])
         finally:
-            self._server.ready.set()  # it may have failed before its startup ended
+            self._server.ready.set()  # the server may fail before the end of its startup
 
 
 class _Server(uvicorn.Server):
@@ -54,18 +54,18 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-def _listening(port: int) -> socket.socket:
+def _listening_socket(port: int) -> socket.socket:
     """Return a socket that listens on a port of the loopback address; 0 is any free port.
 
     asyncio sets TCP_NODELAY only on sockets whose protocol is given. ``socket.create_server`` leaves it at 0, and
     accepted sockets inherit that. Without TCP_NODELAY, an answer sent in two writes waits for a delayed ACK: 40 ms.
     """
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("127.0.0.1", port))
-        made.listen(512)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(512)
     except OSError:
-        made.close()
+        listener.close()
         raise
-    return made
+    return listener
