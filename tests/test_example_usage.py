@@ -88,9 +88,9 @@ def test_the_readme_of_the_example_has_its_figures() -> None:
     table = dict(re.findall(r"^\| (.+?) \| (.+) \|$", README, re.MULTILINE))
     assert table["requests"].startswith(f"{format_number(len(LINES))}, ")
     assert table["input tokens"] == format_number(totals["input"])
-    assert table["of them cached"].startswith(f"{format_number(totals['cached'])} (")
+    assert table["of which cached"].startswith(f"{format_number(totals['cached'])} (")
     assert table["output tokens"] == format_number(totals["output"])
-    assert table["all together, by `pricing.yaml`"] == f"{sum(charges)} Credits"
+    assert table["total charge"] == f"{sum(charges)} Credits"
     for title, counts in counts_by.items():
         assert table[title] == ", ".join(f"{name} {format_number(count)}" for name, count in counts.most_common())
 

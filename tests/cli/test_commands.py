@@ -205,7 +205,7 @@ def test_explain(run: Run) -> None:
     run.usage([record(1, model="gone")])
     assert run("explain", "usage.jsonl", "--request", "req_1")[::2] == (
         2,
-        "error: line 1: no model 'gone' in the price file; add it, or an alias [unknown_model]\n",
+        "error: line 1: no model 'gone' in the price file; add it, or an alias of another model [unknown_model]\n",
     )
 
 

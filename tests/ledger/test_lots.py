@@ -46,7 +46,7 @@ def test_the_price_file_orders_lots() -> None:
     ("order", "what"),
     [
         ("[cheapest]", "there is no rule 'cheapest'"),
-        ("[oldest, oldest]", "the rule oldest stands twice"),
+        ("[oldest, oldest]", "the rule oldest is repeated"),
         ("[promotional, paid]", "promotional and paid are opposites"),
         ("[]", "is not an order of use"),
         ("oldest", "is not an order of use"),

@@ -185,7 +185,8 @@ def render(page: str) -> str:
         head, heading, section = page.partition(f"\n## {group}\n")
         intro, start, rest = section.partition(_START)
         _, end, tail = rest.partition(_END)
-        assert heading and start and end and "\n## " not in intro, f"section {group!r} has no generated part"
+        assert all((heading, start, end)), f"section {group!r} has no generated part"
+        assert "\n## " not in intro, f"section {group!r} has no generated part"
         page = "".join([head, heading, intro, start, _render_group(list(codes)), end, tail])
     return page
 
