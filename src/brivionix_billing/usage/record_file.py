@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage.fields import UsageExtras, make_fields
 from brivionix_billing.usage.readers.openai import CHAT_KEYS, RESPONSES_KEYS, FormatKeys, read_plain_counts
@@ -356,9 +357,7 @@ def _parse_strict(
 
 
 def _require_name(what: str, value: object) -> str:
-    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
-        return value
-    raise BillingError("invalid_record", f"{what} is {safe_repr(value)}; use 1 to 256 printable characters")
+    return require_text(what, value, code="invalid_record")
 
 
 def _json_text(value: str | None) -> str:

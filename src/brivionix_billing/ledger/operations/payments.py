@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.ids import require_new_id, require_text
+from brivionix_billing.ledger.ids import require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
 from brivionix_billing.ledger.units import to_signed_units, to_units, units_to_text
 from brivionix_billing.money import Payable
+from brivionix_billing.text_checks import require_text
 from brivionix_billing.topup import Quote
 
 __all__ = ["Payments"]
@@ -67,7 +68,7 @@ class Payments(LedgerBase):
         amount = to_units(credits, "a grant")
         content = {
             "credits": units_to_text(amount),
-            "reason": require_text(reason, "the reason"),
+            "reason": require_text("the reason", reason),
             **payments.lot_content(expires),
         }
         return self._run_operation(
@@ -144,7 +145,7 @@ class Payments(LedgerBase):
 
         Raises ``not_reversible`` if ``undoes`` is another operation or was reversed before.
         """
-        content = {"undoes": undoes, "reason": require_text(reason, "the reason")}
+        content = {"undoes": undoes, "reason": require_text("the reason", reason)}
         return self._run_operation(
             account,
             id,
@@ -170,8 +171,8 @@ class Payments(LedgerBase):
         amount = to_signed_units(credits, "a correction")
         content = {
             "credits": units_to_text(amount),
-            "reason": require_text(reason, "the reason"),
-            "author": require_text(author, "the author"),
+            "reason": require_text("the reason", reason),
+            "author": require_text("the author", author),
         }
 
         def build(locked: LockedAccount) -> EntryDraft:

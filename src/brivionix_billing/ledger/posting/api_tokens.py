@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.ids import require_text
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.projections import TokenRow
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import to_units, units_from_column, units_to_text
+from brivionix_billing.text_checks import require_text
 
 __all__ = ["apply_settings", "change_token", "create_token", "validate_settings"]
 
@@ -31,8 +31,8 @@ def _require_flag(value: object) -> bool:
 
 
 _SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
-    "group": lambda group: require_text(group, "the group of a token"),
-    "name": lambda name: require_text(name, "the name of a token") if name else "",
+    "group": lambda group: require_text("the group of a token", group),
+    "name": lambda name: require_text("the name of a token", name) if name else "",
     "expires": lambda expires: None if expires is None else format_timestamp(expires),
     "limit": lambda limit: None if limit is None else units_to_text(to_units(limit, "the limit of a token")),
     "enabled": _require_flag,
