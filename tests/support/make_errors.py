@@ -43,8 +43,8 @@ __all__ = ["ERRORS", "PAGE", "ErrorFile", "Example", "dump", "examples", "load",
 
 ERRORS: Final = ROOT / "tests" / "errors"
 PAGE: Final = ROOT / "docs" / "errors.md"
-_START: Final = "<!-- Generated from tests/errors by: make errors -->\n"
-_END: Final = "<!-- End -->\n"
+_START: Final = "<!-- Generated from tests/errors by: make errors -->\n\n"
+_END: Final = "\n<!-- End -->\n"
 _AT: Final = datetime(2026, 10, 20, tzinfo=UTC)
 
 
@@ -185,7 +185,8 @@ def render(page: str) -> str:
         head, heading, section = page.partition(f"\n## {group}\n")
         intro, start, rest = section.partition(_START)
         _, end, tail = rest.partition(_END)
-        assert heading and start and end and "\n## " not in intro, f"section {group!r} has no generated part"
+        if not end or "\n## " in intro:
+            raise ValueError(f"section {group!r} of the page has no generated part")
         page = "".join([head, heading, intro, start, _render_group(list(codes)), end, tail])
     return page
 

@@ -317,7 +317,7 @@ def _credit_note(args: Namespace) -> int:
         if isinstance(link, dict) and link.get("id") == bill["id"]:
             raise BillingError(
                 "document_exists",
-                f"{bill['id']} was already corrected by {path}; use that note, a second one would refund the same amount again",
+                f"{bill['id']} was already corrected by {path}; use that note: a second would refund the same again",
             )
     out = Path(args.out)
     for name in (DOCUMENT_FILE, SET_ASIDE):
