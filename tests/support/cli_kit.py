@@ -1,4 +1,4 @@
-"""Runs the command line in a folder of its own."""
+"""Runs the command line in a temporary folder."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ class Run:
         self.usage([record(n) for n in range(1, 6)])
 
     def usage(self, rows: list[Json]) -> None:
-        """Another usage file."""
+        """Replace the usage file."""
         (self.folder / "usage.jsonl").write_bytes(written(rows))
 
     def __call__(self, *args: str) -> tuple[int, str, str]:
-        """Exit status, stdout, stderr."""
+        """Run a command. Returns exit status, stdout and stderr."""
         try:
             status = main(args)
         except SystemExit as stop:
             status = int(stop.code or 0)
         out, err = self.capsys.readouterr()
         assert "Traceback" not in out + err
-        assert "fault of brivionix-billing" not in err, err
+        assert "bug in brivionix-billing" not in err, err
         assert not {c for c in err if ord(c) < 32 and c != "\n"}, err
         return status, out, err
 
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A folder to work in."""
+    """A command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Run(tmp_path, capsys)
