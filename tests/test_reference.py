@@ -56,6 +56,7 @@ RENAMED_KEYS: dict[str, str] = {
     "channels.largest": "max_payment",
     "worst_case.firm": "guaranteed",
     "ledger/verify*:sound": "valid",
+    "prices/check*:sound": "valid",
     "ledger/verify*:faults": "inconsistencies",
 }
 """Old key of JSON or column of CSV -> new key. If the old key has parent keys, such as

@@ -22,7 +22,7 @@ from cli_kit import COMMANDS, ESCAPES, EXAMPLE, SHIPPED, Run
 
 
 def test_help_of_each_command(run: Run) -> None:
-    """Each command has help, the program names them all, and every option is explained."""
+    """Each command has help, the program lists all commands, and every option is explained."""
     status, out, _ = run("--help")
     assert status == 0
     assert all(f"\n    {name}" in out for name in COMMANDS)
@@ -37,7 +37,7 @@ def test_help_of_each_command(run: Run) -> None:
     "args", [(), ("bill",), ("rate",), ("prices", "--view", "x"), ("check", "a", "b"), ("quote", "--cha", "rmb")]
 )
 def test_wrong_arguments(run: Run, args: tuple[str, ...]) -> None:
-    """A missing or unknown argument, or one cut short, is said on stderr, with status 2."""
+    """A missing, unknown or abbreviated argument is reported on stderr with status 2."""
     status, out, err = run(*args)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
@@ -47,11 +47,11 @@ def test_wrong_arguments(run: Run, args: tuple[str, ...]) -> None:
 
 
 def test_check(run: Run) -> None:
-    """``check`` says sound with the digest, or every finding with its place, in words or as JSON."""
+    """``check`` reports a valid file with its digest, or every finding with its location, as text or JSON."""
     status, out, err = run("check", SHIPPED)
     assert (status, err) == (0, "")
     assert "valid; 5 models, 5 groups, 2 channels; sha256:" in out
-    assert json.loads(run("check", "--format", "json", SHIPPED)[1])["sound"] is True
+    assert json.loads(run("check", "--format", "json", SHIPPED)[1])["valid"] is True
     (run.folder / "bad.yaml").write_text(
         text().replace("ratio: 0,", "ratio: -1,").replace("currency: CNY", "currency: XXY")
     )
@@ -59,7 +59,7 @@ def test_check(run: Run) -> None:
     assert (status, err) == (2, "bad.yaml: invalid, 2 findings\n")
     assert [line.split(":")[0] for line in out.splitlines()] == ["bad.yaml", "bad.yaml"]
     found = json.loads(run("check", "--prices", "bad.yaml", "--format", "json")[1])
-    assert (found["sound"], len(found["findings"])) == (False, 2)
+    assert (found["valid"], len(found["findings"])) == (False, 2)
     assert {"file", "line", "column", "path", "message", "hint"} == set(found["findings"][0])
 
 
@@ -74,7 +74,7 @@ def test_schema(run: Run, of: str) -> None:
 
 
 def test_prices(run: Run) -> None:
-    """``prices`` shows the prices of a group as a table that names the group, as JSON and as CSV, all the same."""
+    """``prices`` prints the same prices of a group as a table that names the group, as JSON and as CSV."""
     args = ("prices", "--prices", SHIPPED, "--group", "coding", "--at", "2026-10-20")
     status, out, err = run(*args)
     assert (status, err) == (0, "")
@@ -88,7 +88,7 @@ def test_prices(run: Run) -> None:
 
 
 def test_prices_of_a_channel(run: Run) -> None:
-    """The top-up view shows money on each channel, or on the one that is asked for."""
+    """The top-up view shows money on each channel, or on the requested one."""
     args = ("prices", "--prices", SHIPPED, "--view", "topup", "--at", "2026-10-01", "--format", "json")
     rows = json.loads(run(*args)[1])
     assert {row["channel"] for row in rows} == {"rmb", "stripe"}
@@ -98,7 +98,7 @@ def test_prices_of_a_channel(run: Run) -> None:
 
 
 def test_quote(run: Run) -> None:
-    """``quote`` says what Credits cost or money buys, in words, JSON and CSV."""
+    """``quote`` prints what Credits cost or money buys, as text, JSON and CSV."""
     args = ("quote", "--prices", SHIPPED, "--channel", "rmb", "--at", "2026-10-01")
     assert "pay 85.00 CNY, get 100 Credits" in run(*args, "--credits", "100")[1]
     (row,) = json.loads(run(*args, "--pay", "0.85", "--format", "json")[1])
@@ -111,7 +111,7 @@ def test_quote(run: Run) -> None:
 )
 @pytest.mark.parametrize("option", ["--credits", "--pay"])
 def test_bad_amounts(run: Run, option: str, amount: str) -> None:
-    """An amount that is none, or is beyond all bounds, is refused in words, with status 2."""
+    """An invalid or out-of-range amount is rejected with a message and status 2."""
     status, out, err = run("quote", "--prices", SHIPPED, "--channel", "rmb", f"{option}={amount}", "--at", "2026-10-01")
     assert (status, out) == (2, "") or (amount == "1e99" and status == 0)
     assert err.startswith("error: ") or status == 0
@@ -135,7 +135,7 @@ def test_bad_amounts(run: Run, option: str, amount: str) -> None:
     ],
 )
 def test_unknown_names_and_times(run: Run, args: tuple[str, ...], code: str) -> None:
-    """An unknown name or a time that is none is refused with its code, with status 2."""
+    """An unknown name or an invalid time is rejected with its code and status 2."""
     status, out, err = run(*args)
     assert (status, out) == (2, "")
     assert err.rstrip().endswith(f"[{code}]")
@@ -145,7 +145,7 @@ def test_unknown_names_and_times(run: Run, args: tuple[str, ...], code: str) -> 
 
 
 def test_rate(run: Run) -> None:
-    """``rate`` prints a charge a line with the fields of docs/cli.md; amounts are strings; CSV says the same."""
+    """``rate`` prints one charge per line with the fields of docs/cli.md; CSV has the same values, as strings."""
     status, out, err = run("rate", EXAMPLE, "--prices", SHIPPED)
     rows = [json.loads(line) for line in out.splitlines()]
     assert (status, err, len(rows)) == (0, "", 3000)
@@ -168,7 +168,7 @@ def test_rate_csv_has_a_column_per_channel(run: Run) -> None:
 
 
 def test_rate_sets_aside(run: Run) -> None:
-    """Lines without a price are told and kept with reasons, the rest is rated, the status is 2."""
+    """Lines without a price are reported and stored with reasons, the others are rated, and the status is 2."""
     run.usage([record(1), record(2, model="gone"), record(3), record(3), record(4), record(4, group="half")])
     status, out, err = run("rate", "usage.jsonl", "--rejected", "aside.jsonl")
     assert (status, len(out.splitlines())) == (2, 5)
@@ -180,7 +180,7 @@ def test_rate_sets_aside(run: Run) -> None:
 
 
 def test_rate_writes_over_nothing(run: Run) -> None:
-    """A file that stands where lines set aside should go is left as it is, above all the usage file itself."""
+    """An existing file is never replaced by the file of rejected lines, in particular not the usage file."""
     before = (run.folder / "usage.jsonl").read_bytes()
     status, _, err = run("rate", "usage.jsonl", "--rejected", "usage.jsonl")
     assert (status, (run.folder / "usage.jsonl").read_bytes()) == (2, before)
@@ -188,7 +188,7 @@ def test_rate_writes_over_nothing(run: Run) -> None:
 
 
 def test_many_lines_set_aside_are_not_all_told(run: Run) -> None:
-    """Of many lines set aside the first are told, and how many more there are."""
+    """Of many rejected lines the first are reported, and the number of the others."""
     run.usage([record(n, model="gone") for n in range(30)])
     status, out, err = run("rate", "usage.jsonl")
     assert (status, out) == (2, "")
@@ -197,7 +197,7 @@ def test_many_lines_set_aside_are_not_all_told(run: Run) -> None:
 
 
 def test_explain(run: Run) -> None:
-    """``explain`` explains one charge in English or Chinese, and says why another has none."""
+    """``explain`` explains one charge in English or Chinese, and reports why a request has none."""
     status, out, _ = run("explain", "usage.jsonl", "--request", "req_3")
     assert (status, "account acct_1" in out, "Quota of the gateway" in out) == (0, True, True)
     status, chinese, _ = run("explain", "usage.jsonl", "--request", "req_3", "--locale", "zh_CN")
@@ -214,7 +214,7 @@ def test_explain(run: Run) -> None:
 
 @pytest.fixture
 def odd(run: Run) -> dict[str, str]:
-    """Names of files that are not what they should be."""
+    """Return the names of files with invalid content."""
     contents = {
         "empty": b"",
         "binary": bytes(range(256)) * 50,
@@ -233,7 +233,7 @@ def odd(run: Run) -> dict[str, str]:
 
 
 def test_odd_price_files(run: Run, odd: dict[str, str]) -> None:
-    """No price file of any kind makes a command stumble: status 2, and words."""
+    """Any invalid price file gives status 2 and a message, never a traceback."""
     for name in odd.values():
         for args in (("check", name), ("prices", "--prices", name), ("rate", "usage.jsonl", "--prices", name)):
             status, _, err = run(*args)
@@ -241,7 +241,7 @@ def test_odd_price_files(run: Run, odd: dict[str, str]) -> None:
 
 
 def test_odd_usage_files(run: Run, odd: dict[str, str]) -> None:
-    """No usage file of any kind makes a command stumble; an empty one has no charge and no bill."""
+    """Any usage file is handled without a traceback; an empty one has no charge and no bill."""
     for number, name in enumerate(odd.values()):
         status, out, _ = run("rate", name)
         assert (status, out) == (0 if name == "empty" else 2, "")
@@ -251,7 +251,7 @@ def test_odd_usage_files(run: Run, odd: dict[str, str]) -> None:
 
 
 def test_odd_documents(run: Run, odd: dict[str, str]) -> None:
-    """Nothing that is given as a document, a proof, a key or a list makes a command stumble."""
+    """Any file given as a document, proof, key or list is handled without a traceback."""
     assert run("invoice", "usage.jsonl", "--all", "--period", "2026-10", "--out", "bills")[0] == 0
     bill = "bills/INV-000001/invoice.json"
     note = ("credit-note", bill, "--reason", "r", "--issued", "2026-11-02", "--out", "new")
@@ -271,7 +271,7 @@ def test_odd_documents(run: Run, odd: dict[str, str]) -> None:
 
 
 def test_nothing_readable_is_needed_for_nothing(run: Run) -> None:
-    """``--debug`` shows the failure itself to those who ask for it."""
+    """``--debug`` shows the traceback of a failure."""
     with pytest.raises(Exception, match="missing"):
         main(["--debug", "check", "missing"])
 
@@ -286,7 +286,7 @@ def shell(folder: Path, *args: str, **how: Any) -> subprocess.CompletedProcess[b
 
 
 def test_a_pipe(run: Run) -> None:
-    """``-`` reads stdin, also where the file must be read twice; nothing but results goes to stdout."""
+    """``-`` reads stdin, even if the file must be read twice; only results go to stdout."""
     content = (run.folder / "usage.jsonl").read_bytes()
     rated = shell(run.folder, "rate", "-", input=content)
     assert (rated.returncode, rated.stderr, len(rated.stdout.splitlines())) == (0, b"", 5)
@@ -300,7 +300,7 @@ def test_a_pipe(run: Run) -> None:
 
 
 def test_a_broken_pipe(run: Run) -> None:
-    """Whoever reads our output may stop at any time: status 0 and silence."""
+    """If the reader closes the pipe, the command ends with status 0 and without a message."""
     process = subprocess.Popen(
         [sys.executable, "-m", "brivionix_billing.cli", "rate", EXAMPLE, "--prices", SHIPPED],
         stdout=subprocess.PIPE,
@@ -315,7 +315,7 @@ def test_a_broken_pipe(run: Run) -> None:
 
 
 def test_any_locale(run: Run) -> None:
-    """A terminal that knows only ASCII gets UTF-8 results all the same, and messages that it can show."""
+    """An ASCII terminal gets results in UTF-8 and messages in ASCII."""
     run.usage([record(1, account="默认"), record(2, model="模型")])
     narrow = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     for kind in ("json", "csv"):
@@ -329,6 +329,6 @@ def test_any_locale(run: Run) -> None:
 
 
 def test_usage_of_every_shape(run: Run) -> None:
-    """A body of each shape is rated."""
+    """A body of each format is rated."""
     run.usage([record(1, usage=body(kind)) | {"request_id": kind} for kind in ("chat", "responses", "whole")])
     assert run("rate", "usage.jsonl")[0] == 0

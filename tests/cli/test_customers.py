@@ -28,34 +28,34 @@ USED = {
 
 
 def balance(account: str, opening: Any = "100", **more: Any) -> Json:
-    """A balance that comes out."""
+    """Return a balance that reconciles."""
     return {"opening": opening, "closing": bill_oracle.closing(str(opening), [], USED[account]), **more}
 
 
 def customers(run: Run, content: Any) -> None:
-    """The customers file, and the usage that goes with it."""
+    """Write the customers file and its usage file."""
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     (run.folder / "customers.json").write_bytes(raw)
     run.usage(ROWS)
 
 
 def bill_all(run: Run, *more: str) -> tuple[int, str, str]:
-    """Bill everybody, with the customers file."""
+    """Bill all accounts with the customers file."""
     return run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "bills", "--customers", "customers.json", *more)
 
 
 def document(run: Run, place: str) -> Json:
-    """A document that was written."""
+    """Return a written document."""
     return read_document(run.folder / place / "invoice.json")
 
 
 def below(folder: Path) -> list[str]:
-    """Every file below a folder."""
+    """Return every file below a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def test_customers_of_a_run_over_all(run: Run) -> None:
-    """Each account's bill says what the file says of it; others are billed as before; those without usage have none."""
+    """Each bill has the data of its account in the file; other accounts are billed without; no usage means no bill."""
     moved = {"label": "Top-up 2026-10-03", "credits": "50.5"}
     ada: Json = {"name": "Ada", "tax_number": "VAT 7", "details": ["1 Road", "Town"], "channel": "rmb"}
     ada["balance"] = {
@@ -87,7 +87,7 @@ def test_customers_of_a_run_over_all(run: Run) -> None:
 
 
 def test_options_win_over_the_file(run: Run) -> None:
-    """What an option says of the customer stands on the bill; what none says comes from the file."""
+    """Options about the customer take precedence over the file."""
     said = {"name": "Ada", "tax_number": "VAT 7", "details": ["1 Road"], "channel": "rmb"}
     customers(run, {"acct_1": {**said, "balance": balance("acct_1")}})
     base = ("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--customers", "customers.json", "--out")
@@ -114,7 +114,7 @@ def test_options_win_over_the_file(run: Run) -> None:
 
 
 def test_options_without_a_file(run: Run) -> None:
-    """Tax numbers and channel can be given for one account without a file; a channel for all accounts as well."""
+    """Tax numbers and channel can be given for one account without a file, and a channel for all accounts."""
     run.usage(ROWS)
     options = ("--customer-tax-number", "VAT 8", "--issuer-tax-number", "DE 811", "--channel", "konbini")
     assert run("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "b", *options)[0] == 0
@@ -138,7 +138,7 @@ def test_options_without_a_file(run: Run) -> None:
     ],
 )
 def test_options_that_no_bill_can_have(run: Run, options: tuple[str, str], code: str) -> None:
-    """A channel that is none, an empty tax number, a customer's number for all, no such file: refused, no bill."""
+    """An unknown channel, an empty tax number, one tax number for all or a missing file is rejected without a bill."""
     run.usage(ROWS)
     status, out, err = run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", "bills", *options)
     assert (status, out, f"[{code}]" in err) == (2, "", True)
@@ -146,25 +146,25 @@ def test_options_that_no_bill_can_have(run: Run, options: tuple[str, str], code:
 
 
 def test_a_wrong_balance_is_told_before_any_bill_is_written(run: Run) -> None:
-    """A balance that does not come out stops the whole run, names each account and its figures, and leaves nothing."""
+    """A balance that does not reconcile stops the run, names each account and its figures, and leaves no files."""
     right, wrong = balance("acct_1"), {"opening": "100", "closing": "100"}
     customers(run, {"acct_1": {"balance": right}, "acct_2": {"balance": wrong}})
     run.usage([*ROWS, record(60, account="acct_2", model="gone")])
     status, out, err = bill_all(run)
     assert (status, out) == (2, "")
     assert "[invalid_argument]" in err
-    for told in (
+    for part in (
         "'acct_2'",
         f"used {USED['acct_2']}",
         f"difference of {USED['acct_2']}",
         "1 of its records were rejected",
     ):
-        assert told in err
+        assert part in err
     assert "acct_1" not in err
     assert not (run.folder / "bills").exists()
     customers(run, {name: {"balance": wrong} for name in ("acct_1", "acct_2")})
     assert all(f"'{name}'" in bill_all(run)[2] for name in ("acct_1", "acct_2"))
-    # Mended, the same folder can be billed into.
+    # After the balance is fixed, the same folder can be used.
     customers(run, {"acct_1": {"balance": right}, "acct_2": {"balance": balance("acct_2")}})
     assert bill_all(run)[0] == 0
     assert below(run.folder / "bills")
@@ -221,12 +221,12 @@ WRONG: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "code", "told"), WRONG, ids=[str(n) for n in range(len(WRONG))])
-def test_a_file_that_is_not_as_it_must_be(run: Run, content: Any, code: str, told: str) -> None:
-    """Whatever is wrong in the file is told with its place, of accounts without usage as well; nothing is written."""
+@pytest.mark.parametrize(("content", "code", "part"), WRONG, ids=[str(n) for n in range(len(WRONG))])
+def test_a_malformed_file(run: Run, content: Any, code: str, part: str) -> None:
+    """Every error in the file is reported with its location, even of accounts without usage; nothing is written."""
     customers(run, content)
     status, out, err = bill_all(run)
-    assert (status, out, f"[{code}]" in err, told in err) == (2, "", True, True), err
+    assert (status, out, f"[{code}]" in err, part in err) == (2, "", True, True), err
     assert len(err) < 600
     assert not (run.folder / "bills").exists()
 

@@ -24,17 +24,17 @@ ROWS = [record(n) for n in range(1, 6)] + [record(n, account="acct_2") for n in 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """Return every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def bills(run: Run, *more: str, out: str = "bills") -> tuple[int, str, str]:
-    """Bill everybody."""
+    """Bill all accounts."""
     return run("invoice", "usage.jsonl", "--all", *OCTOBER, "--out", out, *more)
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change a document without making its hash fit."""
+    """Alter a document without updating its hash."""
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
@@ -55,7 +55,7 @@ def test_the_example_is_billed_and_verified(run: Run) -> None:
 
 
 def test_what_a_bill_s_folder_holds(run: Run) -> None:
-    """One account: the document, the page, the lines and the list of records stand in the folder, and nothing else."""
+    """The folder of a bill contains the document, the pages, the lines and the list of records, and no other file."""
     run.usage(ROWS)
     status, out, err = run("invoice", "usage.jsonl", "--account", "acct_2", *OCTOBER, "--out", "b", "--format", "json")
     assert (status, err) == (0, "5 records of other accounts or outside the period were ignored\n")
@@ -80,20 +80,20 @@ def test_what_a_bill_s_folder_holds(run: Run) -> None:
     "period", ["2026-13", "2026", "", "2026-10-02/2026-10-01", "x/y", "2026-10/2026-11", "0000-01"]
 )
 def test_bad_periods(run: Run, period: str) -> None:
-    """A period that is none is refused, and nothing is written."""
+    """An invalid period is rejected, and nothing is written."""
     status, _, err = run("invoice", "usage.jsonl", "--all", f"--period={period}", "--out", "bills")
     assert (status, "[invalid_period]" in err, (run.folder / "bills").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Asia", "a\0b", "UTC+8"])
 def test_bad_zones(run: Run, zone: str) -> None:
-    """A zone that is none is refused."""
+    """An unknown time zone is rejected."""
     status, _, err = bills(run, f"--zone={zone}")
     assert (status, "[invalid_period]" in err) == (2, True)
 
 
 def test_a_series_goes_on_without_gaps(run: Run) -> None:
-    """Bills after bills and notes after them have one row of numbers, each linked to the one before."""
+    """Bills and notes of several runs have consecutive numbers, and each is linked to the previous one."""
     run.usage(ROWS)
     bills(run, "--series", "A")
     run.usage([*ROWS, record(90, at="2026-11-03T00:00:00Z")])
@@ -114,9 +114,9 @@ def test_a_series_goes_on_without_gaps(run: Run) -> None:
 
 
 def test_nothing_is_written_over(run: Run) -> None:
-    """A second bill, or a note, into a folder that holds anything of the kind is refused, and all stays as it was."""
+    """A bill or note is never written to a folder that contains one, and the folder stays unchanged."""
     run.usage([*ROWS, record(60, model="gone")])
-    assert bills(run)[0] == 2  # one record is set aside
+    assert bills(run)[0] == 2  # one record is rejected
     assert run("invoice", "usage.jsonl", "--account", "acct_1", *OCTOBER, "--out", "one")[0] == 2
     before = contents(run.folder)
     note = (
@@ -145,7 +145,7 @@ def test_nothing_is_written_over(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["invoice.html", "invoice.txt", "invoice.csv", "records.txt", "rejected.jsonl"])
 def test_files_of_others_are_not_written_over(run: Run, name: str) -> None:
-    """A file of the user's own that has the name of one of ours is left as it is."""
+    """A user's file with the name of an output file stays unchanged."""
     (run.folder / "b").mkdir()
     (run.folder / "b" / name).write_text("mine")
     run.usage([*ROWS, record(60, model="gone")])
@@ -154,7 +154,7 @@ def test_files_of_others_are_not_written_over(run: Run, name: str) -> None:
 
 
 def test_set_aside_is_listed(run: Run) -> None:
-    """Records that cannot be billed are listed with the reason, the rest is billed, the status is 2."""
+    """Records that cannot be billed are listed with the reason, the others are billed, and the status is 2."""
     run.usage([record(1), record(2, model="gone"), record(3), record(3)])
     status, out, err = bills(run)
     assert (status, "INV-000001" in out) == (2, True)
@@ -165,7 +165,7 @@ def test_set_aside_is_listed(run: Run) -> None:
 
 
 def test_nobody_to_bill(run: Run) -> None:
-    """An account or a month without usage has no bill, and says so."""
+    """An account or a month without usage gives an error and no bill."""
     for args in (("--account", "nobody", *OCTOBER), ("--account", "", *OCTOBER), ("--all", "--period", "2027-01")):
         status, out, err = run("invoice", "usage.jsonl", *args, "--out", "b")
         assert (status, out, "[no_usage]" in err) == (2, "", True)
@@ -173,7 +173,7 @@ def test_nobody_to_bill(run: Run) -> None:
 
 
 def test_verify_says_what_differs(run: Run) -> None:
-    """A bill that does not verify has status 1, and words or JSON that name the place."""
+    """A bill that does not verify gives status 1, and text or JSON that names the location."""
     bills(run)
     path = run.folder / "bills/INV-000001/invoice.json"
     document = read_document(path)
@@ -188,7 +188,7 @@ def test_verify_says_what_differs(run: Run) -> None:
 
 
 def test_verify_finds_the_chain_beside(run: Run) -> None:
-    """The document before is looked for beside a bill; changed, it is found although nobody named it."""
+    """The previous document is searched in the sibling folders, and an altered one is reported."""
     run.usage(ROWS)
     bills(run)
     second = "bills/INV-000002/invoice.json"
@@ -221,7 +221,7 @@ def test_signatures(run: Run) -> None:
 
 
 def test_options_that_would_hold_for_several_bills_are_refused(run: Run) -> None:
-    """One customer's name is not put on every account's bill, nor one predecessor held against every document."""
+    """Options of one customer or one document are rejected together with several."""
     run.usage(ROWS)
     assert bills(run, "--customer", "Ada")[0] == 2
     assert not (run.folder / "bills").exists()
@@ -235,7 +235,7 @@ def test_options_that_would_hold_for_several_bills_are_refused(run: Run) -> None
 
 
 def test_notes(run: Run) -> None:
-    """A note corrects a bill by the usage as it should have been, verifies beside it, and cancels without usage."""
+    """A note corrects a bill by the corrected usage and verifies with it; without usage it cancels the bill."""
     run.usage(ROWS)
     bills(run)
     (run.folder / "right.jsonl").write_bytes(written(ROWS[1:]))
@@ -287,7 +287,7 @@ def test_proofs(run: Run) -> None:
 
 
 def clean(shown: str) -> bool:
-    """Whether a terminal would be left alone."""
+    """Return true if the text has no character that a terminal obeys."""
     return not {c for c in shown if not c.isprintable() and c != "\n"}
 
 
@@ -368,7 +368,7 @@ def test_formulas_in_csv(run: Run, name: str) -> None:
 
 
 def test_a_table_shows_the_channels_of_every_bill(run: Run) -> None:
-    """A channel that only a later bill has stands in the table of all bills."""
+    """A channel that only a later bill has is a column in the table of all bills."""
     run.usage([record(1, at="2026-10-02T00:00:00Z"), record(2, account="b", at="2026-10-20T00:00:00Z")])
     assert "konbini" in bills(run)[1].splitlines()[0]
 
@@ -377,14 +377,14 @@ def test_a_table_shows_the_channels_of_every_bill(run: Run) -> None:
     "wrong", [("--issuer", ""), ("--issuer", "x" * 300), ("--series", "x" * 300), ("--issued", "soon"), ("--due", "")]
 )
 def test_a_heading_that_no_document_may_have(run: Run, wrong: tuple[str, str]) -> None:
-    """What would make a bill that cannot verify is refused, and no bill is written."""
+    """Arguments of a bill that could not verify are rejected, and no bill is written."""
     status, _, err = bills(run, *wrong)
     written_bills = list(run.folder.glob("bills/**/invoice.json"))
     assert (status, bool(err), written_bills) == (2, True, []) or (wrong == ("--due", "") and status == 0)
 
 
 def test_money_asked_for_twice_shows_side_by_side(run: Run) -> None:
-    """Two bills of one account over one time, each sound by itself, do not verify together."""
+    """Two bills of one account with overlapping periods, each valid alone, do not verify together."""
     run.usage(ROWS)
     for out, period in (("one", "2026-10"), ("two", "2026-10-01/2026-11-01")):
         arguments = ("--account", "acct_1", "--period", period, "--out", f"bills/{out}")
@@ -396,14 +396,14 @@ def test_money_asked_for_twice_shows_side_by_side(run: Run) -> None:
 
 @pytest.mark.parametrize("series", ["../up", "/root", "a/b", "..", "a b", "\x1b[31m", "x" * 65])
 def test_a_series_is_no_path(run: Run, series: str) -> None:
-    """A series names folders: nothing but letters, digits and . _ - stands in it, and nothing is written elsewhere."""
+    """A series is part of folder names, so only letters, digits and . _ - are accepted."""
     run.usage(ROWS)
     status, _, err = bills(run, "--series", series)
     assert (status, "Traceback" in err, list(run.folder.rglob("invoice.json"))) == (2, False, [])
 
 
 def test_a_usage_file_that_cannot_be_read_is_no_verdict(run: Run) -> None:
-    """Where the usage file is missing, the exit status says that the input is wrong, not that the bill is."""
+    """If the usage file is missing, the exit status is that of invalid input, not of a failed check."""
     run.usage(ROWS)
     bills(run)
     status, out, err = run("verify", "bills", "--usage", "gone.jsonl")

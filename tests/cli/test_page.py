@@ -131,7 +131,7 @@ def test_page_rejects_invalid_options(run: Run, options: tuple[str, ...], messag
     before = SHIPPED.read_bytes()
     status, out, err = run("page", "--prices", str(SHIPPED), *(() if "--at" in options else PRICES[2:]), *options)
     assert (status, out, message in err) == (2, "", True), err
-    assert "fault of brivionix" not in err
+    assert "bug in brivionix" not in err
     assert SHIPPED.read_bytes() == before
     assert list(run.folder.glob("p.*")) == []
 

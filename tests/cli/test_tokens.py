@@ -19,14 +19,14 @@ REQUEST = {"model": "gpt-5.4-mini", **chat("What is the capital of Mexico?", max
 
 
 def put(run: Run, content: object, name: str = "in.json") -> str:
-    """A file with this content; text as it is, everything else as JSON."""
+    """Write a file: a text as it is, other content as JSON."""
     data = content if isinstance(content, bytes | str) else json.dumps(content)
     (run.folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
     return name
 
 
 def test_a_text_prints_its_number(run: Run) -> None:
-    """A file that is no request is a text: its tokens by o200k_base, or by the model that is named."""
+    """A file that is not a request is counted as a text, by o200k_base or the named model."""
     name = put(run, "What is the capital of Mexico?", "a.txt")
     assert run("tokens", name) == (0, "7\n", "")
     status, out, err = run("tokens", name, "--model", "gpt-4o", "--format", "json")
@@ -42,7 +42,7 @@ def test_a_pipe_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_request_is_counted_by_parts(run: Run) -> None:
-    """A body shows its parts and their sum, which is what OpenAI reported; and says whether that is exact."""
+    """A body is counted by parts; the total is what OpenAI reported, and the output states whether it is exact."""
     pair = next(
         pair for pair in small_pairs() if pair.kind == "tools" and pair.number != 13 and "gpt-5.4" in pair.model
     )
@@ -58,7 +58,7 @@ def test_a_request_is_counted_by_parts(run: Run) -> None:
 
 
 def test_an_estimate_says_why(run: Run) -> None:
-    """What is not known is told below the table, with the bound."""
+    """Unknown fields are reported below the table, with the upper bound."""
     name = put(run, {"model": "gpt-5.4-mini", "input": "Hi", "previous_response_id": "r"})
     _, out, _ = run("tokens", name, "--prices", str(SHIPPED))
     assert "an estimate, at most 272000\n" in out
@@ -66,7 +66,7 @@ def test_an_estimate_says_why(run: Run) -> None:
 
 
 def test_the_most_that_it_can_cost(run: Run) -> None:
-    """With a group: the worst case in tokens and Credits; in JSON with its whole charge."""
+    """With a group, the worst case is printed in tokens and Credits; JSON has the whole charge."""
     name = put(run, REQUEST)
     args = ("tokens", name, "--group", "default", "--at", "2026-10-20", "--prices", str(SHIPPED))
     status, out, _ = run(*args)
@@ -106,7 +106,7 @@ def test_json_names_the_reasons(run: Run) -> None:
     ],
 )
 def test_what_is_wrong_is_told(run: Run, content: Any, args: tuple[str, ...], code: str) -> None:
-    """Each wrong input is one line on stderr with its code, and exit status 2."""
+    """Each invalid input gives one line on stderr with its code, and exit status 2."""
     name = put(run, content)
     prices = () if "--prices" in args else ("--prices", str(SHIPPED))
     status, out, err = run("tokens", name, *args, *prices)
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_told(run: Run, content: Any, args: tuple[str, ...], co
 
 
 def test_no_price_file_is_needed_to_count(run: Run) -> None:
-    """Where there is no pricing.yaml, a request is counted by its model's name."""
+    """Without pricing.yaml, a request is counted by the name of its model."""
     name = put(run, REQUEST)
     Path("pricing.yaml").unlink()
     status, out, err = run("tokens", name)
@@ -131,7 +131,7 @@ def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
 
 
 def test_any_bytes_are_a_text(run: Run) -> None:
-    """Bytes that are no UTF-8 are counted, not refused."""
+    """Bytes that are not UTF-8 are counted, not rejected."""
     name = put(run, bytes(range(256)) * 10, "bin")
     status, out, _ = run("tokens", name)
     assert status == 0

@@ -53,7 +53,7 @@ class Run:
             status = int(stop.code or 0)
         out, err = self.capsys.readouterr()
         assert "Traceback" not in out + err
-        assert "fault of brivionix-billing" not in err, err
+        assert "bug in brivionix-billing" not in err, err
         assert not {c for c in err if ord(c) < 32 and c != "\n"}, err
         return status, out, err
 

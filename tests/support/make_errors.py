@@ -43,8 +43,8 @@ __all__ = ["ERRORS", "PAGE", "ErrorFile", "Example", "dump", "examples", "load",
 
 ERRORS: Final = ROOT / "tests" / "errors"
 PAGE: Final = ROOT / "docs" / "errors.md"
-_START: Final = "<!-- Generated from tests/errors by: make errors -->\n"
-_END: Final = "<!-- End -->\n"
+_START: Final = "<!-- Generated from tests/errors by: make errors -->\n\n"
+_END: Final = "\n<!-- End -->\n"
 _AT: Final = datetime(2026, 10, 20, tzinfo=UTC)
 
 
@@ -105,8 +105,8 @@ _Dumper.add_representer(str, _represent_text)
 def examples() -> Iterator[tuple[str, Example]]:
     """Yield every example with its code, in the order of the page."""
     for code in CODES:
-        for example in load(code).examples:
-            yield code, example
+        if (ERRORS / f"{code}.yaml").exists():
+            yield from ((code, example) for example in load(code).examples)
 
 
 def run(example: Example, folder: Path) -> tuple[str, int | None, str]:
@@ -185,8 +185,8 @@ def render(page: str) -> str:
         head, heading, section = page.partition(f"\n## {group}\n")
         intro, start, rest = section.partition(_START)
         _, end, tail = rest.partition(_END)
-        assert all((heading, start, end)), f"section {group!r} has no generated part"
-        assert "\n## " not in intro, f"section {group!r} has no generated part"
+        if not end or "\n## " in intro:
+            raise ValueError(f"section {group!r} of the page has no generated part")
         page = "".join([head, heading, intro, start, _render_group(list(codes)), end, tail])
     return page
 

@@ -80,14 +80,14 @@ def _check(args: Namespace) -> int:
     except PriceFileError as error:
         findings = [finding._asdict() for finding in error.findings]
         if args.format == "json":
-            print_stdout(as_json({"sound": False, "findings": findings}))
+            print_stdout(as_json({"valid": False, "findings": findings}))
         else:
             print_stdout("\n".join(escape_unprintable(str(finding)) for finding in error.findings) + "\n")
         count = len(error.findings) + error.omitted_count
         print_stderr(f"{path}: invalid, {count} finding{'s' if count != 1 else ''}")
         return EXIT_ERROR
     if args.format == "json":
-        print_stdout(json.dumps({"sound": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
+        print_stdout(json.dumps({"valid": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
     else:
         parts = (book.model_names, "model"), (book.group_names, "group"), (book.channels(), "channel")
         counts = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
