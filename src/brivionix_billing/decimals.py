@@ -10,9 +10,10 @@ from __future__ import annotations
 import decimal
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 
@@ -124,8 +125,12 @@ def decimal_from_scaled(coefficient: int, places: int) -> Decimal:
     return _normalize(value) if coefficient % _POWERS[places + 1] else _tidy(value)
 
 
-class AmountUnit(NamedTuple):
-    """The value of one unit of a count, prepared so that amounts are computed and formatted fast."""
+@dataclass(frozen=True, slots=True)
+class AmountUnit:
+    """The value of one unit of a count, prepared so that amounts are computed and formatted fast.
+
+    A slotted class and not a NamedTuple: Python reads a slot faster than an item of a subclass of tuple.
+    """
 
     value: Decimal
     ten: int
@@ -157,14 +162,13 @@ def multiply_count(count: int, unit: AmountUnit) -> Decimal:
 
     Below 10, normalize cannot give a positive exponent, so most amounts of requests need no second step.
     """
-    amount = _normalize(_multiply(count, unit[0]))
-    return amount if count < unit[1] else _tidy(amount)
+    amount = _normalize(_multiply(count, unit.value))
+    return amount if count < unit.ten else _tidy(amount)
 
 
 def format_count(count: int, unit: AmountUnit) -> str:
     """Format ``count * unit.value`` without trailing zeros and without an exponent; ``count`` is not negative."""
-    _, _, coefficient, places = unit
-    return format_trimmed(count * coefficient, places)
+    return format_trimmed(count * unit.coefficient, unit.places)
 
 
 def format_scaled(coefficient: int, places: int) -> str:

@@ -178,11 +178,11 @@ class Charge(ChargeFields):
 
         For comparison with a gateway's log; bills use the exact charge.
         """
-        _, _, coefficient, places = self.card.nominal_unit
-        numerator = self.quanta * coefficient * QUOTA_PER_USD
+        unit = self.card.nominal_unit
+        numerator = self.quanta * unit.coefficient * QUOTA_PER_USD
         if not numerator:
             return 0
-        return max(1, round_quotient(numerator, 10**places, Rounding.HALF_UP))
+        return max(1, round_quotient(numerator, 10**unit.places, Rounding.HALF_UP))
 
     def explain(self, locale: str = "en") -> str:
         """Return the whole calculation in words and figures, to be verified with a pocket calculator.
