@@ -36,7 +36,7 @@ class HoldManager:
         retry_delays: Sequence[float],
     ) -> None:
         self._ledger, self._threads, self._background, self._clock = ledger, threads, background, clock
-        self._retry_delays = (*retry_delays, None)
+        self._retry_delays = tuple(retry_delays)
 
     async def hold(self, admitted: AdmittedRequest) -> None:
         """Hold the worst case of a request. If this raises, nothing is held, or the hold is being released.
@@ -77,8 +77,8 @@ class HoldManager:
 
     async def _resolve(self, admitted: AdmittedRequest, priced: PricedResponse | None) -> None:
         """Post the end of a hold, with retries. The id makes it idempotent, so it is never posted twice."""
-        ledger, without_usage = self._ledger, False
-        for delay in self._retry_delays:
+        ledger, without_usage, delays = self._ledger, False, iter(self._retry_delays)
+        while True:
             try:
                 if priced is None:
                     await self._threads.run(ledger.release, admitted.id, at=self._clock())
@@ -98,8 +98,13 @@ class HoldManager:
                 else:
                     without_usage = True  # the journal rejects this usage: post the same Credits without it
                     continue
-            if delay is not None:
-                await asyncio.sleep(delay)
+            except Exception:  # a charge must not be lost to a bug: the line below has it
+                _LOG.exception("%s: unexpected error", admitted.id)
+                break
+            delay = next(delays, None)
+            if delay is None:
+                break
+            await asyncio.sleep(delay)
         # The hold expires, and a later settlement is charged all the same. This line has everything that it needs.
         record = {
             "request_id": admitted.id,

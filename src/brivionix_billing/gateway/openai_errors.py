@@ -91,6 +91,7 @@ def from_provider_error(status: int, body: bytes) -> GatewayError:
         message, code, param = error["message"], error.get("code"), error.get("param")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message, code, param = None, None, None
+    code = code if isinstance(code, str) else None
     concerns_operator = status in (401, 402, 403, 407) or code in _OPERATOR_CODES
     if isinstance(message, str):
         message = message.encode("utf-8", "replace").decode()
@@ -98,5 +99,4 @@ def from_provider_error(status: int, body: bytes) -> GatewayError:
         # A wrong key of the gateway is not a wrong token of the client, and the message may contain the key.
         status = 502 if concerns_operator or status < 400 else status
         return GatewayError(status, "upstream_error", "The provider failed. Nothing was charged.")
-    code = code if isinstance(code, str) else "upstream_error"
-    return GatewayError(status, code, message, param if isinstance(param, str) else None)
+    return GatewayError(status, code or "upstream_error", message, param if isinstance(param, str) else None)
