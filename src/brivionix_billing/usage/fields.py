@@ -37,7 +37,7 @@ class UsageExtras(NamedTuple):
 
 
 class UsageFields(NamedTuple):
-    """What a ``Usage`` stores. Whoever constructs it directly must have validated the counts."""
+    """What a ``Usage`` stores. A caller that constructs it directly must validate the counts first."""
 
     input_tokens: int = 0
     """All input tokens, including cached ones. Context tiers compare these."""

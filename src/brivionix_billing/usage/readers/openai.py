@@ -157,7 +157,7 @@ def _read(
 
 
 def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, items: Any) -> UsageFields:
-    """Read key by key, so that an unusual usage is told from a wrong one."""
+    """Read key by key, to distinguish an unusual usage from an invalid one."""
     input_tokens, output = usage[keys.input], usage.get(keys.output)
     input_details, output_details = usage.get(keys.input_details), usage.get(keys.output_details)
     if output is None:
