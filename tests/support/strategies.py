@@ -16,6 +16,8 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from brivionix_billing.meters import TOKEN_METERS
+
 __all__ = [
     "ARGUMENTS",
     "Data",
@@ -32,20 +34,7 @@ __all__ = [
 
 Data = dict[str, Any]
 TIERS: Final = ("standard", "batch", "flex", "priority")
-METERS: Final = (
-    "cache_read",
-    "output",
-    "cache_write",
-    "cache_write_1h",
-    "audio_input",
-    "audio_cache_read",
-    "audio_output",
-    "image_input",
-    "image_cache_read",
-    "image_output",
-    "video_input",
-    "video_cache_read",
-)
+METERS: Final = tuple(meter.name for meter in TOKEN_METERS if meter.name != "input")
 MODELS: Final = ("m-1", "m-2", "x-1")
 DATES: Final = ("2026-01-01", "2026-02-01", "2026-03-15T12:30:00Z", "2026-05-01", "2026-07-01T00:00:00.000001Z")
 ENDS: Final = ("2026-08-01", "2026-12-31T23:59:59+08:00")
