@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import oracle
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.meters import METERS, Meter
+from brivionix_billing.meters import METERS
 from request_strategies import (
     RatingRequest,
     book_settings,
@@ -27,7 +27,7 @@ from request_strategies import (
     priced_requests,
     usage_of,
 )
-from strategies import ARGUMENTS, TIERS, Data, N, books, counts, instant, render
+from strategies import ARGUMENTS, TIERS, Data, N, books, counts, render
 
 Case = tuple[Data, list[RatingRequest]]
 TICK = timedelta(microseconds=1)
@@ -78,7 +78,7 @@ def test_the_lines_and_the_channels_add_up(case: Case) -> None:
     for _, charge, _ in priced_requests(data, book, requests):
         assert sum((frac(line.credits) for line in charge.lines), Fraction(0)) == frac(charge.credits)
         for line in charge.lines:
-            assert frac(line.credits) == line.quantity * frac(line.unit_price) / line.per / per_credit
+            assert frac(line.credits) == Fraction(line.quantity) * frac(line.unit_price) / line.per / per_credit
             if line.ratio is not None and line.list_price is not None:
                 assert frac(line.unit_price) == frac(line.list_price) * frac(line.ratio)
         for name, channel in data["channels"].items():
@@ -139,26 +139,28 @@ def test_the_sum_of_charges_is_the_card_times_the_sum_of_tokens(case: Case) -> N
     for card in {id(charge.card): charge.card for charge in charges}.values():
         card_charges = [charge for charge in charges if charge.card is card]
         event(f"{min(len(card_charges), 3)} charges of a card")
-        totals: dict[int, int] = {}
+        totals: dict[str, int] = {}
         for charge in card_charges:
-            for position, quantity in charge.usage.quantities():
-                totals[position] = totals.get(position, 0) + quantity
-        units = sum(quantity * (card.unit_rates[position] or 0) for position, quantity in totals.items())
+            for name, quantity in card.billed_quantities(charge.usage):
+                totals[name] = totals.get(name, 0) + quantity
+        units = sum(quantity * card.unit_rates.get(name, 0) for name, quantity in totals.items())
         assert Fraction(units, 10**18) == sum((frac(charge.credits) for charge in card_charges), Fraction(0))
 
 
 @book_settings
-@given(books_with_requests(3), st.sampled_from(METERS), st.integers(1, 1000))
-def test_more_of_a_meter_adds_its_rate(case: Case, meter: Meter, more: int) -> None:
+@given(books_with_requests(3), st.sampled_from(sorted(ARGUMENTS)), st.integers(1, 1000))
+def test_more_of_a_meter_adds_its_rate(case: Case, meter: str, more: int) -> None:
     """Within a context tier, n more of a meter add exactly n times its rate, which is never negative."""
     data, requests = case
     book = PriceBook.loads(render(data))
     for request, before, _ in priced_requests(data, book, requests):
-        grown = request.counts | {name: request.counts.get(name, 0) + more for name in ARGUMENTS[meter.name]}
-        assert usage_of(grown).meters[meter.name] == oracle.meters(request.counts).get(meter.name, 0) + more
+        grown = request.counts | {name: request.counts.get(name, 0) + more for name in ARGUMENTS[meter]}
+        assert usage_of(grown).meters[meter] == oracle.meters(request.counts).get(meter, 0) + more
         for _, after, _ in priced_requests(data, book, [request._replace(counts=grown)]):
             if after.context_tier == before.context_tier:
-                assert after.units - before.units == more * (after.card.unit_rates[meter.position] or 0) >= 0
+                rates = after.card.unit_rates
+                rate = rates.get(meter, rates.get(oracle.FALLBACKS.get(meter, ""), 0))
+                assert after.units - before.units == more * rate >= 0
 
 
 @book_settings
@@ -184,7 +186,7 @@ def test_meters_are_disjoint_and_add_up(arguments: dict[str, int]) -> None:
     """Each token is on exactly one meter, as in the oracle, and the meters add up to input plus output."""
     usage = usage_of(arguments)
     assert usage.meters == oracle.meters(arguments)
-    tokens = sum(quantity for position, quantity in usage.quantities() if METERS[position].per == 1_000_000)
+    tokens = sum(quantity for name, quantity in usage.quantities() if METERS[name].is_token)
     assert tokens == usage.total_tokens == usage.input_tokens + usage.output_tokens
     for name, count in arguments.items():
         if hasattr(usage, name):
@@ -304,12 +306,6 @@ def test_later_entries_do_not_change_earlier_charges(case: Case) -> None:
     appended["cache_discount"] = [*data["cache_discount"], {"from": later, "discount": N("0.5")}]
     before, after = PriceBook.loads(render(data)), PriceBook.loads(render(appended))
     assert before.digest != after.digest
-    has_later_entries = [
-        book.has_entries_after(instant(later) + delta) for book in (before, after) for delta in (TICK, timedelta(0))
-    ]
-    assert has_later_entries == [False, False, False, True]
-    for end in (instant(later), requests[0].at):
-        assert before.digest_before(end) == after.digest_before(end)
     charges = [charge.as_dict() for _, charge, _ in priced_requests(data, before, requests)]
     later_charges = [charge.as_dict() for _, charge, _ in priced_requests(data, after, requests)]
     for content in (*charges, *later_charges):

@@ -36,60 +36,17 @@ Files = dict[str, bytes]
 # contain the renamed word: their content is parsed, renamed and compared as a structure. The hashes and signatures of
 # these documents are expected to be new, and are replaced in all files of the same step that mention them.
 
-RENAMED_KEYS: dict[str, str] = {
-    "asked": "requested_credits",
-    "worth": "deferred",
-    "differences.bill": "actual",
-    "differences.redone": "expected",
-    "bills/*:evidence.set_aside": "rejected",
-    "bills/*:shown": "rounded",
-    "bills/*:shown_credits": "rounded_credits",
-    "bills/*:shown_nominal_USD": "rounded_nominal_USD",
-    "bills/*:shown_rmb_CNY": "rounded_rmb_CNY",
-    "bills/*:shown_stripe_USD": "rounded_stripe_USD",
-    "bills/*:shown_konbini_JPY": "rounded_konbini_JPY",
-    "bills/*:shown_rmb": "rounded_rmb",
-    "bills/*:shown_stripe": "rounded_stripe",
-    "bills/*:shown_konbini": "rounded_konbini",
-    "bills/*:totals.channels.*.parts": "price_periods",
-    "channels.smallest": "min_payment",
-    "channels.largest": "max_payment",
-    "worst_case.firm": "guaranteed",
-    "ledger/verify*:sound": "valid",
-    "prices/check*:sound": "valid",
-    "ledger/verify*:faults": "inconsistencies",
-}
+RENAMED_KEYS: dict[str, str] = {}
 """Old key of JSON or column of CSV -> new key. If the old key has parent keys, such as
 ``totals.channels.*.parts``, only keys at this path are renamed. If it has a file pattern, such as ``bills/*:shown``,
 only keys in these files are renamed."""
-RENAMED_CODES: dict[str, str] = {
-    "bad_time": "invalid_time",
-    "bad_argument": "invalid_argument",
-    "usage_invalid": "invalid_usage",
-    "usage_unknown_key": "unknown_usage_key",
-    "usage_shape": "unknown_usage_format",
-    "request_invalid": "invalid_request",
-    "no_bound": "cost_unbounded",
-    "unknown_family": "unknown_token_family",
-    "money_invalid": "invalid_money",
-    "currency_unknown": "unknown_currency",
-    "token_malformed": "malformed_authorization",
-    "payment_known": "payment_already_credited",
-    "record_invalid": "invalid_record",
-    "period_invalid": "invalid_period",
-    "document_invalid": "invalid_document",
-    "key_invalid": "invalid_key",
-    "font_missing": "missing_font",
-    "tier_not_sold": "service_tier_unavailable",
-    "meter_not_priced": "meter_unpriced",
-    "price_file": "invalid_price_file",
-}
+RENAMED_CODES: dict[str, str] = {}
 """Old error code -> new error code."""
 RENAMED_VALUES: dict[str, str] = {}
 """Old value -> new value, for complete JSON values and complete CSV cells."""
-RENAMED_OPTIONS: dict[str, str] = {"--set-aside": "--rejected"}
+RENAMED_OPTIONS: dict[str, str] = {}
 """Old option or command of the command line -> new one."""
-RENAMED_FILES: dict[str, str] = {"set_aside.jsonl": "rejected.jsonl"}
+RENAMED_FILES: dict[str, str] = {}
 """Old name of a file that a command writes -> new name."""
 RENAMED_PRICE_KEYS: dict[str, str] = {}
 """Old key of the price file -> new key."""

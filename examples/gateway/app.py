@@ -65,8 +65,9 @@ async def model(gateway: Gateway, request: Request) -> Response:
 
 
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:
-    released = datetime.combine(gateway.book.model_info(name).released, time(), UTC)
-    return {"id": name, "object": "model", "created": int(released.timestamp()), "owned_by": "gateway"}
+    released = gateway.book.model_info(name).released
+    created = 0 if released is None else int(datetime.combine(released, time(), UTC).timestamp())
+    return {"id": name, "object": "model", "created": created, "owned_by": "gateway"}
 
 
 async def balance(gateway: Gateway, request: Request) -> Response:

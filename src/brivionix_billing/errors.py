@@ -34,9 +34,12 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "unknown_group": ErrorCode(403, "the price file has no such group, or no terms of it at that time"),
         "model_not_allowed": ErrorCode(403, "the group may not use this model at that time"),
         "unknown_service_tier": ErrorCode(
-            400, "the service tier is not standard, batch, flex or priority (or default, auto, fast)"
+            400, "the service tier is not standard, batch, flex or priority, and the price file declares no other name"
         ),
         "service_tier_unavailable": ErrorCode(400, "the model is not sold in this service tier at that time"),
+        "region_unavailable": ErrorCode(400, "the model has prices by region, and none for this one"),
+        "mode_unavailable": ErrorCode(400, "the model has no price for this mode in this service tier"),
+        "unknown_upstream": ErrorCode(None, "the price file has no upstream of this name"),
         "no_price": ErrorCode(400, "the model has no price at that time"),
         "meter_unpriced": ErrorCode(500, "the usage has a kind of token or call for which the model has no price"),
         "unknown_channel": ErrorCode(400, "the price file has no such payment channel, or no price of it at that time"),

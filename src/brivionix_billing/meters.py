@@ -1,83 +1,208 @@
-"""The meters: every kind of token or call that can have a price of its own.
+"""The meters: every kind of token, call, second, image and so on that can have a price of its own.
 
 Meters are disjoint. A token is on exactly one meter, so the price of a request is a plain sum over its meters. The
 arguments of ``Usage`` are not disjoint: ``input_tokens`` contains ``cache_read_tokens``, as OpenAI and OpenTelemetry
 count. The table below says which argument contains which. Everything else that depends on the list of meters is derived
 from it: ``Usage``, the readers of response bodies, the schema of the price file, explanations and pages. To add a
-meter, add a row here and its label in each language of ``rating/messages.py``.
+meter, add a row here and its label in each language of ``rating/messages.py``. A price file may declare further meters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-__all__ = ["CALL_METERS", "CHILDREN", "DESCENDANTS", "METERS", "METERS_BY_NAME", "TOKEN_METERS", "Meter"]
+from brivionix_billing.decimals import format_trimmed
+
+__all__ = [
+    "CHILDREN",
+    "DESCENDANTS",
+    "MAX_QUANTITY_PLACES",
+    "METERS",
+    "MINIMUM_METER",
+    "REQUEST_METERS",
+    "TOKEN_METERS",
+    "TOOL_METERS",
+    "UNITS",
+    "Meter",
+    "Unit",
+    "custom_meter",
+    "format_quantity",
+]
+
+MAX_QUANTITY_PLACES: Final = 6
+"""Decimal places of the quantities of a meter that a price file declares; the most that any meter has."""
+
+
+class Unit(NamedTuple):
+    """A unit in which meters count."""
+
+    per: int
+    """The quantity that a price is quoted for, unless a meter of a price file states another."""
+    places: int
+    """Decimal places of a quantity."""
+
+
+UNITS: Final[Mapping[str, Unit]] = MappingProxyType(
+    {
+        "token": Unit(1_000_000, 0),
+        "call": Unit(1_000, 0),
+        "session": Unit(1_000, 0),
+        "query": Unit(1_000, 0),
+        "page": Unit(1_000, 0),
+        "request": Unit(1, 0),
+        "second": Unit(1, 3),
+        "image": Unit(1, 0),
+        "pixel": Unit(1_000_000, 0),
+        "character": Unit(1_000_000, 0),
+        "gigabyte_day": Unit(1, 6),
+        "token_hour": Unit(1_000_000, 0),
+        "credit": Unit(1, 18),
+    }
+)
+"""Unit -> how prices and quantities are written. A price file may use further words; their prices are per 1."""
 
 
 class Meter(NamedTuple):
-    """A kind of token or call with a price of its own."""
+    """A quantity with a price of its own."""
 
-    position: int
-    """Index in every vector of prices and rates."""
     name: str
     unit: str
-    """``token``, ``call`` or ``session``."""
-    direction: str | None
-    """``input`` or ``output`` for tokens, ``None`` for calls and sessions."""
-    modality: str | None
-    """``text``, ``audio``, ``image`` or ``video`` for tokens, ``None`` for calls and sessions."""
-    parents: tuple[str, ...]
+    per: int
+    """The quantity that a price is quoted for."""
+    places: int = 0
+    """Decimal places of a quantity. Quantities are stored as whole numbers of ``10**-places``."""
+    direction: str | None = None
+    """``input`` or ``output`` for tokens, ``None`` for all other units."""
+    modality: str | None = None
+    """``text``, ``audio``, ``image`` or ``video`` for tokens, ``None`` for all other units."""
+    parents: tuple[str, ...] = ()
     """Meters whose arguments contain the argument of this one. The first one is where the tokens would be counted
     without a cache, for a meter of a cache."""
-    cache: str | None
+    cache: str | None = None
     """``read`` or ``write`` for the meters of a cache."""
-    argument: str
-    """The argument of ``Usage``, such as ``cache_read_tokens``."""
-    per: int
-    """The quantity that a price is quoted for: 1 000 000 tokens, or 1 000 calls or sessions."""
+    fallback: str | None = None
+    """The meter that these quantities are billed on if a model has no price for this one; ``None``: they must have a
+    price."""
+    argument: str = ""
+    """The argument of ``Usage``, such as ``cache_read_tokens``; empty for a meter that no usage states by name."""
+    labels: Mapping[str, str] | None = None
+    """Language -> label, of a meter that a price file declares; under ``""``, one for all languages."""
+
+    @property
+    def is_token(self) -> bool:
+        """Whether the meter counts tokens of the request."""
+        return self.direction is not None
+
+    @property
+    def is_tool(self) -> bool:
+        """Whether the meter is the fee of a tool that the provider runs. Factors on a model's prices leave it alone."""
+        return self.unit in ("call", "session")
 
     @property
     def uncached_meter(self) -> str | None:
-        """For a cache read: the meter that these tokens would be on without the cache."""
-        return self.parents[0] if self.cache == "read" else None
+        """For the meters of a cache: the meter that these tokens would be on without it."""
+        if self.cache is None:
+            return None
+        parent = METERS[self.parents[0]]
+        return parent.uncached_meter or parent.name
 
 
-_PER: Final = {"token": 1_000_000, "call": 1_000, "session": 1_000}
+def _token(
+    name: str,
+    direction: str,
+    modality: str = "text",
+    parents: tuple[str, ...] = (),
+    cache: str | None = None,
+    *,
+    fallback: str | None = None,
+) -> Meter:
+    return Meter(name, "token", UNITS["token"].per, 0, direction, modality, parents, cache, fallback, f"{name}_tokens")
 
-# name, unit, direction, modality, parents, cache
-_ROWS: Final[tuple[tuple[str, str, str | None, str | None, tuple[str, ...], str | None], ...]] = (
-    # The three that nearly every request has come first, because the fast path of rating has them by position.
-    ("input", "token", "input", "text", (), None),
-    ("cache_read", "token", "input", "text", ("input",), "read"),
-    ("output", "token", "output", "text", (), None),
-    ("cache_write", "token", "input", "text", ("input",), "write"),  # kept for 5 minutes
-    ("cache_write_1h", "token", "input", "text", ("input",), "write"),
-    ("audio_input", "token", "input", "audio", ("input",), None),
-    ("audio_cache_read", "token", "input", "audio", ("audio_input", "cache_read"), "read"),
-    ("audio_output", "token", "output", "audio", ("output",), None),
-    ("image_input", "token", "input", "image", ("input",), None),
-    ("image_cache_read", "token", "input", "image", ("image_input", "cache_read"), "read"),
-    ("image_output", "token", "output", "image", ("output",), None),
-    ("video_input", "token", "input", "video", ("input",), None),
-    ("video_cache_read", "token", "input", "video", ("video_input", "cache_read"), "read"),
-    ("web_search", "call", None, None, (), None),
-    ("file_search", "call", None, None, (), None),
-    ("code_interpreter", "session", None, None, (), None),
-    ("image_generation", "call", None, None, (), None),
+
+def _counted(
+    name: str, unit: str, argument: str | None = None, parents: tuple[str, ...] = (), *, is_optional: bool = False
+) -> Meter:
+    per, places = UNITS[unit]
+    fallback = parents[0] if is_optional else None
+    return Meter(name, unit, per, places, None, None, parents, None, fallback, argument or name)
+
+
+_TABLE: Final = (
+    # The three that nearly every request has come first, because the fast path of rating has them by name.
+    _token("input", "input"),
+    _token("cache_read", "input", parents=("input",), cache="read"),
+    _token("output", "output"),
+    _token("cache_write", "input", parents=("input",), cache="write"),  # kept for 5 minutes
+    _token("cache_write_1h", "input", parents=("input",), cache="write"),
+    _token("cache_write_12h", "input", parents=("input",), cache="write"),
+    # A cache that the client created by name. Most providers charge its reads like those of the implicit cache.
+    _token("explicit_cache_read", "input", parents=("cache_read",), cache="read", fallback="cache_read"),
+    _token("audio_input", "input", "audio", ("input",)),
+    _token("audio_cache_read", "input", "audio", ("audio_input", "cache_read"), "read"),
+    _token("audio_cache_write", "input", "audio", ("audio_input", "cache_write"), "write"),
+    _token("audio_output", "output", "audio", ("output",)),
+    _token("image_input", "input", "image", ("input",)),
+    _token("image_cache_read", "input", "image", ("image_input", "cache_read"), "read"),
+    _token("image_output", "output", "image", ("output",)),
+    _token("video_input", "input", "video", ("input",)),
+    _token("video_cache_read", "input", "video", ("video_input", "cache_read"), "read"),
+    _token("video_output", "output", "video", ("output",)),
+    _token("citation", "output", parents=("output",), fallback="output"),
+    # Tools that the provider runs.
+    _counted("web_search", "call", "web_search_calls"),
+    _counted("web_search_low", "call", "web_search_low_calls", ("web_search",), is_optional=True),
+    _counted("web_search_high", "call", "web_search_high_calls", ("web_search",), is_optional=True),
+    _counted("maps_search", "call", "maps_search_calls"),
+    _counted("file_search", "call", "file_search_calls"),
+    _counted("code_interpreter", "session", "code_interpreter_sessions"),
+    _counted("image_generation", "call", "image_generation_calls"),
+    # Models that are not priced by the token.
+    _counted("audio_input_seconds", "second"),
+    _counted("audio_output_seconds", "second"),
+    _counted("video_input_seconds", "second"),
+    _counted("video_output_seconds", "second"),
+    _counted("compute_seconds", "second"),
+    _counted("input_characters", "character"),
+    _counted("output_characters", "character"),
+    _counted("input_images", "image"),
+    _counted("output_images", "image"),
+    _counted("input_pixels", "pixel"),
+    _counted("output_pixels", "pixel"),
+    _counted("pages", "page"),
+    _counted("annotation_pages", "page"),
+    _counted("queries", "query"),
+    _counted("vector_storage", "gigabyte_day", "vector_storage_gigabyte_days"),
+    _counted("cache_storage", "token_hour", "cache_storage_token_hours"),
 )
 
-METERS: Final[tuple[Meter, ...]] = tuple(
-    Meter(position, name, unit, direction, modality, parents, cache, f"{name}_{unit}s", _PER[unit])
-    for position, (name, unit, direction, modality, parents, cache) in enumerate(_ROWS)
-)
-TOKEN_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in METERS if meter.unit == "token")
-"""The meters that the price of a model covers."""
-CALL_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in METERS if meter.unit != "token")
+METERS: Final[Mapping[str, Meter]] = MappingProxyType({meter.name: meter for meter in _TABLE})
+"""Name -> meter, of all quantities that a usage can state, in the order of lines and columns."""
+TOKEN_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in _TABLE if meter.is_token)
+TOOL_METERS: Final[tuple[Meter, ...]] = tuple(meter for meter in _TABLE if meter.is_tool)
 """Tools that the provider runs, for a fee per call, or per session of a code interpreter."""
-METERS_BY_NAME: Final[dict[str, Meter]] = {meter.name: meter for meter in METERS}
 
-CHILDREN: Final[dict[str, tuple[str, ...]]] = {
-    meter.name: tuple(child.name for child in METERS if meter.name in child.parents) for meter in METERS
+MINIMUM_METER: Final = Meter("minimum_charge", "credit", *UNITS["credit"])
+"""What a request costs less than the minimum charge of its model, in Credits."""
+
+REQUEST_METERS: Final[Mapping[str, Meter]] = MappingProxyType(
+    {
+        meter.name: meter
+        for meter in (
+            # Part of the output. They have the price of output, unless the model has a price for them.
+            _token("reasoning", "output", parents=("output",), fallback="output"),
+            _counted("request", "request"),
+            # A router charges for every input token, beside the price of the model that served the request.
+            Meter("router_fee", "token", UNITS["token"].per),
+            MINIMUM_METER,
+        )
+    }
+)
+"""Meters whose quantity follows from the request and its price, so that no usage states it."""
+
+CHILDREN: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(child.name for child in _TABLE if name in child.parents) for name in METERS
 }
 """Meter -> the meters whose arguments its argument contains, directly."""
 
@@ -86,5 +211,20 @@ def _descendants(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found for child in CHILDREN[name] for found in (child, *_descendants(child))))
 
 
-DESCENDANTS: Final[dict[str, tuple[str, ...]]] = {meter.name: _descendants(meter.name) for meter in METERS}
+DESCENDANTS: Final[Mapping[str, tuple[str, ...]]] = {name: _descendants(name) for name in METERS}
 """Meter -> all meters whose arguments its argument contains, each once."""
+
+
+def custom_meter(name: str, unit: str, per: int | None = None, labels: Mapping[str, str] | None = None) -> Meter:
+    """Return a meter that a price file declares. Its quantities may have six decimal places."""
+    usual = UNITS[unit].per if unit in UNITS else 1
+    return Meter(name, unit, usual if per is None else per, MAX_QUANTITY_PLACES, labels=labels)
+
+
+def format_quantity(quantity: int, meter: Meter) -> str:
+    """Format a stored quantity without trailing zeros.
+
+    >>> format_quantity(12500, METERS["audio_input_seconds"])
+    '12.5'
+    """
+    return format_trimmed(quantity, meter.places)

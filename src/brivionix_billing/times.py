@@ -19,6 +19,7 @@ __all__ = [
     "Timeline",
     "as_utc",
     "format_instant",
+    "load_zone",
     "parse_instant",
 ]
 
@@ -163,7 +164,7 @@ class Period:
         >>> Period.parse("2026-10", "Asia/Shanghai").start.isoformat()
         '2026-09-30T16:00:00+00:00'
         """
-        where = _load_zone(zone)
+        where = load_zone(zone)
         month = _MONTH.fullmatch(text) if isinstance(text, str) else None
         try:
             if month:
@@ -205,7 +206,7 @@ class CalendarDays:
     __slots__ = ("_by_hour", "_zone")
 
     def __init__(self, zone: str = "UTC") -> None:
-        self._zone = _load_zone(zone)
+        self._zone = load_zone(zone)
         self._by_hour: dict[tuple[int, int], DatedValue[str]] = {}
 
     def at(self, when: datetime) -> DatedValue[str]:
@@ -238,7 +239,8 @@ class CalendarDays:
             return END_OF_TIME if day.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
-def _load_zone(name: str) -> tzinfo:
+def load_zone(name: str) -> tzinfo:
+    """Return a time zone by its IANA name. Raises ``invalid_period`` if it is unknown."""
     if name == "UTC":
         return UTC
     if isinstance(name, str) and (name in _MACHINE_DEPENDENT_ZONES or name.startswith(("right/", "posix/"))):

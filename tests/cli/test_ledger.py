@@ -100,7 +100,7 @@ def test_migrate_again(command: LedgerCommand) -> None:
 
 def test_migrate_from_version_1(run: Run) -> None:
     """A ledger of version 0001 is rejected until it is migrated, and is valid then."""
-    shutil.copy(DATA / "reference" / "ledger" / "ledger.db", run.folder / "old.db")
+    shutil.copy(DATA / "ledger_version_1.db", run.folder / "old.db")
     before = run("ledger", "verify", "--db", "old.db")
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")

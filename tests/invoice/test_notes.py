@@ -65,7 +65,7 @@ def figures(document: Json | None) -> dict[tuple[str, ...], str]:
             amounts[path] = str(value)
 
     for line in document["lines"]:
-        key = tuple(str(line[name]) for name in LINE_KEY)
+        key = tuple(str(line.get(name)) for name in LINE_KEY)
         take(key, {name: line[name] for name in ("quantity", "credits", "rounded")})
     take(("totals",), document["totals"])
     take(("savings",), document["savings"])

@@ -31,7 +31,7 @@ from brivionix_billing.ledger.database.tables import METADATA, VERSION_TABLE
 from ledger_kit import BOOK, NOW, later, opened, quote, refused, schema, tables, with_credits
 from paths import DATA
 
-STORED = DATA / "reference" / "ledger" / "ledger.db"
+STORED = DATA / "ledger_version_1.db"
 """A ledger of version 0001."""
 
 

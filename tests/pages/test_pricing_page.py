@@ -290,7 +290,7 @@ def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None
         row = dict(zip(heads, cells, strict=True))
         assert row["model"] == "gpt-5.4-mini"
         assert (row["group"], row["view"]) == ("partner", "rmb")
-        assert (row["input, CNY per 1M tokens"], row["web_search, CNY per 1K calls"]) == ("0.541875", "7.225")
+        assert (row["input, CNY per 1M tokens"], row["web_search, CNY per 1,000 calls"]) == ("0.541875", "7.225")
         tab.page.click("#copy-link")
         assert tab.page.evaluate(read).endswith("p.html#lang=en&group=partner&view=topup&channel=rmb&sort=input")
 

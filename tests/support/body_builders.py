@@ -36,6 +36,7 @@ class BuiltBody(NamedTuple):
     total: str | None
     """The key of the stated total, ``None`` if the body states no total."""
     estimated: bool
+    mode: str | None = None
 
     @property
     def usage(self) -> Json:
@@ -274,7 +275,6 @@ def _anthropic(draw: DrawFn) -> BuiltBody:
     if "cache_read_input_tokens" not in usage and "cache_creation_input_tokens" not in usage:
         usage["inference_geo"] = "global"
     envelope = {"type": "message", "model": "claude", "content": [{"type": "text", "text": draw(_texts)}]}
-    served = "fast" if speed == "fast" else tier
     counts_by_meter |= {"web_search": searches}
     return _built(
         draw,
@@ -284,7 +284,8 @@ def _anthropic(draw: DrawFn) -> BuiltBody:
         usage,
         counts_by_meter,
         reasoning=reasoning_tokens,
-        tier=served,
+        tier=tier,
+        mode="fast" if speed == "fast" else None,
         model="claude",
     )
 

@@ -174,8 +174,8 @@ def prices(shell: Shell) -> Files:
 def rating(shell: Shell) -> Files:
     """Return charges of all records in JSON and CSV, rejected records, and explanations in both languages."""
     files: Files = {}
-    files["rate.jsonl"] = shell.text("rate", "usage.jsonl", *RICH, "--set-aside", "aside.jsonl")
-    files["set_aside.jsonl"] = _lines(shell.without_messages(shell.rows("aside.jsonl")))
+    files["rate.jsonl"] = shell.text("rate", "usage.jsonl", *RICH, "--rejected", "aside.jsonl")
+    files["rejected.jsonl"] = _lines(shell.without_messages(shell.rows("aside.jsonl")))
     first_lines = shell.read("usage.jsonl").splitlines(keepends=True)[:60]
     (shell.folder / "few.jsonl").write_bytes(b"".join(first_lines))
     files["rate.csv"] = shell.text("rate", "few.jsonl", "--prices", "pricing.yaml", "--format", "csv")

@@ -36,7 +36,16 @@ UNCACHED: Final = {
     "image_cache_read": "image_input",
     "video_cache_read": "video_input",
 }
-WITHOUT_CACHE: Final = {**UNCACHED, "cache_write": "input", "cache_write_1h": "input"}
+WITHOUT_CACHE: Final = {
+    **UNCACHED,
+    "cache_write": "input",
+    "cache_write_1h": "input",
+    "cache_write_12h": "input",
+    "explicit_cache_read": "input",
+    "audio_cache_write": "audio_input",
+}
+FALLBACKS: Final = {"explicit_cache_read": "cache_read", "citation": "output"}
+"""Meter -> the meter that is charged if a model has no price for it."""
 FEES: Final = ("web_search", "file_search", "code_interpreter", "image_generation")
 
 
@@ -73,24 +82,32 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
         return counts.get(name, 0)
 
     audio_read, image_read = of("audio_cache_read_tokens"), of("image_cache_read_tokens")
-    audio, image = of("audio_input_tokens") - audio_read, of("image_input_tokens") - image_read
+    audio_write, explicit_read = of("audio_cache_write_tokens"), of("explicit_cache_read_tokens")
+    audio = of("audio_input_tokens") - audio_read - audio_write
+    image = of("image_input_tokens") - image_read
     video_read = of("video_cache_read_tokens")
     video = of("video_input_tokens") - video_read
-    written, written_1h = of("cache_write_tokens"), of("cache_write_1h_tokens")
+    written = of("cache_write_tokens") + of("cache_write_1h_tokens") + of("cache_write_12h_tokens")
+    media_output = of("audio_output_tokens") + of("image_output_tokens") + of("video_output_tokens")
     quantities = {
-        "input": of("input_tokens") - of("cache_read_tokens") - written - written_1h - audio - image - video,
-        "cache_read": of("cache_read_tokens") - audio_read - image_read - video_read,
-        "output": of("output_tokens") - of("audio_output_tokens") - of("image_output_tokens"),
-        "cache_write": written,
-        "cache_write_1h": written_1h,
+        "input": of("input_tokens") - of("cache_read_tokens") - written - audio - image - video,
+        "cache_read": of("cache_read_tokens") - audio_read - image_read - video_read - explicit_read,
+        "output": of("output_tokens") - media_output - of("citation_tokens"),
+        "cache_write": of("cache_write_tokens") - audio_write,
+        "cache_write_1h": of("cache_write_1h_tokens"),
+        "cache_write_12h": of("cache_write_12h_tokens"),
+        "explicit_cache_read": explicit_read,
         "audio_input": audio,
         "audio_cache_read": audio_read,
+        "audio_cache_write": audio_write,
         "audio_output": of("audio_output_tokens"),
         "image_input": image,
         "image_cache_read": image_read,
         "image_output": of("image_output_tokens"),
         "video_input": video,
         "video_cache_read": video_read,
+        "video_output": of("video_output_tokens"),
+        "citation": of("citation_tokens"),
         "web_search": of("web_search_calls"),
         "file_search": of("file_search_calls"),
         "code_interpreter": of("code_interpreter_sessions"),
@@ -146,7 +163,7 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
     ratio = Fraction(model_overrides.get("ratio", terms["ratio"]))
     long_context = listed.get("long_context")
     long = long_context is not None and counts.get("input_tokens", 0) > long_context["above"]
-    quantities = meters(counts)
+    quantities = _with_fallbacks(book, listed, override, meters(counts), long, at)
     at_list = {meter: _price(book, listed, meter, long, at) for meter in {*quantities, *WITHOUT_CACHE.values()}}
     paid = {meter: _paid(book, override, meter, long, at, at_list[meter], ratio) for meter in quantities}
     lines: dict[str, Fraction] = {}
@@ -165,6 +182,20 @@ def charge(book: Data, counts: Mapping[str, int], model: str, group: str, tier: 
         uncached += count * (list_price if uncached_price is None else uncached_price) / per_credit
     credits = sum(lines.values(), Fraction(0))
     return Bill(credits, credits * per_credit, lines, list_total, uncached, long)
+
+
+def _with_fallbacks(
+    book: Data, listed: Data, override: Data | None, quantities: dict[str, int], long: bool, at: datetime
+) -> dict[str, int]:
+    """Move tokens without a price of their own to the meter that is charged instead."""
+    out: dict[str, int] = {}
+    for meter, count in quantities.items():
+        name = meter
+        own = [table for table in (listed, override) if table is not None]
+        if meter in FALLBACKS and all(_price(book, table, meter, long, at) is None for table in own):
+            name = FALLBACKS[meter]
+        out[name] = out.get(name, 0) + count
+    return out
 
 
 def _paid(

@@ -134,7 +134,7 @@ def _anthropic(usage: Json, envelope: Json) -> OracleUsage:
         counts["cache_write"] += by_lifetime.get("ephemeral_5m_input_tokens", 0) if written is None else written - hour
         counts["output"] += run["output_tokens"]
     counts["web_search"] = (usage.get("server_tool_use") or {}).get("web_search_requests") or 0
-    tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier")
+    tier = usage.get("service_tier")
     reasoning_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0
     return _usage_of(usage, counts, None, reasoning_tokens, tier, envelope.get("model") or usage.get("model"))
 

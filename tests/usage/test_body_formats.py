@@ -32,7 +32,12 @@ NOT_COUNTS = [-1, 10**12 + 1, True, "7", [7], float("nan"), 1.5]
 
 def expected_usage(built: BuiltBody) -> Usage:
     """Return the expected usage of a body."""
-    envelope_fields = {"service_tier": built.tier, "model": built.model, "estimated": built.estimated}
+    envelope_fields = {
+        "service_tier": built.tier,
+        "model": built.model,
+        "mode": built.mode,
+        "estimated": built.estimated,
+    }
     return Usage(**containing_arguments(built.meters), reasoning_tokens=built.reasoning, **envelope_fields)  # type: ignore[arg-type]
 
 

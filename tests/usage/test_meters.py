@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing import PriceBook, Usage
-from brivionix_billing.meters import METERS, METERS_BY_NAME, Meter
+from brivionix_billing.meters import METERS, REQUEST_METERS, Meter
 from brivionix_billing.pricebook.schema import json_schema
-from brivionix_billing.rating.messages import LOCALES, METER_LABELS, QUANTITY_LABELS
+from brivionix_billing.rating.messages import LOCALES, METER_LABELS, quantity_label
 from request_strategies import RatingRequest, book_settings, books_with_requests, priced_requests
-from strategies import Data, containing_arguments, counts, render
+from strategies import ARGUMENTS, Data, containing_arguments, counts, render
 
 QUANTITY = 7
 duplicates = pytest.mark.parametrize(
@@ -23,14 +23,14 @@ duplicates = pytest.mark.parametrize(
     [copy.copy, copy.deepcopy, *(lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in (2, 5))],
     ids=["copy", "deepcopy", "pickle 2", "pickle 5"],
 )
-each_meter = pytest.mark.parametrize("meter", METERS, ids=[meter.name for meter in METERS])
+each_meter = pytest.mark.parametrize("meter", METERS.values(), ids=METERS)
 
 
 def arguments_of(meter: Meter) -> dict[str, int]:
     """Return the argument of a meter and all arguments that contain it."""
     arguments = {meter.argument: QUANTITY}
     for parent in meter.parents:
-        arguments |= arguments_of(METERS_BY_NAME[parent])
+        arguments |= arguments_of(METERS[parent])
     return arguments
 
 
@@ -46,30 +46,34 @@ def test_an_argument_and_its_containing_arguments_give_one_meter(meter: Meter) -
 @each_meter
 def test_the_parents_of_a_meter_are_those_of_the_oracle(meter: Meter) -> None:
     """The arguments that contain the argument of a meter are those that the oracle of the tests lists."""
-    assert arguments_of(meter) == containing_arguments({meter.name: QUANTITY})
+    if meter.unit in ("token", "call", "session") and meter.name in ARGUMENTS:
+        assert arguments_of(meter) == containing_arguments({meter.name: QUANTITY})
+    else:
+        assert set(arguments_of(meter)) <= {meter.argument, "web_search_calls"}
 
 
 @each_meter
-@pytest.mark.parametrize("definition", ["TierPrices", "LongContext", "Tools"])
-def test_the_schema_has_a_price_field_for_each_meter(meter: Meter, definition: str) -> None:
-    """Prices have a field for each token meter and none for tools, and fees have the opposite."""
-    fields = json_schema()["$defs"][definition]["properties"]
-    assert (meter.name in fields) == ((meter.unit == "token") == (definition != "Tools"))
+def test_the_schema_has_a_price_field_for_each_meter(meter: Meter) -> None:
+    """Prices have a key for each meter, and the default fees have one for each tool and none for any other meter."""
+    definitions = json_schema()["$defs"]
+    for name in ("PriceSet", "ContextPrices", "VariantPrices"):
+        assert meter.name in definitions[name]["properties"]
+    assert (meter.name in definitions["Tools"]["properties"]) == (meter.unit in ("call", "session"))
 
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_each_language_has_the_labels_of_all_meters(locale: str) -> None:
     """Each language has one label for each meter and no others."""
-    assert METER_LABELS[locale].keys() == QUANTITY_LABELS[locale].keys() == METERS_BY_NAME.keys()
+    assert METER_LABELS[locale].keys() == {*METERS, *REQUEST_METERS}
 
 
 @each_meter
 @pytest.mark.parametrize("locale", LOCALES)
 def test_labels_are_unique_in_a_language(meter: Meter, locale: str) -> None:
-    """The label of a meter is not empty and is not that of another meter."""
-    labels = list(METER_LABELS[locale].values())
+    """The label of a meter with its unit is not empty and is not that of another meter."""
+    labels = [quantity_label(locale, other) for other in (*METERS.values(), *REQUEST_METERS.values())]
     assert METER_LABELS[locale][meter.name].strip()
-    assert labels.count(METER_LABELS[locale][meter.name]) == 1
+    assert labels.count(quantity_label(locale, meter)) == 1
 
 
 # --- unknown arguments ---
@@ -91,7 +95,7 @@ def test_an_unrelated_argument_is_rejected_with_all_arguments() -> None:
     with pytest.raises(TypeError, match="no argument 'banana'; use one of ") as error:
         Usage(banana=1)
     listed = str(error.value).partition("use one of ")[2].split(", ")
-    assert set(listed) == {meter.argument for meter in METERS}
+    assert set(listed) == {meter.argument for meter in METERS.values()}
 
 
 # --- copies ---
@@ -103,7 +107,7 @@ def test_a_copied_usage_is_equal(
     duplicate: Any, arguments: dict[str, int], tier: str | None, model: str | None, estimated: bool
 ) -> None:
     """A copied or pickled usage is equal to the original and has the same hash, meters and repr."""
-    usage = Usage(**arguments, service_tier=tier, model=model, estimated=estimated)
+    usage = Usage(**arguments, service_tier=tier, model=model, estimated=estimated)  # type: ignore[arg-type]
     copied = duplicate(usage)
     assert type(copied) is Usage
     assert copied == usage

@@ -124,8 +124,8 @@ def test_anthropic_is_recognized_without_cache_keys(key: str) -> None:
     """A usage object with a tier, speed or region has the format of Anthropic, even without cache keys."""
     value = {"service_tier": "batch", "speed": "fast", "inference_geo": "us"}[key]
     usage = Usage.from_response({"input_tokens": 100, "output_tokens": 50, key: value})
-    tier = None if key == "inference_geo" else value
-    assert usage == Usage(100, 50, service_tier=tier)
+    argument = {"service_tier": "service_tier", "speed": "mode", "inference_geo": "region"}[key]
+    assert usage == Usage(100, 50, **{argument: value})  # type: ignore[arg-type]  # each of them takes a name
 
 
 def test_a_total_in_the_format_of_anthropic_must_be_the_sum() -> None:
@@ -179,16 +179,19 @@ def test_anthropic_thinking_is_part_of_the_output() -> None:
     assert rejection({**CLAUDE, "output_tokens_details": {"thinking_tokens": 51}})[0] == "usage_contradiction"
 
 
-def test_anthropic_fast_mode_is_a_tier() -> None:
-    """``speed: fast`` is the served tier fast, rated as priority, and contradicts any tier except standard."""
-    assert Usage.from_response({**CLAUDE, "speed": "fast", "service_tier": "standard"}).service_tier == "fast"
-    assert Usage.from_response({**CLAUDE, "speed": "standard", "service_tier": "batch"}).service_tier == "batch"
-    assert rejection({**CLAUDE, "speed": "fast", "service_tier": "batch"})[0] == "usage_contradiction"
+def test_anthropic_fast_mode_is_priced_as_priority() -> None:
+    """``speed: fast`` is the served mode; without a price of its own, a standard request is priced as priority."""
+    fast = Usage.from_response({**CLAUDE, "speed": "fast", "service_tier": "standard"})
+    assert (fast.mode, fast.service_tier) == ("fast", "standard")
+    assert Usage.from_response({**CLAUDE, "speed": "standard", "service_tier": "batch"}).mode is None
     book = book_of("{from: 2026-01-01, standard: {input: 1, output: 2}, priority: {input: 6, output: 12}}")
     charge = book.rate(Usage.from_response({**CLAUDE, "speed": "fast"}), model="m", group="g", at=NOW)
     assert (charge.service_tier, str(charge.credits)) == ("priority", "0.0012")
-    with pytest.raises(BillingError, match="'turbo'"):
-        book.rate(Usage.from_response({**CLAUDE, "speed": "turbo"}), model="m", group="g", at=NOW)
+    for speed, tier in (("turbo", "standard"), ("fast", "priority")):
+        usage = Usage.from_response({**CLAUDE, "speed": speed, "service_tier": tier})
+        with pytest.raises(BillingError, match=f"no price for mode '{speed}'") as caught:
+            book.rate(usage, model="m", group="g", at=NOW)
+        assert code_of(caught) == "mode_unavailable"
 
 
 def run(kind: str, input_tokens: int, output_tokens: int, **more: Any) -> Json:
@@ -317,7 +320,7 @@ def test_gemini_contradictions_state_both_sides(more: Json, excerpt: str) -> Non
     "more",
     [
         {"promptTokensDetails": by_modality(SMELL=1)},
-        {"candidatesTokensDetails": by_modality(VIDEO=1)},
+        {"candidatesTokensDetails": by_modality(SMELL=1)},
         {"promptTokensDetails": [{"modality": ["TEXT"], "tokenCount": 1}]},
         {"promptTokensDetails": [{"tokenCount": 1}]},
         {"promptTokensDetails": by_modality(AUDIO=50), "cachedContentTokenCount": 100},

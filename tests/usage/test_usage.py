@@ -123,7 +123,8 @@ def test_a_served_name_must_be_a_short_string(name: str, value: Any) -> None:
 def test_equal_arguments_give_equal_usages(arguments: dict[str, int]) -> None:
     """Usages with equal counts are equal and have equal hashes, with or without zeros and in any order."""
     usage = usage_of(arguments)
-    with_zeros = Usage(**{name: arguments.get(name, 0) for name in reversed(COUNTS.split()[:-1])})  # type: ignore[arg-type]
+    names = sorted({*COUNTS.split()[:-1], *arguments}, reverse=True)
+    with_zeros = Usage(**{name: arguments.get(name, 0) for name in names})  # type: ignore[arg-type]  # all are counts
     assert (usage, hash(usage)) == (with_zeros, hash(with_zeros))
     assert usage != tuple(usage)
     assert usage != Usage(**arguments | {"web_search_calls": arguments.get("web_search_calls", 0) + 1})  # type: ignore[arg-type]

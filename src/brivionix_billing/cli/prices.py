@@ -11,7 +11,8 @@ from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, loa
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import REQUEST_METERS
+from brivionix_billing.pages.messages import price_unit
 from brivionix_billing.pages.price_list import topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
@@ -20,13 +21,17 @@ from brivionix_billing.times import format_instant
 
 __all__ = ["add_commands"]
 
+_CONDITIONS = ("region", "mode", "window", "list_currency", "exchange_rate")
+"""Columns of the price table that only files with such prices have."""
+
 
 def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     parser = commands.add_parser(
         "check",
         help="check a price file",
-        description="Reads a price file strictly and lists findings with file, line and column.",
+        description="Reads a price file strictly and lists findings with file, line and column. Notes name what the "
+        "file states to no effect, such as a model that no group may use; they do not make it invalid.",
         allow_abbrev=False,
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="the price file (the value of --prices)")
@@ -76,7 +81,7 @@ def add_commands(commands: Any) -> None:
 def _check(args: Namespace) -> int:
     path = args.file or args.prices
     try:
-        book = PriceBook.load(path)
+        book, notes = PriceBook.load_with_notes(path)
     except PriceFileError as error:
         findings = [finding._asdict() for finding in error.findings]
         if args.format == "json":
@@ -87,11 +92,14 @@ def _check(args: Namespace) -> int:
         print_stderr(f"{path}: invalid, {count} finding{'s' if count != 1 else ''}")
         return EXIT_ERROR
     if args.format == "json":
-        print_stdout(json.dumps({"valid": True, "findings": [], "digest": book.digest}, indent=2) + "\n")
+        listed = [note._asdict() for note in notes]
+        print_stdout(as_json({"valid": True, "findings": [], "notes": listed, "digest": book.digest}))
     else:
         parts = (book.model_names, "model"), (book.group_names, "group"), (book.channels(), "channel")
         counts = ", ".join(f"{len(names)} {what}{'s' if len(names) != 1 else ''}" for names, what in parts)
         print_stdout(f"{path}: valid; {counts}; {book.digest}\n")
+        for note in notes:
+            print_stdout(escape_unprintable(f"note: {note}") + "\n")
     return EXIT_OK
 
 
@@ -106,16 +114,18 @@ def _prices(args: Namespace) -> int:
     for name in channels:
         if name is not None:
             book.channel(name)
-    shown = [m for m in METERS if any(card.unit_rates[m.position] is not None for card in cards)]
+    shown = [name for name in (*book.meters, *REQUEST_METERS) if any(name in card.unit_rates for card in cards)]
+    conditions = [name for name in _CONDITIONS if any(name in card.conditions() for card in cards)]
     rows = [
         {
             "model": card.model,
             "group": card.group,
             "service_tier": card.service_tier,
-            "context_tier": _context(card),
+            "context_tier": str(card.context),
+            **{name: card.conditions().get(name) for name in conditions},
             "currency": card.currency if channel is None else card.channel(channel).currency,
             **({} if channel is None else {"channel": channel}),
-            **{meter.name: _price(card, meter.position, channel) for meter in shown},
+            **{name: _price(card, name, channel) for name in shown},
         }
         for channel in channels
         for card in cards
@@ -124,7 +134,10 @@ def _prices(args: Namespace) -> int:
 
     def format_text() -> str:
         view = "nominal quota price" if args.view == "nominal" else "Top Up price"
-        head = f"Group {args.group}, {view}, at {format_instant(at)}; per 1 M tokens, searches per 1000 calls."
+        other = [name for name in shown if cards and not _has_usual_unit(cards[0], name)]
+        units = [f"{name} {price_unit('en', cards[0].meter(name))}" for name in other]
+        usual = "per 1 M tokens, searches per 1000 calls"
+        head = f"Group {args.group}, {view}, at {format_instant(at)}; {', '.join([usual, *units])}."
         if not rows:
             return f"{head}\nNo model is sold to this group at that time."
         names = list(rows[0])
@@ -139,20 +152,17 @@ def _prices(args: Namespace) -> int:
 def _iter_rate_cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:
     for model in book.models(group=group, at=at):
         for tier in book.service_tiers(model, at):
-            short, long = book.rate_cards(model, group=group, at=at, service_tier=tier)
-            yield short
-            if long is not None:
-                yield long
+            yield from book.rate_cards(model, group=group, at=at, service_tier=tier)
 
 
-def _context(card: RateCard) -> str:
-    if card.context_above is None:
-        return "any"
-    return f"{'>' if card.context_tier == 'long' else '<='}{card.context_above}"
+def _has_usual_unit(card: RateCard, name: str) -> bool:
+    """Return whether a price is per 1 M tokens or per 1000 calls, as the head of the table says."""
+    meter = card.meter(name)
+    return meter.is_token or meter.is_tool or meter.unit == "token"
 
 
-def _price(card: RateCard, position: int, channel: str | None) -> str | None:
-    price = card.unit_prices[position] if channel is None else topup_price(card, position, channel)
+def _price(card: RateCard, meter: str, channel: str | None) -> str | None:
+    price = card.unit_prices.get(meter) if channel is None else topup_price(card, meter, channel)
     return None if price is None else format_plain(price)
 
 

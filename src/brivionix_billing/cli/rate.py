@@ -57,17 +57,15 @@ def add_commands(commands: Any) -> None:
 
 
 def _charge(book: PriceBook, record: Record) -> Charge | RejectedRecord:
-    origin = record.origin
     try:
-        return book.rate(
-            record.usage, model=origin.model, group=origin.group, at=record.at, service_tier=origin.service_tier
-        )
+        return book.rate_record(record)
     except BillingError as error:
-        return RejectedRecord(record.line, record.request_id, origin.account, record.at, error.code, error.message)
+        account = record.origin.account
+        return RejectedRecord(record.line, record.request_id, account, record.at, error.code, error.message)
 
 
 def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[tuple[Record, Charge] | RejectedRecord]:
-    for record in read_records(lines):
+    for record in read_records(lines, conventions=book.conventions):
         if isinstance(record, RejectedRecord):
             yield record
             continue
@@ -122,7 +120,7 @@ def _rate(args: Namespace) -> int:
 def _explain(args: Namespace) -> int:
     book = load_book(args)
     with open_usage_file(args.usage) as lines:
-        for record in read_records(lines):
+        for record in read_records(lines, conventions=book.conventions):
             if record.request_id != args.request:
                 continue
             charge = record if isinstance(record, RejectedRecord) else _charge(book, record)

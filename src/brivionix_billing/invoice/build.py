@@ -18,9 +18,10 @@ from brivionix_billing.decimals import (
 )
 from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME, AccountUsage, RequestReference, UsageBucket
 from brivionix_billing.invoice.header import Header, document_header, payment_section
-from brivionix_billing.meters import METERS, Meter
+from brivionix_billing.meters import METERS, REQUEST_METERS, Meter, format_quantity
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.pricebook.digest import rate_cards_digest
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS, RateCard
 from brivionix_billing.times import format_instant
 
@@ -38,35 +39,46 @@ class _ChannelScale(NamedTuple):
     places: int
 
 
+_METER_ORDER: Final = {name: position for position, name in enumerate((*METERS, *REQUEST_METERS))}
+
+
 class _LineKey(NamedTuple):
     """The values that distinguish the lines of a bill. Lines sort by them."""
 
     model: str
     group: str
     service_tier: str
-    is_long_context: bool
+    context: int
+    """The smallest number of input tokens of the context tier."""
+    context_tier: str
+    conditions: tuple[tuple[str, str], ...]
     price_since: datetime
     meter_position: int
+    meter: str
     list_price: Decimal
     """-1 if there is none."""
     ratio: Decimal
     """-1 if the group has its own price instead."""
-    unit_price: Decimal | None
+    unit_price: Decimal
 
     @classmethod
-    def of(cls, card: RateCard, position: int) -> _LineKey:
+    def of(cls, card: RateCard, meter: str) -> _LineKey:
         """Return the key of the line for a card and a meter."""
-        list_price, ratio = card.list_prices[position], card.ratio_for(position)
+        list_price, ratio = card.list_prices.get(meter), card.ratio_for(meter)
+        lower = card.context.lower
         return cls(
             card.model,
             card.group,
             card.service_tier,
-            card.context_tier != "short",
+            0 if lower is None else lower.last_below + 1,
+            card.context_tier,
+            tuple(sorted(card.conditions().items())),
             card.price_since,
-            position,
+            _METER_ORDER.get(meter, len(_METER_ORDER)),
+            meter,
             Decimal(-1) if list_price is None else list_price,
             Decimal(-1) if ratio is None else ratio,
-            card.unit_prices[position],
+            card.unit_prices[meter],
         )
 
 
@@ -84,7 +96,7 @@ class _Line:
     @property
     def units(self) -> int:
         """10^-18 Credit."""
-        return self.quantity * (self.card.unit_rates[self.meter.position] or 0)
+        return self.quantity * self.card.unit_rates[self.meter.name]
 
 
 def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
@@ -142,7 +154,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
         "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
-            "price_book_before_end": book.digest_before(header.period.end),
+            "prices": rate_cards_digest((bucket.card, bucket.quantities) for bucket in usage.buckets),
             "records": usage.requests,
             "first": _request_section(usage.first),
             "last": _request_section(usage.last),
@@ -178,35 +190,33 @@ def _group_lines(buckets: Sequence[UsageBucket], scales: Mapping[str, _ChannelSc
     lines: dict[_LineKey, _Line] = {}
     for bucket in buckets:
         card = bucket.card
-        for meter in METERS:
-            quantity = bucket.quantities[meter.position]
-            if not quantity:
-                continue
-            line = lines.setdefault(_LineKey.of(card, meter.position), _Line(card, meter))
+        for name, quantity in bucket.quantities.items():
+            line = lines.setdefault(_LineKey.of(card, name), _Line(card, card.meter(name)))
             line.quantity += quantity
-            units = quantity * (card.unit_rates[meter.position] or 0)
-            for name, rate in card.channels.items():
+            units = quantity * card.unit_rates[name]
+            for channel, rate in card.channels.items():
                 coefficient, places = to_scaled(rate.price)
-                amount = units * coefficient * 10 ** (scales[name].places - places)
-                line.channels[name] = line.channels.get(name, 0) + amount
+                amount = units * coefficient * 10 ** (scales[channel].places - places)
+                line.channels[channel] = line.channels.get(channel, 0) + amount
     return [lines[key] for key in sorted(lines)]
 
 
 def _line_section(line: _Line, rounded: dict[str, Any]) -> dict[str, Any]:
-    card, position = line.card, line.meter.position
-    list_price, ratio = card.list_prices[position], card.ratio_for(position)
+    card, meter = line.card, line.meter
+    list_price, ratio = card.list_prices.get(meter.name), card.ratio_for(meter.name)
     return {
         "model": card.model,
         "group": card.group,
         "service_tier": card.service_tier,
         "context_tier": card.context_tier,
+        **card.conditions(),
         "price_since": format_instant(card.price_since),
-        "meter": line.meter.name,
-        "quantity": str(line.quantity),
+        "meter": meter.name,
+        "quantity": format_quantity(line.quantity, meter),
         "list_price": None if list_price is None else format_plain(list_price),
-        "per": line.meter.per,
+        "per": meter.per,
         "ratio": None if ratio is None else format_plain(ratio),
-        "unit_price": format_plain(card.unit_prices[position] or Decimal(0)),
+        "unit_price": format_plain(card.unit_prices[meter.name]),
         "credits": _exact_text(line.units, UNIT_DECIMALS),
         "rounded": rounded,
     }
@@ -250,17 +260,16 @@ def _estimated_section(buckets: Sequence[UsageBucket]) -> dict[str, Any]:
 
 def _bucket_units(bucket: UsageBucket) -> int:
     rates = bucket.card.unit_rates
-    return sum(quantity * (rate or 0) for quantity, rate in zip(bucket.quantities, rates, strict=True))
+    return sum(quantity * rates[name] for name, quantity in bucket.quantities.items())
 
 
 def _savings_section(buckets: Sequence[UsageBucket], charged_units: int) -> dict[str, str]:
     listed = uncached = 0
     for bucket in buckets:
-        for position, quantity in enumerate(bucket.quantities):
-            if quantity:
-                list_rate, uncached_rate = bucket.card.list_and_uncached_rates(position)
-                listed += quantity * list_rate
-                uncached += quantity * uncached_rate
+        for name, quantity in bucket.quantities.items():
+            list_rate, uncached_rate = bucket.card.list_and_uncached_rates(name)
+            listed += quantity * list_rate
+            uncached += quantity * uncached_rate
     return {
         "list": _exact_text(uncached, UNIT_DECIMALS),
         "cache": _exact_text(uncached - listed, UNIT_DECIMALS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.tabular import format_csv
 
 __all__ = ["lines_csv"]
@@ -18,7 +19,8 @@ _LINE_COLUMNS: Final = (
 def lines_csv(document: Mapping[str, Any]) -> str:
     """Return a header row and one row per line.
 
-    ``credits`` is exact, in Credits. Prices are nominal USD per ``per``. Each ``rounded_`` column adds up to the
+    ``credits`` is exact, in Credits. Prices are nominal USD per ``per``. A bill with prices of routers, regions, modes,
+    windows or other currencies has columns for them. Each ``rounded_`` column adds up to the
     rounded total, and is in the currency of its name. A price that is null is an empty cell.
     """
     totals = document["totals"]
@@ -28,7 +30,10 @@ def lines_csv(document: Mapping[str, Any]) -> str:
         column = f"rounded_{name}_{total['currency']}"
         # A channel may be called "nominal", and many readers of CSV merge columns with equal names.
         channels[name] = f"{column}_channel" if column == nominal else column
-    columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, "rounded_credits", nominal, *channels.values()]
+    # Most bills have no such lines, and importers are set up for the usual columns.
+    conditions = [name for name in LINE_CONDITIONS if any(line.get(name) for line in document["lines"])]
+    columns = ["bill", "kind", "account", "period", *_LINE_COLUMNS, *conditions]
+    columns += ["rounded_credits", nominal, *channels.values()]
     rows = []
     for line in document["lines"]:
         rounded = line["rounded"]
@@ -39,6 +44,7 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 "account": document["customer"]["account"],
                 "period": document["period"]["name"],
                 **{name: line[name] for name in _LINE_COLUMNS},
+                **{name: line.get(name) for name in conditions},
                 "rounded_credits": rounded["credits"],
                 nominal: rounded["nominal"],
                 **{column: rounded["channels"][name] for name, column in channels.items()},

@@ -24,7 +24,6 @@ _MAX_BYTES: Final = 256 * 1024 * 1024
 
 ExactDecimal = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=200)]
 RoundedDecimal = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$", max_length=200)]
-IntegerText = Annotated[str, Field(pattern=r"^-?(0|[1-9][0-9]*)$", max_length=200)]
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z$")]
 Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -108,15 +107,25 @@ class RoundedAmounts(_StrictModel):
 
 
 class Line(_StrictModel):
-    """The usage of one meter of one model, group, service tier and context tier at one price."""
+    """The usage of one meter of one model, group, service tier and context tier at one price.
+
+    ``router``, ``region``, ``mode`` and ``window`` name why a price differs from the usual one. ``list_price`` is in
+    ``list_currency``, which was worth ``exchange_rate`` of the nominal currency; without them it is in that currency.
+    """
 
     model: Name
     group: Name
     service_tier: Name
-    context_tier: Literal["short", "long"]
+    context_tier: Annotated[str, Field(pattern=r"^(short|long|>=?[0-9]+)$")]
+    router: Name | None = None
+    region: Name | None = None
+    mode: Name | None = None
+    window: Name | None = None
+    list_currency: Currency | None = None
+    exchange_rate: ExactDecimal | None = None
     price_since: Time
     meter: Name
-    quantity: IntegerText
+    quantity: ExactDecimal
     list_price: ExactDecimal | None
     per: Count
     ratio: ExactDecimal | None
@@ -204,7 +213,7 @@ class Evidence(_StrictModel):
     """The evidence that allows anyone with the usage file and the price file to verify the bill."""
 
     price_book: Hash
-    price_book_before_end: Hash
+    prices: Hash
     records: Count
     first: Request | None
     last: Request | None

@@ -13,13 +13,16 @@ from brivionix_billing.decimals import format_plain, subtract_text
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.header import Header, document_header
 
-__all__ = ["DAY_KEY", "LINE_KEY", "build_note"]
+__all__ = ["DAY_KEY", "LINE_CONDITIONS", "LINE_KEY", "build_note"]
 
+LINE_CONDITIONS: Final = ("router", "region", "mode", "window", "list_currency", "exchange_rate")
+"""The values that a line has only if its price differs from the usual one for that reason."""
 LINE_KEY: Final = (
     "model",
     "group",
     "service_tier",
     "context_tier",
+    *LINE_CONDITIONS,
     "price_since",
     "meter",
     "list_price",
@@ -89,7 +92,9 @@ def _note_lines(old: list[Any], new: list[Any], zeros: Mapping[str, str]) -> lis
         if any(_nonzero_flags(change)):
             # Only one of the two lines may have a channel, but every line must have all channels of the totals.
             change["rounded"]["channels"] = {**zeros, **change["rounded"]["channels"]}
-            lines.append({**dict(zip(LINE_KEY, key, strict=True)), **change})
+            values = dict(zip(LINE_KEY, key, strict=True))
+            stated = {name: value for name, value in values.items() if value is not None or name not in LINE_CONDITIONS}
+            lines.append({**stated, **change})
     return lines
 
 
@@ -107,7 +112,7 @@ def _note_days(old: list[Any], new: list[Any]) -> list[Any]:
 
 
 def _by_key(rows: list[Any], key: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    return {tuple(row[name] for name in key): row for row in rows}
+    return {tuple(row.get(name) for name in key): row for row in rows}
 
 
 def _amounts(line: Mapping[str, Any] | None) -> dict[str, Any] | None:

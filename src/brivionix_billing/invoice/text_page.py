@@ -13,7 +13,13 @@ __all__ = ["render_text"]
 
 _MAX_DAYS: Final = 62
 """Maximum number of days in the table by day. For a longer period, the table would fill most of the page."""
+_NAMED_CONDITIONS: Final = ("router", "region", "mode", "window")
 _TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
+
+
+def _list_currency(line: Mapping[str, Any]) -> str:
+    """Return the currency of a list price that is not in nominal quota, with its rate."""
+    return f" {line['list_currency']} (x {line['exchange_rate']})" if line.get("list_currency") else ""
 
 
 def render_text(document: Mapping[str, Any]) -> str:
@@ -50,11 +56,11 @@ def render_text(document: Mapping[str, Any]) -> str:
             [
                 line["model"],
                 line["group"],
-                line["service_tier"],
+                ", ".join([line["service_tier"], *(line[name] for name in _NAMED_CONDITIONS if line.get(name))]),
                 line["context_tier"],
                 line["meter"],
                 line["quantity"],
-                "-" if line["list_price"] is None else f"{line['list_price']}/{per}",
+                "-" if line["list_price"] is None else f"{line['list_price']}{_list_currency(line)}/{per}",
                 "own price" if line["ratio"] is None else line["ratio"],
                 f"{line['unit_price']}/{per}",
                 rounded["credits"],

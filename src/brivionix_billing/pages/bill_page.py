@@ -16,11 +16,12 @@ from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import document_id
+from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.invoice.signing import document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.formatting import LocaleFormatter
-from brivionix_billing.pages.messages import METER_LABELS, TIER_LABELS
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
 from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template
 from brivionix_billing.times import CalendarDays, format_instant, parse_instant
 
@@ -219,20 +220,23 @@ def _line_groups(
 ) -> list[Json]:
     """Group the lines by model and terms, with subtotals."""
     words = BILL_MESSAGES[language.name]
-    names = ("model", "group", "service_tier", "context_tier", "price_since")
+    names = ("model", "group", "service_tier", "context_tier", *LINE_CONDITIONS, "price_since")
     blocks: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     for index, line in enumerate(document["lines"]):
-        blocks.setdefault(tuple(line[name] for name in names), []).append((index, line))
+        blocks.setdefault(tuple(line.get(name, "") for name in names), []).append((index, line))
     price_dates: dict[tuple[str, ...], int] = {}
     for key in blocks:
-        price_dates[key[:4]] = price_dates.get(key[:4], 0) + 1
+        price_dates[key[:-1]] = price_dates.get(key[:-1], 0) + 1
     out = []
     for key, lines in blocks.items():
-        model, group, tier, context, since = key
-        parts = [TIER_LABELS[language.name].get(tier, tier), words["group"].format(group=group)]
+        model, group, tier, context, *_, since = key
+        parts = [tier_label(language.name, tier), words["group"].format(group=group)]
         if context == "long":
             parts.append(words["long"])
-        if price_dates[key[:4]] > 1:
+        elif context != "short":
+            parts.append(words["input_tokens"].format(range=context))
+        parts += _conditions(lines[0][1], language)
+        if price_dates[key[:-1]] > 1:
             parts.append(words["since"].format(date=_day(parse_instant(since), days)))
         shown = [line["rounded"] for _, line in lines]
         out.append(
@@ -251,10 +255,24 @@ def _line_groups(
     return out
 
 
+def _conditions(line: Mapping[str, Any], language: LocaleFormatter) -> list[str]:
+    """Return what makes the prices of a line differ from the usual ones, in words."""
+    words = BILL_MESSAGES[language.name]
+    parts = [words["router"].format(name=line["router"])] if line.get("router") else []
+    parts += [
+        PRICING_MESSAGES[language.name][f"in_{dimension}"].format(name=line[dimension])
+        for dimension in ("region", "mode", "window")
+        if line.get(dimension)
+    ]
+    if line.get("list_currency"):
+        parts.append(words["exchange"].format(listed=line["list_currency"], rate=line["exchange_rate"]))
+    return parts
+
+
 def _line(index: int, line: Mapping[str, Any], language: LocaleFormatter) -> Json:
     return {
         "index": index,
-        "item": METER_LABELS[language.name].get(line["meter"], line["meter"]),
+        "item": METER_LABELS[language.name].get(line["meter"], line["meter"].replace("_", " ")),
         **line,
     }
 

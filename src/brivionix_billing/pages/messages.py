@@ -7,14 +7,59 @@ from __future__ import annotations
 
 from typing import Final
 
+from brivionix_billing.meters import Meter
 from brivionix_billing.rating.messages import METER_LABELS
 
-__all__ = ["METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS"]
+__all__ = ["LANGUAGE_NAMES", "METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS", "price_unit", "tier_label"]
 
 TIER_LABELS: Final[dict[str, dict[str, str]]] = {
     "en": {"standard": "Standard", "batch": "Batch", "flex": "Flex", "priority": "Priority"},
     "zh_CN": {"standard": "标准", "batch": "批处理", "flex": "弹性", "priority": "优先"},
 }
+
+_UNIT_NAMES: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "en": {
+        "token": ("token", "tokens"),
+        "call": ("call", "calls"),
+        "session": ("session", "sessions"),
+        "query": ("query", "queries"),
+        "page": ("page", "pages"),
+        "gigabyte_day": ("GB and day", "GB-days"),
+        "token_hour": ("token and hour", "token-hours"),
+    },
+    "zh_CN": {
+        "token": (" token", "token"),
+        "call": ("次", "次"),
+        "session": ("次会话", "次会话"),
+        "query": ("次查询", "次查询"),
+        "page": ("页", "页"),
+        "request": ("次请求", "次请求"),
+        "second": ("秒", "秒"),
+        "image": ("张", "张"),
+        "pixel": ("像素", "像素"),
+        "character": ("字符", "字符"),
+        "gigabyte_day": (" GB·天", " GB·天"),
+        "token_hour": (" token·小时", " token·小时"),
+    },
+}
+"""Language -> unit -> its name for one and for many. Other units are named by their word."""
+
+
+def price_unit(language: str, meter: Meter) -> str:
+    """Return what a price of a meter is for: "per 1 M tokens", "per 1,000 calls", "per second"."""
+    word = meter.unit.replace("_", " ")
+    one, many = _UNIT_NAMES[language].get(meter.unit, (word, f"{word}s" if language == "en" else word))
+    if meter.per == 1:
+        return f"per {one}" if language == "en" else f"每{one}"
+    if language == "en":
+        return f"per {'1 M' if meter.per == 1_000_000 else f'{meter.per:,}'} {many}"
+    return f"每 1M {many.strip()}" if meter.per == 1_000_000 else f"每 {meter.per:,} {many.strip()}"
+
+
+def tier_label(language: str, tier: str) -> str:
+    """Return the label of a service tier; a tier of the price file is named by its word."""
+    return TIER_LABELS[language].get(tier) or tier.replace("_", " ")
+
 
 PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
     "en": {
@@ -53,6 +98,11 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "per_calls": "per 1,000 calls",
         "short_context": "up to {tokens} input tokens",
         "long_context": "over {tokens} input tokens",
+        "between_context": "over {tokens} and up to {up_to} input tokens",
+        "in_region": "region {name}",
+        "in_mode": "mode {name}",
+        "in_window": "in the window {name}",
+        "at_minimum": "at least {price} per request",
         "window": "context {tokens}",
         "off": "{percent} off",
         "free": "free",
@@ -148,6 +198,11 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "per_calls": "每 1,000 次",
         "short_context": "输入不超过 {tokens} token",
         "long_context": "输入超过 {tokens} token",
+        "between_context": "超过 {tokens}、不超过 {up_to} 个输入 token",
+        "in_region": "区域 {name}",
+        "in_mode": "模式 {name}",
+        "in_window": "时段 {name} 内",
+        "at_minimum": "每次请求至少 {price}",
         "window": "上下文 {tokens}",
         "off": "省 {percent}",
         "free": "免费",
@@ -208,3 +263,6 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "sentence_separator": "",
     },
 }
+
+LANGUAGE_NAMES: Final = tuple(PRICING_MESSAGES)
+"""The languages of the page."""

@@ -6,20 +6,23 @@ Credits through a channel, at that channel's price of a Credit; no exchange rate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import METERS, TOKEN_METERS, Meter
+from brivionix_billing.meters import MINIMUM_METER, REQUEST_METERS, UNITS, Meter
 from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
-from brivionix_billing.pages.messages import METER_LABELS, TIER_LABELS
+from brivionix_billing.pages.messages import LANGUAGE_NAMES, price_unit, tier_label
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.pricebook.calendars import Calendar
+from brivionix_billing.pricebook.compile import Descriptions
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import UNIT_DECIMALS
-from brivionix_billing.rating.rate_card import SERVICE_TIERS
+from brivionix_billing.rating.messages import meter_label
+from brivionix_billing.rating.rate_card import Variation
 from brivionix_billing.times import END_OF_TIME, as_utc, format_instant
 from brivionix_billing.topup import Channel, VolumeDiscount
 
@@ -54,7 +57,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         )
     names = book.groups(at=at) if groups is None else list(dict.fromkeys(groups))
     texts = book.descriptions()
-    listed = [_group(book, name, at, texts.groups.get(name, {})) for name in names]
+    listed = [_group(book, name, at, texts) for name in names]
     entries = [entry for group in listed for entry in (*group["prices"], *group["changes"])]
     meters = {meter for entry in entries for meter in entry["nominal"]}
     tiers = {entry["service_tier"] for entry in entries}
@@ -70,45 +73,78 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "nominal_per_credit": format_plain(book.nominal_per_credit),
         "shown_digits": SHOWN_DIGITS,
         "meters": [
-            {"name": meter.name, "per": meter.per, "label": _labels(METER_LABELS, meter.name)}
-            for meter in METERS
+            {
+                "name": meter.name,
+                "unit": meter.unit,
+                "per": meter.per,
+                "label": {language: meter_label(language, meter) for language in LANGUAGE_NAMES},
+                "per_label": {language: price_unit(language, meter) for language in LANGUAGE_NAMES},
+            }
+            for meter in _all_meters(book)
             if meter.name in meters
         ],
         "service_tiers": [
-            {"name": tier, "label": _labels(TIER_LABELS, tier)} for tier in SERVICE_TIERS if tier in tiers
+            {"name": tier, "label": {language: tier_label(language, tier) for language in LANGUAGE_NAMES}}
+            for tier in book.all_service_tiers
+            if tier in tiers
         ],
-        "channels": [_channel(item, at, texts.channels.get(name, {})) for name, item in book.channels().items()],
-        "models": [_model(book, name, texts.models.get(name, {})) for name in book.model_names if name in models],
+        "calendars": [
+            _calendar(calendar, at, texts.calendars.get(calendar.name, {}))
+            for calendar in book.calendars().values()
+            if any((entry.get("conditions") or {}).get("window") == calendar.name for entry in entries)
+        ],
+        "channels": [_channel(item, at, texts) for name, item in book.channels().items()],
+        "models": [_model(book, name, texts) for name in book.model_names if name in models],
         "groups": listed,
         "shown": _display_prices(book, listed),
     }
 
 
-def topup_price(card: RateCard, position: int, channel: str) -> Decimal | None:
-    """Return the exact Top Up price of a meter (per 1 M tokens or 1 000 calls) through a channel."""
-    units = card.unit_rates[position]
+def topup_price(card: RateCard, meter: str, channel: str) -> Decimal | None:
+    """Return the exact Top Up price of a meter, per that meter's ``per``, through a channel."""
+    units = card.unit_rates.get(meter)
     if units is None:
         return None
-    return multiply(decimal_from_scaled(units * METERS[position].per, UNIT_DECIMALS), card.channel(channel).price)
+    per = card.meter(meter).per * 10 ** card.meter(meter).places
+    return multiply(decimal_from_scaled(units * per, UNIT_DECIMALS), card.channel(channel).price)
 
 
-def _model(book: PriceBook, name: str, description: Json) -> Json:
+def _all_meters(book: PriceBook) -> list[Meter]:
+    """Return every meter that can have a price, in the order of columns."""
+    return [*book.meters.values(), *(meter for meter in REQUEST_METERS.values() if meter is not MINIMUM_METER)]
+
+
+def _calendar(calendar: Calendar, at: datetime, display_name: Json) -> Json:
+    change = calendar.next_change(at)
+    return {
+        "name": calendar.name,
+        "display_name": display_name,
+        "time_zone": calendar.zone_name,
+        "active": calendar.contains(at),
+        "next_change": None if change is None else format_instant(change),
+    }
+
+
+def _model(book: PriceBook, name: str, texts: Descriptions) -> Json:
     facts = book.model_info(name)
     return {
         "name": name,
-        "description": description,
+        "display_name": texts.model_names.get(name, {}),
+        "vendor": texts.vendors.get(name, {}),
+        "description": texts.models.get(name, {}),
         "aliases": list(facts.aliases),
-        "released": facts.released.isoformat(),
+        "released": None if facts.released is None else facts.released.isoformat(),
         "context": {"window": facts.window, "max_input": facts.max_input, "max_output": facts.max_output},
     }
 
 
-def _channel(item: Channel, at: datetime, description: Json) -> Json:
+def _channel(item: Channel, at: datetime, texts: Descriptions) -> Json:
     price, volume = item.prices.at(at), item.volumes.at(at).value
     return {
         "name": item.name,
+        "display_name": texts.channel_names.get(item.name, {}),
         "currency": item.currency,
-        "description": description,
+        "description": texts.channels.get(item.name, {}),
         "price_per_credit": None if price.value is None else format_plain(price.value),
         "since": None if price.value is None else format_instant(price.start),
         "min_payment": None if item.min_payment is None else format_plain(item.min_payment),
@@ -143,10 +179,6 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
             yield change
 
 
-def _labels(table: Mapping[str, Mapping[str, str]], name: str) -> dict[str, str]:
-    return {language: labels[name] for language, labels in table.items()}
-
-
 def _optional_plain(price: Decimal | None) -> str | None:
     return None if price is None else format_plain(price)
 
@@ -155,38 +187,47 @@ def _just_before(when: datetime) -> datetime:
     return when - datetime.resolution
 
 
-class _CardPair(NamedTuple):
-    """The rate cards of a model, group and tier at a time.
+class _CardKey(NamedTuple):
+    """The place of a card among those of a model and tier."""
 
-    A card is ``None`` if the model is not sold, or if its long context has no price of its own.
-    """
-
-    short: RateCard | None
-    long: RateCard | None
+    variation: Variation
+    context: int
+    """0 for short context, then one for each boundary."""
 
 
-def _card_pair(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _CardPair:
+_Cards = dict[_CardKey, RateCard]
+
+
+def _cards(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _Cards:
+    """Return the cards of a model, group and tier at a time; none if it is not sold then."""
     try:
-        return _CardPair(*book.rate_cards(model, group=group, at=at, service_tier=tier))
+        cards = book.rate_cards(model, group=group, at=at, service_tier=tier)
     except BillingError as error:
         if error.code not in _NOT_SOLD:
             raise
-        return _CardPair(None, None)
+        return {}
+    found: _Cards = {}
+    places: dict[Variation, int] = {}
+    for card in cards:
+        place = places[card.variation] = places.get(card.variation, -1) + 1
+        found[_CardKey(card.variation, place)] = card
+    return found
 
 
-def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json:
+def _group(book: PriceBook, group: str, at: datetime, texts: Descriptions) -> Json:
     allowed = book.models(group=group, at=at)  # raises unknown_group
     usable = frozenset(allowed)
     rows: list[Json] = []
     changes: list[Json] = []
     for model in book.model_names:
-        for tier in SERVICE_TIERS:
-            state = _card_pair(book, model, group, at, tier)
-            rows += [_row(card) for card in state if card is not None]
+        for tier in book.all_service_tiers:
+            state = _cards(book, model, group, at, tier)
+            rows += [_row(card) for card in state.values()]
             changes += _changes(book, model, group, at, tier, state)
     return {
         "name": group,
-        "description": description,
+        "display_name": texts.group_names.get(group, {}),
+        "description": texts.groups.get(group, {}),
         "ratio": format_plain(book.ratio(group, at)),
         "models": allowed,
         "not_allowed": [name for name in book.model_names if name not in usable and book.service_tiers(name, at)],
@@ -196,11 +237,10 @@ def _group(book: PriceBook, group: str, at: datetime, description: Json) -> Json
 
 
 def _row(card: RateCard) -> Json:
-    return {
+    row: Json = {
         "model": card.model,
         "service_tier": card.service_tier,
-        "context": "any" if card.context_above is None else card.context_tier,
-        "above": card.context_above,
+        **_context(card),
         "ratio": None if card.has_group_prices else format_plain(card.ratio),
         "nominal": {name: format_plain(price) for name, price in _nominal(card).items()},
         "topup": {
@@ -208,72 +248,104 @@ def _row(card: RateCard) -> Json:
             for channel in card.channels
         },
         "cache_discount": {
-            meter.name: format_plain(saved)
-            for meter in METERS
-            if (saved := _cache_discount(card, meter.position)) is not None
+            name: format_plain(saved) for name in card.unit_prices if (saved := _cache_discount(card, name)) is not None
         },
+    }
+    conditions = dict(card.variation.named())
+    if conditions:
+        row["conditions"] = conditions
+    if card.minimum:
+        row["minimum"] = format_plain(card.minimum)
+    return row
+
+
+def _context(card: RateCard) -> Json:
+    """Return the context tier of a card: its name, and the boundary that it is above, or for short context, below."""
+    lower, upper = card.context.lower, card.context.upper
+    boundary = lower or upper
+    return {
+        "context": "any" if boundary is None else card.context_tier,
+        "above": None if boundary is None else boundary.last_below,
+        **({"up_to": upper.last_below} if lower is not None and upper is not None else {}),
     }
 
 
 def _nominal(card: RateCard | None) -> dict[str, Decimal]:
-    prices = () if card is None else card.unit_prices
-    return {meter.name: price for meter, price in zip(METERS, prices, strict=False) if price is not None}
+    if card is None:
+        return {}
+    order = (*card.meters, *(name for name in REQUEST_METERS if name != MINIMUM_METER.name))
+    return {name: card.unit_prices[name] for name in order if name in card.unit_prices}
 
 
 def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
     if card is None or channel not in card.channels:
         return {}
-    prices = ((meter.name, topup_price(card, meter.position, channel)) for meter in METERS)
+    prices = ((name, topup_price(card, name, channel)) for name in _nominal(card))
     return {name: price for name, price in prices if price is not None}
 
 
-def _cache_discount(card: RateCard, position: int) -> Decimal | None:
-    uncached = METERS[position].uncached_meter
-    if uncached is None:
+def _cache_discount(card: RateCard, name: str) -> Decimal | None:
+    meter = card.meter(name)
+    full = card.unit_prices.get(meter.uncached_meter or "")
+    if meter.cache != "read" or full is None:
         return None
-    price = card.unit_prices[position]
-    full = next(card.unit_prices[meter.position] for meter in METERS if meter.name == uncached)
-    return None if price is None or full is None else discount_rate(price, full)
+    return discount_rate(card.unit_prices[name], full)
 
 
-def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _CardPair) -> Iterator[Json]:
+def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _Cards) -> Iterator[Json]:
     """Yield the scheduled changes of one model in one tier, in order of time."""
     when = at
     while (next_time := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
         when = next_time
-        after = _card_pair(book, model, group, when, tier)
-        for context, old, new in zip(("short", "long"), state, after, strict=True):
-            if context == "long" and (old is None) != (new is None):
-                # Without a price of its own, a long request has the short price, so this is a change of price.
-                old, new = old or state.short, new or after.short
-            was, now = _nominal(old), _nominal(new)
-            above = [None if card is None else card.context_above for card in (old, new)]
-            changed = [meter for meter in METERS if was.get(meter.name) != now.get(meter.name)]
-            if old is None or new is None:
-                changed = [meter for meter in changed if meter in TOKEN_METERS]  # tool fees are the same in every tier
-            if old is new is None or not (changed or _threshold_changes(old, new)):
-                continue  # only the price of a channel changes, or a price that this model does not use
-            has_threshold = any(card is not None and card.context_above is not None for card in (old, new))
-            yield {
-                "at": format_instant(when),
-                "model": model,
-                "service_tier": tier,
-                "context": context if has_threshold else "any",
-                "above": above,
-                "kind": "begins" if old is None else "ends" if new is None else "changes",
-                "nominal": _before_and_after(was, now, changed),
-                "topup": {
-                    channel: _before_and_after(_topup(old, channel), _topup(new, channel), changed)
-                    for channel in book.channels()
-                },
-            }
+        after = _cards(book, model, group, when, tier)
+        for key in {**state, **after}:
+            old, new = state.get(key), after.get(key)
+            if key.context and (old is None) != (new is None):
+                # Without a price of its own, a long request has the price of the range below it, so this is a change.
+                old, new = old or _card_below(state, key), new or _card_below(after, key)
+            change = _change(book, old, new)
+            if change is not None:
+                yield {"at": format_instant(when), "model": model, "service_tier": tier, **change}
         state = after
 
 
+def _card_below(cards: _Cards, key: _CardKey) -> RateCard | None:
+    found = [cards.get(key._replace(context=place)) for place in range(key.context)]
+    return next((card for card in reversed(found) if card is not None), None)
+
+
+def _change(book: PriceBook, old: RateCard | None, new: RateCard | None) -> Json | None:
+    """Return the change between two cards, without its time and subject; ``None`` if no price changes."""
+    was, now = _nominal(old), _nominal(new)
+    changed = [meter for meter in _all_meters(book) if was.get(meter.name) != now.get(meter.name)]
+    if old is None or new is None:
+        changed = [meter for meter in changed if not meter.is_tool]  # fees of tools are the same in every tier
+    if old is new is None or not (changed or _threshold_changes(old, new)):
+        return None  # only the price of a channel changes, or a price that this model does not use
+    card = new or old
+    context = {} if card is None else _context(card)
+    above = [None if each is None else _context(each)["above"] for each in (old, new)]
+    change: Json = {
+        "context": context.get("context", "any") if any(bound is not None for bound in above) else "any",
+        "above": above,
+        "kind": "begins" if old is None else "ends" if new is None else "changes",
+        "nominal": _before_and_after(was, now, changed),
+        "topup": {
+            channel: _before_and_after(_topup(old, channel), _topup(new, channel), changed)
+            for channel in book.channels()
+        },
+    }
+    if change["context"] == "any" and any(bound is not None for bound in above):
+        change["context"] = next(_context(each)["context"] for each in (old, new) if each and each.context.upper)
+    conditions = {} if card is None else dict(card.variation.named())
+    return change | ({"conditions": conditions} if conditions else {})
+
+
 def _threshold_changes(old: RateCard | None, new: RateCard | None) -> bool:
-    if old is None or new is None or old.context_above is None or new.context_above is None:
+    if old is None or new is None:
         return False
-    return old.context_above != new.context_above
+    bounds = [_context(card)["above"] for card in (old, new)]
+    return None not in bounds and bounds[0] != bounds[1]
 
 
 def _before_and_after(
@@ -287,7 +359,7 @@ def _before_and_after(
 def _display_prices(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
     """Return, by currency, exact prices -> digits to display where they differ, per 1 M tokens and per 1 K."""
     currencies = {name: channel.currency for name, channel in book.channels().items()}
-    tokens = {meter.name for meter in TOKEN_METERS}
+    tokens = {meter.name for meter in _all_meters(book) if meter.per == UNITS["token"].per}
     out: dict[str, dict[str, str]] = {}
     seen: set[tuple[str, str, bool]] = set()
 

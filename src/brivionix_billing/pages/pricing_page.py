@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
-from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.render import (
     HtmlPage,
@@ -18,7 +18,7 @@ from brivionix_billing.pages.render import (
     render_template,
     validate_stylesheet,
 )
-from brivionix_billing.pages.scheduled_changes import change_texts, context_note, scheduled_changes
+from brivionix_billing.pages.scheduled_changes import change_texts, row_notes, scheduled_changes
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import parse_instant
@@ -26,7 +26,6 @@ from brivionix_billing.times import parse_instant
 __all__ = ["pricing_page"]
 
 Json = dict[str, Any]
-_MILLION: Final = 1_000_000
 _SCRIPTS: Final = (
     "decimals.js",
     *(f"pricing/{name}.js" for name in ("state", "table", "changes", "calculator", "view", "main")),
@@ -136,6 +135,12 @@ def _description(texts: dict[str, str], language: LocaleFormatter) -> str:
     return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
 
 
+def _display_name(part: Json, language: LocaleFormatter) -> str:
+    """Return the vendor and the display name of a model, as far as the file states them."""
+    names = [_description(part.get("vendor") or {}, language), _description(part["display_name"], language)]
+    return " ".join(filter(None, names))
+
+
 def _texts(prices: Json, language: LocaleFormatter) -> Json:
     """Return the texts that are the same in every view, in one language."""
     messages = PRICING_MESSAGES[language.name]
@@ -200,7 +205,7 @@ def _volume_facts(volume: Json | None, language: LocaleFormatter) -> list[str]:
 
 def _section(prices: Json, group: Json, changes: list[Json], language: LocaleFormatter) -> Json:
     """Return a group's table in the nominal view, for readers without scripts."""
-    messages, labels = PRICING_MESSAGES[language.name], METER_LABELS[language.name]
+    messages = PRICING_MESSAGES[language.name]
     columns = [meter for meter in prices["meters"] if any(meter["name"] in row["nominal"] for row in group["prices"])]
     ratio = messages["ratio"].format(ratio=language.number(Decimal(group["ratio"])))
     if _is_free(group):
@@ -212,11 +217,7 @@ def _section(prices: Json, group: Json, changes: list[Json], language: LocaleFor
         "about": " · ".join(filter(None, [_description(group["description"], language), ratio])),
         "view": messages["about_nominal"].format(currency=prices["currency"]),
         "columns": [
-            {
-                "label": labels[meter["name"]],
-                "per": messages["per_m_tokens" if meter["per"] == _MILLION else "per_calls"],
-            }
-            for meter in columns
+            {"label": meter["label"][language.name], "per": meter["per_label"][language.name]} for meter in columns
         ],
         "rows": [
             _static_row(prices, models, row, group["ratio"], columns, language, describe=row["model"] != previous)
@@ -243,15 +244,17 @@ def _static_row(
         terms = messages["own_price"]
     elif row["ratio"] != group_ratio:
         terms = messages["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
+    window = model["context"]["window"]
     notes = [
+        _display_name(model, language) if describe else "",
         terms,
-        context_note(row, language),
-        messages["window"].format(tokens=language.number(model["context"]["window"])),
+        *row_notes(row, prices, language),
+        "" if window is None else messages["window"].format(tokens=language.number(window)),
         _description(model["description"], language) if describe else "",
     ]
     return {
         "model": row["model"],
-        "tier": TIER_LABELS[language.name][row["service_tier"]],
+        "tier": tier_label(language.name, row["service_tier"]),
         "notes": list(filter(None, notes)),
         "cells": [_static_price(row, meter["name"], prices["currency"], language) for meter in columns],
     }

@@ -12,13 +12,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.pages.formatting import LocaleFormatter
-from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
 from brivionix_billing.times import parse_instant
 
-__all__ = ["change_texts", "context_note", "scheduled_changes"]
+__all__ = ["change_texts", "condition_notes", "context_note", "row_notes", "scheduled_changes"]
 
 Json = dict[str, Any]
-_THOUSAND: Final = 1_000
+_FEE_UNITS: Final = frozenset({"call", "session"})
 
 
 def scheduled_changes(prices: Json, group: Json) -> list[Json]:
@@ -48,7 +48,7 @@ def scheduled_changes(prices: Json, group: Json) -> list[Json]:
         for change in channel["changes"]
         if "price_per_credit" in change
     ]
-    fees = {meter["name"] for meter in prices["meters"] if meter["per"] == _THOUSAND}
+    fees = {meter["name"] for meter in prices["meters"] if meter["unit"] in _FEE_UNITS}
     shared: dict[str, Json] = {}
     for change in group["changes"]:
         statements = list(_statements(change))
@@ -71,6 +71,8 @@ def _subject(change: Json) -> Json:
     if change["context"] != "any":
         before, after = change["above"]
         subject |= {"context": change["context"], "above": before if after is None else after}
+    if "conditions" in change:
+        subject["conditions"] = change["conditions"]
     return subject
 
 
@@ -106,9 +108,10 @@ def change_texts(prices: Json, changes: list[Json], language: LocaleFormatter) -
 def _subject_text(subject: Json, language: LocaleFormatter) -> str:
     parts = [subject["model"]]
     if "service_tier" in subject:
-        parts.append(TIER_LABELS[language.name][subject["service_tier"]])
+        parts.append(tier_label(language.name, subject["service_tier"]))
     if "context" in subject:
         parts.append(context_note(subject, language))
+    parts += condition_notes(subject, language)
     return " · ".join(filter(None, parts))
 
 
@@ -128,15 +131,38 @@ def _statement_text(statement: Json, currency: str, language: LocaleFormatter) -
     text = messages[statement["message"]].format(
         was=was,
         now=now,
-        meter=METER_LABELS[language.name].get(statement.get("meter", ""), ""),
+        meter=_meter_text(statement.get("meter", ""), language),
         channel=statement.get("channel", ""),
     )
     return f"{text} {messages[statement['unit']]}" if "unit" in statement else text
+
+
+def _meter_text(meter: str, language: LocaleFormatter) -> str:
+    return METER_LABELS[language.name].get(meter, meter.replace("_", " "))
 
 
 def context_note(row: Json, language: LocaleFormatter) -> str:
     """Return which input tokens a row's prices are for; empty if they apply to any number."""
     if row["above"] is None:
         return ""
-    message = PRICING_MESSAGES[language.name]["long_context" if row["context"] == "long" else "short_context"]
-    return message.format(tokens=language.number(row["above"]))
+    messages, tokens = PRICING_MESSAGES[language.name], language.number(row["above"])
+    if row["context"] == "short":
+        return messages["short_context"].format(tokens=tokens)
+    if row.get("up_to") is not None:
+        return messages["between_context"].format(tokens=tokens, up_to=language.number(row["up_to"]))
+    return messages["long_context"].format(tokens=tokens)
+
+
+def condition_notes(row: Json, language: LocaleFormatter) -> list[str]:
+    """Return the region, the mode and the window that a row's prices are for."""
+    messages = PRICING_MESSAGES[language.name]
+    return [messages[f"in_{dimension}"].format(name=name) for dimension, name in row.get("conditions", {}).items()]
+
+
+def row_notes(row: Json, prices: Json, language: LocaleFormatter) -> list[str]:
+    """Return everything that limits a row's prices: input tokens, conditions and a minimum charge."""
+    notes = [context_note(row, language), *condition_notes(row, language)]
+    if "minimum" in row:
+        price = language.money(Decimal(row["minimum"]), prices["currency"])
+        notes.append(PRICING_MESSAGES[language.name]["at_minimum"].format(price=price))
+    return list(filter(None, notes))

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, Finding, safe_repr
+from brivionix_billing.meters import Meter
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import compile as compiler
 from brivionix_billing.pricebook import digest as digests
+from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
 from brivionix_billing.pricebook.resolver import PriceResolver, ResolvedPrices
 from brivionix_billing.rating.charge import Charge
-from brivionix_billing.rating.rate_card import RateCard, effective_service_tier
-from brivionix_billing.times import as_utc
+from brivionix_billing.rating.rate_card import RateCard
+from brivionix_billing.times import as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
-from brivionix_billing.usage import Usage
+from brivionix_billing.usage import Conventions, Usage
 
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
+    from brivionix_billing.usage.record_file import Record
 
 __all__ = ["ModelInfo", "PriceBook"]
 
 _tuple_new = tuple.__new__
-_cached_tier = lru_cache(1024)(effective_service_tier)
+_MAX_CACHED_TIERS = 4096
 
 
 @contextmanager
@@ -58,7 +60,7 @@ class PriceBook:
     'gpt-5.5'
     """
 
-    __slots__ = ("_file", "_recent", "digest", "resolver")
+    __slots__ = ("_file", "_prices_served", "_recent", "_tiers", "digest", "resolver")
     digest: str
     """``sha256:...`` of all that prices depend on. Comments, descriptions and the order of keys are not covered."""
     resolver: PriceResolver
@@ -70,10 +72,14 @@ class PriceBook:
         put(self, "digest", digests.price_file_digest(file))
         put(self, "resolver", PriceResolver(file, self.digest))
         put(self, "_recent", self.resolver.recent)
+        put(self, "_tiers", {})
+        put(self, "_prices_served", file.priced_model == "served")
 
     if TYPE_CHECKING:
         _file: schema.PriceFile
         _recent: dict[tuple[str | None, str, str | None], ResolvedPrices]
+        _tiers: dict[tuple[str | None, str | None], str | None]
+        _prices_served: bool
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a price book is immutable; load another file")
@@ -94,6 +100,14 @@ class PriceBook:
 
         with _gc_paused():
             return cls(load(path))
+
+    @classmethod
+    def load_with_notes(cls, path: str | Path) -> tuple[PriceBook, list[Finding]]:
+        """Read a price file, and return notes on what it states to no effect. Raises as :meth:`load` does."""
+        from brivionix_billing.pricebook.loading import load_with_notes
+
+        file, notes = load_with_notes(path)
+        return cls(file), notes
 
     @classmethod
     def loads(cls, text: str | bytes) -> PriceBook:
@@ -117,14 +131,6 @@ class PriceBook:
     def lot_order(self) -> tuple[str, ...]:
         """The rules for the order in which a ledger consumes lots; see ``lot_order.LOT_ORDER_RULES``."""
         return self._file.lots.order
-
-    def digest_before(self, end: datetime) -> str:
-        """Return the digest of the entries that start before ``end``. Appending later prices does not change it."""
-        return digests.price_file_digest(self._file, as_utc(end))
-
-    def has_entries_after(self, end: datetime) -> bool:
-        """Return whether an entry starts at ``end`` or later: a bill may have been made before it was added."""
-        return compiler.latest_effective_from(self._file) >= as_utc(end)
 
     def models(self, *, group: str, at: datetime) -> list[str]:
         """Return the models that a group may use at a time and that have a price then, in the file's order.
@@ -208,15 +214,93 @@ class PriceBook:
         """Return the price of Credits on a channel, or the Credits that a payment buys; see :meth:`Channel.quote`."""
         return self.channel(channel).quote(at=at, credits=credits, pay=pay)
 
-    def rate_cards(
-        self, model: str, *, group: str, at: datetime, service_tier: str | None = None
-    ) -> tuple[RateCard, RateCard | None]:
-        """Return the rate cards of a model: for short context, and for long context if that has its own prices.
+    @property
+    def priced_model(self) -> str:
+        """Which model of a request is priced: the ``requested`` one, or the ``served`` one if the usage states it."""
+        return self._file.priced_model
 
-        Raises what :meth:`rate` raises for the model, the group, the tier and the time.
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """All meters: the built-in ones, then those of the file."""
+        return self.resolver.meters
+
+    @property
+    def all_service_tiers(self) -> tuple[str, ...]:
+        """All service tiers: the built-in ones, then those of the file."""
+        return self.resolver.tiers.tiers
+
+    def calendars(self) -> Mapping[str, Calendar]:
+        """Return the calendars of peak prices by name."""
+        return self.resolver.calendars
+
+    def conventions(self, upstream: str) -> Conventions:
+        """Return what the counts of an upstream contain. Raises ``unknown_upstream``."""
+        item = self._file.upstreams.get(upstream) if isinstance(upstream, str) else None
+        if item is None:
+            known = ", ".join(self._file.upstreams) or "none"
+            raise BillingError(
+                "unknown_upstream",
+                f"no upstream {safe_repr(upstream)} in the price file; known: {known}; add it to 'upstreams'",
+            )
+        return Conventions(item.cache_read, item.audio_input, item.reasoning)
+
+    def is_router(self, model: str) -> bool:
+        """Return whether a model is a router, whose price depends on the served model. Raises ``unknown_model``."""
+        return self.resolve_model(model) in self.resolver.routes
+
+    def rate_cards(
+        self,
+        model: str,
+        *,
+        group: str,
+        at: datetime,
+        service_tier: str | None = None,
+        served_model: str | None = None,
+    ) -> list[RateCard]:
+        """Return the rate cards of a model in all its variations: usual price, regions, modes and windows.
+
+        Each variation has one card for each context tier, in rising order. The usual price comes first. Of a router,
+        without ``served_model``, it is the card of its fee alone. Raises what :meth:`rate` raises for the model, the
+        group, the tier and the time.
         """
-        resolved = self.resolver.resolve(model, group, as_utc(at), service_tier)
-        return resolved.short_card, resolved.long_card
+        cards = self.resolver.resolve(
+            model, group, as_utc(at), service_tier, served_model, router_fee_only=served_model is None
+        ).cards
+        return [card for variation in cards.variations() for card in cards.cards(variation)]
+
+    def possible_rate_cards(
+        self,
+        model: str,
+        *,
+        group: str,
+        at: datetime,
+        service_tier: str | None = None,
+        mode: str | None = None,
+    ) -> list[RateCard]:
+        """Return every rate card that a request may meet that starts now: in any region, and by any model of a router.
+
+        Raises what :meth:`rate` raises for the model, the group, the tier, the mode and the time.
+        """
+        at = as_utc(at)
+        name = self.resolve_model(model)
+        serves = self.resolver.routes.get(name)
+        served: list[str | None] = [None]
+        if serves is not None:
+            tier = self.resolver.tiers.normalize(service_tier)
+            served = [
+                other
+                for other in self.model_names
+                if other not in self.resolver.routes and serves(other) and tier in self.service_tiers(other, at)
+            ]
+        cards: list[RateCard] = []
+        for other in served:
+            resolved, priced_mode = self._resolve(name, group, at, service_tier, other, mode)
+            regions = (None, *resolved.cards.terms.listed.names("region"))
+            for region in regions:
+                cards += resolved.cards.cards(resolved.cards.variation(region, priced_mode, at))
+        if not cards:
+            raise BillingError("no_price", f"{name} may serve no model that has a price at {format_instant(at)}")
+        return cards
 
     def rate(
         self,
@@ -226,14 +310,19 @@ class PriceBook:
         at: datetime,
         model: str | None = None,
         service_tier: str | None = None,
+        region: str | None = None,
+        mode: str | None = None,
     ) -> Charge:
         """Return the exact charge for a usage, at the prices of the time of its request.
 
-        ``model`` is the requested one; if it is not given, the served model of the usage is priced. ``service_tier`` is
-        the requested one; a served tier that the usage states decides. ``at`` has a time zone.
+        ``model`` is the requested one; if it is not given, or if the price file says ``priced_model: served``, the
+        served model of the usage is priced. ``service_tier``, ``region`` and ``mode`` are the requested ones; those
+        that the usage states as served decide. ``at`` is the start of the request and has a time zone: it decides
+        which dated prices and which peak window apply.
 
         Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
-        ``service_tier_unavailable``, ``no_price``, ``meter_unpriced``, ``invalid_time``.
+        ``service_tier_unavailable``, ``region_unavailable``, ``mode_unavailable``, ``no_price``, ``meter_unpriced``,
+        ``invalid_time``.
 
         >>> from datetime import UTC
         >>> book = PriceBook.load("pricing.yaml")
@@ -248,12 +337,12 @@ class PriceBook:
             input_tokens, uncached, cached, output, _, extras = usage
             requested_model, tier = model, service_tier
             if extras is not None:
-                served_tier, served_model, meters, _ = extras
-                if meters:
+                served_tier, served_model, meters, _, served_region, served_mode = extras
+                if meters or served_region or served_mode:
                     raise ValueError
-                tier = _cached_tier(served_tier, service_tier)
-                if model is None:
-                    requested_model = served_model
+                tier = self._tiers[served_tier, service_tier]
+                if model is None or self._prices_served:
+                    requested_model = served_model or model
             start, end, max_input, card, input_rate, cache_read_rate, output_rate, _ = self._recent[
                 requested_model, group, tier
             ]
@@ -263,31 +352,70 @@ class PriceBook:
                 and at.tzinfo is UTC
                 and start <= at
                 and (end is None or at < end)
+                and region is None
+                and mode is None
             ):
                 quanta = uncached * input_rate + cached * cache_read_rate + output * output_rate
                 return _tuple_new(Charge, (quanta, usage, card, at))
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
-        return self._rate(usage, group, as_utc(at), model, service_tier)
+        return self._rate(usage, group, as_utc(at), model, service_tier, region, mode)
 
-    def _rate(self, usage: Usage, group: str, at: datetime, model: str | None, requested_tier: str | None) -> Charge:
+    def rate_record(self, record: Record) -> Charge:
+        """Return the charge for a record of a usage file. Raises what :meth:`rate` raises."""
+        origin = record.origin
+        return self.rate(
+            record.usage,
+            model=origin.model,
+            group=origin.group,
+            at=record.at,
+            service_tier=origin.service_tier,
+            region=origin.region,
+            mode=origin.mode,
+        )
+
+    def _effective_tier(self, served: str | None, requested: str | None) -> str | None:
+        try:
+            return self._tiers[served, requested]
+        except (KeyError, TypeError):
+            tier = self.resolver.tiers.effective(served, requested)
+            if len(self._tiers) < _MAX_CACHED_TIERS:
+                self._tiers[served, requested] = tier
+            return tier
+
+    def _rate(
+        self,
+        usage: Usage,
+        group: str,
+        at: datetime,
+        model: str | None,
+        tier: str | None,
+        region: str | None,
+        mode: str | None,
+    ) -> Charge:
         if usage.__class__ is not Usage:
             raise BillingError(
                 "unknown_usage_format", f"rate() takes a Usage, not {safe_repr(usage)}; use Usage.from_response(body)"
             )
-        tier, extras = requested_tier, usage.extras
+        extras, served = usage.extras, None
         if extras is not None:
-            tier = effective_service_tier(extras.service_tier, requested_tier)
-            model = extras.model if model is None else model
-        resolved = self.resolver.resolve_recent(model, group, at, tier)
-        card = resolved.short_card
-        if usage.input_tokens <= resolved.fast_path_max_input and (extras is None or not extras.meters):
-            quanta = (
-                usage.input_quantity * resolved.input_rate
-                + usage.cache_read_quantity * resolved.cache_read_rate
-                + usage.output_quantity * resolved.output_rate
-            )
-        else:
-            card = resolved.card_for(usage)
-            quanta = card.charge_quanta(usage)
-        return _tuple_new(Charge, (quanta, usage, card, at))
+            tier = self._effective_tier(extras.service_tier, tier)
+            served = extras.model
+            region, mode = extras.region or region, extras.mode or mode
+            model = (extras.model or model) if model is None or self._prices_served else model
+        resolved, mode = self._resolve(model, group, at, tier, served, mode)
+        cards = resolved.cards
+        card = cards.card(usage.input_tokens, cards.variation(region, mode, at))
+        return _tuple_new(Charge, (card.charge_quanta(usage), usage, card, at))
+
+    def _resolve(
+        self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None, mode: str | None
+    ) -> tuple[ResolvedPrices, str | None]:
+        """Return the prices, and the mode that has a price of its own among them."""
+        resolved = self.resolver.resolve_recent(model, group, at, tier, served)
+        if mode is None or mode in resolved.cards.terms.listed.names("mode"):
+            return resolved, mode
+        if self.resolver.tiers.knows(mode) and self.resolver.tiers.normalize(tier) == "standard":
+            # Providers report some tiers as a mode: without a price of its own, "fast" is priority.
+            return self.resolver.resolve_recent(model, group, at, mode, served), None
+        return resolved, mode

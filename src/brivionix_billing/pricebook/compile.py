@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from brivionix_billing.decimals import after_discount, multiply
-from brivionix_billing.meters import CALL_METERS, METERS, METERS_BY_NAME, TOKEN_METERS
+from brivionix_billing.meters import METERS, TOKEN_METERS, Meter, custom_meter
+from brivionix_billing.pricebook.names import ModelNames, name_pattern
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.rating.rate_card import SERVICE_TIERS, PriceVector
+from brivionix_billing.pricebook.price_sets import PriceSet, compile_price_set
 from brivionix_billing.times import Timeline
 from brivionix_billing.topup import Channel, VolumeDiscount, VolumeDiscountTier
 
@@ -18,44 +20,37 @@ if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
 
 __all__ = [
+    "DefaultTimelines",
     "Descriptions",
     "GroupTerms",
     "ModelInfo",
-    "TierPrices",
     "channel",
     "group_timeline",
+    "meter_table",
+    "model_names",
     "model_timelines",
-    "name_index",
-    "price_vector",
+    "with_defaults",
 ]
 
-_TOKENS = frozenset(TOKEN_METERS)
 LocalizedText = dict[str, dict[str, str]]
+D = TypeVar("D", bound="schema.DefaultEntry")
 E = TypeVar("E", bound="schema.DatedEntry")
 T = TypeVar("T")
-
-
-class TierPrices(NamedTuple):
-    """The listed prices of a service tier by meter; ``above`` and ``long`` if long context has its own prices."""
-
-    short: PriceVector
-    above: int | None
-    long: PriceVector | None
 
 
 class ModelInfo(NamedTuple):
     """What a price file states about a model beside its prices."""
 
     name: str
-    encoding: str
-    """tiktoken's name of the vocabulary."""
+    encoding: str | None
+    """tiktoken's name of the vocabulary; ``None``: not stated."""
     token_family: str | None
     """The token family by which requests are counted; ``None``: chosen by the model's name."""
-    window: int
-    """Input and output together, in tokens."""
-    max_input: int
-    max_output: int
-    released: date
+    window: int | None
+    """Input and output together, in tokens; ``None``: not stated."""
+    max_input: int | None
+    max_output: int | None
+    released: date | None
     aliases: tuple[str, ...]
 
 
@@ -65,6 +60,14 @@ class Descriptions(NamedTuple):
     models: LocalizedText
     groups: LocalizedText
     channels: LocalizedText
+    model_names: LocalizedText
+    """Display names; empty where the file states none. The same for groups and channels."""
+    group_names: LocalizedText
+    channel_names: LocalizedText
+    vendors: LocalizedText
+    """Model -> the name of its vendor."""
+    calendars: LocalizedText
+    """Calendar -> display name."""
 
 
 class GroupTerms(NamedTuple):
@@ -74,7 +77,7 @@ class GroupTerms(NamedTuple):
     allowed_models: frozenset[str]
     ratios: dict[str, Decimal]
     """Models with their own ratio in this group."""
-    prices: dict[tuple[str, str], TierPrices]
+    prices: dict[tuple[str, str], PriceSet]
     """(model, service tier) with their own prices in this group."""
 
 
@@ -83,21 +86,37 @@ def timeline(entries: Sequence[E], value: Callable[[E], T]) -> Timeline[T]:
     return Timeline([(entry.since, entry.until, value(entry)) for entry in entries])
 
 
-def name_index(file: schema.PriceFile) -> dict[str, str]:
-    """Return every name of every model: its own and its aliases."""
-    own = {name: name for name in file.models}
-    return own | {alias: name for name, model in file.models.items() for alias in model.aliases}
+def model_names(file: schema.PriceFile) -> ModelNames:
+    """Return the resolver of all names of the models: their own, their aliases, and the patterns of the file."""
+    exact = {name: name for name in file.models}
+    patterns = [name_pattern(text, target) for text, target in file.aliases.items() if "*" in text]
+    for name, model in file.models.items():
+        for alias in model.aliases:
+            if "*" in alias:
+                patterns.append(name_pattern(alias, name))
+            else:
+                exact[alias] = name
+    for text, target in file.aliases.items():
+        if "*" not in text:
+            exact[text] = exact.get(target, target)
+    return ModelNames(exact, patterns, {name: model.released for name, model in file.models.items()})
 
 
-def model_timelines(model: schema.Model) -> dict[str, Timeline[TierPrices]]:
+def meter_table(file: schema.PriceFile) -> Mapping[str, Meter]:
+    """Return all meters of a price file: the built-in ones, then its own."""
+    if not file.meters:
+        return METERS
+    own = {name: custom_meter(name, item.unit, item.per, item.label) for name, item in file.meters.items()}
+    return MappingProxyType({**METERS, **own})
+
+
+def model_timelines(model: schema.Model) -> dict[str, Timeline[PriceSet]]:
     """Return the prices of each service tier over time. An entry that does not name a tier does not change it."""
-    return {
-        tier: timeline(
-            [entry for entry in model.prices if getattr(entry, tier) is not None],
-            lambda entry, tier=tier: _tier_prices(getattr(entry, tier)),  # type: ignore[misc]  # mypy loses the default
-        )
-        for tier in SERVICE_TIERS
-    }
+    entries: dict[str, list[tuple[datetime, datetime | None, PriceSet]]] = {}
+    for entry in model.prices:
+        for tier, prices in entry.tiers.items():
+            entries.setdefault(tier, []).append((entry.since, entry.until, compile_price_set(prices)))
+    return {tier: Timeline(dated) for tier, dated in entries.items()}
 
 
 def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[GroupTerms]:
@@ -109,22 +128,67 @@ def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[Grou
             frozenset(filter(matcher(entry.models), file.models)),
             {name: o.ratio for name, o in entry.overrides.items() if o.ratio is not None},
             {
-                (name, tier): _tier_prices(getattr(o.prices, tier))
+                (name, tier): compile_price_set(prices)
                 for name, o in entry.overrides.items()
                 if o.prices is not None
-                for tier in SERVICE_TIERS
-                if getattr(o.prices, tier) is not None
+                for tier, prices in o.prices.tiers.items()
             },
         )
 
     return timeline(group.terms, terms)
 
 
-def tool_timelines(tools: schema.Tools) -> dict[str, Timeline[Decimal]]:
-    """Return the fee of each tool call over time, by meter name."""
-    return {
-        meter.name: timeline(getattr(tools, meter.name), lambda entry: entry.per_1000_calls) for meter in CALL_METERS
-    }
+class DefaultTimelines:
+    """The dated defaults of a price file, per model: the cache discount, and the fees of tools.
+
+    Models to which the same entries apply share one timeline.
+    """
+
+    def __init__(self, file: schema.PriceFile) -> None:
+        self.models = file.models
+        names = list(file.models)
+        self._discounts = _entries_by_model(file.cache_discount, lambda entry: entry.discount, names)
+        self._fees = {
+            tool: _entries_by_model(entries, lambda entry: entry.per_1000_calls, names)
+            for tool, entries in file.tools.fees.items()
+        }
+
+    def cache_discount(self, model: str) -> Timeline[Decimal]:
+        """Return the default cache discount of a model over time."""
+        item = self.models[model]
+        return self._discounts(model) if item.cache_discount and not item.routes_to else _EMPTY
+
+    def tool_fees(self, model: str) -> dict[str, Timeline[Decimal]]:
+        """Return the default fees of the tools that a model may use, over time, by meter."""
+        item = self.models[model]
+        if item.routes_to:  # the fees of the model that serves the request apply
+            return {}
+        allowed = self._fees.keys() if item.tools is None else set(item.tools)
+        return {tool: timeline_of(model) for tool, timeline_of in self._fees.items() if tool in allowed}
+
+
+_EMPTY: Timeline[Decimal] = Timeline([])
+
+
+def _entries_by_model(
+    entries: Sequence[D], value: Callable[[D], Decimal], names: Iterable[str]
+) -> Callable[[str], Timeline[Decimal]]:
+    """Return a function from a model to the timeline of the entries that apply to it."""
+    if all(entry.models is None for entry in entries):
+        everywhere = timeline(entries, value)
+        return lambda model: everywhere
+    tests = [(lambda name: True) if entry.models is None else matcher(entry.models) for entry in entries]
+    timelines: dict[tuple[bool, ...], Timeline[Decimal]] = {}
+
+    def timeline_of(model: str) -> Timeline[Decimal]:
+        applies = tuple(test(model) for test in tests)
+        found = timelines.get(applies)
+        if found is None:
+            kept = [entry for entry, flag in zip(entries, applies, strict=True) if flag]
+            found = timelines[applies] = timeline(kept, value)
+        return found
+
+    return timeline_of
 
 
 def channel(name: str, item: schema.Channel) -> Channel:
@@ -144,33 +208,31 @@ def channel(name: str, item: schema.Channel) -> Channel:
     )
 
 
-def _listed_prices(prices: schema.MeterPrices) -> PriceVector:
-    return tuple([getattr(prices, meter.name) if meter in _TOKENS else None for meter in METERS])
+_CACHE_READS = tuple(meter for meter in TOKEN_METERS if meter.cache == "read" and meter.fallback is None)
 
 
-def _tier_prices(prices: schema.TierPrices) -> TierPrices:
-    far = prices.long_context
-    return TierPrices(_listed_prices(prices), far.above if far else None, _listed_prices(far) if far else None)
-
-
-def price_vector(listed: PriceVector, discount: Decimal | None, fees: dict[str, Decimal]) -> PriceVector:
-    """Return the price of every meter: as listed, the fees of tools, and for an unlisted cache read by the discount."""
-    out = list(listed)
-    for meter in METERS:
-        if out[meter.position] is None and meter.uncached_meter is not None and discount is not None:
-            base = listed[METERS_BY_NAME[meter.uncached_meter].position]
-            if base is not None:
-                out[meter.position] = multiply(base, after_discount(discount))
-    for name, fee in fees.items():
-        out[METERS_BY_NAME[name].position] = fee
-    return tuple(out)
+def with_defaults(
+    listed: Mapping[str, Decimal], discount: Decimal | None, fees: Mapping[str, Decimal]
+) -> dict[str, Decimal]:
+    """Return the price of every meter: as listed, else the default fee, and for a cache read the default discount."""
+    prices = {**fees, **listed}
+    if discount is not None:
+        for meter in _CACHE_READS:
+            base = listed.get(meter.uncached_meter or "")
+            if base is not None and meter.name not in prices:
+                prices[meter.name] = multiply(base, after_discount(discount))
+    return prices
 
 
 def dated_entries(file: schema.PriceFile) -> list[schema.DatedEntry]:
     """Return all dated entries of the file."""
     out: list[schema.DatedEntry] = [*file.cache_discount]
-    for meter in CALL_METERS:
-        out += getattr(file.tools, meter.name)
+    for fees in file.tools.fees.values():
+        out += fees
+    for rates in file.exchange_rates.values():
+        out += rates
+    for calendar in file.calendars.values():
+        out += calendar.rules
     for item in file.channels.values():
         out += [*item.prices, *item.volume_discounts]
     for model in file.models.values():
@@ -203,9 +265,16 @@ def model_info(file: schema.PriceFile, name: str) -> ModelInfo:
 def descriptions(file: schema.PriceFile) -> Descriptions:
     """Return the display texts of the file."""
 
-    def of(
-        parts: Mapping[str, schema.Model] | Mapping[str, schema.Group] | Mapping[str, schema.Channel],
-    ) -> LocalizedText:
-        return {name: dict(part.description or {}) for name, part in parts.items()}
+    def of(parts: Mapping[str, object], field: str = "description") -> LocalizedText:
+        return {name: dict(getattr(part, field) or {}) for name, part in parts.items()}
 
-    return Descriptions(of(file.models), of(file.groups), of(file.channels))
+    return Descriptions(
+        of(file.models),
+        of(file.groups),
+        of(file.channels),
+        of(file.models, "display_name"),
+        of(file.groups, "display_name"),
+        of(file.channels, "display_name"),
+        of(file.models, "vendor"),
+        of(file.calendars, "display_name"),
+    )

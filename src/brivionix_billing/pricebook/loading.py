@@ -13,10 +13,10 @@ from pydantic_core import ErrorDetails
 
 from brivionix_billing.errors import BillingError, Finding, PriceFileError, safe_repr
 from brivionix_billing.pricebook import schema
-from brivionix_billing.pricebook.validation import ParsedSections, UnlocatedFinding, validate
+from brivionix_billing.pricebook.validation import ParsedSections, UnlocatedFinding, review, validate
 from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, ParsedYaml, read_yaml
 
-__all__ = ["load", "loads"]
+__all__ = ["load", "load_with_notes", "loads"]
 
 M = TypeVar("M", bound=BaseModel)
 _EMPTY: Final[dict[str, Any]] = {}
@@ -34,19 +34,33 @@ _TYPE_MESSAGES: Final = {
 
 def load(path: str | Path) -> schema.PriceFile:
     """Return the validated content of a file. Raises ``file_unreadable`` or :class:`PriceFileError`."""
+    return _load(_read(path), str(path))[0]
+
+
+def load_with_notes(path: str | Path) -> tuple[schema.PriceFile, list[Finding]]:
+    """Return the validated content of a file, and notes on what it states to no effect. Raises as :func:`load` does."""
+    file, document = _load(_read(path), str(path))
+    notes = sorted((_locate(document, note) for note in review(file)), key=lambda note: (note.line, note.column))
+    return file, notes
+
+
+def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError(
             "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}; name one by --prices"
         ) from None
-    return loads(content, str(path))
 
 
 def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
     """Return the validated content of a text. Raises :class:`PriceFileError`."""
+    return _load(content, file)[0]
+
+
+def _load(content: str | bytes, file: str) -> tuple[schema.PriceFile, ParsedYaml]:
     if isinstance(content, str):
         try:
             content = content.encode()
@@ -70,7 +84,7 @@ def loads(content: str | bytes, file: str = "<text>") -> schema.PriceFile:
     if findings or parsed is None:
         ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.line, f.column))
         raise PriceFileError(ordered[:MAX_FINDINGS], more=omitted + len(ordered[MAX_FINDINGS:]))
-    return parsed
+    return parsed, document
 
 
 def _locate(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
@@ -78,30 +92,43 @@ def _locate(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
 
 
 def _to_sections(file: schema.PriceFile) -> ParsedSections:
-    return ParsedSections(
-        list(file.models),
-        file.credit,
-        file.cache_discount,
-        file.tools,
-        file.channels,
-        file.models,
-        file.groups,
-    )
+    values = {name: getattr(file, name) for name in ParsedSections._fields if name != "names"}
+    return ParsedSections(list(file.models), **values)
 
 
 def _salvage_sections(data: Any) -> ParsedSections:
     """Return the sections of a file with errors that can still be validated, so that one run reports all findings."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
-    discounts = top.get("cache_discount")
+    tiers, aliases = top.get("service_tiers"), top.get("aliases")
     return ParsedSections(
-        [name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
-        _parse_or_none(schema.Credit, top.get("credit")),
-        [d for d in (_parse_or_none(schema.CacheDiscount, raw) for raw in _as_list(discounts)) if d],
-        _parse_or_none(schema.Tools, top.get("tools")) or schema.Tools(),
-        dict(_parse_each(schema.Channel, top.get("channels"))),
-        dict(_parse_each(schema.Model, models)),
-        dict(_parse_each(schema.Group, top.get("groups"))),
+        names=[name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
+        credit=_parse_or_none(schema.Credit, top.get("credit")),
+        meters=dict(_parse_each(schema.CustomMeter, top.get("meters"))),
+        calendars=dict(_parse_each(schema.Calendar, top.get("calendars"))),
+        service_tiers={
+            tier: [name for name in _as_list(names) if isinstance(name, str)]
+            for tier, names in (tiers if isinstance(tiers, dict) else _EMPTY).items()
+        },
+        regions={},
+        exchange_rates={
+            currency: [rate for rate in (_parse_or_none(schema.ExchangeRate, raw) for raw in _as_list(rates)) if rate]
+            for currency, rates in (top.get("exchange_rates") or _EMPTY).items()
+        }
+        if isinstance(top.get("exchange_rates"), dict)
+        else {},
+        aliases={
+            text: target
+            for text, target in (aliases if isinstance(aliases, dict) else _EMPTY).items()
+            if isinstance(target, str)
+        },
+        cache_discount=[
+            d for d in (_parse_or_none(schema.CacheDiscount, raw) for raw in _as_list(top.get("cache_discount"))) if d
+        ],
+        tools=_parse_or_none(schema.Tools, top.get("tools")) or schema.Tools(),
+        channels=dict(_parse_each(schema.Channel, top.get("channels"))),
+        models=dict(_parse_each(schema.Model, models)),
+        groups=dict(_parse_each(schema.Group, top.get("groups"))),
     )
 
 
@@ -126,6 +153,11 @@ def _parse_or_none(kind: type[M], raw: Any) -> M | None:
 def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Finding:
     path = tuple(step for step in detail["loc"] if step != "[key]")
     kind = detail["type"]
+    if "prices" in path[:-1] and isinstance(path[-1], str) and kind in ("finding", "model_type"):
+        # Every key of a price set may be a meter, and every key of an entry a tier. A misspelt key is not one.
+        known = _known_keys(path[:-1])
+        if path[-1] not in known and get_close_matches(path[-1], known, 1):
+            return _unknown_key(document, path)
     if kind == "finding":
         context = detail["ctx"]
         return document.finding(path, context["message"], context["hint"], key="[key]" in detail["loc"])
@@ -133,14 +165,18 @@ def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Findin
         name = safe_repr(path[-1])
         return document.finding(path[:-1], f"{name} is missing", f"add {name} here")
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        close = get_close_matches(str(path[-1]), known, 1)
-        hint = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
-        return document.finding(path, f"the key {safe_repr(path[-1])} is not known", hint, key=True)
+        return _unknown_key(document, path)
     if kind == "literal_error":
         return document.finding(path, "is not one of the possible values", f"write {detail['ctx']['expected']}")
     message, hint = _TYPE_MESSAGES.get(kind, (detail["msg"], "see docs/pricing-yaml.md"))
     return document.finding(path, message, hint)
+
+
+def _unknown_key(document: ParsedYaml, path: tuple[int | str, ...]) -> Finding:
+    known = _known_keys(path[:-1])
+    close = get_close_matches(str(path[-1]), known, 1)
+    hint = f"did you mean {safe_repr(close[0])}?" if close else f"known here: {', '.join(known)}"
+    return document.finding(path, f"the key {safe_repr(path[-1])} is not known", hint, key=True)
 
 
 @cache
@@ -158,7 +194,9 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         if isinstance(step, int):
             node = node.get("items", _EMPTY)
         else:
-            node = node.get("properties", _EMPTY).get(step) or node.get("additionalProperties") or _EMPTY
+            named = node.get("properties", _EMPTY).get(step)
+            by_pattern = next(iter(node.get("patternProperties", _EMPTY).values()), None)
+            node = named or node.get("additionalProperties") or by_pattern or _EMPTY
         if not isinstance(node, dict):
             return []
     return sorted(_resolve_ref(node, full).get("properties", _EMPTY))

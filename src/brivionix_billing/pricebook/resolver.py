@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brivionix_billing.decimals import multiply
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import TOKEN_METERS
 from brivionix_billing.pricebook import compile as compiler
-from brivionix_billing.pricebook.compile import GroupTerms, TierPrices
-from brivionix_billing.rating.rate_card import (
-    SERVICE_TIERS,
-    ChannelRate,
-    PriceVector,
-    RateCard,
-    normalize_service_tier,
-)
+from brivionix_billing.pricebook.calendars import compile_calendar
+from brivionix_billing.pricebook.card_set import CardSet, CardTerms, RegionNames
+from brivionix_billing.pricebook.compile import GroupTerms
+from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.price_sets import PriceSet
+from brivionix_billing.rating.rate_card import ChannelRate, RateCard
+from brivionix_billing.rating.service_tiers import TierNames
 from brivionix_billing.times import END_OF_TIME, Timeline, TimelineSpan, format_instant
 from brivionix_billing.topup import Channel
-from brivionix_billing.usage import MAX_COUNT, Usage
+from brivionix_billing.usage import MAX_COUNT
 
 if TYPE_CHECKING:
     # pydantic and PyYAML are needed to read a file, not to rate by it.
@@ -30,34 +26,46 @@ if TYPE_CHECKING:
 
 __all__ = ["PriceResolver", "ResolvedPrices"]
 
-_SNAPSHOT: Final = re.compile(r"(.+)-([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", re.ASCII)
 _MAX_CACHED: Final = 65_536
+_NO_PRICES: Final[Timeline[PriceSet]] = Timeline([])
 
 
 class ResolvedPrices(NamedTuple):
-    """A model in a group and service tier, over the period in which nothing about its price changes."""
+    """A model in a group and service tier, over the period in which nothing about its prices changes."""
 
     start: datetime
     end: datetime | None
     """``None``: open. It saves the hot path a comparison."""
     fast_path_max_input: int
-    """Up to this number of input tokens, ``short_card`` applies and its three rates suffice; -1: never."""
-    short_card: RateCard
+    """Up to this number of input tokens, ``base_card`` applies and its three rates suffice; -1: never."""
+    base_card: RateCard
     input_rate: int
     cache_read_rate: int
     output_rate: int
-    long_card: RateCard | None
+    cards: CardSet
 
     def contains(self, at: datetime) -> bool:
         """Return whether these prices apply at a time in UTC."""
         return self.start <= at and (self.end is None or at < self.end)
 
-    def card_for(self, usage: Usage) -> RateCard:
-        """Return the rate card that the input tokens of a usage select."""
-        card = self.short_card
-        if self.long_card is not None and usage.input_tokens > (card.context_above or 0):
-            return self.long_card
-        return card
+
+def _resolved_prices(cards: CardSet) -> ResolvedPrices:
+    card, terms = cards.card(0), cards.terms
+    upper = card.context.upper
+    rates = card.scaled_rates
+    max_input = -1
+    if card.is_plain and terms.listed.is_plain:
+        max_input = MAX_COUNT if upper is None else upper.last_below
+    return ResolvedPrices(
+        terms.start,
+        None if terms.end == END_OF_TIME else terms.end,
+        max_input,
+        card,
+        rates.get("input", 0),
+        rates.get("cache_read", 0),
+        rates.get("output", 0),
+        cards,
+    )
 
 
 class PriceResolver:
@@ -68,46 +76,44 @@ class PriceResolver:
 
     def __init__(self, file: schema.PriceFile, digest: str) -> None:
         self.file, self.digest = file, digest
-        self.models: Mapping[str, Mapping[str, Timeline[TierPrices]]] = {
+        self.models: Mapping[str, Mapping[str, Timeline[PriceSet]]] = {
             name: compiler.model_timelines(model) for name, model in file.models.items()
         }
-        self.names = compiler.name_index(file)
+        self.names = compiler.model_names(file)
+        self.tiers = TierNames(file.service_tiers)
+        self.regions = RegionNames(file.regions)
+        self.meters = compiler.meter_table(file)
         self.groups = {name: compiler.group_timeline(group, file) for name, group in file.groups.items()}
-        self.cache_discounts = compiler.timeline(file.cache_discount, lambda entry: entry.discount)
-        self.tool_fees = compiler.tool_timelines(file.tools)
+        self.defaults = compiler.DefaultTimelines(file)
+        self.calendars = {name: compile_calendar(name, item) for name, item in file.calendars.items()}
+        self.exchange_rates = {
+            currency: compiler.timeline(entries, lambda entry: entry.rate)
+            for currency, entries in file.exchange_rates.items()
+        }
         self.channels: Mapping[str, Channel] = {
             name: compiler.channel(name, item) for name, item in file.channels.items()
         }
+        self.routes: Mapping[str, Callable[[str], bool]] = {
+            name: matcher(model.routes_to) for name, model in file.models.items() if model.routes_to
+        }
+        """Router -> a test of the models that it may serve."""
         self.recent: dict[tuple[str | None, str, str | None], ResolvedPrices] = {}
         """Prices by the names that callers used last, for the hot path."""
-        self._resolved: dict[tuple[str, str, str], tuple[ResolvedPrices, ...]] = {}
+        self._resolved: dict[tuple[str, str, str, str | None], tuple[ResolvedPrices, ...]] = {}
 
     def resolve_model(self, name: object) -> str:
         """Return the model that a name, alias or dated snapshot means. Raises ``unknown_model``."""
-        model = self.names.get(name) if isinstance(name, str) else None
-        if model is None and isinstance(name, str) and len(name) <= 256:
-            model = self._resolve_snapshot(name)
+        model = self.names.resolve(name) if isinstance(name, str) else None
         if model is None:
             raise BillingError(
                 "unknown_model", f"no model {safe_repr(name)} in the price file; add it, or an alias of another model"
             )
         return model
 
-    def _resolve_snapshot(self, name: str) -> str | None:
-        snapshot = _SNAPSHOT.fullmatch(name)
-        base = self.names.get(snapshot[1]) if snapshot else None
-        if snapshot is None or base is None:
-            return None
-        try:
-            day = date.fromisoformat(snapshot[2])
-        except ValueError:
-            return None
-        return base if day >= self.file.models[base].released else None
-
     def service_tiers(self, model: str, at: datetime) -> list[str]:
         """Return the service tiers in which a model is sold at a time in UTC. Raises ``unknown_model``."""
         timelines = self.models[self.resolve_model(model)]
-        return [tier for tier in SERVICE_TIERS if timelines[tier].at(at).value is not None]
+        return [tier for tier in self.tiers.tiers if tier in timelines and timelines[tier].at(at).value is not None]
 
     def group_terms(self, group: object, at: datetime) -> TimelineSpan[GroupTerms]:
         """Return the terms of a group at a time in UTC. Raises ``unknown_group``."""
@@ -122,7 +128,9 @@ class PriceResolver:
             )
         return span
 
-    def resolve_recent(self, model: str | None, group: str, at: datetime, tier: str | None) -> ResolvedPrices:
+    def resolve_recent(
+        self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None
+    ) -> ResolvedPrices:
         """Return :meth:`resolve`, looked up by the caller's own names first."""
         try:
             resolved = self.recent[model, group, tier]
@@ -130,100 +138,130 @@ class PriceResolver:
                 return resolved
         except (KeyError, TypeError):
             pass
-        resolved = self.resolve(model, group, at, tier)
-        if len(self.recent) >= _MAX_CACHED:
-            self.recent.clear()  # names that callers make up must not fill the memory
-        self.recent[model, group, tier] = resolved
+        resolved = self.resolve(model, group, at, tier, served)
+        if resolved.cards.terms.router is None:
+            if len(self.recent) >= _MAX_CACHED:
+                self.recent.clear()  # names that callers make up must not fill the memory
+            self.recent[model, group, tier] = resolved
         return resolved
 
-    def resolve(self, name: object, group: str, at: datetime, tier_name: object) -> ResolvedPrices:
+    def resolve(
+        self,
+        name: object,
+        group: str,
+        at: datetime,
+        tier_name: object,
+        served: object = None,
+        *,
+        router_fee_only: bool = False,
+    ) -> ResolvedPrices:
         """Return all prices that a request of a model, group and service tier may meet at a time in UTC.
+
+        ``served`` is the model that served the request, which decides the price if ``name`` is a router;
+        ``router_fee_only`` is for a table of prices, where no model has served anything.
 
         Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
         ``service_tier_unavailable``, ``no_price``.
         """
         if name is None:
             raise BillingError("unknown_model", "no model; pass model, or a usage that states the served one")
-        model, tier = self.resolve_model(name), normalize_service_tier(tier_name)
-        key = (model, group, tier)
+        model, tier = self.resolve_model(name), self.tiers.normalize(tier_name)
+        router = None
+        if model in self.routes and not router_fee_only:
+            router, model = model, self._routed_model(model, served)
+        key = (model, group, tier, router)
         known = self._resolved.get(key, ()) if isinstance(group, str) else ()
         for resolved in known:
             if resolved.contains(at):
                 return resolved
-        resolved = self._resolve(model, group, at, tier)
+        resolved = _resolved_prices(CardSet(self._terms(model, group, at, tier, router)))
         self._resolved[key] = (*known, resolved)
         return resolved
 
-    def _resolve(self, model: str, group: str, at: datetime, tier: str) -> ResolvedPrices:
+    def _routed_model(self, router: str, served: object) -> str:
+        if served is None:
+            raise BillingError(
+                "unknown_model",
+                f"{router} is a router, and the usage does not state the model that served the request; pass the "
+                "response, or Usage(model=...)",
+            )
+        model = self.resolve_model(served)
+        if model in self.routes or not self.routes[router](model):
+            raise BillingError(
+                "model_not_allowed", f"{router} may not serve {safe_repr(served)}; add it to its 'routes_to'"
+            )
+        return model
+
+    def _terms(self, model: str, group: str, at: datetime, tier: str, router: str | None) -> CardTerms:
         group_span = self.group_terms(group, at)
         terms = group_span.value
-        if terms is None or model not in terms.allowed_models:
+        named = router or model
+        if terms is None or named not in terms.allowed_models:
             raise BillingError(
                 "model_not_allowed",
-                f"group {safe_repr(group)} may not use {model} at {format_instant(at)}; add it to the group's 'models'",
+                f"group {safe_repr(group)} may not use {named} at {format_instant(at)}; add it to the group's 'models'",
             )
-        prices = self.models[model][tier].at(at)
+        prices = self.models[model].get(tier, _NO_PRICES).at(at)
         if prices.value is None:
             raise self._not_sold_error(model, tier, at)
-        discount = self.cache_discounts.at(at)
-        fee_spans = {name: timeline.at(at) for name, timeline in self.tool_fees.items()}
+        spans: list[TimelineSpan[Any]] = [group_span, prices]
+        discount = self._take(spans, self.defaults.cache_discount(model), at)
+        fees = {name: self._take(spans, timeline, at) for name, timeline in self.defaults.tool_fees(model).items()}
         channel_spans = {name: channel.prices.at(at) for name, channel in self.channels.items()}
-        spans: list[TimelineSpan[Any]] = [prices, discount, *fee_spans.values(), *channel_spans.values()]
-        start = max(group_span.start, *(span.start for span in spans))
-        end = min(group_span.end, *(span.end for span in spans))
-        fees = {name: span.value for name, span in fee_spans.items() if span.value is not None}
-        listed_prices, group_prices = prices.value, terms.prices.get((model, tier))
-        ratio = terms.ratios.get(model, terms.ratio)
-
-        def price_vector(tier_prices: TierPrices, is_long: bool) -> PriceVector:
-            listed = (tier_prices.long if is_long else None) or tier_prices.short
-            return compiler.price_vector(listed, discount.value, fees)
-
-        def rate_card(is_long: bool) -> RateCard:
-            listed = price_vector(listed_prices, is_long)
-            charged = [None if price is None else multiply(price, ratio) for price in listed]
-            if group_prices is not None:
-                own = price_vector(group_prices, is_long)
-                for meter in TOKEN_METERS:
-                    charged[meter.position] = own[meter.position]
-            return RateCard(
-                model=model,
-                group=group,
-                service_tier=tier,
-                context_tier="long" if is_long else "short",
-                context_above=listed_prices.above,
-                start=start,
-                end=end,
-                price_since=prices.start,
-                group_since=group_span.start,
-                list_prices=listed,
-                ratio=ratio,
-                has_group_prices=group_prices is not None,
-                unit_prices=tuple(charged),
-                currency=self.file.credit.currency,
-                nominal_per_credit=self.file.credit.nominal_per_credit,
-                channels={
-                    name: ChannelRate(self.channels[name].currency, span.value, span.start)
-                    for name, span in channel_spans.items()
-                    if span.value is not None
-                },
-                price_book_digest=self.digest,
-            )
-
-        short_card = rate_card(False)
-        above = listed_prices.above
-        basic_rates = short_card.scaled_rates[:3]
-        max_input = MAX_COUNT if above is None else above
-        return ResolvedPrices(
-            start,
-            None if end == END_OF_TIME else end,
-            -1 if None in basic_rates else max_input,
-            short_card,
-            basic_rates[0] or 0,
-            basic_rates[1] or 0,
-            basic_rates[2] or 0,
-            None if above is None else rate_card(True),
+        spans += channel_spans.values()
+        currency = self.file.credit.currency
+        list_currency = self.file.models[model].currency or currency
+        exchange_rate = None
+        if list_currency != currency:
+            exchange_rate = self._take(spans, self.exchange_rates[list_currency], at)
+            if exchange_rate is None:
+                raise BillingError(
+                    "no_price",
+                    f"no exchange rate from {list_currency} to {currency} at {format_instant(at)}; add one to "
+                    "exchange_rates",
+                )
+        router_prices: Mapping[str, Decimal] = {}
+        if router is not None:
+            listed = self._take(spans, self.models[router].get("standard", _NO_PRICES), at)
+            if listed is None:
+                raise self._not_sold_error(router, "standard", at)
+            router_prices = listed.prices
+        return CardTerms(
+            model=model,
+            group=group,
+            service_tier=tier,
+            start=max(span.start for span in spans),
+            end=min(span.end for span in spans),
+            price_since=prices.start,
+            group_since=group_span.start,
+            listed=prices.value,
+            own=terms.prices.get((model, tier)),
+            ratio=terms.ratios.get(named, terms.ratio),
+            discount=discount,
+            fees={name: fee for name, fee in fees.items() if fee is not None},
+            router=router,
+            router_prices=router_prices,
+            currency=currency,
+            list_currency=list_currency,
+            exchange_rate=exchange_rate,
+            nominal_per_credit=self.file.credit.nominal_per_credit,
+            channels={
+                name: ChannelRate(self.channels[name].currency, span.value, span.start)
+                for name, span in channel_spans.items()
+                if span.value is not None
+            },
+            digest=self.digest,
+            meters=self.meters,
+            calendars=self.calendars,
+            regions=self.regions,
         )
+
+    @staticmethod
+    def _take(spans: list[TimelineSpan[Any]], timeline: Timeline[Any], at: datetime) -> Any:
+        """Return the value of a timeline at a time, and add its span to those that bound the period."""
+        span = timeline.at(at)
+        spans.append(span)
+        return span.value
 
     def _not_sold_error(self, model: str, tier: str, at: datetime) -> BillingError:
         tiers = self.service_tiers(model, at)
@@ -237,17 +275,21 @@ class PriceResolver:
         )
 
     def next_change(self, model: str, group: object, at: datetime, service_tier: object) -> datetime | None:
-        """Return the first time after ``at`` when a price of a model may change, or ``None``."""
-        tier = normalize_service_tier(service_tier)
-        spans: list[TimelineSpan[Any]] = [
-            self.models[self.resolve_model(model)][tier].at(at),
-            self.cache_discounts.at(at),
+        """Return the first time after ``at`` when a dated entry of a model's price starts or ends, or ``None``."""
+        tier = self.tiers.normalize(service_tier)
+        name = self.resolve_model(model)
+        timelines: list[Timeline[Any]] = [
+            self.models[name].get(tier, _NO_PRICES),
+            self.defaults.cache_discount(name),
+            *self.defaults.tool_fees(name).values(),
+            *(channel.prices for channel in self.channels.values()),
         ]
         if isinstance(group, str) and group in self.groups:
-            spans.append(self.groups[group].at(at))
-        spans += [timeline.at(at) for timeline in self.tool_fees.values()]
-        spans += [channel.prices.at(at) for channel in self.channels.values()]
-        end = min(span.end for span in spans)
+            timelines.append(self.groups[group])
+        currency = self.file.models[name].currency
+        if currency in self.exchange_rates:
+            timelines.append(self.exchange_rates[currency])
+        end = min(timeline.at(at).end for timeline in timelines)
         return None if end == END_OF_TIME else end
 
     @property

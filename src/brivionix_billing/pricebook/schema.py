@@ -5,201 +5,37 @@ Values come from :mod:`yaml_reader`: numbers are ``int`` or ``Decimal``, read fr
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    create_model,
-)
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import models_json_schema
 
-from brivionix_billing.decimals import decimal_places, format_plain
-from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import CALL_METERS, TOKEN_METERS
-from brivionix_billing.money import minor_digits
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.meters import METERS, MINIMUM_METER, REQUEST_METERS, TOOL_METERS
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER, LOT_ORDER_RULES
-from brivionix_billing.rating.messages import LOCALES
-from brivionix_billing.times import parse_instant
-from brivionix_billing.token_families import FAMILIES, get_family
-
-MAX_PLACES = 12
-"""Maximum decimal places of a number in the file; the unit of 10^-18 Credit per token allows no more."""
-
-
-def finding_error(message: str, hint: str) -> PydanticCustomError:
-    """Return an error with the problem and how to fix it."""
-    return PydanticCustomError("finding", "{message}; {hint}", {"message": message, "hint": hint})
-
-
-class BoundedDecimal:
-    """A decimal number from ``low`` to ``high``, or if ``above``, more than ``low``."""
-
-    def __init__(self, low: str, high: str, example: str, *, above: bool = False) -> None:
-        self.low, self.high, self.example, self.above = low, high, example, above
-        self.least, self.most = Decimal(low), Decimal(high)
-
-    def check(self, value: Any) -> Decimal:
-        """Return the number, or raise the finding."""
-        if isinstance(value, str):
-            raise finding_error(
-                f"{safe_repr(value)} is not a plain number", f"write it like {self.example}, without quotes"
-            )
-        if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise finding_error(f"{safe_repr(value)} is not a number", f"write a number like {self.example}")
-        number = Decimal(value)
-        if number < self.least or number > self.most or (self.above and number == self.least):
-            shown = format_plain(number) if -40 < number.adjusted() < 40 else str(number)
-            bound = f"more than {self.low}" if self.above else f"at least {self.low}"
-            raise finding_error(f"{shown} is out of range", f"write {bound} and at most {self.high}")
-        if decimal_places(number) > MAX_PLACES:
-            raise finding_error(f"{format_plain(number)} has more than {MAX_PLACES} decimal places", "round it")
-        return number
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        bound = "exclusiveMinimum" if self.above else "minimum"
-        return {"type": "number", bound: float(self.low), "maximum": float(self.high)}
-
-
-Price = Annotated[Decimal, BoundedDecimal("0", "1000000", "0.75")]
-Ratio = Annotated[Decimal, BoundedDecimal("0", "1000", "0.8")]
-Discount = Annotated[Decimal, BoundedDecimal("0", "1", "0.9")]
-VolumeDiscountRate = Annotated[Decimal, BoundedDecimal("0", "0.99", "0.05")]
-CreditPrice = Annotated[Decimal, BoundedDecimal("0", "1000000", "0.85", above=True)]
-Amount = Annotated[Decimal, BoundedDecimal("0", "1000000000000", "10", above=True)]
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int:
-        raise finding_error(f"{safe_repr(value)} is not a whole number", "write it like 272000")
-    if not 0 < value <= 10**12:
-        raise finding_error(f"{safe_repr(value)} is out of range", "write at least 1 and at most 10^12")
-    return value
-
-
-Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 10**12})]
-
-
-def _instant(value: Any) -> datetime:
-    try:
-        return parse_instant(value)
-    except BillingError:
-        raise finding_error(f"{safe_repr(value)} is not a time", "write 2026-10-12 or 2026-10-12T08:00:00Z") from None
-
-
-Instant = Annotated[
-    datetime,
-    BeforeValidator(_instant),
-    WithJsonSchema({"type": "string", "examples": ["2026-10-12", "2026-10-12T08:00:00Z"]}),
-]
-
-
-def _day(value: Any) -> date:
-    if isinstance(value, str) and len(value) == 10:
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            pass
-    raise finding_error(f"{safe_repr(value)} is not a date", "write 2026-03-17")
-
-
-Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
-_FORBIDDEN = frozenset("\"'`<>&\\{}")
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str):
-        raise finding_error(
-            f"{safe_repr(value)} is not a name", "write a word; put quotes around one that looks like a number"
-        )
-    if not 0 < len(value) <= 128 or value != value.strip():
-        raise finding_error(f"{safe_repr(value)} is not a name", "write 1 to 128 characters, no space at either end")
-    if not value.isprintable() or _FORBIDDEN & set(value):
-        raise finding_error(
-            f"the name {safe_repr(value)} has a character that is not allowed", "use letters, digits and . _ : / - +"
-        )
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 128})]
-
-
-def _currency(value: Any) -> str:
-    try:
-        minor_digits(value)
-    except BillingError:
-        raise finding_error(
-            f"{safe_repr(value)} is not a currency", "write an ISO 4217 code such as CNY or USD"
-        ) from None
-    return str(value)
-
-
-Currency = Annotated[str, BeforeValidator(_currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
-
-
-def _family(value: Any) -> str:
-    name = _name(value)
-    try:
-        get_family(name)
-    except BillingError as error:
-        raise finding_error(f"there is no token family {safe_repr(name)}", error.message.partition("; ")[2]) from None
-    return name
-
-
-Family = Annotated[str, BeforeValidator(_family), WithJsonSchema({"type": "string", "enum": [*FAMILIES, "unknown"]})]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise finding_error(
-            f"{safe_repr(value)} is not a text", "write plain text, in quotes if it looks like a number"
-        )
-    if len(value) > 2_000 or not all(c.isprintable() or c == "\n" for c in value):
-        raise finding_error("a description with control characters or over 2000 characters", "write plain text")
-    return value
-
-
-def _localized_text(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {"": _text(value)}
-    strange = [name for name in value if name not in LOCALES]
-    if strange or not value:
-        found = safe_repr(strange[0]) if strange else "nothing"
-        raise finding_error(
-            f"a description in {found}", "write one text, or a text per language: {en: ..., zh_CN: ...}"
-        )
-    return {name: _text(text) for name, text in value.items()}
-
-
-LocalizedText = Annotated[
-    dict[str, str],
-    BeforeValidator(_localized_text),
-    WithJsonSchema(
-        {
-            "oneOf": [
-                {"type": "string", "maxLength": 2000},
-                {
-                    "type": "object",
-                    "properties": {name: {"type": "string", "maxLength": 2000} for name in LOCALES},
-                    "additionalProperties": False,
-                    "minProperties": 1,
-                },
-            ]
-        }
-    ),
-]
-"""A display text by language; under ``""``, one text for all languages."""
+from brivionix_billing.pricebook.schema_values import (
+    Amount,
+    Count,
+    CreditPrice,
+    Currency,
+    Day,
+    DayRange,
+    Discount,
+    Factor,
+    Family,
+    Hours,
+    Instant,
+    LocalizedText,
+    Name,
+    Price,
+    Ratio,
+    TimeZone,
+    VolumeDiscountRate,
+    Word,
+    finding_error,
+)
+from brivionix_billing.rating import SERVICE_TIERS
 
 
 class StrictModel(BaseModel):
@@ -215,59 +51,100 @@ class DatedEntry(StrictModel):
     until: Instant | None = None
 
 
-if TYPE_CHECKING:
-
-    class MeterPrices(StrictModel):
-        """Prices by meter; the fields are the names of ``TOKEN_METERS``."""
-
-else:
-    MeterPrices = create_model(
-        "MeterPrices",
-        __base__=StrictModel,
-        __module__=__name__,
-        __doc__="USD per 1 M tokens. An unlisted cache read costs its input less the default cache discount.",
-        **{meter.name: (Price | None, None) for meter in TOKEN_METERS},
-    )
+KNOWN_METERS: Final = tuple(name for name in (*METERS, *REQUEST_METERS) if name != MINIMUM_METER.name)
+"""The keys of a price, besides the meters that the file declares."""
 
 
-class LongContext(MeterPrices):
-    """Prices of the whole request if its input (including cached tokens) is strictly above ``above`` tokens."""
-
-    above: Count
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
 
 
-class TierPrices(MeterPrices):
-    """Prices of one service tier. Without ``long_context`` they apply at any length."""
+class MeterPrices(StrictModel):
+    """Prices by meter, each per that meter's ``per``: USD per 1 M tokens, USD per 1000 calls."""
 
-    long_context: LongContext | None = None
+    # Meters are extra keys, because a file may declare its own, and most of them are absent from most prices.
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Price] = Field(init=False)
+
+    @property
+    def prices(self) -> dict[str, Decimal]:
+        """Meter -> price."""
+        return self.__pydantic_extra__
 
 
-class PriceEntry(DatedEntry):
+class ContextPrices(MeterPrices):
+    """Prices of the whole request from a number of input tokens on, cached ones included.
+
+    ``above`` is exceeded, ``at_least`` is reached.
+    """
+
+    above: Count | None = None
+    at_least: Count | None = None
+
+
+class PriceSet(MeterPrices):
+    """Prices, and those that apply instead to long context, in windows of time, in regions and in modes."""
+
+    # Factories, because pydantic copies an empty default deeply for every price set.
+    long_context: Annotated[list[ContextPrices], BeforeValidator(_as_list)] = Field(default_factory=list, min_length=1)
+    minimum: Price | None = Field(default=None, description="Minimum charge per request.")
+    regions: dict[Name, VariantPrices] = Field(default_factory=dict)
+    modes: dict[Name, VariantPrices] = Field(default_factory=dict)
+    windows: dict[Name, VariantPrices] = Field(default_factory=dict)
+
+
+class VariantPrices(PriceSet):
+    """A factor on the prices around it, except on fees of tools, or prices that replace those of tokens."""
+
+    factor: Factor | None = None
+
+
+class TieredPrices(StrictModel):
+    """Prices of one or more service tiers."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PriceSet] = Field(init=False)
+
+    @property
+    def tiers(self) -> dict[str, PriceSet]:
+        """Service tier -> prices."""
+        return self.__pydantic_extra__
+
+
+class PriceEntry(DatedEntry, TieredPrices):
     """Prices of one or more service tiers. A tier without an effective entry is not sold."""
 
-    standard: TierPrices | None = None
-    batch: TierPrices | None = None
-    flex: TierPrices | None = None
-    priority: TierPrices | None = None
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PriceSet] = Field(init=False)
+
+
+class GroupPrices(TieredPrices):
+    """Nominal prices that this group pays; the ratio does not apply to them."""
 
 
 class ContextLimits(StrictModel):
     """Sizes in tokens."""
 
-    window: Count
-    max_input: Count
-    max_output: Count
+    window: Count | None = None
+    max_input: Count | None = None
+    max_output: Count | None = None
 
 
 class Model(StrictModel):
     """A model and its dated list prices."""
 
-    released: Day
-    encoding: Name = Field(description="tiktoken's name of the vocabulary.")
-    token_family: Family | None = Field(default=None, description="How requests are counted; by the name if not given.")
-    context: ContextLimits
-    aliases: list[Name] = []
+    display_name: LocalizedText | None = None
+    vendor: LocalizedText | None = None
     description: LocalizedText | None = None
+    released: Day | None = None
+    encoding: Name | None = Field(default=None, description="tiktoken's name of the vocabulary.")
+    token_family: Family | None = Field(default=None, description="How requests are counted; by the name if not given.")
+    context: ContextLimits = ContextLimits()
+    aliases: list[Name] = Field(default_factory=list, description="Names, or patterns with *.")
+    currency: Currency | None = Field(default=None, description="The currency of the list prices.")
+    cache_discount: bool = Field(default=True, description="false: the default cache discount does not apply.")
+    tools: list[Word] | None = Field(default=None, description="The default tool fees that apply; all if not given.")
+    routes_to: list[Name] = Field(default_factory=list, description="Of a router: models that it may serve.")
     prices: list[PriceEntry] = Field(min_length=1)
 
 
@@ -276,15 +153,6 @@ class Override(StrictModel):
 
     ratio: Ratio | None = None
     prices: GroupPrices | None = None
-
-
-class GroupPrices(StrictModel):
-    """Nominal prices that this group pays; the ratio does not apply to them."""
-
-    standard: TierPrices | None = None
-    batch: TierPrices | None = None
-    flex: TierPrices | None = None
-    priority: TierPrices | None = None
 
 
 class DatedTerms(DatedEntry):
@@ -298,41 +166,84 @@ class DatedTerms(DatedEntry):
 class Group(StrictModel):
     """The pricing group of API tokens."""
 
+    display_name: LocalizedText | None = None
     description: LocalizedText | None = None
     terms: list[DatedTerms] = Field(min_length=1)
 
 
-class CacheDiscount(DatedEntry):
+class DefaultEntry(DatedEntry):
+    """A dated default for several models."""
+
+    models: list[Name] | None = Field(default=None, min_length=1, description="Names, or patterns with * and ?.")
+
+
+class CacheDiscount(DefaultEntry):
     """The discount on the input price for cache reads of a model without a cached price: 0.90 is 90 % off."""
 
     discount: Discount
 
 
-class ToolFee(DatedEntry):
-    """The fee of a call (of a code interpreter: of a container), USD per 1000, for every model."""
+class ToolFee(DefaultEntry):
+    """The fee of a call (of a code interpreter: of a container), per 1000."""
 
     per_1000_calls: Price
 
 
-if TYPE_CHECKING:
+class Tools(StrictModel):
+    """Fees of tools that the provider runs, by meter."""
 
-    class Tools(StrictModel):
-        """Fees by meter; the fields are the names of ``CALL_METERS``."""
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[ToolFee]] = Field(init=False)
 
-else:
-    Tools = create_model(
-        "Tools",
-        __base__=StrictModel,
-        __module__=__name__,
-        __doc__="Fees of tools that the provider runs.",
-        **{meter.name: (list[ToolFee], []) for meter in CALL_METERS},
-    )
+    @property
+    def fees(self) -> dict[str, list[ToolFee]]:
+        """Meter -> dated fees."""
+        return self.__pydantic_extra__
+
+
+class CustomMeter(StrictModel):
+    """A meter of this file."""
+
+    unit: Word
+    per: Count | None = Field(default=None, description="The quantity that a price is quoted for.")
+    label: LocalizedText | None = None
+
+
+class CalendarRule(DatedEntry):
+    """Hours of days in local time. They replace the earlier rule as a whole."""
+
+    weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = Field(default=None, min_length=1)
+    hours: list[Hours] = Field(min_length=1)
+    excluded_dates: list[DayRange] = []
+
+
+class Calendar(StrictModel):
+    """Windows of time that have prices of their own."""
+
+    display_name: LocalizedText | None = None
+    time_zone: TimeZone
+    rules: list[CalendarRule] = Field(min_length=1)
+
+
+class ExchangeRate(DatedEntry):
+    """The value of one unit of the currency, in the currency of the Credits' nominal quota."""
+
+    rate: Factor
+
+
+class Upstream(StrictModel):
+    """What the counts of an upstream contain, where it differs from its format."""
+
+    description: LocalizedText | None = None
+    cache_read: Literal["in_input", "beside_input"] = "in_input"
+    audio_input: Literal["in_input", "beside_input"] = "in_input"
+    reasoning: Literal["in_output", "beside_output", "rest_of_total"] = "in_output"
 
 
 class Credit(StrictModel):
     """The definition of a Credit."""
 
-    currency: Literal["USD"]
+    currency: Currency
     nominal_per_credit: CreditPrice
 
 
@@ -360,6 +271,7 @@ class Channel(StrictModel):
     """A way to pay for Credits."""
 
     currency: Currency
+    display_name: LocalizedText | None = None
     description: LocalizedText | None = None
     # The second name of each is the one of the first price files.
     min_payment: Amount | None = Field(
@@ -410,6 +322,14 @@ class PriceFile(StrictModel):
     version: Literal[1]
     credit: Credit
     lots: Lots = Lots()
+    meters: dict[Word, CustomMeter] = {}
+    calendars: dict[Name, Calendar] = {}
+    service_tiers: dict[Word, list[Name]] = {}
+    regions: dict[Name, list[Name]] = {}
+    exchange_rates: dict[Currency, list[ExchangeRate]] = {}
+    aliases: dict[Name, Name] = {}
+    priced_model: Literal["requested", "served"] = "requested"
+    upstreams: dict[Name, Upstream] = {}
     cache_discount: list[CacheDiscount] = []
     tools: Tools = Tools()
     channels: dict[Name, Channel] = {}
@@ -417,11 +337,39 @@ class PriceFile(StrictModel):
     groups: dict[Name, Group]
 
 
+_OPEN_KEYS: Final[tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...]] = (
+    *(
+        (name, KNOWN_METERS, {"type": "number", "minimum": 0, "maximum": 1_000_000})
+        for name in ("ContextPrices", "PriceSet", "VariantPrices")
+    ),
+    *((name, SERVICE_TIERS, {"$ref": "#/$defs/PriceSet"}) for name in ("PriceEntry", "GroupPrices")),
+    (
+        "Tools",
+        tuple(meter.name for meter in TOOL_METERS),
+        {"type": "array", "items": {"$ref": "#/$defs/ToolFee"}},
+    ),
+)
+"""Models with keys that a file may add to: (model, known keys, JSON schema of a value)."""
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the price file, for editors."""
-    schema = PriceFile.model_json_schema(by_alias=True)
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
+        (PriceFile, "validation"),
+        (PriceSet, "validation"),
+        (ToolFee, "validation"),
+    ]
+    definitions = models_json_schema(models, by_alias=True)[1]["$defs"]
+    for name, known, value in _OPEN_KEYS:
+        definition = definitions[name]
+        definition["properties"] = {**definition.get("properties", {}), **dict.fromkeys(known, value)}
+        definition["additionalProperties"] = value
+    for name in ("PriceSet", "VariantPrices"):
+        one = {"$ref": "#/$defs/ContextPrices"}
+        definitions[name]["properties"]["long_context"] = {"oneOf": [one, {"type": "array", "items": one}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        "$defs": definitions,
+        **definitions.pop("PriceFile"),
         "title": "brivionix-billing price file",
     }

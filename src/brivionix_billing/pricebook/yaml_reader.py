@@ -37,7 +37,11 @@ class ParsedYaml(NamedTuple):
     def finding(self, path: tuple[int | str, ...], message: str, hint: str, *, key: bool = False) -> Finding:
         """Return a finding at the value (or the key) of ``path``, or at the nearest position above it."""
         line, column, children = self.position
+        shown = ""
         for index, step in enumerate(path):
+            if step == 0 and isinstance(children, dict):
+                continue  # a single entry that was written without a list
+            shown += f"[{step}]" if isinstance(step, int) else f".{step}"
             if isinstance(children, dict) and step in children:
                 key_line, key_column, (line, column, children) = children[step]
                 if key and index == len(path) - 1:
@@ -45,9 +49,8 @@ class ParsedYaml(NamedTuple):
             elif isinstance(children, list) and isinstance(step, int) and step < len(children):
                 line, column, children = children[step]
             else:
-                break
-        shown = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in path).lstrip(".")
-        return Finding(self.file, line, column, _printable(shown), message, hint)
+                children = None
+        return Finding(self.file, line, column, _printable(shown.lstrip(".")), message, hint)
 
 
 def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:

@@ -14,10 +14,10 @@ from brivionix_billing.decimals import (
     multiply_count,
     round_quotient,
 )
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import format_quantity
 from brivionix_billing.money import Money
 from brivionix_billing.rating import explanation
-from brivionix_billing.rating.rate_card import UNIT_DECIMALS, RateCard
+from brivionix_billing.rating.rate_card import UNIT_DECIMALS, RateCard, Variation
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
@@ -34,14 +34,16 @@ class ChargeLine(NamedTuple):
     """One meter of a charge. ``credits == quantity x unit_price / per / nominal_per_credit``, exactly."""
 
     meter: str
-    quantity: int
+    quantity: Decimal | int
+    """An ``int``, unless the meter has decimal places."""
     list_price: Decimal | None
-    """The provider's price, USD per ``per``; ``None`` if only the group has a price for this meter."""
+    """The provider's price per ``per``, in the card's ``list_currency``; ``None`` if only the group has a price for
+    this meter."""
     per: int
     ratio: Decimal | None
     """``None`` if the group has its own price instead."""
     unit_price: Decimal
-    """What this group pays, nominal USD per ``per``."""
+    """What this group pays per ``per``, in nominal quota."""
     credits: Decimal
 
 
@@ -94,8 +96,13 @@ class Charge(ChargeFields):
         return self.card.service_tier
 
     @property
+    def variation(self) -> Variation:
+        """The region, the mode and the window whose price applies; all ``None`` for the usual price."""
+        return self.card.variation
+
+    @property
     def context_tier(self) -> str:
-        """``short`` or ``long``."""
+        """``short``, ``long``, or if the model has several boundaries, the one that was crossed: ``>128000``."""
         return self.card.context_tier
 
     @property
@@ -141,19 +148,18 @@ class Charge(ChargeFields):
         """One line per meter that was used; their Credits sum to the charge."""
         card = self.card
         lines = []
-        for position, quantity in self.usage.quantities():
-            rate, price = card.unit_rates[position], card.unit_prices[position]
-            if quantity and rate is not None and price is not None:
-                meter = METERS[position]
+        for name, quantity in card.billed_quantities(self.usage):
+            if quantity:
+                meter = card.meter(name)
                 lines.append(
                     ChargeLine(
-                        meter.name,
-                        quantity,
-                        card.list_prices[position],
+                        name,
+                        decimal_from_scaled(quantity, meter.places) if meter.places else quantity,
+                        card.list_prices.get(name),
                         meter.per,
-                        card.ratio_for(position),
-                        price,
-                        decimal_from_scaled(quantity * rate, UNIT_DECIMALS),
+                        card.ratio_for(name),
+                        card.unit_prices[name],
+                        decimal_from_scaled(quantity * card.unit_rates[name], UNIT_DECIMALS),
                     )
                 )
         return tuple(lines)
@@ -166,9 +172,9 @@ class Charge(ChargeFields):
     def savings_units(self) -> tuple[int, int, int]:
         """Return the savings (list, cache, group) in 10^-18 Credit."""
         listed = uncached = 0
-        for position, quantity in self.usage.quantities():
+        for name, quantity in self.card.billed_quantities(self.usage):
             if quantity:
-                list_rate, uncached_rate = self.card.list_and_uncached_rates(position)
+                list_rate, uncached_rate = self.card.list_and_uncached_rates(name)
                 listed += quantity * list_rate
                 uncached += quantity * uncached_rate
         return uncached, uncached - listed, listed - self.units
@@ -192,20 +198,22 @@ class Charge(ChargeFields):
         return explanation.explain(self, locale)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record that a gateway stores. Amounts are strings, plain decimals."""
+        """Return the record that a gateway stores. Amounts are strings, plain decimals.
+
+        Quantities are numbers; those of meters with decimal places, such as seconds, are strings.
+        """
         quanta, usage, card, at = self
         texts = card.texts
         lines = []
-        for position, quantity in usage.quantities():
-            line = texts.lines[position]
-            if quantity and line is not None:
-                name, per, unit, _, list_price, ratio, unit_price, _, _ = line
+        for name, quantity in card.billed_quantities(usage):
+            if quantity:
+                meter, unit, _, list_price, ratio, unit_price, _, _ = texts.lines[name]
                 lines.append(
                     {
                         "meter": name,
-                        "quantity": quantity,
+                        "quantity": format_quantity(quantity, meter) if meter.places else quantity,
                         "list_price": list_price,
-                        "per": per,
+                        "per": meter.per,
                         "ratio": ratio,
                         "unit_price": unit_price,
                         "credits": format_count(quantity, unit),
@@ -216,6 +224,7 @@ class Charge(ChargeFields):
             "group": card.group,
             "service_tier": card.service_tier,
             "context_tier": card.context_tier,
+            **texts.conditions,
             "at": format_instant(at),
             "estimated": usage.estimated,
             "credits": format_count(quanta, card.credit_unit),
@@ -238,11 +247,11 @@ class Charge(ChargeFields):
             costs.append(f'{key}"{format_count(quanta, unit)}"')
         lines = []
         line_texts = texts.lines
-        for position, quantity in usage.quantities():
-            line = line_texts[position]
-            if quantity and line is not None:
-                _, _, unit, _, _, _, _, head, middle = line
-                lines.append(f'{head}{quantity}{middle}"{format_count(quantity, unit)}"}}')
+        for name, quantity in card.billed_quantities(usage):
+            if quantity:
+                meter, unit, _, _, _, _, head, middle = line_texts[name]
+                shown = f'"{format_quantity(quantity, meter)}"' if meter.places else quantity
+                lines.append(f'{head}{shown}{middle}"{format_count(quantity, unit)}"}}')
         return (
             f'{texts.json_head}"{format_instant(at)}","estimated":{"true" if usage.estimated else "false"},'
             f'"credits":"{format_count(quanta, card.credit_unit)}",'

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brivionix_billing.decimals import format_count, format_trimmed
+from brivionix_billing.decimals import format_count, format_plain, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, QUANTITY_LABELS
+from brivionix_billing.meters import MINIMUM_METER, format_quantity
+from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, quantity_label
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.times import format_instant
 
@@ -23,7 +24,6 @@ def explain(charge: Charge, locale: str) -> str:
         raise BillingError(
             "invalid_argument", f"no explanation in {safe_repr(locale)}; use one of {', '.join(LOCALES)}"
         )
-    labels = QUANTITY_LABELS[locale]
     quanta, usage, card, at = charge
     texts = card.texts
     input_tokens = usage.input_tokens
@@ -33,23 +33,51 @@ def explain(charge: Charge, locale: str) -> str:
     cached_tokens = usage.cache_read_tokens
     if cached_tokens:
         out.append(messages["split_read"].format(total=input_tokens, read=cached_tokens))
-    if usage.reasoning_tokens:
+    if usage.reasoning_tokens and "reasoning" not in card.unit_rates:
         out.append(messages["reasoning"].format(output=usage.output_tokens, reasoning=usage.reasoning_tokens))
-    if card.context_above is not None:
-        out.append(messages[card.context_tier].format(above=card.context_above, total=input_tokens))
+    if card.router is not None:
+        out.append(messages["router"].format(router=card.router, model=card.model))
+    context = card.context
+    if context.lower is not None and context.upper is not None:
+        out.append(messages["between"].format(lower=context.lower, upper=context.upper.complement, total=input_tokens))
+    elif context.lower is not None:
+        key = "at_least" if context.lower.is_inclusive else "long"
+        out.append(messages[key].format(above=context.lower.tokens, total=input_tokens))
+    elif context.upper is not None:
+        key = "below" if context.upper.is_inclusive else "short"
+        out.append(messages[key].format(above=context.upper.tokens, total=input_tokens))
+    factors = {(factor.dimension, factor.name): factor.factor for factor in card.factors}
+    for dimension, name in card.variation.named():
+        factor = factors.get((dimension, name))
+        effect = messages["own_prices"] if factor is None else messages["factor"].format(factor=format_plain(factor))
+        out.append(messages[dimension].format(name=name, effect=effect))
+    if card.exchange_rate is not None:
+        rate = format_plain(card.exchange_rate)
+        out.append(messages["exchange"].format(listed=card.list_currency, rate=rate, currency=card.currency))
     out.append("")
     terms = []
-    for position, quantity in usage.quantities():
-        line = texts.lines[position]
-        if not quantity or line is None:
+    for name, quantity in card.billed_quantities(usage):
+        if not quantity:
             continue
+        line = texts.lines[name]
         nominal = format_count(quantity, line.nominal_unit)
+        currency = card.currency
         if line.ratio is None:
             price, ratio = line.unit_price, messages["special"].format(list=line.list_price or "-")
         else:
             price, ratio = line.list_price or line.unit_price, messages["ratio"].format(ratio=line.ratio)
+            if card.exchange_rate is not None and name != MINIMUM_METER.name:
+                currency = card.list_currency
+                ratio = messages["exchanged"].format(rate=format_plain(card.exchange_rate)) + ratio
         text = messages["line"].format(
-            meter=labels[line.meter], quantity=quantity, price=price, per=line.per, ratio=ratio, nominal=nominal
+            meter=quantity_label(locale, line.meter),
+            quantity=format_quantity(quantity, line.meter),
+            price=price,
+            currency=currency,
+            per=line.meter.per,
+            ratio=ratio,
+            nominal=nominal,
+            nominal_currency=card.currency,
         )
         out.append(f"  {text}")
         terms.append(nominal)
@@ -59,8 +87,12 @@ def explain(charge: Charge, locale: str) -> str:
     nominal = format_count(quanta, card.nominal_unit)
     credits = format_count(quanta, card.credit_unit)
     if len(terms) > 1:
-        out.append(messages["sum"].format(terms=" + ".join(terms), nominal=nominal))
-    out.append(messages["credits"].format(nominal=nominal, per_credit=texts.nominal_per_credit, credits=credits))
+        out.append(messages["sum"].format(terms=" + ".join(terms), nominal=nominal, currency=card.currency))
+    out.append(
+        messages["credits"].format(
+            nominal=nominal, per_credit=texts.nominal_per_credit, credits=credits, currency=card.currency
+        )
+    )
     for channel in texts.channels.values():
         cost = format_count(quanta, channel.unit)
         out.append(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from brivionix_billing.meters import METERS
+from brivionix_billing.meters import Meter
 
-__all__ = ["EXPLANATION_MESSAGES", "LOCALES", "METER_LABELS", "QUANTITY_LABELS"]
+__all__ = ["EXPLANATION_MESSAGES", "LOCALES", "METER_LABELS", "meter_label", "quantity_label"]
 
 EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
@@ -20,12 +20,23 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "reasoning": "The {output} output tokens include {reasoning} reasoning tokens, at the same price.",
         "long": "More than {above} input tokens (here {total}): long-context prices apply to the whole request.",
         "short": "At most {above} input tokens (here {total}): short-context prices apply.",
-        "line": "{meter}: {quantity} x {price} USD / {per}{ratio} = {nominal} USD",
+        "at_least": "At least {above} input tokens (here {total}): long-context prices apply to the whole request.",
+        "below": "Fewer than {above} input tokens (here {total}): short-context prices apply.",
+        "between": "Input tokens {lower} and {upper} (here {total}): the prices of this range apply to all of it.",
+        "router": "Requested as {router}, served by {model}: the price of {model}, and the fee of the router.",
+        "region": "Serving region {name}: {effect}.",
+        "mode": "Mode {name}: {effect}.",
+        "window": "Started in a window of the calendar {name}: {effect}.",
+        "factor": "list prices x {factor}, fees of tools excepted",
+        "own_prices": "its own list prices apply",
+        "exchange": "List prices are in {listed}: 1 {listed} = {rate} {currency}.",
+        "exchanged": " x exchange rate {rate}",
+        "line": "{meter}: {quantity} x {price} {currency} / {per}{ratio} = {nominal} {nominal_currency}",
         "ratio": " x ratio {ratio}",
         "special": " (group-specific price; list price {list})",
         "none": "No usage, no charge.",
-        "sum": "Nominal price: {terms} = {nominal} USD",
-        "credits": "Credits: {nominal} USD / {per_credit} USD per Credit = {credits} Credits",
+        "sum": "Nominal price: {terms} = {nominal} {currency}",
+        "credits": "Credits: {nominal} {currency} / {per_credit} {currency} per Credit = {credits} Credits",
         "channel": "Top-up price through {name}: {credits} Credits x {price} {currency} = {cost} {currency}",
         "saved": "At list price and without caching: {list} Credits. Saved by caching: {cache}, by group: {group}.",
         "dates": "Prices effective from {price}, group terms effective from {group}; price book {digest}",
@@ -37,12 +48,23 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "reasoning": "输出共 {output} 个 token，其中 {reasoning} 个为推理 token，单价相同。",
         "long": "输入超过 {above} 个 token（本次 {total} 个）：本次请求全部按长上下文价格计费。",
         "short": "输入不超过 {above} 个 token（本次 {total} 个）：按短上下文价格计费。",
-        "line": "{meter}：{quantity} x {price} USD / {per}{ratio} = {nominal} USD",
+        "at_least": "输入达到 {above} 个 token（本次 {total} 个）：本次请求全部按长上下文价格计费。",
+        "below": "输入少于 {above} 个 token（本次 {total} 个）：按短上下文价格计费。",
+        "between": "输入 token 数 {lower} 且 {upper}（本次 {total} 个）：本次请求全部按该区间价格计费。",
+        "router": "请求的是 {router}，实际由 {model} 提供服务：按 {model} 的价格加路由费计费。",
+        "region": "服务区域 {name}：{effect}。",
+        "mode": "模式 {name}：{effect}。",
+        "window": "请求开始于日历 {name} 的时段内：{effect}。",
+        "factor": "官方价 x {factor}（工具费用除外）",
+        "own_prices": "适用单独的官方价",
+        "exchange": "官方价以 {listed} 计：1 {listed} = {rate} {currency}。",
+        "exchanged": " x 汇率 {rate}",
+        "line": "{meter}：{quantity} x {price} {currency} / {per}{ratio} = {nominal} {nominal_currency}",
         "ratio": " x 倍率 {ratio}",
         "special": "（分组专属价；官方价 {list}）",
         "none": "无用量，不计费。",
-        "sum": "名义价格：{terms} = {nominal} USD",
-        "credits": "Credits：{nominal} USD / 每 Credit {per_credit} USD = {credits} Credits",
+        "sum": "名义价格：{terms} = {nominal} {currency}",
+        "credits": "Credits：{nominal} {currency} / 每 Credit {per_credit} {currency} = {credits} Credits",
         "channel": "充值价（{name}）：{credits} Credits x {price} {currency} = {cost} {currency}",
         "saved": "按官方价且未命中缓存：{list} Credits。缓存命中节省 {cache}，分组价格节省 {group}。",
         "dates": "价格生效时间 {price}，分组条款生效时间 {group}；价目表 {digest}",
@@ -59,18 +81,46 @@ METER_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
         "output": "Output",
         "cache_write": "Cache write",
         "cache_write_1h": "Cache write (1 h)",
+        "cache_write_12h": "Cache write (12 h)",
+        "explicit_cache_read": "Explicitly cached input",
         "audio_input": "Audio input",
         "audio_cache_read": "Cached audio input",
+        "audio_cache_write": "Audio cache write",
         "audio_output": "Audio output",
         "image_input": "Image input",
         "image_cache_read": "Cached image input",
         "image_output": "Image output",
         "video_input": "Video input",
         "video_cache_read": "Cached video input",
+        "video_output": "Video output",
+        "citation": "Citations",
         "web_search": "Web search",
+        "web_search_low": "Web search (low context)",
+        "web_search_high": "Web search (high context)",
+        "maps_search": "Maps search",
         "file_search": "File search",
         "code_interpreter": "Code interpreter",
         "image_generation": "Image generation",
+        "audio_input_seconds": "Audio input",
+        "audio_output_seconds": "Audio output",
+        "video_input_seconds": "Video input",
+        "video_output_seconds": "Video output",
+        "compute_seconds": "Compute time",
+        "input_characters": "Input",
+        "output_characters": "Output",
+        "input_images": "Image input",
+        "output_images": "Image output",
+        "input_pixels": "Input",
+        "output_pixels": "Output",
+        "pages": "Documents",
+        "annotation_pages": "Annotations",
+        "queries": "Queries",
+        "vector_storage": "Vector storage",
+        "cache_storage": "Cache storage",
+        "reasoning": "Reasoning",
+        "request": "Requests",
+        "router_fee": "Router fee",
+        "minimum_charge": "Supplement to the minimum charge",
     },
     "zh_CN": {
         "input": "输入",
@@ -78,31 +128,85 @@ METER_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
         "output": "输出",
         "cache_write": "缓存写入",
         "cache_write_1h": "缓存写入（1 小时）",
+        "cache_write_12h": "缓存写入（12 小时）",
+        "explicit_cache_read": "显式缓存输入",
         "audio_input": "音频输入",
         "audio_cache_read": "缓存音频输入",
+        "audio_cache_write": "音频缓存写入",
         "audio_output": "音频输出",
         "image_input": "图像输入",
         "image_cache_read": "缓存图像输入",
         "image_output": "图像输出",
         "video_input": "视频输入",
         "video_cache_read": "缓存视频输入",
+        "video_output": "视频输出",
+        "citation": "引用",
         "web_search": "联网搜索",
+        "web_search_low": "联网搜索（低上下文）",
+        "web_search_high": "联网搜索（高上下文）",
+        "maps_search": "地图搜索",
         "file_search": "文件搜索",
         "code_interpreter": "代码解释器",
         "image_generation": "图像生成",
+        "audio_input_seconds": "音频输入",
+        "audio_output_seconds": "音频输出",
+        "video_input_seconds": "视频输入",
+        "video_output_seconds": "视频输出",
+        "compute_seconds": "计算时间",
+        "input_characters": "输入",
+        "output_characters": "输出",
+        "input_images": "图像输入",
+        "output_images": "图像输出",
+        "input_pixels": "输入",
+        "output_pixels": "输出",
+        "pages": "文档",
+        "annotation_pages": "标注",
+        "queries": "查询",
+        "vector_storage": "向量存储",
+        "cache_storage": "缓存存储",
+        "reasoning": "推理",
+        "request": "请求",
+        "router_fee": "路由费",
+        "minimum_charge": "最低消费补差",
     },
 }
-"""Language -> meter -> its label, as pages and bills show it."""
+"""Language -> meter -> its label, as pages and bills show it; without the unit."""
 
-
-def _quantity_label(locale: str, name: str, unit: str) -> str:
-    label = METER_LABELS[locale][name]
-    if locale == "zh_CN":
-        return label + {"token": " token", "call": "次数", "session": "会话数"}[unit]
-    return f"{label[0].lower()}{label[1:]} {unit}s"
-
-
-QUANTITY_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
-    locale: {meter.name: _quantity_label(locale, meter.name, meter.unit) for meter in METERS} for locale in LOCALES
+_UNIT_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
+    "en": {"gigabyte_day": "gigabyte-days", "query": "queries", "credit": "in Credits", "request": ""},
+    "zh_CN": {
+        "token": " token",
+        "call": "次数",
+        "session": "会话数",
+        "query": "次数",
+        "page": "页数",
+        "request": "次数",
+        "second": "秒数",
+        "image": "张数",
+        "pixel": "像素数",
+        "character": "字符数",
+        "gigabyte_day": " GB·天",
+        "token_hour": " token·小时",
+        "credit": "（Credits）",
+    },
 }
-"""Language -> meter -> what is counted, such as "cached input tokens"."""
+
+
+def meter_label(locale: str, meter: Meter) -> str:
+    """Return the label of a meter: the one that the price file states, the built-in one, or its name."""
+    if meter.labels:
+        stated = meter.labels.get(locale) or meter.labels.get("")
+        if stated:
+            return stated
+    return METER_LABELS[locale].get(meter.name) or meter.name.replace("_", " ")
+
+
+def quantity_label(locale: str, meter: Meter) -> str:
+    """Return what a meter counts, such as "cached input tokens"."""
+    label = meter_label(locale, meter)
+    unit = _UNIT_LABELS[locale].get(meter.unit)
+    if unit is None:
+        unit = f" {meter.unit.replace('_', ' ')}s"
+    if locale == "zh_CN":
+        return label + unit
+    return f"{label[0].lower()}{label[1:]} {unit.strip()}".rstrip()

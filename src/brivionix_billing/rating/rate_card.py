@@ -1,33 +1,48 @@
-"""The rate card: the price of one token of each meter, for one model, group, service tier and context tier."""
+"""The rate card: the price of one unit of each meter, for one model, group, service tier and context tier."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from math import gcd
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import ZERO_UNIT, AmountUnit, amount_unit, divide_exactly, format_plain, to_scaled
+from brivionix_billing.decimals import (
+    ZERO_UNIT,
+    AmountUnit,
+    amount_unit,
+    divide_exactly,
+    format_plain,
+    multiply,
+    to_scaled,
+)
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import METERS, METERS_BY_NAME
+from brivionix_billing.meters import (
+    METERS,
+    MINIMUM_METER,
+    REQUEST_METERS,
+    Meter,
+    custom_meter,
+    format_quantity,
+)
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
 __all__ = [
-    "SERVICE_TIERS",
     "UNITS_PER_CREDIT",
     "UNIT_DECIMALS",
+    "Boundary",
     "CardTexts",
     "ChannelRate",
-    "PriceVector",
+    "ContextRange",
+    "PriceFactor",
+    "PriceMap",
     "RateCard",
-    "effective_service_tier",
-    "normalize_service_tier",
+    "Variation",
     "unit_rate",
 ]
 
@@ -35,47 +50,78 @@ UNIT_DECIMALS: Final = 18
 """Charges are whole numbers of 10^-18 Credit. It allows 6 decimals of a price per 1 M tokens times 6 of a ratio."""
 UNITS_PER_CREDIT: Final = 10**UNIT_DECIMALS
 
-SERVICE_TIERS: Final = ("standard", "batch", "flex", "priority")
-_TIER_NAMES: Final = {
-    **{name: name for name in SERVICE_TIERS},
-    "default": "standard",  # OpenAI's responses
-    "auto": "standard",  # requested; a response that repeats it served the standard tier
-    "fast": "priority",
-}
 
-PriceVector = tuple[Decimal | None, ...]
-"""A price per meter, in the order of ``METERS``: USD per 1 M tokens or per 1 000 calls; ``None``: not sold."""
+class Boundary(NamedTuple):
+    """A number of input tokens from which other prices apply."""
 
+    tokens: int
+    is_inclusive: bool
+    """Whether the other prices apply to this number already (``at_least``), or only above it."""
 
-def normalize_service_tier(name: object) -> str:
-    """Return the tier that a name means, in any case; ``None`` is standard. Raises ``unknown_service_tier``.
+    @property
+    def last_below(self) -> int:
+        """The largest number of input tokens below the boundary."""
+        return self.tokens - 1 if self.is_inclusive else self.tokens
 
-    >>> normalize_service_tier("Priority"), normalize_service_tier("default"), normalize_service_tier(None)
-    ('priority', 'standard', 'standard')
-    """
-    if name is None:
-        return "standard"
-    tier = _TIER_NAMES.get(name.lower()) if isinstance(name, str) else None
-    if tier is None:
-        known = ", ".join(_TIER_NAMES)
-        raise BillingError("unknown_service_tier", f"{safe_repr(name)} is not a service tier; use one of {known}")
-    return tier
+    def __str__(self) -> str:
+        return f"{'>=' if self.is_inclusive else '>'}{self.tokens}"
+
+    @property
+    def complement(self) -> str:
+        """The numbers below the boundary, such as ``<=272000``."""
+        return f"{'<' if self.is_inclusive else '<='}{self.tokens}"
 
 
-def effective_service_tier(served: str | None, requested: str | None) -> str | None:
-    """Return the tier name that decides the price: the served one, if the provider reports it.
+class ContextRange(NamedTuple):
+    """The numbers of input tokens to which a context tier applies."""
 
-    ``auto`` in a response repeats the request and reports nothing. A batch is requested through its own endpoint, and
-    the bodies that it returns may report ``default``: that does not make them standard. Raises ``unknown_service_tier``
-    for an unknown requested tier, even if the served one decides.
-    """
-    if requested is not None:
-        tier = normalize_service_tier(requested)
-        if served is None or served.lower() == "auto":
-            return requested
-        if tier == "batch" and _TIER_NAMES.get(served.lower()) == "standard":
-            return requested
-    return served
+    name: str
+    """``short``, ``long``, or if a model has several boundaries, the one that was crossed: ``>128000``."""
+    lower: Boundary | None
+    upper: Boundary | None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the range starts at a boundary."""
+        return self.lower is not None
+
+    def __str__(self) -> str:
+        parts = [*([str(self.lower)] if self.lower else []), *([self.upper.complement] if self.upper else [])]
+        return " ".join(parts) or "any"
+
+
+ANY_CONTEXT: Final = ContextRange("short", None, None)
+
+
+class PriceFactor(NamedTuple):
+    """A factor on the list prices of a model; the fees of tools are not multiplied."""
+
+    dimension: str
+    """``region``, ``mode`` or ``window``."""
+    name: str
+    factor: Decimal
+
+
+class Variation(NamedTuple):
+    """What distinguishes prices of the same model, group and service tier beside the number of input tokens."""
+
+    region: str | None = None
+    """The serving region that has a price of its own; ``None``: the usual price."""
+    mode: str | None = None
+    """The serving mode that has a price of its own."""
+    window: str | None = None
+    """The calendar in whose window the request started."""
+
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Return (dimension, name) of those that apply."""
+        return tuple((name, value) for name, value in self._asdict().items() if value is not None)
+
+
+_BASIC_METERS: Final = frozenset({"input", "cache_read", "output"})
+STANDARD_VARIATION: Final = Variation()
+
+PriceMap = Mapping[str, Decimal]
+"""Meter -> its price, per that meter's ``per``: for tokens per 1 M. A meter that is not in it is not sold."""
 
 
 class ChannelRate(NamedTuple):
@@ -92,10 +138,9 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class LineText(NamedTuple):
     """The prices of one meter as documents write them."""
 
-    meter: str
-    per: int
+    meter: Meter
     unit: AmountUnit
-    """The Credits of one token or call."""
+    """The Credits of one token, call, or smallest part of another unit."""
     nominal_unit: AmountUnit
     list_price: str | None
     ratio: str | None
@@ -120,11 +165,14 @@ class ChannelText(NamedTuple):
 class CardTexts(NamedTuple):
     """What records and explanations say about a card, formatted once per card."""
 
-    lines: tuple[LineText | None, ...]
+    lines: dict[str, LineText]
+    """By meter."""
     channels: dict[str, ChannelText]
     nominal_per_credit: str
     price_since: str
     group_since: str
+    conditions: dict[str, str]
+    """See :meth:`RateCard.conditions`."""
     json_head: str
     """JSON of a record up to its time."""
     json_tail: str
@@ -141,40 +189,56 @@ def unit_rate(price: Decimal, ratio: Decimal, per: int, nominal_per_credit: Deci
 class RateCard:
     """Prices resolved for one (model, group, service tier, context tier) and the period in which all of them apply.
 
-    Constructed by ``PriceBook``. ``list_prices`` are the provider's. ``unit_prices`` are what this group pays (nominal
-    USD): list price x ``ratio``, or a price of its own.
+    Constructed by ``PriceBook``. ``list_prices`` are the provider's. ``unit_prices`` are what this group pays, in
+    nominal quota: list price x exchange rate x ``ratio``, or a price of its own.
     """
 
     model: str
     group: str
     service_tier: str
-    context_tier: str
-    """``short``, or ``long`` for a request with more input tokens than ``context_above``."""
-    context_above: int | None
+    context: ContextRange
     start: datetime
     end: datetime
     price_since: datetime
     """The time from which the list price applies."""
     group_since: datetime
     """The time from which the group's terms apply."""
-    list_prices: PriceVector
+    list_prices: PriceMap
+    """In ``list_currency``, with the factors of region, mode and window."""
     ratio: Decimal
-    has_group_prices: bool
-    """The group has its own token prices for this model. The ratio then applies to the fees of tools only."""
-    unit_prices: PriceVector
+    group_priced: frozenset[str]
+    """Meters for which the group has its own price. The ratio does not apply to them."""
+    unit_prices: PriceMap
     currency: str
     nominal_per_credit: Decimal
     channels: Mapping[str, ChannelRate]
     price_book_digest: str
     """Digest of the price book from which the card was resolved."""
-    unit_rates: tuple[int | None, ...] = field(init=False)
-    """Per meter: the price of one token or call, in 10^-18 Credit."""
-    list_rates: tuple[int | None, ...] = field(init=False)
+    meters: Mapping[str, Meter]
+    """All meters of the price book."""
+    variation: Variation = STANDARD_VARIATION
+    factors: tuple[PriceFactor, ...] = ()
+    """The factors that ``list_prices`` contain."""
+    list_currency: str = ""
+    """The currency of ``list_prices``; empty: ``currency``."""
+    exchange_rate: Decimal | None = None
+    """The value of one unit of ``list_currency`` in ``currency``."""
+    router: str | None = None
+    """The router that the request named, if it was served by ``model``."""
+    minimum: Decimal | None = None
+    """The minimum charge of a request, in nominal quota."""
+    unit_rates: Mapping[str, int] = field(init=False)
+    """Meter -> the price of one token, call, or smallest part of another unit, in 10^-18 Credit."""
+    list_rates: Mapping[str, int] = field(init=False)
     """The same at the list price."""
+    minimum_units: int = field(init=False)
+    """The minimum charge of a request, in 10^-18 Credit."""
     quantum: int = field(init=False)
     """Greatest common divisor of ``unit_rates``. A charge counts in quanta, which keeps its numbers small and fast."""
-    scaled_rates: tuple[int | None, ...] = field(init=False)
+    scaled_rates: Mapping[str, int] = field(init=False)
     """``unit_rates`` in quanta."""
+    is_plain: bool = field(init=False)
+    """Whether the usual usage is charged as it is: its three meters have prices, and nothing is charged per request."""
     credit_unit: AmountUnit = field(init=False)
     """The Credits of one quantum."""
     nominal_unit: AmountUnit = field(init=False)
@@ -184,14 +248,23 @@ class RateCard:
     _texts: CardTexts | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        rates = self._to_unit_rates(self.unit_prices, "price")
-        quantum = gcd(*(rate for rate in rates if rate is not None)) or 1
         put = object.__setattr__
+        put(self, "list_currency", self.list_currency or self.currency)
         put(self, "channels", MappingProxyType(dict(self.channels)))
+        minimum = 0
+        if self.minimum:
+            minimum = self._require_rate("minimum charge", self.minimum, self.minimum, "request")
+            one_credit = {MINIMUM_METER.name: self.nominal_per_credit}
+            put(self, "list_prices", {**self.list_prices, **one_credit})
+            put(self, "unit_prices", {**self.unit_prices, **one_credit})
+        put(self, "minimum_units", minimum)
+        rates = self._to_unit_rates(self.unit_prices, "price", Decimal(1))
+        quantum = gcd(*rates.values()) or 1
         put(self, "unit_rates", rates)
-        put(self, "list_rates", self._to_unit_rates(self.list_prices, "list price"))
+        put(self, "list_rates", self._to_unit_rates(self.list_prices, "list price", self.exchange_rate or Decimal(1)))
         put(self, "quantum", quantum)
-        put(self, "scaled_rates", tuple(None if rate is None else rate // quantum for rate in rates))
+        put(self, "scaled_rates", {name: rate // quantum for name, rate in rates.items()})
+        put(self, "is_plain", REQUEST_METERS.keys().isdisjoint(rates) and rates.keys() >= _BASIC_METERS)
         put(self, "credit_unit", amount_unit(quantum, UNIT_DECIMALS))
         put(self, "nominal_unit", self._quantum_unit(self.nominal_per_credit))
         put(self, "cost_units", {name: (self._quantum_unit(r.price), r.currency) for name, r in self.channels.items()})
@@ -202,55 +275,109 @@ class RateCard:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        return partial(RateCard, **{**arguments, "channels": dict(self.channels)}), ()
+        plain = {
+            "channels": dict(self.channels),
+            "meters": None if self.meters is METERS else dict(self.meters),
+        }
+        return _rebuild_card, ({**arguments, **plain},)
 
-    def _to_unit_rates(self, prices: PriceVector, what: str) -> tuple[int | None, ...]:
-        rates: list[int | None] = []
-        for meter, price in zip(METERS, prices, strict=True):
-            if price is None:
-                rates.append(None)
-                continue
-            rate = unit_rate(price, Decimal(1), meter.per, self.nominal_per_credit)
-            if rate is None:
-                raise BillingError(
-                    "price_not_exact",
-                    f"{self.model}, group {self.group}, {self.service_tier}: the {what} of {meter.name}, "
-                    f"{format_plain(price)} {self.currency} per {meter.per}, is not a whole number of 10^-18 Credit "
-                    f"per {meter.unit}; use fewer decimal places",
-                )
-            rates.append(rate)
-        return tuple(rates)
+    def _to_unit_rates(self, prices: PriceMap, what: str, exchange_rate: Decimal) -> dict[str, int]:
+        rates = {}
+        for name, price in prices.items():
+            meter = self.meter(name)
+            exchanged = name not in self.group_priced and name != MINIMUM_METER.name
+            nominal = multiply(price, exchange_rate) if exchanged else price
+            what_of = f"{what} of {name}"
+            rates[name] = self._require_rate(what_of, price, nominal, meter.unit, meter.per, meter.places)
+        return rates
 
-    def ratio_for(self, position: int) -> Decimal | None:
+    def _require_rate(
+        self, what: str, price: Decimal, nominal: Decimal, unit: str, per: int = 1, places: int = 0
+    ) -> int:
+        rate = unit_rate(nominal, Decimal(1), per * 10**places, self.nominal_per_credit)
+        if rate is None:
+            raise BillingError(
+                "price_not_exact",
+                f"{self.model}, group {self.group}, {self.service_tier}: the {what}, {format_plain(price)} "
+                f"{self.currency} per {per}, is not a whole number of 10^-18 Credit per {unit}; use fewer decimal "
+                "places",
+            )
+        return rate
+
+    def meter(self, name: str) -> Meter:
+        """Return the meter of a price."""
+        return REQUEST_METERS.get(name) or self.meters[name]
+
+    @property
+    def has_group_prices(self) -> bool:
+        """Whether the group has its own prices for this model."""
+        return bool(self.group_priced)
+
+    @property
+    def context_tier(self) -> str:
+        """``short``, ``long``, or if the model has several boundaries, the one that was crossed: ``>128000``."""
+        return self.context.name
+
+    def ratio_for(self, meter: str) -> Decimal | None:
         """Return the ratio on the list price of a meter; ``None`` if the group has its own price instead."""
-        return None if self.has_group_prices and METERS[position].unit == "token" else self.ratio
+        if meter == MINIMUM_METER.name:
+            return Decimal(1)
+        return None if meter in self.group_priced else self.ratio
+
+    def billed_quantities(self, usage: Usage) -> Sequence[tuple[str, int]]:
+        """Return (meter, stored quantity) of all that a request is charged for.
+
+        Tokens on a meter that this model has no price for are billed on its fallback. Raises ``meter_unpriced`` if
+        there is none.
+        """
+        extras = usage.extras
+        if self.is_plain and (extras is None or not extras.meters):
+            return usage.quantities()
+        quantities = dict(usage.quantities())
+        rates = self.scaled_rates
+        for name, quantity in list(quantities.items()):
+            if quantity and name not in rates:
+                meter = self.meters.get(name)
+                while meter is not None and meter.name not in rates:
+                    meter = None if meter.fallback is None else self.meters[meter.fallback]
+                if meter is None:
+                    raise self._unpriced_error(name, quantity)
+                del quantities[name]
+                quantities[meter.name] = quantities.get(meter.name, 0) + quantity
+        if "reasoning" in rates:
+            reasoning = min(usage.reasoning_tokens, quantities.get("output", 0))
+            quantities["output"] = quantities.get("output", 0) - reasoning
+            quantities["reasoning"] = reasoning
+        if "request" in rates:
+            quantities["request"] = 1
+        if "router_fee" in rates:
+            quantities["router_fee"] = usage.input_tokens
+        if self.minimum_units:
+            charged = sum(quantity * self.unit_rates[name] for name, quantity in quantities.items() if quantity)
+            quantities[MINIMUM_METER.name] = max(0, self.minimum_units - charged)
+        return tuple(quantities.items())
+
+    def _unpriced_error(self, name: str, quantity: int) -> BillingError:
+        meter = self.meters.get(name) or custom_meter(name, "unit")
+        return BillingError(
+            "meter_unpriced",
+            f"{format_quantity(quantity, meter)} of meter {name}, but {self.model} ({self.service_tier}) has no "
+            f"price for it; add one to the price file",
+        )
 
     def charge_quanta(self, usage: Usage) -> int:
         """Return the charge for a usage, in quanta. Raises ``meter_unpriced``."""
-        total = 0
-        for position, quantity in usage.quantities():
-            if quantity:
-                rate = self.scaled_rates[position]
-                if rate is None:
-                    raise BillingError(
-                        "meter_unpriced",
-                        f"{quantity} of meter {METERS[position].name}, but {self.model} ({self.service_tier}) has no "
-                        f"price for it; add one to the price file",
-                    )
-                total += quantity * rate
-        return total
+        rates = self.scaled_rates
+        return sum(quantity * rates[name] for name, quantity in self.billed_quantities(usage) if quantity)
 
-    def list_and_uncached_rates(self, position: int) -> tuple[int, int]:
+    def list_and_uncached_rates(self, name: str) -> tuple[int, int]:
         """Return the list rate of a meter, and the list rate that the same tokens would have without a cache."""
-        rate = self.list_rates[position]
+        rate = self.list_rates.get(name)
         if rate is None:
-            rate = self.unit_rates[position] or 0  # only this group has a price for it, so nothing can be saved
-        meter = METERS[position]
-        if meter.cache is None:
-            return rate, rate
+            rate = self.unit_rates.get(name, 0)  # only this group has a price for it, so nothing can be saved
+        uncached = self.meter(name).uncached_meter
         # Tokens that are written to a cache would be plain input without one: their premium is a cost of the cache.
-        uncached = self.list_rates[METERS_BY_NAME[meter.parents[0]].position]
-        return rate, rate if uncached is None else uncached
+        return rate, rate if uncached is None else self.list_rates.get(uncached, rate)
 
     def channel(self, name: str) -> ChannelRate:
         """Return the price of a channel. Raises ``unknown_channel``."""
@@ -272,32 +399,35 @@ class RateCard:
             object.__setattr__(self, "_texts", texts)
         return texts
 
+    def conditions(self) -> dict[str, str]:
+        """Return what a record states about the price beside model, group and tiers; empty for the usual price."""
+        found = {"router": self.router} if self.router else {}
+        found |= dict(self.variation.named())
+        if self.exchange_rate is not None:
+            found |= {"list_currency": self.list_currency, "exchange_rate": format_plain(self.exchange_rate)}
+        return found
+
     def _format_texts(self) -> CardTexts:
         nominal, nominal_places = to_scaled(self.nominal_per_credit)
-        lines: list[LineText | None] = []
-        for meter, listed, price, rate in zip(METERS, self.list_prices, self.unit_prices, self.unit_rates, strict=True):
-            if price is None or rate is None:
-                lines.append(None)
-                continue
-            ratio = self.ratio_for(meter.position)
+        lines: dict[str, LineText] = {}
+        for name, price in self.unit_prices.items():
+            meter, rate = self.meter(name), self.unit_rates[name]
+            listed, ratio = self.list_prices.get(name), self.ratio_for(name)
             prices: dict[str, Any] = {
                 "list_price": None if listed is None else format_plain(listed),
                 "per": meter.per,
                 "ratio": None if ratio is None else format_plain(ratio),
                 "unit_price": format_plain(price),
             }
-            lines.append(
-                LineText(
-                    meter.name,
-                    meter.per,
-                    amount_unit(rate, UNIT_DECIMALS) if rate else ZERO_UNIT,
-                    amount_unit(rate * nominal, UNIT_DECIMALS + nominal_places) if rate else ZERO_UNIT,
-                    prices["list_price"],
-                    prices["ratio"],
-                    prices["unit_price"],
-                    f'{{"meter":{_to_json(meter.name)},"quantity":',
-                    f',{_to_json(prices)[1:-1]},"credits":',
-                )
+            lines[name] = LineText(
+                meter,
+                amount_unit(rate, UNIT_DECIMALS) if rate else ZERO_UNIT,
+                amount_unit(rate * nominal, UNIT_DECIMALS + nominal_places) if rate else ZERO_UNIT,
+                prices["list_price"],
+                prices["ratio"],
+                prices["unit_price"],
+                f'{{"meter":{_to_json(name)},"quantity":',
+                f',{_to_json(prices)[1:-1]},"credits":',
             )
         names = {name: getattr(self, name) for name in ("model", "group", "service_tier", "context_tier")}
         price_since = format_instant(self.price_since)
@@ -308,12 +438,18 @@ class RateCard:
             )
             for name, rate in self.channels.items()
         }
+        conditions = self.conditions()
         return CardTexts(
-            tuple(lines),
+            lines,
             channels,
             format_plain(self.nominal_per_credit),
             price_since,
             format_instant(self.group_since),
-            f'{_to_json(names)[:-1]},"at":',
+            conditions,
+            f'{_to_json({**names, **conditions})[:-1]},"at":',
             _to_json(tail)[1:],
         )
+
+
+def _rebuild_card(arguments: dict[str, Any]) -> RateCard:
+    return RateCard(**{**arguments, "meters": arguments["meters"] or METERS})

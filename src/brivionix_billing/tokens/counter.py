@@ -14,7 +14,7 @@ from brivionix_billing.tokens.cache import CacheInfo, GenerationalCache
 from brivionix_billing.tokens.chat import count_chat
 from brivionix_billing.tokens.content import ImageSizeLookup, count_content
 from brivionix_billing.tokens.conversation_cache import ConversationCache
-from brivionix_billing.tokens.encodings import count_tokens, encoding_for_model, load_encoding
+from brivionix_billing.tokens.encodings import BUNDLED_ENCODING, count_tokens, encoding_for_model, load_encoding
 from brivionix_billing.tokens.request_body import Api, detect_api, parse_request, requested_service_tier
 from brivionix_billing.tokens.request_counter import RequestCounter, to_json
 from brivionix_billing.tokens.responses import count_responses
@@ -79,7 +79,10 @@ class TokenCounter:
         if book is not None:
             info = book.model_info(model)
             encoding, family = encoding or info.encoding, family or info.token_family
-            self.max_input_tokens = info.max_input
+            self.max_input_tokens = info.window if info.max_input is None else info.max_input
+            if encoding is None and family is None and family_for_model(model) is None:
+                # The price file knows the model and not its vocabulary, which is often not public: an estimate.
+                encoding = encoding_for_model(model) or BUNDLED_ENCODING
         self.family: Family = _choose_family(model, family, encoding)
         self.encoding: str = encoding or self.family.encoding
         if self.encoding != self.family.encoding:  # the rules were derived with the family's own encoding
@@ -199,6 +202,7 @@ class TokenCounter:
                 group=group,
                 at=at,
                 service_tier=service_tier if service_tier is not None else requested_service_tier(body),
+                mode=body["speed"] if isinstance(body.get("speed"), str) else None,
                 input_tokens=upper,
                 output_tokens=output_tokens,
                 calls=calls,

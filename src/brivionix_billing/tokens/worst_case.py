@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import METERS_BY_NAME
+from brivionix_billing.meters import METERS, REQUEST_METERS, TOKEN_METERS, Meter
 from brivionix_billing.rating import Charge, RateCard
+from brivionix_billing.times import as_utc
 from brivionix_billing.tokens.request_body import Api
 from brivionix_billing.tokens.token_count import TokenCount
 from brivionix_billing.usage import MAX_COUNT, Usage
@@ -94,9 +95,12 @@ def max_output_tokens(request: Mapping[str, Any], api: Api, model_info: ModelInf
     if not 1 <= choices <= _MAX_CHOICES:
         raise BillingError("invalid_request", f"n is {choices}; use 1 to {_MAX_CHOICES}")
     if model_info is not None:
-        remaining = model_info.window - int(count) if count.exact else model_info.window
-        model_limit = max(0, min(model_info.max_output, remaining))
-        limit = model_limit if limit is None else min(limit, model_limit)
+        limits = [] if limit is None else [limit]
+        if model_info.max_output is not None:
+            limits.append(model_info.max_output)
+        if model_info.window is not None:
+            limits.append(max(0, model_info.window - int(count)) if count.exact else model_info.window)
+        limit = min(limits) if limits else None
     if limit is None:
         raise BillingError(
             "cost_unbounded", f"the request has none of {', '.join(keys)}, and no price book states the model's limit"
@@ -137,6 +141,7 @@ def most_expensive_charge(
     group: str,
     at: datetime,
     service_tier: str | None,
+    mode: str | None,
     input_tokens: int,
     output_tokens: int,
     calls: Mapping[str, int],
@@ -145,46 +150,66 @@ def most_expensive_charge(
     """Return the most expensive charge for at most this many tokens and calls.
 
     ``modalities`` are those besides text; audio and image output must have a price (``meter_unpriced``). No cache
-    discount is assumed. Cache writes count where they cost more than input, and so does the more expensive context tier
-    if the input can reach it. Raises what ``PriceBook.rate`` raises.
+    discount is assumed. Every meter that the tokens may be on counts where it costs more than the usual one, and so do
+    every context tier that the input can reach, every region, and every model that a router may choose. The window is
+    that of ``at``. Raises what ``PriceBook.rate`` raises.
     """
-    short, long = book.rate_cards(model, group=group, at=at, service_tier=service_tier)
-    inputs = ["input", "cache_write", "cache_write_1h", *(["image_input"] if modalities.images else [])]
-    inputs += ["audio_input"] if modalities.audio else []
-    outputs = [
-        "output",
-        *(["audio_output"] if modalities.audio_output else []),
-        *(["image_output"] if modalities.image_output else []),
+    charges = [
+        _card_charge(card, model, at, input_tokens, output_tokens, calls, modalities)
+        for card in book.possible_rate_cards(model, group=group, at=at, service_tier=service_tier, mode=mode)
+        if card.context.lower is None or card.context.lower.last_below < input_tokens
     ]
+    return max(charges, key=lambda charge: charge.units)
+
+
+def _card_charge(
+    card: RateCard,
+    model: str,
+    at: datetime,
+    input_tokens: int,
+    output_tokens: int,
+    calls: Mapping[str, int],
+    modalities: Modalities,
+) -> Charge:
+    """Return the most expensive charge by one rate card."""
     for meter, is_present in (
         ("audio_input", modalities.audio),
         ("audio_output", modalities.audio_output),
         ("image_output", modalities.image_output),
     ):
-        if is_present and short.unit_rates[METERS_BY_NAME[meter].position] is None:
+        if is_present and meter not in card.unit_rates:
             # Raise before the call. Afterwards, the usage would have such tokens and no charge.
             raise BillingError(
                 "meter_unpriced", f"the request may use {meter}, and {safe_repr(model)} has no price for it"
             )
-    tiers = [(short, input_tokens if long is None else min(input_tokens, short.context_above or 0))]
-    if long is not None and input_tokens > (short.context_above or 0):
-        tiers.append((long, input_tokens))
-    charges = []
-    for card, amount in tiers:
-        counts: dict[str, int] = {"input_tokens": amount, "output_tokens": output_tokens}
-        meter = _most_expensive_meter(card, inputs)
-        if meter != "input":
-            counts[f"{meter}_tokens"] = amount
-        meter = _most_expensive_meter(card, outputs)
-        if meter != "output":
-            counts[f"{meter}_tokens"] = output_tokens
-        usage = Usage(**counts, **calls, estimated=True)  # type: ignore[arg-type]  # names of counts only
-        charges.append(book.rate(usage, model=model, group=group, at=at, service_tier=service_tier))
-    return max(charges, key=lambda charge: charge.units)
+    if card.context.upper is not None:
+        input_tokens = min(input_tokens, card.context.upper.last_below)
+    counts: dict[str, int] = {"input_tokens": input_tokens, "output_tokens": output_tokens, **calls}
+    inputs = {"text": True, "audio": modalities.audio, "image": modalities.images}
+    outputs = {"text": True, "audio": modalities.audio_output, "image": modalities.image_output}
+    for usual, direction, possible, amount in (
+        ("input", "input", inputs, input_tokens),
+        ("output", "output", outputs, output_tokens),
+    ):
+        candidates = [
+            meter for meter in TOKEN_METERS if meter.direction == direction and possible.get(meter.modality or "")
+        ]
+        candidates += [REQUEST_METERS["reasoning"]] if direction == "output" else []
+        # The usual meter comes first, so that it is taken where several cost the same.
+        best = max(candidates, key=lambda meter: (card.unit_rates.get(meter.name, 0), meter.name == usual))
+        for name in (best.argument, *(METERS[parent].argument for parent in _containing(best))):
+            counts[name] = amount
+    for name in ("web_search_low", "web_search_high"):
+        searches = calls.get("web_search_calls", 0)
+        if searches and card.unit_rates.get(name, 0) > card.unit_rates.get("web_search", 0):
+            counts[METERS[name].argument] = searches
+    usage = Usage(**counts, estimated=True)  # type: ignore[arg-type]  # names of counts only
+    return Charge(card.charge_quanta(usage), usage, card, as_utc(at))
 
 
-def _most_expensive_meter(card: RateCard, meters: list[str]) -> str:
-    return max(meters, key=lambda name: card.unit_rates[METERS_BY_NAME[name].position] or 0)
+def _containing(meter: Meter) -> list[str]:
+    """Return all meters whose arguments contain the argument of a meter."""
+    return [name for parent in meter.parents for name in (parent, *_containing(METERS[parent]))]
 
 
 def _require_count(value: object, key: str, code: str = "invalid_request") -> int:

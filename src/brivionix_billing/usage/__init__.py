@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.usage import MAX_COUNT, Usage
 
-__all__ = ["MAX_COUNT", "Usage", "billable_body"]
+__all__ = ["MAX_COUNT", "Conventions", "Usage", "billable_body"]
 
 
 def billable_body(body: object) -> dict[str, Any]:

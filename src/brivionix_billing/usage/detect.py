@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.conventions import Conventions, apply_conventions
 from brivionix_billing.usage.fields import UsageFields
 from brivionix_billing.usage.parsing import ContextKeys, format_keys
 from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, openai
@@ -83,9 +84,9 @@ class LocatedUsage(NamedTuple):
     """The key of the usage object in the response, or the count by which it was found."""
 
 
-def read_usage(body: object) -> UsageFields:
+def read_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
     """Read the usage in ``body``; see :meth:`Usage.from_response`."""
-    if type(body) is dict:
+    if type(body) is dict and conventions is None:
         usage = body.get("usage")
         if type(usage) is dict:
             if "usageMetadata" in body or "usage_metadata" in body or "meta" in body:
@@ -100,6 +101,8 @@ def read_usage(body: object) -> UsageFields:
                 return detect_format(body).reader(body, {})
     try:
         usage, response, _ = locate_usage(body)
+        if conventions is not None:
+            usage = apply_conventions(usage, conventions)
         return detect_format(usage).reader(usage, {name: get_field(response, name) for name in _CONTEXT_KEYS})
     except BillingError:
         raise

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
+from brivionix_billing.decimals import decimal_places, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import CHILDREN, DESCENDANTS, METERS, METERS_BY_NAME
+from brivionix_billing.meters import CHILDREN, DESCENDANTS, MAX_QUANTITY_PLACES, METERS, REQUEST_METERS
 
 __all__ = [
     "MAX_COUNT",
@@ -18,12 +22,14 @@ __all__ = [
     "raise_contradiction",
     "require_count",
     "require_flag",
+    "require_quantity",
 ]
 
 MAX_COUNT: Final = 10**12
 """Maximum quantity of one meter in one request. A larger number is a unit error, an overflow or an attack."""
 
 _MAX_NAME_LENGTH: Final = 256
+_CUSTOM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
 class UsageExtras(NamedTuple):
@@ -31,9 +37,13 @@ class UsageExtras(NamedTuple):
 
     service_tier: str | None = None
     model: str | None = None
-    meters: tuple[tuple[int, int], ...] = ()
-    """(meter position, quantity) of every other meter that is not zero, in meter order."""
+    meters: tuple[tuple[str, int], ...] = ()
+    """(meter, quantity) of every other meter that is not zero: in the order of the table, then by name."""
     estimated: bool = False
+    region: str | None = None
+    """The serving region as the provider wrote it."""
+    mode: str | None = None
+    """The serving mode as the provider wrote it, such as ``fast``."""
 
 
 class UsageFields(NamedTuple):
@@ -53,10 +63,13 @@ class UsageFields(NamedTuple):
 
 
 _tuple_new = tuple.__new__
+_NO_QUANTITIES: Final[Mapping[str, object]] = MappingProxyType({})
 _BASIC_METERS: Final = ("input", "cache_read", "output")
-_ARGUMENTS: Final = frozenset(meter.argument for meter in METERS)
-_BOTTOM_UP: Final = sorted(METERS, key=lambda meter: len(DESCENDANTS[meter.name]))
+_ARGUMENTS: Final = frozenset(meter.argument for meter in METERS.values())
+_BOTTOM_UP: Final = sorted(METERS.values(), key=lambda meter: len(DESCENDANTS[meter.name]))
 """Every meter after all meters that its argument contains."""
+_PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
+_OTHER_METERS: Final = tuple(name for name in METERS if name not in _BASIC_METERS)
 
 
 def make_fields(
@@ -67,13 +80,15 @@ def make_fields(
     reasoning_tokens: int,
     service_tier: str | None,
     model: str | None,
-    meters: tuple[tuple[int, int], ...] = (),
+    meters: tuple[tuple[str, int], ...] = (),
     estimated: bool = False,
+    region: str | None = None,
+    mode: str | None = None,
 ) -> UsageFields:
     """Return the fields of validated counts. Equal usages have equal fields, however they were read."""
     extras = None
-    if service_tier or model or meters or estimated:
-        extras = _tuple_new(UsageExtras, (service_tier, model, meters, estimated))
+    if service_tier or model or meters or estimated or region or mode:
+        extras = _tuple_new(UsageExtras, (service_tier, model, meters, estimated, region, mode))
     return _tuple_new(
         UsageFields, (input_tokens, input_quantity, cache_read_quantity, output_quantity, reasoning_tokens, extras)
     )
@@ -87,18 +102,25 @@ def build_fields(
     service_tier: object = None,
     model: object = None,
     estimated: object = False,
+    region: object = None,
+    mode: object = None,
+    custom: Mapping[str, object] = _NO_QUANTITIES,
 ) -> UsageFields:
     """Validate counts, one containing the other as :class:`Usage` describes, and return disjoint quantities.
 
-    ``counts`` has arguments of ``Usage`` such as ``cache_read_tokens``. Raises ``invalid_usage`` for a count that is
-    not a whole number from 0 to 10^12, ``usage_contradiction`` for parts that are more than what contains them.
+    ``counts`` has arguments of ``Usage`` such as ``cache_read_tokens``, ``custom`` the quantities of meters that a
+    price file declares. Raises ``invalid_usage`` for a count that is not a whole number from 0 to 10^12,
+    ``usage_contradiction`` for parts that are more than what contains them.
     """
     if not counts.keys() <= _ARGUMENTS:
         unknown = next(name for name in counts if name not in _ARGUMENTS)
         close = get_close_matches(unknown, _ARGUMENTS, 1)
         advice = f"did you mean {safe_repr(close[0])}?" if close else f"use one of {', '.join(sorted(_ARGUMENTS))}"
         raise TypeError(f"Usage has no argument {safe_repr(unknown)}; {advice}")
-    given = {name: require_count(name, count) for name, count in counts.items()}
+    given = {
+        name: require_count(name, count) if _PLACES[name] == 0 else require_quantity(name, count, _PLACES[name])
+        for name, count in counts.items()
+    }
     reasoning = require_count("reasoning_tokens", reasoning_tokens)
     quantities: dict[str, int] = {}
     for meter in _BOTTOM_UP:
@@ -125,13 +147,50 @@ def build_fields(
         reasoning,
         _require_optional_name("service_tier", service_tier),
         _require_optional_name("model", model),
-        tuple(
-            (meter.position, quantities[meter.name])
-            for meter in METERS
-            if quantities[meter.name] and meter.name not in _BASIC_METERS
-        ),
+        tuple([(name, quantities[name]) for name in _OTHER_METERS if quantities[name]]) + _custom_quantities(custom),
         require_flag(estimated),
+        _require_optional_name("region", region),
+        _require_optional_name("mode", mode),
     )
+
+
+def _custom_quantities(quantities: Mapping[str, object]) -> tuple[tuple[str, int], ...]:
+    """Return the quantities of meters that a price file declares, by name. They have six decimal places."""
+    if not quantities:
+        return ()
+    if not isinstance(quantities, Mapping):
+        raise BillingError("invalid_usage", f"quantities is {safe_repr(quantities)}; use {{meter: quantity}}")
+    out = []
+    for name, value in quantities.items():
+        if not isinstance(name, str) or not _CUSTOM_NAME.fullmatch(name):
+            raise BillingError("invalid_usage", f"quantities has {safe_repr(name)}; use the name of a meter")
+        if name in METERS or name in REQUEST_METERS:
+            argument = METERS[name].argument if name in METERS else f"{name} in the price file"
+            raise BillingError("invalid_usage", f"quantities has the meter {name} of this library; use {argument}")
+        quantity = require_quantity(name, value, MAX_QUANTITY_PLACES)
+        if quantity:
+            out.append((name, quantity))
+    return tuple(sorted(out))
+
+
+def require_quantity(name: str, value: object, places: int) -> int:
+    """Return a quantity that may have decimal places, as a whole number of ``10**-places``. Raises ``invalid_usage``.
+
+    A float is read as the decimal number that Python writes for it: 12.5 seconds are 12.5 seconds.
+    """
+    if type(value) is float:
+        value = Decimal(repr(value))
+    if type(value) is int:
+        scaled: int = require_count(name, value) * 10**places
+        return scaled
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
+    if not 0 <= value <= MAX_COUNT:
+        raise BillingError("invalid_usage", f"{name} is {value:.12g}, which is out of range; use 0 to 10^12")
+    if decimal_places(value) > places:
+        raise BillingError("invalid_usage", f"{name} is {value}, which has more than {places} decimal places; round it")
+    coefficient, have = to_scaled(value)
+    return coefficient * int(10 ** (places - have))
 
 
 def require_count(name: str, value: object) -> int:
@@ -166,12 +225,12 @@ def _raise_overfull(whole: str, given: Mapping[str, int], quantities: Mapping[st
     counted: set[str] = set()
     for child in CHILDREN[whole]:
         contained = {child, *DESCENDANTS[child]}
-        label = METERS_BY_NAME[child].argument
+        label = METERS[child].argument
         if contained & counted:  # such as cached audio, which both the audio and the cached tokens contain
             label += " not cached"
         parts[label] = sum(quantities[name] for name in contained - counted)
         counted |= contained
-    argument = METERS_BY_NAME[whole].argument
+    argument = METERS[whole].argument
     raise_contradiction(argument, given.get(argument, 0), parts)
 
 

@@ -7,7 +7,7 @@ not depend on the order of keys or on white space.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -18,6 +18,7 @@ from brivionix_billing.canonical_json import canonical_json, loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import format_instant, parse_instant
+from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.fields import UsageExtras, make_fields
 from brivionix_billing.usage.readers.openai import CHAT_KEYS, RESPONSES_KEYS, FormatKeys, read_plain_counts
 from brivionix_billing.usage.usage import Usage
@@ -27,6 +28,8 @@ __all__ = ["MAX_LINE", "Record", "RejectedRecord", "RequestAttributes", "read_re
 MAX_LINE: Final = 1024 * 1024
 """Maximum length of a line, in bytes. A longer line is rejected; the usage of one request has some hundred bytes."""
 
+_OPTIONAL: Final = ("region", "mode", "upstream")
+"""Keys of a record that few records have: the requested region and mode, and the name of the upstream."""
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model", "usage")
 _MAX_CACHED: Final = 65_536
 _FAST_AT: Final = frozenset({20, 22, 23, 24, 27})  # lengths of 2026-10-01T00:00:03Z with 0, 1, 2, 3 or 6 decimals
@@ -36,15 +39,18 @@ _tuple_new = tuple.__new__
 
 
 class RequestAttributes:
-    """Attributes that many records of a file share: account, group, model and requested service tier.
+    """Attributes that many records of a file share, such as account, group, model and requested service tier.
 
     Equal attributes of one file are one object, so that it can be a key without comparing texts.
     """
 
-    __slots__ = ("account", "group", "head", "middle", "model", "service_tier", "tail")
+    __slots__ = ("account", "group", "head", "middle", "mode", "model", "region", "service_tier", "tail", "upstream")
 
-    def __init__(self, account: str, group: str, model: str, service_tier: str | None, has_tier: bool) -> None:
+    def __init__(
+        self, account: str, group: str, model: str, service_tier: str | None, has_tier: bool, *others: str | None
+    ) -> None:
         self.account, self.group, self.model, self.service_tier = account, group, model, service_tier
+        self.region, self.mode, self.upstream = others or (None, None, None)
         # A leaf hashes a zero byte and the canonical text: head, time, middle, request id, tail, usage, brace.
         tier = f'"service_tier":{_json_text(service_tier)},' if has_tier else ""
         self.head = f'\0{{"account":{_json_text(account)},"at":"'
@@ -66,10 +72,13 @@ class Record(NamedTuple):
     cache_read_tokens: int
     text_output_tokens: int
     reasoning_tokens: int
+    # The fields of UsageExtras follow, in their order.
     served_tier: str | None
     served_model: str | None
-    meters: tuple[tuple[int, int], ...]
+    meters: tuple[tuple[str, int], ...]
     estimated: bool
+    served_region: str | None
+    served_mode: str | None
     leaf: bytes
     at_text: str
     """``at`` in UTC without the Z. Texts of two records sort as their times do."""
@@ -88,6 +97,8 @@ class Record(NamedTuple):
                 self.served_model,
                 self.meters,
                 self.estimated,
+                self.served_region,
+                self.served_mode,
             )
         )
 
@@ -117,10 +128,13 @@ def bounded_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     return lines if readline is None else iter(partial(readline, MAX_LINE + 2), b"")
 
 
-def read_records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | RejectedRecord]:
+def read_records(
+    lines: Iterable[bytes], first: int = 1, *, conventions: ConventionsLookup | None = None
+) -> Iterator[Record | RejectedRecord]:
     """Yield a record, or a rejected record, for every line that is not blank.
 
     ``lines`` is a file opened for bytes, or any iterable of lines; ``first`` is the number of its first line.
+    ``conventions`` is ``book.conventions``, for records that name their upstream. Without it they are rejected.
     """
     from pydantic_core import from_json
 
@@ -132,12 +146,14 @@ def read_records(lines: Iterable[bytes], first: int = 1) -> Iterator[Record | Re
         except (ValueError, TypeError, KeyError, AttributeError, BillingError):
             pass  # the strict path finds the words for what is unusual or wrong
         if record is None:
-            record = _parse_strict(number, line, origins)
+            record = _parse_strict(number, line, origins, conventions)
             if record is None:
                 continue
         yield record
 
 
+ConventionsLookup = Callable[[str], Conventions]
+"""Returns the conventions of an upstream by its name. Raises ``unknown_upstream``."""
 DetailTemplates = dict[tuple[str, ...], tuple[str, str | None]]
 """Keys of token details -> the canonical text before and after the count that may not be zero."""
 _INPUT_TEMPLATES: Final[DetailTemplates] = {}
@@ -205,6 +221,8 @@ def _parse_fast(
             served_model,
             (),
             False,
+            None,
+            None,
             sha256(text.encode()).digest(),
             at_text[:-1],
         ),
@@ -289,7 +307,7 @@ def _canonical_key_order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _intern_attributes(
-    account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], RequestAttributes]
+    account: Any, group: Any, model: Any, tier: Any, origins: dict[tuple[Any, ...], RequestAttributes], *others: Any
 ) -> RequestAttributes:
     """Return the one object for these names. Raises ``invalid_record`` for an invalid name."""
     has_tier = tier is not _ABSENT
@@ -300,17 +318,24 @@ def _intern_attributes(
                 f"{what} is {safe_repr(name)}, which would be another {what}; remove the space at its end",
             )
     requested = _require_name("service_tier", tier) if has_tier and tier is not None else None
-    attributes = origins.get((account, group, model, tier))
+    stated = tuple(
+        None if name is None else _require_name(what, name) for what, name in zip(_OPTIONAL, others, strict=False)
+    )
+    key = (account, group, model, tier, *(stated if any(stated) else ()))
+    attributes = origins.get(key)
     if attributes is None:
         if len(origins) > _MAX_CACHED:
             origins.clear()  # a file with many made-up names must not fill the memory
-        attributes = RequestAttributes(account, group, model, requested, has_tier)
-        origins[account, group, model, tier] = attributes
+        attributes = RequestAttributes(account, group, model, requested, has_tier, *stated)
+        origins[key] = attributes
     return attributes
 
 
 def _parse_strict(
-    number: int, line: bytes, origins: dict[tuple[Any, ...], RequestAttributes]
+    number: int,
+    line: bytes,
+    origins: dict[tuple[Any, ...], RequestAttributes],
+    lookup: ConventionsLookup | None = None,
 ) -> Record | RejectedRecord | None:
     """Parse any line. A rejected one keeps the reason and as much as could be read."""
     parsed: dict[str, Any] = {}
@@ -335,21 +360,19 @@ def _parse_strict(
             raise BillingError("invalid_record", f"{', '.join(missing)} missing; a record needs {', '.join(_REQUIRED)}")
         request_id = _require_name("request_id", data["request_id"])
         tier = data.get("service_tier", _ABSENT)
-        origin = _intern_attributes(data["account"], data["group"], data["model"], tier, origins)
-        usage = Usage.from_response(data["usage"])
+        others = [data.get(name) for name in _OPTIONAL]
+        origin = _intern_attributes(data["account"], data["group"], data["model"], tier, origins, *others)
+        conventions = None
+        if origin.upstream is not None:
+            if lookup is None:
+                raise BillingError("unknown_upstream", "the record names an upstream; give the price file that has it")
+            conventions = lookup(origin.upstream)
+        usage = Usage.from_response(data["usage"], conventions=conventions)
         at = parsed["at"]
         # The path depends on how a line is written; the result must not.
         at_text = data["at"] if data["at"][-1] == "Z" and len(data["at"]) in _FAST_AT else format_instant(at)
-        return Record(
-            number,
-            request_id,
-            at,
-            origin,
-            *usage[:5],
-            *(usage.extras or UsageExtras()),
-            parsed["leaf"],
-            at_text[:-1],
-        )
+        fields = (*usage[:5], *(usage.extras or UsageExtras()))
+        return _tuple_new(Record, (number, request_id, at, origin, *fields, parsed["leaf"], at_text[:-1]))
     except BillingError as error:
         code = "invalid_record" if error.code == "invalid_document" else error.code
         get = parsed.get

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.meters import CALL_METERS
+from brivionix_billing.meters import TOOL_METERS
 from brivionix_billing.usage.parsing import read_count, reject_unknown_counts, require_object
 
 __all__ = [
@@ -42,9 +42,9 @@ TOOL_USAGE_KEYS: Final = frozenset(
 )
 """The keys of a usage object that :func:`read_reported_calls` covers."""
 
-_ITEM_ARGUMENTS: Final = {f"{meter.name}_call": meter.argument for meter in CALL_METERS}
+_ITEM_ARGUMENTS: Final = {f"{meter.name}_call": meter.argument for meter in TOOL_METERS}
 """Type of an output item -> argument of ``Usage``."""
-_POSITIONS: Final = {meter.argument: meter.position for meter in CALL_METERS}
+_METER_NAMES: Final = {meter.argument: meter.name for meter in TOOL_METERS}
 _OPENROUTER_KEYS: Final = frozenset({"web_search_requests", "tool_calls_requested", "tool_calls_executed"})
 _XAI_ARGUMENTS: Final = {"web_search_calls": "web_search_calls", "file_search_calls": "file_search_calls"}
 _UNBILLED_KEYS: Final = frozenset({"mcp_calls", "web_fetch_requests"})
@@ -97,9 +97,9 @@ def count_billable_calls(items: Any) -> dict[str, int]:
     return counts
 
 
-def call_meters(calls: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
-    """Convert calls by argument to (meter position, quantity), in meter order."""
-    return tuple((position, calls[name]) for name, position in _POSITIONS.items() if name in calls) if calls else ()
+def call_meters(calls: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Convert calls by argument to (meter, quantity), in the order of the table."""
+    return tuple([(meter, calls[name]) for name, meter in _METER_NAMES.items() if name in calls]) if calls else ()
 
 
 def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:

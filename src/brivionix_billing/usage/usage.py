@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final, NoReturn, final
 
-from brivionix_billing.meters import DESCENDANTS, METERS
+from brivionix_billing.decimals import decimal_from_scaled
+from brivionix_billing.meters import DESCENDANTS, MAX_QUANTITY_PLACES, METERS, Meter
+from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.detect import read_usage
 from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields
 
 __all__ = ["MAX_COUNT", "Usage"]
 
 _tuple_new = tuple.__new__
-_INPUT_METERS: Final = tuple(meter for meter in METERS if meter.direction == "input")
-_OUTPUT_METERS: Final = tuple(meter for meter in METERS if meter.direction == "output")
-_CALL_METERS: Final = tuple(meter for meter in METERS if meter.direction is None)
+_INPUT_METERS: Final = tuple(meter for meter in METERS.values() if meter.direction == "input")
+_OTHER_METERS: Final = tuple(
+    meter for meter in METERS.values() if meter.direction != "input" and meter.name != "output"
+)
 
 
 @final
@@ -24,13 +29,17 @@ class Usage(UsageFields):
 
     - ``input_tokens`` contains ``cache_read_tokens``, ``cache_write_tokens`` (kept for 5 minutes),
       ``cache_write_1h_tokens``, ``audio_input_tokens``, ``image_input_tokens`` and ``video_input_tokens``.
-    - ``output_tokens`` contains ``reasoning_tokens``, ``audio_output_tokens`` and ``image_output_tokens``.
-    - ``cache_read_tokens`` contains ``audio_cache_read_tokens``, ``image_cache_read_tokens`` and
-      ``video_cache_read_tokens``; the audio, image and video inputs contain these too.
+    - ``output_tokens`` contains ``reasoning_tokens``, ``citation_tokens``, ``audio_output_tokens``,
+      ``image_output_tokens`` and ``video_output_tokens``.
+    - ``cache_read_tokens`` contains ``explicit_cache_read_tokens``, ``audio_cache_read_tokens``,
+      ``image_cache_read_tokens`` and ``video_cache_read_tokens``; the audio, image and video inputs contain these too.
     - ``web_search_calls``, ``file_search_calls``, ``code_interpreter_sessions`` (containers) and
-      ``image_generation_calls`` are counted apart from the tokens.
+      ``image_generation_calls`` are counted apart from the tokens, and so is all that is not a token: seconds,
+      characters, images, pages. docs/meters.md lists every argument.
+    - ``quantities`` are of the meters that a price file declares: ``{"robot_minutes": 3}``.
     - ``total_tokens``, if given, must be input plus output.
-    - ``service_tier`` and ``model`` are what the provider reports as served. A served tier decides the price.
+    - ``service_tier``, ``model``, ``region`` and ``mode`` are what the provider reports as served. A served tier,
+      region or mode decides the price.
     - ``estimated`` marks counts that the provider did not report. They cost the same; charge and bill show the mark.
 
     Inside, the meters are disjoint (:attr:`meters`) and add up to input plus output. Raises ``invalid_usage`` for a
@@ -55,7 +64,10 @@ class Usage(UsageFields):
         service_tier: str | None = None,
         model: str | None = None,
         estimated: bool = False,
-        **quantities: int,
+        region: str | None = None,
+        mode: str | None = None,
+        quantities: Mapping[str, Decimal | int] | None = None,
+        **counts: Decimal | int,
     ) -> Usage:
         # Fast path: one test for the usual request. Everything else takes the validating path, which finds the words
         # for what is wrong.
@@ -68,32 +80,41 @@ class Usage(UsageFields):
             and service_tier is None
             and model is None
             and estimated is False
+            and region is None
+            and mode is None
             and not quantities
+            and not counts
         ):
             uncached = input_tokens - cache_read_tokens
             return _tuple_new(cls, (input_tokens, uncached, cache_read_tokens, output_tokens, reasoning_tokens, None))
-        counts = {
+        all_counts = {
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
             "cache_read_tokens": cache_read_tokens,
             "cache_write_tokens": cache_write_tokens,
-            **quantities,
+            **counts,
         }
         return _tuple_new(
             cls,
             build_fields(
-                counts,
+                all_counts,
                 reasoning_tokens=reasoning_tokens,
                 total_tokens=total_tokens,
                 service_tier=service_tier,
                 model=model,
                 estimated=estimated,
+                region=region,
+                mode=mode,
+                custom={} if quantities is None else quantities,
             ),
         )
 
     @classmethod
-    def from_response(cls, body: object) -> Usage:
+    def from_response(cls, body: object, *, conventions: Conventions | None = None) -> Usage:
         """Read the usage that a provider reported: a response or its usage object, as ``dict`` or SDK object.
+
+        ``conventions`` are those of the upstream, if its counts contain other counts than OpenAI's do:
+        ``book.conventions("azure-grok")``.
 
         Reads the formats of OpenAI (chat completions, Responses, embeddings, and OpenAI-compatible providers),
         Anthropic, Gemini, Bedrock Converse and Cohere; docs/usage-file.md lists the keys by which each is recognised.
@@ -104,7 +125,7 @@ class Usage(UsageFields):
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
         """
-        return _tuple_new(cls, read_usage(body))
+        return _tuple_new(cls, read_usage(body) if conventions is None else read_usage(body, conventions))
 
     @classmethod
     def from_fields(cls, fields: UsageFields) -> Usage:
@@ -147,13 +168,31 @@ class Usage(UsageFields):
         return self.extras.estimated if self.extras else False
 
     @property
-    def meters(self) -> dict[str, int]:
-        """Meter name -> quantity of every meter that is not zero. The token meters add up to ``total_tokens``."""
-        return {METERS[position].name: quantity for position, quantity in self.quantities() if quantity}
+    def region(self) -> str | None:
+        """The region that the provider reports as serving."""
+        return self.extras.region if self.extras else None
 
-    def quantities(self) -> tuple[tuple[int, int], ...]:
-        """Return (meter position, quantity): input, cache read and output always, then all that are not zero."""
-        basic = ((0, self.input_quantity), (1, self.cache_read_quantity), (2, self.output_quantity))
+    @property
+    def mode(self) -> str | None:
+        """The mode that the provider reports as served, such as ``fast``."""
+        return self.extras.mode if self.extras else None
+
+    @property
+    def meters(self) -> dict[str, Decimal | int]:
+        """Meter name -> quantity of every meter that is not zero. The token meters add up to ``total_tokens``."""
+        return {name: _shown_quantity(name, quantity) for name, quantity in self.quantities() if quantity}
+
+    def quantities(self) -> tuple[tuple[str, int], ...]:
+        """Return (meter, stored quantity): input, cache read and output always, then all that are not zero.
+
+        Stored quantities are whole numbers: of a meter with decimal places, in its last place; of a meter that a price
+        file declares, in millionths.
+        """
+        basic = (
+            ("input", self.input_quantity),
+            ("cache_read", self.cache_read_quantity),
+            ("output", self.output_quantity),
+        )
         return basic + self.extras.meters if self.extras else basic
 
     @property
@@ -161,17 +200,24 @@ class Usage(UsageFields):
         return self.extras is not None and bool(self.extras.meters)
 
     def _contained_quantity(self, name: str) -> int:
-        meters = self.meters
-        return meters.get(name, 0) + sum(meters.get(part, 0) for part in DESCENDANTS[name])
+        """Return a stored quantity with all that its argument contains."""
+        stored = dict(self.quantities())
+        return stored.get(name, 0) + sum(stored.get(part, 0) for part in DESCENDANTS[name])
 
     def _constructor_arguments(self) -> dict[str, Any]:
+        def argument(meter: Meter) -> Decimal | int:
+            return _shown_quantity(meter.name, self._contained_quantity(meter.name))
+
         return {
-            **{meter.argument: self._contained_quantity(meter.name) for meter in _INPUT_METERS},
+            **{meter.argument: argument(meter) for meter in _INPUT_METERS},
             "output_tokens": self.output_tokens,
             "reasoning_tokens": self.reasoning_tokens,
-            **{meter.argument: self._contained_quantity(meter.name) for meter in (*_OUTPUT_METERS, *_CALL_METERS)},
+            **{meter.argument: argument(meter) for meter in _OTHER_METERS},
+            "quantities": {name: quantity for name, quantity in self.meters.items() if name not in METERS},
             "service_tier": self.service_tier,
             "model": self.model,
+            "region": self.region,
+            "mode": self.mode,
             "estimated": self.estimated,
         }
 
@@ -193,6 +239,13 @@ class Usage(UsageFields):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Usage.from_fields, (UsageFields(*self),)
+
+
+def _shown_quantity(name: str, quantity: int) -> Decimal | int:
+    """Return a stored quantity as a caller gives it."""
+    places = METERS[name].places if name in METERS else MAX_QUANTITY_PLACES
+    whole, rest = divmod(quantity, int(10**places))
+    return decimal_from_scaled(quantity, places) if rest else whole
 
 
 _ZERO: Final = 0

@@ -25,7 +25,6 @@ from brivionix_billing.invoice.aggregation.reader import (
     read_chunks,
 )
 from brivionix_billing.merkle import RootBuilder
-from brivionix_billing.meters import METERS, METERS_BY_NAME
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
@@ -47,7 +46,6 @@ TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order:
 
 _MAX_LISTED: Final = 1_000
 _MAX_NAMED_LINES: Final = 10
-_INPUT, _CACHE_READ, _OUTPUT = (METERS_BY_NAME[name].position for name in ("input", "cache_read", "output"))
 _key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
@@ -62,19 +60,20 @@ class UsageBucket:
     card: RateCard
     estimated: bool = False
     requests: int = 0
-    quantities: list[int] = field(default_factory=lambda: [0] * len(METERS))
-    """Quantity of each meter, in the order of ``METERS``."""
+    quantities: dict[str, int] = field(default_factory=dict)
+    """Billed quantity of each meter that is not zero."""
 
-    def add(self, requests: int, quantities: Iterable[tuple[int, int]]) -> int:
-        """Add requests with (position of a meter, quantity). Returns their units (10^-18 Credit).
+    def add(self, requests: int, quantities: Iterable[tuple[str, int]]) -> int:
+        """Add requests with (meter, billed quantity). Returns their units (10^-18 Credit).
 
-        A charge is linear in its tokens, so a bill needs only their sums.
+        A charge is linear in its billed quantities, so a bill needs only their sums.
         """
         self.requests += requests
         units = 0
-        for position, quantity in quantities:
-            self.quantities[position] += quantity
-            units += quantity * (self.card.unit_rates[position] or 0)
+        for name, quantity in quantities:
+            if quantity:
+                self.quantities[name] = self.quantities.get(name, 0) + quantity
+                units += quantity * self.card.unit_rates[name]
         return units
 
 
@@ -187,15 +186,15 @@ class _BucketSum:
         self.add_leaf = partition_requests.leaves.append
         self.add_reference = partition_requests.references.append
         self.requests = self.text_input = self.cache_read = self.text_output = 0
-        self.other_meters: dict[int, int] = {}
-        """Position of a meter -> quantity."""
+        self.other_meters: dict[str, int] = {}
+        """Meter -> quantity."""
 
-    def quantities(self) -> list[tuple[int, int]]:
-        """Return (position of a meter, quantity)."""
+    def quantities(self) -> list[tuple[str, int]]:
+        """Return (meter, billed quantity)."""
         return [
-            (_INPUT, self.text_input),
-            (_CACHE_READ, self.cache_read),
-            (_OUTPUT, self.text_output),
+            ("input", self.text_input),
+            ("cache_read", self.cache_read),
+            ("output", self.text_output),
             *self.other_meters.items(),
         ]
 
@@ -279,8 +278,8 @@ class _Aggregator:
                 sums.text_input += text_input
                 sums.cache_read += cache_read
                 sums.text_output += text_output
-                for position, quantity in other_meters:
-                    sums.other_meters[position] = sums.other_meters.get(position, 0) + quantity
+                for name, quantity in other_meters:
+                    sums.other_meters[name] = sums.other_meters.get(name, 0) + quantity
         for account, requests in self.partition_requests.items():
             if requests.leaves:
                 self._account_usage(account).add(requests.leaves, requests.references)
@@ -351,4 +350,4 @@ def _bucket_identity(key: BucketKey) -> tuple[Any, ...]:
 
 def _card_identity(card: RateCard) -> tuple[Any, ...]:
     """Return the values that identify a card of one price book, also across processes."""
-    return card.model, card.group, card.service_tier, card.context_tier, card.start
+    return card.model, card.group, card.service_tier, card.context, card.variation, card.router, card.start

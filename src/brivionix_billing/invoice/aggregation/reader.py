@@ -21,7 +21,6 @@ from brivionix_billing.invoice.aggregation.partitions import (
 )
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.rate_card import effective_service_tier
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
@@ -46,11 +45,11 @@ class RecordRow(NamedTuple):
     text_input_tokens: int
     cache_read_tokens: int
     text_output_tokens: int
-    other_meters: tuple[tuple[int, int], ...]
-    """(position of a meter, quantity), for all meters but the three above."""
+    other_meters: tuple[tuple[str, int], ...]
+    """(meter, quantity), for all meters but the three above."""
 
 
-PackedRow = tuple[bytes, str, int, bytes, int, str, int, int, int, tuple[tuple[int, int], ...]]
+PackedRow = tuple[bytes, str, int, bytes, int, str, int, int, int, tuple[tuple[str, int], ...]]
 """The fields of a :class:`RecordRow` as a plain tuple, which can be packed."""
 
 
@@ -95,6 +94,7 @@ class _CachedBucket(NamedTuple):
     bucket: int
 
 
+_BASIC_METERS: Final = ("input", "cache_read", "output")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NO_CARD: Final = _CachedCard(_NEVER, _NEVER, -1, None)
 _NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED)
@@ -120,10 +120,10 @@ class ChunkReader:
         # price. The second holds for one date in UTC and one day of the zone, and saves looking up the bucket, too.
         cached_cards: dict[tuple[RequestAttributes, str | None], _CachedCard] = {}
         cached_buckets: dict[tuple[RequestAttributes, str | None, str], _CachedBucket] = {}
-        account = self.account
+        account, caches_cards = self.account, self.book.priced_model == "requested"
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         out_of_scope = 0
-        for record in read_records(lines, first):
+        for record in read_records(lines, first, conventions=self.book.conventions):
             if type(record) is not Record:
                 unreadable = cast(RejectedRecord, record)
                 rejected.append(unreadable)
@@ -133,7 +133,7 @@ class ChunkReader:
             # Unpacking is faster than reading each field.
             # fmt: off
             (line, request_id, at, origin, input_tokens, text_input, cache_read, text_output, _,
-             served_tier, _, meters, estimated, leaf, at_text) = record
+             served_tier, _, meters, estimated, region, mode, leaf, at_text) = record
             # fmt: on
             if (account is not None and origin.account != account) or (start and end and not start <= at < end):
                 out_of_scope += 1
@@ -141,35 +141,30 @@ class ChunkReader:
                 continue
             known = cached_buckets.get((origin, served_tier, at_text[:10]), _NO_BUCKET)
             bucket = known.bucket
-            if meters or estimated or not (input_tokens <= known.max_input_tokens and known.start <= at < known.end):
+            is_usual = caches_cards and not (meters or estimated or region or mode or origin.region or origin.mode)
+            if not (is_usual and input_tokens <= known.max_input_tokens and known.start <= at < known.end):
                 # The usage is not plain, or the card or the day differs from the cached one.
-                priced = cached_cards.get((origin, served_tier), _NO_CARD)
-                plain = (
-                    not meters
-                    and not estimated
-                    and input_tokens <= priced.max_input_tokens
-                    and priced.start <= at < priced.end
-                )
+                priced = cached_cards.get((origin, served_tier), _NO_CARD) if is_usual else _NO_CARD
                 card = priced.card
-                if card is None or not plain:
-                    group, model, tier = origin.group, origin.model, origin.service_tier
+                if card is None or not (input_tokens <= priced.max_input_tokens and priced.start <= at < priced.end):
+                    usage = record.usage
                     try:
-                        card = self.book.rate(record.usage, group=group, at=at, model=model, service_tier=tier).card
+                        card = self.book.rate_record(record).card
                     except BillingError as error:
                         rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
                         _add_unbilled(partitions, request_id, line, leaf)
                         continue
-                    resolved = self.book.resolver.resolve(model, group, at, effective_service_tier(served_tier, tier))
-                    priced = _CachedCard(
-                        resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card
-                    )
-                    plain = input_tokens <= priced.max_input_tokens and not estimated
-                    if plain:
+                    # What is billed may differ from what the usage states, such as by a price per request.
+                    billed = dict(card.billed_quantities(usage))
+                    text_input, cache_read, text_output = (billed.pop(name, 0) for name in _BASIC_METERS)
+                    meters = tuple(billed.items())
+                    priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
+                    if input_tokens <= priced.max_input_tokens:
                         cached_cards[origin, served_tier] = priced
                 day = self.days.at(at)
                 key = BucketKey(origin.account, card, estimated, day.value)
                 bucket = buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
-                if plain:
+                if input_tokens <= priced.max_input_tokens:
                     cached_buckets[origin, served_tier, at_text[:10]] = _CachedBucket(
                         max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket
                     )
@@ -181,6 +176,18 @@ class ChunkReader:
         keys = {number: key for key, number in buckets.items()}
         return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
 
+    def _cached_card(
+        self, origin: RequestAttributes, at: datetime, served_tier: str | None, card: RateCard
+    ) -> _CachedCard:
+        """Return the conditions under which the usual request of these attributes has this card again."""
+        tier = self.book.resolver.tiers.effective(served_tier, origin.service_tier)
+        if self.book.is_router(origin.model):
+            return _NO_CARD
+        resolved = self.book.resolver.resolve(origin.model, origin.group, at, tier)
+        if resolved.base_card is not card:
+            return _NO_CARD
+        return _CachedCard(resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card)
+
 
 def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
     key = sha256(request_id.encode()).digest()
@@ -190,7 +197,8 @@ def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int,
 def _bucket_number(key: BucketKey) -> int:
     """Return a number for a bucket that is the same in every process."""
     card = key.card
-    name = "\0".join((key.account, card.model, card.group, card.service_tier, card.context_tier, key.day))
+    conditions = (str(card.context), *map(str, card.variation), str(card.router))
+    name = "\0".join((key.account, card.model, card.group, card.service_tier, *conditions, key.day))
     name += f"\0{card.start.isoformat()}\0{'estimated' if key.estimated else ''}"
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 

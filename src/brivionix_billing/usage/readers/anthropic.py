@@ -10,8 +10,8 @@ Rules, from Anthropic's API reference:
   of type ``message``. Compaction runs the same model once more; its entry is *not* in the counts above and is added
   here. Tokens of another model (an advisor, a fallback) have the price of that model, which one usage cannot express,
   so such a body is rejected. Each entry is a usage object of this format and can be billed as a record of its own.
-- ``speed: fast`` has a price of its own: it is the served tier ``fast``. The tier for batches and committed capacity is
-  in ``service_tier``.
+- ``speed: fast`` has a price of its own: it is the served mode. The tier for batches and committed capacity is in
+  ``service_tier``, and ``inference_geo`` is the serving region.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
             "web_search_calls": read_anthropic_searches(usage),
         },
         reasoning_tokens=read_count(details, "thinking_tokens"),
-        service_tier=_read_tier(usage),
+        service_tier=read_service_tier(usage.get("service_tier")),
+        region=_stated(usage.get("inference_geo"), "not_available", "global"),
+        mode=_stated(usage.get("speed"), "standard"),
         model=model,
         estimated=is_estimated(usage),
     )
@@ -134,14 +136,6 @@ def _read_compactions(usage: dict[str, Any], top: _Run, model: str | None) -> li
     return compactions
 
 
-def _read_tier(usage: dict[str, Any]) -> Any:
-    tier, speed = read_service_tier(usage.get("service_tier")), usage.get("speed")
-    if speed is None or speed == "standard":
-        return tier
-    if tier not in (None, "standard"):
-        raise BillingError(
-            "usage_contradiction",
-            f"service_tier {safe_repr(tier)} and speed {safe_repr(speed)} are two prices of one request; "
-            "ask the provider which is right",
-        )
-    return speed
+def _stated(value: Any, *usual: str) -> Any:
+    """Return a name that the provider states, unless it is one of the usual ones, which state nothing."""
+    return None if value in ("", *usual) else value

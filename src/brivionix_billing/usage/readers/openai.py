@@ -142,7 +142,7 @@ def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int
 
 
 def _read(
-    usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, calls: tuple[tuple[int, int], ...], items: Any
+    usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, calls: tuple[tuple[str, int], ...], items: Any
 ) -> UsageFields:
     counts = read_plain_counts(usage, keys)
     if counts is not None:

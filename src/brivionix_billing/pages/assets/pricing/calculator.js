@@ -21,8 +21,10 @@ function calculateCall(group, { model, tier }) {
     byId("calc-cached").setAttribute("aria-invalid", "true");
     throw new RangeError(translate("bad_cached", { cached: formatNumber(cached), input: formatNumber(input) }));
   }
-  const rows = group.prices.filter((row) => row.model === model && row.service_tier === tier);
-  const row = rows.find(({ context, above }) => context === "any" || (context === "long") === (input > BigInt(above)));
+  // The usual price: prices of a region, a mode or a window are in the table.
+  const rows = group.prices.filter((row) => row.model === model && row.service_tier === tier && !row.conditions);
+  const row = rows.find(({ context, above, up_to: upTo }) => context === "any" ||
+    (context === "short" ? input <= BigInt(above) : input > BigInt(above) && (upTo === undefined || input <= BigInt(upTo))));
   const quantities = { input: input - cached, cache_read: cached, output, web_search: searches };
   let nominal = Decimals.ZERO;
   const lines = [];
@@ -62,8 +64,8 @@ function renderCalculator() {
     createElement("dl", {}, ...amounts.map(([key, label, text]) =>
       createElement("div", { "data-result": key }, createElement("dt", {}, label), createElement("dd", {}, text)))),
     createElement("p", { class: "small muted" }, translate("calc_exact", { group: group.name }),
-      ...(call.row.context === "long" ? [translate("sentence_separator"), translate("calc_long", { tokens: formatNumber(call.row.above) })] : []),
-      ...(call.input > BigInt(maxInput)
+      ...(call.row.above !== null && call.row.context !== "short" ? [translate("sentence_separator"), translate("calc_long", { tokens: formatNumber(call.row.above) })] : []),
+      ...(maxInput !== null && call.input > BigInt(maxInput)
         ? [translate("sentence_separator"), createElement("strong", { class: "wrong" }, translate("calc_most", { model: selected.model, tokens: formatNumber(maxInput) }))]
         : [])),
     createElement("ul", { class: "small" }, ...call.lines.map(({ meter, quantity, price, part }) => createElement("li", {},

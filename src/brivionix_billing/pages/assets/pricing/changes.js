@@ -1,6 +1,6 @@
 // Scheduled price changes. scheduled_changes.py decides what counts, in which order, and the statements; this formats them.
-function subjectText({ model, service_tier: tier, context, above }) {
-  return [model, tier && TIER_LABELS[state.lang][tier], context && contextNote({ context, above })].filter(Boolean).join(" · ");
+function subjectText({ model, service_tier: tier, context, above, conditions }) {
+  return [model, tier && TIER_LABELS[state.lang][tier], context && contextNote({ context, above }), ...conditionNotes({ conditions })].filter(Boolean).join(" · ");
 }
 function beforeAndAfter(statement) {
   const { counts, channel, meter } = statement;

@@ -2,6 +2,8 @@
 const { list, changes: CHANGES, free_groups: FREE_GROUPS, messages: MESSAGES, formats: FORMATS, initial: INITIAL } =
   JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
+const METERS_BY_NAME = Object.fromEntries(list.meters.map((meter) => [meter.name, meter]));
+const PER_LABELS = Object.fromEntries(list.meters.map((meter) => [meter.name, meter.per_label]));
 const METER_UNITS = Object.fromEntries(list.meters.map((meter) => [meter.name, meter.per]));
 const labelsByLanguage = (items) => Object.fromEntries(Object.keys(MESSAGES).map((lang) =>
   [lang, Object.fromEntries(items.map((item) => [item.name, item.label[lang]]))]));
@@ -9,9 +11,9 @@ const METER_LABELS = labelsByLanguage(list.meters), TIER_LABELS = labelsByLangua
 for (const lang of Object.keys(METER_LABELS)) METER_LABELS[lang] = { ...INITIAL.meters[lang], ...METER_LABELS[lang] };
 const ALL_ROWS = list.groups.flatMap((group) => group.prices);
 const SOLD_TIERS = list.service_tiers.map((tier) => tier.name).filter((tier) => ALL_ROWS.some((row) => row.service_tier === tier));
-const WINDOWS = [...new Set(list.models.map((model) => model.context.window))].sort((a, b) => a - b);
+const WINDOWS = [...new Set(list.models.map((model) => model.context.window).filter((tokens) => tokens !== null))].sort((a, b) => a - b);
 const defaultCount = (meter, tokens) => (ALL_ROWS.some((row) => meter in row.nominal) ? tokens : "0");
-const isTokenMeter = (meter) => METER_UNITS[meter] === 1000000;
+const isTokenMeter = (meter) => METERS_BY_NAME[meter] !== undefined && METERS_BY_NAME[meter].unit === "token";
 const MODELS = Object.fromEntries(list.models.map((model) => [model.name, model]));
 const CHANNELS = list.channels.filter((channel) => channel.price_per_credit !== null);
 const CHANNELS_BY_NAME = Object.fromEntries(list.channels.map((channel) => [channel.name, channel]));
@@ -73,7 +75,7 @@ const exactPrice = (text, currency) => (/^[0.]+$/.test(text) ? translate("free")
 const displayPrice = (text, currency) => exactPrice((list.shown[currency] || {})[text] || text, currency);
 const pickDescription = (texts) => texts[state.lang] || texts[""] || Object.values(texts)[0] || "";
 const unitLabel = (meter) =>
-  translate(!isTokenMeter(meter) ? "per_calls" : state.unit === "1m" ? "per_m_tokens" : "per_k_tokens");
+  (isTokenMeter(meter) ? translate(state.unit === "1m" ? "per_m_tokens" : "per_k_tokens") : (PER_LABELS[meter] || {})[state.lang] || translate("per_calls"));
 const currentGroup = () => list.groups.find((group) => group.name === state.group);
 const currentChannel = () => CHANNELS.find((channel) => channel.name === state.channel);
 const currentCurrency = () => (state.view === "topup" ? currentChannel().currency : list.currency);

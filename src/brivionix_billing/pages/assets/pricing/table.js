@@ -3,8 +3,8 @@ function filterRows(group) {
   const query = state.q.trim().toLowerCase();
   const matches = (name) => {
     const model = MODELS[name];
-    return model.context.window >= Number(byId("window").value) &&
-      [name, ...model.aliases, pickDescription(model.description)].join("\n").toLowerCase().includes(query);
+    return (model.context.window || 0) >= Number(byId("window").value) &&
+      [name, ...model.aliases, displayName(model), pickDescription(model.description)].join("\n").toLowerCase().includes(query);
   };
   const tier = state.tier === "every" ? null : state.tier;
   const sold = group.prices.filter((row) => matches(row.model) && (!tier || row.service_tier === tier));
@@ -25,10 +25,15 @@ function sortRows(rows) {
   priced.sort((a, b) => direction * Decimals.compare(a[0], b[0]));
   return [...priced.map(([, row]) => row), ...unpriced];
 }
-function contextNote({ context, above }) {
+const displayName = (model) => [pickDescription(model.vendor), pickDescription(model.display_name)].filter(Boolean).join(" ");
+function contextNote({ context, above, up_to: upTo }) {
   if (above === null) return "";
-  return translate(context === "long" ? "long_context" : "short_context", { tokens: formatNumber(above) });
+  const tokens = formatNumber(above);
+  if (context === "short") return translate("short_context", { tokens });
+  return upTo === undefined ? translate("long_context", { tokens }) : translate("between_context", { tokens, up_to: formatNumber(upTo) });
 }
+const conditionNotes = ({ conditions = {} }) => Object.entries(conditions).map(([dimension, name]) => translate("in_" + dimension, { name }));
+const minimumNote = ({ minimum }) => (minimum ? [translate("at_minimum", { price: formatMoney(minimum, list.currency) })] : []);
 function termsNote(row) {
   if (row.ratio === null) return translate("own_price");
   return row.ratio === currentGroup().ratio ? "" : translate("ratio", { ratio: formatNumber(row.ratio) });
@@ -59,8 +64,9 @@ function renderRow(row, columns, currency, index, isFirst) {
   const model = MODELS[row.model];
   const head = createElement("th", { role: "rowheader", scope: "row" }, createElement("span", { class: "name" }, row.model));
   if (row.service_tier) head.append(" ", createElement("span", { class: "badge" }, TIER_LABELS[state.lang][row.service_tier]));
-  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row)];
-  const notes = [...terms, translate("window", { tokens: formatNumber(model.context.window) })].filter(Boolean);
+  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row)];
+  const size = model.context.window === null ? "" : translate("window", { tokens: formatNumber(model.context.window) });
+  const notes = [isFirst ? displayName(model) : "", ...terms, size].filter(Boolean);
   head.append(createNote(notes.join(" · ")));
   if (isFirst && pickDescription(model.description)) head.append(createNote(pickDescription(model.description)));
   if (row.unavailable) {
@@ -77,9 +83,9 @@ function renderRow(row, columns, currency, index, isFirst) {
     if (discount) value.append(createNote(translate("off", { percent: formatPercent(discount) })));
     return createElement("td", { role: "cell", class: "figure", "data-label": label }, value);
   });
-  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row)].filter(Boolean).join(translate("list_separator"));
+  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row), ...conditionNotes(row)].filter(Boolean).join(translate("list_separator"));
   const copyButton = createElement("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": translate("copy_row_of", { model: name }) }, translate("copy_row"));
-  return createElement("tr", { role: "row", class: row.context === "long" ? "long" : undefined }, head, ...cells, createElement("td", { role: "cell", class: "actions screen" }, copyButton));
+  return createElement("tr", { role: "row", class: row.above !== null && row.context !== "short" ? "long" : undefined }, head, ...cells, createElement("td", { role: "cell", class: "actions screen" }, copyButton));
 }
 let visibleRows = [];
 const pricedMeters = (group) => list.meters.map((meter) => meter.name).filter((meter) => group.prices.some((row) => meter in row.nominal));

@@ -62,9 +62,10 @@ async function copyText(text, displayed = text) {
 const escapeCell = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
 function rowAsTsv(row) {
   const columns = pricedMeters(currentGroup()), currency = currentCurrency(), prices = viewPrices(row);
-  const heading = (meter) => `${meter}, ${currency} per ${isTokenMeter(meter) ? `${state.unit.toUpperCase()} tokens` : "1K calls"}`;
+  const heading = (meter) => `${meter}, ${currency} ${isTokenMeter(meter) ? `per ${state.unit.toUpperCase()} tokens` : PER_LABELS[meter].en}`;
   const headings = ["model", "group", "service_tier", "context", "view", ...columns.map(heading)];
-  const context = row.above === null ? "any" : (row.context === "long" ? ">" : "<=") + row.above;
+  const range = row.above === null ? "any" : (row.context === "short" ? "<=" : ">") + row.above + (row.up_to === undefined ? "" : " <=" + row.up_to);
+  const context = [range, ...conditionNotes(row)].join(", ");
   const view = state.view === "topup" ? state.channel : "nominal";
   const cells = [row.model, state.group, row.service_tier, context, view, ...columns.map((meter) => (meter in prices ? scaleToUnit(prices[meter], meter) : ""))];
   return headings.join("\t") + "\n" + cells.map(escapeCell).join("\t");

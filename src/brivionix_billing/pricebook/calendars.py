@@ -1,0 +1,99 @@
+"""Calendars: windows of local time, such as the peak hours of a provider on working days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from brivionix_billing.times import END_OF_TIME, Timeline, load_zone
+
+if TYPE_CHECKING:
+    from brivionix_billing.pricebook import schema
+
+__all__ = ["Calendar", "CalendarRule", "compile_calendar"]
+
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY: Final = timedelta(days=1)
+_MAX_SEARCH_DAYS: Final = 400
+"""The next start or end of a window is searched for this many days. Holidays are shorter than a year."""
+
+
+class CalendarRule(NamedTuple):
+    """Hours of some days, in local time."""
+
+    weekdays: frozenset[int]
+    """0 is Monday."""
+    hours: tuple[tuple[int, int], ...]
+    """(start, end) in minutes after midnight; the start is included, the end is not. A range whose end is not after its
+    start ends on the next day, and belongs to the day on which it starts."""
+    excluded_dates: tuple[tuple[date, date], ...]
+    """Ranges of dates, both ends included."""
+
+    def has_day(self, day: date) -> bool:
+        """Return whether windows start on a day."""
+        return day.weekday() in self.weekdays and not any(first <= day <= last for first, last in self.excluded_dates)
+
+    def contains(self, local: datetime) -> bool:
+        """Return whether a local time is in a window."""
+        day, minute = local.date(), local.hour * 60 + local.minute
+        for start, end in self.hours:
+            if start < end:
+                if start <= minute < end and self.has_day(day):
+                    return True
+            elif (minute >= start and self.has_day(day)) or (minute < end and self.has_day(day - _DAY)):
+                return True
+        return False
+
+
+class Calendar:
+    """Dated rules in one time zone. Immutable."""
+
+    __slots__ = ("_zone", "name", "rules", "zone_name")
+
+    def __init__(self, name: str, zone_name: str, rules: Timeline[CalendarRule]) -> None:
+        self.name, self.zone_name, self.rules = name, zone_name, rules
+        self._zone: tzinfo = load_zone(zone_name)
+
+    def contains(self, at: datetime) -> bool:
+        """Return whether an instant in UTC is in a window: the start of a window is, its end is not."""
+        rule = self.rules.at(at).value
+        if rule is None:
+            return False
+        try:
+            return rule.contains(at.astimezone(self._zone))
+        except OverflowError:  # outside the years 1 to 9999 in this zone
+            return False
+
+    def next_change(self, at: datetime) -> datetime | None:
+        """Return the first instant after ``at`` when a window starts or ends; ``None`` if there is none in a year."""
+        inside = self.contains(at)
+        for moment in sorted(self._boundaries(at)):
+            if moment > at and self.contains(moment) is not inside:
+                return moment
+        return None
+
+    def _boundaries(self, at: datetime) -> Iterable[datetime]:
+        """Yield every instant of the next days at which a window may start or end."""
+        yield from (entry.start for entry in self.rules.entries)
+        yield from (entry.end for entry in self.rules.entries if entry.end != END_OF_TIME)
+        minutes = {minute for entry in self.rules.entries for hours in entry.value.hours for minute in hours}
+        try:
+            first = at.astimezone(self._zone).date() - _DAY
+            for offset in range(_MAX_SEARCH_DAYS):
+                midnight = datetime.combine(first + offset * _DAY, datetime.min.time())
+                for minute in minutes:
+                    local = midnight + timedelta(minutes=minute)
+                    yield local.replace(tzinfo=self._zone).astimezone(UTC)
+        except OverflowError:
+            return
+
+
+def compile_calendar(name: str, item: schema.Calendar) -> Calendar:
+    """Return the calendar of a price file."""
+    entries = []
+    for rule in item.rules:
+        names = WEEKDAYS if rule.weekdays is None else rule.weekdays
+        value = CalendarRule(frozenset(map(WEEKDAYS.index, names)), tuple(rule.hours), tuple(rule.excluded_dates))
+        entries.append((rule.since, rule.until, value))
+    return Calendar(name, item.time_zone, Timeline(entries))

@@ -1,0 +1,104 @@
+"""Checks the terms of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.price_sets import DIMENSIONS, PriceSet, compile_price_set
+from brivionix_billing.pricebook.validation.findings import (
+    ParsedSections,
+    Path,
+    UnlocatedFinding,
+    check_dates,
+    suggest,
+)
+from brivionix_billing.pricebook.validation.models import check_price_set
+from brivionix_billing.times import END_OF_TIME, Timeline
+
+__all__ = ["check_group"]
+
+_MODEL_HINT = "write a model's name, or a pattern that matches one"
+
+
+def check_group(path: Path, group: schema.Group, file: ParsedSections) -> Iterator[UnlocatedFinding]:
+    """Check the dated terms of a group."""
+    yield from check_dates((*path, "terms"), group.terms)
+    for index, terms in enumerate(group.terms):
+        here = (*path, "terms", index)
+        for place, pattern in enumerate(terms.models):
+            if pattern not in file.names and not any(map(matcher([pattern]), file.names)):
+                yield UnlocatedFinding(
+                    (*here, "models", place),
+                    f"no model {safe_repr(pattern)} in this file",
+                    suggest(pattern, file.names, _MODEL_HINT),
+                )
+        for name, override in terms.overrides.items():
+            at = (*here, "overrides", name)
+            if name not in file.names:
+                yield UnlocatedFinding(
+                    at,
+                    f"no model {safe_repr(name)} in this file",
+                    suggest(name, file.names, _MODEL_HINT),
+                    at_key=True,
+                )
+            elif not matcher(terms.models)(name):
+                yield UnlocatedFinding(at, "is not among the models of these terms", "add it to 'models'", at_key=True)
+            if (override.ratio is None) == (override.prices is None):
+                yield UnlocatedFinding(
+                    at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
+                )
+            model = file.models.get(name)
+            if override.prices is not None and model is not None:
+                follower = group.terms[index + 1].since if index + 1 < len(group.terms) else END_OF_TIME
+                span = terms.since, min(terms.until or END_OF_TIME, follower)
+                yield from _check_override((*at, "prices"), override.prices, model, span, file)
+
+
+def _check_override(
+    path: Path,
+    prices: schema.GroupPrices,
+    model: schema.Model,
+    span: tuple[datetime, datetime],
+    file: ParsedSections,
+) -> Iterator[UnlocatedFinding]:
+    """Compare group-specific prices with the list prices that are effective during the terms."""
+    begin, end = span
+    for tier, own in prices.tiers.items():
+        dated = Timeline([(e.since, e.until, e.tiers[tier]) for e in model.prices if tier in e.tiers])
+        listed = [entry.value for entry in dated.entries if entry.start < end and begin < entry.end]
+        here = (*path, tier)
+        if not dated.entries:
+            yield UnlocatedFinding(
+                here, "the model is not sold in this tier", "remove it, or add the tier to the model"
+            )
+            continue
+        yield from check_price_set(here, own, file)
+        for name in sorted(set().union(*(item.prices for item in listed)) - own.prices.keys()):
+            yield UnlocatedFinding(
+                here,
+                f"has no price for {name}",
+                "price every meter of the list price; where that changes under these terms, append new terms",
+            )
+        own_set, listed_sets = compile_price_set(own), [compile_price_set(item) for item in listed]
+        bounds = {_boundaries(item) for item in listed_sets}
+        if listed and bounds != {_boundaries(own_set)}:
+            wanted = " or ".join(sorted(", ".join(each) or "none" for each in bounds))
+            yield UnlocatedFinding(
+                here, "its long context is not that of the list price", f"the list price has {wanted}"
+            )
+        for dimension in DIMENSIONS:
+            names = {item.names(dimension) for item in listed_sets}
+            if listed and {frozenset(each) for each in names} != {frozenset(own_set.names(dimension))}:
+                wanted = " or ".join(sorted(", ".join(each) or "none" for each in names))
+                yield UnlocatedFinding(
+                    here, f"its {dimension}s are not those of the list price", f"the list price has {wanted}"
+                )
+
+
+def _boundaries(item: PriceSet) -> tuple[str, ...]:
+    names = {True: "at least", False: "above"}
+    return tuple(f"{names[context.boundary.is_inclusive]} {context.boundary.tokens}" for context in item.contexts)

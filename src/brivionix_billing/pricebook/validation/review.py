@@ -1,0 +1,103 @@
+"""Reviews a valid file: what it states that no table, page or bill will show. It moves no money, so it is a note."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from brivionix_billing.errors import safe_repr
+from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.validation.findings import Path, UnlocatedFinding
+from brivionix_billing.rating.messages import LOCALES
+
+__all__ = ["review"]
+
+
+def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield notes, in no particular order."""
+    used = _Used(file)
+    for section, names, declared in (
+        ("meters", used.meters, file.meters),
+        ("calendars", used.calendars, file.calendars),
+        ("regions", used.regions | {"default"}, file.regions),
+        ("exchange_rates", used.currencies, file.exchange_rates),
+    ):
+        for name in declared:
+            if name not in names:
+                yield UnlocatedFinding((section, name), "no price uses it", "use it in a price, or remove it", True)
+    for tier, others in file.service_tiers.items():
+        if tier not in used.tiers and not others:
+            yield UnlocatedFinding(
+                ("service_tiers", tier), "no model is sold in this tier", "price it for a model, or remove it", True
+            )
+    yield from _unreachable_models(file)
+    yield from _unreachable_defaults(file)
+    yield from _missing_languages(file)
+
+
+class _Used:
+    """The names that prices refer to."""
+
+    def __init__(self, file: schema.PriceFile) -> None:
+        self.meters: set[str] = set(file.tools.fees)
+        self.calendars: set[str] = set()
+        self.regions: set[str] = set()
+        self.tiers: set[str] = set()
+        self.currencies = {model.currency for model in file.models.values() if model.currency}
+        for model in file.models.values():
+            for entry in model.prices:
+                for tier, item in entry.tiers.items():
+                    self.tiers.add(tier)
+                    self._add(item)
+
+    def _add(self, item: schema.PriceSet) -> None:
+        self.meters |= item.prices.keys()
+        self.calendars |= item.windows.keys()
+        self.regions |= item.regions.keys()
+        for variants in (item.regions, item.modes, item.windows):
+            for variant in variants.values():
+                self._add(variant)
+
+
+def _unreachable_models(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    patterns = {pattern for group in file.groups.values() for terms in group.terms for pattern in terms.models}
+    usable = matcher(patterns)
+    for name in file.models:
+        if not usable(name):
+            yield UnlocatedFinding(
+                ("models", name), "no group may use this model", "add it to the 'models' of a group", True
+            )
+
+
+def _unreachable_defaults(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    for tool, fees in file.tools.fees.items():
+        for index, fee in enumerate(fees):
+            if fee.models is None and len(file.models) > 1:
+                yield UnlocatedFinding(
+                    ("tools", tool, index),
+                    f"the fee applies to all {len(file.models)} models, and every price table shows it for each",
+                    'if not all of them have this tool, add models: ["gpt-*"]',
+                )
+
+
+def _missing_languages(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    parts: list[tuple[Path, object, tuple[str, ...]]] = [
+        *((("models", name), model, ("display_name", "vendor", "description")) for name, model in file.models.items()),
+        *((("groups", name), group, ("display_name", "description")) for name, group in file.groups.items()),
+        *((("channels", name), item, ("display_name", "description")) for name, item in file.channels.items()),
+        *((("calendars", name), item, ("display_name",)) for name, item in file.calendars.items()),
+        *((("meters", name), item, ("label",)) for name, item in file.meters.items()),
+    ]
+    for path, part, fields in parts:
+        for field in fields:
+            texts: dict[str, str] | None = getattr(part, field)
+            missing = [] if texts is None or "" in texts else [name for name in LOCALES if name not in texts]
+            if missing:
+                yield UnlocatedFinding(
+                    (*path, field), f"has no text in {safe_repr(missing[0])}", "add it; until then, the other is shown"
+                )
+    for name, item in file.meters.items():
+        if item.label is None:
+            yield UnlocatedFinding(
+                ("meters", name), "has no label, so pages and bills show its name", "add label: {en: ..., zh_CN: ...}"
+            )
