@@ -91,6 +91,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
     },
     "Documents and files": {
         "file_unreadable": ErrorCode(None, "a file cannot be read or written"),
+        "source_unreadable": ErrorCode(None, "a file of public price data is not one of the named source"),
         "invalid_record": ErrorCode(None, "a line of a usage file is not a usage record"),
         "duplicate_conflict": ErrorCode(None, "several records have one request id and different contents"),
         "invalid_period": ErrorCode(
