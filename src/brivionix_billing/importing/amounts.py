@@ -139,7 +139,7 @@ class Row:
         if converted is None:
             raise RowError(
                 field,
-                f"{format_plain(number)} has too many digits: the smallest quantity must cost a whole number of 10^-18",
+                f"{format_plain(number)} has more digits than a price file holds",
             )
         if converted.price > _MAX_PRICE:
             raise RowError(field, f"{format_plain(number)} is more than a price file allows")

@@ -110,7 +110,7 @@ class Catalog:
         self.models = {
             name: model for name, model in self.models.items() if chosen(name) or any(map(chosen, model.aliases))
         }
-        self.rejections = [rejection for rejection in self.rejections if chosen(rejection.model)]
+        self.rejections = [found for found in self.rejections if not found.model or chosen(found.model)]
         self.notes = [note for note in self.notes if not note.model or chosen(note.model) or note.model in self.models]
 
     def drop(self, model: str, reason: str) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,6 +21,7 @@ _DAY: Final = 24 * 60
 _WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::00)?Z?", re.ASCII)
 ALL_DAYS: Final = frozenset(range(7))
+_MAX_WINDOWS: Final = 50
 
 State = frozenset[int]
 """The windows that a minute is in, by their labels."""
@@ -62,7 +64,7 @@ def divide_week(
 
     ``resolve`` returns one state for all that mean the same prices. The usual state is the one that needs the fewest
     calendars besides it; of several, the one without a window. Returns ``None`` if a calendar cannot express the
-    windows: weekdays in a zone whose offset changes, or an unknown zone.
+    windows: weekdays in a zone whose offset changes, an unknown zone, or too many windows.
     """
     if not windows:
         return Week(frozenset(), {})
@@ -73,7 +75,9 @@ def divide_week(
         zone_name, offset = "UTC", 0
     if all(window.weekdays == ALL_DAYS for window in windows):
         zone_name, offset = "UTC", 0
-    found = [_state(windows, minute, offset) for minute in range(7 * _DAY)]
+    if len(windows) > _MAX_WINDOWS:
+        return None
+    found = _states(tuple(windows), offset)
     meaning = {state: resolve(state) for state in dict.fromkeys(found)}
     states = [meaning[state] for state in found]
     rules = {state: _rules([each == state for each in states]) for state in dict.fromkeys(states)}
@@ -104,6 +108,12 @@ def calendar_name(calendar: dict[str, Any]) -> str:
 def _is_range(days: Sequence[str]) -> bool:
     first = _WEEKDAYS.index(days[0])
     return list(days) == list(_WEEKDAYS[first : first + len(days)])
+
+
+@lru_cache(64)
+def _states(windows: tuple[Window, ...], offset: int) -> list[State]:
+    """Return the state of each minute of the week in local time."""
+    return [_state(windows, minute, offset) for minute in range(7 * _DAY)]
 
 
 def _state(windows: Sequence[Window], local_minute: int, offset: int) -> State:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain
 
-__all__ = ["MAX_LINE", "write_block", "write_scalar"]
+__all__ = ["MAX_LINE", "write_block", "write_item", "write_scalar"]
 
 MAX_LINE: Final = 112
 """Maximum length of a line that holds a whole mapping or list, in characters."""
@@ -53,13 +53,18 @@ def _block(value: Any, indent: int) -> Iterator[str]:
             yield from write_block(key, item, indent)
         return
     for item in value:
-        flow = _flow(item)
-        if not isinstance(item, Mapping) or (_is_simple(item) and indent + 2 + len(flow) <= MAX_LINE):
-            yield f"{' ' * indent}- {flow}"
-            continue
-        lines = list(_block(item, indent + 2))
-        yield f"{' ' * indent}- {lines[0].lstrip()}"
-        yield from lines[1:]
+        yield from write_item(item, indent)
+
+
+def write_item(item: Any, indent: int) -> Iterator[str]:
+    """Yield the lines of one item of a list."""
+    flow = _flow(item)
+    if not isinstance(item, Mapping) or (_is_simple(item) and indent + 2 + len(flow) <= MAX_LINE):
+        yield f"{' ' * indent}- {flow}"
+        return
+    lines = list(_block(item, indent + 2))
+    yield f"{' ' * indent}- {lines[0].lstrip()}"
+    yield from lines[1:]
 
 
 def _is_simple(value: Any) -> bool:

@@ -23,7 +23,7 @@ from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedMo
 from brivionix_billing.importing.names import clean_text, name_problem, qualified_names
 from brivionix_billing.importing.price_sets import Boundary, add_variant, build_set, with_windows
 from brivionix_billing.importing.reading import as_mapping, unreadable
-from brivionix_billing.importing.sources.genai_names import add_aliases, matches
+from brivionix_billing.importing.sources.genai_names import PlainModel, add_aliases, owner_of
 from brivionix_billing.importing.windows import State, Window, divide_week, parse_hours
 
 __all__ = ["read"]
@@ -108,41 +108,30 @@ def read(data: object, file_name: str = "") -> Catalog:
         )
     catalog = Catalog("genai-prices", cached_as_input=True)
     rows = [
-        (str(provider.get("id")), model)
+        (provider, model)
         for provider in providers
         for model in provider.get("models") or ()
         if isinstance(model, dict) and isinstance(model.get("id"), str)
     ]
     providers_of: dict[str, list[str]] = {}
-    for provider_id, model in rows:
-        if provider_id not in providers_of.setdefault(model["id"], []):
-            providers_of[model["id"]].append(provider_id)
-    owners = {model: _owner(providers, model) for model, found in providers_of.items() if len(found) > 1}
+    for provider, model in rows:
+        found = providers_of.setdefault(model["id"], [])
+        if str(provider.get("id")) not in found:
+            found.append(str(provider.get("id")))
+    owners = {model: owner_of(providers, model) for model, found in providers_of.items() if len(found) > 1}
     names = qualified_names(providers_of, {model: owner for model, owner in owners.items() if owner})
-    plain: list[tuple[ImportedModel, Any]] = []
-    qualified: list[tuple[str, ImportedModel]] = []
-    for provider_id, row in rows:
-        name = names[provider_id, row["id"]]
-        model_read = _read_model(catalog, provider_id, name, row)
+    plain: list[PlainModel] = []
+    for provider, row in rows:
+        name = names[str(provider.get("id")), row["id"]]
+        model_read = _read_model(catalog, str(provider.get("id")), name, row)
         if model_read is not None and name == row["id"]:
-            plain.append((model_read, row.get("match")))
-            if len(providers_of[name]) > 1:
-                qualified.append((f"{provider_id}/{name}", model_read))
-    for alias, model_read in qualified:
-        if alias not in catalog.models:
-            model_read.aliases.append(alias)
-    add_aliases(catalog, plain)
+            plain.append(PlainModel(model_read, row, provider))
+    for each in plain:
+        alias = f"{each.provider.get('id')}/{each.model.name}"
+        if len(providers_of[each.model.name]) > 1 and alias not in catalog.models and not name_problem(alias):
+            each.model.aliases.append(alias)
+    add_aliases(catalog, plain, providers)
     return catalog
-
-
-def _owner(providers: Sequence[Mapping[str, Any]], model: str) -> str | None:
-    """Return the provider that genai-prices means by a name without a provider."""
-    for provider in providers:
-        if matches(provider.get("model_match"), model) and any(
-            matches(as_mapping(row).get("match"), model) for row in provider.get("models") or ()
-        ):
-            return str(provider.get("id"))
-    return None
 
 
 def _read_model(catalog: Catalog, provider: str, name: str, row: Mapping[str, Any]) -> ImportedModel | None:
