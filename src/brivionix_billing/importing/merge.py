@@ -174,11 +174,19 @@ def _edit(content: bytes, plan: _Plan) -> str:
     return edits.apply()
 
 
+def _points_at(path: str, model: str) -> bool:
+    """Return whether a finding is about a model, or about a group's own terms for it."""
+    rest = path.removeprefix("models.")
+    if rest == path:
+        rest = path.partition(".overrides.")[2]
+    return rest == model or rest.startswith((f"{model}.", f"{model}["))
+
+
 def _culprits(error: PriceFileError, names: list[str]) -> dict[str, str]:
     """Return the models that findings point at, with the first finding of each."""
     found: dict[str, str] = {}
     for finding in error.findings:
-        inside = [n for n in names if finding.path == f"models.{n}" or finding.path.startswith(f"models.{n}.")]
+        inside = [name for name in names if _points_at(finding.path, name)]
         if inside:
             found.setdefault(max(inside, key=len), f"{finding.path}: {finding.message}; {finding.hint}")
     return found

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["MAX_SOURCE_BYTES", "as_mapping", "parse_source", "unreadable"]
+__all__ = ["MAX_SOURCE_BYTES", "as_list", "as_mapping", "parse_source", "unreadable"]
 
 MAX_SOURCE_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of a file of a source, in bytes."""
@@ -25,6 +25,11 @@ def unreadable(source: str, problem: str, fix: str) -> BillingError:
 def as_mapping(value: object) -> dict[str, Any]:
     """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """Return the value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def parse_source(content: bytes, source: str, *, toml: bool = False) -> Any:

@@ -31,7 +31,10 @@ class TextEdits:
         node = self._find(path)
         if node is None or node.flow_style or not node.value:
             raise _layout_error(".".join(path))
-        indent = int(node.start_mark.column)
+        first = self._lines[node.value[0].start_mark.line]
+        indent = len(first) - len(first.lstrip(" "))
+        if not first.lstrip(" ").startswith("-"):
+            raise _layout_error(".".join(path))
         self._insert(_last_line(node), [line for item in items for line in write_item(item, indent)])
 
     def append_entries(self, section: str, entries: Mapping[str, Any]) -> None:

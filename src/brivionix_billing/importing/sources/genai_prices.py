@@ -22,7 +22,7 @@ from brivionix_billing.importing.amounts import Row, RowError, exact_ratio, fits
 from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedModel, PriceSet
 from brivionix_billing.importing.names import clean_text, name_problem, qualified_names
 from brivionix_billing.importing.price_sets import Boundary, add_variant, build_set, with_windows
-from brivionix_billing.importing.reading import as_mapping, unreadable
+from brivionix_billing.importing.reading import as_list, as_mapping, unreadable
 from brivionix_billing.importing.sources.genai_names import PlainModel, add_aliases, owner_of
 from brivionix_billing.importing.windows import State, Window, divide_week, parse_hours
 
@@ -110,7 +110,7 @@ def read(data: object, file_name: str = "") -> Catalog:
     rows = [
         (provider, model)
         for provider in providers
-        for model in provider.get("models") or ()
+        for model in as_list(provider.get("models"))
         if isinstance(model, dict) and isinstance(model.get("id"), str)
     ]
     providers_of: dict[str, list[str]] = {}
@@ -259,7 +259,7 @@ class _Variant(NamedTuple):
 
 
 def _read_variants(catalog: Catalog, name: str, row: Mapping[str, Any]) -> Iterator[_Variant]:
-    for variant in map(as_mapping, row.get("price_variants") or ()):
+    for variant in map(as_mapping, as_list(row.get("price_variants"))):
         when = as_mapping(variant.get("when"))
         target = _variant_target(when)
         shown = "price_variants " + ", ".join(f"{key}: {value}" for key, value in when.items())[:80]

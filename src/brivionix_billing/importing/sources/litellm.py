@@ -25,7 +25,7 @@ from brivionix_billing.importing.amounts import Row, RowError
 from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedModel, PriceSet
 from brivionix_billing.importing.names import clean_text, meter_word, name_problem
 from brivionix_billing.importing.price_sets import Boundary, build_set, factor_fits, with_windows
-from brivionix_billing.importing.reading import as_mapping, unreadable
+from brivionix_billing.importing.reading import as_list, as_mapping, unreadable
 from brivionix_billing.importing.sources import litellm_keys as keys
 from brivionix_billing.importing.windows import ALL_DAYS, Window, divide_week, parse_hours
 
@@ -89,7 +89,9 @@ def _numbers(value: object) -> Iterator[object]:
     elif isinstance(value, list):
         for item in value:
             yield from _numbers(item)
-    elif not isinstance(value, bool) and isinstance(value, int | Decimal):
+    elif isinstance(value, str) and set(value) <= set("0.eE+-"):
+        yield 0
+    else:
         yield value
 
 
@@ -128,7 +130,7 @@ def _read_row(catalog: Catalog, name: str, row: dict[str, Any]) -> None:
 
 def _is_free(name: str, row: Mapping[str, Any]) -> bool:
     return (
-        row.get("litellm_provider") in _FREE_PROVIDERS
+        str(row.get("litellm_provider")) in _FREE_PROVIDERS
         or name.endswith((":free", "-free", "/free"))
         or (row.get("mode") == "moderation" and row.get("litellm_provider") == "openai")
     )
@@ -137,7 +139,7 @@ def _is_free(name: str, row: Mapping[str, Any]) -> bool:
 def _read_tiers(catalog: Catalog, prices: Row, row: Mapping[str, Any]) -> dict[str, PriceSet]:
     tables = _read_tables(catalog, prices, row)
     standard = tables.pop("standard", _Table({}, {}))
-    inclusive = row.get("litellm_provider") in _INCLUSIVE_PROVIDERS
+    inclusive = str(row.get("litellm_provider")) in _INCLUSIVE_PROVIDERS
     graded = _read_tiered_pricing(prices, row)
     modalities = _modalities(prices.model, row)
     off_peak = _read_off_peak(prices, row)
@@ -316,10 +318,10 @@ def _read_off_peak(prices: Row, row: Mapping[str, Any]) -> _OffPeak | None:
         return None
     field = "off_peak_pricing"
     windows = [window for hours in _texts(block.get("hours_utc")) for window in [_window(field, hours, ALL_DAYS)]]
-    for rule in block.get("windows") or ():
+    for rule in as_list(block.get("windows")):
         rule = as_mapping(rule)
         days = rule.get("weekdays")
-        weekdays = ALL_DAYS if days is None else frozenset(_weekday(field, day) for day in _list(days))
+        weekdays = ALL_DAYS if days is None else frozenset(_weekday(field, day) for day in as_list(days))
         windows += [_window(field, hours, weekdays) for hours in _texts(rule.get("hours_utc"))]
     found: _Prices = {}
     for name, value in block.items():
@@ -334,10 +336,6 @@ def _read_off_peak(prices: Row, row: Mapping[str, Any]) -> _OffPeak | None:
 
 def _texts(value: object) -> list[object]:
     return [] if value is None else value if isinstance(value, list) else [value]
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _window(field: str, hours: object, weekdays: frozenset[int]) -> Window:

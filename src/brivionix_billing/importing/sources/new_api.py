@@ -23,7 +23,7 @@ from brivionix_billing.importing.amounts import Row, RowError, exact_ratio, fits
 from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedGroup, ImportedModel, PriceSet
 from brivionix_billing.importing.names import clean_text, name_problem
 from brivionix_billing.importing.price_sets import build_set
-from brivionix_billing.importing.reading import as_mapping, parse_source, unreadable
+from brivionix_billing.importing.reading import as_list, as_mapping, parse_source, unreadable
 from brivionix_billing.importing.sources.new_api_expression import ExpressionError, parse_expression
 
 __all__ = ["read"]
@@ -124,7 +124,7 @@ def _by_model(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _read_pricing(catalog: Catalog, rows: list[Any], top: Mapping[str, Any]) -> None:
     vendors = {
         vendor["id"]: clean_text(vendor.get("name"))
-        for vendor in map(as_mapping, _list(top.get("vendors")))
+        for vendor in map(as_mapping, as_list(top.get("vendors")))
         if isinstance(vendor.get("id"), int)
     }
     by_model: dict[str, dict[str, Any]] = {}
@@ -139,7 +139,7 @@ def _read_pricing(catalog: Catalog, rows: list[Any], top: Mapping[str, Any]) -> 
             continue
         per_call = row.get("quota_type") == 1
         by_model[name] = {k: v for k, v in row.items() if k in _OPTIONS.values() and (per_call or k != "model_price")}
-        for group in _list(row.get("enable_groups")):
+        for group in as_list(row.get("enable_groups")):
             models_of.setdefault(str(group), []).append(name)
     _read_models(catalog, by_model, _DEFAULT_QUOTA_PER_UNIT)
     for row in map(as_mapping, rows):
@@ -154,10 +154,6 @@ def _read_pricing(catalog: Catalog, rows: list[Any], top: Mapping[str, Any]) -> 
             _read_group(catalog, name, ratio, ["*"] if everything else models, usable.get(name))
         else:
             catalog.reject("", f"the group {name[:80]} has no imported model", "group_ratio")
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _read_group(catalog: Catalog, name: str, ratio: object, models: list[str], description: object) -> None:

@@ -1,0 +1,208 @@
+"""Files that are not what they should be, and rows that would do harm."""
+
+from __future__ import annotations
+
+import json
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.importing.build import build_price_file
+from brivionix_billing.importing.catalog import ImportedGroup
+from brivionix_billing.importing.reading import MAX_SOURCE_BYTES
+from brivionix_billing.importing.sources import SOURCES, read_catalog
+from import_kit import FILES, PRICES, read_data
+from profiles import examples
+
+
+def litellm(**rows: Any) -> dict[str, Any]:
+    """Return a map with rows that have a provider."""
+    return {name.replace("__", "/"): {"litellm_provider": "x", **row} for name, row in rows.items()}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"null",
+        b"7",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'[{"id": 5, "models": 7}]',
+        b'{"data": [1, null, "x"]}',
+        b'{"data": {"data": []}}',
+    ],
+)
+def test_a_file_that_is_not_of_the_source_is_refused(source: str, content: bytes) -> None:
+    """Each source says what it expects."""
+    with pytest.raises(BillingError) as caught:
+        build_price_file(read_catalog(source, content))
+    assert caught.value.code in ("source_unreadable", "invalid_argument")
+    assert source in caught.value.message
+
+
+def test_a_file_that_is_too_large_is_refused() -> None:
+    """The limit is checked before parsing."""
+    with pytest.raises(BillingError) as caught:
+        read_catalog("litellm", b" " * (MAX_SOURCE_BYTES + 1))
+    assert caught.value.code == "source_unreadable"
+
+
+def test_an_unknown_source_is_refused() -> None:
+    """The message lists the sources."""
+    with pytest.raises(BillingError, match="litellm") as caught:
+        read_catalog("wibble", b"{}")
+    assert caught.value.code == "invalid_argument"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "-1",
+        "1e999",
+        "1e-999",
+        "1e99999999999999999999",
+        "9" * 5000,
+        "0." + "1" * 5000,
+        "true",
+        "null",
+        '"abc"',
+        '"0x10"',
+        '"1_000"',
+        '"NaN"',
+        '" 1"',
+        "[]",
+        "{}",
+        "1.2345678901234567e-06",
+        "2000000",
+    ],
+)
+def test_a_price_that_is_none_rejects_the_row(value: str) -> None:
+    """Only the row is rejected, and the others are imported."""
+    text = f'{{"a": {{"litellm_provider": "x", "input_cost_per_token": {value}, "output_cost_per_token": 1e-6}},'
+    text += ' "b": {"litellm_provider": "x", "input_cost_per_token": "2.5e-6"}}'
+    catalog = read_catalog("litellm", text.encode())
+    rejected = {rejection.model for rejection in catalog.rejections}
+    if value in ("null", "{}"):  # no price is stated, or a table of prices that is not known
+        assert "b" in catalog.models
+    else:
+        assert rejected == {"a"}
+        assert list(catalog.models) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " a",
+        "a\nb",
+        "a\x1b[31m",
+        "<script>alert(1)</script>",
+        "a'b",
+        'a"b',
+        "a`b",
+        "a{b}",
+        "a\\b",
+        "\ud800",
+        "x" * 129,
+        "a\u202eb",
+    ],
+)
+def test_a_name_that_a_price_file_refuses_is_rejected(name: str) -> None:
+    """The row is listed, and the file has the others."""
+    rows = {name: {"litellm_provider": "x", "input_cost_per_token": 1e-6}, **litellm(b={"input_cost_per_token": 1e-6})}
+    catalog = read_data("litellm", rows)
+    assert list(catalog.models) == ["b"]
+    assert catalog.rejections[0].model == name
+    assert PriceBook.loads(build_price_file(catalog)).model_names == ["b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["null", "true", "1.5", "1e6", "010", "1:30", "no", "~", "2026-01-01", "a: b", "- a", "#a", "*", "a,b", "模型"],
+)
+def test_a_name_that_yaml_would_misread_stays_a_name(name: str) -> None:
+    """Such names are quoted."""
+    rows = {name: {"litellm_provider": "x", "input_cost_per_token": 1e-6}}
+    assert PriceBook.loads(build_price_file(read_data("litellm", rows))).model_names == [name]
+
+
+def test_float_noise_is_only_what_a_double_explains() -> None:
+    """2.0000000000000002e-07 is 2e-07; seven digits of something else are not noise."""
+    rows = litellm(
+        noise={"input_cost_per_token": 2.0000000000000002e-07},
+        third={"input_cost_per_token": 1 / 3 * 1e-6},
+    )
+    catalog = read_data("litellm", rows)
+    assert str(catalog.models["noise"].prices[0].tiers["standard"]["input"]) == "0.2"
+    assert [(note.code, note.model) for note in catalog.notes] == [("float_noise", "noise")]
+    assert [rejection.model for rejection in catalog.rejections] == ["third"]
+
+
+def test_a_model_that_the_price_book_refuses_is_left_out() -> None:
+    """The finding is the reason."""
+    rows = {"model_ratio": {"a": 1, "b": "0.000000000001"}, "completion_ratio": {"a": 1, "b": 1}}
+    catalog = read_data("new_api", {"data": rows})
+    catalog.groups["odd"] = ImportedGroup("odd", Decimal("0.25"), ["*"])
+    book = PriceBook.loads(build_price_file(catalog))
+    assert book.model_names == ["a"]
+    assert "10^-18" in catalog.rejections[-1].reason
+
+
+def test_unknown_prices_are_listed_as_single_fields() -> None:
+    """A row is imported without a price in an unknown unit, and the field is listed."""
+    catalog = read_data("litellm", litellm(a={"input_cost_per_token": 1e-6, "input_cost_per_wibble": 1}))
+    assert list(catalog.models) == ["a"]
+    assert [(r.model, r.field) for r in catalog.rejections] == [("a", "input_cost_per_wibble")]
+
+
+def test_regular_expressions_of_the_source_cannot_hang() -> None:
+    """A slow expression never matches."""
+    rows = [
+        {
+            "id": "p",
+            "model_match": {"regex": "^(a+)+$"},
+            "models": [{"id": "a" * 60 + "!", "match": {"regex": "(a*)*b"}, "prices": {"input_mtok": 1}}],
+        }
+    ]
+    assert json.dumps(sorted(read_data("genai-prices", rows).models)) == json.dumps(["a" * 60 + "!"])
+
+
+JUNK = (None, True, -1, 10**40, "x", "", [], {}, [1], {"a": 1}, [[]], "\ud800", "1e5", 0, [None], {"": {}})
+
+
+def _mutate(node: Any, chance: random.Random) -> Any:
+    """Return a copy in which a few values are something else."""
+    if chance.random() < 0.02:
+        return chance.choice(JUNK)
+    if isinstance(node, dict):
+        return {key: _mutate(value, chance) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_mutate(value, chance) for value in node]
+    return node
+
+
+@pytest.mark.parametrize("source", FILES)
+def test_mutated_files_never_fail_otherwise(source: str) -> None:
+    """Files with values of wrong kinds anywhere are imported as far as possible, or refused."""
+    data = json.loads((PRICES / FILES[source]).read_text(encoding="utf-8"))
+    for seed in range(examples(80)):
+        content = json.dumps(_mutate(data, random.Random(seed))).encode()
+        code = ""
+        try:
+            PriceBook.loads(build_price_file(read_catalog(source, content)))
+        except BillingError as error:
+            code = error.code
+        assert code in ("", "source_unreadable", "invalid_argument"), seed
