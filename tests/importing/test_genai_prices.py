@@ -29,9 +29,9 @@ THEIRS = {
 }
 
 
-def _draw(price: Any, chance: random.Random) -> dict[str, int]:
+def _draw(price: Any, chance: random.Random) -> dict[str, Any]:
     priced = [key for key in NAMES if getattr(price, key) is not None]
-    counts = {NAMES[key][0]: chance.randint(0, 30_000) for key in priced}
+    counts: dict[str, Any] = {NAMES[key][0]: chance.randint(0, 30_000) for key in priced}
     if "input_tokens" in counts:
         inside = sum(n for key in priced if NAMES[key][1] for n in [counts[NAMES[key][0]]])
         counts["input_tokens"] = inside + chance.choice([0, 5000, 128_000, 200_000, 272_001])

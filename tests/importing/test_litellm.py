@@ -101,7 +101,7 @@ def draw(row: dict[str, Any], tier: str, chance: random.Random) -> tuple[Usage, 
     if "input_cost_per_token" not in counts:
         return None
     total = sum(n for key, n in counts.items() if key == "input_cost_per_token" or TOKENS[key][1] == "input_tokens")
-    arguments: dict[str, int] = {"input_tokens": total}
+    arguments: dict[str, Any] = {"input_tokens": total}
     if "output_cost_per_token" in counts:
         inside = [key for key in counts if TOKENS[key][1] == "output_tokens"]
         arguments["output_tokens"] = counts["output_cost_per_token"] + sum(counts[key] for key in inside)
@@ -112,7 +112,7 @@ def draw(row: dict[str, Any], tier: str, chance: random.Random) -> tuple[Usage, 
         unit = price(row, key, tier, total)
         assert unit is not None, key
         cost += unit * count
-    others: dict[str, int] = {}
+    others: dict[str, Any] = {}
     for key, argument in OTHERS.items():
         if row.get(key) is not None and tier == "standard":
             others[argument] = chance.randint(0, 30)

@@ -38,7 +38,9 @@ def add_commands(commands: Any) -> None:
         "What cannot be imported is summarized on stderr.",
         allow_abbrev=False,
     )
-    parser.add_argument("source", choices=list(SOURCES), help="where the prices come from")
+    parser.add_argument(
+        "source", metavar="SOURCE", choices=list(SOURCES), help=f"where the prices come from: {', '.join(SOURCES)}"
+    )
     parser.add_argument("file", metavar="FILE", help="the file of the source; - for stdin")
     parser.add_argument("--model", metavar="P", action="append", help="import only models that match this pattern")
     parser.add_argument(

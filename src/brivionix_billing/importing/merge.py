@@ -7,7 +7,6 @@ The result is read back and must be exactly the old content with the additions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError, PriceFileError
@@ -154,13 +153,20 @@ def _new_entries(
 
 
 def _expected(data: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
-    out: dict[str, Any] = deepcopy(dict(data))
+    out: dict[str, Any] = _copy(data)
     for name, appended in plan.entries.items():
         out["models"][name]["prices"] += [{"from": entry.start, **entry.tiers} for entry in appended]
     out["models"] |= plan.models
     for section, content in plan.sections.items():
         out[section] = {**(out.get(section) or {}), **content}
     return out
+
+
+def _copy(node: Any) -> Any:
+    """Return a copy in which nothing is shared: an anchor must not hide that an entry went to two models."""
+    if isinstance(node, Mapping):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
 def _edit(content: bytes, plan: _Plan) -> str:
