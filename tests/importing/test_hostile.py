@@ -180,7 +180,24 @@ def test_regular_expressions_of_the_source_cannot_hang() -> None:
     assert json.dumps(sorted(read_data("genai-prices", rows).models)) == json.dumps(["a" * 60 + "!"])
 
 
-JUNK: tuple[Any, ...] = (None, True, -1, 10**40, "x", "", [], {}, [1], {"a": 1}, [[]], "\ud800", "1e5", 0, [None], {"": {}})
+JUNK: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    10**40,
+    "x",
+    "",
+    [],
+    {},
+    [1],
+    {"a": 1},
+    [[]],
+    "\ud800",
+    "1e5",
+    0,
+    [None],
+    {"": {}},
+)
 
 
 def _mutate(node: Any, chance: random.Random) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from brivionix_billing import PriceBook, Usage
-from import_kit import PRICES, book_of, catalog_of, full_book, litellm_map, read_json
+from import_kit import PRICES, book_of, catalog_of, full_book, litellm_map, read_data, read_json
 from profiles import sampled
 from samples import utc
 
@@ -263,3 +263,17 @@ def test_float_noise_is_listed_with_both_figures() -> None:
     notes = [note for note in catalog_of("litellm").notes if note.code == "float_noise"]
     assert notes
     assert all(" was read as " in note.message for note in notes)
+
+
+def test_tokens_with_a_price_only_above_a_boundary_cost_input_below_it() -> None:
+    """litellm bills cached tokens without a price like input."""
+    row = {"input_cost_per_token": 1e-6, "cache_read_input_token_cost_above_200k_tokens": 5e-7, "litellm_provider": "x"}
+    prices = read_data("litellm", {"m": row}).models["m"].prices[0].tiers["standard"]
+    assert prices["cache_read"] == 1
+    assert prices["long_context"]["cache_read"] == Decimal("0.5")
+
+
+def test_an_image_with_a_price_only_above_a_boundary_is_rejected() -> None:
+    """Below the boundary it would be free."""
+    row = {"input_cost_per_token": 1e-6, "input_cost_per_image_above_200k_tokens": 1, "litellm_provider": "x"}
+    assert "only above" in read_data("litellm", {"m": row}).rejections[0].reason

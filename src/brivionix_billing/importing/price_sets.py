@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import multiply
-from brivionix_billing.importing.amounts import exact_ratio, fits_price
+from brivionix_billing.importing.amounts import RowError, exact_ratio, fits_price
 from brivionix_billing.importing.catalog import Catalog, PriceSet
 from brivionix_billing.importing.units import TOKEN_METERS, TOOL_METERS, sort_meters
 from brivionix_billing.importing.windows import State, Week, calendar_name
@@ -24,9 +24,7 @@ __all__ = [
 ]
 
 VARIANT_KEYS: Final = ("windows", "regions", "modes")
-_CACHE_KINDS: Final = frozenset(
-    {"cache_read", "cache_write", "cache_write_1h", "cache_write_12h", "explicit_cache_read"}
-)
+_OUTPUTS: Final = frozenset({"output", "reasoning", "citation", "audio_output", "image_output", "video_output"})
 
 
 class Boundary(NamedTuple):
@@ -50,21 +48,23 @@ def context_list(price_set: Mapping[str, Any]) -> list[dict[str, Any]]:
 def build_set(base: Mapping[str, Decimal], contexts: Mapping[Boundary, Mapping[str, Decimal]]) -> PriceSet:
     """Return a price set. A context tier may state only what changes at its boundary.
 
-    A meter that has a price only from a boundary on costs what its uncached tokens cost below it, as in the sources
-    that omit prices.
+    Tokens that have a price only from a boundary on cost what input or output costs below it, as in the sources that
+    omit prices. Raises :class:`RowError` for any other price that exists only from a boundary on.
     """
     prices = dict(base)
     for stated in contexts.values():
         for name in stated:
-            if name in TOKEN_METERS and name not in prices:
-                fallback = "input" if name in _CACHE_KINDS else "output" if name == "reasoning" else None
-                if fallback in prices:
-                    prices[name] = prices[fallback]
+            if name in prices:
+                continue
+            fallback = "output" if name in _OUTPUTS else "input"
+            if name not in TOKEN_METERS or fallback not in prices:
+                raise RowError(name, "has a price only above a number of input tokens")
+            prices[name] = prices[fallback]
     out: PriceSet = {name: prices[name] for name in sort_meters(prices)}
     tiers: list[dict[str, Any]] = []
     current = prices
     for boundary in sorted(contexts):
-        changed = {**current, **{name: p for name, p in contexts[boundary].items() if name in prices}}
+        changed = {**current, **contexts[boundary]}
         if changed == current:
             continue
         current = changed

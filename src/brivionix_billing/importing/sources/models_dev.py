@@ -8,6 +8,7 @@ mode does not state is the one around it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Final
@@ -108,8 +109,16 @@ def _read_model(catalog: Catalog, name: str, provider: str, row: Mapping[str, An
         display_name=clean_text(row.get("name")),
         vendor=clean_text(provider),
         context={key: size for key, size in stated.items() if type(size) is int and 0 < size <= 10**12},
-        released=str(released) if released is not None else None,
+        released=_day(released),
     )
+
+
+def _day(value: object) -> str | None:
+    """Return a full date as text; models.dev also has months and years."""
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        return None
 
 
 def _is_free(name: str, provider: str) -> bool:
