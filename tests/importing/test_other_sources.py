@@ -81,6 +81,13 @@ def test_openrouter_windows_are_calendars(time: str, factor: int) -> None:
     assert cost("openrouter", usage, "example/peak", at=at) == factor * expected
 
 
+def test_windows_with_the_same_prices_are_one_calendar() -> None:
+    """Two overrides that differ only in their hours become one calendar with both."""
+    assert [each["rules"][0]["hours"] for each in catalog_of("openrouter").calendars.values()] == [
+        ["01:00-04:00", "06:00-10:00"]
+    ]
+
+
 def test_openrouter_discounts_are_deducted() -> None:
     """A discount of 0.25 leaves three quarters of each price."""
     assert cost("openrouter", Usage(input_tokens=4), "example/discounted") == Fraction("0.000003")

@@ -125,7 +125,12 @@ def _read_pricing(catalog: Catalog, prices: Row, pricing: Mapping[str, Any]) -> 
         _read_override(catalog, prices, as_mapping(item), remaining, label) for label, item in enumerate(stated)
     ]
     windows = [override.window for override in overrides if override.window is not None]
-    week = divide_week(windows)
+    by_prices: dict[str, State] = {repr(_set_in(base, overrides, frozenset())): frozenset()}
+
+    def resolve(state: State) -> State:
+        return by_prices.setdefault(repr(_set_in(base, overrides, state)), state)
+
+    week = divide_week(windows, resolve=resolve)
     if week is None:
         raise RowError("overrides", "its hours cannot be expressed")
     return with_windows(catalog, week, lambda state: _set_in(base, overrides, state))
