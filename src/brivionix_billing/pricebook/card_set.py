@@ -12,7 +12,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import Meter
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import with_defaults
-from brivionix_billing.pricebook.price_sets import PriceSet
+from brivionix_billing.pricebook.price_sets import DIMENSIONS, PriceSet
 from brivionix_billing.rating.rate_card import STANDARD_VARIATION, ChannelRate, PriceMap, RateCard, Variation
 from brivionix_billing.times import format_instant
 
@@ -84,18 +84,20 @@ class CardSet:
 
     def variation(self, region: str | None, mode: str | None, at: datetime) -> Variation:
         """Return the variation that a request meets. Raises ``region_unavailable``, ``mode_unavailable``."""
-        listed = self.terms.listed
-        return Variation(
-            self._require(listed, "region", self.terms.regions.normalize(region), at),
-            self._require(listed, "mode", mode or None, at),
-            next((name for name in listed.names("window") if self.terms.calendars[name].contains(at)), None),
-        )
+        chosen = Variation()
+        chosen = chosen._replace(region=self._require("region", chosen, self.terms.regions.normalize(region), at))
+        chosen = chosen._replace(mode=self._require("mode", chosen, mode, at))
+        windows = self.terms.listed.options("window", chosen)
+        return chosen._replace(window=next((name for name in windows if self.terms.calendars[name].contains(at)), None))
 
-    def _require(self, listed: PriceSet, dimension: str, name: str | None, at: datetime) -> str | None:
-        """Return the variant that a name means. A model without regions has one price in all of them."""
-        known = listed.names(dimension)
-        if name is None or name in known:
-            return name
+    def _require(self, dimension: str, chosen: Variation, name: str | None, at: datetime) -> str | None:
+        """Return the variant that a name means, in any case. A model without regions has one price in all of them."""
+        known = self.terms.listed.options(dimension, chosen)
+        if not name or name in known:
+            return name or None
+        for other in known:
+            if other.lower() == name.lower():
+                return other
         if dimension == "region" and not known:
             return None
         terms = self.terms
@@ -124,11 +126,14 @@ class CardSet:
 
     def variations(self) -> list[Variation]:
         """Return all variations that have prices of their own, the usual one first."""
-        listed = self.terms.listed
-        options = [(None, *listed.names(dimension)) for dimension in ("region", "mode", "window")]
-        return [
-            Variation(region, mode, window) for region in options[0] for mode in options[1] for window in options[2]
-        ]
+        found = [Variation()]
+        for dimension in DIMENSIONS:
+            found = [
+                variation._replace(**{dimension: name})
+                for variation in found
+                for name in (None, *self.terms.listed.options(dimension, variation))
+            ]
+        return found
 
     def _make_cards(self, variation: Variation) -> Iterator[RateCard]:
         terms = self.terms
@@ -137,7 +142,12 @@ class CardSet:
         exchange_rate = terms.exchange_rate or Decimal(1)
         for index, (context, prices) in enumerate(selected.contexts):
             listed = {**with_defaults(prices, terms.discount, terms.fees), **terms.router_prices}
-            charged = {name: multiply(multiply(price, exchange_rate), terms.ratio) for name, price in listed.items()}
+            # Default fees and the fee of a router are in the nominal currency, whatever that of the model is.
+            nominal = frozenset({*(terms.fees.keys() - prices.keys()), *terms.router_prices})
+            charged = {
+                name: multiply(price if name in nominal else multiply(price, exchange_rate), terms.ratio)
+                for name, price in listed.items()
+            }
             group_priced: frozenset[str] = frozenset()
             if own is not None:
                 group_prices = with_defaults(own.contexts[index][1], terms.discount, {})
@@ -169,6 +179,7 @@ class CardSet:
                 factors=selected.factors,
                 list_currency=terms.list_currency,
                 exchange_rate=terms.exchange_rate,
+                nominal_meters=nominal,
                 router=terms.router,
                 minimum=minimum,
                 meters=terms.meters,

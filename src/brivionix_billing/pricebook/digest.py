@@ -138,5 +138,7 @@ def _to_json_value(value: Any) -> Any:
             if item is extra:  # some versions of pydantic list the extra keys among the fields, too
                 continue
             if item is not None and not (type(item) in _CONTAINERS and not item) and name not in _DISPLAY_FIELDS:
-                content[name] = _to_json_value(item)
+                stated = _to_json_value(item)
+                # The first window that contains the start of a request applies, so their order matters.
+                content[name] = [list(pair) for pair in stated.items()] if name == "windows" else stated
     return content

@@ -8,7 +8,8 @@ the most literal characters wins. Two patterns with equally many, for different 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final, NamedTuple
 
@@ -20,6 +21,8 @@ _SNAPSHOT: Final = re.compile(r"(.+)[-@]([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", 
 _MAX_REWRITES: Final = 4
 """A name is rewritten by patterns at most this often: ``openai/ft:gpt-5.4:x`` takes two."""
 _MAX_LENGTH: Final = 256
+_MAX_COMPARED: Final = 1_000_000
+"""Pairs of similar patterns that are compared at most."""
 
 
 class NamePattern(NamedTuple):
@@ -32,12 +35,14 @@ class NamePattern(NamedTuple):
     """Number of characters that are not ``*``."""
     prefix: str
     suffix: str
+    test: Callable[[str], bool] | None
+    """A test of the whole name, if the pattern has several ``*``."""
 
     def matches(self, name: str) -> bool:
         """Return whether a name matches."""
         if not name.startswith(self.prefix) or not name.endswith(self.suffix):
             return False
-        return len(name) >= self.literals if self.text.count("*") == 1 else matcher([self.text])(name)
+        return len(name) >= self.literals if self.test is None else self.test(name)
 
     def rewrite(self, name: str) -> str:
         """Return the name that a matching name means."""
@@ -47,18 +52,55 @@ class NamePattern(NamedTuple):
 def name_pattern(text: str, target: str) -> NamePattern:
     """Return a pattern. With ``*`` in ``target``, it must have exactly one ``*`` itself."""
     prefix, _, rest = text.partition("*")
-    return NamePattern(text, target, len(text) - text.count("*"), prefix, rest.rpartition("*")[2])
+    stars = text.count("*")
+    test = matcher([text]) if stars > 1 else None
+    return NamePattern(text, target, len(text) - stars, prefix, rest.rpartition("*")[2], test)
 
 
 def pattern_conflicts(patterns: Iterable[NamePattern]) -> Iterator[tuple[NamePattern, NamePattern]]:
-    """Yield pairs of patterns that match a common name, while neither is more specific and their targets differ."""
-    ordered = sorted(patterns, key=lambda pattern: pattern.prefix)
-    for index, one in enumerate(ordered):
-        for other in ordered[index + 1 :]:
-            if not other.prefix.startswith(one.prefix):
-                break
-            if one.literals == other.literals and one.target != other.target and _overlap(one.text, other.text):
+    """Yield pairs of patterns that match a common name, while neither is more specific and their targets differ.
+
+    Raises ``OverflowError`` if too many patterns begin alike to compare them all.
+    """
+    by_size: dict[int, list[NamePattern]] = {}
+    for pattern in patterns:
+        by_size.setdefault(pattern.literals, []).append(pattern)
+    compared = 0
+    for group in by_size.values():
+        for one, other in _alike_pairs(group):
+            compared += 1
+            if compared > _MAX_COMPARED:
+                raise OverflowError
+            if (one.target != other.target or "*" in one.target) and _overlap(one.text, other.text):
                 yield one, other
+
+
+def _alike_pairs(patterns: Sequence[NamePattern]) -> Iterator[tuple[NamePattern, NamePattern]]:
+    """Yield each pair of patterns of which both the beginnings and the ends agree, as far as both have them.
+
+    All other pairs match no common name. An index by beginning and end finds these without comparing all pairs.
+    """
+    index: dict[str, dict[str, list[int]]] = {}
+    for number, pattern in enumerate(patterns):
+        index.setdefault(pattern.prefix, {}).setdefault(pattern.suffix, []).append(number)
+    ends = {prefix: sorted(suffix[::-1] for suffix in by_suffix) for prefix, by_suffix in index.items()}
+    for number, one in enumerate(patterns):
+        tails = {one.suffix[start:] for start in range(len(one.suffix) + 1)}
+        for length in range(len(one.prefix) + 1):
+            prefix = one.prefix[:length]
+            if prefix not in index:
+                continue
+            # Ends that are part of the end of this pattern, and those that contain it.
+            alike = tails & index[prefix].keys()
+            reverse = one.suffix[::-1]
+            for position in range(bisect_left(ends[prefix], reverse), len(ends[prefix])):
+                if not ends[prefix][position].startswith(reverse):
+                    break
+                alike.add(ends[prefix][position][::-1])
+            for suffix in alike:
+                for other in index[prefix][suffix]:
+                    if length < len(one.prefix) or other < number:
+                        yield patterns[other], one
 
 
 def _overlap(one: str, other: str) -> bool:

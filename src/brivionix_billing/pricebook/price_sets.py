@@ -63,6 +63,31 @@ class PriceSet(NamedTuple):
                     found |= dict.fromkeys(variant.names(dimension))
         return tuple(found)
 
+    def options(self, dimension: str, chosen: Variation) -> Mapping[str, PriceSet | Decimal]:
+        """Return the variants of a dimension that apply to what was chosen in the dimensions before it."""
+        around = self._around(chosen)
+        found: dict[str, PriceSet | Decimal] = {}
+        for price_set in around:
+            variants = price_set.variants.get(dimension, {})
+            # Beside a set that replaces the prices, only factors still apply.
+            found |= {
+                name: variant
+                for name, variant in variants.items()
+                if price_set is around[-1] or isinstance(variant, Decimal)
+            }
+        return found
+
+    def _around(self, chosen: Variation) -> list[PriceSet]:
+        """Return this set, and every set inside of it that replaces the prices around it."""
+        around = [self]
+        for dimension, name in chosen.named():
+            variant = next(
+                (s.variants[dimension][name] for s in reversed(around) if name in s.variants.get(dimension, ())), None
+            )
+            if isinstance(variant, PriceSet):
+                around.append(variant)
+        return around
+
     def select(self, variation: Variation, meters: Mapping[str, Meter] = METERS) -> SelectedPrices:
         """Return the prices of a variation. Names without a variant change nothing."""
         current, factors = self, []

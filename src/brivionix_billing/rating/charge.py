@@ -207,15 +207,12 @@ class Charge(ChargeFields):
         lines = []
         for name, quantity in card.billed_quantities(usage):
             if quantity:
-                meter, unit, _, list_price, ratio, unit_price, _, _ = texts.lines[name]
+                meter, unit, _, prices, _, _ = texts.lines[name]
                 lines.append(
                     {
                         "meter": name,
                         "quantity": format_quantity(quantity, meter) if meter.places else quantity,
-                        "list_price": list_price,
-                        "per": meter.per,
-                        "ratio": ratio,
-                        "unit_price": unit_price,
+                        **prices,
                         "credits": format_count(quantity, unit),
                     }
                 )
@@ -249,7 +246,7 @@ class Charge(ChargeFields):
         line_texts = texts.lines
         for name, quantity in card.billed_quantities(usage):
             if quantity:
-                meter, unit, _, _, _, _, head, middle = line_texts[name]
+                meter, unit, _, _, head, middle = line_texts[name]
                 shown = f'"{format_quantity(quantity, meter)}"' if meter.places else quantity
                 lines.append(f'{head}{shown}{middle}"{format_count(quantity, unit)}"}}')
         return (

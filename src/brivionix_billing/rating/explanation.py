@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import MINIMUM_METER, format_quantity
+from brivionix_billing.meters import format_quantity
 from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, quantity_label
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.times import format_instant
@@ -62,11 +62,12 @@ def explain(charge: Charge, locale: str) -> str:
         line = texts.lines[name]
         nominal = format_count(quantity, line.nominal_unit)
         currency = card.currency
-        if line.ratio is None:
-            price, ratio = line.unit_price, messages["special"].format(list=line.list_price or "-")
+        listed, unit_price = line.prices["list_price"], line.prices["unit_price"]
+        if line.prices["ratio"] is None:
+            price, ratio = unit_price, messages["special"].format(list=listed or "-")
         else:
-            price, ratio = line.list_price or line.unit_price, messages["ratio"].format(ratio=line.ratio)
-            if card.exchange_rate is not None and name != MINIMUM_METER.name:
+            price, ratio = listed or unit_price, messages["ratio"].format(ratio=line.prices["ratio"])
+            if card.exchange_rate is not None and not card.is_nominal(name):
                 currency = card.list_currency
                 ratio = messages["exchanged"].format(rate=format_plain(card.exchange_rate)) + ratio
         text = messages["line"].format(

@@ -142,10 +142,9 @@ class LineText(NamedTuple):
     unit: AmountUnit
     """The Credits of one token, call, or smallest part of another unit."""
     nominal_unit: AmountUnit
-    list_price: str | None
-    ratio: str | None
-    """``None`` if the group has its own price instead."""
-    unit_price: str
+    prices: dict[str, Any]
+    """``list_price``, ``per``, ``ratio`` (``None`` if the group has its own price instead) and ``unit_price``; also
+    ``list_currency`` if it is not that of the card."""
     json_head: str
     """JSON of the line up to its quantity."""
     json_middle: str
@@ -223,6 +222,8 @@ class RateCard:
     """The currency of ``list_prices``; empty: ``currency``."""
     exchange_rate: Decimal | None = None
     """The value of one unit of ``list_currency`` in ``currency``."""
+    nominal_meters: frozenset[str] = frozenset()
+    """Meters whose list price is in ``currency``, although those of the model are in ``list_currency``."""
     router: str | None = None
     """The router that the request named, if it was served by ``model``."""
     minimum: Decimal | None = None
@@ -285,8 +286,7 @@ class RateCard:
         rates = {}
         for name, price in prices.items():
             meter = self.meter(name)
-            exchanged = name not in self.group_priced and name != MINIMUM_METER.name
-            nominal = multiply(price, exchange_rate) if exchanged else price
+            nominal = price if self.is_nominal(name) else multiply(price, exchange_rate)
             what_of = f"{what} of {name}"
             rates[name] = self._require_rate(what_of, price, nominal, meter.unit, meter.per, meter.places)
         return rates
@@ -317,6 +317,10 @@ class RateCard:
     def context_tier(self) -> str:
         """``short``, ``long``, or if the model has several boundaries, the one that was crossed: ``>128000``."""
         return self.context.name
+
+    def is_nominal(self, meter: str) -> bool:
+        """Return whether the list price of a meter is in the nominal currency: no exchange rate applies to it."""
+        return self.exchange_rate is None or meter in self.nominal_meters or meter == MINIMUM_METER.name
 
     def ratio_for(self, meter: str) -> Decimal | None:
         """Return the ratio on the list price of a meter; ``None`` if the group has its own price instead."""
@@ -399,11 +403,14 @@ class RateCard:
             object.__setattr__(self, "_texts", texts)
         return texts
 
-    def conditions(self) -> dict[str, str]:
-        """Return what a record states about the price beside model, group and tiers; empty for the usual price."""
+    def conditions(self, meter: str | None = None) -> dict[str, str]:
+        """Return what a record states about the price beside model, group and tiers; empty for the usual price.
+
+        For one ``meter``, the currency of the list prices is left out if its own price is in the nominal currency.
+        """
         found = {"router": self.router} if self.router else {}
         found |= dict(self.variation.named())
-        if self.exchange_rate is not None:
+        if self.exchange_rate is not None and not (meter and self.is_nominal(meter)):
             found |= {"list_currency": self.list_currency, "exchange_rate": format_plain(self.exchange_rate)}
         return found
 
@@ -418,14 +425,15 @@ class RateCard:
                 "per": meter.per,
                 "ratio": None if ratio is None else format_plain(ratio),
                 "unit_price": format_plain(price),
+                **(
+                    {"list_currency": self.currency} if self.exchange_rate is not None and self.is_nominal(name) else {}
+                ),
             }
             lines[name] = LineText(
                 meter,
                 amount_unit(rate, UNIT_DECIMALS) if rate else ZERO_UNIT,
                 amount_unit(rate * nominal, UNIT_DECIMALS + nominal_places) if rate else ZERO_UNIT,
-                prices["list_price"],
-                prices["ratio"],
-                prices["unit_price"],
+                prices,
                 f'{{"meter":{_to_json(name)},"quantity":',
                 f',{_to_json(prices)[1:-1]},"credits":',
             )

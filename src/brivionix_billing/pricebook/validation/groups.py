@@ -17,6 +17,7 @@ from brivionix_billing.pricebook.validation.findings import (
     suggest,
 )
 from brivionix_billing.pricebook.validation.models import check_price_set
+from brivionix_billing.rating.rate_card import Variation
 from brivionix_billing.times import END_OF_TIME, Timeline
 
 __all__ = ["check_group"]
@@ -90,6 +91,11 @@ def _check_override(
             yield UnlocatedFinding(
                 here, "its long context is not that of the list price", f"the list price has {wanted}"
             )
+        different = [] if len(bounds) != 1 else _different_contexts(own_set, listed_sets)
+        if different:
+            yield UnlocatedFinding(
+                here, f"its long context in {different[0]} is not that of the list price", "use the same boundaries"
+            )
         for dimension in DIMENSIONS:
             names = {item.names(dimension) for item in listed_sets}
             if listed and {frozenset(each) for each in names} != {frozenset(own_set.names(dimension))}:
@@ -97,6 +103,20 @@ def _check_override(
                 yield UnlocatedFinding(
                     here, f"its {dimension}s are not those of the list price", f"the list price has {wanted}"
                 )
+
+
+def _different_contexts(own: PriceSet, listed: list[PriceSet]) -> list[str]:
+    """Return the variations in which the boundaries of two sets differ."""
+    found = []
+    for item in listed:
+        for region in (None, *item.names("region")):
+            for mode in (None, *item.names("mode")):
+                for window in (None, *item.names("window")):
+                    variation = Variation(region, mode, window)
+                    ranges = [[context for context, _ in each.select(variation).contexts] for each in (own, item)]
+                    if ranges[0] != ranges[1]:
+                        found.append(", ".join(f"{dimension} {name}" for dimension, name in variation.named()))
+    return [name for name in found if name]
 
 
 def _boundaries(item: PriceSet) -> tuple[str, ...]:

@@ -101,10 +101,15 @@ def check_names(file: ParsedSections) -> Iterator[UnlocatedFinding]:
             )
         if "*" in text:
             patterns.setdefault(name_pattern(text, target), path)
-    for one, rival in pattern_conflicts(patterns):
+    try:
+        for one, rival in pattern_conflicts(patterns):
+            yield UnlocatedFinding(
+                patterns[rival],
+                f"the pattern {safe_repr(rival.text)} and {safe_repr(one.text)} match the same names, and neither is "
+                "more specific",
+                "write more characters in one of them",
+            )
+    except OverflowError:
         yield UnlocatedFinding(
-            patterns[rival],
-            f"the pattern {safe_repr(rival.text)} and {safe_repr(one.text)} match the same names, and neither is more "
-            "specific",
-            "write more characters in one of them",
+            ("aliases",), "too many patterns begin alike to compare them all", "write more characters before the '*'"
         )

@@ -1,0 +1,138 @@
+"""Names of models, patterns, routers and upstreams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from brivionix_billing import BillingError, Usage
+from model_kit import AT, MILLION, PLAIN, book_of, findings, price, refusal
+from samples import D, code_of
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc123", "gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("models/openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("us.anthropic.claude-sonnet-4@20250514", "claude-sonnet-4"),
+        ("openai/special", "special-one"),
+        ("gpt-4o-mini-2020-01-01", None),
+        ("openai/openai/openai/openai/openai/gpt-4o-mini", None),
+        ("openai/nothing", None),
+    ],
+)
+def test_a_pattern_means_one_model(name: str, model: str | None) -> None:
+    """Prefixes, fine-tuned names and snapshots are resolved; the pattern with the most characters wins."""
+    top = (
+        'aliases: {"openai/*": "*", "models/*": "*", "us.anthropic.*": "*", "openai/spec*": special-one, '
+        '"loop*": "loop*x"}'
+    )
+    entry = "prices: [{from: 2025-01-01, standard: {input: 1}}]"
+    models = (
+        f'gpt-4o-mini: {{released: 2024-07-18, aliases: ["ft:gpt-4o-mini-2024-07-18:*"], {entry}}}\n'
+        f"  claude-sonnet-4: {{{entry}}}\n  special-one: {{{entry}}}"
+    )
+    book = book_of(models, top)
+    if model is None:
+        with pytest.raises(BillingError, match="no model"):
+            book.resolve_model(name)
+    else:
+        assert book.resolve_model(name) == model
+    with pytest.raises(BillingError, match="no model"):
+        book.resolve_model("loop")
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        ('aliases: {"a*": m, "*a": n}', "match the same names"),
+        ('aliases: {"a/*": "*", "*/b": "*"}', "match the same names"),
+        ('aliases: {"a*b*": "*"}', "must stand once on each side"),
+        ('aliases: {"a*": "**"}', "must stand once on each side"),
+        ('aliases: {"a*": q}', "no model 'q' in this file"),
+        ('aliases: {"m": n}', "is the name of a model already"),
+        ('aliases: {"<script>*": m}', "is not allowed"),
+    ],
+)
+def test_an_ambiguous_pattern_is_a_finding(top: str, message: str) -> None:
+    """Every name has exactly one meaning, which is checked when the file is loaded."""
+    entry = "{prices: [{from: 2026-01-01, standard: {input: 1}}]}"
+    assert any(message in f.message for f in findings(book_of, f"m: {entry}\n  n: {entry}", top))
+
+
+def test_thousands_of_patterns_are_checked_quickly() -> None:
+    """Patterns are compared by their beginnings and ends, and a file that defeats this is a finding."""
+    entry = "{prices: [{from: 2026-01-01, standard: {input: 1}}]}"
+    models = "\n  ".join(f"m{number}: {entry}" for number in range(2_000))
+    aliases = "\n".join(f'  "*/m{number}": m{number}' for number in range(2_000))
+    assert book_of(models, f"aliases:\n{aliases}").resolve_model("any/m1999") == "m1999"
+    alike = "\n".join(f'  "*-{number:04}*": m{number}' for number in range(2_000))
+    (found,) = findings(book_of, models, f"aliases:\n{alike}")[-1:]
+    assert "match the same names" in found.message or "too many patterns" in found.message
+
+
+def test_the_served_model_is_priced_if_the_file_says_so() -> None:
+    """``priced_model`` decides whether the requested or the served model is priced."""
+    entry = "prices: [{from: 2026-01-01, standard: {input: %s}}]"
+    models = f"m: {{{entry % 1}}}\n  n: {{{entry % 2}}}"
+    usage = Usage(input_tokens=1_000_000, model="n")
+    assert price(book_of(models), usage) == 1
+    served = book_of(models, "priced_model: served")
+    assert [price(served, usage) for _ in range(2)] == [2, 2]
+    assert price(served) == 1
+
+
+# --- routers ---
+
+ROUTED = (
+    "m: {prices: [{from: 2026-01-01, standard: {input: 1, output: 2}}]}\n"
+    "  r: {routes_to: [m], prices: [{from: 2026-01-01, standard: {router_fee: 0.14}}]}"
+)
+
+
+def test_a_router_costs_the_served_model_and_a_fee() -> None:
+    """A router's charge has the lines of the model that served the request and a line of its fee."""
+    book = book_of(ROUTED, groups="{g: {terms: [{from: 2026-01-01, ratio: 0.5, models: [r]}]}}")
+    charge = book.rate(Usage(input_tokens=1_000_000, model="m"), model="r", group="g", at=AT)
+    assert [(line.meter, line.credits) for line in charge.lines] == [("input", D("0.5")), ("router_fee", D("0.07"))]
+    assert (charge.model, charge.as_dict()["router"]) == ("m", "r")
+    assert "Requested as r, served by m" in charge.explain()
+    assert refusal(book, MILLION, model="r") == "unknown_model"
+    assert refusal(book, Usage(model="r"), model="r") == "model_not_allowed"
+    assert refusal(book, MILLION) == "model_not_allowed"
+
+
+def test_a_hold_covers_every_model_of_a_router() -> None:
+    """The possible rate cards of a router are those of every model that it may serve."""
+    cards = book_of(ROUTED.replace("routes_to: [m]", "routes_to: ['*']")).possible_rate_cards("r", group="g", at=AT)
+    assert [(card.model, card.router) for card in cards] == [("m", "r")]
+
+
+# --- upstreams ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "usage", "expected"),
+    [
+        ("cache_read: beside_input", {"prompt_tokens": 241, "completion_tokens": 56, "total_tokens": 297,
+         "prompt_tokens_details": {"cached_tokens": 178}}, (419, 178, 56)),
+        ("cache_read: beside_input", {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8,
+         "prompt_tokens_details": {"cached_tokens": 163}}, (170, 163, 1)),
+        ("reasoning: rest_of_total", {"prompt_tokens": 66, "completion_tokens": 6, "total_tokens": 100}, (66, 0, 34)),
+        ("reasoning: beside_output", {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11,
+         "completion_tokens_details": {"reasoning_tokens": 4}}, (5, 0, 10)),
+    ],
+)  # fmt: skip
+def test_an_upstream_says_what_its_counts_contain(settings: str, usage: dict[str, Any], expected: Any) -> None:
+    """Counts beside the prompt or the completion are added to them, if the price file says so."""
+    book = book_of(PLAIN, f"upstreams: {{azure: {{{settings}}}}}")
+    read = Usage.from_response({"model": "m", "usage": usage}, conventions=book.conventions("azure"))
+    assert (read.input_tokens, read.cache_read_tokens, read.output_tokens) == expected
+    with pytest.raises(BillingError) as caught:
+        book.conventions("other")
+    assert code_of(caught) == "unknown_upstream"
