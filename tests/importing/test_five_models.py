@@ -27,7 +27,7 @@ DIFFERENCES: dict[str, dict[tuple[str, str], Any]] = {
     # models.dev has priority as the mode fast of three models, and neither batch nor flex.
     "models.dev": {**BATCH_AND_FLEX, **{(m, "priority"): "not sold" for m in ("gpt-5.3-codex", "gpt-5.2")}},
     # new-api's ratios have no tiers and no boundaries.
-    "new_api": {
+    "new-api": {
         **BATCH_AND_FLEX,
         **{(m, "priority"): "not sold" for m in MODELS},
         **{(m, "standard"): "one price at any length" for m in ("gpt-5.5", "gpt-5.4")},

@@ -154,7 +154,7 @@ def test_float_noise_is_only_what_a_double_explains() -> None:
 def test_a_model_that_the_price_book_refuses_is_left_out() -> None:
     """The finding is the reason."""
     rows = {"model_ratio": {"a": 1, "b": "0.000000000001"}, "completion_ratio": {"a": 1, "b": 1}}
-    catalog = read_data("new_api", {"data": rows})
+    catalog = read_data("new-api", {"data": rows})
     catalog.groups["odd"] = ImportedGroup("odd", Decimal("0.25"), ["*"])
     book = PriceBook.loads(build_price_file(catalog))
     assert book.model_names == ["a"]

@@ -153,7 +153,7 @@ def test_an_anchor_that_would_change_another_model_is_refused() -> None:
     assert caught.value.code == "invalid_argument"
 
 
-@pytest.mark.parametrize("source", ["litellm", "portkey", "genai-prices", "new_api"])
+@pytest.mark.parametrize("source", ["litellm", "portkey", "genai-prices", "new-api"])
 def test_only_lines_are_added_to_the_shipped_file(source: str) -> None:
     """Every line of pricing.yaml stays, and the old digest is that of the same prices before the start."""
     catalog = catalog_of(source)
@@ -168,7 +168,7 @@ def test_only_lines_are_added_to_the_shipped_file(source: str) -> None:
             assert after.rate(usage, **terms, at=utc("2026-11-25")).nominal == old
             if source in ("litellm", "portkey"):  # only regions are new
                 assert after.rate(usage, **terms, at=AFTER).nominal == old
-    assert not catalog.groups or source == "new_api"
+    assert not catalog.groups or source == "new-api"
 
 
 def test_a_region_of_the_source_costs_its_factor() -> None:

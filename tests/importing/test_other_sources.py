@@ -145,7 +145,7 @@ def test_new_api_ratios_give_the_gateways_own_quota() -> None:
         "cache_ratio": {"a": 0.5, "claude-b": 0.1},
         "create_cache_ratio": {"claude-b": 1.25},
     }
-    book = book_of(read_data("new_api", {"success": True, "data": rows}))
+    book = book_of(read_data("new-api", {"success": True, "data": rows}))
     first = Usage(input_tokens=1000, cache_read_tokens=200, output_tokens=500)
     assert book.rate(first, model="a", group="default", at=AT).nominal.amount * Decimal("0.8") == Decimal("0.0058")
     second = Usage(
@@ -160,10 +160,10 @@ def test_new_api_ratios_give_the_gateways_own_quota() -> None:
 
 def test_new_api_groups_are_imported() -> None:
     """Groups bring their ratio and, from /api/pricing, their models."""
-    book = book_of(catalog_of("new_api"))
+    book = book_of(catalog_of("new-api"))
     usage = Usage(input_tokens=1_000_000)
     assert book.rate(usage, model="gpt-5.4", group="vip", at=AT).nominal.amount == 2
-    catalog = catalog_of("new_api", "new_api_pricing.json")
+    catalog = catalog_of("new-api", "new_api_pricing.json")
     assert catalog.groups["default"].models == ["everywhere", "gpt-5.4"]
     assert catalog.groups["vip"].models == ["*"]
     assert catalog.groups["unused"].models == ["everywhere"]  # a model of the group "all" is in every group
@@ -175,18 +175,18 @@ def test_new_api_groups_are_imported() -> None:
 def test_new_api_prices_per_call() -> None:
     """A price per call is charged once, and tokens are free."""
     usage = Usage(input_tokens=5000, output_tokens=10)
-    assert cost("new_api", usage, "image-model") == Fraction("0.05")
-    assert cost("new_api", usage, "call") == Fraction("0.01")
+    assert cost("new-api", usage, "image-model") == Fraction("0.05")
+    assert cost("new-api", usage, "call") == Fraction("0.01")
 
 
 def test_new_api_placeholder_is_rejected() -> None:
     """Ratio 37.5 with completion 1 is not a price."""
-    assert "placeholder" in {r.model: r.reason for r in catalog_of("new_api").rejections}["unknown"]
+    assert "placeholder" in {r.model: r.reason for r in catalog_of("new-api").rejections}["unknown"]
 
 
 def test_new_api_expressions_with_boundaries_are_context_tiers() -> None:
     """``len <= 200000`` is a strict boundary, ``len < 32000`` an inclusive one."""
-    models = catalog_of("new_api").models
+    models = catalog_of("new-api").models
     far = models["long"].prices[0].tiers["standard"]["long_context"]
     assert far == {
         "above": 200_000,
@@ -220,7 +220,7 @@ def test_new_api_expressions_with_boundaries_are_context_tiers() -> None:
 def test_new_api_expressions_that_are_not_plain_prices_are_rejected(expression: str) -> None:
     """Anything that a price file cannot say is rejected with what was found."""
     row = {"model_name": "m", "billing_mode": "tiered_expr", "billing_expr": expression}
-    catalog = read_data("new_api", {"data": [row]})
+    catalog = read_data("new-api", {"data": [row]})
     assert not catalog.models
     assert catalog.rejections[0].model == "m"
     assert catalog.rejections[0].reason.startswith("billing_expr")
@@ -228,7 +228,7 @@ def test_new_api_expressions_that_are_not_plain_prices_are_rejected(expression: 
 
 def test_new_api_without_a_completion_ratio_has_no_output_price() -> None:
     """The gateway's built-in ratio is not in an export, so output is unpriced and a note says so."""
-    catalog = catalog_of("new_api")
+    catalog = catalog_of("new-api")
     assert catalog.models["text-embedding"].prices[0].tiers["standard"] == {"input": Decimal("0.02")}
     assert ("output_unpriced", "text-embedding") in [(note.code, note.model) for note in catalog.notes]
 
@@ -236,5 +236,5 @@ def test_new_api_without_a_completion_ratio_has_no_output_price() -> None:
 def test_new_api_other_quota_per_unit() -> None:
     """With another QuotaPerUnit a ratio means another price."""
     options = {"ModelRatio": json.dumps({"m": 1}), "QuotaPerUnit": "1000000"}
-    catalog = read_data("new_api", options)
+    catalog = read_data("new-api", options)
     assert catalog.models["m"].prices[0].tiers["standard"]["input"] == 1

@@ -36,7 +36,7 @@ FILES: Final = {
     "models.dev": "models_dev.json",
     "openrouter": "openrouter.json",
     "portkey": "portkey_openai.json",
-    "new_api": "new_api_options.json",
+    "new-api": "new_api_options.json",
 }
 """Source -> its sample file."""
 

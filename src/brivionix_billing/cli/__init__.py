@@ -8,7 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import importing, invoices, ledger, page, prices, rate, render, tokens, verify
+from brivionix_billing.cli import changes, importing, invoices, ledger, page, prices, rate, render, tokens, verify
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError
@@ -39,7 +39,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (prices, importing, page, rate, tokens, invoices, render, verify, ledger):
+    for module in (prices, importing, changes, page, rate, tokens, invoices, render, verify, ledger):
         module.add_commands(commands)
     return parser
 

@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, require_distinct_paths
@@ -23,7 +24,7 @@ from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.pricebook.yaml_reader import MAX_BYTES
 from brivionix_billing.times import parse_instant
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "print_rejections", "read_source"]
 
 _SHOWN_REASONS: Final = 10
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
@@ -57,9 +58,7 @@ def _import(args: Namespace) -> int:
         parse_instant(args.start)
     elif args.into:
         raise BillingError("invalid_argument", "--into changes prices from a time on; add --from DATE")
-    catalog = read_catalog(args.source, _read(args.file), "" if args.file == "-" else args.file)
-    if args.model:
-        catalog.select(matcher(args.model))
+    catalog = read_source(args.source, args.file, args.model)
     try:
         if args.into:
             content = read_bounded(args.into, MAX_BYTES, "the price file", too_large="invalid_argument")
@@ -79,8 +78,16 @@ def _import(args: Namespace) -> int:
         if args.report:
             atomic_write_bytes(args.report, as_json(_report(args, catalog)).encode())
     print_stderr(f"{args.source}: {done}")
-    _print_rejections(catalog)
+    print_rejections(catalog)
     return EXIT_OK
+
+
+def read_source(source: str, file: str, patterns: Sequence[str] | None) -> Catalog:
+    """Read the file of a source, and keep the models that match one of the patterns."""
+    catalog = read_catalog(source, _read(file), "" if file == "-" else file)
+    if patterns:
+        catalog.select(matcher(patterns))
+    return catalog
 
 
 def _read(path: str) -> bytes:
@@ -92,19 +99,22 @@ def _read(path: str) -> bytes:
     return content
 
 
-def _print_rejections(catalog: Catalog) -> None:
+def print_rejections(catalog: Catalog, *, has_report: bool = True) -> None:
+    """Print a summary of what could not be imported, with the most frequent reasons."""
     rows = sum(not rejection.field for rejection in catalog.rejections)
     fields = len(catalog.rejections) - rows
     noise = sum(note.code == "float_noise" for note in catalog.notes)
     if rows or fields:
-        print_stderr(f"not imported: {rows} models, {fields} single fields; --report FILE lists each with its reason")
+        advice = "; --report FILE lists each with its reason" if has_report else ""
+        print_stderr(f"not imported: {rows} models, {fields} single fields{advice}")
     reasons = Counter(_NUMBER.sub("N", rejection.reason) for rejection in catalog.rejections)
     for reason, count in reasons.most_common(_SHOWN_REASONS):
         print_stderr(f"  {count} x {reason[:160]}")
     if len(reasons) > _SHOWN_REASONS:
         print_stderr(f"  and {len(reasons) - _SHOWN_REASONS} other reasons")
     if noise:
-        print_stderr(f"{noise} prices with float noise were read as the short decimal; --report FILE lists them")
+        advice = "; --report FILE lists them" if has_report else ""
+        print_stderr(f"{noise} prices with float noise were read as the short decimal{advice}")
 
 
 def _report(args: Namespace, catalog: Catalog) -> dict[str, Any]:

@@ -118,6 +118,11 @@ class PriceBook:
             return cls(loads(text))
 
     @property
+    def file(self) -> schema.PriceFile:
+        """The content of the price file."""
+        return self._file
+
+    @property
     def currency(self) -> str:
         """The currency of list and nominal prices."""
         return self._file.credit.currency

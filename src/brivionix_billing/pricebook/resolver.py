@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["PriceResolver", "ResolvedPrices"]
 
 _MAX_CACHED: Final = 65_536
+_START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _NO_PRICES: Final[Timeline[PriceSet]] = Timeline([])
 
 
@@ -192,8 +193,21 @@ class PriceResolver:
             )
         return model
 
-    def _terms(self, model: str, group: str, at: datetime, tier: str, router: str | None) -> CardTerms:
-        group_span = self.group_terms(group, at)
+    def list_cards(self, model: str, at: datetime, tier: str) -> CardSet:
+        """Return the cards of a model at list price. Raises ``service_tier_unavailable``, ``no_price``."""
+        everyone = TimelineSpan(_START_OF_TIME, END_OF_TIME, GroupTerms(Decimal(1), frozenset({model}), {}, {}))
+        return CardSet(self._terms(model, "", at, tier, None, everyone))
+
+    def _terms(
+        self,
+        model: str,
+        group: str,
+        at: datetime,
+        tier: str,
+        router: str | None,
+        group_span: TimelineSpan[GroupTerms] | None = None,
+    ) -> CardTerms:
+        group_span = group_span or self.group_terms(group, at)
         terms = group_span.value
         named = router or model
         if terms is None or named not in terms.allowed_models:
@@ -274,21 +288,24 @@ class PriceResolver:
             f"{model} is not sold in tier {tier} at {format_instant(at)}; use one of {', '.join(tiers)}",
         )
 
-    def next_change(self, model: str, group: object, at: datetime, service_tier: object) -> datetime | None:
-        """Return the first time after ``at`` when a dated entry of a model's price starts or ends, or ``None``."""
-        tier = self.tiers.normalize(service_tier)
-        name = self.resolve_model(model)
+    def list_price_timelines(self, model: str, tier: str) -> list[Timeline[Any]]:
+        """Return every timeline that the list price of a model in a service tier depends on."""
         timelines: list[Timeline[Any]] = [
-            self.models[name].get(tier, _NO_PRICES),
-            self.defaults.cache_discount(name),
-            *self.defaults.tool_fees(name).values(),
-            *(channel.prices for channel in self.channels.values()),
+            self.models[model].get(tier, _NO_PRICES),
+            self.defaults.cache_discount(model),
+            *self.defaults.tool_fees(model).values(),
         ]
-        if isinstance(group, str) and group in self.groups:
-            timelines.append(self.groups[group])
-        currency = self.file.models[name].currency
+        currency = self.file.models[model].currency
         if currency in self.exchange_rates:
             timelines.append(self.exchange_rates[currency])
+        return timelines
+
+    def next_change(self, model: str, group: object, at: datetime, service_tier: object) -> datetime | None:
+        """Return the first time after ``at`` when a dated entry of a model's price starts or ends, or ``None``."""
+        timelines = self.list_price_timelines(self.resolve_model(model), self.tiers.normalize(service_tier))
+        timelines += [channel.prices for channel in self.channels.values()]
+        if isinstance(group, str) and group in self.groups:
+            timelines.append(self.groups[group])
         end = min(timeline.at(at).end for timeline in timelines)
         return None if end == END_OF_TIME else end
 

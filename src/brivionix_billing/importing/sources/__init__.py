@@ -17,7 +17,7 @@ SOURCES: Final[dict[str, str]] = {
     "models.dev": "models_dev",
     "openrouter": "openrouter",
     "portkey": "portkey",
-    "new_api": "new_api",
+    "new-api": "new_api",
 }
 """Name of a source -> its module in this package."""
 

@@ -57,7 +57,7 @@ _IGNORED_OPTIONS: Final = {
 
 def read(data: object, file_name: str = "") -> Catalog:
     """Return the catalog of a gateway. Raises ``source_unreadable``."""
-    catalog = Catalog("new_api", cached_as_input=True)
+    catalog = Catalog("new-api", cached_as_input=True)
     top = as_mapping(data)
     content = top.get("data", data)
     if isinstance(content, list) and any("model_name" in as_mapping(row) for row in content):
@@ -70,7 +70,7 @@ def read(data: object, file_name: str = "") -> Catalog:
         _read_options(catalog, as_mapping(content))
     else:
         raise unreadable(
-            "new_api",
+            "new-api",
             "the file has no prices of a new-api gateway",
             "pass the answer of GET /api/pricing or /api/ratio_config, or an export of the options",
         )
@@ -93,9 +93,9 @@ def _table(value: object) -> dict[str, Any]:
     """Return the content of an option, which is a JSON text."""
     if isinstance(value, str):
         try:
-            return as_mapping(parse_source(value.encode("utf-8", "replace"), "new_api"))
+            return as_mapping(parse_source(value.encode("utf-8", "replace"), "new-api"))
         except BillingError:
-            raise unreadable("new_api", "an option is not valid JSON", "export the options again") from None
+            raise unreadable("new-api", "an option is not valid JSON", "export the options again") from None
     return as_mapping(value)
 
 
@@ -105,9 +105,9 @@ def _quota_per_unit(value: object) -> Decimal:
     try:
         quota = parse_number(value, "QuotaPerUnit")
     except RowError as error:
-        raise unreadable("new_api", f"QuotaPerUnit: {error.reason}", "export the options again") from None
+        raise unreadable("new-api", f"QuotaPerUnit: {error.reason}", "export the options again") from None
     if not quota or exact_ratio(_MILLION, quota, 12) is None:
-        raise unreadable("new_api", "QuotaPerUnit gives prices that are not decimals", "convert the ratios by hand")
+        raise unreadable("new-api", "QuotaPerUnit gives prices that are not decimals", "convert the ratios by hand")
     return quota
 
 
