@@ -346,8 +346,8 @@ class PriceBook:
                 if meters or served_region or served_mode:
                     raise ValueError
                 tier = self._tiers[served_tier, service_tier]
-                if model is None or self._prices_served:
-                    requested_model = served_model or model
+                if model is None:
+                    requested_model = served_model
             start, end, max_input, card, input_rate, cache_read_rate, output_rate, _ = self._recent[
                 requested_model, group, tier
             ]

@@ -140,7 +140,8 @@ class PriceResolver:
         except (KeyError, TypeError):
             pass
         resolved = self.resolve(model, group, at, tier, served)
-        if resolved.cards.terms.router is None:
+        # Where the served model decides, the names of the caller are not enough, and the fast path must find nothing.
+        if resolved.cards.terms.router is None and self.file.priced_model == "requested":
             if len(self.recent) >= _MAX_CACHED:
                 self.recent.clear()  # names that callers make up must not fill the memory
             self.recent[model, group, tier] = resolved

@@ -46,8 +46,8 @@ def explain(charge: Charge, locale: str) -> str:
     elif context.upper is not None:
         key = "below" if context.upper.is_inclusive else "short"
         out.append(messages[key].format(above=context.upper.tokens, total=input_tokens))
-    factors = {(factor.dimension, factor.name): factor.factor for factor in card.factors}
-    for dimension, name in card.variation.named():
+    for dimension, name in card.variation.named() if any(card.variation) else ():
+        factors = {(factor.dimension, factor.name): factor.factor for factor in card.factors}
         factor = factors.get((dimension, name))
         effect = messages["own_prices"] if factor is None else messages["factor"].format(factor=format_plain(factor))
         out.append(messages[dimension].format(name=name, effect=effect))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from brivionix_billing.meters import Meter
+from brivionix_billing.meters import METERS, REQUEST_METERS, Meter
 
 __all__ = ["EXPLANATION_MESSAGES", "LOCALES", "METER_LABELS", "meter_label", "quantity_label"]
 
@@ -203,6 +203,11 @@ def meter_label(locale: str, meter: Meter) -> str:
 
 def quantity_label(locale: str, meter: Meter) -> str:
     """Return what a meter counts, such as "cached input tokens"."""
+    known = _QUANTITY_LABELS[locale].get(meter.name)
+    return known if known is not None else _make_quantity_label(locale, meter)
+
+
+def _make_quantity_label(locale: str, meter: Meter) -> str:
     label = meter_label(locale, meter)
     unit = _UNIT_LABELS[locale].get(meter.unit)
     if unit is None:
@@ -210,3 +215,10 @@ def quantity_label(locale: str, meter: Meter) -> str:
     if locale == "zh_CN":
         return label + unit
     return f"{label[0].lower()}{label[1:]} {unit.strip()}".rstrip()
+
+
+_QUANTITY_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
+    locale: {meter.name: _make_quantity_label(locale, meter) for meter in (*METERS.values(), *REQUEST_METERS.values())}
+    for locale in LOCALES
+}
+"""Language -> built-in meter -> its label with the unit."""

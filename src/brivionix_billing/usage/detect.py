@@ -23,6 +23,7 @@ __all__ = [
     "detect_format",
     "get_field",
     "locate_usage",
+    "read_located_usage",
     "read_usage",
     "to_plain_data",
     "unreadable_error",
@@ -84,9 +85,9 @@ class LocatedUsage(NamedTuple):
     """The key of the usage object in the response, or the count by which it was found."""
 
 
-def read_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
+def read_usage(body: object) -> UsageFields:
     """Read the usage in ``body``; see :meth:`Usage.from_response`."""
-    if type(body) is dict and conventions is None:
+    if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
             if "usageMetadata" in body or "usage_metadata" in body or "meta" in body:
@@ -99,6 +100,11 @@ def read_usage(body: object, conventions: Conventions | None = None) -> UsageFie
                 return openai.read_chat(body, {})
             if body.get("input_tokens") is not None:
                 return detect_format(body).reader(body, {})
+    return read_located_usage(body)
+
+
+def read_located_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
+    """Read the usage in a body of any type, by the conventions of its upstream."""
     try:
         usage, response, _ = locate_usage(body)
         if conventions is not None:

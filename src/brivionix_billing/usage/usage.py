@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, final
 from brivionix_billing.decimals import decimal_from_scaled
 from brivionix_billing.meters import DESCENDANTS, MAX_QUANTITY_PLACES, METERS, Meter
 from brivionix_billing.usage.conventions import Conventions
-from brivionix_billing.usage.detect import read_usage
+from brivionix_billing.usage.detect import read_located_usage, read_usage
 from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields
 
 __all__ = ["MAX_COUNT", "Usage"]
@@ -125,7 +125,9 @@ class Usage(UsageFields):
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
         """
-        return _tuple_new(cls, read_usage(body) if conventions is None else read_usage(body, conventions))
+        if conventions is None:
+            return _tuple_new(cls, read_usage(body))
+        return _tuple_new(cls, read_located_usage(body, conventions))
 
     @classmethod
     def from_fields(cls, fields: UsageFields) -> Usage:
