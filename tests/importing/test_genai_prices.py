@@ -152,3 +152,14 @@ def test_a_prefix_that_another_model_takes_first_is_only_a_note() -> None:
     assert catalog.models["m-1"].aliases == ["m-*"]
     assert catalog.models["m-2"].aliases == []
     assert [note.model for note in catalog.notes if note.code == "match_ignored"] == ["m-2"]
+
+
+@pytest.mark.parametrize(
+    ("hour", "meter", "price"), [(0.36, "audio_input_seconds", "0.0001"), (0.111, "audio_input_hours", "0.111")]
+)
+def test_a_price_per_hour_is_exact(hour: float, meter: str, price: str) -> None:
+    """A price per hour is one per second if that is a decimal, else that of a meter of the file which counts hours."""
+    row = {"id": "whisper", "name": "Whisper", "match": {"equals": "whisper"}, "prices": {"audio_hours": hour}}
+    catalog = read_data("genai-prices", [{"id": "groq", "name": "Groq", "models": [row]}])
+    (card,) = book_of(catalog).rate_cards("whisper", group="default", at=utc("2026-01-01"))
+    assert {name: str(value) for name, value in card.list_prices.items()} == {meter: price}

@@ -202,10 +202,15 @@ def _read_prices(catalog: Catalog, prices: Row, stated: Mapping[str, Any]) -> _P
             catalog.meters[meter] = {"unit": unit, "per": 1000}
             meters[meter] = _graded(prices, field, value, meter, Decimal(1), 1000)
         elif field in _HOURS:
+            meter = _HOURS[field]
             price = exact_ratio(parse_number(value, field), _SECONDS_PER_HOUR, 18)
-            if price is None or not fits_price(price, _HOURS[field]):
-                raise RowError(field, "the price of an hour is not that of a whole number of seconds")
-            meters[_HOURS[field]] = {0: price}
+            if price is not None and fits_price(price, meter):
+                meters[meter] = {0: price}
+                continue
+            # A third of a cent per second is not exact, so such a model counts hours, on a meter of the file.
+            meter = meter.replace("_seconds", "_hours")
+            catalog.meters[meter] = {"unit": "hour", "per": 1}
+            meters[meter] = {0: prices.price(field, value, meter, Decimal(1), per=1)}
         elif field in _KEYS:
             meter, scale = _KEYS[field]
             meters[meter] = _graded(prices, field, value, meter, scale, None)
