@@ -1,22 +1,18 @@
-"""The importer's table of meters agrees with that of the library."""
+"""The meters of the importer are those of the library."""
 
 from __future__ import annotations
 
-from brivionix_billing.importing.units import PER, TOKEN_METERS, TOOL_METERS, steps_per_price
-from brivionix_billing.meters import METERS, REQUEST_METERS
+from brivionix_billing.importing.units import METER_ORDER, PER, sort_meters, steps_per_price
 
 
-def test_every_meter_is_known_with_its_unit() -> None:
-    """Prices are quoted for the same quantities, and counted in the same smallest steps."""
-    known = {**METERS, **REQUEST_METERS}
-    assert known.keys() - PER.keys() == {"minimum_charge"}
-    for name, per in PER.items():
-        assert known[name].per == per
-        assert steps_per_price(name) == per * 10 ** known[name].places
+def test_prices_are_quoted_and_counted_as_the_library_does() -> None:
+    """A price per second is for 1000 steps, one of tokens for 10^6, and meters of the file count millionths."""
+    assert [steps_per_price(name) for name in ("input", "audio_input_seconds", "web_search")] == [10**6, 1_000, 1_000]
+    assert steps_per_price("robot_minutes", per=60) == 60 * 10**6
 
 
-def test_tokens_and_tools_are_the_same() -> None:
-    """Inner price sets must price the same meters, and factors leave the same ones alone."""
-    known = {**METERS, **REQUEST_METERS}
-    assert {name for name in PER if known[name].is_tool} == TOOL_METERS
-    assert {name for name in PER if known[name].is_token} == TOKEN_METERS
+def test_every_meter_has_a_place_in_the_order() -> None:
+    """Text comes before other modalities, input before output, and tokens before what is not a token."""
+    assert METER_ORDER.keys() == PER.keys()
+    written = ["input", "cache_read", "output", "reasoning", "audio_input", "request", "web_search", "own"]
+    assert sort_meters(reversed(written)) == written

@@ -11,16 +11,16 @@ from brivionix_billing.decimals import after_discount, multiply
 from brivionix_billing.importing.catalog import PriceSet
 from brivionix_billing.importing.price_sets import VARIANT_KEYS, context_list
 from brivionix_billing.importing.units import TOKEN_METERS, TOOL_METERS, sort_meters
+from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.times import parse_instant
 
 __all__ = ["FileDefaults", "changed_tiers", "set_in_force"]
 
 _CACHE_READS: Final = {
-    "cache_read": "input",
-    "audio_cache_read": "audio_input",
-    "image_cache_read": "image_input",
-    "video_cache_read": "video_input",
+    meter.name: meter.uncached_meter
+    for meter in METERS.values()
+    if meter.cache == "read" and meter.fallback is None and meter.uncached_meter is not None
 }
 _LEVEL_KEYS: Final = frozenset({"above", "at_least", "long_context", *VARIANT_KEYS})
 
