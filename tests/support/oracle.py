@@ -44,8 +44,19 @@ WITHOUT_CACHE: Final = {
     "explicit_cache_read": "input",
     "audio_cache_write": "audio_input",
 }
-FALLBACKS: Final = {"explicit_cache_read": "cache_read", "citation": "output"}
+FALLBACKS: Final = {
+    "explicit_cache_read": "cache_read",
+    "citation": "output",
+    "web_search_low": "web_search",
+    "web_search_high": "web_search",
+}
 """Meter -> the meter that is charged if a model has no price for it."""
+SIMPLE: Final = (
+    *("audio_input_seconds", "audio_output_seconds", "video_input_seconds", "video_output_seconds", "compute_seconds"),
+    *("input_characters", "output_characters", "input_images", "output_images", "input_pixels", "output_pixels"),
+    *("pages", "annotation_pages", "queries"),
+)
+"""Meters whose argument has their name and is part of no other."""
 FEES: Final = ("web_search", "file_search", "code_interpreter", "image_generation")
 
 
@@ -108,10 +119,16 @@ def meters(counts: Mapping[str, int]) -> dict[str, int]:
         "video_cache_read": video_read,
         "video_output": of("video_output_tokens"),
         "citation": of("citation_tokens"),
-        "web_search": of("web_search_calls"),
+        "web_search": of("web_search_calls") - of("web_search_low_calls") - of("web_search_high_calls"),
+        "web_search_low": of("web_search_low_calls"),
+        "web_search_high": of("web_search_high_calls"),
+        "maps_search": of("maps_search_calls"),
         "file_search": of("file_search_calls"),
         "code_interpreter": of("code_interpreter_sessions"),
         "image_generation": of("image_generation_calls"),
+        "vector_storage": of("vector_storage_gigabyte_days"),
+        "cache_storage": of("cache_storage_token_hours"),
+        **{name: of(name) for name in SIMPLE},
     }
     return {name: count for name, count in quantities.items() if count}
 

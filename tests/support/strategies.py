@@ -98,8 +98,27 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "file_search": ("file_search_calls",),
     "code_interpreter": ("code_interpreter_sessions",),
     "image_generation": ("image_generation_calls",),
+    "web_search_low": ("web_search_calls", "web_search_low_calls"),
+    "web_search_high": ("web_search_calls", "web_search_high_calls"),
+    "maps_search": ("maps_search_calls",),
+    "audio_input_seconds": ("audio_input_seconds",),
+    "audio_output_seconds": ("audio_output_seconds",),
+    "video_input_seconds": ("video_input_seconds",),
+    "video_output_seconds": ("video_output_seconds",),
+    "compute_seconds": ("compute_seconds",),
+    "input_characters": ("input_characters",),
+    "output_characters": ("output_characters",),
+    "input_images": ("input_images",),
+    "output_images": ("output_images",),
+    "input_pixels": ("input_pixels",),
+    "output_pixels": ("output_pixels",),
+    "pages": ("pages",),
+    "annotation_pages": ("annotation_pages",),
+    "queries": ("queries",),
+    "vector_storage": ("vector_storage_gigabyte_days",),
+    "cache_storage": ("cache_storage_token_hours",),
 }
-"""Meter -> the arguments of ``Usage`` that count one of its tokens or calls, as OpenAI and ``Usage`` document them."""
+"""Meter -> the arguments of ``Usage`` that count one of its units, as OpenAI and ``Usage`` document them."""
 
 _count = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 400_000))
 _common_quantities = st.fixed_dictionaries({"input": _count, "cache_read": _count, "output": _count})

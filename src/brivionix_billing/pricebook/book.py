@@ -418,7 +418,7 @@ class PriceBook:
     ) -> tuple[ResolvedPrices, str | None]:
         """Return the prices, and the mode that has a price of its own among them."""
         resolved = self.resolver.resolve_recent(model, group, at, tier, served)
-        if mode is None or mode in resolved.cards.terms.listed.names("mode"):
+        if mode is None or mode.lower() in map(str.lower, resolved.cards.terms.listed.names("mode")):
             return resolved, mode
         if self.resolver.tiers.knows(mode) and self.resolver.tiers.normalize(tier) == "standard":
             # Providers report some tiers as a mode: without a price of its own, "fast" is priority.

@@ -105,7 +105,7 @@ class PriceSet(NamedTuple):
         total = Decimal(1)
         for factor in factors:
             total = multiply(total, factor.factor)
-        minimum = current.minimum if current.minimum is not None else self.minimum
+        minimum = next((each.minimum for each in reversed(around) if each.minimum is not None), None)
         return SelectedPrices(_context_ranges(current, total, meters), tuple(factors), minimum)
 
 

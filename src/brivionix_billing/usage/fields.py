@@ -190,6 +190,8 @@ def require_quantity(name: str, value: object, places: int) -> int:
     if decimal_places(value) > places:
         raise BillingError("invalid_usage", f"{name} is {value}, which has more than {places} decimal places; round it")
     coefficient, have = to_scaled(value)
+    if have > places:  # the decimal places beyond are zeros
+        return coefficient // int(10 ** (have - places))
     return coefficient * int(10 ** (places - have))
 
 
