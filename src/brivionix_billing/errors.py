@@ -48,7 +48,8 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
     "Usage": {
         "invalid_usage": ErrorCode(502, "a count is not a whole number from 0 to 10^12"),
         "usage_contradiction": ErrorCode(502, "two counts contradict each other"),
-        "unknown_usage_key": ErrorCode(502, "a count is not zero and its key is unknown, so it has no price"),
+        "unknown_usage_key": ErrorCode(502, "a count has an unknown meaning that decides its price"),
+        "unaccounted_usage": ErrorCode(502, "a number is on no meter, and the price file rejects its path"),
         "unknown_usage_format": ErrorCode(502, "the usage object has no known format"),
     },
     "Counting tokens": {

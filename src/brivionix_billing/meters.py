@@ -9,7 +9,7 @@ meter, add a row here and its label in each language of ``rating/messages.py``. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -83,8 +83,8 @@ class Meter(NamedTuple):
     cache: str | None = None
     """``read`` or ``write`` for the meters of a cache."""
     fallback: str | None = None
-    """The meter that these quantities are billed on if a model has no price for this one; ``None``: they must have a
-    price."""
+    """The meter that these quantities are billed on if a model has no price for this one, nor for a meter that contains
+    them and is not the fallback itself; ``None``: they must have a price."""
     argument: str = ""
     """The argument of ``Usage``, such as ``cache_read_tokens``; empty for a meter that no usage states by name."""
     labels: Mapping[str, str] | None = None
@@ -99,6 +99,12 @@ class Meter(NamedTuple):
     def is_tool(self) -> bool:
         """Whether the meter is the fee of a tool that the provider runs. Factors on a model's prices leave it alone."""
         return self.unit in ("call", "session")
+
+    def fallback_among(self, priced: Container[str]) -> str | None:
+        """Return the fallback, unless a meter that contains this one has a price of its own."""
+        if self.fallback is None or any(parent in priced for parent in self.parents if parent != self.fallback):
+            return None
+        return self.fallback
 
     @property
     def uncached_meter(self) -> str | None:
@@ -143,11 +149,12 @@ _TABLE: Final = (
     _token("audio_cache_read", "input", "audio", ("audio_input", "cache_read"), "read"),
     _token("audio_cache_write", "input", "audio", ("audio_input", "cache_write"), "write"),
     _token("audio_output", "output", "audio", ("output",)),
-    _token("image_input", "input", "image", ("input",)),
-    _token("image_cache_read", "input", "image", ("image_input", "cache_read"), "read"),
+    # Most providers charge images and videos that a model reads like text; the others publish a price for them.
+    _token("image_input", "input", "image", ("input",), fallback="input"),
+    _token("image_cache_read", "input", "image", ("image_input", "cache_read"), "read", fallback="cache_read"),
     _token("image_output", "output", "image", ("output",)),
-    _token("video_input", "input", "video", ("input",)),
-    _token("video_cache_read", "input", "video", ("video_input", "cache_read"), "read"),
+    _token("video_input", "input", "video", ("input",), fallback="input"),
+    _token("video_cache_read", "input", "video", ("video_input", "cache_read"), "read", fallback="cache_read"),
     _token("video_output", "output", "video", ("output",)),
     _token("citation", "output", parents=("output",), fallback="output"),
     # Tools that the provider runs.

@@ -148,7 +148,7 @@ def test_unpriced_records_are_rejected_and_the_rest_is_billed() -> None:
         "model_not_allowed": record(3, group="free"),
         "service_tier_unavailable": record(4, service_tier="batch"),
         "unknown_service_tier": record(5, service_tier="Prioritty", usage=body()),
-        "meter_unpriced": record(6, usage={**body(), "prompt_tokens_details": {"image_tokens": 3}}),
+        "meter_unpriced": record(6, usage={**body(), "completion_tokens_details": {"image_tokens": 1}}),
         "usage_contradiction": record(7, usage=body(tokens=1, cached=2)),
         "invalid_record": {**record(8), "group": None},
     }

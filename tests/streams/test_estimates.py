@@ -279,7 +279,7 @@ def test_the_reason_names_the_cause() -> None:
     head = {"contentBlockDelta": {"delta": {"text": "abc"}, "contentBlockIndex": 0}}
     assert estimate(head, broken)[2].startswith("the provider ended the stream with an error: 'boom'")
     assert estimate()[2].startswith("nothing arrived; no request was given, so its input counts as 0")
-    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("no known event arrived")
+    assert estimate("<html>502 Bad Gateway</html>\n\n", request=CHAT)[2].startswith("30 bytes arrived, none of which")
     failed = {"type": "response.failed", "response": {"usage": None, "error": {"message": "out of luck"}}}
     stream = fed(failed)
     assert check_estimate(stream) == Usage(estimated=True)
@@ -440,8 +440,7 @@ def test_an_invalid_usage_is_ignored(usage: Any) -> None:
     ("usage", "code"),
     [
         ({"prompt_tokens": -1, "completion_tokens": 2}, "invalid_usage"),
-        ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9}, "usage_contradiction"),
-        ({"prompt_tokens": 1, "completion_tokens": 2, "gold_tokens": 9}, "unknown_usage_key"),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "cached_tokens": 9}, "usage_contradiction"),
         ({"tokens": 9}, "unknown_usage_format"),
     ],
 )
@@ -463,12 +462,12 @@ def test_a_final_usage_that_cannot_be_billed_is_kept_and_rejected(usage: Any, co
 
 
 def test_decreasing_counts_are_a_warning() -> None:
-    """A decreasing cumulative count gives a warning; the last value counts."""
+    """A decreasing cumulative count gives a warning; the larger value counts."""
     events = events_of(MADE[1]["sse"])
     events[-2]["usage"]["input_tokens"] = 5
     stream = fed(*events)
-    assert stream.result().usage.input_tokens == 5
-    assert stream.warnings == ("input_tokens decreased from 812 to 5; the last value counts",)
+    assert stream.result().usage.input_tokens == 812
+    assert stream.warnings == ("input_tokens decreased from 812 to 5; the larger value counts",)
 
 
 def test_an_unreadable_tier_is_left_out_of_an_estimate() -> None:

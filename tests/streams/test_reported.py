@@ -97,9 +97,9 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
     ("pieces", "answered", "warned"),
     [
         ([], False, False),
-        ([b'{"error": {"message": "rate limited"}}'], False, True),
-        ([b"<html>502 Bad Gateway</html>"], False, True),
-        ([b"\x1f\x8b\x08\x00" * 50], False, True),
+        ([b'{"error": {"message": "rate limited"}}'], False, False),
+        ([b"<html>502 Bad Gateway</html>"], True, True),
+        ([b"\x1f\x8b\x08\x00" * 50], True, True),
         ([b'data: {"error": {"message": "overloaded"}}\n\n'], False, False),
         ([b": keep alive\n\n", b"data: [DONE]\n\n"], False, False),
         ([b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'], True, False),
@@ -134,10 +134,11 @@ def test_a_record_of_a_stream_is_billed_as_the_stream() -> None:
     ],
 )
 def test_a_stream_without_an_answer_is_recognised(pieces: list[bytes], answered: bool, warned: bool) -> None:
-    """A stream without an answer has nothing to bill; bytes without events are a warning."""
+    """A stream without an answer has nothing to bill; bytes of which none can be read are owed, and a warning."""
     result = fed(*pieces, request={"messages": [{"role": "user", "content": "Hello"}]}).result()
     assert result.answered is answered
     assert any("decompressed" in warning for warning in result.warnings) is warned
+    assert (result.state == "unreadable") is warned
 
 
 # --- chat ---

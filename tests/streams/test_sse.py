@@ -16,7 +16,8 @@ _LINES = st.one_of(
     st.sampled_from(
         ["data: {}", "data:x", "data", "data:", "data:  y", "event: e", ": note", ":", "id: 7", "x", "", ""]
     ),
-    st.text(alphabet="da:t é\u2028{}", max_size=6).filter(lambda line: "\r" not in line),
+    # A line that begins with a bracket is JSON without framing, for which there are tests of its own.
+    st.text(alphabet="da:t é\u2028{}", max_size=6).filter(lambda line: line.lstrip()[:1] not in ("{", "[")),
 )
 _ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 

@@ -95,7 +95,11 @@ def test_a_complete_chat_gives_its_reported_usage(events: list[dict[str, Any]]) 
     stream = fed(sse(*events, "[DONE]"))
     if reported and events[-1].get("usage"):
         usage = stream.result().usage
-        assert (usage.input_tokens, usage.output_tokens) == tuple(reported[-1].values())
+        stated = tuple(max(counts) for counts in zip(*(each.values() for each in reported), strict=True))
+        if all(stated):
+            assert (usage.input_tokens, usage.output_tokens) == stated
+        else:  # a zero is believed only if no text arrived
+            assert usage.output_tokens >= stated[1]
         assert stream.done
     elif not reported:
         shown = 0
@@ -184,7 +188,8 @@ def test_arbitrary_events_never_raise(given_events: list[tuple[Any, Any]], reque
 @settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), st.text(max_size=30), st.integers(), st.none()), max_size=9))
 def test_noise_never_raises(noise: list[Any]) -> None:
-    """Bytes, texts and objects that are not a stream give an empty estimate."""
+    """Bytes, texts and objects that are not a stream give an estimate from their size."""
     stream = fed(*noise)
-    assert stream.result().usage == Usage(estimated=True)
+    usage = stream.result().usage
+    assert (usage.estimated, usage.input_tokens) == (True, 0)
     assert not stream.done

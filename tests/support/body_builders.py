@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import BaseModel, ConfigDict
 
+from brivionix_billing import Usage
 from oracle import FEES
 
-__all__ = ["FORMATS", "BuiltBody", "as_namespaces", "as_sdk_objects", "built_bodies"]
+__all__ = ["FORMATS", "BuiltBody", "as_namespaces", "as_sdk_objects", "built_bodies", "counted"]
 
 Json = dict[str, Any]
 
@@ -57,6 +58,14 @@ class SdkObject(BaseModel):
     """A model of an SDK, which keeps unknown fields."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+def counted(usage: Usage) -> Usage:
+    """Return a usage without its notes, for comparisons of what is billed."""
+    if usage.extras is None or usage.extras.notes is None:
+        return usage
+    extras = usage.extras._replace(notes=None)
+    return Usage.from_fields(usage._replace(extras=extras if any(extras) else None))
 
 
 def as_sdk_objects(value: Any) -> Any:

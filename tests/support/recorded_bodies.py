@@ -7,7 +7,7 @@ from typing import Any
 
 from paths import DATA, SHARED_DATA
 
-__all__ = ["ALL", "Json", "REAL", "REFUSED", "SAMPLE"]
+__all__ = ["ALL", "Json", "NOTED", "REAL", "SAMPLE"]
 
 Json = dict[str, Any]
 
@@ -17,10 +17,10 @@ ALL = SHARED_DATA / "provider_responses.jsonl"
 """The file of all recordings, which may be missing."""
 REAL = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 """The bodies of the sample, each with its number ``n`` among all recordings."""
-REFUSED = {
-    176: ("unknown_usage_key", "tool_calls_executed is 1, of which 0 are web searches"),
-    204: ("unknown_usage_key", "'advisor_message' by 'claude-opus-4-8' with 2518 input and 22 output"),
-    250: ("unknown_usage_key", "'advisor_message' by 'claude-fable-5' with 2564 input and 99 output"),
-    992: ("usage_contradiction", "total_tokens 109 is not prompt_tokens 35 + completion_tokens 12 = 47"),
+NOTED: dict[int, dict[str, Any]] = {
+    176: {"unaccounted": (("usage.server_tool_use_details.tool_calls_executed", 1),)},
+    204: {"parts": {"claude-opus-4-8": (2518, 22)}},
+    250: {"parts": {"claude-fable-5": (2564, 99)}},
+    992: {"unaccounted": (("usage.total_tokens", 109),)},
 }
-"""Number of a rejected body -> error code and part of the message. Each one has a count without a known price."""
+"""Number of a body -> numbers on no meter, or (input, output) tokens of other models."""

@@ -80,19 +80,32 @@ def sse(*events: Any) -> str:
 def frames(text: str) -> list[tuple[str, str]]:
     """Return name and data of each event: an independent parser of SSE, over the whole text at once."""
     found: list[tuple[str, str]] = []
-    name, data = "", list[str]()
+    name, data, later = "", list[str](), None
     for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))[:-1]:
         field, _, value = line.partition(":")
         value = value[1:] if value[:1] == " " else value
         if not line:
             if "\n".join(data):
-                found.append((name, "\n".join(data)))
-            name, data = "", []
+                found.append((name if later is None else later, "\n".join(data)))
+            name, data, later = "", [], None
         elif field == "data":
+            if len(data) == 1 and is_object(data[0]) and (value[:1] == "{" or value.strip() == "[DONE]"):
+                found.append((name, data[0]))  # providers that end an event with one line end
+                name, data, later = later or "", [], None
             data.append(value)
+        elif field == "event" and data:
+            later = value
         elif field == "event":
             name = value
     return found
+
+
+def is_object(text: str) -> bool:
+    """Return whether a text is a JSON object."""
+    try:
+        return text[:1] == "{" and isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def events_of(text: str) -> list[dict[str, Any]]:

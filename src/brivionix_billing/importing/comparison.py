@@ -20,7 +20,7 @@ __all__ = ["FileDefaults", "changed_tiers", "set_in_force"]
 _CACHE_READS: Final = {
     meter.name: meter.uncached_meter
     for meter in METERS.values()
-    if meter.cache == "read" and meter.fallback is None and meter.uncached_meter is not None
+    if meter.cache == "read" and meter.fallback not in meter.parents[:1] and meter.uncached_meter is not None
 }
 _LEVEL_KEYS: Final = frozenset({"above", "at_least", "long_context", *VARIANT_KEYS})
 

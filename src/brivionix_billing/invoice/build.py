@@ -162,6 +162,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
             "merkle_root": "sha256:" + usage.tree.root().hex(),
             "duplicates": usage.duplicates,
             "rejected": usage.rejected,
+            **_unaccounted_section(usage),
         },
         "signing_key": header.signing_key,
     }
@@ -255,6 +256,18 @@ def _estimated_section(buckets: Sequence[UsageBucket]) -> dict[str, Any]:
     return {
         "requests": sum(bucket.requests for bucket in estimated),
         "credits": _exact_text(sum(map(_bucket_units, estimated)), UNIT_DECIMALS),
+    }
+
+
+def _unaccounted_section(usage: AccountUsage) -> dict[str, Any]:
+    """Return what nothing was charged for, if there is any."""
+    if not usage.unaccounted:
+        return {}
+    return {
+        "unaccounted": [
+            {"path": path, "numbers": found.numbers, "total": format_plain(found.total)}
+            for path, found in sorted(usage.unaccounted.items())
+        ]
     }
 
 

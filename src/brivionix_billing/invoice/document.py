@@ -209,6 +209,14 @@ class Request(_StrictModel):
     at: Time
 
 
+class UnaccountedNumbers(_StrictModel):
+    """Numbers of usage objects that are on no meter, and that nothing was charged for."""
+
+    path: str
+    numbers: Count
+    total: ExactDecimal
+
+
 class Evidence(_StrictModel):
     """The evidence that allows anyone with the usage file and the price file to verify the bill."""
 
@@ -221,6 +229,7 @@ class Evidence(_StrictModel):
     merkle_root: Hash
     duplicates: Count
     rejected: Count
+    unaccounted: list[UnaccountedNumbers] | None = None
 
 
 class Document(_StrictModel):

@@ -18,6 +18,7 @@ from brivionix_billing.pricebook import digest as digests
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
 from brivionix_billing.pricebook.resolver import PriceResolver, ResolvedPrices
+from brivionix_billing.pricebook.unaccounted import UnaccountedPolicy
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import as_utc, format_instant
@@ -60,7 +61,7 @@ class PriceBook:
     'gpt-5.5'
     """
 
-    __slots__ = ("_file", "_prices_served", "_recent", "_tiers", "digest", "resolver")
+    __slots__ = ("_file", "_prices_served", "_recent", "_tiers", "_unaccounted", "digest", "resolver")
     digest: str
     """``sha256:...`` of all that prices depend on. Comments, descriptions and the order of keys are not covered."""
     resolver: PriceResolver
@@ -74,12 +75,14 @@ class PriceBook:
         put(self, "_recent", self.resolver.recent)
         put(self, "_tiers", {})
         put(self, "_prices_served", file.priced_model == "served")
+        put(self, "_unaccounted", UnaccountedPolicy(file.unaccounted, self.resolver.meters))
 
     if TYPE_CHECKING:
         _file: schema.PriceFile
         _recent: dict[tuple[str | None, str, str | None], ResolvedPrices]
         _tiers: dict[tuple[str | None, str | None], str | None]
         _prices_served: bool
+        _unaccounted: UnaccountedPolicy
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a price book is immutable; load another file")
@@ -247,7 +250,7 @@ class PriceBook:
                 "unknown_upstream",
                 f"no upstream {safe_repr(upstream)} in the price file; known: {known}; add it to 'upstreams'",
             )
-        return Conventions(item.cache_read, item.audio_input, item.reasoning)
+        return Conventions(item.cache_read, item.audio_input, item.reasoning, item.grounding)
 
     def is_router(self, model: str) -> bool:
         """Return whether a model is a router, whose price depends on the served model. Raises ``unknown_model``."""
@@ -317,17 +320,21 @@ class PriceBook:
         service_tier: str | None = None,
         region: str | None = None,
         mode: str | None = None,
+        unaccounted: Mapping[str, str] | None = None,
     ) -> Charge:
         """Return the exact charge for a usage, at the prices of the time of its request.
 
         ``model`` is the requested one; if it is not given, or if the price file says ``priced_model: served``, the
         served model of the usage is priced. ``service_tier``, ``region`` and ``mode`` are the requested ones; those
         that the usage states as served decide. ``at`` is the start of the request and has a time zone: it decides
-        which dated prices and which peak window apply.
+        which dated prices and which peak window apply. ``unaccounted`` says what to do with paths of the usage that are
+        on no meter, before the price file does: path or pattern -> ``report``, ``reject``, ``ignore`` or a meter.
+
+        A usage with :attr:`Usage.parts` is one charge, with a part for each model at that model's price.
 
         Raises ``unknown_model``, ``unknown_group``, ``model_not_allowed``, ``unknown_service_tier``,
         ``service_tier_unavailable``, ``region_unavailable``, ``mode_unavailable``, ``no_price``, ``meter_unpriced``,
-        ``invalid_time``.
+        ``unaccounted_usage``, ``invalid_time``.
 
         >>> from datetime import UTC
         >>> book = PriceBook.load("pricing.yaml")
@@ -342,8 +349,8 @@ class PriceBook:
             input_tokens, uncached, cached, output, _, extras = usage
             requested_model, tier = model, service_tier
             if extras is not None:
-                served_tier, served_model, meters, _, served_region, served_mode = extras
-                if meters or served_region or served_mode:
+                served_tier, served_model, meters, _, served_region, served_mode, notes = extras
+                if meters or served_region or served_mode or notes:
                     raise ValueError
                 tier = self._tiers[served_tier, service_tier]
                 if model is None:
@@ -361,10 +368,10 @@ class PriceBook:
                 and mode is None
             ):
                 quanta = uncached * input_rate + cached * cache_read_rate + output * output_rate
-                return _tuple_new(Charge, (quanta, usage, card, at))
+                return _tuple_new(Charge, (quanta, usage, card, at, ()))
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
-        return self._rate(usage, group, as_utc(at), model, service_tier, region, mode)
+        return self._rate(usage, group, as_utc(at), model, service_tier, region, mode, unaccounted)
 
     def rate_record(self, record: Record) -> Charge:
         """Return the charge for a record of a usage file. Raises what :meth:`rate` raises."""
@@ -397,6 +404,7 @@ class PriceBook:
         tier: str | None,
         region: str | None,
         mode: str | None,
+        unaccounted: Mapping[str, str] | None = None,
     ) -> Charge:
         if usage.__class__ is not Usage:
             raise BillingError(
@@ -408,10 +416,19 @@ class PriceBook:
             served = extras.model
             region, mode = extras.region or region, extras.mode or mode
             model = (extras.model or model) if model is None or self._prices_served else model
+            if extras.notes is not None and extras.notes.unaccounted:
+                policy = self._unaccounted
+                if unaccounted:
+                    policy = UnaccountedPolicy(
+                        {**unaccounted, **{k: v for k, v in self._file.unaccounted.items() if k not in unaccounted}},
+                        self.resolver.meters,
+                    )
+                usage = policy.apply(usage)
         resolved, mode = self._resolve(model, group, at, tier, served, mode)
         cards = resolved.cards
         card = cards.card(usage.input_tokens, cards.variation(region, mode, at))
-        return _tuple_new(Charge, (card.charge_quanta(usage), usage, card, at))
+        parts = tuple(self._rate(part, group, at, name, tier, region, mode) for name, part in usage.parts)
+        return _tuple_new(Charge, (card.charge_quanta(usage), usage, card, at, parts))
 
     def _resolve(
         self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None, mode: str | None

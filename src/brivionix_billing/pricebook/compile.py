@@ -208,7 +208,9 @@ def channel(name: str, item: schema.Channel) -> Channel:
     )
 
 
-_CACHE_READS = tuple(meter for meter in TOKEN_METERS if meter.cache == "read" and meter.fallback is None)
+_CACHE_READS = tuple(
+    meter for meter in TOKEN_METERS if meter.cache == "read" and meter.fallback not in meter.parents[:1]
+)
 
 
 def with_defaults(

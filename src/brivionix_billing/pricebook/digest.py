@@ -88,6 +88,10 @@ def _digest_content(file: schema.PriceFile) -> dict[str, Any]:
     }
     if file.priced_model != "requested":
         content["priced_model"] = file.priced_model
+    # Whether a path is reported or ignored changes no price. The first pattern that matches decides, so order matters.
+    priced = [[path, action] for path, action in file.unaccounted.items() if action not in ("report", "ignore")]
+    if priced:
+        content["unaccounted"] = [[path, action] for path, action in file.unaccounted.items()]
     # A section that a file does not have must not be in its digest, or a later version could not add sections.
     return {name: value for name, value in content.items() if value not in ({}, [])}
 

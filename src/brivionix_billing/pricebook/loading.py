@@ -122,6 +122,13 @@ def _salvage_sections(data: Any) -> ParsedSections:
             for text, target in (aliases if isinstance(aliases, dict) else _EMPTY).items()
             if isinstance(target, str)
         },
+        unaccounted={
+            path: action
+            for path, action in (top.get("unaccounted") or _EMPTY).items()
+            if isinstance(path, str) and isinstance(action, str)
+        }
+        if isinstance(top.get("unaccounted"), dict)
+        else {},
         cache_discount=[
             d for d in (_parse_or_none(schema.CacheDiscount, raw) for raw in _as_list(top.get("cache_discount"))) if d
         ],

@@ -238,6 +238,7 @@ class Upstream(StrictModel):
     cache_read: Literal["in_input", "beside_input"] = "in_input"
     audio_input: Literal["in_input", "beside_input"] = "in_input"
     reasoning: Literal["in_output", "beside_output", "rest_of_total"] = "in_output"
+    grounding: Literal["per_query", "per_prompt"] = "per_query"
 
 
 class Credit(StrictModel):
@@ -330,6 +331,7 @@ class PriceFile(StrictModel):
     aliases: dict[Name, Name] = {}
     priced_model: Literal["requested", "served"] = "requested"
     upstreams: dict[Name, Upstream] = {}
+    unaccounted: dict[Name, Word] = {}
     cache_discount: list[CacheDiscount] = []
     tools: Tools = Tools()
     channels: dict[Name, Channel] = {}

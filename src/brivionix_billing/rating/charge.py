@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, final
@@ -10,9 +11,12 @@ from brivionix_billing.decimals import (
     Rounding,
     decimal_from_scaled,
     format_count,
+    format_plain,
     format_trimmed,
+    multiply,
     multiply_count,
     round_quotient,
+    to_scaled,
 )
 from brivionix_billing.meters import format_quantity
 from brivionix_billing.money import Money
@@ -20,12 +24,14 @@ from brivionix_billing.rating import explanation
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS, RateCard, Variation
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
+from brivionix_billing.usage.notes import Unaccounted
 
 __all__ = ["QUOTA_PER_USD", "UNIT_DECIMALS", "Charge", "ChargeLine", "Savings"]
 
 QUOTA_PER_USD: Final = 500_000
 """Gateways of the new-api family count this integer quota per nominal USD; theirs is rounded, a charge is not."""
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _tuple_new = tuple.__new__
 _money = Money.unchecked
 
@@ -45,6 +51,8 @@ class ChargeLine(NamedTuple):
     unit_price: Decimal
     """What this group pays per ``per``, in nominal quota."""
     credits: Decimal
+    model: str | None = None
+    """The model, if it is another one than that of the charge: of a part."""
 
 
 class Savings(NamedTuple):
@@ -71,6 +79,8 @@ class ChargeFields(NamedTuple):
     """The rate card that was applied."""
     at: datetime
     """The time of the request, whose prices apply; in UTC."""
+    parts: tuple[Charge, ...] = ()
+    """The charges of runs of other models within the request. The figures of this charge contain them."""
 
 
 @final
@@ -116,19 +126,33 @@ class Charge(ChargeFields):
         return self.card.price_book_digest
 
     @property
+    def unaccounted(self) -> Unaccounted:
+        """(JSON path, number) of what the usage states and nothing is charged for, unless the price file ignores it."""
+        return self.usage.unaccounted
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Oddities of the usage that change no price."""
+        return self.usage.warnings
+
+    @property
     def units(self) -> int:
         """The charge in 10^-18 Credit."""
-        return self.quanta * self.card.quantum
+        return self.quanta * self.card.quantum + (sum(part.units for part in self.parts) if self.parts else 0)
 
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
+        if self.parts:
+            return decimal_from_scaled(self.units, UNIT_DECIMALS)
         return multiply_count(self.quanta, self.card.credit_unit)
 
     @property
     def nominal(self) -> Money:
         """The exact nominal quota that was consumed."""
         card = self.card
+        if self.parts:
+            return _money(multiply(self.credits, card.nominal_per_credit), card.currency)
         return _money(multiply_count(self.quanta, card.nominal_unit), card.currency)
 
     def cost(self, channel: str) -> Money:
@@ -141,11 +165,13 @@ class Charge(ChargeFields):
         except (KeyError, TypeError):
             self.card.channel(channel)  # raises the error that names the channels
             raise
+        if self.parts:
+            return _money(multiply(self.credits, self.card.channels[channel].price), currency)
         return _money(multiply_count(self.quanta, unit), currency)
 
     @property
     def lines(self) -> tuple[ChargeLine, ...]:
-        """One line per meter that was used; their Credits sum to the charge."""
+        """One line per meter and model that was used; their Credits sum to the charge."""
         card = self.card
         lines = []
         for name, quantity in card.billed_quantities(self.usage):
@@ -162,6 +188,8 @@ class Charge(ChargeFields):
                         decimal_from_scaled(quantity * card.unit_rates[name], UNIT_DECIMALS),
                     )
                 )
+        for part in self.parts:
+            lines += [line._replace(model=part.model) for line in part.lines]
         return tuple(lines)
 
     @property
@@ -177,18 +205,20 @@ class Charge(ChargeFields):
                 list_rate, uncached_rate = self.card.list_and_uncached_rates(name)
                 listed += quantity * list_rate
                 uncached += quantity * uncached_rate
-        return uncached, uncached - listed, listed - self.units
+        own = self.quanta * self.card.quantum
+        figures = [(uncached, uncached - listed, listed - own), *(part.savings_units() for part in self.parts)]
+        list_units, cache, group = map(sum, zip(*figures, strict=True))
+        return list_units, cache, group
 
     def gateway_quota(self) -> int:
         """Return the integer quota of a new-api gateway: 500 000 per nominal USD, half up, at least 1 unless free.
 
         For comparison with a gateway's log; bills use the exact charge.
         """
-        unit = self.card.nominal_unit
-        numerator = self.quanta * unit.coefficient * QUOTA_PER_USD
-        if not numerator:
+        coefficient, places = to_scaled(self.nominal.amount)
+        if not coefficient:
             return 0
-        return max(1, round_quotient(numerator, 10**unit.places, Rounding.HALF_UP))
+        return max(1, round_quotient(coefficient * QUOTA_PER_USD, 10**places, Rounding.HALF_UP))
 
     def explain(self, locale: str = "en") -> str:
         """Return the whole calculation in words and figures, to be verified with a pocket calculator.
@@ -202,9 +232,9 @@ class Charge(ChargeFields):
 
         Quantities are numbers; those of meters with decimal places, such as seconds, are strings.
         """
-        quanta, usage, card, at = self
+        quanta, usage, card, at, parts = self
         texts = card.texts
-        lines = []
+        lines: list[dict[str, Any]] = []
         for name, quantity in card.billed_quantities(usage):
             if quantity:
                 meter, unit, _, prices, _, _ = texts.lines[name]
@@ -216,6 +246,8 @@ class Charge(ChargeFields):
                         "credits": format_count(quantity, unit),
                     }
                 )
+        if parts:
+            return self._combined_record(lines)
         return {
             "model": card.model,
             "group": card.group,
@@ -228,6 +260,7 @@ class Charge(ChargeFields):
             "nominal": format_count(quanta, card.nominal_unit),
             "cost": {name: format_count(quanta, channel.unit) for name, channel in texts.channels.items()},
             "lines": lines,
+            **_notes_of(usage),
             "price_since": texts.price_since,
             "price_book": card.price_book_digest,
         }
@@ -237,7 +270,9 @@ class Charge(ChargeFields):
 
         It is put together from texts that the rate card formats once, which takes half the time of a JSON encoder.
         """
-        quanta, usage, card, at = self
+        quanta, usage, card, at, parts = self
+        if parts:
+            return _to_json(self.as_dict())
         texts = card.texts
         costs = []
         for _, _, _, key, unit in texts.channels.values():
@@ -253,8 +288,21 @@ class Charge(ChargeFields):
             f'{texts.json_head}"{format_instant(at)}","estimated":{"true" if usage.estimated else "false"},'
             f'"credits":"{format_count(quanta, card.credit_unit)}",'
             f'"nominal":"{format_count(quanta, card.nominal_unit)}","cost":{{{",".join(costs)}}},'
-            f'"lines":[{",".join(lines)}],{texts.json_tail}'
+            f'"lines":[{",".join(lines)}],{_notes_text(usage) if usage.extras else ""}{texts.json_tail}'
         )
+
+    def _combined_record(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the record of a charge with parts: its own lines, then those of each part with their model."""
+        record = _tuple_new(Charge, (*self[:4], ())).as_dict()
+        for part in self.parts:
+            lines += [{"model": part.model, **line} for line in part.as_dict()["lines"]]
+        return {
+            **record,
+            "credits": format_plain(self.credits),
+            "nominal": format_plain(self.nominal.amount),
+            "cost": {name: format_plain(self.cost(name).amount) for name in self.card.channels},
+            "lines": lines,
+        }
 
     def __repr__(self) -> str:
         return (
@@ -278,6 +326,22 @@ class Charge(ChargeFields):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (ChargeFields(*self),)
+
+
+def _notes_of(usage: Usage) -> dict[str, Any]:
+    """Return what a record says about numbers on no meter and about oddities; nothing for the usual usage."""
+    notes = usage.extras.notes if usage.extras else None
+    if notes is None:
+        return {}
+    unaccounted = [{"path": path, "value": format_plain(Decimal(value))} for path, value in notes.unaccounted]
+    found = {"unaccounted": unaccounted, "warnings": list(notes.warnings)}
+    return {name: entries for name, entries in found.items() if entries}
+
+
+def _notes_text(usage: Usage) -> str:
+    """Return :func:`_notes_of` as the JSON of further keys of a record."""
+    found = _notes_of(usage)
+    return f"{_to_json(found)[1:-1]}," if found else ""
 
 
 def _unpickle(fields: ChargeFields) -> Charge:

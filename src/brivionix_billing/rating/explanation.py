@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
@@ -24,10 +26,55 @@ def explain(charge: Charge, locale: str) -> str:
         raise BillingError(
             "invalid_argument", f"no explanation in {safe_repr(locale)}; use one of {', '.join(LOCALES)}"
         )
-    quanta, usage, card, at = charge
+    card, texts = charge.card, charge.card.texts
+    out, terms = _explain_own(charge, messages, locale)
+    for part in charge.parts:
+        lines, part_terms = _explain_own(part, messages, locale)
+        out += ["", *lines]
+        terms += part_terms
+    out.append("")
+    if charge.parts:
+        nominal, credits = format_plain(charge.nominal.amount), format_plain(charge.credits)
+    else:
+        nominal, credits = (format_count(charge.quanta, unit) for unit in (card.nominal_unit, card.credit_unit))
+    if len(terms) > 1:
+        out.append(messages["sum"].format(terms=" + ".join(terms), nominal=nominal, currency=card.currency))
+    out.append(
+        messages["credits"].format(
+            nominal=nominal, per_credit=texts.nominal_per_credit, credits=credits, currency=card.currency
+        )
+    )
+    for channel in texts.channels.values():
+        if charge.parts:
+            cost = format_plain(charge.cost(channel.name).amount)
+        else:
+            cost = format_count(charge.quanta, channel.unit)
+        out.append(
+            messages["channel"].format(
+                name=channel.name, credits=credits, price=channel.price, currency=channel.currency, cost=cost
+            )
+        )
+    uncached, cache, group = (format_trimmed(part, UNIT_DECIMALS) for part in charge.savings_units())
+    out.append(messages["saved"].format(list=uncached, cache=cache, group=group))
+    for path, value in charge.unaccounted:
+        out.append(messages["unaccounted"].format(path=path, value=format_plain(Decimal(value))))
+    out += [messages["warning"].format(text=text) for text in charge.warnings]
+    out.append(
+        messages["dates"].format(price=texts.price_since, group=texts.group_since, digest=card.price_book_digest)
+    )
+    return "\n".join(out) + "\n"
+
+
+def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tuple[list[str], list[str]]:
+    """Return the conditions and lines of a charge without its parts, and the nominal price of each line."""
+    usage, card = charge.usage, charge.card
     texts = card.texts
     input_tokens = usage.input_tokens
-    out = [messages["title"].format(model=card.model, group=card.group, tier=card.service_tier, at=format_instant(at))]
+    out = [
+        messages["title"].format(
+            model=card.model, group=card.group, tier=card.service_tier, at=format_instant(charge.at)
+        )
+    ]
     if usage.estimated:
         out.append(messages["estimated"])
     cached_tokens = usage.cache_read_tokens
@@ -84,26 +131,4 @@ def explain(charge: Charge, locale: str) -> str:
         terms.append(nominal)
     if not terms:
         out.append(f"  {messages['none']}")
-    out.append("")
-    nominal = format_count(quanta, card.nominal_unit)
-    credits = format_count(quanta, card.credit_unit)
-    if len(terms) > 1:
-        out.append(messages["sum"].format(terms=" + ".join(terms), nominal=nominal, currency=card.currency))
-    out.append(
-        messages["credits"].format(
-            nominal=nominal, per_credit=texts.nominal_per_credit, credits=credits, currency=card.currency
-        )
-    )
-    for channel in texts.channels.values():
-        cost = format_count(quanta, channel.unit)
-        out.append(
-            messages["channel"].format(
-                name=channel.name, credits=credits, price=channel.price, currency=channel.currency, cost=cost
-            )
-        )
-    uncached, cache, group = (format_trimmed(part, UNIT_DECIMALS) for part in charge.savings_units())
-    out.append(messages["saved"].format(list=uncached, cache=cache, group=group))
-    out.append(
-        messages["dates"].format(price=texts.price_since, group=texts.group_since, digest=card.price_book_digest)
-    )
-    return "\n".join(out) + "\n"
+    return out, terms

@@ -39,6 +39,8 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "credits": "Credits: {nominal} {currency} / {per_credit} {currency} per Credit = {credits} Credits",
         "channel": "Top-up price through {name}: {credits} Credits x {price} {currency} = {cost} {currency}",
         "saved": "At list price and without caching: {list} Credits. Saved by caching: {cache}, by group: {group}.",
+        "unaccounted": "NOT CHARGED: the provider reports {path} {value}, which no price in the price file is for.",
+        "warning": "Note: {text}.",
         "dates": "Prices effective from {price}, group terms effective from {group}; price book {digest}",
     },
     "zh_CN": {
@@ -67,6 +69,8 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "credits": "Credits：{nominal} {currency} / 每 Credit {per_credit} {currency} = {credits} Credits",
         "channel": "充值价（{name}）：{credits} Credits x {price} {currency} = {cost} {currency}",
         "saved": "按官方价且未命中缓存：{list} Credits。缓存命中节省 {cache}，分组价格节省 {group}。",
+        "unaccounted": "【未计费】服务商返回了 {path} = {value}，价格文件中没有对应的价格。",
+        "warning": "注意：{text}。",
         "dates": "价格生效时间 {price}，分组条款生效时间 {group}；价目表 {digest}",
     },
 }

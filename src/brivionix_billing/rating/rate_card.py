@@ -343,7 +343,8 @@ class RateCard:
             if quantity and name not in rates:
                 meter = self.meters.get(name)
                 while meter is not None and meter.name not in rates:
-                    meter = None if meter.fallback is None else self.meters[meter.fallback]
+                    fallback = meter.fallback_among(rates)
+                    meter = None if fallback is None else self.meters[fallback]
                 if meter is None:
                     raise self._unpriced_error(name, quantity)
                 del quantities[name]

@@ -14,19 +14,25 @@ from brivionix_billing.streams.readers.anthropic import AnthropicReader
 from brivionix_billing.streams.readers.bedrock import BedrockReader
 from brivionix_billing.streams.readers.chat import ChatReader
 from brivionix_billing.streams.readers.gemini import GeminiReader
+from brivionix_billing.streams.readers.other import OtherReader, has_usage_or_text
 from brivionix_billing.streams.readers.responses import ResponsesReader
 from brivionix_billing.streams.sse import SseEvent
 
-__all__ = ["to_plain_event", "event_error", "reader_for_event", "to_sse_event", "parse_event_json"]
+__all__ = ["to_plain_event", "event_error", "inner_events", "reader_for_event", "to_sse_event", "parse_event_json"]
 
 _JSON: Final = json.JSONDecoder()
 _CHAT_OBJECTS: Final = ("chat.completion.chunk", "chat.completion", "text_completion")
+_OTHER_EVENTS: Final = (
+    *("message-", "content-", "tool-", "interaction.", "step.", "transcript.", "speech.", "thread."),
+    *("image_generation.", "image_edit."),
+)
+"""Beginnings of the names of events of Cohere, Gemini's Interactions, and OpenAI's audio, images and Assistants."""
 _GEMINI_KEYS: Final = ("usageMetadata", "promptFeedback")
 
 
 def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] | None:
     """Return the reader that an event requires, or ``None`` if any stream may contain the event."""
-    kind = event.get("type") or name
+    kind = event.get("type") or event.get("event_type") or name
     if isinstance(kind, str):
         if kind.startswith("response."):
             return ResponsesReader
@@ -46,7 +52,18 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
     usage = metadata.get("usage") if isinstance(metadata, dict) and len(event) == 1 else None
     if isinstance(usage, dict) and "inputTokens" in usage:
         return BedrockReader
-    return None
+    if isinstance(kind, str) and kind.startswith(_OTHER_EVENTS):
+        return OtherReader
+    return OtherReader if has_usage_or_text(event) else None
+
+
+def inner_events(event: Mapping[str, Any]) -> list[Any]:
+    """Return the event inside a chunk of Bedrock's InvokeModel, which has it as bytes; else the event itself."""
+    chunk = event.get("chunk")
+    data = chunk.get("bytes") if isinstance(chunk, Mapping) else None
+    if isinstance(data, bytes):
+        return [parse_event_json(data)[0]]
+    return [event]
 
 
 def event_error(event: Mapping[str, Any], name: str) -> Any:

@@ -14,9 +14,9 @@ from brivionix_billing.errors import BillingError, safe_repr
 if TYPE_CHECKING:
     from brivionix_billing.tokens import TokenCounter
 
-__all__ = ["CounterProtocol", "FallbackCounter", "output_limit"]
+__all__ = ["BYTES_PER_TOKEN", "CounterProtocol", "FallbackCounter", "output_limit"]
 
-_BYTES_PER_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 # Keys of a request whose values the model does not receive as text.
 _NON_TEXT_KEYS: Final = frozenset(
     {
@@ -85,10 +85,10 @@ class FallbackCounter:
                 self._counter = None
                 del self._candidates[0]
                 if not self._candidates:
-                    self.notes[f"no tokenizer ({self._last_error}): one token per {_BYTES_PER_TOKEN} bytes of text"] = (
+                    self.notes[f"no tokenizer ({self._last_error}): one token per {BYTES_PER_TOKEN} bytes of text"] = (
                         None
                     )
-        return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+        return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
     def request(self, request: Mapping[str, Any], api: str | None) -> int:
         """Return the input tokens of a request."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.streams.text_buffer import TextBuffer
-from brivionix_billing.usage.extraction import truncate_name
+from brivionix_billing.usage.response_context import truncate_name
 
 __all__ = [
     "MAX_NAMES",
@@ -20,6 +20,7 @@ __all__ = [
     "bounded_value",
     "describe_error",
     "arguments_text",
+    "merge_counts",
 ]
 
 MAX_NAMES: Final = 4096
@@ -133,27 +134,78 @@ class StreamReader:
             value = value[:MAX_NAMES]
         return list(enumerate_objects(value))
 
-    def _update_usage(self, usage: Any, *, merged: bool = False) -> bool:
-        """Store a usage that an event reports. The last one counts. ``merged`` keeps keys that it does not repeat."""
+    @property
+    def stated_output(self) -> int:
+        """The output tokens of the usage so far, if it states them."""
+        count = (self.usage or {}).get(self.count_keys[1])
+        return count if type(count) is int else 0
+
+    def _update_usage(self, usage: Any) -> bool:
+        """Merge a usage that an event reports with the usage so far: counts are cumulative and never decrease."""
         if usage is None or usage == {}:
             return False
         if not isinstance(usage, dict):
             self.warnings.append(f"usage is {safe_repr(usage)}; expected an object with counts")
             return False
-        previous = self.usage or {}
         try:
-            if merged:
-                usage = previous | {key: value for key, value in usage.items() if value is not None}
             usage = _BoundedCopy().copy(usage)
         except Exception as error:  # an object of the caller may raise anything
             self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
             return False
-        for key in self.count_keys:
-            old, new = previous.get(key), usage.get(key)
-            if type(old) is type(new) is int and new < old:
-                self.warnings.append(f"{key} decreased from {old} to {new}; the last value counts")
-        self.usage = usage
+        if self.usage is None:
+            self.usage = usage
+            return True
+        merged, decreases = merge_counts(self.usage, usage)
+        try:
+            self.usage = _BoundedCopy().copy(merged)
+        except ValueError as error:
+            self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
+            return False
+        self.warnings += decreases
         return True
+
+
+def merge_counts(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the larger of each count of two usage objects of one response, and a warning for each decrease.
+
+    Counts are cumulative: a later zero, or a chunk with a part of the counts, takes nothing away.
+    """
+    warnings: list[str] = []
+    merged = dict(before)
+    for key, new in after.items():
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[key], further = merge_counts(old, new)
+            warnings += further
+        elif type(old) is type(new) is int or (type(old) is type(new) is float):
+            merged[key] = max(old, new)
+            if new < old and not key.startswith("total"):
+                warnings.append(f"{key} decreased from {old} to {new}; the larger value counts")
+        elif isinstance(old, list) and isinstance(new, list):
+            merged[key] = max(new, old, key=_number_sum)
+        elif new is not None and new != "":
+            merged[key] = new
+    if type(merged.get("total_tokens")) is int:
+        _merge_total(merged, before, after)
+    return merged, warnings
+
+
+def _merge_total(merged: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Add up the totals of two chunks that each state a part of the counts."""
+    for input_key, output_key in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
+        parts = [merged.get(input_key), merged.get(output_key)]
+        halves = [
+            each.get("total_tokens") == (each.get(input_key) or 0) + (each.get(output_key) or 0)
+            for each in (before, after)
+        ]
+        if all(type(part) is int for part in parts) and all(halves):
+            merged["total_tokens"] = sum(parts)
+
+
+def _number_sum(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return sum(map(_number_sum, value.values() if isinstance(value, dict) else value))
+    return value if type(value) is int else 0
 
 
 class _BoundedCopy:

@@ -3,6 +3,11 @@
 The rules are those of the WHATWG HTML standard, section "Server-sent events". A line ends with CR, LF or CRLF. A line
 that starts with a colon is a comment. Several data lines of one event are joined by line feeds. A blank line ends the
 event. Only the data and the name of an event matter here.
+
+Providers break the standard in two ways, and both are read. Some end an event with one line end instead of two: a line
+of data that is a whole JSON object, followed by another one, is an event of its own. Others send JSON without any
+framing, one value per line or one value over many lines (a whole response, or Gemini's list of chunks): a line that
+begins with a bracket begins such a value.
 """
 
 from __future__ import annotations
@@ -47,12 +52,16 @@ class SseParser:
     __slots__ = (
         "_after_cr",
         "_data",
+        "_foreign_bytes",
         "_head",
         "_max_event_bytes",
         "_name",
+        "_next_name",
         "_oversize",
         "_partial_line",
         "_partial_size",
+        "_raw",
+        "_raw_events",
         "_size",
         "_skipping",
         "_tried_size",
@@ -65,6 +74,10 @@ class SseParser:
         self._data: list[bytes] = []
         self._size = 0  # bytes of the lines of this event
         self._name = ""
+        self._next_name: str | None = None  # the name of the next event, if it arrived after the data of this one
+        self._raw = False  # whether the data of this event is JSON without framing
+        self._raw_events = 0
+        self._foreign_bytes = 0
         self._after_cr = False
         self._skipping = False  # whether the rest of this event is skipped
         self._head: bytes | None = b""  # the first bytes, until a byte order mark is recognised or excluded
@@ -95,6 +108,20 @@ class SseParser:
                     self._partial_line.append(line)
         return events
 
+    @property
+    def foreign_bytes(self) -> int:
+        """Bytes of lines that are neither an event nor JSON: of a stream in another format."""
+        return self._foreign_bytes + (self._partial_size if self._is_foreign_part() else 0)
+
+    @property
+    def is_one_value(self) -> bool:
+        """Whether all that arrived is one JSON value without framing: a response in place of a stream."""
+        return self._raw_events == 1
+
+    def _is_foreign_part(self) -> bool:
+        head = self._partial_line[0][:1] if self._partial_line else b""
+        return bool(head) and head not in b":deir {["
+
     def pop_oversize_count(self) -> int:
         """Return the number of skipped oversize events since the last call."""
         count, self._oversize = self._oversize, 0
@@ -115,20 +142,25 @@ class SseParser:
             return None
         self._tried_size = size
         lines = list(self._data)
+        is_raw = self._raw
         if self._partial_line:
-            field, value = _split_field(b"".join(self._partial_line))
-            if field != b"data":
+            line = b"".join(self._partial_line)
+            field, value = _split_field(line)
+            if self._raw or (not lines and line.lstrip().startswith((b"{", b"["))):
+                value, is_raw = line, True
+            elif field != b"data":
                 return None
             lines.append(value)
         data = b"\n".join(lines).strip()
         if data != DONE:
             try:
-                is_object = isinstance(from_json(data), dict)
+                is_whole = isinstance(from_json(data), dict | list)
             except ValueError:
-                is_object = False
-            if not is_object:
+                is_whole = False
+            if not is_whole:
                 return None
         self._skipping = True
+        self._raw_events += is_raw
         return SseEvent(self._name, data)
 
     def _within_limit(self, line_size: int) -> bool:
@@ -153,18 +185,68 @@ class SseParser:
             size = len(line)
             self._within_limit(size)
         if not size:
-            data = b"\n".join(self._data)
-            if data and not self._skipping:
-                events.append(SseEvent(self._name, data))
-            self._data, self._size, self._name, self._skipping = [], 0, "", False
-            self._tried_size = 0
+            if not self._raw:
+                name, self._next_name = self._next_name, None
+                self._end_event(events, self._name if name is None else name)
         elif not self._skipping:
-            self._size += size
-            field, value = _split_field(line)
-            if field == b"data":
-                self._data.append(value)
-            elif field == b"event":
-                self._name = value.decode("utf-8", "replace")
+            self._read_line(line, size, events)
+
+    def _read_line(self, line: bytes, size: int, events: list[SseEvent]) -> None:
+        if self._raw or (not self._data and line.lstrip().startswith((b"{", b"["))):
+            self._read_raw(line, size, events)
+            return
+        field, value = _split_field(line)
+        if field == b"data":
+            if self._data and _begins_event(value) and _is_whole(self._data[0]) and len(self._data) == 1:
+                self._end_event(events, self._name)  # one line end in place of two
+            self._data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+            if self._data:
+                self._next_name = name
+            else:
+                self._name = name
+        elif field not in (b"", b"id", b"retry"):
+            self._foreign_bytes += size
+        self._size += size
+
+    def _read_raw(self, line: bytes, size: int, events: list[SseEvent]) -> None:
+        """Read a line of JSON without framing. It is parsed when it may be whole, each time at twice the size."""
+        self._raw = True
+        self._size += size
+        self._data.append(line)
+        if line.rstrip().endswith((b"}", b"]")) and self._size >= 2 * self._tried_size:
+            self._tried_size = self._size
+            data = b"\n".join(self._data)
+            try:
+                from_json(data)
+            except ValueError:
+                return
+            self._end_event(events, self._name)
+
+    def _end_event(self, events: list[SseEvent], name: str) -> None:
+        data = b"\n".join(self._data)
+        if data and not self._skipping:
+            events.append(SseEvent(name, data))
+            self._raw_events += self._raw
+        self._name, self._next_name = self._next_name or "", None
+        self._data, self._size, self._skipping, self._raw = [], 0, False, False
+        self._tried_size = 0
+
+
+def _begins_event(value: bytes) -> bool:
+    return value.startswith(b"{") or value.strip() == DONE
+
+
+def _is_whole(data: bytes) -> bool:
+    """Return whether a line of data is a JSON object of its own."""
+    if not (data.startswith(b"{") and data.rstrip().endswith(b"}")):
+        return False
+    try:
+        from_json(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _split_field(line: bytes) -> tuple[bytes, bytes]:

@@ -10,16 +10,18 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.streams.estimate import estimate_usage
 from brivionix_billing.streams.events import (
     event_error,
+    inner_events,
     parse_event_json,
     reader_for_event,
     to_plain_event,
     to_sse_event,
 )
-from brivionix_billing.streams.fallback_counter import CounterProtocol, FallbackCounter
+from brivionix_billing.streams.fallback_counter import BYTES_PER_TOKEN, CounterProtocol, FallbackCounter, output_limit
 from brivionix_billing.streams.reader import StreamReader, describe_error
+from brivionix_billing.streams.readers.other import OtherReader
 from brivionix_billing.streams.sse import DONE, MAX_EVENT_BYTES, SseEvent, SseParser
 from brivionix_billing.streams.text_buffer import TextBuffer
-from brivionix_billing.usage import Usage, billable_body
+from brivionix_billing.usage import MAX_COUNT, Conventions, Usage, billable_body
 
 __all__ = ["StreamResult", "StreamUsage"]
 
@@ -44,7 +46,15 @@ class StreamResult:
     nothing."""
     usage_error: BillingError | None = None
     """The error of a reported usage that cannot be billed. The body contains that usage."""
+    unreadable: bool = False
+    """Whether something arrived of which nothing could be read. The usage is a rough estimate from the number of bytes.
+    The provider may bill it, so it is never "nothing to bill": charge the hold, the estimate, or by hand."""
     _usage: Usage | None = field(default=None, repr=False)
+
+    @property
+    def state(self) -> str:
+        """``reported``, ``estimated`` or ``unreadable``."""
+        return "unreadable" if self.unreadable else "estimated" if self.estimated else "reported"
 
     @property
     def usage(self) -> Usage:
@@ -58,7 +68,8 @@ class StreamUsage:
     r"""Reads a stream while it is forwarded and reports its usage at any time.
 
     ``request`` is the body that was sent, for the input of an estimate. ``counter`` is a token counter with the methods
-    of ``brivionix_billing.tokens.TokenCounter``. Neither is used unless an estimate is needed.
+    of ``brivionix_billing.tokens.TokenCounter``. Neither is used unless an estimate is needed. ``conventions`` are
+    those of the upstream: see :meth:`brivionix_billing.Usage.from_response`.
 
     >>> stream = StreamUsage()
     >>> stream.feed('data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n')
@@ -69,6 +80,7 @@ class StreamUsage:
 
     __slots__ = (
         "_byte_count",
+        "_conventions",
         "_counter",
         "_error",
         "_event_count",
@@ -78,6 +90,7 @@ class StreamUsage:
         "_request",
         "_result",
         "_sse",
+        "_unknown_size",
         "_warnings",
     )
 
@@ -87,7 +100,9 @@ class StreamUsage:
         counter: CounterProtocol | None = None,
         *,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        conventions: Conventions | None = None,
     ) -> None:
+        self._conventions = conventions
         detail = ""
         try:
             # Only the methods of a plain dict are known not to raise.
@@ -105,6 +120,7 @@ class StreamUsage:
         self._warnings: list[str] = []
         self._further_warnings = 0
         self._event_count = 0
+        self._unknown_size = 0  # characters of events that could not be read
         self._result: StreamResult | None = None
         if request is not None and self._request is None:
             self._warn(f"a request of type {type(request).__name__} is not a JSON object and is ignored{detail}")
@@ -131,7 +147,10 @@ class StreamUsage:
 
     @property
     def api(self) -> str | None:
-        """API of the events: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock``; ``None`` if unknown."""
+        """API of the events: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock`` or ``other``.
+
+        ``other`` are events that were read by what they contain; ``None``: no event was understood.
+        """
         return self._reader.api if self._reader else None
 
     @property
@@ -146,6 +165,8 @@ class StreamUsage:
             self._flush()
         except Exception as error:
             self._warn(f"an event could not be read: {describe_error(error)}")
+        if self._reader is not None and self._sse.is_one_value and self._event_count <= 2:
+            self._reader.end()  # a whole response in place of a stream
         if self._result is None:
             self._result = self._build_result()
         return self._result
@@ -164,7 +185,7 @@ class StreamUsage:
             usage = Usage(0, 0, estimated=True)
             body = {"usage": {"input_tokens": 0, "output_tokens": 0, "estimated": True}}
             return StreamResult(
-                body, True, "no estimate could be made", self.warnings, reader is not None, _usage=usage
+                body, True, "no estimate could be made", self.warnings, True, unreadable=True, _usage=usage
             )
 
     def _feed(self, piece: object) -> None:
@@ -180,6 +201,7 @@ class StreamUsage:
             for event in self._sse.feed(data):
                 self._handle_frame(event)
             for _ in range(self._sse.pop_oversize_count()):
+                self._unknown_size += 1
                 self._warn("an event was too large and was skipped")
             return
         frame = to_sse_event(piece)
@@ -192,16 +214,58 @@ class StreamUsage:
         body = reader.body()
         try:
             body = billable_body(body)
-            usage = Usage.from_response(body)
+            usage = Usage.from_response(body, conventions=self._conventions)
         except BillingError as error:
             return StreamResult(body, False, None, (*self.warnings, error.message), usage_error=error)
+        missing = self._contradicted_counts(reader, usage)
+        if missing:
+            return self._estimate(f"the provider reported {missing}, although text arrived")
+        self._check_limit(reader, usage)
         # The provider may be a gateway that estimates.
         reason = "the provider marks its usage as an estimate" if usage.estimated else None
         return StreamResult(body, usage.estimated, reason, self.warnings, _usage=usage)
 
-    def _estimate(self) -> StreamResult:
+    def _contradicted_counts(self, reader: StreamReader, usage: Usage) -> str | None:
+        """Return which counts are 0 although text arrived; ``None`` if none is."""
+        if reader.text_buffer.empty and not reader.tool_calls:
+            return None
+        zeros = [name for name, count in (("input", usage.input_tokens), ("output", usage.output_tokens)) if not count]
+        if not zeros or any(name not in ("input", "cache_read", "output") for name in usage.meters):
+            return None  # seconds or images may be billed in place of tokens
+        return f"no {' and no '.join(zeros)} tokens"
+
+    def _check_limit(self, reader: StreamReader, usage: Usage) -> None:
+        """Warn of more output than the request allowed."""
+        try:
+            limit = None if self._request is None else output_limit(self._request, reader.api)
+        except Exception:  # an object of the caller may raise anything
+            return
+        if limit is not None and usage.output_tokens > limit:
+            self._warn(f"the provider reports {usage.output_tokens} output tokens; the request allowed {limit}")
+
+    def _unreadable(self) -> StreamResult:
+        """Return the result of a stream of which nothing could be read: an estimate from its size."""
+        size = max(self._byte_count, self._unknown_size)
+        estimate = estimate_usage(None, self._request, self._counter)
+        body = {
+            "usage": {
+                "input_tokens": estimate.usage.input_tokens,
+                "output_tokens": min(-(-size // BYTES_PER_TOKEN), MAX_COUNT),
+                "estimated": True,
+            }
+        }
+        reason = f"{size} bytes arrived, none of which could be read: one output token per {BYTES_PER_TOKEN} bytes"
+        reason = "; ".join((reason, *estimate.notes))
+        warnings = (*self.warnings, f"{size} bytes arrived without a known event; feed them decompressed")
+        usage = Usage.from_response(body)
+        return StreamResult(body, True, reason, warnings, True, unreadable=True, _usage=usage)
+
+    def _estimate(self, why: str | None = None) -> StreamResult:
+        has_foreign = self._unknown_size or self._sse.foreign_bytes
+        if self._reader is None and self._error is None and has_foreign:
+            return self._unreadable()
         estimate = estimate_usage(self._reader, self._request, self._counter)
-        reason = "; ".join(dict.fromkeys((self._estimate_reason(), *estimate.notes)))
+        reason = "; ".join(dict.fromkeys((why or self._estimate_reason(), *estimate.notes)))
         reader = self._reader
         has_output = estimate.usage != Usage(
             estimate.usage.input_tokens, 0, estimated=True
@@ -211,10 +275,6 @@ class StreamUsage:
         has_started = reader is not None and self._error is None and not reader.failed
         answered = has_output or has_usage or has_started
         warnings = (*self.warnings, *estimate.warnings)
-        if self._byte_count and not self._event_count:
-            warnings += (
-                f"{self._byte_count} bytes arrived without an event; feed them decompressed, with their line ends",
-            )
         return StreamResult(estimate.body, True, reason, warnings, answered, _usage=estimate.usage)
 
     def _estimate_reason(self) -> str:
@@ -238,19 +298,23 @@ class StreamUsage:
         try:
             value, rest = parse_event_json(data)
         except (ValueError, RecursionError):
-            self._warn(f"an event is not JSON: {safe_repr(data[:60].decode('utf-8', 'replace'))}")
+            self._unknown_size += len(data)
+            self._warn(f"an event of {len(data)} bytes is not JSON")
             return
         if rest:
-            self._warn(f"an event has text after its JSON, which is ignored: {safe_repr(rest[:60])}")
-        self._handle_event(value, event.name, type(value).__name__)
+            self._warn(f"an event has {len(rest)} characters after its JSON, which are ignored")
+        for each in value if isinstance(value, list) else [value]:  # Gemini sends a list of chunks without SSE
+            self._handle_event(each, event.name, type(each).__name__)
 
     def _handle_event(self, event: Any, name: str, type_name: str) -> None:
         self._event_count += 1
         if not isinstance(event, dict):
+            self._unknown_size += len(safe_repr(event, 1000))
             self._warn(f"an event of type {type_name} is not a JSON object")
             return
         try:
-            self._dispatch(event, name)
+            for inner in inner_events(event):
+                self._dispatch(inner, name)
         except Exception as error:  # a gateway forwards any event; its stream must continue
             self._warn(f"an event could not be read: {describe_error(error)}")
         if self._reader is not None:
@@ -263,11 +327,16 @@ class StreamUsage:
             self._warn(f"the provider reports an error: {self._error}")
         kind = reader_for_event(event, name)
         reader = self._reader
-        if kind is not None and (reader is None or (not isinstance(reader, kind) and reader.is_empty)):
+        if kind is OtherReader and reader is not None and not reader.is_empty:
+            kind = type(reader)  # what it contains belongs to this stream
+        is_replaced = kind is not None and isinstance(reader, OtherReader) and reader.usage is None
+        if kind is not None and (reader is None or (not isinstance(reader, kind) and (reader.is_empty or is_replaced))):
             # An event that only resembles another API must not decide the API of a stream.
             reader = self._reader = self._readers.get(kind) or self._create_reader(kind)
         if reader is None or (kind is not None and not isinstance(reader, kind)):
             if error is None and (event.get("type") or name) != "ping":
+                if reader is None:
+                    self._unknown_size += len(safe_repr(event, 1000))
                 where = f"in a stream of {reader.api}" if reader else "before any known event"
                 self._warn(f"an event with the keys {safe_repr(list(event)[:8])} arrived {where}")
             return
@@ -289,7 +358,7 @@ class StreamUsage:
             self._warn(warning)
         reader.warnings.clear()
         self._counter.served_model = reader.model
-        if reader.done:
+        if reader.done and reader.stated_output:
             reader.discard_text()
 
     def _flush(self, *, if_cheap: bool = False) -> None:

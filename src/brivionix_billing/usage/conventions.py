@@ -18,7 +18,7 @@ _OUTPUT_KEYS: Final = ("completion_tokens", "output_tokens")
 
 
 class Conventions(NamedTuple):
-    """What the counts of OpenAI's formats contain."""
+    """What the counts of OpenAI's formats contain, and how Gemini's searches are counted."""
 
     cache_read: str = "in_input"
     """``in_input``, or ``beside_input``: the prompt does not contain the cached tokens."""
@@ -27,6 +27,9 @@ class Conventions(NamedTuple):
     reasoning: str = "in_output"
     """``in_output``; ``beside_output``: the completion does not contain the reasoning tokens; ``rest_of_total``: no
     count states them, and they are what the total has beyond prompt and completion."""
+    grounding: str = "per_query"
+    """``per_query``: each query of Gemini's search is a web search; ``per_prompt``: each grounded prompt is one, as
+    for Gemini 2.5 and older."""
 
 
 OPENAI_CONVENTIONS: Final = Conventions()

@@ -1,7 +1,7 @@
 """Detects the format of a provider's body from the body alone, and passes it to the reader of that format.
 
-To add a provider, write a reader ``(usage object, response) -> UsageFields`` in ``readers/`` and teach
-:func:`detect_format` the keys that only its usage object has.
+To add a provider, write a reader ``(usage object, response) -> UsageFields`` in ``readers/``, and add the key that only
+its usage object has to :data:`_FORMATS_BY_KEY`. A reader must keep the law of :mod:`brivionix_billing.usage.notes`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.conventions import Conventions, apply_conventions
-from brivionix_billing.usage.fields import UsageFields
+from brivionix_billing.usage.envelopes import BATCH_TIER, substitute_usage, unwrap
+from brivionix_billing.usage.fields import UsageFields, with_quantities, with_tier
+from brivionix_billing.usage.notes import with_root
 from brivionix_billing.usage.parsing import ContextKeys, format_keys
-from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, openai
+from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, interactions, openai, plain
+from brivionix_billing.usage.readers.plain import QUANTITY_KEYS
+from brivionix_billing.usage.response_context import RESPONSE_KEYS, ground_once
 
 __all__ = [
     "BodyFormat",
@@ -45,7 +49,28 @@ _RESPONSES: Final = BodyFormat(openai.read_responses, openai.CONTEXT_KEYS)
 _ANTHROPIC: Final = BodyFormat(anthropic.read_usage, anthropic.CONTEXT_KEYS)
 _GEMINI: Final = BodyFormat(gemini.read_usage, gemini.CONTEXT_KEYS)
 _BEDROCK: Final = BodyFormat(bedrock.read_usage, bedrock.CONTEXT_KEYS)
-_COHERE: Final = BodyFormat(cohere.read_usage, cohere.CONTEXT_KEYS)
+_FORMATS_BY_KEY: Final[Mapping[str, BodyFormat]] = {
+    "prompt_tokens": _CHAT,
+    "generation_token_count": BodyFormat(plain.read_llama, plain.CONTEXT_KEYS),
+    "promptTokenCount": _GEMINI,
+    "prompt_token_count": _GEMINI,
+    "total_input_tokens": BodyFormat(interactions.read_usage, interactions.CONTEXT_KEYS),
+    "inputTokens": _BEDROCK,
+    "billed_units": BodyFormat(cohere.read_usage, cohere.CONTEXT_KEYS),
+    **dict.fromkeys(plain.OLLAMA_KEYS, BodyFormat(plain.read_ollama, plain.CONTEXT_KEYS)),
+    "inputTextTokenCount": BodyFormat(plain.read_titan, plain.CONTEXT_KEYS),
+    **dict.fromkeys(
+        ("inputTokenCount", "outputTokenCount"), BodyFormat(plain.read_invocation_metrics, plain.CONTEXT_KEYS)
+    ),
+    "generated_token_count": BodyFormat(plain.read_watsonx, plain.CONTEXT_KEYS),
+    "seconds": BodyFormat(plain.read_duration, plain.CONTEXT_KEYS),
+    "totalTokenCount": _GEMINI,
+    "total_token_count": _GEMINI,
+    "total_tokens": BodyFormat(plain.read_total, plain.CONTEXT_KEYS),
+    **dict.fromkeys((*plain.QUANTITY_KEYS, "quantities"), BodyFormat(plain.read_quantities, plain.CONTEXT_KEYS)),
+}
+"""A key of a usage object -> its format, in the order in which the keys are looked for. ``input_tokens`` is not here,
+because two formats have it."""
 
 # With these keys, the input tokens do not contain the cached ones, unlike OpenAI's.
 _EXCLUSIVE_CACHE_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
@@ -54,24 +79,26 @@ _NON_ANTHROPIC_KEYS: Final = frozenset({"total_tokens", "input_tokens_details"})
 _ANTHROPIC_ONLY_KEYS: Final = frozenset({"service_tier", "server_tool_use", "iterations", "inference_geo", "speed"})
 _NON_RESPONSES_KEYS: Final = _EXCLUSIVE_CACHE_KEYS | _ANTHROPIC_ONLY_KEYS
 
-_USAGE_LOCATIONS: Final = (
-    ("usage", False),
-    ("prompt_tokens", True),
-    ("input_tokens", True),
-    ("usageMetadata", False),
-    ("usage_metadata", False),
-    ("promptTokenCount", True),
-    ("prompt_token_count", True),
-    ("inputTokens", True),
-    ("billed_units", True),
-    ("meta", False),
+_CUSTOM_KEY: Final = "quantities"
+"""Key of a usage object, of any format, for the quantities of meters that a price file declares."""
+_METRICS_KEY: Final = "amazon-bedrock-invocationMetrics"
+_USAGE_KEYS: Final = ("usage", "usageMetadata", "usage_metadata", "meta", _METRICS_KEY)
+"""The keys of a usage object in a response."""
+_OTHER_USAGE_KEYS: Final = frozenset(_USAGE_KEYS[1:-1])
+_BARE_KEYS: Final = (
+    *("prompt_tokens", "input_tokens", "generation_token_count", "promptTokenCount", "prompt_token_count"),
+    *("inputTokens", "billed_units", "total_input_tokens", *plain.OLLAMA_KEYS, "inputTextTokenCount"),
+    *("inputTokenCount", "outputTokenCount"),
 )
-"""(key, bare): the key of a usage object in a response, or, if bare, a count that only a usage object has."""
-_USAGE_KEYS: Final = tuple(name for name, bare in _USAGE_LOCATIONS if not bare)
+"""Counts that only a usage object has, or an answer that has its counts beside the text."""
+_TOTAL_ONLY_KEYS: Final = ("data", "results", "embeddings", "object")
+"""Keys of embeddings and of rerank, whose usage may be a total alone."""
+_TEXT_KEYS: Final = frozenset({"embedding", "embeddings", "embeddingsByType", "context", "generation", "message"})
+"""Keys of answers whose counts stand beside the text. Their numbers are no quantities."""
 _MAX_DEPTH: Final = 8
 _CONTEXT_KEYS: Final = (
     *(key for found in (_CHAT, _GEMINI, _BEDROCK) for key in found.context_keys),  # Anthropic's are among OpenAI's
-    "output",
+    *RESPONSE_KEYS,
 )
 
 
@@ -83,6 +110,8 @@ class LocatedUsage(NamedTuple):
     """The response as the caller gave it; ``None`` for a usage object without a response."""
     key: str
     """The key of the usage object in the response, or the count by which it was found."""
+    is_batch: bool = False
+    """Whether the body is a line of batch results."""
 
 
 def read_usage(body: object) -> UsageFields:
@@ -90,12 +119,9 @@ def read_usage(body: object) -> UsageFields:
     if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
-            if "usageMetadata" in body or "usage_metadata" in body or "meta" in body:
-                _reject_second_usage("usage", body)
-            if "prompt_tokens" in usage:
+            if usage.get("prompt_tokens") and _OTHER_USAGE_KEYS.isdisjoint(body) and _CUSTOM_KEY not in usage:
                 return openai.read_chat(usage, body)  # nearly every body, by the shortest way
-            return detect_format(usage).reader(usage, body)
-        if usage is None:
+        elif usage is None and _CUSTOM_KEY not in body:
             if body.get("prompt_tokens") is not None:
                 return openai.read_chat(body, {})
             if body.get("input_tokens") is not None:
@@ -106,18 +132,34 @@ def read_usage(body: object) -> UsageFields:
 def read_located_usage(body: object, conventions: Conventions | None = None) -> UsageFields:
     """Read the usage in a body of any type, by the conventions of its upstream."""
     try:
-        usage, response, _ = locate_usage(body)
+        usage, response, key, is_batch = locate_usage(body)
+        context = {name: get_field(response, name) for name in _CONTEXT_KEYS}
         if conventions is not None:
             usage = apply_conventions(usage, conventions)
-        return detect_format(usage).reader(usage, {name: get_field(response, name) for name in _CONTEXT_KEYS})
+            if conventions.grounding == "per_prompt":
+                context["candidates"] = ground_once(context["candidates"])
+        custom = usage.get(_CUSTOM_KEY)
+        if custom is None:
+            fields = detect_format(usage, response).reader(usage, context)
+        else:
+            counts = {name: value for name, value in usage.items() if name != _CUSTOM_KEY}
+            fields = detect_format(counts, response).reader(counts, context) if counts else UsageFields()
+            fields = with_quantities(fields, custom)
+        extras = fields.extras
+        if extras is not None and extras.notes is not None and key in ("meta", "usage_metadata", _METRICS_KEY):
+            fields = fields._replace(extras=extras._replace(notes=with_root(extras.notes, key)))
+        return with_tier(fields, BATCH_TIER) if is_batch else fields
     except BillingError:
         raise
     except Exception as error:  # an SDK object may raise anything when an attribute is read
         raise unreadable_error(body, error) from error
 
 
-def detect_format(usage: dict[str, Any]) -> BodyFormat:
-    """Return the format of a usage object. Raises ``unknown_usage_format``, with the keys, if it is unknown."""
+def detect_format(usage: dict[str, Any], response: object = None) -> BodyFormat:
+    """Return the format of a usage object. Raises ``unknown_usage_format``, with the keys, if it is unknown.
+
+    A usage object whose only count is a total is read if its ``response`` is one of embeddings or of rerank.
+    """
     if "prompt_tokens" in usage:
         return _CHAT
     if "input_tokens" in usage:
@@ -126,29 +168,45 @@ def detect_format(usage: dict[str, Any]) -> BodyFormat:
         ):
             return _RESPONSES
         return _ANTHROPIC
-    if "promptTokenCount" in usage or "prompt_token_count" in usage:
-        return _GEMINI
-    if "inputTokens" in usage:
-        return _BEDROCK
-    if "billed_units" in usage:
-        return _COHERE
+    for key, found in _FORMATS_BY_KEY.items():
+        if key in usage and (key != "total_tokens" or _may_be_all_input(usage, response)):
+            return found
     raise BillingError(
         "unknown_usage_format",
-        f"the format of a usage object with the keys {format_keys(usage)} is unknown; known are OpenAI chat, Responses "
-        "and embeddings, Anthropic, Gemini, Bedrock Converse and Cohere",
+        f"the format of a usage object with the keys {format_keys(usage)} is unknown; docs/usage-file.md lists the "
+        "formats that are read",
     )
+
+
+def _may_be_all_input(usage: Mapping[str, Any], response: object) -> bool:
+    """Return whether a total without parts is all input, as of embeddings and of rerank."""
+    if "completion_tokens" in usage or "output_tokens" in usage:
+        return False
+    if get_field(response, "object") not in (None, "list"):
+        return False
+    return any(get_field(response, key) is not None for key in _TOTAL_ONLY_KEYS)
 
 
 def locate_usage(body: object) -> LocatedUsage:
     """Find the usage object of a mapping or SDK object. Only the usage object is copied, never the texts."""
-    for name, bare in _USAGE_LOCATIONS:
+    body, is_batch = unwrap(body)
+    for name in _USAGE_KEYS:
         usage = get_field(body, name)
         if usage is None or (name == "meta" and get_field(usage, "billed_units") is None):
             continue
-        if not bare:
+        if name != _METRICS_KEY:
             _reject_second_usage(name, body)
-        response, usage = (None, body) if bare else (body, usage)
-        return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), response, name)
+        return LocatedUsage(usage if type(usage) is dict else to_plain_data(usage), body, name, is_batch)
+    for name in _BARE_KEYS:
+        if get_field(body, name) is not None:
+            return LocatedUsage(_bare_usage(body), None, name, is_batch)
+    substitute = substitute_usage(body)
+    if substitute is not None:
+        return LocatedUsage(substitute, body, "usage", is_batch)
+    if isinstance(body, Mapping) and (_CUSTOM_KEY in body or not QUANTITY_KEYS.isdisjoint(body)):
+        return LocatedUsage(dict(body), None, "quantities", is_batch)
+    if isinstance(body, Mapping) and (body.get("type") == "duration" and "seconds" in body):
+        return LocatedUsage(dict(body), None, "seconds", is_batch)
     if isinstance(body, Mapping) and "usage" in body:
         raise BillingError(
             "unknown_usage_format", "usage is null; to have it in a stream, set stream_options.include_usage to true"
@@ -163,10 +221,20 @@ def locate_usage(body: object) -> LocatedUsage:
     )
 
 
+def _bare_usage(body: object) -> dict[str, Any]:
+    """Return a body that is a usage object, or an answer with its counts beside the text, without that text."""
+    if isinstance(body, Mapping) and not _TEXT_KEYS.isdisjoint(body):
+        body = {key: value for key, value in body.items() if key not in _TEXT_KEYS}
+    usage: dict[str, Any] = body if type(body) is dict else to_plain_data(body)
+    return usage
+
+
 def _reject_second_usage(name: str, body: object) -> None:
     """Reject a second usage object: two gateways wrote into this body, and it does not say which one is right."""
     for other in _USAGE_KEYS:
         second = None if other == name else get_field(body, other)
+        if other == _METRICS_KEY:
+            continue  # Bedrock repeats the counts of the answer
         if second is not None and (other != "meta" or get_field(second, "billed_units") is not None):
             label = "meta.billed_units" if other == "meta" else other
             raise BillingError("usage_contradiction", f"the body has two usage objects, {name} and {label}; remove one")

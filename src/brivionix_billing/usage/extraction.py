@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.detect import detect_format, get_field, locate_usage, unreadable_error
 from brivionix_billing.usage.parsing import nested_value
 from brivionix_billing.usage.readers.openai import read_responses
-from brivionix_billing.usage.tool_calls import billable_item_type, container_id, require_output_items
+from brivionix_billing.usage.readers.plain import read_total
+from brivionix_billing.usage.response_context import reduce_response, truncate_name
 
-__all__ = ["billable_body", "reduce_item", "truncate_name"]
+__all__ = ["billable_body"]
 
 _MAX_DEPTH: Final = 12
 """Maximum nesting of a usage object. Readers look for counts in fewer levels."""
-_MAX_NAME_LENGTH: Final = 257
-"""Maximum length of an extracted name, in characters. One more than a name may have, so that a reader rejects it."""
 
 
 def billable_body(body: object) -> dict[str, Any]:
@@ -31,40 +29,22 @@ def billable_body(body: object) -> dict[str, Any]:
 
 
 def _extract(body: object) -> dict[str, Any]:
-    usage, response, usage_key = locate_usage(body)
-    body_format = detect_format(usage)
+    usage, response, usage_key, is_batch = locate_usage(body)
+    body_format = detect_format(usage, response)
     counts: dict[str, Any] = _to_json_value(usage)
-    if response is None:
-        return counts
-    context = {}
-    for key, name in body_format.context_keys.items():
-        value = get_field(response, key)
-        if value is not None:
-            served = _name_value(nested_value(value, name))
-            context[key] = served if name is None else {name: served}
-    items = get_field(response, "output")
-    if isinstance(items, Iterator) and body_format.reader is not read_responses:
-        items = None  # the reader of this format does not look at them
-    kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
-    billable = [reduce_item(item, kind) for item, kind in kinds if kind is not None]
-    return {**context, **({"output": billable} if billable else {}), usage_key: counts}
-
-
-def reduce_item(item: object, kind: str) -> dict[str, Any]:
-    """Reduce an output item of a billable ``kind`` to what its fee depends on, without its texts and results.
-
-    The action of a web search is kept, because not every action is paid.
-    """
-    kind = str.__str__(kind)  # an SDK's enumeration is a string as well
-    if kind == "web_search_call" and get_field(get_field(item, "action"), "type") is not None:
-        return {"type": kind, "action": {"type": "search"}}
-    container = container_id(item) if kind == "code_interpreter_call" else None
-    return {"type": kind} if container is None else {"type": kind, "container_id": truncate_name(container)}
-
-
-def truncate_name(name: str) -> str:
-    """Truncate a name to a length that is still too long for a name."""
-    return name[:_MAX_NAME_LENGTH]
+    reduced = counts
+    if response is not None:
+        context = {}
+        for key, name in body_format.context_keys.items():
+            value = get_field(response, key)
+            if value is not None:
+                served = _name_value(nested_value(value, name))
+                context[key] = served if name is None else {name: served}
+        if body_format.reader is read_total:
+            context["object"] = "list"
+        beside = reduce_response(response, has_items=body_format.reader is read_responses)
+        reduced = {**context, **beside, usage_key: counts}
+    return {"response": {"status_code": 200, "body": reduced}} if is_batch else reduced
 
 
 def _name_value(value: Any) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from brivionix_billing.decimals import decimal_places, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import CHILDREN, DESCENDANTS, MAX_QUANTITY_PLACES, METERS, REQUEST_METERS
+from brivionix_billing.usage.notes import NotesBuilder, UsageNotes
 
 __all__ = [
     "MAX_COUNT",
@@ -23,6 +24,8 @@ __all__ = [
     "require_count",
     "require_flag",
     "require_quantity",
+    "with_quantities",
+    "with_tier",
 ]
 
 MAX_COUNT: Final = 10**12
@@ -44,6 +47,8 @@ class UsageExtras(NamedTuple):
     """The serving region as the provider wrote it."""
     mode: str | None = None
     """The serving mode as the provider wrote it, such as ``fast``."""
+    notes: UsageNotes | None = None
+    """Unaccounted numbers, warnings, and the runs of other models."""
 
 
 class UsageFields(NamedTuple):
@@ -84,11 +89,12 @@ def make_fields(
     estimated: bool = False,
     region: str | None = None,
     mode: str | None = None,
+    notes: UsageNotes | None = None,
 ) -> UsageFields:
     """Return the fields of validated counts. Equal usages have equal fields, however they were read."""
     extras = None
-    if service_tier or model or meters or estimated or region or mode:
-        extras = _tuple_new(UsageExtras, (service_tier, model, meters, estimated, region, mode))
+    if service_tier or model or meters or estimated or region or mode or notes:
+        extras = _tuple_new(UsageExtras, (service_tier, model, meters, estimated, region, mode, notes))
     return _tuple_new(
         UsageFields, (input_tokens, input_quantity, cache_read_quantity, output_quantity, reasoning_tokens, extras)
     )
@@ -105,12 +111,13 @@ def build_fields(
     region: object = None,
     mode: object = None,
     custom: Mapping[str, object] = _NO_QUANTITIES,
+    notes: NotesBuilder | None = None,
 ) -> UsageFields:
     """Validate counts, one containing the other as :class:`Usage` describes, and return disjoint quantities.
 
     ``counts`` has arguments of ``Usage`` such as ``cache_read_tokens``, ``custom`` the quantities of meters that a
-    price file declares. Raises ``invalid_usage`` for a count that is not a whole number from 0 to 10^12,
-    ``usage_contradiction`` for parts that are more than what contains them.
+    price file declares, ``notes`` what a reader noted. Raises ``invalid_usage`` for a count that is not a whole number
+    from 0 to 10^12, ``usage_contradiction`` for parts that are more than what contains them.
     """
     if not counts.keys() <= _ARGUMENTS:
         unknown = next(name for name in counts if name not in _ARGUMENTS)
@@ -151,7 +158,23 @@ def build_fields(
         require_flag(estimated),
         _require_optional_name("region", region),
         _require_optional_name("mode", mode),
+        None if notes is None else notes.build(),
     )
+
+
+def with_tier(fields: UsageFields, service_tier: str) -> UsageFields:
+    """Return the fields with another served tier."""
+    extras = fields.extras or UsageExtras()
+    return fields._replace(extras=extras._replace(service_tier=service_tier))
+
+
+def with_quantities(fields: UsageFields, custom: Any) -> UsageFields:
+    """Return the fields with quantities of meters that a price file declares. Raises ``invalid_usage``."""
+    if not isinstance(custom, Mapping):
+        raise BillingError("invalid_usage", f"quantities is {safe_repr(custom)}; use {{meter: quantity}}")
+    extras = fields.extras or UsageExtras()
+    meters = (*extras.meters, *_custom_quantities(custom))
+    return fields._replace(extras=extras._replace(meters=meters)) if meters else fields
 
 
 def _custom_quantities(quantities: Mapping[str, object]) -> tuple[tuple[str, int], ...]:

@@ -1,4 +1,4 @@
-"""Helpers that every reader of response bodies uses: counts, marks, totals, and keys without a price."""
+"""Helpers that every reader of response bodies uses: counts, names, inner objects and sums."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import TOKEN_METERS
-from brivionix_billing.usage.fields import require_count, require_flag
+from brivionix_billing.usage.fields import raise_contradiction, require_count, require_flag
+from brivionix_billing.usage.notes import NotesBuilder
 
 __all__ = [
     "ESTIMATED_KEY",
     "ContextKeys",
-    "check_total",
     "format_keys",
     "is_estimated",
     "modality_arguments",
     "nested_value",
+    "overlap_modalities",
     "read_count",
     "read_model_name",
     "read_service_tier",
-    "reject_unknown_counts",
+    "read_stated",
+    "read_whole_count",
     "require_list",
     "require_object",
+    "require_total",
+    "split_writes",
 ]
 
 ContextKeys = Mapping[str, str | None]
@@ -30,30 +34,20 @@ ContextKeys = Mapping[str, str | None]
 ESTIMATED_KEY: Final = "estimated"
 """The key that marks a usage object whose counts the provider did not report."""
 
-_MAX_DEPTH: Final = 8
 _MAX_MODEL_NAME_LENGTH: Final = 256
-# Keys without a price: parts of a count that is billed, times, and the upstream's own price.
-_IGNORED_KEYS: Final = frozenset(
-    {
-        "accepted_prediction_tokens",
-        "rejected_prediction_tokens",
-        "text_tokens",
-        "context_details",
-        "cost",
-        "cost_details",
-        "cost_in_usd_ticks",
-        "is_byok",
-        "completion_time",
-        "prompt_time",
-        "queue_time",
-        "total_time",
-    }
-)
 
 
 def read_count(usage: Mapping[str, Any], name: str) -> int:
     """Return the count under a key; 0 if the key is missing or null. Raises ``invalid_usage``."""
     value = usage.get(name)
+    return 0 if value is None else require_count(name, value)
+
+
+def read_whole_count(usage: Mapping[str, Any], name: str) -> int:
+    """Return the count under a key. A float is accepted if it is whole, and named as a float if it is not."""
+    value = usage.get(name)
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return 0 if value is None else require_count(name, value)
 
 
@@ -70,6 +64,27 @@ def read_service_tier(value: Any) -> Any:
 def read_model_name(value: object) -> str | None:
     """Return a served model if it is a name of 1 to 256 characters, else ``None``."""
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_MODEL_NAME_LENGTH else None
+
+
+def read_stated(value: Any, *usual: str) -> Any:
+    """Return a name that the provider states, unless it is one of the usual ones, which state nothing."""
+    return None if value in ("", *usual) else value
+
+
+def split_writes(written: int | None, of_5m: int | None, of_1h: int | None, notes: NotesBuilder) -> tuple[int, int]:
+    """Return the tokens written to a cache for 5 minutes and for 1 hour.
+
+    Written tokens that the lifetimes leave out are kept for 5 minutes, which is the usual lifetime. Raises
+    ``usage_contradiction`` for lifetimes that are more than the whole.
+    """
+    short, long = of_5m or 0, of_1h or 0
+    if written is None or written == short + long:
+        return short, long
+    if short + long > written:
+        raise_contradiction("cache_creation_input_tokens", written, {"5 minutes": short, "1 hour": long})
+    if short or long:
+        notes.warn(f"{written - short - long} of {written} tokens written to the cache have no lifetime: 5 minutes")
+    return written - long, long
 
 
 def nested_value(value: Any, name: str | None) -> Any:
@@ -107,8 +122,8 @@ def require_list(name: str, value: Any) -> list[Any] | tuple[Any, ...]:
     raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a list")
 
 
-def check_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
-    """Raise ``usage_contradiction`` unless a stated total is the sum of its parts."""
+def require_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
+    """Raise ``usage_contradiction`` unless a stated count is the sum of its parts. For sums that decide a price."""
     if stated is None:
         return
     total = sum(parts.values())
@@ -119,28 +134,36 @@ def check_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
         )
 
 
-def reject_unknown_counts(
-    where: str, usage: Mapping[str, Any], known: Iterable[str] = (), kinds: tuple[type, ...] = (int,)
+def overlap_modalities(
+    counts: dict[str, int], arguments: Mapping[str, str], cached_arguments: Mapping[str, str], notes: NotesBuilder
 ) -> None:
-    """Raise ``unknown_usage_key`` for a non-zero count under a key that is not ``known``: it may cost money.
+    """Complete the modalities of cached tokens as far as the numbers force it, in place.
 
-    ``kinds`` are the types of counts. Floats, texts and flags are no counts, unless a format writes counts as floats.
+    ``arguments`` and ``cached_arguments`` map modalities to arguments of ``Usage``. If cached tokens and tokens of a
+    modality together are more than the input, some of the tokens of the modality are cached, even if the body does not
+    say so. Cached images beyond the images of the input are cached text: they are the pages of a document. More cached
+    audio than audio stays a contradiction, because its price differs.
     """
-    for key, value in usage.items():
-        if key not in known and key not in _IGNORED_KEYS and _contains_count(value, kinds):
-            raise BillingError(
-                "unknown_usage_key",
-                f"{where} has {safe_repr(key)}: {safe_repr(value)}, which has no known price; "
-                "check the spelling of the key",
-            )
-
-
-def _contains_count(value: Any, kinds: tuple[type, ...], depth: int = 0) -> bool:
-    """Return whether a value contains a non-zero count. A value nested too deep to inspect may contain one."""
-    if isinstance(value, dict | list | tuple):
-        items = value.values() if isinstance(value, dict) else value
-        return depth > _MAX_DEPTH or any(_contains_count(item, kinds, depth + 1) for item in items)
-    return type(value) in kinds and value != 0
+    read, total = counts.get("cache_read_tokens", 0), counts.get("input_tokens", 0)
+    written = sum(counts.get(name, 0) for name in ("cache_write_tokens", "cache_write_1h_tokens"))
+    for modality, argument in cached_arguments.items():
+        cached, stated = counts.get(argument, 0), counts.get(arguments[modality], 0)
+        if stated < cached <= read and modality != "audio":
+            notes.warn(f"{cached} cached {modality} tokens, but {stated} {modality} tokens; the others count as text")
+            counts[argument] = stated
+    of_modalities = {modality: counts.get(argument, 0) for modality, argument in arguments.items()}
+    cached_of = {modality: counts.get(argument, 0) for modality, argument in cached_arguments.items()}
+    excess = sum(of_modalities.values()) - sum(cached_of.values()) + read + written - total
+    if excess <= 0 or read > total:
+        return
+    room = read - sum(cached_of.values())
+    for modality in sorted(cached_arguments, key=lambda name: (name == "audio", -of_modalities[name])):
+        moved = min(excess, room, of_modalities[modality] - cached_of[modality])
+        if moved > 0:
+            notes.warn(f"{moved} of the cached tokens must be {modality} tokens, which the usage does not state")
+            argument = cached_arguments[modality]
+            counts[argument] = counts.get(argument, 0) + moved
+            excess, room = excess - moved, room - moved
 
 
 def format_keys(usage: Iterable[Any]) -> str:

@@ -20,6 +20,7 @@ from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.fields import UsageExtras, make_fields
+from brivionix_billing.usage.notes import UsageNotes
 from brivionix_billing.usage.readers.openai import CHAT_KEYS, RESPONSES_KEYS, FormatKeys, read_plain_counts
 from brivionix_billing.usage.usage import Usage
 
@@ -79,6 +80,7 @@ class Record(NamedTuple):
     estimated: bool
     served_region: str | None
     served_mode: str | None
+    notes: UsageNotes | None
     leaf: bytes
     at_text: str
     """``at`` in UTC without the Z. Texts of two records sort as their times do."""
@@ -99,6 +101,7 @@ class Record(NamedTuple):
                 self.estimated,
                 self.served_region,
                 self.served_mode,
+                self.notes,
             )
         )
 
@@ -221,6 +224,7 @@ def _parse_fast(
             served_model,
             (),
             False,
+            None,
             None,
             None,
             sha256(text.encode()).digest(),

@@ -6,29 +6,39 @@ names none counts as one. An image generation counts as a call. If the usage obj
 billed, that number counts, and output items are not counted again:
 
 - OpenRouter, ``server_tool_use`` (or ``server_tool_use_details``): ``web_search_requests`` are searches. Such a search
-  may or may not be among ``tool_calls_executed``, so only executed calls beyond the searches are calls of another kind.
-- xAI, ``server_side_tool_usage_details``: ``web_search_calls`` and ``file_search_calls``. A call of an MCP server costs
-  its tokens only. ``num_server_side_tools_used`` is the sum of all.
-- Anthropic, ``server_tool_use``: ``web_search_requests``. Fetching a page costs its tokens only.
+  may or may not be among ``tool_calls_executed``, so only more executed calls than searches are unaccounted.
+- xAI, ``server_side_tool_usage_details``: searches and image generations. ``num_server_side_tools_used`` is the sum of
+  all calls.
+- Anthropic, ``server_tool_use``: ``web_search_requests``.
+- OpenAI's Responses, ``tool_usage``: the searches, and the tokens of the image model, which take the place of a fee per
+  generated image.
+
+A call without a meter is unaccounted. So is one that costs nothing (a page that Anthropic fetches, xAI's MCP calls);
+the price file says that it is to be ignored, and does so by default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence, ValuesView
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import TOOL_METERS
-from brivionix_billing.usage.parsing import read_count, reject_unknown_counts, require_object
+from brivionix_billing.usage.fields import raise_contradiction
+from brivionix_billing.usage.notes import NotesBuilder
+from brivionix_billing.usage.parsing import read_count, require_object
 
 __all__ = [
     "TOOL_USAGE_KEYS",
+    "ToolUsage",
     "billable_item_type",
     "call_meters",
     "container_id",
     "count_billable_calls",
+    "item_field",
     "read_anthropic_searches",
     "read_reported_calls",
+    "read_tool_usage",
     "require_output_items",
 ]
 
@@ -46,22 +56,21 @@ _ITEM_ARGUMENTS: Final = {f"{meter.name}_call": meter.argument for meter in TOOL
 """Type of an output item -> argument of ``Usage``."""
 _METER_NAMES: Final = {meter.argument: meter.name for meter in TOOL_METERS}
 _OPENROUTER_KEYS: Final = frozenset({"web_search_requests", "tool_calls_requested", "tool_calls_executed"})
-_XAI_ARGUMENTS: Final = {"web_search_calls": "web_search_calls", "file_search_calls": "file_search_calls"}
-_UNBILLED_KEYS: Final = frozenset({"mcp_calls", "web_fetch_requests"})
+_XAI_ARGUMENTS: Final = {name: name for name in ("web_search_calls", "file_search_calls", "image_generation_calls")}
 
 
 def billable_item_type(item: object) -> str | None:
     """Return the type of an output item that has a fee; ``None`` for all others."""
-    kind = _get_field(item, "type")
+    kind = item_field(item, "type")
     if kind == "web_search_call":
-        action = _get_field(_get_field(item, "action"), "type")
+        action = item_field(item_field(item, "action"), "type")
         return "web_search_call" if action in (None, "search") else None
     return kind if isinstance(kind, str) and kind in _ITEM_ARGUMENTS else None
 
 
 def container_id(item: object) -> str | None:
     """Return the container that a call of a code interpreter ran in, if it names one."""
-    container = _get_field(item, "container_id")
+    container = item_field(item, "container_id")
     return container if isinstance(container, str) and container else None
 
 
@@ -102,12 +111,15 @@ def call_meters(calls: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple([(meter, calls[name]) for name, meter in _METER_NAMES.items() if name in calls]) if calls else ()
 
 
-def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return the calls that a usage object of OpenAI's formats reports, or ``None`` if it reports none."""
+def read_reported_calls(usage: Mapping[str, Any], notes: NotesBuilder) -> dict[str, int] | None:
+    """Return the calls that a usage object of OpenAI's formats reports, or ``None`` if it reports none.
+
+    Calls of tools without a meter are listed as unaccounted.
+    """
     reported: dict[str, int] | None = None
     for name in ("server_tool_use", "server_tool_use_details"):
         if usage.get(name) is not None:
-            calls = _read_openrouter_calls(name, require_object(name, usage[name]))
+            calls = _read_server_tool_use(name, require_object(name, usage[name]), notes if reported is None else None)
             if reported is not None and calls != reported:
                 raise BillingError(
                     "usage_contradiction",
@@ -118,41 +130,87 @@ def read_reported_calls(usage: Mapping[str, Any]) -> dict[str, int] | None:
     name = "server_side_tool_usage_details"
     details = require_object(name, usage.get(name))
     if details:
-        reject_unknown_counts(name, details, _XAI_ARGUMENTS.keys() | _UNBILLED_KEYS)
-        reported = {
-            **(reported or {}),
-            **{argument: read_count(details, key) for key, argument in _XAI_ARGUMENTS.items()},
-        }
-    elif read_count(usage, "num_server_side_tools_used"):
-        reject_unknown_counts("usage", {"num_server_side_tools_used": usage["num_server_side_tools_used"]})
+        notes.list_unknown(f"usage.{name}", details, _XAI_ARGUMENTS.keys())
+        calls = {argument: read_count(details, key) for key, argument in _XAI_ARGUMENTS.items()}
+        reported = {**(reported or {}), **calls}
+    total = usage.get("num_server_side_tools_used")
+    if total != sum(count for count in details.values() if type(count) is int):
+        notes.list_number("usage.num_server_side_tools_used", total)
     return reported
 
 
-def _read_openrouter_calls(name: str, calls: dict[str, Any]) -> dict[str, int]:
-    reject_unknown_counts(name, calls, _OPENROUTER_KEYS)
+def _read_server_tool_use(name: str, calls: dict[str, Any], notes: NotesBuilder | None) -> dict[str, int]:
+    """Return the searches of OpenRouter, or of Anthropic as a proxy passes them on."""
     searches = read_count(calls, "web_search_requests")
-    key = "tool_calls_requested" if calls.get("tool_calls_executed") is None else "tool_calls_executed"
-    executed = read_count(calls, key)
-    if executed > searches:
-        raise BillingError(
-            "unknown_usage_key",
-            f"{name}: {key} is {executed}, of which {searches} are web searches; the others have no known price",
-        )
+    if notes is not None:
+        notes.list_unknown(f"usage.{name}", calls, _OPENROUTER_KEYS)
+        key = "tool_calls_requested" if calls.get("tool_calls_executed") is None else "tool_calls_executed"
+        notes.list_contained(f"usage.{name}.{key}", calls.get(key), searches)
     return {"web_search_calls": searches}
 
 
-def read_anthropic_searches(usage: Mapping[str, Any]) -> int:
-    """Return the number of web searches that Anthropic's usage object reports."""
+def read_anthropic_searches(usage: Mapping[str, Any], notes: NotesBuilder) -> int:
+    """Return the number of web searches that Anthropic's usage object reports. Other tools are unaccounted."""
     calls = require_object("server_tool_use", usage.get("server_tool_use"))
-    reject_unknown_counts("server_tool_use", calls, {"web_search_requests", *_UNBILLED_KEYS})
+    notes.list_unknown("usage.server_tool_use", calls, {"web_search_requests"})
     return read_count(calls, "web_search_requests")
+
+
+def read_tool_usage(response: Mapping[str, Any], notes: NotesBuilder) -> ToolUsage:
+    """Read ``tool_usage`` of OpenAI's Responses: tokens of an image model, and the number of billed searches."""
+    stated = response.get("tool_usage")
+    if not isinstance(stated, dict):
+        return ToolUsage({}, {})
+    calls: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    notes.list_unknown("tool_usage", stated, ("image_gen", "web_search"))
+    search = require_object("tool_usage.web_search", stated.get("web_search"))
+    notes.list_unknown("tool_usage.web_search", search, ("num_requests",))
+    if read_count(search, "num_requests"):
+        calls["web_search_calls"] = search["num_requests"]
+    image = require_object("tool_usage.image_gen", stated.get("image_gen"))
+    where = "tool_usage.image_gen"
+    known = ("input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details")
+    notes.list_unknown(where, image, known)
+    count, output = read_count(image, "input_tokens"), read_count(image, "output_tokens")
+    if count or output:
+        calls["image_generation_calls"] = 0  # its tokens are billed in place of a fee per call
+    of_input = require_object(f"{where}.input_tokens_details", image.get("input_tokens_details"))
+    of_output = require_object(f"{where}.output_tokens_details", image.get("output_tokens_details"))
+    images, texts = read_count(of_input, "image_tokens"), read_count(of_output, "text_tokens")
+    for part, whole, path in ((images, count, "input"), (texts, output, "output")):
+        if part > whole:
+            raise_contradiction(f"{where}.{path}_tokens", whole, {f"{path}_tokens_details": part})
+    notes.list_unknown(f"{where}.input_tokens_details", of_input, ("image_tokens", "text_tokens"))
+    notes.list_contained(f"{where}.input_tokens_details.text_tokens", of_input.get("text_tokens"), count)
+    notes.list_unknown(f"{where}.output_tokens_details", of_output, ("image_tokens", "text_tokens"))
+    notes.list_contained(f"{where}.output_tokens_details.image_tokens", of_output.get("image_tokens"), output)
+    notes.check_total(f"{where}.total_tokens", image.get("total_tokens"), {"input": count, "output": output})
+    if count or output:
+        tokens = {
+            "input_tokens": count,
+            "image_input_tokens": images,
+            "output_tokens": output,
+            "image_output_tokens": output - texts,
+        }
+    return ToolUsage(calls, tokens)
+
+
+class ToolUsage(NamedTuple):
+    """What tools used beside the model, by argument of ``Usage``."""
+
+    calls: dict[str, int]
+    """Calls, in place of those of the output items."""
+    tokens: dict[str, int]
+    """Tokens that the counts of the response do not contain."""
 
 
 def _format_calls(calls: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in calls.items())
 
 
-def _get_field(item: object, name: str) -> Any:
+def item_field(item: object, name: str) -> Any:
+    """Return a field of an item, which may be a mapping or an SDK object."""
     if isinstance(item, dict):
         return item.get(name)
     try:

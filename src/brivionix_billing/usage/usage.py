@@ -11,6 +11,7 @@ from brivionix_billing.meters import DESCENDANTS, MAX_QUANTITY_PLACES, METERS, M
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.detect import read_located_usage, read_usage
 from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields
+from brivionix_billing.usage.notes import Unaccounted
 
 __all__ = ["MAX_COUNT", "Usage"]
 
@@ -35,7 +36,7 @@ class Usage(UsageFields):
       ``image_cache_read_tokens`` and ``video_cache_read_tokens``; the audio, image and video inputs contain these too.
     - ``web_search_calls``, ``file_search_calls``, ``code_interpreter_sessions`` (containers) and
       ``image_generation_calls`` are counted apart from the tokens, and so is all that is not a token: seconds,
-      characters, images, pages. docs/meters.md lists every argument.
+      characters, images, pages. docs/pricing-yaml.md lists every meter.
     - ``quantities`` are of the meters that a price file declares: ``{"robot_minutes": 3}``.
     - ``total_tokens``, if given, must be input plus output.
     - ``service_tier``, ``model``, ``region`` and ``mode`` are what the provider reports as served. A served tier,
@@ -116,11 +117,13 @@ class Usage(UsageFields):
         ``conventions`` are those of the upstream, if its counts contain other counts than OpenAI's do:
         ``book.conventions("azure-grok")``.
 
-        Reads the formats of OpenAI (chat completions, Responses, embeddings, and OpenAI-compatible providers),
-        Anthropic, Gemini, Bedrock Converse and Cohere; docs/usage-file.md lists the keys by which each is recognised.
+        Reads the formats of OpenAI (chat completions, Responses, embeddings, images, audio, and OpenAI-compatible
+        providers), Anthropic, Gemini, Bedrock, Cohere and others, also inside a line of batch results;
+        docs/usage-file.md lists the keys by which each is recognised.
 
-        Raises ``unknown_usage_format`` for any other format (with the keys it found), ``unknown_usage_key`` for a
-        non-zero count with an unknown key, ``invalid_usage`` and ``usage_contradiction`` as the class does.
+        A number that is on no meter is in :attr:`unaccounted`, never dropped. Raises ``unknown_usage_format`` for a
+        format that is not known (with the keys it found), ``invalid_usage`` and ``usage_contradiction`` as the class
+        does.
 
         >>> Usage.from_response({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12})
         Usage(input_tokens=9, output_tokens=3)
@@ -178,6 +181,27 @@ class Usage(UsageFields):
     def mode(self) -> str | None:
         """The mode that the provider reports as served, such as ``fast``."""
         return self.extras.mode if self.extras else None
+
+    @property
+    def unaccounted(self) -> Unaccounted:
+        """(JSON path, number) of all that the body states and that is neither billed nor contained in what is billed.
+
+        A price file says what to do with a path: see ``unaccounted`` in docs/pricing-yaml.md.
+        """
+        notes = self.extras.notes if self.extras else None
+        return notes.unaccounted if notes else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Oddities of the body that change no price, such as a total that is one short."""
+        notes = self.extras.notes if self.extras else None
+        return notes.warnings if notes else ()
+
+    @property
+    def parts(self) -> tuple[tuple[str, Usage], ...]:
+        """(model, usage) of the runs of other models within the request. The counts of this usage leave them out."""
+        notes = self.extras.notes if self.extras else None
+        return tuple((model, Usage.from_fields(fields)) for model, fields in notes.parts) if notes else ()
 
     @property
     def meters(self) -> dict[str, Decimal | int]:

@@ -8,12 +8,15 @@ account's Merkle tree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.decimals import sum_exact
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
 from brivionix_billing.invoice.aggregation.reader import (
     UNBILLED,
@@ -46,6 +49,9 @@ TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order:
 
 _MAX_LISTED: Final = 1_000
 _MAX_NAMED_LINES: Final = 10
+_MAX_PATHS: Final = 200
+_OTHER_PATHS: Final = "other paths"
+_INDEX: Final = re.compile(r"\[\d+\]")
 _key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
@@ -102,6 +108,13 @@ class RequestReference(NamedTuple):
     request_id: str
 
 
+class UnaccountedSum(NamedTuple):
+    """Numbers under one path that nothing is charged for."""
+
+    numbers: int
+    total: Decimal
+
+
 @dataclass(slots=True)
 class AccountUsage:
     """The billed usage of one account in the period."""
@@ -116,6 +129,16 @@ class AccountUsage:
     first: RequestReference | None = None
     last: RequestReference | None = None
     tree: RootBuilder = field(default_factory=RootBuilder)
+    unaccounted: dict[str, UnaccountedSum] = field(default_factory=dict)
+    """By path. Indexes of lists are left out of a path, and after some hundred paths all others are one."""
+
+    def add_unaccounted(self, path: str, value: Decimal) -> None:
+        """Add a number that nothing is charged for."""
+        path = _INDEX.sub("[]", path)
+        if path not in self.unaccounted and len(self.unaccounted) >= _MAX_PATHS:
+            path = _OTHER_PATHS
+        known = self.unaccounted.get(path) or UnaccountedSum(0, Decimal(0))
+        self.unaccounted[path] = UnaccountedSum(known.numbers + 1, sum_exact((known.total, value)))
 
     def add(self, leaves: Sequence[bytes], references: Sequence[tuple[str, str]]) -> None:
         """Add requests by their leaf hashes and (time, id). They must come in tree order."""
@@ -252,7 +275,7 @@ class _Aggregator:
         buckets: dict[tuple[str, RateCard, bool], UsageBucket] = {}
         for number, key in self.bucket_keys.items():
             sums = self.sums[number]
-            if not sums.requests:
+            if not sums.requests and not sums.other_meters:
                 continue
             usage = self._account_usage(key.account)
             identity = key.account, key.card, key.estimated
@@ -269,7 +292,7 @@ class _Aggregator:
         if len(set(map(_key_of, rows))) < len(rows):
             rows = self._deduplicate(rows)
         all_sums = self.sums
-        for _, request_id, _, leaf, bucket, at, text_input, cache_read, text_output, other_meters in rows:
+        for _, request_id, _, leaf, bucket, at, text_input, cache_read, text_output, other_meters, *extra in rows:
             if bucket != UNBILLED:
                 sums = all_sums[bucket]
                 sums.add_leaf(leaf)
@@ -280,6 +303,8 @@ class _Aggregator:
                 sums.text_output += text_output
                 for name, quantity in other_meters:
                     sums.other_meters[name] = sums.other_meters.get(name, 0) + quantity
+                if extra:
+                    self._add_extra(self.bucket_keys[bucket].account, *extra)
         for account, requests in self.partition_requests.items():
             if requests.leaves:
                 self._account_usage(account).add(requests.leaves, requests.references)
@@ -290,13 +315,28 @@ class _Aggregator:
                 requests.leaves.clear()
                 requests.references.clear()
 
+    def _add_extra(
+        self,
+        account: str,
+        parts: Iterable[tuple[int, Iterable[tuple[str, int]]]],
+        unaccounted: Iterable[tuple[str, str]],
+    ) -> None:
+        """Add the parts of a request that other models ran, and what nothing is charged for."""
+        for bucket, quantities in parts:
+            others = self.sums[bucket].other_meters
+            for name, quantity in quantities:
+                others[name] = others.get(name, 0) + quantity
+        usage = self._account_usage(account)
+        for path, value in unaccounted:
+            usage.add_unaccounted(path, Decimal(value))
+
     def _deduplicate(self, rows: list[PackedRow]) -> list[PackedRow]:
         """Return the rows with each id once: one of equal records, none of conflicting ones."""
         unique: list[PackedRow] = []
         for _, group in groupby(rows, _key_of):
             first, *others = group
             if others:
-                same_id = [RecordRow._make(row) for row in (first, *others)]
+                same_id = [RecordRow(*row) for row in (first, *others)]
                 if any(row.leaf != same_id[0].leaf for row in same_id):
                     self._reject_conflict(same_id)
                     continue

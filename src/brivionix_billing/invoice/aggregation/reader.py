@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.aggregation.partitions import (
@@ -21,6 +21,7 @@ from brivionix_billing.invoice.aggregation.partitions import (
 )
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
+from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
@@ -47,9 +48,13 @@ class RecordRow(NamedTuple):
     text_output_tokens: int
     other_meters: tuple[tuple[str, int], ...]
     """(meter, quantity), for all meters but the three above."""
+    parts: tuple[tuple[int, tuple[tuple[str, int], ...]], ...] = ()
+    """(bucket, quantities) of the runs of other models within the request."""
+    unaccounted: tuple[tuple[str, str], ...] = ()
+    """(path, number as text) of what the usage states and nothing is charged for."""
 
 
-PackedRow = tuple[bytes, str, int, bytes, int, str, int, int, int, tuple[tuple[str, int], ...]]
+PackedRow = tuple[Any, ...]
 """The fields of a :class:`RecordRow` as a plain tuple, which can be packed."""
 
 
@@ -133,7 +138,7 @@ class ChunkReader:
             # Unpacking is faster than reading each field.
             # fmt: off
             (line, request_id, at, origin, input_tokens, text_input, cache_read, text_output, _,
-             served_tier, _, meters, estimated, region, mode, leaf, at_text) = record
+             served_tier, _, meters, estimated, region, mode, notes, leaf, at_text) = record
             # fmt: on
             if (account is not None and origin.account != account) or (start and end and not start <= at < end):
                 out_of_scope += 1
@@ -141,29 +146,33 @@ class ChunkReader:
                 continue
             known = cached_buckets.get((origin, served_tier, at_text[:10]), _NO_BUCKET)
             bucket = known.bucket
-            is_usual = caches_cards and not (meters or estimated or region or mode or origin.region or origin.mode)
+            is_usual = caches_cards and not (
+                meters or estimated or region or mode or notes or origin.region or origin.mode
+            )
+            extra: tuple[Any, ...] = ()
             if not (is_usual and input_tokens <= known.max_input_tokens and known.start <= at < known.end):
                 # The usage is not plain, or the card or the day differs from the cached one.
                 priced = cached_cards.get((origin, served_tier), _NO_CARD) if is_usual else _NO_CARD
                 card = priced.card
                 if card is None or not (input_tokens <= priced.max_input_tokens and priced.start <= at < priced.end):
-                    usage = record.usage
                     try:
-                        card = self.book.rate_record(record).card
+                        charge = self.book.rate_record(record)
                     except BillingError as error:
                         rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
                         _add_unbilled(partitions, request_id, line, leaf)
                         continue
                     # What is billed may differ from what the usage states, such as by a price per request.
-                    billed = dict(card.billed_quantities(usage))
+                    card = charge.card
+                    billed = dict(card.billed_quantities(charge.usage))
                     text_input, cache_read, text_output = (billed.pop(name, 0) for name in _BASIC_METERS)
                     meters = tuple(billed.items())
                     priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
                     if input_tokens <= priced.max_input_tokens:
                         cached_cards[origin, served_tier] = priced
+                    if notes is not None:
+                        extra = self._extra(charge, origin.account, buckets)
                 day = self.days.at(at)
-                key = BucketKey(origin.account, card, estimated, day.value)
-                bucket = buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
+                bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value))
                 if input_tokens <= priced.max_input_tokens:
                     cached_buckets[origin, served_tier, at_text[:10]] = _CachedBucket(
                         max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket
@@ -171,10 +180,22 @@ class ChunkReader:
             digest = sha256(request_id.encode()).digest()
             # The fields of a RecordRow. marshal cannot pack a NamedTuple.
             partitions[digest[0]].append(
-                (digest, request_id, line, leaf, bucket, at_text, text_input, cache_read, text_output, meters)
+                (digest, request_id, line, leaf, bucket, at_text, text_input, cache_read, text_output, meters, *extra)
             )
         keys = {number: key for key, number in buckets.items()}
         return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
+
+    def _extra(self, charge: Charge, account: str, buckets: dict[BucketKey, int]) -> tuple[Any, ...]:
+        """Return the last fields of a row: parts of other models, and what nothing is charged for."""
+        day = self.days.at(charge.at).value
+        parts = tuple(
+            (
+                _bucket(buckets, BucketKey(account, part.card, part.estimated, day)),
+                tuple((name, quantity) for name, quantity in part.card.billed_quantities(part.usage) if quantity),
+            )
+            for part in charge.parts
+        )
+        return parts, tuple((path, str(value)) for path, value in charge.unaccounted)
 
     def _cached_card(
         self, origin: RequestAttributes, at: datetime, served_tier: str | None, card: RateCard
@@ -192,6 +213,10 @@ class ChunkReader:
 def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
     key = sha256(request_id.encode()).digest()
     partitions[key[0]].append((key, request_id, line, leaf, UNBILLED, "", 0, 0, 0, ()))
+
+
+def _bucket(buckets: dict[BucketKey, int], key: BucketKey) -> int:
+    return buckets.get(key) or buckets.setdefault(key, _bucket_number(key))
 
 
 def _bucket_number(key: BucketKey) -> int:

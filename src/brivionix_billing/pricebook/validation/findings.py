@@ -37,6 +37,7 @@ class ParsedSections(NamedTuple):
     regions: dict[str, list[str]]
     exchange_rates: dict[str, list[schema.ExchangeRate]]
     aliases: dict[str, str]
+    unaccounted: dict[str, str]
     cache_discount: Sequence[schema.CacheDiscount]
     tools: schema.Tools
     channels: dict[str, schema.Channel]

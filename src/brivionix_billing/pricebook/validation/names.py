@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.meters import METERS, MINIMUM_METER, REQUEST_METERS
 from brivionix_billing.pricebook.names import NamePattern, name_pattern, pattern_conflicts
+from brivionix_billing.pricebook.unaccounted import ACTIONS
 from brivionix_billing.pricebook.validation.findings import (
     ParsedSections,
     Path,
@@ -30,6 +31,14 @@ def check_declarations(file: ParsedSections) -> Iterator[UnlocatedFinding]:
             )
         if meter.unit == MINIMUM_METER.unit:
             yield UnlocatedFinding(("meters", name, "unit"), "is reserved", "use another word")
+    known = [*ACTIONS, *METERS, *file.meters]
+    for pattern, action in file.unaccounted.items():
+        if action not in known:
+            yield UnlocatedFinding(
+                ("unaccounted", pattern),
+                f"{safe_repr(action)} is no action",
+                suggest(action, known, "write report, reject, ignore, or the name of a meter"),
+            )
     for name, calendar in file.calendars.items():
         yield from check_dates(("calendars", name, "rules"), calendar.rules)
     yield from _check_tier_names(file.service_tiers)

@@ -39,7 +39,7 @@ class _Used:
     """The names that prices refer to."""
 
     def __init__(self, file: schema.PriceFile) -> None:
-        self.meters: set[str] = set(file.tools.fees)
+        self.meters: set[str] = {*file.tools.fees, *file.unaccounted.values()}
         self.calendars: set[str] = set()
         self.regions: set[str] = set()
         self.tiers: set[str] = set()

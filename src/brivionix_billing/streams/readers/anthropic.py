@@ -1,8 +1,7 @@
 """Reads events of Anthropic's Messages API.
 
 ``message_start`` reports the input and the tier. ``message_delta`` reports the output so far, and may repeat any other
-count. Counts are cumulative: the last one counts, and counts that a delta does not contain stay. Anthropic's own SDK
-builds the message in the same way.
+count. Counts are cumulative: the larger one counts, and counts that a delta does not contain stay.
 """
 
 from __future__ import annotations
@@ -59,13 +58,25 @@ class AnthropicReader(StreamReader):
         elif kind == "content_block_delta":
             self._read_delta(event)
         elif kind == "message_delta":
-            if self._update_usage(event.get("usage"), merged=True):
+            usage = event.get("usage")
+            if self._update_usage(usage):
+                self._replace_by_iterations(usage)
                 self._output_reported = "output_tokens" in (self.usage or {})
             delta = event.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") is not None:
                 self.ended = True
         elif kind == "message_stop":
             self.ended = True
+
+    def _replace_by_iterations(self, stated: Any) -> None:
+        """Take the counts of an event as they are if it has an entry for each run of a model.
+
+        The counts at the start are those before a compaction, which has an entry of its own.
+        """
+        if self.usage is not None and isinstance(stated, dict) and stated.get("iterations"):
+            names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+            self.usage |= {name: stated[name] for name in names if type(stated.get(name)) is int}
+            self.warnings.clear()
 
     def with_output(self, usage: dict[str, Any], output: int) -> dict[str, Any]:
         changed = super().with_output(usage, output)

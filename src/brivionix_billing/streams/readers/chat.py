@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from brivionix_billing.streams.reader import MAX_NAMES, StreamReader, arguments_text, content_text, index_or
 from brivionix_billing.streams.text_buffer import TextBuffer
-from brivionix_billing.usage.extraction import truncate_name
+from brivionix_billing.usage.response_context import truncate_name
 
 __all__ = ["ChatReader"]
 

@@ -6,7 +6,7 @@ searches with a fee. Before it, finished items are collected one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brivionix_billing.errors import safe_repr
@@ -19,7 +19,7 @@ from brivionix_billing.streams.reader import (
     index_or,
 )
 from brivionix_billing.streams.text_buffer import TextBuffer
-from brivionix_billing.usage.extraction import reduce_item, truncate_name
+from brivionix_billing.usage.response_context import reduce_item, reduce_response, truncate_name
 from brivionix_billing.usage.tool_calls import billable_item_type
 
 __all__ = ["ResponsesReader"]
@@ -41,10 +41,14 @@ class ResponsesReader(StreamReader):
         self._items: dict[Any, dict[str, Any]] = {}
         self._streamed_items: set[Any] = set()  # indexes of output items whose text arrived in deltas
         self._final = False
+        self._beside: dict[str, Any] = {}  # what tools used beside the model
 
     @property
     def done(self) -> bool:
         return self._final and self.usage is not None
+
+    def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        return {**super().build_body(usage, calls), **self._beside}
 
     def calls(self) -> list[dict[str, Any]]:
         """Return the finished items that cost a fee, reduced to what determines it."""
@@ -73,6 +77,7 @@ class ResponsesReader(StreamReader):
         if isinstance(error, dict):
             self.failed = True
             self.warnings.append(f"the response failed: {safe_repr(error.get('message') or error.get('code'))}")
+        self._beside = reduce_response({"tool_usage": response.get("tool_usage")}, has_items=False)
         items = list(enumerate_objects(response.get("output")))
         if items:  # some gateways omit them here; then the collected items count
             kinds = [(index, item, billable_item_type(item)) for index, item in items]

@@ -7,30 +7,31 @@ Rules, from Anthropic's API reference:
 - ``cache_creation`` divides the writes by lifetime, 5 minutes and 1 hour. Without it, all were kept for 5 minutes.
 - ``output_tokens`` contains the thinking tokens.
 - ``iterations`` has an entry for each run of a model within the request. The counts above it are the sum of the entries
-  of type ``message``. Compaction runs the same model once more; its entry is *not* in the counts above and is added
-  here. Tokens of another model (an advisor, a fallback) have the price of that model, which one usage cannot express,
-  so such a body is rejected. Each entry is a usage object of this format and can be billed as a record of its own.
+  of type ``message``. Every other entry is *not* in the counts above: compaction runs the same model once more and is
+  added here; a run of another model (an advisor, a fallback) is a part of its own, with the price of that model.
 - ``speed: fast`` has a price of its own: it is the served mode. The tier for batches and committed capacity is in
   ``service_tier``, and ``inference_geo`` is the serving region.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
+from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
-    check_total,
     is_estimated,
     read_count,
     read_model_name,
     read_service_tier,
-    reject_unknown_counts,
+    read_stated,
     require_list,
     require_object,
+    require_total,
+    split_writes,
 )
 from brivionix_billing.usage.tool_calls import read_anthropic_searches
 
@@ -51,7 +52,7 @@ _KNOWN: Final = frozenset(
         ESTIMATED_KEY,
     }
 )
-_ITERATION_KEYS: Final = frozenset({*_COUNTS, "cache_creation"})
+_ITERATION_KEYS: Final = frozenset({*_COUNTS, "cache_creation", "output_tokens_details"})
 _WRITE_KEYS: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 
 
@@ -67,75 +68,86 @@ class _Run(NamedTuple):
 
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read a usage object of the Messages API."""
-    reject_unknown_counts("usage", usage, _KNOWN)
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, _KNOWN)
     model = read_model_name(response.get("model")) or read_model_name(usage.get("model"))
-    top = _read_run(usage)
-    uncached, cached, written_5m, written_1h, output = map(
-        sum, zip(top, *_read_compactions(usage, top, model), strict=True)
+    top = _read_run("usage", usage, notes)
+    added, others = _read_iterations(usage, top, model, notes)
+    for name, run in others.items():
+        notes.parts.append((name, build_fields(_arguments(run), model=name)))
+    notes.check_total(
+        "usage.total_tokens", usage.get("total_tokens"), top._asdict(), (top.input_tokens + top.output_tokens,)
     )
-    check_total("total_tokens", usage.get("total_tokens"), top._asdict())
-    details = require_object("output_tokens_details", usage.get("output_tokens_details"))
-    reject_unknown_counts("output_tokens_details", details, ("thinking_tokens",))
+    counts = _arguments(added)
+    reasoning = _read_thinking("usage", usage, top.output_tokens, notes)
     return build_fields(
-        {
-            "input_tokens": uncached + cached + written_5m + written_1h,
-            "cache_read_tokens": cached,
-            "cache_write_tokens": written_5m,
-            "cache_write_1h_tokens": written_1h,
-            "output_tokens": output,
-            "web_search_calls": read_anthropic_searches(usage),
-        },
-        reasoning_tokens=read_count(details, "thinking_tokens"),
+        {**counts, "web_search_calls": read_anthropic_searches(usage, notes)},
+        reasoning_tokens=min(reasoning, counts["output_tokens"]),
         service_tier=read_service_tier(usage.get("service_tier")),
-        region=_stated(usage.get("inference_geo"), "not_available", "global"),
-        mode=_stated(usage.get("speed"), "standard"),
+        region=read_stated(usage.get("inference_geo"), "not_available", "global"),
+        mode=read_stated(usage.get("speed"), "standard"),
         model=model,
         estimated=is_estimated(usage),
+        notes=notes,
     )
 
 
-def _read_run(usage: dict[str, Any]) -> _Run:
+def _arguments(run: _Run) -> dict[str, int]:
+    """Return the counts of a run by argument of ``Usage``."""
+    return {
+        "input_tokens": sum(run[:4]),
+        "cache_read_tokens": run.cache_read_input_tokens,
+        "cache_write_tokens": run.ephemeral_5m_input_tokens,
+        "cache_write_1h_tokens": run.ephemeral_1h_input_tokens,
+        "output_tokens": run.output_tokens,
+    }
+
+
+def _read_run(where: str, usage: dict[str, Any], notes: NotesBuilder) -> _Run:
     uncached, output = (require_count(name, usage.get(name)) for name in ("input_tokens", "output_tokens"))
-    written = read_count(usage, "cache_creation_input_tokens")
+    stated = usage.get("cache_creation_input_tokens")
+    written = None if stated is None else require_count("cache_creation_input_tokens", stated)
     details = require_object("cache_creation", usage.get("cache_creation"))
-    reject_unknown_counts("cache_creation", details, _WRITE_KEYS)
-    written_5m, written_1h = (read_count(details, name) for name in _WRITE_KEYS)
-    if not details:
-        written_5m = written
-    elif usage.get("cache_creation_input_tokens") is not None:
-        parts = dict(zip(_WRITE_KEYS, (written_5m, written_1h), strict=True))
-        check_total("cache_creation_input_tokens", written, parts)
-    return _Run(uncached, read_count(usage, "cache_read_input_tokens"), written_5m, written_1h, output)
+    notes.list_unknown(f"{where}.cache_creation", details, _WRITE_KEYS)
+    of_5m, of_1h = (read_count(details, name) for name in _WRITE_KEYS)
+    short, long = split_writes(written, of_5m, of_1h, notes)
+    return _Run(uncached, read_count(usage, "cache_read_input_tokens"), short, long, output)
 
 
-def _read_compactions(usage: dict[str, Any], top: _Run, model: str | None) -> list[_Run]:
-    """Return the runs of ``iterations`` that the counts above leave out. Raises for runs of another model."""
-    messages: list[_Run] = []
-    compactions: list[_Run] = []
+def _read_thinking(where: str, usage: dict[str, Any], output: int, notes: NotesBuilder) -> int:
+    """Return the thinking tokens, which the output contains."""
+    details = require_object("output_tokens_details", usage.get("output_tokens_details"))
+    notes.list_unknown(f"{where}.output_tokens_details", details, ("thinking_tokens",))
+    thinking = read_count(details, "thinking_tokens")
+    if thinking > output:
+        notes.warn(f"{where}.output_tokens_details.thinking_tokens {thinking} is more than output_tokens {output}")
+    return thinking
+
+
+def _read_iterations(
+    usage: dict[str, Any], top: _Run, model: str | None, notes: NotesBuilder
+) -> tuple[_Run, dict[str, _Run]]:
+    """Return the counts of the model of the response, and those of each other model."""
     entries = require_list("iterations", usage.get("iterations") or None)
+    if not entries:
+        return top, {}
+    messages, everything = Counter[str](), Counter[str]()
+    runs: dict[str | None, list[_Run]] = {}
     for index, value in enumerate(entries):
-        where = f"iterations[{index}]"
+        where = f"usage.iterations[{index}]"
         entry = require_object(where, value)
-        reject_unknown_counts(where, entry, _ITERATION_KEYS)
-        run, kind, served = _read_run(entry), entry.get("type"), entry.get("model")
-        if model is None:
-            model = read_model_name(served)  # a usage object without its response: the first run names its model
-        if any(run) and (kind not in ("message", "compaction") or served not in (None, model)):
-            raise BillingError(
-                "unknown_usage_key",
-                f"{where} is {safe_repr(kind)} by {safe_repr(served)} with {sum(run[:4])} input and "
-                f"{run.output_tokens} "
-                f"output tokens, which have the price of that model, not of {safe_repr(model)}; "
-                "make a record of each entry",
-            )
-        (compactions if kind == "compaction" else messages).append(run)
-    if entries:
+        notes.list_unknown(where, entry, _ITERATION_KEYS)
+        run, served = _read_run(where, entry, notes), read_model_name(entry.get("model"))
+        _read_thinking(where, entry, run.output_tokens, notes)
+        if model is None and index == 0:
+            model = served  # a usage object without its response: the first run names its model
+        runs.setdefault(model if served is None else served, []).append(run)
+        everything.update(run._asdict())
+        if entry.get("type") == "message":
+            messages.update(run._asdict())
+    if any(count != everything[name] for name, count in top._asdict().items()):
         for name, count in top._asdict().items():
-            total = sum(getattr(run, name) for run in messages)
-            check_total(name, count, {f"the {len(messages)} messages of iterations": total})
-    return compactions
-
-
-def _stated(value: Any, *usual: str) -> Any:
-    """Return a name that the provider states, unless it is one of the usual ones, which state nothing."""
-    return None if value in ("", *usual) else value
+            require_total(name, count, {"the messages of iterations": messages[name]})
+    totals = {name: _Run._make(map(sum, zip(*found, strict=True))) for name, found in runs.items()}
+    own = totals.pop(model, _Run(0, 0, 0, 0, 0))
+    return own, {str(name): run for name, run in totals.items() if any(run)}

@@ -6,8 +6,8 @@ Rules, from the API reference and from recorded bodies:
   the three and ``outputTokens``.
 - ``cacheDetails`` divides the writes by lifetime. Without it, all were kept for 5 minutes.
 - The keys ``...InputTokenCount`` repeat the same counts.
-- The served tier is in the response: ``serviceTier.type``. A latency-optimised call has a price of its own that is not
-  a tier, so it is rejected.
+- The served tier is in the response: ``serviceTier.type``. A latency-optimised call has a price of its own: it is
+  served in the mode ``optimized``.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
+from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
-    check_total,
     is_estimated,
     nested_value,
     read_count,
-    reject_unknown_counts,
+    read_stated,
     require_list,
     require_object,
+    require_total,
+    split_writes,
 )
 
 __all__ = ["CONTEXT_KEYS", "read_usage"]
@@ -52,8 +54,9 @@ _KNOWN: Final = frozenset(
 
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read a usage object of Converse."""
-    reject_unknown_counts("usage", usage, _KNOWN)
-    reject_unknown_counts("serverToolUsage", require_object("serverToolUsage", usage.get("serverToolUsage")))
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, _KNOWN)
+    notes.list_unknown("usage.serverToolUsage", usage.get("serverToolUsage"))
     uncached = require_count("inputTokens", usage["inputTokens"])
     output = require_count("outputTokens", usage.get("outputTokens"))
     cached, written = (_read_aliased_count(usage, *names) for names in _ALIASED_KEYS.items())
@@ -63,18 +66,22 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         "cacheWriteInputTokens": written,
         "outputTokens": output,
     }
-    check_total("totalTokens", usage.get("totalTokens"), parts)
-    written_1h = _read_one_hour_writes(usage.get("cacheDetails"), written)
+    if cached + written and usage.get("totalTokens") == uncached + output:
+        require_total("totalTokens", usage["totalTokens"], parts)  # does the input contain the cache, or the total not?
+    notes.check_total("usage.totalTokens", usage.get("totalTokens"), parts)
+    short, long = _read_writes(usage.get("cacheDetails"), written, notes)
     return build_fields(
         {
             "input_tokens": uncached + cached + written,
             "cache_read_tokens": cached,
-            "cache_write_tokens": written - written_1h,
-            "cache_write_1h_tokens": written_1h,
+            "cache_write_tokens": short,
+            "cache_write_1h_tokens": long,
             "output_tokens": output,
         },
-        service_tier=_read_tier(response),
+        service_tier=nested_value(response.get("serviceTier"), "type"),
+        mode=read_stated(nested_value(response.get("performanceConfig"), "latency"), "standard"),
         estimated=is_estimated(usage),
+        notes=notes,
     )
 
 
@@ -82,36 +89,22 @@ def _read_aliased_count(usage: dict[str, Any], name: str, alias: str) -> int:
     """Return a count that may have two names; if it has both, they must agree."""
     first, second = usage.get(name), usage.get(alias)
     if first is not None and second is not None:
-        check_total(name, first, {alias: require_count(alias, second)})
+        require_total(name, first, {alias: require_count(alias, second)})
     return read_count(usage, alias if first is None else name)
 
 
-def _read_one_hour_writes(details: Any, written: int) -> int:
-    """Return how many of the written tokens are kept for an hour."""
-    if not details:
-        return 0
+def _read_writes(details: Any, written: int, notes: NotesBuilder) -> tuple[int, int]:
+    """Return the tokens written for 5 minutes and for an hour."""
     counts = {"5m": 0, "1h": 0}
-    for index, value in enumerate(require_list("cacheDetails", details)):
-        where = f"cacheDetails[{index}]"
+    for index, value in enumerate(require_list("cacheDetails", details or None)):
+        where = f"usage.cacheDetails[{index}]"
         entry = require_object(where, value)
         count, ttl = read_count(entry, "inputTokens"), str(entry.get("ttl"))
         if count and ttl not in counts:
             raise BillingError(
                 "unknown_usage_key", f"{where} keeps {count} tokens for {safe_repr(ttl)}; known are 5m and 1h"
             )
-        reject_unknown_counts(where, entry, ("inputTokens", "ttl"))
+        notes.list_unknown(where, entry, ("inputTokens", "ttl"))
         if count:
             counts[ttl] += count
-    check_total("cacheWriteInputTokens", written, {f"cacheDetails {ttl}": count for ttl, count in counts.items()})
-    return counts["1h"]
-
-
-def _read_tier(response: dict[str, Any]) -> Any:
-    tier, latency = (nested_value(response.get(key), name) for key, name in CONTEXT_KEYS.items())
-    if latency not in (None, "standard"):
-        raise BillingError(
-            "unknown_usage_key",
-            f"performanceConfig.latency is {safe_repr(latency)}, which has a price that no service tier expresses; "
-            "bill such calls by hand",
-        )
-    return tier
+    return split_writes(written, counts["5m"], counts["1h"], notes)

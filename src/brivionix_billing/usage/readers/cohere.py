@@ -5,24 +5,23 @@ Rules, from Cohere's documentation:
 - ``tokens`` is what the model processed, including what Cohere added, which is free. ``cached_tokens`` is a part of it.
   So only ``billed_units`` is counted, and no total is stated.
 - Billed image tokens are counted beside the billed input tokens.
-- Fees of other endpoints (a search of rerank, a classification, an image of older embeddings) are not tokens. A body
-  that has them is rejected.
+- A search of rerank is a query, and an image of older embeddings is an image. Other units are unaccounted.
 - Cohere's API and SDK write counts with a decimal point, ``12.0``. Such a number is accepted if it is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.fields import UsageFields, build_fields
+from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
     format_keys,
     is_estimated,
-    reject_unknown_counts,
+    read_whole_count,
     require_object,
 )
 
@@ -30,36 +29,53 @@ __all__ = ["CONTEXT_KEYS", "read_usage"]
 
 CONTEXT_KEYS: Final[ContextKeys] = {}
 
-_KNOWN: Final = frozenset({"tokens", "cached_tokens", "api_version", "warnings", "billed_units", ESTIMATED_KEY})
-_BILLED_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens")
+_PROCESSED: Final = ("tokens", "cached_tokens")
+_PROCESSED_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens", "reasoning_tokens")
+_KNOWN: Final = frozenset({*_PROCESSED, "api_version", "warnings", "billed_units", ESTIMATED_KEY})
+_TOKEN_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens")
+_BILLED_KEYS: Final = (*_TOKEN_KEYS, "images", "search_units")
 
 
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
-    """Read the usage of chat, embeddings or generate."""
-    reject_unknown_counts("usage", usage, _KNOWN)
+    """Read the usage of chat, embeddings, rerank or generate."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, _KNOWN)
     billed = require_object("billed_units", usage["billed_units"])
-    images = _read_whole_count(billed, "image_tokens")
-    # The number of images that the image tokens were made of. Without such tokens, each image has a price of its own.
-    known = (*_BILLED_KEYS, "images") if images else _BILLED_KEYS
-    reject_unknown_counts("billed_units", billed, known, (int, float))
-    if all(billed.get(name) is None for name in _BILLED_KEYS):
+    notes.list_unknown("usage.billed_units", billed, _BILLED_KEYS)
+    if all(type(billed.get(name)) not in (int, float) for name in billed):
         raise BillingError(
-            "unknown_usage_format", f"billed_units with the keys {format_keys(billed)} has no tokens; use input_tokens"
+            "unknown_usage_format", f"billed_units with the keys {format_keys(billed)} has no counts; use input_tokens"
         )
-    texts, output = _read_whole_count(billed, "input_tokens"), _read_whole_count(billed, "output_tokens")
+    texts, output, image_tokens, images, searches = (read_whole_count(billed, name) for name in _BILLED_KEYS)
     processed = require_object("tokens", usage.get("tokens"))
     for name in ("input_tokens", "output_tokens"):
-        if billed.get(name) is None and _read_whole_count(processed, name) and not images:
+        if billed.get(name) is None and read_whole_count(processed, name) and not (image_tokens or images or searches):
             raise BillingError("invalid_usage", f"billed_units has no {name}, although the model processed some")
+    _warn_of_processed(usage, {"input_tokens": texts, "output_tokens": output, "image_tokens": image_tokens}, notes)
     return build_fields(
-        {"input_tokens": texts + images, "image_input_tokens": images, "output_tokens": output},
+        {
+            "input_tokens": texts + image_tokens,
+            "image_input_tokens": image_tokens,
+            "output_tokens": output,
+            # The number of images that the image tokens were made of; without such tokens, each image has a price.
+            "input_images": 0 if image_tokens else images,
+            "queries": searches,
+        },
         estimated=is_estimated(usage),
+        notes=notes,
     )
 
 
-def _read_whole_count(counts: Mapping[str, Any], name: str) -> int:
-    """Return the count under a key. A float is accepted if it is whole, and named as a float if it is not."""
-    value = counts.get(name)
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return 0 if value is None else require_count(name, value)
+def _warn_of_processed(usage: dict[str, Any], billed: dict[str, int], notes: NotesBuilder) -> None:
+    """Note counts of what the model processed that are not the billed counts."""
+    processed = require_object("tokens", usage.get("tokens"))
+    notes.list_unknown("usage.tokens", processed, _PROCESSED_KEYS)
+    stated = {name: processed.get(name) for name in _PROCESSED_KEYS}
+    stated = {name: count for name, count in stated.items() if count and count != billed.get(name)}
+    if usage.get("cached_tokens"):
+        stated["cached_tokens"] = usage["cached_tokens"]
+    if stated:
+        shown = ", ".join(
+            f"{safe_repr(str(name), 40)} {safe_repr(count, 24)}" for name, count in list(stated.items())[:8]
+        )
+        notes.warn(f"the model processed {shown}; only billed_units are charged")

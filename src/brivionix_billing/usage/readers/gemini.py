@@ -6,7 +6,10 @@ Rules, from Google's API reference and from recorded bodies:
   (``toolUsePromptTokenCount``), which are input as well.
 - ``candidatesTokenCount`` does not contain the thoughts, which have the price of output.
 - ``totalTokenCount`` is the sum of prompt, tool use, candidates and thoughts.
-- Tokens that the details by modality leave out are text, and so is a DOCUMENT, which has no price of its own.
+- Tokens that the details by modality leave out are text, and so is a DOCUMENT, which has no price of its own. The SDKs
+  of Vertex AI write modalities and traffic types as the numbers of their enumerations.
+- A total alone, without an answer, is that of a cache that was created: its tokens are input.
+- Searches that ground an answer are in ``groundingMetadata`` of the candidates: every query counts as one search.
 - The served tier is ``serviceTier`` (Gemini API), or the meaning of ``trafficType`` (Vertex AI).
 """
 
@@ -17,19 +20,20 @@ from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.fields import UsageFields, build_fields, raise_contradiction, require_count
+from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
-    check_total,
     is_estimated,
     modality_arguments,
+    overlap_modalities,
     read_count,
     read_model_name,
     read_service_tier,
-    reject_unknown_counts,
     require_list,
     require_object,
 )
+from brivionix_billing.usage.tool_calls import item_field
 
 __all__ = ["CONTEXT_KEYS", "read_usage"]
 
@@ -50,15 +54,21 @@ _DETAILS: Final = (
     "candidatesTokensDetails",
     "cacheTokensDetails",
 )
+_LIVE_KEYS: Final = {"responseTokenCount": "candidatesTokenCount", "responseTokensDetails": "candidatesTokensDetails"}
+"""Keys of the Live API -> those of generated content."""
 _KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
+"""Keys of a usage object."""
 
 
+_MODALITIES_OF_INPUT: Final = (modality_arguments("input"), modality_arguments("input", "read"))
 _INPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("input").items()}
 _CACHED_MODALITIES: Final = {
     modality.upper(): argument for modality, argument in modality_arguments("input", "read").items()
 }
 _OUTPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("output").items()}
 _TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
+_MODALITY_NUMBERS: Final = {1: "TEXT", 2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}
+_TRAFFIC_NUMBERS: Final = {0: "TRAFFIC_TYPE_UNSPECIFIED", 1: "ON_DEMAND", 2: "PROVISIONED_THROUGHPUT"}
 _TRAFFIC: Final = {
     "ON_DEMAND": "standard",
     "ON_DEMAND_FLEX": "flex",
@@ -68,10 +78,23 @@ _TRAFFIC: Final = {
 _SNAKE_TO_CAMEL: Final = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): name for name in _KNOWN}
 
 
+_CAMEL_TO_SNAKE: Final = {
+    **{camel: snake for snake, camel in _SNAKE_TO_CAMEL.items()},
+    "usageMetadata": "usage_metadata",
+    "tokenCount": "token_count",
+}
+
+
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
-    """Read the usage of generated content or embeddings."""
+    """Read the usage of generated content, embeddings or a cache."""
+    notes = NotesBuilder()
     counts = _to_camel_case(usage)
-    reject_unknown_counts("usageMetadata", counts, _KNOWN)
+    for live, usual in _LIVE_KEYS.items():
+        if counts.get(usual) is None and live in counts:
+            counts[usual] = counts.pop(live)
+    notes.list_unknown("usageMetadata", counts, _KNOWN)
+    if counts.get("promptTokenCount") is None and not response.get("candidates") and counts.get("totalTokenCount"):
+        counts = {**counts, "promptTokenCount": counts["totalTokenCount"]}
     prompt = require_count("promptTokenCount", counts.get("promptTokenCount"))
     tools, candidates, thoughts, cached = (read_count(counts, name) for name in _COUNTS[1:5])
     parts = {
@@ -80,37 +103,57 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         "candidatesTokenCount": candidates,
         "thoughtsTokenCount": thoughts,
     }
-    check_total("totalTokenCount", counts.get("totalTokenCount"), parts)
-    of_prompt = _read_modalities(counts, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
-    of_embedding = _read_modalities(counts, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES)
+    notes.check_total("usageMetadata.totalTokenCount", counts.get("totalTokenCount"), parts)
+    of_prompt = _read_modalities(counts, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES, notes)
+    of_embedding = _read_modalities(counts, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES, notes)
     of_prompt = {**of_embedding, **of_prompt}
     of_tools = _read_modalities(
-        counts, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES
+        counts, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES, notes
     )
-    of_cache = _read_modalities(counts, "cacheTokensDetails", "cachedContentTokenCount", cached, _CACHED_MODALITIES)
+    of_cache = _read_modalities(
+        counts, "cacheTokensDetails", "cachedContentTokenCount", cached, _CACHED_MODALITIES, notes
+    )
     of_output = _read_modalities(
-        counts, "candidatesTokensDetails", "candidatesTokenCount", candidates, _OUTPUT_MODALITIES
+        counts, "candidatesTokensDetails", "candidatesTokenCount", candidates, _OUTPUT_MODALITIES, notes
     )
     if cached and of_prompt and not counts.get("cacheTokensDetails"):
-        raise BillingError(
-            "unknown_usage_key",
-            f"cachedContentTokenCount is {cached} without cacheTokensDetails, and the prompt is not all text, so the "
-            "modality of the cached tokens is unknown; bill such a request by hand",
-        )
+        notes.warn("cachedContentTokenCount without cacheTokensDetails: the cached tokens count as text first")
+    arguments = {
+        "input_tokens": prompt + tools,
+        "cache_read_tokens": cached,
+        **{name: of_prompt.get(name, 0) + of_tools.get(name, 0) for name in _INPUT_MODALITIES.values()},
+        **of_cache,
+        **of_output,
+    }
+    overlap_modalities(arguments, *_MODALITIES_OF_INPUT, notes)
+    if not counts.keys() >= usage.keys():
+        notes.rename(_CAMEL_TO_SNAKE)
     return build_fields(
-        {
-            "input_tokens": prompt + tools,
-            "cache_read_tokens": cached,
-            "output_tokens": candidates + thoughts,
-            **{name: of_prompt.get(name, 0) + of_tools.get(name, 0) for name in _INPUT_MODALITIES.values()},
-            **of_cache,
-            **of_output,
-        },
+        {**arguments, "output_tokens": candidates + thoughts, **count_grounding(response.get("candidates"))},
         reasoning_tokens=thoughts,
         service_tier=_read_tier(counts),
         model=read_model_name(response.get("modelVersion")) or read_model_name(response.get("model_version")),
         estimated=is_estimated(usage),
+        notes=notes,
     )
+
+
+def count_grounding(candidates: Any) -> dict[str, int]:
+    """Count the searches that grounded an answer, by argument of ``Usage``: each query, and each use of Maps.
+
+    Google charges Gemini 3 by query and older models by grounded prompt; ``upstreams`` of a price file say which.
+    """
+    queries = maps = 0
+    for candidate in candidates if isinstance(candidates, list | tuple) else ():
+        grounding = item_field(candidate, "groundingMetadata") or item_field(candidate, "grounding_metadata")
+        stated = item_field(grounding, "webSearchQueries") or item_field(grounding, "web_search_queries")
+        if isinstance(stated, list | tuple):
+            queries += len(stated)
+        chunks = item_field(grounding, "groundingChunks") or item_field(grounding, "grounding_chunks")
+        if isinstance(chunks, list | tuple) and any(item_field(chunk, "maps") for chunk in chunks):
+            maps = 1
+    found = {"web_search_calls": queries, "maps_search_calls": maps}
+    return {name: count for name, count in found.items() if count}
 
 
 def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
@@ -123,27 +166,28 @@ def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_modalities(
-    counts: Mapping[str, Any], name: str, whole: str, count: int, arguments: Mapping[str, str]
+    counts: Mapping[str, Any], name: str, whole: str, count: int, arguments: Mapping[str, str], notes: NotesBuilder
 ) -> dict[str, int]:
-    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``."""
+    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``.
+
+    Tokens of an unknown modality are billed as text and listed as unaccounted, because they may have another price.
+    """
     tokens_by_argument: dict[str, int] = {}
     total = 0
     for index, value in enumerate(require_list(name, counts.get(name))):
-        where = f"{name}[{index}]"
+        where = f"usageMetadata.{name}[{index}]"
         entry = require_object(where, value)
         key = "tokenCount" if "tokenCount" in entry else "token_count"
         tokens, modality = read_count(entry, key), entry.get("modality")
-        reject_unknown_counts(where, entry, (key, "modality"))
+        if type(modality) is int:
+            modality = _MODALITY_NUMBERS.get(modality)
+        notes.list_unknown(where, entry, (key, "modality"))
         total += tokens
         argument = arguments.get(modality) if isinstance(modality, str) else None
         if argument is not None:
             tokens_by_argument[argument] = tokens_by_argument.get(argument, 0) + tokens
-        elif tokens and not (isinstance(modality, str) and modality in _TEXT):
-            raise BillingError(
-                "unknown_usage_key",
-                f"{where} has {tokens} tokens of modality {safe_repr(modality)}, which has no known price; "
-                f"known are {', '.join((*sorted(_TEXT), *arguments))}",
-            )
+        elif not (isinstance(modality, str) and modality in _TEXT):
+            notes.list_number(f"{where}.{key}", tokens)
     if total > count:
         raise_contradiction(whole, count, {name: total})
     return {argument: tokens for argument, tokens in tokens_by_argument.items() if tokens}
@@ -151,6 +195,8 @@ def _read_modalities(
 
 def _read_tier(counts: Mapping[str, Any]) -> Any:
     tier, traffic = read_service_tier(counts.get("serviceTier")), counts.get("trafficType")
+    if type(traffic) is int:
+        traffic = _TRAFFIC_NUMBERS.get(traffic, traffic)
     meaning = _TRAFFIC.get(traffic, traffic) if isinstance(traffic, str) else traffic
     if tier is not None and meaning is not None and tier != meaning:
         raise BillingError(

@@ -1,0 +1,153 @@
+"""Reads events of every other API: any event that contains a usage object or a text.
+
+Cohere, Gemini's Interactions, transcription, speech and images of OpenAI, Ollama, Bedrock's InvokeModel, watsonx, and
+whole responses that arrive in place of a stream. The usage object is found as ``Usage.from_response`` finds it, in the
+event or in one of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.streams.reader import StreamReader, arguments_text
+from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage import billable_body
+
+__all__ = ["OtherReader", "has_usage_or_text"]
+
+_METRICS_KEY: Final = "amazon-bedrock-invocationMetrics"
+_USAGE_KEYS: Final = ("usage", "usageMetadata", "usage_metadata", "meta", _METRICS_KEY)
+_PARTS: Final = ("delta", "interaction", "response", "message", "data", "result")
+"""Keys under which an event may have the response, or a part of it, with the usage."""
+_TEXT_KEYS: Final = (
+    *("text", "content", "thinking", "completion", "generated_text", "outputText", "generation", "response"),
+    *("tool_plan", "arguments", "transcript", "thought", "refusal"),
+)
+"""Keys of texts that the model has written."""
+_REASON_KEYS: Final = ("finish_reason", "stop_reason", "completionReason", "done_reason")
+_FINAL_ENDINGS: Final = (".done", ".completed", ".incomplete", ".failed", "-end", "message_stop", "completed")
+_MAX_DEPTH: Final = 5
+
+
+class OtherReader(StreamReader):
+    """Reads events by what they contain."""
+
+    api = "other"
+
+    def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
+        super().__init__(text_buffer, request)
+        self._body: dict[str, Any] = {}
+        """The response so far, reduced to its billable parts."""
+
+    @property
+    def done(self) -> bool:
+        return self.ended and self.usage is not None
+
+    def read(self, event: dict[str, Any], name: str) -> None:
+        """Read one event."""
+        for part in _parts(event):
+            self._update_served(part, "model_id" if "model_id" in part else "model")
+        for found in _billable_parts(event):
+            self._merge(found)
+        text = event_text(event)
+        if text and not _repeats(event):
+            self.text_buffer.add("text", text)
+        if _is_final(event, name):
+            self.ended = True
+
+    def body(self) -> dict[str, Any]:
+        return dict(self._body)
+
+    def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        return {**self._body, self.usage_key_of_body: usage}
+
+    @property
+    def usage_key_of_body(self) -> str:
+        """The key of the usage object in the body."""
+        return next((key for key in _USAGE_KEYS if key in self._body), "usage")
+
+    def _merge(self, found: dict[str, Any]) -> None:
+        """Merge a reduced response with what was read before."""
+        key = next((key for key in _USAGE_KEYS if key in found), None)
+        if key is None:
+            key, found = "usage", {"usage": found}
+        if self.usage is not None and key != self.usage_key_of_body:
+            if key != _METRICS_KEY:
+                return  # Bedrock's metrics are final; other counts beside them are those of a part
+            self._body, self.usage = {}, None
+        if self._update_usage(found[key]):
+            self._body = {**self._body, **found, key: self.usage}
+
+
+def has_usage_or_text(event: Mapping[str, Any]) -> bool:
+    """Return whether an event has anything that this reader reads."""
+    if "custom_id" in event or "recordId" in event:
+        return False  # lines of batch results are many requests, not a stream of one
+    return bool(event_text(event)) or next(_billable_parts(event), None) is not None
+
+
+def event_text(event: Mapping[str, Any]) -> str:
+    """Return the text of an event: strings under the usual keys, and a ``delta`` that is a text."""
+    texts: list[str] = []
+    _collect_texts(event, texts, 0)
+    delta = event.get("delta")
+    if isinstance(delta, str) and "audio" not in str(event.get("type")):
+        texts.append(delta)
+    return "".join(texts)
+
+
+def _collect_texts(value: Any, texts: list[str], depth: int) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in _TEXT_KEYS and isinstance(item, str):
+                texts.append(item)
+            elif key == "arguments" and isinstance(item, Mapping):
+                texts.append(arguments_text(item))
+            elif isinstance(item, Mapping | list) and depth < _MAX_DEPTH and key not in _USAGE_KEYS:
+                _collect_texts(item, texts, depth + 1)
+    elif isinstance(value, list):
+        for item in value[:1024]:
+            if isinstance(item, Mapping | list):
+                _collect_texts(item, texts, depth + 1)
+
+
+def _parts(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield event
+    for key in _PARTS:
+        part = event.get(key)
+        if isinstance(part, Mapping):
+            yield part
+
+
+def _billable_parts(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the reduced response of the event, or of the first part of it that has a usage object."""
+    for part in _parts(event):
+        try:
+            found = billable_body(part)
+        except BillingError:
+            continue
+        yield found
+        return
+
+
+def _is_final(event: Mapping[str, Any], name: str) -> bool:
+    """Return whether an event ends the response."""
+    if event.get("done") is True or _METRICS_KEY in event:
+        return True
+    kind = event.get("type") or event.get("event_type") or name
+    if isinstance(kind, str) and kind.endswith(_FINAL_ENDINGS) and not kind.endswith(("content-end", "start-end")):
+        return True
+    results = event.get("results")
+    first = results[0] if isinstance(results, list) and results and isinstance(results[0], Mapping) else {}
+    for part in (*_parts(event), first):
+        if any(part.get(key) not in (None, "", "not_finished") for key in _REASON_KEYS):
+            return True
+    return False
+
+
+def _repeats(event: Mapping[str, Any]) -> bool:
+    """Return whether an event repeats texts that came before it, as events named ``done`` do."""
+    kind = event.get("type") or event.get("event_type")
+    return isinstance(kind, str) and kind.endswith((".done", ".completed", "-end"))

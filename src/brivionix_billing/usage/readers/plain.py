@@ -1,0 +1,167 @@
+"""Reads formats that are a few counts without details: Ollama, Bedrock's InvokeModel, durations, totals, quantities.
+
+- Ollama: ``prompt_eval_count`` and ``eval_count``. It leaves out a count that is zero.
+- Bedrock InvokeModel: Llama (``prompt_token_count``, ``generation_token_count``), Titan (``inputTextTokenCount`` and
+  ``tokenCount`` of each result), and for every model ``amazon-bedrock-invocationMetrics``, whose input does not contain
+  the cached tokens.
+- A transcription that is billed by time: ``{"type": "duration", "seconds": 11}``.
+- Embeddings and rerank of Voyage and Jina state only a total, which is input.
+- Quantities under the names of the arguments of ``Usage``, such as ``{"output_images": 2}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.meters import METERS
+from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
+from brivionix_billing.usage.notes import NotesBuilder
+from brivionix_billing.usage.parsing import (
+    ESTIMATED_KEY,
+    ContextKeys,
+    is_estimated,
+    read_model_name,
+    read_service_tier,
+    read_whole_count,
+    require_list,
+    require_object,
+)
+
+__all__ = [
+    "CONTEXT_KEYS",
+    "OLLAMA_KEYS",
+    "QUANTITY_KEYS",
+    "read_duration",
+    "read_invocation_metrics",
+    "read_llama",
+    "read_ollama",
+    "read_quantities",
+    "read_titan",
+    "read_total",
+    "read_watsonx",
+]
+
+CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
+OLLAMA_KEYS: Final = ("prompt_eval_count", "eval_count")
+QUANTITY_KEYS: Final = frozenset(meter.argument for meter in METERS.values() if not meter.is_token)
+"""Arguments of ``Usage`` for all that is not a token."""
+_PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
+_METRICS: Final = (
+    "inputTokenCount",
+    "outputTokenCount",
+    "cacheReadInputTokenCount",
+    "cacheWriteInputTokenCount",
+)
+
+
+def read_ollama(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the counts of Ollama's own API."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, OLLAMA_KEYS)
+    counts = (read_whole_count(usage, name) for name in OLLAMA_KEYS)
+    return _build(dict(zip(("input_tokens", "output_tokens"), counts, strict=True)), usage, response, notes)
+
+
+def read_llama(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the counts of Llama on Bedrock."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("prompt_token_count", "generation_token_count"))
+    counts = {
+        "input_tokens": require_count("prompt_token_count", usage.get("prompt_token_count")),
+        "output_tokens": require_count("generation_token_count", usage["generation_token_count"]),
+    }
+    return _build(counts, usage, response, notes)
+
+
+def read_watsonx(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the counts of watsonx's text generation."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("input_token_count", "generated_token_count"))
+    counts = {
+        "input_tokens": read_whole_count(usage, "input_token_count"),
+        "output_tokens": read_whole_count(usage, "generated_token_count"),
+    }
+    return _build(counts, usage, response, notes)
+
+
+def read_titan(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the counts of Titan on Bedrock: text with results, or an embedding."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("inputTextTokenCount", "totalOutputTextTokenCount", "results"))
+    output = read_whole_count(usage, "totalOutputTextTokenCount")
+    for index, value in enumerate(require_list("results", usage.get("results"))):
+        result = require_object(f"results[{index}]", value)
+        notes.list_unknown(f"usage.results[{index}]", result, ("tokenCount",))
+        output += read_whole_count(result, "tokenCount")
+    counts = {"input_tokens": read_whole_count(usage, "inputTextTokenCount"), "output_tokens": output}
+    return _build(counts, usage, response, notes)
+
+
+def read_invocation_metrics(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the metrics that Bedrock adds to every model's answer."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, _METRICS)
+    uncached, output, cached, written = (read_whole_count(usage, name) for name in _METRICS)
+    counts = {
+        "input_tokens": uncached + cached + written,
+        "cache_read_tokens": cached,
+        "cache_write_tokens": written,
+        "output_tokens": output,
+    }
+    return _build(counts, usage, response, notes)
+
+
+def read_duration(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read the seconds of a transcription."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("seconds",))
+    counts = {"audio_input_seconds": _read_quantity("seconds", usage["seconds"], "audio_input_seconds")}
+    return _build(counts, usage, response, notes)
+
+
+def read_total(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read a total that is all input: of embeddings or of rerank."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("total_tokens", "image_pixels", "text_tokens"))
+    total = require_count("total_tokens", usage["total_tokens"])
+    counts: dict[str, Decimal | int] = {"input_tokens": total}
+    if usage.get("image_pixels") is not None and not total:
+        counts["input_pixels"] = read_whole_count(usage, "image_pixels")
+    else:
+        notes.list_number("usage.image_pixels", usage.get("image_pixels"))
+    notes.list_contained("usage.text_tokens", usage.get("text_tokens", 0), total)
+    return _build(counts, usage, response, notes)
+
+
+def read_quantities(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read quantities under the names of the arguments of ``Usage``."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, QUANTITY_KEYS)
+    counts = {name: _read_quantity(name, value, name) for name, value in usage.items() if name in QUANTITY_KEYS}
+    return _build(counts, usage, response, notes)
+
+
+def _read_quantity(name: str, value: Any, argument: str) -> Decimal | int:
+    """Return a quantity, rounded half up to the decimal places of its meter: floats of JSON have noise."""
+    places = _PLACES[argument]
+    if type(value) is float and places and abs(value) < 10**15:
+        return Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    if type(value) not in (int, Decimal):
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
+    quantity: Decimal | int = value
+    return quantity
+
+
+def _build(
+    counts: Mapping[str, Decimal | int], usage: dict[str, Any], response: dict[str, Any], notes: NotesBuilder
+) -> UsageFields:
+    return build_fields(
+        counts,
+        service_tier=read_service_tier(response.get("service_tier")),
+        model=read_model_name(response.get("model")),
+        estimated=is_estimated({ESTIMATED_KEY: usage.get(ESTIMATED_KEY, False)}),
+        notes=notes,
+    )

@@ -1,0 +1,131 @@
+"""What a charge depends on in a response beside its usage object: output items, tool usage, searches, its kind.
+
+Readers look at the keys of :data:`RESPONSE_KEYS` only. :func:`reduce_response` reduces them to plain JSON without any
+text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.usage.tool_calls import (
+    billable_item_type,
+    container_id,
+    item_field,
+    require_output_items,
+)
+
+__all__ = ["IMAGE_ITEM_KEYS", "RESPONSE_KEYS", "ground_once", "reduce_item", "reduce_response", "truncate_name"]
+
+RESPONSE_KEYS: Final = ("output", "tool_usage", "candidates", "data", "type")
+"""The keys of a response that change what is billed, beside those that state what was served."""
+
+MAX_NAME_LENGTH: Final = 257
+"""Maximum length of an extracted name, in characters. One more than a name may have, so that a reader rejects it."""
+_MAX_GROUNDED: Final = 1024
+_MAX_TOOLS: Final = 64
+_MAX_DEPTH: Final = 4
+IMAGE_ITEM_KEYS: Final = ("b64_json", "url", "revised_prompt")
+"""Keys of an item of ``data`` that is an image."""
+
+
+def reduce_response(response: object, *, has_items: bool) -> dict[str, Any]:
+    """Return what a charge depends on, as plain JSON, without texts.
+
+    ``has_items`` says whether the output items of this format may be billable.
+    """
+    reduced: dict[str, Any] = {}
+    items = _get(response, "output")
+    if not has_items and isinstance(items, Iterator):
+        items = None  # the reader of this format does not look at them
+    kinds = [(item, billable_item_type(item)) for item in require_output_items(items)]
+    billable = [reduce_item(item, kind) for item, kind in kinds if kind is not None]
+    if billable:
+        reduced["output"] = billable
+    tool_usage = _get(response, "tool_usage")
+    if isinstance(tool_usage, Mapping):
+        numbers = _numbers_of(tool_usage)
+        if numbers:
+            reduced["tool_usage"] = numbers
+    candidates = _reduce_candidates(_get(response, "candidates"))
+    if candidates:
+        reduced["candidates"] = candidates
+    data = _get(response, "data")
+    if isinstance(data, list | tuple) and data and any(item_field(data[0], key) is not None for key in IMAGE_ITEM_KEYS):
+        reduced["data"] = [{"url": ""}]
+    kind = _get(response, "type")
+    if isinstance(kind, str) and kind.endswith((".done", ".completed")):
+        reduced["type"] = truncate_name(kind)
+    return reduced
+
+
+def reduce_item(item: object, kind: str) -> dict[str, Any]:
+    """Reduce an output item of a billable ``kind`` to what its fee depends on, without its texts and results.
+
+    The action of a web search is kept, because not every action is paid.
+    """
+    kind = str.__str__(kind)  # an SDK's enumeration is a string as well
+    if kind == "web_search_call" and item_field(item_field(item, "action"), "type") is not None:
+        return {"type": kind, "action": {"type": "search"}}
+    container = container_id(item) if kind == "code_interpreter_call" else None
+    return {"type": kind} if container is None else {"type": kind, "container_id": truncate_name(container)}
+
+
+def ground_once(candidates: Any) -> list[dict[str, Any]]:
+    """Return grounded candidates as if each prompt was grounded by one search, as older Gemini models are charged."""
+    reduced = _reduce_candidates(candidates)
+    grounded = [each for each in reduced if each["groundingMetadata"].get("webSearchQueries")]
+    for each in grounded:
+        each["groundingMetadata"]["webSearchQueries"] = []
+    if grounded:
+        grounded[0]["groundingMetadata"]["webSearchQueries"] = [""]
+    return reduced
+
+
+def truncate_name(name: str) -> str:
+    """Truncate a name to a length that is still too long for a name."""
+    return name[:MAX_NAME_LENGTH]
+
+
+def _reduce_candidates(candidates: Any) -> list[dict[str, Any]]:
+    """Return the searches that grounded each candidate, without their texts."""
+    reduced: list[dict[str, Any]] = []
+    for candidate in candidates if isinstance(candidates, list | tuple) else ():
+        grounding = item_field(candidate, "groundingMetadata") or item_field(candidate, "grounding_metadata")
+        queries = item_field(grounding, "webSearchQueries") or item_field(grounding, "web_search_queries")
+        chunks = item_field(grounding, "groundingChunks") or item_field(grounding, "grounding_chunks")
+        found: dict[str, Any] = {}
+        if isinstance(queries, list | tuple) and queries:
+            found["webSearchQueries"] = [""] * _bounded(len(queries), _MAX_GROUNDED, "searches")
+        if isinstance(chunks, list | tuple) and any(item_field(chunk, "maps") for chunk in chunks):
+            found["groundingChunks"] = [{"maps": {"uri": ""}}]
+        if found:
+            reduced.append({"groundingMetadata": found})
+    return reduced
+
+
+def _numbers_of(value: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return the numbers of an object that are not zero, without its texts."""
+    found: dict[str, Any] = {}
+    _bounded(len(value), _MAX_TOOLS, "tools")
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            _bounded(depth, _MAX_DEPTH, "levels of tool_usage")
+            inner = _numbers_of(item, depth + 1)
+            if inner:
+                found[truncate_name(str(key))] = inner
+        elif type(item) in (int, float) and item:
+            found[truncate_name(str(key))] = item
+    return found
+
+
+def _bounded(count: int, limit: int, what: str) -> int:
+    if count > limit:
+        raise BillingError("unknown_usage_format", f"{count} {what} in one response; at most {limit} are read")
+    return count
+
+
+def _get(response: object, name: str) -> Any:
+    return None if response is None else item_field(response, name)
