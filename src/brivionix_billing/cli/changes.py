@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
 from typing import Any
 
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, load_book, parse_time_or_now
@@ -12,7 +13,8 @@ from brivionix_billing.errors import escape_unprintable
 from brivionix_billing.importing.drift import PriceDifference, find_drift
 from brivionix_billing.importing.sources import SOURCES
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.pricebook.changes import PriceChange, is_edit, price_changes
+from brivionix_billing.pricebook.changes import is_edit, price_changes
+from brivionix_billing.pricebook.price_change import PriceChange
 from brivionix_billing.times import format_instant, parse_instant
 
 __all__ = ["add_commands"]
@@ -40,13 +42,13 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "diff",
         help="show what a change of the price file changes",
-        description="Lists the prices, ratios and terms that differ between two price files, and from when. With "
-        "--published, exit status 1 if a price that was in force before that time was edited.",
+        description="Lists the prices, terms, settings and meanings of names that differ between two price files, and "
+        "from when. With --published, exit status 1 if what was in force before that time was edited.",
         allow_abbrev=False,
     )
     parser.add_argument("old", metavar="OLD", help="the price file before the change")
     parser.add_argument("new", metavar="NEW", help="the price file after it")
-    parser.add_argument("--published", metavar="T", help="prices before this time are published and must not change")
+    parser.add_argument("--published", metavar="T", help="what was in force before this time must not change")
     parser.add_argument("--format", choices=["text", "json"], default="text")
     parser.set_defaults(run=_diff)
 
@@ -101,27 +103,82 @@ def _diff(args: Namespace) -> int:
     published = None if args.published is None else parse_instant(args.published)
     old, new = PriceBook.load(args.old), PriceBook.load(args.new)
     changes = price_changes(old, new)
-    edits = [c for c in changes if published is not None and c.start < published and is_edit(c, old)]
+    edits = [change for change in changes if published is not None and is_edit(change, old, published)]
     if args.format == "json":
-        rows = [{**change.as_dict(), "edits_published": change in edits} for change in changes]
+        edited = set(map(id, edits))
+        rows = [{**change.as_dict(), "edits_published": id(change) in edited} for change in changes]
         print_stdout(as_json({"old": old.digest, "new": new.digest, "changes": rows}))
     else:
-        for change in changes:
-            print_stdout(escape_unprintable(_change_text(change)) + "\n")
+        for line in _overview(changes, old, new):
+            print_stdout(escape_unprintable(line) + "\n")
         if not changes:
-            same = old.file == new.file
-            print_stdout("no price changes" + ("\n" if same else "; names, limits or texts do\n"))
-    for change in edits:
-        print_stderr(escape_unprintable(f"edits what is published: {_change_text(change)}"))
+            print_stdout(f"no price changes{_remaining_difference(old, new)}\n")
+    for line in _overview(edits, old, new):
+        print_stderr(escape_unprintable(f"edits what is published: {line}"))
     return EXIT_NEGATIVE if edits else EXIT_OK
+
+
+def _remaining_difference(old: PriceBook, new: PriceBook) -> str:
+    if old.digest != new.digest:
+        return "; the new file states the same prices in another form"
+    return "" if old.file == new.file else "; limits, texts or the order do"
+
+
+def _overview(changes: list[PriceChange], old: PriceBook, new: PriceBook) -> Iterator[str]:
+    """Yield one line per change. A model or a group that only one file has is a single line."""
+    models = set(old.model_names) ^ set(new.model_names)
+    groups = set(old.group_names) ^ set(new.group_names)
+    parts: dict[tuple[str, str] | int, list[PriceChange]] = {}
+    for index, change in enumerate(changes):
+        parts.setdefault(_whole_part(change, models, groups) or index, []).append(change)
+    for whole, found in parts.items():
+        yield _change_text(found[0]) if isinstance(whole, int) else _part_text(*whole, found)
+
+
+def _whole_part(change: PriceChange, models: set[str], groups: set[str]) -> tuple[str, str] | None:
+    """Return the model or group that is new or gone, if the change is only a part of that."""
+    if change.kind in ("list_price", "price_entry") and change.subject[0] in models:
+        return "model", change.subject[0]
+    if change.kind in ("access", "ratio", "group_price"):
+        if change.subject[0] in groups:
+            return "group", change.subject[0]
+        if len(change.subject) > 1 and change.kind == "access" and change.subject[1] in models:
+            return "model", change.subject[1]
+    return None
+
+
+def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
+    is_new = changes[0].old is None
+    prices = [change for change in changes if change.kind in ("list_price", "group_price")]
+    allowed = [change for change in changes if change.kind == "access"]
+    details = []
+    if kind == "model":
+        tiers = dict.fromkeys(change.subject[1] for change in prices)
+        details.append(
+            f"{_count(len({change.subject for change in prices}), 'price')} in {', '.join(tiers) or 'no tier'}"
+        )
+        groups = dict.fromkeys(change.subject[0] for change in allowed)
+        details.append(f"groups {', '.join(groups)}" if groups else "no group may use it")
+    else:
+        ratio = next(change for change in changes if change.kind == "ratio").as_dict()
+        details.append(f"ratio {ratio['new' if is_new else 'old']}")
+        details.append(_count(len({change.subject[1] for change in allowed}), "model"))
+        if prices:
+            details.append(_count(len({change.subject for change in prices}), "price"))
+    start = format_instant(min(change.start for change in changes))
+    return f"from {start}: {'new' if is_new else 'removed'} {kind} {name}: {'; '.join(details)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _change_text(change: PriceChange) -> str:
     row = change.as_dict()
     kind = row["kind"].replace("_", " ")
-    subject = " ".join(part for part in row["subject"] if part not in ("", "any"))
+    subject = " ".join(part for part in (kind, *row["subject"]) if part not in ("", "any"))
     values = [value if value is not None else "none" for value in (row["old"], row["new"])]
     percent = "" if row["percent"] is None else f" ({row['percent']} %)"
     period = f"from {row['from']}" + (f" until {row['until']}" if row["until"] else "")
     groups = f"; groups {', '.join(row['groups'])}" if row["groups"] else ""
-    return f"{period}: {kind} {subject}: {values[0]} -> {values[1]}{percent}{groups}"
+    return f"{period}: {subject}: {values[0]} -> {values[1]}{percent}{groups}"

@@ -13,7 +13,8 @@ from brivionix_billing.importing.build import build_price_file
 from brivionix_billing.importing.catalog import Catalog
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.card_set import CardSet
-from brivionix_billing.pricebook.changes import percent_change, price_label
+from brivionix_billing.pricebook.changes import price_label
+from brivionix_billing.pricebook.price_change import percent_change
 from brivionix_billing.rating.rate_card import ContextRange, Variation
 
 __all__ = ["Drift", "PriceDifference", "find_drift"]

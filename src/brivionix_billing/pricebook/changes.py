@@ -2,77 +2,36 @@
 
 Two price books are compared at every time at which a dated entry of either of them starts or ends. List prices are
 compared once per model, and the terms of groups apart, so that a change of a list price is one change for all groups.
+What prices depend on besides is compared in :mod:`setting_changes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.decimals import Rounding, format_plain, format_scaled, round_quotient, to_scaled
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import MINIMUM_METER
 from brivionix_billing.pricebook.book import PriceBook
+from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.pricebook.price_sets import PriceSet
+from brivionix_billing.pricebook.setting_changes import is_setting_in_use, setting_changes
 from brivionix_billing.rating.rate_card import Variation
 from brivionix_billing.times import END_OF_TIME, Timeline, format_instant
 
-__all__ = ["PriceChange", "is_edit", "list_prices", "percent_change", "price_changes", "price_label"]
+if TYPE_CHECKING:
+    from brivionix_billing.pricebook import schema
+
+__all__ = ["is_edit", "list_prices", "price_changes", "price_label"]
 
 _NOT_SOLD: Final = frozenset({"service_tier_unavailable", "no_price"})
 
-Values = Mapping[tuple[str, ...], Decimal | str]
-"""Subject -> a price, a ratio, or another term as text."""
-
-
-class PriceChange(NamedTuple):
-    """A difference between two price books, over a period in which both values stay the same."""
-
-    kind: str
-    """``list_price``, ``group_price``, ``ratio``, ``access`` (to a model), ``channel`` or ``volume_discount``."""
-    subject: tuple[str, ...]
-    """What changes: the model, the service tier, the context and so on; of terms, first the group."""
-    start: datetime
-    end: datetime
-    old: Decimal | str | None
-    """``None``: there is no such price or term."""
-    new: Decimal | str | None
-    groups: tuple[str, ...] = ()
-    """Of a list price, the groups that may use the model in that period and pay its list price x their ratio."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the change as JSON data. Prices are strings."""
-        percent = percent_change(self.old, self.new)
-        return {
-            "kind": self.kind,
-            "subject": list(self.subject),
-            "from": format_instant(self.start),
-            "until": None if self.end == END_OF_TIME else format_instant(self.end),
-            "old": _text(self.old),
-            "new": _text(self.new),
-            "percent": percent,
-            "groups": list(self.groups),
-        }
-
-
-def _text(value: Decimal | str | None) -> str | None:
-    return format_plain(value) if isinstance(value, Decimal) else value
-
-
-def percent_change(old: Decimal | str | None, new: Decimal | str | None) -> str | None:
-    """Return the change in per cent with two decimal places, half up; ``None`` if there is no ratio of the two.
-
-    >>> percent_change(Decimal("0.75"), Decimal("0.6"))
-    '-20.00'
-    """
-    if not isinstance(old, Decimal) or not isinstance(new, Decimal) or not old:
-        return None
-    (before, before_places), (after, after_places) = to_scaled(old), to_scaled(new)
-    before, after = before * 10**after_places, after * 10**before_places
-    return format_scaled(round_quotient((after - before) * 10_000, before, Rounding.HALF_UP), 2)
+_MODEL_KINDS: Final = frozenset({"list_price", "price_entry"})
+_CHANNEL_KINDS: Final = frozenset({"channel", "channel_entry", "volume_discount"})
+_GROUP_KINDS: Final = frozenset({"ratio", "access", "group_price"})
 
 
 def price_label(variation: Variation) -> str:
@@ -99,54 +58,46 @@ def list_prices(book: PriceBook, model: str, tier: str, at: datetime) -> dict[tu
     return found
 
 
-def is_edit(change: PriceChange, old: PriceBook) -> bool:
-    """Return whether a change edits what was in force in the old price book when it starts.
+def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TIME) -> bool:
+    """Return whether a change edits what was in force in the old price book before the time ``published``.
 
-    A model, a group or a channel that the old file did not have then is an addition, whatever date it has.
+    A model, a group or a channel that the old file did not have is an addition, whatever date it has. So is a name that
+    meant nothing.
     """
-    name, at = change.subject[0], change.start
-    if change.kind == "list_price":
-        return name in old.resolver.models and bool(list_prices(old, name, change.subject[1], at))
-    if change.kind in ("channel", "volume_discount"):
-        return name in old.channels() and old.channels()[name].prices.at(at).value is not None
-    return name in old.resolver.groups and old.resolver.groups[name].at(at).value is not None
+    start, end = change.start, min(change.end, published)
+    if start >= end:
+        return False
+    name = change.subject[0] if change.subject else ""
+    if change.kind in _MODEL_KINDS:
+        return _was_sold(old, name, start, end, change.subject[1])
+    if change.kind in _CHANNEL_KINDS:
+        return name in old.channels() and _overlaps(old.channels()[name].prices, start, end)
+    if change.kind in _GROUP_KINDS:
+        in_force = name in old.resolver.groups and _overlaps(old.resolver.groups[name], start, end)
+        return in_force and (len(change.subject) == 1 or _was_sold(old, change.subject[1], start, end))
+    if change.kind == "route" and change.old is None:
+        return _was_sold(old, change.subject[1], start, end)
+    return is_setting_in_use(change, old)
+
+
+def _was_sold(book: PriceBook, model: str, start: datetime, end: datetime, tier: str | None = None) -> bool:
+    tiers = book.resolver.models.get(model, {})
+    return any(_overlaps(timeline, start, end) for name, timeline in tiers.items() if tier in (None, name))
+
+
+def _overlaps(timeline: Timeline[Any], start: datetime, end: datetime) -> bool:
+    return any(entry.start < end and start < entry.end for entry in timeline.entries)
 
 
 def price_changes(old: PriceBook, new: PriceBook) -> list[PriceChange]:
-    """Return every difference between the prices of two price books, by time, then by kind and subject."""
+    """Return every difference between two price books that can move a charge, by time, then by kind and subject."""
     changes = [
         *_list_price_changes(old, new),
         *_group_changes(old, new),
         *_channel_changes(old, new),
+        *setting_changes(old, new),
     ]
     return sorted(changes, key=lambda change: (change.start, change.kind, change.subject))
-
-
-def _boundaries(timelines: Iterable[Timeline[Any]]) -> list[datetime]:
-    """Return every time at which an entry starts or ends, in order."""
-    return sorted(
-        {moment for timeline in timelines for entry in timeline.entries for moment in (entry.start, entry.end)}
-    )
-
-
-def _compare(
-    kind: str, times: list[datetime], old: Callable[[datetime], Values], new: Callable[[datetime], Values]
-) -> Iterator[PriceChange]:
-    """Yield the differences of two functions of time, each over the longest period in which it stays the same."""
-    running: dict[tuple[str, ...], PriceChange] = {}
-    for start, end in pairwise([*times, END_OF_TIME]):
-        if start == END_OF_TIME:
-            break
-        before, after = old(start), new(start)
-        differing = {
-            key: (before.get(key), after.get(key)) for key in {**before, **after} if before.get(key) != after.get(key)
-        }
-        for key in [key for key, change in running.items() if differing.get(key) != (change.old, change.new)]:
-            yield running.pop(key)
-        for key, (was, now) in differing.items():
-            known = running.get(key)
-            running[key] = known._replace(end=end) if known else PriceChange(kind, key, start, end, was, now)
-    yield from running.values()
 
 
 def _list_price_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
@@ -155,21 +106,69 @@ def _list_price_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]
         for section in ("tools", "cache_discount", "exchange_rates", "credit", "meters", "calendars")
     )
     for model in dict.fromkeys([*old.model_names, *new.model_names]):
-        if same_defaults and old.file.models.get(model) == new.file.models.get(model):
+        if same_defaults and _is_same_model(old.file.models.get(model), new.file.models.get(model)):
             continue
         books = [book for book in (old, new) if model in book.resolver.models]
         for tier in dict.fromkeys(tier for book in books for tier in book.resolver.models[model]):
-            times = _boundaries(t for book in books for t in book.resolver.list_price_timelines(model, tier))
+            times = boundaries(t for book in books for t in book.resolver.list_price_timelines(model, tier))
 
             def values(book: PriceBook, at: datetime, model: str = model, tier: str = tier) -> Values:
                 if model not in book.resolver.models:
                     return {}
                 return {(model, tier, *key): price for key, price in list_prices(book, model, tier, at).items()}
 
-            for change in _compare("list_price", times, lambda at: values(old, at), lambda at: values(new, at)):
+            def entries(book: PriceBook, at: datetime, model: str = model, tier: str = tier) -> Values:
+                if model not in book.resolver.models:
+                    return {}
+                return {(model, tier, *key): text for key, text in _entry_terms(book, model, tier, at).items()}
+
+            moved = set()
+            for change in compare_over_time(
+                "list_price", times, lambda at: values(old, at), lambda at: values(new, at)
+            ):
+                moved.add(change.start)
                 yield change._replace(
                     groups=_paying_groups(new, model, tier, change) or _paying_groups(old, model, tier, change)
                 )
+            for change in compare_over_time(
+                "price_entry", times, lambda at: entries(old, at), lambda at: entries(new, at)
+            ):
+                # With a price, the entry that states it changes as well.
+                if change.start not in moved:
+                    yield change
+
+
+def _is_same_model(one: schema.Model | None, other: schema.Model | None) -> bool:
+    # The order of windows matters, and mappings in another order are equal.
+    return one == other and (one is None or other is None or _window_orders(one) == _window_orders(other))
+
+
+def _window_orders(model: schema.Model) -> list[tuple[str, ...]]:
+    return [order for entry in model.prices for item in entry.tiers.values() for order in _orders_in(item)]
+
+
+def _orders_in(item: schema.PriceSet) -> Iterator[tuple[str, ...]]:
+    if item.windows:
+        yield tuple(item.windows)
+    for variants in (item.regions, item.modes):
+        for _, variant in sorted(variants.items()):
+            yield from _orders_in(variant)
+
+
+def _entry_terms(book: PriceBook, model: str, tier: str, at: datetime) -> dict[tuple[str, ...], str]:
+    """Return what a bill depends on beside the list prices: the entry, its currency, and the order of windows."""
+    span = book.resolver.models[model].get(tier, Timeline[PriceSet]([])).at(at)
+    if span.value is None:
+        return {}
+    found: dict[tuple[str, ...], str] = {("effective from",): format_instant(span.start)}
+    currency = book.file.models[model].currency
+    if currency not in (None, book.currency):
+        found["list currency",] = str(currency)
+    for variation in _variations(span.value):
+        windows = span.value.options("window", variation)
+        if variation.window is None and len(windows) > 1:
+            found[price_label(variation), "order of windows"] = ", ".join(windows)
+    return found
 
 
 def _paying_groups(book: PriceBook, model: str, tier: str, change: PriceChange) -> tuple[str, ...]:
@@ -189,9 +188,9 @@ def _paying_groups(book: PriceBook, model: str, tier: str, change: PriceChange) 
 
 def _group_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
     for group in dict.fromkeys([*old.group_names, *new.group_names]):
-        times = _boundaries(book.resolver.groups[group] for book in (old, new) if group in book.resolver.groups)
+        times = boundaries(book.resolver.groups[group] for book in (old, new) if group in book.resolver.groups)
         for kind, values in (("ratio", _ratios), ("access", _access), ("group_price", _group_prices)):
-            yield from _compare(
+            yield from compare_over_time(
                 kind,
                 times,
                 lambda at, values=values, group=group: values(old, group, at),  # type: ignore[misc]
@@ -215,13 +214,16 @@ def _group_prices(book: PriceBook, group: str, at: datetime) -> Values:
     terms = book.resolver.groups[group].at(at).value if group in book.resolver.groups else None
     if terms is None:
         return {}
-    return {
-        (group, model, tier, context, price_label(variation), meter): price
-        for (model, tier), own in terms.prices.items()
-        for variation in _variations(own)
-        for context, prices in ((str(c), p) for c, p in own.select(variation, book.meters).contexts)
-        for meter, price in prices.items()
-    }
+    found: dict[tuple[str, ...], Decimal] = {}
+    for (model, tier), own in terms.prices.items():
+        for variation in _variations(own):
+            selected = own.select(variation, book.meters)
+            for context, prices in selected.contexts:
+                subject = group, model, tier, str(context), price_label(variation)
+                found |= {(*subject, meter): price for meter, price in prices.items()}
+                if selected.minimum is not None:
+                    found[*subject, "minimum"] = selected.minimum
+    return found
 
 
 def _variations(own: PriceSet) -> list[Variation]:
@@ -249,7 +251,17 @@ def _channel_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
             steps = ", ".join(f"{format_plain(s.at_least)}: {format_plain(s.discount)}" for s in value.steps)
             return {(name,): f"{value.applies_to} {steps}"}
 
-        times = _boundaries(channel.prices for channel in present)
-        yield from _compare("channel", times, lambda at: price(0, at), lambda at: price(1, at))
-        times = _boundaries(channel.volumes for channel in present)
-        yield from _compare("volume_discount", times, lambda at: volume(0, at), lambda at: volume(1, at))
+        def entry(index: int, at: datetime, name: str = name) -> Values:
+            span = channels[index][name].prices.at(at) if name in channels[index] else None
+            return {(name, "effective from"): format_instant(span.start)} if span and span.value is not None else {}
+
+        times = boundaries(channel.prices for channel in present)
+        moved = set()
+        for change in compare_over_time("channel", times, lambda at: price(0, at), lambda at: price(1, at)):
+            moved.add(change.start)
+            yield change
+        for change in compare_over_time("channel_entry", times, lambda at: entry(0, at), lambda at: entry(1, at)):
+            if change.start not in moved:
+                yield change
+        times = boundaries(channel.volumes for channel in present)
+        yield from compare_over_time("volume_discount", times, lambda at: volume(0, at), lambda at: volume(1, at))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from brivionix_billing.pricebook.patterns import matcher
 
-__all__ = ["ModelNames", "NamePattern", "name_pattern", "pattern_conflicts"]
+__all__ = ["ModelNames", "NamePattern", "name_pattern", "overlap", "pattern_conflicts"]
 
 _SNAPSHOT: Final = re.compile(r"(.+)[-@]([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})", re.ASCII)
 _MAX_REWRITES: Final = 4
@@ -71,7 +71,7 @@ def pattern_conflicts(patterns: Iterable[NamePattern]) -> Iterator[tuple[NamePat
             compared += 1
             if compared > _MAX_COMPARED:
                 raise OverflowError
-            if (one.target != other.target or "*" in one.target) and _overlap(one.text, other.text):
+            if (one.target != other.target or "*" in one.target) and overlap(one.text, other.text):
                 yield one, other
 
 
@@ -103,8 +103,12 @@ def _alike_pairs(patterns: Sequence[NamePattern]) -> Iterator[tuple[NamePattern,
                         yield patterns[other], one
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Return whether a name exists that both patterns match."""
+def overlap(one: str, other: str) -> bool:
+    """Return whether a name exists that both patterns match.
+
+    >>> overlap("openai/*", "*-mini"), overlap("openai/*", "azure/*")
+    (True, False)
+    """
     reachable = {0}  # positions in ``other`` after a part of a common name that the read part of ``one`` matches
     for character in one:
         following = set()
@@ -138,37 +142,37 @@ def _skip_stars(pattern: str, positions: Iterable[int]) -> set[int]:
 class ModelNames:
     """Resolves names to models. Immutable."""
 
-    __slots__ = ("_exact", "_patterns", "_released")
+    __slots__ = ("exact", "patterns", "released")
 
     def __init__(
         self, exact: Mapping[str, str], patterns: Sequence[NamePattern], released: Mapping[str, date | None]
     ) -> None:
         """``released`` states the release of each model: a snapshot cannot be older."""
-        self._exact, self._released = exact, released
-        self._patterns = sorted(patterns, key=lambda pattern: -pattern.literals)
+        self.exact, self.released = exact, released
+        self.patterns: Sequence[NamePattern] = sorted(patterns, key=lambda pattern: -pattern.literals)
 
-    def resolve(self, name: str) -> str | None:
-        """Return the model that a name means, or ``None``."""
+    def resolve(self, name: str, *, ignored: str | None = None) -> str | None:
+        """Return the model that a name means, or ``None``. The exact name ``ignored`` counts as not stated."""
         for _ in range(_MAX_REWRITES + 1):
             if len(name) > _MAX_LENGTH:
                 return None
-            model = self._exact.get(name) or self._snapshot(name)
+            model = (self.exact.get(name) if name != ignored else None) or self._snapshot(name, ignored)
             if model is not None:
                 return model
-            pattern = next((each for each in self._patterns if each.matches(name)), None)
+            pattern = next((each for each in self.patterns if each.matches(name)), None)
             if pattern is None:
                 return None
             name = pattern.rewrite(name)
         return None
 
-    def _snapshot(self, name: str) -> str | None:
+    def _snapshot(self, name: str, ignored: str | None) -> str | None:
         snapshot = _SNAPSHOT.fullmatch(name)
-        base = self._exact.get(snapshot[1]) if snapshot else None
+        base = self.exact.get(snapshot[1]) if snapshot and snapshot[1] != ignored else None
         if snapshot is None or base is None:
             return None
         try:
             day = date.fromisoformat(snapshot[2])
         except ValueError:
             return None
-        released = self._released[base]
+        released = self.released[base]
         return base if released is None or day >= released else None
