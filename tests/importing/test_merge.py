@@ -178,3 +178,56 @@ def test_a_region_of_the_source_costs_its_factor() -> None:
     usage = Usage(input_tokens=1_000_000)
     charge = book.rate(usage, model="gpt-5.4-mini", group="default", at=AFTER, region="eu")
     assert charge.nominal.amount == Decimal("0.825")
+
+
+NAMES = FILE.replace("    m:   #", '    m:\n        aliases: [em, "ft:m:*"]\n        # ').replace(
+    "models:\n    m:", 'aliases: {"zz/*": "*"}\nmodels:\n    m:'
+)
+TWO = {"input_cost_per_token": 2e-6, "output_cost_per_token": 4e-6}
+
+
+@pytest.mark.parametrize("name", ["m-2026-03-05", "m@20260305", "em", "ft:m:acme", "zz/m", "em-2026-03-05"])
+def test_a_name_that_means_a_model_already_is_not_taken(name: str) -> None:
+    """A dated snapshot, alias or pattern of a model of the file stays one, because bills used it."""
+    catalog = read_data("litellm", {name: {"litellm_provider": "x", **TWO}, "new": {"litellm_provider": "x", **TWO}})
+    result = merge_catalog(catalog, NAMES.encode(), "p", START)
+    assert result.added == ["new"]
+    (rejection,) = catalog.rejections
+    assert (rejection.model, rejection.reason) == (
+        name, "means m in the price file; a model of this name would change past bills"
+    )  # fmt: skip
+
+
+def test_a_taken_name_that_was_asked_for_is_an_error() -> None:
+    """If the command names such a model exactly, nothing is imported, and the message says what the name means."""
+    catalog = read_data("litellm", {"m-2026-03-05": {"litellm_provider": "x", **TWO}})
+    with pytest.raises(BillingError, match="'m-2026-03-05' means 'm' in p") as caught:
+        merge_catalog(catalog, NAMES.encode(), "p", START, ["m-2026-03-05"])
+    assert caught.value.code == "invalid_argument"
+
+
+def test_a_new_model_leaves_older_names_alone() -> None:
+    """A new model that gives a name of a pattern another meaning is rejected; an alias that does so is left out."""
+    content = NAMES.replace('"zz/*": "*"', '"zz/*": "*", "n-*": m')
+    result = merged(content, {"n": TWO})
+    assert result.added == []
+    catalog = read_data("litellm", {"n": {"litellm_provider": "x", **TWO}})
+    catalog.models["n"].aliases += ["ft:m:a*", "free"]
+    result = merge_catalog(catalog, NAMES.encode(), "p", START)
+    assert result.added == ["n"]
+    assert PriceBook.loads(result.text).resolve_model("ft:m:acme") == "m"
+    assert PriceBook.loads(result.text).resolve_model("free") == "n"
+
+
+def test_prices_in_another_currency_are_not_mixed() -> None:
+    """A model with prices in another currency gets no prices in USD, and a new one states that it is in USD."""
+    priced_in_cny = FILE.replace("        prices:", "        currency: CNY\n        prices:").replace(
+        "models:\n", "exchange_rates: {CNY: [{from: 2025-01-01, rate: 0.14}]}\nmodels:\n"
+    )
+    assert merged(priced_in_cny, {"m": TWO}).text == priced_in_cny
+    in_eur = FILE.replace("currency: USD", "currency: EUR")
+    assert merged(in_eur, {"new": TWO}).text == in_eur
+    with_rate = in_eur.replace("models:\n", "exchange_rates: {USD: [{from: 2025-01-01, rate: 0.9}]}\nmodels:\n")
+    book = PriceBook.loads(merged(with_rate, {"new": TWO}).text)
+    charge = book.rate(Usage(input_tokens=1_000_000), model="new", group="default", at=AFTER)
+    assert (str(charge.nominal.amount), charge.nominal.currency) == ("1.8", "EUR")

@@ -182,3 +182,17 @@ def test_a_change_without_prices_says_what_it_is(tmp_path: Path, capsys: pytest.
         0, ["no price changes; the new file states the same prices in another form"]
     )  # fmt: skip
     assert run(tmp_path, "in_input", "beside_input", capsys)[0] == 1
+
+
+def test_check_notes_a_model_that_took_the_name_of_another(tmp_path: Path) -> None:
+    """A model whose name is a snapshot or a pattern of an older model gets a note; one that is as old does not."""
+    path = tmp_path / "pricing.yaml"
+    for name, start, notes in (
+        ("m1-2026-05-05", "2027-01-01", 1),
+        ("old-x", "2027-01-01", 1),
+        ("old-x", "2026-01-01", 0),
+    ):
+        model = f"  {name}:\n    prices: [{{from: {start}, standard: {{input: 9}}}}]\n  m2:\n"
+        path.write_text(BASE.replace("  m2:\n", model, 1), "utf-8")
+        found = [note for note in PriceBook.load_with_notes(path)[1] if "without this model" in note.message]
+        assert len(found) == notes

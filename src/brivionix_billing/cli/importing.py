@@ -62,7 +62,7 @@ def _import(args: Namespace) -> int:
     try:
         if args.into:
             content = read_bounded(args.into, MAX_BYTES, "the price file", too_large="invalid_argument")
-            merged = merge_catalog(catalog, content, args.into, args.start)
+            merged = merge_catalog(catalog, content, args.into, args.start, args.model or ())
             if merged.added or merged.changed:
                 atomic_write_bytes(args.into, merged.text.encode())
             done = (

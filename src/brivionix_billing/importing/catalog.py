@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 __all__ = [
+    "SOURCE_CURRENCY",
     "UNDATED_START",
     "Catalog",
     "DatedPrices",
@@ -20,6 +21,9 @@ __all__ = [
 
 UNDATED_START: Final = "2020-01-01"
 """Start of prices to which the source gives no date."""
+
+SOURCE_CURRENCY: Final = "USD"
+"""Currency of the prices of a model for which the source states no other."""
 
 PriceSet = dict[str, Any]
 """The prices of one service tier as a price file has them: meter -> ``Decimal``, and ``long_context``, ``windows``,

@@ -32,7 +32,10 @@ class FileDefaults:
         stated = data["models"].get(model, {})
         allowed = stated.get("tools")
         self.fees: dict[str, Any] = {}
-        for tool, entries in (data.get("tools") or {}).items():
+        # Default fees are in the currency of the Credits.
+        currency = data["credit"]["currency"]
+        in_nominal = (stated.get("currency") or currency) == currency
+        for tool, entries in (data.get("tools") or {}).items() if in_nominal else ():
             entry = _in_force(entries, model, at)
             if entry is not None and (allowed is None or tool in allowed):
                 self.fees[tool] = entry["per_1000_calls"]

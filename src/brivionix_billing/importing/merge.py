@@ -6,16 +6,17 @@ The result is read back and must be exactly the old content with the additions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from brivionix_billing.errors import BillingError, PriceFileError
-from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedModel
+from brivionix_billing.errors import BillingError, PriceFileError, safe_repr
+from brivionix_billing.importing.catalog import SOURCE_CURRENCY, Catalog, DatedPrices, ImportedModel
 from brivionix_billing.importing.comparison import FileDefaults, changed_tiers
 from brivionix_billing.importing.text_edits import TextEdits
 from brivionix_billing.importing.writer import entries_from, model_section, used_sections
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.loading import loads
+from brivionix_billing.pricebook.name_changes import changed_names
 from brivionix_billing.pricebook.yaml_reader import read_yaml
 from brivionix_billing.times import parse_instant
 
@@ -41,26 +42,33 @@ class _Plan(NamedTuple):
     sections: dict[str, dict[str, Any]]
 
 
-def merge_catalog(catalog: Catalog, content: bytes, file: str, start: str) -> MergedFile:
+def merge_catalog(
+    catalog: Catalog, content: bytes, file: str, start: str, requested: Collection[str] = ()
+) -> MergedFile:
     """Return the price file with the models of the catalog. New prices start at ``start``, or later as the source says.
 
-    Models that cannot be merged are moved to the catalog's rejections. Raises ``invalid_price_file`` if the old file is
-    invalid, and ``invalid_argument`` if its layout does not allow insertions.
+    Models that cannot be merged are moved to the catalog's rejections, and so are those that would take a name from a
+    model of the file. Raises ``invalid_price_file`` if the old file is invalid, and ``invalid_argument`` if its layout
+    does not allow insertions, or if a ``requested`` model would take a name.
     """
-    loads(content, file)
+    before = PriceBook(loads(content, file))
     data = read_yaml(content, file)[0].data
     while True:
-        plan = _plan(catalog, data, start)
+        plan = _plan(catalog, data, start, before)
         text = _edit(content, plan)
         try:
-            PriceBook.loads(text)
+            after = PriceBook.loads(text)
+            culprits = _name_takers(before, after, catalog, plan.models)
         except PriceFileError as error:
             culprits = _culprits(error, [*plan.entries, *plan.models])
             if not culprits:
                 raise
-            for name, reason in culprits.items():
+        for name, reason in culprits.items():
+            if reason:
                 catalog.drop(name, reason)
+        if culprits:
             continue
+        _require_free(catalog, requested, before, file)
         if read_yaml(text.encode(), file)[0].data != _expected(data, plan):
             raise BillingError(
                 "invalid_argument",
@@ -70,14 +78,48 @@ def merge_catalog(catalog: Catalog, content: bytes, file: str, start: str) -> Me
         return MergedFile(text, list(plan.models), list(plan.entries), plan.unchanged)
 
 
-def _plan(catalog: Catalog, data: Mapping[str, Any], start: str) -> _Plan:
+def _require_free(catalog: Catalog, requested: Collection[str], before: PriceBook, file: str) -> None:
+    """Raise ``invalid_argument`` if a model that was asked for by its exact name means another model already."""
+    for rejection in catalog.rejections:
+        meaning = before.resolver.names.resolve(rejection.model)
+        if rejection.model in requested and not rejection.field and meaning not in (None, rejection.model):
+            raise BillingError(
+                "invalid_argument",
+                f"{safe_repr(rejection.model)} means {safe_repr(meaning)} in {file}; as a model of its own, bills of "
+                f"the past would change; add new prices to {safe_repr(meaning)}, or import without --model "
+                f"{rejection.model}",
+            )
+
+
+def _name_takers(before: PriceBook, after: PriceBook, catalog: Catalog, added: Collection[str]) -> dict[str, str]:
+    """Return the new models that take a snapshot or a pattern from a model of the file, with the reason.
+
+    An alias of the new model that does so is left out first.
+    """
+    found: dict[str, str] = {}
+    for name, old, taker in changed_names(before.resolver.names, after.resolver.names):
+        if old is None or taker is None or taker not in added:
+            continue
+        reason = f"would take the name {name} from {old}"
+        aliases = catalog.models[taker].aliases
+        if name in aliases:
+            aliases.remove(name)
+            catalog.note("alias_taken", reason, taker)
+            found.setdefault(taker, "")
+        else:
+            found[taker] = reason
+    return found
+
+
+def _plan(catalog: Catalog, data: Mapping[str, Any], start: str, before: PriceBook) -> _Plan:
     models: dict[str, Any] = data["models"]
-    aliases = {alias: name for name, model in models.items() for alias in model.get("aliases", ())}
+    aliases: dict[str, str] = {}
     entries: dict[str, list[DatedPrices]] = {}
     added: dict[str, dict[str, Any]] = {}
     unchanged: list[str] = []
     for name, model in list(catalog.models.items()):
-        conflict = _conflict(catalog, model, data)
+        conflict = _conflict(catalog, model, data) or _currency_conflict(model, data)
+        meaning = before.resolver.names.resolve(name)
         if conflict:
             catalog.drop(name, conflict)
         elif name in models:
@@ -86,13 +128,19 @@ def _plan(catalog: Catalog, data: Mapping[str, Any], start: str) -> _Plan:
                 entries[name] = appended
             elif appended is not None:
                 unchanged.append(name)
+        elif meaning is not None:
+            catalog.drop(name, f"means {meaning} in the price file; a model of this name would change past bills")
         elif name in aliases:
-            catalog.drop(name, f"is an alias of {aliases[name]} in the price file")
+            catalog.drop(name, f"is an alias of {aliases[name]}")
         else:
-            kept = [alias for alias in model.aliases if alias not in models and alias not in aliases]
-            if len(kept) < len(model.aliases):
-                catalog.note("alias_taken", "some of its names are taken in the price file", name)
+            kept = [a for a in model.aliases if before.resolver.names.resolve(a) is None and a not in aliases]
+            for alias in model.aliases:
+                if alias not in kept:
+                    catalog.note("alias_taken", f"{alias} has a meaning in the price file", name)
+            model.aliases = kept
             aliases |= dict.fromkeys(kept, name)
+            if data["credit"]["currency"] != SOURCE_CURRENCY:
+                model.currency = model.currency or SOURCE_CURRENCY
             section = model_section(model, start)
             section.pop("aliases", None)
             prices = section.pop("prices")
@@ -125,6 +173,15 @@ def _conflict(catalog: Catalog, model: ImportedModel, data: Mapping[str, Any]) -
             if section == "regions" and name not in stated and any(name in names for names in stated.values()):
                 return f"the price file has {name} as a name of another region"
     return None
+
+
+def _currency_conflict(model: ImportedModel, data: Mapping[str, Any]) -> str | None:
+    """Return that a model of the file has its prices in another currency, or ``None``."""
+    if model.name not in data["models"]:
+        return None
+    ours = data["models"][model.name].get("currency") or data["credit"]["currency"]
+    theirs = model.currency or SOURCE_CURRENCY
+    return None if ours == theirs else f"its prices are in {ours} in the price file, and in {theirs} in the source"
 
 
 def _same_declaration(stated: object, value: Mapping[str, Any]) -> bool:

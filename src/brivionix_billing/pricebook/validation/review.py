@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.compile import model_names
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.pricebook.validation.findings import Path, UnlocatedFinding
 from brivionix_billing.rating.messages import LOCALES
+from brivionix_billing.times import format_instant
 
 __all__ = ["review"]
 
@@ -30,6 +32,7 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
             yield UnlocatedFinding(
                 ("service_tiers", tier), "no model is sold in this tier", "price it for a model, or remove it", True
             )
+    yield from _taken_names(file)
     yield from _unreachable_models(file)
     yield from _unreachable_defaults(file)
     yield from _missing_languages(file)
@@ -57,6 +60,24 @@ class _Used:
         for variants in (item.regions, item.modes, item.windows):
             for variant in variants.values():
                 self._add(variant)
+
+
+def _taken_names(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield models whose name would mean an older model without them: bills from before they existed used that one."""
+    names = model_names(file)
+    for name, model in file.models.items():
+        other = names.resolve(name, ignored=name)
+        if other is None or other == name:
+            continue
+        start, other_start = model.prices[0].since, file.models[other].prices[0].since
+        if start > other_start:
+            yield UnlocatedFinding(
+                ("models", name),
+                f"without this model, the name means {other}, which is older: requests of this name before "
+                f"{format_instant(start)} have no price any more",
+                f"if {other} was billed under this name, remove this model, and add its prices to {other}",
+                True,
+            )
 
 
 def _unreachable_models(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
