@@ -100,3 +100,16 @@ def test_a_file_of_another_source_is_refused(capsys: pytest.CaptureFixture[str])
     assert (status, out) == (2, "")
     assert "pass pricing/PROVIDER.json" in err
     assert "[source_unreadable]" in err
+
+
+def test_the_summary_has_reasons_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Similar reasons are counted together, the first one is shown with its numbers, and one of a thing is singular."""
+    source = tmp_path / "models.json"
+    bad = {name: {"litellm_provider": "x", "input_cost_per_token": -number} for number, name in enumerate("abc", 2)}
+    good = {"good": {"litellm_provider": "x", "input_cost_per_token": 1e-6}}
+    source.write_text(json.dumps({**bad, "d": {"litellm_provider": "x", "mode": "chat"}, **good}), "utf-8")
+    _, _, err = run(capsys, "litellm", source)
+    assert "litellm: 1 model imported" in err
+    assert "not imported: 4 models; --report" in err
+    assert "  3 like: input_cost_per_token: the price is negative (-2)" in err
+    assert "  d: states no price" in err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -223,3 +225,26 @@ def test_mutated_files_never_fail_otherwise(source: str) -> None:
         except BillingError as error:
             code = error.code
         assert code in ("", "source_unreadable", "invalid_argument"), seed
+
+
+@pytest.mark.parametrize("number", ["1e999999999999", "0e999999999999"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_huge_exponents_cost_neither_memory_nor_time(source: str, number: str) -> None:
+    """Whatever number of a source has a huge exponent, its row is rejected, or the number is not used."""
+    text = (PRICES / FILES[source]).read_text("utf-8")
+    member = re.compile(r'(\\?"[^"\\]*\\?": ?)-?[0-9][0-9.eE+-]*')
+    keys = sorted({match[1] for match in member.finditer(text)})
+    for key in random.Random(7).sample(keys, min(len(keys), examples(16))):
+        changed = re.sub(re.escape(key) + r"-?[0-9][0-9.eE+-]*", lambda match, key=key: key + number, text)  # type: ignore[misc]
+        with suppress(BillingError):
+            build_price_file(read_catalog(source, changed.encode()))
+
+
+def test_a_boundary_with_a_huge_exponent_rejects_the_row() -> None:
+    """OpenRouter's number of prompt tokens is checked before it is converted."""
+    override = {"min_prompt_tokens": 1, "prompt": "0.000002"}
+    row = {"id": "a/b", "pricing": {"prompt": "0.000001", "overrides": [override]}}
+    text = json.dumps({"data": [row, {**row, "id": "a/c"}]}).replace('tokens": 1,', 'tokens": 1e999999999999,', 1)
+    catalog = read_catalog("openrouter", text.encode())
+    assert list(catalog.models) == ["a/c"]
+    assert "is not a whole number of tokens" in catalog.rejections[0].reason

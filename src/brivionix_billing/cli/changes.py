@@ -8,7 +8,7 @@ from typing import Any
 
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, load_book, parse_time_or_now
 from brivionix_billing.cli.importing import print_rejections, read_source
-from brivionix_billing.cli.output import as_json, print_stderr, print_stdout
+from brivionix_billing.cli.output import as_json, count_noun, print_stderr, print_stdout
 from brivionix_billing.errors import escape_unprintable
 from brivionix_billing.importing.drift import PriceDifference, find_drift
 from brivionix_billing.importing.sources import SOURCES
@@ -74,8 +74,9 @@ def _drift(args: Namespace) -> int:
         for difference in drift.differences:
             print_stdout(escape_unprintable(_difference_text(difference)) + "\n")
     print_stderr(
-        f"{args.source}: {len(drift.compared)} models compared, {len(drift.differences)} differences; "
-        f"{len(drift.only_ours)} models are only in the price file, {len(drift.only_theirs)} only in the source"
+        f"{args.source}: {count_noun(len(drift.compared), 'model')} compared, "
+        f"{count_noun(len(drift.differences), 'difference')}; only in the price file: "
+        f"{count_noun(len(drift.only_ours), 'model')}, only in the source: {len(drift.only_theirs)}"
     )
     if drift.unstated:
         shown = ", ".join(drift.unstated[:_MAX_NAMED]) + (", ..." if len(drift.unstated) > _MAX_NAMED else "")
@@ -155,22 +156,18 @@ def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
     if kind == "model":
         tiers = dict.fromkeys(change.subject[1] for change in prices)
         details.append(
-            f"{_count(len({change.subject for change in prices}), 'price')} in {', '.join(tiers) or 'no tier'}"
+            f"{count_noun(len({change.subject for change in prices}), 'price')} in {', '.join(tiers) or 'no tier'}"
         )
         groups = dict.fromkeys(change.subject[0] for change in allowed)
         details.append(f"groups {', '.join(groups)}" if groups else "no group may use it")
     else:
         ratio = next(change for change in changes if change.kind == "ratio").as_dict()
         details.append(f"ratio {ratio['new' if is_new else 'old']}")
-        details.append(_count(len({change.subject[1] for change in allowed}), "model"))
+        details.append(count_noun(len({change.subject[1] for change in allowed}), "model"))
         if prices:
-            details.append(_count(len({change.subject for change in prices}), "price"))
+            details.append(count_noun(len({change.subject for change in prices}), "price"))
     start = format_instant(min(change.start for change in changes))
     return f"from {start}: {'new' if is_new else 'removed'} {kind} {name}: {'; '.join(details)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _change_text(change: PriceChange) -> str:

@@ -6,17 +6,16 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, require_distinct_paths
 from brivionix_billing.cli.files import atomic_write_bytes
-from brivionix_billing.cli.output import as_json, print_stderr, print_stdout
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.cli.output import as_json, count_noun, print_stderr, print_stdout
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.files import read_bounded
 from brivionix_billing.importing.build import build_price_file
-from brivionix_billing.importing.catalog import UNDATED_START, Catalog
+from brivionix_billing.importing.catalog import UNDATED_START, Catalog, Rejection
 from brivionix_billing.importing.merge import merge_catalog
 from brivionix_billing.importing.reading import MAX_SOURCE_BYTES
 from brivionix_billing.importing.sources import SOURCES, read_catalog
@@ -27,6 +26,7 @@ from brivionix_billing.times import parse_instant
 __all__ = ["add_commands", "print_rejections", "read_source"]
 
 _SHOWN_REASONS: Final = 10
+_MAX_REASON: Final = 200
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
@@ -66,12 +66,12 @@ def _import(args: Namespace) -> int:
             if merged.added or merged.changed:
                 atomic_write_bytes(args.into, merged.text.encode())
             done = (
-                f"{len(merged.added)} models added to {safe_repr(args.into, 200)}, "
+                f"{count_noun(len(merged.added), 'model')} added to {safe_repr(args.into, 200)}, "
                 f"{len(merged.changed)} got new prices, {len(merged.unchanged)} unchanged"
             )
         else:
             print_stdout(build_price_file(catalog, args.start, os.path.basename(args.file)))
-            done = f"{len(catalog.models)} models imported"
+            done = f"{count_noun(len(catalog.models), 'model')} imported"
             if args.start is None and any(model.prices[0].start is None for model in catalog.models.values()):
                 done += f"; prices without a date start on {UNDATED_START} (change it by --from)"
     finally:
@@ -106,15 +106,26 @@ def print_rejections(catalog: Catalog, *, has_report: bool = True) -> None:
     noise = sum(note.code == "float_noise" for note in catalog.notes)
     if rows or fields:
         advice = "; --report FILE lists each with its reason" if has_report else ""
-        print_stderr(f"not imported: {rows} models, {fields} single fields{advice}")
-    reasons = Counter(_NUMBER.sub("N", rejection.reason) for rejection in catalog.rejections)
-    for reason, count in reasons.most_common(_SHOWN_REASONS):
-        print_stderr(f"  {count} x {reason[:160]}")
+        counts = [count_noun(number, noun) for number, noun in ((rows, "model"), (fields, "single field")) if number]
+        print_stderr(f"not imported: {', '.join(counts)}{advice}")
+    reasons: dict[str, list[Rejection]] = {}
+    for rejection in catalog.rejections:
+        reasons.setdefault(_kind_of_reason(rejection), []).append(rejection)
+    for found in sorted(reasons.values(), key=len, reverse=True)[:_SHOWN_REASONS]:
+        same = all(rejection.reason == found[0].reason for rejection in found)
+        where = found[0].model if len(found) == 1 else str(len(found)) + (" x" if same else " like")
+        print_stderr(escape_unprintable(f"  {where}: {found[0].reason[:_MAX_REASON]}"))
     if len(reasons) > _SHOWN_REASONS:
-        print_stderr(f"  and {len(reasons) - _SHOWN_REASONS} other reasons")
+        print_stderr(f"  and {count_noun(len(reasons) - _SHOWN_REASONS, 'other reason')}")
     if noise:
         advice = "; --report FILE lists them" if has_report else ""
-        print_stderr(f"{noise} prices with float noise were read as the short decimal{advice}")
+        verb = "was" if noise == 1 else "were"
+        print_stderr(f"{count_noun(noise, 'price')} with float noise {verb} read as the short decimal{advice}")
+
+
+def _kind_of_reason(rejection: Rejection) -> str:
+    """Return the reason without its numbers and the model's name, by which similar ones are counted together."""
+    return _NUMBER.sub("", rejection.reason.replace(f"models.{rejection.model}", ""))
 
 
 def _report(args: Namespace, catalog: Catalog) -> dict[str, Any]:

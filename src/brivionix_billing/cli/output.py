@@ -10,7 +10,7 @@ from typing import Any
 from brivionix_billing.errors import escape_unprintable
 from brivionix_billing.tabular import format_csv
 
-__all__ = ["print_stdout", "print_stderr", "print_rows", "as_json", "printable", "progress"]
+__all__ = ["count_noun", "print_stdout", "print_stderr", "print_rows", "as_json", "printable", "progress"]
 
 
 def print_stdout(text: str) -> None:
@@ -25,6 +25,15 @@ def print_stderr(message: str) -> None:
     text = "\n".join(escape_unprintable(line) for line in message.splitlines())
     encoding = sys.stderr.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural.
+
+    >>> count_noun(1, "model"), count_noun(2, "model")
+    ('1 model', '2 models')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], kind: str, format_text: Callable[[], str]) -> None:

@@ -15,6 +15,8 @@ MAX_SOURCE_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of a file of a source, in bytes."""
 _MAX_NUMBER_LENGTH: Final = 60
 """Longer numbers stay text, and no row accepts them."""
+_MAX_EXPONENT: Final = 1_000
+"""Numbers of 10^1001 and more stay text, too: as an integer, 1e999999999999 would need all memory."""
 
 
 def unreadable(source: str, problem: str, fix: str) -> BillingError:
@@ -62,9 +64,10 @@ def _parse_decimal(text: str) -> Any:
     if len(text) > _MAX_NUMBER_LENGTH:
         return text
     try:
-        return Decimal(text.replace("_", ""))
+        number = Decimal(text.replace("_", ""))
     except InvalidOperation:  # an exponent beyond the limits of decimal
         return text
+    return number if not number.is_finite() or abs(number.adjusted()) <= _MAX_EXPONENT else text
 
 
 def _parse_int(text: str) -> Any:

@@ -160,10 +160,8 @@ def _read_override(
     catalog: Catalog, prices: Row, stated: Mapping[str, Any], remaining: Decimal, label: int
 ) -> _Override:
     above = stated.get("min_prompt_tokens") or 0
-    if isinstance(above, Decimal) and above == int(above):
-        above = int(above)
-    if type(above) is not int or not 0 <= above <= 10**12:
-        raise RowError("overrides.min_prompt_tokens", "is not a number of tokens")
+    if isinstance(above, bool) or not isinstance(above, int | Decimal) or not 0 <= above <= 10**12 or above % 1:
+        raise RowError("overrides.min_prompt_tokens", "is not a whole number of tokens of at most 10^12")
     window = None
     if any(key in stated for key in ("utc_start", "utc_end", "utc_days")):
         start, end = parse_hours(stated.get("utc_start", "00:00")), parse_hours(stated.get("utc_end", "00:00"))
@@ -171,7 +169,7 @@ def _read_override(
             raise RowError("overrides.utc_start", "is not a time of day like 16:30")
         window = Window(start, end, _read_days(stated.get("utc_days")), label)
     found = _read_prices(catalog, prices, stated, remaining, "overrides.")
-    return _Override(above, window, found)
+    return _Override(int(above), window, found)
 
 
 def _read_days(days: object) -> frozenset[int]:
