@@ -17,7 +17,16 @@ from rich_books import WEEKDAYS, in_window
 from samples import utc
 from strategies import Data, render
 
-HOURS = ("09:00-12:00", "14:00-18:00", "22:00-06:00", "00:00-24:00", "23:30-00:30", "02:15-02:45", "00:00-00:01")
+HOURS = (
+    "09:00-12:00",
+    "14:00-18:00",
+    "22:00-06:00",
+    "00:00-24:00",
+    "23:30-00:30",
+    "02:15-02:45",
+    "01:30-02:00",
+    "00:00-00:01",
+)
 ZONES = ("UTC", "Asia/Shanghai", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
 SWITCHES = ("2026-03-29T01:00:00", "2026-10-25T01:00:00", "2026-03-08T07:00:00", "2026-11-01T06:00:00")
 """Instants at which clocks of Berlin and New York change."""
@@ -76,6 +85,23 @@ def test_nothing_changes_before_the_next_change(calendar: Data, at: datetime) ->
     while moment < end:
         assert in_window(calendar, moment) is inside
         moment += 5 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("hours", "zone", "at", "change"),
+    [
+        ("01:30-02:00", "America/New_York", "2026-11-01T05:45:00", "2026-11-01T06:00:00"),  # clocks go back to 01:00
+        ("01:30-02:00", "America/New_York", "2026-11-01T06:00:00", "2026-11-01T06:30:00"),
+        ("01:30-01:45", "America/New_York", "2026-11-01T05:45:00", "2026-11-01T06:30:00"),
+        ("02:30-04:00", "America/New_York", "2026-03-08T06:30:00", "2026-03-08T07:00:00"),  # 02:30 does not exist
+        ("23:30-00:00", "America/Havana", "2026-11-01T03:45:00", "2026-11-01T04:00:00"),
+        ("00:30-01:00", "America/Havana", "2026-11-01T04:45:00", "2026-11-01T05:00:00"),
+    ],
+)
+def test_the_next_change_is_right_while_clocks_change(hours: str, zone: str, at: str, change: str) -> None:
+    """The hour that occurs twice has its windows twice, and a window may start or end where clocks are changed."""
+    calendar = {"time_zone": zone, "rules": [{"from": "2026-01-01", "hours": [hours]}]}
+    assert book_with(calendar).calendars()["peak"].next_change(utc(at)) == utc(change)
 
 
 def test_a_window_over_midnight_belongs_to_the_day_on_which_it_starts() -> None:

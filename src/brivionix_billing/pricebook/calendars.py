@@ -15,6 +15,7 @@ __all__ = ["Calendar", "CalendarRule", "compile_calendar"]
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = timedelta(days=1)
+_SECOND: Final = timedelta(seconds=1)
 _MAX_SEARCH_DAYS: Final = 400
 """The next start or end of a window is searched for this many days. Holidays are shorter than a year."""
 
@@ -80,13 +81,33 @@ class Calendar:
         minutes = {minute for entry in self.rules.entries for hours in entry.value.hours for minute in hours}
         try:
             first = at.astimezone(self._zone).date() - _DAY
+            before: datetime | None = None
             for offset in range(_MAX_SEARCH_DAYS):
                 midnight = datetime.combine(first + offset * _DAY, datetime.min.time())
                 for minute in minutes:
                     local = midnight + timedelta(minutes=minute)
                     yield local.replace(tzinfo=self._zone).astimezone(UTC)
+                here = midnight.replace(tzinfo=self._zone).astimezone(UTC)
+                if before is not None and self._offset(before) != self._offset(here):
+                    yield from self._clock_change(before, here, minutes)
+                before = here
         except OverflowError:
             return
+
+    def _offset(self, at: datetime) -> timedelta | None:
+        return at.astimezone(self._zone).utcoffset()
+
+    def _clock_change(self, start: datetime, end: datetime, minutes: Iterable[int]) -> Iterable[datetime]:
+        """Yield the instant at which local clocks are changed, and the boundaries of the hour that occurs twice."""
+        while end - start > _SECOND:
+            middle = start + (end - start) // 2
+            start, end = (start, middle) if self._offset(middle) != self._offset(start) else (middle, end)
+        moment = end.replace(microsecond=0)
+        yield moment
+        local_day = datetime.combine(start.astimezone(self._zone).date(), datetime.min.time())
+        for minute in minutes:
+            local = local_day + timedelta(minutes=minute)
+            yield local.replace(tzinfo=self._zone, fold=1).astimezone(UTC)
 
 
 def compile_calendar(name: str, item: schema.Calendar) -> Calendar:
