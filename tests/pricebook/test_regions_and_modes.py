@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brivionix_billing import Usage
+from brivionix_billing import BillingError, Usage
 from model_kit import AT, MILLION, PEAK, PLAIN, book_of, findings, price, refusal, tier_book
 from samples import D
 
@@ -24,6 +24,20 @@ def test_the_served_region_decides() -> None:
     assert price(book, region="eu") == 3
     assert price(book, region="global") == 1
     assert refusal(book, MILLION, region="mars") == "region_unavailable"
+
+
+def test_a_declared_region_may_be_called_global() -> None:
+    """``global`` means the usual price, unless the file declares it as a region."""
+    book = tier_book("input: 1, regions: {global: {factor: 2}}", "regions: {global: []}")
+    assert price(book, region="global") == 2
+
+
+def test_a_region_without_a_price_says_how_to_declare_it() -> None:
+    """The message names the line by which a region costs the usual price, and that line works."""
+    with pytest.raises(BillingError, match=r"write regions: \{default: \['eu-1'\]\} at the top") as caught:
+        price(tier_book("input: 1, regions: {us: {factor: 2}}"), region="eu-1")
+    assert caught.value.code == "region_unavailable"
+    assert price(tier_book("input: 1, regions: {us: {factor: 2}}", "regions: {default: ['eu-1']}"), region="eu-1") == 1
 
 
 def test_a_model_without_regions_has_one_price() -> None:
@@ -58,6 +72,8 @@ def test_prices_inside_of_a_region_apply_only_there() -> None:
         ("regions: {us: {factor: 2, input: 2}}", "regions.us", "has a factor and prices"),
         ("regions: {us: {}}", "regions.us", "has no price"),
         ("regions: {default: {factor: 2}}", "regions.default", "means the price without a region"),
+        ("regions: {Global: {factor: 2}}", "regions.Global", "means the price without a region"),
+        ("regions: {not_available: {input: 2}}", "regions.not_available", "means the price without a region"),
         ("modes: {fast: {input: 2, regions: {us: {factor: 2}}}}", "modes.fast.regions", "cannot be inside modes"),
         ("modes: {fast: {output: 2}}", "modes.fast", "has no price for input"),
         ("modes: {fast: {factor: 0}}", "modes.fast.factor", "is out of range"),

@@ -12,7 +12,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import Meter
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import with_defaults
-from brivionix_billing.pricebook.price_sets import DIMENSIONS, PriceSet
+from brivionix_billing.pricebook.price_sets import DIMENSIONS, USUAL_REGIONS, PriceSet
 from brivionix_billing.rating.rate_card import STANDARD_VARIATION, ChannelRate, PriceMap, RateCard, Variation
 from brivionix_billing.times import format_instant
 
@@ -56,7 +56,7 @@ class RegionNames:
     __slots__ = ("_names",)
 
     def __init__(self, declared: Mapping[str, list[str]]) -> None:
-        names: dict[str, str | None] = {"default": None, "global": None, "not_available": None}
+        names: dict[str, str | None] = dict.fromkeys(USUAL_REGIONS)
         for region, others in declared.items():
             for name in (region, *others):
                 names[name.lower()] = None if region == "default" else region
@@ -102,10 +102,15 @@ class CardSet:
             return None
         terms = self.terms
         sold = ", ".join(known) or "none"
+        advice = "add it to the price file"
+        if dimension == "region":
+            advice += (
+                f"; if it costs the usual price, write regions: {{default: [{safe_repr(name)}]}} at the top of the file"
+            )
         raise BillingError(
             f"{dimension}_unavailable",
             f"{terms.model} ({terms.service_tier}) has no price for {dimension} {safe_repr(name)} at "
-            f"{format_instant(at)}; known: {sold}; add it to the price file",
+            f"{format_instant(at)}; known: {sold}; {advice}",
         )
 
     def card(self, input_tokens: int, variation: Variation = STANDARD_VARIATION) -> RateCard:

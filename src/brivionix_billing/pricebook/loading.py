@@ -100,17 +100,14 @@ def _salvage_sections(data: Any) -> ParsedSections:
     """Return the sections of a file with errors that can still be validated, so that one run reports all findings."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
-    tiers, aliases = top.get("service_tiers"), top.get("aliases")
+    aliases = top.get("aliases")
     return ParsedSections(
         names=[name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
         credit=_parse_or_none(schema.Credit, top.get("credit")),
         meters=dict(_parse_each(schema.CustomMeter, top.get("meters"))),
         calendars=dict(_parse_each(schema.Calendar, top.get("calendars"))),
-        service_tiers={
-            tier: [name for name in _as_list(names) if isinstance(name, str)]
-            for tier, names in (tiers if isinstance(tiers, dict) else _EMPTY).items()
-        },
-        regions={},
+        service_tiers=_names_by_key(top.get("service_tiers")),
+        regions=_names_by_key(top.get("regions")),
         exchange_rates={
             currency: [rate for rate in (_parse_or_none(schema.ExchangeRate, raw) for raw in _as_list(rates)) if rate]
             for currency, rates in (top.get("exchange_rates") or _EMPTY).items()
@@ -137,6 +134,13 @@ def _salvage_sections(data: Any) -> ParsedSections:
         models=dict(_parse_each(schema.Model, models)),
         groups=dict(_parse_each(schema.Group, top.get("groups"))),
     )
+
+
+def _names_by_key(raw: Any) -> dict[str, list[str]]:
+    return {
+        key: [name for name in _as_list(names) if isinstance(name, str)]
+        for key, names in (raw if isinstance(raw, dict) else _EMPTY).items()
+    }
 
 
 def _as_list(raw: Any) -> list[Any]:

@@ -18,10 +18,21 @@ from brivionix_billing.rating.rate_card import Boundary, ContextRange, PriceFact
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
 
-__all__ = ["DIMENSIONS", "ContextPrices", "PriceSet", "SelectedPrices", "boundary_of", "compile_price_set"]
+__all__ = [
+    "DIMENSIONS",
+    "USUAL_REGIONS",
+    "ContextPrices",
+    "PriceSet",
+    "SelectedPrices",
+    "boundary_of",
+    "compile_price_set",
+]
 
 DIMENSIONS: Final = ("region", "mode", "window")
 """The dimensions of variants, in the order in which they apply. The price file has them as ``regions`` and so on."""
+
+USUAL_REGIONS: Final = frozenset({"default", "global", "not_available"})
+"""Names of regions, in lower case, that mean the usual price unless the file declares them."""
 
 
 class ContextPrices(NamedTuple):

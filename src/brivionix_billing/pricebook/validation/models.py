@@ -9,7 +9,7 @@ from brivionix_billing.errors import safe_repr
 from brivionix_billing.meters import METERS, Meter, custom_meter
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.patterns import matcher
-from brivionix_billing.pricebook.price_sets import DIMENSIONS, boundary_of
+from brivionix_billing.pricebook.price_sets import DIMENSIONS, USUAL_REGIONS, boundary_of
 from brivionix_billing.pricebook.validation.findings import (
     ParsedSections,
     Path,
@@ -199,9 +199,13 @@ def _check_variants(
                     suggest(name, file.calendars, "add it to 'calendars'"),
                     at_key=True,
                 )
-            if section == "regions" and name == "default":
+            if section == "regions" and name.lower() in USUAL_REGIONS and not _is_declared_region(name, file):
                 yield UnlocatedFinding(
-                    here, "'default' means the price without a region", "write it outside 'regions'", at_key=True
+                    here,
+                    f"{safe_repr(name)} means the price without a region",
+                    "write it outside 'regions'"
+                    + ("" if name == "default" else f", or declare regions: {{{name}: []}}"),
+                    at_key=True,
                 )
             if variant.factor is not None:
                 if variant.prices or variant.model_fields_set != {"factor"}:
@@ -222,6 +226,10 @@ def _check_variants(
                             f"has its own prices, and so has {later}.{rival}: which of them applies to both?",
                             f"write {later}: {{{rival}: ...}} inside {section}.{name}",
                         )
+
+
+def _is_declared_region(name: str, file: ParsedSections) -> bool:
+    return name != "default" and name.lower() in map(str.lower, file.regions)
 
 
 def _check_meters(path: Path, item: schema.MeterPrices, file: ParsedSections) -> Iterator[UnlocatedFinding]:
