@@ -238,3 +238,34 @@ def test_new_api_other_quota_per_unit() -> None:
     options = {"ModelRatio": json.dumps({"m": 1}), "QuotaPerUnit": "1000000"}
     catalog = read_data("new-api", options)
     assert catalog.models["m"].prices[0].tiers["standard"]["input"] == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"quota_type": 1, "model_price": 0},
+        {"quota_type": 0, "model_ratio": 0, "completion_ratio": 1},
+        {"billing_mode": "tiered_expr", "billing_expr": 'v1:tier("t", p * 0 + c * 0)'},
+    ],
+)
+def test_a_price_of_zero_of_new_api_is_a_placeholder(row: dict[str, Any]) -> None:
+    """A model without a price is not free, unless its name says so."""
+    names = "paid", "gift:free"
+    catalog = read_data("new-api", {"data": [{"model_name": name, "enable_groups": [], **row} for name in names]})
+    assert "paid" not in catalog.models
+    assert "nothing shows that it is free" in next(r.reason for r in catalog.rejections if r.model == "paid")
+    assert list(catalog.models) == ["gift:free"]
+
+
+def test_a_pattern_of_new_api_is_an_alias() -> None:
+    """A row for a pattern of names becomes one model that all these names mean, and its groups may use only that."""
+    rows = [
+        {"model_name": name, "quota_type": 1, "model_price": 0.1, "enable_groups": groups}
+        for name, groups in (("gpt-4-gizmo-*", ["vip"]), ("gpt-4-gizmo-pro", ["default"]), ("*", ["vip"]))
+    ]
+    catalog = read_data("new-api", {"data": rows, "group_ratio": {"vip": 1, "default": 1}})
+    book = book_of(catalog)
+    assert book.resolve_model("gpt-4-gizmo-7") == "gpt-4-gizmo"
+    assert book.resolve_model("gpt-4-gizmo-pro") == "gpt-4-gizmo-pro"
+    assert book.models(group="vip", at=utc("2026-11-01")) == ["gpt-4-gizmo"]
+    assert [rejection.model for rejection in catalog.rejections] == ["*"]

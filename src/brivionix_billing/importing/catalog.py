@@ -68,6 +68,8 @@ class ImportedModel:
     released: str | None = None
     aliases: list[str] = field(default_factory=list)
     currency: str | None = None
+    caches_input: bool | None = None
+    """Whether the model may read input from a cache. ``None``: the source does not say what kind of model it is."""
 
 
 @dataclass

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.importing.catalog import UNDATED_START, Catalog, DatedPrices, ImportedModel, PriceSet
 from brivionix_billing.importing.price_sets import VARIANT_KEYS, context_list
+from brivionix_billing.importing.units import TOKEN_METERS
 from brivionix_billing.importing.yaml_text import write_block
+from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.times import parse_instant
 
@@ -46,7 +49,7 @@ def write_price_file(catalog: Catalog, start: str | None = None, origin: str = "
     for model in catalog.models.values():
         starts.append(len(lines) + 1)
         names.append(model.name)
-        lines += write_block(model.name, model_section(model, since), 2)
+        lines += write_block(model.name, model_section(model, since, has_discount=catalog.cached_as_input), 2)
     if not names:
         lines[-1] = "models: {}"
     starts.append(len(lines) + 1)
@@ -63,8 +66,8 @@ def _head(catalog: Catalog, since: str, origin: str) -> Iterator[str]:
     yield "credit: {currency: USD, nominal_per_credit: 1}"
 
 
-def model_section(model: ImportedModel, since: str) -> dict[str, Any]:
-    """Return a model as the price file has it."""
+def model_section(model: ImportedModel, since: str, *, has_discount: bool) -> dict[str, Any]:
+    """Return a model as the price file has it. ``has_discount``: the file has a default cache discount."""
     entries = entries_from(model, since)
     first = entries[0].start or since
     stated: dict[str, Any] = {
@@ -76,8 +79,35 @@ def model_section(model: ImportedModel, since: str) -> dict[str, Any]:
         "currency": model.currency,
         "aliases": model.aliases,
     }
-    prices = [{"from": entry.start, **entry.tiers} for entry in entries]
-    return {**{key: value for key, value in stated.items() if value}, "prices": prices}
+    section: dict[str, Any] = {key: value for key, value in stated.items() if value}
+    if has_discount and not _caches_input(model):
+        section["cache_discount"] = False
+    return {**section, "prices": [{"from": entry.start, **entry.tiers} for entry in entries]}
+
+
+def _caches_input(model: ImportedModel) -> bool:
+    """Return whether the default cache discount applies to a model: to one that writes text, as far as is known.
+
+    A model for embeddings, reranking, images or audio has no cached input, unless the source states a price of it.
+    """
+    sets = [prices for entry in model.prices for prices in entry.tiers.values()]
+    if not any(name in prices for prices in sets for name in _CACHED_BY_DEFAULT):
+        return True  # the discount has no effect
+    if model.caches_input is not None:
+        return model.caches_input
+    if _NO_TEXT_NAME.search(model.name.lower()):
+        return False
+    tokens = [price for prices in sets for name, price in prices.items() if name in TOKEN_METERS]
+    return any(prices.get("output") for prices in sets) or not any(tokens)
+
+
+_NO_TEXT_NAME: Final = re.compile(
+    r"(?<![a-z])(?:embed(?:ding)?s?|rerank(?:er)?|whisper|tts|transcribe|dall-e|moderation)(?![a-z])"
+)
+"""Names of models that write no text, if the source does not say what kind of model it is."""
+_CACHED_BY_DEFAULT: Final = frozenset(
+    meter.uncached_meter for meter in METERS.values() if meter.cache == "read" and meter.fallback is None
+)
 
 
 def entries_from(model: ImportedModel, since: str) -> list[DatedPrices]:

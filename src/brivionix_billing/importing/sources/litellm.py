@@ -35,6 +35,8 @@ _FREE_PROVIDERS: Final = frozenset(
     {"ollama", "ollama_chat", "lemonade", "llamafile", "lm_studio", "searxng", "duckduckgo"}
 )
 """Providers that run on the user's machine, or never charge."""
+_TEXT_MODES: Final = frozenset({"chat", "completion", "responses", "realtime"})
+"""Modes of models that read input from a cache. All others, such as ``embedding`` and ``image_edit``, do not."""
 _INCLUSIVE_PROVIDERS: Final = frozenset({"xai"})
 _MODALITIES: Final = {"supports_vision": "image", "supports_audio_input": "audio", "supports_video_input": "video"}
 _WEEKDAY_NAMES: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -125,6 +127,7 @@ def _read_row(catalog: Catalog, name: str, row: dict[str, Any]) -> None:
             for key, stated_as in (("max_input", "max_input_tokens"), ("max_output", "max_output_tokens"))
             if type(row.get(stated_as)) is int and 0 < row[stated_as] <= 10**12
         },
+        caches_input=row["mode"] in _TEXT_MODES if isinstance(row.get("mode"), str) else None,
     )
 
 

@@ -13,7 +13,7 @@ of the options (key and value, with JSON texts such as ``ModelRatio``). Rules, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.importing.amounts import Row, RowError, exact_ratio, fits_price, parse_number
 from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedGroup, ImportedModel, PriceSet
 from brivionix_billing.importing.names import clean_text, name_problem
-from brivionix_billing.importing.price_sets import build_set
+from brivionix_billing.importing.price_sets import build_set, context_list, meter_prices
 from brivionix_billing.importing.reading import as_list, as_mapping, parse_source, unreadable
 from brivionix_billing.importing.sources.new_api_expression import ExpressionError, parse_expression
 
@@ -140,10 +140,10 @@ def _read_pricing(catalog: Catalog, rows: list[Any], top: Mapping[str, Any]) -> 
         per_call = row.get("quota_type") == 1
         by_model[name] = {k: v for k, v in row.items() if k in _OPTIONS.values() and (per_call or k != "model_price")}
         for group in as_list(row.get("enable_groups")):
-            models_of.setdefault(str(group), []).append(name)
+            models_of.setdefault(str(group), []).append(_name_without_stars(name))
     _read_models(catalog, by_model, _DEFAULT_QUOTA_PER_UNIT)
     for row in map(as_mapping, rows):
-        model = catalog.models.get(str(row.get("model_name")))
+        model = catalog.models.get(_name_without_stars(str(row.get("model_name"))))
         if model is not None and isinstance(row.get("vendor_id"), int):
             model.vendor = vendors.get(row["vendor_id"])
     usable = as_mapping(top.get("usable_group"))
@@ -176,24 +176,39 @@ def _read_models(catalog: Catalog, rows: Mapping[str, Mapping[str, Any]], quota_
         try:
             if problem:
                 raise RowError("", problem)
+            base = _name_without_stars(name)
+            if "*" in name and (not base or base in rows or base in catalog.models):
+                raise RowError("", "is a pattern of names, and no name is left for the model")
             prices = _read_row(catalog, Row(catalog, name), row, quota_per_unit)
         except RowError as error:
             catalog.priced_rows += bool(error.field)
             catalog.reject(name, f"{error.field}: {error.reason}" if error.field else error.reason)
             continue
         catalog.priced_rows += 1
-        catalog.models[name] = ImportedModel(name, [DatedPrices(None, {"standard": prices})])
+        model = ImportedModel(base, [DatedPrices(None, {"standard": prices})])
+        if name != base:
+            model.aliases.append(name)
+            catalog.note("pattern", f"is a pattern of names; it is an alias of the model {base}", name)
+        catalog.models[base] = model
+
+
+def _name_without_stars(name: str) -> str:
+    """Return the name of a model for a pattern such as ``gpt-4-gizmo-*``; any other name is returned as it is."""
+    return name.replace("*", "").strip("-_/.: ") if "*" in name else name
 
 
 def _read_row(catalog: Catalog, prices: Row, row: Mapping[str, Any], quota_per_unit: Decimal) -> PriceSet:
     if row.get("billing_mode") == "tiered_expr":
         expression = row.get("billing_expr")
         try:
-            return parse_expression(expression if isinstance(expression, str) else "", prices)
+            found = parse_expression(expression if isinstance(expression, str) else "", prices)
         except ExpressionError as error:
             raise RowError("billing_expr", str(error)) from None
+        _require_price(prices.model, any(_all_prices(found)), "all its prices are 0")
+        return found
     per_call = row.get("model_price")
     if isinstance(per_call, int | Decimal) and not isinstance(per_call, bool) and per_call >= 0:
+        _require_price(prices.model, per_call > 0, "its price per call is 0")
         request = prices.price("model_price", per_call, "request")
         return build_set({"request": request, "input": Decimal(0), "output": Decimal(0)}, {})
     if row.get("model_ratio") is None:
@@ -204,11 +219,22 @@ def _read_row(catalog: Catalog, prices: Row, row: Mapping[str, Any], quota_per_u
     )
     if ratio == _PLACEHOLDER_RATIO and completion in (None, Decimal(1)):
         raise RowError("", "a ratio of 37.5 is new-api's placeholder for an unknown model")
-    if not ratio and not prices.model.endswith((":free", "-free", "/free")):
-        raise RowError("", "its ratio is 0, and nothing shows that it is free")
+    _require_price(prices.model, bool(ratio), "its ratio is 0")
     per_ratio = exact_ratio(_MILLION, quota_per_unit, 12)
     assert per_ratio is not None  # noqa: S101  # checked when the options were read
     return _ratio_prices(catalog, prices, row, multiply(ratio, per_ratio), completion)
+
+
+def _require_price(model: str, is_priced: bool, problem: str) -> None:
+    """Raise :class:`RowError` for a price of 0, unless the name shows that the model is free."""
+    if not is_priced and not model.endswith((":free", "-free", "/free")):
+        raise RowError("", f"{problem}, and nothing shows that it is free")
+
+
+def _all_prices(found: PriceSet) -> Iterator[Decimal]:
+    yield from meter_prices(found).values()
+    for tier in context_list(found):
+        yield from meter_prices(tier).values()
 
 
 def _ratio_prices(
