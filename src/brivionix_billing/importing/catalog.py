@@ -102,14 +102,18 @@ class Catalog:
     notes: list[Note] = field(default_factory=list)
     priced_rows: int = 0
     """Rows that state at least one price that is not 0."""
+    _seen: set[Note] = field(default_factory=set)
 
     def reject(self, model: str, reason: str, field: str = "") -> None:
         """Record that a row, or one field of it, is not imported."""
         self.rejections.append(Rejection(model, field, reason))
 
     def note(self, code: str, message: str, model: str = "", field: str = "") -> None:
-        """Record a remark."""
-        self.notes.append(Note(code, model, field, message))
+        """Record a remark, once."""
+        note = Note(code, model, field, message)
+        if note not in self._seen:
+            self._seen.add(note)
+            self.notes.append(note)
 
     def select(self, chosen: Callable[[str], bool]) -> None:
         """Keep only models with a chosen name or alias, and what was recorded about them."""

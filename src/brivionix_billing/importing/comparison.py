@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import after_discount, multiply
+from brivionix_billing.importing.calendar_matching import common_windows
 from brivionix_billing.importing.catalog import PriceSet
 from brivionix_billing.importing.price_sets import VARIANT_KEYS, context_list
 from brivionix_billing.importing.units import TOKEN_METERS, TOOL_METERS, sort_meters
@@ -76,18 +77,23 @@ def set_in_force(entries: Sequence[Mapping[str, Any]], tier: str, at: datetime) 
 
 
 def changed_tiers(
-    entries: Sequence[Mapping[str, Any]], tiers: Mapping[str, PriceSet], at: datetime, defaults: FileDefaults
+    entries: Sequence[Mapping[str, Any]],
+    tiers: Mapping[str, PriceSet],
+    at: datetime,
+    defaults: FileDefaults,
+    minutes: Mapping[str, int],
 ) -> dict[str, PriceSet]:
     """Return the price sets of the tiers that differ from those in force.
 
-    Only what the source states is compared. A changed set keeps what only the price file states.
+    Only what the source states is compared. A changed set keeps what only the price file states. ``minutes`` has the
+    minutes of the week of all calendars.
     """
     out: dict[str, PriceSet] = {}
     for tier, imported in tiers.items():
         current = set_in_force(entries, tier, at)
         if current is None:
             out[tier] = _without_defaults(imported, defaults)
-        elif not _covers(current, imported, defaults):
+        elif not _covers(current, imported, defaults, minutes):
             out[tier] = _carry_over(current, _without_defaults(imported, defaults))
     return out
 
@@ -98,8 +104,30 @@ def _without_defaults(imported: PriceSet, defaults: FileDefaults) -> PriceSet:
     }
 
 
-def _covers(current: Mapping[str, Any], imported: Mapping[str, Any], defaults: FileDefaults) -> bool:
-    """Return whether everything that the source states is in force already."""
+def _covers(
+    current: Mapping[str, Any], imported: Mapping[str, Any], defaults: FileDefaults, minutes: Mapping[str, int]
+) -> bool:
+    """Return whether everything that the source states is in force already, in every minute of the week."""
+    pairs: Iterable[tuple[str | None, str | None]] = [(None, None)]
+    if imported.get("windows"):
+        weeks = [{name: minutes[name] for name in each.get("windows") or ()} for each in (current, imported)]
+        pairs = common_windows(*weeks)
+    if not all(
+        _covers_prices(_variant(current, "windows", ours), _variant(imported, "windows", theirs), defaults)
+        for ours, theirs in pairs
+    ):
+        return False
+    return all(
+        name in (current.get(key) or {})
+        and _covers_prices(_variant(current, key, name), _variant(imported, key, name), defaults)
+        for key in VARIANT_KEYS
+        if key != "windows"
+        for name in imported.get(key) or {}
+    )
+
+
+def _covers_prices(current: Mapping[str, Any], imported: Mapping[str, Any], defaults: FileDefaults) -> bool:
+    """Compare the prices of two sets without their variants, at every length."""
     ours, theirs = context_list(current), context_list(imported)
     if [_bounds(level) for level in ours] != [_bounds(level) for level in theirs]:
         return False
@@ -107,11 +135,26 @@ def _covers(current: Mapping[str, Any], imported: Mapping[str, Any], defaults: F
         known = defaults.complete({**_meters(current), **_meters(one)})
         if any(known.get(name) != price for name, price in _meters(other).items()):
             return False
-    return all(
-        (current.get(key) or {}).get(name) == variant
-        for key in VARIANT_KEYS
-        for name, variant in (imported.get(key) or {}).items()
-    )
+    return True
+
+
+def _variant(price_set: Mapping[str, Any], key: str, name: str | None) -> Mapping[str, Any]:
+    """Return the prices of a variant: the factor is multiplied out, and what it does not state is inherited."""
+    if name is None:
+        return price_set
+    variant = price_set[key][name]
+    factor = variant.get("factor")
+    if factor is None:
+        return {**_meters(price_set), **variant}
+    levels = [{**level, **_multiplied(level, Decimal(factor))} for level in context_list(price_set)]
+    return {**_multiplied(price_set, Decimal(factor)), **({"long_context": levels} if levels else {})}
+
+
+def _multiplied(level: Mapping[str, Any], factor: Decimal) -> dict[str, Any]:
+    return {
+        name: price if name in TOOL_METERS else multiply(Decimal(price), factor)
+        for name, price in _meters(level).items()
+    }
 
 
 def _meters(level: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +182,8 @@ def _carry_over(current: Mapping[str, Any], imported: PriceSet) -> PriceSet:
         out["long_context"] = levels[0] if len(levels) == 1 else levels
     for key in VARIANT_KEYS:
         variants: dict[str, Any] = {**(current.get(key) or {}), **(imported.get(key) or {})}
+        if key == "windows" and imported.get(key):
+            variants = imported[key]  # of a whole week, in which windows of the file would apply a second time
         if variants:
             out[key] = variants
     return out

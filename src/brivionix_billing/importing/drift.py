@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.importing.build import build_price_file
+from brivionix_billing.importing.calendar_matching import common_windows
 from brivionix_billing.importing.catalog import Catalog
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.card_set import CardSet
@@ -55,9 +56,9 @@ class Drift(NamedTuple):
 def find_drift(book: PriceBook, catalog: Catalog, at: datetime) -> Drift:
     """Compare the list prices of a price book with those of a catalog at a time in UTC.
 
-    Compared are the prices of the tiers, regions, modes and windows that both have: every meter that the source states,
-    for every number of input tokens. Names of the source are resolved as those of requests are. Raises
-    ``invalid_argument`` if the nominal currency is not USD.
+    Compared are the prices of the tiers, regions and modes that both have: every meter that the source states, for
+    every number of input tokens, and in every minute of the week if both have windows. Names of the source are resolved
+    as those of requests are. Raises ``invalid_argument`` if the nominal currency is not USD.
     """
     if book.currency != "USD":
         raise BillingError("invalid_argument", f"prices of sources are in USD, those of the file in {book.currency}")
@@ -97,17 +98,42 @@ def _differences(
         own_variations = cards.variations()
         listed = source.resolver.list_cards(name, at, tier)
         for variation in listed.variations():
+            if variation.window is not None:
+                continue  # compared with the usual prices, below
             if variation not in own_variations:
                 yield f"{model} {tier} {price_label(variation)}"
                 continue
-            for context, stated in theirs.select(variation, source.meters).contexts:
-                for ours_context, ours in _overlapping(cards, variation, context):
-                    for meter, price in stated.items():
-                        own = ours.get(meter)
-                        if own != price:
-                            shown = str(ours_context if own is not None and context.lower is None else context)
-                            label = price_label(variation)
-                            yield PriceDifference(model, name, tier, shown, label, meter, own, price)
+            weeks = [_windows(book, cards, variation, at), _windows(source, listed, variation, at)]
+            pairs: Iterable[tuple[str | None, str | None]] = [(None, None)]
+            if all(weeks):
+                pairs = common_windows(*weeks)
+            else:
+                yield from (f"{model} {tier} window {window}" for window in weeks[1])
+            for own_window, window in pairs:
+                here, there = variation._replace(window=own_window), variation._replace(window=window)
+                for context, stated in theirs.select(there, source.meters).contexts:
+                    for ours_context, ours in _overlapping(cards, here, context):
+                        for meter, price in stated.items():
+                            own = ours.get(meter)
+                            if own != price:
+                                shown = str(ours_context if own is not None and context.lower is None else context)
+                                label = _label(here, there)
+                                yield PriceDifference(model, name, tier, shown, label, meter, own, price)
+
+
+def _windows(book: PriceBook, cards: CardSet, variation: Variation, at: datetime) -> dict[str, int]:
+    """Return the windows of a variation, in their order, with their minutes of the week."""
+    names = cards.terms.listed.options("window", variation)
+    return {name: book.calendars()[name].week_minutes(at) for name in names}
+
+
+def _label(ours: Variation, theirs: Variation) -> str:
+    """Return the variation of the source, and the window of the price file if it has another name."""
+    label = price_label(theirs)
+    if ours.window == theirs.window:
+        return label
+    own = "no window" if ours.window is None else f"window {ours.window}"
+    return f"{label or 'no window'} (price file: {own})"
 
 
 def _cards(book: PriceBook, model: str, tier: str, at: datetime) -> CardSet | None:

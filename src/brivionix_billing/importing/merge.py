@@ -7,14 +7,17 @@ The result is read back and must be exactly the old content with the additions.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError, PriceFileError, safe_repr
-from brivionix_billing.importing.catalog import SOURCE_CURRENCY, Catalog, DatedPrices, ImportedModel
-from brivionix_billing.importing.comparison import FileDefaults, changed_tiers
+from brivionix_billing.importing.calendar_matching import compiled_calendars, match_calendars
+from brivionix_billing.importing.catalog import SOURCE_CURRENCY, Catalog, DatedPrices, ImportedModel, PriceSet
+from brivionix_billing.importing.comparison import FileDefaults, changed_tiers, set_in_force
 from brivionix_billing.importing.text_edits import TextEdits
 from brivionix_billing.importing.writer import entries_from, model_section, used_sections
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.loading import loads
 from brivionix_billing.pricebook.name_changes import changed_names
 from brivionix_billing.pricebook.yaml_reader import read_yaml
@@ -53,6 +56,7 @@ def merge_catalog(
     """
     before = PriceBook(loads(content, file))
     data = read_yaml(content, file)[0].data
+    match_calendars(catalog, before.calendars(), parse_instant(start))
     while True:
         plan = _plan(catalog, data, start, before)
         text = _edit(content, plan)
@@ -114,6 +118,7 @@ def _name_takers(before: PriceBook, after: PriceBook, catalog: Catalog, added: C
 def _plan(catalog: Catalog, data: Mapping[str, Any], start: str, before: PriceBook) -> _Plan:
     models: dict[str, Any] = data["models"]
     aliases: dict[str, str] = {}
+    calendars = {**compiled_calendars(catalog), **before.calendars()}
     entries: dict[str, list[DatedPrices]] = {}
     added: dict[str, dict[str, Any]] = {}
     unchanged: list[str] = []
@@ -123,7 +128,7 @@ def _plan(catalog: Catalog, data: Mapping[str, Any], start: str, before: PriceBo
         if conflict:
             catalog.drop(name, conflict)
         elif name in models:
-            appended = _new_entries(catalog, model, data, start)
+            appended = _new_entries(catalog, model, data, start, calendars)
             if appended:
                 entries[name] = appended
             elif appended is not None:
@@ -168,7 +173,7 @@ def _conflict(catalog: Catalog, model: ImportedModel, data: Mapping[str, Any]) -
     for section, found in used_sections(catalog, [model]).items():
         stated = data.get(section) or {}
         for name, value in found.items():
-            if section in ("meters", "calendars") and name in stated and not _same_declaration(stated[name], value):
+            if section == "meters" and name in stated and not _same_declaration(stated[name], value):
                 return f"the price file has {name} in {section} with another meaning"
             if section == "regions" and name not in stated and any(name in names for names in stated.values()):
                 return f"the price file has {name} as a name of another region"
@@ -189,24 +194,37 @@ def _same_declaration(stated: object, value: Mapping[str, Any]) -> bool:
 
 
 def _new_entries(
-    catalog: Catalog, model: ImportedModel, data: Mapping[str, Any], start: str
+    catalog: Catalog, model: ImportedModel, data: Mapping[str, Any], start: str, calendars: Mapping[str, Calendar]
 ) -> list[DatedPrices] | None:
     """Return the entries to append to an existing model, or ``None`` if it was rejected."""
     stated = list(data["models"][model.name]["prices"])
     appended: list[DatedPrices] = []
     for entry in entries_from(model, start):
         since = entry.start or start
-        defaults = FileDefaults(data, model.name, parse_instant(since))
-        tiers = changed_tiers(stated, entry.tiers, parse_instant(since), defaults)
+        at = parse_instant(since)
+        minutes = {name: calendar.week_minutes(at) for name, calendar in calendars.items()}
+        tiers = changed_tiers(stated, entry.tiers, at, FileDefaults(data, model.name, at), minutes)
         if not tiers:
             continue
+        _note_replaced_windows(catalog, model.name, stated, tiers, at)
         last = stated[-1]["from"]
-        if parse_instant(last) >= parse_instant(since):
+        if parse_instant(last) >= at:
             catalog.drop(model.name, f"has an entry from {last} in the price file; use a later --from")
             return None
         appended.append(DatedPrices(since, tiers))
         stated.append({"from": since, **tiers})
     return appended
+
+
+def _note_replaced_windows(
+    catalog: Catalog, model: str, stated: list[Any], tiers: Mapping[str, PriceSet], at: datetime
+) -> None:
+    for tier, prices in tiers.items():
+        kept, current = prices.get("windows") or {}, set_in_force(stated, tier, at) or {}
+        gone = [name for name in current.get("windows") or () if name not in kept]
+        if gone:
+            message = f"the source states the windows of {tier}, so the new entry does not have {', '.join(gone)}"
+            catalog.note("windows_replaced", message, model)
 
 
 def _expected(data: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:

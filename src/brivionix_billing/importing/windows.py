@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["State", "Week", "Window", "calendar_name", "divide_week", "parse_hours"]
+__all__ = ["State", "Week", "Window", "calendar_name", "divide_week", "fixed_offset", "parse_hours"]
 
 _DAY: Final = 24 * 60
 _WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -68,7 +68,7 @@ def divide_week(
     """
     if not windows:
         return Week(frozenset(), {})
-    zone, offset = _fixed_offset(zone_name)
+    zone, offset = fixed_offset(zone_name)
     if zone is None or offset is None:
         if any(window.weekdays != ALL_DAYS for window in windows):
             return None
@@ -155,7 +155,7 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def _fixed_offset(name: str) -> tuple[tzinfo | None, int | None]:
+def fixed_offset(name: str) -> tuple[tzinfo | None, int | None]:
     """Return a time zone and its offset in minutes, if the offset never changes from 2020 to 2040."""
     if name == "UTC":
         return UTC, 0

@@ -11,10 +11,14 @@ from brivionix_billing.times import END_OF_TIME, Timeline, load_zone
 if TYPE_CHECKING:
     from brivionix_billing.pricebook import schema
 
-__all__ = ["Calendar", "CalendarRule", "compile_calendar"]
+__all__ = ["ALL_MINUTES", "Calendar", "CalendarRule", "compile_calendar"]
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = timedelta(days=1)
+_MINUTES_OF_DAY: Final = 24 * 60
+_MINUTES_OF_WEEK: Final = 7 * _MINUTES_OF_DAY
+ALL_MINUTES: Final = (1 << _MINUTES_OF_WEEK) - 1
+"""All minutes of a week, as :meth:`Calendar.week_minutes` returns them."""
 _SECOND: Final = timedelta(seconds=1)
 _MAX_SEARCH_DAYS: Final = 400
 """The next start or end of a window is searched for this many days. Holidays are shorter than a year."""
@@ -65,6 +69,23 @@ class Calendar:
             return rule.contains(at.astimezone(self._zone))
         except OverflowError:  # outside the years 1 to 9999 in this zone
             return False
+
+    def week_minutes(self, at: datetime) -> int:
+        """Return the minutes of a week that are in a window by the rule of a time: bit 0 is Monday, 00:00 in UTC.
+
+        Excluded dates are ignored, and the offset of the time zone at that time is used for the whole week.
+        """
+        rule, minutes = self.rules.at(at).value, 0
+        if rule is None:
+            return 0
+        offset = at.astimezone(self._zone).utcoffset() or timedelta()
+        for day in rule.weekdays:
+            for start, end in rule.hours:
+                length = end - start if start < end else end - start + _MINUTES_OF_DAY
+                shift = (day * _MINUTES_OF_DAY + start - int(offset.total_seconds()) // 60) % _MINUTES_OF_WEEK
+                window = ((1 << length) - 1) << shift
+                minutes |= (window | window >> _MINUTES_OF_WEEK) & ALL_MINUTES
+        return minutes
 
     def next_change(self, at: datetime) -> datetime | None:
         """Return the first instant after ``at`` when a window starts or ends; ``None`` if there is none in a year."""
