@@ -231,3 +231,34 @@ def test_prices_in_another_currency_are_not_mixed() -> None:
     book = PriceBook.loads(merged(with_rate, {"new": TWO}).text)
     charge = book.rate(Usage(input_tokens=1_000_000), model="new", group="default", at=AFTER)
     assert (str(charge.nominal.amount), charge.nominal.currency) == ("1.8", "EUR")
+
+
+PREPARED = """\
+version: 1
+credit: {currency: USD, nominal_per_credit: 1}
+tools:
+  web_search:
+    - {from: 2025-01-01, per_1000_calls: 10, models: ["n*"]}
+models: {}  # from the import
+groups:
+  default: {terms: [{from: 2025-01-01, ratio: 0.9, models: ["*"]}]}
+"""
+
+
+def test_a_file_without_models_can_be_extended() -> None:
+    """A prepared file with groups and patterns gets its models by an import, and its comment stays."""
+    assert PriceBook.loads(PREPARED).model_names == []
+    text = merged(PREPARED, {"new": TWO}).text
+    assert "models:  # from the import\n\n  new:\n" in text
+    charge = PriceBook.loads(text).rate(Usage(input_tokens=1_000_000), model="new", group="default", at=AFTER)
+    assert charge.credits == Decimal("1.8")
+
+
+def test_a_name_in_a_file_without_models_is_a_finding() -> None:
+    """Only patterns wait for models; a name that is not there stays an error, and so does a pattern beside models."""
+    for text in (
+        PREPARED.replace('["*"]', "[m]"),
+        PREPARED.replace("{}", "{m: {prices: [{from: 2025-01-01, standard: {input: 1}}]}}"),
+    ):
+        with pytest.raises(BillingError, match="no model"):
+            PriceBook.loads(text)

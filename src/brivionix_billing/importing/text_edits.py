@@ -1,4 +1,4 @@
-"""Inserts entries into the text of a YAML file. No line of the file changes."""
+"""Inserts entries into the text of a YAML file. No line of the file changes, except that of an empty ``{}``."""
 
 from __future__ import annotations
 
@@ -43,16 +43,20 @@ class TextEdits:
         if node is None:
             self._insert(len(self._lines) - 1, ["", *write_block(section, dict(entries), 0)])
             return
-        if node.flow_style or not node.value or not hasattr(node.value[0], "__len__"):
+        if node.id == "mapping" and node.flow_style and not node.value:
+            self._remove_braces(section, node)
+            indent, last = 2, int(node.end_mark.line)
+        elif node.flow_style or not node.value or not hasattr(node.value[0], "__len__"):
             raise _layout_error(section)
-        indent = int(node.value[0][0].start_mark.column)
+        else:
+            indent, last = int(node.value[0][0].start_mark.column), _last_line(node)
         lines: list[str] = []
         for name, value in entries.items():
             # Models are separated by empty lines, as in the file that most users start from.
             lines += (
                 ["", *write_block(name, value, indent)] if section == "models" else write_block(name, value, indent)
             )
-        self._insert(_last_line(node), lines)
+        self._insert(last, lines)
 
     def apply(self) -> str:
         """Return the text with all insertions."""
@@ -61,6 +65,14 @@ class TextEdits:
         for line, _, added in sorted(self._insertions, reverse=True):
             lines[line + 1 : line + 1] = [text + self._return for text in added]
         return self._mark + "\n".join([*lines, ""])
+
+    def _remove_braces(self, section: str, node: Any) -> None:
+        """Turn ``models: {}`` into ``models:``; a comment behind it stays."""
+        start, end = node.start_mark, node.end_mark
+        if start.line != end.line:
+            raise _layout_error(section)
+        line = self._lines[start.line]
+        self._lines[start.line] = (line[: start.column].rstrip() + line[end.column :]).rstrip()
 
     def _insert(self, line: int, lines: list[str]) -> None:
         self._insertions.append((line, len(self._insertions), lines))

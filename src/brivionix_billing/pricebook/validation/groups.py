@@ -31,7 +31,9 @@ def check_group(path: Path, group: schema.Group, file: ParsedSections) -> Iterat
     for index, terms in enumerate(group.terms):
         here = (*path, "terms", index)
         for place, pattern in enumerate(terms.models):
-            if pattern not in file.names and not any(map(matcher([pattern]), file.names)):
+            # A file without models is the start of an import, which patterns are for.
+            is_pending = not file.names and ("*" in pattern or "?" in pattern)
+            if not is_pending and pattern not in file.names and not any(map(matcher([pattern]), file.names)):
                 yield UnlocatedFinding(
                     (*here, "models", place),
                     f"no model {safe_repr(pattern)} in this file",

@@ -51,7 +51,8 @@ def _check_default_entries(
     for index, entry in enumerate(entries):
         yield from check_dates(path, [entry], [index])
         for place, pattern in enumerate(entry.models or ()):
-            if not any(map(matcher([pattern]), file.names)):
+            is_pending = not file.names and ("*" in pattern or "?" in pattern)
+            if not is_pending and not any(map(matcher([pattern]), file.names)):
                 yield UnlocatedFinding(
                     (*path, index, "models", place),
                     f"no model {safe_repr(pattern)} in this file",

@@ -32,6 +32,8 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
             yield UnlocatedFinding(
                 ("service_tiers", tier), "no model is sold in this tier", "price it for a model, or remove it", True
             )
+    if not file.models:
+        yield UnlocatedFinding(("models",), "no model", "add one, or run import --into with this file", True)
     yield from _taken_names(file)
     yield from _unreachable_models(file)
     yield from _unreachable_defaults(file)
