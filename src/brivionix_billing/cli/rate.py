@@ -12,6 +12,7 @@ from typing import IO, Any
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
 from brivionix_billing.cli.files import open_usage_file
 from brivionix_billing.cli.output import print_stderr, print_stdout
+from brivionix_billing.cli.suggestions import name_suggester
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.pricebook import PriceBook
@@ -56,21 +57,22 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_explain)
 
 
-def _charge(book: PriceBook, record: Record) -> Charge | RejectedRecord:
+def _charge(book: PriceBook, record: Record, message_of: Any) -> Charge | RejectedRecord:
     try:
         return book.rate_record(record)
     except BillingError as error:
-        account = record.origin.account
-        return RejectedRecord(record.line, record.request_id, account, record.at, error.code, error.message)
+        message = message_of(error, record.origin)
+        return RejectedRecord(record.line, record.request_id, record.origin.account, record.at, error.code, message)
 
 
 def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[tuple[Record, Charge] | RejectedRecord]:
+    message_of = name_suggester(book)
     for record in read_records(lines, conventions=book.conventions):
         if isinstance(record, RejectedRecord):
             yield record
             continue
         watch.add(record)
-        charge = _charge(book, record)
+        charge = _charge(book, record, message_of)
         yield charge if isinstance(charge, RejectedRecord) else (record, charge)
 
 
@@ -123,7 +125,7 @@ def _explain(args: Namespace) -> int:
         for record in read_records(lines, conventions=book.conventions):
             if record.request_id != args.request:
                 continue
-            charge = record if isinstance(record, RejectedRecord) else _charge(book, record)
+            charge = record if isinstance(record, RejectedRecord) else _charge(book, record, name_suggester(book))
             if isinstance(charge, RejectedRecord):
                 raise BillingError(charge.code, f"line {charge.line}: {charge.message}")
             origin = record.origin if isinstance(record, Record) else None

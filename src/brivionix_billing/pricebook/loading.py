@@ -73,7 +73,7 @@ def _load(content: str | bytes, file: str) -> tuple[schema.PriceFile, ParsedYaml
         parsed: schema.PriceFile | None = schema.PriceFile.model_validate(document.data)
     except ValidationError as error:
         parsed = None
-        details = error.errors(include_url=False, include_input=False)
+        details = _without_misspelt(error.errors(include_url=False, include_input=False))
         findings += [_finding_from_pydantic(document, detail) for detail in details[:MAX_FINDINGS]]
         omitted = len(details[MAX_FINDINGS:])
     sections = _salvage_sections(document.data) if parsed is None else _to_sections(parsed)
@@ -85,6 +85,20 @@ def _load(content: str | bytes, file: str) -> tuple[schema.PriceFile, ParsedYaml
         ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.line, f.column))
         raise PriceFileError(ordered[:MAX_FINDINGS], more=omitted + len(ordered[MAX_FINDINGS:]))
     return parsed, document
+
+
+def _without_misspelt(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out keys that are missing only because they are misspelt: the misspelt key is a finding of its own."""
+    unknown: dict[tuple[int | str, ...], list[str]] = {}
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            unknown.setdefault(detail["loc"][:-1], []).append(str(detail["loc"][-1]))
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "missing"
+        or not get_close_matches(str(detail["loc"][-1]), unknown.get(detail["loc"][:-1], ()))
+    ]
 
 
 def _locate(document: ParsedYaml, problem: UnlocatedFinding) -> Finding:
@@ -100,9 +114,11 @@ def _salvage_sections(data: Any) -> ParsedSections:
     """Return the sections of a file with errors that can still be validated, so that one run reports all findings."""
     top = data if isinstance(data, dict) else _EMPTY
     models = top.get("models")
+    # The models of a misspelt section are known by name, so that groups do not seem to name models that do not exist.
+    named = models if isinstance(models, dict) else top.get(next(iter(get_close_matches("models", list(top), 1)), ""))
     aliases = top.get("aliases")
     return ParsedSections(
-        names=[name for name in models if isinstance(name, str)] if isinstance(models, dict) else [],
+        names=[name for name in named if isinstance(name, str)] if isinstance(named, dict) else [],
         credit=_parse_or_none(schema.Credit, top.get("credit")),
         meters=dict(_parse_each(schema.CustomMeter, top.get("meters"))),
         calendars=dict(_parse_each(schema.Calendar, top.get("calendars"))),
@@ -169,6 +185,16 @@ def _finding_from_pydantic(document: ParsedYaml, detail: ErrorDetails) -> Findin
         known = _known_keys(path[:-1])
         if path[-1] not in known and get_close_matches(path[-1], known, 1):
             return _unknown_key(document, path)
+    if kind in ("finding", "extra_forbidden") and isinstance(path[-1], str) and path[-1].isdecimal():
+        hint = "if it follows a decimal comma, write a point instead of the comma"
+        return document.finding(path, f"the key {safe_repr(path[-1])} is not known", hint, key=True)
+    if kind == "model_type" and path[-3:-2] == ("prices",) and path[-1] in schema.KNOWN_METERS:
+        return document.finding(
+            path,
+            "is a price outside of a service tier",
+            f"put meters in a tier: standard: {{{path[-1]}: ...}}",
+            key=True,
+        )
     if kind == "finding":
         context = detail["ctx"]
         return document.finding(path, context["message"], context["hint"], key="[key]" in detail["loc"])

@@ -28,6 +28,10 @@ def finding_error(message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("finding", "{message}; {hint}", {"message": message, "hint": hint})
 
 
+_COMMA = re.compile(r"-?[0-9]{1,30},[0-9]{1,30}", re.ASCII)
+"""A number with a decimal comma."""
+
+
 class BoundedDecimal:
     """A decimal number from ``low`` to ``high``, or if ``above``, more than ``low``."""
 
@@ -38,9 +42,10 @@ class BoundedDecimal:
     def check(self, value: Any) -> Decimal:
         """Return the number, or raise the finding."""
         if isinstance(value, str):
-            raise finding_error(
-                f"{safe_repr(value)} is not a plain number", f"write it like {self.example}, without quotes"
-            )
+            hint = f"write it like {self.example}, without quotes"
+            if _COMMA.fullmatch(value):
+                hint = f"write {value.replace(',', '.')} with a point"
+            raise finding_error(f"{safe_repr(value)} is not a plain number", hint)
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise finding_error(f"{safe_repr(value)} is not a number", f"write a number like {self.example}")
         number = Decimal(value)
@@ -225,11 +230,12 @@ def _localized_text(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         return {"": _text(value)}
     strange = [name for name in value if name not in LOCALES]
-    if strange or not value:
-        found = safe_repr(strange[0]) if strange else "nothing"
-        raise finding_error(
-            f"a description in {found}", "write one text, or a text per language: {en: ..., zh_CN: ...}"
-        )
+    if strange:
+        meant = next((known for known in LOCALES if known[:2] == str(strange[0]).lower()[:2]), None)
+        hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(LOCALES)}"
+        raise finding_error(f"the language {safe_repr(strange[0])} is not known", hint)
+    if not value:
+        raise finding_error("has no text", "write one text, or a text per language: {en: ..., zh_CN: ...}")
     return {name: _text(text) for name, text in value.items()}
 
 

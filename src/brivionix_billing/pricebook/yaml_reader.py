@@ -84,9 +84,8 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
         if "nesting depth" in problem:  # newer parsers have their own limit, and read further ahead
             deep = Finding(file, line, column, "", f"nested deeper than {MAX_DEPTH}", "a price file is not deep")
             raise PriceFileError([*builder.findings, deep]) from None
-        builder.findings.append(
-            Finding(file, line, column, "", f"not YAML: {_printable(problem)}", "fix the syntax here")
-        )
+        message, hint = _explain(text, line, column, problem)
+        builder.findings.append(Finding(file, line, column, "", message, hint))
         raise PriceFileError(builder.findings) from None
     except RecursionError:
         raise PriceFileError([Finding(file, 1, 1, "", "nested too deep", "a price file is not deep")]) from None
@@ -94,6 +93,17 @@ def read_yaml(content: bytes, file: str) -> tuple[ParsedYaml, list[Finding]]:
         raise PriceFileError([Finding(file, 1, 1, "", "the file is empty", "write at least 'version: 1'")])
     data, position = builder.root
     return ParsedYaml(file, data, position), builder.findings
+
+
+def _explain(text: str, line: int, column: int, problem: str) -> tuple[str, str]:
+    """Return message and hint for a text that is not YAML: two mistakes are common enough to name them."""
+    lines = text.split("\n")
+    content = lines[line - 1] if line <= len(lines) else ""
+    if content[column - 1 : column] == "\t":
+        return "a tab", "indent with spaces"
+    if "*" in content[max(0, column - 2) : column]:
+        return "a '*' without quotes", 'quote it: "*"'
+    return f"not YAML: {_printable(problem)}", "fix the syntax here"
 
 
 class _OpenNode:
@@ -207,7 +217,8 @@ class _TreeBuilder:
     def _alias(self, event: Any) -> None:
         target = self.anchors.get(event.anchor)
         if target is None:
-            self._fail(event, f"*{event.anchor} refers to itself or to nothing", "write the value out")
+            hint = f'write the value out; quote a pattern: "*{event.anchor}"'
+            self._fail(event, f"*{event.anchor} refers to itself or to nothing", hint)
         else:
             self._attach(*target, event)
 

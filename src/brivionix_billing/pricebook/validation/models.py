@@ -81,7 +81,8 @@ def check_model(path: Path, model: schema.Model, file: ParsedSections) -> Iterat
         yield UnlocatedFinding(
             (*path, "currency"),
             f"no exchange rate of {model.currency}",
-            f"add it: exchange_rates: {{{model.currency}: [{{from: 2026-01-01, rate: 0.14}}]}}",
+            f"add what 1 {model.currency} is worth in {own_currency or 'the currency of credit'}: "
+            f"exchange_rates: {{{model.currency}: [{{from: DATE, rate: RATE}}]}}",
         )
     for place, name in enumerate(model.tools or ()):
         if name not in file.tools.fees:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
 
+from brivionix_billing.decimals import format_plain, multiply
 from brivionix_billing.errors import safe_repr
+from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.compile import model_names
 from brivionix_billing.pricebook.patterns import matcher
@@ -35,9 +39,54 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
     if not file.models:
         yield UnlocatedFinding(("models",), "no model", "add one, or run import --into with this file", True)
     yield from _taken_names(file)
+    yield from _small_prices(file)
     yield from _unreachable_models(file)
     yield from _unreachable_defaults(file)
     yield from _missing_languages(file)
+
+
+_LEAST_TOKEN: Final = Decimal("0.0002")
+"""A price per 1 M tokens below this one is probably that of a single token."""
+_LEAST_CALL: Final = Decimal("0.09")
+"""The same of a price per 1000 calls."""
+
+
+def _small_prices(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield prices that look like those of a single token or call."""
+    sets: list[tuple[Path, schema.PriceSet]] = [
+        (("models", name, "prices", index, tier), item)
+        for name, model in file.models.items()
+        for index, entry in enumerate(model.prices)
+        for tier, item in entry.tiers.items()
+    ]
+    for name, group in file.groups.items():
+        for index, terms in enumerate(group.terms):
+            for model_name, override in terms.overrides.items():
+                own = override.prices.tiers if override.prices else {}
+                here = "groups", name, "terms", index, "overrides", model_name, "prices"
+                sets += [((*here, tier), item) for tier, item in own.items()]
+    for tool, fees in file.tools.fees.items():
+        for index, fee in enumerate(fees):
+            yield from _small_price(("tools", tool, index, "per_1000_calls"), tool, fee.per_1000_calls)
+    while sets:
+        path, item = sets.pop()
+        for meter, price in item.prices.items():
+            yield from _small_price((*path, meter), meter, price)
+        for place, context in enumerate(item.long_context):
+            for meter, price in context.prices.items():
+                yield from _small_price((*path, "long_context", place, meter), meter, price)
+        for section in ("regions", "modes", "windows"):
+            sets += [((*path, section, name), variant) for name, variant in getattr(item, section).items()]
+
+
+def _small_price(path: Path, name: str, price: Decimal) -> Iterator[UnlocatedFinding]:
+    meter = METERS.get(name)
+    least = None if meter is None else _LEAST_TOKEN if meter.is_token else _LEAST_CALL if meter.is_tool else None
+    if meter is None or least is None or not 0 < price < least:
+        return
+    unit = "1 M tokens" if meter.is_token else "1000 calls"
+    meant = format_plain(multiply(price, Decimal(meter.per)))
+    yield UnlocatedFinding(path, f"{format_plain(price)} is a price per {unit}", f"did you mean {meant}?")
 
 
 class _Used:
