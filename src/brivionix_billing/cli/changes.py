@@ -143,7 +143,7 @@ def _whole_part(change: PriceChange, models: set[str], groups: set[str]) -> tupl
     if change.kind in ("access", "ratio", "group_price"):
         if change.subject[0] in groups:
             return "group", change.subject[0]
-        if len(change.subject) > 1 and change.kind == "access" and change.subject[1] in models:
+        if len(change.subject) > 1 and change.subject[1] in models:
             return "model", change.subject[1]
     return None
 
@@ -154,6 +154,7 @@ def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
     allowed = [change for change in changes if change.kind == "access"]
     details = []
     if kind == "model":
+        prices = [change for change in prices if change.kind == "list_price"]
         tiers = dict.fromkeys(change.subject[1] for change in prices)
         details.append(
             f"{count_noun(len({change.subject for change in prices}), 'price')} in {', '.join(tiers) or 'no tier'}"

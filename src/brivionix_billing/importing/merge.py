@@ -268,6 +268,8 @@ def _culprits(error: PriceFileError, names: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for finding in error.findings:
         inside = [name for name in names if _points_at(finding.path, name)]
+        if ".overrides." in finding.path:  # by a pattern: the message begins with the model
+            inside += [name for name in names if finding.message.startswith(f"{name}: ")]
         if inside:
             found.setdefault(max(inside, key=len), f"{finding.path}: {finding.message}; {finding.hint}")
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from brivionix_billing.decimals import after_discount, multiply
 from brivionix_billing.meters import METERS, TOKEN_METERS, Meter, custom_meter
 from brivionix_billing.pricebook.names import ModelNames, name_pattern
-from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.patterns import assign_patterns, matcher
 from brivionix_billing.pricebook.price_sets import PriceSet, compile_price_set
 from brivionix_billing.times import Timeline
 from brivionix_billing.topup import Channel, VolumeDiscount, VolumeDiscountTier
@@ -123,13 +123,16 @@ def group_timeline(group: schema.Group, file: schema.PriceFile) -> Timeline[Grou
     """Return the terms of a group over time, its patterns resolved to names."""
 
     def terms(entry: schema.DatedTerms) -> GroupTerms:
+        allowed = list(filter(matcher(entry.models), file.models))
+        assigned = assign_patterns(entry.overrides, allowed) if entry.overrides else {}
+        overrides = {name: entry.overrides[winners[0]] for name, winners in assigned.items()}
         return GroupTerms(
             entry.ratio,
-            frozenset(filter(matcher(entry.models), file.models)),
-            {name: o.ratio for name, o in entry.overrides.items() if o.ratio is not None},
+            frozenset(allowed),
+            {name: o.ratio for name, o in overrides.items() if o.ratio is not None},
             {
                 (name, tier): compile_price_set(prices)
-                for name, o in entry.overrides.items()
+                for name, o in overrides.items()
                 if o.prices is not None
                 for tier, prices in o.prices.tiers.items()
             },

@@ -160,7 +160,7 @@ class DatedTerms(DatedEntry):
 
     ratio: Ratio
     models: list[Name] = Field(min_length=1, description="Names, or patterns with * and ?.")
-    overrides: dict[Name, Override] = {}
+    overrides: dict[Name, Override] = Field(default={}, description="By name, or by a pattern with * and ?.")
 
 
 class Group(StrictModel):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.pricebook import schema
-from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.patterns import assign_patterns, is_pattern, matcher
 from brivionix_billing.pricebook.price_sets import DIMENSIONS, PriceSet, compile_price_set
 from brivionix_billing.pricebook.validation.findings import (
     ParsedSections,
@@ -32,33 +32,63 @@ def check_group(path: Path, group: schema.Group, file: ParsedSections) -> Iterat
         here = (*path, "terms", index)
         for place, pattern in enumerate(terms.models):
             # A file without models is the start of an import, which patterns are for.
-            is_pending = not file.names and ("*" in pattern or "?" in pattern)
+            is_pending = not file.names and is_pattern(pattern)
             if not is_pending and pattern not in file.names and not any(map(matcher([pattern]), file.names)):
                 yield UnlocatedFinding(
                     (*here, "models", place),
                     f"no model {safe_repr(pattern)} in this file",
                     suggest(pattern, file.names, _MODEL_HINT),
                 )
-        for name, override in terms.overrides.items():
-            at = (*here, "overrides", name)
-            if name not in file.names:
-                yield UnlocatedFinding(
-                    at,
-                    f"no model {safe_repr(name)} in this file",
-                    suggest(name, file.names, _MODEL_HINT),
-                    at_key=True,
-                )
-            elif not matcher(terms.models)(name):
-                yield UnlocatedFinding(at, "is not among the models of these terms", "add it to 'models'", at_key=True)
-            if (override.ratio is None) == (override.prices is None):
-                yield UnlocatedFinding(
-                    at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
-                )
+        follower = group.terms[index + 1].since if index + 1 < len(group.terms) else END_OF_TIME
+        span = terms.since, min(terms.until or END_OF_TIME, follower)
+        yield from _check_overrides((*here, "overrides"), terms, span, file)
+
+
+def _check_overrides(
+    path: Path, terms: schema.DatedTerms, span: tuple[datetime, datetime], file: ParsedSections
+) -> Iterator[UnlocatedFinding]:
+    """Check that each override applies to a model of the terms, and that its prices fit each model it applies to."""
+    allowed = list(filter(matcher(terms.models), file.names))
+    assigned = assign_patterns(terms.overrides, allowed)
+    conflicts: set[tuple[str, ...]] = set()
+    for name, winners in assigned.items():
+        if len(winners) > 1 and winners not in conflicts:
+            conflicts.add(winners)
+            yield UnlocatedFinding(
+                (*path, winners[1]),
+                f"this pattern and {safe_repr(winners[0])} match {safe_repr(name)}, and neither is more specific",
+                "write more characters in one of them, or the full name",
+                at_key=True,
+            )
+    for key, override in terms.overrides.items():
+        at = (*path, key)
+        models = [name for name, winners in assigned.items() if winners[0] == key]
+        is_useful = models or (is_pattern(key) and (not file.names or any(map(matcher([key]), allowed))))
+        if not is_useful:
+            yield _useless_override(at, key, file)
+        if (override.ratio is None) == (override.prices is None):
+            yield UnlocatedFinding(
+                at, "must have either ratio or prices", "a ratio replaces the group's; prices replace all"
+            )
+        if override.prices is None:
+            continue
+        for name in models:
             model = file.models.get(name)
-            if override.prices is not None and model is not None:
-                follower = group.terms[index + 1].since if index + 1 < len(group.terms) else END_OF_TIME
-                span = terms.since, min(terms.until or END_OF_TIME, follower)
-                yield from _check_override((*at, "prices"), override.prices, model, span, file)
+            found = [] if model is None else list(_check_override((*at, "prices"), override.prices, model, span, file))
+            if is_pattern(key):
+                found = [each._replace(message=f"{name}: {each.message}") for each in found]
+            yield from found
+            if found:
+                break  # the other models of a pattern have mostly the same findings
+
+
+def _useless_override(path: Path, key: str, file: ParsedSections) -> UnlocatedFinding:
+    if any(map(matcher([key]), file.names)):
+        verb = "matches none of" if is_pattern(key) else "is not among"
+        return UnlocatedFinding(path, f"{verb} the models of these terms", "add it to 'models'", at_key=True)
+    return UnlocatedFinding(
+        path, f"no model {safe_repr(key)} in this file", suggest(key, file.names, _MODEL_HINT), at_key=True
+    )
 
 
 def _check_override(

@@ -8,7 +8,7 @@ from itertools import pairwise
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.meters import METERS, Meter, custom_meter
 from brivionix_billing.pricebook import schema
-from brivionix_billing.pricebook.patterns import matcher
+from brivionix_billing.pricebook.patterns import is_pattern, matcher
 from brivionix_billing.pricebook.price_sets import DIMENSIONS, USUAL_REGIONS, boundary_of
 from brivionix_billing.pricebook.validation.findings import (
     ParsedSections,
@@ -51,7 +51,7 @@ def _check_default_entries(
     for index, entry in enumerate(entries):
         yield from check_dates(path, [entry], [index])
         for place, pattern in enumerate(entry.models or ()):
-            is_pending = not file.names and ("*" in pattern or "?" in pattern)
+            is_pending = not file.names and is_pattern(pattern)
             if not is_pending and not any(map(matcher([pattern]), file.names)):
                 yield UnlocatedFinding(
                     (*path, index, "models", place),
