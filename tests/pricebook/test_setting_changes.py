@@ -166,11 +166,11 @@ def run(tmp_path: Path, old: str, new: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_new_model_is_one_line_and_no_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that a group may use by a pattern is one line of the overview, and edits nothing."""
+    """A model that a group may use by a pattern is one line from its first price on, and edits nothing."""
     model = "  m3:\n    prices: [{from: 2027-01-01, standard: {input: 9, output: 9}}]\n  m2:\n"
     status, lines, err = run(tmp_path, "  m2:\n", model, capsys)
     assert (status, err) == (0, "")
-    assert lines == ["from 2026-01-01T00:00:00Z: new model m3: 2 prices in standard; groups default"]
+    assert lines == ["from 2027-01-01T00:00:00Z: new model m3: 2 prices in standard; groups default"]
 
 
 def test_a_change_without_prices_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

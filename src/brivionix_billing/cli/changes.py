@@ -154,6 +154,7 @@ def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
     allowed = [change for change in changes if change.kind == "access"]
     details = []
     if kind == "model":
+        # A group may have access by a pattern long before the model has a price.
         prices = [change for change in prices if change.kind == "list_price"]
         tiers = dict.fromkeys(change.subject[1] for change in prices)
         details.append(
@@ -167,7 +168,8 @@ def _part_text(kind: str, name: str, changes: list[PriceChange]) -> str:
         details.append(count_noun(len({change.subject[1] for change in allowed}), "model"))
         if prices:
             details.append(count_noun(len({change.subject for change in prices}), "price"))
-    start = format_instant(min(change.start for change in changes))
+    dated = prices if kind == "model" and prices else changes
+    start = format_instant(min(change.start for change in dated))
     return f"from {start}: {'new' if is_new else 'removed'} {kind} {name}: {'; '.join(details)}"
 
 
