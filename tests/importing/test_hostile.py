@@ -16,6 +16,7 @@ from brivionix_billing.importing.build import build_price_file
 from brivionix_billing.importing.catalog import ImportedGroup
 from brivionix_billing.importing.reading import MAX_SOURCE_BYTES
 from brivionix_billing.importing.sources import SOURCES, read_catalog
+from brivionix_billing.pricebook import yaml_reader
 from import_kit import FILES, PRICES, read_data
 from profiles import examples
 
@@ -248,3 +249,28 @@ def test_a_boundary_with_a_huge_exponent_rejects_the_row() -> None:
     catalog = read_catalog("openrouter", text.encode())
     assert list(catalog.models) == ["a/c"]
     assert "is not a whole number of tokens" in catalog.rejections[0].reason
+
+
+def test_a_file_that_would_be_too_large_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the price file would exceed a limit, no model is dropped for it, and the message says to choose models."""
+    monkeypatch.setattr(yaml_reader, "MAX_NODES", 100)
+    catalog = read_data("litellm", litellm(**{f"m{number}": {"input_cost_per_token": 1e-6} for number in range(40)}))
+    with pytest.raises(BillingError, match="choose fewer models by --model") as caught:
+        build_price_file(catalog)
+    assert caught.value.code == "invalid_argument"
+    assert len(catalog.models) == 40
+
+
+@pytest.mark.parametrize(
+    ("source", "data"),
+    [
+        ("litellm", litellm(m={"mode": "chat", "input_cost_per_second": 0.001, "output_cost_per_second": 0.002})),
+        ("genai-prices", [{"id": "x", "name": "X", "models": [
+            {"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1, "input_text_mtok": 2}}]}]),
+    ],
+)  # fmt: skip
+def test_two_prices_of_one_meter_reject_the_row(source: str, data: Any) -> None:
+    """If two fields state different prices of one meter, none of them is chosen."""
+    catalog = read_data(source, data)
+    assert catalog.models == {}
+    assert "which another field states, too" in catalog.rejections[0].reason

@@ -262,3 +262,13 @@ def test_a_name_in_a_file_without_models_is_a_finding() -> None:
     ):
         with pytest.raises(BillingError, match="no model"):
             PriceBook.loads(text)
+
+
+def test_prices_of_long_context_are_never_lost() -> None:
+    """If only the file has a boundary, equal prices change nothing, and other prices are left to the operator."""
+    content = FILE.replace("output:   4}", "output: 4, long_context: {above: 200000, input: 2, output: 8}}")
+    same = {"input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6}
+    assert merged(content, {"m": same}).unchanged == ["m"]
+    catalog = read_data("litellm", {"m": {"litellm_provider": "x", **TWO}})
+    assert merge_catalog(catalog, content.encode(), "p", START).text == content
+    assert "no prices of long context in standard" in catalog.rejections[0].reason

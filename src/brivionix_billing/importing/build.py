@@ -25,6 +25,12 @@ def build_price_file(catalog: Catalog, start: str | None = None, origin: str = "
         try:
             PriceBook.loads(written.text)
         except PriceFileError as error:
+            limit = next((finding for finding in error.findings if not finding.path), None)
+            if limit is not None:  # the whole file is too large, whatever model the position is in
+                raise BillingError(
+                    "invalid_argument",
+                    f"{catalog.source}: the price file would have {limit.message}; choose fewer models by --model",
+                ) from None
             reasons = _reasons(error, written)
             if not reasons:
                 raise

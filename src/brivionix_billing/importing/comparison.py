@@ -16,7 +16,7 @@ from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.times import parse_instant
 
-__all__ = ["FileDefaults", "changed_tiers", "set_in_force"]
+__all__ = ["FileDefaults", "changed_tiers", "lost_contexts", "set_in_force"]
 
 _CACHE_READS: Final = {
     meter.name: meter.uncached_meter
@@ -93,9 +93,25 @@ def changed_tiers(
         current = set_in_force(entries, tier, at)
         if current is None:
             out[tier] = _without_defaults(imported, defaults)
-        elif not _covers(current, imported, defaults, minutes):
+        elif not _covers(_comparable(current, imported), imported, defaults, minutes):
             out[tier] = _carry_over(current, _without_defaults(imported, defaults))
     return out
+
+
+def lost_contexts(entries: Sequence[Mapping[str, Any]], tiers: Mapping[str, PriceSet], at: datetime) -> list[str]:
+    """Return the tiers whose prices of long context a new entry would not have any more."""
+    return [
+        tier
+        for tier, prices in tiers.items()
+        if "long_context" not in prices and "long_context" in (set_in_force(entries, tier, at) or {})
+    ]
+
+
+def _comparable(current: Mapping[str, Any], imported: PriceSet) -> Mapping[str, Any]:
+    """Return a set without its prices of long context if the source states none."""
+    if "long_context" in imported:
+        return current
+    return {name: value for name, value in current.items() if name != "long_context"}
 
 
 def _without_defaults(imported: PriceSet, defaults: FileDefaults) -> PriceSet:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from brivionix_billing.errors import BillingError, PriceFileError, safe_repr
 from brivionix_billing.importing.calendar_matching import compiled_calendars, match_calendars
 from brivionix_billing.importing.catalog import SOURCE_CURRENCY, Catalog, DatedPrices, ImportedModel, PriceSet
-from brivionix_billing.importing.comparison import FileDefaults, changed_tiers, set_in_force
+from brivionix_billing.importing.comparison import FileDefaults, changed_tiers, lost_contexts, set_in_force
 from brivionix_billing.importing.text_edits import TextEdits
 from brivionix_billing.importing.writer import entries_from, model_section, used_sections
 from brivionix_billing.pricebook import PriceBook
@@ -206,6 +206,10 @@ def _new_entries(
         tiers = changed_tiers(stated, entry.tiers, at, FileDefaults(data, model.name, at), minutes)
         if not tiers:
             continue
+        lost = lost_contexts(stated, tiers, at)
+        if lost:
+            catalog.drop(model.name, f"the source has no prices of long context in {', '.join(lost)}; add them by hand")
+            return None
         _note_replaced_windows(catalog, model.name, stated, tiers, at)
         last = stated[-1]["from"]
         if parse_instant(last) >= at:

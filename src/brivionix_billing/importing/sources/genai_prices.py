@@ -6,7 +6,8 @@ calculation:
 - Of conditional prices, the last one applies whose start date or time of day (UTC) matches.
 - A price above a boundary of input tokens applies to the whole request; each price has its own boundaries.
 - ``price_variants`` replace single prices for a batch, a service tier or a fast mode.
-- Tokens without a price of their own cost what the tokens cost that contain them.
+- Cached tokens without a price of their own cost what input costs, and reasoning tokens what output costs. Other tokens
+  without a price, such as those of audio, stay without one: genai-prices bills them like text.
 - A name without a provider means the model of the first provider whose ``model_match`` matches it.
 """
 
@@ -213,7 +214,9 @@ def _read_prices(catalog: Catalog, prices: Row, stated: Mapping[str, Any]) -> _P
             meters[meter] = {0: prices.price(field, value, meter, Decimal(1), per=1)}
         elif field in _KEYS:
             meter, scale = _KEYS[field]
-            meters[meter] = _graded(prices, field, value, meter, scale, None)
+            graded = _graded(prices, field, value, meter, scale, None)
+            if meters.setdefault(meter, graded) != graded:
+                raise RowError(field, f"is another price of {meter}, which another field states, too")
         else:
             catalog.reject(prices.model, "a price in a unit that is not known", field)
     return _Prices(meters)

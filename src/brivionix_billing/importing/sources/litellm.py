@@ -194,7 +194,8 @@ def _read_tables(catalog: Catalog, prices: Row, row: Mapping[str, Any]) -> dict[
             catalog.meters[key.meter] = key.declaration
         table = tables.setdefault(key.tier, _Table({}, {}))
         target = table.base if key.above is None else table.contexts.setdefault(key.above, {})
-        target[key.meter] = price
+        if target.setdefault(key.meter, price) != price:
+            raise RowError(field, f"is another price of {key.meter}, which another field states, too")
     return tables
 
 

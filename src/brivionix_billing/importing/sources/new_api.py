@@ -6,7 +6,7 @@ of the options (key and value, with JSON texts such as ``ModelRatio``). Rules, f
 - USD per 1 M input tokens = ratio x 1 000 000 / ``QuotaPerUnit``, usually ratio x 2. All other token prices are ratios
   of it. A cache read without a ratio costs what input costs.
 - A cache write of one hour costs 1.6 times that of five minutes; only Claude models have it.
-- A price per call replaces all token prices.
+- A price per call replaces all token prices: text, cached or not, is free. Other tokens stay without a price.
 - A ratio of 37.5 with a completion ratio of 1 is the placeholder for an unknown model.
 - Which groups may use a model is only in ``/api/pricing``; elsewhere a group has all models.
 """
