@@ -53,11 +53,11 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "unknown_usage_format": ErrorCode(502, "the usage object has no known format"),
     },
     "Counting tokens": {
-        "invalid_request": ErrorCode(400, "the body is not a request to chat completions, Responses or embeddings"),
+        "invalid_request": ErrorCode(400, "the body is not a request to a counted API"),
         "request_too_large": ErrorCode(413, "the request has more text than the limit of the token counter"),
         "cost_unbounded": ErrorCode(400, "the maximum cost of the request cannot be computed"),
         "unknown_encoding": ErrorCode(None, "tiktoken has no encoding of this name"),
-        "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding cannot be read or downloaded"),
+        "encoding_unavailable": ErrorCode(None, "the vocabulary of an encoding is not available without a network"),
         "unknown_token_family": ErrorCode(None, "there is no token family of this name"),
     },
     "Money": {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from hashlib import sha1, sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,21 +27,61 @@ NONE: Any = None
 BYTES: Any = b"x"
 
 
-def test_the_bundled_encoding_is_that_of_tiktoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Word pattern, special tokens and vocabulary of the bundled o200k_base equal those that tiktoken would fetch."""
+@pytest.mark.parametrize(("name", "size"), [("o200k_base", 200_019), ("cl100k_base", 100_277)])
+def test_a_bundled_encoding_is_that_of_tiktoken(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word pattern, special tokens and vocabulary of a bundled encoding equal those that tiktoken would fetch."""
     requested: list[Any] = []
 
     def fetched(url: str, expected_hash: str) -> dict[bytes, int]:
         requested.append((url.rpartition("/")[2], expected_hash))
-        return load_encoding("o200k_base")._mergeable_ranks
+        return load_encoding(name)._mergeable_ranks
 
     monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", fetched)
-    expected_encoding = tiktoken_ext.openai_public.o200k_base()
-    actual = load_encoding("o200k_base")
-    assert requested == [("o200k_base.tiktoken", encodings_module._SHA256)]
+    expected_encoding = getattr(tiktoken_ext.openai_public, name)()
+    actual = load_encoding(name)
+    assert requested == [(f"{name}.tiktoken", encodings_module.BUNDLED_ENCODINGS[name].sha256)]
     assert expected_encoding["pat_str"] == actual._pat_str
     assert expected_encoding["special_tokens"] == actual._special_tokens
-    assert actual.n_vocab == 200_019
+    assert actual.n_vocab == size
+
+
+@pytest.mark.parametrize("name", sorted(encodings_module._CACHED_FILES))
+def test_the_files_of_other_encodings_are_those_of_tiktoken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses and hashes of the other encodings equal those of tiktoken."""
+    requested: dict[str, str] = {}
+
+    def fetched(url: str, expected_hash: str) -> dict[bytes, int]:
+        requested[url] = expected_hash
+        return {}
+
+    def fetched_pair(vocab_bpe_file: str, encoder_json_file: str, vocab_bpe_hash: str, encoder_json_hash: str) -> Any:
+        requested.update({vocab_bpe_file: vocab_bpe_hash, encoder_json_file: encoder_json_hash})
+        return {}
+
+    monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", fetched)
+    monkeypatch.setattr(tiktoken_ext.openai_public, "data_gym_to_mergeable_bpe_ranks", fetched_pair)
+    getattr(tiktoken_ext.openai_public, name)()
+    assert requested == encodings_module._CACHED_FILES[name]
+
+
+def test_a_cached_file_with_another_hash_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """tiktoken would fetch a damaged file again. So an encoding is read from the cache only if its hash is right."""
+    url, digest = "https://x.y/z", sha256(b"right").hexdigest()
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    assert not encodings_module._is_cached(url, digest)
+    (tmp_path / sha1(url.encode()).hexdigest()).write_bytes(b"right")
+    assert encodings_module._is_cached(url, digest)
+    (tmp_path / sha1(url.encode()).hexdigest()).write_bytes(b"wrong")
+    assert not encodings_module._is_cached(url, digest)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+    assert not encodings_module._is_cached(url, digest)
+
+
+def test_older_models_are_counted_without_a_network() -> None:
+    """gpt-4 and the embeddings have the bundled cl100k_base. o200k_harmony differs in special tokens only."""
+    assert TokenCounter("gpt-4").text("hello world, how are you?") == 7
+    assert TokenCounter("text-embedding-3-small").text("hello world") == 2
+    assert load_encoding("o200k_harmony") is load_encoding("o200k_base")
 
 
 def test_counting_needs_no_network() -> None:
@@ -72,22 +114,19 @@ def test_the_vocabulary_is_loaded_lazily_and_once() -> None:
 
 def test_a_damaged_vocabulary_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vocabulary with another hash is rejected."""
-    monkeypatch.setattr(encodings_module, "_SHA256", "0" * 64)
+    damaged = encodings_module.BUNDLED_ENCODINGS["o200k_base"]._replace(sha256="0" * 64)
+    monkeypatch.setitem(encodings_module.BUNDLED_ENCODINGS, "o200k_base", damaged)
     with pytest.raises(BillingError) as caught:
-        encodings_module._bundled_ranks()
+        encodings_module._bundled_ranks("o200k_base")
     assert code_of(caught) == "encoding_unavailable"
 
 
-def test_another_encoding_without_a_network_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If tiktoken cannot fetch a vocabulary, the error names it and the fix."""
-
-    def unreachable(name: str) -> None:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(tiktoken, "get_encoding", unreachable)
-    encodings_module._load.cache_clear()
-    with pytest.raises(BillingError, match=r"cl100k_base.*TIKTOKEN_CACHE_DIR") as caught:
-        TokenCounter("gpt-4").text("hello")
+def test_another_encoding_is_never_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If a vocabulary is neither bundled nor cached, the error names it and the fix, and tiktoken is not called."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tiktoken, "get_encoding", None)
+    with pytest.raises(BillingError, match=r"p50k_base.*TIKTOKEN_CACHE_DIR") as caught:
+        TokenCounter("gpt-4", encoding="p50k_base").text("hello")
     assert code_of(caught) == "encoding_unavailable"
 
 
