@@ -170,9 +170,11 @@ def test_bounds_stay_within_the_maximum_input() -> None:
     token_counter = TokenCounter("gpt-5.2", tiny)
     schema = {"format": {"type": "json_schema", "name": "x", "schema": {}}}
     few = token_counter.responses({"input": "Hi", "text": schema})
-    assert few > 20
+    assert 20 > few > 10
     assert not few.exact
-    assert few.upper == few
+    assert few.upper == 20
+    long = token_counter.responses({"input": "Hi " * 40})
+    assert long.upper == long > 20
     image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z"}}]}]}
     assert TokenCounter("gpt-5.2", shipped()).chat(image).upper == 6 + 5 + -(-1536 * 162 // 100)
     assert token_counter.responses({"input": "Hi", "conversation": "c"}).upper == 20
@@ -217,7 +219,7 @@ def test_an_object_that_contains_itself_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["gpt-5.4-nano", "gpt-5-nano", "gpt-4.1-nano", "gpt-5.7", "gpt-6", "o4-mini", "gpt-4"]
+    "model", ["gpt-5.4-nano", "gpt-5.7", "gpt-6", "gpt-4", "gpt-4o-audio-preview", "gpt-4o-mini-search-preview"]
 )
 def test_models_without_recorded_requests_are_estimates(model: str) -> None:
     """Only families with recorded requests are exact; the others count as their nearest relative."""
@@ -249,10 +251,19 @@ def test_tools_cost_more_without_a_system_message() -> None:
     """With gpt-4o, tools cost four tokens more without a system message, in any format of that message."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     user = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
-    for system in ({"role": "system", "content": "x"}, {"role": "system", "content": [{"type": "text", "text": "x"}]}):
+    for content in ("x.", [{"type": "text", "text": "x."}]):
         alone = counter("gpt-4o").chat({"messages": [user], "tools": tools})
-        assert counter("gpt-4o").chat({"messages": [user, system], "tools": tools}) == alone - 4 + 4 + 1
-        assert counter("gpt-4o").chat({"messages": [system, user], "tools": tools}) == alone - 4 + 4 + 1
+        system = {"role": "system", "content": content}
+        assert counter("gpt-4o").chat({"messages": [system, user], "tools": tools}) == alone - 4 + 4 + 2
+
+
+def test_the_tools_follow_the_system_message_after_a_blank_line() -> None:
+    """A blank line precedes the tools. It costs nothing where it merges with the full stop of the system message."""
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    full, bare = ({"messages": [{"role": "system", "content": text}], "tools": tools} for text in ("x.", "x x"))
+    for model in ("gpt-4o", "gpt-5"):
+        assert counter(model).text("x.") == counter(model).text("x x") == 2
+        assert counter(model).chat(bare) == counter(model).chat(full) + 1
 
 
 @pytest.mark.parametrize(
@@ -296,19 +307,20 @@ def test_embeddings_are_their_texts() -> None:
 
 
 def test_names_refusals_and_structured_outputs_count() -> None:
-    """A participant's name, a refusal and the schema of an output add tokens; the last two are estimates."""
+    """A participant's name, a refusal and the schema of an output add tokens. For gpt-5 the schema is an estimate."""
     plain = counter().chat(chat("Hi"))
     named = counter().chat({"messages": [{"role": "user", "content": "Hi", "name": "ann"}]})
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     formed = counter().chat(chat("Hi", response_format=schema))
     refused = counter().chat({"messages": [{"role": "assistant", "content": None, "refusal": "I will not."}]})
-    assert named > plain
-    assert not named.exact
+    assert named == plain + counter().text("ann")
+    assert counter("gpt-4o").chat({"messages": [{"role": "user", "content": "Hi", "name": "ann"}]}) == named + 1 + 1
     assert formed > plain
     assert not formed.exact
     assert refused > 6
     as_text = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}
-    assert counter().responses({"input": "Hi", "text": as_text}) == formed
+    named_once = counter().responses({"input": "Hi", "text": as_text})
+    assert plain < named_once < formed  # chat completions repeat the name
 
 
 @pytest.mark.parametrize("pair", small_pairs()[:20])

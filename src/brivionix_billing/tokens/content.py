@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
@@ -31,6 +31,16 @@ _TEXT_FIELDS: Final = {
     "reasoning_text": "text",
     "refusal": "refusal",
 }
+_PART_KEYS: Final = frozenset(
+    {
+        *("type", "text", "refusal", "annotations", "logprobs", "image_url", "detail", "file_id", "input_audio"),
+        *("file", "file_data", "file_url", "filename", "encrypted_content", "cache_control"),
+    }
+)
+_TEXT_PART_KEYS: Final = frozenset({"type", "text"})
+_IMAGE_URL_KEYS: Final = frozenset({"url", "detail"})
+_AUDIO_KEYS: Final = frozenset({"data", "format"})
+_FILE_KEYS: Final = frozenset({"file_data", "file_id", "filename", "file_url"})
 _DETAIL_LEVELS: Final = ("low", "high", "original", "auto")
 _ASSUMED_IMAGE_SIZE: Final = (600, 600)
 """Assumed size of an image of unknown size, in pixels: the closest to three recorded requests with such images. The
@@ -56,6 +66,8 @@ def count_content(
         return
     if not isinstance(content, list | tuple):
         raise BillingError("invalid_request", f"a content is {safe_repr(content)}; use a text or a list of parts")
+    if len(content) > 1:
+        content = _join_texts(content)
     for part in content:
         if isinstance(part, str):
             builder.add_text(kind, part)
@@ -67,10 +79,26 @@ def count_content(
             )
 
 
+def _join_texts(content: Sequence[Any]) -> list[Any]:
+    """Join consecutive parts that are plain texts, because the model is shown one text."""
+    joined: list[Any] = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) and part.keys() == _TEXT_PART_KEYS else None
+        if isinstance(text, str) and part["type"] in _TEXT_FIELDS:
+            if joined and isinstance(joined[-1], str):
+                joined[-1] += text
+                continue
+            part = text
+        joined.append(part)
+    return joined
+
+
 def _count_part(
     builder: CountBuilder, kind: str, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None
 ) -> None:
     part_type = part.get("type")
+    if not part.keys() <= _PART_KEYS:
+        _note_unknown_keys(builder, kind, part)
     field = "text" if part_type is None else _TEXT_FIELDS.get(part_type) if isinstance(part_type, str) else None
     if field is not None and isinstance(part.get(field), str):
         builder.add_text(kind, part[field])
@@ -80,6 +108,7 @@ def _count_part(
         _count_audio(builder, part.get("input_audio"))
     elif part_type in ("file", "input_file"):
         inner = part.get("file")
+        _note_unknown_inner_keys(builder, "files", inner, _FILE_KEYS)
         _count_file(builder, inner if isinstance(inner, Mapping) else part, api)
     elif part_type == "encrypted_content" or "encrypted_content" in part:
         builder.add_estimate("unseen", 0, None, "an encrypted content is unreadable")
@@ -90,9 +119,28 @@ def _count_part(
         )
 
 
+def _note_unknown_keys(builder: CountBuilder, kind: str, part: Mapping[str, Any]) -> None:
+    """Make a part with unknown keys an estimate: of a text with a bound, of other content without one."""
+    for key in part.keys() - _PART_KEYS:
+        if part[key] is not None:
+            is_text = part.get("type") in (None, *_TEXT_FIELDS)
+            size = len(str(part[key]).encode("utf-8", "replace"))
+            builder.charge_characters(size)
+            reason = f"what {safe_repr(key, 40)} of a part adds to the input is unknown"
+            builder.add_estimate(kind, 0, size + 64 if is_text else None, reason)
+
+
+def _note_unknown_inner_keys(builder: CountBuilder, kind: str, value: object, known_keys: frozenset[str]) -> None:
+    if isinstance(value, Mapping):
+        for key in value.keys() - known_keys:
+            if value[key] is not None:
+                builder.add_estimate(kind, 0, None, f"what {safe_repr(key, 40)} adds to the input is unknown")
+
+
 def _count_image(builder: CountBuilder, part: Mapping[str, Any], api: str, image_size: ImageSizeLookup | None) -> None:
     source = part.get("image_url")
     detail = part.get("detail")
+    _note_unknown_inner_keys(builder, "images", source, _IMAGE_URL_KEYS)
     if isinstance(source, Mapping):  # the format of chat completions, where a detail next to the object is ignored
         detail, source = source.get("detail"), source.get("url")
     detail = detail if detail in _DETAIL_LEVELS else "auto"
@@ -159,6 +207,7 @@ def _count_audio(builder: CountBuilder, audio: object) -> None:
     if not isinstance(data, str):
         raise BillingError("invalid_request", f"input_audio is {safe_repr(audio)}; add 'data' and 'format'")
     size = len(data) * 3 // 4
+    _note_unknown_inner_keys(builder, "audio", audio, _AUDIO_KEYS)
     # Assume 128 kbit/s if the header states no rate. More compressed audio lasts longer.
     tokens = size * _AUDIO_TOKENS_PER_SECOND // (_bytes_per_second(data) or 16_000) + 1
     # The header may be wrong. No accepted format has less than 4 kbit/s.

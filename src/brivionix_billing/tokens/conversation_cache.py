@@ -33,6 +33,7 @@ class CountProgress(NamedTuple):
     parallel_calls: int
     """Parallel calls so far, if the last counted message is a call."""
     has_system_message: bool
+    system_end: str | None
     render_budget: int
 
 

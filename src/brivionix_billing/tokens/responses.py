@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tokens.output_format import count_forced_tool, count_output_format, count_single_calls
 from brivionix_billing.tokens.request_counter import RequestCounter, require_name, require_objects, to_json
 
 __all__ = ["count_responses"]
@@ -13,6 +15,13 @@ __all__ = ["count_responses"]
 _CALL_TYPES: Final = ("function_call", "custom_tool_call")
 _OUTPUT_TYPES: Final = ("function_call_output", "custom_tool_call_output")
 _COUNTED_TYPES: Final = (None, "message", *_CALL_TYPES, *_OUTPUT_TYPES)
+_DATED_ID: Final = re.compile(r"(?:msg|fc|rs|ctc)_(?:[0-9a-f]{16}00)?([67][0-9a-f]{7})")
+"""An id of an item of OpenAI, which contains the time of its creation in seconds."""
+_ADDED_TOOLS_MARGIN: Final = 16
+_FORMER_MARGIN: Final = 18
+_FORMER_REASON: Final = "until June 2025, OpenAI counted 18 tokens more for requests to this family"
+_PRESENT_COUNTING_SINCE: Final = 1_751_328_000
+"""2025-07-01. All later recorded requests count tools as the rules say."""
 _NAMESPACE_KEYS: Final = frozenset({"type", "name", "tools"})
 _ITEM_KEYS: Final = frozenset(
     {
@@ -48,12 +57,10 @@ def count_responses(counter: RequestCounter, request: Mapping[str, Any]) -> None
     for key, reason in _PROVIDER_STATE_KEYS.items():
         if request.get(key) is not None:
             counter.builder.add_estimate("unseen", 0, None, reason)
+    count_forced_tool(counter, request.get("tool_choice"), require_objects(request.get("tools"), "tools"))
+    count_single_calls(counter, request)
     text = request.get("text")
-    output_format = text.get("format") if isinstance(text, Mapping) else None
-    if isinstance(output_format, Mapping) and output_format.get("type") == "json_schema":
-        counter.count_output_schema(
-            output_format.get("name"), output_format.get("description"), output_format.get("schema")
-        )
+    count_output_format(counter, text.get("format") if isinstance(text, Mapping) else None, inputs)
     counter.builder.add_rule("reply", "reply_primer")
 
 
@@ -87,6 +94,8 @@ def _count_item(
         arguments = item.get("arguments", item.get("input", ""))
         counter.tool_names[call_id] = counter.count_tool_call(item.get("name"), arguments, item.get("namespace"))
         if next_item.get("type") not in _CALL_TYPES:
+            if counter.parallel_calls == 1 and item.get("id") is not None:
+                counter.builder.add_rule("tool calls", "stored_call")
             counter.count_parallel_calls(counter.parallel_calls)
             counter.parallel_calls = 0
     elif item_type in _OUTPUT_TYPES:
@@ -95,6 +104,8 @@ def _count_item(
         counter.count_message(item.get("role"), item.get("content"), commentary=_is_call(next_item))
     elif item_type in ("additional_tools", "tool_search_output"):
         counter.builder.add_rule("tools", "added_tools")
+        reason = "how tools are shown that a conversation adds is confirmed by few recorded requests"
+        counter.builder.add_estimate("tools", 0, _ADDED_TOOLS_MARGIN, reason)
         for tool in require_objects(item.get("tools"), "tools"):
             _count_namespaced_tool(counter, tool)
     elif item_type == "tool_search_call":
@@ -171,6 +182,7 @@ def _count_tools(counter: RequestCounter, request: Mapping[str, Any]) -> None:
             _count_namespaced_tool(counter, tool)
         elif item_type != "tool_search":
             _estimate_hosted_tool(counter, item_type)
+    _add_former_margin(counter, inputs, request.get("tools") is not None)
     if visible:
         counter.count_tools(visible)
     if search is not None and isinstance(search.get("parameters"), Mapping):
@@ -178,6 +190,27 @@ def _count_tools(counter: RequestCounter, request: Mapping[str, Any]) -> None:
     elif deferred:
         counter.builder.add_rule("tools", "deferred_tools_notice")
         counter.count_deferred_tools(deferred, counter.builder.dialect.added_tools.tokens)
+
+
+def _add_former_margin(counter: RequestCounter, inputs: object, has_tools: bool) -> None:
+    """Widen the bound by what OpenAI once counted in addition, unless an id shows that the conversation is newer."""
+    margin = counter.builder.family.tools_margin
+    if not margin:
+        return
+    items = inputs if isinstance(inputs, list | tuple) else ()
+    for item in reversed(items):
+        found = _DATED_ID.match(str(item.get("id"))) if isinstance(item, Mapping) else None
+        if found and int(found[1], 16) >= _PRESENT_COUNTING_SINCE:
+            return
+    reason = "until June 2025, OpenAI counted up to 216 tokens more for tools of this family"
+    if not has_tools and isinstance(inputs, str):  # the usual form of the first requests to this API
+        counter.builder.add_estimate("reply", 0, _FORMER_MARGIN, _FORMER_REASON)
+    elif not has_tools:
+        counter.builder.add_margin("reply", _FORMER_MARGIN, _FORMER_REASON)
+    elif counter.builder.dialect.layout == "classic":
+        counter.builder.add_estimate("tools", 0, margin, reason)
+    else:
+        counter.builder.add_margin("tools", margin, reason)
 
 
 def _count_namespaced_tool(counter: RequestCounter, tool: Mapping[str, Any]) -> None:

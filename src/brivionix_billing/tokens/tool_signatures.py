@@ -27,6 +27,8 @@ _NODE_COST: Final = 64
 MAX_RENDERED_CHARACTERS: Final = 6_400_000
 """Budget of the tools of one request, in characters. References can expand a small schema without limit."""
 _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "strict", "defer_loading", "execution"})
+_COUNTED_TOOL_KEYS: Final = _TOOL_KEYS | {"format", "cache_control"}
+"""Keys of a tool whose effect is bounded: the format of a custom tool is shown as a text."""
 _BOUNDS: Final = (
     "format",
     "pattern",
@@ -45,9 +47,27 @@ _SCHEMA_CONTENT_KEYS: Final = ("anyOf", "oneOf", "items", "enum", "const", "addi
 _RENDERED_KEYS: Final = frozenset(
     {
         *("type", "properties", "required", "title", "description", "default", "items", "anyOf", "oneOf", "enum"),
-        *("const", "additionalProperties", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", *_BOUNDS),
+        *(
+            "const",
+            "additionalProperties",
+            "$ref",
+            "$defs",
+            "definitions",
+            "$schema",
+            "$id",
+            "$comment",
+            "strict",
+            *_BOUNDS,
+        ),
     }
 )
+
+
+_VERIFIED: Final = {
+    "classic": frozenset({"the type integer", "the type number", "the type boolean", "a default", "a reference"}),
+    "namespaced": frozenset({"the type integer", "the type number"}),
+}
+"""Features that recorded requests confirm, by layout."""
 
 
 class RenderedTools(NamedTuple):
@@ -56,6 +76,8 @@ class RenderedTools(NamedTuple):
     text: str
     unverified: tuple[str, ...]
     """Features of the schemas that no recorded request shows."""
+    unknown: str
+    """An unknown key of a tool besides its schema, whose effect is unknown; else empty."""
     has_omissions: bool
     """Whether parts were not rendered that the model may still receive."""
     cost: int
@@ -87,15 +109,19 @@ def render_tools(
         text = f"## {namespace}\n\nnamespace {namespace} {{\n\n{body}\n\n}} // namespace {namespace}"
     else:
         text = f"## Namespace: {namespace}\n\n### Target channel: commentary\n\n### Tool definitions\n{body}"
-    return RenderedTools(text, tuple(sorted(renderer.unverified)), renderer.has_omissions, budget - renderer.budget)
+    return RenderedTools(
+        text, tuple(sorted(renderer.unverified)), renderer.unknown, renderer.has_omissions, budget - renderer.budget
+    )
 
 
 class _SignatureRenderer:
     def __init__(self, layout: str, budget: int) -> None:
         self.classic = layout == "classic"
+        self.verified = _VERIFIED.get(layout, frozenset())
         self.budget = budget
         self.unverified: set[str] = set()
         self.has_omissions = False
+        self.unknown = ""
         self.root: Mapping[str, Any] = {}
 
     def render_tool(self, tool: Mapping[str, Any]) -> str:
@@ -107,13 +133,18 @@ class _SignatureRenderer:
         self.root = schema if isinstance(schema, Mapping) else {}
         self._charge(len(name))
         self._note_unknown_keys(tool, _TOOL_KEYS)
+        unknown = [str(key) for key in tool.keys() - _COUNTED_TOOL_KEYS if tool[key] is not None]
+        if unknown:
+            self.unknown = safe_repr(min(unknown), 40)
+        if schema is not None and not isinstance(schema, Mapping):
+            self._note_omission("a schema that is no object")
         resolved = self._resolve(self.root, ())
         head = self._render_comment(tool.get("description"))
         if not _properties(resolved):
             if any(resolved.get(key) for key in _SCHEMA_CONTENT_KEYS):
                 self._note_omission("a schema without properties")
             return f"{head}type {name} = () => any;"
-        comment = self._render_comment(resolved.get("description"))
+        comment = self._render_title_and_description(resolved)
         return f"{head}type {name} = (_: {comment}{self._render_object(resolved)}) => any;"
 
     def _resolve(self, schema: object, open_refs: tuple[str, ...], depth: int = 0) -> Mapping[str, Any]:
@@ -180,12 +211,8 @@ class _SignatureRenderer:
         return "{\n" + "".join([self._render_property(name, part) for name, part in fields]) + "}"
 
     def _render_property(self, name: str, schema: Mapping[str, Any]) -> str:
-        title, description = schema.get("title"), schema.get("description")
         self._charge(len(name))
-        lines = self._render_comment(title)
-        if title and description:
-            lines += "//\n"
-        lines += self._render_comment(description)
+        lines = self._render_title_and_description(schema)
         kind = self._render_type(schema)
         notes = [f"default: {self._render_json(schema['default'])}"] if "default" in schema else []
         if "\n" in kind or kind.startswith("{"):
@@ -215,6 +242,8 @@ class _SignatureRenderer:
         if options:
             if any(option.get("description") for option in options):
                 self._note_omission("a description within anyOf")
+            if any(option.get("type") in ("array", "object") or _properties(option) for option in options):
+                self._note_unverified("a union with an array or an object")
             return self._render_union([self._render_type(option) for option in options])
         kind = schema.get("type")
         if isinstance(kind, list):
@@ -226,7 +255,7 @@ class _SignatureRenderer:
         if kind == "array":
             return self._render_array(schema)
         if kind in ("integer", "number", "boolean", "null"):
-            self._note_unverified("a type other than string, array and object")
+            self._note_unverified(f"the type {kind}")
             return "number" if self.classic and kind == "integer" else str(kind)
         return kind if isinstance(kind, str) else "any"
 
@@ -261,12 +290,17 @@ class _SignatureRenderer:
             return "".join([f"\n | {kind}" for kind in kinds]) + "\n"
         return " | ".join(kinds)
 
+    def _render_title_and_description(self, schema: Mapping[str, Any]) -> str:
+        """Render the title and the description of a schema as comment lines, with an empty one between them."""
+        title, description = self._render_comment(schema.get("title")), self._render_comment(schema.get("description"))
+        return f"{title}//\n{description}" if title and description else title + description
+
     def _render_comment(self, text: object) -> str:
-        """Render a description as comment lines. Each line is stripped; an empty one is two slashes."""
+        """Render a text as comment lines. The text and each line are stripped; an empty line is two slashes."""
         if not isinstance(text, str) or not text:
             return ""
         self._charge(len(text))
-        lines = [line.strip() for line in text.split("\n")]
+        lines = [line.strip() for line in text.strip().split("\n")]
         return "".join([f"// {line}\n" if line else "//\n" for line in lines])
 
     def _render_json(self, value: object) -> str:
@@ -287,7 +321,8 @@ class _SignatureRenderer:
         self.unverified.add(feature)
 
     def _note_unverified(self, feature: str) -> None:
-        self.unverified.add(feature)
+        if feature not in self.verified:
+            self.unverified.add(feature)
 
 
 def tools_too_large_error() -> BillingError:

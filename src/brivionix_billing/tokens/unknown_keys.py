@@ -1,4 +1,8 @@
-"""Counts unknown keys of a request. Known settings cost nothing; other keys may."""
+"""Counts unknown keys of a request. Known settings cost nothing. The effect of other keys is unknown.
+
+An unknown key may add any number of tokens: ``reasoning.mode: pro`` multiplies the input by more than a hundred. So it
+makes a count an estimate without a bound, whatever its value. Only ``null`` means that a key is absent.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,12 @@ _COUNTED_BY_API: Final = {
     "chat": frozenset({"messages", "functions", "web_search_options"}),
     "responses": frozenset({"input", "instructions", "previous_response_id", "conversation", "prompt"}),
 }
+# Keys of settings that the model does not receive, or that other modules count.
+_KEYS_OF_SETTINGS: Final = {
+    "reasoning": frozenset({"effort", "summary", "generate_summary", "context", "enabled", "max_tokens", "exclude"}),
+    "text": frozenset({"format", "verbosity"}),
+    "stream_options": frozenset({"include_usage", "include_obfuscation"}),
+}
 # Settings, which the model does not receive.
 _SETTING_KEYS: Final = frozenset(
     {
@@ -28,15 +38,27 @@ _SETTING_KEYS: Final = frozenset(
         *("extra_headers", "extra_body", "timeout"),
     }
 )
+_KNOWN_KEYS: Final = {api: _COUNTED_KEYS | keys | _SETTING_KEYS for api, keys in _COUNTED_BY_API.items()}
 
 
 def count_unknown_keys(counter: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count the texts under every unknown key, as an estimate without a bound, because their effect is unknown."""
-    known_keys = _COUNTED_KEYS | _COUNTED_BY_API[counter.api] | _SETTING_KEYS
-    for key in request.keys() - known_keys:
-        texts = list(iter_texts(request[key]))
-        if texts:
-            tokens = sum(map(counter.builder.count_text, texts))
-            counter.builder.add_estimate(
-                "unseen", tokens, None, f"what {safe_repr(key, 40)} adds to the input is unknown"
-            )
+    """Count the texts under every unknown key of a request and its settings, as an estimate without a bound."""
+    known_keys = _KNOWN_KEYS[counter.api]
+    if not request.keys() <= known_keys:
+        _count_unknown(counter, "", request, known_keys)
+    for name in _KEYS_OF_SETTINGS.keys() & request.keys():
+        settings, known_keys = request[name], _KEYS_OF_SETTINGS[name]
+        if isinstance(settings, Mapping):
+            _count_unknown(counter, f"{name}.", settings, known_keys)
+        elif settings is not None:
+            reason = f"what {safe_repr(name, 40)} adds to the input is unknown, because it is no object"
+            counter.builder.add_estimate("unseen", 0, None, reason)
+
+
+def _count_unknown(counter: RequestCounter, place: str, value: Mapping[str, Any], known_keys: frozenset[str]) -> None:
+    for key in value.keys() - known_keys:
+        if value[key] is None:
+            continue
+        tokens = sum(map(counter.builder.count_text, iter_texts(value[key])))
+        reason = f"what {safe_repr(f'{place}{key}', 60)} adds to the input is unknown"
+        counter.builder.add_estimate("unseen", tokens, None, reason)
