@@ -40,7 +40,9 @@ def add_commands(commands: Any) -> None:
         "--as", dest="kind", choices=["auto", "text", "request"], default="auto", help="the kind of file (auto)"
     )
     parser.add_argument(
-        "--api", choices=["chat", "responses", "embeddings"], help="the API of the request (detected by its keys)"
+        "--api",
+        choices=["chat", "responses", "embeddings", "anthropic", "gemini"],
+        help="the API of the request (detected by its keys)",
     )
     parser.add_argument("--group", metavar="G", help="print the maximum cost for this group, in Credits")
     parser.add_argument("--at", metavar="T", help="the prices at this time (now)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.token_families import Family, family_for_model, get_family
+from brivionix_billing.tokens.anthropic import count_anthropic
 from brivionix_billing.tokens.cache import CacheInfo, GenerationalCache
 from brivionix_billing.tokens.chat import count_chat
 from brivionix_billing.tokens.content import ImageSizeLookup, count_content
 from brivionix_billing.tokens.conversation_cache import ConversationCache
 from brivionix_billing.tokens.encodings import BUNDLED_ENCODING, count_tokens, encoding_for_model, load_encoding
+from brivionix_billing.tokens.gemini import count_gemini
 from brivionix_billing.tokens.request_body import Api, detect_api, parse_request, requested_service_tier
 from brivionix_billing.tokens.request_counter import RequestCounter, to_json
 from brivionix_billing.tokens.responses import count_responses
@@ -38,6 +40,8 @@ __all__ = ["TokenCounter"]
 
 _CACHE_CHARACTERS: Final = 8_000_000
 _MAX_CHARACTERS: Final = 20_000_000
+_BOUNDED_APIS: Final = ("anthropic", "gemini")
+"""APIs of vendors whose vocabulary is not public. Their bounds are derived, and not guaranteed."""
 
 
 class TokenCounter:
@@ -136,8 +140,23 @@ class TokenCounter:
                 raise BillingError("invalid_request", f"the input of an embedding is {safe_repr(item)}; use a text")
         return builder.build(self.max_input_tokens)
 
+    def anthropic(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """Estimate the input tokens of a request to Anthropic's ``/v1/messages``, and bound them.
+
+        Anthropic's vocabulary is not public. So the count is never exact, and its bound is derived from bytes and
+        documented figures, see ``tokens.anthropic``. Raises as :meth:`chat` does.
+        """
+        return self._bound_request(count_anthropic, request)
+
+    def gemini(self, request: Mapping[str, Any] | str | bytes) -> TokenCount:
+        """Estimate the input tokens of a request to Gemini's ``generateContent``, and bound them.
+
+        As :meth:`anthropic`, see ``tokens.gemini``.
+        """
+        return self._bound_request(count_gemini, request)
+
     def request(self, request: Mapping[str, Any] | str | bytes, *, api: Api | None = None) -> TokenCount:
-        """Count the input tokens of a request to ``api``: chat, responses or embeddings.
+        """Count the input tokens of a request to ``api``: chat, responses, embeddings, anthropic or gemini.
 
         Without ``api``, the keys of the body decide. A gateway knows the path of the call and should pass it. Raises as
         :meth:`chat` does.
@@ -188,7 +207,7 @@ class TokenCounter:
         reasons = [
             part.reason
             for part in count.parts
-            if part.upper is None or (self.family.vocabulary_unknown and not part.exact)
+            if part.upper is None or ((self.family.vocabulary_unknown or api in _BOUNDED_APIS) and not part.exact)
         ]
         if not is_bounded:
             reasons.append("the number of provider tool calls is unbounded; set max_tool_calls")
@@ -252,6 +271,17 @@ class TokenCounter:
         try:
             (count_chat if api == "chat" else count_responses)(counter, body)
             count_unknown_keys(counter, body)
+        except RecursionError:
+            raise BillingError("invalid_request", "the request is nested too deeply") from None
+        return builder.build(self.max_input_tokens)
+
+    def _bound_request(
+        self, count: Callable[[CountBuilder, Mapping[str, Any]], None], request: Mapping[str, Any] | str | bytes
+    ) -> TokenCount:
+        body = parse_request(request)
+        builder = CountBuilder(self.family, self._count, self._cache, self._max_characters)
+        try:
+            count(builder, body)
         except RecursionError:
             raise BillingError("invalid_request", "the request is nested too deeply") from None
         return builder.build(self.max_input_tokens)

@@ -10,8 +10,8 @@ from brivionix_billing.errors import BillingError, safe_repr
 
 __all__ = ["Api", "detect_api", "parse_request", "requested_service_tier"]
 
-Api = Literal["chat", "responses", "embeddings"]
-_APIS: Final = ("chat", "responses", "embeddings")
+Api = Literal["chat", "responses", "embeddings", "anthropic", "gemini"]
+_APIS: Final = ("chat", "responses", "embeddings", "anthropic", "gemini")
 _TEXT_REQUEST_KEYS: Final = frozenset(
     {"max_output_tokens", "max_tokens", "max_completion_tokens", "tools", "instructions", "stream", "text", "reasoning"}
 )
@@ -20,6 +20,8 @@ _TEXT_REQUEST_KEYS: Final = frozenset(
 
 def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     """Return the API of a body: the argument, else the one that its keys determine.
+
+    A body with ``messages`` is taken for chat completions. Pass ``anthropic`` for Anthropic's format.
 
     Raises ``invalid_request`` if the body is for no API or for two, and ``invalid_argument`` if ``api`` is unknown.
     """
@@ -30,6 +32,8 @@ def detect_api(body: Mapping[str, Any], api: str | None = None) -> Api:
     has_messages, inputs = body.get("messages") is not None, body.get("input")
     if has_messages and inputs is not None:
         raise BillingError("invalid_request", "the body has both 'messages' and 'input'; pass api= to choose one")
+    if "contents" in body and not has_messages and inputs is None:
+        return "gemini"
     if has_messages or "messages" in body:
         return "chat"
     is_texts = (

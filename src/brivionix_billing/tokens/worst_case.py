@@ -14,6 +14,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, REQUEST_METERS, TOKEN_METERS, Meter
 from brivionix_billing.rating import Charge, RateCard
 from brivionix_billing.times import as_utc
+from brivionix_billing.tokens.gemini import gemini_settings
 from brivionix_billing.tokens.request_body import Api
 from brivionix_billing.tokens.token_count import TokenCount
 from brivionix_billing.usage import MAX_COUNT, Usage
@@ -28,6 +29,8 @@ _OUTPUT_KEYS: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "responses": ("max_output_tokens",),
     "embeddings": (),
+    "anthropic": ("max_tokens",),
+    "gemini": ("maxOutputTokens", "max_output_tokens"),
 }
 _MAX_CHOICES: Final = 128
 _FEE_ARGUMENTS: Final = {
@@ -54,7 +57,10 @@ class Modalities(NamedTuple):
 def request_modalities(request: Mapping[str, Any], count: TokenCount) -> Modalities:
     """Return the modalities of the counted input, and those that ``modalities`` requests as output."""
     parts, modalities = count.by_kind(), request.get("modalities")
-    outputs = modalities if isinstance(modalities, list | tuple) else ()
+    if modalities is None and request.get("contents") is not None:
+        settings = gemini_settings(request)
+        modalities = settings.get("responseModalities", settings.get("response_modalities"))
+    outputs = [str(name).lower() for name in modalities] if isinstance(modalities, list | tuple) else []
     return Modalities("images" in parts, "audio" in parts, "audio" in outputs, "image" in outputs)
 
 
@@ -89,11 +95,15 @@ def max_output_tokens(request: Mapping[str, Any], api: Api, model_info: ModelInf
     ``cost_unbounded`` if neither the request nor the price book has one.
     """
     keys = _OUTPUT_KEYS[api]
+    choices_key = "n"
+    if api == "gemini":
+        request = gemini_settings(request)
+        choices_key = "candidateCount" if request.get("candidateCount") is not None else "candidate_count"
     limits = [_require_count(request[key], key) for key in keys if request.get(key) is not None]
     limit = max(limits) if limits else None
-    choices = _require_count(request["n"], "n") if request.get("n") is not None else 1
+    choices = _require_count(request[choices_key], choices_key) if request.get(choices_key) is not None else 1
     if not 1 <= choices <= _MAX_CHOICES:
-        raise BillingError("invalid_request", f"n is {choices}; use 1 to {_MAX_CHOICES}")
+        raise BillingError("invalid_request", f"{choices_key} is {choices}; use 1 to {_MAX_CHOICES}")
     if model_info is not None:
         limits = [] if limit is None else [limit]
         if model_info.max_output is not None:
