@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
@@ -9,9 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brivionix_billing import BillingError
 from brivionix_billing.tokens import TokenCounter
 from profiles import examples
-from token_kit import OPENAI_BODIES, bounds_bench, counter, places, shared_bounds, small_pairs, with_unknown_key
+from token_kit import (
+    OPENAI_BODIES,
+    VENDOR_BODIES,
+    bounds_bench,
+    counter,
+    places,
+    shared_bounds,
+    small_pairs,
+    with_unknown_key,
+)
 
 CITY = {"city": {"title": "City", "type": "string"}}
 
@@ -115,6 +126,40 @@ def test_a_null_is_an_absent_key(data: st.DataObject) -> None:
     place = data.draw(st.sampled_from([place for place in places(body) if "schema" not in place]))
     count, expected = (counter(model).request(b, api=api) for b in (with_unknown_key(body, place, None), body))
     assert (count, count.upper, count.exact) == (expected, expected.upper, expected.exact)
+
+
+JUNK: list[Any] = [
+    None,
+    0,
+    1.5,
+    True,
+    "x",
+    [],
+    {},
+    ["a"],
+    [None],
+    [{}],
+    {"type": "text"},
+    {"type": []},
+    "\ud800",
+    10**30,
+]
+
+
+@settings(max_examples=examples(300))
+@given(st.data())
+def test_a_wrong_type_anywhere_is_an_error_with_a_code(data: st.DataObject) -> None:
+    """A value of another type, anywhere in a request of any format, is counted or raises ``BillingError``."""
+    bodies = [*OPENAI_BODIES, *(("gpt-5.4", *entry) for entry in VENDOR_BODIES)]
+    model, api, body = data.draw(st.sampled_from(bodies))
+    place = data.draw(st.sampled_from(places(body)))
+    changed = with_unknown_key(body, place, None)
+    target: Any = changed
+    for step in place:
+        target = target[step]
+    target[data.draw(st.sampled_from(sorted(target)))] = data.draw(st.sampled_from(JUNK))
+    with suppress(BillingError):
+        counter(model).worst_case(changed, api=api)
 
 
 def test_a_stored_call_counts_more() -> None:

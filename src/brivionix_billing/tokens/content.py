@@ -84,7 +84,7 @@ def _join_texts(content: Sequence[Any]) -> list[Any]:
     joined: list[Any] = []
     for part in content:
         text = part.get("text") if isinstance(part, Mapping) and part.keys() == _TEXT_PART_KEYS else None
-        if isinstance(text, str) and part["type"] in _TEXT_FIELDS:
+        if isinstance(text, str) and isinstance(part["type"], str) and part["type"] in _TEXT_FIELDS:
             if joined and isinstance(joined[-1], str):
                 joined[-1] += text
                 continue
