@@ -49,8 +49,14 @@ FALLBACKS: Final = {
     "citation": "output",
     "web_search_low": "web_search",
     "web_search_high": "web_search",
+    "image_input": "input",
+    "image_cache_read": "cache_read",
+    "video_input": "input",
+    "video_cache_read": "cache_read",
 }
 """Meter -> the meter that is charged if a model has no price for it."""
+CONTAINING: Final = {"image_cache_read": "image_input", "video_cache_read": "video_input"}
+"""Meter with a fallback -> a meter that contains it; if that has a price, the fallback does not apply."""
 SIMPLE: Final = (
     *("audio_input_seconds", "audio_output_seconds", "video_input_seconds", "video_output_seconds", "compute_seconds"),
     *("input_characters", "output_characters", "input_images", "output_images", "input_pixels", "output_pixels"),
@@ -209,7 +215,8 @@ def _with_fallbacks(
     for meter, count in quantities.items():
         name = meter
         own = [table for table in (listed, override) if table is not None]
-        if meter in FALLBACKS and all(_price(book, table, meter, long, at) is None for table in own):
+        names = [meter, CONTAINING.get(meter, meter)]
+        if meter in FALLBACKS and all(_price(book, table, each, long, at) is None for table in own for each in names):
             name = FALLBACKS[meter]
         out[name] = out.get(name, 0) + count
     return out
