@@ -12,6 +12,7 @@ import pytest
 
 from bill_kit import billed, verified, written
 from brivionix_billing import BillingError, PriceBook, PriceFileError, Usage
+from brivionix_billing.invoice import render_text
 from samples import NOW, code_of
 
 MODELS = """
@@ -192,4 +193,5 @@ def test_a_bill_has_the_parts_and_what_nothing_was_charged_for(copies: int) -> N
     by_model = {(line["model"], line["meter"]): line["quantity"] for line in document["lines"]}
     assert by_model["opus", "cache_write_1h"] == "27"
     assert document["evidence"]["unaccounted"] == [{"path": "usage.gold", "numbers": 3, "total": "21"}]
+    assert "Not charged: the provider reports usage.gold, in all 21 in 3 numbers" in render_text(document)
     assert verified(document, usage, BOOK).differences == []

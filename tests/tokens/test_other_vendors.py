@@ -35,7 +35,7 @@ def says(content: Any, **more: Any) -> dict[str, Any]:
     return {"max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
-def tells(*parts: Any, **more: Any) -> dict[str, Any]:
+def generate_request(*parts: Any, **more: Any) -> dict[str, Any]:
     return {"contents": [{"role": "user", "parts": list(parts)}], **more}
 
 
@@ -48,9 +48,9 @@ def test_a_text_is_bounded_by_its_bytes(text: str) -> None:
     assert empty is not None
     assert upper("anthropic", says(text)) == empty + size
     assert upper("anthropic", says("", system=text)) == empty + size
-    bare = upper("gemini", tells({"text": ""}))
+    bare = upper("gemini", generate_request({"text": ""}))
     assert bare is not None
-    assert upper("gemini", tells({"text": text})) == bare + size
+    assert upper("gemini", generate_request({"text": text})) == bare + size
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_an_image_of_claude_is_bounded_by_its_size(size: tuple[int, int], least:
 @pytest.mark.parametrize(("size", "least"), [((200, 200), 258), ((960, 540), 1_548), ((3_000, 3_000), 4_128)])
 def test_an_image_of_gemini_is_bounded_by_its_tiles(size: tuple[int, int], least: int) -> None:
     """An image has the documented tokens of its tiles at least, and those of the largest image of Gemini 3."""
-    empty = upper("gemini", tells())
-    bound = upper("gemini", tells({"inlineData": {"mimeType": "image/png", "data": png(*size)}}))
+    empty = upper("gemini", generate_request())
+    bound = upper("gemini", generate_request({"inlineData": {"mimeType": "image/png", "data": png(*size)}}))
     assert empty is not None
     assert bound is not None
     assert bound - empty >= max(least, 2_240)
@@ -121,12 +121,12 @@ def test_an_image_of_gemini_is_bounded_by_its_tiles(size: tuple[int, int], least
         ("anthropic", says("Hi", container="c")),
         ("anthropic", says("Hi", mcp_servers=[])),
         ("anthropic", says("Hi", thinking="on")),
-        ("gemini", tells({"fileData": {"fileUri": "gs://a/b"}})),
-        ("gemini", tells({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}})),
-        ("gemini", tells({"inlineData": {"mimeType": "image/png", "data": "AAAA"}})),
-        ("gemini", tells({"text": "Hi"}, cachedContent="c")),
-        ("gemini", tells({"text": "Hi"}, tools=[{"googleSearch": {}}])),
-        ("gemini", tells({"text": "Hi"}, generationConfig={"mediaResolution": "MEDIA_RESOLUTION_HIGH"})),
+        ("gemini", generate_request({"fileData": {"fileUri": "gs://a/b"}})),
+        ("gemini", generate_request({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}})),
+        ("gemini", generate_request({"inlineData": {"mimeType": "image/png", "data": "AAAA"}})),
+        ("gemini", generate_request({"text": "Hi"}, cachedContent="c")),
+        ("gemini", generate_request({"text": "Hi"}, tools=[{"googleSearch": {}}])),
+        ("gemini", generate_request({"text": "Hi"}, generationConfig={"mediaResolution": "MEDIA_RESOLUTION_HIGH"})),
     ],
 )
 def test_unknown_content_has_no_bound(api: str, body: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def test_a_worst_case_of_another_vendor_has_the_usual_form() -> None:
     )
     assert (claude.input_tokens, claude.output_tokens) == (32 + 16 + 2, 100)
     gemini = counter_of_book.worst_case(
-        tells({"text": "Hi"}, generationConfig={"maxOutputTokens": 50, "candidateCount": 2}), **terms
+        generate_request({"text": "Hi"}, generationConfig={"maxOutputTokens": 50, "candidateCount": 2}), **terms
     )
     assert (gemini.input_tokens, gemini.output_tokens) == (64 + 16 + 2, 100)
     for result in (claude, gemini):
@@ -181,9 +181,9 @@ def test_an_unbounded_input_of_another_vendor_is_that_of_the_model() -> None:
         ("anthropic", says([{"type": "text", "text": 5}])),
         ("anthropic", says("Hi", tools=[{"description": "no name"}])),
         ("gemini", {"contents": "Hi"}),
-        ("gemini", tells({"text": 5})),
-        ("gemini", tells({"text": "Hi"}, generationConfig=5)),
-        ("gemini", tells({"text": "Hi"}, generationConfig={"candidateCount": 0})),
+        ("gemini", generate_request({"text": 5})),
+        ("gemini", generate_request({"text": "Hi"}, generationConfig=5)),
+        ("gemini", generate_request({"text": "Hi"}, generationConfig={"candidateCount": 0})),
     ],
 )
 def test_invalid_requests_of_other_vendors_are_rejected(api: Any, body: dict[str, Any]) -> None:

@@ -258,3 +258,38 @@ def test_two_different_counts_of_one_quantity_are_a_contradiction() -> None:
         with pytest.raises(BillingError, match="must be the same") as caught:
             Usage.from_response({**chat, **more})
         assert code_of(caught) == "usage_contradiction"
+
+
+@pytest.mark.parametrize(
+    ("more", "unaccounted"),
+    [
+        (
+            {"prompt_tokens_details": {"cached_tokens": 3}, "prompt_token_details": {"cached_tokens": 3, "x": 8}},
+            (("usage.prompt_token_details.x", 8),),
+        ),
+        (
+            {"prompt_tokens_details": {"cached_tokens": 3}, "input_tokens_details": {"cached_tokens": 4}},
+            (("usage.input_tokens_details.cached_tokens", 4),),
+        ),
+        ({"input_token_details": {"cached_tokens": 4}}, (("usage.input_token_details.cached_tokens", 4),)),
+        ({"usage_semantic": 7}, (("usage.usage_semantic", 7),)),
+    ],
+)
+def test_a_second_object_of_details_is_never_dropped(more: Json, unaccounted: tuple[tuple[str, int], ...]) -> None:
+    """What a second spelling of the token details states otherwise is listed."""
+    usage = Usage.from_response({"prompt_tokens": 30, "completion_tokens": 20, **more})
+    assert usage.unaccounted == unaccounted
+
+
+def test_two_lifetimes_of_one_write_are_a_contradiction() -> None:
+    """Lifetimes in the details and beside the totals must be the same."""
+    details = {"cache_creation_tokens": 9, "cache_creation": {"ephemeral_5m_input_tokens": 9}}
+    beside = {"cache_creation": {"ephemeral_5m_input_tokens": 8}}
+    with pytest.raises(BillingError, match="must be the same"):
+        Usage.from_response({"prompt_tokens": 30, "completion_tokens": 2, "prompt_tokens_details": details, **beside})
+
+
+def test_further_warnings_are_counted() -> None:
+    """Of more than 32 oddities, the first ones are warnings, and the others are counted."""
+    usage = Usage.from_response({"prompt_tokens": 3, "completion_tokens": 2, **{f"n{n}": 10**31 for n in range(40)}})
+    assert (len(usage.warnings), usage.warnings[-1]) == (33, "and 8 more warnings")

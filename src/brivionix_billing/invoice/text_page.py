@@ -93,6 +93,7 @@ def render_text(document: Mapping[str, Any]) -> str:
             (requests if document["kind"] == "invoice" else f"Corrected usage: {requests}")
             + (f", {evidence['duplicates']} repeated and counted once" if evidence["duplicates"] else "")
             + (f", {evidence['rejected']} rejected and not billed" if evidence["rejected"] else ""),
+            *_unaccounted_lines(evidence.get("unaccounted") or ()),
             f"Price book   {evidence['price_book']}",
             f"Merkle root  {evidence['merkle_root']}",
         ]
@@ -111,6 +112,15 @@ def _estimated_lines(estimated: Mapping[str, Any]) -> list[str]:
     requests = f"{estimated['requests']} request{'s' if estimated['requests'] != 1 else ''}"
     credits = f"{estimated['credits']} Credits of the total above"
     return [f"Estimated, because the provider reported no usage: {requests}, {credits}."]
+
+
+def _unaccounted_lines(unaccounted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each path of usage objects that nothing was charged for."""
+    return [
+        f"Not charged: the provider reports {entry['path']}, in all {entry['total']} in {entry['numbers']} "
+        f"number{'s' if entry['numbers'] != 1 else ''}"
+        for entry in unaccounted
+    ]
 
 
 def _balance_lines(balance: Mapping[str, Any] | None, used: str) -> list[str]:

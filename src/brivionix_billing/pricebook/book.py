@@ -19,7 +19,7 @@ from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
 from brivionix_billing.pricebook.resolver import PriceResolver, ResolvedPrices
 from brivionix_billing.pricebook.unaccounted import UnaccountedPolicy
-from brivionix_billing.rating.charge import Charge
+from brivionix_billing.rating.charge import Charge, CombinedCharge
 from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
@@ -368,7 +368,7 @@ class PriceBook:
                 and mode is None
             ):
                 quanta = uncached * input_rate + cached * cache_read_rate + output * output_rate
-                return _tuple_new(Charge, (quanta, usage, card, at, ()))
+                return _tuple_new(Charge, (quanta, usage, card, at))
         except (KeyError, TypeError, ValueError, AttributeError):
             pass
         return self._rate(usage, group, as_utc(at), model, service_tier, region, mode, unaccounted)
@@ -427,8 +427,11 @@ class PriceBook:
         resolved, mode = self._resolve(model, group, at, tier, served, mode)
         cards = resolved.cards
         card = cards.card(usage.input_tokens, cards.variation(region, mode, at))
-        parts = tuple(self._rate(part, group, at, name, tier, region, mode) for name, part in usage.parts)
-        return _tuple_new(Charge, (card.charge_quanta(usage), usage, card, at, parts))
+        charge = _tuple_new(Charge, (card.charge_quanta(usage), usage, card, at))
+        if usage.parts:
+            parts = [self._rate(part, group, at, name, tier, region, mode) for name, part in usage.parts]
+            return CombinedCharge.of(charge, tuple(parts))
+        return charge
 
     def _resolve(
         self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None, mode: str | None

@@ -35,6 +35,7 @@ DEFAULT_ACTIONS: Final[Mapping[str, str]] = {
     "usage.cost.total_cost": IGNORE,
     "usage.cost_details.*": IGNORE,
     "usage.cost_in_usd_ticks": IGNORE,
+    "usage*.cost_estimate": IGNORE,
     # Anthropic charges nothing for a fetched page beside its tokens, and xAI nothing for a call of an MCP server.
     "usage.server_tool_use.web_fetch_requests": IGNORE,
     "usage.server_side_tool_usage_details.mcp_calls": IGNORE,

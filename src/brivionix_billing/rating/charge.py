@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 from brivionix_billing.decimals import (
     Rounding,
@@ -26,7 +26,7 @@ from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 from brivionix_billing.usage.notes import Unaccounted
 
-__all__ = ["QUOTA_PER_USD", "UNIT_DECIMALS", "Charge", "ChargeLine", "Savings"]
+__all__ = ["QUOTA_PER_USD", "UNIT_DECIMALS", "Charge", "ChargeLine", "CombinedCharge", "Savings"]
 
 QUOTA_PER_USD: Final = 500_000
 """Gateways of the new-api family count this integer quota per nominal USD; theirs is rounded, a charge is not."""
@@ -79,11 +79,8 @@ class ChargeFields(NamedTuple):
     """The rate card that was applied."""
     at: datetime
     """The time of the request, whose prices apply; in UTC."""
-    parts: tuple[Charge, ...] = ()
-    """The charges of runs of other models within the request. The figures of this charge contain them."""
 
 
-@final
 class Charge(ChargeFields):
     """The exact price of one request. Constructed by ``PriceBook.rate``. Immutable."""
 
@@ -126,6 +123,11 @@ class Charge(ChargeFields):
         return self.card.price_book_digest
 
     @property
+    def parts(self) -> tuple[Charge, ...]:
+        """The charges of runs of other models within the request. The figures of this charge contain them."""
+        return ()
+
+    @property
     def unaccounted(self) -> Unaccounted:
         """(JSON path, number) of what the usage states and nothing is charged for, unless the price file ignores it."""
         return self.usage.unaccounted
@@ -138,21 +140,17 @@ class Charge(ChargeFields):
     @property
     def units(self) -> int:
         """The charge in 10^-18 Credit."""
-        return self.quanta * self.card.quantum + (sum(part.units for part in self.parts) if self.parts else 0)
+        return self.quanta * self.card.quantum
 
     @property
     def credits(self) -> Decimal:
         """The exact charge in Credits."""
-        if self.parts:
-            return decimal_from_scaled(self.units, UNIT_DECIMALS)
         return multiply_count(self.quanta, self.card.credit_unit)
 
     @property
     def nominal(self) -> Money:
         """The exact nominal quota that was consumed."""
         card = self.card
-        if self.parts:
-            return _money(multiply(self.credits, card.nominal_per_credit), card.currency)
         return _money(multiply_count(self.quanta, card.nominal_unit), card.currency)
 
     def cost(self, channel: str) -> Money:
@@ -165,8 +163,6 @@ class Charge(ChargeFields):
         except (KeyError, TypeError):
             self.card.channel(channel)  # raises the error that names the channels
             raise
-        if self.parts:
-            return _money(multiply(self.credits, self.card.channels[channel].price), currency)
         return _money(multiply_count(self.quanta, unit), currency)
 
     @property
@@ -188,8 +184,6 @@ class Charge(ChargeFields):
                         decimal_from_scaled(quantity * card.unit_rates[name], UNIT_DECIMALS),
                     )
                 )
-        for part in self.parts:
-            lines += [line._replace(model=part.model) for line in part.lines]
         return tuple(lines)
 
     @property
@@ -205,10 +199,7 @@ class Charge(ChargeFields):
                 list_rate, uncached_rate = self.card.list_and_uncached_rates(name)
                 listed += quantity * list_rate
                 uncached += quantity * uncached_rate
-        own = self.quanta * self.card.quantum
-        figures = [(uncached, uncached - listed, listed - own), *(part.savings_units() for part in self.parts)]
-        list_units, cache, group = map(sum, zip(*figures, strict=True))
-        return list_units, cache, group
+        return uncached, uncached - listed, listed - self.units
 
     def gateway_quota(self) -> int:
         """Return the integer quota of a new-api gateway: 500 000 per nominal USD, half up, at least 1 unless free.
@@ -232,9 +223,9 @@ class Charge(ChargeFields):
 
         Quantities are numbers; those of meters with decimal places, such as seconds, are strings.
         """
-        quanta, usage, card, at, parts = self
+        quanta, usage, card, at = self
         texts = card.texts
-        lines: list[dict[str, Any]] = []
+        lines = []
         for name, quantity in card.billed_quantities(usage):
             if quantity:
                 meter, unit, _, prices, _, _ = texts.lines[name]
@@ -246,8 +237,6 @@ class Charge(ChargeFields):
                         "credits": format_count(quantity, unit),
                     }
                 )
-        if parts:
-            return self._combined_record(lines)
         return {
             "model": card.model,
             "group": card.group,
@@ -270,9 +259,7 @@ class Charge(ChargeFields):
 
         It is put together from texts that the rate card formats once, which takes half the time of a JSON encoder.
         """
-        quanta, usage, card, at, parts = self
-        if parts:
-            return _to_json(self.as_dict())
+        quanta, usage, card, at = self
         texts = card.texts
         costs = []
         for _, _, _, key, unit in texts.channels.values():
@@ -290,19 +277,6 @@ class Charge(ChargeFields):
             f'"nominal":"{format_count(quanta, card.nominal_unit)}","cost":{{{",".join(costs)}}},'
             f'"lines":[{",".join(lines)}],{_notes_text(usage) if usage.extras else ""}{texts.json_tail}'
         )
-
-    def _combined_record(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the record of a charge with parts: its own lines, then those of each part with their model."""
-        record = _tuple_new(Charge, (*self[:4], ())).as_dict()
-        for part in self.parts:
-            lines += [{"model": part.model, **line} for line in part.as_dict()["lines"]]
-        return {
-            **record,
-            "credits": format_plain(self.credits),
-            "nominal": format_plain(self.nominal.amount),
-            "cost": {name: format_plain(self.cost(name).amount) for name in self.card.channels},
-            "lines": lines,
-        }
 
     def __repr__(self) -> str:
         return (
@@ -346,3 +320,80 @@ def _notes_text(usage: Usage) -> str:
 
 def _unpickle(fields: ChargeFields) -> Charge:
     return _tuple_new(Charge, fields)
+
+
+@final
+class CombinedCharge(Charge):
+    """The price of one request that several models served: that of its own model, and a part for each other one.
+
+    ``quanta``, ``usage`` and ``card`` are those of its own model; every other figure is of the whole request.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, own: Charge, parts: tuple[Charge, ...]) -> CombinedCharge:
+        """Return the charge of a request from the charge of its own model and those of the others."""
+        return _tuple_new(cls, (*own, parts))
+
+    @property
+    def own(self) -> Charge:
+        """The charge of the model of the response alone."""
+        return _tuple_new(Charge, self[:4])
+
+    @property
+    def parts(self) -> tuple[Charge, ...]:
+        """The charges of runs of other models within the request."""
+        parts: tuple[Charge, ...] = cast("tuple[Any, ...]", self)[4]
+        return parts
+
+    @property
+    def units(self) -> int:
+        """The charge in 10^-18 Credit."""
+        return sum(each.units for each in (self.own, *self.parts))
+
+    @property
+    def credits(self) -> Decimal:
+        """The exact charge in Credits."""
+        return decimal_from_scaled(self.units, UNIT_DECIMALS)
+
+    @property
+    def nominal(self) -> Money:
+        """The exact nominal quota that was consumed."""
+        return _money(multiply(self.credits, self.card.nominal_per_credit), self.card.currency)
+
+    def cost(self, channel: str) -> Money:
+        """See :meth:`Charge.cost`."""
+        rate = self.card.channel(channel)
+        return _money(multiply(self.credits, rate.price), rate.currency)
+
+    @property
+    def lines(self) -> tuple[ChargeLine, ...]:
+        """One line per meter and model that was used; their Credits sum to the charge."""
+        others = [line._replace(model=part.model) for part in self.parts for line in part.lines]
+        return (*self.own.lines, *others)
+
+    def savings_units(self) -> tuple[int, int, int]:
+        """Return the savings (list, cache, group) in 10^-18 Credit."""
+        figures = [each.savings_units() for each in (self.own, *self.parts)]
+        uncached, cache, group = map(sum, zip(*figures, strict=True))
+        return uncached, cache, group
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record that a gateway stores. Lines of another model name it."""
+        record = self.own.as_dict()
+        others = [{"model": part.model, **line} for part in self.parts for line in part.as_dict()["lines"]]
+        return {
+            **record,
+            "credits": format_plain(self.credits),
+            "nominal": format_plain(self.nominal.amount),
+            "cost": {name: format_plain(self.cost(name).amount) for name in self.card.channels},
+            "lines": [*record["lines"], *others],
+        }
+
+    def as_json(self) -> str:
+        """Return :meth:`as_dict` as compact JSON text."""
+        return _to_json(self.as_dict())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CombinedCharge.of, (self.own, self.parts)

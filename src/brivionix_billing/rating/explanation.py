@@ -56,9 +56,10 @@ def explain(charge: Charge, locale: str) -> str:
         )
     uncached, cache, group = (format_trimmed(part, UNIT_DECIMALS) for part in charge.savings_units())
     out.append(messages["saved"].format(list=uncached, cache=cache, group=group))
-    for path, value in charge.unaccounted:
-        out.append(messages["unaccounted"].format(path=path, value=format_plain(Decimal(value))))
-    out += [messages["warning"].format(text=text) for text in charge.warnings]
+    if charge.usage.extras is not None:
+        for path, value in charge.unaccounted:
+            out.append(messages["unaccounted"].format(path=path, value=format_plain(Decimal(value))))
+        out += [messages["warning"].format(text=text) for text in charge.warnings]
     out.append(
         messages["dates"].format(price=texts.price_since, group=texts.group_since, digest=card.price_book_digest)
     )

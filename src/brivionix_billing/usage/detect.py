@@ -84,7 +84,6 @@ _CUSTOM_KEY: Final = "quantities"
 _METRICS_KEY: Final = "amazon-bedrock-invocationMetrics"
 _USAGE_KEYS: Final = ("usage", "usageMetadata", "usage_metadata", "meta", _METRICS_KEY)
 """The keys of a usage object in a response."""
-_OTHER_USAGE_KEYS: Final = frozenset(_USAGE_KEYS[1:-1])
 _BARE_KEYS: Final = (
     *("prompt_tokens", "input_tokens", "generation_token_count", "promptTokenCount", "prompt_token_count"),
     *("inputTokens", "billed_units", "total_input_tokens", *plain.OLLAMA_KEYS, "inputTextTokenCount"),
@@ -119,8 +118,17 @@ def read_usage(body: object) -> UsageFields:
     if type(body) is dict:
         usage = body.get("usage")
         if type(usage) is dict:
-            if usage.get("prompt_tokens") and _OTHER_USAGE_KEYS.isdisjoint(body) and _CUSTOM_KEY not in usage:
-                return openai.read_chat(usage, body)  # nearly every body, by the shortest way
+            if not (
+                "usageMetadata" in body
+                or "usage_metadata" in body
+                or "meta" in body
+                or "quantities" in usage
+                or body.get("object") == "batch"
+            ):
+                if "prompt_tokens" in usage:
+                    return openai.read_chat(usage, body)  # nearly every body, by the shortest way
+                if "input_tokens" in usage:
+                    return detect_format(usage).reader(usage, body)
         elif usage is None and _CUSTOM_KEY not in body:
             if body.get("prompt_tokens") is not None:
                 return openai.read_chat(body, {})

@@ -97,11 +97,7 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     headers = item_field(item_field(body, "ResponseMetadata"), "HTTPHeaders")
     if isinstance(headers, Mapping):
         stated = {str(name).lower(): value for name, value in headers.items()}
-        metrics = {
-            key: int(stated[name])
-            for name, key in _HEADERS.items()
-            if isinstance(stated.get(name), str) and stated[name].isdecimal() and len(stated[name]) <= 12
-        }
+        metrics = {key: _header_count(name, stated[name]) for name, key in _HEADERS.items() if name in stated}
         if metrics:
             return metrics
     results = body.get("results")
@@ -115,6 +111,12 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     if isinstance(results, list | tuple) and results and item_field(results[0], "flagged") is not None:
         return {"queries": 0}
     return None
+
+
+def _header_count(name: str, value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 12:
+        return int(value)
+    raise BillingError("invalid_usage", f"the header {name} is {safe_repr(value)}; use a whole number from 0 to 10^12")
 
 
 def _whole(value: object) -> int:
@@ -135,7 +137,7 @@ def _read_predictions(predictions: list[Any] | tuple[Any, ...], metadata: object
     statistics = [item_field(item_field(item, "embeddings"), "statistics") for item in predictions]
     tokens = [item_field(found, "token_count") for found in statistics if found is not None]
     whole = [int(count) for count in tokens if type(count) in (int, float) and count == int(count)]
-    if tokens and len(whole) == len(tokens):
+    if tokens and len(whole) == len(predictions):
         return {"prompt_tokens": sum(whole), "total_tokens": sum(whole)}
     characters = item_field(metadata, "billableCharacterCount")
     return {"input_characters": characters} if type(characters) is int else {}

@@ -22,6 +22,7 @@ __all__ = ["MAX_UNACCOUNTED", "MAX_WARNINGS", "NotesBuilder", "Unaccounted", "Us
 MAX_UNACCOUNTED: Final = 256
 """Maximum number of unaccounted numbers in one body. A body with more of them is not the usage of one request."""
 MAX_WARNINGS: Final = 32
+_MAX_TIMES: Final = 16
 _MAX_DEPTH: Final = 8
 _MAX_DIGITS: Final = 30
 _MAX_TOTAL_DIGITS: Final = 12
@@ -51,11 +52,12 @@ class UsageNotes(NamedTuple):
 class NotesBuilder:
     """Collects the notes while one body is read."""
 
-    __slots__ = ("_times", "_unaccounted", "_warnings", "parts")
+    __slots__ = ("_further_warnings", "_times", "_unaccounted", "_warnings", "parts")
 
     def __init__(self) -> None:
         self._unaccounted: list[tuple[str, Decimal | int]] = []
         self._warnings: list[str] = []
+        self._further_warnings = 0
         self._times: list[str] = []
         self.parts: list[tuple[str, UsageFields]] = []
 
@@ -63,6 +65,8 @@ class NotesBuilder:
         """Add a warning: an oddity that changes no price."""
         if len(self._warnings) < MAX_WARNINGS:
             self._warnings.append(text)
+        else:
+            self._further_warnings += 1
 
     def list_number(self, path: str, value: object) -> None:
         """List a value as unaccounted, if it is a number that is not zero."""
@@ -153,8 +157,11 @@ class NotesBuilder:
         """Return the notes, or ``None`` if there are none."""
         warnings = self._warnings
         if self._times:
-            shown = ", ".join(self._times[:8]) + (" …" if len(self._times) > 8 else "")
+            further = len(self._times) - _MAX_TIMES
+            shown = ", ".join(self._times[:_MAX_TIMES]) + (f" and {further} more" if further > 0 else "")
             warnings = [*warnings, f"times have no price: {shown}"]
+        if self._further_warnings:
+            warnings = [*warnings, f"and {self._further_warnings} more warnings"]
         if not (self._unaccounted or warnings or self.parts):
             return None
         return UsageNotes(tuple(self._unaccounted), tuple(warnings), tuple(self.parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
@@ -19,6 +20,7 @@ __all__ = [
     "nested_value",
     "overlap_modalities",
     "read_count",
+    "read_modalities",
     "read_model_name",
     "read_service_tier",
     "read_stated",
@@ -35,6 +37,8 @@ ESTIMATED_KEY: Final = "estimated"
 """The key that marks a usage object whose counts the provider did not report."""
 
 _MAX_MODEL_NAME_LENGTH: Final = 256
+_TEXT_MODALITIES: Final = frozenset({"text", "document"})
+_NO_NUMBERS: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 def read_count(usage: Mapping[str, Any], name: str) -> int:
@@ -132,6 +136,43 @@ def require_total(name: str, stated: Any, parts: Mapping[str, int]) -> None:
         raise BillingError(
             "usage_contradiction", f"{name} {stated} is not {listed} = {total}; ask the provider which is right"
         )
+
+
+def read_modalities(
+    entries: Any,
+    where: str,
+    whole: tuple[str, int],
+    arguments: Mapping[str, str],
+    notes: NotesBuilder,
+    *,
+    count_keys: tuple[str, ...],
+    numbers: Mapping[int, str] = _NO_NUMBERS,
+) -> dict[str, int]:
+    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``, from a list of entries.
+
+    ``whole`` is the count that contains them, with its name. Text and documents have no meter of their own. Tokens of
+    an unknown modality are billed as text and listed as unaccounted, because they may have another price. ``numbers``
+    are the modalities of an enumeration. Raises ``usage_contradiction`` for more tokens than the whole.
+    """
+    found: dict[str, int] = {}
+    total = 0
+    for index, value in enumerate(require_list(where, entries)):
+        place = f"{where}[{index}]"
+        entry = require_object(place, value)
+        key = next((name for name in count_keys if name in entry), count_keys[-1])
+        notes.list_unknown(place, entry, (key, "modality"))
+        tokens, modality = read_count(entry, key), entry.get("modality")
+        if type(modality) is int:
+            modality = numbers.get(modality)
+        name = modality.lower() if isinstance(modality, str) else ""
+        total += tokens
+        if name in arguments:
+            found[arguments[name]] = found.get(arguments[name], 0) + tokens
+        elif name not in _TEXT_MODALITIES:
+            notes.list_number(f"{place}.{key}", tokens)
+    if total > whole[1]:
+        raise_contradiction(*whole, {where.rpartition(".")[2]: total})
+    return {argument: tokens for argument, tokens in found.items() if tokens}
 
 
 def overlap_modalities(

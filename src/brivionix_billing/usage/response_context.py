@@ -7,7 +7,7 @@ text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.usage.tool_calls import (
@@ -17,7 +17,15 @@ from brivionix_billing.usage.tool_calls import (
     require_output_items,
 )
 
-__all__ = ["IMAGE_ITEM_KEYS", "RESPONSE_KEYS", "ground_once", "reduce_item", "reduce_response", "truncate_name"]
+__all__ = [
+    "IMAGE_ITEM_KEYS",
+    "RESPONSE_KEYS",
+    "count_grounding",
+    "ground_once",
+    "reduce_item",
+    "reduce_response",
+    "truncate_name",
+]
 
 RESPONSE_KEYS: Final = ("output", "tool_usage", "candidates", "data", "type")
 """The keys of a response that change what is billed, beside those that state what was served."""
@@ -89,21 +97,51 @@ def truncate_name(name: str) -> str:
     return name[:MAX_NAME_LENGTH]
 
 
-def _reduce_candidates(candidates: Any) -> list[dict[str, Any]]:
-    """Return the searches that grounded each candidate, without their texts."""
-    reduced: list[dict[str, Any]] = []
+class _Grounding(NamedTuple):
+    """How a candidate was grounded."""
+
+    queries: int
+    has_maps: bool
+
+
+def _read_grounding(candidates: Any) -> list[_Grounding]:
+    """Return how each candidate was grounded, in the keys of JSON or of the SDK."""
+    found: list[_Grounding] = []
     for candidate in candidates if isinstance(candidates, list | tuple) else ():
         grounding = item_field(candidate, "groundingMetadata") or item_field(candidate, "grounding_metadata")
         queries = item_field(grounding, "webSearchQueries") or item_field(grounding, "web_search_queries")
         chunks = item_field(grounding, "groundingChunks") or item_field(grounding, "grounding_chunks")
-        found: dict[str, Any] = {}
-        if isinstance(queries, list | tuple) and queries:
-            found["webSearchQueries"] = [""] * _bounded(len(queries), _MAX_GROUNDED, "searches")
-        if isinstance(chunks, list | tuple) and any(item_field(chunk, "maps") for chunk in chunks):
-            found["groundingChunks"] = [{"maps": {"uri": ""}}]
-        if found:
-            reduced.append({"groundingMetadata": found})
-    return reduced
+        count = _bounded(len(queries), _MAX_GROUNDED, "searches") if isinstance(queries, list | tuple) else 0
+        has_maps = isinstance(chunks, list | tuple) and any(item_field(chunk, "maps") for chunk in chunks)
+        if count or has_maps:
+            found.append(_Grounding(count, has_maps))
+    return found
+
+
+def count_grounding(candidates: Any) -> dict[str, int]:
+    """Count the searches that grounded an answer, by argument of ``Usage``: each query, and one use of Maps.
+
+    Google charges Gemini 3 by query and older models by grounded prompt; ``upstreams`` of a price file say which.
+    """
+    found = _read_grounding(candidates)
+    counts = {
+        "web_search_calls": sum(each.queries for each in found),
+        "maps_search_calls": int(any(each.has_maps for each in found)),
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _reduce_candidates(candidates: Any) -> list[dict[str, Any]]:
+    """Return the searches that grounded each candidate, without their texts."""
+    return [
+        {
+            "groundingMetadata": {
+                **({"webSearchQueries": [""] * each.queries} if each.queries else {}),
+                **({"groundingChunks": [{"maps": {"uri": ""}}]} if each.has_maps else {}),
+            }
+        }
+        for each in _read_grounding(candidates)
+    ]
 
 
 def _numbers_of(value: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:

@@ -31,9 +31,8 @@ CONTEXT_KEYS: Final[ContextKeys] = {}
 
 _PROCESSED: Final = ("tokens", "cached_tokens")
 _PROCESSED_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens", "reasoning_tokens")
-_KNOWN: Final = frozenset({*_PROCESSED, "api_version", "warnings", "billed_units", ESTIMATED_KEY})
-_TOKEN_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens")
-_BILLED_KEYS: Final = (*_TOKEN_KEYS, "images", "search_units")
+_KNOWN: Final = frozenset({*_PROCESSED, "billed_units", ESTIMATED_KEY})
+_BILLED_KEYS: Final = ("input_tokens", "output_tokens", "image_tokens", "images", "search_units")
 
 
 def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
@@ -75,7 +74,5 @@ def _warn_of_processed(usage: dict[str, Any], billed: dict[str, int], notes: Not
     if usage.get("cached_tokens"):
         stated["cached_tokens"] = usage["cached_tokens"]
     if stated:
-        shown = ", ".join(
-            f"{safe_repr(str(name), 40)} {safe_repr(count, 24)}" for name, count in list(stated.items())[:8]
-        )
+        shown = ", ".join(f"{name} {safe_repr(count, 24)}" for name, count in stated.items())
         notes.warn(f"the model processed {shown}; only billed_units are charged")

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.usage.fields import UsageFields, build_fields, raise_contradiction, require_count
+from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
 from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
@@ -28,12 +28,11 @@ from brivionix_billing.usage.parsing import (
     modality_arguments,
     overlap_modalities,
     read_count,
+    read_modalities,
     read_model_name,
     read_service_tier,
-    require_list,
-    require_object,
 )
-from brivionix_billing.usage.tool_calls import item_field
+from brivionix_billing.usage.response_context import count_grounding
 
 __all__ = ["CONTEXT_KEYS", "read_usage"]
 
@@ -47,26 +46,22 @@ _COUNTS: Final = (
     "cachedContentTokenCount",
     "totalTokenCount",
 )
-_DETAILS: Final = (
-    "promptTokensDetails",
-    "promptTokenDetails",  # the spelling of embeddings
-    "toolUsePromptTokensDetails",
-    "candidatesTokensDetails",
-    "cacheTokensDetails",
-)
+_INPUT: Final = modality_arguments("input")
+_CACHED: Final = modality_arguments("input", "read")
+_DETAILS: Final = {
+    "promptTokensDetails": ("promptTokenCount", _INPUT),
+    "promptTokenDetails": ("promptTokenCount", _INPUT),  # the spelling of embeddings
+    "toolUsePromptTokensDetails": ("toolUsePromptTokenCount", _INPUT),
+    "cacheTokensDetails": ("cachedContentTokenCount", _CACHED),
+    "candidatesTokensDetails": ("candidatesTokenCount", modality_arguments("output")),
+}
+"""Key of the tokens by modality -> the key of the count that contains them, and modality -> argument of ``Usage``."""
 _LIVE_KEYS: Final = {"responseTokenCount": "candidatesTokenCount", "responseTokensDetails": "candidatesTokensDetails"}
 """Keys of the Live API -> those of generated content."""
 _KNOWN: Final = frozenset({*_COUNTS, *_DETAILS, "serviceTier", "trafficType", ESTIMATED_KEY})
 """Keys of a usage object."""
 
 
-_MODALITIES_OF_INPUT: Final = (modality_arguments("input"), modality_arguments("input", "read"))
-_INPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("input").items()}
-_CACHED_MODALITIES: Final = {
-    modality.upper(): argument for modality, argument in modality_arguments("input", "read").items()
-}
-_OUTPUT_MODALITIES: Final = {modality.upper(): argument for modality, argument in modality_arguments("output").items()}
-_TEXT: Final = frozenset({"TEXT", "DOCUMENT"})
 _MODALITY_NUMBERS: Final = {1: "TEXT", 2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}
 _TRAFFIC_NUMBERS: Final = {0: "TRAFFIC_TYPE_UNSPECIFIED", 1: "ON_DEMAND", 2: "PROVISIONED_THROUGHPUT"}
 _TRAFFIC: Final = {
@@ -104,28 +99,29 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         "thoughtsTokenCount": thoughts,
     }
     notes.check_total("usageMetadata.totalTokenCount", counts.get("totalTokenCount"), parts)
-    of_prompt = _read_modalities(counts, "promptTokensDetails", "promptTokenCount", prompt, _INPUT_MODALITIES, notes)
-    of_embedding = _read_modalities(counts, "promptTokenDetails", "promptTokenCount", prompt, _INPUT_MODALITIES, notes)
+    of_prompt, of_embedding, of_tools, of_cache, of_output = (
+        read_modalities(
+            counts.get(name),
+            f"usageMetadata.{name}",
+            (whole, read_count(counts, whole)),
+            arguments,
+            notes,
+            count_keys=("tokenCount", "token_count"),
+            numbers=_MODALITY_NUMBERS,
+        )
+        for name, (whole, arguments) in _DETAILS.items()
+    )
     of_prompt = {**of_embedding, **of_prompt}
-    of_tools = _read_modalities(
-        counts, "toolUsePromptTokensDetails", "toolUsePromptTokenCount", tools, _INPUT_MODALITIES, notes
-    )
-    of_cache = _read_modalities(
-        counts, "cacheTokensDetails", "cachedContentTokenCount", cached, _CACHED_MODALITIES, notes
-    )
-    of_output = _read_modalities(
-        counts, "candidatesTokensDetails", "candidatesTokenCount", candidates, _OUTPUT_MODALITIES, notes
-    )
     if cached and of_prompt and not counts.get("cacheTokensDetails"):
         notes.warn("cachedContentTokenCount without cacheTokensDetails: the cached tokens count as text first")
     arguments = {
         "input_tokens": prompt + tools,
         "cache_read_tokens": cached,
-        **{name: of_prompt.get(name, 0) + of_tools.get(name, 0) for name in _INPUT_MODALITIES.values()},
+        **{name: of_prompt.get(name, 0) + of_tools.get(name, 0) for name in _INPUT.values()},
         **of_cache,
         **of_output,
     }
-    overlap_modalities(arguments, *_MODALITIES_OF_INPUT, notes)
+    overlap_modalities(arguments, _INPUT, _CACHED, notes)
     if not counts.keys() >= usage.keys():
         notes.rename(_CAMEL_TO_SNAKE)
     return build_fields(
@@ -138,24 +134,6 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     )
 
 
-def count_grounding(candidates: Any) -> dict[str, int]:
-    """Count the searches that grounded an answer, by argument of ``Usage``: each query, and each use of Maps.
-
-    Google charges Gemini 3 by query and older models by grounded prompt; ``upstreams`` of a price file say which.
-    """
-    queries = maps = 0
-    for candidate in candidates if isinstance(candidates, list | tuple) else ():
-        grounding = item_field(candidate, "groundingMetadata") or item_field(candidate, "grounding_metadata")
-        stated = item_field(grounding, "webSearchQueries") or item_field(grounding, "web_search_queries")
-        if isinstance(stated, list | tuple):
-            queries += len(stated)
-        chunks = item_field(grounding, "groundingChunks") or item_field(grounding, "grounding_chunks")
-        if isinstance(chunks, list | tuple) and any(item_field(chunk, "maps") for chunk in chunks):
-            maps = 1
-    found = {"web_search_calls": queries, "maps_search_calls": maps}
-    return {name: count for name, count in found.items() if count}
-
-
 def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
     counts = {_SNAKE_TO_CAMEL.get(key, key): value for key, value in usage.items()}
     if len(counts) < len(usage):
@@ -163,34 +141,6 @@ def _to_camel_case(usage: dict[str, Any]) -> dict[str, Any]:
             "usage_contradiction", "usageMetadata has the same count in camel case and in snake case; remove one"
         )
     return counts
-
-
-def _read_modalities(
-    counts: Mapping[str, Any], name: str, whole: str, count: int, arguments: Mapping[str, str], notes: NotesBuilder
-) -> dict[str, int]:
-    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``.
-
-    Tokens of an unknown modality are billed as text and listed as unaccounted, because they may have another price.
-    """
-    tokens_by_argument: dict[str, int] = {}
-    total = 0
-    for index, value in enumerate(require_list(name, counts.get(name))):
-        where = f"usageMetadata.{name}[{index}]"
-        entry = require_object(where, value)
-        key = "tokenCount" if "tokenCount" in entry else "token_count"
-        tokens, modality = read_count(entry, key), entry.get("modality")
-        if type(modality) is int:
-            modality = _MODALITY_NUMBERS.get(modality)
-        notes.list_unknown(where, entry, (key, "modality"))
-        total += tokens
-        argument = arguments.get(modality) if isinstance(modality, str) else None
-        if argument is not None:
-            tokens_by_argument[argument] = tokens_by_argument.get(argument, 0) + tokens
-        elif not (isinstance(modality, str) and modality in _TEXT):
-            notes.list_number(f"{where}.{key}", tokens)
-    if total > count:
-        raise_contradiction(whole, count, {name: total})
-    return {argument: tokens for argument, tokens in tokens_by_argument.items() if tokens}
 
 
 def _read_tier(counts: Mapping[str, Any]) -> Any:

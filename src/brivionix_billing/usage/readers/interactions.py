@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from brivionix_billing.usage.fields import UsageFields, build_fields, raise_contradiction
+from brivionix_billing.usage.fields import UsageFields, build_fields
 from brivionix_billing.usage.notes import NotesBuilder
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
@@ -19,6 +19,7 @@ from brivionix_billing.usage.parsing import (
     modality_arguments,
     overlap_modalities,
     read_count,
+    read_modalities,
     read_model_name,
     read_service_tier,
     require_list,
@@ -45,7 +46,6 @@ _DETAILS: Final = {
     "output_tokens_by_modality": ("total_output_tokens", modality_arguments("output")),
 }
 """Key of the tokens by modality -> the key of their total, and modality -> argument of ``Usage``."""
-_TEXT: Final = frozenset({"text", "document"})
 _SEARCHES: Final = {"google_search": "web_search_calls", "google_maps": "maps_search_calls"}
 _KNOWN: Final = frozenset({*_TOTALS, *_DETAILS, "total_tokens", "grounding_tool_count", ESTIMATED_KEY})
 
@@ -60,7 +60,10 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     notes.check_total("usage.total_tokens", usage.get("total_tokens"), parts)
     counts = {"input_tokens": prompt + tools, "cache_read_tokens": cached}
     for name, (whole, arguments) in _DETAILS.items():
-        for argument, tokens in _read_modalities(usage, name, whole, totals[whole], arguments, notes).items():
+        found = read_modalities(
+            usage.get(name), f"usage.{name}", (whole, totals[whole]), arguments, notes, count_keys=("tokens",)
+        )
+        for argument, tokens in found.items():
             counts[argument] = counts.get(argument, 0) + tokens
     overlap_modalities(counts, _INPUT, _CACHED, notes)
     return build_fields(
@@ -71,27 +74,6 @@ def read_usage(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
         estimated=is_estimated(usage),
         notes=notes,
     )
-
-
-def _read_modalities(
-    usage: dict[str, Any], name: str, whole: str, count: int, arguments: dict[str, str], notes: NotesBuilder
-) -> dict[str, int]:
-    """Return the tokens of each modality with a meter of its own, by argument of ``Usage``."""
-    found: dict[str, int] = {}
-    total = 0
-    for index, value in enumerate(require_list(name, usage.get(name))):
-        where = f"usage.{name}[{index}]"
-        entry = require_object(where, value)
-        notes.list_unknown(where, entry, ("tokens", "modality"))
-        tokens, modality = read_count(entry, "tokens"), str(entry.get("modality")).lower()
-        total += tokens
-        if modality in arguments:
-            found[arguments[modality]] = found.get(arguments[modality], 0) + tokens
-        elif modality not in _TEXT:
-            notes.list_number(f"{where}.tokens", tokens)
-    if total > count:
-        raise_contradiction(whole, count, {name: total})
-    return found
 
 
 def _read_searches(usage: dict[str, Any], notes: NotesBuilder) -> dict[str, int]:
