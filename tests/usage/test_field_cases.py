@@ -293,3 +293,18 @@ def test_further_warnings_are_counted() -> None:
     """Of more than 32 oddities, the first ones are warnings, and the others are counted."""
     usage = Usage.from_response({"prompt_tokens": 3, "completion_tokens": 2, **{f"n{n}": 10**31 for n in range(40)}})
     assert (len(usage.warnings), usage.warnings[-1]) == (33, "and 8 more warnings")
+
+
+def test_reasoning_explains_a_total_before_audio_does() -> None:
+    """As many audio tokens as reasoning tokens do not hide that xAI counts reasoning beside the completion."""
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "total_tokens": 16,
+        "prompt_tokens_details": {"audio_tokens": 5},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    expected = Usage(9, 7, reasoning_tokens=5, audio_input_tokens=5)
+    assert Usage.from_response({"usage": usage}) == expected
+    with pytest.raises(BillingError, match="audio_input_tokens not cached 5 is more than input_tokens 3"):
+        Usage.from_response({"usage": {**usage, "prompt_tokens": 3, "total_tokens": 10}})

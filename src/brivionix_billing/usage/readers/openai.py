@@ -385,14 +385,16 @@ def _output_modality(usage: dict[str, Any], keys: FormatKeys, response: dict[str
 
 
 def _counts_beside(total: Any, stated: int, reasoning: int, counts: dict[str, int]) -> frozenset[str]:
-    """Return the counts that the total shows to be beside the prompt or the completion."""
+    """Return the counts that the total shows to be beside the prompt or the completion.
+
+    Reasoning comes first. If the same number of audio tokens stands beside the prompt instead, more audio than prompt
+    is a contradiction, so that no total is explained by the wrong count.
+    """
     if type(total) is not int or total <= stated:
         return frozenset()
     beside = {"reasoning": reasoning, "audio": counts.get("audio_input_tokens", 0)}
     for names in (("reasoning",), ("audio",), ("reasoning", "audio")):
         if all(beside[name] for name in names) and total == stated + sum(beside[name] for name in names):
-            if len(names) == 1 and beside["reasoning"] == beside["audio"]:
-                break  # either of them would explain the total
             return frozenset(names)
     return frozenset()
 
