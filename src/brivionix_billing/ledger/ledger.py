@@ -52,8 +52,8 @@ class Ledger(Accounts, ApiTokens, Holds, Payments, Maintenance):
         """Open the ledger at a database URL: ``sqlite:///ledger.db`` or ``postgresql://user@host/name``.
 
         The tables of a new database are created, unless ``create`` is false. ``book`` is the price book whose rules
-        order the lots. ``synchronous`` is the setting of SQLite (``FULL`` or ``NORMAL``), and ``options`` are passed
-        to ``sqlalchemy.create_engine``.
+        order the lots, and whose upstreams a settlement may name. ``synchronous`` is the setting of SQLite (``FULL`` or
+        ``NORMAL``), and ``options`` are passed to ``sqlalchemy.create_engine``.
 
         Raises ``invalid_argument``, ``ledger_unavailable``, and ``ledger_version`` if the tables have another version
         or are missing (see :meth:`migrate`).
@@ -61,7 +61,7 @@ class Ledger(Accounts, ApiTokens, Holds, Payments, Maintenance):
         if not create:
             require_existing_file(url)
         engine = create_ledger_engine(url, synchronous=synchronous, **options)
-        ledger = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
+        ledger = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order, book=book)
         try:
             run_transaction(engine, migrate_or_check) if create else run_read(engine, check_version)
         except BaseException:

@@ -292,5 +292,6 @@ def _record(entry: Entry) -> dict[str, Any]:
         "group": content["group"],
         "model": content["model"],
         "service_tier": content["service_tier"],
+        **{name: content[name] for name in ("region", "mode", "upstream") if name in content},
         "usage": content["usage"],
     }

@@ -99,7 +99,7 @@ def _with_quantities(
 ) -> Usage:
     extras = usage.extras or UsageExtras()
     notes = extras.notes or UsageNotes()
-    notes = notes._replace(unaccounted=reported)
+    notes = notes._replace(unaccounted=reported, reported=usage)
     input_tokens = usage.input_tokens
     basic = {"input": usage.input_quantity, "cache_read": usage.cache_read_quantity, "output": usage.output_quantity}
     others = dict(extras.meters)

@@ -47,6 +47,8 @@ class UsageNotes(NamedTuple):
     warnings: tuple[str, ...] = ()
     parts: tuple[tuple[str, UsageFields], ...] = ()
     """(model, usage) of the runs of other models within the request."""
+    reported: UsageFields | None = None
+    """The usage as the provider reported it, if a policy priced or ignored some of its unaccounted numbers."""
 
 
 class NotesBuilder:

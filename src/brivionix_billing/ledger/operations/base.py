@@ -19,6 +19,7 @@ from brivionix_billing.ledger.lot_order import validate_lot_order
 from brivionix_billing.ledger.projections import AccountRow, HoldRow
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
+from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 
 __all__ = ["LedgerBase", "amount_text", "lock_account"]
@@ -29,9 +30,12 @@ T = TypeVar("T")
 class LedgerBase:
     """The database of a ledger, and the steps that all operations share."""
 
-    def __init__(self, engine: Engine, *, lot_order: Iterable[str] = DEFAULT_LOT_ORDER) -> None:
+    def __init__(
+        self, engine: Engine, *, lot_order: Iterable[str] = DEFAULT_LOT_ORDER, book: PriceBook | None = None
+    ) -> None:
         self.engine = engine
         self.lot_order = validate_lot_order(lot_order)
+        self.book = book
         self.statements = Statements(engine.dialect)
 
     def _run_operation(

@@ -67,20 +67,22 @@ class Holds(LedgerBase):
         at: datetime,
         id: str | None = None,
         usage: Mapping[str, Any] | None = None,
+        upstream: str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Charge the actual cost of a request, and release the rest of its hold.
 
         ``charge`` is a :class:`Charge`, or Credits if the request was priced elsewhere. ``usage`` is the body that the
-        charge was made from; it is stored in the journal, and usage files and bills are made from it. A cost above the
-        hold is taken from the available Credits, and the rest is owed. A request whose hold has expired is still
-        charged.
+        charge was made from; it is stored in the journal, and usage files and bills are made from it. ``upstream`` is
+        the name of the upstream in the price file if its conventions were applied; the ledger must then know the price
+        book. A cost above the hold is taken from the available Credits, and the rest is owed. A request
+        whose hold has expired is still charged.
 
         ``id`` defaults to ``HOLD:settle``. Raises ``unknown_hold``, and ``hold_resolved`` if another operation has
         settled or released the hold.
         """
         amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
-        content = {"hold": hold, **holds.charge_content(amount, usage)}
+        content = {"hold": hold, **self._charge_content(amount, usage, upstream)}
         return self._run_hold_operation(
             hold, "settle", id, at, content, lambda locked, row: holds.settle(locked, row, amount, content), connection
         )
@@ -103,13 +105,14 @@ class Holds(LedgerBase):
         id: str,
         at: datetime,
         usage: Mapping[str, Any] | None = None,
+        upstream: str | None = None,
         token: ApiToken | str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
         """Charge usage without a hold, for example that of a batch. Credits that are not available are owed."""
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
-        content = {"token": token_id, **holds.charge_content(amount, usage)}
+        content = {"token": token_id, **self._charge_content(amount, usage, upstream)}
         return self._run_operation(
             account,
             id,
@@ -119,3 +122,15 @@ class Holds(LedgerBase):
             lambda locked: holds.charge_without_hold(locked, amount, content, token_id),
             connection,
         )
+
+    def _charge_content(
+        self, charge: Charge | int, usage: Mapping[str, Any] | None, upstream: str | None
+    ) -> dict[str, Any]:
+        if upstream is None:
+            return holds.charge_content(charge, usage)
+        if self.book is None:
+            raise BillingError(
+                "invalid_argument",
+                f"upstream={safe_repr(upstream)}: open the ledger with the price book that declares it",
+            )
+        return holds.charge_content(charge, usage, upstream, self.book.conventions(upstream))

@@ -15,7 +15,7 @@ from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timesta
 from brivionix_billing.ledger.units import units_to_text
 from brivionix_billing.rating import Charge
 from brivionix_billing.times import format_instant
-from brivionix_billing.usage import Usage, billable_body
+from brivionix_billing.usage import Conventions, Usage, billable_body
 
 __all__ = [
     "DEFAULT_HOLD_TTL",
@@ -68,23 +68,35 @@ def hold(
     return draft
 
 
-def charge_content(charge: Charge | int, usage: Mapping[str, Any] | None, **keys: str | None) -> dict[str, Any]:
-    """Return a charge in the format of the journal, from which a record of a usage file can be made."""
+def charge_content(
+    charge: Charge | int,
+    usage: Mapping[str, Any] | None,
+    upstream: str | None = None,
+    conventions: Conventions | None = None,
+) -> dict[str, Any]:
+    """Return a charge in the format of the journal, from which a record of a usage file can be made.
+
+    ``conventions`` are those of the ``upstream``, by which ``usage`` is read.
+    """
     if not isinstance(charge, Charge):
-        return {"credits": units_to_text(charge), **keys}
+        return {"credits": units_to_text(charge)}
+    card = charge.card
+    stated = {"region": card.variation.region, "mode": card.variation.mode, "upstream": upstream}
     return {
         "credits": units_to_text(charge.units),
-        "model": charge.model,
+        "model": card.router or card.model,
         "group": charge.group,
         "service_tier": charge.service_tier,
         "at": format_instant(charge.at),
-        "usage": journal_usage(charge, usage),
+        "usage": journal_usage(charge, usage, conventions),
         "price_book": charge.price_book_digest,
-        **keys,
+        **{name: value for name, value in stated.items() if value is not None},
     }
 
 
-def journal_usage(charge: Charge, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def journal_usage(
+    charge: Charge, body: Mapping[str, Any] | None, conventions: Conventions | None = None
+) -> Mapping[str, Any]:
     """Return the usage to store. Raises ``invalid_argument`` if the charge was not made from it."""
     if body is None:
         minimal = _minimal_usage_body(charge.usage)
@@ -95,10 +107,11 @@ def journal_usage(charge: Charge, body: Mapping[str, Any] | None) -> Mapping[str
             )
         return minimal
     try:
-        usage = Usage.from_response(body)
+        usage = Usage.from_response(body, conventions=conventions)
     except BillingError as error:
         raise BillingError("invalid_argument", f"usage= cannot be read: {error.message}") from None
-    if usage != charge.usage:
+    notes = charge.usage.extras.notes if charge.usage.extras else None
+    if usage != charge.usage and (notes is None or usage != notes.reported):
         raise BillingError(
             "invalid_argument",
             f"usage= reads as {usage!r}, but the charge was made from {charge.usage!r}; pass the body of the charge",
@@ -168,8 +181,8 @@ def _post_charge(
         token = account.token(token_id)
         token.spent += amount
         account.mark_changed(token)
-    model, usage = (charge.model, charge.usage) if isinstance(charge, Charge) else ("", None)
-    key = (account.id, quarter_hour(draft.at), model, token_id or "")
+    usage = charge.usage if isinstance(charge, Charge) else None
+    key = (account.id, quarter_hour(draft.at), draft.content.get("model", ""), token_id or "")
     row = account.store.fetch_one(UsageRow, account.store.sql.usage, *key)
     if row is None:
         row = UsageRow(*key)
