@@ -74,7 +74,7 @@ def serve(config: Config, book: PriceBook, announcement: str) -> None:
         port=config.port,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=config.stop_seconds,
     )
     _AnnouncingServer(settings, announcement).run()
 

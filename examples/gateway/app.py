@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brivionix_billing import BillingError
-from brivionix_billing.gateway import GatewayError, error_body, from_billing_error
+from brivionix_billing.gateway import GatewayError, describe_exception, from_billing_error
 from brivionix_billing.times import Period
 
 from .service import Gateway
@@ -109,16 +109,20 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
                 return await handler(gateways[-1], request)
             except (BillingError, GatewayError, HTTPException, ClientDisconnect):
                 raise
-            except Exception:
+            except Exception as error:
                 # Caught here, so that the response still gets its request id.
-                _LOG.exception("%s failed", request.scope["request_id"])
-                return JSONResponse(error_body(500, "internal_error", "The gateway failed."), 500)
+                _LOG.error("%s failed: %s", request.scope["request_id"], describe_exception(error))
+                return error_response(GatewayError(500, "internal_error", "The gateway failed."), request)
 
         return handle
 
     paths: list[tuple[str, str, Handler]] = [
         ("POST", "/chat/completions", partial(Gateway.handle_completion, api="chat")),
         ("POST", "/responses", partial(Gateway.handle_completion, api="responses")),
+        ("POST", "/messages", partial(Gateway.handle_completion, api="anthropic")),
+        ("POST", "/embeddings", partial(Gateway.handle_completion, api="embeddings")),
+        ("POST", "/images/generations", partial(Gateway.handle_completion, api="images")),
+        ("POST", "/audio/transcriptions", partial(Gateway.handle_completion, api="transcriptions")),
         ("GET", "/models", models),
         ("GET", "/models/{model:path}", model),
         ("GET", "/balance", balance),
@@ -142,24 +146,24 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
     )
 
 
-async def _billing_error(_request: Request, error: Exception) -> Response:
+async def _billing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BillingError)
-    return error_response(from_billing_error(error))
+    return error_response(from_billing_error(error), request)
 
 
-async def _gateway_error(_request: Request, error: Exception) -> Response:
+async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return error_response(error)
+    return error_response(error, request)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     messages = {
         404: ("unknown_path", "This path does not exist here."),
         405: ("unknown_method", "This path does not support this method."),
     }
     code, message = messages.get(error.status_code, ("invalid_request", "The request is not valid."))
-    return JSONResponse(error_body(error.status_code, code, message), error.status_code)
+    return error_response(GatewayError(error.status_code, code, message), request)
 
 
 async def _client_disconnected(_request: Request, _error: Exception) -> Response:

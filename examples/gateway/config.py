@@ -20,19 +20,26 @@ class Config:
     prices: str = "pricing.yaml"
     upstream: str = "https://api.openai.com/v1"
     upstream_key: str = field(default="", repr=False)
+    anthropic: str = "https://api.anthropic.com/v1"
+    """The provider of ``/v1/messages``."""
+    anthropic_key: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     demo: bool = False
     max_body_bytes: int = 10 * _MB
     """Maximum size of a request body, in bytes. A larger one is rejected with 413 before it is read."""
+    max_file_bytes: int = 26 * _MB
+    """The same for a form with an audio file, of which OpenAI accepts 25 MB."""
     max_buffered_bytes: int = _MB
     """Maximum part of a stream that is stored, in bytes. It is used if the provider's usage cannot be billed."""
-    forwarded_headers: frozenset[str] = frozenset({"openai-beta"})
+    forwarded_headers: frozenset[str] = frozenset({"openai-beta", "anthropic-version", "anthropic-beta"})
     """Names of client headers that are forwarded to the provider. The client's token is never forwarded."""
     body_timeout_seconds: float = 60
     """Maximum time for a client to send its request, in seconds."""
     connect_seconds: float = 10
     read_seconds: float = 600
+    stop_seconds: int = 20
+    """How long open requests may go on when the service stops. What is open then is settled by the policy."""
     retry_delays: tuple[float, ...] = (0.2, 1, 5, 20, 60)
     """Delays before each retry of a charge that could not be posted, in seconds."""
 
@@ -57,6 +64,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
     add("db", "DB", default.db, "the ledger: a SQLite file, or postgresql://user@host/name")
     add("prices", "FILE", default.prices, "the price file")
     add("upstream", "URL", default.upstream, "the provider; its key is read from GATEWAY_UPSTREAM_KEY")
+    add("anthropic", "URL", default.anthropic, "the provider of /v1/messages; its key is in GATEWAY_ANTHROPIC_KEY")
     add("host", "HOST", default.host, "the address to listen on")
     add("port", "PORT", str(default.port), "the port to listen on")
     parser.add_argument(
@@ -69,6 +77,8 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         prices=args.prices,
         upstream=args.upstream,
         upstream_key=environment.get("GATEWAY_UPSTREAM_KEY", "").strip(),
+        anthropic=args.anthropic,
+        anthropic_key=environment.get("GATEWAY_ANTHROPIC_KEY", "").strip(),
         host=args.host,
         port=_port(parser, args.port),
         demo=args.demo,

@@ -8,6 +8,8 @@ tools gets the tool calls; any other request gets the text. These parts are not 
 - ids and times of complete answers to chat completions;
 - the stream of the text answer to chat completions, which is built here from the complete answer.
 
+Answers of other endpoints (messages, embeddings, images, transcriptions) are made by ``made_answers.py``.
+
 The usage is always the recorded one and does not depend on the request.
 
 The header ``x-demo`` selects failures, such as ``cut=3,slow=0.1``:
@@ -34,12 +36,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from . import made_answers
+
 __all__ = ["recordings", "create_provider"]
 
+_PATHS: Final = (
+    "/chat/completions",
+    "/responses",
+    "/messages",
+    "/embeddings",
+    "/images/generations",
+    "/audio/transcriptions",
+)
 _HERE: Final = Path(__file__).parent
 _FOREVER: Final = 3600
 """Wait of a stream that stays open, in seconds."""
@@ -66,25 +79,54 @@ def create_provider(demo: str = "") -> Starlette:
     logging.getLogger("uvicorn.error").addFilter(_is_unrequested)
     all_recordings = recordings()
     seen: list[dict[str, Any]] = []
+    headers: list[dict[str, str]] = []
 
     async def answer(request: Request) -> Response:
-        body: dict[str, Any] = await request.json()
+        body: dict[str, Any] = await _read_request(request)
         seen.append(body)
+        headers.append(dict(request.headers))
         failures = dict(word.split("=") for word in request.headers.get("x-demo", demo).split(",") if word)
         if "status" in failures:
             return _error_response(int(failures["status"]))
-        endpoint = "chat" if request.url.path.endswith("/chat/completions") else "responses"
-        recording = all_recordings[endpoint, bool(body.get("tools"))]
-        if not body.get("stream"):
+        complete, events = _answers(request.url.path, body, failures.get("usage"), all_recordings)
+        if str(body.get("stream", False)).lower() != "true":
             await asyncio.sleep(float(failures.get("slow", 0)))
-            return JSONResponse(_rewrite_body(recording["body"], body["model"], failures.get("usage")))
-        events = _events(recording, body, failures.get("usage"))
+            return JSONResponse(complete)
         return StreamingResponse(_emit_events(events, failures), media_type="text/event-stream; charset=utf-8")
 
-    paths = ("/v1/chat/completions", "/v1/responses")
-    app = Starlette(routes=[Route(path, answer, methods=["POST"]) for path in paths])
-    app.state.seen = seen
+    app = Starlette(routes=[Route(f"/v1{path}", answer, methods=["POST"]) for path in _PATHS])
+    app.state.seen, app.state.headers = seen, headers
     return app
+
+
+async def _read_request(request: Request) -> dict[str, Any]:
+    if not request.url.path.endswith("/transcriptions"):
+        body: dict[str, Any] = await request.json()
+        return body
+    async with request.form() as form:
+        return {name: await value.read() if isinstance(value, UploadFile) else value for name, value in form.items()}
+
+
+def _answers(
+    path: str, body: dict[str, Any], usage: str | None, all_recordings: dict[tuple[str, bool], dict[str, Any]]
+) -> tuple[dict[str, Any], Iterator[str]]:
+    """Return the complete answer to a request, and its events."""
+    model, nothing = body["model"], iter(())
+    if path.endswith("/messages"):
+        return _rewrite_body(made_answers.message(model), model, usage), _ended(made_answers.message_events(model))
+    if path.endswith("/embeddings"):
+        return made_answers.embeddings(model, body["input"]), nothing
+    if path.endswith("/generations"):
+        return made_answers.images(body.get("n", 1)), nothing
+    if path.endswith("/transcriptions"):
+        return made_answers.transcription(), _ended(made_answers.transcription_events())
+    endpoint = "chat" if path.endswith("/chat/completions") else "responses"
+    recording = all_recordings[endpoint, bool(body.get("tools"))]
+    return _rewrite_body(recording["body"], model, usage), _events(recording, body, usage)
+
+
+def _ended(events: Iterator[str]) -> Iterator[str]:
+    return (f"{event}\n\n" for event in events)
 
 
 def _error_response(status: int) -> Response:
@@ -148,6 +190,8 @@ def _rewrite_body(body: dict[str, Any], model: str, usage: str | None) -> dict[s
         changed.pop("usage", None)
     elif usage == "odd" and changed.get("usage"):
         counts = dict(changed["usage"])
+        if "cache_read_input_tokens" in counts:  # Anthropic's counts stand beside each other, so none contradicts
+            return {**changed, "usage": {**counts, "output_tokens": -5}}
         details = "prompt_tokens_details" if "prompt_tokens" in counts else "input_tokens_details"
         counts[details] = {**counts[details], "cached_tokens": 10**6}
         changed["usage"] = counts

@@ -1,24 +1,26 @@
-"""What the gateway needs of Starlette: reading a body, error responses, and a streaming response."""
+"""What the gateway needs of Starlette: reading bodies and forms, error responses, and a streaming response."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Mapping
+from typing import Any
 
-import httpx
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from brivionix_billing.gateway import GatewayError, MeteredStream
+from brivionix_billing.gateway import ClientAnswer, GatewayError
 
-__all__ = ["MeteredResponse", "error_response", "read_body"]
+__all__ = ["AnswerStream", "answer_response", "error_response", "read_body", "read_form"]
 
 
-def error_response(error: GatewayError) -> JSONResponse:
-    """Return the response to an error."""
-    return JSONResponse(error.body, error.status)
+def error_response(error: GatewayError, request: Request) -> JSONResponse:
+    """Return the response to an error, in the format of the API that was called."""
+    is_anthropic = request.url.path.endswith("/messages")
+    return JSONResponse(error.body_in("anthropic" if is_anthropic else "openai"), error.status, error.headers)
 
 
 async def read_body(request: Request, max_bytes: int, timeout_seconds: float) -> bytes:
@@ -39,39 +41,53 @@ async def read_body(request: Request, max_bytes: int, timeout_seconds: float) ->
     return bytes(body)
 
 
-class MeteredResponse(StreamingResponse):
-    """Forwards a stream piece by piece while it is metered.
+async def read_form(request: Request, max_bytes: int, timeout_seconds: float) -> Mapping[str, Any]:
+    """Return the fields of a form: texts, lists of texts (``name[]``), and ``file`` as bytes with its ``file_name``.
 
-    However the response ends (complete, broken off by the provider, or cancelled because the client disconnected), the
-    stream is closed, and the settlement that waits for it runs as a task of the service.
+    A repeated field is rejected: the provider might read the one that was not counted.
     """
+    body = await read_body(request, max_bytes, timeout_seconds)
 
-    def __init__(self, stream: MeteredStream, upstream: httpx.Response) -> None:
-        self.stream, self.upstream = stream, upstream
-        self._pieces = self._forward()
-        super().__init__(self._pieces, media_type="text/event-stream")
-        self.headers["cache-control"] = "no-cache"
+    async def pieces() -> Any:
+        yield body
+        yield b""
+
+    try:
+        form = await MultiPartParser(request.headers, pieces(), max_files=1, max_fields=50).parse()
+    except (MultiPartException, KeyError) as error:
+        raise GatewayError(400, "invalid_request", "The body is not a multipart form.") from error
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != "file":
+                raise GatewayError(400, "invalid_request", "The file must be in the field 'file'.", "file")
+            fields |= {"file": await value.read(), "file_name": value.filename or "file"}
+        elif name.endswith("[]"):
+            fields.setdefault(name, []).append(value)
+        elif name in fields or name in ("file", "file_name"):
+            raise GatewayError(400, "invalid_request", "The form has a repeated or an unknown field.", None)
+        else:
+            fields[name] = value
+    return fields
+
+
+def answer_response(answer: ClientAnswer) -> Response:
+    """Return the response for an answer of the library."""
+    if answer.body is None:
+        return AnswerStream(answer)
+    return Response(answer.body, answer.status, answer.headers, answer.media_type)
+
+
+class AnswerStream(StreamingResponse):
+    """Sends a stream, and says when the client takes nothing more of it."""
+
+    def __init__(self, answer: ClientAnswer) -> None:
+        self.answer = answer
+        super().__init__(aiter(answer), answer.status, answer.headers, answer.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.stream.close()
-
-    async def aclose(self) -> None:
-        """Close the connection to the provider, if it has not ended."""
-        await self._pieces.aclose()
-        await self.upstream.aclose()
-
-    async def _forward(self) -> AsyncGenerator[bytes]:
-        try:
-            # Closed here: a generator that is left to the garbage collector is closed on any thread, at any time.
-            async with aclosing(self.upstream.aiter_bytes()) as pieces:  # type: ignore[type-var]  # it is a generator
-                async for piece in pieces:
-                    for part in self.stream.feed(piece):
-                        yield part
-            if rest := self.stream.complete():
-                yield rest
-        except httpx.HTTPError:
-            yield self.stream.fail()
+            await self.answer.aclose()

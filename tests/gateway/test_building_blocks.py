@@ -17,7 +17,9 @@ from brivionix_billing.gateway import BackgroundTasks, HoldManager, from_provide
 
 AT = datetime(2026, 10, 20, tzinfo=UTC)
 TOKEN = SimpleNamespace(account="acct_1", group="default", id="token-1")
-ADMITTED: Any = SimpleNamespace(id="req_1", received_at=AT, token=TOKEN, model="alpha", service_tier=None)
+ADMITTED: Any = SimpleNamespace(
+    id="req_1", received_at=AT, token=TOKEN, model="alpha", service_tier=None, upstream=None
+)
 PRICED: Any = SimpleNamespace(charge=SimpleNamespace(credits=Decimal("0.5")), usage={"usage": {"input_tokens": 1}})
 
 
@@ -27,7 +29,7 @@ class RecordingLedger:
     def __init__(self, *failures: Exception) -> None:
         self.failures, self.posted = list(failures), list[tuple[Any, Any]]()
 
-    def settle(self, id: str, charge: Any, *, at: datetime, usage: Any) -> None:
+    def settle(self, id: str, charge: Any, *, at: datetime, usage: Any, upstream: str | None) -> None:
         """Record a settlement, or fail."""
         if self.failures:
             raise self.failures.pop(0)

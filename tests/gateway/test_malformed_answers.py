@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -61,14 +62,33 @@ def test_an_answer_whose_usage_no_journal_can_hold_is_charged_by_an_estimate(
     assert stack.ledger.balance(customer.account, at=entry.booked_at).held == 0
 
 
-@pytest.mark.parametrize("body", ['{"error": {"message": "overloaded"}}', "", "<html>busy</html>", "[1]", "null"])
-def test_what_is_no_answer_is_not_charged(stack: Stack, said: dict[str, Any], body: str) -> None:
-    """A provider that says 200 and answers nothing has failed: 502, and the hold is released."""
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", ['{"error": {"message": "overloaded"}}', "", "<html>busy</html>"])
+def test_what_is_no_answer_is_not_charged(stack: Stack, said: dict[str, Any], body: str, stream: bool) -> None:
+    """A provider that says 200 and answers nothing, or a proxy's page, has failed: 502, and the hold is released."""
     said.update(body=body, type="application/json")
     customer = stack.customer()
-    answer = stack.post("/v1/chat/completions", customer, CHAT)
+    answer = stack.post("/v1/chat/completions", customer, {**CHAT, "stream": stream})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
     assert stack.booked(customer) == []
+    stack.settled_up(customer)
+
+
+@pytest.mark.parametrize("body", ["[1]", "null", '{"done": true}', "\x00\x01 compressed?"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_nobody_can_read_costs_the_hold(
+    stack: Stack, said: dict[str, Any], body: str, stream: bool
+) -> None:
+    """It may have been an answer of any length, so it is not free: the maximum is charged, and its record is an
+    estimate."""
+    said.update(body=body, type="application/json")
+    customer = stack.customer()
+    sent = {**CHAT, "stream": stream, "max_completion_tokens": 300}
+    assert stack.post("/v1/chat/completions", customer, sent).status_code == 200
+    (hold,), (entry,) = stack.booked(customer, "hold"), stack.booked(customer)
+    assert entry.credits == Decimal(hold.content["credits"])
+    assert Usage.from_response(entry.content["usage"]).estimated
+    stack.settled_up(customer)
 
 
 def test_a_strange_type_of_content_leaves_no_hold(stack: Stack, said: dict[str, Any]) -> None:

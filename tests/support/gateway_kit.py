@@ -18,6 +18,7 @@ import pytest
 from openai import OpenAI
 
 from brivionix_billing import PriceBook
+from brivionix_billing.gateway import GatewayPolicy
 from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
 from examples.gateway.app import create_app
@@ -33,6 +34,7 @@ __all__ = [
     "CHAT",
     "DAY",
     "MODEL",
+    "POLICY",
     "RESPONSES",
     "ROOT",
     "TOOLS",
@@ -86,6 +88,8 @@ class Stack:
     loop: asyncio.AbstractEventLoop
     seen: list[dict[str, Any]]
     """The bodies that the provider got."""
+    headers: list[dict[str, str]]
+    """The headers that the provider got with each."""
     http: httpx.Client
     """A client without an SDK."""
     _customers: int = field(default=0)
@@ -104,7 +108,7 @@ class Stack:
 
     def quiet(self) -> None:
         """Wait until the gateway has booked everything."""
-        waiting: Future[None] = asyncio.run_coroutine_threadsafe(self.gateway.billing.background.wait_idle(), self.loop)
+        waiting: Future[bool] = asyncio.run_coroutine_threadsafe(self.gateway.billing.background.wait_idle(), self.loop)
         waiting.result(20)
 
     def booked(self, customer: Customer, kind: str = "settle") -> list[Entry]:
@@ -128,11 +132,20 @@ class Stack:
         return self.http.get(path, headers=customer.headers)
 
 
+POLICY: Final = GatewayPolicy(abandoned="estimate", max_drain_seconds=0.3)
+"""A provider of the tests that says nothing more is not waited for."""
+
+
 @contextmanager
-def running(url: str, **settings: Any) -> Iterator[Stack]:
+def running(url: str, *, policy: GatewayPolicy = POLICY, **settings: Any) -> Iterator[Stack]:
     """A provider and a gateway on ports of their own, with the ledger at a database URL."""
     config = replace(
-        Config(retry_delays=(0.05, 0.05), upstream_key="sk-upstream", forwarded_headers=frozenset({"x-demo"})),
+        Config(
+            retry_delays=(0.05, 0.05),
+            upstream_key="sk-upstream",
+            anthropic_key="sk-ant",
+            forwarded_headers=frozenset({"x-demo", "anthropic-version"}),
+        ),
         **settings,
     )
     made: list[tuple[Gateway, asyncio.AbstractEventLoop]] = []
@@ -140,20 +153,20 @@ def running(url: str, **settings: Any) -> Iterator[Stack]:
     ledger = Ledger.open(url, BOOK, synchronous="NORMAL")
 
     def make() -> Gateway:
-        gateway = Gateway(config, BOOK, Ledger.open(url, BOOK, synchronous="NORMAL"), clock=clock)
+        gateway = Gateway(config, BOOK, Ledger.open(url, BOOK, synchronous="NORMAL"), clock=clock, policy=policy)
         made.append((gateway, asyncio.get_running_loop()))
         return gateway
 
     try:
         with ThreadedServer(provider) as behind:
             if "upstream" not in settings:
-                config = replace(config, upstream=f"{behind.url}/v1")
+                config = replace(config, upstream=f"{behind.url}/v1", anthropic=f"{behind.url}/v1")
             with (
                 ThreadedServer(create_app(make)) as server,
                 # Nothing here is encrypted, and reading the machine's certificates takes longer than a request.
                 httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=20) as client,
             ):
-                yield Stack(server.url, ledger, *made[0], provider.state.seen, client)
+                yield Stack(server.url, ledger, *made[0], provider.state.seen, provider.state.headers, client)
         assert ledger.verify() == []
     finally:
         ledger.close()

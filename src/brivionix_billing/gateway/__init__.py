@@ -4,20 +4,22 @@ The flow of a request::
 
     token    = await billing.authenticate(header)           # 401 if the token is not valid
     admitted = await billing.admit(body, id=..., at=..., token=token, api="chat")     # checked, counted, held
-    ...                                                     # forward admitted.request to the provider
-    await billing.settle_response(admitted, answer)         # or settle_stream(stream), or release(admitted)
+    answer   = await billing.forward(admitted, send)        # sent, metered, settled
 
-Run everything after ``admit`` in a task of ``billing.background`` and only wait for that task (``asyncio.shield``) in
-the request. A client that disconnects then cancels its own waiting, not the settlement.
+``send`` is the only code of your own: it sends ``admitted.request`` to a provider, with any HTTP client. A flow of your
+own may call ``settle_response``, ``settle_stream``, ``settle_unknown`` or ``release`` in the place of ``forward``, in a
+task of ``billing.background``.
 
 Invariants:
 
 - Nothing is sent to the provider before its maximum cost is held. What is held cannot be spent by another request.
 - A hold is settled or released exactly once. Operations are idempotent by the id of the request, so retries are safe.
-- An answer is charged by its reported usage; if that cannot be billed, by an estimate; else by the worst case.
+- An answer is charged by its reported usage; if that cannot be billed, by an estimate or the hold, as the policy says.
   Estimates are marked in the journal and on the bill.
+- A client that leaves does not stop the metering: the provider is read to its end, within bounds.
+- Only a request that was not sent, or that the provider rejected, is free.
 - Messages to clients contain nothing about other customers, prices or the database. Logs contain no text of customers
-  or models, only ids, codes, counts and usage objects.
+  or models, only ids, codes, counts and names.
 
 Not guaranteed:
 
@@ -29,15 +31,31 @@ Not guaranteed:
 from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, encode_request, prepare_request
 from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.billing import DEFAULT_RETRY_DELAYS, GatewayBilling
+from brivionix_billing.gateway.client_errors import (
+    ErrorFormat,
+    GatewayError,
+    error_body,
+    from_billing_error,
+    from_provider_error,
+)
+from brivionix_billing.gateway.exchange import ClientAnswer, NotSentError, Send, UpstreamAnswer
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.metered_stream import MeteredStream
-from brivionix_billing.gateway.openai_errors import GatewayError, error_body, from_billing_error, from_provider_error
+from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response
+from brivionix_billing.gateway.safe_log import describe_exception, loggable
 from brivionix_billing.gateway.stream_filter import UsageChunkFilter
 
 __all__ = [
     "GatewayBilling",
+    "GatewayPolicy",
+    "Resolution",
     "DEFAULT_RETRY_DELAYS",
+    "ClientAnswer",
+    "NotSentError",
+    "Send",
+    "UpstreamAnswer",
+    "ErrorFormat",
     "AdmittedRequest",
     "Api",
     "MeteredStream",
@@ -52,5 +70,7 @@ __all__ = [
     "PricedResponse",
     "encode_request",
     "prepare_request",
+    "describe_exception",
+    "loggable",
     "price_response",
 ]

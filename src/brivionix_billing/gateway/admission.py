@@ -6,18 +6,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError
-from brivionix_billing.gateway.openai_errors import GatewayError
+from brivionix_billing.gateway.client_errors import ErrorFormat, GatewayError
+from brivionix_billing.gateway.media import image_worst_case, transcription_worst_case
 from brivionix_billing.ledger import ApiToken
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.tokens import TokenCounter, WorstCase
+from brivionix_billing.usage import Conventions
 
 __all__ = ["AdmittedRequest", "Api", "CounterPool", "encode_request", "prepare_request"]
 
-Api = Literal["chat", "responses"]
+Api = Literal["chat", "responses", "anthropic", "embeddings", "images", "transcriptions"]
+"""The API that a client calls: Chat Completions, Responses, Anthropic's Messages, Embeddings, and so on."""
+
+_MEDIA: Final = {"images": image_worst_case, "transcriptions": transcription_worst_case}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,36 @@ class AdmittedRequest:
     model: str
     """The requested model."""
     request: dict[str, Any]
-    """The body that the provider gets."""
+    """The body that the provider gets; of a form, its fields, with the content of files as bytes."""
     strip_usage_chunk: bool
     """The provider is asked for the usage of a stream, but the client did not ask for it."""
     counter: TokenCounter
     worst_case: WorstCase
+    upstream: str | None = None
+    """The name of the upstream in the price file, if its counts need conventions."""
+    conventions: Conventions | None = None
 
     @property
     def streamed(self) -> bool:
-        """Whether the answer is a stream."""
-        return self.request.get("stream") is True
+        """Whether the client asked for a stream."""
+        return self.request.get("stream") in (True, "true")  # a form has texts only
 
     @property
     def service_tier(self) -> str | None:
         """The requested service tier."""
         tier = self.request.get("service_tier")
         return tier if isinstance(tier, str) else None
+
+    @property
+    def mode(self) -> str | None:
+        """The requested mode, which Anthropic calls speed."""
+        mode = self.request.get("speed")
+        return mode if isinstance(mode, str) else None
+
+    @property
+    def error_format(self) -> ErrorFormat:
+        """The format of errors that the client expects."""
+        return "anthropic" if self.api == "anthropic" else "openai"
 
 
 class CounterPool:
@@ -73,32 +92,51 @@ class CounterPool:
 
 
 def prepare_request(
-    body: bytes, *, id: str, at: datetime, token: ApiToken, api: Api, book: PriceBook, counters: CounterPool
+    body: bytes | Mapping[str, Any],
+    *,
+    id: str,
+    at: datetime,
+    token: ApiToken,
+    api: Api,
+    book: PriceBook,
+    counters: CounterPool,
+    upstream: str | None = None,
 ) -> AdmittedRequest:
     """Check a request and compute its worst case, before any Credits are held. It counts tokens: run it in a thread.
 
-    ``body`` is the JSON body as the client sent it, ``at`` the time of the request. Raises ``GatewayError`` for a
-    malformed request, and what ``TokenCounter.worst_case`` raises, such as ``model_not_allowed``.
+    ``body`` is the JSON body as the client sent it, or the fields of a form with the content of files as bytes. ``at``
+    is the time of the request, and ``upstream`` the name of its upstream in the price file, if that has conventions.
+    Raises ``GatewayError`` for a malformed request, ``unknown_upstream``, and what ``TokenCounter.worst_case`` raises,
+    such as ``model_not_allowed``.
     """
-    request = _parse_body(body)
+    conventions = None if upstream is None else book.conventions(upstream)
+    request = dict(body) if isinstance(body, Mapping) else _parse_body(body)
     model = request.get("model")
     if not isinstance(model, str):
         raise GatewayError(400, "invalid_request", "The request has no model; add 'model'.", "model")
-    if not isinstance(request.get("stream"), bool | None):
+    stream = request.get("stream")
+    if not isinstance(stream, bool | None) and not (isinstance(body, Mapping) and stream in ("true", "false")):
         raise GatewayError(400, "invalid_request", "stream must be true or false.", "stream")
     if request.get("background"):
         # The usage of a background response is only known to a client that fetches it later.
         raise GatewayError(400, "invalid_request", "background is not supported here.", "background")
     counter = counters.get(model)
-    worst_case = counter.worst_case(request, group=token.group, at=at, api=api)
-    try:
-        encode_request(request)
-    except ValueError:
-        raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot represent.") from None
+    media = _MEDIA.get(api)
+    if media is not None:
+        worst_case = media(book, counter, request, group=token.group, at=at)
+    else:
+        worst_case = counter.worst_case(request, group=token.group, at=at, api=api)  # type: ignore[arg-type]  # no media
+    if not isinstance(body, Mapping):
+        try:
+            encode_request(request)
+        except ValueError:
+            raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot represent.") from None
     strip_usage_chunk = False
-    if api == "chat" and request.get("stream"):
+    if api == "chat" and stream:
         request, strip_usage_chunk = _with_stream_usage(request)
-    return AdmittedRequest(id, at, token, api, model, request, strip_usage_chunk, counter, worst_case)
+    return AdmittedRequest(
+        id, at, token, api, model, request, strip_usage_chunk, counter, worst_case, upstream, conventions
+    )
 
 
 def _parse_body(body: bytes) -> dict[str, Any]:

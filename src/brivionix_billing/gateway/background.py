@@ -24,7 +24,21 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def wait_idle(self) -> None:
-        """Wait until no task is left, including tasks that these tasks start."""
+    async def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no task is left, including tasks that these tasks start; at most ``timeout`` seconds.
+
+        Return whether none is left.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return False
+            await asyncio.wait(self._tasks, timeout=left)
+        return True
+
+    def cancel(self) -> None:
+        """Cancel every task that is left."""
+        for task in list(self._tasks):
+            task.cancel()

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, prepare_request
 from brivionix_billing.gateway.background import BackgroundTasks
+from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.metered_stream import MeteredStream
-from brivionix_billing.gateway.pricing import PricedResponse, price_response
+from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
+from brivionix_billing.gateway.pricing import PricedResponse, price_response, price_unknown, read_answer
+from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.streams import StreamResult
 
 __all__ = ["DEFAULT_RETRY_DELAYS", "GatewayBilling"]
 
@@ -23,13 +28,21 @@ _LOG: Final = logging.getLogger("brivionix_billing.gateway")
 
 DEFAULT_RETRY_DELAYS: Final = (0.2, 1.0, 5.0, 20.0, 60.0)
 """Seconds before each retry of a settlement that the database did not accept."""
+_POSTING_SECONDS: Final = 2.0
+"""How long an answer waits for its settlement. It is posted in any case, also if that takes longer."""
+_STOP_SECONDS: Final = 5.0
+"""How long a stopping service may take to post what it broke off."""
+_INLINE_REQUEST_BYTES: Final = 4 * 1024
+_INLINE_ANSWER_BYTES: Final = 128 * 1024
+"""Up to these sizes, the work takes less than the change to another thread, and blocks the loop for about 1 ms."""
 
 
 class GatewayBilling:
-    """Authenticates, admits, holds and settles the requests of a gateway.
+    """Authenticates, admits, holds, forwards and settles the requests of a gateway.
 
     Construct it in the process whose event loop serves the requests, and :meth:`close` it there. ``clock`` returns the
-    current time with a time zone; no other clock is read. See the package for the flow and its guarantees.
+    current time with a time zone; no other clock is read. ``max_buffered_bytes`` bounds what is kept of a stream for an
+    estimate. See the package for the flow and its guarantees.
     """
 
     def __init__(
@@ -39,58 +52,130 @@ class GatewayBilling:
         *,
         clock: Callable[[], datetime],
         retry_delays: Sequence[float] = DEFAULT_RETRY_DELAYS,
+        policy: GatewayPolicy | None = None,
+        max_buffered_bytes: int = 1024 * 1024,
     ) -> None:
         self.book, self.ledger, self.clock = book, ledger, clock
+        self.policy = policy or GatewayPolicy()
+        self.max_buffered_bytes = max_buffered_bytes
+        self.drained_streams = 0
+        """Streams whose clients have left, and whose providers are still read."""
         self.background = BackgroundTasks()
         # SQLite runs one writing transaction at a time, PostgreSQL as many as the engine has connections.
         self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
         self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
         self.counters = CounterPool(book)
+        self._unresolved: dict[str, AdmittedRequest] = {}
+        self._exchanges: set[Exchange] = set()
 
     async def open(self) -> None:
         """Load the vocabularies, so that the first request does not wait for them."""
         await asyncio.to_thread(self.counters.warm)
 
-    async def close(self) -> None:
-        """Post everything that is still to be posted, then close the threads. The ledger stays open."""
-        await self.background.wait_idle()
-        self.threads.close()
+    async def close(self, seconds: float = 30) -> None:
+        """Let open requests finish for so many seconds; settle the others by policy, and end the threads.
 
-    async def authenticate(self, authorization: str | None) -> ApiToken:
-        """Return the API token of an ``Authorization`` header. Raises the errors with status 401, and 503."""
+        It ends a few seconds later at the latest. What the database has not accepted by then is logged as a record,
+        with level ``CRITICAL``. The ledger stays open.
+        """
+        if not await self.background.wait_idle(seconds):
+            self.holds.stop_retrying()
+            for exchange in list(self._exchanges):
+                exchange.stop()
+            await self.background.wait_idle(_STOP_SECONDS)
+        # What is left was admitted by a flow that did not come to its end.
+        for admitted in list(self._unresolved.values()):
+            self.background.start(self.settle_unknown(admitted, self.policy.unanswered))
+        is_idle = await self.background.wait_idle(_STOP_SECONDS)
+        self.background.cancel()
+        if not is_idle:
+            self.holds.log_unposted()
+        self.threads.close(wait=is_idle)
+
+    async def authenticate(self, authorization: str | None, *, api_key: str | None = None) -> ApiToken:
+        """Return the API token of an ``Authorization`` header, or of the ``x-api-key`` of Anthropic's clients.
+
+        Raises the errors with status 401, and 503.
+        """
+        if authorization is None and api_key is not None:
+            authorization = f"Bearer {api_key}"
         secret = parse_bearer(authorization)
         return await self.threads.run(self.ledger.authenticate, secret, at=self.clock())
 
-    async def admit(self, body: bytes, *, id: str, at: datetime, token: ApiToken, api: Api) -> AdmittedRequest:
+    async def admit(
+        self,
+        body: bytes | Mapping[str, Any],
+        *,
+        id: str,
+        at: datetime,
+        token: ApiToken,
+        api: Api,
+        upstream: str | None = None,
+    ) -> AdmittedRequest:
         """Check a request, compute its worst case and hold it.
 
-        Raises ``GatewayError`` and ``BillingError``; then nothing is held. From here on, exactly one of
-        :meth:`release`, :meth:`settle_response` and :meth:`settle_stream` must follow, in a task of :attr:`background`.
+        ``body`` is the JSON body, or the fields of a form with the content of files as bytes; ``upstream`` names the
+        upstream in the price file if its counts have conventions. Raises ``GatewayError`` and ``BillingError``; then
+        nothing is held. From here on, exactly one of :meth:`forward`, :meth:`release`, :meth:`settle_response`,
+        :meth:`settle_stream` and :meth:`settle_unknown` must follow; all but the first in a task of
+        :attr:`background`.
         """
+
+        def prepare() -> AdmittedRequest:
+            return prepare_request(
+                body, id=id, at=at, token=token, api=api, book=self.book, counters=self.counters, upstream=upstream
+            )
+
         # Counting a long request takes a while, during which others are served.
-        admitted = await asyncio.to_thread(
-            prepare_request, body, id=id, at=at, token=token, api=api, book=self.book, counters=self.counters
-        )
+        is_short = isinstance(body, bytes) and len(body) <= _INLINE_REQUEST_BYTES
+        admitted = prepare() if is_short else await asyncio.to_thread(prepare)
         await self.holds.hold(admitted)
+        self._unresolved[admitted.id] = admitted
         return admitted
+
+    async def forward(self, admitted: AdmittedRequest, send: Send) -> ClientAnswer:
+        """Send an admitted request, settle its answer, and return it. A client may leave at any moment.
+
+        ``send`` sends the request and returns the response of the provider before its body is read. It raises
+        ``NotSentError`` if nothing was sent. Raises ``GatewayError`` if there is no answer; then the hold is resolved.
+        """
+        exchange = Exchange(self, admitted, send)
+        task = self.start_exchange(exchange, exchange.run())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            exchange.leave()
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else takes it
+            raise
+
+    def start_exchange(self, exchange: Exchange, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task of an exchange, which :meth:`close` stops."""
+        self._exchanges.add(exchange)
+        task = self.background.start(work)
+        task.add_done_callback(lambda _: self._exchanges.discard(exchange))
+        return task
 
     def release(self, admitted: AdmittedRequest) -> asyncio.Task[None]:
         """Release the hold of a request that the provider did not answer."""
+        self._unresolved.pop(admitted.id, None)
         return self.holds.release(admitted)
 
     async def settle_response(self, admitted: AdmittedRequest, body: bytes) -> bool:
-        """Charge a complete response. Returns ``False`` if the body is no answer; the hold is then released.
+        """Charge a complete answer. Returns ``False`` if the body is no answer; the hold is then released.
 
-        Await it before the client gets the response, so that no answer is delivered unposted.
+        What it is, its bytes say: JSON, or events although none were requested. A body of which nothing can be read is
+        settled by the policy. Await it before the client gets the answer, so that no answer is delivered unposted; it
+        waits two seconds at most, and the posting goes on.
         """
-        try:
-            reported: Any = json.loads(body)
-        except (ValueError, RecursionError):
-            reported = None
-        if not isinstance(reported, dict) or not reported.keys() & {"usage", "choices", "output"}:
-            self.release(admitted)
+        reported = _parse_answer(body)
+        if reported is not None:
+            await self._settle(admitted, reported, body)
+            return True
+        result = await asyncio.to_thread(read_answer, admitted, body)
+        if not result.answered or body.lstrip()[:1] == b"<":
+            self.release(admitted)  # an error, nothing, or a page of some proxy
             return False
-        await self._settle(admitted, reported, body)
+        await self._settle_result(admitted, result, body)
         return True
 
     async def settle_stream(self, stream: MeteredStream) -> None:
@@ -99,22 +184,75 @@ class GatewayBilling:
         Start it in :attr:`background` before the first piece is forwarded.
         """
         await stream.closed.wait()
+        admitted, policy = stream.admitted, self.policy
         result = await asyncio.to_thread(stream.usage.result)  # an estimate counts tokens
-        if stream.is_billable:
-            await self._settle(stream.admitted, result.body, bytes(stream.buffer))
+        if not result.answered and (stream.received_data or stream.end == "complete"):
+            self.release(admitted)  # the provider said why it does not answer, or ended its answer before it began
+        elif stream.end is None and result.estimated:
+            resolution = policy.for_abandoned(admitted.request, admitted.api, admitted.counter.family.name)
+            _LOG.error("%s: the client left, and the provider was not read to its end", admitted.id)
+            await self._settle_unknown(admitted, resolution, result)
+        elif not result.answered:
+            await self._settle_unknown(admitted, policy.unanswered, result)
         else:
-            await self.release(stream.admitted)
+            await self._settle_result(admitted, result, bytes(stream.buffer))
+
+    async def settle_unknown(self, admitted: AdmittedRequest, resolution: Resolution, received: bytes = b"") -> None:
+        """Charge or release a request whose answer is not known: the hold, or an estimate, or nothing."""
+        result = await asyncio.to_thread(read_answer, admitted, received)
+        await self._settle_unknown(admitted, resolution, result)
+
+    async def wait_briefly(self, settlement: asyncio.Task[Any]) -> None:
+        """Wait for a settlement, but not longer than a client should. It goes on."""
+        await asyncio.wait((settlement,), timeout=_POSTING_SECONDS)
+
+    async def _settle_result(self, admitted: AdmittedRequest, result: StreamResult, answer: bytes) -> None:
+        if result.unreadable:
+            _LOG.error("%s: %s bytes arrived of which nothing could be read", admitted.id, len(answer))
+            await self._settle_unknown(admitted, self.policy.unreadable, result)
+            return
+        for warning in result.warnings:
+            _LOG.info("%s: %s", admitted.id, without_quotes(warning))
         if result.estimated:
-            _LOG.info("%s: estimated: %s", stream.admitted.id, result.reason)
+            _LOG.warning("%s: no usage was reported; it is estimated from the answer", admitted.id)
+        await self._settle(admitted, result.body, answer)
+
+    async def _settle_unknown(self, admitted: AdmittedRequest, resolution: Resolution, result: StreamResult) -> None:
+        if resolution == "release":
+            _LOG.error("%s: released by policy; the provider may bill it", admitted.id)
+            self.release(admitted)
+            return
+        await self._post(admitted, lambda: price_unknown(self.book, admitted, resolution, result))
 
     async def _settle(self, admitted: AdmittedRequest, reported: dict[str, Any], answer: bytes) -> None:
+        await self._post(
+            admitted,
+            lambda: price_response(self.book, admitted, reported, answer, self.policy),
+            inline=len(answer) <= _INLINE_ANSWER_BYTES,
+        )
+
+    async def _post(
+        self, admitted: AdmittedRequest, price: Callable[[], PricedResponse], *, inline: bool = False
+    ) -> None:
+        """Price and settle a request. If pricing fails for whatever reason, the hold is charged."""
         try:
-            priced = await asyncio.to_thread(price_response, self.book, admitted, reported, answer)
-        except Exception:
+            priced = price() if inline else await asyncio.to_thread(price)
+        except Exception as error:
             # An internal error must not make an answer free. The hold is the only amount that is certain.
-            _LOG.critical("%s: pricing failed; the whole hold is charged", admitted.id, exc_info=True)
+            told = error.code if isinstance(error, BillingError) else describe_exception(error)
+            _LOG.critical("%s: pricing failed; the whole hold is charged: %s", admitted.id, told)
             charge = admitted.worst_case.charge
             if charge is None:
                 raise
             priced = PricedResponse(charge, None)
-        await self.holds.settle(admitted, priced)
+        self._unresolved.pop(admitted.id, None)
+        await self.wait_briefly(self.holds.settle(admitted, priced))
+
+
+def _parse_answer(body: bytes) -> dict[str, Any] | None:
+    """Return a JSON answer that states a usage; ``None`` for everything else."""
+    try:
+        reported: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return reported if isinstance(reported, dict) and isinstance(reported.get("usage"), dict) else None

@@ -13,6 +13,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest
 from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.pricing import PricedResponse
+from brivionix_billing.gateway.safe_log import describe_exception, loggable, without_quotes
 from brivionix_billing.ledger import DEFAULT_HOLD_TTL, Ledger, LedgerThreadPool
 
 __all__ = ["HoldManager"]
@@ -37,6 +38,17 @@ class HoldManager:
     ) -> None:
         self._ledger, self._threads, self._background, self._clock = ledger, threads, background, clock
         self._retry_delays = tuple(retry_delays)
+        self._stopping = asyncio.Event()
+        self._unposted: dict[str, tuple[AdmittedRequest, PricedResponse | None]] = {}
+
+    def stop_retrying(self) -> None:
+        """Try what waits for a retry once more, and nothing after that."""
+        self._stopping.set()
+
+    def log_unposted(self) -> None:
+        """Log everything that is not posted yet, because the process ends."""
+        for admitted, priced in list(self._unposted.values()):
+            _log_record(admitted, priced)
 
     async def hold(self, admitted: AdmittedRequest) -> None:
         """Hold the worst case of a request. If this raises, nothing is held, or the hold is being released.
@@ -77,6 +89,16 @@ class HoldManager:
 
     async def _resolve(self, admitted: AdmittedRequest, priced: PricedResponse | None) -> None:
         """Post the end of a hold, with retries. The id makes it idempotent, so it is never posted twice."""
+        self._unposted[admitted.id] = admitted, priced
+        try:
+            if not await self._post(admitted, priced):
+                # The hold expires, and a later settlement is charged all the same.
+                _log_record(admitted, priced)
+        finally:
+            self._unposted.pop(admitted.id, None)
+
+    async def _post(self, admitted: AdmittedRequest, priced: PricedResponse | None) -> bool:
+        """Return whether the end of a hold was posted."""
         ledger, without_usage, delays = self._ledger, False, iter(self._retry_delays)
         while True:
             try:
@@ -85,12 +107,14 @@ class HoldManager:
                 else:
                     charge = priced.charge.credits if without_usage else priced.charge
                     usage = None if without_usage else priced.usage
-                    await self._threads.run(ledger.settle, admitted.id, charge, at=self._clock(), usage=usage)
-                return
+                    await self._threads.run(
+                        ledger.settle, admitted.id, charge, at=self._clock(), usage=usage, upstream=admitted.upstream
+                    )
+                return True
             except BillingError as error:
                 if priced is None and error.code in ("unknown_hold", "hold_resolved"):
-                    return  # it was never posted, or it has expired: nothing is held
-                _LOG.error("%s: %s: %s", admitted.id, error.code, error.message)
+                    return True  # it was never posted, or it has expired: nothing is held
+                _LOG.error("%s: %s: %s", admitted.id, error.code, without_quotes(error.message))
                 if error.code == "ledger_unavailable":
                     pass  # retry
                 elif priced is None or without_usage or error.code == "hold_resolved":
@@ -98,22 +122,38 @@ class HoldManager:
                 else:
                     without_usage = True  # the journal rejects this usage: post the same Credits without it
                     continue
-            except Exception:  # a charge must not be lost to a bug: the line below has it
-                _LOG.exception("%s: unexpected error", admitted.id)
+            except Exception as error:  # a charge must not be lost to a bug: the log has its record
+                _LOG.error("%s: unexpected error: %s", admitted.id, describe_exception(error))
                 break
             delay = next(delays, None)
             if delay is None:
                 break
-            await asyncio.sleep(delay)
-        # The hold expires, and a later settlement is charged all the same. This line has everything that it needs.
-        record = {
-            "request_id": admitted.id,
-            "at": admitted.received_at.isoformat(),
-            "account": admitted.token.account,
-            "group": admitted.token.group,
-            "model": admitted.model,
-            "service_tier": admitted.service_tier,
-            "usage": None if priced is None else priced.usage,
-            "credits": "0" if priced is None else str(priced.charge.credits),
-        }
-        _LOG.critical("not posted, post it manually: %s", json.dumps(record))
+            if self._stopping.is_set():
+                delays = iter(())  # one attempt more
+            else:
+                await self._pause(delay)
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before a retry, but not while the service stops."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            pass
+
+
+def _log_record(admitted: AdmittedRequest, priced: PricedResponse | None) -> None:
+    """Log a record with everything that a settlement by hand needs."""
+    record = {
+        "request_id": admitted.id,
+        "at": admitted.received_at.isoformat(),
+        "account": admitted.token.account,
+        "group": admitted.token.group,
+        "model": admitted.model,
+        "service_tier": admitted.service_tier,
+        "usage": None if priced is None else loggable(priced.usage, max_items=1000),
+        "credits": "0" if priced is None else str(priced.charge.credits),
+    }
+    if admitted.upstream is not None:
+        record["upstream"] = admitted.upstream
+    _LOG.critical("not posted, post it manually: %s", json.dumps(record))

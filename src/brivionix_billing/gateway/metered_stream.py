@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from brivionix_billing.gateway.admission import AdmittedRequest
-from brivionix_billing.gateway.openai_errors import error_body
+from brivionix_billing.gateway.client_errors import error_body
 from brivionix_billing.gateway.stream_filter import UsageChunkFilter
 from brivionix_billing.streams import StreamUsage
 
@@ -24,10 +24,10 @@ class MeteredStream:
 
     def __init__(self, admitted: AdmittedRequest, max_buffered_bytes: int = 1024 * 1024) -> None:
         self.admitted = admitted
-        self.usage = StreamUsage(admitted.request, admitted.counter)
+        self.usage = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
         self.closed = asyncio.Event()
-        self.ended_by_provider = False
-        """Whether the provider ended the stream, completely or not. Otherwise the client disconnected."""
+        self.end: str | None = None
+        """How the stream ended: ``complete`` or ``failed`` by the provider; ``None``: it was left before its end."""
         self.received_data = False
         """Whether the provider sent anything, even an error."""
         self.buffer = bytearray()
@@ -46,21 +46,18 @@ class MeteredStream:
 
     def complete(self) -> bytes:
         """Note that the provider ended the stream; return the rest to forward."""
-        self.ended_by_provider = True
+        self.end = "complete"
         return b"" if self._filter is None else self._filter.flush()
 
     def fail(self) -> bytes:
         """Note that the provider broke off; return an error event, so that clients do not mistake it for complete."""
         rest = self.complete()
-        error = error_body(502, "upstream_broke_off", "The provider broke the answer off. What arrived is charged.")
+        self.end = "failed"
+        message = "The provider broke the answer off. What arrived is charged."
+        error = error_body(502, "upstream_broke_off", message, error_format=self.admitted.error_format)
         separator = b"" if self._tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"
         return rest + separator + b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n"
 
     def close(self) -> None:
         """Note that nothing more will be forwarded. Idempotent."""
         self.closed.set()
-
-    @property
-    def is_billable(self) -> bool:
-        """Whether the stream is charged. A client that disconnects early has still made the provider work."""
-        return self.usage.result().answered or not (self.ended_by_provider or self.received_data)

@@ -1,4 +1,4 @@
-"""Pricing of a response: by the reported usage, else by an estimate, else by the worst case.
+"""Pricing of an answer: by the reported usage, else by an estimate, by the hold, or by what the policy says.
 
 An answer is never free because its usage is malformed.
 """
@@ -11,16 +11,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest
+from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
+from brivionix_billing.gateway.safe_log import loggable, without_quotes
+from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
-from brivionix_billing.streams import StreamUsage
+from brivionix_billing.streams import StreamResult, StreamUsage
+from brivionix_billing.tokens import WorstCase
 from brivionix_billing.usage import Usage, billable_body
 
-__all__ = ["PricedResponse", "price_response"]
+__all__ = ["PricedResponse", "price_response", "price_unknown", "read_answer"]
 
 _LOG: Final = logging.getLogger("brivionix_billing.gateway")
+_USAGE_KEYS: Final = ("usage", "service_tier")
 
 
 class PricedResponse(NamedTuple):
@@ -31,10 +37,21 @@ class PricedResponse(NamedTuple):
     """``None``: the usage of the charge."""
 
 
+def read_answer(admitted: AdmittedRequest, answer: bytes) -> StreamResult:
+    """Read the usage of a complete answer, whatever it is: JSON, events although none were requested, or neither."""
+    stream = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
+    stream.feed(answer)
+    return stream.result()
+
+
 def price_response(
-    book: PriceBook, admitted: AdmittedRequest, reported: Mapping[str, Any], answer: bytes
+    book: PriceBook,
+    admitted: AdmittedRequest,
+    reported: Mapping[str, Any],
+    answer: bytes,
+    policy: GatewayPolicy | None = None,
 ) -> PricedResponse:
-    """Return the charge for a response, or for the part of a stream that arrived. It may count: run it in a thread.
+    """Return the charge for an answer, or for the part of a stream that arrived. It may count: run it in a thread.
 
     ``reported`` is the body with the usage, ``answer`` the bytes that the client got. If the reported usage cannot be
     billed, an estimate is counted from the answer; if that has no price, the worst case is charged. Both are marked as
@@ -42,65 +59,128 @@ def price_response(
     raises if not even the worst case has a price.
     """
     try:
-        return _rate_body(book, admitted, billable_body(reported))
+        priced = _rate_body(book, admitted, billable_body(reported))
     except BillingError as error:
         usage_error = error
-    # Only these keys are logged: never log what customers or models wrote.
-    stated = json.dumps({key: reported[key] for key in ("model", "service_tier", "usage") if key in reported})
+    else:
+        _log_oddities(admitted, priced.charge, policy or GatewayPolicy())
+        return priced
+    stated = json.dumps(loggable({key: reported[key] for key in ("model", *_USAGE_KEYS) if key in reported}))
     _LOG.error(
         "%s: the usage cannot be billed (%s: %s); provider: %s",
         admitted.id,
         usage_error.code,
-        usage_error.message,
+        without_quotes(usage_error.message),
         stated,
     )
-    stream = StreamUsage(admitted.request, admitted.counter)
+    stream = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
     for event in _answer_events(admitted, answer):
         stream.feed(event)
-    worst_usage = {
-        "input_tokens": admitted.worst_case.input_tokens,
-        "output_tokens": admitted.worst_case.output_tokens,
-        "estimated": True,
-    }
-    try:
-        priced = _rate_body(book, admitted, stream.result().body)
-    except BillingError:
-        priced = _rate_body(book, admitted, {"usage": worst_usage})
+    result = stream.result()
+    is_unreadable = result.unreadable and (policy or GatewayPolicy()).unreadable != "estimate"
+    return price_unknown(book, admitted, "hold" if is_unreadable else "estimate", result)
+
+
+def price_unknown(
+    book: PriceBook, admitted: AdmittedRequest, resolution: Resolution, result: StreamResult
+) -> PricedResponse:
+    """Return the charge for a request whose usage is not known: an estimate that has a price, else the worst case.
+
+    An error is logged, so that the charge can be corrected when the provider's figures are known.
+    """
+    priced = None
+    if resolution == "estimate":
+        try:
+            priced = _rate_body(book, admitted, result.body)
+        except BillingError:
+            resolution = "hold"
+    if priced is None:
+        try:
+            priced = _rate_body(book, admitted, {"usage": _worst_usage(admitted.worst_case)})
+        except BillingError:
+            charge = admitted.worst_case.charge
+            if charge is None:
+                raise
+            priced = PricedResponse(charge, None)
     _LOG.error(
-        "%s: charged %s Credits, estimated; correct it when the provider's figures are known",
+        "%s: charged %s Credits, %s; correct it when the provider's figures are known",
         admitted.id,
-        priced.charge.credits,
+        format_plain(priced.charge.credits),
+        "estimated" if resolution == "estimate" else "the worst case",
     )
     return priced
+
+
+def _worst_usage(worst: WorstCase) -> dict[str, Any]:
+    """Return a usage object with the quantities of a worst case, from which a bill can be made."""
+    stated: dict[str, Any] = {"input_tokens": worst.input_tokens, "output_tokens": worst.output_tokens}
+    meters = {} if worst.charge is None else worst.charge.usage.meters
+    for direction in ("input", "output"):
+        details = {
+            f"{meter.modality}_tokens": meters[name]
+            for name, meter in METERS.items()
+            if name in meters and meter.direction == direction and meter.modality in ("audio", "image")
+        }
+        if details:
+            stated[f"{direction}_tokens_details"] = details
+    calls = {METERS[name].argument: value for name, value in meters.items() if not METERS[name].is_token}
+    return {**stated, **({"quantities": calls} if calls else {}), "estimated": True}
 
 
 def _rate_body(book: PriceBook, admitted: AdmittedRequest, body: dict[str, Any]) -> PricedResponse:
     canonical_json(body)  # a body that the journal cannot store is rejected here, while an estimate is still possible
     charge = book.rate(
-        Usage.from_response(body),
+        Usage.from_response(body, conventions=admitted.conventions),
         model=admitted.model,
         group=admitted.token.group,
         at=admitted.received_at,
         service_tier=admitted.service_tier,
+        mode=admitted.mode,
     )
     return PricedResponse(charge, body)
+
+
+def _log_oddities(admitted: AdmittedRequest, charge: Charge, policy: GatewayPolicy) -> None:
+    """Log what a charge leaves out, what is odd about its usage, and a charge far above the worst case."""
+    for path, value in charge.unaccounted:
+        _LOG.warning("%s: not charged: %s %s", admitted.id, loggable(path), loggable(value))
+    for warning in charge.warnings:
+        _LOG.warning("%s: %s", admitted.id, without_quotes(warning))
+    worst = admitted.worst_case
+    most = worst.charge
+    if most is not None and charge.units > most.units * policy.alarm_factor:
+        _LOG.critical(
+            "%s: ALARM: charged %s Credits, and the worst case was %s; compare it with the provider's bill",
+            admitted.id,
+            format_plain(charge.credits),
+            format_plain(most.credits),
+        )
+    elif charge.usage.output_tokens > worst.output_tokens:
+        _LOG.error(
+            "%s: the provider reports %s output tokens; the request allowed %s",
+            admitted.id,
+            charge.usage.output_tokens,
+            worst.output_tokens,
+        )
 
 
 def _answer_events(admitted: AdmittedRequest, answer: bytes) -> Iterator[dict[str, Any]]:
     """Yield an answer as events, without what cannot be billed: its usage and the tier that it states."""
     body = _parse_object(answer)
-    if body and admitted.api == "chat":
-        yield _without_usage(body)
-    elif body:
+    if body and admitted.api == "responses":
         items = body.get("output")
         for index, item in enumerate(items if isinstance(items, list) else ()):
             yield {"type": "response.output_item.done", "output_index": index, "item": item}
         yield {"type": "response.completed", "response": _without_usage(body)}
+    elif body:
+        yield _without_usage(body)
     for line in () if body else answer.split(b"\n"):
         if line.startswith(b"data:"):
             event = _without_usage(_parse_object(line[5:]))
-            if isinstance(event.get("response"), dict):
-                event["response"] = _without_usage(event["response"])
+            # Responses nests the body under one key, Anthropic under the other.
+            for key in ("response", "message"):
+                if isinstance(event.get(key), dict):
+                    event[key] = _without_usage(event[key])
             yield event
 
 
@@ -113,4 +193,4 @@ def _parse_object(text: bytes) -> dict[str, Any]:
 
 
 def _without_usage(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key not in ("usage", "service_tier")}
+    return {key: value for key, value in body.items() if key not in _USAGE_KEYS}

@@ -61,6 +61,6 @@ class LedgerThreadPool:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Finish all operations that have started, and end the threads."""
-        self._pool.shutdown()
+    def close(self, *, wait: bool = True) -> None:
+        """Finish all operations that have started, and end the threads; without ``wait``, return at once."""
+        self._pool.shutdown(wait, cancel_futures=not wait)

@@ -74,6 +74,8 @@ _ARGUMENTS: Final = frozenset(meter.argument for meter in METERS.values())
 _BOTTOM_UP: Final = sorted(METERS.values(), key=lambda meter: len(DESCENDANTS[meter.name]))
 """Every meter after all meters that its argument contains."""
 _PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
+_QUANTITY_METERS: Final = {meter.argument: meter for meter in METERS.values() if not meter.is_token}
+"""Argument -> its meter, of all that is not a token."""
 _OTHER_METERS: Final = tuple(name for name in METERS if name not in _BASIC_METERS)
 
 
@@ -169,11 +171,20 @@ def with_tier(fields: UsageFields, service_tier: str) -> UsageFields:
 
 
 def with_quantities(fields: UsageFields, custom: Any) -> UsageFields:
-    """Return the fields with quantities of meters that a price file declares. Raises ``invalid_usage``."""
+    """Return the fields with further quantities: by the names of meters that a price file declares, or of arguments.
+
+    Raises ``invalid_usage``.
+    """
     if not isinstance(custom, Mapping):
         raise BillingError("invalid_usage", f"quantities is {safe_repr(custom)}; use {{meter: quantity}}")
     extras = fields.extras or UsageExtras()
-    meters = (*extras.meters, *_custom_quantities(custom))
+    own = _custom_quantities({name: value for name, value in custom.items() if name not in _QUANTITY_METERS})
+    found = dict(extras.meters)
+    for argument, meter in _QUANTITY_METERS.items():
+        if argument in custom:
+            quantity = require_quantity(argument, custom[argument], meter.places)
+            found[meter.name] = found.get(meter.name, 0) + quantity
+    meters = (*((name, found[name]) for name in _OTHER_METERS if found.get(name)), *own)
     return fields._replace(extras=extras._replace(meters=meters)) if meters else fields
 
 

@@ -1,4 +1,4 @@
-"""Errors in the format that OpenAI's clients expect, with the codes of this library; no web framework.
+"""Errors in the formats that the clients of OpenAI and Anthropic expect, with the codes of this library.
 
 The message of a :class:`BillingError` is for the operator: it may name prices, groups or the database. A client gets a
 sentence of the table below, or the error's own message if that only concerns the client's request.
@@ -7,14 +7,26 @@ sentence of the table below, or the error's own message if that only concerns th
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import ShortfallError
 
-__all__ = ["GatewayError", "error_body", "from_billing_error", "from_provider_error"]
+__all__ = ["ErrorFormat", "GatewayError", "error_body", "from_billing_error", "from_provider_error"]
 
+ErrorFormat = Literal["openai", "anthropic"]
+
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 _ERROR_TYPES: Final = {
     401: "authentication_error",
     402: "insufficient_quota",
@@ -45,25 +57,37 @@ _OPERATOR_CODES: Final = frozenset(
     {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
 )
 """Codes of the provider that concern the gateway's account there, not the client's account here."""
+_OPERATOR_MESSAGE: Final = "Your credit balance"
+"""Beginning of a message for which Anthropic has no code of its own: the gateway's account there is empty."""
 
 
-def error_body(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return the body of an error in OpenAI's format."""
+def error_body(
+    status: int, code: str | None, message: str, param: str | None = None, error_format: ErrorFormat = "openai"
+) -> dict[str, Any]:
+    """Return the body of an error in OpenAI's format, or Anthropic's."""
+    if error_format == "anthropic":
+        kind = _ANTHROPIC_TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": message, "code": code}}
     kind = _ERROR_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class GatewayError(Exception):
-    """An error to answer a client with: an HTTP status and a body in OpenAI's format."""
+    """An error to answer a client with: an HTTP status, headers such as ``retry-after``, and a body."""
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param = status, code, message, param
+        self.headers: dict[str, str] = {}
 
     @property
     def body(self) -> dict[str, Any]:
-        """The body of the answer, JSON data."""
-        return error_body(self.status, self.code, self.message, self.param)
+        """The body of the answer in OpenAI's format, JSON data."""
+        return self.body_in("openai")
+
+    def body_in(self, error_format: ErrorFormat) -> dict[str, Any]:
+        """Return the body of the answer in the format that the client expects, JSON data."""
+        return error_body(self.status, self.code, self.message, self.param, error_format)
 
 
 def from_billing_error(error: BillingError) -> GatewayError:
@@ -87,13 +111,17 @@ def from_billing_error(error: BillingError) -> GatewayError:
 def from_provider_error(status: int, body: bytes) -> GatewayError:
     """Return the answer to a client for an error of the provider: its own message if that concerns the client."""
     try:
-        error = json.loads(body)["error"]
+        value = json.loads(body)
+        error = value["error"]
         message, code, param = error["message"], error.get("code"), error.get("param")
+        if code is None and value.get("type") == "error":
+            code = error.get("type")  # Anthropic has it in the place of OpenAI's code
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message, code, param = None, None, None
     code = code if isinstance(code, str) else None
     concerns_operator = status in (401, 402, 403, 407) or code in _OPERATOR_CODES
     if isinstance(message, str):
+        concerns_operator |= message.startswith(_OPERATOR_MESSAGE)
         message = message.encode("utf-8", "replace").decode()
     if concerns_operator or status < 400 or not isinstance(message, str):
         # A wrong key of the gateway is not a wrong token of the client, and the message may contain the key.
