@@ -101,7 +101,9 @@ def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
     if code in CODES:
         assert from_billing_error(BillingError(code, "")).status == int(status)
     else:
-        assert code.startswith(("upstream_", "unknown_path", "unknown_method", "internal_error", "request_too_slow"))
+        assert code.startswith(
+            ("upstream_", "gateway_stopping", "unknown_path", "unknown_method", "internal_error", "request_too_slow")
+        )
 
 
 def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, prepare_request
 from brivionix_billing.gateway.background import BackgroundTasks
+from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.metered_stream import MeteredStream
@@ -66,7 +67,8 @@ class GatewayBilling:
         self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
         self.counters = CounterPool(book)
         self._unresolved: dict[str, AdmittedRequest] = {}
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
+        self._is_closing = False
 
     async def open(self) -> None:
         """Load the vocabularies, so that the first request does not wait for them."""
@@ -78,9 +80,10 @@ class GatewayBilling:
         It ends a few seconds later at the latest. What the database has not accepted by then is logged as a record,
         with level ``CRITICAL``. The ledger stays open.
         """
+        self._is_closing = True
         if not await self.background.wait_idle(seconds):
             self.holds.stop_retrying()
-            for exchange in list(self._exchanges):
+            for exchange in list(self._exchanges.values()):
                 exchange.stop()
             await self.background.wait_idle(_STOP_SECONDS)
         # What is left was admitted by a flow that did not come to its end.
@@ -120,6 +123,7 @@ class GatewayBilling:
         :meth:`settle_stream` and :meth:`settle_unknown` must follow; all but the first in a task of
         :attr:`background`.
         """
+        self._require_open()
 
         def prepare() -> AdmittedRequest:
             return prepare_request(
@@ -130,8 +134,15 @@ class GatewayBilling:
         is_short = isinstance(body, bytes) and len(body) <= _INLINE_REQUEST_BYTES
         admitted = prepare() if is_short else await asyncio.to_thread(prepare)
         await self.holds.hold(admitted)
+        if self._is_closing:
+            self.holds.release(admitted)
+            self._require_open()
         self._unresolved[admitted.id] = admitted
         return admitted
+
+    def _require_open(self) -> None:
+        if self._is_closing:
+            raise GatewayError(503, "gateway_stopping", "The gateway is being restarted. Try again soon.")
 
     async def forward(self, admitted: AdmittedRequest, send: Send) -> ClientAnswer:
         """Send an admitted request, settle its answer, and return it. A client may leave at any moment.
@@ -139,6 +150,8 @@ class GatewayBilling:
         ``send`` sends the request and returns the response of the provider before its body is read. It raises
         ``NotSentError`` if nothing was sent. Raises ``GatewayError`` if there is no answer; then the hold is resolved.
         """
+        if admitted.id not in self._unresolved:
+            raise BillingError("hold_resolved", f"request {admitted.id} was settled or released before; admit it again")
         exchange = Exchange(self, admitted, send)
         task = self.start_exchange(exchange, exchange.run())
         try:
@@ -150,9 +163,9 @@ class GatewayBilling:
 
     def start_exchange(self, exchange: Exchange, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task of an exchange, which :meth:`close` stops."""
-        self._exchanges.add(exchange)
         task = self.background.start(work)
-        task.add_done_callback(lambda _: self._exchanges.discard(exchange))
+        self._exchanges[task] = exchange
+        task.add_done_callback(self._exchanges.pop)
         return task
 
     def release(self, admitted: AdmittedRequest) -> asyncio.Task[None]:
