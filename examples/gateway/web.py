@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -56,16 +56,23 @@ async def read_form(request: Request, max_bytes: int, timeout_seconds: float) ->
         form = await MultiPartParser(request.headers, pieces(), max_files=1, max_fields=50).parse()
     except (MultiPartException, KeyError) as error:
         raise GatewayError(400, "invalid_request", "The body is not a multipart form.") from error
+    try:
+        return await _read_fields(form)
+    finally:
+        await form.close()
+
+
+async def _read_fields(form: FormData) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            if name != "file":
-                raise GatewayError(400, "invalid_request", "The file must be in the field 'file'.", "file")
+            if name != "file" or "file" in fields:
+                raise GatewayError(400, "invalid_request", "There must be one file, in the field 'file'.", "file")
             fields |= {"file": await value.read(), "file_name": value.filename or "file"}
         elif name.endswith("[]"):
             fields.setdefault(name, []).append(value)
         elif name in fields or name in ("file", "file_name"):
-            raise GatewayError(400, "invalid_request", "The form has a repeated or an unknown field.", None)
+            raise GatewayError(400, "invalid_request", "The form has a repeated or an unknown field.")
         else:
             fields[name] = value
     return fields

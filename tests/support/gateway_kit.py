@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -116,6 +117,15 @@ class Stack:
         self.quiet()
         return [entry for entry in self.ledger.journal(customer.account) if entry.kind == kind]
 
+    def wait_for(self, customer: Customer, settlements: int) -> None:
+        """Wait until so many requests are settled: the gateway may not have noticed yet that clients have left."""
+        pause = threading.Event()
+        for _ in range(2000):
+            if sum(entry.kind == "settle" for entry in self.ledger.journal(customer.account)) >= settlements:
+                return
+            pause.wait(0.01)
+        raise AssertionError("nothing was settled")
+
     def settled_up(self, customer: Customer) -> None:
         """Nothing is held, and every hold was settled or released, once."""
         holds = self.booked(customer, "hold")
@@ -137,7 +147,7 @@ POLICY: Final = GatewayPolicy(abandoned="estimate", max_drain_seconds=0.3)
 
 
 @contextmanager
-def running(url: str, *, policy: GatewayPolicy = POLICY, **settings: Any) -> Iterator[Stack]:
+def running(url: str, *, policy: GatewayPolicy = POLICY, book: PriceBook = BOOK, **settings: Any) -> Iterator[Stack]:
     """A provider and a gateway on ports of their own, with the ledger at a database URL."""
     config = replace(
         Config(
@@ -150,10 +160,10 @@ def running(url: str, *, policy: GatewayPolicy = POLICY, **settings: Any) -> Ite
     )
     made: list[tuple[Gateway, asyncio.AbstractEventLoop]] = []
     provider = create_provider()
-    ledger = Ledger.open(url, BOOK, synchronous="NORMAL")
+    ledger = Ledger.open(url, book, synchronous="NORMAL")
 
     def make() -> Gateway:
-        gateway = Gateway(config, BOOK, Ledger.open(url, BOOK, synchronous="NORMAL"), clock=clock, policy=policy)
+        gateway = Gateway(config, book, Ledger.open(url, book, synchronous="NORMAL"), clock=clock, policy=policy)
         made.append((gateway, asyncio.get_running_loop()))
         return gateway
 
