@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 
 from brivionix_billing import Usage
 from brivionix_billing.decimals import sum_exact
+from brivionix_billing.gateway import GatewayPolicy
 from exchange_kit import BOOK, MESSAGES
 from gateway_kit import CHAT, DAY, RESPONSES, Customer, Stack, clock, running
 
@@ -25,7 +26,8 @@ MODELS = {"chat": CHAT["model"], "responses": RESPONSES["model"], "anthropic": M
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", book=BOOK) as found:
+    url = f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}"
+    with running(url, book=BOOK, policy=GatewayPolicy()) as found:
         yield found
 
 

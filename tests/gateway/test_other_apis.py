@@ -16,7 +16,7 @@ from anthropic import Anthropic
 from openai import OpenAI
 
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.gateway import GatewayError
+from brivionix_billing.gateway import GatewayError, GatewayPolicy
 from exchange_kit import AT, BOOK, EVENTS, MESSAGES, Answer, Flow, run
 from gateway_kit import Customer, Stack, clock, running
 
@@ -25,7 +25,8 @@ FORM: dict[str, Any] = {"model": "whisper-test", "file": b"\0" * 9000, "file_nam
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", book=BOOK) as found:
+    url = f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}"
+    with running(url, book=BOOK, policy=GatewayPolicy()) as found:
         yield found
 
 
