@@ -7,15 +7,24 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
+import aiohttp
 from starlette.requests import Request
 from starlette.responses import Response
 
 from brivionix_billing import BillingError, PriceBook
-from brivionix_billing.gateway import AdmittedRequest, Api, GatewayBilling, GatewayPolicy, NotSentError, encode_request
+from brivionix_billing.gateway import (
+    AdmittedRequest,
+    Api,
+    GatewayBilling,
+    GatewayPolicy,
+    NotSentError,
+    UpstreamAnswer,
+    encode_request,
+)
 from brivionix_billing.ledger import ApiToken, Ledger
 
 from .config import Config
+from .provider_client import ProviderAnswer, form_data
 from .web import answer_response, read_body, read_form
 
 __all__ = ["Gateway"]
@@ -29,7 +38,7 @@ _PATHS: Final[dict[Api, str]] = {
     "images": "/images/generations",
     "transcriptions": "/audio/transcriptions",
 }
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Failures before the first byte of a request was sent. After any other, the provider may bill it."""
 
 
@@ -58,10 +67,11 @@ class Gateway:
             policy=policy,
             max_buffered_bytes=config.max_buffered_bytes,
         )
-        self.client = httpx.AsyncClient(
-            timeout=httpx.Timeout(config.read_seconds, connect=config.connect_seconds, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-            trust_env=False,  # a proxy from the environment must not see customers' requests
+        # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
+        self.client = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(sock_read=config.read_seconds, sock_connect=config.connect_seconds),
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def open(self) -> None:
@@ -71,7 +81,7 @@ class Gateway:
     async def close(self) -> None:
         """Settle everything that is open, then close all connections."""
         await self.billing.close(1)  # the server has waited for its requests already
-        await self.client.aclose()
+        await self.client.close()
         self.ledger.close()
 
     async def token(self, request: Request) -> ApiToken:
@@ -89,16 +99,20 @@ class Gateway:
             body = await read_body(request, config.max_body_bytes, config.body_timeout_seconds)
         admitted = await self.billing.admit(body, id=request.scope["request_id"], at=at, token=token, api=api)
 
-        async def send(admitted: AdmittedRequest) -> httpx.Response:
+        async def send(admitted: AdmittedRequest) -> UpstreamAnswer:
+            url, data, headers = self.upstream_request(admitted, request.headers)
             try:
-                return await self.client.send(self.upstream_request(admitted, request.headers), stream=True)
+                found = await self.client.post(url, data=data, headers=headers, allow_redirects=False)
             except _NOT_SENT as error:
                 raise NotSentError from error
+            return ProviderAnswer(found)
 
         return answer_response(await self.billing.forward(admitted, send))
 
-    def upstream_request(self, admitted: AdmittedRequest, headers: Mapping[str, str]) -> httpx.Request:
-        """Return the request to the provider: what was counted, the gateway's key, and few headers of the client's."""
+    def upstream_request(
+        self, admitted: AdmittedRequest, headers: Mapping[str, str]
+    ) -> tuple[str, bytes | aiohttp.FormData, dict[str, str]]:
+        """Return URL, body and headers for the provider: what was counted, the gateway's key, few of the client's."""
         config = self.config
         own = {
             "accept": "text/event-stream" if admitted.streamed else "application/json",
@@ -113,11 +127,9 @@ class Gateway:
                 own["authorization"] = f"Bearer {config.upstream_key}"
         url = f"{base}{_PATHS[admitted.api]}"
         if admitted.api == "transcriptions":
-            fields = dict(admitted.request)
-            file = (fields.pop("file_name"), fields.pop("file"))
-            return self.client.build_request("POST", url, data=fields, files={"file": file}, headers=own)
+            return url, form_data(admitted.request), own
         own["content-type"] = "application/json"
-        return self.client.build_request("POST", url, content=encode_request(admitted.request), headers=own)
+        return url, encode_request(admitted.request), own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
         """Return the balance of a token's account, and what the token may spend."""
