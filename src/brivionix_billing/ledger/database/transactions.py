@@ -25,7 +25,7 @@ from brivionix_billing.ledger.database.engine import (
     take_writer,
 )
 
-__all__ = ["run_in_transaction", "run_read", "run_transaction", "run_write"]
+__all__ = ["run_in_transaction", "run_lookup", "run_read", "run_transaction", "run_write"]
 
 T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 12
@@ -65,14 +65,25 @@ def run_write(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float],
     Every request uses this function, so it bypasses SQLAlchemy: it takes a connection and lets the driver begin and
     commit. SQLAlchemy's own steps would take as long as the statements of a hold. Raises ``ledger_unavailable``.
     """
+    return _run_on_cursor(engine, work, sleep, locks=engine.dialect.name == "sqlite")
+
+
+def run_lookup(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """Run ``work``, which executes one query, on a cursor of the driver; with retries as :func:`run_write`.
+
+    A single query sees one state of the database without a transaction around it. Raises ``ledger_unavailable``.
+    """
+    return _run_on_cursor(engine, work, sleep, locks=False)
+
+
+def _run_on_cursor(engine: Engine, work: Callable[[Any], T], sleep: Callable[[float], None], *, locks: bool) -> T:
     errors: Any = engine.dialect.dbapi
-    is_sqlite = engine.dialect.name == "sqlite"
     for attempts_left in reversed(range(_MAX_ATTEMPTS)):
         connection = None
         try:
             connection = take_writer(engine)
             cursor = connection.cursor()
-            if is_sqlite:
+            if locks:
                 begin_immediate(cursor.execute)
             result = work(cursor)
             connection.commit()

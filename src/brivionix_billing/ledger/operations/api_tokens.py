@@ -102,4 +102,4 @@ class ApiTokens(LedgerBase):
         Raises ``unknown_token``, ``token_disabled``, ``token_expired``, ``token_exhausted``. A gateway answers 401.
         """
         now = format_timestamp(at)
-        return self._run_read(lambda store: api_tokens.authenticate(store, secret, now), connection)
+        return self._run_lookup(lambda store: api_tokens.authenticate(store, secret, now), connection)

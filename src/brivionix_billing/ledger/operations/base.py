@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from brivionix_billing.decimals import format_plain, parse_decimal
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Statements, Store
-from brivionix_billing.ledger.database.transactions import run_in_transaction, run_read, run_write
+from brivionix_billing.ledger.database.transactions import run_in_transaction, run_lookup, run_read, run_write
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
@@ -103,6 +103,12 @@ class LedgerBase:
     def _run_read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
         if connection is None:
             return run_read(self.engine, self._with_store(work))
+        return run_in_transaction(connection, self._with_store(work))
+
+    def _run_lookup(self, work: Callable[[Store], T], connection: Connection | None) -> T:
+        """Run ``work``, which executes one query."""
+        if connection is None:
+            return run_lookup(self.engine, lambda cursor: work(Store(cursor, self.statements)))
         return run_in_transaction(connection, self._with_store(work))
 
     def _with_store(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
