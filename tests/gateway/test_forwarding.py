@@ -54,6 +54,22 @@ def test_a_stream_is_charged_under_any_content_type(status: int, content_type: s
     assert answer.is_closed
 
 
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/plain", None])
+def test_a_stream_is_forwarded_while_it_arrives(content_type: str | None) -> None:
+    """Under any content type, the client has the first event before the provider sends the second."""
+    headers = {} if content_type is None else {"content-type": content_type}
+
+    async def work(flow: Flow) -> None:
+        proceed = asyncio.Event()
+        pieces = aiter(await flow.forward(STREAMED, Answer(STREAM[:1], 200, headers, proceed=proceed, rest=STREAM[1:])))
+        assert await anext(pieces) == STREAM[0]
+        proceed.set()
+        assert [piece async for piece in pieces] == STREAM[1:]
+
+    flow, _ = run(None, work)
+    assert flow.settled() == (EXACT, price(EXACT))
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/event-stream"])
 def test_json_in_the_place_of_a_stream_is_charged(content_type: str) -> None:
     """A provider that ignores ``stream`` is read and charged exactly."""
@@ -228,7 +244,8 @@ def test_beyond_the_bounds_a_client_that_left_pays_the_hold_if_the_model_may_rea
     flow, answer = run(policy, work)
     usage, credits = flow.settled()
     assert (usage.estimated, answer.is_closed) == (True, True)
-    assert credits == (price(usage) if effort == "none" else flow.held())
+    assert credits == price(usage)
+    assert (credits == flow.held()) == (effort != "none")
 
 
 def test_a_client_that_stops_reading_does_not_hold_up_the_provider() -> None:
@@ -236,8 +253,10 @@ def test_a_client_that_stops_reading_does_not_hold_up_the_provider() -> None:
     words = ["word "] * 500
 
     async def work(flow: Flow) -> None:
-        found = await flow.forward(STREAMED, Answer(chat_events(words, COUNTS), headers=EVENTS))
-        await anext(aiter(found))
+        pieces = aiter(await flow.forward(STREAMED, Answer(chat_events(words, COUNTS), headers=EVENTS)))
+        await anext(pieces)
+        while not flow.entries():
+            await asyncio.sleep(0.001)
 
     flow, _ = run(GatewayPolicy(stall_seconds=0.01), work)
     assert flow.settled() == (EXACT, price(EXACT))
