@@ -167,6 +167,83 @@ def test_rate_csv_has_a_column_per_channel(run: Run) -> None:
     assert first["price_book"].startswith("sha256:")
 
 
+CONDITIONS = """version: 1
+credit: {currency: USD, nominal_per_credit: 1}
+regions: {eu: [eu-west]}
+exchange_rates: {CNY: [{from: 2026-01-01, rate: 0.14}]}
+calendars: {night: {time_zone: UTC, rules: [{from: 2026-01-01, hours: ["00:00-06:00"]}]}}
+channels: {rmb: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.85}]}}
+models:
+  plain:
+    prices:
+      - from: 2026-01-01
+        standard:
+          input: 1
+          cache_read: 0.1
+          output: 2
+          regions: {eu: {factor: 1.1}}
+          modes: {quick: {factor: 3}}
+          windows: {night: {factor: 0.5}}
+  yuan: {currency: CNY, prices: [{from: 2026-01-01, standard: {input: 8, output: 16}}]}
+  router: {routes_to: [plain], prices: [{from: 2026-01-01, standard: {router_fee: 0.14}}]}
+groups: {default: {terms: [{from: 2026-01-01, ratio: 1, models: ["*"]}]}}
+"""
+
+
+def test_rate_csv_has_the_same_columns_for_every_record(run: Run) -> None:
+    """Each value of each JSON record stands in the column of its name, whatever other records of the file have."""
+    (run.folder / "conditions.yaml").write_text(CONDITIONS, "utf-8")
+    usage: dict[str, Any] = {"prompt_tokens": 1000, "completion_tokens": 100}
+    base: dict[str, Any] = {"account": "a", "group": "default", "at": "2026-03-15T10:00:00Z", "model": "plain"}
+    strange = {"type": "message", "input_tokens": 5, "output_tokens": 5, "unheard_of_tokens": 7}
+    served = {"model": "plain", "usage": usage}
+    records: list[dict[str, Any]] = [
+        {"usage": usage},
+        {"usage": usage, "region": "eu-west", "at": "2026-03-15T03:00:00Z"},
+        {"usage": usage, "mode": "quick"},
+        {"usage": usage, "model": "yuan"},
+        {"usage": served, "model": "router"},
+        {"usage": {"model": "plain", "usage": strange}},
+    ]
+    run.usage([{"request_id": f"r{n}", **base, **each} for n, each in enumerate(records)])
+    args = ("rate", "usage.jsonl", "--prices", "conditions.yaml")
+    status, out, err = run(*args)
+    assert (status, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    table = list(csv.DictReader(io.StringIO(run(*args, "--format", "csv")[1]), strict=True))
+    assert [entry["path"] for entry in rows[5]["unaccounted"]] == ["usage.unheard_of_tokens"]
+    for row, cells in zip(rows, table, strict=True):
+        assert None not in cells
+        costs = row.pop("cost")
+        assert {name: cells.pop(f"cost_{name}") for name in costs} == costs
+        for name in ("lines", "unaccounted", "warnings"):
+            assert json.loads(cells.pop(name)) == row.pop(name, [])
+        row["estimated"] = "false"
+        assert cells == dict.fromkeys(cells, "") | row
+    assert {name for row in rows for name in row} >= {"router", "region", "mode", "window", "list_currency"}
+    alone = run("rate", "usage.jsonl", "--prices", "conditions.yaml", "--format", "csv")[1].split("\n", 1)[0]
+    run.usage([{"request_id": "r", **base, **records[4]}])
+    assert run("rate", "usage.jsonl", "--prices", "conditions.yaml", "--format", "csv")[1].split("\n", 1)[0] == alone
+
+
+def test_rate_csv_names_the_lines_of_other_models(run: Run) -> None:
+    """The cell of the lines has those of every model that served a part of the request, as in JSON."""
+    (run.folder / "two.yaml").write_text(CONDITIONS.replace("  yuan:", "  advisor-1:"), "utf-8")
+    iterations = [
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+        {"type": "advisor_message", "model": "advisor-1", "input_tokens": 100, "output_tokens": 50},
+    ]
+    usage = {"input_tokens": 10, "output_tokens": 5, "iterations": iterations}
+    body = {"type": "message", "model": "plain", "usage": usage}
+    base: dict[str, Any] = {"account": "a", "group": "default", "at": "2026-03-15T10:00:00Z", "model": "plain"}
+    run.usage([{"request_id": "r", **base, "usage": body}])
+    args = ("rate", "usage.jsonl", "--prices", "two.yaml")
+    (row,) = csv.DictReader(io.StringIO(run(*args, "--format", "csv")[1]))
+    lines = json.loads(row["lines"])
+    assert lines == json.loads(run(*args)[1])["lines"]
+    assert {line.get("model") for line in lines} == {None, "advisor-1"}
+
+
 def test_rate_sets_aside(run: Run) -> None:
     """Lines without a price are reported and stored with reasons, the others are rated, and the status is 2."""
     run.usage([record(1), record(2, model="gone"), record(3), record(3), record(4), record(4, group="half")])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
 from brivionix_billing.cli.files import open_usage_file
@@ -15,6 +15,7 @@ from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.cli.suggestions import name_suggester
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
+from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.messages import LOCALES
@@ -23,6 +24,14 @@ from brivionix_billing.usage.record_file import Record, RejectedRecord, read_rec
 
 __all__ = ["add_commands"]
 
+_HEAD_COLUMNS: Final = (
+    *("request_id", "account", "model", "group", "service_tier", "context_tier", *LINE_CONDITIONS),
+    *("at", "estimated", "credits", "nominal"),
+)
+_TAIL_COLUMNS: Final = ("lines", "unaccounted", "warnings", "price_since", "price_book")
+"""The columns of CSV before and after those of the channels. They do not depend on the records."""
+_LIST_COLUMNS: Final = frozenset({"lines", "unaccounted", "warnings"})
+"""Columns that hold a list, as JSON text."""
 _MAX_REPORTED = 20
 """Maximum number of lines, and of request ids, that stderr names."""
 
@@ -98,9 +107,7 @@ def _rate(args: Namespace) -> int:
             if args.format == "json":
                 print(json.dumps(row))
             else:
-                # Every row needs the same columns, even if a channel has no price yet.
-                row["cost"] = {name: row["cost"].get(name, "") for name in book.channels()}
-                text = format_csv([row])
+                text = format_csv([_csv_row(row, book)])
                 text = text if heading else text.split("\n", 1)[1]
                 sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # in any locale
                 heading = False
@@ -117,6 +124,13 @@ def _rate(args: Namespace) -> int:
     if duplicates.conflicts:
         print_stderr(f"{duplicates.conflicts} request ids with different contents; a bill rejects them")
     return EXIT_ERROR if rejected or duplicates.conflicts else EXIT_OK
+
+
+def _csv_row(row: Mapping[str, Any], book: PriceBook) -> dict[str, Any]:
+    """Return the cells of a charge: always the same columns, so that rows of different records line up."""
+    costs = {f"cost_{name}": row["cost"].get(name) for name in book.channels()}
+    cells = {name: row.get(name) for name in _HEAD_COLUMNS} | costs | {name: row.get(name) for name in _TAIL_COLUMNS}
+    return cells | {name: json.dumps(row.get(name) or [], ensure_ascii=False) for name in _LIST_COLUMNS}
 
 
 def _explain(args: Namespace) -> int:
