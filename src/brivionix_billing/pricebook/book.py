@@ -20,6 +20,7 @@ from brivionix_billing.pricebook.compile import Descriptions, ModelInfo
 from brivionix_billing.pricebook.resolver import PriceResolver, ResolvedPrices
 from brivionix_billing.pricebook.unaccounted import UnaccountedPolicy
 from brivionix_billing.rating.charge import Charge, CombinedCharge
+from brivionix_billing.rating.labels import Labels
 from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import as_utc, format_instant
 from brivionix_billing.topup import Channel, Quote
@@ -180,6 +181,11 @@ class PriceBook:
     def descriptions(self) -> Descriptions:
         """Return the texts of the file on models, groups and channels, by language. They are text, never markup."""
         return compiler.descriptions(self._file)
+
+    @property
+    def labels(self) -> Labels:
+        """The texts by which the file presents its names: display names, and labels of tiers, regions and modes."""
+        return self.resolver.labels
 
     def next_change(self, model: str, *, group: str, at: datetime, service_tier: str | None = None) -> datetime | None:
         """Return the first time after ``at`` when a model may have another price in a group and tier, or ``None``.

@@ -13,6 +13,7 @@ from brivionix_billing.meters import Meter
 from brivionix_billing.pricebook.calendars import Calendar
 from brivionix_billing.pricebook.compile import with_defaults
 from brivionix_billing.pricebook.price_sets import DIMENSIONS, USUAL_REGIONS, PriceSet
+from brivionix_billing.rating.labels import Labels
 from brivionix_billing.rating.rate_card import STANDARD_VARIATION, ChannelRate, PriceMap, RateCard, Variation
 from brivionix_billing.times import format_instant
 
@@ -46,6 +47,7 @@ class CardTerms(NamedTuple):
     channels: Mapping[str, ChannelRate]
     digest: str
     meters: Mapping[str, Meter]
+    labels: Labels
     calendars: Mapping[str, Calendar]
     regions: RegionNames
 
@@ -188,4 +190,5 @@ class CardSet:
                 router=terms.router,
                 minimum=minimum,
                 meters=terms.meters,
+                labels=terms.labels,
             )

@@ -124,6 +124,7 @@ def _salvage_sections(data: Any) -> ParsedSections:
         calendars=dict(_parse_each(schema.Calendar, top.get("calendars"))),
         service_tiers=_names_by_key(top.get("service_tiers")),
         regions=_names_by_key(top.get("regions")),
+        labels=_parse_or_none(schema.NameLabels, top.get("labels")) or schema.NameLabels(),
         exchange_rates={
             currency: [rate for rate in (_parse_or_none(schema.ExchangeRate, raw) for raw in _as_list(rates)) if rate]
             for currency, rates in (top.get("exchange_rates") or _EMPTY).items()

@@ -12,6 +12,7 @@ from brivionix_billing.pricebook import compile as compiler
 from brivionix_billing.pricebook.calendars import compile_calendar
 from brivionix_billing.pricebook.card_set import CardSet, CardTerms, RegionNames
 from brivionix_billing.pricebook.compile import GroupTerms
+from brivionix_billing.pricebook.labels import collect_labels
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.pricebook.price_sets import PriceSet
 from brivionix_billing.rating.rate_card import ChannelRate, RateCard
@@ -84,6 +85,7 @@ class PriceResolver:
         self.tiers = TierNames(file.service_tiers)
         self.regions = RegionNames(file.regions)
         self.meters = compiler.meter_table(file)
+        self.labels = collect_labels(file)
         self.groups = {name: compiler.group_timeline(group, file) for name, group in file.groups.items()}
         self.defaults = compiler.DefaultTimelines(file)
         self.calendars = {name: compile_calendar(name, item) for name, item in file.calendars.items()}
@@ -267,6 +269,7 @@ class PriceResolver:
             },
             digest=self.digest,
             meters=self.meters,
+            labels=self.labels,
             calendars=self.calendars,
             regions=self.regions,
         )

@@ -241,6 +241,14 @@ class Upstream(StrictModel):
     grounding: Literal["per_query", "per_prompt"] = "per_query"
 
 
+class NameLabels(StrictModel):
+    """Texts by which readers know service tiers, regions and modes of this file. No price depends on them."""
+
+    service_tiers: dict[Word, LocalizedText] = {}
+    regions: dict[Name, LocalizedText] = {}
+    modes: dict[Name, LocalizedText] = {}
+
+
 class Credit(StrictModel):
     """The definition of a Credit."""
 
@@ -327,6 +335,7 @@ class PriceFile(StrictModel):
     calendars: dict[Name, Calendar] = {}
     service_tiers: dict[Word, list[Name]] = {}
     regions: dict[Name, list[Name]] = {}
+    labels: NameLabels = NameLabels()
     exchange_rates: dict[Currency, list[ExchangeRate]] = {}
     aliases: dict[Name, Name] = {}
     priced_model: Literal["requested", "served"] = "requested"

@@ -29,6 +29,7 @@ from brivionix_billing.meters import (
     custom_meter,
     format_quantity,
 )
+from brivionix_billing.rating.labels import NO_LABELS, Labels
 from brivionix_billing.times import format_instant
 from brivionix_billing.usage import Usage
 
@@ -228,6 +229,8 @@ class RateCard:
     """The router that the request named, if it was served by ``model``."""
     minimum: Decimal | None = None
     """The minimum charge of a request, in nominal quota."""
+    labels: Labels = NO_LABELS
+    """What the price book calls its names."""
     unit_rates: Mapping[str, int] = field(init=False)
     """Meter -> the price of one token, call, or smallest part of another unit, in 10^-18 Credit."""
     list_rates: Mapping[str, int] = field(init=False)

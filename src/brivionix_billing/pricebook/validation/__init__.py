@@ -8,6 +8,7 @@ from brivionix_billing.pricebook.validation.channels import check_channel
 from brivionix_billing.pricebook.validation.exactness import check_exactness
 from brivionix_billing.pricebook.validation.findings import ParsedSections, UnlocatedFinding
 from brivionix_billing.pricebook.validation.groups import check_group
+from brivionix_billing.pricebook.validation.labels import check_labels
 from brivionix_billing.pricebook.validation.models import check_defaults, check_model
 from brivionix_billing.pricebook.validation.names import check_declarations, check_names
 from brivionix_billing.pricebook.validation.review import review
@@ -18,6 +19,7 @@ __all__ = ["ParsedSections", "UnlocatedFinding", "review", "validate"]
 def validate(file: ParsedSections) -> Iterator[UnlocatedFinding]:
     """Yield all findings, in no particular order."""
     yield from check_declarations(file)
+    yield from check_labels(file)
     yield from check_defaults(file)
     for name, channel in file.channels.items():
         yield from check_channel(("channels", name), channel)

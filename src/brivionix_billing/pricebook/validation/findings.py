@@ -35,6 +35,7 @@ class ParsedSections(NamedTuple):
     calendars: dict[str, schema.Calendar]
     service_tiers: dict[str, list[str]]
     regions: dict[str, list[str]]
+    labels: schema.NameLabels
     exchange_rates: dict[str, list[schema.ExchangeRate]]
     aliases: dict[str, str]
     unaccounted: dict[str, str]

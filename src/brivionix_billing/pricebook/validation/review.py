@@ -159,10 +159,11 @@ def _missing_languages(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
         *((("channels", name), item, ("display_name", "description")) for name, item in file.channels.items()),
         *((("calendars", name), item, ("display_name",)) for name, item in file.calendars.items()),
         *((("meters", name), item, ("label",)) for name, item in file.meters.items()),
+        *((("labels", kind), texts, tuple(texts)) for kind, texts in file.labels),
     ]
     for path, part, fields in parts:
         for field in fields:
-            texts: dict[str, str] | None = getattr(part, field)
+            texts: dict[str, str] | None = part[field] if isinstance(part, dict) else getattr(part, field)
             missing = [] if texts is None or "" in texts else [name for name in LOCALES if name not in texts]
             if missing:
                 yield UnlocatedFinding(
