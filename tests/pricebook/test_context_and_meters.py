@@ -95,7 +95,7 @@ def test_a_meter_of_the_file_is_billed_under_its_label() -> None:
         ("request", 1, D("0.01")),
         ("minimum_charge", D("0.49"), D("0.49")),
     ]
-    assert "robot time minutes: 2.5 x 0.2 USD" in charge.explain()
+    assert "Robot time (minutes): 2.5 x 0.2 USD" in charge.explain()
     assert "机器人" in charge.explain("zh_CN")
     assert refusal(book, Usage(quantities={"robot_hours": 1})) == "meter_unpriced"
 

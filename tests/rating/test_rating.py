@@ -307,9 +307,9 @@ def test_a_charge_states_its_calculation() -> None:
 
 def test_the_explanation_states_the_context_bound() -> None:
     """The explanation states which context tier applies and its bound in tokens."""
-    for tokens, phrase in ((272_000, "At most 272000"), (272_001, "More than 272000")):
+    for tokens, phrase in ((272_000, "Up to 272,000"), (272_001, "Over 272,000")):
         assert f"{phrase} input tokens (here {tokens})" in rate(usage=Usage(tokens), model="gpt-5.4").explain()
-    assert "272000" not in rate(usage=Usage(272_001), model="gpt-5.4", service_tier="priority").explain()
+    assert "272,000" not in rate(usage=Usage(272_001), model="gpt-5.4", service_tier="priority").explain()
 
 
 @book_settings

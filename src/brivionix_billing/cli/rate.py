@@ -145,8 +145,9 @@ def _explain(args: Namespace) -> int:
             origin = record.origin if isinstance(record, Record) else None
             text = charge.explain(args.locale)
             print_stdout(f"{args.request}, account {origin.account if origin else ''}\n{text}")
-            quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
-            print_stdout(quota[args.locale].format(charge.gateway_quota()) + "\n")
+            if charge.nominal.currency == "USD":  # gateways of the new-api family count their quota per USD
+                quota = {"en": "Quota of the gateway (500000 per USD): {}", "zh_CN": "网关额度(每 USD 500000):{}"}
+                print_stdout(quota[args.locale].format(charge.gateway_quota()) + "\n")
             return EXIT_OK
     raise BillingError(
         "invalid_record", f"{safe_repr(args.usage, 200)}: no record of request {safe_repr(args.request)}; check the id"

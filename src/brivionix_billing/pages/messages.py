@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from brivionix_billing.meters import Meter
-from brivionix_billing.rating.messages import METER_LABELS
+from brivionix_billing.rating.messages import METER_LABELS, unit_names
 
 __all__ = ["LANGUAGE_NAMES", "METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS", "price_unit", "tier_label"]
 
@@ -17,38 +17,10 @@ TIER_LABELS: Final[dict[str, dict[str, str]]] = {
     "zh_CN": {"standard": "标准", "batch": "批处理", "flex": "弹性", "priority": "优先"},
 }
 
-_UNIT_NAMES: Final[dict[str, dict[str, tuple[str, str]]]] = {
-    "en": {
-        "token": ("token", "tokens"),
-        "call": ("call", "calls"),
-        "session": ("session", "sessions"),
-        "query": ("query", "queries"),
-        "page": ("page", "pages"),
-        "gigabyte_day": ("GB and day", "GB-days"),
-        "token_hour": ("token and hour", "token-hours"),
-    },
-    "zh_CN": {
-        "token": (" token", "token"),
-        "call": ("次", "次"),
-        "session": ("次会话", "次会话"),
-        "query": ("次查询", "次查询"),
-        "page": ("页", "页"),
-        "request": ("次请求", "次请求"),
-        "second": ("秒", "秒"),
-        "image": ("张", "张"),
-        "pixel": ("像素", "像素"),
-        "character": ("字符", "字符"),
-        "gigabyte_day": (" GB·天", " GB·天"),
-        "token_hour": (" token·小时", " token·小时"),
-    },
-}
-"""Language -> unit -> its name for one and for many. Other units are named by their word."""
-
 
 def price_unit(language: str, meter: Meter) -> str:
     """Return what a price of a meter is for: "per 1 M tokens", "per 1,000 calls", "per second"."""
-    word = meter.unit.replace("_", " ")
-    one, many = _UNIT_NAMES[language].get(meter.unit, (word, f"{word}s" if language == "en" else word))
+    one, many = unit_names(language, meter.unit)
     if meter.per == 1:
         return f"per {one}" if language == "en" else f"每{one}"
     if language == "en":

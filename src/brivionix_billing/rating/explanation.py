@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import format_quantity
-from brivionix_billing.rating.messages import EXPLANATION_MESSAGES, LOCALES, quantity_label
+from brivionix_billing.rating.messages import (
+    EXPLANATION_MESSAGES,
+    LOCALES,
+    RANGE_MESSAGES,
+    quantity_label,
+    range_text,
+)
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.times import format_instant
 
@@ -49,9 +55,10 @@ def explain(charge: Charge, locale: str) -> str:
             cost = format_plain(charge.cost(channel.name).amount)
         else:
             cost = format_count(charge.quanta, channel.unit)
+        name = card.labels.named("channels", channel.name, locale)
         out.append(
             messages["channel"].format(
-                name=channel.name, credits=credits, price=channel.price, currency=channel.currency, cost=cost
+                name=name, credits=credits, price=channel.price, currency=channel.currency, cost=cost
             )
         )
     uncached, cache, group = (format_trimmed(part, UNIT_DECIMALS) for part in charge.savings_units())
@@ -73,7 +80,10 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     input_tokens = usage.input_tokens
     out = [
         messages["title"].format(
-            model=card.model, group=card.group, tier=card.service_tier, at=format_instant(charge.at)
+            model=card.labels.named("models", card.model, locale),
+            group=card.labels.named("groups", card.group, locale),
+            tier=card.labels.named("service_tiers", card.service_tier, locale),
+            at=format_instant(charge.at),
         )
     ]
     if usage.estimated:
@@ -84,35 +94,37 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     if usage.reasoning_tokens and "reasoning" not in card.unit_rates:
         out.append(messages["reasoning"].format(output=usage.output_tokens, reasoning=usage.reasoning_tokens))
     if card.router is not None:
-        out.append(messages["router"].format(router=card.router, model=card.model))
-    context = card.context
-    if context.lower is not None and context.upper is not None:
-        out.append(messages["between"].format(lower=context.lower, upper=context.upper.complement, total=input_tokens))
-    elif context.lower is not None:
-        key = "at_least" if context.lower.is_inclusive else "long"
-        out.append(messages[key].format(above=context.lower.tokens, total=input_tokens))
-    elif context.upper is not None:
-        key = "below" if context.upper.is_inclusive else "short"
-        out.append(messages[key].format(above=context.upper.tokens, total=input_tokens))
+        router = card.labels.named("models", card.router, locale)
+        out.append(messages["router"].format(router=router, model=card.model))
+    bounds = card.context.bounds
+    if bounds:
+        key = "between" if len(bounds) > 1 else "long" if card.context.is_long else "short"
+        words = RANGE_MESSAGES[locale]["range_tokens"].format(range=range_text(locale, bounds))
+        out.append(messages[key].format(range=words[0].upper() + words[1:], total=input_tokens))
     for dimension, name in card.variation.named() if any(card.variation) else ():
         factors = {(factor.dimension, factor.name): factor.factor for factor in card.factors}
         factor = factors.get((dimension, name))
         effect = messages["own_prices"] if factor is None else messages["factor"].format(factor=format_plain(factor))
-        out.append(messages[dimension].format(name=name, effect=effect))
+        shown = card.labels.named(f"{dimension}s", name, locale)
+        out.append(messages[dimension].format(name=shown, effect=effect))
     if card.exchange_rate is not None:
         rate = format_plain(card.exchange_rate)
         out.append(messages["exchange"].format(listed=card.list_currency, rate=rate, currency=card.currency))
+    billed = [(name, quantity) for name, quantity in card.billed_quantities(usage) if quantity]
+    if card.minimum:
+        out.append(messages["minimum"].format(minimum=format_plain(card.minimum), currency=card.currency))
     out.append("")
     terms = []
-    for name, quantity in card.billed_quantities(usage):
-        if not quantity:
-            continue
+    for name, quantity in billed:
         line = texts.lines[name]
         nominal = format_count(quantity, line.nominal_unit)
         currency = card.currency
         listed, unit_price = line.prices["list_price"], line.prices["unit_price"]
         if line.prices["ratio"] is None:
-            price, ratio = unit_price, messages["special"].format(list=listed or "-")
+            price, ratio = unit_price, messages["special_only"]
+            if listed is not None:
+                list_currency = card.currency if card.is_nominal(name) else card.list_currency
+                ratio = messages["special"].format(list=f"{listed} {list_currency}")
         else:
             price, ratio = listed or unit_price, messages["ratio"].format(ratio=line.prices["ratio"])
             if card.exchange_rate is not None and not card.is_nominal(name):

@@ -9,8 +9,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter
+from brivionix_billing.rating.labels import name_with_label, pick_text
 
-__all__ = ["EXPLANATION_MESSAGES", "LOCALES", "METER_LABELS", "meter_label", "quantity_label"]
+__all__ = [
+    "EXPLANATION_MESSAGES",
+    "LOCALES",
+    "METER_LABELS",
+    "RANGE_MESSAGES",
+    "meter_label",
+    "quantity_label",
+    "range_text",
+    "unit_names",
+]
 
 EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
@@ -18,22 +28,22 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "estimated": "ESTIMATED: the provider reported no token counts for this request, so they were estimated.",
         "split_read": "{read} of {total} input tokens were read from a cache. Each token is charged once.",
         "reasoning": "The {output} output tokens include {reasoning} reasoning tokens, at the same price.",
-        "long": "More than {above} input tokens (here {total}): long-context prices apply to the whole request.",
-        "short": "At most {above} input tokens (here {total}): short-context prices apply.",
-        "at_least": "At least {above} input tokens (here {total}): long-context prices apply to the whole request.",
-        "below": "Fewer than {above} input tokens (here {total}): short-context prices apply.",
-        "between": "Input tokens {lower} and {upper} (here {total}): the prices of this range apply to all of it.",
+        "long": "{range} (here {total}): long-context prices apply to the whole request.",
+        "short": "{range} (here {total}): short-context prices apply.",
+        "between": "{range} (here {total}): the prices of this range apply to the whole request.",
         "router": "Requested as {router}, served by {model}: the price of {model}, and the fee of the router.",
         "region": "Serving region {name}: {effect}.",
         "mode": "Mode {name}: {effect}.",
         "window": "Started in a window of the calendar {name}: {effect}.",
         "factor": "list prices x {factor}, fees of tools excepted",
         "own_prices": "its own list prices apply",
+        "minimum": "A request costs at least {minimum} {currency}.",
         "exchange": "List prices are in {listed}: 1 {listed} = {rate} {currency}.",
         "exchanged": " x exchange rate {rate}",
         "line": "{meter}: {quantity} x {price} {currency} / {per}{ratio} = {nominal} {nominal_currency}",
         "ratio": " x ratio {ratio}",
         "special": " (group-specific price; list price {list})",
+        "special_only": " (group-specific price)",
         "none": "No usage, no charge.",
         "sum": "Nominal price: {terms} = {nominal} {currency}",
         "credits": "Credits: {nominal} {currency} / {per_credit} {currency} per Credit = {credits} Credits",
@@ -48,22 +58,22 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "estimated": "【估算】服务商未返回本次请求的 token 用量，以下用量为估算值。",
         "split_read": "输入共 {total} 个 token，其中 {read} 个命中缓存；每个 token 只计费一次。",
         "reasoning": "输出共 {output} 个 token，其中 {reasoning} 个为推理 token，单价相同。",
-        "long": "输入超过 {above} 个 token（本次 {total} 个）：本次请求全部按长上下文价格计费。",
-        "short": "输入不超过 {above} 个 token（本次 {total} 个）：按短上下文价格计费。",
-        "at_least": "输入达到 {above} 个 token（本次 {total} 个）：本次请求全部按长上下文价格计费。",
-        "below": "输入少于 {above} 个 token（本次 {total} 个）：按短上下文价格计费。",
-        "between": "输入 token 数 {lower} 且 {upper}（本次 {total} 个）：本次请求全部按该区间价格计费。",
+        "long": "{range}（本次 {total} 个）：本次请求全部按长上下文价格计费。",
+        "short": "{range}（本次 {total} 个）：按短上下文价格计费。",
+        "between": "{range}（本次 {total} 个）：本次请求全部按该区间价格计费。",
         "router": "请求的是 {router}，实际由 {model} 提供服务：按 {model} 的价格加路由费计费。",
         "region": "服务区域 {name}：{effect}。",
         "mode": "模式 {name}：{effect}。",
         "window": "请求开始于日历 {name} 的时段内：{effect}。",
         "factor": "官方价 x {factor}（工具费用除外）",
         "own_prices": "适用单独的官方价",
+        "minimum": "每次请求至少收费 {minimum} {currency}。",
         "exchange": "官方价以 {listed} 计：1 {listed} = {rate} {currency}。",
         "exchanged": " x 汇率 {rate}",
         "line": "{meter}：{quantity} x {price} {currency} / {per}{ratio} = {nominal} {nominal_currency}",
         "ratio": " x 倍率 {ratio}",
         "special": "（分组专属价；官方价 {list}）",
+        "special_only": "（分组专属价）",
         "none": "无用量，不计费。",
         "sum": "名义价格：{terms} = {nominal} {currency}",
         "credits": "Credits：{nominal} {currency} / 每 Credit {per_credit} {currency} = {credits} Credits",
@@ -77,6 +87,37 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
 
 LOCALES: Final = tuple(EXPLANATION_MESSAGES)
 """The languages of explanations, pages and descriptions."""
+
+RANGE_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
+    "en": {
+        "range_over": "over {tokens}",
+        "range_from": "from {tokens}",
+        "range_up_to": "up to {tokens}",
+        "range_under": "under {tokens}",
+        "range_and": " and ",
+        "range_tokens": "{range} input tokens",
+    },
+    "zh_CN": {
+        "range_over": "超过 {tokens}",
+        "range_from": "{tokens} 起",
+        "range_up_to": "不超过 {tokens}",
+        "range_under": "不足 {tokens}",
+        "range_and": "、",
+        "range_tokens": "输入 token {range}",
+    },
+}
+"""Language -> the words of a range of input tokens. Explanations, price tables and pages share them."""
+
+
+def range_text(locale: str, bounds: Mapping[str, int]) -> str:
+    """Return the words of a range, such as "over 128,000 and up to 256,000"; see ``ContextRange.bounds``.
+
+    >>> range_text("en", {"from": 256_000})
+    'from 256,000'
+    """
+    messages = RANGE_MESSAGES[locale]
+    return messages["range_and"].join(messages[f"range_{key}"].format(tokens=f"{n:,}") for key, n in bounds.items())
+
 
 METER_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
@@ -176,6 +217,49 @@ METER_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Language -> meter -> its label, as pages and bills show it; without the unit."""
 
+_UNIT_NAMES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "en": {
+        "query": ("query", "queries"),
+        "gigabyte_day": ("GB and day", "GB-days"),
+        "token_hour": ("token and hour", "token-hours"),
+    },
+    "zh_CN": {
+        "token": (" token", "token"),
+        "call": ("次", "次"),
+        "session": ("次会话", "次会话"),
+        "query": ("次查询", "次查询"),
+        "page": ("页", "页"),
+        "request": ("次请求", "次请求"),
+        "second": ("秒", "秒"),
+        "minute": ("分钟", "分钟"),
+        "hour": ("小时", "小时"),
+        "day": ("天", "天"),
+        "month": ("个月", "个月"),
+        "image": ("张", "张"),
+        "pixel": ("像素", "像素"),
+        "character": ("字符", "字符"),
+        "word": ("词", "词"),
+        "byte": ("字节", "字节"),
+        "megabyte": (" MB", " MB"),
+        "gigabyte": (" GB", " GB"),
+        "gigabyte_day": (" GB·天", " GB·天"),
+        "token_hour": (" token·小时", " token·小时"),
+        "video": ("个视频", "个视频"),
+        "song": ("首", "首"),
+        "document": ("份文档", "份文档"),
+        "user": ("个用户", "个用户"),
+        "message": ("条消息", "条消息"),
+    },
+}
+"""Language -> unit -> its name for one and for many, if they are not its word and that word with an s."""
+
+
+def unit_names(locale: str, unit: str) -> tuple[str, str]:
+    """Return the name of a unit for one and for many. A word that has no translation stands for itself."""
+    word = unit.replace("_", " ")
+    return _UNIT_NAMES[locale].get(unit) or (word, f"{word}s" if locale == "en" else word)
+
+
 _UNIT_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {"gigabyte_day": "gigabyte-days", "query": "queries", "credit": "in Credits", "request": ""},
     "zh_CN": {
@@ -194,31 +278,36 @@ _UNIT_LABELS: Final[Mapping[str, Mapping[str, str]]] = {
         "credit": "（Credits）",
     },
 }
+"""Language -> unit -> what follows the label of a built-in meter."""
 
 
 def meter_label(locale: str, meter: Meter) -> str:
     """Return the label of a meter: the one that the price file states, the built-in one, or its name."""
-    if meter.labels:
-        stated = meter.labels.get(locale) or meter.labels.get("")
-        if stated:
-            return stated
-    return METER_LABELS[locale].get(meter.name) or meter.name.replace("_", " ")
+    return pick_text(meter.labels, locale) or METER_LABELS[locale].get(meter.name) or meter.name.replace("_", " ")
 
 
 def quantity_label(locale: str, meter: Meter) -> str:
-    """Return what a meter counts, such as "cached input tokens"."""
+    """Return what a meter counts, such as "cached input tokens".
+
+    A meter of the price file is named as the file states, followed by its unit unless the label has it already.
+    """
     known = _QUANTITY_LABELS[locale].get(meter.name)
-    return known if known is not None else _make_quantity_label(locale, meter)
+    if known is not None:
+        return known
+    label, (one, many) = meter_label(locale, meter), unit_names(locale, meter.unit)
+    if one.strip().lower() in label.lower() or meter.unit.replace("_", " ").lower() in label.lower():
+        return label
+    return name_with_label(label, many.strip(), locale)
 
 
 def _make_quantity_label(locale: str, meter: Meter) -> str:
-    label = meter_label(locale, meter)
+    label = METER_LABELS[locale][meter.name]
     unit = _UNIT_LABELS[locale].get(meter.unit)
-    if unit is None:
-        unit = f" {meter.unit.replace('_', ' ')}s"
     if locale == "zh_CN":
-        return label + unit
-    return f"{label[0].lower()}{label[1:]} {unit.strip()}".rstrip()
+        return label + (unit or "")
+    if unit is None:
+        unit = f"{meter.unit.replace('_', ' ')}s"
+    return f"{label[0].lower()}{label[1:]} {unit}".rstrip()
 
 
 _QUANTITY_LABELS: Final[Mapping[str, Mapping[str, str]]] = {

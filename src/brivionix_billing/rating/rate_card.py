@@ -86,6 +86,16 @@ class ContextRange(NamedTuple):
         """Whether the range starts at a boundary."""
         return self.lower is not None
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        """The bounds as stated: ``over`` or ``from``, then ``up_to`` or ``under``; empty for any number."""
+        found = {}
+        if self.lower is not None:
+            found["from" if self.lower.is_inclusive else "over"] = self.lower.tokens
+        if self.upper is not None:
+            found["under" if self.upper.is_inclusive else "up_to"] = self.upper.tokens
+        return found
+
     def __str__(self) -> str:
         parts = [*([str(self.lower)] if self.lower else []), *([self.upper.complement] if self.upper else [])]
         return " ".join(parts) or "any"
