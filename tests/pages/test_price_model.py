@@ -51,8 +51,8 @@ groups: {default: {terms: [{from: 2026-01-01, ratio: 0.5, models: ["*"]}]}}
 """
 AT = utc("2026-09-01T02:00:00")
 EXPECTED = {
-    "en": "region us|mode fast|in the window peak|over 32,000 and up to 127,999|at least $0.035|Acme Deep One",
-    "zh_CN": "区域 us|模式 fast|时段 peak 内|超过 32,000、不超过 127,999|每次请求至少 US$0.035|Acme 深一",
+    "en": "region us|mode fast|in the window peak|over 32,000 and under 128,000|at least $0.035|Acme Deep One",
+    "zh_CN": "区域 us|模式 fast|时段 peak 内|超过 32,000、不足 128,000|每次请求至少 US$0.035|Acme 深一",
 }
 
 

@@ -16,7 +16,16 @@ from hypothesis.strategies import DrawFn
 
 from strategies import Data, N, instant
 
-__all__ = ["RichRequest", "arguments_of", "in_window", "rich_books_with_requests", "rich_price"]
+__all__ = [
+    "RichRequest",
+    "arguments_of",
+    "card_prices",
+    "context_bounds",
+    "in_window",
+    "rich_books_with_changes",
+    "rich_books_with_requests",
+    "rich_price",
+]
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PER: Final = {
@@ -133,13 +142,14 @@ def _calendar(draw: DrawFn) -> Data:
     }
 
 
-@st.composite
-def rich_books_with_requests(draw: DrawFn) -> tuple[Data, list[RichRequest]]:
-    """Draw a price book of one model, and requests of any region, mode and time."""
+def rich_tier(draw: DrawFn) -> Data:
+    """Draw the prices of a tier, with any context tiers, regions, modes, windows and minimum charge."""
     names = ["input", "cache_read", "output", *(["reasoning"] if draw(st.booleans()) else [])]
     tier: Data = _token_prices(draw, names)
-    for name in ("web_search", "audio_input_seconds", "own_minutes", "request"):
+    for name in ("web_search", "audio_input_seconds", "request"):
         tier[name] = draw(_price)
+    # Another price of 60 units would not be a whole number of the unit of charges.
+    tier["own_minutes"] = N(str(draw(st.integers(0, 99)) * 6))
     if draw(st.booleans()):
         tier["minimum"] = draw(_price)
     contexts = _contexts(draw, names)
@@ -149,11 +159,63 @@ def rich_books_with_requests(draw: DrawFn) -> tuple[Data, list[RichRequest]]:
     with_own_prices = draw(st.sampled_from([None, *DIMENSIONS]))
     for dimension, options in variants.items():
         chosen = sorted(draw(st.sets(st.sampled_from(options))))
-        tier |= (
-            {dimension: {name: _variant(draw, names, own=dimension == with_own_prices) for name in chosen}}
-            if chosen
-            else {}
-        )
+        if chosen:
+            tier[dimension] = {name: _variant(draw, names, own=dimension == with_own_prices) for name in chosen}
+    return tier
+
+
+@st.composite
+def rich_books_with_changes(draw: DrawFn) -> Data:
+    """Draw a price book of one model whose prices change several times."""
+    starts = ["2026-01-01", "2026-02-01", "2026-03-01", "2026-04-01"][: draw(st.integers(2, 4))]
+    return {
+        "version": 1,
+        "credit": {"currency": "USD", "nominal_per_credit": N("1")},
+        "meters": {"own_minutes": {"unit": "minute", "per": 60}},
+        "calendars": {"peak": _calendar(draw)},
+        "models": {"m": {"prices": [{"from": start, "standard": rich_tier(draw)} for start in starts]}},
+        "groups": {"g": {"terms": [{"from": "2026-01-01", "ratio": N("1"), "models": ["m"]}]}},
+    }
+
+
+def card_prices(tier: Data, names: tuple[str | None, ...], tokens: int) -> dict[str, Fraction] | None:
+    """Return the price of each meter, and ``minimum``, of a number of input tokens in a region, mode and window.
+
+    ``None`` if the tier has no price of one of them.
+    """
+    node, factor = tier, Fraction(1)
+    for dimension, name in zip(DIMENSIONS, names, strict=True):
+        if name is None:
+            continue
+        variant = tier.get(dimension, {}).get(name)
+        if variant is None:
+            return None
+        if "factor" in variant:
+            factor *= Fraction(variant["factor"])
+        else:
+            node = variant
+    prices = {name: tier[name] for name in PER if name in tier} | {name: node[name] for name in PER if name in node}
+    for context in node.get("long_context", []):
+        if tokens > context["above"] if "above" in context else tokens >= context["at_least"]:
+            prices |= {name: context[name] for name in PER if name in context}
+    charged = {name: Fraction(price) * (1 if name in FEES else factor) for name, price in prices.items()}
+    minimum = Fraction(node["minimum"] if "minimum" in node else tier.get("minimum", "0"))
+    return charged | ({"minimum": minimum} if minimum else {})
+
+
+def context_bounds(tier: Data, names: tuple[str | None, ...]) -> set[int]:
+    """Return the largest number of input tokens below each boundary in a region, mode and window."""
+    node = tier
+    for dimension, name in zip(DIMENSIONS, names, strict=True):
+        variant = tier.get(dimension, {}).get(name, {"factor": 1})
+        node = node if "factor" in variant else variant
+    return {each["above"] if "above" in each else each["at_least"] - 1 for each in node.get("long_context", [])}
+
+
+@st.composite
+def rich_books_with_requests(draw: DrawFn) -> tuple[Data, list[RichRequest]]:
+    """Draw a price book of one model, and requests of any region, mode and time."""
+    tier = rich_tier(draw)
     book: Data = {
         "version": 1,
         "credit": {"currency": "USD", "nominal_per_credit": draw(st.sampled_from([N("1"), N("0.5")]))},
@@ -174,8 +236,6 @@ def rich_books_with_requests(draw: DrawFn) -> tuple[Data, list[RichRequest]]:
             "CNY": [{"from": "2026-01-01", "rate": N("0.14")}, {"from": "2026-03-01", "rate": N("0.125")}]
         }
         book["models"]["m"]["currency"] = "CNY"
-    # Without this, a price of 60 units would not be a whole number of the unit of charges.
-    tier["own_minutes"] = N(str(draw(st.integers(0, 99)) * 6))
     requests = [
         draw(_request(sorted(tier.get("regions", {})), sorted(tier.get("modes", {}))))
         for _ in range(draw(st.integers(1, 5)))

@@ -9,14 +9,13 @@ from typing import Any
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
-from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, to_scaled
+from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
 from brivionix_billing.meters import MINIMUM_METER, REQUEST_METERS
 from brivionix_billing.pages.messages import price_unit
-from brivionix_billing.pages.price_list import topup_price
+from brivionix_billing.pages.price_cards import minimum_price, optional_plain, topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.tabular import format_table
 from brivionix_billing.times import format_instant
 
@@ -129,7 +128,7 @@ def _prices(args: Namespace) -> int:
             "currency": card.currency if channel is None else card.channel(channel).currency,
             **({} if channel is None else {"channel": channel}),
             **{name: _price(card, name, channel) for name in shown},
-            **({"minimum": _minimum(card, channel)} if has_minimum else {}),
+            **({"minimum": optional_plain(minimum_price(card, channel))} if has_minimum else {}),
         }
         for channel in channels
         for card in cards
@@ -157,16 +156,6 @@ def _iter_rate_cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]
     for model in book.models(group=group, at=at):
         for tier in book.service_tiers(model, at):
             yield from book.rate_cards(model, group=group, at=at, service_tier=tier)
-
-
-def _minimum(card: RateCard, channel: str | None) -> str | None:
-    """Return the minimum charge of a request, as nominal quota or as money of a channel."""
-    if card.minimum is None:
-        return None
-    if channel is None:
-        return format_plain(card.minimum)
-    credits = decimal_from_scaled(card.minimum_units, UNIT_DECIMALS)
-    return format_plain(multiply(credits, card.channel(channel).price))
 
 
 def _has_usual_unit(card: RateCard, name: str) -> bool:

@@ -143,6 +143,11 @@ class LocaleFormatter:
             return day
         return f"{day} {when:%H:%M}" + (f":{when:%S}" if when.second or when.microsecond else "") + " UTC"
 
+    def weekday(self, name: str) -> str:
+        """Return the short name of a day of the week, given as ``mon`` to ``sun``."""
+        days = self._locale.days["format"]["abbreviated"]
+        return str(days[("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(name)])
+
     def client_formats(self, currencies: list[str]) -> dict[str, Any]:
         """Return the formats that the scripts of a page need to format exact digits."""
         return {

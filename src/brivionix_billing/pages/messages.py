@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from brivionix_billing.meters import Meter
-from brivionix_billing.rating.messages import METER_LABELS, unit_names
+from brivionix_billing.rating.labels import NO_LABELS, Labels
+from brivionix_billing.rating.messages import METER_LABELS, RANGE_MESSAGES, unit_names
 
 __all__ = ["LANGUAGE_NAMES", "METER_LABELS", "PRICING_MESSAGES", "TIER_LABELS", "price_unit", "tier_label"]
 
@@ -28,9 +29,10 @@ def price_unit(language: str, meter: Meter) -> str:
     return f"每 1M {many.strip()}" if meter.per == 1_000_000 else f"每 {meter.per:,} {many.strip()}"
 
 
-def tier_label(language: str, tier: str) -> str:
-    """Return the label of a service tier; a tier of the price file is named by its word."""
-    return TIER_LABELS[language].get(tier) or tier.replace("_", " ")
+def tier_label(language: str, tier: str, labels: Labels = NO_LABELS) -> str:
+    """Return the label of a service tier: of the price file, or built in; a tier without one is named by its word."""
+    stated = labels.of("service_tiers", tier, language)
+    return stated or TIER_LABELS[language].get(tier) or tier.replace("_", " ")
 
 
 PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
@@ -68,9 +70,10 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "per_m_tokens": "per 1 M tokens",
         "per_k_tokens": "per 1 K tokens",
         "per_calls": "per 1,000 calls",
-        "short_context": "up to {tokens} input tokens",
-        "long_context": "over {tokens} input tokens",
-        "between_context": "over {tokens} and up to {up_to} input tokens",
+        **RANGE_MESSAGES["en"],
+        "named": "{name} ({label})",
+        "exchange": "list prices in {listed}: 1 {listed} = {rate} {currency}",
+        "listed": "list {price}",
         "in_region": "region {name}",
         "in_mode": "mode {name}",
         "in_window": "in the window {name}",
@@ -102,12 +105,21 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "calc_nominal": "Nominal",
         "calc_credits": "Credits",
         "calc_topup": "Paid through {channel}",
-        "calc_long": "More than {tokens} input tokens: long-context prices apply to the whole call.",
+        "calc_long": "The prices for {range} apply to the whole call.",
         "calc_line": "{meter}: {quantity} × {price} / {per} = {part}",
         "calc_most": "{model} accepts at most {tokens} input tokens.",
         "bad_count": "{field}: enter a whole number from 0 to 1,000,000,000,000.",
         "bad_cached": "{cached} cached tokens are more than the {input} input tokens.",
         "bad_price": "{meter}: this model has no price for it in this tier.",
+        "calendars": "Hours of peak prices",
+        "calendars_about": "The start of a request decides, in the time zone of the calendar.",
+        "every_day": "every day",
+        "hours": "{days}: {hours}",
+        "hour_range": "{start}–{end}",
+        "hour_range_overnight": "{start}–{end} of the next day",
+        "date_range": "{first} to {last}",
+        "except": "except {dates}",
+        "until": "until {date}",
         "channels": "Price of a Credit",
         "credit": "1 Credit buys {nominal} of nominal quota. Each channel has its own price; no exchange rate is "
         "applied.",
@@ -124,7 +136,10 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "starts_at": "{meter}: {now}",
         "begins": "new",
         "ends": "discontinued",
-        "threshold": "Long context: over {was} → over {now} input tokens",
+        "threshold": "Long context: {was} → {now} input tokens",
+        "minimum": "At least per request: {was} → {now}",
+        "range_begins": "prices of their own",
+        "range_ends": "no prices of their own any more",
         "credit_changes": "1 Credit through {channel}: {was} → {now}. All Top Up prices of {channel} change with it.",
         "nothing_announced": "No changes are scheduled for this group.",
         "rounding": "Displayed prices are rounded once, to {digits} significant digits, and never to zero.",
@@ -168,9 +183,10 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "per_m_tokens": "每 1M token",
         "per_k_tokens": "每 1K token",
         "per_calls": "每 1,000 次",
-        "short_context": "输入不超过 {tokens} token",
-        "long_context": "输入超过 {tokens} token",
-        "between_context": "超过 {tokens}、不超过 {up_to} 个输入 token",
+        **RANGE_MESSAGES["zh_CN"],
+        "named": "{name}（{label}）",
+        "exchange": "官方价以 {listed} 计：1 {listed} = {rate} {currency}",
+        "listed": "官方价 {price}",
         "in_region": "区域 {name}",
         "in_mode": "模式 {name}",
         "in_window": "时段 {name} 内",
@@ -202,12 +218,21 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "calc_nominal": "名义价格",
         "calc_credits": "Credits",
         "calc_topup": "通过 {channel} 支付",
-        "calc_long": "输入超过 {tokens} token：本次调用全部按长上下文价格计费。",
+        "calc_long": "本次调用全部按{range}的价格计费。",
         "calc_line": "{meter}：{quantity} × {price} / {per} = {part}",
         "calc_most": "{model} 最多接受 {tokens} 个输入 token。",
         "bad_count": "{field}：请输入 0 至 1,000,000,000,000 之间的整数。",
         "bad_cached": "命中缓存的 token（{cached}）不能多于输入 token（{input}）。",
         "bad_price": "{meter}：该模型在此服务层级没有这项价格。",
+        "calendars": "分时价格的时段",
+        "calendars_about": "以请求开始的时间为准，按日历所在时区计算。",
+        "every_day": "每天",
+        "hours": "{days}：{hours}",
+        "hour_range": "{start}–{end}",
+        "hour_range_overnight": "{start}–次日 {end}",
+        "date_range": "{first}至{last}",
+        "except": "{dates}除外",
+        "until": "至 {date}",
         "channels": "Credit 单价",
         "credit": "1 Credit 可购买 {nominal} 名义额度。各渠道单独定价，不按汇率换算。",
         "from_to": "单笔充值 {least} 至 {most}",
@@ -223,7 +248,10 @@ PRICING_MESSAGES: Final[dict[str, dict[str, str]]] = {
         "starts_at": "{meter}：{now}",
         "begins": "新增",
         "ends": "停止提供",
-        "threshold": "长上下文：输入超过 {was} → 超过 {now} token",
+        "threshold": "长上下文：输入 token {was} → {now}",
+        "minimum": "每次请求至少：{was} → {now}",
+        "range_begins": "开始单独定价",
+        "range_ends": "不再单独定价",
         "credit_changes": "通过 {channel} 购买 1 Credit：{was} → {now}。该渠道的所有充值价随之调整。",
         "nothing_announced": "本分组暂无即将生效的价格调整。",
         "rounding": "显示价格仅作一次四舍五入，保留 {digits} 位有效数字；非零价格不会显示为零。",

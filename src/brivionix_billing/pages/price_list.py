@@ -9,20 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, to_scaled
+from brivionix_billing.decimals import format_plain, multiply, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import MINIMUM_METER, REQUEST_METERS, UNITS, Meter
+from brivionix_billing.meters import UNITS
 from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
 from brivionix_billing.pages.messages import LANGUAGE_NAMES, price_unit, tier_label
+from brivionix_billing.pages.price_cards import (
+    Json,
+    all_meters,
+    cards_of,
+    context_of,
+    minimum_price,
+    nominal_prices,
+    optional_plain,
+    topup_price,
+    topup_prices,
+)
+from brivionix_billing.pages.price_changes import price_changes
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.pricebook.calendars import Calendar
+from brivionix_billing.pricebook.calendars import WEEKDAYS, Calendar, CalendarRule
 from brivionix_billing.pricebook.compile import Descriptions
 from brivionix_billing.rating import RateCard
-from brivionix_billing.rating.charge import UNIT_DECIMALS
 from brivionix_billing.rating.messages import meter_label
-from brivionix_billing.rating.rate_card import Variation
 from brivionix_billing.times import END_OF_TIME, as_utc, format_instant
 from brivionix_billing.topup import Channel, VolumeDiscount
 
@@ -30,8 +40,6 @@ __all__ = ["SCHEMA", "price_list", "topup_price"]
 
 SCHEMA: Final = "brivionix-billing/price-list/1"
 _THOUSAND: Final = Decimal("0.001")
-_NOT_SOLD: Final = frozenset({"model_not_allowed", "service_tier_unavailable", "no_price", "unknown_group"})
-Json = dict[str, Any]
 
 
 def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = None) -> Json:
@@ -61,6 +69,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     entries = [entry for group in listed for entry in (*group["prices"], *group["changes"])]
     meters = {meter for entry in entries for meter in entry["nominal"]}
     tiers = {entry["service_tier"] for entry in entries}
+    conditions = [entry["conditions"] for entry in entries if "conditions" in entry]
     # Models that none of these groups may use, now or later, must not be disclosed.
     models = {entry["model"] for entry in entries}
     for group in listed:
@@ -80,18 +89,25 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
                 "label": {language: meter_label(language, meter) for language in LANGUAGE_NAMES},
                 "per_label": {language: price_unit(language, meter) for language in LANGUAGE_NAMES},
             }
-            for meter in _all_meters(book)
+            for meter in all_meters(book)
             if meter.name in meters
         ],
         "service_tiers": [
-            {"name": tier, "label": {language: tier_label(language, tier) for language in LANGUAGE_NAMES}}
+            {"name": tier, "label": {language: tier_label(language, tier, book.labels) for language in LANGUAGE_NAMES}}
             for tier in book.all_service_tiers
             if tier in tiers
         ],
+        **{
+            f"{kind}s": [
+                {"name": name, "display_name": dict(getattr(book.labels, f"{kind}s").get(name, {}))}
+                for name in dict.fromkeys(names[kind] for names in conditions if kind in names)
+            ]
+            for kind in ("region", "mode")
+        },
         "calendars": [
             _calendar(calendar, at, texts.calendars.get(calendar.name, {}))
             for calendar in book.calendars().values()
-            if any((entry.get("conditions") or {}).get("window") == calendar.name for entry in entries)
+            if any(names.get("window") == calendar.name for names in conditions)
         ],
         "channels": [_channel(item, at, texts) for name, item in book.channels().items()],
         "models": [_model(book, name, texts) for name in book.model_names if name in models],
@@ -100,28 +116,38 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
     }
 
 
-def topup_price(card: RateCard, meter: str, channel: str) -> Decimal | None:
-    """Return the exact Top Up price of a meter, per that meter's ``per``, through a channel."""
-    units = card.unit_rates.get(meter)
-    if units is None:
-        return None
-    per = card.meter(meter).per * 10 ** card.meter(meter).places
-    return multiply(decimal_from_scaled(units * per, UNIT_DECIMALS), card.channel(channel).price)
-
-
-def _all_meters(book: PriceBook) -> list[Meter]:
-    """Return every meter that can have a price, in the order of columns."""
-    return [*book.meters.values(), *(meter for meter in REQUEST_METERS.values() if meter is not MINIMUM_METER)]
-
-
 def _calendar(calendar: Calendar, at: datetime, display_name: Json) -> Json:
-    change = calendar.next_change(at)
+    change, entries = calendar.next_change(at), calendar.rules.entries
     return {
         "name": calendar.name,
         "display_name": display_name,
         "time_zone": calendar.zone_name,
         "active": calendar.contains(at),
+        "in_force": calendar.rules.at(at).value is not None,
         "next_change": None if change is None else format_instant(change),
+        "rules": [
+            {
+                "from": format_instant(entry.start),
+                # The next rule ends one anyway.
+                "until": None if entry.end in (END_OF_TIME, following) else format_instant(entry.end),
+                **_rule(entry.value),
+            }
+            for entry, following in zip(entries, [*(entry.start for entry in entries[1:]), None], strict=True)
+            if entry.end > at
+        ],
+    }
+
+
+def _rule(rule: CalendarRule) -> Json:
+    def clock(minutes: int) -> str:
+        return f"{minutes // 60:02}:{minutes % 60:02}"
+
+    return {
+        "weekdays": [WEEKDAYS[day] for day in sorted(rule.weekdays)],
+        "hours": [f"{clock(start)}-{clock(end)}" for start, end in rule.hours],
+        "excluded_dates": [
+            first.isoformat() if first == last else f"{first}/{last}" for first, last in rule.excluded_dates
+        ],
     }
 
 
@@ -168,7 +194,7 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
     spans += [(entry.start, entry.end) for entry in item.volumes.entries]
     times = {when for span in spans for when in span if at < when < END_OF_TIME}
     for when in sorted(times):
-        price = [_optional_plain(item.prices.at(moment).value) for moment in (_just_before(when), when)]
+        price = [optional_plain(item.prices.at(moment).value) for moment in (_just_before(when), when)]
         volume = [_volume(item.volumes.at(moment).value) for moment in (_just_before(when), when)]
         change: Json = {"at": format_instant(when)}
         if price[0] != price[1]:
@@ -179,39 +205,8 @@ def _channel_changes(item: Channel, at: datetime) -> Iterator[Json]:
             yield change
 
 
-def _optional_plain(price: Decimal | None) -> str | None:
-    return None if price is None else format_plain(price)
-
-
 def _just_before(when: datetime) -> datetime:
     return when - datetime.resolution
-
-
-class _CardKey(NamedTuple):
-    """The place of a card among those of a model and tier."""
-
-    variation: Variation
-    context: int
-    """0 for short context, then one for each boundary."""
-
-
-_Cards = dict[_CardKey, RateCard]
-
-
-def _cards(book: PriceBook, model: str, group: str, at: datetime, tier: str) -> _Cards:
-    """Return the cards of a model, group and tier at a time; none if it is not sold then."""
-    try:
-        cards = book.rate_cards(model, group=group, at=at, service_tier=tier)
-    except BillingError as error:
-        if error.code not in _NOT_SOLD:
-            raise
-        return {}
-    found: _Cards = {}
-    places: dict[Variation, int] = {}
-    for card in cards:
-        place = places[card.variation] = places.get(card.variation, -1) + 1
-        found[_CardKey(card.variation, place)] = card
-    return found
 
 
 def _group(book: PriceBook, group: str, at: datetime, texts: Descriptions) -> Json:
@@ -221,9 +216,9 @@ def _group(book: PriceBook, group: str, at: datetime, texts: Descriptions) -> Js
     changes: list[Json] = []
     for model in book.model_names:
         for tier in book.all_service_tiers:
-            state = _cards(book, model, group, at, tier)
+            state = cards_of(book, model, group, at, tier)
             rows += [_row(card) for card in state.values()]
-            changes += _changes(book, model, group, at, tier, state)
+            changes += price_changes(book, model, group, at, tier, state)
     return {
         "name": group,
         "display_name": texts.group_names.get(group, {}),
@@ -240,11 +235,11 @@ def _row(card: RateCard) -> Json:
     row: Json = {
         "model": card.model,
         "service_tier": card.service_tier,
-        **_context(card),
+        **context_of(card),
         "ratio": None if card.has_group_prices else format_plain(card.ratio),
-        "nominal": {name: format_plain(price) for name, price in _nominal(card).items()},
+        "nominal": {name: format_plain(price) for name, price in nominal_prices(card).items()},
         "topup": {
-            channel: {name: format_plain(price) for name, price in _topup(card, channel).items()}
+            channel: {name: format_plain(price) for name, price in topup_prices(card, channel).items()}
             for channel in card.channels
         },
         "cache_discount": {
@@ -254,34 +249,25 @@ def _row(card: RateCard) -> Json:
     conditions = dict(card.variation.named())
     if conditions:
         row["conditions"] = conditions
+    listed = _list_prices(card)
+    if listed is not None:
+        row["list"] = listed
     if card.minimum:
         row["minimum"] = format_plain(card.minimum)
+        row["minimum_topup"] = {channel: optional_plain(minimum_price(card, channel)) for channel in card.channels}
     return row
 
 
-def _context(card: RateCard) -> Json:
-    """Return the context tier of a card: its name, and the boundary that it is above, or for short context, below."""
-    lower, upper = card.context.lower, card.context.upper
-    boundary = lower or upper
-    return {
-        "context": "any" if boundary is None else card.context_tier,
-        "above": None if boundary is None else boundary.last_below,
-        **({"up_to": upper.last_below} if lower is not None and upper is not None else {}),
+def _list_prices(card: RateCard) -> Json | None:
+    """Return the list prices that are in a currency of their own, and what it is worth in nominal quota."""
+    if card.exchange_rate is None:
+        return None
+    prices = {
+        name: format_plain(card.list_prices[name])
+        for name in nominal_prices(card)
+        if name in card.list_prices and not card.is_nominal(name)
     }
-
-
-def _nominal(card: RateCard | None) -> dict[str, Decimal]:
-    if card is None:
-        return {}
-    order = (*card.meters, *(name for name in REQUEST_METERS if name != MINIMUM_METER.name))
-    return {name: card.unit_prices[name] for name in order if name in card.unit_prices}
-
-
-def _topup(card: RateCard | None, channel: str) -> dict[str, Decimal]:
-    if card is None or channel not in card.channels:
-        return {}
-    prices = ((name, topup_price(card, name, channel)) for name in _nominal(card))
-    return {name: price for name, price in prices if price is not None}
+    return {"currency": card.list_currency, "exchange_rate": format_plain(card.exchange_rate), "prices": prices}
 
 
 def _cache_discount(card: RateCard, name: str) -> Decimal | None:
@@ -292,74 +278,10 @@ def _cache_discount(card: RateCard, name: str) -> Decimal | None:
     return discount_rate(card.unit_prices[name], full)
 
 
-def _changes(book: PriceBook, model: str, group: str, at: datetime, tier: str, state: _Cards) -> Iterator[Json]:
-    """Yield the scheduled changes of one model in one tier, in order of time."""
-    when = at
-    while (next_time := book.next_change(model, group=group, at=when, service_tier=tier)) is not None:
-        when = next_time
-        after = _cards(book, model, group, when, tier)
-        for key in {**state, **after}:
-            old, new = state.get(key), after.get(key)
-            if key.context and (old is None) != (new is None):
-                # Without a price of its own, a long request has the price of the range below it, so this is a change.
-                old, new = old or _card_below(state, key), new or _card_below(after, key)
-            change = _change(book, old, new)
-            if change is not None:
-                yield {"at": format_instant(when), "model": model, "service_tier": tier, **change}
-        state = after
-
-
-def _card_below(cards: _Cards, key: _CardKey) -> RateCard | None:
-    found = [cards.get(key._replace(context=place)) for place in range(key.context)]
-    return next((card for card in reversed(found) if card is not None), None)
-
-
-def _change(book: PriceBook, old: RateCard | None, new: RateCard | None) -> Json | None:
-    """Return the change between two cards, without its time and subject; ``None`` if no price changes."""
-    was, now = _nominal(old), _nominal(new)
-    changed = [meter for meter in _all_meters(book) if was.get(meter.name) != now.get(meter.name)]
-    if old is None or new is None:
-        changed = [meter for meter in changed if not meter.is_tool]  # fees of tools are the same in every tier
-    if old is new is None or not (changed or _threshold_changes(old, new)):
-        return None  # only the price of a channel changes, or a price that this model does not use
-    card = new or old
-    context = {} if card is None else _context(card)
-    above = [None if each is None else _context(each)["above"] for each in (old, new)]
-    change: Json = {
-        "context": context.get("context", "any") if any(bound is not None for bound in above) else "any",
-        "above": above,
-        "kind": "begins" if old is None else "ends" if new is None else "changes",
-        "nominal": _before_and_after(was, now, changed),
-        "topup": {
-            channel: _before_and_after(_topup(old, channel), _topup(new, channel), changed)
-            for channel in book.channels()
-        },
-    }
-    if change["context"] == "any" and any(bound is not None for bound in above):
-        change["context"] = next(_context(each)["context"] for each in (old, new) if each and each.context.upper)
-    conditions = {} if card is None else dict(card.variation.named())
-    return change | ({"conditions": conditions} if conditions else {})
-
-
-def _threshold_changes(old: RateCard | None, new: RateCard | None) -> bool:
-    if old is None or new is None:
-        return False
-    bounds = [_context(card)["above"] for card in (old, new)]
-    return None not in bounds and bounds[0] != bounds[1]
-
-
-def _before_and_after(
-    was: dict[str, Decimal], now: dict[str, Decimal], changed: Iterable[Meter]
-) -> dict[str, list[str | None]]:
-    return {
-        meter.name: [_optional_plain(was.get(meter.name)), _optional_plain(now.get(meter.name))] for meter in changed
-    }
-
-
 def _display_prices(book: PriceBook, groups: Iterable[Json]) -> dict[str, dict[str, str]]:
     """Return, by currency, exact prices -> digits to display where they differ, per 1 M tokens and per 1 K."""
     currencies = {name: channel.currency for name, channel in book.channels().items()}
-    tokens = {meter.name for meter in _all_meters(book) if meter.per == UNITS["token"].per}
+    tokens = {meter.name for meter in all_meters(book) if meter.per == UNITS["token"].per}
     out: dict[str, dict[str, str]] = {}
     seen: set[tuple[str, str, bool]] = set()
 

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pages.calendar_texts import calendar_texts
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
-from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
+from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.render import (
     HtmlPage,
@@ -18,8 +19,9 @@ from brivionix_billing.pages.render import (
     render_template,
     validate_stylesheet,
 )
-from brivionix_billing.pages.scheduled_changes import change_texts, row_notes, scheduled_changes
+from brivionix_billing.pages.scheduled_changes import PageLabels, change_texts, row_notes, scheduled_changes
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating.labels import pick_text
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import parse_instant
 
@@ -128,11 +130,12 @@ def _is_free(group: Json) -> bool:
 
 
 def _currencies(prices: Json) -> list[str]:
-    return list(dict.fromkeys([prices["currency"], *(channel["currency"] for channel in prices["channels"])]))
+    listed = [row["list"]["currency"] for group in prices["groups"] for row in group["prices"] if "list" in row]
+    return list(dict.fromkeys([prices["currency"], *(channel["currency"] for channel in prices["channels"]), *listed]))
 
 
 def _description(texts: dict[str, str], language: LocaleFormatter) -> str:
-    return texts.get(language.name) or texts.get("") or next(iter(texts.values()), "")
+    return pick_text(texts, language.name)
 
 
 def _display_name(part: Json, language: LocaleFormatter) -> str:
@@ -146,19 +149,21 @@ def _texts(prices: Json, language: LocaleFormatter) -> Json:
     messages = PRICING_MESSAGES[language.name]
     at = parse_instant(prices["at"]).replace(second=0, microsecond=0)
     nominal = language.money(Decimal(prices["nominal_per_credit"]), prices["currency"])
+    labels = PageLabels(prices, language.name)
     return {
         "tag": language.tag,
         "messages": messages,
+        "calendars": [calendar_texts(calendar, labels, language) for calendar in prices["calendars"]],
         "as_of": messages["as_of"].format(date=language.date(at)),
         "credit": messages["credit"].format(nominal=nominal),
         "rounding": messages["rounding"].format(digits=prices["shown_digits"]),
         "pointing": messages["pointing"],
         "source": messages["source"].format(digest=prices["price_book"]),
-        "channels": [_channel(channel, language) for channel in prices["channels"]],
+        "channels": [_channel(channel, labels, language) for channel in prices["channels"]],
     }
 
 
-def _channel(channel: Json, language: LocaleFormatter) -> Json:
+def _channel(channel: Json, labels: PageLabels, language: LocaleFormatter) -> Json:
     messages = PRICING_MESSAGES[language.name]
 
     def money(text: str) -> str:
@@ -184,7 +189,7 @@ def _channel(channel: Json, language: LocaleFormatter) -> Json:
         facts.append(messages["from"].format(date=date, what=messages["statement_separator"].join(parts)))
     price = channel["price_per_credit"]
     return {
-        "name": channel["name"],
+        "name": labels.named("channel", channel["name"]),
         "description": _description(channel["description"], language),
         "price": "–" if price is None else money(price),
         "facts": facts,
@@ -211,9 +216,10 @@ def _section(prices: Json, group: Json, changes: list[Json], language: LocaleFor
     if _is_free(group):
         ratio = messages["ratio_free"]
     models = {model["name"]: model for model in prices["models"]}
+    labels = PageLabels(prices, language.name)
     previous_models = [None, *(row["model"] for row in group["prices"])]
     return {
-        "heading": messages["prices_of"].format(group=group["name"]),
+        "heading": messages["prices_of"].format(group=labels.named("group", group["name"])),
         "about": " · ".join(filter(None, [_description(group["description"], language), ratio])),
         "view": messages["about_nominal"].format(currency=prices["currency"]),
         "columns": [
@@ -254,7 +260,7 @@ def _static_row(
     ]
     return {
         "model": row["model"],
-        "tier": tier_label(language.name, row["service_tier"]),
+        "tier": PageLabels(prices, language.name).label("service_tier", row["service_tier"]),
         "notes": list(filter(None, notes)),
         "cells": [_static_price(row, meter["name"], prices["currency"], language) for meter in columns],
     }
@@ -263,11 +269,15 @@ def _static_row(
 def _static_price(row: Json, meter: str, currency: str, language: LocaleFormatter) -> dict[str, str]:
     messages = PRICING_MESSAGES[language.name]
     if meter not in row["nominal"]:
-        return {"text": "", "exact": "", "off": ""}
+        return {"text": "", "exact": "", "off": "", "listed": ""}
+    listed = row["list"]["prices"].get(meter) if "list" in row else None
     price, discount = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
     text, exact = language.price(price, currency), language.money(price, currency)
     return {
         "text": text if price else messages["free"],
         "exact": messages["exactly"].format(price=exact) if text != exact else "",
         "off": messages["off"].format(percent=language.percent(Decimal(discount))) if discount else "",
+        "listed": ""
+        if listed is None
+        else messages["listed"].format(price=language.money(Decimal(listed), row["list"]["currency"])),
     }

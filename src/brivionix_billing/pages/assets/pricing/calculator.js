@@ -57,14 +57,14 @@ function renderCalculator() {
     ["nominal", translate("calc_nominal"), formatMoney(Decimals.format(call.nominal), list.currency)],
     ["credits", translate("calc_credits"), formatNumber(Decimals.format(call.credits))],
     ...CHANNELS.filter((channel) => channel.name in call.row.topup).map((channel) => [
-      channel.name, translate("calc_topup", { channel: channel.name }),
+      channel.name, translate("calc_topup", { channel: named("channel", channel.name) }),
       formatMoney(Decimals.format(Decimals.multiply(call.credits, Decimals.parse(channel.price_per_credit))), channel.currency)]),
   ];
   return result.replaceChildren(
     createElement("dl", {}, ...amounts.map(([key, label, text]) =>
       createElement("div", { "data-result": key }, createElement("dt", {}, label), createElement("dd", {}, text)))),
-    createElement("p", { class: "small muted" }, translate("calc_exact", { group: group.name }),
-      ...(call.row.above !== null && call.row.context !== "short" ? [translate("sentence_separator"), translate("calc_long", { tokens: formatNumber(call.row.above) })] : []),
+    createElement("p", { class: "small muted" }, translate("calc_exact", { group: named("group", group.name) }),
+      ...(call.row.above !== null && call.row.context !== "short" ? [translate("sentence_separator"), translate("calc_long", { range: contextNote(call.row) })] : []),
       ...(maxInput !== null && call.input > BigInt(maxInput)
         ? [translate("sentence_separator"), createElement("strong", { class: "wrong" }, translate("calc_most", { model: selected.model, tokens: formatNumber(maxInput) }))]
         : [])),

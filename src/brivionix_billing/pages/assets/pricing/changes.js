@@ -1,20 +1,19 @@
 // Scheduled price changes. scheduled_changes.py decides what counts, in which order, and the statements; this formats them.
-function subjectText({ model, service_tier: tier, context, above, conditions }) {
-  return [model, tier && TIER_LABELS[state.lang][tier], context && contextNote({ context, above }), ...conditionNotes({ conditions })].filter(Boolean).join(" · ");
-}
+const subjectText = (subject) =>
+  [subject.model, subject.service_tier && TIER_LABELS[state.lang][subject.service_tier], contextNote(subject), ...conditionNotes(subject)].filter(Boolean).join(" · ");
 function beforeAndAfter(statement) {
-  const { counts, channel, meter } = statement;
-  if (counts) return counts.map(formatNumber);
+  const { boundary, channel, meter } = statement;
+  if (boundary) return boundary.map(rangeText);
   const { currency } = channel ? CHANNELS_BY_NAME[channel] : { currency: currentCurrency() };
   // Prices are exact, because two different prices can look the same after rounding.
   const format = (price) => (channel ? formatMoney(price, currency) : exactPrice(scaleToUnit(price, meter), currency));
-  const prices = channel ? statement.price_per_credit : meter ? viewPrices(statement) : [];
+  const prices = channel ? statement.price_per_credit : statement.nominal ? viewPrices(statement) : [];
   return prices.map((price) => (price === null ? "–" : format(price)));
 }
 function statementText(statement) {
   const { message, meter, channel, unit } = statement;
   const [was, now] = beforeAndAfter(statement);
-  const text = translate(message, { was, now, channel, meter: METER_LABELS[state.lang][meter] });
+  const text = translate(message, { was, now, channel: channel && named("channel", channel), meter: METER_LABELS[state.lang][meter] });
   return unit ? `${text} ${translate(unit)}` : text;
 }
 function renderChanges() {

@@ -76,6 +76,16 @@ const displayPrice = (text, currency) => exactPrice((list.shown[currency] || {})
 const pickDescription = (texts) => texts[state.lang] || texts[""] || Object.values(texts)[0] || "";
 const unitLabel = (meter) =>
   (isTokenMeter(meter) ? translate(state.unit === "1m" ? "per_m_tokens" : "per_k_tokens") : (PER_LABELS[meter] || {})[state.lang] || translate("per_calls"));
+// A name with its label, such as "rmb (WeChat Pay)".
+const LABELLED = { group: list.groups, channel: list.channels, region: list.regions, mode: list.modes, window: list.calendars };
+function named(kind, name) {
+  const item = LABELLED[kind].find((each) => each.name === name);
+  const label = item ? pickDescription(item.display_name) : "";
+  return label && label !== name ? translate("named", { name, label }) : name;
+}
+// The words of a range of input tokens; see `range_text` of the library.
+const rangeText = (bounds) =>
+  Object.entries(bounds).map(([key, tokens]) => translate("range_" + key, { tokens: formatNumber(tokens) })).join(translate("range_and"));
 const currentGroup = () => list.groups.find((group) => group.name === state.group);
 const currentChannel = () => CHANNELS.find((channel) => channel.name === state.channel);
 const currentCurrency = () => (state.view === "topup" ? currentChannel().currency : list.currency);

@@ -26,14 +26,15 @@ function sortRows(rows) {
   return [...priced.map(([, row]) => row), ...unpriced];
 }
 const displayName = (model) => [pickDescription(model.vendor), pickDescription(model.display_name)].filter(Boolean).join(" ");
-function contextNote({ context, above, up_to: upTo }) {
-  if (above === null) return "";
-  const tokens = formatNumber(above);
-  if (context === "short") return translate("short_context", { tokens });
-  return upTo === undefined ? translate("long_context", { tokens }) : translate("between_context", { tokens, up_to: formatNumber(upTo) });
+const contextNote = ({ input_tokens: bounds }) => (bounds ? translate("range_tokens", { range: rangeText(bounds) }) : "");
+const conditionNotes = ({ conditions = {} }) =>
+  Object.entries(conditions).map(([dimension, name]) => translate("in_" + dimension, { name: named(dimension, name) }));
+function minimumNote({ minimum, minimum_topup: topup }) {
+  const price = state.view === "topup" ? (topup || {})[state.channel] : minimum;
+  return price ? [translate("at_minimum", { price: formatMoney(price, currentCurrency()) })] : [];
 }
-const conditionNotes = ({ conditions = {} }) => Object.entries(conditions).map(([dimension, name]) => translate("in_" + dimension, { name }));
-const minimumNote = ({ minimum }) => (minimum ? [translate("at_minimum", { price: formatMoney(minimum, list.currency) })] : []);
+const exchangeNote = ({ list: listed }) => (listed
+  ? [translate("exchange", { listed: listed.currency, rate: formatNumber(listed.exchange_rate), currency: list.currency })] : []);
 function termsNote(row) {
   if (row.ratio === null) return translate("own_price");
   return row.ratio === currentGroup().ratio ? "" : translate("ratio", { ratio: formatNumber(row.ratio) });
@@ -64,7 +65,7 @@ function renderRow(row, columns, currency, index, isFirst) {
   const model = MODELS[row.model];
   const head = createElement("th", { role: "rowheader", scope: "row" }, createElement("span", { class: "name" }, row.model));
   if (row.service_tier) head.append(" ", createElement("span", { class: "badge" }, TIER_LABELS[state.lang][row.service_tier]));
-  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row)];
+  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row), ...exchangeNote(row)];
   const size = model.context.window === null ? "" : translate("window", { tokens: formatNumber(model.context.window) });
   const notes = [isFirst ? displayName(model) : "", ...terms, size].filter(Boolean);
   head.append(createNote(notes.join(" · ")));
@@ -81,6 +82,8 @@ function renderRow(row, columns, currency, index, isFirst) {
     const value = createElement("div", {}, renderPrice(price, currency, meter));
     const discount = row.cache_discount[meter];
     if (discount) value.append(createNote(translate("off", { percent: formatPercent(discount) })));
+    const listed = row.list && state.view === "nominal" ? row.list.prices[meter] : undefined;
+    if (listed !== undefined) value.append(createNote(translate("listed", { price: formatMoney(scaleToUnit(listed, meter), row.list.currency) })));
     return createElement("td", { role: "cell", class: "figure", "data-label": label }, value);
   });
   const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row), ...conditionNotes(row)].filter(Boolean).join(translate("list_separator"));
@@ -92,12 +95,12 @@ const pricedMeters = (group) => list.meters.map((meter) => meter.name).filter((m
 
 function renderTable() {
   const group = currentGroup(), columns = pricedMeters(group), currency = currentCurrency();
-  const heading = translate("prices_of", { group: group.name });
+  const heading = translate("prices_of", { group: named("group", group.name) });
   byId("prices-heading").textContent = heading;
   const ratio = FREE_GROUPS.includes(group.name) ? translate("ratio_free") : translate("ratio", { ratio: formatNumber(group.ratio) });
   byId("about").textContent = [pickDescription(group.description), ratio].filter(Boolean).join(" · ");
   byId("view").textContent = state.view === "topup"
-    ? translate("about_topup", { channel: state.channel, price: formatMoney(currentChannel().price_per_credit, currency) }) +
+    ? translate("about_topup", { channel: named("channel", state.channel), price: formatMoney(currentChannel().price_per_credit, currency) }) +
       (currentChannel().volume_discount ? translate("sentence_separator") + translate("about_volume") : "")
     : translate("about_nominal", { currency });
   visibleRows = filterRows(group);

@@ -9,7 +9,7 @@ function renderControls() {
   for (const element of document.querySelectorAll("[data-label-message]")) element.setAttribute("aria-label", translate(element.dataset.labelMessage));
   if (!INITIAL.title) document.title = translate("title");
   for (const button of document.querySelectorAll("[data-language]")) button.setAttribute("aria-pressed", String(button.dataset.language === state.lang));
-  fillSelect(byId("group"), list.groups.map((group) => [group.name, group.name]), state.group);
+  fillSelect(byId("group"), list.groups.map((group) => [group.name, named("group", group.name)]), state.group);
   fillSelect(byId("tier"), [["every", translate("every")], ...SOLD_TIERS.map((name) => [name, TIER_LABELS[state.lang][name]])], state.tier);
   fillSelect(byId("window"), [["0", translate("every")], ...WINDOWS.slice(1).map((tokens) => [String(tokens), translate("context_least", { tokens: formatNumber(tokens) })])],
     WINDOWS.slice(1).map(String).includes(state.window) ? state.window : "0");
@@ -19,7 +19,8 @@ function renderControls() {
   byId("channels").replaceChildren(...CHANNELS.map((channel) => {
     const input = createElement("input", { type: "radio", name: "channel", value: channel.name });
     input.checked = channel.name === state.channel;
-    return createElement("label", {}, input, `${channel.name} (${channel.currency})`);
+    const label = named("channel", channel.name);
+    return createElement("label", {}, input, label === channel.name ? `${label} (${channel.currency})` : `${label} · ${channel.currency}`);
   }));
   for (const input of document.querySelectorAll("input[name=unit]")) input.checked = input.value === state.unit;
   byId("unusable").checked = state.unusable === "1";
@@ -60,11 +61,12 @@ async function copyText(text, displayed = text) {
 }
 // A spreadsheet evaluates a cell that begins like a formula.
 const escapeCell = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
+const COMPARISONS = { over: ">", from: ">=", up_to: "<=", under: "<" };
 function rowAsTsv(row) {
   const columns = pricedMeters(currentGroup()), currency = currentCurrency(), prices = viewPrices(row);
   const heading = (meter) => `${meter}, ${currency} ${isTokenMeter(meter) ? `per ${state.unit.toUpperCase()} tokens` : PER_LABELS[meter].en}`;
   const headings = ["model", "group", "service_tier", "context", "view", ...columns.map(heading)];
-  const range = row.above === null ? "any" : (row.context === "short" ? "<=" : ">") + row.above + (row.up_to === undefined ? "" : " <=" + row.up_to);
+  const range = Object.entries(row.input_tokens || {}).map(([key, tokens]) => COMPARISONS[key] + tokens).join(" ") || "any";
   const context = [range, ...conditionNotes(row)].join(", ");
   const view = state.view === "topup" ? state.channel : "nominal";
   const cells = [row.model, state.group, row.service_tier, context, view, ...columns.map((meter) => (meter in prices ? scaleToUnit(prices[meter], meter) : ""))];
