@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
 from brivionix_billing.meters import MINIMUM_METER, REQUEST_METERS
+from brivionix_billing.pages.calendars import calendar_section, calendar_texts
+from brivionix_billing.pages.formatting import LocaleFormatter
 from brivionix_billing.pages.messages import price_unit
 from brivionix_billing.pages.price_cards import minimum_price, optional_plain, topup_price
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
+from brivionix_billing.rating.labels import pick_text
+from brivionix_billing.rating.messages import range_text
 from brivionix_billing.tabular import format_table
 from brivionix_billing.times import format_instant
 
@@ -140,16 +145,55 @@ def _prices(args: Namespace) -> int:
         other = [name for name in shown if cards and not _has_usual_unit(cards[0], name)]
         units = [f"{name} {price_unit('en', cards[0].meter(name))}" for name in other]
         usual = "per 1 M tokens, searches per 1000 calls"
-        head = f"Group {args.group}, {view}, at {format_instant(at)}; {', '.join([usual, *units])}."
+        group = book.labels.named("groups", args.group, "en")
+        head = f"Group {group}, {view}, at {format_instant(at)}; {', '.join([usual, *units])}."
         if not rows:
             return f"{head}\nNo model is sold to this group at that time."
         names = list(rows[0])
-        cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
+        words = {str(card.context): range_text("en", card.context.bounds) or "any" for card in cards}
+        texts = [{**row, "context_tier": words[str(row["context_tier"])]} for row in rows]
+        cells = [["" if row[name] is None else str(row[name]) for name in names] for row in texts]
         heads = [name.replace("_", " ") for name in names]
-        return f"{head}\n\n{format_table([heads, *cells], left=6 - (args.view == 'nominal'))}"
+        table = format_table([heads, *cells], left=6 - (args.view == "nominal"))
+        return "\n\n".join([head, table, *_legend(book, rows, at)])
 
     print_rows(rows, args.format, format_text)
     return EXIT_OK
+
+
+_LABELLED: Final = {
+    "model": "models",
+    "service_tier": "service_tiers",
+    "region": "regions",
+    "mode": "modes",
+    "window": "windows",
+    "channel": "channels",
+}
+"""Column -> kind of the label that the price file may have for its names."""
+
+
+def _legend(book: PriceBook, rows: Sequence[Mapping[str, Any]], at: datetime) -> list[str]:
+    """Return what names in a table are called, and the hours of the windows: blocks of lines, if there are any."""
+    labels = [
+        f"{column.replace('_', ' ')} {name}: {label}"
+        for column, kind in _LABELLED.items()
+        for name in dict.fromkeys(row.get(column) for row in rows)
+        if name and (label := book.labels.of(kind, name, "en"))
+    ]
+    labels += [
+        f"meter {name}: {pick_text(meter.labels, 'en')}"
+        for name, meter in book.meters.items()
+        if meter.labels and any(name in row for row in rows)
+    ]
+    shown = {row.get("window") for row in rows}
+    calendars = [calendar_section(item, at, {}) for name, item in book.calendars().items() if name in shown]
+    language = LocaleFormatter("en")
+    hours = [
+        f"window {text['name']}, {text['time_zone']}: {rule}"
+        for text in (calendar_texts(calendar, language) for calendar in calendars)
+        for rule in text["rules"]
+    ]
+    return ["\n".join(lines) for lines in (labels, hours) if lines]
 
 
 def _iter_rate_cards(book: PriceBook, group: str, at: Any) -> Iterator[RateCard]:

@@ -18,6 +18,7 @@ from brivionix_billing.decimals import (
 )
 from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME, AccountUsage, RequestReference, UsageBucket
 from brivionix_billing.invoice.header import Header, document_header, payment_section
+from brivionix_billing.invoice.labels import labels_section
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter, format_quantity
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
@@ -129,7 +130,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
             "channels": {name: column[index] for name, column in channel_columns.items()},
         }
 
-    return {
+    document = {
         **document_header(header, "invoice", None),
         "payment": None if header.channel is None else payment_section(header.channel, book),
         "balance": None if header.balance is None else header.balance.reconcile(header.account, credits_used(usage)),
@@ -166,6 +167,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
         },
         "signing_key": header.signing_key,
     }
+    return {**document, **labels_section(document, book)}
 
 
 def credits_used(usage: AccountUsage) -> Decimal:

@@ -232,6 +232,12 @@ class Evidence(_StrictModel):
     unaccounted: list[UnaccountedNumbers] | None = None
 
 
+LabelKind = Literal["models", "groups", "channels", "service_tiers", "regions", "modes", "windows", "meters"]
+Language = Literal["en", "zh_CN", ""]
+LabelText = Annotated[str, Field(max_length=4_100)]
+"""A vendor and a display name, of 2000 characters each."""
+
+
 class Document(_StrictModel):
     """A bill, or a note that corrects a bill."""
 
@@ -253,6 +259,7 @@ class Document(_StrictModel):
     totals: Totals
     savings: Savings
     days: list[Day]
+    labels: dict[LabelKind, dict[Name, dict[Language, LabelText]]] | None = None
     rounding: Rounding
     evidence: Evidence | None
     signing_key: str | None

@@ -12,6 +12,7 @@ from typing import Any, Final
 from brivionix_billing.decimals import format_plain, subtract_text
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.header import Header, document_header
+from brivionix_billing.invoice.labels import labels_section
 
 __all__ = ["DAY_KEY", "LINE_CONDITIONS", "LINE_KEY", "build_note"]
 
@@ -69,7 +70,7 @@ def build_note(
     if not lines and not days and not any(_nonzero_flags(totals["estimated"])):
         raise BillingError("invalid_argument", f"nothing to correct: the recomputed bill equals {bill['id']}")
     kind = "credit_note" if totals["credits"].startswith("-") or totals["credits"] == "0" else "debit_note"
-    return {
+    document = {
         **document_header(header, kind, {"id": bill["id"], "hash": bill["hash"], "reason": reason}),
         "payment": bill["payment"],
         "balance": None,
@@ -81,6 +82,7 @@ def build_note(
         "evidence": corrected["evidence"] if corrected else None,
         "signing_key": header.signing_key,
     }
+    return {**document, **labels_section(document, bill.get("labels"), (corrected or {}).get("labels"))}
 
 
 def _note_lines(old: list[Any], new: list[Any], zeros: Mapping[str, str]) -> list[Any]:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, sum_exact
+from brivionix_billing.invoice.labels import shown_labels
 from brivionix_billing.tabular import format_table
 
 __all__ = ["render_text"]
@@ -86,6 +87,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         "",
         *_balance_lines(document["balance"], totals["credits"]),
         *_days_lines(document["days"], period["zone"]),
+        *_label_lines(document),
     ]
     if evidence:
         requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
@@ -145,6 +147,14 @@ def _days_lines(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
         credits = format_plain(sum_exact(Decimal(model["credits"]) for model in models))
         rows.append([day, str(sum(model["requests"] for model in models)), credits])
     return [format_table(rows, left=1), ""]
+
+
+def _label_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return a table of what the names of the bill are called."""
+    labels = shown_labels(document, "en")
+    if not labels:
+        return []
+    return [format_table([["Name", "Label"], *([name, " ".join(label.split())] for name, label in labels)], left=2), ""]
 
 
 def _party_lines(title: str, name: str, party: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import document_id
+from brivionix_billing.invoice.labels import label_of, named
 from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.invoice.signing import document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
@@ -146,6 +147,8 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
         channels.sort(key=lambda name: name != payment["channel"])
     return {
         "digits": language.group_digits,
+        "channel_names": {name: named(document, "channels", name, language.name) for name in channels},
+        "payment_name": payment and named(document, "channels", payment["channel"], language.name),
         "channels": channels,
         "line_channels": channels[:_MAX_COLUMN_CHANNELS],
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
@@ -160,6 +163,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
         "estimated": _estimated(totals["estimated"], language),
         "savings": _savings(document, language),
         "evidence": _evidence(document, language),
+        "unaccounted": _unaccounted(document, language),
         "short_form": _short_form(document),
         "charts": usage_charts(document, language),
     }
@@ -230,20 +234,23 @@ def _line_groups(
     out = []
     for key, lines in blocks.items():
         model, group, tier, context, *_, since = key
-        parts = [tier_label(language.name, tier), words["group"].format(group=group)]
+        parts = [
+            label_of(document, "service_tiers", tier, language.name) or tier_label(language.name, tier),
+            words["group"].format(group=named(document, "groups", group, language.name)),
+        ]
         if context == "long":
             parts.append(words["long"])
         elif context != "short":
             parts.append(words["input_tokens"].format(range=context))
-        parts += _conditions(lines[0][1], language)
+        parts += _conditions(document, lines[0][1], language)
         if price_dates[key[:-1]] > 1:
             parts.append(words["since"].format(date=_day(parse_instant(since), days)))
         shown = [line["rounded"] for _, line in lines]
         out.append(
             {
-                "model": model,
+                "model": named(document, "models", model, language.name),
                 "terms": " · ".join(parts),
-                "lines": [_line(index, line, language) for index, line in lines],
+                "lines": [_line(document, index, line, language) for index, line in lines],
                 "credits": language.group_digits(_sum([part["credits"] for part in shown])),
                 "nominal": language.group_digits(_sum([part["nominal"] for part in shown])),
                 "channels": [
@@ -255,12 +262,15 @@ def _line_groups(
     return out
 
 
-def _conditions(line: Mapping[str, Any], language: LocaleFormatter) -> list[str]:
+def _conditions(document: Mapping[str, Any], line: Mapping[str, Any], language: LocaleFormatter) -> list[str]:
     """Return what makes the prices of a line differ from the usual ones, in words."""
     words = BILL_MESSAGES[language.name]
-    parts = [words["router"].format(name=line["router"])] if line.get("router") else []
+    router = line.get("router")
+    parts = [words["router"].format(name=named(document, "models", router, language.name))] if router else []
     parts += [
-        PRICING_MESSAGES[language.name][f"in_{dimension}"].format(name=line[dimension])
+        PRICING_MESSAGES[language.name][f"in_{dimension}"].format(
+            name=named(document, f"{dimension}s", line[dimension], language.name)
+        )
         for dimension in ("region", "mode", "window")
         if line.get(dimension)
     ]
@@ -269,10 +279,11 @@ def _conditions(line: Mapping[str, Any], language: LocaleFormatter) -> list[str]
     return parts
 
 
-def _line(index: int, line: Mapping[str, Any], language: LocaleFormatter) -> Json:
+def _line(document: Mapping[str, Any], index: int, line: Mapping[str, Any], language: LocaleFormatter) -> Json:
     return {
         "index": index,
-        "item": METER_LABELS[language.name].get(line["meter"], line["meter"].replace("_", " ")),
+        "item": label_of(document, "meters", line["meter"], language.name)
+        or METER_LABELS[language.name].get(line["meter"], line["meter"].replace("_", " ")),
         **line,
     }
 
@@ -316,6 +327,21 @@ def _evidence(document: Mapping[str, Any], language: LocaleFormatter) -> list[st
     out = [records if document["kind"] == "invoice" else words["of_right"].format(records=records)]
     out += [words[key].format(n=language.number(evidence[key])) for key in ("duplicates", "rejected") if evidence[key]]
     return out
+
+
+def _unaccounted(document: Mapping[str, Any], language: LocaleFormatter) -> list[tuple[int, str]]:
+    """Return (index, how many numbers) of each path of usage objects that nothing was charged for."""
+    words = BILL_MESSAGES[language.name]
+    entries = (document["evidence"] or {}).get("unaccounted") or []
+    return [
+        (
+            index,
+            words["number_once"]
+            if entry["numbers"] == 1
+            else words["numbers"].format(n=language.number(entry["numbers"])),
+        )
+        for index, entry in enumerate(entries)
+    ]
 
 
 def _short_form(document: Mapping[str, Any]) -> str:

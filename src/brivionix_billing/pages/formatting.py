@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.decimals import Rounding, decimal_from_scaled, round_quotient, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
+from brivionix_billing.pricebook.calendars import WEEKDAYS
 from brivionix_billing.rating.messages import LOCALES
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class LocaleFormatter:
     def weekday(self, name: str) -> str:
         """Return the short name of a day of the week, given as ``mon`` to ``sun``."""
         days = self._locale.days["format"]["abbreviated"]
-        return str(days[("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(name)])
+        return str(days[WEEKDAYS.index(name)])
 
     def client_formats(self, currencies: list[str]) -> dict[str, Any]:
         """Return the formats that the scripts of a page need to format exact digits."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from brivionix_billing.decimals import format_plain, multiply, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import UNITS
+from brivionix_billing.pages.calendars import calendar_section
 from brivionix_billing.pages.formatting import SHOWN_DIGITS, discount_rate, round_for_display
 from brivionix_billing.pages.messages import LANGUAGE_NAMES, price_unit, tier_label
 from brivionix_billing.pages.price_cards import (
@@ -29,7 +30,6 @@ from brivionix_billing.pages.price_cards import (
 )
 from brivionix_billing.pages.price_changes import price_changes
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.pricebook.calendars import WEEKDAYS, Calendar, CalendarRule
 from brivionix_billing.pricebook.compile import Descriptions
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.messages import meter_label
@@ -105,7 +105,7 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
             for kind in ("region", "mode")
         },
         "calendars": [
-            _calendar(calendar, at, texts.calendars.get(calendar.name, {}))
+            calendar_section(calendar, at, texts.calendars.get(calendar.name, {}))
             for calendar in book.calendars().values()
             if any(names.get("window") == calendar.name for names in conditions)
         ],
@@ -113,41 +113,6 @@ def price_list(book: PriceBook, *, at: datetime, groups: Sequence[str] | None = 
         "models": [_model(book, name, texts) for name in book.model_names if name in models],
         "groups": listed,
         "shown": _display_prices(book, listed),
-    }
-
-
-def _calendar(calendar: Calendar, at: datetime, display_name: Json) -> Json:
-    change, entries = calendar.next_change(at), calendar.rules.entries
-    return {
-        "name": calendar.name,
-        "display_name": display_name,
-        "time_zone": calendar.zone_name,
-        "active": calendar.contains(at),
-        "in_force": calendar.rules.at(at).value is not None,
-        "next_change": None if change is None else format_instant(change),
-        "rules": [
-            {
-                "from": format_instant(entry.start),
-                # The next rule ends one anyway.
-                "until": None if entry.end in (END_OF_TIME, following) else format_instant(entry.end),
-                **_rule(entry.value),
-            }
-            for entry, following in zip(entries, [*(entry.start for entry in entries[1:]), None], strict=True)
-            if entry.end > at
-        ],
-    }
-
-
-def _rule(rule: CalendarRule) -> Json:
-    def clock(minutes: int) -> str:
-        return f"{minutes // 60:02}:{minutes % 60:02}"
-
-    return {
-        "weekdays": [WEEKDAYS[day] for day in sorted(rule.weekdays)],
-        "hours": [f"{clock(start)}-{clock(end)}" for start, end in rule.hours],
-        "excluded_dates": [
-            first.isoformat() if first == last else f"{first}/{last}" for first, last in rule.excluded_dates
-        ],
     }
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.pages.calendar_texts import calendar_texts
+from brivionix_billing.pages.calendars import calendar_texts
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES
 from brivionix_billing.pages.price_list import price_list
@@ -153,7 +153,7 @@ def _texts(prices: Json, language: LocaleFormatter) -> Json:
     return {
         "tag": language.tag,
         "messages": messages,
-        "calendars": [calendar_texts(calendar, labels, language) for calendar in prices["calendars"]],
+        "calendars": [calendar_texts(calendar, language) for calendar in prices["calendars"]],
         "as_of": messages["as_of"].format(date=language.date(at)),
         "credit": messages["credit"].format(nominal=nominal),
         "rounding": messages["rounding"].format(digits=prices["shown_digits"]),

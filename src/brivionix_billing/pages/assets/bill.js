@@ -36,7 +36,9 @@ function* equations(bill) {
     const left = Decimals.multiply(Decimals.multiply(Decimals.parse(line.credits), perCredit), Decimals.parse(String(line.per)));
     yield [`lines[${index}]`, left, Decimals.multiply(Decimals.parse(line.quantity), Decimals.parse(line.unit_price))];
     if (line.list_price !== null && line.ratio !== null) {
-      yield [`lines[${index}]: price`, Decimals.multiply(Decimals.parse(line.list_price), Decimals.parse(line.ratio)), Decimals.parse(line.unit_price)];
+      // A list price in another currency is worth its exchange rate in the nominal currency.
+      const listed = Decimals.multiply(Decimals.parse(line.list_price), Decimals.parse(line.exchange_rate || "1"));
+      yield [`lines[${index}]: price`, Decimals.multiply(listed, Decimals.parse(line.ratio)), Decimals.parse(line.unit_price)];
     }
   }
   if (bill.kind === "invoice") yield ["nominal", Decimals.multiply(credits, perCredit), Decimals.parse(totals.nominal.amount)];

@@ -36,6 +36,14 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
             yield UnlocatedFinding(
                 ("service_tiers", tier), "no model is sold in this tier", "price it for a model, or remove it", True
             )
+    for tier in file.labels.service_tiers:
+        if tier not in used.tiers:
+            message, hint = "no model is sold in this tier, so nothing shows it", "price the tier, or remove the label"
+            yield UnlocatedFinding(("labels", "service_tiers", tier), message, hint, True)
+    for region in file.labels.regions:
+        if region not in used.regions:
+            message, hint = "no price uses this region, so nothing shows it", "price the region, or remove the label"
+            yield UnlocatedFinding(("labels", "regions", region), message, hint, True)
     if not file.models:
         yield UnlocatedFinding(("models",), "no model", "add one, or run import --into with this file", True)
     yield from _taken_names(file)
