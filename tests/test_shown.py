@@ -166,6 +166,10 @@ ON_THE_PAGE: Final = {
         Router fee
         at least $0.005
         context 400,000
+        input up to 300,000
+        output up to 100,000
+        released 2026-01-01
+        also alpha-latest
         rmb (WeChat <script>alert(1)</script>)
         Top-up in RMB
         CN¥10.00
@@ -196,6 +200,10 @@ ON_THE_PAGE: Final = {
         联网搜索
         路由费
         每次请求至少
+        输入不超过 300,000
+        输出不超过 100,000
+        发布于 2026-01-01
+        别名 alpha-latest
         rmb（微信支付）
         人民币充值
         官方价 × 0.5

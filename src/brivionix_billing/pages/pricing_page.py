@@ -250,13 +250,13 @@ def _static_row(
         terms = messages["own_price"]
     elif row["ratio"] != group_ratio:
         terms = messages["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
-    window = model["context"]["window"]
     notes = [
         _display_name(model, language) if describe else "",
         terms,
         *row_notes(row, prices, language),
-        "" if window is None else messages["window"].format(tokens=language.number(window)),
+        *_limits(model, language, describe=describe),
         _description(model["description"], language) if describe else "",
+        *(_other_facts(model, language) if describe else ()),
     ]
     return {
         "model": row["model"],
@@ -264,6 +264,22 @@ def _static_row(
         "notes": list(filter(None, notes)),
         "cells": [_static_price(row, meter["name"], prices["currency"], language) for meter in columns],
     }
+
+
+def _limits(model: Json, language: LocaleFormatter, *, describe: bool) -> list[str]:
+    """Return the size of a model's context, and of its input and output beside its description."""
+    messages, sizes = PRICING_MESSAGES[language.name], model["context"]
+    names = ("window", "max_input", "max_output") if describe else ("window",)
+    return [messages[name].format(tokens=language.number(sizes[name])) for name in names if sizes[name] is not None]
+
+
+def _other_facts(model: Json, language: LocaleFormatter) -> list[str]:
+    """Return when a model was released, and its other names."""
+    messages = PRICING_MESSAGES[language.name]
+    facts = [] if model["released"] is None else [messages["released"].format(date=model["released"])]
+    if model["aliases"]:
+        facts.append(messages["also"].format(names=messages["list_separator"].join(model["aliases"])))
+    return facts
 
 
 def _static_price(row: Json, meter: str, currency: str, language: LocaleFormatter) -> dict[str, str]:

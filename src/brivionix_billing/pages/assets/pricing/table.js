@@ -66,10 +66,16 @@ function renderRow(row, columns, currency, index, isFirst) {
   const head = createElement("th", { role: "rowheader", scope: "row" }, createElement("span", { class: "name" }, row.model));
   if (row.service_tier) head.append(" ", createElement("span", { class: "badge" }, TIER_LABELS[state.lang][row.service_tier]));
   const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row), ...exchangeNote(row)];
-  const size = model.context.window === null ? "" : translate("window", { tokens: formatNumber(model.context.window) });
-  const notes = [isFirst ? displayName(model) : "", ...terms, size].filter(Boolean);
+  const sizes = (isFirst ? ["window", "max_input", "max_output"] : ["window"]).filter((name) => model.context[name] !== null)
+    .map((name) => translate(name, { tokens: formatNumber(model.context[name]) }));
+  const notes = [isFirst ? displayName(model) : "", ...terms, ...sizes].filter(Boolean);
   head.append(createNote(notes.join(" · ")));
   if (isFirst && pickDescription(model.description)) head.append(createNote(pickDescription(model.description)));
+  const facts = !isFirst ? [] : [
+    model.released === null ? "" : translate("released", { date: model.released }),
+    model.aliases.length ? translate("also", { names: model.aliases.join(translate("list_separator")) }) : "",
+  ].filter(Boolean);
+  if (facts.length) head.append(createNote(facts.join(" · ")));
   if (row.unavailable) {
     return createElement("tr", { role: "row", class: "off" }, head,
       createElement("td", { role: "cell", colspan: columns.length + 1 }, translate(row.unavailable)));
