@@ -21,7 +21,8 @@ from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.fields import UsageExtras, make_fields
 from brivionix_billing.usage.notes import UsageNotes
-from brivionix_billing.usage.readers.openai import CHAT_KEYS, RESPONSES_KEYS, FormatKeys, read_plain_counts
+from brivionix_billing.usage.readers.openai import read_plain_counts
+from brivionix_billing.usage.token_details import CHAT_KEYS, RESPONSES_KEYS, FormatKeys
 from brivionix_billing.usage.usage import Usage
 
 __all__ = ["MAX_LINE", "Record", "RejectedRecord", "RequestAttributes", "read_records"]
