@@ -19,6 +19,7 @@ __all__ = [
     "PAIRS",
     "VENDOR_BODIES",
     "bench",
+    "load_benchmark",
     "bounds_bench",
     "chat",
     "counter",
@@ -36,10 +37,11 @@ PAIRS = DATA / "token_pairs.jsonl"
 @cache
 def bench() -> ModuleType:
     """Return the benchmark script that reads pairs and judges counts. Tests and figures use the same."""
-    return _load("tokens")
+    return load_benchmark("tokens")
 
 
-def _load(name: str) -> ModuleType:
+def load_benchmark(name: str) -> ModuleType:
+    """Return a benchmark script as a module."""
     folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     try:
@@ -71,7 +73,7 @@ def shared_pairs(name: str = "openai_requests.jsonl") -> list[Any]:
 @cache
 def bounds_bench() -> ModuleType:
     """Return the benchmark script that judges bounds."""
-    return _load("token_bounds")
+    return load_benchmark("token_bounds")
 
 
 def shared_bounds() -> list[Any]:

@@ -71,7 +71,7 @@ def test_the_table_has_a_line_for_each_kind() -> None:
         assert f"~ all          {kind}" in table
 
 
-def test_the_title_of_a_schema_is_a_comment() -> None:
+def test_case_40_the_title_of_a_schema_is_a_comment() -> None:
     """The title of a tool's schema is shown as a comment: five tokens for ``get_weather_args`` (R49)."""
     schema = {"type": "object", "properties": CITY, "required": ["city"], "additionalProperties": False}
     request = {
@@ -93,7 +93,7 @@ def test_the_title_of_a_schema_is_a_comment() -> None:
     assert titled.exact
 
 
-def test_a_mode_of_reasoning_is_not_bounded() -> None:
+def test_case_40_a_mode_of_reasoning_is_not_bounded() -> None:
     """``reasoning.mode: pro`` used 1522 tokens where 11 were counted. So the input has no bound (R50)."""
     request = {"input": "Reply with exactly: OK", "reasoning": {"effort": "high", "mode": "pro"}}
     count = TokenCounter("gpt-5.6-sol").responses({"model": "gpt-5.6-sol", **request})

@@ -212,7 +212,7 @@ def test_a_body_of_the_field_is_read(name: str) -> None:
     assert Usage.from_response(billable_body(body)) == usage
 
 
-def test_cached_tokens_beside_the_prompt_are_a_setting_of_the_upstream() -> None:
+def test_case_37_cached_tokens_beside_the_prompt_are_a_setting_of_the_upstream() -> None:
     """Azure's Grok reports cached tokens beside the prompt: 0.0000851 with the convention, not 0.0000495."""
     body = {"usage": {"prompt_tokens": 241, "completion_tokens": 56, "total_tokens": 297, **GROK}}
     book = book_of("{from: 2026-01-01, standard: {input: 0.2, cache_read: 0.05, output: 0.5}}")

@@ -59,7 +59,7 @@ def test_a_total_above_the_sum_of_the_counts_is_unaccounted() -> None:
 
 
 @pytest.mark.parametrize("total", [939, 941, 7, 0])
-def test_a_total_that_is_one_off_or_too_small_is_a_warning(total: int) -> None:
+def test_case_39_a_total_that_is_one_off_or_too_small_is_a_warning(total: int) -> None:
     """A total that is one too large, or too small, is a warning with both numbers, and the counts are billed."""
     usage = Usage.from_response({**CHAT, "total_tokens": total})
     assert (usage.meters, usage.unaccounted) == ({"input": 900, "output": 40}, ())
@@ -67,7 +67,7 @@ def test_a_total_that_is_one_off_or_too_small_is_a_warning(total: int) -> None:
     assert usage.warnings == (expected,)
 
 
-def test_hidden_reasoning_is_read_by_the_convention_of_the_upstream() -> None:
+def test_case_61_hidden_reasoning_is_read_by_the_convention_of_the_upstream() -> None:
     """Gemini's OpenAI-compatible endpoint leaves 28 of 100 tokens to the total: output with the convention."""
     body = {"usage": {"prompt_tokens": 66, "completion_tokens": 6, "total_tokens": 100}}
     assert noted(body) == [("usage.total_tokens", 100)]
@@ -247,7 +247,7 @@ def test_anthropic_compactions_are_added_to_the_counts() -> None:
     assert "cache_read_input_tokens 0 is not" in rejection({"model": "c", "usage": usage})[1]
 
 
-def test_runs_of_other_models_are_parts() -> None:
+def test_case_62_runs_of_other_models_are_parts() -> None:
     """Runs of other models within a request are parts with their own counts, which the usage itself leaves out."""
     others = [
         run("advisor_message", 2518, 22, model="claude-opus", cache_creation={"ephemeral_1h_input_tokens": 7}),

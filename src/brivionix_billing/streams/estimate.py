@@ -37,6 +37,9 @@ def estimate_usage(
         notes.append("the input was reported by the stream")
     else:
         input_tokens = _estimate_input(reader, request, counter, notes)
+        if reader is not None and reader.stated_input > input_tokens:
+            input_tokens = reader.stated_input
+            notes.append("the input was raised to the tokens that the stream stated")
     output_tokens = 0
     calls: list[dict[str, Any]] = []
     if reader is not None:
@@ -71,7 +74,9 @@ def _candidate_bodies(
         return
     if reader.usage is not None and reported is not None and reported.input_tokens:
         # In the provider's own keys, so that reported caches and modalities stay on their meters.
-        yield reader.build_body(reader.with_output(reader.usage, output_tokens) | {"estimated": True}, calls)
+        is_same = reported.output_tokens == output_tokens
+        stated = reader.usage if is_same else reader.with_output(reader.usage, output_tokens)
+        yield reader.build_body(stated | {"estimated": True}, calls)
     plain = _plain_body(input_tokens, output_tokens)
     model_field = {"model": reader.model} if reader.model else {}
     tier_field = {} if reader.service_tier is None else {"service_tier": reader.service_tier}
@@ -133,4 +138,4 @@ def _estimate_output(
     if limit is not None and counted > limit:
         notes.append(f"the output was limited to the {limit} tokens that the request allows")
         counted = limit
-    return max(counted, reported.output_tokens if reported else 0)
+    return max(counted, reported.output_tokens if reported else reader.stated_output)

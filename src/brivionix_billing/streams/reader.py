@@ -53,6 +53,8 @@ class StreamReader:
         """The last usage that the stream reported, final or not."""
         self.counted_usage: dict[str, Any] | None = None
         """The usage that looked final when the text was discarded. It covers the text before."""
+        self.has_discarded_text = False
+        """Whether there was text that :meth:`discard_text` discarded."""
         self.ended = False
         """Whether the stream reported that it is complete."""
         self.failed = False
@@ -84,6 +86,7 @@ class StreamReader:
 
     def discard_text(self) -> None:
         """Discard the text so far, because the reported usage covers it."""
+        self.has_discarded_text |= not self.text_buffer.empty or bool(self.tool_calls)
         self.text_buffer.clear()
         self.tool_calls.clear()
         self.counted_usage = self.usage
@@ -135,10 +138,23 @@ class StreamReader:
         return list(enumerate_objects(value))
 
     @property
+    def stated_input(self) -> int:
+        """The input tokens of the usage so far, if it states them, even if the usage as a whole cannot be read."""
+        return self._stated(self.count_keys[0])
+
+    @property
     def stated_output(self) -> int:
-        """The output tokens of the usage so far, if it states them."""
-        count = (self.usage or {}).get(self.count_keys[1])
-        return count if type(count) is int else 0
+        """The output tokens of the usage so far, if it states them, even if the usage as a whole cannot be read."""
+        return self._stated(self.count_keys[1])
+
+    @property
+    def states_quantities(self) -> bool:
+        """Whether the usage so far has a number that is not zero."""
+        return _number_sum(self.usage) > 0
+
+    def _stated(self, name: str) -> int:
+        count = (self.usage or {}).get(name)
+        return count if type(count) is int and count > 0 else 0
 
     def _update_usage(self, usage: Any) -> bool:
         """Merge a usage that an event reports with the usage so far: counts are cumulative and never decrease."""

@@ -227,7 +227,7 @@ class StreamUsage:
 
     def _contradicted_counts(self, reader: StreamReader, usage: Usage) -> str | None:
         """Return which counts are 0 although text arrived; ``None`` if none is."""
-        if reader.text_buffer.empty and not reader.tool_calls:
+        if reader.text_buffer.empty and not reader.tool_calls and not reader.has_discarded_text:
             return None
         zeros = [name for name, count in (("input", usage.input_tokens), ("output", usage.output_tokens)) if not count]
         if not zeros or any(name not in ("input", "cache_read", "output") for name in usage.meters):
@@ -275,7 +275,11 @@ class StreamUsage:
         has_started = reader is not None and self._error is None and not reader.failed
         answered = has_output or has_usage or has_started
         warnings = (*self.warnings, *estimate.warnings)
-        return StreamResult(estimate.body, True, reason, warnings, answered, _usage=estimate.usage)
+        # Quantities were stated, and none of them could be read: that is not "nothing to bill".
+        unreadable = reader is not None and reader.states_quantities and not estimate.usage.meters
+        return StreamResult(
+            estimate.body, True, reason, warnings, answered, unreadable=unreadable, _usage=estimate.usage
+        )
 
     def _estimate_reason(self) -> str:
         if self._error is not None:

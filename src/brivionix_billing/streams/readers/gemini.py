@@ -49,6 +49,10 @@ class GeminiReader(StreamReader):
     def done(self) -> bool:
         return self.usage is not None and self._usage_is_current and self.ended
 
+    @property
+    def stated_output(self) -> int:
+        return max(super().stated_output, self._stated("responseTokenCount"))  # of the Live API
+
     def read(self, event: dict[str, Any], name: str) -> None:
         """Read one chunk."""
         self._update_served(event, model="modelVersion")

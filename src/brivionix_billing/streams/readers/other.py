@@ -58,10 +58,12 @@ class OtherReader(StreamReader):
             self.ended = True
 
     def body(self) -> dict[str, Any]:
-        return dict(self._body)
+        return self.build_body(dict(self.usage or {}))
 
     def build_body(self, usage: dict[str, Any], calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        return {**self._body, self.usage_key_of_body: usage}
+        key = self.usage_key_of_body
+        named = {} if self.model is None else {"model": self.model}  # an earlier event may name it
+        return {**named, **self._body, key: usage}
 
     @property
     def usage_key_of_body(self) -> str:
