@@ -129,6 +129,109 @@ BODIES: dict[str, tuple[Json, Usage]] = {
         {"model_id": "m", "results": [{"generated_text": "x", "generated_token_count": 3, "input_token_count": 8}]},
         Usage(8, 3),
     ),
+    "DashScope text": (
+        {"output": {"text": "x"}, "usage": {"input_tokens": 25, "output_tokens": 9, "total_tokens": 34}},
+        Usage(25, 9),
+    ),
+    "DashScope images in the prompt": (
+        {
+            "output": {"choices": []},
+            "usage": {
+                "input_tokens": 1277,
+                "image_tokens": 1247,
+                "input_tokens_details": {"image_tokens": 1247, "text_tokens": 30},
+                "output_tokens": 20,
+                "total_tokens": 1297,
+            },
+        },
+        Usage(1277, 20, image_input_tokens=1247),
+    ),
+    "DashScope images without details": (
+        {"output": {}, "usage": {"input_tokens": 1277, "image_tokens": 1247, "output_tokens": 20}},
+        Usage(1277, 20, image_input_tokens=1247),
+    ),
+    "DashScope embeddings": ({"output": {"embeddings": []}, "usage": {"total_tokens": 27}}, Usage(27)),
+    "DashScope rerank": ({"output": {"results": []}, "usage": {"total_tokens": 79}}, Usage(79)),
+    "DashScope images": ({"output": {"results": [{"url": "u"}]}, "usage": {"image_count": 2}}, Usage(output_images=2)),
+    "DashScope speech": ({"output": {"audio": {}}, "usage": {"characters": 15}}, Usage(input_characters=15)),
+    "DashScope transcription": ({"output": {}, "usage": {"duration": 9}}, Usage(audio_input_seconds=9)),
+    "DashScope video": (
+        {"output": {"video_url": "u"}, "usage": {"video_duration": 5, "video_count": 1}},
+        Usage(video_output_seconds=5),
+    ),
+    "Seedream": (
+        {"data": [{"url": "u"}], "usage": {"generated_images": 1, "output_tokens": 16384, "total_tokens": 16384}},
+        Usage(output_images=1),
+    ),
+    "Seedance": (
+        {"content": {"video_url": "u"}, "usage": {"completion_tokens": 246_840, "total_tokens": 246_840}},
+        Usage(0, 246_840),
+    ),
+    "images whose tokens litellm states as zero": (
+        {
+            "data": [{"url": "u"}, {"url": "v"}],
+            "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "input_tokens_details": {}},
+        },
+        Usage(output_images=2),
+    ),
+    "Mistral OCR": (
+        {"pages": [{"index": 0}], "usage_info": {"pages_processed": 29, "doc_size_bytes": 3_002_783}},
+        Usage(pages=29),
+    ),
+    "SGLang": (
+        {
+            "text": "x",
+            "meta_info": {
+                "finish_reason": {"type": "stop", "matched": 2},
+                "prompt_tokens": 5,
+                "completion_tokens": 8,
+                "cached_tokens": 3,
+                "e2e_latency": 0.2,
+                "output_token_logprobs": [[-0.5, 9, None]],
+            },
+        },
+        Usage(5, 8, 3),
+    ),
+    "llama.cpp": (
+        {"content": "x", "tokens_evaluated": 9, "tokens_predicted": 12, "tokens_cached": 20, "stop": True},
+        Usage(9, 12),
+    ),
+    "LM Studio": (
+        {
+            "output": [{"type": "message"}],
+            "stats": {"input_tokens": 646, "total_output_tokens": 586, "reasoning_output_tokens": 12},
+        },
+        Usage(646, 586, reasoning_tokens=12),
+    ),
+    "Text Generation Inference": (
+        {"generated_text": "x", "details": {"generated_tokens": 20, "prefill": [{"id": 1}, {"id": 2}], "tokens": []}},
+        Usage(2, 20),
+    ),
+    "Replicate by token": (
+        {"output": ["x"], "metrics": {"predict_time": 4.5, "input_token_count": 10, "output_token_count": 100}},
+        Usage(10, 100),
+    ),
+    "Replicate by second": (
+        {"output": "u", "metrics": {"predict_time": 4.5}},
+        Usage(compute_seconds=Decimal("4.5")),
+    ),
+    "watsonx embeddings": ({"results": [{"embedding": [0.5]}], "input_token_count": 10}, Usage(10)),
+    "MiniMax speech": (
+        {"data": {"audio": "x"}, "extra_info": {"usage_characters": 26, "audio_length": 9900}},
+        Usage(input_characters=26),
+    ),
+    "MiniMax embeddings": ({"vectors": [[0.5]], "total_tokens": 10}, Usage(10)),
+    "Jina's Reader": ({"data": {"content": "x", "usage": {"tokens": 1234}}}, Usage(1234)),
+    "Cloudflare": ({"result": {"response": "x", "usage": CHAT}, "success": True, "errors": []}, Usage(9, 1)),
+    "Deepgram": (
+        {"metadata": {"duration": 25.933313, "channels": 2}, "results": {"channels": []}},
+        Usage(audio_input_seconds=Decimal("51.867")),
+    ),
+    "AssemblyAI": ({"status": "completed", "text": "x", "audio_duration": 281}, Usage(audio_input_seconds=281)),
+    "a video of OpenAI": (
+        {"object": "video", "status": "completed", "seconds": "8", "size": "1280x720"},
+        Usage(video_output_seconds=8),
+    ),
     "quantities": (
         {"output_images": 2, "audio_input_seconds": 1.5},
         Usage(output_images=2, audio_input_seconds=Decimal("1.5")),
@@ -185,7 +288,7 @@ def test_a_number_added_to_any_usage_object_is_never_dropped(name: str) -> None:
 
 
 def _objects_of_usage(body: Json) -> Any:
-    for key in ("usage", "usageMetadata", "amazon-bedrock-invocationMetrics"):
+    for key in ("usage", "usageMetadata", "amazon-bedrock-invocationMetrics", "usage_info", "stats", "metrics"):
         if isinstance(body.get(key), dict):
             yield from _objects((key,), body[key])
     if isinstance(body.get("meta"), dict):
@@ -223,6 +326,38 @@ def test_a_failed_line_of_batch_results_owes_nothing(line: Json) -> None:
     """A request that failed in its batch is an error that says so, not a usage of zero."""
     with pytest.raises(BillingError, match="nothing to bill"):
         Usage.from_response(line)
+
+
+def test_a_number_of_the_vendor_is_listed_or_warned_of() -> None:
+    """A cost beside images is listed, and a number without a price is a warning."""
+    usage = Usage.from_response({"data": [{"url": "u"}], "usage": {"cost_in_usd_ticks": 700_000}})
+    assert (usage.meters, usage.unaccounted) == ({"output_images": 1}, (("usage.cost_in_usd_ticks", 700_000),))
+    usage = Usage.from_response(BODIES["Mistral OCR"][0])
+    assert usage.warnings == ("doc_size_bytes 3002783 has no price beside the other quantities",)
+    usage = Usage.from_response({"usage": {"input_tokens": 9, "output_tokens": 1, "image_tokens": 12}})
+    assert usage.unaccounted == (("usage.image_tokens", 12),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"details": {"generated_tokens": 20}},
+        {"metrics": {"output_token_count": 20}},
+        {"usage": {"completion_tokens": 20}},
+        {"usage": {"completion_tokens": 20, "total_tokens": 21}},
+    ],
+)
+def test_output_without_its_input_is_rejected(body: Json) -> None:
+    """A count of output without the input is no usage: its input would be free."""
+    with pytest.raises(BillingError):
+        Usage.from_response(body)
+
+
+def test_a_prompt_that_ollama_leaves_out_is_a_warning() -> None:
+    """Ollama states no tokens of a prompt that it has cached."""
+    usage = Usage.from_response({"response": "x", "done": True, "eval_count": 298})
+    assert usage.meters == {"output": 298}
+    assert usage.warnings == ("usage has no prompt_eval_count: the prompt was cached, and its tokens are not stated",)
 
 
 def test_a_total_alone_is_input_only_if_nothing_was_generated() -> None:

@@ -16,9 +16,9 @@ from brivionix_billing.usage.envelopes import BATCH_TIER, substitute_usage, unwr
 from brivionix_billing.usage.fields import UsageFields, with_quantities, with_tier
 from brivionix_billing.usage.notes import with_root
 from brivionix_billing.usage.parsing import ContextKeys, format_keys
-from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, interactions, openai, plain
+from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, interactions, openai, plain, vendors
 from brivionix_billing.usage.readers.plain import QUANTITY_KEYS
-from brivionix_billing.usage.response_context import RESPONSE_KEYS, ground_once
+from brivionix_billing.usage.response_context import RESPONSE_KEYS, count_images, ground_once
 
 __all__ = [
     "BodyFormat",
@@ -68,6 +68,7 @@ _FORMATS_BY_KEY: Final[Mapping[str, BodyFormat]] = {
     "total_token_count": _GEMINI,
     "total_tokens": BodyFormat(plain.read_total, plain.CONTEXT_KEYS),
     **dict.fromkeys((*plain.QUANTITY_KEYS, "quantities"), BodyFormat(plain.read_quantities, plain.CONTEXT_KEYS)),
+    **dict.fromkeys(vendors.VENDOR_KEYS, BodyFormat(vendors.read_vendor_counts, vendors.CONTEXT_KEYS)),
 }
 """A key of a usage object -> its format, in the order in which the keys are looked for. ``input_tokens`` is not here,
 because two formats have it."""
@@ -90,6 +91,8 @@ _BARE_KEYS: Final = (
     *("inputTokenCount", "outputTokenCount"),
 )
 """Counts that only a usage object has, or an answer that has its counts beside the text."""
+_ALL_OUTPUT: Final = BodyFormat(vendors.read_output, vendors.CONTEXT_KEYS)
+_IMAGES: Final = BodyFormat(vendors.read_images, vendors.CONTEXT_KEYS)
 _TOTAL_ONLY_KEYS: Final = ("data", "results", "embeddings", "object")
 """Keys of embeddings and of rerank, whose usage may be a total alone."""
 _TEXT_KEYS: Final = frozenset({"embedding", "embeddings", "embeddingsByType", "context", "generation", "message"})
@@ -179,6 +182,10 @@ def detect_format(usage: dict[str, Any], response: object = None) -> BodyFormat:
     for key, found in _FORMATS_BY_KEY.items():
         if key in usage and (key != "total_tokens" or _may_be_all_input(usage, response)):
             return found
+    if "completion_tokens" in usage and usage.get("total_tokens") == usage["completion_tokens"]:
+        return _ALL_OUTPUT
+    if count_images(get_field(response, "data")):
+        return _IMAGES
     raise BillingError(
         "unknown_usage_format",
         f"the format of a usage object with the keys {format_keys(usage)} is unknown; docs/usage-file.md lists the "
@@ -192,7 +199,8 @@ def _may_be_all_input(usage: Mapping[str, Any], response: object) -> bool:
         return False
     if get_field(response, "object") not in (None, "list"):
         return False
-    return any(get_field(response, key) is not None for key in _TOTAL_ONLY_KEYS)
+    places = (response, get_field(response, "output"))  # DashScope has its answer in ``output``
+    return any(get_field(place, key) is not None for place in places for key in _TOTAL_ONLY_KEYS)
 
 
 def locate_usage(body: object) -> LocatedUsage:

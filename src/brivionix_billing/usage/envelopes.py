@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.usage.response_context import IMAGE_ITEM_KEYS
+from brivionix_billing.usage.response_context import count_images
 from brivionix_billing.usage.tool_calls import item_field
+from brivionix_billing.usage.vendor_usage import find_vendor_usage
 
 __all__ = ["BATCH_TIER", "Envelope", "substitute_usage", "unwrap"]
 
@@ -61,6 +62,8 @@ def unwrap(body: object) -> Envelope:
             return Envelope(result["message"], True)
         if "custom_id" in body:
             raise _failed(safe_repr(result["type"]))
+    if isinstance(result, Mapping) and "success" in body and isinstance(result.get("usage"), Mapping):
+        return Envelope(result)  # Cloudflare
     if isinstance(body.get("modelOutput"), Mapping):
         return Envelope(body["modelOutput"], True)
     if ("custom_id" in body or "recordId" in body) and (body.get("error") or response is None):
@@ -78,12 +81,12 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     """Return a usage object for an answer without one that shows its quantities otherwise; else ``None``.
 
     Images are counted in ``data`` or ``predictions``, characters are in ``metadata`` (Vertex AI), seconds in
-    ``duration`` (Whisper), and tokens in the headers of Bedrock. A moderation result has no usage, and costs nothing
-    but a price per request.
+    ``duration`` (Whisper), and tokens in the headers of Bedrock or in objects of other names. A moderation result has
+    no usage, and costs nothing but a price per request.
     """
     if not isinstance(body, Mapping):
         return None
-    images = _count_images(body.get("data"))
+    images = count_images(body.get("data"))
     predictions = body.get("predictions")
     if isinstance(predictions, list | tuple):
         counted = _read_predictions(predictions, body.get("metadata"))
@@ -94,6 +97,9 @@ def substitute_usage(body: object) -> dict[str, Any] | None:
     duration = body.get("duration")
     if type(duration) in (int, float) and ("text" in body or "segments" in body or "task" in body):
         return {"type": "duration", "seconds": duration}
+    vendor = find_vendor_usage(body)
+    if vendor is not None:
+        return vendor
     headers = item_field(item_field(body, "ResponseMetadata"), "HTTPHeaders")
     if isinstance(headers, Mapping):
         stated = {str(name).lower(): value for name, value in headers.items()}
@@ -121,12 +127,6 @@ def _header_count(name: str, value: object) -> int:
 
 def _whole(value: object) -> int:
     return value if type(value) is int else 0
-
-
-def _count_images(items: object) -> int:
-    if not isinstance(items, list | tuple):
-        return 0
-    return sum(any(item_field(item, name) is not None for name in IMAGE_ITEM_KEYS) for item in items)
 
 
 def _read_predictions(predictions: list[Any] | tuple[Any, ...], metadata: object) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import TOKEN_METERS
+from brivionix_billing.meters import METERS, TOKEN_METERS
 from brivionix_billing.usage.fields import raise_contradiction, require_count, require_flag
 from brivionix_billing.usage.notes import NotesBuilder
 
@@ -22,6 +23,7 @@ __all__ = [
     "read_count",
     "read_modalities",
     "read_model_name",
+    "read_quantity",
     "read_service_tier",
     "read_stated",
     "read_whole_count",
@@ -36,6 +38,7 @@ ContextKeys = Mapping[str, str | None]
 ESTIMATED_KEY: Final = "estimated"
 """The key that marks a usage object whose counts the provider did not report."""
 
+_PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
 _MAX_MODEL_NAME_LENGTH: Final = 256
 _TEXT_MODALITIES: Final = frozenset({"text", "document"})
 _NO_NUMBERS: Final[Mapping[int, str]] = MappingProxyType({})
@@ -53,6 +56,17 @@ def read_whole_count(usage: Mapping[str, Any], name: str) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     return 0 if value is None else require_count(name, value)
+
+
+def read_quantity(name: str, value: Any, argument: str) -> Decimal | int:
+    """Return a quantity, rounded half up to the decimal places of its meter: floats of JSON have noise."""
+    places = _PLACES[argument]
+    if type(value) is float and places and abs(value) < 10**15:
+        return Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    if type(value) not in (int, Decimal):
+        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
+    quantity: Decimal | int = value
+    return quantity
 
 
 def is_estimated(usage: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "IMAGE_ITEM_KEYS",
     "RESPONSE_KEYS",
     "count_grounding",
+    "count_images",
     "ground_once",
     "reduce_item",
     "reduce_response",
@@ -34,6 +35,7 @@ MAX_NAME_LENGTH: Final = 257
 """Maximum length of an extracted name, in characters. One more than a name may have, so that a reader rejects it."""
 _MAX_GROUNDED: Final = 1024
 _MAX_TOOLS: Final = 64
+_MAX_IMAGES: Final = 1024
 _MAX_DEPTH: Final = 4
 IMAGE_ITEM_KEYS: Final = ("b64_json", "url", "revised_prompt")
 """Keys of an item of ``data`` that is an image."""
@@ -60,9 +62,9 @@ def reduce_response(response: object, *, has_items: bool) -> dict[str, Any]:
     candidates = _reduce_candidates(_get(response, "candidates"))
     if candidates:
         reduced["candidates"] = candidates
-    data = _get(response, "data")
-    if isinstance(data, list | tuple) and data and any(item_field(data[0], key) is not None for key in IMAGE_ITEM_KEYS):
-        reduced["data"] = [{"url": ""}]
+    images = count_images(_get(response, "data"))
+    if images:
+        reduced["data"] = [{"url": ""}] * _bounded(images, _MAX_IMAGES, "images")
     kind = _get(response, "type")
     if isinstance(kind, str) and kind.endswith((".done", ".completed")):
         reduced["type"] = truncate_name(kind)
@@ -79,6 +81,13 @@ def reduce_item(item: object, kind: str) -> dict[str, Any]:
         return {"type": kind, "action": {"type": "search"}}
     container = container_id(item) if kind == "code_interpreter_call" else None
     return {"type": kind} if container is None else {"type": kind, "container_id": truncate_name(container)}
+
+
+def count_images(items: object) -> int:
+    """Count the items of ``data`` that are images."""
+    if not isinstance(items, list | tuple):
+        return 0
+    return sum(any(item_field(item, name) is not None for name in IMAGE_ITEM_KEYS) for item in items)
 
 
 def ground_once(candidates: Any) -> list[dict[str, Any]]:

@@ -21,12 +21,14 @@ __all__ = [
     "CHAT_KEYS",
     "DETAIL_KEYS",
     "INPUT_MODALITIES",
+    "MODALITIES_BESIDE",
     "RESPONSES_KEYS",
     "FormatKeys",
     "list_contained_details",
     "merge_formats",
     "read_details",
     "read_input_details",
+    "read_modalities_beside",
     "read_output_details",
     "singular_key",
 ]
@@ -72,6 +74,8 @@ _CONTAINED_KEYS: Final = ("text_tokens", "accepted_prediction_tokens", "rejected
 """Keys of the token details for parts that have the price of the whole."""
 DETAIL_KEYS: Final = frozenset({*_CACHED_KEYS, *_WRITTEN_KEYS, *_LIFETIME_KEYS, *_5M_KEYS, *_1H_KEYS})
 """Keys of the token details that some providers write beside the totals."""
+MODALITIES_BESIDE: Final = ("image_tokens", "video_tokens", "audio_tokens")
+"""Keys of a modality that DashScope writes beside the totals."""
 _AUDIO_EVENTS: Final = frozenset({"speech.audio.done"})
 _IMAGE_EVENTS: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 
@@ -169,6 +173,24 @@ def _read_writes(details: dict[str, Any], usage: dict[str, Any], where: str, not
     return {"cache_write_tokens": short, "cache_write_1h_tokens": long}
 
 
+def read_modalities_beside(
+    usage: dict[str, Any], keys: FormatKeys, counts: dict[str, int], input_tokens: int, notes: NotesBuilder
+) -> None:
+    """Read counts of a modality beside the totals, into ``counts``: DashScope repeats the details so.
+
+    Without details, images and video beside ``input_tokens`` are contained in it.
+    """
+    for name in MODALITIES_BESIDE:
+        count, modality = usage.get(name), name.removesuffix("_tokens")
+        if count in (counts.get(INPUT_MODALITIES[modality]), counts.get(_OUTPUT_MODALITIES[modality])):
+            continue
+        has_details = bool(usage.get(keys.input_details)) or modality == "audio" or keys is CHAT_KEYS
+        if has_details or type(count) is not int or not 0 <= count <= input_tokens:
+            notes.list_number(f"usage.{name}", count)
+        else:
+            counts[INPUT_MODALITIES[modality]] = count
+
+
 def read_output_details(
     details: dict[str, Any],
     usage: dict[str, Any],
@@ -201,7 +223,8 @@ def _output_modality(usage: dict[str, Any], keys: FormatKeys, response: dict[str
     if kind in _IMAGE_EVENTS or is_image_list:
         return "image"
     of_input = usage.get(keys.input_details)
-    if keys is RESPONSES_KEYS and isinstance(of_input, dict) and of_input.keys() == {"text_tokens", "image_tokens"}:
+    is_bare = keys is RESPONSES_KEYS and usage.keys() <= keys.all and not response.get("output")
+    if is_bare and isinstance(of_input, dict) and of_input.keys() == {"text_tokens", "image_tokens"}:
         return "image"  # the usage object of OpenAI's images API, without its response
     return None
 

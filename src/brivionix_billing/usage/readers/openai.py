@@ -36,17 +36,20 @@ from brivionix_billing.usage.parsing import (
     require_object,
     require_total,
 )
+from brivionix_billing.usage.response_context import count_images
 from brivionix_billing.usage.token_details import (
     CACHED_MODALITIES,
     CHAT_KEYS,
     DETAIL_KEYS,
     INPUT_MODALITIES,
+    MODALITIES_BESIDE,
     RESPONSES_KEYS,
     FormatKeys,
     list_contained_details,
     merge_formats,
     read_details,
     read_input_details,
+    read_modalities_beside,
     read_output_details,
     singular_key,
 )
@@ -67,6 +70,7 @@ _VENDOR_KEYS: Final = frozenset(
     {
         *TOOL_USAGE_KEYS,
         *DETAIL_KEYS,
+        *MODALITIES_BESIDE,
         *("prompt_cache_miss_tokens", "context_details", "service_tier", "speed", "inference_geo"),
         ESTIMATED_KEY,
     }
@@ -168,6 +172,7 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
     of_output = read_details(usage, keys.output_details, notes)
     counts = read_input_details(of_input, usage, keys, notes)
     counts |= read_output_details(of_output, usage, keys, response, output, notes)
+    read_modalities_beside(usage, keys, counts, input_tokens, notes)
     reasoning = counts.pop("reasoning_tokens", 0)
     _check_misses(usage, input_tokens)
 
@@ -198,6 +203,8 @@ def _read_strict(usage: dict[str, Any], response: dict[str, Any], keys: FormatKe
         notes.list_contained(f"usage.context_details.{name}", context.get(name), whole)
     notes.list_unknown("usage.context_details", context, ("input_tokens", "output_tokens"))
     counts |= {"input_tokens": input_tokens, "output_tokens": output}
+    if not input_tokens and not output:  # litellm states zeros for images that have a price each
+        counts["output_images"] = count_images(response.get("data"))
     overlap_modalities(counts, INPUT_MODALITIES, CACHED_MODALITIES, notes)
     for name, count in tool_usage.tokens.items():
         counts[name] = counts.get(name, 0) + count

@@ -12,10 +12,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS
 from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
 from brivionix_billing.usage.notes import NotesBuilder
@@ -24,6 +23,7 @@ from brivionix_billing.usage.parsing import (
     ContextKeys,
     is_estimated,
     read_model_name,
+    read_quantity,
     read_service_tier,
     read_whole_count,
     require_list,
@@ -48,7 +48,6 @@ CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 OLLAMA_KEYS: Final = ("prompt_eval_count", "eval_count")
 QUANTITY_KEYS: Final = frozenset(meter.argument for meter in METERS.values() if not meter.is_token)
 """Arguments of ``Usage`` for all that is not a token."""
-_PLACES: Final = {meter.argument: meter.places for meter in METERS.values()}
 _METRICS: Final = (
     "inputTokenCount",
     "outputTokenCount",
@@ -62,6 +61,8 @@ def read_ollama(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     notes = NotesBuilder()
     notes.list_unknown("usage", usage, OLLAMA_KEYS)
     counts = (read_whole_count(usage, name) for name in OLLAMA_KEYS)
+    if usage.get("prompt_eval_count") is None and not usage.get(ESTIMATED_KEY):
+        notes.warn("usage has no prompt_eval_count: the prompt was cached, and its tokens are not stated")
     return _build(dict(zip(("input_tokens", "output_tokens"), counts, strict=True)), usage, response, notes)
 
 
@@ -118,7 +119,7 @@ def read_duration(usage: dict[str, Any], response: dict[str, Any]) -> UsageField
     """Read the seconds of a transcription."""
     notes = NotesBuilder()
     notes.list_unknown("usage", usage, ("seconds",))
-    counts = {"audio_input_seconds": _read_quantity("seconds", usage["seconds"], "audio_input_seconds")}
+    counts = {"audio_input_seconds": read_quantity("seconds", usage["seconds"], "audio_input_seconds")}
     return _build(counts, usage, response, notes)
 
 
@@ -140,19 +141,8 @@ def read_quantities(usage: dict[str, Any], response: dict[str, Any]) -> UsageFie
     """Read quantities under the names of the arguments of ``Usage``."""
     notes = NotesBuilder()
     notes.list_unknown("usage", usage, QUANTITY_KEYS)
-    counts = {name: _read_quantity(name, value, name) for name, value in usage.items() if name in QUANTITY_KEYS}
+    counts = {name: read_quantity(name, value, name) for name, value in usage.items() if name in QUANTITY_KEYS}
     return _build(counts, usage, response, notes)
-
-
-def _read_quantity(name: str, value: Any, argument: str) -> Decimal | int:
-    """Return a quantity, rounded half up to the decimal places of its meter: floats of JSON have noise."""
-    places = _PLACES[argument]
-    if type(value) is float and places and abs(value) < 10**15:
-        return Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
-    if type(value) not in (int, Decimal):
-        raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
-    quantity: Decimal | int = value
-    return quantity
 
 
 def _build(
