@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -173,7 +174,7 @@ COHERE = [
         },
     },
 ]
-INTERACTION = [
+INTERACTION: list[Json] = [
     {"event_type": "interaction.created", "interaction": {"status": "in_progress", "model": "gemini-3"}},
     {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Hello"}},
     {
@@ -223,6 +224,52 @@ FORMATS: dict[str, tuple[list[Any], Usage]] = {
     "Gemini Interactions": (INTERACTION, Usage(7, 23, reasoning_tokens=20, model="gemini-3")),
     "Ollama": (OLLAMA, Usage(9, 2, model="llama3")),
     "Bedrock InvokeModel": (LLAMA, Usage(9, 2)),
+    "Interactions that complete": (
+        [*INTERACTION[:2], {**INTERACTION[2], "event_type": "interaction.complete"}],
+        Usage(7, 23, reasoning_tokens=20, model="gemini-3"),
+    ),
+    "DashScope": (
+        [
+            {"output": {"text": "H", "finish_reason": "null"}, "usage": {"input_tokens": 9, "output_tokens": 1}},
+            {"output": {"text": "Hi", "finish_reason": "stop"}, "usage": {"input_tokens": 9, "output_tokens": 3}},
+        ],
+        Usage(9, 3),
+    ),
+    "SGLang": (
+        [
+            {"text": "H", "meta_info": {"finish_reason": None, "prompt_tokens": 9, "completion_tokens": 1}},
+            {
+                "text": "Hi",
+                "meta_info": {"finish_reason": {"type": "stop"}, "prompt_tokens": 9, "completion_tokens": 3},
+            },
+        ],
+        Usage(9, 3),
+    ),
+    "llama.cpp": (
+        [
+            {"content": "Hi", "stop": False, "tokens_evaluated": 9, "tokens_predicted": 1},
+            {"content": "", "stop": True, "tokens_evaluated": 9, "tokens_predicted": 3},
+        ],
+        Usage(9, 3),
+    ),
+    "Text Generation Inference": (
+        [
+            {"token": {"id": 1, "text": "Hi"}, "generated_text": None, "details": None},
+            {
+                "token": {"id": 2, "text": "!"},
+                "generated_text": "Hi!",
+                "details": {"finish_reason": "eos_token", "generated_tokens": 3, "input_length": 9},
+            },
+        ],
+        Usage(9, 3),
+    ),
+    "LM Studio": (
+        [
+            {"type": "message.delta", "content": "Hi"},
+            {"type": "chat.end", "result": {"stats": {"input_tokens": 9, "total_output_tokens": 3}}},
+        ],
+        Usage(9, 3),
+    ),
     "an image": ([IMAGE], Usage(50, 4160, image_output_tokens=4160)),
 }
 """A format that was once taken for no answer -> its events, and the usage."""
@@ -241,6 +288,43 @@ def test_case_33_and_56_every_format_is_read_in_every_framing(name: str, framing
     }[framing]
     result = fed(*pieces, counter=Never()).result()
     assert (result.state, counted(result.usage), result.usage.unaccounted) == ("reported", expected, ())
+
+
+def test_case_33_frames_of_bedrock_in_base64_are_read() -> None:
+    """A caller that decodes the binary frames itself has the event in Base64."""
+    pieces = [{"bytes": b64encode(json.dumps(event).encode()).decode(), "p": "abc"} for event in LLAMA]
+    assert counted(fed(*pieces, counter=Never()).result().usage) == Usage(9, 2)
+
+
+def realtime(name: str, input_tokens: int, output_tokens: int, *items: str) -> Json:
+    """Return the last event of a response of a Realtime session."""
+    usage = {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    output = [{"type": kind} for kind in items]
+    return {"type": "response.done", "response": {"id": name, "output": output, "usage": usage}}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (
+            [realtime("r1", 20, 10, "file_search_call"), realtime("r2", 40, 5), realtime("r2", 40, 5)],
+            Usage(60, 15, file_search_calls=1),
+        ),
+        (
+            [
+                *messages({"input_tokens": 10, "output_tokens": 1}, {"output_tokens": 5}),
+                *messages({"input_tokens": 30, "output_tokens": 1}, {"output_tokens": 7}),
+            ],
+            Usage(40, 12),
+        ),
+    ],
+    ids=["Realtime", "Anthropic"],
+)
+def test_responses_that_share_a_stream_are_added(events: list[Json], expected: Usage) -> None:
+    """Several responses in one stream are not one: their counts are added, and a warning says so."""
+    result = fed(*events, counter=Never()).result()
+    assert (result.state, result.usage) == ("reported", expected)
+    assert "the stream has several responses; their counts are added" in result.warnings[0]
 
 
 def test_case_33_single_line_ends_are_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -58,9 +59,14 @@ def reader_for_event(event: Mapping[str, Any], name: str) -> type[StreamReader] 
 
 
 def inner_events(event: Mapping[str, Any]) -> list[Any]:
-    """Return the event inside a chunk of Bedrock's InvokeModel, which has it as bytes; else the event itself."""
-    chunk = event.get("chunk")
+    """Return the event inside a chunk of Bedrock's InvokeModel; else the event itself.
+
+    boto3 decodes its bytes. A caller that reads the frames itself has them in Base64, with or without ``chunk``.
+    """
+    chunk = event.get("chunk") if "chunk" in event else event
     data = chunk.get("bytes") if isinstance(chunk, Mapping) else None
+    if isinstance(data, str):
+        data = b64decode(data, validate=True)
     if isinstance(data, bytes):
         return [parse_event_json(data)[0]]
     return [event]

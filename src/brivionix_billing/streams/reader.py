@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "bounded_value",
     "describe_error",
     "arguments_text",
+    "add_counts",
     "merge_counts",
 ]
 
@@ -51,6 +53,8 @@ class StreamReader:
         self.service_tier: Any = None
         self.usage: dict[str, Any] | None = None
         """The last usage that the stream reported, final or not."""
+        self._earlier_usage: dict[str, Any] | None = None  # the sum of the responses before the current one
+        self._current_usage: dict[str, Any] | None = None  # the usage of the current response
         self.counted_usage: dict[str, Any] | None = None
         """The usage that looked final when the text was discarded. It covers the text before."""
         self.has_discarded_text = False
@@ -169,16 +173,47 @@ class StreamReader:
             self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
             return False
         if self.usage is None:
-            self.usage = usage
-            return True
-        merged, decreases = merge_counts(self.usage, usage)
+            self._current_usage = None
+        decreases: list[str] = []
+        if self._current_usage is not None:
+            usage, decreases = merge_counts(self._current_usage, usage)
         try:
-            self.usage = _BoundedCopy().copy(merged)
+            self._current_usage = usage = _BoundedCopy().copy(usage)
+            if self._earlier_usage is not None:
+                usage = _BoundedCopy().copy(add_counts(self._earlier_usage, usage))
+            self.usage = usage
         except ValueError as error:
             self.warnings.append(f"a usage cannot be stored: {describe_error(error)}")
             return False
         self.warnings += decreases
         return True
+
+    def _start_response(self) -> None:
+        """Start the next one of several responses in one stream. Their counts are added."""
+        if self.usage is not None:
+            self._earlier_usage, self._current_usage = self.usage, None
+            self.warnings.append(
+                "the stream has several responses; their counts are added, and the context tier is that of the sum: "
+                "feed each response to a StreamUsage of its own"
+            )
+
+
+def add_counts(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return the sum of each count of the usage objects of two responses."""
+    added = {**first, **second}
+    for key, new in second.items():
+        old = first.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            added[key] = add_counts(old, new)
+        elif type(old) is type(new) is int:
+            added[key] = old + new
+        elif type(old) in (int, float) and type(new) in (int, float):
+            added[key] = float(Decimal(repr(old)) + Decimal(repr(new)))
+        elif isinstance(old, list) and isinstance(new, list):
+            added[key] = [*old, *new]
+        elif new is None:
+            added[key] = old
+    return added
 
 
 def merge_counts(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

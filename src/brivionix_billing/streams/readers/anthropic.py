@@ -35,6 +35,7 @@ class AnthropicReader(StreamReader):
     def __init__(self, text_buffer: TextBuffer, request: Mapping[str, Any]) -> None:
         super().__init__(text_buffer, request)
         self._output_reported = False
+        self._stopped = False  # whether a ``message_stop`` arrived
         self._search_count = 0
 
     @property
@@ -51,6 +52,9 @@ class AnthropicReader(StreamReader):
         if kind == "message_start":
             message = event.get("message")
             if isinstance(message, dict):
+                if self._stopped:  # another message in the same stream
+                    self._stopped = self.ended = self._output_reported = False
+                    self._start_response()
                 self._update_served(message)
                 self._update_usage(message.get("usage"))
         elif kind == "content_block_start":
@@ -66,7 +70,7 @@ class AnthropicReader(StreamReader):
             if isinstance(delta, dict) and delta.get("stop_reason") is not None:
                 self.ended = True
         elif kind == "message_stop":
-            self.ended = True
+            self.ended = self._stopped = True
 
     def _replace_by_iterations(self, stated: Any) -> None:
         """Take the counts of an event as they are if it has an entry for each run of a model.

@@ -1,8 +1,8 @@
 """Reads events of every other API: any event that contains a usage object or a text.
 
-Cohere, Gemini's Interactions, transcription, speech and images of OpenAI, Ollama, Bedrock's InvokeModel, watsonx, and
-whole responses that arrive in place of a stream. The usage object is found as ``Usage.from_response`` finds it, in the
-event or in one of its parts.
+Cohere, Gemini's Interactions, transcription, speech and images of OpenAI, Ollama, Bedrock's InvokeModel, watsonx,
+DashScope, llama.cpp, SGLang, Text Generation Inference (TGI), and whole responses that arrive in place of a stream. The
+usage object is found as ``Usage.from_response`` finds it, in the event or in one of its parts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["OtherReader", "has_usage_or_text"]
 
 _METRICS_KEY: Final = "amazon-bedrock-invocationMetrics"
 _USAGE_KEYS: Final = ("usage", "usageMetadata", "usage_metadata", "meta", _METRICS_KEY)
-_PARTS: Final = ("delta", "interaction", "response", "message", "data", "result")
+_PARTS: Final = ("delta", "interaction", "response", "message", "data", "result", "output", "meta_info", "details")
 """Keys under which an event may have the response, or a part of it, with the usage."""
 _TEXT_KEYS: Final = (
     *("text", "content", "thinking", "completion", "generated_text", "outputText", "generation", "response"),
@@ -27,7 +27,11 @@ _TEXT_KEYS: Final = (
 )
 """Keys of texts that the model has written."""
 _REASON_KEYS: Final = ("finish_reason", "stop_reason", "completionReason", "done_reason")
-_FINAL_ENDINGS: Final = (".done", ".completed", ".incomplete", ".failed", "-end", "message_stop", "completed")
+_NO_REASONS: Final = (None, "", "not_finished", "null")
+"""Values of a reason before the end: of watsonx, and of DashScope, which writes null as a text."""
+_FINAL_ENDINGS: Final = (
+    *(".done", ".complete", ".completed", ".incomplete", ".failed", ".end", "-end", "message_stop", "completed"),
+)
 _MAX_DEPTH: Final = 5
 
 
@@ -136,20 +140,25 @@ def _billable_parts(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _is_final(event: Mapping[str, Any], name: str) -> bool:
     """Return whether an event ends the response."""
-    if event.get("done") is True or _METRICS_KEY in event:
+    if event.get("done") is True or event.get("stop") is True or _METRICS_KEY in event:
         return True
     kind = event.get("type") or event.get("event_type") or name
     if isinstance(kind, str) and kind.endswith(_FINAL_ENDINGS) and not kind.endswith(("content-end", "start-end")):
         return True
-    results = event.get("results")
-    first = results[0] if isinstance(results, list) and results and isinstance(results[0], Mapping) else {}
-    for part in (*_parts(event), first):
-        if any(part.get(key) not in (None, "", "not_finished") for key in _REASON_KEYS):
-            return True
+    for part in _parts(event):
+        for each in (part, *_first_of(part.get("results")), *_first_of(part.get("choices"))):
+            if any(each.get(key) not in _NO_REASONS for key in _REASON_KEYS):
+                return True
     return False
 
 
+def _first_of(items: Any) -> list[Mapping[str, Any]]:
+    return [item for item in items[:1] if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
 def _repeats(event: Mapping[str, Any]) -> bool:
-    """Return whether an event repeats texts that came before it, as events named ``done`` do."""
+    """Return whether an event repeats texts that came before it, as events named ``done`` do, and TGI's last one."""
+    if event.get("generated_text") and isinstance(event.get("token"), Mapping):
+        return True
     kind = event.get("type") or event.get("event_type")
     return isinstance(kind, str) and kind.endswith((".done", ".completed", "-end"))

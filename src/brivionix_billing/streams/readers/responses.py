@@ -40,6 +40,8 @@ class ResponsesReader(StreamReader):
         super().__init__(text_buffer, request)
         self._items: dict[Any, dict[str, Any]] = {}
         self._streamed_items: set[Any] = set()  # indexes of output items whose text arrived in deltas
+        self._earlier: list[dict[str, Any]] = []  # finished items of earlier responses
+        self._response_id: str | None = None
         self._final = False
         self._beside: dict[str, Any] = {}  # what tools used beside the model
 
@@ -52,7 +54,7 @@ class ResponsesReader(StreamReader):
 
     def calls(self) -> list[dict[str, Any]]:
         """Return the finished items that cost a fee, reduced to what determines it."""
-        return list(self._items.values())
+        return [*self._earlier, *self._items.values()]
 
     def read(self, event: dict[str, Any], name: str) -> None:
         """Read one event. Its type is in the data, or else in the name of its frame."""
@@ -69,6 +71,12 @@ class ResponsesReader(StreamReader):
 
     def _read_response(self, kind: str, response: dict[str, Any]) -> None:
         self._update_served(response)
+        name = response.get("id")
+        if isinstance(name, str) and name:
+            if self._final and name != self._response_id:  # the next response of a Realtime session
+                self._earlier, self._items, self._final = self.calls()[:MAX_NAMES], {}, False
+                self._start_response()
+            self._response_id = truncate_name(name)
         self._update_usage(response.get("usage"))
         if kind not in _TERMINAL:
             return
