@@ -59,7 +59,8 @@ def test_any_partition_gives_the_same_result(data: st.DataObject, text: str) -> 
     queried = fed()
     for piece in pieces(data, whole):
         queried.feed(piece)
-        assert queried.result().estimated != queried.done
+        result = queried.result()
+        assert result.estimated != queried.done or "although text arrived" in (result.reason or "")
     cut = data.draw(st.integers(0, len(text)))
     assert same(queried.result(), expected)
     assert same(fed(*pieces(data, whole)).result(), expected)

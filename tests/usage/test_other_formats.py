@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -358,6 +359,27 @@ def test_a_prompt_that_ollama_leaves_out_is_a_warning() -> None:
     usage = Usage.from_response({"response": "x", "done": True, "eval_count": 298})
     assert usage.meters == {"output": 298}
     assert usage.warnings == ("usage has no prompt_eval_count: the prompt was cached, and its tokens are not stated",)
+
+
+@pytest.mark.parametrize("kind", [[], {}, 7, True], ids=repr)
+def test_a_type_that_is_not_a_name_is_no_type(kind: Any) -> None:
+    """A response whose ``type`` is no text is read as one without it, and raises nothing but a BillingError."""
+    body = {"type": kind, "usage": {"input_tokens": 9, "output_tokens": 1, "seats": 2}}
+    assert Usage.from_response(body).meters == {"input": 9, "output": 1}
+
+
+def test_numbers_that_were_parsed_as_decimals_are_the_same() -> None:
+    """A caller may parse JSON numbers as decimal numbers: usage, warnings and record are those of the floats."""
+    text = (
+        '{"usage": {"prompt_tokens": 9, "completion_tokens": 1, "queue_time": 0.25, "cost": {"request_cost": 0.005}}}'
+    )
+    of_floats, of_decimals = json.loads(text), json.loads(text, parse_float=Decimal)
+    usage = Usage.from_response(of_decimals)
+    assert usage == Usage.from_response(of_floats)
+    assert usage.unaccounted == (("usage.cost.request_cost", Decimal("0.005")),)
+    assert billable_body(of_decimals) == billable_body(of_floats)
+    assert json.loads(json.dumps(billable_body(of_decimals))) == of_floats
+    assert Usage.from_response({"usage": {**of_floats["usage"], "rate": Decimal("NaN")}}).warnings
 
 
 def test_a_total_alone_is_input_only_if_nothing_was_generated() -> None:

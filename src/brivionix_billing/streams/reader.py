@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.streams.text_buffer import TextBuffer
+from brivionix_billing.usage.parsing import decimal_to_json
 from brivionix_billing.usage.response_context import truncate_name
 
 __all__ = [
@@ -274,6 +275,8 @@ class _BoundedCopy:
             return value
         if isinstance(value, str):
             return self._copy_text(value)
+        if kind is Decimal and (number := decimal_to_json(value)) is not None:
+            return number
         if isinstance(value, dict | list | tuple):
             self._values += len(value)
             self._check_bounds(depth <= _MAX_DEPTH)

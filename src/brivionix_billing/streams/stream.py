@@ -138,7 +138,7 @@ class StreamUsage:
 
     @property
     def done(self) -> bool:
-        """Whether the final usage has arrived. Then the result is no estimate."""
+        """Whether the final usage has arrived. Then the result is no estimate, unless its zeros contradict the text."""
         try:
             self._flush(if_cheap=True)
         except Exception as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.detect import detect_format, get_field, locate_usage, unreadable_error
-from brivionix_billing.usage.parsing import nested_value
+from brivionix_billing.usage.parsing import decimal_to_json, nested_value
 from brivionix_billing.usage.readers.openai import read_responses
 from brivionix_billing.usage.readers.plain import read_total
 from brivionix_billing.usage.response_context import reduce_response, truncate_name
@@ -70,4 +71,8 @@ def _to_json_value(value: Any, depth: int = 0) -> Any:
         return str.__str__(value)  # enumerations of SDKs are strings as well
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
         return value
+    if type(value) is Decimal:
+        number = decimal_to_json(value)
+        if number is not None:
+            return number
     return [safe_repr(value)]

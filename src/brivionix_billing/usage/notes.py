@@ -17,7 +17,16 @@ from brivionix_billing.errors import BillingError, safe_repr
 if TYPE_CHECKING:
     from brivionix_billing.usage.fields import UsageFields
 
-__all__ = ["MAX_UNACCOUNTED", "MAX_WARNINGS", "NotesBuilder", "Unaccounted", "UsageNotes", "join_path", "with_root"]
+__all__ = [
+    "MAX_UNACCOUNTED",
+    "MAX_WARNINGS",
+    "NotesBuilder",
+    "Unaccounted",
+    "UsageNotes",
+    "join_path",
+    "show_number",
+    "with_root",
+]
 
 MAX_UNACCOUNTED: Final = 256
 """Maximum number of unaccounted numbers in one body. A body with more of them is not the usage of one request."""
@@ -72,10 +81,10 @@ class NotesBuilder:
 
     def list_number(self, path: str, value: object) -> None:
         """List a value as unaccounted, if it is a number that is not zero."""
+        if type(value) in (float, Decimal) and not math.isfinite(value):  # type: ignore[arg-type]  # one of the two
+            self.warn(f"{path} is {value}, which is no number")
+            return
         if type(value) is float:
-            if not math.isfinite(value):
-                self.warn(f"{path} is {value}, which is no number")
-                return
             value = Decimal(repr(value))
         if (type(value) is not int and type(value) is not Decimal) or not value:
             return
@@ -110,8 +119,8 @@ class NotesBuilder:
                         continue
                     if isinstance(item, Mapping | list | tuple):
                         found.append((join_path(where, key), item, depth + 1))
-                    elif _is_time(key) and type(item) in (int, float) and item:
-                        self._times.append(f"{safe_repr(str(key), 40)} {safe_repr(item, 24)}")
+                    elif _is_time(key) and type(item) in (int, float, Decimal) and item:
+                        self._times.append(f"{safe_repr(str(key), 40)} {show_number(item)}")
                     else:
                         self.list_number(join_path(where, key), item)
             elif isinstance(value, list | tuple):
@@ -167,6 +176,11 @@ class NotesBuilder:
         if not (self._unaccounted or warnings or self.parts):
             return None
         return UsageNotes(tuple(self._unaccounted), tuple(warnings), tuple(self.parts))
+
+
+def show_number(value: object) -> str:
+    """Return a number for a message, the same whether it was parsed as a float or as a decimal number."""
+    return safe_repr(value, 24) if type(value) is not Decimal else str(value)[:24]
 
 
 def join_path(path: str, key: object) -> str:

@@ -15,6 +15,7 @@ from brivionix_billing.usage.notes import NotesBuilder
 __all__ = [
     "ESTIMATED_KEY",
     "ContextKeys",
+    "decimal_to_json",
     "format_keys",
     "is_estimated",
     "modality_arguments",
@@ -67,6 +68,19 @@ def read_quantity(name: str, value: Any, argument: str) -> Decimal | int:
         raise BillingError("invalid_usage", f"{name} is {safe_repr(value)}; use a number from 0 to 10^12")
     quantity: Decimal | int = value
     return quantity
+
+
+def decimal_to_json(value: Decimal) -> float | int | None:
+    """Return a decimal number as JSON data of exactly its value; ``None`` if there is none.
+
+    A caller may parse the numbers of a body as ``Decimal``.
+    """
+    if not value.is_finite() or not -(10**15) < value < 10**15:
+        return None
+    if value == int(value):
+        return int(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else None
 
 
 def is_estimated(usage: Mapping[str, Any]) -> bool:

@@ -214,6 +214,7 @@ def read_output_details(
 def _output_modality(usage: dict[str, Any], keys: FormatKeys, response: dict[str, Any]) -> str | None:
     """Return the modality of an output that is all of one: of an image generation or of speech."""
     kind = response.get("type")
+    kind = kind if isinstance(kind, str) else None
     if kind in _AUDIO_EVENTS:
         return "audio"
     items = response.get("data")

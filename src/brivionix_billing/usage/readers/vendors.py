@@ -14,9 +14,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError
 from brivionix_billing.usage.fields import UsageFields, build_fields, require_count
-from brivionix_billing.usage.notes import NotesBuilder
+from brivionix_billing.usage.notes import NotesBuilder, show_number
 from brivionix_billing.usage.parsing import (
     ESTIMATED_KEY,
     ContextKeys,
@@ -59,7 +59,7 @@ def read_vendor_counts(usage: dict[str, Any], response: dict[str, Any]) -> Usage
     priced = any(usage.get(name) for name in (*_TOKENS, *_QUANTITIES))
     for name in (*_FREE_KEYS, *contained, *((_COMPUTE_TIME,) if priced else ())):
         if usage.get(name):
-            notes.warn(f"{name} {safe_repr(usage[name], 24)} has no price beside the other quantities")
+            notes.warn(f"{name} {show_number(usage[name])} has no price beside the other quantities")
     counts: dict[str, Decimal | int] = {}
     for name, argument in _TOKENS.items():
         if usage.get(name) is not None:
@@ -72,13 +72,8 @@ def read_vendor_counts(usage: dict[str, Any], response: dict[str, Any]) -> Usage
                 notes.list_number(f"usage.{name}", usage[name])
             else:
                 counts[argument] = read_quantity(name, usage[name], argument)
-    if usage.get(_COMPUTE_TIME) is not None:
-        if any(counts.values()):
-            notes.warn(
-                f"{_COMPUTE_TIME} {safe_repr(usage[_COMPUTE_TIME], 24)} has no price beside the other quantities"
-            )
-        else:
-            counts["compute_seconds"] = read_quantity(_COMPUTE_TIME, usage[_COMPUTE_TIME], "compute_seconds")
+    if usage.get(_COMPUTE_TIME) is not None and not priced:
+        counts["compute_seconds"] = read_quantity(_COMPUTE_TIME, usage[_COMPUTE_TIME], "compute_seconds")
     output = read_count(counts, "output_tokens")
     notes.list_contained("usage.tokens_cached", usage.get("tokens_cached"), read_count(counts, "input_tokens") + output)
     return build_fields(
