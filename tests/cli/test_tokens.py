@@ -50,11 +50,12 @@ def test_a_request_is_counted_by_parts(run: Run) -> None:
     )
     name = put(run, {**pair.request, "model": pair.model})
     status, out, _ = run("tokens", name, "--prices", str(SHIPPED))
-    rows = dict(line.rsplit(None, 1) for line in out.splitlines()[3:-1])
+    table, _, accuracy = out.partition("exact:")
+    rows = dict(line.rsplit(None, 1) for line in table.splitlines()[3:])
     assert status == 0
     assert int(rows.pop("total")) == pair.reported == sum(map(int, rows.values()))
     assert set(rows) >= {"messages", "tools", "reply"}
-    assert out.splitlines()[-1].startswith("exact:")
+    assert "every part follows a rule that recorded requests confirm" in accuracy
     found = json.loads(run("tokens", name, "--format", "json", "--prices", str(SHIPPED))[1])
     assert (found["tokens"], found["model"]) == (pair.reported, pair.model)
 
@@ -65,6 +66,19 @@ def test_an_estimate_says_why(run: Run) -> None:
     _, out, _ = run("tokens", name, "--prices", str(SHIPPED))
     assert "an estimate, at most 272000\n" in out
     assert "previous_response_id" in out
+
+
+def test_the_bound_of_an_exact_count_is_printed_if_it_differs(run: Run) -> None:
+    """An exact count whose bound is above it shows the bound and its reason; one whose bound it is does not."""
+    name = put(run, {"model": "gpt-5.4-mini", "input": "word " * 200})
+    _, out, _ = run("tokens", name, "--prices", str(SHIPPED))
+    count = counter("gpt-5.4-mini").responses({"model": "gpt-5.4-mini", "input": "word " * 200})
+    assert count.upper is not None
+    assert count.exact
+    assert count.upper > count
+    assert f"upper bound {count.upper}\n  OpenAI may change a text before it counts it\n" in out
+    name = put(run, {"model": "gpt-5.4-mini", "input": "Hi"})
+    assert "upper bound" not in run("tokens", name, "--prices", str(SHIPPED))[1]
 
 
 def test_the_most_that_it_can_cost(run: Run) -> None:

@@ -104,6 +104,19 @@ def test_case_40_a_mode_of_reasoning_is_not_bounded() -> None:
     assert (usual.exact, usual.upper) == (True, usual)
 
 
+def test_single_calls_without_tools_are_an_estimate() -> None:
+    """A recorded request with ``parallel_tool_calls: false`` and no tools has a token more than its messages."""
+    items = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "What is 2+2?"},
+    ]
+    count = counter("gpt-4o-mini").responses({"input": items, "parallel_tool_calls": False})
+    assert not count.exact
+    assert count.upper is not None
+    assert count.upper >= 25  # as OpenAI reported
+    assert counter("gpt-4o-mini").responses({"input": items, "parallel_tool_calls": True}).exact
+
+
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_an_unknown_key_never_narrows_a_bound(data: st.DataObject) -> None:

@@ -141,7 +141,11 @@ def _counter(args: Namespace, model: str) -> TokenCounter:
 
 def _format_accuracy(count: TokenCount) -> str:
     if count.exact:
-        return "exact: every part follows a rule that recorded requests confirm\n"
+        out = "exact: every part follows a rule that recorded requests confirm\n"
+        if count.upper == count:
+            return out
+        reasons = dict.fromkeys(part.reason for part in count.parts if part.reason)
+        return "".join([out, f"upper bound {count.upper}\n", *(f"  {why}\n" for why in reasons)])
     bound = "without an upper bound" if count.upper is None else f"at most {count.upper}"
     return "".join([f"an estimate, {bound}\n", *(f"  {why}\n" for why in count.reasons)])
 

@@ -120,8 +120,14 @@ def _is_confirmed(schema: object) -> bool:
 
 
 def count_single_calls(counter: RequestCounter, request: Mapping[str, Any]) -> None:
-    """Count the instruction to call one tool at a time. Two recorded requests of one project have it."""
+    """Count the instruction to call one tool at a time. Two recorded requests of one project have it.
+
+    A recorded request without tools has a token more than its messages.
+    """
     single = request.get("parallel_tool_calls") is False
+    if single and not request.get("tools"):
+        reason = "what parallel_tool_calls adds without tools is confirmed by no recorded request"
+        counter.builder.add_estimate("reply", 0, _MARGIN, reason)
     if single and request.get("tools") and counter.builder.dialect.layout == "namespaced":
         reason = "how parallel_tool_calls is shown to the model is confirmed by few recorded requests"
         counter.builder.add_estimate("tools", _SINGLE_CALLS, 2 * _SINGLE_CALLS, reason)
