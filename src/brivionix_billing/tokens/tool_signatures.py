@@ -123,6 +123,7 @@ class _SignatureRenderer:
         self.has_omissions = False
         self.unknown = ""
         self.root: Mapping[str, Any] = {}
+        self.references: set[str] = set()  # of the current tool
 
     def render_tool(self, tool: Mapping[str, Any]) -> str:
         """Render one signature, with its description above."""
@@ -138,7 +139,11 @@ class _SignatureRenderer:
             self.unknown = safe_repr(min(unknown), 40)
         if schema is not None and not isinstance(schema, Mapping):
             self._note_omission("a schema that is no object")
+        self.references.clear()
         resolved = self._resolve(self.root, ())
+        definitions = self.root.get("$defs")
+        if isinstance(definitions, Mapping) and any(f"#/$defs/{key}" not in self.references for key in definitions):
+            self._note_omission("a definition that nothing refers to")
         head = self._render_comment(tool.get("description"))
         if not _properties(resolved):
             if any(resolved.get(key) for key in _SCHEMA_CONTENT_KEYS):
@@ -160,6 +165,7 @@ class _SignatureRenderer:
         if isinstance(reference, str):
             self._note_unverified("a reference")
             self._charge(len(reference))
+            self.references.add(reference)
             target = None if reference in open_refs else self._resolve_ref(reference)
             if target is None:
                 self._note_omission("a recursive or external reference")
