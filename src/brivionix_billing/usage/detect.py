@@ -19,6 +19,7 @@ from brivionix_billing.usage.parsing import ContextKeys, format_keys
 from brivionix_billing.usage.readers import anthropic, bedrock, cohere, gemini, interactions, openai, plain, vendors
 from brivionix_billing.usage.readers.plain import QUANTITY_KEYS
 from brivionix_billing.usage.response_context import RESPONSE_KEYS, count_images, ground_once
+from brivionix_billing.usage.token_details import CHAT_KEYS
 
 __all__ = [
     "BodyFormat",
@@ -128,8 +129,8 @@ def read_usage(body: object) -> UsageFields:
                 or "quantities" in usage
                 or body.get("object") == "batch"
             ):
-                if "prompt_tokens" in usage:
-                    return openai.read_chat(usage, body)  # nearly every body, by the shortest way
+                if "prompt_tokens" in usage:  # nearly every body, by the shortest way
+                    return openai.read_plain(usage, body, CHAT_KEYS, ()) or openai.read_chat(usage, body)
                 if "input_tokens" in usage:
                     return detect_format(usage).reader(usage, body)
         elif usage is None and _CUSTOM_KEY not in body:

@@ -61,7 +61,7 @@ _XAI_ARGUMENTS: Final = {name: name for name in ("web_search_calls", "file_searc
 
 def billable_item_type(item: object) -> str | None:
     """Return the type of an output item that has a fee; ``None`` for all others."""
-    kind = item_field(item, "type")
+    kind = item.get("type") if type(item) is dict else item_field(item, "type")
     if kind == "web_search_call":
         action = item_field(item_field(item, "action"), "type")
         return "web_search_call" if action in (None, "search") else None

@@ -61,7 +61,7 @@ from brivionix_billing.usage.tool_calls import (
     read_tool_usage,
 )
 
-__all__ = ["CONTEXT_KEYS", "read_chat", "read_plain_counts", "read_responses"]
+__all__ = ["CONTEXT_KEYS", "read_chat", "read_plain", "read_plain_counts", "read_responses"]
 
 CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 
@@ -81,7 +81,7 @@ _tuple_new = tuple.__new__
 
 def read_chat(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
     """Read the usage of chat completions, legacy completions or embeddings (which have no completion tokens)."""
-    return _read_plain(usage, response, CHAT_KEYS, ()) or _read_strict(usage, response, CHAT_KEYS, ())
+    return read_plain(usage, response, CHAT_KEYS, ()) or _read_strict(usage, response, CHAT_KEYS, ())
 
 
 def read_responses(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
@@ -89,7 +89,7 @@ def read_responses(usage: dict[str, Any], response: dict[str, Any]) -> UsageFiel
     items = response.get("output")
     if not (response.get("tool_usage") or response.get("data") or response.get("type")):
         calls = call_meters(count_billable_calls(items)) if items and usage.keys() <= RESPONSES_KEYS.all else ()
-        fields = _read_plain(usage, response, RESPONSES_KEYS, calls)
+        fields = read_plain(usage, response, RESPONSES_KEYS, calls)
         if fields is not None:
             return fields
     return _read_strict(usage, response, RESPONSES_KEYS, items)
@@ -102,7 +102,7 @@ def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int
     This is the fast path of bodies and of usage files.
     """
     input_key, output_key, input_details_key, output_details_key, known = keys
-    if not usage.keys() <= known:
+    if not known.issuperset(usage):
         return None
     get = usage.get
     input_tokens, output, total = get(input_key), get(output_key), get("total_tokens")
@@ -137,7 +137,7 @@ def read_plain_counts(usage: dict[str, Any], keys: FormatKeys) -> tuple[int, int
     return None
 
 
-def _read_plain(
+def read_plain(
     usage: dict[str, Any], response: dict[str, Any], keys: FormatKeys, calls: tuple[tuple[str, int], ...]
 ) -> UsageFields | None:
     """Return the fields of the usual usage object in the usual response; ``None`` for every other."""
