@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -105,6 +107,65 @@ def test_a_router_costs_the_served_model_and_a_fee() -> None:
     assert refusal(book, MILLION, model="r") == "unknown_model"
     assert refusal(book, Usage(model="r"), model="r") == "model_not_allowed"
     assert refusal(book, MILLION) == "model_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("served", "router", "expected"),
+    [
+        ("", "currency: CNY, ", {"input": Fraction(1), "router_fee": Fraction("0.14") * Fraction("0.14")}),
+        (
+            "currency: CNY, ",
+            "currency: CNY, ",
+            {"input": Fraction("0.14"), "router_fee": Fraction("0.14") * Fraction("0.14")},
+        ),
+        ("currency: CNY, ", "", {"input": Fraction("0.14"), "router_fee": Fraction("0.14")}),
+        (
+            "currency: CNY, ",
+            "currency: EUR, ",
+            {"input": Fraction("0.14"), "router_fee": Fraction("0.14") * Fraction("1.2")},
+        ),
+    ],
+)
+def test_the_fee_of_a_router_is_in_the_currency_of_the_router(
+    served: str, router: str, expected: dict[str, Fraction]
+) -> None:
+    """The fee is converted at the rate of the router's own currency, whatever that of the served model is."""
+    models = ROUTED.replace("{prices", f"{{{served}prices").replace("{routes_to", f"{{{router}routes_to")
+    rates = "exchange_rates: {CNY: [{from: 2026-01-01, rate: 0.14}], EUR: [{from: 2026-01-01, rate: 1.2}]}"
+    charge = book_of(models, rates).rate(Usage(input_tokens=1_000_000, model="m"), model="r", group="g", at=AT)
+    assert {line.meter: Fraction(line.credits) for line in charge.lines} == expected
+    assert sum(expected.values()) == Fraction(charge.savings.list)
+
+
+def test_a_new_exchange_rate_changes_the_fee_of_a_router() -> None:
+    """A card of a router ends when the exchange rate of the router's currency changes, whether it was used or not."""
+    models = ROUTED.replace("{routes_to", "{currency: CNY, routes_to")
+    later = AT + timedelta(days=1)
+    rates = f"exchange_rates: {{CNY: [{{from: 2026-01-01, rate: 0.14}}, {{from: {later.date()}, rate: 0.2}}]}}"
+    book = book_of(models, rates)
+    usage = Usage(input_tokens=1_000_000, model="m")
+    fees = [book.rate(usage, model="r", group="g", at=at).lines[1].credits for at in (AT, later, AT)]
+    assert fees == [D("0.0196"), D("0.028"), D("0.0196")]
+
+
+def test_the_fee_of_a_router_has_no_price_without_an_exchange_rate() -> None:
+    """A fee in a currency that has no rate yet is refused, even if the served model is in the nominal currency."""
+    models = ROUTED.replace("{routes_to", "{currency: CNY, routes_to")
+    later = (AT + timedelta(days=1)).date()
+    book = book_of(models, f"exchange_rates: {{CNY: [{{from: {later}, rate: 0.14}}]}}")
+    assert refusal(book, Usage(input_tokens=1, model="m"), model="r") == "no_price"
+
+
+def test_a_router_costs_its_fee_if_the_served_model_is_priced() -> None:
+    """With ``priced_model: served``, a request to a router costs the served model and the fee all the same."""
+    models = ROUTED + "\n  n: {prices: [{from: 2026-01-01, standard: {input: 3}}]}"
+    book = book_of(models, 'priced_model: served\naliases: {"azure/*": "*"}')
+    usage = Usage(input_tokens=1_000_000, model="m")
+    for name in ("r", "azure/r"):
+        assert price(book, usage, model=name) == D("1.14")
+    assert price(book, usage, model="n") == 1
+    assert price(book, usage, model="not in the file") == 1
+    assert refusal(book, Usage(model="n"), model="r") == "model_not_allowed"
 
 
 def test_a_hold_covers_every_model_of_a_router() -> None:

@@ -113,6 +113,7 @@ def model_books(draw: DrawFn) -> Data:
             "context": {"max_input": 250_000},
             "routes_to": [names[0], "*"],
             "prices": _dated(draw, lambda: fee),
+            **draw(st.sampled_from([{}, {"currency": "CNY"}])),
         }
     book: Data = {
         "version": 1,

@@ -104,7 +104,8 @@ def outcome(book: Data, request: ModelRequest) -> str:
 def price_request(book: Data, request: ModelRequest) -> PricedRequest:
     """Return the price of a request. Raises ``RefusedError`` with the code that the library must raise."""
     named = request.model.removeprefix("openai/")
-    if book.get("priced_model") == "served" and request.served is not None:
+    is_router = "routes_to" in book["models"][named]
+    if book.get("priced_model") == "served" and request.served is not None and not is_router:
         named = request.served
     model, router = named, None
     if "routes_to" in book["models"][named]:
@@ -122,7 +123,8 @@ def price_request(book: Data, request: ModelRequest) -> PricedRequest:
     rate = _rate(book, model, request.at)
     fees = _fees(book, model, request.at)
     if router is not None:
-        fees["router_fee"] = Fraction(_sold(book, router, "standard", request.at)["router_fee"])
+        fee = Fraction(_sold(book, router, "standard", request.at)["router_fee"])
+        fees["router_fee"] = fee * _rate(book, router, request.at)
     if request.mode == "fast" and tier == "standard" and not _mentions(listed, "modes", "fast"):
         tier = "priority"  # without a price of its own, this mode is a name of the tier
         listed, mode = _sold(book, model, tier, request.at), None

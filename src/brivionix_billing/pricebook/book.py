@@ -331,10 +331,11 @@ class PriceBook:
         """Return the exact charge for a usage, at the prices of the time of its request.
 
         ``model`` is the requested one; if it is not given, or if the price file says ``priced_model: served``, the
-        served model of the usage is priced. ``service_tier``, ``region`` and ``mode`` are the requested ones; those
-        that the usage states as served decide. ``at`` is the start of the request and has a time zone: it decides
-        which dated prices and which peak window apply. ``unaccounted`` says what to do with paths of the usage that are
-        on no meter, before the price file does: path or pattern -> ``report``, ``reject``, ``ignore`` or a meter.
+        served model of the usage is priced; a requested router costs its fee as well. ``service_tier``, ``region`` and
+        ``mode`` are the requested ones; those that the usage states as served decide. ``at`` is the start of the
+        request and has a time zone: it decides which dated prices and which peak window apply. ``unaccounted`` says
+        what to do with paths of the usage that are on no meter, before the price file does: path or pattern ->
+        ``report``, ``reject``, ``ignore`` or a meter.
 
         A usage with :attr:`Usage.parts` is one charge, with a part for each model at that model's price.
 
@@ -421,7 +422,8 @@ class PriceBook:
             tier = self._effective_tier(extras.service_tier, tier)
             served = extras.model
             region, mode = extras.region or region, extras.mode or mode
-            model = (extras.model or model) if model is None or self._prices_served else model
+            if model is None or (self._prices_served and not self._names_router(model)):
+                model = served or model
             if extras.notes is not None and extras.notes.unaccounted:
                 policy = self._unaccounted
                 if unaccounted:
@@ -438,6 +440,11 @@ class PriceBook:
             parts = [self._rate(part, group, at, name, tier, region, mode) for name, part in usage.parts]
             return CombinedCharge.of(charge, tuple(parts))
         return charge
+
+    def _names_router(self, model: object) -> bool:
+        """Return whether a requested name is that of a router, which costs its fee beside the served model."""
+        resolver = self.resolver
+        return bool(resolver.routes) and isinstance(model, str) and resolver.names.resolve(model) in resolver.routes
 
     def _resolve(
         self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None, mode: str | None

@@ -40,6 +40,8 @@ class CardTerms(NamedTuple):
     """The default fees of tools."""
     router: str | None
     router_prices: PriceMap
+    is_router_price_nominal: bool
+    """Whether ``router_prices`` are in the nominal currency; otherwise they are in ``list_currency``."""
     currency: str
     list_currency: str
     exchange_rate: Decimal | None
@@ -149,8 +151,10 @@ class CardSet:
         exchange_rate = terms.exchange_rate or Decimal(1)
         for index, (context, prices) in enumerate(selected.contexts):
             listed = {**with_defaults(prices, terms.discount, terms.fees), **terms.router_prices}
-            # Default fees and the fee of a router are in the nominal currency, whatever that of the model is.
-            nominal = frozenset({*(terms.fees.keys() - prices.keys()), *terms.router_prices})
+            # Default fees are in the nominal currency, whatever that of the model is.
+            nominal = frozenset(terms.fees.keys() - prices.keys())
+            if terms.is_router_price_nominal:
+                nominal |= terms.router_prices.keys()
             charged = {
                 name: multiply(price if name in nominal else multiply(price, exchange_rate), terms.ratio)
                 for name, price in listed.items()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from brivionix_billing.decimals import multiply
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import compile as compiler
 from brivionix_billing.pricebook.calendars import compile_calendar
@@ -226,23 +227,19 @@ class PriceResolver:
         fees = {name: self._take(spans, timeline, at) for name, timeline in self.defaults.tool_fees(model).items()}
         channel_spans = {name: channel.prices.at(at) for name, channel in self.channels.items()}
         spans += channel_spans.values()
-        currency = self.file.credit.currency
-        list_currency = self.file.models[model].currency or currency
-        exchange_rate = None
-        if list_currency != currency:
-            exchange_rate = self._take(spans, self.exchange_rates[list_currency], at)
-            if exchange_rate is None:
-                raise BillingError(
-                    "no_price",
-                    f"no exchange rate from {list_currency} to {currency} at {format_instant(at)}; add one to "
-                    "exchange_rates",
-                )
+        list_currency, exchange_rate = self._exchange(spans, model, at)
         router_prices: Mapping[str, Decimal] = {}
+        is_router_price_nominal = True
         if router is not None:
             listed = self._take(spans, self.models[router].get("standard", _NO_PRICES), at)
             if listed is None:
                 raise self._not_sold_error(router, "standard", at)
             router_prices = listed.prices
+            router_currency, router_rate = self._exchange(spans, router, at)
+            is_router_price_nominal = router_currency != list_currency or exchange_rate is None
+            if is_router_price_nominal and router_rate is not None:
+                # A card has one list currency, that of the served model. A fee in a third one is stated converted.
+                router_prices = {name: multiply(price, router_rate) for name, price in router_prices.items()}
         return CardTerms(
             model=model,
             group=group,
@@ -258,7 +255,8 @@ class PriceResolver:
             fees={name: fee for name, fee in fees.items() if fee is not None},
             router=router,
             router_prices=router_prices,
-            currency=currency,
+            is_router_price_nominal=is_router_price_nominal,
+            currency=self.file.credit.currency,
             list_currency=list_currency,
             exchange_rate=exchange_rate,
             nominal_per_credit=self.file.credit.nominal_per_credit,
@@ -273,6 +271,23 @@ class PriceResolver:
             calendars=self.calendars,
             regions=self.regions,
         )
+
+    def _exchange(self, spans: list[TimelineSpan[Any]], model: str, at: datetime) -> tuple[str, Decimal | None]:
+        """Return the list currency of a model and its exchange rate, and add the span of the rate.
+
+        The rate is ``None`` in the nominal currency. Raises ``no_price`` if there is no rate at that time.
+        """
+        currency = self.file.credit.currency
+        listed = self.file.models[model].currency or currency
+        if listed == currency:
+            return listed, None
+        rate: Decimal | None = self._take(spans, self.exchange_rates[listed], at)
+        if rate is None:
+            raise BillingError(
+                "no_price",
+                f"no exchange rate from {listed} to {currency} at {format_instant(at)}; add one to exchange_rates",
+            )
+        return listed, rate
 
     @staticmethod
     def _take(spans: list[TimelineSpan[Any]], timeline: Timeline[Any], at: datetime) -> Any:
