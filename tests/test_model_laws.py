@@ -89,19 +89,38 @@ _LINE = re.compile(
     rf"(?: x (?:ratio|倍率) {_FIGURE})?(?: \(.*\)|（.*）)? = {_FIGURE} USD$",
     re.MULTILINE,
 )
+_MINIMUM = re.compile(
+    rf"^  (?:supplement|最低消费补差).* {_FIGURE} (\w+)(?: x (?:exchange rate|汇率) {_FIGURE})?"
+    rf"(?: x (?:ratio|倍率) {_FIGURE})?(?: \(.*\)|（.*）)? = {_FIGURE} USD.*?"
+    rf"(?:: |\uff1b){_FIGURE} - {_FIGURE} = {_FIGURE} USD$",
+    re.MULTILINE,
+)
 
 
 @book_settings
 @given(model_books_with_requests(4), st.sampled_from(["en", "zh_CN"]))
 def test_each_term_of_an_explanation_multiplies_out(case: Case, locale: str) -> None:
-    """Quantity x price / per x exchange rate x ratio is the term of each meter, and an amount in CNY has a rate."""
+    """Quantity x price / per x exchange rate x ratio is the term of each meter, and an amount in CNY has a rate.
+
+    The supplement is the minimum charge, listed price x exchange rate x ratio, less all other terms.
+    """
     data, requests = case
     book = PriceBook.loads(render(data))
     per_credit = Fraction(data["credit"]["nominal_per_credit"])
     for _, charge, expected in priced(data, book, requests):
-        terms = _LINE.findall(charge.explain(locale))
-        assert len(terms) == len(expected.lines)
-        for (quantity, price, currency, per, rate_now, ratio, nominal), line in zip(terms, charge.lines, strict=True):
+        text = charge.explain(locale)
+        terms = _LINE.findall(text)
+        supplements = _MINIMUM.findall(text)
+        assert len(terms) + len(supplements) == len(expected.lines)
+        for listed, currency, rate_now, ratio, minimum, minuend, others, nominal in supplements:
+            event("minimum")
+            product = Fraction(listed) * Fraction(rate_now or 1) * Fraction(ratio or 1)
+            assert product == Fraction(minimum) == Fraction(minuend)
+            assert Fraction(minuend) - Fraction(others) == Fraction(nominal)
+            assert Fraction(nominal) == expected.lines["minimum_charge"] * per_credit
+            assert (currency == "CNY") == bool(rate_now)
+        lines = [line for line in charge.lines if line.meter != "minimum_charge"]
+        for (quantity, price, currency, per, rate_now, ratio, nominal), line in zip(terms, lines, strict=True):
             product = Fraction(quantity) * Fraction(price) / int(per) * Fraction(rate_now or 1) * Fraction(ratio or 1)
             assert product == Fraction(nominal) == expected.lines[line.meter] * per_credit
             assert (currency == "CNY") == bool(rate_now)
@@ -266,14 +285,18 @@ def _record(number: int, request: ModelRequest) -> tuple[Data, ModelRequest]:
 @book_settings
 @given(model_books_with_requests(12))
 def test_the_lines_of_a_bill_are_the_sums_of_the_charges(case: Case) -> None:
-    """A bill has a line for each meter of each price, with the sum of the Credits, rejects the rest, and verifies."""
+    """A bill has the sums of Credits by meter and price, and of savings, rejects the rest, and verifies."""
     data, requests = case
     book = PriceBook.loads(render(data))
     records = [_record(number, request) for number, request in enumerate(requests)]
     sums: defaultdict[tuple[Any, ...], Fraction] = defaultdict(Fraction)
     count = 0
+    saved = {"list": Fraction(0), "cache": Fraction(0), "group": Fraction(0)}
     for _, _, expected in priced(data, book, [request for _, request in records]):
         count += 1
+        saved["list"] += expected.uncached
+        saved["cache"] += expected.uncached - expected.at_list
+        saved["group"] += expected.at_list - expected.credits
         for meter, credits in expected.lines.items():
             sums[(*expected[:3], tuple(sorted(expected.conditions.items())), meter)] += credits
     usage = b"".join(json.dumps(record).encode() + b"\n" for record, _ in records)
@@ -286,6 +309,7 @@ def test_the_lines_of_a_bill_are_the_sums_of_the_charges(case: Case) -> None:
         names = (line["model"], line["service_tier"], line["context_tier"], tuple(sorted(conditions.items())))
         found[(*names, line["meter"])] += Fraction(line["credits"])
     assert found == sums
+    assert {name: Fraction(amount) for name, amount in document["savings"].items()} == saved
     assert document["totals"]["requests"] == count
     assert document["evidence"]["rejected"] == len(requests) - count
     assert Fraction(document["totals"]["credits"]) == sum(sums.values(), Fraction(0))

@@ -99,6 +99,37 @@ def test_the_bill_is_the_sum_of_its_charges() -> None:
     assert [Decimal(document["savings"][name]) for name in ("list", "cache", "group")] == savings
 
 
+def test_a_bill_has_the_list_minimum_of_each_request() -> None:
+    """The list price of a bill is the sum over its requests of the larger of list price and list minimum.
+
+    The minimum is 1. At list price, the requests cost 0.5, 3, 2.2 (4 without a cache) and 0.1 (1 without a cache).
+    """
+    book = PriceBook.loads(
+        "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\n"
+        "models: {m: {prices: [{from: 2026-01-01, standard: {input: 1, cache_read: 0.1, minimum: 1}}]}}\n"
+        "groups: {g: {terms: [{from: 2026-01-01, ratio: 0.5, models: ['*']}]}}\n"
+    )
+    usages: list[dict[str, Any]] = [
+        {"prompt_tokens": 500_000},
+        {"prompt_tokens": 3_000_000},
+        {"prompt_tokens": 4_000_000, "prompt_tokens_details": {"cached_tokens": 2_000_000}},
+        {"prompt_tokens": 1_000_000, "prompt_tokens_details": {"cached_tokens": 1_000_000}},
+    ]
+    lines = [
+        json.dumps(
+            {"request_id": f"r{n}", "at": "2026-10-05T00:00:00Z", "account": "a", "group": "g", "model": "m",
+             "usage": {"completion_tokens": 0, **usage}}
+        ).encode() + b"\n"
+        for n, usage in enumerate(usages)
+    ]  # fmt: skip
+    document = billed(b"".join(lines), book, account="a", issued=OCTOBER.end)
+    uncached, listed = 1 + 3 + 4 + 1, 1 + 3 + Fraction("2.2") + 1
+    charged = listed / 2
+    found = {name: Fraction(amount) for name, amount in document["savings"].items()}
+    assert found == {"list": uncached, "cache": uncached - listed, "group": listed - charged}
+    assert Fraction(document["totals"]["credits"]) == charged
+
+
 def test_the_order_of_the_file_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is shuffled, rotated, read in small chunks and spilled to disk gives the same bill."""
     whole = billed(EXAMPLE, SHIPPED, account="acct_2")

@@ -100,6 +100,58 @@ def test_a_meter_of_the_file_is_billed_under_its_label() -> None:
     assert refusal(book, Usage(quantities={"robot_hours": 1})) == "meter_unpriced"
 
 
+HALF = "{g: {terms: [{from: 2026-01-01, ratio: 0.5, models: ['*']}]}}"
+
+
+def minimum_book(prices: str, groups: str) -> PriceBook:
+    """Return a book of a model in CNY, of which 8 are worth 1 USD."""
+    models = f"m: {{currency: CNY, prices: [{{from: 2026-01-01, standard: {{{prices}}}}}]}}"
+    return book_of(models, "exchange_rates: {CNY: [{from: 2026-01-01, rate: 0.125}]}", groups)
+
+
+@pytest.mark.parametrize(
+    ("cached", "read", "expected"),
+    [
+        # In CNY at list price: cached, uncached; the list minimum is 8 CNY = 1 USD, the charge at least half of it.
+        (0, 0, (1, 0, "0.5")),  # nothing: max(0, 8) without a cache and with one
+        (2_000_000, 1_000_000, ("2.5", "1.125", "0.6875")),  # 20 without a cache, 11 with it; 5.5 charged
+        (1_000_000, 1_000_000, ("1.25", "0.25", "0.5")),  # 10 without a cache, max(1, 8) with it; max(0.5, 4) charged
+    ],
+)
+def test_savings_of_a_minimum_charge_are_those_of_the_list(cached: int, read: int, expected: tuple[Any, ...]) -> None:
+    """The list price is at least the list minimum, with and without a cache, and the group saves the rest."""
+    book = minimum_book("input: 10, cache_read: 1, minimum: 8", HALF)
+    charge = book.rate(Usage(input_tokens=cached, cache_read_tokens=read), model="m", group="g", at=AT)
+    assert charge.savings == tuple(map(D, expected))
+
+
+@pytest.mark.parametrize(("list_minimum", "expected"), [(", minimum: 8", (1, 0, "-1")), ("", ("0.125", 0, "-1.875"))])
+def test_a_minimum_of_a_group_is_no_list_price(list_minimum: str, expected: tuple[Any, ...]) -> None:
+    """A group with a higher minimum is more expensive than the list, which has its own minimum or none."""
+    override = "{m: {prices: {standard: {input: 0.1, minimum: 2}}}}"
+    groups = f"{{g: {{terms: [{{from: 2026-01-01, ratio: 1, models: ['*'], overrides: {override}}}]}}}}"
+    charge = minimum_book(f"input: 1{list_minimum}", groups).rate(MILLION, model="m", group="g", at=AT)
+    assert charge.savings == tuple(map(D, expected))
+    listed = "8" if list_minimum else "-"
+    assert f"minimum charge of 2 USD (group-specific price; list price {listed}) = 2 USD" in charge.explain()
+
+
+def test_a_free_group_saves_the_list_minimum() -> None:
+    """A group with a ratio of 0 pays nothing, which saves the minimum charge of the list."""
+    charge = minimum_book("input: 1, minimum: 8", HALF.replace("0.5", "0")).rate(Usage(), model="m", group="g", at=AT)
+    assert charge.credits == 0
+    assert charge.savings == tuple(map(D, (1, 0, 1)))
+
+
+def test_an_explanation_derives_the_minimum_charge() -> None:
+    """The minimum is its list price x exchange rate x ratio, and the supplement what the lines are short of it."""
+    charge = minimum_book("input: 2, minimum: 8", HALF).rate(MILLION, model="m", group="g", at=AT)
+    figures = "x ratio 0.5 = 0.5 USD per request: 0.5 - 0.125 = 0.375 USD\n"
+    assert f"  supplement to the minimum charge of 8 CNY x exchange rate 0.125 {figures}" in charge.explain()
+    figures = "x 倍率 0.5 = 0.5 USD；0.5 - 0.125 = 0.375 USD\n"
+    assert f"  最低消费补差：每次请求最低 8 CNY x 汇率 0.125 {figures}" in charge.explain("zh_CN")
+
+
 @pytest.mark.parametrize(
     ("top", "message"),
     [

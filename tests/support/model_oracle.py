@@ -139,6 +139,7 @@ def price_request(book: Data, request: ModelRequest) -> PricedRequest:
     terms_of_model = terms.get("overrides", {}).get(router or model, {})
     ratio = Fraction(terms_of_model.get("ratio", terms["ratio"]))
     paid = {name: price * ratio for name, price in at_list.items()}
+    list_minimum = minimum or Fraction(0)
     minimum = minimum if minimum is None else minimum * ratio
     if override is not None:
         own, _, own_minimum = _table(override, chosen, request.input_tokens, discount)
@@ -146,7 +147,7 @@ def price_request(book: Data, request: ModelRequest) -> PricedRequest:
         minimum = minimum if own_minimum is None else own_minimum
     conditions = {"router": router} | dict(zip(("region", "mode", "window"), chosen, strict=True))
     stated = {name: value for name, value in conditions.items() if value is not None}
-    return _charge(book, request, (model, tier, context, stated), at_list, paid, minimum)
+    return _charge(book, request, (model, tier, context, stated), at_list, paid, (list_minimum, minimum or Fraction(0)))
 
 
 def _charge(
@@ -155,7 +156,7 @@ def _charge(
     names: tuple[str, str, str, dict[str, str]],
     at_list: Mapping[str, Fraction],
     paid: Mapping[str, Fraction],
-    minimum: Fraction | None,
+    minimums: tuple[Fraction, Fraction],
 ) -> PricedRequest:
     per_credit = Fraction(book["credit"]["nominal_per_credit"])
     lines: dict[str, Fraction] = {}
@@ -166,10 +167,11 @@ def _charge(
         listed = at_list.get(name, paid[name])
         list_total += quantity * listed / per / per_credit
         uncached += quantity * at_list.get(WITHOUT_CACHE.get(name, name), listed) / per / per_credit
-    missing = (minimum or Fraction(0)) / per_credit - sum(lines.values(), Fraction(0))
+    list_minimum, minimum = (each / per_credit for each in minimums)
+    missing = minimum - sum(lines.values(), Fraction(0))
     if missing > 0:
         lines["minimum_charge"] = missing
-        list_total, uncached = list_total + missing, uncached + missing
+    list_total, uncached = max(list_total, list_minimum), max(uncached, list_minimum)
     return PricedRequest(*names, lines, uncached, list_total)
 
 

@@ -281,6 +281,8 @@ def _bucket_units(bucket: UsageBucket) -> int:
 def _savings_section(buckets: Sequence[UsageBucket], charged_units: int) -> dict[str, str]:
     listed = uncached = 0
     for bucket in buckets:
+        listed += bucket.list_supplement
+        uncached += bucket.uncached_supplement
         for name, quantity in bucket.quantities.items():
             list_rate, uncached_rate = bucket.card.list_and_uncached_rates(name)
             listed += quantity * list_rate

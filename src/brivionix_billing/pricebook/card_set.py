@@ -165,6 +165,7 @@ class CardSet:
                 charged |= group_prices
                 group_priced = frozenset(group_prices)
             minimum = None
+            has_group_minimum = own is not None and own.minimum is not None
             if own is not None and own.minimum is not None:
                 minimum = own.minimum
             elif selected.minimum is not None:
@@ -193,6 +194,8 @@ class CardSet:
                 nominal_meters=nominal,
                 router=terms.router,
                 minimum=minimum,
+                list_minimum=selected.minimum,
+                has_group_minimum=has_group_minimum,
                 meters=terms.meters,
                 labels=terms.labels,
             )

@@ -39,7 +39,9 @@ def rate_cards_digest(used: Iterable[tuple[RateCard, Iterable[str]]]) -> str:
 
 
 def _card_content(card: RateCard, meters: Iterable[str]) -> dict[str, Any]:
+    minimums = [None if each is None else format_plain(each) for each in (card.list_minimum, card.minimum)]
     return {
+        **({"minimum": minimums} if any(minimums) else {}),
         "model": card.model,
         "group": card.group,
         "service_tier": card.service_tier,

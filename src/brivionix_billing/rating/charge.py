@@ -193,10 +193,12 @@ class Charge(ChargeFields):
 
     def savings_units(self) -> tuple[int, int, int]:
         """Return the savings (list, cache, group) in 10^-18 Credit."""
-        listed = uncached = 0
-        for name, quantity in self.card.billed_quantities(self.usage):
+        card = self.card
+        quantities = card.billed_quantities(self.usage)
+        listed, uncached = card.list_supplements(quantities)
+        for name, quantity in quantities:
             if quantity:
-                list_rate, uncached_rate = self.card.list_and_uncached_rates(name)
+                list_rate, uncached_rate = card.list_and_uncached_rates(name)
                 listed += quantity * list_rate
                 uncached += quantity * uncached_rate
         return uncached, uncached - listed, listed - self.units

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.meters import format_quantity
+from brivionix_billing.meters import MINIMUM_METER, format_quantity
 from brivionix_billing.rating.messages import (
     EXPLANATION_MESSAGES,
     LOCALES,
@@ -21,6 +21,7 @@ from brivionix_billing.times import format_instant
 
 if TYPE_CHECKING:
     from brivionix_billing.rating.charge import Charge
+    from brivionix_billing.rating.rate_card import RateCard
 
 __all__ = ["explain"]
 
@@ -111,13 +112,17 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
         rate = format_plain(card.exchange_rate)
         out.append(messages["exchange"].format(listed=card.list_currency, rate=rate, currency=card.currency))
     billed = [(name, quantity) for name, quantity in card.billed_quantities(usage) if quantity]
-    if card.minimum:
+    if card.minimum and all(name != MINIMUM_METER.name for name, _ in billed):
         out.append(messages["minimum"].format(minimum=format_plain(card.minimum), currency=card.currency))
     out.append("")
     terms = []
     for name, quantity in billed:
         line = texts.lines[name]
         nominal = format_count(quantity, line.nominal_unit)
+        if name == MINIMUM_METER.name:
+            out.append(f"  {_explain_minimum(card, messages, quantity)}")
+            terms.append(nominal)
+            continue
         currency = card.currency
         listed, unit_price = line.prices["list_price"], line.prices["unit_price"]
         if line.prices["ratio"] is None:
@@ -145,3 +150,27 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     if not terms:
         out.append(f"  {messages['none']}")
     return out, terms
+
+
+def _explain_minimum(card: RateCard, messages: Mapping[str, str], supplement: int) -> str:
+    """Return the line of the minimum charge: its price, what the lines above sum to, and the supplement (units)."""
+    unit = card.texts.lines[MINIMUM_METER.name].nominal_unit
+    minimum = format_count(card.minimum_units, unit)
+    price, currency = minimum, card.currency
+    listed = None if card.list_minimum is None else format_plain(card.list_minimum)
+    if listed is None or card.has_group_minimum:
+        ratio = messages["special"].format(list=listed or "-")
+    else:
+        price, currency = listed, card.list_currency
+        ratio = messages["ratio"].format(ratio=format_plain(card.ratio))
+        if card.exchange_rate is not None:
+            ratio = messages["exchanged"].format(rate=format_plain(card.exchange_rate)) + ratio
+    return messages["supplement"].format(
+        price=price,
+        currency=currency,
+        ratio=ratio,
+        minimum=minimum,
+        sum=format_count(card.minimum_units - supplement, unit),
+        nominal=format_count(supplement, unit),
+        nominal_currency=card.currency,
+    )

@@ -44,6 +44,8 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "ratio": " x ratio {ratio}",
         "special": " (group-specific price; list price {list})",
         "special_only": " (group-specific price)",
+        "supplement": "supplement to the minimum charge of {price} {currency}{ratio} = {minimum} {nominal_currency} per "
+        "request: {minimum} - {sum} = {nominal} {nominal_currency}",
         "none": "No usage, no charge.",
         "sum": "Nominal price: {terms} = {nominal} {currency}",
         "credits": "Credits: {nominal} {currency} / {per_credit} {currency} per Credit = {credits} Credits",
@@ -74,6 +76,8 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "ratio": " x 倍率 {ratio}",
         "special": "（分组专属价；官方价 {list}）",
         "special_only": "（分组专属价）",
+        "supplement": "最低消费补差：每次请求最低 {price} {currency}{ratio} = {minimum} {nominal_currency}；"
+        "{minimum} - {sum} = {nominal} {nominal_currency}",
         "none": "无用量，不计费。",
         "sum": "名义价格：{terms} = {nominal} {currency}",
         "credits": "Credits：{nominal} {currency} / 每 Credit {per_credit} {currency} = {credits} Credits",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -241,12 +241,18 @@ class RateCard:
     """The minimum charge of a request, in nominal quota."""
     labels: Labels = NO_LABELS
     """What the price book calls its names."""
+    list_minimum: Decimal | None = None
+    """The provider's minimum charge of a request, in ``list_currency``."""
+    has_group_minimum: bool = False
+    """Whether ``minimum`` is one of this group; otherwise it is ``list_minimum`` x exchange rate x ``ratio``."""
     unit_rates: Mapping[str, int] = field(init=False)
     """Meter -> the price of one token, call, or smallest part of another unit, in 10^-18 Credit."""
     list_rates: Mapping[str, int] = field(init=False)
     """The same at the list price."""
     minimum_units: int = field(init=False)
     """The minimum charge of a request, in 10^-18 Credit."""
+    list_minimum_units: int = field(init=False)
+    """The same at the list price."""
     quantum: int = field(init=False)
     """Greatest common divisor of ``unit_rates``. A charge counts in quanta, which keeps its numbers small and fast."""
     scaled_rates: Mapping[str, int] = field(init=False)
@@ -272,6 +278,9 @@ class RateCard:
             put(self, "list_prices", {**self.list_prices, **one_credit})
             put(self, "unit_prices", {**self.unit_prices, **one_credit})
         put(self, "minimum_units", minimum)
+        listed = self.list_minimum or Decimal(0)
+        nominal = multiply(listed, self.exchange_rate or Decimal(1))
+        put(self, "list_minimum_units", self._require_rate("minimum charge", listed, nominal, "request"))
         rates = self._to_unit_rates(self.unit_prices, "price", Decimal(1))
         quantum = gcd(*rates.values()) or 1
         put(self, "unit_rates", rates)
@@ -389,13 +398,33 @@ class RateCard:
         return sum(quantity * rates[name] for name, quantity in self.billed_quantities(usage) if quantity)
 
     def list_and_uncached_rates(self, name: str) -> tuple[int, int]:
-        """Return the list rate of a meter, and the list rate that the same tokens would have without a cache."""
+        """Return the list rate of a meter, and the list rate that the same tokens would have without a cache.
+
+        The supplement to the minimum charge has none: that at the list price is another, see :meth:`list_supplements`.
+        """
+        if name == MINIMUM_METER.name:
+            return 0, 0
         rate = self.list_rates.get(name)
         if rate is None:
             rate = self.unit_rates.get(name, 0)  # only this group has a price for it, so nothing can be saved
         uncached = self.meter(name).uncached_meter
         # Tokens that are written to a cache would be plain input without one: their premium is a cost of the cache.
         return rate, rate if uncached is None else self.list_rates.get(uncached, rate)
+
+    def list_supplements(self, quantities: Iterable[tuple[str, int]]) -> tuple[int, int]:
+        """Return what the billed quantities of one request cost less than the minimum charge at the list price.
+
+        In 10^-18 Credit: at the list price, and at the list price without a cache. Unlike all other figures of a
+        request, these do not follow from sums over many requests.
+        """
+        if not self.list_minimum_units:
+            return 0, 0
+        listed = uncached = 0
+        for name, quantity in quantities:
+            list_rate, uncached_rate = self.list_and_uncached_rates(name)
+            listed += quantity * list_rate
+            uncached += quantity * uncached_rate
+        return max(0, self.list_minimum_units - listed), max(0, self.list_minimum_units - uncached)
 
     def channel(self, name: str) -> ChannelRate:
         """Return the price of a channel. Raises ``unknown_channel``."""

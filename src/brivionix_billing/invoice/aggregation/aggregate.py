@@ -19,7 +19,9 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.decimals import sum_exact
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
 from brivionix_billing.invoice.aggregation.reader import (
+    LIST_SUPPLEMENT,
     UNBILLED,
+    UNCACHED_SUPPLEMENT,
     BucketKey,
     Chunk,
     ChunkReader,
@@ -68,16 +70,25 @@ class UsageBucket:
     requests: int = 0
     quantities: dict[str, int] = field(default_factory=dict)
     """Billed quantity of each meter that is not zero."""
+    list_supplement: int = 0
+    """Sum of what each request costs less than the minimum charge at the list price, in 10^-18 Credit."""
+    uncached_supplement: int = 0
+    """The same at the list price without a cache."""
 
     def add(self, requests: int, quantities: Iterable[tuple[str, int]]) -> int:
         """Add requests with (meter, billed quantity). Returns their units (10^-18 Credit).
 
-        A charge is linear in its billed quantities, so a bill needs only their sums.
+        A charge is linear in its billed quantities, so a bill needs only their sums. What the minimum charge adds at
+        the list price is not, so it comes with them, see :func:`reader.bill_quantities`.
         """
         self.requests += requests
         units = 0
         for name, quantity in quantities:
-            if quantity:
+            if name == LIST_SUPPLEMENT:
+                self.list_supplement += quantity
+            elif name == UNCACHED_SUPPLEMENT:
+                self.uncached_supplement += quantity
+            elif quantity:
                 self.quantities[name] = self.quantities.get(name, 0) + quantity
                 units += quantity * self.card.unit_rates[name]
         return units

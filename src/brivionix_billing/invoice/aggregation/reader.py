@@ -23,12 +23,27 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.rating.charge import Charge
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period
+from brivionix_billing.usage import Usage
 from brivionix_billing.usage.record_file import Record, RejectedRecord, RequestAttributes, bounded_lines, read_records
 
-__all__ = ["UNBILLED", "BucketKey", "Chunk", "ChunkReader", "PackedRow", "RecordRow", "read_chunks"]
+__all__ = [
+    "LIST_SUPPLEMENT",
+    "UNBILLED",
+    "UNCACHED_SUPPLEMENT",
+    "BucketKey",
+    "Chunk",
+    "ChunkReader",
+    "PackedRow",
+    "RecordRow",
+    "bill_quantities",
+    "read_chunks",
+]
 
 UNBILLED: Final = -1
 """The bucket of a record that is rejected or out of scope. Its request id counts for duplicates all the same."""
+LIST_SUPPLEMENT: Final = "minimum_charge at list price"
+UNCACHED_SUPPLEMENT: Final = "minimum_charge at list price without cache"
+"""Keys beside the meters of a row, with spaces, which no meter has. See ``RateCard.list_supplements``."""
 
 
 class RecordRow(NamedTuple):
@@ -163,7 +178,7 @@ class ChunkReader:
                         continue
                     # What is billed may differ from what the usage states, such as by a price per request.
                     card = charge.card
-                    billed = dict(card.billed_quantities(charge.usage))
+                    billed = bill_quantities(card, charge.usage)
                     text_input, cache_read, text_output = (billed.pop(name, 0) for name in _BASIC_METERS)
                     meters = tuple(billed.items())
                     priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
@@ -191,7 +206,9 @@ class ChunkReader:
         parts = tuple(
             (
                 _bucket(buckets, BucketKey(account, part.card, part.estimated, day)),
-                tuple((name, quantity) for name, quantity in part.card.billed_quantities(part.usage) if quantity),
+                tuple(
+                    (name, quantity) for name, quantity in bill_quantities(part.card, part.usage).items() if quantity
+                ),
             )
             for part in charge.parts
         )
@@ -208,6 +225,14 @@ class ChunkReader:
         if resolved.base_card is not card:
             return _NO_CARD
         return _CachedCard(resolved.start, resolved.end or END_OF_TIME, resolved.fast_path_max_input, card)
+
+
+def bill_quantities(card: RateCard, usage: Usage) -> dict[str, int]:
+    """Return the billed quantity of each meter, and of a model with a minimum charge the supplements at list price."""
+    billed = dict(card.billed_quantities(usage))
+    if card.list_minimum_units:
+        billed[LIST_SUPPLEMENT], billed[UNCACHED_SUPPLEMENT] = card.list_supplements(billed.items())
+    return billed
 
 
 def _add_unbilled(partitions: list[list[PackedRow]], request_id: str, line: int, leaf: bytes) -> None:
