@@ -54,6 +54,16 @@ def test_a_mode_has_its_own_prices_or_none() -> None:
     assert price(both, Usage(input_tokens=1_000_000, mode="fast")) == 5
 
 
+def test_a_mode_that_repeats_the_tier_changes_nothing() -> None:
+    """``fast`` without a price means priority, which may be requested or served as a tier as well, but not another."""
+    book = book_of("m: {prices: [{from: 2026-01-01, standard: {input: 1}, priority: {input: 5}, flex: {input: 2}}]}")
+    served = Usage(input_tokens=1_000_000, mode="fast", service_tier="priority")
+    assert [price(book, served), price(book, MILLION, service_tier="Fast", mode="FAST")] == [5, 5]
+    cards = book.possible_rate_cards("m", group="g", at=AT, service_tier="priority", mode="fast")
+    assert [card.unit_prices["input"] for card in cards] == [5]
+    assert refusal(book, MILLION, service_tier="flex", mode="fast") == "mode_unavailable"
+
+
 def test_prices_inside_of_a_region_apply_only_there() -> None:
     """A mode or a window inside of a region's prices does not exist outside of the region."""
     inside = "input: 2, modes: {fast: {factor: 5}}, windows: {peak: {factor: 3}}"

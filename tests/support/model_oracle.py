@@ -125,7 +125,7 @@ def price_request(book: Data, request: ModelRequest) -> PricedRequest:
     if router is not None:
         fee = Fraction(_sold(book, router, "standard", request.at)["router_fee"])
         fees["router_fee"] = fee * _rate(book, router, request.at)
-    if request.mode == "fast" and tier == "standard" and not _mentions(listed, "modes", "fast"):
+    if request.mode == "fast" and tier in ("standard", "priority") and not _mentions(listed, "modes", "fast"):
         tier = "priority"  # without a price of its own, this mode is a name of the tier
         listed, mode = _sold(book, model, tier, request.at), None
     else:

@@ -190,7 +190,8 @@ class PriceBook:
     def next_change(self, model: str, *, group: str, at: datetime, service_tier: str | None = None) -> datetime | None:
         """Return the first time after ``at`` when a model may have another price in a group and tier, or ``None``.
 
-        Every dated entry that the price depends on counts, including those of channels.
+        Every dated entry that the price depends on counts, including those of channels. Raises ``unknown_model``,
+        ``unknown_group``, ``unknown_service_tier``.
         """
         return self.resolver.next_change(model, group, as_utc(at), service_tier)
 
@@ -296,6 +297,7 @@ class PriceBook:
         Raises what :meth:`rate` raises for the model, the group, the tier, the mode and the time.
         """
         at = as_utc(at)
+        _require_name("mode", mode)
         name = self.resolve_model(model)
         serves = self.resolver.routes.get(name)
         served: list[str | None] = [None]
@@ -417,6 +419,8 @@ class PriceBook:
             raise BillingError(
                 "unknown_usage_format", f"rate() takes a Usage, not {safe_repr(usage)}; use Usage.from_response(body)"
             )
+        _require_name("region", region)
+        _require_name("mode", mode)
         extras, served = usage.extras, None
         if extras is not None:
             tier = self._effective_tier(extras.service_tier, tier)
@@ -426,7 +430,8 @@ class PriceBook:
                 model = served or model
             if extras.notes is not None and extras.notes.unaccounted:
                 policy = self._unaccounted
-                if unaccounted:
+                if unaccounted is not None:
+                    _require_actions(unaccounted)
                     policy = UnaccountedPolicy(
                         {**unaccounted, **{k: v for k, v in self._file.unaccounted.items() if k not in unaccounted}},
                         self.resolver.meters,
@@ -453,7 +458,27 @@ class PriceBook:
         resolved = self.resolver.resolve_recent(model, group, at, tier, served)
         if mode is None or mode.lower() in map(str.lower, resolved.cards.terms.listed.names("mode")):
             return resolved, mode
-        if self.resolver.tiers.knows(mode) and self.resolver.tiers.normalize(tier) == "standard":
-            # Providers report some tiers as a mode: without a price of its own, "fast" is priority.
+        tiers = self.resolver.tiers
+        if tiers.knows(mode) and tiers.normalize(tier) in ("standard", tiers.normalize(mode)):
+            # Providers report some tiers as a mode, or as both: without a price of its own, "fast" is priority.
             return self.resolver.resolve_recent(model, group, at, mode, served), None
         return resolved, mode
+
+
+def _require_name(dimension: str, name: object) -> None:
+    """Raise ``region_unavailable`` or ``mode_unavailable`` if a region or a mode is not text."""
+    if name is not None and not isinstance(name, str):
+        raise BillingError(
+            f"{dimension}_unavailable", f"{safe_repr(name)} is not the name of a {dimension}; use text, or None"
+        )
+
+
+def _require_actions(unaccounted: object) -> None:
+    if not isinstance(unaccounted, Mapping) or not all(
+        isinstance(text, str) for pair in unaccounted.items() for text in pair
+    ):
+        raise BillingError(
+            "invalid_argument",
+            f"unaccounted {safe_repr(unaccounted)} is not a mapping of paths to actions; use "
+            "{'usage.fee': 'ignore'}, with report, reject, ignore or a meter",
+        )

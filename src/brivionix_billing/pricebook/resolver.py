@@ -123,14 +123,18 @@ class PriceResolver:
         """Return the terms of a group at a time in UTC. Raises ``unknown_group``."""
         timeline = self.groups.get(group) if isinstance(group, str) else None
         if timeline is None:
-            # A gateway passes messages on, so this one must not disclose the names of other groups.
-            raise BillingError("unknown_group", f"no group {safe_repr(group)} in the price file; add it")
+            raise self._unknown_group_error(group)
         span = timeline.at(at)
         if span.value is None:
             raise BillingError(
                 "unknown_group", f"group {safe_repr(group)} has no terms at {format_instant(at)}; add earlier terms"
             )
         return span
+
+    @staticmethod
+    def _unknown_group_error(group: object) -> BillingError:
+        # A gateway passes messages on, so this one must not disclose the names of other groups.
+        return BillingError("unknown_group", f"no group {safe_repr(group)} in the price file; add it")
 
     def resolve_recent(
         self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None
@@ -320,11 +324,16 @@ class PriceResolver:
         return timelines
 
     def next_change(self, model: str, group: object, at: datetime, service_tier: object) -> datetime | None:
-        """Return the first time after ``at`` when a dated entry of a model's price starts or ends, or ``None``."""
+        """Return the first time after ``at`` when a dated entry of a model's price starts or ends, or ``None``.
+
+        Raises ``unknown_model``, ``unknown_group``, ``unknown_service_tier``.
+        """
         timelines = self.list_price_timelines(self.resolve_model(model), self.tiers.normalize(service_tier))
         timelines += [channel.prices for channel in self.channels.values()]
-        if isinstance(group, str) and group in self.groups:
-            timelines.append(self.groups[group])
+        timeline = self.groups.get(group) if isinstance(group, str) else None
+        if timeline is None:
+            raise self._unknown_group_error(group)
+        timelines.append(timeline)
         end = min(timeline.at(at).end for timeline in timelines)
         return None if end == END_OF_TIME else end
 
