@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bill_kit import billed, record, verified, written
-from brivionix_billing import BillingError
-from brivionix_billing.invoice import document_hash, key_id, seal
+from bill_kit import billed, header, loaded, record, text, verified, written
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, key_id, seal
 from profiles import examples, sampled
 from strategies import bodies
 from verify_kit import (
@@ -196,6 +197,57 @@ def test_without_its_files_a_bill_does_not_verify() -> None:
     """A bill does not verify without its usage file and its price file."""
     assert not verified(BILL, None).ok
     assert any("cannot be recomputed" in str(difference) for difference in verified(BILL, None).differences)
+
+
+FURTHER = "channels:\n  wechat: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.9}]}\n"
+
+
+def book_with_a_further_channel() -> PriceBook:
+    """Return the price book of the bills with one more payment channel, which has prices since January."""
+    return loaded(text().replace("channels:\n", FURTHER))
+
+
+def test_a_bill_verifies_after_a_channel_was_added() -> None:
+    """A further channel changes nothing that a bill states, even with prices in the past, and a note names it."""
+    book = book_with_a_further_channel()
+    report = verified(BILL, USAGE, book)
+    assert report.differences == []
+    assert report.notes == [
+        "the price file has further channels in this period, which the document does not state: wechat",
+        "the price file has changed since; the prices that this bill depends on are the same",
+    ]
+    assert [str(each) for each in verified(billed(USAGE, book), USAGE, book).notes] == []
+
+
+def test_a_channel_that_the_price_file_lost_is_a_difference() -> None:
+    """A bill that states a channel verifies only with the prices of that channel."""
+    report = verified(billed(USAGE, book_with_a_further_channel()), USAGE)
+    assert any(each.where == "totals.channels.wechat" for each in report.differences)
+
+
+def test_a_bill_states_the_channel_of_its_payment() -> None:
+    """Leaving out the channel through which the customer pays is found, even if all hashes are recomputed."""
+    bill = billed(USAGE, channel="rmb")
+    assert verified(bill, USAGE).differences == []
+    totals = copy.deepcopy(bill["totals"])
+    lines = copy.deepcopy(bill["lines"])
+    del totals["channels"]["rmb"]
+    for rounded in (totals["rounded"], *(line["rounded"] for line in lines)):
+        del rounded["channels"]["rmb"]
+    report = verified(resealed({**bill, "totals": totals, "lines": lines}), USAGE)
+    assert any(each.where == "totals.channels.rmb" for each in report.differences)
+
+
+def test_a_note_corrects_the_channels_of_its_bill() -> None:
+    """A note to an older bill has the channels of that bill, and verifies with a price file that has more."""
+    book = book_with_a_further_channel()
+    usage = USAGE + written([record(90)])
+    head = header(number=2, previous=BILL)
+    aggregated = aggregate_usage(usage.splitlines(keepends=True), book, head.period)
+    corrected = build_invoice(aggregated.accounts["acct_1"], head, book, channels=BILL["totals"]["channels"])
+    note = seal(build_note(BILL, corrected, head, "a late record"))
+    assert note["totals"]["channels"].keys() == BILL["totals"]["channels"].keys()
+    assert verified(note, usage, book, corrects=BILL, previous=BILL).differences == []
 
 
 def test_a_difference_states_both_figures() -> None:

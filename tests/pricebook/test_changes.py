@@ -86,6 +86,22 @@ def test_additions_are_no_edits_of_the_past() -> None:
     assert all(is_edit(change, shipped()) for change in changes(MINI, MINI.replace("4.5}", "4.5, minimum: 0.1}")))
 
 
+NEW_CHANNEL = "channels:\n  wechat: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.9}]}\n"
+
+
+def test_an_earlier_price_of_a_published_channel_is_an_edit() -> None:
+    """A bill states a channel for its whole period, so an earlier start edits it, and a new channel does not."""
+    published = utc("2026-06-01")
+    later = PriceBook.loads(TEXT.replace("channels:\n", NEW_CHANNEL.replace("2026-01-01", "2026-05-15")))
+    unused = PriceBook.loads(TEXT.replace("channels:\n", NEW_CHANNEL.replace("2026-01-01", "2026-06-15")))
+    early = PriceBook.loads(TEXT.replace("channels:\n", NEW_CHANNEL))
+    edits = [
+        {change.kind for change in price_changes(old, early) if is_edit(change, old, published)}
+        for old in (shipped(), later, unused)
+    ]
+    assert edits == [set(), {"channel", "channel_entry"}, set()]
+
+
 @given(st.decimals("0.0001", "1000", places=4), st.decimals("0", "1000", places=4))
 def test_a_percentage_is_rounded_half_up(old: Decimal, new: Decimal) -> None:
     """The change in per cent is that of exact fractions, rounded to two places, halves away from zero."""

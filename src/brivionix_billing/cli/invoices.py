@@ -359,7 +359,8 @@ def _credit_note(args: Namespace) -> int:
                     lines, book, period, account=header.account, on_rejected=rejected_file.add, on_leaves=lists.add
                 )
             usage = usage_totals.accounts.get(header.account) or AccountUsage(header.account)
-            corrected = build_invoice(usage, header, book)
+            # The price file may have got further channels since, which are no correction of this bill.
+            corrected = build_invoice(usage, header, book, channels=bill["totals"]["channels"] or None)
             records = lists.finish(header.account)
             _print_skipped(usage_totals, out / REJECTED_FILE)
             status = EXIT_ERROR if usage_totals.rejected else EXIT_OK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -100,13 +100,18 @@ class _Line:
         return self.quantity * self.card.unit_rates[self.meter.name]
 
 
-def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[str, Any]:
+def build_invoice(
+    usage: AccountUsage, header: Header, book: PriceBook, *, channels: Collection[str] | None = None
+) -> dict[str, Any]:
     """Return the bill without ``hash`` and ``signature``, which ``seal`` adds.
+
+    It states the cost through each of ``channels``, or through every channel that had a price in the period. Give the
+    channels of the issued bill when it is recomputed or corrected: a price file may get further ones at any time.
 
     Raises ``unknown_channel`` if the price book does not have the channel of payment, and ``invalid_argument`` if the
     balance does not reconcile with the Credits used.
     """
-    scales = _channel_scales(usage.buckets)
+    scales = _channel_scales(usage.buckets, channels)
     lines = _group_lines(usage.buckets, scales)
     currency = book.currency
     per_credit, per_credit_places = to_scaled(book.nominal_per_credit)
@@ -155,7 +160,7 @@ def build_invoice(usage: AccountUsage, header: Header, book: PriceBook) -> dict[
         "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
-            "prices": rate_cards_digest((bucket.card, bucket.quantities) for bucket in usage.buckets),
+            "prices": rate_cards_digest(((bucket.card, bucket.quantities) for bucket in usage.buckets), scales),
             "records": usage.requests,
             "first": _request_section(usage.first),
             "last": _request_section(usage.last),
@@ -175,10 +180,12 @@ def credits_used(usage: AccountUsage) -> Decimal:
     return decimal_from_scaled(sum(map(_bucket_units, usage.buckets)), UNIT_DECIMALS)
 
 
-def _channel_scales(buckets: Sequence[UsageBucket]) -> dict[str, _ChannelScale]:
+def _channel_scales(buckets: Sequence[UsageBucket], channels: Collection[str] | None) -> dict[str, _ChannelScale]:
     scales: dict[str, _ChannelScale] = {}
     for bucket in buckets:
         for name, rate in bucket.card.channels.items():
+            if channels is not None and name not in channels:
+                continue
             places = to_scaled(rate.price)[1]
             known = scales.get(name)
             scales[name] = _ChannelScale(rate.currency, places if known is None else max(places, known.places))
@@ -198,6 +205,8 @@ def _group_lines(buckets: Sequence[UsageBucket], scales: Mapping[str, _ChannelSc
             line.quantity += quantity
             units = quantity * card.unit_rates[name]
             for channel, rate in card.channels.items():
+                if channel not in scales:
+                    continue
                 coefficient, places = to_scaled(rate.price)
                 amount = units * coefficient * 10 ** (scales[channel].places - places)
                 line.channels[channel] = line.channels.get(channel, 0) + amount

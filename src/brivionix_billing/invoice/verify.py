@@ -185,7 +185,16 @@ class Verifier:
                 return
             aggregated, rejected = self._aggregate(header)
             usage = aggregated.accounts.get(header.account) or AccountUsage(header.account)
-            invoice = build_invoice(usage, header, self.book)
+            channels = _stated_channels(document)
+            invoice = build_invoice(usage, header, self.book, channels=channels)
+            further = dict.fromkeys(name for bucket in usage.buckets for name in bucket.card.channels)
+            further = {name: None for name in further if name not in channels}
+            if further:
+                # An operator may add a channel with prices in the past. It changes no figure of the bill.
+                report.notes.append(
+                    "the price file has further channels in this period, which the document does not state: "
+                    + ", ".join(further)
+                )
             if not is_note:
                 invoice["payment"] = _expected_payment(document["payment"], self.book, report)
                 invoice["balance"] = _expected_balance(document["balance"], invoice["totals"]["credits"], report)
@@ -336,6 +345,12 @@ def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> 
     put(header, "number", document["number"])
     put(header, "previous", document["previous"])
     return header
+
+
+def _stated_channels(document: Mapping[str, Any]) -> frozenset[str]:
+    """Return the payment channels that the document states: those of its totals, and that of the payment."""
+    payment = document["payment"]
+    return frozenset([*document["totals"]["channels"], *([] if payment is None else [payment["channel"]])])
 
 
 def _expected_payment(payment: Any, book: PriceBook, report: VerificationReport) -> Any:

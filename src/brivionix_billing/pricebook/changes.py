@@ -8,7 +8,7 @@ What prices depend on besides is compared in :mod:`setting_changes`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,7 +62,8 @@ def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TI
     """Return whether a change edits what was in force in the old price book before the time ``published``.
 
     A model, a group or a channel that the old file did not have is an addition, whatever date it has. So is a name that
-    meant nothing.
+    meant nothing. A bill states the channels that had a price in its period, also for the time before their first
+    price, so an earlier price of a channel that had one before ``published`` is an edit.
     """
     start, end = change.start, min(change.end, published)
     if start >= end:
@@ -71,7 +72,11 @@ def is_edit(change: PriceChange, old: PriceBook, published: datetime = END_OF_TI
     if change.kind in _MODEL_KINDS:
         return _was_sold(old, name, start, end, change.subject[1])
     if change.kind in _CHANNEL_KINDS:
-        return name in old.channels() and _overlaps(old.channels()[name].prices, start, end)
+        if name not in old.channels():
+            return False
+        if change.kind != "volume_discount":  # no bill states a volume discount
+            start, end = datetime.min.replace(tzinfo=UTC), published
+        return _overlaps(old.channels()[name].prices, start, end)
     if change.kind in _GROUP_KINDS:
         in_force = name in old.resolver.groups and _overlaps(old.resolver.groups[name], start, end)
         return in_force and (len(change.subject) == 1 or _was_sold(old, change.subject[1], start, end))

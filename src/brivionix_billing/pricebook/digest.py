@@ -6,7 +6,7 @@ no price.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -30,15 +30,16 @@ def price_file_digest(file: schema.PriceFile) -> str:
     return json_digest(_digest_content(file))
 
 
-def rate_cards_digest(used: Iterable[tuple[RateCard, Iterable[str]]]) -> str:
+def rate_cards_digest(used: Iterable[tuple[RateCard, Iterable[str]]], channels: Collection[str]) -> str:
     """Return the digest of the prices that a bill depends on: rate cards, each with the meters that were used.
 
-    It does not cover the period in which the prices apply, because a later price ends it.
+    Of payment channels, it covers the prices of those that the bill states. It does not cover the period in which the
+    prices apply, because a later price ends it.
     """
-    return json_digest(sorted({json_digest(_card_content(card, meters)) for card, meters in used}))
+    return json_digest(sorted({json_digest(_card_content(card, meters, channels)) for card, meters in used}))
 
 
-def _card_content(card: RateCard, meters: Iterable[str]) -> dict[str, Any]:
+def _card_content(card: RateCard, meters: Iterable[str], channels: Collection[str]) -> dict[str, Any]:
     minimums = [None if each is None else format_plain(each) for each in (card.list_minimum, card.minimum)]
     return {
         **({"minimum": minimums} if any(minimums) else {}),
@@ -61,6 +62,7 @@ def _card_content(card: RateCard, meters: Iterable[str]) -> dict[str, Any]:
         "channels": {
             name: [rate.currency, format_plain(rate.price), format_instant(rate.since)]
             for name, rate in card.channels.items()
+            if name in channels
         },
     }
 
