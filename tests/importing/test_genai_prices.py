@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from brivionix_billing import Usage
+from brivionix_billing import BillingError, PriceBook, Usage
+from brivionix_billing.importing.merge import merge_catalog
 from import_kit import book_of, catalog_of, full_book, genai_json, read_data
+from paths import ROOT
 from profiles import sampled
 from samples import utc
 
@@ -21,19 +23,29 @@ NAMES = {
     "cache_write_mtok": ("cache_write_tokens", "input_tokens"),
     "cache_write_1h_mtok": ("cache_write_1h_tokens", "input_tokens"),
     "input_audio_mtok": ("audio_input_tokens", "input_tokens"),
+    "input_image_mtok": ("image_input_tokens", "input_tokens"),
+    "output_audio_mtok": ("audio_output_tokens", "output_tokens"),
     "web_searches_kcount": ("web_search_calls", None),
 }
 THEIRS = {
     "audio_input_tokens": "input_audio_tokens",
+    "audio_output_tokens": "output_audio_tokens",
+    "image_input_tokens": "input_image_tokens",
     "web_search_calls": "web_searches",
 }
 
 
-def _draw(price: Any, chance: random.Random) -> dict[str, Any]:
-    priced = [key for key in NAMES if getattr(price, key) is not None]
+def _draw(price: Any, chance: random.Random, *, is_complete: bool) -> dict[str, Any]:
+    """Return quantities of all that has a price, and of a complete model, of tokens that have none of their own."""
+    priced = [key for key in NAMES if getattr(price, key, None) is not None]
+    if is_complete and {"input_mtok", "output_mtok"} <= set(priced):
+        priced += [key for key in NAMES if key not in priced and NAMES[key][1]]
+    elif not is_complete:
+        priced = [key for key in priced if key != "cache_write_mtok"]
     counts: dict[str, Any] = {NAMES[key][0]: chance.randint(0, 30_000) for key in priced}
     if "input_tokens" in counts:
-        inside = sum(n for key in priced if NAMES[key][1] for n in [counts[NAMES[key][0]]])
+        counts["output_tokens"] = counts.get("output_tokens", 0) + counts.get("audio_output_tokens", 0)
+        inside = sum(counts[NAMES[key][0]] for key in priced if NAMES[key][1] == "input_tokens")
         counts["input_tokens"] = inside + chance.choice([0, 5000, 128_000, 200_000, 272_001])
     else:
         counts = {name: count for name, count in counts.items() if name in ("output_tokens", "web_search_calls")}
@@ -45,6 +57,8 @@ def _as_theirs(counts: dict[str, int]) -> dict[str, int]:
     out = {THEIRS.get(key, key): value for key, value in counts.items()}
     if "audio_input_tokens" in counts:
         out["cache_audio_read_tokens"] = 0  # none of the cached tokens is audio
+    if "image_input_tokens" in counts:
+        out["cache_image_read_tokens"] = 0
     if "cache_write_1h_tokens" in counts:
         out["cache_write_tokens"] = counts.get("cache_write_tokens", 0) + counts["cache_write_1h_tokens"]
     return out
@@ -75,7 +89,7 @@ def test_models_cost_what_genai_prices_calculates() -> None:
             continue
         for at in (utc("2025-01-15T02:00:00Z"), utc("2026-09-16T07:00:00Z"), utc("2026-11-25T12:00:00Z")):
             price = model.get_prices(at)
-            counts = _draw(price, chance)
+            counts = _draw(price, chance, is_complete=owner.unpriced_tokens == "as_container")
             theirs = genai.Usage(**_as_theirs(counts))
             expected = model.calc_price(theirs, provider, genai_request_timestamp=at).total_price
             charge = book.rate(Usage(**counts), model=name, group="default", at=at)
@@ -89,6 +103,52 @@ def test_models_cost_what_genai_prices_calculates() -> None:
                 charge = book.rate(Usage(**counts), model=name, group="default", at=at, service_tier="batch")
                 assert charge.nominal.amount == expected, (name, at, counts)
     assert done > 300
+
+
+TWELFTH = {"input_mtok": 1, "output_mtok": 2, "cache_read_mtok": 0.1, "cache_write_mtok": 0.08333333333333334}
+
+
+def test_a_price_that_is_no_decimal_leaves_its_meter_without_one() -> None:
+    """A twelfth of a dollar is listed, the rest of the model is imported, and it refuses tokens without a price."""
+    data = [_provider("x", "m", {**_model("m", 1), "prices": TWELFTH}, _model("n", 1))]
+    catalog = read_data("genai-prices", data)
+    assert [(r.model, r.field) for r in catalog.rejections] == [("m", "cache_write_mtok")]
+    assert (catalog.priced_rows, list(catalog.models)) == (2, ["m", "n"])
+    book = book_of(catalog)
+    at = utc("2026-11-01")
+    usage = Usage(input_tokens=2_000_000, cache_read_tokens=1_000_000, output_tokens=1_000_000)
+    assert book.rate(usage, model="m", group="default", at=at).nominal.amount == Decimal("3.1")
+    write = Usage(input_tokens=1_000_000, cache_write_tokens=1_000_000)
+    with pytest.raises(BillingError, match="of meter cache_write"):
+        book.rate(write, model="m", group="default", at=at)
+    assert book.rate(write, model="n", group="default", at=at).nominal.amount == 1
+
+
+def test_a_variant_does_not_inherit_what_its_own_price_replaces() -> None:
+    """A batch price that is no decimal leaves the meter without a price in batch, and is not the standard price."""
+    batch = {"when": {"processing": "batch"}, "prices": {"cache_write_mtok": 0.04166666666666665, "input_mtok": 0.5}}
+    model = {**_model("m", 1), "prices": {**TWELFTH, "cache_write_mtok": 1.25}, "price_variants": [batch]}
+    tiers = read_data("genai-prices", [_provider("x", "m", model)]).models["m"].prices[0].tiers
+    assert tiers["standard"]["cache_write"] == Decimal("1.25")
+    assert tiers["batch"] == {"input": Decimal("0.5"), "cache_read": Decimal("0.1"), "output": Decimal(2)}
+
+
+def test_an_input_price_that_is_no_decimal_rejects_the_model() -> None:
+    """A model whose tokens of text have no price is not imported."""
+    catalog = read_data("genai-prices", [_provider("x", "m", _model("m", 0.08333333333333334), _model("n", 1))])
+    assert (list(catalog.models), [r.model for r in catalog.rejections]) == (["n"], ["m"])
+
+
+def test_a_merged_model_keeps_the_rule_of_its_source() -> None:
+    """In a file with another setting, a new model states what its tokens without a price cost."""
+    catalog = read_data("genai-prices", [_provider("x", "m", _model("m-new", 1))])
+    text = merge_catalog(catalog, (ROOT / "pricing.yaml").read_bytes(), "p", "2027-01-01").text
+    write = Usage(input_tokens=1_000_000, cache_write_tokens=1_000_000)
+    book = PriceBook.loads(text.replace('models: ["*"]', 'models: ["*", m-new]'))
+    assert book.resolver.unpriced_tokens("m-new") == "as_container"
+    assert book.resolver.unpriced_tokens("gpt-5.5") == "refuse"
+    card = book.resolver.list_cards("m-new", utc("2027-01-01"), "standard").card(0)
+    assert card.billed_quantities(write) == (("input", 1_000_000), ("cache_read", 0), ("output", 0))
 
 
 def test_a_start_date_is_kept() -> None:

@@ -233,6 +233,20 @@ def test_new_api_without_a_completion_ratio_has_no_output_price() -> None:
     assert ("output_unpriced", "text-embedding") in [(note.code, note.model) for note in catalog.notes]
 
 
+def test_a_price_per_call_of_new_api_is_that_of_all_tokens() -> None:
+    """Cache writes and audio of such a request are free like its text; a model with ratios refuses what has none."""
+    rows = [
+        {"model_name": "call", "quota_type": 1, "model_price": 0.1, "enable_groups": ["vip"]},
+        {"model_name": "ratio", "quota_type": 0, "model_ratio": 1, "completion_ratio": 2, "enable_groups": ["vip"]},
+    ]
+    book = book_of(read_data("new-api", {"data": rows, "group_ratio": {"vip": 1}}))
+    at = utc("2026-11-01")
+    usage = Usage(input_tokens=30, cache_write_tokens=10, audio_input_tokens=10, output_tokens=9, audio_output_tokens=5)
+    assert book.rate(usage, model="call", group="vip", at=at).nominal.amount == Decimal("0.1")
+    with pytest.raises(BillingError, match="of meter cache_write"):
+        book.rate(usage, model="ratio", group="vip", at=at)
+
+
 def test_new_api_other_quota_per_unit() -> None:
     """With another QuotaPerUnit a ratio means another price."""
     options = {"ModelRatio": json.dumps({"m": 1}), "QuotaPerUnit": "1000000"}

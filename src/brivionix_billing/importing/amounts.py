@@ -26,7 +26,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.importing.catalog import Catalog
 from brivionix_billing.importing.units import PER, steps_per_price
 
-__all__ = ["Row", "RowError", "exact_ratio", "fits_price", "parse_number"]
+__all__ = ["InexactError", "Row", "RowError", "exact_ratio", "fits_price", "parse_number"]
 
 _MAX_PRICE: Final = Decimal(1_000_000)
 _UNIT_PLACES: Final = 18
@@ -45,6 +45,10 @@ class RowError(Exception):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
         self.field, self.reason = field, reason
+
+
+class InexactError(RowError):
+    """A price with more digits than a price file holds."""
 
 
 class _Converted(NamedTuple):
@@ -137,7 +141,7 @@ class Row:
         number = parse_number(value, field)
         converted = _convert(number, Decimal(scale), meter, per)
         if converted is None:
-            raise RowError(
+            raise InexactError(
                 field,
                 f"{format_plain(number)} has more digits than a price file holds",
             )

@@ -68,6 +68,8 @@ class ImportedModel:
     released: str | None = None
     aliases: list[str] = field(default_factory=list)
     currency: str | None = None
+    unpriced_tokens: str = "refuse"
+    """What tokens without a price cost: ``as_container`` if the source charges them like those that contain them."""
     caches_input: bool | None = None
     """Whether the model may read input from a cache. ``None``: the source does not say what kind of model it is."""
 
@@ -98,6 +100,8 @@ class Catalog:
     regions: dict[str, list[str]] = field(default_factory=dict)
     cached_as_input: bool = False
     """Whether the source bills a cached token like any other input token if the model has no price for it."""
+    unpriced_tokens: str = "refuse"
+    """The setting of most models."""
     rejections: list[Rejection] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     priced_rows: int = 0

@@ -146,7 +146,12 @@ def _plan(catalog: Catalog, data: Mapping[str, Any], start: str, before: PriceBo
             aliases |= dict.fromkeys(kept, name)
             if data["credit"]["currency"] != SOURCE_CURRENCY:
                 model.currency = model.currency or SOURCE_CURRENCY
-            section = model_section(model, start, has_discount=bool(data.get("cache_discount")))
+            section = model_section(
+                model,
+                start,
+                has_discount=bool(data.get("cache_discount")),
+                unpriced_tokens=data.get("unpriced_tokens") or "refuse",
+            )
             section.pop("aliases", None)
             prices = section.pop("prices")
             added[name] = {**section, **({"aliases": kept} if kept else {}), "prices": prices}

@@ -41,6 +41,9 @@ def write_price_file(catalog: Catalog, start: str | None = None, origin: str = "
     if catalog.cached_as_input:
         lines += ["", f"# {catalog.source} bills a cached token without a price of its own like any other input token."]
         lines += write_block("cache_discount", [{"from": since, "discount": Decimal(0)}], 0)
+    if catalog.unpriced_tokens != "refuse":
+        lines += ["", f"# {catalog.source} bills tokens without a price of their own like those that contain them."]
+        lines += write_block("unpriced_tokens", catalog.unpriced_tokens, 0)
     for section, content in used.items():
         if content:
             lines += ["", *write_block(section, content, 0)]
@@ -49,7 +52,10 @@ def write_price_file(catalog: Catalog, start: str | None = None, origin: str = "
     for model in catalog.models.values():
         starts.append(len(lines) + 1)
         names.append(model.name)
-        lines += write_block(model.name, model_section(model, since, has_discount=catalog.cached_as_input), 2)
+        stated = model_section(
+            model, since, has_discount=catalog.cached_as_input, unpriced_tokens=catalog.unpriced_tokens
+        )
+        lines += write_block(model.name, stated, 2)
     if not names:
         lines[-1] = "models: {}"
     starts.append(len(lines) + 1)
@@ -66,8 +72,11 @@ def _head(catalog: Catalog, since: str, origin: str) -> Iterator[str]:
     yield "credit: {currency: USD, nominal_per_credit: 1}"
 
 
-def model_section(model: ImportedModel, since: str, *, has_discount: bool) -> dict[str, Any]:
-    """Return a model as the price file has it. ``has_discount``: the file has a default cache discount."""
+def model_section(model: ImportedModel, since: str, *, has_discount: bool, unpriced_tokens: str) -> dict[str, Any]:
+    """Return a model as the price file has it.
+
+    ``has_discount``: the file has a default cache discount. ``unpriced_tokens``: the setting of the file.
+    """
     entries = entries_from(model, since)
     first = entries[0].start or since
     stated: dict[str, Any] = {
@@ -77,6 +86,7 @@ def model_section(model: ImportedModel, since: str, *, has_discount: bool) -> di
         "released": model.released if model.released is not None and model.released <= first[:10] else None,
         "context": model.context,
         "currency": model.currency,
+        "unpriced_tokens": model.unpriced_tokens if model.unpriced_tokens != unpriced_tokens else None,
         "aliases": model.aliases,
     }
     section: dict[str, Any] = {key: value for key, value in stated.items() if value}

@@ -6,8 +6,9 @@ calculation:
 - Of conditional prices, the last one applies whose start date or time of day (UTC) matches.
 - A price above a boundary of input tokens applies to the whole request; each price has its own boundaries.
 - ``price_variants`` replace single prices for a batch, a service tier or a fast mode.
-- Cached tokens without a price of their own cost what input costs, and reasoning tokens what output costs. Other tokens
-  without a price, such as those of audio, stay without one: genai-prices bills them like text.
+- Tokens without a price of their own cost what the tokens cost that contain them: ``unpriced_tokens: as_container``.
+- Some prices are not decimals, such as a twelfth of a dollar. The meter stays without a price, and such a model refuses
+  tokens without a price, because they do not cost what input costs.
 - A name without a provider means the model of the first provider whose ``model_match`` matches it.
 """
 
@@ -19,7 +20,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.importing.amounts import Row, RowError, exact_ratio, fits_price, parse_number
+from brivionix_billing.importing.amounts import InexactError, Row, RowError, exact_ratio, fits_price, parse_number
 from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedModel, PriceSet
 from brivionix_billing.importing.names import clean_text, name_problem, qualified_names
 from brivionix_billing.importing.price_sets import Boundary, add_variant, build_set, with_windows
@@ -87,7 +88,8 @@ _Graded = dict[int, Decimal]
 class _Prices(NamedTuple):
     """The prices of one condition, by meter."""
 
-    meters: dict[str, _Graded]
+    meters: dict[str, _Graded | None]
+    """``None``: there is a price, which a price file does not hold."""
 
 
 class _Condition(NamedTuple):
@@ -107,7 +109,7 @@ def read(data: object, file_name: str = "") -> Catalog:
             "the file is not a list of providers with models",
             "pass prices/new_data/v2/data.json of pydantic/genai-prices",
         )
-    catalog = Catalog("genai-prices", cached_as_input=True)
+    catalog = Catalog("genai-prices", cached_as_input=True, unpriced_tokens="as_container")
     rows = [
         (provider, model)
         for provider in providers
@@ -142,12 +144,14 @@ def _read_model(catalog: Catalog, provider: str, name: str, row: Mapping[str, An
         return None
     try:
         conditions = _read_conditions(catalog, Row(catalog, name), row.get("prices"))
-        prices = _read_dated(catalog, name, row, conditions)
+        variants = list(_read_variants(catalog, name, row))
+        prices = _read_dated(catalog, conditions, variants)
     except RowError as error:
         catalog.priced_rows += error.reason != _NO_PRICE
         catalog.reject(name, f"{error.field}: {error.reason}" if error.field else error.reason)
         return None
     catalog.priced_rows += 1
+    stated = [*(condition.prices for condition in conditions), *(variant.prices for variant in variants)]
     window = row.get("context_window")
     model = ImportedModel(
         name,
@@ -155,6 +159,7 @@ def _read_model(catalog: Catalog, provider: str, name: str, row: Mapping[str, An
         display_name=clean_text(row.get("name")),
         vendor=clean_text(provider),
         context={"window": window} if type(window) is int and 0 < window <= 10**12 else {},
+        unpriced_tokens="refuse" if any(None in each.meters.values() for each in stated) else "as_container",
     )
     catalog.models[name] = model
     return model
@@ -171,7 +176,8 @@ def _read_conditions(catalog: Catalog, prices: Row, stated: object) -> list[_Con
         conditions.append(_Condition(start, window, _read_prices(catalog, prices, as_mapping(entry.get("prices")))))
     if not any(condition.prices.meters for condition in conditions):
         raise RowError("", _NO_PRICE)
-    is_zero = all(not p for c in conditions for graded in c.prices.meters.values() for p in graded.values())
+    stated_prices = [graded or {} for condition in conditions for graded in condition.prices.meters.values()]
+    is_zero = all(not price for graded in stated_prices for price in graded.values())
     if is_zero and not prices.model.endswith((":free", "-free", "/free")):
         raise RowError("", "all its prices are 0, and nothing shows that it is free")
     return conditions
@@ -194,7 +200,7 @@ def _constraint(constraint: Mapping[str, Any], label: int) -> tuple[str | None, 
 
 
 def _read_prices(catalog: Catalog, prices: Row, stated: Mapping[str, Any]) -> _Prices:
-    meters: dict[str, _Graded] = {}
+    meters: dict[str, _Graded | None] = {}
     for field, value in stated.items():
         if value is None:
             continue
@@ -214,7 +220,14 @@ def _read_prices(catalog: Catalog, prices: Row, stated: Mapping[str, Any]) -> _P
             meters[meter] = {0: prices.price(field, value, meter, Decimal(1), per=1)}
         elif field in _KEYS:
             meter, scale = _KEYS[field]
-            graded = _graded(prices, field, value, meter, scale, None)
+            graded: _Graded | None
+            try:
+                graded = _graded(prices, field, value, meter, scale, None)
+            except InexactError as error:
+                if meter in ("input", "output"):
+                    raise
+                catalog.reject(prices.model, error.reason, error.field)
+                graded = None
             if meters.setdefault(meter, graded) != graded:
                 raise RowError(field, f"is another price of {meter}, which another field states, too")
         else:
@@ -237,10 +250,7 @@ def _graded(prices: Row, field: str, value: object, meter: str, scale: Decimal, 
     return out
 
 
-def _read_dated(
-    catalog: Catalog, name: str, row: Mapping[str, Any], conditions: Sequence[_Condition]
-) -> list[DatedPrices]:
-    variants = list(_read_variants(catalog, name, row))
+def _read_dated(catalog: Catalog, conditions: Sequence[_Condition], variants: Sequence[_Variant]) -> list[DatedPrices]:
     starts = {c.start for c in conditions} | {variant.start for variant in variants}
     dated: list[DatedPrices] = []
     for start in [None, *sorted(day for day in starts if day is not None)]:
@@ -348,9 +358,10 @@ def _overlay(prices: _Prices, variants: Sequence[_Prices]) -> _Prices:
 
 
 def _set_of(prices: _Prices) -> PriceSet:
-    base = {meter: graded[0] for meter, graded in prices.meters.items()}
+    held = {meter: graded for meter, graded in prices.meters.items() if graded is not None}
+    base = {meter: graded[0] for meter, graded in held.items()}
     contexts: dict[Boundary, dict[str, Decimal]] = {}
-    for meter, graded in prices.meters.items():
+    for meter, graded in held.items():
         for start, price in graded.items():
             if start:
                 contexts.setdefault(Boundary(start), {})[meter] = price

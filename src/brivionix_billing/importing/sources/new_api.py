@@ -6,7 +6,7 @@ of the options (key and value, with JSON texts such as ``ModelRatio``). Rules, f
 - USD per 1 M input tokens = ratio x 1 000 000 / ``QuotaPerUnit``, usually ratio x 2. All other token prices are ratios
   of it. A cache read without a ratio costs what input costs.
 - A cache write of one hour costs 1.6 times that of five minutes; only Claude models have it.
-- A price per call replaces all token prices: text, cached or not, is free. Other tokens stay without a price.
+- A price per call replaces all token prices: all tokens are free.
 - A ratio of 37.5 with a completion ratio of 1 is the placeholder for an unknown model.
 - Which groups may use a model is only in ``/api/pricing``; elsewhere a group has all models.
 """
@@ -186,6 +186,8 @@ def _read_models(catalog: Catalog, rows: Mapping[str, Mapping[str, Any]], quota_
             continue
         catalog.priced_rows += 1
         model = ImportedModel(base, [DatedPrices(None, {"standard": prices})])
+        if "request" in prices:
+            model.unpriced_tokens = "as_container"  # the price per call is that of all tokens
         if name != base:
             model.aliases.append(name)
             catalog.note("pattern", f"is a pattern of names; it is an alias of the model {base}", name)
