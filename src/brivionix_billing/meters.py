@@ -17,6 +17,7 @@ from brivionix_billing.decimals import format_trimmed
 
 __all__ = [
     "CHILDREN",
+    "CONTAINERS",
     "DESCENDANTS",
     "MAX_QUANTITY_PLACES",
     "METERS",
@@ -220,6 +221,19 @@ def _descendants(name: str) -> tuple[str, ...]:
 
 DESCENDANTS: Final[Mapping[str, tuple[str, ...]]] = {name: _descendants(name) for name in METERS}
 """Meter -> all meters whose arguments its argument contains, each once."""
+
+
+def _containers(names: tuple[str, ...]) -> tuple[str, ...]:
+    around = tuple(parent for name in names for parent in METERS[name].parents)
+    return tuple(dict.fromkeys((*names, *(_containers(around) if around else ()))))
+
+
+CONTAINERS: Final[Mapping[str, tuple[str, ...]]] = {
+    name: _containers(("cache_write",) if name.startswith("cache_write_") else meter.parents)
+    for name, meter in METERS.items()
+    if meter.is_token and meter.parents
+}
+"""Meter of tokens -> the meters that contain them, the closest first. A cache write of one hour is a cache write."""
 
 
 def custom_meter(name: str, unit: str, per: int | None = None, labels: Mapping[str, str] | None = None) -> Meter:

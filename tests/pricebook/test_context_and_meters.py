@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from brivionix_billing import PriceBook, Usage
+from brivionix_billing.meters import CONTAINERS, DESCENDANTS
 from model_kit import AT, MILLION, PEAK, PLAIN, book_of, findings, price, refusal, tier_book
 from samples import D, utc
 
@@ -83,6 +84,53 @@ def test_meters_without_a_price_fall_back_or_are_refused() -> None:
     own = "explicit_cache_read: 0.2, reasoning: 3, citation: 5"
     assert price(tier_book(f"{tokens}, {own}"), usage) == D("0.000102")
     assert refusal(tier_book("input: 1"), Usage(audio_input_seconds=1)) == "meter_unpriced"
+
+
+CONTAINED = "unpriced_tokens: as_container"
+
+
+@pytest.mark.parametrize(
+    ("prices", "meter", "billed"),
+    [
+        ("input: 1, output: 2", "cache_read", "input"),
+        ("input: 1, output: 2", "cache_write", "input"),
+        ("input: 1, output: 2", "audio_input", "input"),
+        ("input: 1, output: 2", "audio_output", "output"),
+        ("input: 1, output: 2", "image_output", "output"),
+        ("input: 1, output: 2", "video_output", "output"),
+        ("input: 1, output: 2", "cache_write_1h", "input"),
+        ("input: 1, output: 2, cache_write: 3", "cache_write_1h", "cache_write"),
+        ("input: 1, output: 2, cache_write: 3", "cache_write_12h", "cache_write"),
+        ("input: 1, output: 2, cache_read: 3", "audio_cache_read", "cache_read"),
+        ("input: 1, output: 2, cache_read: 3, audio_input: 4", "audio_cache_read", "audio_input"),
+        ("input: 1, output: 2, cache_write: 3", "audio_cache_write", "cache_write"),
+        ("input: 1, output: 2, image_input: 3, cache_read: 4", "image_cache_read", "image_input"),
+        ("input: 1, output: 2, cache_read: 3", "image_cache_read", "cache_read"),
+    ],
+)
+def test_tokens_without_a_price_cost_what_contains_them(prices: str, meter: str, billed: str) -> None:
+    """With ``as_container``, such tokens are on the line of the closest meter that has a price, at its price."""
+    (line,) = tier_book(prices, CONTAINED).rate(usage_of(meter), model="m", group="g", at=AT).lines
+    assert (line.meter, line.quantity) == (billed, 1_000_000)
+
+
+def usage_of(meter: str) -> Usage:
+    """Return a usage of a million tokens on one meter."""
+    around: dict[str, Any] = {f"{name}_tokens": 1_000_000 for name in CONTAINERS[meter] if meter in DESCENDANTS[name]}
+    return Usage(**{**around, f"{meter}_tokens": 1_000_000})
+
+
+def test_tokens_without_a_price_are_refused_unless_the_file_says_what_they_cost() -> None:
+    """The default refuses them, a model may refuse them, and no container is not a price. Nothing else has one."""
+    write, audio = usage_of("cache_write"), usage_of("audio_output")
+    assert refusal(tier_book("input: 1"), write) == "meter_unpriced"
+    own = book_of("m: {unpriced_tokens: refuse, prices: [{from: 2026-01-01, standard: {input: 1}}]}", CONTAINED)
+    assert refusal(own, write) == "meter_unpriced"
+    assert refusal(tier_book("input: 1", CONTAINED), audio) == "meter_unpriced"
+    assert refusal(tier_book("input: 1", CONTAINED), Usage(audio_input_seconds=1)) == "meter_unpriced"
+    assert refusal(tier_book("input: 1", CONTAINED), Usage(web_search_calls=1)) == "meter_unpriced"
+    only = book_of("m: {unpriced_tokens: as_container, prices: [{from: 2026-01-01, standard: {input: 1}}]}")
+    assert price(only, write) == 1
 
 
 def test_a_meter_of_the_file_is_billed_under_its_label() -> None:

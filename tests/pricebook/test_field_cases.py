@@ -270,6 +270,7 @@ def test_the_digest_covers_each_section_that_moves_a_price() -> None:
     """A change of a calendar, rate, meter, factor, boundary, fee pattern or router changes the digest of the file."""
     text = "calendars: {peak: {time_zone: UTC, rules: [{from: 2026-01-01, hours: ['08:00-16:00']}]}}\n"
     text += "exchange_rates: {CNY: [{from: 2026-01-01, rate: 0.14}]}\nmeters: {robot: {unit: minute, per: 2}}\n"
+    text += "unpriced_tokens: refuse\n"
     text += "tools: {web_search: [{from: 2026-01-01, per_1000_calls: 10, models: ['m*']}]}"
     tier = "input: 1, robot: 2, minimum: 1, long_context: {above: 9, input: 2}, windows: {peak: {factor: 2}}"
     model = f"m: {{currency: CNY, cache_discount: true, prices: [{{from: 2026-01-01, standard: {{{tier}}}}}]}}"
@@ -286,6 +287,8 @@ def test_the_digest_covers_each_section_that_moves_a_price() -> None:
         "factor: 2": "factor: 3",
         "currency: CNY, ": "",
         "cache_discount: true": "cache_discount: false",
+        "unpriced_tokens: refuse": "unpriced_tokens: as_container",
+        "{currency: CNY, ": "{unpriced_tokens: as_container, currency: CNY, ",
         ", prices: [{from: 2026-01-01, standard: {input": ", tools: [], prices: [{from: 2026-01-01, standard: {input",
         "routes_to: [m]": "routes_to: ['m*']",
         "router_fee: 1": "router_fee: 2",

@@ -39,7 +39,7 @@ def test_the_base_file_has_every_section_and_is_valid() -> None:
     PriceBook.loads(BASE)
     assert set(yaml.safe_load(BASE)) == {
         *("version", "credit", "meters", "calendars", "service_tiers", "regions", "exchange_rates", "aliases"),
-        *("priced_model", "upstreams", "cache_discount", "tools", "models", "groups"),
+        *("priced_model", "unpriced_tokens", "upstreams", "cache_discount", "tools", "models", "groups"),
     }
 
 

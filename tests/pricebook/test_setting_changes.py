@@ -17,6 +17,7 @@ BASE = """\
 version: 1
 credit: {currency: USD, nominal_per_credit: 1}
 priced_model: requested
+unpriced_tokens: refuse
 service_tiers: {priority: [scale]}
 calendars:
   peak:
@@ -75,6 +76,9 @@ def edited(old: str, new: str, base: str = BASE) -> set[tuple[str, ...]]:
         ("nominal_per_credit: 1", "nominal_per_credit: 2", ("credit", "nominal_per_credit")),
         ("{currency: USD", "{currency: EUR", ("credit", "currency")),
         ("priced_model: requested", "priced_model: served", ("priced_model",)),
+        ("unpriced_tokens: refuse", "unpriced_tokens: as_container", ("unpriced_tokens", "m1")),
+        ("  m2:\n", "  m2:\n    unpriced_tokens: as_container\n", ("unpriced_tokens", "m2")),
+        ("unpriced_tokens: refuse", "", None),
         ("priority: [scale]", "standard: [scale]", ("service_tier", "scale")),
         ("priority: [scale]", "priority: [scale, default]", ("service_tier", "default")),
         ("{priority: [scale]}", "{}", ("service_tier", "scale")),

@@ -150,7 +150,8 @@ def model_books(draw: DrawFn) -> Data:
             "vip": {"terms": _dated(draw, lambda: _terms(draw, models, shapes))},
         },
     }
-    return book | ({"priced_model": "served"} if draw(st.integers(0, 3)) == 0 else {})
+    settings = {"priced_model": "served", "unpriced_tokens": "as_container"}
+    return book | {name: value for name, value in settings.items() if draw(st.integers(0, 3)) == 0}
 
 
 def _defaults(draw: DrawFn, names: Sequence[str], key: str, value: st.SearchStrategy[N]) -> list[Data]:

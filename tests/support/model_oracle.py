@@ -19,6 +19,7 @@ from strategies import Data, containing_arguments
 
 __all__ = ["ModelRequest", "PricedRequest", "arguments_of", "outcome", "price_request"]
 
+_INPUTS: Final = ("cache_read", "explicit_cache_read", "cache_write")
 _CALLS: Final = ("web_search", "web_search_low", "web_search_high", "maps_search")
 _TOKENS: Final = ("input", "cache_read", "explicit_cache_read", "cache_write", "output", "citation", "reasoning")
 _PER: Final = {"audio_input_seconds": 1, "robot_minutes": 10, "request": 1, **dict.fromkeys(_CALLS, 1_000)}
@@ -161,7 +162,8 @@ def _charge(
     per_credit = Fraction(book["credit"]["nominal_per_credit"])
     lines: dict[str, Fraction] = {}
     list_total = uncached = Fraction(0)
-    for name, quantity in _billed(request, paid).items():
+    contains = book.get("unpriced_tokens") == "as_container"
+    for name, quantity in _billed(request, paid, contains=contains).items():
         per = _PER.get(name, 1_000_000)
         lines[name] = quantity * paid[name] / per / per_credit
         listed = at_list.get(name, paid[name])
@@ -175,10 +177,12 @@ def _charge(
     return PricedRequest(*names, lines, uncached, list_total)
 
 
-def _billed(request: ModelRequest, paid: Mapping[str, Fraction]) -> dict[str, Fraction]:
+def _billed(request: ModelRequest, paid: Mapping[str, Fraction], *, contains: bool) -> dict[str, Fraction]:
     billed: dict[str, Fraction] = {}
     for name, quantity in request.quantities.items():
         meter = name if name in paid else _FALLBACKS.get(name, name)
+        if meter not in paid and contains and name in _INPUTS:
+            meter = "input"  # a cached token is contained in nothing else that has a price
         if meter not in paid:
             raise RefusedError("meter_unpriced")
         billed[meter] = billed.get(meter, Fraction(0)) + quantity

@@ -52,6 +52,7 @@ class CardTerms(NamedTuple):
     labels: Labels
     calendars: Mapping[str, Calendar]
     regions: RegionNames
+    unpriced_as_container: bool
 
 
 class RegionNames:
@@ -198,4 +199,5 @@ class CardSet:
                 has_group_minimum=has_group_minimum,
                 meters=terms.meters,
                 labels=terms.labels,
+                unpriced_as_container=terms.unpriced_as_container,
             )

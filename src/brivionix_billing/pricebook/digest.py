@@ -92,6 +92,8 @@ def _digest_content(file: schema.PriceFile) -> dict[str, Any]:
     }
     if file.priced_model != "requested":
         content["priced_model"] = file.priced_model
+    if file.unpriced_tokens != "refuse":
+        content["unpriced_tokens"] = file.unpriced_tokens
     # Whether a path is reported or ignored changes no price. The first pattern that matches decides, so order matters.
     priced = [[path, action] for path, action in file.unaccounted.items() if action not in ("report", "ignore")]
     if priced:
@@ -106,6 +108,8 @@ def _model_content(model: schema.Model) -> dict[str, Any]:
         content["currency"] = model.currency
     if not model.cache_discount:
         content["cache_discount"] = False
+    if model.unpriced_tokens is not None:
+        content["unpriced_tokens"] = model.unpriced_tokens
     if model.tools is not None:
         content["tools"] = sorted(set(model.tools))
     if model.routes_to:

@@ -22,8 +22,9 @@ class PriceChange(NamedTuple):
 
     kind: str
     """``list_price``, ``price_entry``, ``group_price``, ``ratio``, ``access`` (to a model), ``channel``,
-    ``channel_entry`` or ``volume_discount``; of settings ``credit``, ``priced_model``, ``calendar``, ``meter``,
-    ``route`` and ``upstream``; of what a name means, ``name``, ``service_tier`` and ``region``."""
+    ``channel_entry`` or ``volume_discount``; of settings ``credit``, ``priced_model``, ``unpriced_tokens``,
+    ``calendar``, ``meter``, ``route`` and ``upstream``; of what a name means,
+    ``name``, ``service_tier`` and ``region``."""
     subject: tuple[str, ...]
     """What changes: the model, the service tier, the context and so on; of terms, first the group."""
     start: datetime

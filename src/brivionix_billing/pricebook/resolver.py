@@ -274,6 +274,7 @@ class PriceResolver:
             labels=self.labels,
             calendars=self.calendars,
             regions=self.regions,
+            unpriced_as_container=self.unpriced_tokens(model) == "as_container",
         )
 
     def _exchange(self, spans: list[TimelineSpan[Any]], model: str, at: datetime) -> tuple[str, Decimal | None]:
@@ -310,6 +311,10 @@ class PriceResolver:
             "service_tier_unavailable",
             f"{model} is not sold in tier {tier} at {format_instant(at)}; use one of {', '.join(tiers)}",
         )
+
+    def unpriced_tokens(self, model: str) -> str:
+        """Return what tokens of a model cost on a meter without a price: ``refuse`` or ``as_container``."""
+        return self.file.models[model].unpriced_tokens or self.file.unpriced_tokens
 
     def list_price_timelines(self, model: str, tier: str) -> list[Timeline[Any]]:
         """Return every timeline that the list price of a model in a service tier depends on."""

@@ -122,6 +122,9 @@ class GroupPrices(TieredPrices):
     """Nominal prices that this group pays; the ratio does not apply to them."""
 
 
+UnpricedTokens = Literal["refuse", "as_container"]
+
+
 class ContextLimits(StrictModel):
     """Sizes in tokens."""
 
@@ -143,6 +146,7 @@ class Model(StrictModel):
     aliases: list[Name] = Field(default_factory=list, description="Names, or patterns with *.")
     currency: Currency | None = Field(default=None, description="The currency of the list prices.")
     cache_discount: bool = Field(default=True, description="false: the default cache discount does not apply.")
+    unpriced_tokens: UnpricedTokens | None = Field(default=None, description="As the key of the file, for this model.")
     tools: list[Word] | None = Field(default=None, description="The default tool fees that apply; all if not given.")
     routes_to: list[Name] = Field(default_factory=list, description="Of a router: models that it may serve.")
     prices: list[PriceEntry] = Field(min_length=1)
@@ -339,6 +343,10 @@ class PriceFile(StrictModel):
     exchange_rates: dict[Currency, list[ExchangeRate]] = {}
     aliases: dict[Name, Name] = {}
     priced_model: Literal["requested", "served"] = "requested"
+    unpriced_tokens: UnpricedTokens = Field(
+        default="refuse",
+        description="as_container: tokens on a meter without a price cost what contains them.",
+    )
     upstreams: dict[Name, Upstream] = {}
     unaccounted: dict[Name, Word] = {}
     cache_discount: list[CacheDiscount] = []

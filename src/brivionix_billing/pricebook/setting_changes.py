@@ -30,6 +30,7 @@ def setting_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
     yield from _credit_changes(old, new, start)
     yield from _calendar_changes(old, new)
     yield from _meter_changes(old, new, start)
+    yield from _unpriced_changes(old, new)
     yield from _route_changes(old, new, start)
     yield from _model_name_changes(old, new)
     for kind, meanings in (("service_tier", _tier_meanings), ("region", _region_meanings), ("upstream", _conventions)):
@@ -173,6 +174,14 @@ def _meter_changes(old: PriceBook, new: PriceBook, start: datetime) -> Iterator[
                 before, after = value(old.meters[name]), value(new.meters[name])
                 if before != after:
                     yield PriceChange("meter", (name, key), start, END_OF_TIME, before, after)
+
+
+def _unpriced_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
+    for model in old.model_names:
+        if model in new.resolver.models:
+            before, after = (book.resolver.unpriced_tokens(model) for book in (old, new))
+            if before != after:
+                yield PriceChange("unpriced_tokens", (model,), _first_price(old, model), END_OF_TIME, before, after)
 
 
 def _route_changes(old: PriceBook, new: PriceBook, start: datetime) -> Iterator[PriceChange]:

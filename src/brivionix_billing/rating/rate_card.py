@@ -22,6 +22,7 @@ from brivionix_billing.decimals import (
 )
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import (
+    CONTAINERS,
     METERS,
     MINIMUM_METER,
     REQUEST_METERS,
@@ -245,6 +246,8 @@ class RateCard:
     """The provider's minimum charge of a request, in ``list_currency``."""
     has_group_minimum: bool = False
     """Whether ``minimum`` is one of this group; otherwise it is ``list_minimum`` x exchange rate x ``ratio``."""
+    unpriced_as_container: bool = False
+    """Whether tokens on a meter without a price cost what the tokens that contain them cost."""
     unit_rates: Mapping[str, int] = field(init=False)
     """Meter -> the price of one token, call, or smallest part of another unit, in 10^-18 Credit."""
     list_rates: Mapping[str, int] = field(init=False)
@@ -353,8 +356,8 @@ class RateCard:
     def billed_quantities(self, usage: Usage) -> Sequence[tuple[str, int]]:
         """Return (meter, stored quantity) of all that a request is charged for.
 
-        Tokens on a meter that this model has no price for are billed on its fallback. Raises ``meter_unpriced`` if
-        there is none.
+        Tokens on a meter that this model has no price for are billed on its fallback, and if the price file says so, on
+        the meter that contains them. Raises ``meter_unpriced`` if there is none.
         """
         extras = usage.extras
         if self.is_plain and (extras is None or not extras.meters):
@@ -367,6 +370,9 @@ class RateCard:
                 while meter is not None and meter.name not in rates:
                     fallback = meter.fallback_among(rates)
                     meter = None if fallback is None else self.meters[fallback]
+                if meter is None and self.unpriced_as_container:
+                    container = next((other for other in CONTAINERS.get(name, ()) if other in rates), None)
+                    meter = None if container is None else self.meters[container]
                 if meter is None:
                     raise self._unpriced_error(name, quantity)
                 del quantities[name]
