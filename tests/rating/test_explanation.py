@@ -76,12 +76,12 @@ def charge(tokens: int) -> Charge:
         (
             "en",
             "deep (Acme Deep One), group default (Everyone), service tier ultra (Ultra fast)|region us (United States)"
-            "|Mode quick (Quick mode)|calendar peak (Peak hours)|through rmb (WeChat Pay)|at least 0.01 USD",
+            "|Mode quick (Quick mode)|calendar peak (Peak hours)|through rmb (WeChat Pay)|= 0.01 USD per request",
         ),
         (
             "zh_CN",
             "deep（Acme 深一），分组 default（所有人），服务层级 ultra（极速）|区域 us（美国）|模式 quick（快速模式）"
-            "|日历 peak（高峰时段）|rmb（微信支付）|至少收费 0.01 USD",
+            "|日历 peak（高峰时段）|rmb（微信支付）|= 0.01 USD；",
         ),
     ],
 )

@@ -44,8 +44,8 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "ratio": " x ratio {ratio}",
         "special": " (group-specific price; list price {list})",
         "special_only": " (group-specific price)",
-        "supplement": "supplement to the minimum charge of {price} {currency}{ratio} = {minimum} {nominal_currency} per "
-        "request: {minimum} - {sum} = {nominal} {nominal_currency}",
+        "supplement": "supplement to the minimum charge of {price} {currency}{ratio} = {minimum} {nominal_currency} "
+        "per request: {minimum} - {sum} = {nominal} {nominal_currency}",
         "none": "No usage, no charge.",
         "sum": "Nominal price: {terms} = {nominal} {currency}",
         "credits": "Credits: {nominal} {currency} / {per_credit} {currency} per Credit = {credits} Credits",
