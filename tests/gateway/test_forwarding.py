@@ -93,6 +93,24 @@ def test_spaces_before_the_json_do_not_make_it_a_stream() -> None:
     assert flow.settled()[0] == EXACT
 
 
+@pytest.mark.parametrize("counts", [{"prompt_tokens": 0, "completion_tokens": 0}, {**COUNTS, "completion_tokens": 0}])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_count_of_zero_is_not_believed_if_a_text_arrived(counts: dict[str, Any], streamed: bool) -> None:
+    """A provider whose counter failed reports zeros; the answer is estimated, streamed or not."""
+    usage = {**counts, "total_tokens": counts["prompt_tokens"]}
+    whole = json.dumps({"choices": [{"message": {"content": "Hello there"}}], "usage": usage}).encode()
+
+    async def work(flow: Flow) -> None:
+        answer = Answer(chat_events(["Hello", " there"], usage), headers=EVENTS) if streamed else Answer([whole])
+        await taken(await flow.forward(STREAMED if streamed else CHAT, answer))
+
+    usage_, credits = run(None, work)[0].settled()
+    assert usage_.estimated
+    assert usage_.output_tokens == 2
+    assert usage_.input_tokens > 0
+    assert credits == price(usage_)
+
+
 # Only what was not sent, or was rejected, is free
 
 

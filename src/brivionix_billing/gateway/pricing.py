@@ -63,6 +63,9 @@ def price_response(
     except BillingError as error:
         usage_error = error
     else:
+        if contradicted := _contradicted(admitted, priced.charge.usage, answer):
+            _LOG.error("%s: the provider reports no tokens, although text arrived", admitted.id)
+            return price_unknown(book, admitted, "estimate", contradicted)
         _log_oddities(admitted, priced.charge, policy or GatewayPolicy())
         return priced
     stated = json.dumps(loggable({key: reported[key] for key in ("model", *_USAGE_KEYS) if key in reported}))
@@ -138,6 +141,14 @@ def _rate_body(book: PriceBook, admitted: AdmittedRequest, body: dict[str, Any])
         mode=admitted.mode,
     )
     return PricedResponse(charge, body)
+
+
+def _contradicted(admitted: AdmittedRequest, usage: Usage, answer: bytes) -> StreamResult | None:
+    """Return an estimate of an answer whose usage states no input or no output, although it has a text."""
+    if usage.estimated or (usage.input_tokens and usage.output_tokens):
+        return None
+    result = read_answer(admitted, answer)
+    return result if result.estimated and result.answered and not result.unreadable else None
 
 
 def _log_oddities(admitted: AdmittedRequest, charge: Charge, policy: GatewayPolicy) -> None:
