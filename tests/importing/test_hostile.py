@@ -13,11 +13,13 @@ import pytest
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.importing.build import build_price_file
-from brivionix_billing.importing.catalog import ImportedGroup
+from brivionix_billing.importing.catalog import Catalog, DatedPrices, ImportedGroup, ImportedModel
+from brivionix_billing.importing.merge import merge_catalog
 from brivionix_billing.importing.reading import MAX_SOURCE_BYTES
 from brivionix_billing.importing.sources import SOURCES, read_catalog
 from brivionix_billing.pricebook import yaml_reader
 from import_kit import FILES, PRICES, read_data
+from paths import ROOT
 from profiles import examples
 
 
@@ -274,3 +276,44 @@ def test_two_prices_of_one_meter_reject_the_row(source: str, data: Any) -> None:
     catalog = read_data(source, data)
     assert catalog.models == {}
     assert "which another field states, too" in catalog.rejections[0].reason
+
+
+def _with_invalid_models(count: int) -> Catalog:
+    """Return a catalog of which every model but one has a price of a meter that nobody declares."""
+    catalog = Catalog("litellm")
+    for number in range(count):
+        prices = {"input": Decimal(1), ("output" if number == 7 else "unknown"): Decimal(1)}
+        catalog.models[f"m{number}"] = ImportedModel(f"m{number}", [DatedPrices(None, {"standard": prices})])
+    return catalog
+
+
+def test_thousands_of_invalid_models_are_loaded_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of models that are loaded is linear in their number, though a file reports 1000 findings at most."""
+    loads, loaded = PriceBook.loads, []
+
+    def watched(text: str) -> PriceBook:
+        loaded.append(text.count("prices:"))
+        return loads(text)
+
+    monkeypatch.setattr(PriceBook, "loads", watched)
+    catalog = _with_invalid_models(6_000)
+    assert loads(build_price_file(catalog)).model_names == ["m7"]
+    assert len(catalog.rejections) == 5_999
+    assert sum(loaded) < 3 * 6_000
+
+
+def test_thousands_of_invalid_models_are_not_merged() -> None:
+    """The models that a price file can have are appended to a file, and all others are rejected."""
+    catalog = _with_invalid_models(3_000)
+    merged = merge_catalog(catalog, (ROOT / "pricing.yaml").read_bytes(), "p", "2027-01-01")
+    assert (merged.added, len(catalog.rejections)) == (["m7"], 2_999)
+
+
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_NODES"])
+def test_a_catalog_that_is_too_large_is_refused(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A price file with too many bytes or values is one error, and no model is dropped for it."""
+    monkeypatch.setattr(yaml_reader, limit, 200)
+    catalog = _with_invalid_models(60)
+    with pytest.raises(BillingError, match=r"would be too large.*choose fewer models"):
+        build_price_file(catalog)
+    assert len(catalog.models) == 60

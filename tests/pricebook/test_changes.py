@@ -86,6 +86,22 @@ def test_additions_are_no_edits_of_the_past() -> None:
     assert all(is_edit(change, shipped()) for change in changes(MINI, MINI.replace("4.5}", "4.5, minimum: 0.1}")))
 
 
+def test_a_default_cache_discount_changes_the_prices_of_a_group() -> None:
+    """A group's own price of input gives its price of cached input, which moves with the default discount."""
+    base = (
+        "version: 1\ncredit: {currency: USD, nominal_per_credit: 1}\n"
+        "cache_discount: [{from: 2026-01-01, discount: 0.9}, {from: 2026-05-01, discount: 0.8}]\n"
+        "models: {m: {prices: [{from: 2026-01-01, standard: {input: 10}}]}}\n"
+        "groups: {g: {terms: [{from: 2026-01-01, ratio: 1, models: [m], "
+        "overrides: {m: {prices: {standard: {input: 5}}}}}]}}\n"
+    )
+    old, new = PriceBook.loads(base), PriceBook.loads(base.replace("0.8", "0.5"))
+    (change,) = [change for change in price_changes(old, new) if change.kind == "group_price"]
+    assert (change.start, change.subject[-1]) == (utc("2026-05-01"), "cache_read")
+    assert (change.old, change.new) == (D("1"), D("2.5"))
+    assert is_edit(change, old)
+
+
 NEW_CHANNEL = "channels:\n  wechat: {currency: CNY, prices: [{from: 2026-01-01, price_per_credit: 0.9}]}\n"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from brivionix_billing.errors import BillingError, PriceFileError
 from brivionix_billing.importing.catalog import Catalog
-from brivionix_billing.importing.writer import WrittenFile, write_price_file
+from brivionix_billing.importing.invalid_models import drop_all, drop_invalid, reasons_by_model
+from brivionix_billing.importing.writer import write_price_file
 from brivionix_billing.pricebook import PriceBook
 
 __all__ = ["build_price_file"]
@@ -13,7 +14,8 @@ __all__ = ["build_price_file"]
 def build_price_file(catalog: Catalog, start: str | None = None, origin: str = "") -> str:
     """Return the text of a price file with all models that load; the others are moved to the catalog's rejections.
 
-    Raises ``invalid_price_file`` if a finding does not point at a model, and ``invalid_argument`` without any model.
+    Raises ``invalid_price_file`` if a finding does not point at a model, and ``invalid_argument`` without any model, or
+    if the file would be larger than a price file may be.
     """
     while True:
         if not catalog.models:
@@ -29,22 +31,12 @@ def build_price_file(catalog: Catalog, start: str | None = None, origin: str = "
             if limit is not None:  # the whole file is too large, whatever model the position is in
                 raise BillingError(
                     "invalid_argument",
-                    f"{catalog.source}: the price file would have {limit.message}; choose fewer models by --model",
+                    f"{catalog.source}: the price file would be too large: {limit.message}; choose fewer models by "
+                    "--model",
                 ) from None
-            reasons = _reasons(error, written)
-            if not reasons:
+            if not drop_all(catalog, reasons_by_model(error, written)):
                 raise
-            for name, reason in reasons.items():
-                catalog.drop(name, reason)
+            if error.omitted_count:
+                drop_invalid(catalog, start)
             continue
         return written.text
-
-
-def _reasons(error: PriceFileError, written: WrittenFile) -> dict[str, str]:
-    """Return the first finding about each model."""
-    reasons: dict[str, str] = {}
-    for finding in error.findings:
-        model = written.model_at(finding.line)
-        if model is not None:
-            reasons.setdefault(model, f"{finding.path}: {finding.message}; {finding.hint}")
-    return reasons

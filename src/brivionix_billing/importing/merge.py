@@ -14,6 +14,7 @@ from brivionix_billing.errors import BillingError, PriceFileError, safe_repr
 from brivionix_billing.importing.calendar_matching import compiled_calendars, match_calendars
 from brivionix_billing.importing.catalog import SOURCE_CURRENCY, Catalog, DatedPrices, ImportedModel, PriceSet
 from brivionix_billing.importing.comparison import FileDefaults, changed_tiers, lost_contexts, set_in_force
+from brivionix_billing.importing.invalid_models import drop_invalid
 from brivionix_billing.importing.text_edits import TextEdits
 from brivionix_billing.importing.writer import entries_from, model_section, used_sections
 from brivionix_billing.pricebook import PriceBook
@@ -64,9 +65,14 @@ def merge_catalog(
             after = PriceBook.loads(text)
             culprits = _name_takers(before, after, catalog, plan.models)
         except PriceFileError as error:
-            culprits = _culprits(error, [*plan.entries, *plan.models])
+            culprits = _culprits(error, plan.entries.keys() | plan.models.keys())
             if not culprits:
                 raise
+            if error.omitted_count:
+                for name, reason in culprits.items():
+                    catalog.drop(name, reason)
+                drop_invalid(catalog, start)
+                continue
         for name, reason in culprits.items():
             if reason:
                 catalog.drop(name, reason)
@@ -264,21 +270,23 @@ def _edit(content: bytes, plan: _Plan) -> str:
     return edits.apply()
 
 
-def _points_at(path: str, model: str) -> bool:
-    """Return whether a finding is about a model, or about a group's own terms for it."""
-    rest = path.removeprefix("models.")
-    if rest == path:
-        rest = path.partition(".overrides.")[2]
-    return rest == model or rest.startswith((f"{model}.", f"{model}["))
+def _named_in(text: str, separators: str, names: Collection[str]) -> str | None:
+    """Return the longest name that a text begins with, if the text ends or one of the separators follows."""
+    ends = [index for index, character in enumerate(text) if character in separators]
+    return next((text[:end] for end in (len(text), *reversed(ends)) if text[:end] in names), None)
 
 
-def _culprits(error: PriceFileError, names: list[str]) -> dict[str, str]:
-    """Return the models that findings point at, with the first finding of each."""
+def _culprits(error: PriceFileError, names: Collection[str]) -> dict[str, str]:
+    """Return the models that findings point at, or group's own terms for them, with the first finding of each."""
     found: dict[str, str] = {}
     for finding in error.findings:
-        inside = [name for name in names if _points_at(finding.path, name)]
+        rest = finding.path.removeprefix("models.")
+        if rest == finding.path:
+            rest = finding.path.partition(".overrides.")[2]
+        inside = [_named_in(rest, ".[", names)]
         if ".overrides." in finding.path:  # by a pattern: the message begins with the model
-            inside += [name for name in names if finding.message.startswith(f"{name}: ")]
-        if inside:
-            found.setdefault(max(inside, key=len), f"{finding.path}: {finding.message}; {finding.hint}")
+            inside.append(_named_in(finding.message, ":", names))
+        model = max((name for name in inside if name), key=len, default=None)
+        if model is not None:
+            found.setdefault(model, f"{finding.path}: {finding.message}; {finding.hint}")
     return found

@@ -16,6 +16,7 @@ from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.meters import MINIMUM_METER
 from brivionix_billing.pricebook.book import PriceBook
+from brivionix_billing.pricebook.compile import with_defaults
 from brivionix_billing.pricebook.price_change import PriceChange, Values, boundaries, compare_over_time
 from brivionix_billing.pricebook.price_sets import PriceSet
 from brivionix_billing.pricebook.setting_changes import is_setting_in_use, setting_changes
@@ -193,7 +194,8 @@ def _paying_groups(book: PriceBook, model: str, tier: str, change: PriceChange) 
 
 def _group_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
     for group in dict.fromkeys([*old.group_names, *new.group_names]):
-        times = boundaries(book.resolver.groups[group] for book in (old, new) if group in book.resolver.groups)
+        present = [book for book in (old, new) if group in book.resolver.groups]
+        times = boundaries([book.resolver.groups[group] for book in present] + _discounts(present, group))
         for kind, values in (("ratio", _ratios), ("access", _access), ("group_price", _group_prices)):
             yield from compare_over_time(
                 kind,
@@ -201,6 +203,15 @@ def _group_changes(old: PriceBook, new: PriceBook) -> Iterator[PriceChange]:
                 lambda at, values=values, group=group: values(old, group, at),  # type: ignore[misc]
                 lambda at, values=values, group=group: values(new, group, at),  # type: ignore[misc]
             )
+
+
+def _discounts(books: list[PriceBook], group: str) -> list[Timeline[Any]]:
+    """Return the default cache discounts of the models that have their own prices in a group."""
+    return [
+        book.resolver.defaults.cache_discount(model)
+        for book in books
+        for model in {model for entry in book.resolver.groups[group].entries for model, _ in entry.value.prices}
+    ]
 
 
 def _ratios(book: PriceBook, group: str, at: datetime) -> Values:
@@ -221,11 +232,13 @@ def _group_prices(book: PriceBook, group: str, at: datetime) -> Values:
         return {}
     found: dict[tuple[str, ...], Decimal] = {}
     for (model, tier), own in terms.prices.items():
+        discount = book.resolver.defaults.cache_discount(model).at(at).value
         for variation in _variations(own):
             selected = own.select(variation, book.meters)
             for context, prices in selected.contexts:
                 subject = group, model, tier, str(context), price_label(variation)
-                found |= {(*subject, meter): price for meter, price in prices.items()}
+                complete = with_defaults(prices, discount, {})
+                found |= {(*subject, meter): price for meter, price in complete.items()}
                 if selected.minimum is not None:
                     found[*subject, "minimum"] = selected.minimum
     return found
