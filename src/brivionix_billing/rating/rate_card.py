@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -12,10 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import (
-    ZERO_UNIT,
     AmountUnit,
     amount_unit,
-    divide_exactly,
     format_plain,
     multiply,
     to_scaled,
@@ -30,11 +27,20 @@ from brivionix_billing.meters import (
     custom_meter,
     format_quantity,
 )
+from brivionix_billing.rating.card_texts import CardTexts, format_texts
+from brivionix_billing.rating.conditions import (
+    STANDARD_VARIATION,
+    Boundary,
+    ContextRange,
+    PriceFactor,
+    Variation,
+)
 from brivionix_billing.rating.labels import NO_LABELS, Labels
-from brivionix_billing.times import format_instant
+from brivionix_billing.rating.units import UNIT_DECIMALS, UNITS_PER_CREDIT, unit_rate
 from brivionix_billing.usage import Usage
 
 __all__ = [
+    "STANDARD_VARIATION",
     "UNITS_PER_CREDIT",
     "UNIT_DECIMALS",
     "Boundary",
@@ -48,89 +54,7 @@ __all__ = [
     "unit_rate",
 ]
 
-UNIT_DECIMALS: Final = 18
-"""Charges are whole numbers of 10^-18 Credit. It allows 6 decimals of a price per 1 M tokens times 6 of a ratio."""
-UNITS_PER_CREDIT: Final = 10**UNIT_DECIMALS
-
-
-class Boundary(NamedTuple):
-    """A number of input tokens from which other prices apply."""
-
-    tokens: int
-    is_inclusive: bool
-    """Whether the other prices apply to this number already (``at_least``), or only above it."""
-
-    @property
-    def last_below(self) -> int:
-        """The largest number of input tokens below the boundary."""
-        return self.tokens - 1 if self.is_inclusive else self.tokens
-
-    def __str__(self) -> str:
-        return f"{'>=' if self.is_inclusive else '>'}{self.tokens}"
-
-    @property
-    def complement(self) -> str:
-        """The numbers below the boundary, such as ``<=272000``."""
-        return f"{'<' if self.is_inclusive else '<='}{self.tokens}"
-
-
-class ContextRange(NamedTuple):
-    """The numbers of input tokens to which a context tier applies."""
-
-    name: str
-    """``short``, ``long``, or if a model has several boundaries, the one that was crossed: ``>128000``."""
-    lower: Boundary | None
-    upper: Boundary | None
-
-    @property
-    def is_long(self) -> bool:
-        """Whether the range starts at a boundary."""
-        return self.lower is not None
-
-    @property
-    def bounds(self) -> dict[str, int]:
-        """The bounds as stated: ``over`` or ``from``, then ``up_to`` or ``under``; empty for any number."""
-        found = {}
-        if self.lower is not None:
-            found["from" if self.lower.is_inclusive else "over"] = self.lower.tokens
-        if self.upper is not None:
-            found["under" if self.upper.is_inclusive else "up_to"] = self.upper.tokens
-        return found
-
-    def __str__(self) -> str:
-        parts = [*([str(self.lower)] if self.lower else []), *([self.upper.complement] if self.upper else [])]
-        return " ".join(parts) or "any"
-
-
-ANY_CONTEXT: Final = ContextRange("short", None, None)
-
-
-class PriceFactor(NamedTuple):
-    """A factor on the list prices of a model; the fees of tools are not multiplied."""
-
-    dimension: str
-    """``region``, ``mode`` or ``window``."""
-    name: str
-    factor: Decimal
-
-
-class Variation(NamedTuple):
-    """What distinguishes prices of the same model, group and service tier beside the number of input tokens."""
-
-    region: str | None = None
-    """The serving region that has a price of its own; ``None``: the usual price."""
-    mode: str | None = None
-    """The serving mode that has a price of its own."""
-    window: str | None = None
-    """The calendar in whose window the request started."""
-
-    def named(self) -> tuple[tuple[str, str], ...]:
-        """Return (dimension, name) of those that apply."""
-        return tuple((name, value) for name, value in self._asdict().items() if value is not None)
-
-
 _BASIC_METERS: Final = frozenset({"input", "cache_read", "output"})
-STANDARD_VARIATION: Final = Variation()
 
 PriceMap = Mapping[str, Decimal]
 """Meter -> its price, per that meter's ``per``: for tokens per 1 M. A meter that is not in it is not sold."""
@@ -142,58 +66,6 @@ class ChannelRate(NamedTuple):
     currency: str
     price: Decimal
     since: datetime
-
-
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class LineText(NamedTuple):
-    """The prices of one meter as documents write them."""
-
-    meter: Meter
-    unit: AmountUnit
-    """The Credits of one token, call, or smallest part of another unit."""
-    nominal_unit: AmountUnit
-    prices: dict[str, Any]
-    """``list_price``, ``per``, ``ratio`` (``None`` if the group has its own price instead) and ``unit_price``; also
-    ``list_currency`` if it is not that of the card."""
-    json_head: str
-    """JSON of the line up to its quantity."""
-    json_middle: str
-    """JSON of the line from its quantity to its Credits."""
-
-
-class ChannelText(NamedTuple):
-    """The price of a Credit on a channel as documents write it."""
-
-    name: str
-    currency: str
-    price: str
-    json_key: str
-    unit: AmountUnit
-
-
-class CardTexts(NamedTuple):
-    """What records and explanations say about a card, formatted once per card."""
-
-    lines: dict[str, LineText]
-    """By meter."""
-    channels: dict[str, ChannelText]
-    nominal_per_credit: str
-    price_since: str
-    group_since: str
-    conditions: dict[str, str]
-    """See :meth:`RateCard.conditions`."""
-    json_head: str
-    """JSON of a record up to its time."""
-    json_tail: str
-    """JSON of a record after its lines."""
-
-
-def unit_rate(price: Decimal, ratio: Decimal, per: int, nominal_per_credit: Decimal) -> int | None:
-    """Return the units (10^-18 Credit) of one token or call, or ``None`` if they are not a whole number."""
-    (p, p_places), (r, r_places), (n, n_places) = map(to_scaled, (price, ratio, nominal_per_credit))
-    return divide_exactly(p * r * UNITS_PER_CREDIT * 10**n_places, per * n * 10 ** (p_places + r_places))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -448,7 +320,7 @@ class RateCard:
         """The prices of this card as documents write them, formatted at the first use."""
         texts = self._texts
         if texts is None:
-            texts = self._format_texts()
+            texts = format_texts(self)
             object.__setattr__(self, "_texts", texts)
         return texts
 
@@ -462,50 +334,6 @@ class RateCard:
         if self.exchange_rate is not None and not (meter and self.is_nominal(meter)):
             found |= {"list_currency": self.list_currency, "exchange_rate": format_plain(self.exchange_rate)}
         return found
-
-    def _format_texts(self) -> CardTexts:
-        nominal, nominal_places = to_scaled(self.nominal_per_credit)
-        lines: dict[str, LineText] = {}
-        for name, price in self.unit_prices.items():
-            meter, rate = self.meter(name), self.unit_rates[name]
-            listed, ratio = self.list_prices.get(name), self.ratio_for(name)
-            prices: dict[str, Any] = {
-                "list_price": None if listed is None else format_plain(listed),
-                "per": meter.per,
-                "ratio": None if ratio is None else format_plain(ratio),
-                "unit_price": format_plain(price),
-                **(
-                    {"list_currency": self.currency} if self.exchange_rate is not None and self.is_nominal(name) else {}
-                ),
-            }
-            lines[name] = LineText(
-                meter,
-                amount_unit(rate, UNIT_DECIMALS) if rate else ZERO_UNIT,
-                amount_unit(rate * nominal, UNIT_DECIMALS + nominal_places) if rate else ZERO_UNIT,
-                prices,
-                f'{{"meter":{_to_json(name)},"quantity":',
-                f',{_to_json(prices)[1:-1]},"credits":',
-            )
-        names = {name: getattr(self, name) for name in ("model", "group", "service_tier", "context_tier")}
-        price_since = format_instant(self.price_since)
-        tail = {"price_since": price_since, "price_book": self.price_book_digest}
-        channels = {
-            name: ChannelText(
-                name, rate.currency, format_plain(rate.price), f"{_to_json(name)}:", self.cost_units[name][0]
-            )
-            for name, rate in self.channels.items()
-        }
-        conditions = self.conditions()
-        return CardTexts(
-            lines,
-            channels,
-            format_plain(self.nominal_per_credit),
-            price_since,
-            format_instant(self.group_since),
-            conditions,
-            f'{_to_json({**names, **conditions})[:-1]},"at":',
-            _to_json(tail)[1:],
-        )
 
 
 def _rebuild_card(arguments: dict[str, Any]) -> RateCard:
