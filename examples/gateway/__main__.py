@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -11,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import uvicorn
+from starlette.applications import Starlette
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.ledger import Ledger
@@ -74,22 +76,28 @@ def serve(config: Config, book: PriceBook, announcement: str) -> None:
         port=config.port,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=config.stop_seconds,
+        timeout_graceful_shutdown=config.stop_seconds + 15,  # the billing ends open requests before that
     )
-    _AnnouncingServer(settings, announcement).run()
+    _Server(settings, app, config.stop_seconds, announcement).run()
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """A server that prints an announcement after its startup."""
+class _Server(uvicorn.Server):
+    """A server that prints an announcement after its startup, and ends open requests itself when it stops."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, stop_seconds: int, announcement: str) -> None:
         super().__init__(config)
-        self._announcement = announcement
+        self._app, self._stop_seconds, self._announcement = app, stop_seconds, announcement
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             print(self._announcement, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # While uvicorn waits for its connections, so that clients get an answer instead of a broken connection.
+        closing = asyncio.create_task(self._app.state.gateway.billing.close(self._stop_seconds))
+        await super().shutdown(sockets)
+        await closing
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Settle everything that is open, then close all connections."""
-        await self.billing.close(1)  # the server has waited for its requests already
+        await self.billing.close(1)  # by now, the server has waited for its requests
         await self.client.close()
         self.ledger.close()
 

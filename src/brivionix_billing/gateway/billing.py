@@ -78,7 +78,7 @@ class GatewayBilling:
         """Let open requests finish for so many seconds; settle the others by policy, and end the threads.
 
         It ends a few seconds later at the latest. What the database has not accepted by then is logged as a record,
-        with level ``CRITICAL``. The ledger stays open.
+        with level ``CRITICAL``. The ledger stays open. Requests that come meanwhile are refused. May be called twice.
         """
         self._is_closing = True
         if not await self.background.wait_idle(seconds):
@@ -100,6 +100,7 @@ class GatewayBilling:
 
         Raises the errors with status 401, and 503.
         """
+        self._require_open()
         if authorization is None and api_key is not None:
             authorization = f"Bearer {api_key}"
         secret = parse_bearer(authorization)
