@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import MINIMUM_METER, format_quantity
+from brivionix_billing.rating.conditions import ContextRange
 from brivionix_billing.rating.messages import (
     EXPLANATION_MESSAGES,
     LOCALES,
@@ -34,6 +36,7 @@ def explain(charge: Charge, locale: str) -> str:
             "invalid_argument", f"no explanation in {safe_repr(locale)}; use one of {', '.join(LOCALES)}"
         )
     card, texts = charge.card, charge.card.texts
+    words = _card_words(card, locale)
     out, terms = _explain_own(charge, messages, locale)
     for part in charge.parts:
         lines, part_terms = _explain_own(part, messages, locale)
@@ -56,10 +59,13 @@ def explain(charge: Charge, locale: str) -> str:
             cost = format_plain(charge.cost(channel.name).amount)
         else:
             cost = format_count(charge.quanta, channel.unit)
-        name = card.labels.named("channels", channel.name, locale)
         out.append(
             messages["channel"].format(
-                name=name, credits=credits, price=channel.price, currency=channel.currency, cost=cost
+                name=words.channels[channel.name],
+                credits=credits,
+                price=channel.price,
+                currency=channel.currency,
+                cost=cost,
             )
         )
     uncached, cache, group = (format_trimmed(part, UNIT_DECIMALS) for part in charge.savings_units())
@@ -68,9 +74,7 @@ def explain(charge: Charge, locale: str) -> str:
         for path, value in charge.unaccounted:
             out.append(messages["unaccounted"].format(path=path, value=format_plain(Decimal(value))))
         out += [messages["warning"].format(text=text) for text in charge.warnings]
-    out.append(
-        messages["dates"].format(price=texts.price_since, group=texts.group_since, digest=card.price_book_digest)
-    )
+    out.append(words.dates)
     return "\n".join(out) + "\n"
 
 
@@ -79,14 +83,7 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     usage, card = charge.usage, charge.card
     texts = card.texts
     input_tokens = usage.input_tokens
-    out = [
-        messages["title"].format(
-            model=card.labels.named("models", card.model, locale),
-            group=card.labels.named("groups", card.group, locale),
-            tier=card.labels.named("service_tiers", card.service_tier, locale),
-            at=format_instant(charge.at),
-        )
-    ]
+    out = [_card_words(card, locale).title + format_instant(charge.at)]
     if usage.estimated:
         out.append(messages["estimated"])
     cached_tokens = usage.cache_read_tokens
@@ -97,11 +94,9 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     if card.router is not None:
         router = card.labels.named("models", card.router, locale)
         out.append(messages["router"].format(router=router, model=card.model))
-    bounds = card.context.bounds
-    if bounds:
-        key = "between" if len(bounds) > 1 else "long" if card.context.is_long else "short"
-        words = RANGE_MESSAGES[locale]["range_tokens"].format(range=range_text(locale, bounds))
-        out.append(messages[key].format(range=words[0].upper() + words[1:], total=input_tokens))
+    if card.context.lower is not None or card.context.upper is not None:
+        key, words = _range_words(card.context, locale)
+        out.append(messages[key].format(range=words, total=input_tokens))
     for dimension, name in card.variation.named() if any(card.variation) else ():
         factors = {(factor.dimension, factor.name): factor.factor for factor in card.factors}
         factor = factors.get((dimension, name))
@@ -150,6 +145,38 @@ def _explain_own(charge: Charge, messages: Mapping[str, str], locale: str) -> tu
     if not terms:
         out.append(f"  {messages['none']}")
     return out, terms
+
+
+class _CardWords(NamedTuple):
+    """What explanations of the same card have in common."""
+
+    title: str
+    """Up to the time."""
+    channels: Mapping[str, str]
+    dates: str
+
+
+@lru_cache(1024)
+def _card_words(card: RateCard, locale: str) -> _CardWords:
+    messages, texts, named = EXPLANATION_MESSAGES[locale], card.texts, card.labels.named
+    return _CardWords(
+        messages["title"].format(
+            model=named("models", card.model, locale),
+            group=named("groups", card.group, locale),
+            tier=named("service_tiers", card.service_tier, locale),
+        ),
+        {name: named("channels", name, locale) for name in texts.channels},
+        messages["dates"].format(price=texts.price_since, group=texts.group_since, digest=card.price_book_digest),
+    )
+
+
+@lru_cache(1024)
+def _range_words(context: ContextRange, locale: str) -> tuple[str, str]:
+    """Return the message for a range of input tokens, and the range in words."""
+    bounds = context.bounds
+    key = "between" if len(bounds) > 1 else "long" if context.is_long else "short"
+    words = RANGE_MESSAGES[locale]["range_tokens"].format(range=range_text(locale, bounds))
+    return key, words[0].upper() + words[1:]
 
 
 def _explain_minimum(card: RateCard, messages: Mapping[str, str], supplement: int) -> str:

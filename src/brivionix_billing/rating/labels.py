@@ -34,7 +34,8 @@ class Labels(NamedTuple):
 
     def named(self, kind: str, name: str, locale: str) -> str:
         """Return a name with its label, such as ``rmb (WeChat Pay)``; the name alone if it has none."""
-        return name_with_label(name, self.of(kind, name, locale), locale)
+        texts: Texts | None = getattr(self, kind).get(name)
+        return name if texts is None else name_with_label(name, pick_text(texts, locale), locale)
 
 
 NO_LABELS: Final = Labels()

@@ -24,7 +24,7 @@ __all__ = [
 
 EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
-        "title": "{model}, group {group}, service tier {tier}, at {at}",
+        "title": "{model}, group {group}, service tier {tier}, at ",
         "estimated": "ESTIMATED: the provider reported no token counts for this request, so they were estimated.",
         "split_read": "{read} of {total} input tokens were read from a cache. Each token is charged once.",
         "reasoning": "The {output} output tokens include {reasoning} reasoning tokens, at the same price.",
@@ -56,7 +56,7 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "dates": "Prices effective from {price}, group terms effective from {group}; price book {digest}",
     },
     "zh_CN": {
-        "title": "{model}，分组 {group}，服务层级 {tier}，时间 {at}",
+        "title": "{model}，分组 {group}，服务层级 {tier}，时间 ",
         "estimated": "【估算】服务商未返回本次请求的 token 用量，以下用量为估算值。",
         "split_read": "输入共 {total} 个 token，其中 {read} 个命中缓存；每个 token 只计费一次。",
         "reasoning": "输出共 {output} 个 token，其中 {reasoning} 个为推理 token，单价相同。",
