@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brivionix_billing import Usage
+from brivionix_billing.errors import safe_repr
 from brivionix_billing.gateway import GatewayError, GatewayPolicy, NotSentError, loggable
-from brivionix_billing.gateway.safe_log import describe_body
+from brivionix_billing.gateway.safe_log import describe_body, without_quotes
 from exchange_kit import AT, BOOK, CHAT, EVENTS, Answer, Flow, chat_events, run
 
 SECRET = "Dear Ms Zhang\x1b[31m,\nyour diagnosis"
@@ -142,3 +143,14 @@ def test_any_body_can_be_described(body: bytes) -> None:
     told = describe_body(body)
     assert told.startswith(f"{len(body)} bytes")
     assert told.isprintable()
+
+
+@given(
+    st.text(), st.integers(0, 80), st.sampled_from([str, str.encode, lambda text: [text], lambda text: {text: [text]}])
+)
+def test_a_quoted_value_is_left_out_whatever_it_contains(text: str, padding: int, wrap: Any) -> None:
+    """Signs of quotation in it, escapes, or a representation that was cut in the middle, end nothing early."""
+    value = wrap("-" * padding + "x' ZHANG \"" + text.replace("ZHANG", "") + "\\' ZHANG")
+    told = without_quotes(f"usage.prompt_tokens is {safe_repr(value)}; expected a whole number of the provider's")
+    assert "ZHANG" not in told
+    assert told.startswith(("usage.prompt_tokens is (value)", "usage.prompt_tokens is [(", "usage.prompt_tokens is {("))

@@ -17,7 +17,8 @@ from typing import Any, Final
 __all__ = ["describe_body", "describe_exception", "loggable", "without_quotes"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,63}")
-_QUOTED: Final = re.compile(r"(['\"]).*?\1", re.DOTALL)
+_QUOTED: Final = re.compile(r"""(?<!\w)b?('(?:\\.|[^'\\])*('|$)|"(?:\\.|[^"\\])*("|$))""", re.DOTALL)
+"""A quoted value as ``repr`` writes it, with its escapes; one that was truncated has no end."""
 _MAX_ITEMS: Final = 40
 _MAX_DEPTH: Final = 6
 _MAX_FRAMES: Final = 8
