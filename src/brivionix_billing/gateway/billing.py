@@ -69,6 +69,8 @@ class GatewayBilling:
         self._unresolved: dict[str, AdmittedRequest] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._is_closing = False
+        self._given_up: set[str] = set()
+        """Requests that :meth:`close` settles, although their own flows may still come to an end."""
 
     async def open(self) -> None:
         """Load the vocabularies, so that the first request does not wait for them."""
@@ -88,6 +90,7 @@ class GatewayBilling:
             await self.background.wait_idle(_STOP_SECONDS)
         # What is left was admitted by a flow that did not come to its end.
         for admitted in list(self._unresolved.values()):
+            self._given_up.add(admitted.id)
             self.background.start(self.settle_unknown(admitted, self.policy.unanswered))
         is_idle = await self.background.wait_idle(_STOP_SECONDS)
         self.background.cancel()
@@ -134,10 +137,16 @@ class GatewayBilling:
         # Counting a long request takes a while, during which others are served.
         is_short = isinstance(body, bytes) and len(body) <= _INLINE_REQUEST_BYTES
         admitted = prepare() if is_short else await asyncio.to_thread(prepare)
-        await self.holds.hold(admitted)
-        if self._is_closing:
-            self.holds.release(admitted)
-            self._require_open()
+        self._require_open()
+        is_held = asyncio.Event()
+        self.background.start(is_held.wait())  # a hold that is being posted when the service stops must be released
+        try:
+            await self.holds.hold(admitted)
+            if self._is_closing:
+                self.holds.release(admitted)
+                self._require_open()
+        finally:
+            is_held.set()
         self._unresolved[admitted.id] = admitted
         return admitted
 
@@ -171,8 +180,13 @@ class GatewayBilling:
 
     def release(self, admitted: AdmittedRequest) -> asyncio.Task[None]:
         """Release the hold of a request that the provider did not answer."""
-        self._unresolved.pop(admitted.id, None)
+        if not self._claim(admitted):
+            return self.background.start(_nothing())
         return self.holds.release(admitted)
+
+    def _claim(self, admitted: AdmittedRequest) -> bool:
+        """Return whether a request may be resolved now. When the service stops, two may try: the first one does."""
+        return self._unresolved.pop(admitted.id, None) is not None or admitted.id not in self._given_up
 
     async def settle_response(self, admitted: AdmittedRequest, body: bytes) -> bool:
         """Charge a complete answer. Returns ``False`` if the body is no answer; the hold is then released.
@@ -259,8 +273,13 @@ class GatewayBilling:
             if charge is None:
                 raise
             priced = PricedResponse(charge, None)
-        self._unresolved.pop(admitted.id, None)
+        if not self._claim(admitted):
+            return
         await self.wait_briefly(self.holds.settle(admitted, priced))
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _parse_answer(body: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brivionix_billing.gateway.admission import AdmittedRequest
@@ -24,6 +25,8 @@ __all__ = ["ClientAnswer", "Exchange", "NotSentError", "Send", "UpstreamAnswer"]
 _LOG: Final = logging.getLogger("brivionix_billing.gateway")
 _QUEUED_PIECES: Final = 64
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_MAX_ERROR_SECONDS: Final = 10.0
+"""How long the body of an error is waited for. Its status alone says that there is no answer."""
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """A complete answer beyond this, in bytes, is not kept; ten large images in base64 have some 50 MB."""
 _PASSED_HEADERS: Final = ("retry-after", "retry-after-ms")
@@ -102,6 +105,8 @@ class Exchange:
         self._policy = billing.policy
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_PIECES)
         self._is_left = self._is_stopped = self._is_draining = False
+        self._is_reading = True
+        """Whether the provider may still be read."""
         self._timer: asyncio.Timeout | None = None
         self._deadline: float | None = None
         """Time of the loop until which the provider is read."""
@@ -113,7 +118,7 @@ class Exchange:
         upstream: UpstreamAnswer | None = None
         is_pumped = False
         try:
-            async with asyncio.timeout_at(self._deadline) as self._timer:
+            async with self._limited():
                 upstream = await self._send(self._admitted)
                 pieces = upstream.aiter_bytes()
                 if not 200 <= upstream.status_code < 300:
@@ -130,10 +135,7 @@ class Exchange:
                     upstream, is_pumped = None, True
                     return ClientAnswer(200, "text/event-stream", None, self)
                 async for piece in pieces:
-                    received += piece
-                    if len(received) > _MAX_ANSWER_BYTES:
-                        raise OverflowError("the answer is too large to be kept")
-            self._timer = None
+                    _keep(piece, received)
             await _close_quietly(upstream)
             upstream = None
             return await self._complete(bytes(received), content_type)
@@ -156,11 +158,12 @@ class Exchange:
     async def _rejected(self, upstream: UpstreamAnswer, pieces: AsyncIterator[bytes]) -> GatewayError:
         body = bytearray()
         try:
-            async for piece in pieces:
-                body += piece
-                if len(body) > _MAX_ERROR_BYTES:
-                    break
-        except Exception:  # the status alone says that there is no answer
+            async with asyncio.timeout(_MAX_ERROR_SECONDS):
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > _MAX_ERROR_BYTES:
+                        break
+        except (Exception, asyncio.CancelledError):  # also at a stop: the status alone says that there is no answer
             pass
         self._billing.release(self._admitted)
         error = from_provider_error(upstream.status_code, bytes(body))
@@ -182,10 +185,12 @@ class Exchange:
 
     async def _unanswered(self, error: BaseException, received: bytes) -> BaseException:
         """Settle a request that may have been sent, by policy; return the error for the client."""
-        billing, resolution = self._billing, self._policy.unanswered
+        billing, resolution, admitted = self._billing, self._policy.unanswered, self._admitted
+        if self._is_left and not self._is_stopped and isinstance(error, TimeoutError):
+            resolution = self._policy.for_abandoned(admitted.request, admitted.api, admitted.counter.family.name)
         told = "the service stops" if self._is_stopped else describe_exception(error)
-        _LOG.error("%s: sent, but no whole answer arrived: %s", self._admitted.id, told)
-        settlement = billing.background.start(billing.settle_unknown(self._admitted, resolution, received))
+        _LOG.error("%s: sent, but no whole answer arrived: %s", admitted.id, told)
+        settlement = billing.background.start(billing.settle_unknown(admitted, resolution, received))
         if not isinstance(error, Exception):
             return error  # cancelled; the settlement runs on
         await billing.wait_briefly(settlement)
@@ -197,13 +202,14 @@ class Exchange:
         """Read the provider to its end, or to the bounds of a stream that its client left; then settle."""
         stream = MeteredStream(self._admitted, self._billing.max_buffered_bytes)
         try:
-            async with asyncio.timeout_at(self._deadline) as self._timer:
+            async with self._limited():
                 if head:
                     await self._deliver(stream, head)
                 async for piece in pieces:
                     await self._deliver(stream, piece)
                 await self._put(stream.complete())
         except Exception as error:
+            self._end_reading()
             if self._is_stopped or not isinstance(error, TimeoutError) or not self._is_left:
                 told = "the service stops" if self._is_stopped else describe_exception(error)
                 _LOG.warning("%s: the stream was broken off: %s", self._admitted.id, told)
@@ -212,9 +218,11 @@ class Exchange:
             self._end_reading()
             stream.close()
             settlement = self._billing.background.start(self._billing.settle_stream(stream))
-            await _close_quietly(upstream)
-            await self._billing.wait_briefly(settlement)
-            self._end_queue()
+            try:
+                await _close_quietly(upstream)
+                await self._billing.wait_briefly(settlement)
+            finally:
+                await self._put(None)
 
     async def _deliver(self, stream: MeteredStream, piece: bytes) -> None:
         for part in stream.feed(piece):
@@ -224,9 +232,9 @@ class Exchange:
             if self._drained_bytes > self._policy.max_drain_bytes:
                 raise TimeoutError
 
-    async def _put(self, part: bytes) -> None:
-        """Queue a part for the client, unless it is gone. One that takes nothing for too long counts as gone."""
-        if self._is_left or not part:
+    async def _put(self, part: bytes | None) -> None:
+        """Queue a part for the client, or the end, unless it is gone. One that takes nothing for too long is gone."""
+        if self._is_left or part == b"":
             return
         try:
             self.queue.put_nowait(part)
@@ -237,12 +245,6 @@ class Exchange:
             except TimeoutError:
                 self.leave()
 
-    def _end_queue(self) -> None:
-        """Let a client that waits for the next part see the end."""
-        if self.queue.full():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
-
     def leave(self) -> None:
         """Note that the client takes nothing more. Idempotent."""
         if self._is_left:
@@ -250,37 +252,58 @@ class Exchange:
         self._is_left = True
         while not self.queue.empty():
             self.queue.get_nowait()  # wakes the pump if it waits for room
-        self._end_queue()
-        if not self._admitted.streamed or self._is_stopped:
-            return  # a complete answer is read to its end in any case
-        seconds = 0.0
-        if self._billing.drained_streams < self._policy.max_drained_streams:
-            self._is_draining, seconds = True, self._policy.max_drain_seconds
-            self._billing.drained_streams += 1
+        self.queue.put_nowait(None)  # the end, for a reader that still waits
+        if not self._is_reading or self._is_stopped:
+            return
+        seconds = self._policy.max_drain_seconds
+        if self._admitted.streamed:
+            if self._billing.drained_streams < self._policy.max_drained_streams:
+                self._is_draining = True
+                self._billing.drained_streams += 1
+            else:
+                seconds = 0
         self._read_until(seconds)
 
     def stop(self) -> None:
         """Stop reading the provider: the service stops."""
         self._is_stopped = True
         self._read_until(0)
+        if not self._is_reading:
+            self.leave()  # only its client is waited for
+
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """Bound a block by the deadline, which may still change."""
+        async with asyncio.timeout_at(self._deadline) as self._timer:
+            try:
+                yield
+            finally:
+                self._timer = None
 
     def _read_until(self, seconds: float) -> None:
         self._deadline = asyncio.get_running_loop().time() + seconds
-        if self._timer is not None:
+        if self._timer is not None and not self._timer.expired():
             self._timer.reschedule(self._deadline)
 
     def _end_reading(self) -> None:
-        self._timer = None
+        """Note that the provider is read no more. Idempotent."""
+        self._is_reading = False
         if self._is_draining:
             self._is_draining = False
             self._billing.drained_streams -= 1
 
 
+def _keep(piece: bytes, received: bytearray) -> None:
+    received += piece
+    if len(received) > _MAX_ANSWER_BYTES:
+        raise OverflowError("the answer is too large to be kept")
+
+
 async def _read_head(pieces: AsyncIterator[bytes], received: bytearray) -> None:
     """Read up to the first byte that is no white space, which tells JSON from events."""
     async for piece in pieces:
-        received += piece
-        if received.lstrip(_WHITE):
+        _keep(piece, received)
+        if piece.lstrip(_WHITE):
             break
 
 

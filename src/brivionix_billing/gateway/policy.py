@@ -28,7 +28,7 @@ class GatewayPolicy:
     """The request was sent, and no answer arrived: a timeout, a broken connection, or the stop of the service. An
     estimate is that of the input, and of the output that did arrive."""
     abandoned: Resolution | None = None
-    """The client left a stream, and the provider was not read to the end of it. ``None``: the hold if the model may
+    """The client left, and the provider was not read to the end of the answer. ``None``: the hold if the model may
     reason, because reasoning that no text shows may cost more than the text; else an estimate of what arrived."""
     max_drain_seconds: float = 600
     """How long a provider is read on after its client has left."""
@@ -47,7 +47,7 @@ class GatewayPolicy:
                 raise BillingError("invalid_argument", f"{name} is {safe_repr(value)}; use one of {_RESOLUTIONS}")
 
     def for_abandoned(self, request: Mapping[str, Any], api: str, family: str) -> Resolution:
-        """Return what is charged for a stream that its client left; see :func:`may_reason`."""
+        """Return what is charged for an answer that its client left; see :func:`may_reason`."""
         if self.abandoned is not None:
             return self.abandoned
         return "hold" if may_reason(request, api, family) else "estimate"
