@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.gateway import ClientAnswer, GatewayError, GatewayPolicy, NotSentError, Resolution
-from exchange_kit import AT, BOOK, CHAT, EVENTS, Answer, Flow, chat_events, run
+from exchange_kit import AT, BOOK, CHAT, EVENTS, MESSAGES, Answer, Flow, chat_events, run
 
 COUNTS = {"prompt_tokens": 21, "completion_tokens": 13, "total_tokens": 34}
 WHOLE = json.dumps(
@@ -200,6 +201,63 @@ def test_the_record_of_a_charged_hold_contains_its_calls_of_tools() -> None:
     usage, credits = flow.settled()
     assert usage.meters["web_search"] == 10
     assert credits == price(usage) == flow.held()
+
+
+def test_a_charged_hold_of_anthropic_is_the_whole_hold() -> None:
+    """At most, all input is written to a cache, and the record says so."""
+
+    async def work(flow: Flow) -> None:
+        await flow.forward(MESSAGES, Answer([b"\x00"], headers={}), "anthropic")
+
+    flow, _ = run(None, work)
+    usage, credits = flow.settled()
+    assert usage.meters.keys() == {"cache_write", "output"}
+    assert credits == price(usage, "claude-test") == flow.held()
+
+
+@pytest.mark.parametrize("policy", [GatewayPolicy(), GatewayPolicy(unreadable="estimate")])
+@pytest.mark.parametrize("error", [None, ConnectionError()])
+def test_bytes_that_cannot_be_read_never_cost_more_than_the_hold(
+    policy: GatewayPolicy, error: Exception | None
+) -> None:
+    """A million bytes without meaning are no quarter of a million tokens, if 500 were allowed."""
+
+    async def work(flow: Flow) -> None:
+        with suppress(GatewayError):
+            await flow.forward(CHAT, Answer([b"a" * 1_000_000], headers={}, error=error))
+
+    flow, _ = run(policy, work)
+    usage, credits = flow.settled()
+    assert credits == price(usage) == flow.held()
+
+
+@pytest.mark.parametrize("status", [101, 302, 399, 600, 999])
+def test_a_status_that_no_server_can_pass_on_is_502(status: int) -> None:
+    """The message of the provider is not passed on with it."""
+    body = json.dumps({"error": {"message": "no"}}).encode()
+
+    async def work(flow: Flow) -> GatewayError:
+        with pytest.raises(GatewayError) as caught:
+            await flow.forward(CHAT, Answer([body], status))
+        return caught.value
+
+    error = run(None, work)[1]
+    assert (error.status, error.code) == (502, "upstream_error")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_passed"),
+    [("5", True), ("Wed, 21 Oct 2026 07:28:00 GMT", True), ("\x015", False), ("5\r\nx: y", False), ("\xff", False)],
+)
+def test_only_a_header_that_a_server_can_send_is_passed_on(value: str, is_passed: bool) -> None:
+    """With another one, the server would break the answer off."""
+
+    async def work(flow: Flow) -> GatewayError:
+        with pytest.raises(GatewayError) as caught:
+            await flow.forward(CHAT, Answer([b"{}"], 429, {"retry-after": value}))
+        return caught.value
+
+    assert run(None, work)[1].headers == ({"retry-after": value} if is_passed else {})
 
 
 # Clients that leave

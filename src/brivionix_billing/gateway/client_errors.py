@@ -123,8 +123,9 @@ def from_provider_error(status: int, body: bytes) -> GatewayError:
     if isinstance(message, str):
         concerns_operator |= message.startswith(_OPERATOR_MESSAGE)
         message = message.encode("utf-8", "replace").decode()
-    if concerns_operator or status < 400 or not isinstance(message, str):
+    is_error = 400 <= status < 600  # servers cannot send others
+    if concerns_operator or not is_error or not isinstance(message, str):
         # A wrong key of the gateway is not a wrong token of the client, and the message may contain the key.
-        status = 502 if concerns_operator or status < 400 else status
+        status = 502 if concerns_operator or not is_error else status
         return GatewayError(status, "upstream_error", "The provider failed. Nothing was charged.")
     return GatewayError(status, code or "upstream_error", message, param if isinstance(param, str) else None)

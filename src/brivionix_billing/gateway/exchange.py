@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -30,6 +31,7 @@ _MAX_ERROR_SECONDS: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """A complete answer beyond this, in bytes, is not kept; ten large images in base64 have some 50 MB."""
 _PASSED_HEADERS: Final = ("retry-after", "retry-after-ms")
+_NUMBER_OR_DATE: Final = re.compile(r"[A-Za-z0-9:,. +-]{1,64}", re.ASCII)
 _CHARGED: Final = {
     "release": "Nothing was charged.",
     "hold": "The maximum was charged, because the provider may bill the request.",
@@ -170,7 +172,9 @@ class Exchange:
         if error.status == 502:
             told = describe_body(bytes(body))
             _LOG.error("%s: the provider answered %s: %s", self._admitted.id, upstream.status_code, told)
-        error.headers = {name: value for name in _PASSED_HEADERS if (value := upstream.headers.get(name))}
+        passed = {name: upstream.headers.get(name) or "" for name in _PASSED_HEADERS}
+        # A server does not send a header with other signs, and breaks the answer off.
+        error.headers = {name: value for name, value in passed.items() if _NUMBER_OR_DATE.fullmatch(value)}
         return error
 
     async def _complete(self, answer: bytes, media_type: str) -> ClientAnswer:

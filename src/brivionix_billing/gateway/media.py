@@ -119,9 +119,13 @@ def _worst_case(
     usage_for: Any,
     reasons: tuple[str, ...],
 ) -> WorstCase:
-    tier = request.get("service_tier")
+    tier, mode = request.get("service_tier"), request.get("speed")
     cards = book.possible_rate_cards(
-        counter.model, group=group, at=at, service_tier=tier if isinstance(tier, str) else None
+        counter.model,
+        group=group,
+        at=at,
+        service_tier=tier if isinstance(tier, str) else None,
+        mode=mode if isinstance(mode, str) else None,  # the charge is made in it, too
     )
     charges = []
     for card in cards:

@@ -97,9 +97,11 @@ def price_unknown(
             priced = _rate_body(book, admitted, result.body)
         except BillingError:
             resolution = "hold"
+    if priced is not None and _is_too_much(priced.charge, admitted.worst_case, result):
+        resolution, priced = "hold", None
     if priced is None:
         try:
-            priced = _rate_body(book, admitted, {"usage": _worst_usage(admitted.worst_case)})
+            priced = _rate_body(book, admitted, {"usage": _worst_usage(admitted)})
         except BillingError:
             charge = admitted.worst_case.charge
             if charge is None:
@@ -114,18 +116,36 @@ def price_unknown(
     return priced
 
 
-def _worst_usage(worst: WorstCase) -> dict[str, Any]:
+def _is_too_much(charge: Charge, worst: WorstCase, result: StreamResult) -> bool:
+    """Return whether an estimate is above what the request can cost: bytes that cannot be read say nothing more."""
+    is_bound = result.unreadable or worst.is_guaranteed
+    return is_bound and worst.charge is not None and charge.units > worst.charge.units
+
+
+def _worst_usage(admitted: AdmittedRequest) -> dict[str, Any]:
     """Return a usage object with the quantities of a worst case, from which a bill can be made."""
+    worst = admitted.worst_case
     stated: dict[str, Any] = {"input_tokens": worst.input_tokens, "output_tokens": worst.output_tokens}
-    meters = {} if worst.charge is None else worst.charge.usage.meters
-    for direction in ("input", "output"):
-        details = {
+    most = None if worst.charge is None else worst.charge.usage
+    meters = {} if most is None else most.meters
+    details: dict[str, dict[str, Any]] = {
+        direction: {
             f"{meter.modality}_tokens": meters[name]
             for name, meter in METERS.items()
             if name in meters and meter.direction == direction and meter.modality in ("audio", "image")
         }
-        if details:
-            stated[f"{direction}_tokens_details"] = details
+        for direction in ("input", "output")
+    }
+    if most is not None and admitted.conventions is None:  # by which writes to a cache may stand beside the input
+        if most.cache_write_tokens:
+            details["input"]["cache_write_tokens"] = most.cache_write_tokens
+        if "cache_write_1h" in meters:
+            details["input"]["cache_creation"] = {"ephemeral_1h_input_tokens": meters["cache_write_1h"]}
+        if most.reasoning_tokens:
+            details["output"]["reasoning_tokens"] = most.reasoning_tokens
+    for direction, counts in details.items():
+        if counts:
+            stated[f"{direction}_tokens_details"] = counts
     calls = {METERS[name].argument: value for name, value in meters.items() if not METERS[name].is_token}
     return {**stated, **({"quantities": calls} if calls else {}), "estimated": True}
 
