@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -13,6 +14,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from brivionix_billing.gateway import ClientAnswer, GatewayError
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}(\[\])?", re.ASCII)
+_PRICED_FIELDS: Final = frozenset(
+    {"model", "file", "file_name", "stream", "response_format", "service_tier", "speed", "background"}
+)
+"""Fields that decide the price. A provider may take ``Model`` or ``model[]`` for one of them."""
 
 __all__ = ["AnswerStream", "answer_response", "error_response", "read_body", "read_form"]
 
@@ -65,6 +72,13 @@ async def read_form(request: Request, max_bytes: int, timeout_seconds: float) ->
 async def _read_fields(form: FormData) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
+        plain = name.removesuffix("[]").casefold()
+        if not _FIELD_NAME.fullmatch(name) or (plain in _PRICED_FIELDS and name not in _PRICED_FIELDS):
+            raise GatewayError(400, "invalid_request", "The form has a field with an invalid name.")
+        text = value if isinstance(value, str) else value.filename or ""
+        if any("\ud800" <= char <= "\udfff" for char in text) or (text is not value and not text.isprintable()):
+            # It cannot be encoded again, which would look as if the provider had broken off.
+            raise GatewayError(400, "invalid_request", "The form has a text or a file name with invalid characters.")
         if isinstance(value, UploadFile):
             if name != "file" or "file" in fields:
                 raise GatewayError(400, "invalid_request", "There must be one file, in the field 'file'.", "file")

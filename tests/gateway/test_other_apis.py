@@ -190,6 +190,36 @@ def test_a_form_that_cannot_be_billed_is_refused(stack: Stack, fields: Any, file
     assert stack.booked(customer, "hold") == []
 
 
+def _part(name: str, value: bytes) -> bytes:
+    return f"--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n".encode() + value + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "charset"),
+    [
+        (_part('"Model"', b"transcribe-test"), ""),
+        (_part('"model[]"', b"transcribe-test"), ""),
+        (_part('"a\\"; name=\\"model"', b"transcribe-test"), ""),
+        (_part('""', b"1"), ""),
+        (_part('"a\\r\\nb"', b"1"), "; charset=unicode_escape"),
+        (_part('"prompt"', b"\\ud800"), "; charset=unicode_escape"),
+        (_part('"prompt"; filename="a\x1bb"', b"1"), ""),
+        (_part('"prompt"; filename="a\nb"', b"1"), ""),
+    ],
+    ids=["case", "list", "quotes", "no name", "two lines", "half a character", "control sign", "file of two lines"],
+)
+def test_a_form_that_could_be_read_in_two_ways_is_refused(stack: Stack, part: bytes, charset: str) -> None:
+    """A provider might take another model, and what cannot be encoded again would look like a broken connection."""
+    customer = stack.customer()
+    body = _part('"model"', b"whisper-test") + _part('"file"; filename="a"', b"12") + part + b"--x--"
+    if b"filename" in part:
+        body = _part('"model"', b"whisper-test") + part.replace(b'"prompt"', b'"file"') + b"--x--"
+    headers = {**customer.headers, "content-type": f"multipart/form-data; boundary=x{charset}"}
+    answer: httpx.Response = stack.http.post("/v1/audio/transcriptions", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert stack.booked(customer, "hold") == []
+
+
 @pytest.mark.parametrize("body", [b"", b"no form", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--"])
 def test_a_body_that_is_no_form_is_refused(stack: Stack, body: bytes) -> None:
     """With 400, whatever the content type says."""
@@ -249,6 +279,8 @@ def test_the_hold_for_a_transcription_by_the_token_is_that_of_the_models_limits(
         ({"model": "image-test", "prompt": "a", "n": True}, "images", "invalid_request"),
         ({"model": "image-test", "prompt": ["a"]}, "images", "invalid_request"),
         ({"model": "gpt-5.4-mini", "prompt": "a"}, "images", "meter_unpriced"),
+        ({"model": "image-test", "prompt": "a", "speed": "fast"}, "images", "service_tier_unavailable"),
+        ({**FORM, "speed": "fast"}, "transcriptions", "service_tier_unavailable"),
         ({**FORM, "model": "image-flat"}, "transcriptions", "meter_unpriced"),
         ({**FORM, "model": "claude-test", "file": "text"}, "transcriptions", "invalid_request"),
         ({"model": "embedding-test", "input": "a", "stream": 1}, "embeddings", "invalid_request"),

@@ -133,6 +133,8 @@ def test_an_unknown_model_is_not_found(stack: Stack) -> None:
         b'{"messages": []}',
         b'{"model": 5, "messages": []}',
         b'{"model": "gpt-5.4-mini", "model": "gpt-5.5", "messages": [{"role": "user", "content": "x"}]}',
+        json.dumps({**CHAT, "Model": "gpt-5.5"}).encode(),
+        json.dumps({**CHAT, "me\u017f\u017fages": []}).encode(),  # a long s
         json.dumps({**CHAT, "temperature": float("nan")}).encode(),
         json.dumps({**CHAT, "stream": "yes"}).encode(),
         json.dumps({**CHAT, "stream": True, "stream_options": 5}).encode(),

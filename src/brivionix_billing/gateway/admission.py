@@ -147,6 +147,9 @@ def _parse_body(body: bytes) -> dict[str, Any]:
         raise BillingError("invalid_request", error.message) from None
     if not isinstance(request, dict):
         raise GatewayError(400, "invalid_request", "The body of a request must be a JSON object.")
+    if len({name.casefold() for name in request}) < len(request):
+        # Providers written in Go read "Model" as "model", and take the last one.
+        raise GatewayError(400, "invalid_request", "The request has two keys that differ in upper and lower case only.")
     return request
 
 
