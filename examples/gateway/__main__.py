@@ -63,7 +63,10 @@ def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Conf
             "no_price", "the price file has no model with a price today; check the clock and the price file"
         )
     model = "gpt-5.4-mini" if "gpt-5.4-mini" in models else models[0]
-    config = replace(config, upstream=f"{provider.url}/v1", forwarded_headers=config.forwarded_headers | {"x-demo"})
+    upstream = f"{provider.url}/v1"
+    config = replace(
+        config, upstream=upstream, anthropic=upstream, forwarded_headers=config.forwarded_headers | {"x-demo"}
+    )
     return config, demo_instructions(f"http://{config.host}:{config.port}", model)
 
 

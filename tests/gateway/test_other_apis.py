@@ -282,6 +282,8 @@ def test_the_hold_for_a_transcription_by_the_token_is_that_of_the_models_limits(
         ({"model": "image-test", "prompt": "a", "speed": "fast"}, "images", "service_tier_unavailable"),
         ({**FORM, "speed": "fast"}, "transcriptions", "service_tier_unavailable"),
         ({**FORM, "model": "image-flat"}, "transcriptions", "meter_unpriced"),
+        ({**FORM, "model": "gpt-5.4-mini"}, "transcriptions", "meter_unpriced"),
+        ({"model": "image-both", "prompt": "a"}, "images", "cost_unbounded"),
         ({**FORM, "model": "claude-test", "file": "text"}, "transcriptions", "invalid_request"),
         ({"model": "embedding-test", "input": "a", "stream": 1}, "embeddings", "invalid_request"),
     ],
@@ -299,6 +301,19 @@ def test_what_cannot_be_bounded_or_priced_is_refused(request_: dict[str, Any], a
     flow, found = run(None, work)
     assert found == code
     assert flow.entries("hold") == []
+
+
+def test_a_transcription_whose_usage_has_no_price_costs_the_hold() -> None:
+    """Its text says nothing about its seconds, so it is not estimated from the text."""
+    answer = Answer([json.dumps({"text": "Hi", "usage": {"type": "duration", "seconds": 9}}).encode()])
+
+    async def work(flow: Flow) -> None:
+        await flow.forward({**FORM, "model": "transcribe-test"}, answer, "transcriptions")
+
+    flow, _ = run(None, work)
+    usage, credits = flow.settled()
+    assert usage.estimated
+    assert credits == flow.held()
 
 
 def test_a_fast_message_is_charged_in_the_mode_that_was_requested() -> None:

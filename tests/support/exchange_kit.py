@@ -32,6 +32,8 @@ _FURTHER_MODELS: Final = """
     prices: [{from: 2026-01-01, standard: {input: 5, image_input: 10, image_output: 40}}]
   image-unbounded:
     prices: [{from: 2026-01-01, standard: {input: 5, image_output: 40}}]
+  image-both:
+    prices: [{from: 2026-01-01, standard: {input: 5, image_output: 40, output_images: 0.04}}]
   image-flat:
     prices: [{from: 2026-01-01, standard: {output_images: 0.04}}]
   whisper-test:

@@ -6,6 +6,7 @@ they follow from an assumption.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +22,7 @@ from brivionix_billing.usage import Usage
 
 __all__ = ["MIN_AUDIO_BYTES_PER_SECOND", "image_worst_case", "transcription_worst_case"]
 
+_LOG: Final = logging.getLogger("brivionix_billing.gateway")
 _MAX_IMAGES: Final = 10
 """Images of one request that OpenAI's API reference allows."""
 _TOKENS_PER_PARTIAL_IMAGE: Final = 100
@@ -58,9 +60,9 @@ def image_worst_case(
         if "output_images" in card.unit_rates:
             counts["output_images"] = images
         if "image_output" in card.unit_rates or "output" in card.unit_rates:
-            if output is None and not counts:
+            if output is None:
                 raise _unbounded(counter.model, "context.max_output, the tokens of its largest image")
-            counts |= {"output_tokens": output or 0, "image_output_tokens": output or 0}
+            counts |= {"output_tokens": output, "image_output_tokens": output}
         if "input" in card.unit_rates:
             counts["input_tokens"] = input_tokens
         return Usage(**counts, estimated=True)
@@ -73,8 +75,9 @@ def transcription_worst_case(
 ) -> WorstCase:
     """Return the worst case of a request to transcribe or translate a file.
 
-    By the second, the file has at least 750 bytes per second. By the token, it is the maximum input and output of the
-    model that the price file states; ``cost_unbounded`` if it states none.
+    By the second, the file has at least 750 bytes per second. By the token of audio, it is the maximum input and output
+    of the model that the price file states; ``cost_unbounded`` if it states none. Without either price, the model does
+    not hear: ``meter_unpriced``.
     """
     file = request.get("file")
     if not isinstance(file, bytes):
@@ -93,12 +96,13 @@ def transcription_worst_case(
         counts: dict[str, Any] = {}
         if "audio_input_seconds" in card.unit_rates:
             counts["audio_input_seconds"] = seconds
-        if "output" in card.unit_rates:
+        # A model without a price of audio does not hear: what it might report would be charged like a text.
+        if "audio_input" in card.unit_rates:
             most = facts.max_input or facts.window
             if most is None or (facts.max_output or facts.window) is None:
                 raise _unbounded(counter.model, "context.max_input and context.max_output")
             counts |= {"input_tokens": most, "output_tokens": facts.max_output or facts.window}
-            if card.unit_rates.get("audio_input", 0) > card.unit_rates.get("input", 0):
+            if card.unit_rates["audio_input"] > card.unit_rates.get("input", 0):
                 counts["audio_input_tokens"] = most
         return Usage(**counts, estimated=True)
 
@@ -107,7 +111,8 @@ def transcription_worst_case(
 
 
 def _unbounded(model: str, what: str) -> BillingError:
-    return BillingError("cost_unbounded", f"the price file does not bound what {model} may use; state {what}")
+    _LOG.error("%s cannot be sold here: its price file does not bound what it may use; state %s", model, what)
+    return BillingError("cost_unbounded", f"the most that {model} may cost here is not known; use another model")
 
 
 def _worst_case(

@@ -81,7 +81,9 @@ def price_response(
         stream.feed(event)
     result = stream.result()
     is_unreadable = result.unreadable and (policy or GatewayPolicy()).unreadable != "estimate"
-    return price_unknown(book, admitted, "hold" if is_unreadable else "estimate", result)
+    # The text of a transcription says nothing about its seconds, and that of an answer with images nothing about them.
+    is_held = is_unreadable or admitted.api in ("images", "transcriptions")
+    return price_unknown(book, admitted, "hold" if is_held else "estimate", result)
 
 
 def price_unknown(
