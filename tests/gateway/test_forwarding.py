@@ -215,6 +215,19 @@ def test_a_charged_hold_of_anthropic_is_the_whole_hold() -> None:
     assert credits == price(usage, "claude-test") == flow.held()
 
 
+@pytest.mark.parametrize("answer", [b"\x00", json.dumps({"choices": [], "usage": COUNTS}).encode()])
+def test_the_record_of_a_routers_charged_hold_names_a_model(answer: bytes) -> None:
+    """Without the model that served the request, the bill of the month could not be made."""
+
+    async def work(flow: Flow) -> None:
+        await flow.forward({**CHAT, "model": "router-test"}, Answer([answer], headers={}))
+
+    flow, _ = run(None, work)
+    usage, credits = flow.settled()
+    assert usage.model is not None
+    assert credits == price(usage, "router-test") == flow.held()
+
+
 @pytest.mark.parametrize("policy", [GatewayPolicy(), GatewayPolicy(unreadable="estimate")])
 @pytest.mark.parametrize("error", [None, ConnectionError()])
 def test_bytes_that_cannot_be_read_never_cost_more_than_the_hold(

@@ -21,6 +21,10 @@ T = TypeVar("T")
 AT: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 _FURTHER_MODELS: Final = """
+  router-test:
+    context: {window: 272000, max_output: 128000}
+    routes_to: ["gpt-5.4*"]
+    prices: [{from: 2026-01-01, standard: {router_fee: 0.14}}]
   claude-test:
     context: {window: 200000, max_output: 8192}
     prices: [{from: 2026-01-01, standard: {input: 3, cache_read: 0.3, cache_write: 3.75, output: 15}}]

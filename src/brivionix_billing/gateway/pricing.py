@@ -103,7 +103,7 @@ def price_unknown(
         resolution, priced = "hold", None
     if priced is None:
         try:
-            priced = _rate_body(book, admitted, {"usage": _worst_usage(admitted)})
+            priced = _rate_body(book, admitted, _worst_body(admitted))
         except BillingError:
             charge = admitted.worst_case.charge
             if charge is None:
@@ -124,8 +124,16 @@ def _is_too_much(charge: Charge, worst: WorstCase, result: StreamResult) -> bool
     return is_bound and worst.charge is not None and charge.units > worst.charge.units
 
 
+def _worst_body(admitted: AdmittedRequest) -> dict[str, Any]:
+    """Return the body of a worst case, from which a bill can be made."""
+    charge = admitted.worst_case.charge
+    # The record of a router must name the model: the dearest one that it may choose.
+    served = {"model": charge.card.model} if charge is not None and charge.card.router else {}
+    return {**served, "usage": _worst_usage(admitted)}
+
+
 def _worst_usage(admitted: AdmittedRequest) -> dict[str, Any]:
-    """Return a usage object with the quantities of a worst case, from which a bill can be made."""
+    """Return a usage object with the quantities of a worst case."""
     worst = admitted.worst_case
     stated: dict[str, Any] = {"input_tokens": worst.input_tokens, "output_tokens": worst.output_tokens}
     most = None if worst.charge is None else worst.charge.usage
