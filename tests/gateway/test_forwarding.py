@@ -83,6 +83,26 @@ def test_json_in_the_place_of_a_stream_is_charged(content_type: str) -> None:
     assert flow.settled() == (EXACT, price(EXACT))
 
 
+@pytest.mark.parametrize("rest", [b" x", b"}", b"\n<html>", WHOLE], ids=["a word", "a brace", "a page", "an answer"])
+def test_what_follows_an_answer_does_not_make_it_free(rest: bytes) -> None:
+    """The first value of the body is the answer; a proxy or a second answer may stand behind it."""
+
+    async def work(flow: Flow) -> None:
+        await flow.forward(CHAT, Answer([WHOLE + rest]))
+
+    assert run(None, work)[0].settled() == (EXACT, price(EXACT))
+
+
+def test_an_answer_that_ends_within_its_json_costs_the_hold() -> None:
+    """A body that ends too early, without an error of the connection, cannot be read."""
+
+    async def work(flow: Flow) -> None:
+        await flow.forward(CHAT, Answer([WHOLE[:-40]]))
+
+    flow, _ = run(None, work)
+    assert flow.settled()[1] == flow.held()
+
+
 def test_spaces_before_the_json_do_not_make_it_a_stream() -> None:
     """Some providers send line feeds to keep a connection open, and then JSON."""
 

@@ -440,3 +440,14 @@ def test_an_estimate_keeps_the_keys_of_its_format() -> None:
     result = stream.result()
     assert result.body["usage"] == {**TRANSCRIPT["usage"], "estimated": True}  # type: ignore[dict-item]
     assert (result.usage.meters, result.usage.unaccounted) == ({"output": 12, "audio_input": 37}, ())
+
+
+@pytest.mark.parametrize("cut", [1, 40, 90, 120])
+def test_a_response_that_is_cut_within_its_json_is_unreadable(cut: int) -> None:
+    """A whole response in place of a stream, of which a part arrived, may be billed: it is never nothing."""
+    body = b'{"model": "m", "choices": [{"message": {"content": "Hello there"}}], "usage": {"prompt_tokens": 5, "co'
+    stream = StreamUsage()
+    stream.feed(body[:cut])
+    result = stream.result()
+    assert (result.state, result.answered) == ("unreadable", True)
+    assert result.usage.output_tokens == -(-min(cut, len(body)) // 4)

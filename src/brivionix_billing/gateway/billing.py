@@ -283,9 +283,14 @@ async def _nothing() -> None:
 
 
 def _parse_answer(body: bytes) -> dict[str, Any] | None:
-    """Return a JSON answer that states a usage; ``None`` for everything else."""
+    """Return a JSON answer that states a usage, whatever follows it; ``None`` for everything else."""
     try:
         reported: Any = json.loads(body)
-    except (ValueError, RecursionError):
+    except RecursionError:
         return None
+    except ValueError:
+        try:
+            reported, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))
+        except (ValueError, RecursionError):
+            return None
     return reported if isinstance(reported, dict) and isinstance(reported.get("usage"), dict) else None

@@ -118,6 +118,14 @@ class SseParser:
         """Whether all that arrived is one JSON value without framing: a response in place of a stream."""
         return self._raw_events == 1
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of a JSON value without framing that is not whole: of a response that was cut, or is no JSON."""
+        if self._skipping:
+            return 0
+        head = b"" if self._data or not self._partial_line else self._partial_line[0].lstrip()
+        return self._size + self._partial_size if self._raw or head.startswith((b"{", b"[")) else 0
+
     def _is_foreign_part(self) -> bool:
         head = self._partial_line[0][:1] if self._partial_line else b""
         return bool(head) and head not in b":deir {["

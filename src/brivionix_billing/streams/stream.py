@@ -261,7 +261,7 @@ class StreamUsage:
         return StreamResult(body, True, reason, warnings, True, unreadable=True, _usage=usage)
 
     def _estimate(self, why: str | None = None) -> StreamResult:
-        has_foreign = self._unknown_size or self._sse.foreign_bytes
+        has_foreign = self._unknown_size or self._sse.foreign_bytes or self._sse.unfinished_bytes
         if self._reader is None and self._error is None and has_foreign:
             return self._unreadable()
         estimate = estimate_usage(self._reader, self._request, self._counter)
