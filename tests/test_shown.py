@@ -387,6 +387,7 @@ NOT_SHOWN: Final = {
         "calendars.idle: no price uses it"
     ),
     "service_tiers: {idle: []}": "service_tiers.idle: no model is sold in this tier",
+    "service_tiers: {reserved: [leased]}": "service_tiers.reserved: no model is sold in this tier",
     "regions: {mars: [m1]}": "regions.mars: no price uses it",
     "exchange_rates: {CNY: [{from: 2026-01-01, rate: 0.14}]}": "exchange_rates.CNY: no price uses it",
     "labels: {service_tiers: {flex: Later}}": "labels.service_tiers.flex: no model is sold in this tier",

@@ -80,6 +80,60 @@ def test_a_price_of_one_token_or_call_is_noted(old: str, new: str, note: str, tm
     assert f"{note}" in [f"{each.message}; {each.hint}" for each in PriceBook.load_with_notes(path)[1]]
 
 
+CALENDARS = """calendars:
+  night: {time_zone: Europe/Berlin, rules: [{from: 2026-01-01, hours: ["22:00-02:00"]}]}
+  late: {time_zone: UTC, rules: [{from: 2026-01-01, hours: ["%s"]}]}
+models:
+"""
+
+
+@pytest.mark.parametrize(
+    ("hours", "noted"),
+    [
+        ("00:30-01:30", True),  # 01:30 in Berlin in winter: only then in the window that ends at 02:00
+        ("20:30-20:45", True),  # 22:30 in Berlin in summer only
+        ("01:00-20:00", False),
+        ("02:00-03:00", False),
+    ],
+)
+def test_windows_that_overlap_are_noted(hours: str, noted: bool, tmp_path: Path) -> None:
+    """``check`` notes a window in which the price of an earlier window of its tier applies, in summer or winter."""
+    path = tmp_path / "pricing.yaml"
+    windows = "1.25\n          windows: {night: {factor: 2}, late: {factor: 3}}"
+    path.write_text(BASE.replace("1.25", windows, 1).replace("models:\n", CALENDARS % hours, 1), "utf-8")
+    notes = [note.message for note in PriceBook.load_with_notes(path)[1]]
+    assert notes == (["overlaps the window 'night', whose price applies while both do, as it stands first"] * noted)
+
+
+def test_patterns_by_which_no_name_means_a_model_are_noted(tmp_path: Path) -> None:
+    """``check`` notes patterns that lead to no model, or only to each other; those that reach one need no note."""
+    path = tmp_path / "pricing.yaml"
+    aliases = """aliases:
+  "azure/*": "*"
+  "a/*": "azure/*"
+  "x/*": "y/*"
+  "y/*": "x/*"
+  "k/*": "model-two-*"
+  "one/*": "model-one-*"
+models:
+"""
+    path.write_text(BASE.replace("models:\n", aliases, 1), "utf-8")
+    book, notes = PriceBook.load_with_notes(path)
+    assert {note.path for note in notes} == {"aliases.x/*", "aliases.y/*", "aliases.k/*"}
+    assert book.resolve_model("a/model-one") == book.resolve_model("one/2026-09-01") == "model-one"
+
+
+def test_a_price_before_the_first_exchange_rate_is_noted(tmp_path: Path) -> None:
+    """``check`` notes a list price that starts before the first exchange rate of its currency: it sells nothing yet."""
+    path = tmp_path / "pricing.yaml"
+    rate = "exchange_rates: {CNY: [{from: 2030-02-01, rate: 0.14}]}\nmodels:\n"
+    text = BASE.replace("models:\n", rate, 1).replace("    prices:\n", "    currency: CNY\n    prices:\n", 1)
+    path.write_text(text, "utf-8")
+    assert [note.message for note in PriceBook.load_with_notes(path)[1]] == [
+        "no exchange rate of CNY before 2030-02-01T00:00:00Z, so requests until then have no price"
+    ]
+
+
 def test_small_prices_that_exist_are_not_noted(tmp_path: Path) -> None:
     """A price of 0, and the smallest prices that providers ask, are no mistakes."""
     path = tmp_path / "pricing.yaml"

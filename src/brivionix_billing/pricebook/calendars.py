@@ -19,6 +19,7 @@ _MINUTES_OF_DAY: Final = 24 * 60
 _MINUTES_OF_WEEK: Final = 7 * _MINUTES_OF_DAY
 ALL_MINUTES: Final = (1 << _MINUTES_OF_WEEK) - 1
 """All minutes of a week, as :meth:`Calendar.week_minutes` returns them."""
+_HALF_A_YEAR: Final = timedelta(days=182)
 _SECOND: Final = timedelta(seconds=1)
 _MAX_SEARCH_DAYS: Final = 400
 """The next start or end of a window is searched for this many days. Holidays are shorter than a year."""
@@ -86,6 +87,15 @@ class Calendar:
                 window = ((1 << length) - 1) << shift
                 minutes |= (window | window >> _MINUTES_OF_WEEK) & ALL_MINUTES
         return minutes
+
+    def overlaps(self, other: Calendar) -> bool:
+        """Return whether windows of two calendars have minutes in common, by their rules and in summer or winter.
+
+        Excluded dates are ignored.
+        """
+        starts = {entry.start for calendar in (self, other) for entry in calendar.rules.entries}
+        moments = starts | {start + _HALF_A_YEAR for start in starts if start < END_OF_TIME - _HALF_A_YEAR}
+        return any(self.week_minutes(moment) & other.week_minutes(moment) for moment in moments)
 
     def next_change(self, at: datetime) -> datetime | None:
         """Return the first instant after ``at`` when a window starts or ends; ``None`` if there is none in a year."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 from brivionix_billing.decimals import format_plain, multiply
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import schema
+from brivionix_billing.pricebook.calendars import compile_calendar
 from brivionix_billing.pricebook.compile import model_names
+from brivionix_billing.pricebook.names import overlap
 from brivionix_billing.pricebook.patterns import matcher
 from brivionix_billing.pricebook.validation.findings import Path, UnlocatedFinding
 from brivionix_billing.rating.messages import LOCALES
+from brivionix_billing.rating.service_tiers import SERVICE_TIERS
 from brivionix_billing.times import format_instant
 
 __all__ = ["review"]
@@ -32,7 +36,7 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
             if name not in names:
                 yield UnlocatedFinding((section, name), "no price uses it", "use it in a price, or remove it", True)
     for tier, others in file.service_tiers.items():
-        if tier not in used.tiers and not others:
+        if tier not in used.tiers and not (others and tier in SERVICE_TIERS):
             yield UnlocatedFinding(
                 ("service_tiers", tier), "no model is sold in this tier", "price it for a model, or remove it", True
             )
@@ -50,6 +54,9 @@ def review(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
     yield from _small_prices(file)
     yield from _unreachable_models(file)
     yield from _unreachable_defaults(file)
+    yield from _overlapping_windows(file)
+    yield from _unreachable_patterns(file)
+    yield from _unconverted_prices(file)
     yield from _missing_languages(file)
 
 
@@ -61,6 +68,19 @@ _LEAST_CALL: Final = Decimal("0.09")
 
 def _small_prices(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
     """Yield prices that look like those of a single token or call."""
+    for tool, fees in file.tools.fees.items():
+        for index, fee in enumerate(fees):
+            yield from _small_price(("tools", tool, index, "per_1000_calls"), tool, fee.per_1000_calls)
+    for path, item in _price_sets(file):
+        for meter, price in item.prices.items():
+            yield from _small_price((*path, meter), meter, price)
+        for place, context in enumerate(item.long_context):
+            for meter, price in context.prices.items():
+                yield from _small_price((*path, "long_context", place, meter), meter, price)
+
+
+def _price_sets(file: schema.PriceFile) -> Iterator[tuple[Path, schema.PriceSet]]:
+    """Yield the prices of each tier of models and overrides, and those of their regions, modes and windows."""
     sets: list[tuple[Path, schema.PriceSet]] = [
         (("models", name, "prices", index, tier), item)
         for name, model in file.models.items()
@@ -73,16 +93,9 @@ def _small_prices(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
                 own = override.prices.tiers if override.prices else {}
                 here = "groups", name, "terms", index, "overrides", model_name, "prices"
                 sets += [((*here, tier), item) for tier, item in own.items()]
-    for tool, fees in file.tools.fees.items():
-        for index, fee in enumerate(fees):
-            yield from _small_price(("tools", tool, index, "per_1000_calls"), tool, fee.per_1000_calls)
     while sets:
         path, item = sets.pop()
-        for meter, price in item.prices.items():
-            yield from _small_price((*path, meter), meter, price)
-        for place, context in enumerate(item.long_context):
-            for meter, price in context.prices.items():
-                yield from _small_price((*path, "long_context", place, meter), meter, price)
+        yield path, item
         for section in ("regions", "modes", "windows"):
             sets += [((*path, section, name), variant) for name, variant in getattr(item, section).items()]
 
@@ -95,6 +108,62 @@ def _small_price(path: Path, name: str, price: Decimal) -> Iterator[UnlocatedFin
     unit = "1 M tokens" if meter.is_token else "1000 calls"
     meant = format_plain(multiply(price, Decimal(meter.per)))
     yield UnlocatedFinding(path, f"{format_plain(price)} is a price per {unit}", f"did you mean {meant}?")
+
+
+def _overlapping_windows(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield windows during which the price of an earlier window of the same tier applies."""
+    calendars = {name: compile_calendar(name, item) for name, item in file.calendars.items()}
+    overlapping = cache(lambda one, other: calendars[one].overlaps(calendars[other]))
+    for path, item in _price_sets(file):
+        names = list(item.windows)
+        for index, name in enumerate(names):
+            first = next((other for other in names[:index] if overlapping(other, name)), None)
+            if first is not None:
+                yield UnlocatedFinding(
+                    (*path, "windows", name),
+                    f"overlaps the window {safe_repr(first)}, whose price applies while both do, as it stands first",
+                    "check that this order is meant, or write hours that do not overlap",
+                    True,
+                )
+
+
+def _unreachable_patterns(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield patterns of ``aliases`` by which no name ever means a model."""
+    names = model_names(file)
+    meant = {*names.exact, *(f"{name}{mark}*" for name in names.exact for mark in "-@")}
+    meant |= {pattern.text for pattern in names.patterns if "*" not in pattern.target}
+    pending = {text: target for text, target in file.aliases.items() if "*" in text and "*" in target}
+    while found := [text for text, target in pending.items() if _overlaps_any(target, meant)]:
+        meant.update(found)
+        for text in found:
+            del pending[text]
+    for text in pending:
+        yield UnlocatedFinding(
+            ("aliases", text), "no name that matches means a model", "correct what it means, or remove it", True
+        )
+
+
+def _overlaps_any(pattern: str, others: set[str]) -> bool:
+    """Return whether a name exists that a pattern and one of the others match."""
+    prefix = pattern.partition("*")[0]
+    return any(
+        overlap(pattern, other)
+        for other in others
+        if other.startswith(prefix) or prefix.startswith(other.partition("*")[0])  # the fast test of most
+    )
+
+
+def _unconverted_prices(file: schema.PriceFile) -> Iterator[UnlocatedFinding]:
+    """Yield the first price of models that starts before the exchange rate of its currency."""
+    for name, model in file.models.items():
+        rates = file.exchange_rates.get(model.currency or "")
+        if rates and model.prices[0].since < rates[0].since:
+            yield UnlocatedFinding(
+                ("models", name, "prices", 0, "from"),
+                f"no exchange rate of {model.currency} before {format_instant(rates[0].since)}, so requests until then "
+                "have no price",
+                "add an earlier rate to exchange_rates",
+            )
 
 
 class _Used:
