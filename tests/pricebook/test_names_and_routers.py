@@ -156,6 +156,25 @@ def test_the_fee_of_a_router_has_no_price_without_an_exchange_rate() -> None:
     assert refusal(book, Usage(input_tokens=1, model="m"), model="r") == "no_price"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ("r: {prices: {standard: {router_fee: 0.2}}}", {"input": Fraction(1, 2), "router_fee": Fraction("0.2")}),
+        (
+            "r: {prices: {standard: {router_fee: 0.2}}}, m: {prices: {standard: {input: 3, output: 4}}}",
+            {"input": Fraction(3), "router_fee": Fraction("0.2")},
+        ),
+        ("r: {ratio: 3}, m: {ratio: 7}", {"input": Fraction(3), "router_fee": 3 * Fraction("0.14")}),
+    ],
+)
+def test_a_router_costs_what_its_group_says(overrides: str, expected: dict[str, Fraction]) -> None:
+    """Group-specific prices replace the fee, as the price table shows it; the ratio of the router is that of both."""
+    terms = f"{{from: 2026-01-01, ratio: 0.5, models: [m, r], overrides: {{{overrides}}}}}"
+    book = book_of(ROUTED, groups=f"{{g: {{terms: [{terms}]}}}}")
+    charge = book.rate(Usage(input_tokens=1_000_000, model="m"), model="r", group="g", at=AT)
+    assert {line.meter: Fraction(line.credits) for line in charge.lines} == expected
+
+
 def test_a_router_costs_its_fee_if_the_served_model_is_priced() -> None:
     """With ``priced_model: served``, a request to a router costs the served model and the fee all the same."""
     models = ROUTED + "\n  n: {prices: [{from: 2026-01-01, standard: {input: 3}}]}"

@@ -42,6 +42,8 @@ class CardTerms(NamedTuple):
     router_prices: PriceMap
     is_router_price_nominal: bool
     """Whether ``router_prices`` are in the nominal currency; otherwise they are in ``list_currency``."""
+    own_router_prices: PriceMap
+    """Group-specific prices of the router, nominal; they replace ``router_prices``."""
     currency: str
     list_currency: str
     exchange_rate: Decimal | None
@@ -165,6 +167,8 @@ class CardSet:
                 group_prices = with_defaults(own.contexts[index][1], terms.discount, {})
                 charged |= group_prices
                 group_priced = frozenset(group_prices)
+            charged |= terms.own_router_prices
+            group_priced |= terms.own_router_prices.keys()
             minimum = None
             has_group_minimum = own is not None and own.minimum is not None
             if own is not None and own.minimum is not None:

@@ -233,12 +233,14 @@ class PriceResolver:
         spans += channel_spans.values()
         list_currency, exchange_rate = self._exchange(spans, model, at)
         router_prices: Mapping[str, Decimal] = {}
+        own_router: PriceSet | None = None
         is_router_price_nominal = True
         if router is not None:
             listed = self._take(spans, self.models[router].get("standard", _NO_PRICES), at)
             if listed is None:
                 raise self._not_sold_error(router, "standard", at)
             router_prices = listed.prices
+            own_router = terms.prices.get((router, "standard"))
             router_currency, router_rate = self._exchange(spans, router, at)
             is_router_price_nominal = router_currency != list_currency or exchange_rate is None
             if is_router_price_nominal and router_rate is not None:
@@ -260,6 +262,7 @@ class PriceResolver:
             router=router,
             router_prices=router_prices,
             is_router_price_nominal=is_router_price_nominal,
+            own_router_prices={} if own_router is None else own_router.prices,
             currency=self.file.credit.currency,
             list_currency=list_currency,
             exchange_rate=exchange_rate,
