@@ -33,7 +33,7 @@ REQUEST_NAME: Final = re.compile(r"max|budget|limit|requested", re.IGNORECASE)
 
 
 class Tally:
-    """Counts per provider, and the reasons for what is not simply read."""
+    """Counts per provider, and the reasons for what is not read in full."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)

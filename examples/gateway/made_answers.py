@@ -1,4 +1,4 @@
-"""Answers of the demo's provider that nobody recorded: made by the formats that Anthropic and OpenAI document.
+"""Answers of the demo's provider that were not recorded: made by the formats that Anthropic and OpenAI document.
 
 Their usage is fixed and does not depend on the request.
 """

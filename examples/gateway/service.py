@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.gateway import (
+    DEFAULT_POLICY,
     AdmittedRequest,
     Api,
     GatewayBilling,
@@ -56,7 +57,7 @@ class Gateway:
         ledger: Ledger,
         *,
         clock: Callable[[], datetime] = _now,
-        policy: GatewayPolicy | None = None,
+        policy: GatewayPolicy = DEFAULT_POLICY,
     ) -> None:
         self.config, self.book, self.ledger, self.clock = config, book, ledger, clock
         self.billing = GatewayBilling(

@@ -28,7 +28,7 @@ def price(usage: Usage, model: str = "gpt-5.4-mini") -> Decimal:
     return BOOK.rate(usage, model=model, group="default", at=AT).credits
 
 
-async def taken(answer: ClientAnswer) -> bytes:
+async def read_all(answer: ClientAnswer) -> bytes:
     """Return what a client gets that takes everything."""
     return answer.body if answer.body is not None else b"".join([piece async for piece in answer])
 
@@ -47,7 +47,7 @@ def test_a_stream_is_charged_under_any_content_type(status: int, content_type: s
 
     async def work(flow: Flow) -> tuple[str, bytes]:
         found = await flow.forward(request, answer)
-        return found.media_type, await taken(found)
+        return found.media_type, await read_all(found)
 
     flow, (media_type, body) = run(None, work)
     assert (media_type, body) == ("text/event-stream", b"".join(STREAM))
@@ -76,7 +76,7 @@ def test_json_in_the_place_of_a_stream_is_charged(content_type: str) -> None:
     """A provider that ignores ``stream`` is read and charged exactly."""
 
     async def work(flow: Flow) -> bytes:
-        return await taken(await flow.forward(STREAMED, Answer([WHOLE], headers={"content-type": content_type})))
+        return await read_all(await flow.forward(STREAMED, Answer([WHOLE], headers={"content-type": content_type})))
 
     flow, body = run(None, work)
     assert body == WHOLE
@@ -123,7 +123,7 @@ def test_a_count_of_zero_is_not_believed_if_a_text_arrived(counts: dict[str, Any
 
     async def work(flow: Flow) -> None:
         answer = Answer(chat_events(["Hello", " there"], usage), headers=EVENTS) if streamed else Answer([whole])
-        await taken(await flow.forward(STREAMED if streamed else CHAT, answer))
+        await read_all(await flow.forward(STREAMED if streamed else CHAT, answer))
 
     usage_, credits = run(None, work)[0].settled()
     assert usage_.estimated
@@ -194,7 +194,7 @@ def test_an_unreadable_answer_is_charged_by_policy(resolution: Resolution, reque
     body = b"\x1f\x8b compressed" * 50
 
     async def work(flow: Flow) -> bytes:
-        return await taken(await flow.forward(request_, Answer([body], headers={})))
+        return await read_all(await flow.forward(request_, Answer([body], headers={})))
 
     flow, found = run(GatewayPolicy(unreadable=resolution), work)
     assert found == body
@@ -405,7 +405,7 @@ def test_the_conventions_of_an_upstream_are_applied_and_recorded() -> None:
             (CHAT, Answer([json.dumps({"choices": [], "usage": usage}).encode()])),
             (STREAMED, Answer(chat_events(["Hi"], usage), headers=EVENTS)),
         ):
-            await taken(await flow.forward(request, answer, upstream="beside"))
+            await read_all(await flow.forward(request, answer, upstream="beside"))
 
     flow, _ = run(None, work)
     expected = price(Usage(input_tokens=110, cache_read_tokens=100, output_tokens=5))

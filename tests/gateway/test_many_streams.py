@@ -55,7 +55,7 @@ class Clients:
         return self.anthropic.messages.create(**MESSAGES, stream=True)
 
 
-def reported(kind: str, events: list[Any]) -> Usage:
+def read_usage(kind: str, events: list[Any]) -> Usage:
     """Return the usage that the SDK's events of a stream state."""
     if kind == "chat":
         return Usage.from_response(events[-1])
@@ -74,7 +74,7 @@ def test_two_hundred_streams_of_which_a_third_are_left(stack: Stack) -> None:
         kind = KINDS[number % 3]
         stream = await clients.create(kind)
         if number % 9 < 6:
-            return kind, reported(kind, [event async for event in stream])
+            return kind, read_usage(kind, [event async for event in stream])
         events = aiter(stream)
         for _ in range(number % 7):
             await anext(events)

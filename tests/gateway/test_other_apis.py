@@ -303,9 +303,14 @@ def test_what_cannot_be_bounded_or_priced_is_refused(request_: dict[str, Any], a
     assert flow.entries("hold") == []
 
 
-def test_a_transcription_whose_usage_has_no_price_costs_the_hold() -> None:
+@pytest.mark.parametrize(
+    "reported",
+    [{"type": "duration", "seconds": 9}, {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}],
+    ids=["unpriced", "zero"],
+)
+def test_a_transcription_whose_usage_cannot_be_billed_costs_the_hold(reported: dict[str, Any]) -> None:
     """Its text says nothing about its seconds, so it is not estimated from the text."""
-    answer = Answer([json.dumps({"text": "Hi", "usage": {"type": "duration", "seconds": 9}}).encode()])
+    answer = Answer([json.dumps({"text": "Hi", "usage": reported}).encode()])
 
     async def work(flow: Flow) -> None:
         await flow.forward({**FORM, "model": "transcribe-test"}, answer, "transcriptions")

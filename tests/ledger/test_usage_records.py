@@ -47,7 +47,7 @@ groups:
 COUNTS = {"prompt_tokens": 1000, "completion_tokens": 200}
 
 
-def settled(body: dict[str, Any], *, upstream: str | None = None, **rated: Any) -> tuple[str, Record]:
+def settle(body: dict[str, Any], *, upstream: str | None = None, **rated: Any) -> tuple[str, Record]:
     """Settle a body, and return the Credits of the charge and the record of the journal."""
     conventions = None if upstream is None else BOOK.conventions(upstream)
     charge = BOOK.rate(Usage.from_response(body, conventions=conventions), group="default", at=AT, **rated)
@@ -78,7 +78,7 @@ def settled(body: dict[str, Any], *, upstream: str | None = None, **rated: Any) 
 )
 def test_a_record_of_the_journal_costs_what_was_charged(body: dict[str, Any], options: dict[str, Any]) -> None:
     """The record states region, mode, router and upstream, and a policy on unaccounted numbers applies to it again."""
-    credits, record = settled(body, **{"model": "alpha", **options})
+    credits, record = settle(body, **{"model": "alpha", **options})
     assert str(BOOK.rate_record(record).credits) == credits
 
 

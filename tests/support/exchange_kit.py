@@ -122,7 +122,7 @@ class Flow:
         self.ledger.grant("acct", 1000, reason="test", id="grant", at=AT)
         secret = self.ledger.create_token("acct", group="default", id="token", at=AT).secret
         self.header = f"Bearer {secret}"
-        self.billing = GatewayBilling(BOOK, self.ledger, clock=lambda: AT, policy=policy, **options)
+        self.billing = GatewayBilling(BOOK, self.ledger, clock=lambda: AT, policy=policy or GatewayPolicy(), **options)
         self._count = 0
 
     async def admit(self, request: Any, api: Api = "chat", **options: Any) -> AdmittedRequest:

@@ -41,13 +41,14 @@ from brivionix_billing.gateway.client_errors import (
 from brivionix_billing.gateway.exchange import ClientAnswer, NotSentError, Send, UpstreamAnswer
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.metered_stream import MeteredStream
-from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
+from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response
 from brivionix_billing.gateway.safe_log import describe_exception, loggable
 from brivionix_billing.gateway.stream_filter import UsageChunkFilter
 
 __all__ = [
     "GatewayBilling",
+    "DEFAULT_POLICY",
     "GatewayPolicy",
     "Resolution",
     "DEFAULT_RETRY_DELAYS",

@@ -16,7 +16,7 @@ from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.metered_stream import MeteredStream
-from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
+from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response, price_unknown, read_answer
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
@@ -53,11 +53,11 @@ class GatewayBilling:
         *,
         clock: Callable[[], datetime],
         retry_delays: Sequence[float] = DEFAULT_RETRY_DELAYS,
-        policy: GatewayPolicy | None = None,
+        policy: GatewayPolicy = DEFAULT_POLICY,
         max_buffered_bytes: int = 1024 * 1024,
     ) -> None:
         self.book, self.ledger, self.clock = book, ledger, clock
-        self.policy = policy or GatewayPolicy()
+        self.policy = policy
         self.max_buffered_bytes = max_buffered_bytes
         self.drained_streams = 0
         """Streams whose clients have left, and whose providers are still read."""
@@ -168,7 +168,7 @@ class GatewayBilling:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             exchange.leave()
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else takes it
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # no one else retrieves it
             raise
 
     def start_exchange(self, exchange: Exchange, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -267,8 +267,8 @@ class GatewayBilling:
             priced = price() if inline else await asyncio.to_thread(price)
         except Exception as error:
             # An internal error must not make an answer free. The hold is the only amount that is certain.
-            told = error.code if isinstance(error, BillingError) else describe_exception(error)
-            _LOG.critical("%s: pricing failed; the whole hold is charged: %s", admitted.id, told)
+            reason = error.code if isinstance(error, BillingError) else describe_exception(error)
+            _LOG.critical("%s: pricing failed; the whole hold is charged: %s", admitted.id, reason)
             charge = admitted.worst_case.charge
             if charge is None:
                 raise

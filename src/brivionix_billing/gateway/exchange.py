@@ -120,11 +120,11 @@ class Exchange:
         upstream: UpstreamAnswer | None = None
         is_pumped = False
         try:
-            async with self._limited():
+            async with self._limit_time():
                 upstream = await self._send(self._admitted)
                 pieces = upstream.aiter_bytes()
                 if not 200 <= upstream.status_code < 300:
-                    raise await self._rejected(upstream, pieces)
+                    raise await self._read_rejection(upstream, pieces)
                 content_type = upstream.headers.get("content-type") or ""
                 # Where the type does not say that it is a stream, the bytes do: providers and proxies send streams
                 # under any type.
@@ -150,14 +150,14 @@ class Exchange:
             message = "The provider cannot be reached. Nothing was charged."
             raise GatewayError(502, "upstream_unreachable", message) from None
         except BaseException as error:
-            raise await self._unanswered(error, bytes(received)) from None
+            raise await self._settle_unanswered(error, bytes(received)) from None
         finally:
             if not is_pumped:
                 self._end_reading()
             if upstream is not None:
                 await _close_quietly(upstream)
 
-    async def _rejected(self, upstream: UpstreamAnswer, pieces: AsyncIterator[bytes]) -> GatewayError:
+    async def _read_rejection(self, upstream: UpstreamAnswer, pieces: AsyncIterator[bytes]) -> GatewayError:
         body = bytearray()
         try:
             async with asyncio.timeout(_MAX_ERROR_SECONDS):
@@ -170,8 +170,8 @@ class Exchange:
         self._billing.release(self._admitted)
         error = from_provider_error(upstream.status_code, bytes(body))
         if error.status == 502:
-            told = describe_body(bytes(body))
-            _LOG.error("%s: the provider answered %s: %s", self._admitted.id, upstream.status_code, told)
+            reason = describe_body(bytes(body))
+            _LOG.error("%s: the provider answered %s: %s", self._admitted.id, upstream.status_code, reason)
         passed = {name: upstream.headers.get(name) or "" for name in _PASSED_HEADERS}
         # A server does not send a header with other signs, and breaks the answer off.
         error.headers = {name: value for name, value in passed.items() if _NUMBER_OR_DATE.fullmatch(value)}
@@ -187,13 +187,13 @@ class Exchange:
             media_type = "text/event-stream"
         return ClientAnswer(200, media_type or "text/plain", answer)
 
-    async def _unanswered(self, error: BaseException, received: bytes) -> BaseException:
+    async def _settle_unanswered(self, error: BaseException, received: bytes) -> BaseException:
         """Settle a request that may have been sent, by policy; return the error for the client."""
         billing, resolution, admitted = self._billing, self._policy.unanswered, self._admitted
         if self._is_left and not self._is_stopped and isinstance(error, TimeoutError):
             resolution = self._policy.for_abandoned(admitted.request, admitted.api, admitted.counter.family.name)
-        told = "the service stops" if self._is_stopped else describe_exception(error)
-        _LOG.error("%s: sent, but no whole answer arrived: %s", admitted.id, told)
+        reason = "the service stops" if self._is_stopped else describe_exception(error)
+        _LOG.error("%s: sent, but no whole answer arrived: %s", admitted.id, reason)
         settlement = billing.background.start(billing.settle_unknown(admitted, resolution, received))
         if not isinstance(error, Exception):
             return error  # cancelled; the settlement runs on
@@ -206,7 +206,7 @@ class Exchange:
         """Read the provider to its end, or to the bounds of a stream that its client left; then settle."""
         stream = MeteredStream(self._admitted, self._billing.max_buffered_bytes)
         try:
-            async with self._limited():
+            async with self._limit_time():
                 if head:
                     await self._deliver(stream, head)
                 async for piece in pieces:
@@ -215,8 +215,8 @@ class Exchange:
         except Exception as error:
             self._end_reading()
             if self._is_stopped or not isinstance(error, TimeoutError) or not self._is_left:
-                told = "the service stops" if self._is_stopped else describe_exception(error)
-                _LOG.warning("%s: the stream was broken off: %s", self._admitted.id, told)
+                reason = "the service stops" if self._is_stopped else describe_exception(error)
+                _LOG.warning("%s: the stream was broken off: %s", self._admitted.id, reason)
                 await self._put(stream.fail())
         finally:
             self._end_reading()
@@ -276,7 +276,7 @@ class Exchange:
             self.leave()  # only its client is waited for
 
     @asynccontextmanager
-    async def _limited(self) -> AsyncIterator[None]:
+    async def _limit_time(self) -> AsyncIterator[None]:
         """Bound a block by the deadline, which may still change."""
         async with asyncio.timeout_at(self._deadline) as self._timer:
             try:

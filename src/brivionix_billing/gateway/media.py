@@ -7,7 +7,7 @@ they follow from an assumption.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ def image_worst_case(
             counts["output_images"] = images
         if "image_output" in card.unit_rates or "output" in card.unit_rates:
             if output is None:
-                raise _unbounded(counter.model, "context.max_output, the tokens of its largest image")
+                raise _unbounded_error(counter.model, "context.max_output, the tokens of its largest image")
             counts |= {"output_tokens": output, "image_output_tokens": output}
         if "input" in card.unit_rates:
             counts["input_tokens"] = input_tokens
@@ -100,7 +100,7 @@ def transcription_worst_case(
         if "audio_input" in card.unit_rates:
             most = facts.max_input or facts.window
             if most is None or (facts.max_output or facts.window) is None:
-                raise _unbounded(counter.model, "context.max_input and context.max_output")
+                raise _unbounded_error(counter.model, "context.max_input and context.max_output")
             counts |= {"input_tokens": most, "output_tokens": facts.max_output or facts.window}
             if card.unit_rates["audio_input"] > card.unit_rates.get("input", 0):
                 counts["audio_input_tokens"] = most
@@ -110,7 +110,7 @@ def transcription_worst_case(
     return _worst_case(book, counter, request, group, at, usage, reasons)
 
 
-def _unbounded(model: str, what: str) -> BillingError:
+def _unbounded_error(model: str, what: str) -> BillingError:
     _LOG.error("%s cannot be sold here: its price file does not bound what it may use; state %s", model, what)
     return BillingError("cost_unbounded", f"the most that {model} may cost here is not known; use another model")
 
@@ -121,7 +121,7 @@ def _worst_case(
     request: Mapping[str, Any],
     group: str,
     at: datetime,
-    usage_for: Any,
+    usage_for: Callable[[RateCard], Usage],
     reasons: tuple[str, ...],
 ) -> WorstCase:
     tier, mode = request.get("service_tier"), request.get("speed")

@@ -1,4 +1,4 @@
-"""What a gateway charges where nobody knows what the provider bills."""
+"""What a gateway charges for a request whose usage is not known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["GatewayPolicy", "Resolution", "may_reason"]
+__all__ = ["DEFAULT_POLICY", "GatewayPolicy", "Resolution", "may_reason"]
 
 Resolution = Literal["hold", "estimate", "release"]
 _RESOLUTIONS: Final = ("hold", "estimate", "release")
@@ -52,6 +52,8 @@ class GatewayPolicy:
             return self.abandoned
         return "hold" if may_reason(request, api, family) else "estimate"
 
+
+DEFAULT_POLICY: Final = GatewayPolicy()
 
 _NOT_REASONING: Final = ("gpt-4", "gpt-5-chat", "embeddings")
 """Beginnings of the token families of models that do not reason."""

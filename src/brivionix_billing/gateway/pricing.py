@@ -14,7 +14,7 @@ from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest
-from brivionix_billing.gateway.policy import GatewayPolicy, Resolution
+from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.safe_log import loggable, without_quotes
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
@@ -49,7 +49,7 @@ def price_response(
     admitted: AdmittedRequest,
     reported: Mapping[str, Any],
     answer: bytes,
-    policy: GatewayPolicy | None = None,
+    policy: GatewayPolicy = DEFAULT_POLICY,
 ) -> PricedResponse:
     """Return the charge for an answer, or for the part of a stream that arrived. It may count: run it in a thread.
 
@@ -63,11 +63,12 @@ def price_response(
     except BillingError as error:
         usage_error = error
     else:
-        if contradicted := _contradicted(admitted, priced.charge.usage, answer):
-            _LOG.error("%s: the provider reports no tokens, although text arrived", admitted.id)
-            return price_unknown(book, admitted, "estimate", contradicted)
-        _log_oddities(admitted, priced.charge, policy or GatewayPolicy())
-        return priced
+        estimate = _estimate_uncounted(admitted, priced.charge.usage, answer)
+        if estimate is None:
+            _log_oddities(admitted, priced.charge, policy)
+            return priced
+        _LOG.error("%s: the provider reports no tokens, although text arrived", admitted.id)
+        return _price_estimate(book, admitted, estimate, policy)
     stated = json.dumps(loggable({key: reported[key] for key in ("model", *_USAGE_KEYS) if key in reported}))
     _LOG.error(
         "%s: the usage cannot be billed (%s: %s); provider: %s",
@@ -79,10 +80,15 @@ def price_response(
     stream = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
     for event in _answer_events(admitted, answer):
         stream.feed(event)
-    result = stream.result()
-    is_unreadable = result.unreadable and (policy or GatewayPolicy()).unreadable != "estimate"
+    return _price_estimate(book, admitted, stream.result(), policy)
+
+
+def _price_estimate(
+    book: PriceBook, admitted: AdmittedRequest, result: StreamResult, policy: GatewayPolicy
+) -> PricedResponse:
+    """Return the charge for an estimate, or the hold where an estimate says nothing."""
     # The text of a transcription says nothing about its seconds, and that of an answer with images nothing about them.
-    is_held = is_unreadable or admitted.api in ("images", "transcriptions")
+    is_held = admitted.api in ("images", "transcriptions") or (result.unreadable and policy.unreadable != "estimate")
     return price_unknown(book, admitted, "hold" if is_held else "estimate", result)
 
 
@@ -173,9 +179,10 @@ def _rate_body(book: PriceBook, admitted: AdmittedRequest, body: dict[str, Any])
     return PricedResponse(charge, body)
 
 
-def _contradicted(admitted: AdmittedRequest, usage: Usage, answer: bytes) -> StreamResult | None:
+def _estimate_uncounted(admitted: AdmittedRequest, usage: Usage, answer: bytes) -> StreamResult | None:
     """Return an estimate of an answer whose usage states no input or no output, although it has a text."""
-    if usage.estimated or (usage.input_tokens and usage.output_tokens):
+    has_output = usage.output_tokens or admitted.api == "embeddings"  # which have none, and are long
+    if usage.estimated or (usage.input_tokens and has_output):
         return None
     result = read_answer(admitted, answer)
     return result if result.estimated and result.answered and not result.unreadable else None

@@ -57,8 +57,8 @@ def describe_body(body: bytes) -> str:
     facts = {}
     if isinstance(error, dict):
         facts = {name: loggable(error[name], 0) for name in ("code", "type", "param", "status") if error.get(name)}
-    told = "".join(f"; error {name} {fact}" for name, fact in facts.items())
-    return f"{len(body)} bytes of JSON with the keys {keys or '(none)'}{told}"
+    error_facts = "".join(f"; error {name} {fact}" for name, fact in facts.items())
+    return f"{len(body)} bytes of JSON with the keys {keys or '(none)'}{error_facts}"
 
 
 def describe_exception(error: BaseException) -> str:

@@ -184,7 +184,11 @@ def with_quantities(fields: UsageFields, custom: Any) -> UsageFields:
         if argument in custom:
             quantity = require_quantity(argument, custom[argument], meter.places)
             found[meter.name] = found.get(meter.name, 0) + quantity
-    meters = (*((name, found[name]) for name in _OTHER_METERS if found.get(name)), *own)
+    found |= own
+    meters = (
+        *((name, found[name]) for name in _OTHER_METERS if found.get(name)),
+        *sorted((name, quantity) for name, quantity in found.items() if name not in METERS),
+    )
     return fields._replace(extras=extras._replace(meters=meters)) if meters else fields
 
 
