@@ -33,7 +33,6 @@ sys.path.insert(0, str(ROOT))
 
 from brivionix_billing import PriceBook  # noqa: E402
 from brivionix_billing.ledger import Ledger  # noqa: E402
-from examples.gateway.demo import EVERYTHING, seed_demo_ledger  # noqa: E402
 from examples.gateway.recorded_provider import create_provider  # noqa: E402
 from examples.gateway.threaded_server import ThreadedServer  # noqa: E402
 
@@ -119,6 +118,17 @@ class Contestant:
         return (family_cpu_seconds(self._process.pid) - before) * 1000 / requests
 
 
+def create_ledger(database: str, book: PriceBook) -> str:
+    """Create a ledger with one customer who has Credits; return the secret of a token."""
+    now = datetime.now(UTC)
+    with Ledger.open(database, book) as ledger:
+        ledger.open_account("acct", at=now)
+        ledger.grant("acct", 1_000_000, reason="benchmark", id="grant", at=now)
+        secret = ledger.create_token("acct", id="token", at=now, group="default").secret
+    assert secret is not None
+    return secret
+
+
 def main() -> int:
     """Print a table. Returns 1 if the required ratio is not met."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,13 +142,12 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = stack.enter_context(ThreadedServer(create_provider())).url + "/v1"
         database = str(folder / "ledger.db")
-        with Ledger.open(database, book) as ledger:
-            seed_demo_ledger(ledger, book, datetime.now(UTC))
+        secret = create_ledger(database, book)
         port = free_port()
         command = [sys.executable, "-m", "examples.gateway", "--db", database, "--upstream", upstream]
         command += ["--prices", str(ROOT / "pricing.yaml"), "--port", str(port)]
         process = stack.enter_context(serving(command, port, folder / "gateway.log", GATEWAY_UPSTREAM_KEY="sk-none"))
-        contestants = [Contestant("gateway", process, port, EVERYTHING)]
+        contestants = [Contestant("gateway", process, port, secret)]
         if args.litellm:
             config = folder / "litellm.yaml"
             config.write_text(_LITELLM.format(model=MODEL, upstream=upstream, key="sk-master"))

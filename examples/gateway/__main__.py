@@ -19,10 +19,19 @@ from brivionix_billing.ledger import Ledger
 
 from .app import create_app
 from .config import Config, parse_config
-from .demo import demo_instructions, seed_demo_ledger
+from .demo import demo_instructions, open_demo_ledger, refuse_demo_tokens
+from .http_protocol import guarded_by
 from .recorded_provider import create_provider
 from .service import Gateway
 from .threaded_server import ThreadedServer
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+_OTHER_FILES = 100
+"""Files that are no connections of clients: the ledger, logs, libraries."""
 
 
 def main() -> int:
@@ -36,7 +45,8 @@ def main() -> int:
                 config, announcement = _start_demo(config, book, stack)
             else:
                 # A typing error in the name of the database must not create an empty ledger.
-                Ledger.open(config.db, book, create=False).close()
+                with Ledger.open(config.db, book, create=False) as ledger:
+                    refuse_demo_tokens(ledger)
                 database = config.db.rpartition("@")[2]  # without user and password
                 announcement = f"The gateway listens on http://{config.host}:{config.port}, "
                 announcement += f"ledger {database}, provider {config.upstream}."
@@ -53,9 +63,7 @@ def main() -> int:
 
 def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Config, str]:
     now = datetime.now(UTC)
-    ledger = Ledger.open(config.db, book)
-    seed_demo_ledger(ledger, book, now)
-    ledger.close()
+    open_demo_ledger(config.db, book, now)
     provider = stack.enter_context(ThreadedServer(create_provider()))
     models = book.models(group="default", at=now)
     if not models:
@@ -72,6 +80,7 @@ def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Conf
 
 def serve(config: Config, book: PriceBook, announcement: str) -> None:
     """Serve until stopped. Prints the announcement as soon as the server listens."""
+    config = replace(config, max_connections=_allow_connections(config.max_connections))
     app = create_app(lambda: Gateway(config, book, Ledger.open(config.db, book)))
     settings = uvicorn.Config(
         app,
@@ -79,9 +88,24 @@ def serve(config: Config, book: PriceBook, announcement: str) -> None:
         port=config.port,
         log_level="warning",
         server_header=False,
+        http=guarded_by(config),
+        ws="none",
         timeout_graceful_shutdown=config.stop_seconds + 15,  # the billing ends open requests before that
     )
     _Server(settings, app, config.stop_seconds, announcement).run()
+
+
+def _allow_connections(wanted: int) -> int:
+    """Return how many clients may connect. Each needs a file for itself, and one for its provider."""
+    if resource is None:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return min(wanted, max(1, (soft - _OTHER_FILES) // 2))
+    return wanted
 
 
 class _Server(uvicorn.Server):

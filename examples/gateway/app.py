@@ -23,7 +23,7 @@ from brivionix_billing.gateway import GatewayError, describe_exception, from_bil
 from brivionix_billing.times import Period
 
 from .service import Gateway
-from .web import error_response
+from .web import SECURITY_HEADERS, error_response
 
 __all__ = ["create_app"]
 
@@ -31,8 +31,12 @@ _LOG: Final = logging.getLogger("gateway")
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
-class RequestIdMiddleware:
-    """Gives every request an id, in the scope for the ledger and as ``x-request-id`` for the client."""
+class HeadersMiddleware:
+    """Gives every request an id, and every response its headers.
+
+    The id is in the scope for the ledger, and ``x-request-id`` for the client. No response may be cached or taken for
+    a page.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,12 +48,13 @@ class RequestIdMiddleware:
             return
         scope["request_id"] = id = f"req_{uuid.uuid4().hex}"
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+                headers = [pair for pair in message["headers"] if pair[0] not in SECURITY_HEADERS]
+                message["headers"] = [*headers, *SECURITY_HEADERS.items(), (b"x-request-id", id.encode())]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        await self._app(scope, receive, send_with_headers)
 
 
 async def models(gateway: Gateway, request: Request) -> Response:
@@ -85,8 +90,7 @@ async def usage(gateway: Gateway, request: Request) -> Response:
 
 async def health(gateway: Gateway, _request: Request) -> Response:
     """Check that the ledger answers, for load balancers."""
-    await gateway.billing.threads.run(gateway.ledger.entry, "health")
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": await gateway.probe.check()})
 
 
 def create_app(make: Callable[[], Gateway]) -> Starlette:
@@ -135,7 +139,7 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
             for prefix in ("/v1", "")
             for method, path, handler in paths
         ],
-        middleware=[Middleware(RequestIdMiddleware)],
+        middleware=[Middleware(HeadersMiddleware)],
         exception_handlers={
             BillingError: _billing_error,
             GatewayError: _gateway_error,

@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Config", "parse_config"]
+from brivionix_billing.gateway import DEFAULT_LIMITS, GatewayLimits
 
-_MB = 1024 * 1024
+from .demo import DEMO_DB
+
+__all__ = ["Config", "parse_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,18 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8000
     demo: bool = False
-    max_body_bytes: int = 10 * _MB
-    """Maximum size of a request body, in bytes. A larger one is rejected with 413 before it is read."""
-    max_file_bytes: int = 26 * _MB
-    """The same for a form with an audio file, of which OpenAI accepts 25 MB."""
-    max_buffered_bytes: int = _MB
+    limits: GatewayLimits = DEFAULT_LIMITS
+    """What customers may have in progress."""
+    max_buffered_bytes: int = 1024 * 1024
     """Maximum part of a stream that is stored, in bytes. It is used if the provider's usage cannot be billed."""
     forwarded_headers: frozenset[str] = frozenset({"openai-beta", "anthropic-version", "anthropic-beta"})
     """Names of client headers that are forwarded to the provider. The client's token is never forwarded."""
-    body_timeout_seconds: float = 60
-    """Maximum time for a client to send its request, in seconds."""
+    max_connections: int = 2000
+    """Maximum number of connections. Beyond it, the one that has been idle for longest is closed."""
+    header_seconds: float = 10
+    """How long a client may take to send the headers of a request."""
+    write_seconds: float = 60
+    """How long a client may take to read what was sent to it, before its connection is closed."""
     connect_seconds: float = 10
     read_seconds: float = 600
     stop_seconds: int = 20
@@ -68,10 +72,10 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
     add("host", "HOST", default.host, "the address to listen on")
     add("port", "PORT", str(default.port), "the port to listen on")
     parser.add_argument(
-        "--demo", action="store_true", help="start with recorded answers, a demo account and a separate ledger"
+        "--demo", action="store_true", help=f"start with recorded answers and a demo account, in the ledger {DEMO_DB}"
     )
     args = parser.parse_args(arguments)
-    db = "gateway-demo.db" if args.demo and args.db == default.db else args.db
+    db = DEMO_DB if args.demo and args.db == default.db else args.db
     return Config(
         db=db,
         prices=args.prices,

@@ -3,29 +3,71 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
-from brivionix_billing import PriceBook
+from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.ledger import Ledger
 
-__all__ = ["ACCOUNT", "EVERYTHING", "MINI_ONLY", "seed_demo_ledger", "demo_instructions"]
+__all__ = [
+    "ACCOUNT",
+    "DEMO_DB",
+    "EVERYTHING",
+    "MINI_ONLY",
+    "demo_instructions",
+    "open_demo_ledger",
+    "refuse_demo_tokens",
+]
+
+DEMO_DB: Final = "gateway-demo.db"
 
 ACCOUNT: Final = "demo"
+_TOKENS: Final = ("demo-everything", "demo-mini-only")
 EVERYTHING: Final = "sk-demo-everything-not-a-secret"
 MINI_ONLY: Final = "sk-demo-mini-only-not-a-secret"
+_TOP_UP: Final = "demo-top-up"
 
 
-def seed_demo_ledger(ledger: Ledger, book: PriceBook, now: datetime) -> None:
-    """Create the account, its Credits and its tokens, unless they exist from an earlier start."""
-    if ledger.entry("demo-top-up") is not None:
-        return
+def open_demo_ledger(path: str, book: PriceBook, now: datetime) -> None:
+    """Create the ledger of the demo, unless it exists from an earlier start.
+
+    Raises ``invalid_argument`` for any other ledger: the secrets of the demo's tokens are public.
+    """
+    if "://" not in path and not Path(path).exists():
+        with Ledger.open(path, book) as ledger:
+            _seed(ledger, book, now)
+    elif "://" in path or not _is_demo_ledger(path, book):
+        raise BillingError(
+            "invalid_argument",
+            f"{path.rpartition('@')[2]} is not a ledger of the demo, whose tokens are public; "
+            f"omit --db and GATEWAY_DB, and the demo uses {DEMO_DB}",
+        )
+
+
+def _is_demo_ledger(path: str, book: PriceBook) -> bool:
+    with Ledger.open(path, book, create=False) as ledger:
+        return ledger.entry(_TOP_UP) is not None and list(islice(ledger.accounts(), 2)) == [ACCOUNT]
+
+
+def refuse_demo_tokens(ledger: Ledger) -> None:
+    """Raise ``invalid_argument`` if anyone could use the gateway with a public token of the demo."""
+    for token in _TOKENS:
+        if ledger.entry(token) is not None and ledger.token(token).enabled:
+            raise BillingError(
+                "invalid_argument",
+                f"this ledger has the demo's token {token}, whose secret is public; use another ledger, or disable it: "
+                f"brivionix-billing ledger token change {token} --disabled --id disable-{token}",
+            )
+
+
+def _seed(ledger: Ledger, book: PriceBook, now: datetime) -> None:
     ledger.open_account(ACCOUNT, at=now)
-    ledger.create_token(ACCOUNT, id="demo-everything", at=now, group="default", name="Everything", secret=EVERYTHING)
-    ledger.create_token(
-        ACCOUNT, id="demo-mini-only", at=now, group="mini-only", name="One model", limit=1, secret=MINI_ONLY
-    )
+    everything, mini_only = _TOKENS
+    ledger.create_token(ACCOUNT, id=everything, at=now, group="default", name="Everything", secret=EVERYTHING)
+    ledger.create_token(ACCOUNT, id=mini_only, at=now, group="mini-only", name="One model", limit=1, secret=MINI_ONLY)
     quote = book.quote("rmb", at=now, pay="85")
-    ledger.top_up(ACCOUNT, quote, reference="demo-payment", id="demo-top-up", at=now)
+    ledger.top_up(ACCOUNT, quote, reference="demo-payment", id=_TOP_UP, at=now)
 
 
 def demo_instructions(url: str, model: str) -> str:

@@ -21,6 +21,7 @@ stop=N    end the stream normally after N events
 error=N   send an error after N events, and keep the connection open until the client closes it
 wait=N    send nothing after N events, and keep the connection open until the client closes it
 slow=S    wait S seconds before each event
+long=N    begin the answer with N KiB that mean nothing: comments of a stream, white space of JSON
 usage=no  leave out the usage
 usage=odd send a usage that contradicts itself
 ========= ============================================================================================================
@@ -91,7 +92,8 @@ def create_provider(demo: str = "") -> Starlette:
         complete, events = _answers(request.url.path, body, failures.get("usage"), all_recordings)
         if str(body.get("stream", False)).lower() != "true":
             await asyncio.sleep(float(failures.get("slow", 0)))
-            return JSONResponse(complete)
+            padding = b" " * 1024 * int(failures.get("long", 0))
+            return Response(padding + json.dumps(complete).encode(), media_type="application/json")
         return StreamingResponse(_emit_events(events, failures), media_type="text/event-stream; charset=utf-8")
 
     app = Starlette(routes=[Route(f"/v1{path}", answer, methods=["POST"]) for path in _PATHS])
@@ -136,6 +138,8 @@ def _error_response(status: int) -> Response:
 
 async def _emit_events(events: Iterator[str], failures: dict[str, str]) -> AsyncIterator[str]:
     """Yield the events, with the selected failures."""
+    for _ in range(int(failures.get("long", 0))):
+        yield f":{' ' * 1021}\n\n"
     for number, event in enumerate(events):
         if failures.get("cut") == str(number):
             raise CutError

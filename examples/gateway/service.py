@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
 from typing import Any, Final
 
 import aiohttp
@@ -20,13 +22,13 @@ from brivionix_billing.gateway import (
     GatewayPolicy,
     NotSentError,
     UpstreamAnswer,
-    encode_request,
 )
 from brivionix_billing.ledger import ApiToken, Ledger
 
 from .config import Config
+from .ledger_probe import LedgerProbe
 from .provider_client import ProviderAnswer, form_data
-from .web import answer_response, read_body, read_form
+from .web import answer_response, body_pieces, parse_form
 
 __all__ = ["Gateway"]
 
@@ -39,6 +41,7 @@ _PATHS: Final[dict[Api, str]] = {
     "images": "/images/generations",
     "transcriptions": "/audio/transcriptions",
 }
+_LARGE_BYTES: Final = 256 * 1024
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Failures before the first byte of a request was sent. After any other, the provider may bill it."""
 
@@ -66,8 +69,10 @@ class Gateway:
             clock=clock,
             retry_delays=config.retry_delays,
             policy=policy,
+            limits=config.limits,
             max_buffered_bytes=config.max_buffered_bytes,
         )
+        self.probe = LedgerProbe(self.billing)
         # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
         self.client = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(sock_read=config.read_seconds, sock_connect=config.connect_seconds),
@@ -92,13 +97,16 @@ class Gateway:
 
     async def handle_completion(self, request: Request, api: Api) -> Response:
         """Answer a request to a model."""
-        at, token, config = self.clock(), await self.token(request), self.config
-        body: bytes | Mapping[str, Any]
-        if api == "transcriptions":
-            body = await read_form(request, config.max_file_bytes, config.body_timeout_seconds)
-        else:
-            body = await read_body(request, config.max_body_bytes, config.body_timeout_seconds)
-        admitted = await self.billing.admit(body, id=request.scope["request_id"], at=at, token=token, api=api)
+        at, token, limits = self.clock(), await self.token(request), self.config.limits
+        is_form = api == "transcriptions"
+        admitted = await self.billing.admit(
+            body_pieces(request, limits.max_form_bytes if is_form else limits.max_body_bytes),
+            id=request.scope["request_id"],
+            at=at,
+            token=token,
+            api=api,
+            parse=partial(parse_form, request.headers) if is_form else None,
+        )
 
         async def send(admitted: AdmittedRequest) -> UpstreamAnswer:
             url, data, headers = self.upstream_request(admitted, request.headers)
@@ -112,7 +120,7 @@ class Gateway:
 
     def upstream_request(
         self, admitted: AdmittedRequest, headers: Mapping[str, str]
-    ) -> tuple[str, bytes | aiohttp.FormData, dict[str, str]]:
+    ) -> tuple[str, bytes | BytesIO | aiohttp.FormData, dict[str, str]]:
         """Return URL, body and headers for the provider: what was counted, the gateway's key, few of the client's."""
         config = self.config
         own = {
@@ -130,7 +138,9 @@ class Gateway:
         if admitted.api == "transcriptions":
             return url, form_data(admitted.request), own
         own["content-type"] = "application/json"
-        return url, encode_request(admitted.request), own
+        # A large body is read piece by piece, so that other requests are served between two pieces.
+        body = admitted.body
+        return url, BytesIO(body) if len(body) > _LARGE_BYTES else body, own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
         """Return the balance of a token's account, and what the token may spend."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,13 +14,18 @@ __all__ = ["ThreadedServer"]
 
 
 class ThreadedServer:
-    """Context manager that serves an application on a port of the loopback address."""
+    """Context manager that serves an application on a port of the loopback address.
 
-    def __init__(self, app: ASGIApp, port: int = 0) -> None:
+    ``http`` is the protocol of ``uvicorn.Config``.
+    """
+
+    def __init__(self, app: ASGIApp, port: int = 0, http: Any = "auto") -> None:
         self._socket = _listening_socket(port)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         # Streams that are still open at exit are closed after 1 s.
-        self._server = _Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+        self._server = _Server(
+            uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, http=http, ws="none")
+        )
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from brivionix_billing.gateway import ClientAnswer, GatewayError
+from brivionix_billing.gateway import ClientAnswer, GatewayError, too_large
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}(\[\])?", re.ASCII)
 _PRICED_FIELDS: Final = frozenset(
@@ -21,7 +20,10 @@ _PRICED_FIELDS: Final = frozenset(
 )
 """Fields that decide the price. A provider may take ``Model`` or ``model[]`` for one of them."""
 
-__all__ = ["AnswerStream", "answer_response", "error_response", "read_body", "read_form"]
+SECURITY_HEADERS: Final = {b"x-content-type-options": b"nosniff", b"cache-control": b"no-store"}
+"""Headers of every response: it is not cached, and not taken for a page."""
+
+__all__ = ["SECURITY_HEADERS", "AnswerStream", "answer_response", "body_pieces", "error_response", "parse_form"]
 
 
 def error_response(error: GatewayError, request: Request) -> JSONResponse:
@@ -30,37 +32,27 @@ def error_response(error: GatewayError, request: Request) -> JSONResponse:
     return JSONResponse(error.body_in("anthropic" if is_anthropic else "openai"), error.status, error.headers)
 
 
-async def read_body(request: Request, max_bytes: int, timeout_seconds: float) -> bytes:
-    """Return the body of a request. Raises 413 for a large one, before it is in memory, and 408 for a slow one."""
-    too_large = GatewayError(413, "request_too_large", f"The body of a request may have at most {max_bytes} bytes.")
+async def body_pieces(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it arrives. Raises 413 at once if its length is declared and too large."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > max_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise GatewayError(408, "request_too_slow", "The request took too long to arrive.") from None
-    return bytes(body)
+        raise too_large(max_bytes)
+    async for piece in request.stream():
+        yield piece
 
 
-async def read_form(request: Request, max_bytes: int, timeout_seconds: float) -> Mapping[str, Any]:
+async def parse_form(headers: Headers, body: bytes) -> Mapping[str, Any]:
     """Return the fields of a form: texts, lists of texts (``name[]``), and ``file`` as bytes with its ``file_name``.
 
     A repeated field is rejected: the provider might read the one that was not counted.
     """
-    body = await read_body(request, max_bytes, timeout_seconds)
 
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         yield body
         yield b""
 
     try:
-        form = await MultiPartParser(request.headers, pieces(), max_files=1, max_fields=50).parse()
+        form = await MultiPartParser(headers, pieces(), max_files=1, max_fields=50).parse()
     except (MultiPartException, KeyError) as error:
         raise GatewayError(400, "invalid_request", "The body is not a multipart form.") from error
     try:

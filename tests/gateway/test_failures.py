@@ -18,6 +18,7 @@ import pytest
 from starlette.requests import Request
 
 from brivionix_billing import BillingError, Usage
+from brivionix_billing.gateway import GatewayLimits
 from brivionix_billing.ledger import Ledger
 from examples.gateway.web import AnswerStream
 from gateway_kit import (
@@ -38,7 +39,9 @@ from gateway_kit import (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", max_body_bytes=100_000) as found:
+    with running(
+        f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", limits=GatewayLimits(max_body_bytes=100_000)
+    ) as found:
         yield found
 
 

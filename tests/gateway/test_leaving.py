@@ -259,3 +259,45 @@ def test_a_provider_that_cannot_be_stopped_is_settled_once(
         flow, _ = run(None, work)
     assert caplog.messages == []
     assert flow.settled()[0].estimated
+
+
+WORKING = {
+    "comments": b": PROCESSING\n\n",
+    "pings": b'event: ping\ndata: {"type": "ping"}\n\n',
+}
+
+
+@pytest.mark.parametrize("piece", WORKING.values(), ids=WORKING)
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_provider_that_only_says_that_it_works_is_not_free(piece: bytes, is_left: bool) -> None:
+    """Comments and pings are no answer, and no reason for none: a model may be reasoning, so the policy decides."""
+
+    async def work(flow: Flow) -> None:
+        answer = Answer([piece] * 3, headers=EVENTS, error=None if is_left else ConnectionError(), proceed=proceed)
+        client = await flow.forward(STREAMED, answer)
+        if is_left:
+            await client.aclose()
+        else:
+            proceed.set()
+            _ = [part async for part in client]
+
+    proceed = asyncio.Event()
+    flow, _ = run(GatewayPolicy(max_drain_seconds=0.01), work)
+    usage, charged = flow.settled()
+    assert usage.estimated
+    assert charged == flow.held() if is_left else charged > 0
+
+
+def test_a_provider_that_reports_an_error_instead_of_an_answer_is_free() -> None:
+    """An error event says that there is no answer, whatever came before it, and whether the client has left or not."""
+    error = b'event: error\ndata: {"error": {"message": "Overloaded", "code": "overloaded"}}\n\n'
+
+    async def work(flow: Flow) -> None:
+        answer = Answer([WORKING["comments"], error], headers=EVENTS, proceed=asyncio.Event())
+        client = await flow.forward(STREAMED, answer)
+        await anext(aiter(client))
+        await client.aclose()
+
+    flow, _ = run(GatewayPolicy(max_drain_seconds=0.05), work)
+    assert flow.entries() == []
+    assert len(flow.entries("release")) == 1

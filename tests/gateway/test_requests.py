@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from brivionix_billing.gateway import GatewayLimits
 from gateway_kit import (
     CHAT,
     DAY,
@@ -26,7 +27,9 @@ from gateway_kit import (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", max_body_bytes=100_000) as found:
+    with running(
+        f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", limits=GatewayLimits(max_body_bytes=100_000)
+    ) as found:
         yield found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -16,10 +17,10 @@ import pytest
 
 from brivionix_billing import BillingError
 from brivionix_billing.errors import CODES
-from brivionix_billing.gateway import from_billing_error
+from brivionix_billing.gateway import GatewayLimits, from_billing_error
 from brivionix_billing.ledger import Ledger
 from examples.gateway.config import parse_config
-from examples.gateway.demo import EVERYTHING, seed_demo_ledger
+from examples.gateway.demo import EVERYTHING, open_demo_ledger, refuse_demo_tokens
 from examples.gateway.recorded_provider import create_provider
 from examples.gateway.threaded_server import ThreadedServer
 from gateway_kit import (
@@ -34,7 +35,9 @@ from gateway_kit import (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", max_body_bytes=100_000) as found:
+    with running(
+        f"sqlite:///{tmp_path_factory.mktemp('gateway') / 'ledger.db'}", limits=GatewayLimits(max_body_bytes=100_000)
+    ) as found:
         yield found
 
 
@@ -101,9 +104,10 @@ def test_the_page_says_the_status_of_each_code(code: str, status: str) -> None:
     if code in CODES:
         assert from_billing_error(BillingError(code, "")).status == int(status)
     else:
-        assert code.startswith(
-            ("upstream_", "gateway_stopping", "unknown_path", "unknown_method", "internal_error", "request_too_slow")
-        )
+        assert code.startswith("upstream_") or code in {
+            *("gateway_stopping", "unknown_path", "unknown_method", "internal_error"),
+            *("request_too_slow", "too_many_requests", "overloaded"),
+        }
 
 
 def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,12 +119,55 @@ def test_the_example_of_the_page_works(stack: Stack, capsys: pytest.CaptureFixtu
     assert "I can help plan it" in capsys.readouterr().out
 
 
-def test_the_demo_starts_twice_with_the_same_account() -> None:
-    """Filling the demo's ledger again, another day, changes nothing."""
-    ledger = Ledger.open("sqlite://", BOOK)
+def test_the_demo_starts_twice_with_the_same_account(tmp_path: Path) -> None:
+    """Opening the demo's ledger again, another day, changes nothing."""
+    path = str(tmp_path / "demo.db")
     for days in (0, 1):
-        seed_demo_ledger(ledger, BOOK, clock() + timedelta(days=days))
-    assert ledger.balance("demo", at=clock()).available == 100
-    assert ledger.authenticate(EVERYTHING, at=clock()).group == "default"
-    assert ledger.verify() == []
-    ledger.close()
+        open_demo_ledger(path, BOOK, clock() + timedelta(days=days))
+    with Ledger.open(path, BOOK) as ledger:
+        assert ledger.balance("demo", at=clock()).available == 100
+        assert ledger.authenticate(EVERYTHING, at=clock()).group == "default"
+
+
+@pytest.mark.parametrize("name", ["empty.db", "used.db", "postgresql://billing@localhost/billing"])
+def test_the_demo_refuses_every_other_ledger(name: str, tmp_path: Path) -> None:
+    """The demo adds its public tokens to no ledger that it did not create: not with other accounts, and not empty."""
+    url = name if "://" in name else str(tmp_path / name)
+    if name == "used.db":
+        open_demo_ledger(url, BOOK, clock())
+    if "://" not in name:
+        with Ledger.open(url, BOOK) as ledger:
+            if name == "used.db":
+                ledger.open_account("acct_1", at=clock())
+    with pytest.raises(BillingError, match="not a ledger of the demo"):
+        open_demo_ledger(url, BOOK, clock())
+
+
+def test_a_gateway_does_not_start_with_the_public_tokens_of_the_demo(tmp_path: Path) -> None:
+    """A ledger with the demo's tokens is refused until they are disabled."""
+    path = str(tmp_path / "demo.db")
+    open_demo_ledger(path, BOOK, clock())
+    with Ledger.open(path, BOOK) as ledger:
+        for token in ("demo-everything", "demo-mini-only"):
+            with pytest.raises(BillingError, match=token):
+                refuse_demo_tokens(ledger)
+            ledger.change_token(token, id=f"disable-{token}", at=clock(), enabled=False)
+        refuse_demo_tokens(ledger)
+
+
+def test_a_demo_with_the_database_of_a_gateway_does_not_start(tmp_path: Path) -> None:
+    """``--demo`` with ``GATEWAY_DB`` of a production ledger ends with an error, and adds nothing to it."""
+    path = tmp_path / "production.db"
+    Ledger.open(str(path), BOOK).close()
+    result = subprocess.run(
+        [sys.executable, "-m", "examples.gateway", "--demo", "--port", "1"],
+        env={**os.environ, "GATEWAY_DB": str(path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert "not a ledger of the demo" in result.stderr
+    with Ledger.open(str(path), BOOK) as ledger:
+        assert list(ledger.accounts()) == []

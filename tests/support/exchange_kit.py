@@ -172,6 +172,8 @@ def run(policy: GatewayPolicy | None, work: Callable[[Flow], Awaitable[T]], **op
         flow = Flow(policy, **options)
         result = await work(flow)
         assert await flow.billing.background.wait_idle(10)
+        # Nothing counts as in progress that is not: such a customer would be refused some day.
+        assert flow.billing.in_progress.requests_of_account.total() == len(flow.billing._unresolved)
         flow.billing.threads.close()
         return flow, result
 

@@ -24,6 +24,7 @@ from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
 from examples.gateway.app import create_app
 from examples.gateway.config import Config
+from examples.gateway.http_protocol import guarded_by
 from examples.gateway.recorded_provider import create_provider
 from examples.gateway.service import Gateway
 from examples.gateway.threaded_server import ThreadedServer
@@ -172,7 +173,7 @@ def running(url: str, *, policy: GatewayPolicy = POLICY, book: PriceBook = BOOK,
             if "upstream" not in settings:
                 config = replace(config, upstream=f"{behind.url}/v1", anthropic=f"{behind.url}/v1")
             with (
-                ThreadedServer(create_app(make)) as server,
+                ThreadedServer(create_app(make), http=guarded_by(config)) as server,
                 # Nothing here is encrypted, and reading the machine's certificates takes longer than a request.
                 httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=20) as client,
             ):

@@ -28,7 +28,7 @@ Not guaranteed:
 - Tools that the provider runs may cost more than was held; ``worst_case.is_guaranteed`` is then false.
 """
 
-from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, encode_request, prepare_request
+from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, prepare_request
 from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.billing import DEFAULT_RETRY_DELAYS, GatewayBilling
 from brivionix_billing.gateway.client_errors import (
@@ -40,8 +40,10 @@ from brivionix_billing.gateway.client_errors import (
 )
 from brivionix_billing.gateway.exchange import ClientAnswer, NotSentError, Send, UpstreamAnswer
 from brivionix_billing.gateway.holds import HoldManager
+from brivionix_billing.gateway.intake import Body, Parse, too_large
+from brivionix_billing.gateway.limits import DEFAULT_LIMITS, GatewayLimits
 from brivionix_billing.gateway.metered_stream import MeteredStream
-from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
+from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, OtherModel, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response
 from brivionix_billing.gateway.safe_log import describe_exception, loggable
 from brivionix_billing.gateway.stream_filter import UsageChunkFilter
@@ -50,7 +52,13 @@ __all__ = [
     "GatewayBilling",
     "DEFAULT_POLICY",
     "GatewayPolicy",
+    "DEFAULT_LIMITS",
+    "GatewayLimits",
+    "Body",
+    "Parse",
+    "too_large",
     "Resolution",
+    "OtherModel",
     "DEFAULT_RETRY_DELAYS",
     "ClientAnswer",
     "NotSentError",
@@ -69,7 +77,6 @@ __all__ = [
     "CounterPool",
     "HoldManager",
     "PricedResponse",
-    "encode_request",
     "prepare_request",
     "describe_exception",
     "loggable",

@@ -11,17 +11,21 @@ from typing import Any, Final, Literal
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.client_errors import ErrorFormat, GatewayError
+from brivionix_billing.gateway.intake import require_few_values
+from brivionix_billing.gateway.limits import DEFAULT_LIMITS
 from brivionix_billing.gateway.media import image_worst_case, transcription_worst_case
 from brivionix_billing.ledger import ApiToken
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.tokens import TokenCounter, WorstCase
+from brivionix_billing.tokens.unknown_keys import KNOWN_REQUEST_KEYS, SETTING_OBJECTS
 from brivionix_billing.usage import Conventions
 
-__all__ = ["AdmittedRequest", "Api", "CounterPool", "encode_request", "prepare_request"]
+__all__ = ["AdmittedRequest", "Api", "CounterPool", "prepare_request"]
 
 Api = Literal["chat", "responses", "anthropic", "embeddings", "images", "transcriptions"]
 """The API that a client calls: Chat Completions, Responses, Anthropic's Messages, Embeddings, and so on."""
 
+_KNOWN_KEYS: Final = KNOWN_REQUEST_KEYS | {"prompt", "size", "quality", "partial_images", "dimensions"}
 _MEDIA: Final = {"images": image_worst_case, "transcriptions": transcription_worst_case}
 
 
@@ -39,6 +43,8 @@ class AdmittedRequest:
     """The requested model."""
     request: dict[str, Any]
     """The body that the provider gets; of a form, its fields, with the content of files as bytes."""
+    body: bytes
+    """The same as JSON: what was counted, encoded again, not the bytes that the client sent. Empty for a form."""
     strip_usage_chunk: bool
     """The provider is asked for the usage of a stream, but the client did not ask for it."""
     counter: TokenCounter
@@ -101,6 +107,7 @@ def prepare_request(
     book: PriceBook,
     counters: CounterPool,
     upstream: str | None = None,
+    max_json_values: int = DEFAULT_LIMITS.max_json_values,
 ) -> AdmittedRequest:
     """Check a request and compute its worst case, before any Credits are held. It counts tokens: run it in a thread.
 
@@ -110,7 +117,7 @@ def prepare_request(
     such as ``model_not_allowed``.
     """
     conventions = None if upstream is None else book.conventions(upstream)
-    request = dict(body) if isinstance(body, Mapping) else _parse_body(body)
+    request = dict(body) if isinstance(body, Mapping) else _parse_body(body, max_json_values)
     model = request.get("model")
     if not isinstance(model, str):
         raise GatewayError(400, "invalid_request", "The request has no model; add 'model'.", "model")
@@ -126,20 +133,17 @@ def prepare_request(
         worst_case = media(book, counter, request, group=token.group, at=at)
     else:
         worst_case = counter.worst_case(request, group=token.group, at=at, api=api)  # type: ignore[arg-type]  # no media
-    if not isinstance(body, Mapping):
-        try:
-            encode_request(request)
-        except ValueError:
-            raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot represent.") from None
     strip_usage_chunk = False
     if api == "chat" and stream:
         request, strip_usage_chunk = _with_stream_usage(request)
+    encoded = b"" if isinstance(body, Mapping) else _encode(request)
     return AdmittedRequest(
-        id, at, token, api, model, request, strip_usage_chunk, counter, worst_case, upstream, conventions
+        id, at, token, api, model, request, encoded, strip_usage_chunk, counter, worst_case, upstream, conventions
     )
 
 
-def _parse_body(body: bytes) -> dict[str, Any]:
+def _parse_body(body: bytes, max_values: int) -> dict[str, Any]:
+    require_few_values(body, max_values)
     try:
         # A repeated key is rejected: the provider might read the value that was not counted.
         request = loads_strict(body, "the request")
@@ -147,10 +151,25 @@ def _parse_body(body: bytes) -> dict[str, Any]:
         raise BillingError("invalid_request", error.message) from None
     if not isinstance(request, dict):
         raise GatewayError(400, "invalid_request", "The body of a request must be a JSON object.")
-    if len({name.casefold() for name in request}) < len(request):
-        # Providers written in Go read "Model" as "model", and take the last one.
-        raise GatewayError(400, "invalid_request", "The request has two keys that differ in upper and lower case only.")
+    _require_exact_keys(request)
+    for name in SETTING_OBJECTS:
+        if isinstance(settings := request.get(name), dict):
+            _require_exact_keys(settings)
     return request
+
+
+def _require_exact_keys(members: Mapping[str, Any]) -> None:
+    """Reject a key that is the key of a request in another case.
+
+    Providers written in Go read "N" as "n" (and the Kelvin sign as "k"), and of both the last one. It was not counted.
+    """
+    if len({key.casefold() for key in members}) < len(members):
+        raise GatewayError(400, "invalid_request", "The request has two keys that differ in upper and lower case only.")
+    for key in members:
+        folded = key.casefold()
+        if folded != key and folded in _KNOWN_KEYS:
+            message = f"The request has the key {folded!r} in another case; write it in lower case."
+            raise GatewayError(400, "invalid_request", message, folded)
 
 
 def _with_stream_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -162,6 +181,8 @@ def _with_stream_usage(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return {**request, "stream_options": {**(options or {}), "include_usage": True}}, not is_requested
 
 
-def encode_request(request: Mapping[str, Any]) -> bytes:
-    """Encode the body for the provider: what was counted, encoded again, not the bytes that the client sent."""
-    return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()
+def _encode(request: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        raise GatewayError(400, "invalid_request", "The request has a number that JSON cannot represent.") from None

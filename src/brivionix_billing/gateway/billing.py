@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, prepare_request
@@ -15,16 +16,20 @@ from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
+from brivionix_billing.gateway.intake import INLINE_BYTES, Body, Parse, body_size, read_content
+from brivionix_billing.gateway.limits import DEFAULT_LIMITS, GatewayLimits, InProgress, Slot, too_many_requests
 from brivionix_billing.gateway.metered_stream import MeteredStream
 from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response, price_unknown, read_answer
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
+from brivionix_billing.gateway.workers import Workers
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.streams import StreamResult
 
 __all__ = ["DEFAULT_RETRY_DELAYS", "GatewayBilling"]
 
+T = TypeVar("T")
 _LOG: Final = logging.getLogger("brivionix_billing.gateway")
 
 DEFAULT_RETRY_DELAYS: Final = (0.2, 1.0, 5.0, 20.0, 60.0)
@@ -33,9 +38,8 @@ _POSTING_SECONDS: Final = 2.0
 """How long an answer waits for its settlement. It is posted in any case, also if that takes longer."""
 _STOP_SECONDS: Final = 5.0
 """How long a stopping service may take to post what it broke off."""
-_INLINE_REQUEST_BYTES: Final = 4 * 1024
 _INLINE_ANSWER_BYTES: Final = 128 * 1024
-"""Up to these sizes, the work takes less than the change to another thread, and blocks the loop for about 1 ms."""
+"""Up to this size, the work takes less than the change to another thread, and blocks the loop for about 1 ms."""
 
 
 class GatewayBilling:
@@ -54,10 +58,11 @@ class GatewayBilling:
         clock: Callable[[], datetime],
         retry_delays: Sequence[float] = DEFAULT_RETRY_DELAYS,
         policy: GatewayPolicy = DEFAULT_POLICY,
+        limits: GatewayLimits = DEFAULT_LIMITS,
         max_buffered_bytes: int = 1024 * 1024,
     ) -> None:
         self.book, self.ledger, self.clock = book, ledger, clock
-        self.policy = policy
+        self.policy, self.limits = policy, limits
         self.max_buffered_bytes = max_buffered_bytes
         self.drained_streams = 0
         """Streams whose clients have left, and whose providers are still read."""
@@ -66,7 +71,9 @@ class GatewayBilling:
         self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
         self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
         self.counters = CounterPool(book)
-        self._unresolved: dict[str, AdmittedRequest] = {}
+        self.workers = Workers()
+        self.in_progress = InProgress(limits)
+        self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._is_closing = False
         self._given_up: set[str] = set()
@@ -89,7 +96,7 @@ class GatewayBilling:
                 exchange.stop()
             await self.background.wait_idle(_STOP_SECONDS)
         # What is left was admitted by a flow that did not come to its end.
-        for admitted in list(self._unresolved.values()):
+        for admitted, _ in list(self._unresolved.values()):
             self._given_up.add(admitted.id)
             self.background.start(self.settle_unknown(admitted, self.policy.unanswered))
         is_idle = await self.background.wait_idle(_STOP_SECONDS)
@@ -97,6 +104,7 @@ class GatewayBilling:
         if not is_idle:
             self.holds.log_unposted()
         self.threads.close(wait=is_idle)
+        self.workers.close()
 
     async def authenticate(self, authorization: str | None, *, api_key: str | None = None) -> ApiToken:
         """Return the API token of an ``Authorization`` header, or of the ``x-api-key`` of Anthropic's clients.
@@ -111,32 +119,67 @@ class GatewayBilling:
 
     async def admit(
         self,
-        body: bytes | Mapping[str, Any],
+        body: Body,
         *,
         id: str,
         at: datetime,
         token: ApiToken,
         api: Api,
         upstream: str | None = None,
+        parse: Parse | None = None,
     ) -> AdmittedRequest:
-        """Check a request, compute its worst case and hold it.
+        """Read and check a request, compute its worst case and hold it.
 
-        ``body`` is the JSON body, or the fields of a form with the content of files as bytes; ``upstream`` names the
-        upstream in the price file if its counts have conventions. Raises ``GatewayError`` and ``BillingError``; then
-        nothing is held. From here on, exactly one of :meth:`forward`, :meth:`release`, :meth:`settle_response`,
-        :meth:`settle_stream` and :meth:`settle_unknown` must follow; all but the first in a task of
-        :attr:`background`.
+        ``body`` is the JSON body, best as an iterable of its pieces: then a customer without Credits is refused before
+        it is read, and :class:`GatewayLimits` bound its size and time. Of a form it is the fields, with the content of
+        files as bytes, or the pieces and ``parse``, which returns the fields. ``upstream`` names the upstream in the
+        price file if its counts have conventions.
+
+        Raises ``GatewayError`` and ``BillingError``; then nothing is held. From here on, exactly one of
+        :meth:`forward`, :meth:`release`, :meth:`settle_response`, :meth:`settle_stream` and :meth:`settle_unknown` must
+        follow; all but the first in a task of :attr:`background`.
         """
         self._require_open()
+        slot = self.in_progress.enter(token)
+        try:
+            content = await read_content(body, slot, self.limits, partial(self._require_credits, token), parse)
+            size = body_size(content)
 
-        def prepare() -> AdmittedRequest:
-            return prepare_request(
-                body, id=id, at=at, token=token, api=api, book=self.book, counters=self.counters, upstream=upstream
-            )
+            def prepare() -> AdmittedRequest:
+                self._require_open()
+                return prepare_request(
+                    content,
+                    id=id,
+                    at=at,
+                    token=token,
+                    api=api,
+                    book=self.book,
+                    counters=self.counters,
+                    upstream=upstream,
+                    max_json_values=self.limits.max_json_values,
+                )
 
-        # Counting a long request takes a while, during which others are served.
-        is_short = isinstance(body, bytes) and len(body) <= _INLINE_REQUEST_BYTES
-        admitted = prepare() if is_short else await asyncio.to_thread(prepare)
+            # Counting a long request takes a while, during which others are served.
+            if isinstance(content, bytes) and size <= INLINE_BYTES:
+                admitted = prepare()
+            elif self.workers.count_waiting(token.account) >= self.limits.max_waiting_per_account:
+                raise too_many_requests("You have too many long requests in progress.")
+            else:
+                admitted = await self.workers.run(token.account, size, prepare)
+            await self._hold(admitted)
+        except BaseException:
+            slot.leave()
+            raise
+        self._unresolved[admitted.id] = admitted, slot
+        return admitted
+
+    async def _require_credits(self, token: ApiToken) -> None:
+        """Raise ``insufficient_credits`` without any. Else the hold compares the balance with the real amount."""
+        balance = await self.threads.run(self.ledger.balance, token.account, at=self.clock())
+        if balance.available <= 0:
+            raise GatewayError(402, "insufficient_credits", "Your account has no Credits available. Top up.")
+
+    async def _hold(self, admitted: AdmittedRequest) -> None:
         self._require_open()
         is_held = asyncio.Event()
         self.background.start(is_held.wait())  # a hold that is being posted when the service stops must be released
@@ -147,8 +190,6 @@ class GatewayBilling:
                 self._require_open()
         finally:
             is_held.set()
-        self._unresolved[admitted.id] = admitted
-        return admitted
 
     def _require_open(self) -> None:
         if self._is_closing:
@@ -186,7 +227,10 @@ class GatewayBilling:
 
     def _claim(self, admitted: AdmittedRequest) -> bool:
         """Return whether a request may be resolved now. When the service stops, two may try: the first one does."""
-        return self._unresolved.pop(admitted.id, None) is not None or admitted.id not in self._given_up
+        _, slot = self._unresolved.pop(admitted.id, (None, None))
+        if slot is not None:
+            slot.leave()
+        return slot is not None or admitted.id not in self._given_up
 
     async def settle_response(self, admitted: AdmittedRequest, body: bytes) -> bool:
         """Charge a complete answer. Returns ``False`` if the body is no answer; the hold is then released.
@@ -199,7 +243,7 @@ class GatewayBilling:
         if reported is not None:
             await self._settle(admitted, reported, body)
             return True
-        result = await asyncio.to_thread(read_answer, admitted, body)
+        result = await self._work(admitted, len(body), partial(read_answer, admitted, body))
         if not result.answered or body.lstrip()[:1] == b"<":
             self.release(admitted)  # an error, nothing, or a page of some proxy
             return False
@@ -213,8 +257,8 @@ class GatewayBilling:
         """
         await stream.closed.wait()
         admitted, policy = stream.admitted, self.policy
-        result = await asyncio.to_thread(stream.usage.result)  # an estimate counts tokens
-        if not result.answered and (stream.received_data or stream.end == "complete"):
+        result = await self._work(admitted, len(stream.buffer), stream.usage.result)  # an estimate counts tokens
+        if not result.answered and (stream.usage.failed or stream.end == "complete"):
             self.release(admitted)  # the provider said why it does not answer, or ended its answer before it began
         elif stream.end is None and result.estimated:
             resolution = policy.for_abandoned(admitted.request, admitted.api, admitted.counter.family.name)
@@ -227,7 +271,7 @@ class GatewayBilling:
 
     async def settle_unknown(self, admitted: AdmittedRequest, resolution: Resolution, received: bytes = b"") -> None:
         """Charge or release a request whose answer is not known: the hold, or an estimate, or nothing."""
-        result = await asyncio.to_thread(read_answer, admitted, received)
+        result = await self._work(admitted, len(received), partial(read_answer, admitted, received))
         await self._settle_unknown(admitted, resolution, result)
 
     async def wait_briefly(self, settlement: asyncio.Task[Any]) -> None:
@@ -250,21 +294,22 @@ class GatewayBilling:
             _LOG.error("%s: released by policy; the provider may bill it", admitted.id)
             self.release(admitted)
             return
-        await self._post(admitted, lambda: price_unknown(self.book, admitted, resolution, result))
+        await self._post(admitted, 0, lambda: price_unknown(self.book, admitted, resolution, result))
 
     async def _settle(self, admitted: AdmittedRequest, reported: dict[str, Any], answer: bytes) -> None:
         await self._post(
             admitted,
+            len(answer),
             lambda: price_response(self.book, admitted, reported, answer, self.policy),
             inline=len(answer) <= _INLINE_ANSWER_BYTES,
         )
 
     async def _post(
-        self, admitted: AdmittedRequest, price: Callable[[], PricedResponse], *, inline: bool = False
+        self, admitted: AdmittedRequest, size: int, price: Callable[[], PricedResponse], *, inline: bool = False
     ) -> None:
         """Price and settle a request. If pricing fails for whatever reason, the hold is charged."""
         try:
-            priced = price() if inline else await asyncio.to_thread(price)
+            priced = price() if inline else await self._work(admitted, size, price)
         except Exception as error:
             # An internal error must not make an answer free. The hold is the only amount that is certain.
             reason = error.code if isinstance(error, BillingError) else describe_exception(error)
@@ -276,6 +321,10 @@ class GatewayBilling:
         if not self._claim(admitted):
             return
         await self.wait_briefly(self.holds.settle(admitted, priced))
+
+    async def _work(self, admitted: AdmittedRequest, size: int, work: Callable[[], T]) -> T:
+        """Run work on an answer of so many bytes, which may count its request again, in a thread."""
+        return await self.workers.run(admitted.token.account, size + len(admitted.body), work)
 
 
 async def _nothing() -> None:

@@ -77,7 +77,7 @@ class ClientAnswer:
 
     def __init__(self, status: int, media_type: str, body: bytes | None, exchange: Exchange | None = None) -> None:
         self.status, self.media_type, self.body = status, media_type, body
-        self.headers = {} if body is not None else {"cache-control": "no-cache"}
+        self.headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         self._exchange = exchange
 
     def __aiter__(self) -> AsyncIterator[bytes]:

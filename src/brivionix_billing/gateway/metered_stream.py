@@ -28,8 +28,6 @@ class MeteredStream:
         self.closed = asyncio.Event()
         self.end: str | None = None
         """How the stream ended: ``complete`` or ``failed`` by the provider; ``None``: it was left before its end."""
-        self.received_data = False
-        """Whether the provider sent anything, even an error."""
         self.buffer = bytearray()
         self._max_buffered_bytes = max_buffered_bytes
         self._tail = b"\n\n"
@@ -37,7 +35,6 @@ class MeteredStream:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Meter a piece of the provider; return the pieces to forward."""
-        self.received_data = True
         self.usage.feed(piece)
         if len(self.buffer) < self._max_buffered_bytes:
             self.buffer += piece

@@ -9,17 +9,20 @@ from typing import Any, Final, Literal
 
 from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["DEFAULT_POLICY", "GatewayPolicy", "Resolution", "may_reason"]
+__all__ = ["DEFAULT_POLICY", "GatewayPolicy", "OtherModel", "Resolution", "may_reason"]
 
 Resolution = Literal["hold", "estimate", "release"]
 _RESOLUTIONS: Final = ("hold", "estimate", "release")
+OtherModel = Literal["price_file", "higher"]
+_OTHER_MODEL: Final = ("price_file", "higher")
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPolicy:
     """What is charged for a request whose usage is not known: the hold, an estimate, or nothing (``release``).
 
-    Each case is logged as an error, so that it can be compared with the provider's bill. Raises ``invalid_argument``.
+    Each case is logged as an error, so that it can be compared with the provider's bill. The policy also says what is
+    charged if another model answered, and how far a provider is read on. Raises ``invalid_argument``.
     """
 
     unreadable: Resolution = "hold"
@@ -30,6 +33,10 @@ class GatewayPolicy:
     abandoned: Resolution | None = None
     """The client left, and the provider was not read to the end of the answer. ``None``: the hold if the model may
     reason, because reasoning that no text shows may cost more than the text; else an estimate of what arrived."""
+    other_model: OtherModel = "price_file"
+    """What is charged if the provider served another model than the requested one, which is no router. ``price_file``:
+    what its ``priced_model`` says, so the requested model by default. ``higher``: the served model if that costs more.
+    Each case is logged as a warning."""
     max_drain_seconds: float = 600
     """How long a provider is read on after its client has left."""
     max_drain_bytes: int = 16 * 1024 * 1024
@@ -45,6 +52,10 @@ class GatewayPolicy:
             value = getattr(self, name)
             if value not in _RESOLUTIONS and not (name == "abandoned" and value is None):
                 raise BillingError("invalid_argument", f"{name} is {safe_repr(value)}; use one of {_RESOLUTIONS}")
+        if self.other_model not in _OTHER_MODEL:
+            raise BillingError(
+                "invalid_argument", f"other_model is {safe_repr(self.other_model)}; use one of {_OTHER_MODEL}"
+            )
 
     def for_abandoned(self, request: Mapping[str, Any], api: str, family: str) -> Resolution:
         """Return what is charged for an answer that its client left; see :func:`may_reason`."""

@@ -16,6 +16,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest
 from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.safe_log import loggable, without_quotes
+from brivionix_billing.gateway.served_model import other_model
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
@@ -65,6 +66,7 @@ def price_response(
     else:
         estimate = _estimate_uncounted(admitted, priced.charge.usage, answer)
         if estimate is None:
+            priced = _apply_other_model(book, admitted, priced, policy)
             _log_oddities(admitted, priced.charge, policy)
             return priced
         _LOG.error("%s: the provider reports no tokens, although text arrived", admitted.id)
@@ -81,6 +83,21 @@ def price_response(
     for event in _answer_events(admitted, answer):
         stream.feed(event)
     return _price_estimate(book, admitted, stream.result(), policy)
+
+
+def _apply_other_model(
+    book: PriceBook, admitted: AdmittedRequest, priced: PricedResponse, policy: GatewayPolicy
+) -> PricedResponse:
+    """Return the charge that the policy says if another model than the requested one served a request."""
+    served = other_model(book, admitted, priced.charge.usage)
+    if served is None or policy.other_model == "price_file" or priced.usage is None:
+        return priced
+    try:
+        higher = _rate_body(book, admitted, priced.usage, model=served)
+    except BillingError as error:
+        _LOG.error("%s: %s has no price here: %s", admitted.id, served, error.code)
+        return priced
+    return higher if higher.charge.units > priced.charge.units else priced
 
 
 def _price_estimate(
@@ -166,11 +183,13 @@ def _worst_usage(admitted: AdmittedRequest) -> dict[str, Any]:
     return {**stated, **({"quantities": calls} if calls else {}), "estimated": True}
 
 
-def _rate_body(book: PriceBook, admitted: AdmittedRequest, body: dict[str, Any]) -> PricedResponse:
+def _rate_body(
+    book: PriceBook, admitted: AdmittedRequest, body: dict[str, Any], *, model: str | None = None
+) -> PricedResponse:
     canonical_json(body)  # a body that the journal cannot store is rejected here, while an estimate is still possible
     charge = book.rate(
         Usage.from_response(body, conventions=admitted.conventions),
-        model=admitted.model,
+        model=model or admitted.model,
         group=admitted.token.group,
         at=admitted.received_at,
         service_tier=admitted.service_tier,

@@ -146,6 +146,11 @@ class StreamUsage:
         return self._reader is not None and self._reader.done
 
     @property
+    def failed(self) -> bool:
+        """Whether the provider reported an error. Without an answer before it, there is nothing to bill."""
+        return self._error is not None or (self._reader is not None and self._reader.failed)
+
+    @property
     def api(self) -> str | None:
         """API of the events: ``chat``, ``responses``, ``anthropic``, ``gemini``, ``bedrock`` or ``other``.
 

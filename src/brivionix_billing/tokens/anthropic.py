@@ -20,7 +20,7 @@ from brivionix_billing.tokens.images import size_of_data_url
 from brivionix_billing.tokens.request_counter import require_objects
 from brivionix_billing.tokens.token_count import CountBuilder
 
-__all__ = ["count_anthropic"]
+__all__ = ["OUTPUT_KEYS", "REQUEST_KEYS", "THINKING_KEYS", "count_anthropic"]
 
 _REQUEST_ALLOWANCE: Final = 32
 _MESSAGE_ALLOWANCE: Final = 16
@@ -33,15 +33,15 @@ _MAX_IMAGE: Final = 5_000
 """Largest image, with an allowance above the documented 4 784."""
 _TYPICAL_IMAGE: Final = 1_600
 _PIXELS_PER_TOKEN: Final = 750
-_REQUEST_KEYS: Final = frozenset(
+REQUEST_KEYS: Final = frozenset(
     {
         *("model", "messages", "system", "max_tokens", "metadata", "stop_sequences", "stream", "temperature"),
         *("top_k", "top_p", "tools", "tool_choice", "thinking", "service_tier", "anthropic_version", "output_config"),
         *("output_format", "inference_geo", "cache_control", "speed"),
     }
 )
-_THINKING_KEYS: Final = frozenset({"type", "budget_tokens", "display"})
-_OUTPUT_KEYS: Final = frozenset({"effort", "format"})
+THINKING_KEYS: Final = frozenset({"type", "budget_tokens", "display"})
+OUTPUT_KEYS: Final = frozenset({"effort", "format"})
 _MESSAGE_KEYS: Final = frozenset({"role", "content"})
 _TOOL_KEYS: Final = frozenset(
     {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"}
@@ -61,7 +61,7 @@ _BLOCK_KEYS: Final = {
 def count_anthropic(builder: CountBuilder, request: Mapping[str, Any]) -> None:
     """Add every part of a request with its bound. Raises ``invalid_request`` if it is invalid."""
     bounds = ByteBounds(builder, "Anthropic")
-    bounds.check_keys("unseen", request, _REQUEST_KEYS, "the request")
+    bounds.check_keys("unseen", request, REQUEST_KEYS, "the request")
     bounds.add_tokens("messages", 3, _REQUEST_ALLOWANCE)
     _count_content(bounds, "system", request.get("system"))
     for message in require_objects(request.get("messages"), "messages"):
@@ -155,7 +155,7 @@ def _count_tools(bounds: ByteBounds, request: Mapping[str, Any]) -> None:
 
 
 def _count_settings(bounds: ByteBounds, request: Mapping[str, Any]) -> None:
-    for name, known_keys in (("thinking", _THINKING_KEYS), ("output_config", _OUTPUT_KEYS)):
+    for name, known_keys in (("thinking", THINKING_KEYS), ("output_config", OUTPUT_KEYS)):
         settings = request.get(name)
         if isinstance(settings, Mapping):
             bounds.check_keys("unseen", settings, known_keys, name)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.errors import safe_repr
+from brivionix_billing.tokens.anthropic import OUTPUT_KEYS, REQUEST_KEYS, THINKING_KEYS
 from brivionix_billing.tokens.request_counter import RequestCounter, iter_texts
 
-__all__ = ["count_unknown_keys"]
+__all__ = ["KNOWN_REQUEST_KEYS", "SETTING_OBJECTS", "count_unknown_keys"]
 
 # Keys that other modules count.
 _COUNTED_KEYS: Final = frozenset({"tools", "response_format", "text", "prediction", "reasoning"})
@@ -39,6 +40,12 @@ _SETTING_KEYS: Final = frozenset(
     }
 )
 _KNOWN_KEYS: Final = {api: _COUNTED_KEYS | keys | _SETTING_KEYS for api, keys in _COUNTED_BY_API.items()}
+SETTING_OBJECTS: Final = frozenset({*_KEYS_OF_SETTINGS, "thinking", "output_config"})
+"""Keys of requests whose values are objects with settings of the request, in any API."""
+KNOWN_REQUEST_KEYS: Final = frozenset().union(
+    *_KNOWN_KEYS.values(), *_KEYS_OF_SETTINGS.values(), REQUEST_KEYS, THINKING_KEYS, OUTPUT_KEYS
+)
+"""Keys of requests and of their settings, in any API that is counted by them."""
 
 
 def count_unknown_keys(counter: RequestCounter, request: Mapping[str, Any]) -> None:

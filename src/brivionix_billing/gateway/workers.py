@@ -1,0 +1,88 @@
+"""Threads that count and price, in turn for each account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+__all__ = ["FairThreads", "Workers"]
+
+T = TypeVar("T")
+_LONG_BYTES: Final = 256 * 1024
+"""From this size, work takes up to seconds and has a thread of its own."""
+
+
+class FairThreads:
+    """Runs work of accounts in threads. If several accounts wait, they take turns, however much each has waiting."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._free = threads
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """By account, the account whose turn is next first."""
+
+    def count_waiting(self, account: str) -> int:
+        """Return how much work of an account waits for a thread."""
+        return len(self._waiting.get(account, ()))
+
+    async def run(self, account: str, work: Callable[[], T]) -> T:
+        """Return the result of ``work()``, or raise its exception, when it is the account's turn."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait_turn(account)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._pass_on()
+
+    async def _wait_turn(self, account: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()  # the turn came at the same moment
+            raise
+
+    def _pass_on(self) -> None:
+        """Give a free thread to the account whose turn it is."""
+        while self._waiting:
+            account = next(iter(self._waiting))
+            turns = self._waiting.pop(account)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[account] = turns  # at the end
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def close(self) -> None:
+        """End the threads as soon as their work is done, without waiting for them."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Workers:
+    """Threads for short and for long work, so that what is short never waits for what is long."""
+
+    def __init__(self) -> None:
+        self._short, self._long = FairThreads(2, "count"), FairThreads(1, "count-long")
+
+    def count_waiting(self, account: str) -> int:
+        """Return how much work of an account waits for a thread."""
+        return self._short.count_waiting(account) + self._long.count_waiting(account)
+
+    async def run(self, account: str, size: int, work: Callable[[], T]) -> T:
+        """Return the result of ``work()``, which reads ``size`` bytes, or raise its exception."""
+        threads = self._long if size >= _LONG_BYTES else self._short
+        return await threads.run(account, work)
+
+    def close(self) -> None:
+        """End the threads as soon as their work is done, without waiting for them."""
+        self._short.close()
+        self._long.close()
