@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from brivionix_billing import BillingError
 from brivionix_billing.gateway import GatewayError, GatewayLimits
 from brivionix_billing.gateway.intake import require_few_values
-from brivionix_billing.gateway.workers import FairThreads, Workers
+from brivionix_billing.gateway.workers import FairExecutor, Workers
 from exchange_kit import AT, CHAT, Answer, Flow, run
 
 LONG = json.dumps({**CHAT, "messages": [{"role": "user", "content": "word " * 20_000}]}).encode()
@@ -174,7 +175,7 @@ def test_accounts_take_turns(accounts: list[int]) -> None:
     """Work that waits runs in rounds: in each round one of every account that still waits, in their order."""
 
     async def work() -> list[int]:
-        threads, done = FairThreads(1, "test"), list[int]()
+        threads, done = FairExecutor(ThreadPoolExecutor(1), 1), list[int]()
         proceed = threading.Event()
         running: list[asyncio.Task[Any]] = [asyncio.create_task(threads.run("blocker", lambda: proceed.wait(10)))]
         await asyncio.sleep(0)
@@ -202,7 +203,7 @@ def test_a_cancelled_turn_blocks_nobody(data: st.DataObject) -> None:
     cancelled = data.draw(st.sets(st.integers(0, count - 1)))
 
     async def work() -> None:
-        threads, proceed = FairThreads(1, "test"), threading.Event()
+        threads, proceed = FairExecutor(ThreadPoolExecutor(1), 1), threading.Event()
         first = asyncio.create_task(threads.run("blocker", lambda: proceed.wait(10)))
         await asyncio.sleep(0)
         tasks = [asyncio.create_task(threads.run(str(index % 3), partial(int, index))) for index in range(count)]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError
@@ -16,16 +16,19 @@ from brivionix_billing.gateway.limits import DEFAULT_LIMITS
 from brivionix_billing.gateway.media import image_worst_case, transcription_worst_case
 from brivionix_billing.ledger import ApiToken
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.streams import StreamUsage
 from brivionix_billing.tokens import TokenCounter, WorstCase
 from brivionix_billing.tokens.unknown_keys import KNOWN_REQUEST_KEYS, SETTING_OBJECTS
 from brivionix_billing.usage import Conventions
 
-__all__ = ["AdmittedRequest", "Api", "CounterPool", "prepare_request"]
+__all__ = ["AdmittedRequest", "Api", "CounterPool", "PreparedRequest", "count_request", "prepare_request"]
 
 Api = Literal["chat", "responses", "anthropic", "embeddings", "images", "transcriptions"]
 """The API that a client calls: Chat Completions, Responses, Anthropic's Messages, Embeddings, and so on."""
 
 _KNOWN_KEYS: Final = KNOWN_REQUEST_KEYS | {"prompt", "size", "quality", "partial_images", "dimensions"}
+_MAX_KEPT_LENGTH: Final = 4096
+_MAX_KEPT_ITEMS: Final = 100
 _MEDIA: Final = {"images": image_worst_case, "transcriptions": transcription_worst_case}
 
 
@@ -42,16 +45,23 @@ class AdmittedRequest:
     model: str
     """The requested model."""
     request: dict[str, Any]
-    """The body that the provider gets; of a form, its fields, with the content of files as bytes."""
+    """The fields of the request; of a form, with the content of files as bytes. A long JSON body is not kept twice:
+    then the fields that are long are missing here."""
     body: bytes
-    """The same as JSON: what was counted, encoded again, not the bytes that the client sent. Empty for a form."""
+    """The JSON for the provider: what was counted, encoded again, not the bytes that the client sent. Empty for a
+    form."""
     strip_usage_chunk: bool
     """The provider is asked for the usage of a stream, but the client did not ask for it."""
-    counter: TokenCounter
     worst_case: WorstCase
+    counter: TokenCounter
     upstream: str | None = None
     """The name of the upstream in the price file, if its counts need conventions."""
     conventions: Conventions | None = None
+
+    def usage_stream(self) -> StreamUsage:
+        """Return a reader of the answer's usage. Its estimates take the input from the worst case."""
+        count = self.worst_case.input_count
+        return StreamUsage(self.request, self.counter, conventions=self.conventions, input_count=count)
 
     @property
     def streamed(self) -> bool:
@@ -91,10 +101,36 @@ class CounterPool:
             counter = self._counters.setdefault(name, TokenCounter(name, self._book))
         return counter
 
+    def conventions(self, upstream: str | None) -> Conventions | None:
+        """Return the conventions of an upstream of the price file. Raises ``unknown_upstream``."""
+        return None if upstream is None else self._book.conventions(upstream)
+
     def warm(self) -> None:
         """Load the vocabularies before the first request, which would otherwise wait for them."""
         for name in self._book.model_names:
             self.get(name).text("")
+
+
+class PreparedRequest(NamedTuple):
+    """A request that was checked and counted; see :class:`AdmittedRequest`."""
+
+    model: str
+    request: dict[str, Any]
+    body: bytes
+    strip_usage_chunk: bool
+    worst_case: WorstCase
+
+    def without_content(self) -> PreparedRequest:
+        """Return the request without its long fields. Its body has them."""
+        return self._replace(request={key: value for key, value in self.request.items() if not _is_long(value)})
+
+    def admitted(
+        self, id: str, at: datetime, token: ApiToken, api: Api, counters: CounterPool, upstream: str | None
+    ) -> AdmittedRequest:
+        """Return the request as one that may be sent as soon as its worst case is held."""
+        return AdmittedRequest(
+            id, at, token, api, *self, counters.get(self.model), upstream, counters.conventions(upstream)
+        )
 
 
 def prepare_request(
@@ -116,7 +152,20 @@ def prepare_request(
     Raises ``GatewayError`` for a malformed request, ``unknown_upstream``, and what ``TokenCounter.worst_case`` raises,
     such as ``model_not_allowed``.
     """
-    conventions = None if upstream is None else book.conventions(upstream)
+    prepared = count_request(body, api, token.group, at, book, counters, max_json_values)
+    return prepared.admitted(id, at, token, api, counters, upstream)
+
+
+def count_request(
+    body: bytes | Mapping[str, Any],
+    api: Api,
+    group: str,
+    at: datetime,
+    book: PriceBook,
+    counters: CounterPool,
+    max_json_values: int,
+) -> PreparedRequest:
+    """Check a request and compute its worst case, as :func:`prepare_request` does."""
     request = dict(body) if isinstance(body, Mapping) else _parse_body(body, max_json_values)
     model = request.get("model")
     if not isinstance(model, str):
@@ -130,16 +179,23 @@ def prepare_request(
     counter = counters.get(model)
     media = _MEDIA.get(api)
     if media is not None:
-        worst_case = media(book, counter, request, group=token.group, at=at)
+        worst_case = media(book, counter, request, group=group, at=at)
     else:
-        worst_case = counter.worst_case(request, group=token.group, at=at, api=api)  # type: ignore[arg-type]  # no media
+        worst_case = counter.worst_case(request, group=group, at=at, api=api)  # type: ignore[arg-type]  # no media
     strip_usage_chunk = False
     if api == "chat" and stream:
         request, strip_usage_chunk = _with_stream_usage(request)
     encoded = b"" if isinstance(body, Mapping) else _encode(request)
-    return AdmittedRequest(
-        id, at, token, api, model, request, encoded, strip_usage_chunk, counter, worst_case, upstream, conventions
-    )
+    return PreparedRequest(model, request, encoded, strip_usage_chunk, worst_case)
+
+
+def _is_long(value: object) -> bool:
+    """Return whether the value of a field is not worth keeping: its JSON may have more than a few kilobytes."""
+    if isinstance(value, str | bytes):
+        return len(value) > _MAX_KEPT_LENGTH
+    if isinstance(value, list | dict):
+        return len(value) > _MAX_KEPT_ITEMS or len(json.dumps(value)) > _MAX_KEPT_LENGTH
+    return False
 
 
 def _parse_body(body: bytes, max_values: int) -> dict[str, Any]:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, prepare_request
+from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, PreparedRequest, count_request
 from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.intake import INLINE_BYTES, Body, Parse, body_size, read_content
-from brivionix_billing.gateway.limits import DEFAULT_LIMITS, GatewayLimits, InProgress, Slot, too_many_requests
+from brivionix_billing.gateway.limits import (
+    DEFAULT_LIMITS,
+    GatewayLimits,
+    InProgress,
+    Slot,
+    gateway_stopping,
+    too_many_requests,
+)
+from brivionix_billing.gateway.long_requests import LONG_REQUEST_BYTES, LongRequests
 from brivionix_billing.gateway.metered_stream import MeteredStream
 from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import PricedResponse, price_response, price_unknown, read_answer
@@ -71,7 +79,7 @@ class GatewayBilling:
         self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
         self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
         self.counters = CounterPool(book)
-        self.workers = Workers()
+        self.workers, self.long_requests = Workers(), LongRequests(book)
         self.in_progress = InProgress(limits)
         self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
@@ -105,6 +113,7 @@ class GatewayBilling:
             self.holds.log_unposted()
         self.threads.close(wait=is_idle)
         self.workers.close()
+        self.long_requests.close()
 
     async def authenticate(self, authorization: str | None, *, api_key: str | None = None) -> ApiToken:
         """Return the API token of an ``Authorization`` header, or of the ``x-api-key`` of Anthropic's clients.
@@ -144,34 +153,35 @@ class GatewayBilling:
         try:
             content = await read_content(body, slot, self.limits, partial(self._require_credits, token), parse)
             size = body_size(content)
-
-            def prepare() -> AdmittedRequest:
-                self._require_open()
-                return prepare_request(
-                    content,
-                    id=id,
-                    at=at,
-                    token=token,
-                    api=api,
-                    book=self.book,
-                    counters=self.counters,
-                    upstream=upstream,
-                    max_json_values=self.limits.max_json_values,
-                )
-
-            # Counting a long request takes a while, during which others are served.
-            if isinstance(content, bytes) and size <= INLINE_BYTES:
-                admitted = prepare()
-            elif self.workers.count_waiting(token.account) >= self.limits.max_waiting_per_account:
-                raise too_many_requests("You have too many long requests in progress.")
-            else:
-                admitted = await self.workers.run(token.account, size, prepare)
+            prepared = await self._count(content, size, api, token, at)
+            admitted = prepared.admitted(id, at, token, api, self.counters, upstream)
             await self._hold(admitted)
         except BaseException:
             slot.leave()
             raise
         self._unresolved[admitted.id] = admitted, slot
         return admitted
+
+    async def _count(
+        self, content: bytes | Mapping[str, Any], size: int, api: Api, token: ApiToken, at: datetime
+    ) -> PreparedRequest:
+        """Check and count a request. A long one takes a while, during which others are served."""
+        account, max_values = token.account, self.limits.max_json_values
+
+        def count() -> PreparedRequest:
+            self._require_open()
+            return count_request(content, api, token.group, at, self.book, self.counters, max_values)
+
+        if isinstance(content, bytes) and size <= INLINE_BYTES:
+            return count()
+        waiting = self.workers.count_waiting(account) + self.long_requests.count_waiting(account)
+        if waiting >= self.limits.max_waiting_per_account:
+            raise too_many_requests("You have too many long requests in progress.")
+        if isinstance(content, bytes) and size >= LONG_REQUEST_BYTES:
+            found = await self.long_requests.count(account, content, api, token.group, at, max_values)
+            if found is not None:
+                return found
+        return await self.workers.run(account, size, count)
 
     async def _require_credits(self, token: ApiToken) -> None:
         """Raise ``insufficient_credits`` without any. Else the hold compares the balance with the real amount."""
@@ -193,7 +203,7 @@ class GatewayBilling:
 
     def _require_open(self) -> None:
         if self._is_closing:
-            raise GatewayError(503, "gateway_stopping", "The gateway is being restarted. Try again soon.")
+            raise gateway_stopping()
 
     async def forward(self, admitted: AdmittedRequest, send: Send) -> ClientAnswer:
         """Send an admitted request, settle its answer, and return it. A client may leave at any moment.

@@ -80,6 +80,9 @@ class GatewayError(Exception):
         self.status, self.code, self.message, self.param = status, code, message, param
         self.headers: dict[str, str] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.code, self.message, self.param), {"headers": self.headers}
+
     @property
     def body(self) -> dict[str, Any]:
         """The body of the answer in OpenAI's format, JSON data."""

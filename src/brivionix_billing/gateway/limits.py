@@ -9,7 +9,15 @@ from typing import Final
 from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.ledger import ApiToken
 
-__all__ = ["DEFAULT_LIMITS", "GatewayLimits", "InProgress", "Slot"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "GatewayLimits",
+    "InProgress",
+    "Slot",
+    "gateway_stopping",
+    "overloaded",
+    "too_many_requests",
+]
 
 _MIB: Final = 1024 * 1024
 
@@ -78,7 +86,7 @@ class Slot:
         if found.bytes_of_account[account] + count > found.limits.max_bytes_per_account:
             raise too_many_requests("Your requests in progress are too large together.")
         if found.bytes + count > found.limits.max_bytes:
-            raise _overloaded()
+            raise overloaded()
         found.bytes_of_account[account] += count
         found.bytes += count
         self._bytes += count
@@ -109,7 +117,13 @@ def too_many_requests(reason: str) -> GatewayError:
     return error
 
 
-def _overloaded() -> GatewayError:
+def overloaded() -> GatewayError:
+    """Return the error for a request that the gateway has no room for. Clients retry it after two seconds."""
     error = GatewayError(503, "overloaded", "The gateway is overloaded. Try again soon.")
     error.headers["retry-after"] = "2"
     return error
+
+
+def gateway_stopping() -> GatewayError:
+    """Return the error for a request that comes while the service stops."""
+    return GatewayError(503, "gateway_stopping", "The gateway is being restarted. Try again soon.")

@@ -8,7 +8,6 @@ import json
 from brivionix_billing.gateway.admission import AdmittedRequest
 from brivionix_billing.gateway.client_errors import error_body
 from brivionix_billing.gateway.stream_filter import UsageChunkFilter
-from brivionix_billing.streams import StreamUsage
 
 __all__ = ["MeteredStream"]
 
@@ -24,7 +23,7 @@ class MeteredStream:
 
     def __init__(self, admitted: AdmittedRequest, max_buffered_bytes: int = 1024 * 1024) -> None:
         self.admitted = admitted
-        self.usage = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
+        self.usage = admitted.usage_stream()
         self.closed = asyncio.Event()
         self.end: str | None = None
         """How the stream ended: ``complete`` or ``failed`` by the provider; ``None``: it was left before its end."""

@@ -20,7 +20,7 @@ from brivionix_billing.gateway.served_model import other_model
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
-from brivionix_billing.streams import StreamResult, StreamUsage
+from brivionix_billing.streams import StreamResult
 from brivionix_billing.tokens import WorstCase
 from brivionix_billing.usage import Usage, billable_body
 
@@ -40,7 +40,7 @@ class PricedResponse(NamedTuple):
 
 def read_answer(admitted: AdmittedRequest, answer: bytes) -> StreamResult:
     """Read the usage of a complete answer, whatever it is: JSON, events although none were requested, or neither."""
-    stream = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
+    stream = admitted.usage_stream()
     stream.feed(answer)
     return stream.result()
 
@@ -79,7 +79,7 @@ def price_response(
         without_quotes(usage_error.message),
         stated,
     )
-    stream = StreamUsage(admitted.request, admitted.counter, conventions=admitted.conventions)
+    stream = admitted.usage_stream()
     for event in _answer_events(admitted, answer):
         stream.feed(event)
     return _price_estimate(book, admitted, stream.result(), policy)

@@ -1,26 +1,32 @@
-"""Threads that count and price, in turn for each account."""
+"""Threads that count and price. Accounts take turns."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, TypeVar
 
-__all__ = ["FairThreads", "Workers"]
+from brivionix_billing.gateway.limits import gateway_stopping
+
+__all__ = ["FairExecutor", "Workers"]
 
 T = TypeVar("T")
 _LONG_BYTES: Final = 256 * 1024
 """From this size, work takes up to seconds and has a thread of its own."""
 
 
-class FairThreads:
-    """Runs work of accounts in threads. If several accounts wait, they take turns, however much each has waiting."""
+class FairExecutor:
+    """Runs work of accounts. If several accounts wait, they take turns, however much each has waiting.
 
-    def __init__(self, threads: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._free = threads
+    ``workers`` is the number of threads or processes of the executor.
+    """
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self._executor = executor
+        self._free = workers
+        self._is_closed = False
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         """By account, the account whose turn is next first."""
 
@@ -29,13 +35,18 @@ class FairThreads:
         return len(self._waiting.get(account, ()))
 
     async def run(self, account: str, work: Callable[[], T]) -> T:
-        """Return the result of ``work()``, or raise its exception, when it is the account's turn."""
+        """Return the result of ``work()``, or raise its exception, when it is the account's turn.
+
+        Raises ``gateway_stopping`` if it was closed before that.
+        """
         if self._free:
             self._free -= 1
         else:
             await self._wait_turn(account)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            if self._is_closed:
+                raise gateway_stopping()
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
             self._pass_on()
 
@@ -63,15 +74,20 @@ class FairThreads:
         self._free += 1
 
     def close(self) -> None:
-        """End the threads as soon as their work is done, without waiting for them."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the executor as soon as the work that runs is done, without waiting for it."""
+        self._is_closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _fair_threads(threads: int, name: str) -> FairExecutor:
+    return FairExecutor(ThreadPoolExecutor(threads, thread_name_prefix=name), threads)
 
 
 class Workers:
     """Threads for short and for long work, so that what is short never waits for what is long."""
 
     def __init__(self) -> None:
-        self._short, self._long = FairThreads(2, "count"), FairThreads(1, "count-long")
+        self._short, self._long = _fair_threads(2, "count"), _fair_threads(1, "count-long")
 
     def count_waiting(self, account: str) -> int:
         """Return how much work of an account waits for a thread."""

@@ -23,9 +23,12 @@ class Estimate(NamedTuple):
 
 
 def estimate_usage(
-    reader: StreamReader | None, request: Mapping[str, Any] | None, counter: FallbackCounter
+    reader: StreamReader | None,
+    request: Mapping[str, Any] | None,
+    counter: FallbackCounter,
+    input_count: int | None = None,
 ) -> Estimate:
-    """Return the estimate for the content so far.
+    """Return the estimate for the content so far. ``input_count`` is the input of the request if it was counted before.
 
     Never raises; parts that cannot be billed are left out with a warning.
     """
@@ -36,7 +39,7 @@ def estimate_usage(
         input_tokens = reported.input_tokens
         notes.append("the input was reported by the stream")
     else:
-        input_tokens = _estimate_input(reader, request, counter, notes)
+        input_tokens = _estimate_input(reader, request, counter, notes, input_count)
         if reader is not None and reader.stated_input > input_tokens:
             input_tokens = reader.stated_input
             notes.append("the input was raised to the tokens that the stream stated")
@@ -101,13 +104,20 @@ def _reported_so_far(reader: StreamReader, usage: dict[str, Any] | None, warning
 
 
 def _estimate_input(
-    reader: StreamReader | None, request: Mapping[str, Any] | None, counter: FallbackCounter, notes: list[str]
+    reader: StreamReader | None,
+    request: Mapping[str, Any] | None,
+    counter: FallbackCounter,
+    notes: list[str],
+    input_count: int | None,
 ) -> int:
     if request is None:
         notes.append("no request was given, so its input counts as 0")
         return 0
     try:
-        count = counter.request(request, reader.api if reader else None)
+        if input_count is None:
+            count = counter.request(request, reader.api if reader else None)
+        else:
+            count = counter.note(input_count)
         earlier = request.get("previous_response_id") or request.get("conversation")
     except Exception as error:  # an object of the caller may raise anything
         notes.append(f"the request is unreadable ({type(error).__name__}), so its input counts as 0")

@@ -102,13 +102,15 @@ class FallbackCounter:
                 elif kind == "responses":
                     count = self._counter.responses(request)
                 if count is not None:
-                    self.notes |= dict.fromkeys(
-                        f"the input is an estimate: {reason}" for reason in _count_caveats(count)
-                    )
-                    return max(0, int(count))
+                    return self.note(count)
             except Exception as error:  # the counter may reject the request
                 self.notes[f"the input was counted from its texts alone ({_error_label(error)})"] = None
         return self.text("\n".join(_iter_request_texts(request)))
+
+    def note(self, count: int) -> int:
+        """Return the tokens of a counted input, and note why it is not exact."""
+        self.notes |= dict.fromkeys(f"the input is an estimate: {reason}" for reason in _count_caveats(count))
+        return max(0, int(count))
 
     def tool_call_overhead(self) -> int:
         """Return the tokens of a tool call besides its name and arguments, if recorded requests confirm them."""

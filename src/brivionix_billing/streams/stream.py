@@ -68,8 +68,9 @@ class StreamUsage:
     r"""Reads a stream while it is forwarded and reports its usage at any time.
 
     ``request`` is the body that was sent, for the input of an estimate. ``counter`` is a token counter with the methods
-    of ``brivionix_billing.tokens.TokenCounter``. Neither is used unless an estimate is needed. ``conventions`` are
-    those of the upstream: see :meth:`brivionix_billing.Usage.from_response`.
+    of ``brivionix_billing.tokens.TokenCounter``. Neither is used unless an estimate is needed. ``input_count`` is the
+    input of the request if it was counted before, such as a ``TokenCount``; then the request may lack its content.
+    ``conventions`` are those of the upstream: see :meth:`brivionix_billing.Usage.from_response`.
 
     >>> stream = StreamUsage()
     >>> stream.feed('data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n')
@@ -85,6 +86,7 @@ class StreamUsage:
         "_error",
         "_event_count",
         "_further_warnings",
+        "_input_count",
         "_reader",
         "_readers",
         "_request",
@@ -101,8 +103,10 @@ class StreamUsage:
         *,
         max_event_bytes: int = MAX_EVENT_BYTES,
         conventions: Conventions | None = None,
+        input_count: int | None = None,
     ) -> None:
         self._conventions = conventions
+        self._input_count = input_count
         detail = ""
         try:
             # Only the methods of a plain dict are known not to raise.
@@ -251,7 +255,7 @@ class StreamUsage:
     def _unreadable(self) -> StreamResult:
         """Return the result of a stream of which nothing could be read: an estimate from its size."""
         size = max(self._byte_count, self._unknown_size)
-        estimate = estimate_usage(None, self._request, self._counter)
+        estimate = estimate_usage(None, self._request, self._counter, self._input_count)
         body = {
             "usage": {
                 "input_tokens": estimate.usage.input_tokens,
@@ -269,7 +273,7 @@ class StreamUsage:
         has_foreign = self._unknown_size or self._sse.foreign_bytes or self._sse.unfinished_bytes
         if self._reader is None and self._error is None and has_foreign:
             return self._unreadable()
-        estimate = estimate_usage(self._reader, self._request, self._counter)
+        estimate = estimate_usage(self._reader, self._request, self._counter, self._input_count)
         reason = "; ".join(dict.fromkeys((why or self._estimate_reason(), *estimate.notes)))
         reader = self._reader
         has_output = estimate.usage != Usage(
