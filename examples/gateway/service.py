@@ -41,6 +41,9 @@ _PATHS: Final[dict[Api, str]] = {
     "images": "/images/generations",
     "transcriptions": "/audio/transcriptions",
 }
+_IDLE_SECONDS: Final = 4
+"""How long an idle connection to a provider is kept: less than the 5 s of uvicorn, on which vLLM and others run. A
+request on a connection that the provider closes at that moment fails after it was sent, and costs an estimate."""
 _LARGE_BYTES: Final = 256 * 1024
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Failures before the first byte of a request was sent. After any other, the provider may bill it."""
@@ -76,7 +79,7 @@ class Gateway:
         # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
         self.client = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(sock_read=config.read_seconds, sock_connect=config.connect_seconds),
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 

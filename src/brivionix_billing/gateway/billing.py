@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
@@ -25,10 +24,17 @@ from brivionix_billing.gateway.limits import (
     gateway_stopping,
     too_many_requests,
 )
-from brivionix_billing.gateway.long_requests import LONG_REQUEST_BYTES, LongRequests
+from brivionix_billing.gateway.long_work import LONG_BYTES, LongWork, count_long_request
 from brivionix_billing.gateway.metered_stream import MeteredStream
 from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
-from brivionix_billing.gateway.pricing import PricedResponse, price_response, price_unknown, read_answer
+from brivionix_billing.gateway.pricing import (
+    PricedResponse,
+    parse_answer,
+    parse_long_answer,
+    price_response,
+    price_unknown,
+    read_answer,
+)
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
 from brivionix_billing.gateway.workers import Workers
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
@@ -79,7 +85,8 @@ class GatewayBilling:
         self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
         self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
         self.counters = CounterPool(book)
-        self.workers, self.long_requests = Workers(), LongRequests(book)
+        self.workers = Workers()
+        self.long_work = LongWork(book, self.workers)
         self.in_progress = InProgress(limits)
         self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
@@ -113,7 +120,7 @@ class GatewayBilling:
             self.holds.log_unposted()
         self.threads.close(wait=is_idle)
         self.workers.close()
-        self.long_requests.close()
+        self.long_work.close()
 
     async def authenticate(self, authorization: str | None, *, api_key: str | None = None) -> ApiToken:
         """Return the API token of an ``Authorization`` header, or of the ``x-api-key`` of Anthropic's clients.
@@ -174,13 +181,12 @@ class GatewayBilling:
 
         if isinstance(content, bytes) and size <= INLINE_BYTES:
             return count()
-        waiting = self.workers.count_waiting(account) + self.long_requests.count_waiting(account)
+        waiting = self.workers.count_waiting(account) + self.long_work.count_waiting(account)
         if waiting >= self.limits.max_waiting_per_account:
             raise too_many_requests("You have too many long requests in progress.")
-        if isinstance(content, bytes) and size >= LONG_REQUEST_BYTES:
-            found = await self.long_requests.count(account, content, api, token.group, at, max_values)
-            if found is not None:
-                return found
+        if isinstance(content, bytes) and size >= LONG_BYTES:
+            work = partial(count_long_request, content, api, token.group, at, max_values)
+            return await self.long_work.run(account, work, in_thread=count)
         return await self.workers.run(account, size, count)
 
     async def _require_credits(self, token: ApiToken) -> None:
@@ -249,7 +255,7 @@ class GatewayBilling:
         settled by the policy. Await it before the client gets the answer, so that no answer is delivered unposted; it
         waits two seconds at most, and the posting goes on.
         """
-        reported = _parse_answer(body)
+        reported = await self._parse_answer(admitted, body)
         if reported is not None:
             await self._settle(admitted, reported, body)
             return True
@@ -259,6 +265,16 @@ class GatewayBilling:
             return False
         await self._settle_result(admitted, result, body)
         return True
+
+    async def _parse_answer(self, admitted: AdmittedRequest, body: bytes) -> dict[str, Any] | None:
+        """Return a JSON answer that states a usage, or ``None``. Of a long one, only what is billable."""
+        if len(body) < LONG_BYTES:
+            return parse_answer(body)
+        account, work = admitted.token.account, partial(parse_long_answer, body)
+        try:
+            return await self.long_work.run(account, work)
+        except GatewayError:  # the process has died, or the service stops
+            return await self.workers.run(account, len(body), work)
 
     async def settle_stream(self, stream: MeteredStream) -> None:
         """Wait for the end of a stream, however it ends, and charge or release it.
@@ -339,17 +355,3 @@ class GatewayBilling:
 
 async def _nothing() -> None:
     pass
-
-
-def _parse_answer(body: bytes) -> dict[str, Any] | None:
-    """Return a JSON answer that states a usage, whatever follows it; ``None`` for everything else."""
-    try:
-        reported: Any = json.loads(body)
-    except RecursionError:
-        return None
-    except ValueError:
-        try:
-            reported, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))
-        except (ValueError, RecursionError):
-            return None
-    return reported if isinstance(reported, dict) and isinstance(reported.get("usage"), dict) else None

@@ -24,7 +24,14 @@ from brivionix_billing.streams import StreamResult
 from brivionix_billing.tokens import WorstCase
 from brivionix_billing.usage import Usage, billable_body
 
-__all__ = ["PricedResponse", "price_response", "price_unknown", "read_answer"]
+__all__ = [
+    "PricedResponse",
+    "parse_answer",
+    "parse_long_answer",
+    "price_response",
+    "price_unknown",
+    "read_answer",
+]
 
 _LOG: Final = logging.getLogger("brivionix_billing.gateway")
 _USAGE_KEYS: Final = ("usage", "service_tier")
@@ -43,6 +50,31 @@ def read_answer(admitted: AdmittedRequest, answer: bytes) -> StreamResult:
     stream = admitted.usage_stream()
     stream.feed(answer)
     return stream.result()
+
+
+def parse_answer(body: bytes) -> dict[str, Any] | None:
+    """Return a JSON answer that states a usage, whatever follows it; ``None`` for everything else."""
+    try:
+        reported: Any = json.loads(body)
+    except RecursionError:
+        return None
+    except ValueError:
+        try:
+            reported, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))
+        except (ValueError, RecursionError):
+            return None
+    return reported if isinstance(reported, dict) and isinstance(reported.get("usage"), dict) else None
+
+
+def parse_long_answer(body: bytes) -> dict[str, Any] | None:
+    """Return the billable part of a JSON answer that states a usage, such as one with images or embeddings."""
+    reported = parse_answer(body)
+    if reported is None:
+        return None
+    try:
+        return billable_body(reported)
+    except BillingError:  # raised again where it is priced
+        return {name: reported[name] for name in ("model", *_USAGE_KEYS) if name in reported}
 
 
 def price_response(

@@ -25,27 +25,29 @@ class UsageChunkFilter:
     """
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending = bytearray()
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the events to forward that end in this piece."""
         searched = max(0, len(self._pending) - 3)  # an end may span two pieces; earlier bytes were searched already
         self._pending += piece
+        ends = [found.end() for found in _EVENT_END.finditer(self._pending, searched)]
         events: list[bytes] = []
         start = 0
-        for end in _EVENT_END.finditer(self._pending, searched):
-            event = self._pending[start : end.end()]
-            start = end.end()
+        for end in ends:
+            event = bytes(self._pending[start:end])
+            start = end
             if not _is_usage_chunk(event):
                 events.append(event)
-        self._pending = self._pending[start:]
+        del self._pending[:start]
         if len(self._pending) > _MAX_EVENT_BYTES:
             events.append(self.flush())
         return events
 
     def flush(self) -> bytes:
         """Return the bytes of an event that has not ended. Call it at the end of the stream."""
-        pending, self._pending = self._pending, b""
+        pending = bytes(self._pending)
+        self._pending.clear()
         return pending
 
 

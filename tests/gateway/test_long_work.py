@@ -1,4 +1,4 @@
-"""Long requests: counted in a process of their own, with the same result."""
+"""Long requests and answers: read in a process of their own, with the same result."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from brivionix_billing import BillingError
-from brivionix_billing.gateway import GatewayError, GatewayPolicy, prepare_request
-from brivionix_billing.gateway import long_requests as module
-from brivionix_billing.gateway.long_requests import LONG_REQUEST_BYTES
+from brivionix_billing.gateway import GatewayError, GatewayPolicy, billing, prepare_request
+from brivionix_billing.gateway import long_work as module
+from brivionix_billing.gateway.long_work import LONG_BYTES
 from exchange_kit import AT, BOOK, CHAT, EVENTS, MESSAGES, Answer, Flow, chat_events, run
 
-WORDS = "word " * (LONG_REQUEST_BYTES // 5)
+WORDS = "word " * (LONG_BYTES // 5)
 LONG: dict[str, Any] = {
     **CHAT,
     "messages": [{"role": "user", "content": WORDS}],
@@ -55,10 +55,10 @@ async def both(flow: Flow, request: Any, api: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        (b'{"model": "gpt-5.4-mini", "messages": [' + b" " * LONG_REQUEST_BYTES, BillingError),
+        (b'{"model": "gpt-5.4-mini", "messages": [' + b" " * LONG_BYTES, BillingError),
         (json.dumps({**LONG, "model": "no-such-model"}).encode(), BillingError),
         (json.dumps({**LONG, "stream": 1}).encode(), GatewayError),
-        (b"[" + b"1," * LONG_REQUEST_BYTES + b"1]", GatewayError),
+        (b"[" + b"1," * LONG_BYTES + b"1]", GatewayError),
     ],
 )
 def test_errors_of_the_other_process_arrive(body: bytes, error: type[Exception]) -> None:
@@ -82,7 +82,27 @@ def test_an_estimate_of_a_long_request_has_its_input() -> None:
     flow, _ = run(GatewayPolicy(), work)
     usage, _ = flow.settled()
     assert usage.estimated
-    assert usage.input_tokens == pytest.approx(LONG_REQUEST_BYTES // 5, rel=0.01)
+    assert usage.input_tokens == pytest.approx(LONG_BYTES // 5, rel=0.01)
+
+
+ANSWERS: dict[str, Any] = {
+    "embeddings": {"object": "list", "data": [{"embedding": [0.5] * 70_000}], "usage": {"prompt_tokens": 9}},
+    "chat": {"choices": [{"message": {"content": WORDS}}], "usage": {"prompt_tokens": 9, "completion_tokens": 500}},
+    "no usage": {"choices": [{"message": {"content": WORDS}}]},
+    "odd usage": {"choices": [{"message": {"content": WORDS}}], "usage": {"prompt_tokens": -1}},
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_long_answer_costs_what_it_costs_here(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usage and charge of a long answer are the same, whichever process reads it."""
+
+    def charged(long_bytes: int) -> tuple[Any, Any]:
+        monkeypatch.setattr(billing, "LONG_BYTES", long_bytes)
+        flow, _ = run(None, lambda flow: flow.forward(CHAT, Answer([json.dumps({"model": "m", **answer}).encode()])))
+        return flow.settled()
+
+    assert charged(LONG_BYTES) == charged(10**9)
 
 
 def test_a_death_of_the_other_process_is_a_refusal_and_not_an_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +110,7 @@ def test_a_death_of_the_other_process_is_a_refusal_and_not_an_end(caplog: pytest
 
     async def work(flow: Flow) -> None:
         await flow.admit(LONG)
-        process = flow.billing.long_requests._process
+        process = flow.billing.long_work._process
         assert process is not None
         pool = process._executor
         assert isinstance(pool, ProcessPoolExecutor)
