@@ -197,6 +197,16 @@ def test_credits_priced_elsewhere_have_no_record(ledger: Ledger) -> None:
     )  # on a bill of the other requests
 
 
+def test_only_estimated_records_are_returned_on_request(ledger: Ledger) -> None:
+    """``estimated_only`` leaves out the requests whose usage the provider reported, and nothing else."""
+    request(ledger, "reported", NOW)
+    body = {"usage": {"input_tokens": 9, "output_tokens": 5, "estimated": True}}
+    estimated = BOOK.rate(Usage.from_response(body), model="gpt-5.4-mini", group="default", at=NOW)
+    ledger.charge("acct", estimated, id="estimated", at=NOW, usage=body)
+    assert [record["request_id"] for record in ledger.records("acct", MONTH)] == ["reported", "estimated"]
+    assert [record["request_id"] for record in ledger.records("acct", MONTH, estimated_only=True)] == ["estimated"]
+
+
 def test_movements_beyond_the_limit_of_a_bill_are_summed_by_kind(ledger: Ledger) -> None:
     """More than 1000 movements are summed by kind, with the same totals."""
     for index in range(1_001):

@@ -263,7 +263,7 @@ _LABELS: Final = {
 
 
 def usage_records(
-    store: Store, account: str, period: Period, after: int, skip_unpriced: bool
+    store: Store, account: str, period: Period, after: int, skip_unpriced: bool, estimated_only: bool
 ) -> tuple[list[dict[str, Any]], int]:
     """Return one page of usage records, of entries with numbers above ``after``, and the number of its last entry.
 
@@ -273,7 +273,12 @@ def usage_records(
     start, end = format_timestamp(period.start), format_timestamp(period.end)
     rows = store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE)
     entries = [Entry.from_row(JournalRow(*row)) for row in rows if row[3] in _CHARGE_KINDS]
-    records = [_record(entry) for entry in entries if not skip_unpriced or "usage" in entry.content]
+    records = [
+        _record(entry)
+        for entry in entries
+        if not (skip_unpriced and "usage" not in entry.content)
+        and not (estimated_only and "counts" in entry.result and not entry.result["counts"][0])
+    ]
     return records, rows[-1][2] if rows else 0
 
 

@@ -71,6 +71,7 @@ def add_commands(commands: Any) -> None:
     _add_account_or_all(parser)
     add_period(parser)
     parser.add_argument("--skip-unpriced", action="store_true", help="leave out charges that were priced elsewhere")
+    parser.add_argument("--estimated", action="store_true", help="only requests whose usage is an estimate")
     parser.add_argument("--out", metavar="FILE", help="write to this file, atomically (default: stdout)")
 
     parser = subcommand(
@@ -187,7 +188,9 @@ def _records(args: Namespace) -> int:
     with open_ledger(args) as ledger, _line_writer(args.out) as write_line:
         for account in _selected_accounts(args, ledger):
             before = requests
-            for record in ledger.records(account, period, skip_unpriced=args.skip_unpriced):
+            for record in ledger.records(
+                account, period, skip_unpriced=args.skip_unpriced, estimated_only=args.estimated
+            ):
                 write_line(json.dumps(record))
                 requests += 1
             accounts += requests > before

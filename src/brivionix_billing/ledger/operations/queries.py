@@ -75,11 +75,14 @@ class Queries(LedgerBase):
         """Return the statement of a period: opening, movements, usage by day and model, closing."""
         return self._run_read(lambda store: statements.statement(store, account, _to_period(period)), None)
 
-    def records(self, account: str, period: Period | str, *, skip_unpriced: bool = False) -> Iterator[dict[str, Any]]:
+    def records(
+        self, account: str, period: Period | str, *, skip_unpriced: bool = False, estimated_only: bool = False
+    ) -> Iterator[dict[str, Any]]:
         """Yield the account's requests in a period as records of a usage file, from which bills are made.
 
         Raises ``no_usage`` if plain Credits were charged, without usage. ``skip_unpriced`` leaves these charges out;
-        on the bill they are a movement: see :meth:`Statement.balance`.
+        on the bill they are a movement: see :meth:`Statement.balance`. ``estimated_only``
+        returns only requests whose usage is an estimate, to compare them with the provider's bill.
         """
         after = 0
         while True:
@@ -90,6 +93,7 @@ class Queries(LedgerBase):
                     period=_to_period(period),
                     after=after,
                     skip_unpriced=skip_unpriced,
+                    estimated_only=estimated_only,
                 ),
                 None,
             )
