@@ -9,6 +9,7 @@ from typing import Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.tables import find_files
 from brivionix_billing.times import parse_instant
 
 __all__ = [
@@ -69,8 +70,8 @@ def worker_count(args: Namespace) -> int:
             raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
         return int(args.workers)
     try:
-        large = os.path.getsize(args.usage) >= _PARALLEL_MIN_BYTES
-    except (OSError, ValueError, TypeError):
+        large = sum(map(os.path.getsize, find_files(args.usage))) >= _PARALLEL_MIN_BYTES
+    except (OSError, ValueError, TypeError, BillingError):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(4, cores) if large and cores > 1 else 0

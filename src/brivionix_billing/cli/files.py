@@ -6,14 +6,50 @@ import os
 import shutil
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+from brivionix_billing import tables
+from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pricebook import PriceBook
 
-__all__ = ["open_usage_file", "open_rereadable", "atomic_write", "atomic_write_bytes"]
+__all__ = [
+    "USAGE_HELP",
+    "add_usage_options",
+    "atomic_write",
+    "atomic_write_bytes",
+    "open_rereadable",
+    "open_usage",
+    "open_usage_file",
+]
+
+USAGE_HELP: Final = (
+    "the usage: JSON Lines, JSON, CSV, TSV or Parquet, also compressed; a folder or a pattern; - is stdin"
+)
+
+
+def add_usage_options(parser: ArgumentParser) -> None:
+    """Add the options of a command that reads usage."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="a column of a table that has another name, such as at=created_at; may be repeated",
+    )
+
+
+@contextmanager
+def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of the usage that a command names."""
+    with tables.open_usage(
+        args.usage, mapping=tables.parse_mapping(args.map), meters=book.resolver.meters, note=print_stderr
+    ) as lines:
+        yield lines
 
 
 @contextmanager
@@ -35,16 +71,18 @@ def open_usage_file(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def open_rereadable(path: str) -> Iterator[Callable[[], Any]]:
-    """Yield a function that opens the usage file, once per reading. Stdin and pipes are copied to a temporary file."""
-    if path != "-" and (os.path.isfile(path) or not os.path.exists(path)):
-        yield lambda: open_usage_file(path)
+def open_rereadable(args: Namespace, book: PriceBook) -> Iterator[Callable[[], Any]]:
+    """Yield a function that opens the usage, once per reading. Stdin and pipes are copied to a temporary file."""
+    path = args.usage
+    if path != "-" and (os.path.isdir(path) or os.path.isfile(path) or not os.path.exists(path)):
+        yield lambda: open_usage(args, book)
         return
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "usage.jsonl")
+        copy = Path(folder, "usage")
         with copy.open("wb") as file, open_usage_file(path) as source:
             shutil.copyfileobj(source, file)
-        yield lambda: open_usage_file(str(copy))
+        copied = Namespace(**{**vars(args), "usage": str(copy)})
+        yield lambda: open_usage(copied, book)
 
 
 def atomic_write_bytes(path: str, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
-from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.errors import BillingError, safe_repr
@@ -51,7 +51,8 @@ def add_commands(commands: Any) -> None:
         "DIR/rejected.jsonl with the reason; the exit status is then 2.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    add_usage_options(parser)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--account", metavar="A", help="bill this account")
     who.add_argument("--all", action="store_true", help="bill every account of the file, sorted by name")
@@ -71,7 +72,8 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("invoice", metavar="INVOICE.json", help="the bill to correct")
-    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the corrected usage file; - is stdin")
+    parser.add_argument("--usage", metavar="USAGE", help=f"the corrected usage; {USAGE_HELP}")
+    add_usage_options(parser)
     parser.add_argument("--reason", required=True, metavar="TEXT", help="the reason, printed on the note")
     _add_heading(parser, note=True)
     add_prices(parser)
@@ -144,7 +146,7 @@ def _invoice(args: Namespace) -> int:
         stack.callback(_remove_empty, out)
         lists = stack.enter_context(RecordListWriter(out))
         rejected_file = stack.enter_context(_RejectedFile(out / REJECTED_FILE))
-        lines = stack.enter_context(open_usage_file(args.usage))
+        lines = stack.enter_context(open_usage(args, book))
         usage_totals = aggregate_usage(
             lines,
             book,
@@ -354,7 +356,7 @@ def _credit_note(args: Namespace) -> int:
         records = None
         if args.usage:
             book = load_book(args)
-            with open_usage_file(args.usage) as lines:
+            with open_usage(args, book) as lines:
                 usage_totals = aggregate_usage(
                     lines, book, period, account=header.account, on_rejected=rejected_file.add, on_leaves=lists.add
                 )

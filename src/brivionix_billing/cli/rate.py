@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
-from brivionix_billing.cli.files import open_usage_file
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.cli.suggestions import name_suggester
 from brivionix_billing.errors import BillingError, safe_repr
@@ -45,7 +45,8 @@ def add_commands(commands: Any) -> None:
         "2. Every line is priced separately. Repeated request ids are reported; 'invoice' counts them once.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    add_usage_options(parser)
     parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is one object per line (json)")
     parser.add_argument(
         "--rejected", metavar="FILE", help="write the lines that cannot be priced to FILE, with reasons"
@@ -59,7 +60,8 @@ def add_commands(commands: Any) -> None:
         description="Prints every step of the charge of one request, so that you can check it by hand.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    add_usage_options(parser)
     parser.add_argument("--request", required=True, metavar="ID", help="the request id")
     parser.add_argument("--locale", choices=list(LOCALES), default="en")
     add_prices(parser)
@@ -91,7 +93,7 @@ def _rate(args: Namespace) -> int:
     heading = args.format == "csv"
     with (
         DuplicateDetector() as watch,
-        open_usage_file(args.usage) as lines,
+        open_usage(args, book) as lines,
         _rejected_file(args.rejected) as rejected_file,
     ):
         for charged in _charges(book, lines, watch):
@@ -135,7 +137,7 @@ def _csv_row(row: Mapping[str, Any], book: PriceBook) -> dict[str, Any]:
 
 def _explain(args: Namespace) -> int:
     book = load_book(args)
-    with open_usage_file(args.usage) as lines:
+    with open_usage(args, book) as lines:
         for record in read_records(lines, conventions=book.conventions):
             if record.request_id != args.request:
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, add_workers, load_book, worker_count
-from brivionix_billing.cli.files import open_rereadable, open_usage_file
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_rereadable, open_usage, open_usage_file
 from brivionix_billing.cli.output import as_json, print_stdout, progress
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.invoice.document import read_document
@@ -32,7 +32,8 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("invoice", nargs="+", metavar="INVOICE.json", help="a document, or a folder of documents")
-    parser.add_argument("--usage", metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--usage", metavar="USAGE", help=USAGE_HELP)
+    add_usage_options(parser)
     parser.add_argument("--proof", metavar="FILE", help="check only this inclusion proof; requires no usage file")
     parser.add_argument("--key", metavar="FILE", help="the issuer's public key (PEM)")
     parser.add_argument(
@@ -53,7 +54,8 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("invoice", metavar="INVOICE.json")
-    parser.add_argument("--usage", required=True, metavar="USAGE.jsonl", help="the usage file; - is stdin")
+    parser.add_argument("--usage", required=True, metavar="USAGE", help=USAGE_HELP)
+    add_usage_options(parser)
     parser.add_argument("--request", required=True, metavar="ID", help="the request id")
     add_prices(parser)
     parser.set_defaults(run=_prove)
@@ -80,7 +82,7 @@ def _verify(args: Namespace) -> int:
     book = load_book(args)
     by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
     reports = []
-    with open_rereadable(args.usage) if args.usage else nullcontext() as usage:
+    with open_rereadable(args, book) if args.usage else nullcontext() as usage:
         # For one document, only the records of its account are priced. For several, the file is read once for all.
         single = next(iter(documents.values())) if len(documents) == 1 else {}
         customer = single.get("customer")
@@ -193,7 +195,8 @@ def _prove(args: Namespace) -> int:
     document = read_intact_document(Path(args.invoice))
     if document["evidence"] is None:
         raise BillingError("not_in_bill", f"{document['id']} contains no requests; give the bill that it corrects")
-    with open_usage_file(args.usage) as lines:
-        proof = build_inclusion_proof(document, lines, load_book(args), args.request)
+    book = load_book(args)
+    with open_usage(args, book) as lines:
+        proof = build_inclusion_proof(document, lines, book, args.request)
     print_stdout(as_json(proof))
     return EXIT_OK

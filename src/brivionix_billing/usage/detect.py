@@ -65,6 +65,7 @@ _FORMATS_BY_KEY: Final[Mapping[str, BodyFormat]] = {
     ),
     "generated_token_count": BodyFormat(plain.read_watsonx, plain.CONTEXT_KEYS),
     "seconds": BodyFormat(plain.read_duration, plain.CONTEXT_KEYS),
+    "counts": BodyFormat(plain.read_counts, plain.CONTEXT_KEYS),
     "totalTokenCount": _GEMINI,
     "total_token_count": _GEMINI,
     "total_tokens": BodyFormat(plain.read_total, plain.CONTEXT_KEYS),

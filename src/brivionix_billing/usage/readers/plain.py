@@ -7,6 +7,7 @@
 - A transcription that is billed by time: ``{"type": "duration", "seconds": 11}``.
 - Embeddings and rerank of Voyage and Jina state only a total, which is input.
 - Quantities under the names of the arguments of ``Usage``, such as ``{"output_images": 2}``.
+- ``{"counts": {...}}``: all arguments of ``Usage``, as a row of a usage table has them.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from brivionix_billing.usage.parsing import (
 
 __all__ = [
     "CONTEXT_KEYS",
+    "COUNT_NAMES",
     "OLLAMA_KEYS",
     "QUANTITY_KEYS",
+    "read_counts",
     "read_duration",
     "read_invocation_metrics",
     "read_llama",
@@ -48,6 +51,9 @@ CONTEXT_KEYS: Final[ContextKeys] = {"service_tier": None, "model": None}
 OLLAMA_KEYS: Final = ("prompt_eval_count", "eval_count")
 QUANTITY_KEYS: Final = frozenset(meter.argument for meter in METERS.values() if not meter.is_token)
 """Arguments of ``Usage`` for all that is not a token."""
+_ARGUMENTS: Final = frozenset(meter.argument for meter in METERS.values() if meter.argument)
+COUNT_NAMES: Final = _ARGUMENTS | {"reasoning_tokens", "total_tokens"}
+"""Arguments of ``Usage`` for all counts of this library's meters."""
 _METRICS: Final = (
     "inputTokenCount",
     "outputTokenCount",
@@ -143,6 +149,23 @@ def read_quantities(usage: dict[str, Any], response: dict[str, Any]) -> UsageFie
     notes.list_unknown("usage", usage, QUANTITY_KEYS)
     counts = {name: read_quantity(name, value, name) for name, value in usage.items() if name in QUANTITY_KEYS}
     return _build(counts, usage, response, notes)
+
+
+def read_counts(usage: dict[str, Any], response: dict[str, Any]) -> UsageFields:
+    """Read counts under the names of the arguments of ``Usage``; other names are meters of a price file."""
+    notes = NotesBuilder()
+    notes.list_unknown("usage", usage, ("counts",))
+    counts = require_object("counts", usage["counts"])
+    return build_fields(
+        {name: value for name, value in counts.items() if name in _ARGUMENTS},
+        reasoning_tokens=counts.get("reasoning_tokens", 0),
+        total_tokens=counts.get("total_tokens"),
+        service_tier=read_service_tier(response.get("service_tier")),
+        model=read_model_name(response.get("model")),
+        estimated=is_estimated({ESTIMATED_KEY: usage.get(ESTIMATED_KEY, False)}),
+        custom={name: value for name, value in counts.items() if name not in COUNT_NAMES},
+        notes=notes,
+    )
 
 
 def _build(

@@ -1,0 +1,188 @@
+"""The columns of a usage table, and the line of a usage file that a row becomes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.usage.readers.plain import COUNT_NAMES
+
+__all__ = ["Columns", "parse_mapping"]
+
+_REQUIRED: Final = ("request_id", "at", "account", "group", "model")
+_TEXTS: Final = (*_REQUIRED, "service_tier", "region", "mode", "upstream")
+_OTHERS: Final = ("usage", "estimated", "served_model", "served_service_tier")
+_KNOWN: Final = frozenset({*_TEXTS, *_OTHERS, *COUNT_NAMES})
+_KEPT: Final = ("token", "tags")
+"""Columns without an effect on the price, which are kept in the record."""
+_NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
+_UNIX_TIME: Final = re.compile(r"[0-9]{10}([0-9]{3})?", re.ASCII)
+_TRUE: Final = frozenset({"true", "1", "yes"})
+_FALSE: Final = frozenset({"false", "0", "no", ""})
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """Parse pairs such as ``at=created_at`` to ``{"created_at": "at"}``: the name of the table to that of this library.
+
+    Raises ``invalid_argument``.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not ours or not theirs:
+            raise BillingError("invalid_argument", f"mapping {safe_repr(pair)}: use NAME=COLUMN, such as at=created_at")
+        if theirs in mapping or ours in mapping.values():
+            raise BillingError("invalid_argument", f"mapping {safe_repr(pair)}: a name is mapped twice; map each once")
+        mapping[theirs] = ours
+    return mapping
+
+
+class Columns:
+    """The columns of one table. Raises ``invalid_argument`` if the table has no rows of usage.
+
+    ``mapping`` has other names of columns: ``{"created_at": "at"}``. ``meters`` are further meters, which a price file
+    declares; their columns are quantities too.
+    """
+
+    def __init__(
+        self, names: Sequence[str], mapping: Mapping[str, str] | None = None, meters: Iterable[str] = ()
+    ) -> None:
+        mapping = mapping or {}
+        unused = [theirs for theirs in mapping if theirs not in names]
+        if unused:
+            raise BillingError(
+                "invalid_argument",
+                f"the table has no column {safe_repr(unused[0])}, which is mapped; it has {_listed(names)}",
+            )
+        self.names = [mapping.get(name, name) for name in names]
+        repeated = next((name for index, name in enumerate(self.names) if name in self.names[:index]), None)
+        if repeated is not None:
+            raise BillingError("invalid_argument", f"the table has two columns {safe_repr(repeated)}; rename one")
+        missing = [name for name in _REQUIRED if name not in self.names]
+        quantities = COUNT_NAMES | set(meters)
+        counts = [name for name in self.names if name in quantities]
+        if missing:
+            raise BillingError(
+                "invalid_argument",
+                f"the table has no column {', '.join(missing)}; it has {_listed(names)}; map columns with other names",
+            )
+        if "usage" in self.names and counts:
+            raise BillingError(
+                "invalid_argument", f"the table has a column usage and {counts[0]}; leave out one of them"
+            )
+        if "usage" not in self.names and not counts:
+            raise BillingError(
+                "invalid_argument",
+                f"the table has no quantities; it has {_listed(names)}; add input_tokens, or usage for whole bodies",
+            )
+        self._counts = frozenset(counts)
+        self.unread = [name for name in self.names if name not in _KNOWN | set(_KEPT) and name not in self._counts]
+        """Columns without an effect on the price."""
+        for name in self.unread:
+            close = get_close_matches(name.lower(), COUNT_NAMES, 1, 0.85)
+            if close:
+                raise BillingError(
+                    "invalid_argument",
+                    f"the column {safe_repr(name)} looks like {close[0]}, and would not be read; map or rename it",
+                )
+
+    def line(self, values: Sequence[Any]) -> bytes:
+        """Return the line of a usage file for a row. A value that is wrong stays as it is, and is rejected there."""
+        record: dict[str, Any] = {}
+        counts: dict[str, Any] = {}
+        beside: dict[str, Any] = {}
+        usage: Any = None
+        if len(values) != len(self.names):
+            problem = f"a row of {len(values)} cells in a table of {len(self.names)} columns"
+            return json.dumps(problem).encode() + b"\n"
+        for name, value in zip(self.names, values, strict=True):
+            if value is None or value == "":
+                continue
+            if name in self._counts:
+                counts[name] = _number(value)
+            elif name == "usage":
+                usage = _body(value)
+            elif name == "at":
+                record[name] = _instant(value)
+            elif name == "estimated":
+                beside[name] = _flag(value)
+            elif name in ("served_model", "served_service_tier"):
+                beside[name.removeprefix("served_")] = _plain(value)
+            elif name in _TEXTS:
+                record[name] = str(value) if isinstance(value, int) and not isinstance(value, bool) else _plain(value)
+            elif name in _KEPT:
+                record[name] = _plain(value)
+        if usage is None:
+            stated: dict[str, Any] = {"counts": counts}
+            if beside.pop("estimated", False):
+                stated["estimated"] = True
+            usage = {"usage": stated, **beside}
+        return json.dumps({**record, "usage": usage}, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(safe_repr(name, 40) for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
+
+
+def _number(value: Any) -> Any:
+    """Return a quantity as JSON data. What is no plain number stays a text, which is rejected with its name."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text):
+            return value
+        value = Decimal(text)
+    if isinstance(value, Decimal):
+        if value == value.to_integral_value():
+            return int(value)
+        number = float(value)
+        return number if Decimal(repr(number)) == value else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return _plain(value)
+
+
+def _instant(value: Any) -> Any:
+    """Return a time as text. Whole numbers are Unix times: 10 digits are seconds, 13 are milliseconds."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value).strip()
+    if _UNIX_TIME.fullmatch(text):
+        seconds, milliseconds = int(text[:10]), int(text[10:] or 0)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * milliseconds).isoformat()
+    return text.replace(" ", "T", 1) if isinstance(value, str) else _plain(value)
+
+
+def _body(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return _plain(value)
+
+
+def _flag(value: Any) -> Any:
+    text = str(value).strip().lower()
+    return True if text in _TRUE else False if text in _FALSE else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a data frame as JSON data."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, float) else str(value)

@@ -1,0 +1,219 @@
+"""Recognises the form of usage by its first bytes, and yields its rows as lines of a usage file."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tables.columns import Columns
+from brivionix_billing.tables.parquet import parquet_lines
+from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines
+
+__all__ = ["usage_lines"]
+
+_HEAD_BYTES: Final = 64 * 1024
+_CHUNK: Final = 256 * 1024
+_CHECKED_LINES: Final = 100
+_MAX_CELL: Final = MAX_LINE
+_JSON_WHITE: Final = " \t\r\n"
+_OTHER_FILES: Final = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook; unpack it, or save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV"),
+    (b"SQLite format 3\0", "an SQLite database; export its usage as CSV, or use 'ledger records' for a ledger"),
+    (b"%PDF", "a PDF document; export the usage as CSV or JSON Lines"),
+    (b"PGDMP", "a PostgreSQL dump; export the usage as CSV"),
+    (b"<", "HTML or XML; export the usage as CSV or JSON Lines"),
+)
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS: Final = (",", "\t", ";", "|")
+Note = Callable[[str], None]
+
+
+def usage_lines(
+    source: IO[bytes],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    meters: Iterable[str] = (),
+    note: Note = lambda _: None,
+) -> Iterator[bytes]:
+    """Yield the lines of a usage file for usage of any form.
+
+    ``source`` is opened for bytes. ``mapping`` renames the columns of tables, and ``meters`` are those that a price
+    file declares. ``note`` gets remarks for people, such as columns that are not read. Raises ``file_unreadable`` for
+    what is no usage, and ``invalid_argument`` for a table without the columns.
+    """
+    reader = source if hasattr(source, "peek") else io.BufferedReader(source, _HEAD_BYTES)  # type: ignore[type-var]  # any raw stream
+    head = reader.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+    decompressed = _decompressor(head)
+    if decompressed is not None:
+        with _readable("damaged"), decompressed(reader) as inner:
+            again = io.BufferedReader(inner, _HEAD_BYTES)
+            if _decompressor(again.peek(16)) is not None:
+                raise BillingError("file_unreadable", "the usage is compressed twice; decompress it once")
+            yield from usage_lines(again, mapping=mapping, meters=meters, note=note)
+        return
+    if head.startswith(b"PAR1"):
+        yield from parquet_lines(reader, mapping, meters, note)
+        return
+    for mark, what in _OTHER_FILES:
+        if head.lstrip()[: len(mark)] == mark:
+            raise BillingError("file_unreadable", f"the usage is {what}")
+    encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):
+        yield from bounded_lines(reader)
+        return
+    if encoding is None:
+        encoding = _guess_encoding(head, note)
+    with _readable("not text of one encoding"):
+        text = io.TextIOWrapper(reader, encoding=encoding, newline="")
+        if start == b"[" or _first_character(head, encoding) in "[{":
+            yield from _json_lines(text)
+        else:
+            yield from _csv_lines(text, mapping, meters, note)
+        text.detach()  # the caller closes what it opened
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Turn failures of decompression and decoding into errors that say so."""
+    try:
+        yield
+    except (EOFError, OSError, UnicodeError, ValueError) as error:
+        if isinstance(error, BillingError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"the usage is {what}: {reason}") from None
+
+
+def _decompressor(head: bytes) -> Callable[[Any], Any] | None:
+    if head.startswith(b"\x1f\x8b"):
+        return lambda source: gzip.GzipFile(fileobj=source)
+    if head.startswith(b"BZh"):
+        return lambda source: bz2.BZ2File(source)
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return _open_zstandard
+    return None
+
+
+def _open_zstandard(source: IO[bytes]) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise BillingError(
+            "missing_extra",
+            "usage compressed with Zstandard needs: pip install 'brivionix-billing[frames]'; or decompress it",
+        ) from None
+    return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+
+
+def _is_json_lines(head: bytes) -> bool:
+    """Return whether no line is the beginning of a longer JSON value, as far as the first lines say."""
+    lines = [line.strip() for line in head.split(b"\n")]
+    if len(lines) > 1:
+        del lines[-1]  # it may be cut
+    return not any(line[-1:] in (b"{", b",", b"[") and line[-1:] for line in lines[:_CHECKED_LINES])
+
+
+def _first_character(head: bytes, encoding: str) -> str:
+    text = codecs.getincrementaldecoder(encoding)("ignore").decode(head)
+    return text.lstrip("\ufeff" + _JSON_WHITE)[:1] or " "
+
+
+def _guess_encoding(head: bytes, note: Note) -> str:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        try:
+            codecs.getincrementaldecoder("gb18030")().decode(head)
+        except UnicodeDecodeError:
+            raise BillingError(
+                "file_unreadable", "the usage is neither UTF-8 nor GBK; save it as UTF-8, or it is no text"
+            ) from None
+        note("the usage is not UTF-8; it is read as GBK")
+        return "gb18030"
+    if b"\0" in head:
+        raise BillingError("file_unreadable", "the usage is no text; use JSON Lines, JSON, CSV, TSV or Parquet")
+    return "utf-8"
+
+
+def _json_lines(text: IO[str]) -> Iterator[bytes]:
+    """Yield the values of a JSON array, or JSON values one after the other, one per line."""
+    decoder, buffer, position, is_array, is_first = json.JSONDecoder(), "", 0, False, True
+    ends = False
+    while True:
+        while position < len(buffer) and buffer[position] in _JSON_WHITE + ("," if is_array else ""):
+            position += 1
+        if is_first and position < len(buffer):
+            is_first = False
+            if buffer[position] in "\ufeff[":
+                is_array |= buffer[position] == "["
+                is_first = buffer[position] == "\ufeff"
+                position += 1
+                continue
+        if is_array and buffer[position : position + 1] == "]":
+            position, is_array = position + 1, False
+            continue
+        try:
+            if position == len(buffer):
+                raise ValueError  # more is needed
+            _, end = decoder.raw_decode(buffer, position)
+            if end == len(buffer) and not ends:
+                raise ValueError  # a number may go on
+        except (ValueError, RecursionError) as error:
+            if ends or isinstance(error, RecursionError) or len(buffer) - position > MAX_LINE:
+                rest = buffer[position:].strip()
+                if rest:
+                    yield rest[: MAX_LINE + 2].replace("\n", " ").encode("utf-8", "surrogatepass") + b"\n"
+                return
+            buffer, position = buffer[position:], 0
+            more = text.read(_CHUNK)
+            ends = not more
+            buffer += more
+            continue
+        # White space has no meaning outside of texts, and no raw line end is inside of them.
+        yield re.sub(r"[\r\n]+", " ", buffer[position:end]).encode("utf-8", "surrogatepass") + b"\n"
+        position = end
+
+
+def _csv_lines(text: IO[str], mapping: Mapping[str, str] | None, meters: Iterable[str], note: Note) -> Iterator[bytes]:
+    first = text.readline(_MAX_CELL)
+    delimiter = max(_DELIMITERS, key=first.count)
+    csv.field_size_limit(_MAX_CELL)
+
+    def lines() -> Iterator[str]:
+        yield first
+        while line := text.readline(_MAX_CELL):
+            yield line
+
+    rows = csv.reader(lines(), delimiter=delimiter, strict=True)
+    try:
+        names = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+        if len(names) < 2:
+            raise BillingError(
+                "file_unreadable",
+                f"the usage begins with {safe_repr(first.strip(), 60)}; use JSON Lines, JSON, CSV, TSV or Parquet",
+            )
+        columns = Columns(names, mapping, meters)
+        if columns.unread:
+            note(f"columns without an effect on the price: {', '.join(columns.unread)}")
+        for row in rows:
+            if row:
+                yield columns.line(row)
+    except csv.Error as error:
+        raise BillingError("file_unreadable", f"the usage is no valid CSV after row {rows.line_num}: {error}") from None

@@ -1,0 +1,92 @@
+"""Opens usage by its path: a file, a folder, or a pattern of names."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tables.content import usage_lines
+
+__all__ = ["find_files", "open_usage"]
+
+_ENDINGS: Final = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_COMPRESSED: Final = (".gz", ".bz2", ".zst")
+
+
+def find_files(path: str) -> list[str]:
+    """Return the files of a path in the order of their names: itself, the usage files of a folder, or of a pattern.
+
+    Within a folder, only files whose names end like usage are read. Raises ``file_unreadable`` if there are none.
+    """
+    if os.path.isdir(path):
+        found = sorted(str(file) for file in Path(path).rglob("*") if file.is_file() and _is_usage_name(file.name))
+        if not found:
+            raise BillingError(
+                "file_unreadable",
+                f"the folder {safe_repr(path, 200)} has no files that end with {', '.join(_ENDINGS)}, also with "
+                f"{', '.join(_COMPRESSED)}",
+            )
+        return found
+    if glob.has_magic(path) and not os.path.exists(path):
+        found = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+        if not found:
+            raise BillingError("file_unreadable", f"no file matches {safe_repr(path, 200)}")
+        return found
+    return [path]
+
+
+def _is_usage_name(name: str) -> bool:
+    lower = name.lower()
+    for ending in _COMPRESSED:
+        lower = lower.removesuffix(ending)
+    return lower.endswith(_ENDINGS) and not lower.startswith(".")
+
+
+@contextmanager
+def open_usage(
+    path: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    meters: Iterable[str] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of a usage file for the usage at a path; ``-`` is stdin. Several files follow one another.
+
+    See :func:`~brivionix_billing.tables.usage_lines` for the arguments. Raises ``file_unreadable`` with the path.
+    """
+    files = ["-"] if path == "-" else find_files(path)
+
+    def lines() -> Generator[bytes, None, None]:
+        for file in files:
+            where = "stdin" if file == "-" else safe_repr(file, 200)
+            source = nullcontext(sys.stdin.buffer) if file == "-" else _open(file)
+            try:
+                with source as content:
+                    for line in usage_lines(content, mapping=mapping, meters=meters, note=note):
+                        yield line if line.endswith(b"\n") else line + b"\n"
+            except OSError as error:
+                raise BillingError("file_unreadable", f"cannot read the usage {where}: {error.strerror}") from None
+            except BillingError as error:
+                if error.code in ("file_unreadable", "invalid_argument", "missing_extra"):
+                    raise BillingError(error.code, f"{where}: {error.message}") from None
+                raise
+
+    opened = lines()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _open(path: str) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except (OSError, ValueError) as error:  # a name with a NUL byte is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read the usage {safe_repr(path, 200)}: {reason}") from None

@@ -1,0 +1,54 @@
+"""Rows of Parquet files, read by DuckDB."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.tables.columns import Columns
+
+__all__ = ["parquet_lines"]
+
+_ROWS = 10_000
+
+
+def parquet_lines(
+    source: IO[bytes], mapping: Mapping[str, str] | None, meters: Iterable[str], note: Callable[[str], None]
+) -> Iterator[bytes]:
+    """Yield the rows of a Parquet file as lines of a usage file. Raises ``missing_dependency`` without DuckDB."""
+    try:
+        import duckdb
+    except ImportError:
+        raise BillingError(
+            "missing_extra", "usage in Parquet needs: pip install 'brivionix-billing[frames]'; or export it as CSV"
+        ) from None
+    with _path(source) as path, duckdb.connect() as connection:
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            rows = connection.execute("SELECT * FROM read_parquet(?)", [path])
+            columns = Columns([column[0] for column in rows.description or ()], mapping, meters)
+            if columns.unread:
+                note(f"columns without an effect on the price: {', '.join(columns.unread)}")
+            while batch := rows.fetchmany(_ROWS):
+                for row in batch:
+                    yield columns.line(row)
+        except duckdb.Error as error:
+            raise BillingError("file_unreadable", f"the usage is no valid Parquet file: {error}") from None
+
+
+@contextmanager
+def _path(source: IO[bytes]) -> Iterator[str]:
+    """Yield the path of a file; what is no file, such as stdin, is copied to one."""
+    name = getattr(getattr(source, "raw", source), "name", None)
+    if isinstance(name, str) and os.path.isfile(name):
+        yield name
+        return
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        yield copy.name

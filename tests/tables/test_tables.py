@@ -1,0 +1,264 @@
+"""Usage in tables: a row is priced like the line of a usage file that says the same."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import BillingError, Usage
+from brivionix_billing.tables import find_files, open_usage, parse_mapping, usage_lines
+from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
+from profiles import examples
+from strategies import counts
+
+AT = "2026-10-01T00:00:03.113Z"
+HEAD = ["request_id", "at", "account", "group", "model"]
+ROW = ["req_1", AT, "acct_7", "default", "gpt-5.4-mini"]
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "none": bytes,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "zstandard": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+def read(content: bytes, **options: Any) -> list[Record | RejectedRecord]:
+    """Return the records of usage of any form."""
+    return list(read_records(usage_lines(io.BytesIO(content), **options)))
+
+
+def only(content: bytes, **options: Any) -> Record:
+    """Return the only record, which is not rejected."""
+    (record,) = read(content, **options)
+    assert isinstance(record, Record), record
+    return record
+
+
+def table(*rows: list[Any], delimiter: str = ",", encoding: str = "utf-8") -> bytes:
+    """Return rows as CSV."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter).writerows(rows)
+    return out.getvalue().encode(encoding)
+
+
+def refusal(content: bytes, **options: Any) -> BillingError:
+    with pytest.raises(BillingError) as caught:
+        read(content, **options)
+    return caught.value
+
+
+@given(counts())
+@settings(max_examples=examples(300), deadline=None)
+def test_counts_read_as_the_arguments_of_usage(arguments: dict[str, int]) -> None:
+    """A usage object with ``counts`` is the usage of these arguments, whatever they are."""
+    assert Usage.from_response({"usage": {"counts": arguments}}) == Usage(**arguments)  # type: ignore[arg-type]  # integers
+
+
+@given(
+    counts(),
+    st.sampled_from(",\t;|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030"]),
+    st.sampled_from(sorted(COMPRESSIONS)),
+    st.text("abc 客户账号é,;\"'", min_size=1, max_size=12).map(lambda text: f"a{text}z"),
+    st.randoms(),
+)
+@settings(max_examples=examples(300), deadline=None)
+def test_a_row_has_the_usage_of_its_columns(
+    arguments: dict[str, int], delimiter: str, encoding: str, compression: str, account: str, random: Any
+) -> None:
+    """Whatever delimiter, encoding and compression a table has, and whatever the order of its columns."""
+    arguments = arguments or {"input_tokens": 0}
+    account = account.replace("é", "e") if encoding == "gb18030" else account
+    cells = [*zip(HEAD, ROW, strict=True), *arguments.items()]
+    random.shuffle(cells)
+    names, values = map(list, zip(*cells, strict=True))
+    values[names.index("account")] = account
+    record = only(COMPRESSIONS[compression](table(names, values, delimiter=delimiter, encoding=encoding)))
+    assert record.usage == Usage(**arguments)  # type: ignore[arg-type]  # integers
+    assert (record.request_id, record.origin.account, record.origin.model) == ("req_1", account, "gpt-5.4-mini")
+    assert record.at == datetime.fromisoformat(AT)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), json_values, max_size=4), min_size=1, max_size=6),
+    st.sampled_from(["array", "indented array", "one after the other", "indented"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@settings(max_examples=examples(300), deadline=None)
+def test_json_of_any_layout_reads_like_json_lines(values: list[Any], layout: str, encoding: str) -> None:
+    """An array, and values one after the other, indented or not, have the values of their lines."""
+    indent = 1 if "indented" in layout else None
+    if "array" in layout:
+        text = json.dumps(values, indent=indent, ensure_ascii=False)
+    else:
+        text = "\n".join(json.dumps(value, indent=indent, ensure_ascii=False) for value in values)
+    lines = usage_lines(io.BytesIO(text.encode(encoding, "surrogatepass")))
+    assert [json.loads(line.decode("utf-8-sig")) for line in lines] == values
+
+
+def test_a_parquet_file_reads_like_its_rows(tmp_path: Path) -> None:
+    """Times with a zone, missing counts, decimal quantities and tags of Parquet are those of the record."""
+    path = str(tmp_path / "usage.parquet")
+    duckdb.sql(
+        "COPY (SELECT 'req_' || i AS request_id, TIMESTAMPTZ '2026-10-01 08:00:00+08' AS at, 'acct' AS account, "
+        "'default' AS \"group\", 'gpt-5.4' AS model, CAST(i AS BIGINT) AS input_tokens, "
+        "CASE WHEN i = 1 THEN 7 END AS output_tokens, CAST(1.5 AS DECIMAL(18, 6)) AS audio_input_seconds, "
+        f"['a', 'b'] AS tags FROM range(3) rows(i)) TO '{path}'"
+    )
+    with open_usage(path) as lines:
+        records = list(read_records(lines))
+    assert [record.usage for record in records if isinstance(record, Record)] == [
+        Usage(input_tokens=index, output_tokens=7 if index == 1 else 0, audio_input_seconds=1.5)  # type: ignore[arg-type]  # a float is exact here
+        for index in range(3)
+    ]
+    assert {record.at for record in records} == {datetime(2026, 10, 1, tzinfo=UTC)}
+
+
+def test_a_column_of_bodies_is_read_like_the_body() -> None:
+    """A column ``usage`` has the body of the provider as JSON."""
+    body = {"prompt_tokens": 12, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 10}}
+    record = only(table([*HEAD, "usage"], [*ROW, json.dumps(body)]))
+    assert record.usage == Usage.from_response(body)
+
+
+def test_names_of_columns_can_be_mapped() -> None:
+    """Columns with other names are read under the mapped ones; Unix times are times in UTC."""
+    head = ["id", "created_at", "username", "group", "model_name", "prompt_tokens"]
+    mapping = parse_mapping(
+        ["request_id=id", "at=created_at", "account=username", "model=model_name", "input_tokens=prompt_tokens"]
+    )
+    record = only(table(head, ["r", "1790812803", "acme", "default", "gpt-5.4", "9"]), mapping=mapping)
+    assert (record.at, record.origin.account) == (datetime.fromtimestamp(1790812803, UTC), "acme")
+    assert record.usage == Usage(input_tokens=9)
+
+
+def test_served_attributes_and_estimates_are_columns() -> None:
+    """What the provider served, and the mark of an estimate, are those of the usage."""
+    head = [*HEAD, "output_tokens", "estimated", "served_model", "served_service_tier", "service_tier"]
+    usage = only(table(head, [*ROW, 5, "true", "gpt-5.4", "priority", "auto"])).usage
+    assert (usage.estimated, usage.model, usage.service_tier) == (True, "gpt-5.4", "priority")
+
+
+def test_meters_of_the_price_file_are_columns() -> None:
+    """A meter that only the price file has is a quantity, if it is named to the reader."""
+    record = only(table([*HEAD, "robot_minutes"], [*ROW, "2.5"]), meters=["robot_minutes"])
+    assert record.usage == Usage(quantities={"robot_minutes": 2.5})  # type: ignore[dict-item]  # a float is exact here
+
+
+@pytest.mark.parametrize("value", ["1e3", "1,000", "-5", "12.5", "five", "0x10", "1_000", "NaN"])
+def test_a_cell_that_is_no_whole_number_is_rejected(value: str) -> None:
+    """It is neither guessed nor taken for zero, and the other rows are read."""
+    wrong, right = read(table([*HEAD, "input_tokens"], [*ROW, value], ["req_2", *ROW[1:], "5"]))
+    assert isinstance(wrong, RejectedRecord)
+    assert (wrong.line, wrong.request_id, wrong.code) == (1, "req_1", "invalid_usage")
+    assert "input_tokens" in wrong.message
+    assert isinstance(right, Record)
+
+
+def test_a_row_of_another_length_is_rejected() -> None:
+    """A row with a missing or an additional cell is rejected with its number, and the next one is read."""
+    content = table([*HEAD, "input_tokens"], [*ROW], [*ROW, "5", "6"], [*ROW, "5"])
+    assert [type(record) for record in read(content)] == [RejectedRecord, RejectedRecord, Record]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"PK\x03\x04rest", "Excel"),
+        (b"SQLite format 3\0rest", "SQLite"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<html>", "HTML"),
+        (b"just words\nand more\n", "begins with 'just words'"),
+        (bytes(range(128, 256)) * 9, "neither UTF-8 nor GBK"),
+        (b"a,b\0c\n", "no text"),
+        (gzip.compress(b"x" * 1000)[:-9], "damaged"),
+        (gzip.compress(gzip.compress(b"{}")), "compressed twice"),
+        (b"PAR1 and no more", "Parquet"),
+        (table([*HEAD, "input_tokens"]) + b'"never closed,1', "no valid CSV"),
+    ],
+)
+def test_what_is_no_usage_gets_one_message(content: bytes, expected: str) -> None:
+    """A file of another kind is refused as a whole, with what it looks like."""
+    error = refusal(content)
+    assert error.code == "file_unreadable"
+    assert expected in error.message
+
+
+@pytest.mark.parametrize(
+    ("head", "mapping", "expected"),
+    [
+        (["request_id", "at", "account", "group", "input_tokens"], {}, "no column model"),
+        ([*HEAD, "words"], {}, "no quantities"),
+        ([*HEAD, "usage", "input_tokens"], {}, "usage and input_tokens"),
+        ([*HEAD, "input_tokens", "input_tokens"], {}, "two columns"),
+        ([*HEAD, "input_tokens", "cached_read_tokens"], {}, "looks like cache_read_tokens"),
+        ([*HEAD, "input_tokens"], {"created": "at"}, "'created'"),
+    ],
+)
+def test_a_table_without_the_columns_is_refused(head: list[str], mapping: dict[str, str], expected: str) -> None:
+    """No row is read from a table whose columns would be read wrongly or not at all."""
+    error = refusal(table(head, ["x"] * len(head)), mapping=mapping)
+    assert error.code == "invalid_argument"
+    assert expected in error.message
+
+
+@pytest.mark.parametrize("pairs", [["at"], ["=x"], ["at="], ["at=x", "at=y"], ["at=x", "model=x"]])
+def test_a_mapping_that_says_nothing_is_refused(pairs: list[str]) -> None:
+    """A mapping names one column for one name."""
+    with pytest.raises(BillingError) as caught:
+        parse_mapping(pairs)
+    assert caught.value.code == "invalid_argument"
+
+
+def test_columns_that_are_not_read_are_named() -> None:
+    """Columns without an effect on the price are reported once; nothing is dropped in silence."""
+    notes: list[str] = []
+    read(table([*HEAD, "input_tokens", "colour", "tags"], [*ROW, 5, "red", "x"]), note=notes.append)
+    assert notes == ["columns without an effect on the price: colour"]
+
+
+def test_folders_and_patterns_are_read_in_the_order_of_names(tmp_path: Path) -> None:
+    """The usage files of a folder and of a pattern follow one another; other files are left alone."""
+    (tmp_path / "b").mkdir()
+    for name, id in (("b/2.csv", "second"), ("a.json", "first"), ("c.jsonl.gz", "third")):
+        record = {"request_id": id, "at": AT, "account": "a", "group": "g", "model": "m", "usage": {"prompt_tokens": 1}}
+        content = json.dumps(record).encode()
+        if name.endswith("csv"):
+            content = table([*HEAD, "input_tokens"], [id, *ROW[1:], 1])
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    (tmp_path / "notes.txt").write_text("nothing")
+    with open_usage(str(tmp_path)) as lines:
+        assert [record.request_id for record in read_records(lines)] == ["first", "second", "third"]
+    assert find_files(str(tmp_path / "*.js*")) == [str(tmp_path / name) for name in ("a.json", "c.jsonl.gz")]
+    for path in (tmp_path / "none.*", tmp_path / "b" / "missing.csv"):
+        with pytest.raises(BillingError, match=r"none|missing") as caught, open_usage(str(path)) as lines:
+            list(lines)
+        assert caught.value.code == "file_unreadable"
+
+
+def test_a_json_array_is_read_in_constant_memory() -> None:
+    """A long array is read piece by piece, and what is no JSON in it is one rejected line, not the end."""
+    content = b"[" + b",\n".join([b'{"request_id": "r"}'] * 50_000) + b", nonsense]"
+    lines = list(usage_lines(io.BytesIO(content)))
+    assert len(lines) == 50_001
+    assert b"nonsense" in lines[-1]
