@@ -274,7 +274,7 @@ def test_proofs(run: Run) -> None:
     assert (status, err) == (0, "")
     (run.folder / "proof.json").write_text(out)
     status, out, _ = run("verify", first, "--proof", "proof.json")
-    assert (status, "proven: request req_3 is in INV-000001" in out) == (0, True)
+    assert (status, "the proof matches (not signed): request req_3 is in INV-000001" in out) == (0, True)
     status, out, _ = run("verify", second, "--proof", "proof.json")
     assert (status, "is NOT valid" in out) == (1, True)
     assert run("verify", first, second, "--proof", "proof.json")[0] == 2

@@ -13,7 +13,7 @@ from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.files import read_intact_document
-from brivionix_billing.invoice.signing import load_public_key, signature_error
+from brivionix_billing.invoice.signing import check_signature, load_public_key
 from brivionix_billing.pages.formatting import LANGUAGES
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _render(args: Namespace) -> int:
     key = None
     if args.key:
         key = load_public_key(args.key)
-        finding = signature_error(document, key)
+        _, finding = check_signature(document, key)
         if finding is not None:
             raise BillingError("invalid_key", f"{args.invoice}: {finding}")
     files: dict[str, bytes] = {}

@@ -6,18 +6,22 @@ from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_rereadable, open_usage, open_usage_file
 from brivionix_billing.cli.output import as_json, print_stdout, progress
-from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import read_document
 from brivionix_billing.invoice.files import DOCUMENT_FILE, RECORDS_FILE, find_documents, read_intact_document
 from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
-from brivionix_billing.invoice.signing import load_public_key
-from brivionix_billing.invoice.verify import VerificationReport, Verifier
+from brivionix_billing.invoice.report import VerificationReport
+from brivionix_billing.invoice.signing import SignatureState, load_public_key
+from brivionix_billing.invoice.verify import Verifier
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 __all__ = ["add_commands"]
 
@@ -34,8 +38,17 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("invoice", nargs="+", metavar="INVOICE.json", help="a document, or a folder of documents")
     parser.add_argument("--usage", metavar="USAGE", help=USAGE_HELP)
     add_usage_options(parser)
-    parser.add_argument("--proof", metavar="FILE", help="check only this inclusion proof; requires no usage file")
-    parser.add_argument("--key", metavar="FILE", help="the issuer's public key (PEM)")
+    parser.add_argument(
+        "--proof", metavar="FILE", help="check the document and this inclusion proof, without the usage file"
+    )
+    parser.add_argument(
+        "--key", metavar="FILE", help="the issuer's public key (PEM); without it, the issuer is not checked"
+    )
+    parser.add_argument(
+        "--require-signature",
+        action="store_true",
+        help="fail every document whose signature is missing, or was not checked with --key",
+    )
     parser.add_argument(
         "--previous", metavar="FILE", help="the previous document of the series (searched in the sibling folders)"
     )
@@ -50,7 +63,7 @@ def add_commands(commands: Any) -> None:
         "prove",
         help="prove that one request is in a bill",
         description="Prints an inclusion proof. It contains this request, and only hashes of all others. "
-        "Check it with: brivionix-billing verify INVOICE.json --proof FILE",
+        "Check it with: brivionix-billing verify INVOICE.json --proof FILE --key FILE",
         allow_abbrev=False,
     )
     parser.add_argument("invoice", metavar="INVOICE.json")
@@ -64,8 +77,9 @@ def add_commands(commands: Any) -> None:
 def _verify(args: Namespace) -> int:
     paths = [path for given in args.invoice for path in find_documents(Path(given))]
     documents = {path: read_document(path) for path in paths}
+    key = load_public_key(args.key) if args.key else None
     if args.proof:
-        return _check_proof(documents, args)
+        return _check_proof(documents, key, args)
     if args.usage is None and any(document.get("evidence") is not None for document in documents.values()):
         raise BillingError(
             "invalid_argument", "the usage file is missing; add --usage FILE, or --proof FILE to check a proof"
@@ -78,7 +92,6 @@ def _verify(args: Namespace) -> int:
     for given in (args.records, args.previous, args.corrects):
         if given and not Path(given).is_file():
             raise BillingError("file_unreadable", f"cannot read {safe_repr(given, 200)}: no such file; check the path")
-    key = load_public_key(args.key) if args.key else None
     book = load_book(args)
     by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
     reports = []
@@ -97,6 +110,7 @@ def _verify(args: Namespace) -> int:
                 previous=_find_linked_document(document.get("previous"), path, by_id, args.previous),
                 corrects=_find_linked_document(document.get("corrects"), path, by_id, args.corrects),
                 records=records,
+                require_signature=args.require_signature,
             )
             link = document.get("corrects")
             if isinstance(link, dict) and link.get("id") not in by_id:
@@ -107,7 +121,9 @@ def _verify(args: Namespace) -> int:
         print_stdout(as_json([_report_dict(path, report) for path, report in reports]))
     else:
         printed_notes: set[str] = set()
-        print_stdout("".join(_report_text(path, report, printed_notes) for path, report in reports))
+        for path, report in reports:
+            verdict = "verified" if report.ok else "DOES NOT VERIFY"
+            print_stdout(_report_text(f"{report.id}: {verdict} ({report.signature})  {path}", report, printed_notes))
     return EXIT_OK if all(report.ok for _, report in reports) else EXIT_NEGATIVE
 
 
@@ -155,8 +171,8 @@ def _find_linked_document(
     return read_document(sibling) if safe and sibling.exists() else None
 
 
-def _report_text(path: Path, report: VerificationReport, printed_notes: set[str]) -> str:
-    out = [f"{report.id}: {'verified' if report.ok else 'DOES NOT VERIFY'}  {path}"]
+def _report_text(verdict: str, report: VerificationReport, printed_notes: set[str]) -> str:
+    out = [verdict]
     out += [f"  {difference}" for difference in report.differences[:200]]
     if len(report.differences) > 200:
         out.append(f"  ... and {len(report.differences) - 200} more differences")
@@ -171,24 +187,37 @@ def _report_dict(path: Path, report: VerificationReport) -> dict[str, Any]:
         "path": str(path),
         "id": report.id,
         "verified": report.ok,
+        "signature": report.signature,
         "differences": [difference._asdict() for difference in report.differences],
         "notes": report.notes,
     }
 
 
-def _check_proof(documents: Mapping[Path, dict[str, Any]], args: Namespace) -> int:
+def _check_proof(documents: Mapping[Path, dict[str, Any]], key: Ed25519PublicKey | None, args: Namespace) -> int:
     if len(documents) != 1:
         raise BillingError("invalid_argument", "--proof requires exactly one document; give the document of the proof")
+    unused = [f"--{name}" for name in ("usage", "previous", "corrects", "records") if getattr(args, name)]
+    if unused:
+        raise BillingError(
+            "invalid_argument",
+            f"--proof checks the document and one request, without {', '.join(unused)}; verify these separately",
+        )
     path, document = next(iter(documents.items()))
     with open_usage_file(args.proof) as file:
         proof = loads_strict(file.read(), args.proof)
-    finding = check_inclusion_proof(document, proof if isinstance(proof, dict) else {})
-    if finding:
-        print_stdout(escape_unprintable(f"{path}: the proof is NOT valid: {finding}") + "\n")
-        return EXIT_NEGATIVE
-    request_id = proof["record"].get("request_id")
-    print_stdout(escape_unprintable(f"{path}: proven: request {request_id} is in {document['id']}") + "\n")
-    return EXIT_OK
+    proof = proof if isinstance(proof, dict) else {}
+    report = check_inclusion_proof(document, proof, key=key, require_signature=args.require_signature)
+    request = proof["record"].get("request_id") if report.ok else None
+    if args.format == "json":
+        print_stdout(as_json([{**_report_dict(path, report), "request": request}]))
+    elif report.ok:
+        # Only a document whose issuer was checked proves anything. The verdict precedes all texts of others.
+        word = "proven" if report.signature is SignatureState.VALID else "the proof matches"
+        verdict = f"{path}: {word} ({report.signature}): request {request} is in {report.id}"
+        print_stdout(_report_text(verdict, report, set()))
+    else:
+        print_stdout(_report_text(f"{path}: the proof is NOT valid ({report.signature})", report, set()))
+    return EXIT_OK if report.ok else EXIT_NEGATIVE
 
 
 def _prove(args: Namespace) -> int:

@@ -20,9 +20,18 @@ from brivionix_billing.invoice.document import json_schema, read_document
 from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
 from brivionix_billing.invoice.notes import build_note
 from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
-from brivionix_billing.invoice.signing import document_hash, key_id, load_private_key, load_public_key, seal
+from brivionix_billing.invoice.report import VerificationReport
+from brivionix_billing.invoice.signing import (
+    SignatureState,
+    check_signature,
+    document_hash,
+    key_id,
+    load_private_key,
+    load_public_key,
+    seal,
+)
 from brivionix_billing.invoice.text_page import render_text
-from brivionix_billing.invoice.verify import VerificationReport, Verifier
+from brivionix_billing.invoice.verify import Verifier
 
 __all__ = [
     "AccountUsage",
@@ -32,6 +41,7 @@ __all__ = [
     "Duplicate",
     "Header",
     "Movement",
+    "SignatureState",
     "VerificationReport",
     "Verifier",
     "build_invoice",
@@ -46,6 +56,7 @@ __all__ = [
     "load_public_key",
     "render_text",
     "check_inclusion_proof",
+    "check_signature",
     "build_inclusion_proof",
     "read_document",
     "seal",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
-from brivionix_billing.invoice.signing import document_hash
+from brivionix_billing.invoice.report import VerificationReport, check_document
+from brivionix_billing.invoice.signing import SignatureState
 from brivionix_billing.merkle import inclusion_proof, leaf_hash, merkle_root, root_from_proof
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
 from brivionix_billing.usage.record_file import Record, read_records
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 __all__ = ["PROOF_SCHEMA", "build_inclusion_proof", "check_inclusion_proof"]
 
@@ -72,26 +76,51 @@ def _request_id_of_line(line: bytes) -> str | None:
     return record.request_id if isinstance(record, Record) else None
 
 
-def check_inclusion_proof(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | None:
-    """Check an inclusion proof against a document, trusting neither. Returns the error, or ``None``."""
+def check_inclusion_proof(
+    document: Mapping[str, Any],
+    proof: Mapping[str, Any],
+    *,
+    key: Ed25519PublicKey | None = None,
+    require_signature: bool = False,
+) -> VerificationReport:
+    """Check an inclusion proof against a document, trusting neither. Returns a report, which is ``ok`` or not.
+
+    The document itself is checked as well: its schema, its hash and, with the issuer's public ``key``, its signature.
+    Without a key, anyone may have written both document and proof: see ``signature`` of the report. With
+    ``require_signature``, this is a difference.
+    """
+    report = check_document(document, key, require_signature=require_signature)
+    if key is None and report.signature is SignatureState.UNSIGNED:
+        report.notes.append("the issuer was not checked: the document is not signed, so anyone may have written it")
+    if report.ok:
+        error = _proof_error(document, proof)
+        if error is not None:
+            report.add_difference("proof", error)
+    else:
+        report.add_difference("proof", "proves nothing, because the document does not verify")
+    return report
+
+
+def _proof_error(document: Mapping[str, Any], proof: Mapping[str, Any]) -> str | None:
+    """Check a proof against a document that matches its schema and its hash. Returns the error, or ``None``."""
+    if document["evidence"] is None:
+        return f"the document {document['id']} has no records; give the bill that it corrects"
     try:
         if proof["schema"] != PROOF_SCHEMA:
             return f"not an inclusion proof of this version; its schema must be {PROOF_SCHEMA}"
-        if document["hash"] != document_hash(document):
-            return f"the document {document['id']} was altered: its hash does not match its content"
         if proof["document"] != {"id": document["id"], "hash": document["hash"]}:
-            return f"the proof is for {proof['document']['id']}, not for this document"
+            return f"it is for {safe_repr(proof['document']['id'])}, not for this document"
         leaf = leaf_hash(canonical_json(proof["record"]))
         path = [bytes.fromhex(node) for node in proof["path"]]
         index, size = proof["leaf_index"], proof["tree_size"]
         if type(index) is not int or type(size) is not int or size != document["evidence"]["records"]:
-            return "the tree of the proof and the bill have different numbers of records"
+            return "its tree and the bill have different numbers of records"
         root = root_from_proof(leaf, index, size, path)
         if root is None or "sha256:" + root.hex() != document["evidence"]["merkle_root"]:
-            return "the proof does not lead to the Merkle root of the bill: the bill does not contain this record"
+            return "it does not lead to the Merkle root of the bill: the bill does not contain this record"
         record_account, bill_account = proof["record"]["account"], document["customer"]["account"]
         if record_account != bill_account:
-            return f"the record is of account {safe_repr(record_account)}, the bill of {safe_repr(bill_account)}"
+            return f"its record is of account {safe_repr(record_account)}, the bill of {safe_repr(bill_account)}"
     except (KeyError, TypeError, ValueError, AttributeError, BillingError) as error:
         return f"not an inclusion proof: {type(error).__name__} at {error}"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,9 +20,26 @@ from brivionix_billing.files import read_bounded
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["document_hash", "key_id", "load_private_key", "load_public_key", "seal", "signature_error"]
+__all__ = [
+    "SignatureState",
+    "check_signature",
+    "document_hash",
+    "key_id",
+    "load_private_key",
+    "load_public_key",
+    "seal",
+]
 
 _MAX_KEY_BYTES: Final = 64 * 1024
+
+
+class SignatureState(StrEnum):
+    """What is known about the signature of a document. The values are the words of reports."""
+
+    VALID = "signed, signature valid for the given key"
+    UNCHECKED = "signed, key not checked"
+    UNSIGNED = "not signed"
+    INVALID = "signature not valid"
 
 
 def _signed_bytes(document: Mapping[str, Any]) -> bytes:
@@ -50,8 +68,30 @@ def seal(document: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> d
     return sealed
 
 
-def signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str | None:
-    """Check the signature. Returns the error, or ``None``."""
+def check_signature(
+    document: Mapping[str, Any], key: Ed25519PublicKey | None = None
+) -> tuple[SignatureState, str | None]:
+    """Check the signature of a document with the issuer's public key. Returns the state, and the error or ``None``.
+
+    With a key, every state but ``VALID`` has an error. Without one, a document without a signature has an error only if
+    it names a signing key.
+    """
+    if document.get("signing_key") is None:
+        if "signature" in document:
+            return SignatureState.INVALID, "unexpected, because the document names no signing key"
+        return SignatureState.UNSIGNED, None if key is None else "the document is not signed"
+    if not document.get("signature"):
+        return (
+            SignatureState.UNSIGNED,
+            f"missing; the document names signing key {safe_repr(document['signing_key'])}",
+        )
+    if key is None:
+        return SignatureState.UNCHECKED, None
+    error = _signature_error(document, key)
+    return SignatureState.VALID if error is None else SignatureState.INVALID, error
+
+
+def _signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str | None:
     from cryptography.exceptions import InvalidSignature
 
     if document.get("signing_key") != key_id(key):
@@ -61,7 +101,7 @@ def signature_error(document: Mapping[str, Any], key: Ed25519PublicKey) -> str |
         if base64.b64encode(signature).decode() != document.get("signature"):
             return "the signature is not in canonical base64"
         key.verify(signature, _signed_bytes(document))
-    except (InvalidSignature, binascii.Error, TypeError, ValueError):
+    except (InvalidSignature, binascii.Error, TypeError, ValueError, BillingError):
         return "the signature does not match the document"
     return None
 

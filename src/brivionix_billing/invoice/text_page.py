@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, sum_exact
 from brivionix_billing.invoice.labels import shown_labels
+from brivionix_billing.invoice.signing import SignatureState, check_signature
 from brivionix_billing.tabular import format_table
 
 __all__ = ["render_text"]
@@ -102,8 +103,11 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["previous"]:
         page.append(f"Previous     {document['previous']['id']} {document['previous']['hash']}")
     page.append(f"Hash         {document['hash']}")
-    if document["signing_key"]:
-        page.append(f"Signed by    key {document['signing_key']} (Ed25519)")
+    signature, _ = check_signature(document)
+    if signature is SignatureState.UNSIGNED:
+        page.append("Signature    Not signed: anyone may have written this document")
+    else:
+        page.append(f"Signature    Signed by key {document['signing_key']} (Ed25519); not checked here")
     return "\n".join(_replace_unprintable(line) for line in page) + "\n"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -22,7 +21,8 @@ from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import Balance, Header, payment_section
 from brivionix_billing.invoice.notes import build_note
 from brivionix_billing.invoice.record_list import compare_records
-from brivionix_billing.invoice.signing import document_hash, signature_error
+from brivionix_billing.invoice.report import VerificationReport, check_document
+from brivionix_billing.invoice.signing import document_hash
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import RejectedRecord
@@ -32,31 +32,12 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["Difference", "VerificationReport", "Verifier"]
+__all__ = ["Difference", "Verifier"]
 
 MAX_NAMED: Final = 20
 """Maximum number of records that a report names for one reason."""
 _MAX_REJECTED: Final = 10_000
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
-
-
-@dataclass(slots=True)
-class VerificationReport:
-    """The result of verifying a document."""
-
-    id: str
-    differences: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """Checks that were skipped, and other remarks."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the document verifies: it has no differences."""
-        return not self.differences
-
-    def add_difference(self, where: str, message: str) -> None:
-        """Add a difference described by a message."""
-        self.differences.append(Difference(where, "", "", message))
 
 
 class Verifier:
@@ -83,19 +64,18 @@ class Verifier:
         previous: Mapping[str, Any] | None = None,
         corrects: Mapping[str, Any] | None = None,
         records: Path | None = None,
+        require_signature: bool = False,
     ) -> VerificationReport:
         """Verify one document.
 
         ``key`` is the issuer's public key. ``previous`` is the previous document in its series. ``corrects`` is, for a
         note, the bill that it corrects. ``records`` is the list of records that was written with the bill: with it,
-        missing, added and altered records are named.
+        missing, added and altered records are named. ``require_signature`` fails a document that has no signature that
+        is valid for ``key``.
 
         Raises ``file_unreadable`` if the usage file or the list of records cannot be read.
         """
-        report = VerificationReport(str(document.get("id")))
-        for path, message in schema_errors(document):
-            report.add_difference(path or "document", f"violates the schema: {message}")
-        self._check_signature(document, key, report)
+        report = check_document(document, key, require_signature=require_signature)
         self._check_chain(document, previous, report)
         try:
             self._recompute(document, corrects, records, report)
@@ -108,33 +88,6 @@ class Verifier:
                 raise
             report.add_difference("document", "cannot be recomputed until the errors above are fixed")
         return report
-
-    def _check_signature(
-        self, document: Mapping[str, Any], key: Ed25519PublicKey | None, report: VerificationReport
-    ) -> None:
-        try:
-            expected = document_hash(document)
-        except BillingError as error:
-            report.add_difference("hash", error.message)
-            return
-        if document.get("hash") != expected:
-            report.add_difference(
-                "hash",
-                f"the document was altered: it states {safe_repr(document.get('hash'))}, its content has {expected}",
-            )
-        if document.get("signing_key") is None:
-            if "signature" in document:
-                report.add_difference("signature", "unexpected, because the document names no signing key")
-            elif key is not None:
-                report.add_difference("signature", "the document is not signed")
-        elif key is not None:
-            error_message = signature_error(document, key)
-            if error_message:
-                report.add_difference("signature", error_message)
-        elif not document.get("signature"):
-            report.add_difference("signature", f"missing; the document names signing key {document['signing_key']}")
-        else:
-            report.notes.append(f"signature by key {document['signing_key']} not checked: no public key given")
 
     def _check_chain(
         self, document: Mapping[str, Any], previous: Mapping[str, Any] | None, report: VerificationReport

@@ -18,7 +18,7 @@ from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.labels import label_of, named
 from brivionix_billing.invoice.notes import LINE_CONDITIONS
-from brivionix_billing.invoice.signing import document_hash, key_id
+from brivionix_billing.invoice.signing import check_signature, document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.formatting import LocaleFormatter
@@ -51,9 +51,10 @@ def bill_page(
     """Render the page of a sealed bill or note in ``en`` or ``zh_CN``.
 
     The page embeds the canonical JSON of the document, and a script that recomputes its hash and sums. With
-    ``public_key``, the script also verifies the signature.
+    ``public_key``, the script also verifies the signature. Without it, the page states that nobody checked it.
 
-    Raises ``invalid_document`` if the document is invalid, ``invalid_argument``, ``missing_extra``.
+    Raises ``invalid_document`` if the document is invalid, ``invalid_key`` if its signature is not valid for
+    ``public_key``, ``invalid_argument``, ``missing_extra``.
     """
     errors = schema_errors(document)
     if errors:
@@ -67,6 +68,9 @@ def bill_page(
         # The style sheet of the page contains the id, so only an id that this package built is safe.
         message = f"id {safe_repr(document['id'])}: does not match series and number"
         raise BillingError("invalid_document", message)
+    signature, signature_error = check_signature(document, public_key)
+    if signature_error is not None:
+        raise BillingError("invalid_key", f"{document['id']}: signature: {signature_error}")
     # Canonical order of keys, so that a new document and one read from a file have the same page.
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)
@@ -83,6 +87,7 @@ def bill_page(
         "title": f"{words[document['kind']]} {document['id']}",
         "document": visible,
         **view,
+        "signature": signature.name,
         "digest": _DIGEST_PLACEHOLDER,
         "data": embed_json(
             {
