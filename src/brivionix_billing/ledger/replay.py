@@ -35,12 +35,15 @@ _PAGE_SIZE: Final = 1000
 class Inconsistency(NamedTuple):
     """An inconsistency of a ledger."""
 
-    account: str
+    account: str | None
+    """The account, or ``None`` if the inconsistency is in the schema of the database."""
     number: int | None
     """Number of the entry, or ``None`` if the inconsistency is in a derived table."""
     message: str
 
     def __str__(self) -> str:
+        if self.account is None:
+            return self.message
         entry = "" if self.number is None else f", entry {self.number}"
         return f"account {self.account}{entry}: {self.message}"
 

@@ -1,44 +1,79 @@
-"""Maintenance: verify, checkpoint, rebuild, expire."""
+"""Maintenance: audit, verify, checkpoint, rebuild, expire."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import replay
+from brivionix_billing.ledger.database.schema_check import check_schema
+from brivionix_billing.ledger.database.store import Store
+from brivionix_billing.ledger.database.transactions import run_read
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.timestamps import format_timestamp
 
-__all__ = ["Maintenance"]
+__all__ = ["Audit", "Maintenance"]
+
+Heads = Mapping[str, tuple[int, str]]
+"""Account -> number and hash of its last entry."""
+
+
+class Audit(NamedTuple):
+    """The result of verifying a ledger."""
+
+    inconsistencies: list[Inconsistency]
+    """Empty if the ledger is valid."""
+    notes: list[str]
+    """Differences of the database's schema that are harmless."""
+    heads: Heads
+    """The number and hash of the last entry of every account, at the moment that was verified."""
 
 
 class Maintenance(Queries):
     """Maintenance of a ledger."""
 
-    def verify(self, checkpoint: Mapping[str, tuple[int, str]] | None = None) -> list[Inconsistency]:
-        """Replay the whole journal and compare it with all derived tables. Returns an empty list if they match.
+    def verify(self, checkpoint: Heads | None = None) -> list[Inconsistency]:
+        """Verify the ledger as :meth:`audit` does. Returns an empty list if it is valid."""
+        return self.audit(checkpoint).inconsistencies
 
-        ``checkpoint`` is a former result of :meth:`checkpoint`. With it, a truncated journal is detected as well.
+    def audit(self, checkpoint: Heads | None = None) -> Audit:
+        """Check the schema of the database, replay the whole journal, and compare it with all derived tables.
+
+        ``checkpoint`` is a former result of :meth:`checkpoint`, or the heads of a signed one. With it, a journal that
+        was truncated, or rewritten with all hashes, is detected as well.
         """
+        schema = run_read(self.engine, check_schema)
+        found = [Inconsistency(None, None, f"schema: {message}") for message in schema.inconsistencies]
+        heads: Heads = {}
+
+        def work(store: Store) -> tuple[list[Inconsistency], Heads]:
+            return list(replay.verify(store, checkpoint or {})), _heads(store)
+
         try:
-            return self._run_read(lambda store: list(replay.verify(store, checkpoint or {})), None)
-        except BillingError as error:
-            if error.code != "journal_broken":
+            replayed, heads = self._run_read(work, None)
+            found += replayed
+        except (BillingError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            # Statements and values of the ledger may fail on a schema that was changed.
+            if isinstance(error, BillingError) and error.code == "journal_broken":
+                found.append(Inconsistency("?", None, error.message))  # the journal is unreadable
+            elif not found:
                 raise
-            return [Inconsistency("?", None, error.message)]  # the journal is unreadable
+            else:
+                found.append(Inconsistency(None, None, f"the journal cannot be replayed with this schema: {error}"))
+        return Audit(found, schema.notes, heads)
 
     def checkpoint(self) -> dict[str, tuple[int, str]]:
         """Return the number and hash of the last entry of every account.
 
         Stored outside of the database, a checkpoint proves later that the journal was not truncated.
         """
-        heads = self._run_read(lambda store: store.fetch_rows(store.sql.heads), None)
-        return {account: (number, hash) for account, number, hash in heads}
+        return self._run_read(_heads, None)
 
     def rebuild(self, *, accept_loss: bool = False) -> int:
         """Rebuild all derived tables from the journal. Returns the number of rows.
@@ -71,3 +106,7 @@ class Maintenance(Queries):
         if errors:
             raise errors[0]
         return entries
+
+
+def _heads(store: Store) -> dict[str, tuple[int, str]]:
+    return {account: (number, hash) for account, number, hash in store.fetch_rows(store.sql.heads)}
