@@ -15,10 +15,17 @@ except ImportError as error:  # pragma: no cover  # the tests have the extra
     ) from None
 
 from brivionix_billing.ledger.api_tokens import ApiToken, parse_bearer
+from brivionix_billing.ledger.checkpoint_log import (
+    CheckpointLog,
+    SignedCheckpoint,
+    append_checkpoint,
+    read_checkpoint_log,
+)
 from brivionix_billing.ledger.database.engine import prepare_engine
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
+from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import Balance, Lot
@@ -28,7 +35,9 @@ from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 __all__ = [
     "SUBACCOUNTS",
     "DEFAULT_HOLD_TTL",
+    "Audit",
     "Balance",
+    "CheckpointLog",
     "Entry",
     "Inconsistency",
     "Ledger",
@@ -36,10 +45,13 @@ __all__ = [
     "LotChange",
     "Movement",
     "ShortfallError",
+    "SignedCheckpoint",
     "Statement",
     "LedgerThreadPool",
     "ApiToken",
     "UsageLine",
+    "append_checkpoint",
     "parse_bearer",
     "prepare_engine",
+    "read_checkpoint_log",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK
+from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, parse_time_or_now
 from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.ledger.common import (
     engine_from_args,
@@ -19,6 +21,7 @@ from brivionix_billing.cli.ledger.common import (
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
+from brivionix_billing.times import format_instant
 
 __all__ = ["add_commands"]
 
@@ -54,15 +57,29 @@ def add_commands(commands: Any) -> None:
         "verify",
         _verify,
         "verify the ledger",
-        "Replays the whole journal and compares it with all derived tables. Exit status 0 if the ledger is valid, 1 if "
-        "it is inconsistent.",
+        "Checks the schema of the database, replays the whole journal and compares it with all derived tables. Exit "
+        "status 0 if the ledger is valid, 1 if it is inconsistent.",
+        at=True,
         formats=("table", "json"),
     )
-    parser.add_argument(
+    checkpoints = parser.add_mutually_exclusive_group()
+    checkpoints.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="a file written by 'checkpoint': with it, a truncated journal is detected as well",
+        help="a file written by 'checkpoint': with it, a truncated or rewritten journal is detected as well",
     )
+    checkpoints.add_argument(
+        "--checkpoint-log",
+        metavar="FILE",
+        help="a log of signed checkpoints: the journal must contain the newest one",
+    )
+    parser.add_argument("--key", metavar="FILE", help="the public key (PEM) of the log; default that of --sign-key")
+    parser.add_argument(
+        "--sign-key",
+        metavar="FILE",
+        help="if the ledger is valid, append a checkpoint signed with this private key (PEM)",
+    )
+    parser.add_argument("--new-log", action="store_true", help="create the log with its first checkpoint")
 
     parser = subcommand(
         commands,
@@ -117,21 +134,89 @@ def _expire(args: Namespace) -> int:
 
 def _verify(args: Namespace) -> int:
     checkpoint = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
+    log = None if args.checkpoint_log is None else _OpenLog(args)
+    if log is None and (args.key or args.sign_key or args.new_log):
+        raise BillingError("invalid_argument", "--key, --sign-key and --new-log require --checkpoint-log FILE; add it")
+    if log is not None and log.newest is not None:
+        checkpoint = dict(log.newest.heads)
     with open_ledger(args) as ledger:
-        inconsistencies = ledger.verify(checkpoint)
-        heads = ledger.checkpoint()
+        audit = ledger.audit(checkpoint)
+    found = [*audit.inconsistencies, *([] if log is None else log.inconsistencies)]
+    newest = None if log is None else log.newest
+    matched = None if newest is None else {"number": newest.number, "at": format_instant(newest.at)}
     if args.format == "json":
-        rows = [{"account": found.account, "number": found.number, "what": found.message} for found in inconsistencies]
-        print_stdout(as_json({"valid": not inconsistencies, "inconsistencies": rows}))
+        rows = [{"account": each.account, "number": each.number, "what": each.message} for each in found]
+        verdict: dict[str, Any] = {"valid": not found, "inconsistencies": rows}
+        verdict |= {"notes": audit.notes} if audit.notes else {}
+        verdict |= {"checkpoint": matched} if log is not None else {}
+        print_stdout(as_json(verdict))
+    elif found:
+        print_rows([], "table", lambda: "\n".join(map(str, found)))
     else:
-        entries = sum(number for number, _ in heads.values())
-        valid = f"valid: {_pluralize(len(heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
-        print_rows([], "table", lambda: "\n".join(map(str, inconsistencies)) if inconsistencies else valid)
-    if inconsistencies:
-        print_stderr(f"INVALID: {_pluralize(len(inconsistencies), 'inconsistency', 'inconsistencies')}")
+        entries = sum(number for number, _ in audit.heads.values())
+        valid = f"valid: {_pluralize(len(audit.heads), 'account')}, {_pluralize(entries, 'entry', 'entries')}"
+        if matched is not None:
+            valid += f"; contains checkpoint {matched['number']} of {matched['at']}"
+        print_rows([], "table", lambda: valid)
+    for note in audit.notes:
+        print_stderr(f"note: {note}")
+    if found:
+        print_stderr(f"INVALID: {_pluralize(len(found), 'inconsistency', 'inconsistencies')}")
+        return EXIT_NEGATIVE
+    if log is not None:
+        log.append(audit.heads)
     elif checkpoint is None:
-        print_stderr("note: a truncated journal is detected only with --checkpoint")
-    return EXIT_NEGATIVE if inconsistencies else EXIT_OK
+        print_stderr("note: a truncated or rewritten journal is detected only with --checkpoint-log or --checkpoint")
+    return EXIT_OK
+
+
+class _OpenLog:
+    """The log of checkpoints that the arguments name, and the keys for it."""
+
+    def __init__(self, args: Namespace) -> None:
+        from brivionix_billing.invoice.signing import key_id, load_private_key, load_public_key
+        from brivionix_billing.ledger import Inconsistency
+        from brivionix_billing.ledger.checkpoint_log import SignedCheckpoint, read_checkpoint_log
+
+        self.path, self.is_new, self.at = args.checkpoint_log, args.new_log, parse_time_or_now(args.at)
+        self.private_key = load_private_key(args.sign_key) if args.sign_key else None
+        signer = None if self.private_key is None else self.private_key.public_key()
+        key = load_public_key(args.key) if args.key else signer
+        if key is None:
+            raise BillingError("invalid_argument", "--checkpoint-log requires a key; add --key FILE or --sign-key FILE")
+        if signer is not None and key_id(signer) != key_id(key):
+            raise BillingError(
+                "invalid_key", f"--key is {key_id(key)}, but --sign-key is {key_id(signer)}; use one pair"
+            )
+        self.newest: SignedCheckpoint | None = None
+        self.inconsistencies: list[Inconsistency] = []
+        if self.is_new:
+            if self.private_key is None:
+                raise BillingError("invalid_argument", "--new-log signs a checkpoint; add --sign-key FILE")
+            if os.path.lexists(self.path):
+                raise BillingError(
+                    "invalid_argument", f"{safe_repr(self.path, 200)} exists; remove --new-log to use it"
+                )
+            return
+        if not os.path.exists(self.path):
+            # A log that was deleted must not look like the first run.
+            raise BillingError(
+                "file_unreadable",
+                f"there is no checkpoint log {safe_repr(self.path, 200)}; restore it, or create one with --new-log",
+            )
+        self.newest, problems = read_checkpoint_log(self.path, key)
+        place = f"checkpoint log {safe_repr(self.path, 200)}"
+        self.inconsistencies = [Inconsistency(None, None, f"{place}: {problem}") for problem in problems]
+
+    def append(self, heads: Mapping[str, tuple[int, str]]) -> None:
+        """Append a checkpoint, if a private key was given."""
+        from brivionix_billing.ledger.checkpoint_log import SignedCheckpoint, append_checkpoint
+
+        if self.private_key is None:
+            return
+        number = 1 if self.newest is None else self.newest.number + 1
+        append_checkpoint(self.path, SignedCheckpoint(number, self.at, heads), self.private_key, create=self.is_new)
+        print_stderr(f"{self.path}: checkpoint {number} added; store a copy of this file elsewhere")
 
 
 def _pluralize(count: int, one: str, many: str = "") -> str:
@@ -140,24 +225,9 @@ def _pluralize(count: int, one: str, many: str = "") -> str:
 
 def _read_checkpoint(path: str) -> dict[str, tuple[int, str]]:
     """Read a file written by ``checkpoint``. Raises ``file_unreadable``, ``invalid_document``."""
-    document = loads_strict(read_bounded(path, _MAX_BYTES, "the checkpoint"), path)
-    if not isinstance(document, dict):
-        raise BillingError(
-            "invalid_document",
-            f'{safe_repr(path, 200)}: not a checkpoint; expected an object such as {{"acct_1": [7, "0af1..."]}}',
-        )
-    heads = {}
-    for account, head in document.items():
-        match head:
-            case [int(number), str(hash)] if number > 0 and number is not True:
-                heads[account] = (number, hash)
-            case _:
-                raise BillingError(
-                    "invalid_document",
-                    f"{safe_repr(path, 200)}: {safe_repr(account)} has {safe_repr(head)}; expected the number and hash "
-                    "of an entry",
-                )
-    return heads
+    from brivionix_billing.ledger.checkpoint_log import parse_heads
+
+    return parse_heads(loads_strict(read_bounded(path, _MAX_BYTES, "the checkpoint"), path), safe_repr(path, 200))
 
 
 def _checkpoint(args: Namespace) -> int:
