@@ -69,6 +69,17 @@ SQLITE: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "trigger 'evil' uses billing_lot",
     ),
+    "trigger with a name in single quotes": (
+        (
+            "CREATE TABLE orders (id TEXT)",
+            "CREATE TRIGGER evil AFTER INSERT ON orders BEGIN UPDATE 'Billing_Lot' SET live = 0; END",
+        ),
+        "trigger 'evil' uses billing_lot",
+    ),
+    "view with a qualified name": (
+        ("CREATE VIEW evil AS SELECT * FROM main.billing_lot",),
+        "view 'evil' uses billing_lot",
+    ),
 }
 
 

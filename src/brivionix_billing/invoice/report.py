@@ -61,8 +61,10 @@ def check_document(
         )
     if error is not None:
         report.add_difference("signature", error)
-    elif require_signature and signature is not SignatureState.VALID:
-        report.add_difference("signature", f"{signature}, but a valid signature is required; give the key with --key")
+    elif require_signature and signature is SignatureState.UNSIGNED:
+        report.add_difference("signature", "the document is not signed, but a signature is required")
+    elif require_signature and signature is SignatureState.UNCHECKED:
+        report.add_difference("signature", "required, but not checked; give the issuer's public key with --key")
     if signature is SignatureState.UNCHECKED:
         report.notes.append(
             f"the issuer was not checked: no public key was given for the signature by key {document['signing_key']}"

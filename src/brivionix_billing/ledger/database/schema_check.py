@@ -28,7 +28,7 @@ _MAX_NAMED: Final = 10
 _TOKEN: Final = re.compile(
     r"""\s+ | --[^\n]* | /\*.*?(?:\*/|\Z)
     | (?P<text>'(?:[^']|'')*') | "(?P<quoted>(?:[^"]|"")*)" | `(?P<ticked>(?:[^`]|``)*)` | \[(?P<bracketed>[^\]]*)\]
-    | (?P<word>[\w$.]+) | (?P<other>[<>=!:|]+|.)""",
+    | (?P<word>[\w$]+) | (?P<other>[<>=!:|]+|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _PLAIN_NAME: Final = re.compile(r"[\w$]+")
@@ -209,7 +209,9 @@ def _read_sqlite(connection: Connection, names: list[str]) -> _Schema:
         if kind == "trigger" and owner in names:
             schema.foreign.append(_foreign(kind, name, owner))
         elif kind in ("trigger", "view"):
-            used = [each for each in _tokens(sql or "", connection.dialect) if each in names]
+            # SQLite also accepts names in single quotes.
+            mentioned = (each.strip("'").lower() for each in _tokens(sql or "", connection.dialect))
+            used = [each for each in mentioned if each in names]
             if used or name.lower() in names:
                 schema.foreign.append(f"{kind} {safe_repr(name)} uses {(used or [owner])[0]} and is not the ledger's")
         elif kind == "index" and owner in names and sql is not None:  # the indexes of constraints have no text
