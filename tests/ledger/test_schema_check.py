@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
+from brivionix_billing import BillingError
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.database.schema_check import check_schema
 from brivionix_billing.ledger.database.tables import METADATA
@@ -320,3 +321,24 @@ def test_spelling_is_no_difference(respelled: Ledger) -> None:
         assert check_schema(connection) == ([], [])
     with_credits(respelled)
     assert respelled.balance("acct", at=later(1)).available == 100
+
+
+def test_a_role_that_can_only_read_can_verify(postgres: str) -> None:
+    """Verifying needs no privilege but to read the tables, so that a nightly job need not be able to write."""
+    with schema(postgres) as url, opened(url) as ledger:
+        with_credits(ledger)
+        name = url.rpartition("%3D")[2]
+        role = f"reader_{name}"
+        attack(
+            ledger,
+            (
+                f"CREATE ROLE {role}",
+                f"GRANT USAGE ON SCHEMA {name} TO {role}",
+                f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {role}",
+            ),
+        )
+        with opened(f"{url}%20-crole%3D{role}", create=False) as reader:
+            with pytest.raises(BillingError, match="permission denied"):
+                reader.open_account("other", at=later(1))
+            assert reader.audit() == ([], [], ledger.checkpoint())
+        attack(ledger, (f"DROP OWNED BY {role}", f"DROP ROLE {role}"))
