@@ -85,7 +85,7 @@ def test_every_result_states_the_signature(signed: Run, checks: tuple[str, ...])
     assert outcome(signed, *checks, "--require-signature") == (1, UNSIGNED)
 
 
-def test_a_forged_merkle_root_is_not_proven(signed: Run) -> None:
+def test_a_forged_merkle_root_is_not_proven(signed: Run) -> None:  # case 63
     """A bill with the Merkle root of other records and its stale signature is never proven."""
     rows = [record(n) for n in range(60, 65)]
     (signed.folder / "forged.jsonl").write_bytes(written(rows))
@@ -119,6 +119,7 @@ def test_an_unsigned_bill_that_breaks_the_schema_is_not_proven(signed: Run) -> N
 @pytest.mark.parametrize("checks", [USAGE, PROOF], ids=["bill", "proof"])
 def test_a_stripped_bill_with_another_bank_account_is_not_silent(signed: Run, checks: tuple[str, ...]) -> None:
     """A bill without its signature, with the attacker's bank account, is "not signed", and fails with the key."""
+    # Case 68: it verified without a word.
     issuer = read_document(signed.folder / BILL)["issuer"]
     strip(signed, issuer={**issuer, "details": ["IBAN of the attacker"]})
     prove(signed)

@@ -163,6 +163,7 @@ def test_the_html_page_states_the_signature(locale: str, unsigned: str, unchecke
     assert unchecked in shown(SIGNED)
     valid = shown(SIGNED, public_key=PUBLIC)
     assert (unsigned in valid, unchecked in valid, key_id(PUBLIC) in valid) == (False, False, True)
+    assert ["--key issuer.pub.pem" in page for page in (shown(BILL), shown(SIGNED), valid)] == [False, True, True]
 
 
 def test_no_page_claims_a_signature_that_is_not_valid() -> None:
