@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ _PRICED_FIELDS: Final = frozenset(
 )
 """Fields that decide the price. A provider may take ``Model`` or ``model[]`` for one of them."""
 
+_PIECE_BYTES: Final = 256 * 1024
 SECURITY_HEADERS: Final = {b"x-content-type-options": b"nosniff", b"cache-control": b"no-store"}
 """Headers of every response: it is not cached, and not taken for a page."""
 
@@ -48,7 +50,9 @@ async def parse_form(headers: Headers, body: bytes) -> Mapping[str, Any]:
     """
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        yield body
+        for start in range(0, len(body), _PIECE_BYTES):
+            yield body[start : start + _PIECE_BYTES]
+            await asyncio.sleep(0)  # other requests are served between two pieces
         yield b""
 
     try:

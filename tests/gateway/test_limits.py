@@ -78,6 +78,44 @@ def test_a_long_body_of_a_customer_without_credits_is_not_counted(monkeypatch: p
     assert refusal(work).status == 402
 
 
+def expanding_request(levels: int) -> dict[str, Any]:
+    """Return a short request whose tools double at every level of references."""
+    schemas: dict[str, Any] = {
+        f"d{level}": {"properties": {name: {"$ref": f"#/$defs/d{level + 1}"} for name in "ab"}}
+        for level in range(levels)
+    }
+    parameters = {"type": "object", "$defs": {**schemas, f"d{levels}": {}}, "properties": {"x": {"$ref": "#/$defs/d0"}}}
+    return {**CHAT, "tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}]}
+
+
+@pytest.mark.parametrize("escape", [False, True])
+def test_a_short_body_that_expands_is_not_counted_on_the_event_loop(escape: bool) -> None:
+    """A small schema with references takes long, so it is counted in a thread, and only with Credits."""
+    body = json.dumps(expanding_request(12)).encode()
+    assert len(body) < 4096
+    if escape:
+        body = body.replace(b"$ref", rb"$re\u0066")
+    threads: list[threading.Thread] = []
+
+    async def work(flow: Flow) -> None:
+        get = flow.billing.counters.get
+
+        def watched(model: str) -> Any:
+            threads.append(threading.current_thread())
+            return get(model)
+
+        flow.billing.counters.get = watched  # type: ignore[method-assign]  # on purpose
+        admitted = await admit(flow, body)
+        await flow.billing.release(admitted)
+        flow.ledger.adjust("acct", -1000, reason="test", author="test", id="empty", at=AT)
+        with pytest.raises(GatewayError, match="no Credits"):
+            await flow.admit(body)
+
+    run(None, work)
+    assert threading.main_thread() is not threads[0]
+    assert len(threads) == 2  # once to count, and once for the admitted request
+
+
 def test_a_body_in_pieces_is_admitted_like_its_bytes() -> None:
     """The pieces of a body lead to the same request and the same hold as its bytes."""
 

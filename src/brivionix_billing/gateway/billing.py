@@ -15,7 +15,7 @@ from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
-from brivionix_billing.gateway.intake import INLINE_BYTES, Body, Parse, body_size, read_content
+from brivionix_billing.gateway.intake import INLINE_BYTES, Body, Parse, body_size, is_quick, read_content
 from brivionix_billing.gateway.limits import (
     DEFAULT_LIMITS,
     GatewayLimits,
@@ -179,8 +179,10 @@ class GatewayBilling:
             self._require_open()
             return count_request(content, api, token.group, at, self.book, self.counters, max_values)
 
-        if isinstance(content, bytes) and size <= INLINE_BYTES:
+        if is_quick(content):
             return count()
+        if size <= INLINE_BYTES:
+            await self._require_credits(token)  # which was checked before a longer body was read
         waiting = self.workers.count_waiting(account) + self.long_work.count_waiting(account)
         if waiting >= self.limits.max_waiting_per_account:
             raise too_many_requests("You have too many long requests in progress.")
