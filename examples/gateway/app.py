@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ from .web import SECURITY_HEADERS, error_response
 __all__ = ["create_app"]
 
 _LOG: Final = logging.getLogger("gateway")
+_MAX_USAGE: Final = timedelta(days=100)
+"""Maximum period of a query of the usage: others wait for the ledger meanwhile."""
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
@@ -84,6 +86,8 @@ async def usage(gateway: Gateway, request: Request) -> Response:
     token, query = await gateway.token(request), request.query_params
     period = Period.parse(query.get("period") or gateway.clock().strftime("%Y-%m"), query.get("zone") or "UTC")
     by_token = query.get("by") == "token"
+    if period.end - period.start > _MAX_USAGE:
+        raise BillingError("invalid_period", f"the period is too long; use at most {_MAX_USAGE.days} days")
     lines = await gateway.billing.threads.run(gateway.ledger.usage, token.account, period, by_token=by_token)
     return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
 

@@ -197,4 +197,5 @@ def test_balance_and_usage_tell_of_the_account(stack: Stack) -> None:
         assert (line["model"], Decimal(line["credits"]), line["requests"]) == (MODEL, entry.credits, 1)
         assert line["token"] == (customer.token if query else "")
     assert stack.get("/v1/usage?period=yesterday", customer).status_code == 400
+    assert "at most 100 days" in stack.get("/v1/usage?period=2026-01-01/2026-12-01", customer).text
     assert stack.get("/v1/usage?period=2026-10", customer).json()["usage"] == []
