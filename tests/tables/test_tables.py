@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Usage
-from brivionix_billing.tables import find_files, open_usage, parse_mapping, usage_lines
+from brivionix_billing.tables import TableOptions, find_files, open_usage, parse_mapping, parse_values, usage_lines
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 from profiles import examples
 from strategies import counts
@@ -37,7 +37,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 def read(content: bytes, **options: Any) -> list[Record | RejectedRecord]:
     """Return the records of usage of any form."""
-    return list(read_records(usage_lines(io.BytesIO(content), **options)))
+    return list(read_records(usage_lines(io.BytesIO(content), TableOptions(**options))))
 
 
 def only(content: bytes, **options: Any) -> Record:
@@ -152,6 +152,33 @@ def test_names_of_columns_can_be_mapped() -> None:
     assert record.usage == Usage(input_tokens=9)
 
 
+def test_fields_of_json_can_be_mapped_too() -> None:
+    """Objects with other names are read like rows, also if some of them lack a field."""
+    rows = [
+        {"id": "a", "created_at": 1790812803, "username": "acme", "model_name": "gpt-5.4", "prompt_tokens": 9},
+        {"id": "b", "created_at": 1790812804, "model_name": "gpt-5.4", "prompt_tokens": 9, "completion_tokens": 2},
+    ]
+    pairs = ["request_id=id", "at=created_at", "account=username", "model=model_name", "input_tokens=prompt_tokens"]
+    options = {"mapping": parse_mapping([*pairs, "output_tokens=completion_tokens"]), "values": {"group": "default"}}
+    for content in (json.dumps(rows), "\n".join(map(json.dumps, rows))):
+        first, second = read(content.encode(), **options)
+        assert isinstance(first, Record)
+        assert (first.usage, first.origin.group) == (Usage(input_tokens=9), "default")
+        assert isinstance(second, RejectedRecord)
+        assert (second.request_id, "account" in second.message) == ("b", True)
+
+
+def test_a_value_stands_for_a_column_that_is_missing() -> None:
+    """Every row of a table without a column has the value that is set for it."""
+    head, row = [*HEAD[:3], "model", "input_tokens"], [*ROW[:3], "gpt-5.4", 9]
+    record = only(table(head, row), values=parse_values(["group=coding", "service_tier=priority"]))
+    assert (record.origin.group, record.origin.service_tier) == ("coding", "priority")
+    assert "which also has a value" in refusal(table([*HEAD, "input_tokens"], [*ROW, 9]), values={"group": "x"}).message
+    for pairs in (["group"], ["group="], ["input_tokens=5"], ["group=a", "group=b"]):
+        with pytest.raises(BillingError, match="NAME=VALUE"):
+            parse_values(pairs)
+
+
 def test_served_attributes_and_estimates_are_columns() -> None:
     """What the provider served, and the mark of an estimate, are those of the usage."""
     head = [*HEAD, "output_tokens", "estimated", "served_model", "served_service_tier", "service_tier"]
@@ -195,6 +222,19 @@ def test_a_row_of_another_length_is_rejected() -> None:
         (gzip.compress(gzip.compress(b"{}")), "compressed twice"),
         (b"PAR1 and no more", "Parquet"),
         (table([*HEAD, "input_tokens"]) + b'"never closed,1', "no valid CSV"),
+    ],
+    ids=[
+        "zip",
+        "sqlite",
+        "pdf",
+        "html",
+        "words",
+        "bytes",
+        "NUL",
+        "cut gzip",
+        "gzip of gzip",
+        "cut parquet",
+        "open quote",
     ],
 )
 def test_what_is_no_usage_gets_one_message(content: bytes, expected: str) -> None:

@@ -41,14 +41,22 @@ def add_usage_options(parser: ArgumentParser) -> None:
         metavar="NAME=COLUMN",
         help="a column of a table that has another name, such as at=created_at; may be repeated",
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for all rows of a table without this column, such as group=default; may be repeated",
+    )
 
 
 @contextmanager
 def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
     """Yield the lines of the usage that a command names."""
-    with tables.open_usage(
-        args.usage, mapping=tables.parse_mapping(args.map), meters=book.resolver.meters, note=print_stderr
-    ) as lines:
+    options = tables.TableOptions(
+        tables.parse_mapping(args.map), tables.parse_values(args.set), frozenset(book.resolver.meters), print_stderr
+    )
+    with tables.open_usage(args.usage, options) as lines:
         yield lines
 
 

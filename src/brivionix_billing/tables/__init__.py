@@ -12,8 +12,8 @@ are those of that line. A row that cannot be billed is a line that is rejected w
 {'usage': {'counts': {'input_tokens': 9}}}
 """
 
-from brivionix_billing.tables.columns import Columns, parse_mapping
+from brivionix_billing.tables.columns import Columns, TableOptions, parse_mapping, parse_values
 from brivionix_billing.tables.content import usage_lines
 from brivionix_billing.tables.files import find_files, open_usage
 
-__all__ = ["Columns", "find_files", "open_usage", "parse_mapping", "usage_lines"]
+__all__ = ["Columns", "TableOptions", "find_files", "open_usage", "parse_mapping", "parse_values", "usage_lines"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.readers.plain import COUNT_NAMES
 
-__all__ = ["Columns", "parse_mapping"]
+__all__ = ["Columns", "TableOptions", "parse_mapping", "parse_values"]
 
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model")
 _TEXTS: Final = (*_REQUIRED, "service_tier", "region", "mode", "upstream")
@@ -25,6 +26,38 @@ _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 _UNIX_TIME: Final = re.compile(r"[0-9]{10}([0-9]{3})?", re.ASCII)
 _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How the columns of tables are read."""
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Other names of columns: ``{"created_at": "at"}``."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Values of columns that the table does not have, the same for every row: ``{"group": "default"}``."""
+    meters: Collection[str] = ()
+    """Meters that a price file declares; their columns are quantities too."""
+    note: Callable[[str], None] = lambda _: None
+    """Gets remarks for people, such as columns that are not read."""
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether rows that are records already are to be read like rows of a table."""
+        return bool(self.mapping or self.values)
+
+
+def parse_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Parse pairs such as ``group=default``. Raises ``invalid_argument``."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in _TEXTS or not value or name in values:
+            raise BillingError(
+                "invalid_argument", f"value {safe_repr(pair)}: use NAME=VALUE once for a name of {', '.join(_TEXTS)}"
+            )
+        values[name] = value
+    return values
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
@@ -44,16 +77,11 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
 
 
 class Columns:
-    """The columns of one table. Raises ``invalid_argument`` if the table has no rows of usage.
+    """The columns of one table. Raises ``invalid_argument`` if the table has no rows of usage."""
 
-    ``mapping`` has other names of columns: ``{"created_at": "at"}``. ``meters`` are further meters, which a price file
-    declares; their columns are quantities too.
-    """
-
-    def __init__(
-        self, names: Sequence[str], mapping: Mapping[str, str] | None = None, meters: Iterable[str] = ()
-    ) -> None:
-        mapping = mapping or {}
+    def __init__(self, names: Sequence[str], options: TableOptions | None = None) -> None:
+        options = options or TableOptions()
+        mapping = options.mapping
         unused = [theirs for theirs in mapping if theirs not in names]
         if unused:
             raise BillingError(
@@ -64,13 +92,20 @@ class Columns:
         repeated = next((name for index, name in enumerate(self.names) if name in self.names[:index]), None)
         if repeated is not None:
             raise BillingError("invalid_argument", f"the table has two columns {safe_repr(repeated)}; rename one")
-        missing = [name for name in _REQUIRED if name not in self.names]
-        quantities = COUNT_NAMES | set(meters)
+        stated = next((name for name in options.values if name in self.names), None)
+        if stated is not None:
+            raise BillingError(
+                "invalid_argument", f"the table has a column {stated}, which also has a value for all rows; omit one"
+            )
+        self._values = dict(options.values)
+        missing = [name for name in _REQUIRED if name not in self.names and name not in self._values]
+        quantities = COUNT_NAMES | set(options.meters)
         counts = [name for name in self.names if name in quantities]
         if missing:
             raise BillingError(
                 "invalid_argument",
-                f"the table has no column {', '.join(missing)}; it has {_listed(names)}; map columns with other names",
+                f"the table has no column {', '.join(missing)}; it has {_listed(names)}; "
+                "map a column with another name, or set a value",
             )
         if "usage" in self.names and counts:
             raise BillingError(
@@ -94,7 +129,7 @@ class Columns:
 
     def line(self, values: Sequence[Any]) -> bytes:
         """Return the line of a usage file for a row. A value that is wrong stays as it is, and is rejected there."""
-        record: dict[str, Any] = {}
+        record: dict[str, Any] = dict(self._values)
         counts: dict[str, Any] = {}
         beside: dict[str, Any] = {}
         usage: Any = None

@@ -9,12 +9,12 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.tables.columns import Columns
+from brivionix_billing.tables.columns import Columns, TableOptions
 from brivionix_billing.tables.parquet import parquet_lines
 from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines
 
@@ -23,6 +23,7 @@ __all__ = ["usage_lines"]
 _HEAD_BYTES: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
 _CHECKED_LINES: Final = 100
+_MAX_SHAPES: Final = 1000
 _MAX_CELL: Final = MAX_LINE
 _JSON_WHITE: Final = " \t\r\n"
 _OTHER_FILES: Final = (
@@ -44,19 +45,13 @@ _DELIMITERS: Final = (",", "\t", ";", "|")
 Note = Callable[[str], None]
 
 
-def usage_lines(
-    source: IO[bytes],
-    *,
-    mapping: Mapping[str, str] | None = None,
-    meters: Iterable[str] = (),
-    note: Note = lambda _: None,
-) -> Iterator[bytes]:
+def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Iterator[bytes]:
     """Yield the lines of a usage file for usage of any form.
 
-    ``source`` is opened for bytes. ``mapping`` renames the columns of tables, and ``meters`` are those that a price
-    file declares. ``note`` gets remarks for people, such as columns that are not read. Raises ``file_unreadable`` for
-    what is no usage, and ``invalid_argument`` for a table without the columns.
+    ``source`` is opened for bytes. Raises ``file_unreadable`` for what is no usage, and ``invalid_argument`` for a
+    table without the columns.
     """
+    options = options or TableOptions()
     reader = source if hasattr(source, "peek") else io.BufferedReader(source, _HEAD_BYTES)  # type: ignore[type-var]  # any raw stream
     head = reader.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     decompressed = _decompressor(head)
@@ -65,10 +60,10 @@ def usage_lines(
             again = io.BufferedReader(inner, _HEAD_BYTES)
             if _decompressor(again.peek(16)) is not None:
                 raise BillingError("file_unreadable", "the usage is compressed twice; decompress it once")
-            yield from usage_lines(again, mapping=mapping, meters=meters, note=note)
+            yield from usage_lines(again, options)
         return
     if head.startswith(b"PAR1"):
-        yield from parquet_lines(reader, mapping, meters, note)
+        yield from parquet_lines(reader, options)
         return
     for mark, what in _OTHER_FILES:
         if head.lstrip()[: len(mark)] == mark:
@@ -76,16 +71,16 @@ def usage_lines(
     encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):
-        yield from bounded_lines(reader)
+        yield from _with_options(bounded_lines(reader), options)
         return
     if encoding is None:
-        encoding = _guess_encoding(head, note)
+        encoding = _guess_encoding(head, options.note)
     with _readable("not text of one encoding"):
         text = io.TextIOWrapper(reader, encoding=encoding, newline="")
         if start == b"[" or _first_character(head, encoding) in "[{":
-            yield from _json_lines(text)
+            yield from _with_options(_json_lines(text), options)
         else:
-            yield from _csv_lines(text, mapping, meters, note)
+            yield from _csv_lines(text, options)
         text.detach()  # the caller closes what it opened
 
 
@@ -191,7 +186,37 @@ def _json_lines(text: IO[str]) -> Iterator[bytes]:
         position = end
 
 
-def _csv_lines(text: IO[str], mapping: Mapping[str, str] | None, meters: Iterable[str], note: Note) -> Iterator[bytes]:
+def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[bytes]:
+    """Yield JSON objects as they are, or read like rows of a table if the options rename or add something."""
+    if not options.changes_rows:
+        yield from lines
+        return
+    tables: dict[tuple[str, ...], Columns] = {}
+    for line in lines:
+        try:
+            row: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or not row:
+            yield line  # rejected where it is read as a record
+            continue
+        names = tuple(row)
+        columns = tables.get(names)
+        if columns is None:
+            if len(tables) > _MAX_SHAPES:
+                tables.clear()
+            known = [*names, *(name for name in options.mapping if name not in names)]  # a field may be missing
+            columns = tables[names] = Columns(known, options)
+            _note_unread(columns, options)
+        yield columns.line([*row.values(), *[None] * (len(columns.names) - len(row))])
+
+
+def _note_unread(columns: Columns, options: TableOptions) -> None:
+    if columns.unread:
+        options.note(f"columns without an effect on the price: {', '.join(columns.unread)}")
+
+
+def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
     first = text.readline(_MAX_CELL)
     delimiter = max(_DELIMITERS, key=first.count)
     csv.field_size_limit(_MAX_CELL)
@@ -209,9 +234,8 @@ def _csv_lines(text: IO[str], mapping: Mapping[str, str] | None, meters: Iterabl
                 "file_unreadable",
                 f"the usage begins with {safe_repr(first.strip(), 60)}; use JSON Lines, JSON, CSV, TSV or Parquet",
             )
-        columns = Columns(names, mapping, meters)
-        if columns.unread:
-            note(f"columns without an effect on the price: {', '.join(columns.unread)}")
+        columns = Columns(names, options)
+        _note_unread(columns, options)
         for row in rows:
             if row:
                 yield columns.line(row)

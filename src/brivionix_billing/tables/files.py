@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.content import usage_lines
 
 __all__ = ["find_files", "open_usage"]
@@ -49,16 +50,10 @@ def _is_usage_name(name: str) -> bool:
 
 
 @contextmanager
-def open_usage(
-    path: str,
-    *,
-    mapping: Mapping[str, str] | None = None,
-    meters: Iterable[str] = (),
-    note: Callable[[str], None] = lambda _: None,
-) -> Iterator[Iterator[bytes]]:
+def open_usage(path: str, options: TableOptions | None = None) -> Iterator[Iterator[bytes]]:
     """Yield the lines of a usage file for the usage at a path; ``-`` is stdin. Several files follow one another.
 
-    See :func:`~brivionix_billing.tables.usage_lines` for the arguments. Raises ``file_unreadable`` with the path.
+    Raises ``file_unreadable`` and ``invalid_argument``, with the path.
     """
     files = ["-"] if path == "-" else find_files(path)
 
@@ -68,7 +63,7 @@ def open_usage(
             source = nullcontext(sys.stdin.buffer) if file == "-" else _open(file)
             try:
                 with source as content:
-                    for line in usage_lines(content, mapping=mapping, meters=meters, note=note):
+                    for line in usage_lines(content, options):
                         yield line if line.endswith(b"\n") else line + b"\n"
             except OSError as error:
                 raise BillingError("file_unreadable", f"cannot read the usage {where}: {error.strerror}") from None

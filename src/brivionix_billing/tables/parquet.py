@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from brivionix_billing.errors import BillingError
-from brivionix_billing.tables.columns import Columns
+from brivionix_billing.tables.columns import Columns, TableOptions
 
 __all__ = ["parquet_lines"]
 
 _ROWS = 10_000
 
 
-def parquet_lines(
-    source: IO[bytes], mapping: Mapping[str, str] | None, meters: Iterable[str], note: Callable[[str], None]
-) -> Iterator[bytes]:
+def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
     """Yield the rows of a Parquet file as lines of a usage file. Raises ``missing_dependency`` without DuckDB."""
     try:
         import duckdb
@@ -31,9 +29,9 @@ def parquet_lines(
         try:
             connection.execute("SET TimeZone = 'UTC'")
             rows = connection.execute("SELECT * FROM read_parquet(?)", [path])
-            columns = Columns([column[0] for column in rows.description or ()], mapping, meters)
+            columns = Columns([column[0] for column in rows.description or ()], options)
             if columns.unread:
-                note(f"columns without an effect on the price: {', '.join(columns.unread)}")
+                options.note(f"columns without an effect on the price: {', '.join(columns.unread)}")
             while batch := rows.fetchmany(_ROWS):
                 for row in batch:
                     yield columns.line(row)
