@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from brivionix_billing.gateway import ClientAnswer, GatewayError, too_large
+from brivionix_billing.gateway import RESPONSE_HEADERS, ClientAnswer, GatewayError, too_large
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}(\[\])?", re.ASCII)
 _PRICED_FIELDS: Final = frozenset(
@@ -22,8 +22,8 @@ _PRICED_FIELDS: Final = frozenset(
 """Fields that decide the price. A provider may take ``Model`` or ``model[]`` for one of them."""
 
 _PIECE_BYTES: Final = 256 * 1024
-SECURITY_HEADERS: Final = {b"x-content-type-options": b"nosniff", b"cache-control": b"no-store"}
-"""Headers of every response: it is not cached, and not taken for a page."""
+SECURITY_HEADERS: Final = {name.encode(): value.encode() for name, value in RESPONSE_HEADERS.items()}
+"""Headers of every response."""
 
 __all__ = ["SECURITY_HEADERS", "AnswerStream", "answer_response", "body_pieces", "error_response", "parse_form"]
 

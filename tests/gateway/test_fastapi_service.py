@@ -87,7 +87,8 @@ def test_the_sdk_is_served_and_charged(service: Service) -> None:
     usages = [Usage.from_response(entry.content["usage"]) for entry in entries]
     assert usages == [Usage.from_response(whole), Usage.from_response(chunks[-1])]
     header = {"authorization": f"Bearer {service.secret}"}
-    assert httpx.post(f"{service.url}/v1/else", json={}, headers=header).status_code == 404
+    refused = httpx.post(f"{service.url}/v1/else", json={}, headers=header)
+    assert (refused.status_code, refused.headers["cache-control"]) == (404, "no-store")
     assert httpx.post(f"{service.url}/v1/responses", json={}).status_code == 401
 
 

@@ -32,6 +32,7 @@ from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPoo
 from brivionix_billing.gateway.background import BackgroundTasks
 from brivionix_billing.gateway.billing import DEFAULT_RETRY_DELAYS, GatewayBilling
 from brivionix_billing.gateway.client_errors import (
+    RESPONSE_HEADERS,
     ErrorFormat,
     GatewayError,
     error_body,
@@ -65,6 +66,7 @@ __all__ = [
     "Send",
     "UpstreamAnswer",
     "ErrorFormat",
+    "RESPONSE_HEADERS",
     "AdmittedRequest",
     "Api",
     "MeteredStream",

@@ -13,9 +13,12 @@ from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger import ShortfallError
 
-__all__ = ["ErrorFormat", "GatewayError", "error_body", "from_billing_error", "from_provider_error"]
+__all__ = ["RESPONSE_HEADERS", "ErrorFormat", "GatewayError", "error_body", "from_billing_error", "from_provider_error"]
 
 ErrorFormat = Literal["openai", "anthropic"]
+
+RESPONSE_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Headers of every response: it is not cached, and not taken for a page."""
 
 _ANTHROPIC_TYPES: Final = {
     401: "authentication_error",
@@ -78,7 +81,7 @@ class GatewayError(Exception):
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param = status, code, message, param
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, str] = dict(RESPONSE_HEADERS)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.status, self.code, self.message, self.param), {"headers": self.headers}

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brivionix_billing.gateway.admission import AdmittedRequest
-from brivionix_billing.gateway.client_errors import GatewayError, from_provider_error
+from brivionix_billing.gateway.client_errors import RESPONSE_HEADERS, GatewayError, from_provider_error
 from brivionix_billing.gateway.metered_stream import MeteredStream
 from brivionix_billing.gateway.safe_log import describe_body, describe_exception
 
@@ -77,7 +77,7 @@ class ClientAnswer:
 
     def __init__(self, status: int, media_type: str, body: bytes | None, exchange: Exchange | None = None) -> None:
         self.status, self.media_type, self.body = status, media_type, body
-        self.headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        self.headers = dict(RESPONSE_HEADERS)
         self._exchange = exchange
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -174,7 +174,7 @@ class Exchange:
             _LOG.error("%s: the provider answered %s: %s", self._admitted.id, upstream.status_code, reason)
         passed = {name: upstream.headers.get(name) or "" for name in _PASSED_HEADERS}
         # A server does not send a header with other signs, and breaks the answer off.
-        error.headers = {name: value for name, value in passed.items() if _NUMBER_OR_DATE.fullmatch(value)}
+        error.headers |= {name: value for name, value in passed.items() if _NUMBER_OR_DATE.fullmatch(value)}
         return error
 
     async def _complete(self, answer: bytes, media_type: str) -> ClientAnswer:
