@@ -7,14 +7,23 @@ time is spent in the server. ``benchmarks/ledger.py`` measures it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger.ledger import Ledger
 
 __all__ = ["LedgerThreadPool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_GROUPED: Final = (Ledger.authenticate, Ledger.hold, Ledger.settle, Ledger.release, Ledger.charge)
+"""Operations of requests, which may share a transaction."""
+_MAX_GROUP: Final = 32
+"""Maximum number of operations in a shared transaction. Other processes wait until it ends."""
 
 
 class LedgerThreadPool:
@@ -22,6 +31,9 @@ class LedgerThreadPool:
 
     Use one thread for SQLite, which has one writer at a time. For PostgreSQL, use as many threads as its pool has
     connections.
+
+    On SQLite, operations of requests that wait at the same time share a transaction (group commit). Each has its result
+    when the transaction is on disk. Each fails by itself.
 
     An operation that has started is always finished. If the waiting task is cancelled meanwhile, for example because
     its client disconnected, the cancellation is raised when the operation is done. So whatever follows, such as a
@@ -34,26 +46,39 @@ class LedgerThreadPool:
 
     def __init__(self, workers: int = 1) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ledger")
+        self._lock = threading.Lock()
+        """Guards the fields below."""
+        self._waiting: deque[_Call] = deque()
+        self._idle_workers = workers
 
     async def run(self, operation: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of ``operation(*args, **kwargs)``, or raise its exception."""
-        running = asyncio.wrap_future(self._pool.submit(operation, *args, **kwargs))
-        cancelled: asyncio.CancelledError | None = None
-        while True:
-            try:
-                result = await asyncio.shield(running)
-            except asyncio.CancelledError as error:
-                if running.cancelled():
-                    raise
-                cancelled = error  # raised when the operation is done
-                continue
-            except BaseException:
-                if cancelled is not None:
-                    raise cancelled from None
-                raise
-            if cancelled is not None:
-                raise cancelled
-            return result
+        call = _Call(operation, args, kwargs)
+        with self._lock:
+            if self._idle_workers:
+                self._pool.submit(self._work)  # raises if the pool is closed
+                self._idle_workers -= 1
+            self._waiting.append(call)
+        result: T = await call.outcome()
+        return result
+
+    def _work(self) -> None:
+        """Run calls until none waits."""
+        while calls := self._take():
+            _run(calls)
+            _deliver(calls)
+
+    def _take(self) -> list[_Call]:
+        """Take the next call, and those after it that may share its transaction."""
+        with self._lock:
+            if not self._waiting:
+                self._idle_workers += 1
+                return []
+            calls = [self._waiting.popleft()]
+            ledger = calls[0].sharing_ledger
+            while ledger and self._waiting and self._waiting[0].sharing_ledger is ledger and len(calls) < _MAX_GROUP:
+                calls.append(self._waiting.popleft())
+            return calls
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,5 +87,98 @@ class LedgerThreadPool:
         self.close()
 
     def close(self, *, wait: bool = True) -> None:
-        """Finish all operations that have started, and end the threads; without ``wait``, return at once."""
-        self._pool.shutdown(wait, cancel_futures=not wait)
+        """Finish all operations, and end the threads. Without ``wait``, return at once and cancel what waits."""
+        if not wait:
+            with self._lock:
+                dropped = list(self._waiting)
+                self._waiting.clear()
+            for call in dropped:
+                call.error = asyncio.CancelledError()
+            _deliver(dropped)
+        self._pool.shutdown(wait)
+
+
+class _Call:
+    """An operation, and the task that waits for its outcome."""
+
+    __slots__ = ("_args", "_is_done", "_kwargs", "_operation", "_waiter", "error", "loop", "result", "sharing_ledger")
+
+    def __init__(self, operation: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._operation, self._args, self._kwargs = operation, args, kwargs
+        self.sharing_ledger = None if "connection" in kwargs else _sharing_ledger(operation)
+        """The ledger in whose shared transaction the operation may run."""
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] = self.loop.create_future()
+        self._is_done = False
+
+    def __call__(self, **kwargs: Any) -> Any:
+        return self._operation(*self._args, **self._kwargs, **kwargs)
+
+    async def outcome(self) -> Any:
+        """Return the result, or raise the error. If the task is cancelled meanwhile, raise that when all is done."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._is_done:
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._waiter = self.loop.create_future()
+        if cancelled is not None:
+            raise cancelled
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def finish(self) -> None:
+        """Wake the task. Call it in the thread of the loop."""
+        self._is_done = True
+        if not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _sharing_ledger(operation: Callable[..., Any]) -> Ledger | None:
+    ledger = getattr(operation, "__self__", None)
+    if isinstance(ledger, Ledger) and ledger.engine.dialect.name == "sqlite":
+        return ledger if getattr(operation, "__func__", None) in _GROUPED else None
+    return None
+
+
+def _run(calls: Sequence[_Call]) -> None:
+    """Run calls, and set their outcomes."""
+    ledger = calls[0].sharing_ledger
+    if ledger is not None and len(calls) > 1:
+        try:
+            outcomes = ledger.run_grouped(calls)
+        except BaseException:
+            pass  # one of them failed, or the database: each gets its own outcome below
+        else:
+            for call, outcome in zip(calls, outcomes, strict=True):
+                if isinstance(outcome, BillingError):
+                    call.error = outcome
+                else:
+                    call.result = outcome
+            return
+    for call in calls:
+        try:
+            call.result = call()
+        except BaseException as error:
+            call.error = error
+
+
+def _deliver(calls: Iterable[_Call]) -> None:
+    """Wake the tasks that wait, each loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+    for call in calls:
+        by_loop.setdefault(call.loop, []).append(call)
+    for loop, finished in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_finish, finished)
+        except RuntimeError:
+            pass  # the loop is closed: no task waits
+
+
+def _finish(calls: Iterable[_Call]) -> None:
+    for call in calls:
+        call.finish()

@@ -25,7 +25,7 @@ from brivionix_billing.ledger.database.engine import (
     take_writer,
 )
 
-__all__ = ["run_in_transaction", "run_lookup", "run_read", "run_transaction", "run_write"]
+__all__ = ["SharedTransaction", "run_in_transaction", "run_lookup", "run_read", "run_transaction", "run_write"]
 
 T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 12
@@ -101,6 +101,31 @@ def _run_on_cursor(engine: Engine, work: Callable[[Any], T], sleep: Callable[[fl
                 connection.close()  # returns it to the pool, which rolls back an open transaction
         _back_off(attempts_left, failure, sleep)
     raise AssertionError("unreachable")
+
+
+class SharedTransaction:
+    """A transaction of :func:`run_write` on SQLite that several operations share, each under its own savepoint."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def run(self, work: Callable[[Any], T]) -> T:
+        """Run ``work``. If it raises a :class:`BillingError`, its changes are undone, and the transaction goes on.
+
+        After any other error, such as a full disk, the transaction must be rolled back.
+        """
+        execute = self._cursor.execute
+        execute("SAVEPOINT operation")
+        try:
+            result = work(self._cursor)
+        except BillingError:
+            execute("ROLLBACK TO operation")
+            execute("RELEASE operation")
+            raise
+        execute("RELEASE operation")
+        return result
 
 
 def run_read(engine: Engine, work: Callable[[Connection], T]) -> T:

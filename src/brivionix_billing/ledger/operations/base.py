@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,7 +11,13 @@ from sqlalchemy import Connection, Engine
 from brivionix_billing.decimals import format_plain, parse_decimal
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Statements, Store
-from brivionix_billing.ledger.database.transactions import run_in_transaction, run_lookup, run_read, run_write
+from brivionix_billing.ledger.database.transactions import (
+    SharedTransaction,
+    run_in_transaction,
+    run_lookup,
+    run_read,
+    run_write,
+)
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
@@ -25,6 +31,8 @@ from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 __all__ = ["LedgerBase", "amount_text", "lock_account"]
 
 T = TypeVar("T")
+AnyTransaction = Connection | SharedTransaction | None
+"""The transaction of an operation: the caller's, one that operations share, or ``None`` for one of its own."""
 
 
 class LedgerBase:
@@ -95,24 +103,52 @@ class LedgerBase:
 
         return self._run_write(work, connection)
 
-    def _run_write(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        if connection is None:
-            return run_write(self.engine, lambda cursor: work(Store(cursor, self.statements)))
-        return run_in_transaction(connection, self._with_store(work))
+    def run_grouped(self, operations: Sequence[Callable[..., T]]) -> list[T | BillingError]:
+        """Run several operations in one transaction of SQLite, so that one commit writes all of them to disk.
 
-    def _run_read(self, work: Callable[[Store], T], connection: Connection | None) -> T:
-        if connection is None:
-            return run_read(self.engine, self._with_store(work))
-        return run_in_transaction(connection, self._with_store(work))
+        Each is called with ``connection=``, and succeeds or fails by itself. Returns the result of each, or its error.
+        If this raises, none of them was done, or the commit may have succeeded: run each again by itself.
+        """
 
-    def _run_lookup(self, work: Callable[[Store], T], connection: Connection | None) -> T:
+        def work(cursor: Any) -> list[T | BillingError]:
+            transaction = SharedTransaction(cursor)
+            return [_run_shared(operation, transaction) for operation in operations]
+
+        return run_write(self.engine, work)
+
+    def _run_write(self, work: Callable[[Store], T], connection: AnyTransaction) -> T:
+        if connection is None:
+            return run_write(self.engine, self._on_cursor(work))
+        return self._run_in(connection, work)
+
+    def _run_read(self, work: Callable[[Store], T], connection: AnyTransaction) -> T:
+        if connection is None:
+            return run_read(self.engine, self._on_connection(work))
+        return self._run_in(connection, work)
+
+    def _run_lookup(self, work: Callable[[Store], T], connection: AnyTransaction) -> T:
         """Run ``work``, which executes one query."""
         if connection is None:
-            return run_lookup(self.engine, lambda cursor: work(Store(cursor, self.statements)))
-        return run_in_transaction(connection, self._with_store(work))
+            return run_lookup(self.engine, self._on_cursor(work))
+        return self._run_in(connection, work)
 
-    def _with_store(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
+    def _run_in(self, connection: Connection | SharedTransaction, work: Callable[[Store], T]) -> T:
+        if isinstance(connection, SharedTransaction):
+            return connection.run(self._on_cursor(work))
+        return run_in_transaction(connection, self._on_connection(work))
+
+    def _on_cursor(self, work: Callable[[Store], T]) -> Callable[[Any], T]:
+        return lambda cursor: work(Store(cursor, self.statements))
+
+    def _on_connection(self, work: Callable[[Store], T]) -> Callable[[Connection], T]:
         return lambda connection: work(Store(connection.connection.cursor(), self.statements))
+
+
+def _run_shared(operation: Callable[..., T], transaction: SharedTransaction) -> T | BillingError:
+    try:
+        return operation(connection=transaction)
+    except BillingError as error:
+        return error
 
 
 def lock_account(store: Store, account: str) -> AccountRow:
