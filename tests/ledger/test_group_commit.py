@@ -268,3 +268,18 @@ def test_a_pool_that_is_closed_without_waiting_cancels_what_has_not_started(tmp_
         assert ledger.entry("r1") is None
         with refused("unknown_hold"):
             ledger.release("r2", at=later(1))
+
+
+def test_a_pool_that_is_closed_finishes_what_waits(tmp_path: Path) -> None:
+    """Also an operation whose task has only just called the pool is done, and its task ends."""
+
+    async def main(ledger: Ledger) -> Any:
+        threads = LedgerThreadPool()
+        waiting = asyncio.ensure_future(hold(ledger, "r1")(threads))
+        await asyncio.sleep(0)
+        threads.close()
+        return await waiting
+
+    with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        prepared(ledger)
+        assert asyncio.run(main(ledger)) == ledger.entry("r1")

@@ -46,21 +46,30 @@ class LedgerThreadPool:
 
     def __init__(self, workers: int = 1) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ledger")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         """Guards the fields below."""
         self._waiting: deque[_Call] = deque()
         self._idle_workers = workers
+        self._is_closed = False
 
     async def run(self, operation: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of ``operation(*args, **kwargs)``, or raise its exception."""
         call = _Call(operation, args, kwargs)
         with self._lock:
-            if self._idle_workers:
-                self._pool.submit(self._work)  # raises if the pool is closed
-                self._idle_workers -= 1
+            if self._is_closed:
+                raise RuntimeError("the pool is closed")
             self._waiting.append(call)
+        # At the next turn of the loop, so that its other tasks can add their operations to the group. They would also
+        # compete with the worker for Python's lock.
+        call.loop.call_soon(self._start_worker)
         result: T = await call.outcome()
         return result
+
+    def _start_worker(self) -> None:
+        with self._lock:
+            if self._waiting and self._idle_workers and not self._is_closed:
+                self._idle_workers -= 1
+                self._pool.submit(self._work)
 
     def _work(self) -> None:
         """Run calls until none waits."""
@@ -88,13 +97,17 @@ class LedgerThreadPool:
 
     def close(self, *, wait: bool = True) -> None:
         """Finish all operations, and end the threads. Without ``wait``, return at once and cancel what waits."""
-        if not wait:
-            with self._lock:
-                dropped = list(self._waiting)
+        dropped: list[_Call] = []
+        with self._lock:
+            if wait:
+                self._start_worker()
+            else:
+                dropped += self._waiting
                 self._waiting.clear()
-            for call in dropped:
-                call.error = asyncio.CancelledError()
-            _deliver(dropped)
+            self._is_closed = True
+        for call in dropped:
+            call.error = asyncio.CancelledError()
+        _deliver(dropped)
         self._pool.shutdown(wait)
 
 
