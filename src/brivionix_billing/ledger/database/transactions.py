@@ -127,6 +127,10 @@ class SharedTransaction:
         execute("RELEASE operation")
         return result
 
+    def look_up(self, work: Callable[[Any], T]) -> T:
+        """Run ``work``, which executes one query."""
+        return work(self._cursor)
+
 
 def run_read(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Run ``work`` in a read transaction, which sees one state of the database. Raises ``ledger_unavailable``."""

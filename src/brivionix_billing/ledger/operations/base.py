@@ -130,6 +130,8 @@ class LedgerBase:
         """Run ``work``, which executes one query."""
         if connection is None:
             return run_lookup(self.engine, self._on_cursor(work))
+        if isinstance(connection, SharedTransaction):
+            return connection.look_up(self._on_cursor(work))
         return self._run_in(connection, work)
 
     def _run_in(self, connection: Connection | SharedTransaction, work: Callable[[Store], T]) -> T:
