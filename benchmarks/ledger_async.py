@@ -73,8 +73,10 @@ async def _all(work: Sequence[tuple[Pairs, Iterator[int]]], workers: int) -> Non
 
     async def task(stream: Pairs, numbers: Iterator[int]) -> None:
         for number in numbers:
-            await threads.run(stream.hold, number)
-            await threads.run(stream.settle, number)
+            args, kwargs = stream.hold_arguments(number)
+            await threads.run(stream.ledger.hold, *args, **kwargs)
+            args, kwargs = stream.settle_arguments(number)
+            await threads.run(stream.ledger.settle, *args, **kwargs)
 
     await asyncio.gather(*[task(*each) for each in work])
     threads.close()

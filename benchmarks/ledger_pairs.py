@@ -39,6 +39,7 @@ class Statement(NamedTuple):
 
 
 Script = list[Statement]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Pairs:
@@ -61,9 +62,17 @@ class Pairs:
         self.settle(number)
 
     def hold(self, number: int) -> None:
-        self.ledger.hold(self.account, "0.05", id=self._id(number), at=NOW + number * STEP)
+        args, kwargs = self.hold_arguments(number)
+        self.ledger.hold(*args, **kwargs)
 
     def settle(self, number: int) -> None:
+        args, kwargs = self.settle_arguments(number)
+        self.ledger.settle(*args, **kwargs)
+
+    def hold_arguments(self, number: int) -> Arguments:
+        return (self.account, "0.05"), {"id": self._id(number), "at": NOW + number * STEP}
+
+    def settle_arguments(self, number: int) -> Arguments:
         at = NOW + number * STEP
         body = {
             "input_tokens": 12_000 + number % 97,
@@ -72,7 +81,7 @@ class Pairs:
             "output_tokens_details": {"reasoning_tokens": 320},
         }
         charge = BOOK.rate(Usage.from_response(body), model="gpt-5.4-mini", group="default", at=at)
-        self.ledger.settle(self._id(number), charge, at=at, usage=body)
+        return (self._id(number), charge), {"at": at, "usage": body}
 
     def _id(self, number: int) -> str:
         return f"{self.account}_req_{number:07d}"
