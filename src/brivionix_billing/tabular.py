@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["format_csv", "format_table"]
+__all__ = ["format_csv", "format_table", "quote_formula"]
 
 _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
+_FORMULA_SIGNS: Final = frozenset("=+-@\N{MINUS SIGN}")
+_QUOTED_STARTS: Final = "'\t\r\n"
+_INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Unicode categories of spaces, control characters and characters without a width, such as a byte order mark."""
 
 
 def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
@@ -30,15 +34,24 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
 def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
     """Format rows as CSV with a heading. Nested values are flattened to ``outer_inner``.
 
-    ``columns`` come first, even if no row has them; other columns of the rows follow.
+    ``columns`` come first, even if no row has them; other columns of the rows follow. Every text is quoted by
+    :func:`quote_formula`.
     """
     flat = [dict(_flatten_row(row)) for row in rows]
     names = list(dict.fromkeys([*columns, *(name for row in flat for name in row)]))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
+    out = _Lines()
+    # Before Python 3.13, csv quotes a carriage return only if it is part of the line end.
+    writer = csv.DictWriter(out, names, lineterminator="\r\n")
+    writer.writerow({name: quote_formula(name) for name in names})
     writer.writerows(flat)
-    return out.getvalue()
+    return "".join(line.removesuffix("\r\n") + "\n" for line in out)
+
+
+class _Lines(list[str]):
+    """The lines that a CSV writer writes, one by one."""
+
+    def write(self, line: str) -> None:
+        self.append(line)
 
 
 def _flatten_row(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -46,10 +59,25 @@ def _flatten_row(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str
         if isinstance(value, Mapping):
             yield from _flatten_row(value, f"{prefix}{name}_")
         elif isinstance(value, str):
-            # A spreadsheet executes a cell that starts like a formula, and names are external input.
-            risky = value[:1] in "=+@\t\r" or (value[:1] == "-" and not _NEGATIVE.fullmatch(value))
-            yield prefix + name, "'" + value if value and risky else value
+            yield prefix + name, quote_formula(value)
         elif isinstance(value, bool):
             yield prefix + name, "true" if value else "false"  # as JSON writes it
         elif not isinstance(value, list):
             yield prefix + name, value
+
+
+def quote_formula(text: str) -> str:
+    """Return the text of a cell, with an apostrophe in front of what a spreadsheet would run as a formula.
+
+    A text that starts with an apostrophe gets one too. So the value of a cell that starts with one is the rest of it.
+    Names are input of others. Spreadsheets skip spaces and invisible characters before a formula, and some read the
+    fullwidth and small forms of its first sign.
+
+    >>> quote_formula("=1+1"), quote_formula(" +1"), quote_formula("-1.5"), quote_formula("'s")
+    ("'=1+1", "' +1", '-1.5', "''s")
+    """
+    if text[:1] in _QUOTED_STARTS:
+        return "'" + text if text else text
+    first = next((c for c in text if unicodedata.category(c) not in _INVISIBLE_CATEGORIES), "")
+    is_formula = unicodedata.normalize("NFKC", first)[:1] in _FORMULA_SIGNS
+    return "'" + text if is_formula and not _NEGATIVE.fullmatch(text) else text

@@ -59,8 +59,9 @@ async function copyText(text, displayed = text) {
     showStatus(translate("not_copied", { text }));
   }
 }
-// A spreadsheet evaluates a cell that begins like a formula.
-const escapeCell = (text) => (/^[=+@\t\r-]/.test(text) ? "'" + text : text);
+// A spreadsheet evaluates a cell that begins like a formula. The same rule as quote_formula() in tabular.py.
+const isFormula = (text) => /^['\t\r\n]|^[=+@\u2212-]/.test(text.replace(/^(?![\t\r\n])[\p{Cc}\p{Cf}\p{Z}]+/u, "").normalize("NFKC"));
+const escapeCell = (text) => (isFormula(text) ? "'" + text : text);
 const COMPARISONS = { over: ">", from: ">=", up_to: "<=", under: "<" };
 function rowAsTsv(row) {
   const columns = pricedMeters(currentGroup()), currency = currentCurrency(), prices = viewPrices(row);
