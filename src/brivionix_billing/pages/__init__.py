@@ -7,6 +7,7 @@ from brivionix_billing.pages.bill_page import bill_page
 from brivionix_billing.pages.pdf import render_pdf
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.pricing_page import pricing_page
-from brivionix_billing.pages.render import HtmlPage, load_stylesheet
+from brivionix_billing.pages.render import HtmlPage
+from brivionix_billing.pages.stylesheet import load_stylesheet
 
 __all__ = ["HtmlPage", "bill_page", "load_stylesheet", "render_pdf", "price_list", "pricing_page"]

@@ -17,9 +17,9 @@ from brivionix_billing.pages.render import (
     embed_json,
     read_asset,
     render_template,
-    validate_stylesheet,
 )
 from brivionix_billing.pages.scheduled_changes import PageLabels, change_texts, row_notes, scheduled_changes
+from brivionix_billing.pages.stylesheet import validate_stylesheet
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.labels import pick_text
 from brivionix_billing.text_checks import require_text
