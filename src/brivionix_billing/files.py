@@ -1,12 +1,50 @@
-"""Reads files whole, up to a size limit."""
+"""Reads files up to a size limit, and writes every file of this package.
+
+No other module creates a file. A file is private to its user, unless the caller says that it is :data:`PUBLISHED`. A
+new file is created exclusively, so no other user can prepare a link under its name. A replaced file is written under a
+random name first, and takes the place of the old one as a whole.
+"""
 
 from __future__ import annotations
 
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 
-__all__ = ["read_bounded"]
+__all__ = [
+    "PRIVATE",
+    "PUBLISHED",
+    "Access",
+    "atomic_write",
+    "atomic_write_bytes",
+    "create_file",
+    "is_readable_by_others",
+    "make_folder",
+    "read_bounded",
+]
+
+
+class Access(NamedTuple):
+    """Who may read a new file. The modes are those before the umask. On Windows, the rights of the folder apply."""
+
+    file_mode: int
+    folder_mode: int
+
+
+PRIVATE: Final = Access(0o600, 0o700)
+"""Only the user. For all that has accounts, usage or prices paid: bills, lists of records, ledgers, exports."""
+PUBLISHED: Final = Access(0o666, 0o777)
+"""As the umask says. For pricing pages with their JSON, which a web server reads, and for price files."""
+
+_OPEN_FILES: Final = ("/dev/fd/", "/dev/std", "/proc/")
+"""Path prefixes of files that a process has open. Other files below /dev, such as /dev/shm, are ordinary files."""
+_SYSTEM_USER: Final = 0
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 
 def read_bounded(path: str | Path, limit: int, what: str = "", *, too_large: str = "invalid_document") -> bytes:
@@ -20,8 +58,114 @@ def read_bounded(path: str | Path, limit: int, what: str = "", *, too_large: str
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot read {name}: {reason}") from None
+        raise BillingError("file_unreadable", f"cannot read {name}: {_reason(error)}") from None
     if len(content) > limit:
         raise BillingError(too_large, f"{name}: the file has more than {limit} bytes")
     return content
+
+
+def create_file(path: str | Path, *, binary: bool = False) -> IO[Any]:
+    """Create a private file and open it for writing bytes, or text in UTF-8 with the line ends as they are.
+
+    Raises ``FileExistsError`` if there is anything at the path, such as a symbolic link, and other ``OSError``.
+    """
+    if binary:
+        return open(path, "xb", opener=_opener(PRIVATE.file_mode))
+    return open(path, "x", encoding="utf-8", newline="", opener=_opener(PRIVATE.file_mode))
+
+
+def make_folder(path: str | Path, access: Access = PRIVATE) -> None:
+    """Create a folder and its missing parents. An existing folder keeps its mode. Raises ``OSError``."""
+    missing = []
+    folder = Path(path)
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another process was faster
+            folder.mkdir(mode=access.folder_mode)
+    Path(path).mkdir(exist_ok=True)  # raises if it is a file
+
+
+def atomic_write_bytes(path: str | Path, content: bytes, access: Access = PRIVATE) -> None:
+    """Write a file as a whole or not at all; see :func:`atomic_write`."""
+    with atomic_write(path, access) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_write(path: str | Path, access: Access = PRIVATE) -> Iterator[IO[bytes]]:
+    """Open a file that replaces ``path`` as a whole at the end of the block, or not at all after an error.
+
+    So a server that reads the present file never sees half of the new one. Missing folders are created. A published
+    file keeps its mode. Something other than a regular file, such as a pipe, is written to directly if it belongs to
+    the user or the system. Raises ``file_unreadable``, also for a symbolic link.
+    """
+    path = str(path)
+    handed_over = False
+    try:
+        if os.path.exists(path) and os.path.abspath(path).startswith(_OPEN_FILES):
+            with open(path, "wb") as file:
+                handed_over = True
+                yield file
+            return
+        if os.path.islink(path):
+            raise BillingError(
+                "file_unreadable", f"cannot write {safe_repr(path, 200)}: it is a symbolic link; name its target"
+            )
+        if os.path.exists(path) and not os.path.isfile(path):
+            with _open_device(path) as file:
+                handed_over = True
+                yield file
+            return
+        target = Path(path)
+        make_folder(target.parent, access)
+        draft = target.with_name(f".brivionix-{secrets.token_hex(8)}")
+        try:
+            with open(draft, "xb", opener=_opener(access.file_mode)) as file:
+                handed_over = True
+                yield file
+            if access is PUBLISHED:
+                _copy_mode(target, draft)
+            os.replace(draft, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+    except (OSError, ValueError) as error:
+        if handed_over and isinstance(error, ValueError):
+            raise  # from the caller's block; the path was valid
+        raise BillingError("file_unreadable", f"cannot write {safe_repr(path, 200)}: {_reason(error)}") from None
+
+
+def is_readable_by_others(path: str | Path) -> bool:
+    """Return whether other users than the owner may read a file. On Windows, modes do not tell: false."""
+    try:
+        return os.name == "posix" and bool(os.stat(path).st_mode & 0o077)
+    except (OSError, ValueError):
+        return False
+
+
+def _opener(mode: int) -> Any:
+    return lambda path, flags: os.open(path, flags | _NO_FOLLOW, mode)
+
+
+def _open_device(path: str) -> IO[bytes]:
+    """Open a pipe or device. Another user's pipe would hand the content to that user."""
+    file = open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY | _NO_FOLLOW))  # noqa: SIM115  # returned
+    if os.name == "posix" and os.fstat(file.fileno()).st_uid not in (_SYSTEM_USER, os.geteuid()):
+        file.close()
+        raise PermissionError(None, "it belongs to another user; name a file")
+    return file
+
+
+def _copy_mode(source: Path, target: Path) -> None:
+    """Copy the mode of a file, unless it belongs to another user, who could have prepared it."""
+    with suppress(FileNotFoundError):
+        status = source.stat(follow_symlinks=False)
+        if os.name != "posix" or status.st_uid == os.geteuid():
+            target.chmod(status.st_mode & 0o777)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Opens usage files and writes files atomically."""
+"""Opens usage files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from brivionix_billing.pricebook import PriceBook
 __all__ = [
     "USAGE_HELP",
     "add_usage_options",
-    "atomic_write",
-    "atomic_write_bytes",
     "open_rereadable",
     "open_usage",
     "open_usage_file",
@@ -91,53 +89,3 @@ def open_rereadable(args: Namespace, book: PriceBook) -> Iterator[Callable[[], A
             shutil.copyfileobj(source, file)
         copied = Namespace(**{**vars(args), "usage": str(copy)})
         yield lambda: open_usage(copied, book)
-
-
-def atomic_write_bytes(path: str, content: bytes) -> None:
-    """Write a file as a whole or not at all; see :func:`atomic_write`."""
-    with atomic_write(path) as file:
-        file.write(content)
-
-
-_OPEN_FILES: Final = ("/dev/fd/", "/dev/std", "/proc/")
-"""Path prefixes of files that a process has open. Other files below /dev, such as /dev/shm, are ordinary files."""
-
-
-@contextmanager
-def atomic_write(path: str) -> Iterator[IO[bytes]]:
-    """Open a file that replaces ``path`` as a whole at the end of the block, or not at all after an error.
-
-    So a server that reads the present file never sees half of the new one. A symbolic link stays, and its target is
-    replaced. Something other than a regular file, such as a pipe, is written to directly.
-    """
-    handed_over = False
-    try:
-        if os.path.exists(path) and (not os.path.isfile(path) or os.path.abspath(path).startswith(_OPEN_FILES)):
-            with open(path, "wb") as file:  # a folder fails here, with its name in the error
-                handed_over = True
-                yield file
-            return
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        handle, draft = tempfile.mkstemp(dir=target.parent, prefix=".brivionix-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                handed_over = True
-                yield file
-            os.chmod(draft, mode)
-            os.replace(draft, target)
-        except BaseException:
-            os.unlink(draft)
-            raise
-    except (OSError, ValueError) as error:
-        if handed_over and isinstance(error, ValueError):
-            raise  # from the caller's block; the path was valid
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot write {safe_repr(path, 200)}: {reason}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, require_distinct_paths
-from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.output import as_json, count_noun, print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
-from brivionix_billing.files import read_bounded
+from brivionix_billing.files import PUBLISHED, atomic_write_bytes, read_bounded
 from brivionix_billing.importing.build import build_price_file
 from brivionix_billing.importing.catalog import UNDATED_START, Catalog, Rejection
 from brivionix_billing.importing.merge import merge_catalog
@@ -64,7 +63,7 @@ def _import(args: Namespace) -> int:
             content = read_bounded(args.into, MAX_BYTES, "the price file", too_large="invalid_argument")
             merged = merge_catalog(catalog, content, args.into, args.start, args.model or ())
             if merged.added or merged.changed:
-                atomic_write_bytes(args.into, merged.text.encode())
+                atomic_write_bytes(args.into, merged.text.encode(), PUBLISHED)
             done = (
                 f"{count_noun(len(merged.added), 'model')} added to {safe_repr(args.into, 200)}, "
                 f"{len(merged.changed)} got new prices, {len(merged.unchanged)} unchanged"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import create_file, is_readable_by_others, make_folder
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances
@@ -32,6 +34,9 @@ from brivionix_billing.invoice.signing import key_id, load_private_key, seal
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import RejectedRecord
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = ["add_commands"]
 
@@ -130,17 +135,19 @@ def _invoice(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
     out = Path(args.out)
     existing = [
-        path.name for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / REJECTED_FILE, out / BILLS) if path.exists()
+        path.name
+        for path in (*out.glob(f"**/{DOCUMENT_FILE}"), out / REJECTED_FILE, out / BILLS)
+        if os.path.lexists(path)
     ]
     if existing:
         raise BillingError(
             "document_exists", f"{safe_repr(str(out), 200)} already contains {existing[0]}; choose another folder"
         )
-    key = load_private_key(args.sign_key) if args.sign_key else None
+    key = _signing_key(args)
     pages = PageWriter(args, None if key is None else key.public_key())
     previous = _series_tail(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     rows = []
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)
@@ -191,7 +198,7 @@ def _invoice(args: Namespace) -> int:
             previous = document
     if rows:
         if args.all:
-            with (out / BILLS).open("x", encoding="utf-8") as file:
+            with create_file(out / BILLS) as file:
                 file.write(format_csv(rows))
         print_rows(rows, args.format, lambda: _bills_table(rows))
     _print_skipped(usage_totals, out / REJECTED_FILE)
@@ -202,6 +209,17 @@ def _invoice(args: Namespace) -> int:
             f"{args.period} ({period}): no billable record of {whose}; check the account, --period and --zone",
         )
     return EXIT_ERROR if usage_totals.rejected else EXIT_OK
+
+
+def _signing_key(args: Namespace) -> Ed25519PrivateKey | None:
+    if not args.sign_key:
+        return None
+    key = load_private_key(args.sign_key)
+    if is_readable_by_others(args.sign_key):
+        print_stderr(
+            f"warning: other users can read the private key {safe_repr(args.sign_key, 200)}; run chmod 600 on it"
+        )
+    return key
 
 
 def _merge_customer(args: Namespace, customer: Customer) -> Customer:
@@ -284,7 +302,7 @@ class _RejectedFile:
     def add(self, record: RejectedRecord) -> None:
         """Append a record."""
         if self.file is None:
-            self.file = self.path.open("x", encoding="utf-8")
+            self.file = create_file(self.path)
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
 
 
@@ -326,11 +344,11 @@ def _credit_note(args: Namespace) -> int:
             )
     out = Path(args.out)
     for name in (DOCUMENT_FILE, REJECTED_FILE):
-        if (out / name).exists():
+        if os.path.lexists(out / name):
             raise BillingError(
                 "document_exists", f"{safe_repr(str(out / name), 200)} exists already; choose another folder"
             )
-    key = load_private_key(args.sign_key) if args.sign_key else None
+    key = _signing_key(args)
     pages = PageWriter(args, None if key is None else key.public_key())
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
     header = Header(
@@ -350,7 +368,7 @@ def _credit_note(args: Namespace) -> int:
         signing_key=None if key is None else key_id(key.public_key()),
     )
     corrected = None
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     status = EXIT_OK
     with RecordListWriter(out) as lists, _RejectedFile(out / REJECTED_FILE) as rejected_file:
         records = None

@@ -7,8 +7,8 @@ from argparse import Namespace
 from typing import Any
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now, require_distinct_paths
-from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.output import print_rows
+from brivionix_billing.files import PUBLISHED, atomic_write_bytes
 from brivionix_billing.pages import load_stylesheet, pricing_page
 from brivionix_billing.pages.formatting import LANGUAGES
 
@@ -49,8 +49,8 @@ def _page(args: Namespace) -> int:
     )
     if args.json:
         text = json.dumps(page.prices, ensure_ascii=False, indent=1) + "\n"
-        atomic_write_bytes(args.json, text.encode())
-    atomic_write_bytes(args.out, page.encode())
+        atomic_write_bytes(args.json, text.encode(), PUBLISHED)
+    atomic_write_bytes(args.out, page.encode(), PUBLISHED)
     row = {"page": args.out, "bytes": len(page.encode()), "policy": page.policy}
 
     def format_text() -> str:

@@ -14,6 +14,7 @@ from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usag
 from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.cli.suggestions import name_suggester
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.pricebook import PriceBook
@@ -163,7 +164,7 @@ def _rejected_file(path: str | None) -> Iterator[IO[str] | None]:
         yield None
         return
     try:
-        file = open(path, "x", encoding="utf-8")  # noqa: SIM115  # closed below
+        file = create_file(path)
     except FileExistsError:
         raise BillingError("file_unreadable", f"{safe_repr(path, 200)} exists already; name a new file") from None
     with file:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, require_distinct_paths
-from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import atomic_write_bytes
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.files import read_intact_document
 from brivionix_billing.invoice.signing import check_signature, load_public_key

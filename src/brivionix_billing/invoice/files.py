@@ -1,7 +1,7 @@
 """Bills as files: one folder per bill, which is written once and never overwritten.
 
 A folder contains ``invoice.json`` (the canonical document), ``invoice.txt`` (human-readable), ``invoice.csv`` (the
-lines) and ``records.txt`` (the list of records).
+lines) and ``records.txt`` (the list of records). Only the user can read them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import atomic_write_bytes, create_file, make_folder
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.document import read_document, schema_errors
 from brivionix_billing.invoice.record_list import format_record_list
@@ -57,25 +58,35 @@ def write_bill(
                 "invalid_argument",
                 f"the page name {safe_repr(name)} is reserved or invalid; use 1 to 64 of A-Z a-z 0-9 . _ -",
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / DOCUMENT_FILE
     for name in (*_RESERVED_FILES, *pages):
-        if (folder / name).exists():
-            raise BillingError(
-                "document_exists",
-                f"{folder / name} exists, and a bill is never overwritten; choose another folder, or write a note",
-            )
+        if os.path.lexists(folder / name):
+            raise _exists_error(folder / name)
+    # The first file is created exclusively, so of two processes with the same folder, only one goes on.
+    _write_new(folder / TEXT_FILE, render_text(document).encode())
     if records is not None:
         os.replace(records, folder / RECORDS_FILE)
-    (folder / TEXT_FILE).write_text(render_text(document), encoding="utf-8")
-    (folder / CSV_FILE).write_text(lines_csv(document), encoding="utf-8", newline="")
+    _write_new(folder / CSV_FILE, lines_csv(document).encode())
     for name, content in pages.items():
-        (folder / name).write_bytes(content)
+        _write_new(folder / name, content)
     # Write the document last and atomically: if it exists, the bill is complete.
-    draft = folder / f".{DOCUMENT_FILE}"
-    draft.write_bytes(canonical_json(document))
-    os.replace(draft, path)
+    atomic_write_bytes(path, canonical_json(document))
     return path
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    try:
+        with create_file(path, binary=True) as file:
+            file.write(content)
+    except FileExistsError:
+        raise _exists_error(path) from None
+
+
+def _exists_error(path: Path) -> BillingError:
+    return BillingError(
+        "document_exists", f"{path} exists, and a bill is never overwritten; choose another folder, or write a note"
+    )
 
 
 def find_documents(path: Path) -> Iterator[Path]:
@@ -153,8 +164,8 @@ class RecordListWriter:
             path = self._paths.get(account)
             if path is None:
                 path = self._paths[account] = Path(self._folder.name, str(len(self._paths)))
-                path.write_bytes(b"")
-            with path.open("a", encoding="utf-8") as file:
+                create_file(path).close()
+            with path.open("a", encoding="utf-8", newline="") as file:
                 file.writelines(texts)
         self._buffered.clear()
         self._size = 0

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, parse_time_or_now
-from brivionix_billing.cli.files import atomic_write_bytes
 from brivionix_billing.cli.ledger.common import (
     engine_from_args,
     open_ledger,
@@ -20,7 +19,7 @@ from brivionix_billing.cli.ledger.common import (
 )
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import read_bounded
+from brivionix_billing.files import atomic_write_bytes, read_bounded
 from brivionix_billing.times import format_instant
 
 __all__ = ["add_commands"]

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, require_distinct_paths
-from brivionix_billing.cli.files import atomic_write, atomic_write_bytes
 from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
+from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers
 from brivionix_billing.tabular import format_table
 from brivionix_billing.times import Period, format_instant

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
@@ -15,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import create_file
 
 __all__ = [
     "READ_ONLY",
@@ -201,6 +203,8 @@ def prepare_engine(engine: Engine, *, synchronous: str = "FULL") -> None:
     if synchronous not in ("FULL", "NORMAL"):
         raise BillingError("invalid_argument", f"synchronous is {safe_repr(synchronous)}; use FULL or NORMAL")
 
+    event.listen(engine, "do_connect", _create_database_file)
+
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions
@@ -214,6 +218,27 @@ def prepare_engine(engine: Engine, *, synchronous: str = "FULL") -> None:
         cursor.close()
 
     event.listen(engine, "begin", _begin)
+
+
+def _create_database_file(_dialect: Any, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
+    """Create the file of a new database for its user alone. SQLite gives its ``-wal`` and ``-shm`` the same mode."""
+    name = str(arguments[0]) if arguments else ""
+    if name.startswith("file:"):  # a URI
+        name, _, query = name.removeprefix("file:").partition("?")
+        mode = dict(parse_qsl(query)).get("mode", "rwc")
+        name = unquote(name) if mode == "rwc" else ""  # the other modes create no file
+    if name in ("", ":memory:") or os.path.exists(name):
+        return
+    try:
+        create_file(name).close()
+    except FileExistsError:
+        if os.path.islink(name):
+            raise BillingError(
+                "ledger_unavailable",
+                f"{safe_repr(name, 200)} is a symbolic link to no file; name its target",
+            ) from None
+    except OSError:
+        pass  # SQLite reports it
 
 
 def is_prepared(engine: Engine) -> bool:
