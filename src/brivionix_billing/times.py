@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from brivionix_billing.errors import BillingError, safe_repr
@@ -32,6 +34,9 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2}))?",
     re.ASCII,
 )
+_MAX_SEARCHED: Final = 8
+"""Maximum number of entries of a timeline that a linear search is fastest for."""
+_start_of: Final = attrgetter("start")
 _MAX_HOURS: Final = 10_000
 _MACHINE_DEPENDENT_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})", re.ASCII)
@@ -135,9 +140,13 @@ class Timeline(Generic[T]):
         return Timeline, (self.entries,)
 
     def at(self, when: datetime) -> TimelineSpan[T]:
-        """Return the value at ``when``. A linear search is fastest, because timelines have few entries."""
+        """Return the value at ``when``."""
         gap_start, gap_end = datetime.min.replace(tzinfo=UTC), END_OF_TIME
-        for entry in self.entries:
+        entries = self.entries
+        if len(entries) > _MAX_SEARCHED:
+            # From the entry before, so that the loop finds the start of a gap. Few entries are faster without this.
+            entries = entries[max(bisect_right(entries, when, key=_start_of) - 1, 0) :][:2]
+        for entry in entries:
             if when < entry.start:
                 gap_end = entry.start
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -84,10 +85,10 @@ def test_instants_are_formatted_in_utc(when: datetime) -> None:
     assert ("." in text) == bool(when.microsecond)
 
 
-STARTS = [utc(f"2026-0{month}-01") for month in range(1, 8)]
+STARTS = [utc(f"2026-{month:02}-01") for month in range(1, 13)]
 
 
-@given(st.lists(st.tuples(st.sampled_from(STARTS), st.booleans()), unique_by=lambda entry: entry[0], max_size=5))
+@given(st.lists(st.tuples(st.sampled_from(STARTS), st.booleans()), unique_by=lambda entry: entry[0], max_size=12))
 def test_a_timeline_gives_the_entry_in_force_and_its_span(chosen: list[tuple[datetime, bool]]) -> None:
     """At any instant the last entry that has started and not ended is in force, for the whole span that is returned."""
     entries = [
@@ -107,6 +108,15 @@ def test_a_timeline_gives_the_entry_in_force_and_its_span(chosen: list[tuple[dat
             if span.start <= other < span.end:
                 assert timeline.at(other) == span
     assert timeline.at(END_OF_TIME - timedelta(microseconds=1)).end == END_OF_TIME
+
+
+def test_a_long_timeline_is_not_searched_from_its_start() -> None:
+    """Looking up every entry of a long timeline takes little time: a file with daily prices must not be slow."""
+    starts = [STARTS[0] + timedelta(hours=hour) for hour in range(20_000)]
+    timeline = Timeline([(start, None, number) for number, start in enumerate(starts)])
+    begin = time.process_time()
+    assert [timeline.at(start).value for start in starts] == list(range(20_000))
+    assert time.process_time() - begin < 2
 
 
 @zones

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.decimals import multiply
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PriceResolver", "ResolvedPrices"]
 
 _MAX_CACHED: Final = 65_536
+_start_of: Final = attrgetter("start")
 _START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _NO_PRICES: Final[Timeline[PriceSet]] = Timeline([])
 
@@ -180,11 +183,11 @@ class PriceResolver:
             router, model = model, self._routed_model(model, served)
         key = (model, group, tier, router)
         known = self._resolved.get(key, ()) if isinstance(group, str) else ()
-        for resolved in known:
-            if resolved.contains(at):
-                return resolved
+        index = bisect_right(known, at, key=_start_of)  # they are in order, and do not overlap
+        if index and known[index - 1].contains(at):
+            return known[index - 1]
         resolved = _resolved_prices(CardSet(self._terms(model, group, at, tier, router)))
-        self._resolved[key] = (*known, resolved)
+        self._resolved[key] = (*known[:index], resolved, *known[index:])
         return resolved
 
     def _routed_model(self, router: str, served: object) -> str:
