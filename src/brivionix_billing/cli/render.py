@@ -99,13 +99,7 @@ def _render(args: Namespace) -> int:
         if args.pdf:
             files[args.pdf] = render_pdf(page)
     if args.csv:
-        try:
-            files[args.csv] = lines_csv(document).encode()
-        except KeyError as error:
-            raise BillingError(
-                "invalid_document",
-                f"{args.invoice}: a line has no cost through channel {error}; use the document as it was issued",
-            ) from None
+        files[args.csv] = lines_csv(document).encode()
     for path, content in files.items():
         atomic_write_bytes(path, content)
         print_stderr(f"{path}: {len(content)} bytes")

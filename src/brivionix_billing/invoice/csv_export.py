@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.tabular import format_csv
 
@@ -21,7 +22,8 @@ def lines_csv(document: Mapping[str, Any]) -> str:
 
     ``credits`` is exact, in Credits. Prices are nominal USD per ``per``. A bill with prices of routers, regions, modes,
     windows or other currencies has columns for them. Each ``rounded_`` column adds up to the
-    rounded total, and is in the currency of its name. A price that is null is an empty cell.
+    rounded total, and is in the currency of its name. A price that is null is an empty cell. Raises
+    ``invalid_document`` if a line has no cost through a channel of the document.
     """
     totals = document["totals"]
     nominal = f"rounded_nominal_{totals['nominal']['currency']}"
@@ -47,7 +49,7 @@ def lines_csv(document: Mapping[str, Any]) -> str:
                 **{name: line.get(name) for name in conditions},
                 "rounded_credits": rounded["credits"],
                 nominal: rounded["nominal"],
-                **{column: rounded["channels"][name] for name, column in channels.items()},
+                **{channels[name]: cost for name, cost in rounded_costs(document, rounded).items()},
             }
         )
     return format_csv(rows, columns)

@@ -6,16 +6,17 @@ text (RFC 8785). ``hash`` is computed over that text without ``hash`` and ``sign
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
 
-__all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document"]
+__all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document", "rounded_costs"]
 
 SCHEMA: Final = "brivionix-billing/invoice/1"
 MAX_MOVEMENTS: Final = 1_000
@@ -283,6 +284,21 @@ def schema_errors(data: Any) -> list[tuple[str, str]]:
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
     return []
+
+
+def rounded_costs(document: Mapping[str, Any], rounded: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rounded cost through each channel of the document, of a line or of the whole.
+
+    Raises ``invalid_document`` if there is none of a channel, which the schema cannot express.
+    """
+    try:
+        return {name: rounded["channels"][name] for name in document["totals"]["channels"]}
+    except KeyError as error:
+        raise BillingError(
+            "invalid_document",
+            f"{safe_repr(document['id'])}: an amount has no cost through channel {safe_repr(error.args[0])}; use the "
+            "document as it was issued",
+        ) from None
 
 
 def read_document(path: str | Path) -> dict[str, Any]:

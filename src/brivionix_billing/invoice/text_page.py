@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, sum_exact
+from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.invoice.labels import shown_labels
 from brivionix_billing.invoice.signing import SignatureState, check_signature
 from brivionix_billing.tabular import format_table
@@ -25,7 +26,10 @@ def _list_currency(line: Mapping[str, Any]) -> str:
 
 
 def render_text(document: Mapping[str, Any]) -> str:
-    """Return the text page. Its lines have up to about 150 characters."""
+    """Return the text page. Its lines have up to about 150 characters.
+
+    Raises ``invalid_document`` if an amount has no cost through a channel of the document.
+    """
     totals, evidence = document["totals"], document["evidence"]
     period = document["period"]
     page = [
@@ -67,12 +71,12 @@ def render_text(document: Mapping[str, Any]) -> str:
                 f"{line['unit_price']}/{per}",
                 rounded["credits"],
                 rounded["nominal"],
-                *(rounded["channels"][name] for name in channels),
+                *rounded_costs(document, rounded).values(),
             ]
         )
     rounded = totals["rounded"]
-    channel_totals = [rounded["channels"][name] for name in channels]
-    rows.append(["Total", *[""] * 8, rounded["credits"], rounded["nominal"], *channel_totals])
+    costs = rounded_costs(document, rounded).values()
+    rows.append(["Total", *[""] * 8, rounded["credits"], rounded["nominal"], *costs])
     savings = document["savings"]
     page += [
         "",
