@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests start Python many times. Without bytecode files, each start would compile the library again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo gateway test test-thorough check bench schema errors clean
+.PHONY: demo gateway test test-thorough check bench schema errors fuzz clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py
@@ -36,8 +36,14 @@ schema: .venv/installed
 errors: .venv/dev
 	$(BIN)/python tests/support/make_errors.py $(ARGS)
 
+# FUZZ_SECONDS is the time of each reader, FUZZ names the readers. Linux only.
+FUZZ_SECONDS ?= 20
+fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
+fuzz: .venv/fuzz
+	$(BIN)/python -m fuzz.run $(FUZZ)
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist fuzz/corpus fuzz/crashes
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,6 +61,10 @@ clean:
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed .venv/gateway
+
+.venv/fuzz: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
 
 .venv/bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
