@@ -61,7 +61,7 @@ def _mutate_value(value: Any, chance: random.Random) -> Any:
     """Return the value after a change at a random place within it."""
     if not isinstance(value, dict | list) or not value or chance.random() < 0.15:
         if isinstance(value, int | float) and chance.random() < 0.6:
-            return chance.choice([value + 1, -value, value * 2, str(value), float(value) if value < 1e300 else 0])
+            return chance.choice([value + 1, -value, value * 2, f"{value}", 1.5 * value if abs(value) < 1e300 else 0])
         return chance.choice(_VALUES)
     if isinstance(value, dict):
         key = chance.choice(list(value))

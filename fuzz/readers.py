@@ -79,7 +79,7 @@ def _usage(data: bytes) -> None:
     """Bodies of providers: the part that a usage file keeps is read like the whole body."""
     body = loads_strict(data, "body")
     usage = Usage.from_response(body)
-    assert sum(usage.meters.values()) >= 0
+    assert all(warning.isprintable() for warning in usage.warnings), "a terminal may obey a warning"
     kept = json.loads(json.dumps(billable_body(body)))
     assert _billed(Usage.from_response(kept)) == _billed(usage), f"{kept} is read as other usage"
 
@@ -105,6 +105,7 @@ def _stream(data: bytes) -> None:
         other.estimated,
         other.usage_error is None,
     ), "the pieces change the result"
+    assert all(warning.isprintable() for warning in (*whole.warnings, *one.warnings)), "a terminal may obey a warning"
     if one.body is not None and one.usage_error is None:
         assert Usage.from_response(json.loads(json.dumps(one.body))) == one.usage
 

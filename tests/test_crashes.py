@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from brivionix_billing import BillingError
 from fuzz.mutation import make_mutator
 from fuzz.readers import READERS, read
 from fuzz.seeds import dictionary, seeds
@@ -54,20 +53,14 @@ def test_mutated_seeds_raise_nothing(name: str) -> None:
 
 
 def test_a_defect_is_no_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another exception than ``BillingError``, and a message that a terminal may obey, pass through a harness."""
+    """Another exception than ``BillingError`` passes through a harness."""
 
     def fail(data: bytes) -> None:
         raise KeyError(data)
 
-    def paint(data: bytes) -> None:
-        raise BillingError("invalid_document", "\x1b[31m")
-
     monkeypatch.setitem(READERS, "fail", fail)
     with pytest.raises(KeyError):
         read("fail", b"")
-    monkeypatch.setitem(READERS, "paint", paint)
-    with pytest.raises(AssertionError):
-        read("paint", b"")
 
 
 def test_fuzzing_starts_and_stops(tmp_path: Path) -> None:

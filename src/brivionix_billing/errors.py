@@ -120,6 +120,8 @@ CODES: Final[dict[str, ErrorCode]] = {code: entry for group in CODE_GROUPS.value
 class BillingError(Exception):
     """A failure with a stable ``code`` for programs and a human-readable ``message``: location, problem, fix.
 
+    A message has printable characters only, in one line; that of a price file has one line per finding.
+
     ``http_status`` is the status that a gateway should return, or ``None`` if no request caused the failure.
 
     >>> error = BillingError("unknown_model", "no model 'gpt-9' in the price file")
@@ -130,8 +132,9 @@ class BillingError(Exception):
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         self.http_status = CODES[code].http_status
-        self.message = message
-        super().__init__(message)
+        # A message may quote a name of somebody else, and end in a terminal or a log.
+        self.message = escape_unprintable(message)
+        super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.message)
@@ -162,7 +165,10 @@ class PriceFileError(BillingError):
         count = len(findings) + more
         head = "1 finding" if count == 1 else f"{count} findings"
         tail = [f"... and {more} more"] if more else []
-        super().__init__("invalid_price_file", "\n".join([f"{head} in the price file:", *map(str, findings), *tail]))
+        lines = [f"{head} in the price file:", *map(str, findings), *tail]
+        super().__init__("invalid_price_file", lines[0])
+        self.message = "\n".join(map(escape_unprintable, lines))
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), more=self.omitted_count), (self.findings,)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
 import make_errors
-from brivionix_billing.errors import CODES
+from brivionix_billing import BillingError, Usage
+from brivionix_billing.errors import CODES, Finding, PriceFileError
 from make_errors import ERRORS, PAGE, Example
 
 EXAMPLES = list(make_errors.examples())
@@ -56,3 +58,23 @@ def test_the_page_is_generated() -> None:
     """docs/errors.md is what ``make errors`` writes from the codes and these files."""
     page = PAGE.read_text(encoding="utf-8")
     assert make_errors.render(page) == page
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m\x9b2J", "a\r\nINFO forged line", "\u202e", "\u2028", "\ud800", "\0"])
+def test_a_message_is_one_printable_line(text: str) -> None:
+    """Control characters, line ends and bidirectional marks that a message quotes are escaped, also after pickling."""
+    error = BillingError("invalid_document", f"{text} is altered")
+    assert error.message.isprintable()
+    assert error.message.endswith(" is altered")
+    assert (str(error), str(pickle.loads(pickle.dumps(error)))) == (error.message, error.message)
+    finding = Finding(text, 1, 2, text, text, "fix it")
+    lines = str(PriceFileError([finding, finding], more=1)).split("\n")
+    assert [line.isprintable() for line in lines] == [True] * 4
+
+
+def test_warnings_are_printable() -> None:
+    """A warning about a body or a stream quotes keys of a provider without their control characters."""
+    body = {"usage": {"prompt_tokens": 5, "completion_tokens": 5, "\x1b[31m\u202e": float("inf")}}
+    usage = Usage.from_response(body)
+    assert usage.warnings
+    assert all(warning.isprintable() for warning in usage.warnings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.streams.estimate import estimate_usage
 from brivionix_billing.streams.events import (
     event_error,
@@ -383,7 +383,7 @@ class StreamUsage:
 
     def _warn(self, text: str) -> None:
         if len(self._warnings) < _MAX_WARNINGS:
-            self._warnings.append(text)
+            self._warnings.append(escape_unprintable(text))  # keys of a provider
         else:
             self._further_warnings += 1
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 
 if TYPE_CHECKING:
     from brivionix_billing.usage.fields import UsageFields
@@ -75,7 +75,7 @@ class NotesBuilder:
     def warn(self, text: str) -> None:
         """Add a warning: an oddity that changes no price."""
         if len(self._warnings) < MAX_WARNINGS:
-            self._warnings.append(text)
+            self._warnings.append(escape_unprintable(text))  # keys of a provider
         else:
             self._further_warnings += 1
 
