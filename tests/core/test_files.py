@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,6 +182,17 @@ def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
         fail()
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
     assert path.read_text() == "old"
+
+
+def test_files_are_written_without_the_functions_of_posix(tmp_path: Path) -> None:
+    """Without O_NOFOLLOW and user ids, as on Windows, the module is imported and writes files."""
+    program = (
+        "import os; del os.O_NOFOLLOW, os.geteuid\n"
+        "from brivionix_billing.files import atomic_write_bytes, create_file\n"
+        "atomic_write_bytes('folder/out', b'a'); atomic_write_bytes('folder/out', b'b'); create_file('new').close()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert (tmp_path / "folder" / "out").read_bytes() == b"b"
 
 
 def test_no_other_module_creates_files() -> None:

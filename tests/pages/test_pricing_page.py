@@ -14,6 +14,7 @@ from brivionix_billing import PriceBook
 from brivionix_billing.decimals import format_plain, multiply
 from brivionix_billing.pages import price_list, pricing_page
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, TIER_LABELS
+from brivionix_billing.tabular import quote_formula
 from pages_kit import Tab, opened, violations
 from pricing_page_kit import LANGUAGES, look
 from samples import AUTUMN, SHIPPED, book_of, model, shipped, utc
@@ -298,13 +299,15 @@ def test_prices_and_rows_can_be_copied(browser: Browser, tmp_path: Path) -> None
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; ${x} {{7*7}}"
 
 
-def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path) -> None:
-    """The name of a model that looks like a formula is copied as text."""
-    book = book_of(model("{from: 2026-01-01, standard: {input: 1}}", '"=1+2"'))
+@pytest.mark.parametrize(("name", "quoted"), [("=1+2", True), ("＝1+2", True), ("﹣1", True), ("a=1", False)])
+def test_a_copied_row_is_no_formula(browser: Browser, tmp_path: Path, name: str, quoted: bool) -> None:
+    """The name of a model that looks like a formula is copied as text, by the rule of CSV."""
+    book = book_of(model("{from: 2026-01-01, standard: {input: 1}}", json.dumps(name, ensure_ascii=False)))
     allowed = ["clipboard-read", "clipboard-write"]
     with opened(browser, tmp_path / "p.html", pricing_page(book, at=AUTUMN), permissions=allowed) as tab:
-        tab.page.get_by_role("button", name="Copy the prices of =1+2").click()
-        assert tab.page.evaluate("navigator.clipboard.readText()").split("\n")[1].startswith("'=1+2\tg\t")
+        tab.page.get_by_role("button", name=f"Copy the prices of {name}").click()
+        cell = tab.page.evaluate("navigator.clipboard.readText()").split("\n")[1].split("\t")[0]
+        assert cell == quote_formula(name) == ("'" if quoted else "") + name
 
 
 def hostile_book() -> PriceBook:
