@@ -20,10 +20,10 @@ FOUND = sorted(path for path in CRASHES.rglob("*") if path.is_file() and path.pa
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_crash_stays_fixed(path: Path) -> None:
-    """An input that once crashed a reader is read or rejected, within a second."""
+    """An input that once crashed a reader is read or rejected, within seconds."""
     start = time.process_time()
     read(path.parent.name, path.read_bytes())
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 def test_there_is_a_folder_for_known_readers_only() -> None:

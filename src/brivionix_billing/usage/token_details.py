@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.fields import require_count
 from brivionix_billing.usage.notes import NotesBuilder
-from brivionix_billing.usage.parsing import modality_arguments, read_count, require_object, split_writes
+from brivionix_billing.usage.parsing import format_keys, modality_arguments, read_count, require_object, split_writes
 from brivionix_billing.usage.response_context import IMAGE_ITEM_KEYS
 from brivionix_billing.usage.tool_calls import item_field
 
@@ -90,6 +90,8 @@ def merge_formats(
     mine, theirs = ([usage.get(name) for name in (form.input, form.output)] for form in (keys, other))
     if not any(mine) and any(theirs):
         keys, other, mine, theirs = other, keys, theirs, mine
+    if keys.input not in usage:  # the input is in one format, the output in the other
+        raise BillingError("invalid_usage", f"{keys.input} is missing from a usage with the keys {format_keys(usage)}")
     for name, count, twin, duplicate in zip(
         (keys.input, keys.output), mine, (other.input, other.output), theirs, strict=True
     ):
