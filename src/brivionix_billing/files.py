@@ -20,6 +20,7 @@ __all__ = [
     "PRIVATE",
     "PUBLISHED",
     "Access",
+    "append_line",
     "atomic_write",
     "atomic_write_bytes",
     "create_file",
@@ -72,6 +73,24 @@ def create_file(path: str | Path, *, binary: bool = False) -> IO[Any]:
     if binary:
         return open(path, "xb", opener=_opener(PRIVATE.file_mode))
     return open(path, "x", encoding="utf-8", newline="", opener=_opener(PRIVATE.file_mode))
+
+
+def append_line(path: str | Path, line: bytes, *, create: bool) -> None:
+    """Append a line to a private file, on disk before this returns. A last line that was cut off stays one of its own.
+
+    With ``create``, there must be nothing at the path, else the file must exist. A symbolic link is not followed.
+    Raises ``file_unreadable``.
+    """
+    flags = os.O_RDWR | os.O_APPEND | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), PRIVATE.file_mode)
+        with os.fdopen(handle, "r+b", buffering=0) as file:
+            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                line = b"\n" + line
+            file.write(line)
+            os.fsync(handle)
+    except (OSError, ValueError) as error:
+        raise BillingError("file_unreadable", f"cannot write {safe_repr(str(path), 200)}: {_reason(error)}") from None
 
 
 def make_folder(path: str | Path, access: Access = PRIVATE) -> None:

@@ -6,14 +6,13 @@ because they do not have the key. They can repeat an older line, but the numbers
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import read_bounded
+from brivionix_billing.files import append_line, read_bounded
 from brivionix_billing.invoice.signing import SignatureState, check_signature, key_id, seal
 from brivionix_billing.times import format_instant, parse_instant
 
@@ -85,18 +84,7 @@ def append_checkpoint(path: str, checkpoint: SignedCheckpoint, key: Ed25519Priva
         "heads": {account: list(head) for account, head in checkpoint.heads.items()},
         "signing_key": key_id(key.public_key()),
     }
-    line = canonical_json(seal(document, key)) + b"\n"
-    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        handle = os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
-        with os.fdopen(handle, "r+b", buffering=0) as file:
-            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
-                line = b"\n" + line  # a line that was cut off must not damage this one
-            file.write(line)
-            os.fsync(handle)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BillingError("file_unreadable", f"cannot write {safe_repr(path, 200)}: {reason}") from None
+    append_line(path, canonical_json(seal(document, key)) + b"\n", create=create)
 
 
 def parse_heads(value: Any, place: str) -> dict[str, tuple[int, str]]:
