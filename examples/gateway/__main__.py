@@ -90,6 +90,7 @@ def serve(config: Config, book: PriceBook, announcement: str) -> None:
         server_header=False,
         http=guarded_by(config),
         ws="none",
+        proxy_headers=False,  # nothing here depends on the address of a client
         timeout_graceful_shutdown=config.stop_seconds + 15,  # the billing ends open requests before that
     )
     _Server(settings, app, config.stop_seconds, announcement).run()
