@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -55,6 +56,10 @@ async def parse_form(headers: Headers, body: bytes) -> Mapping[str, Any]:
             await asyncio.sleep(0)  # other requests are served between two pieces
         yield b""
 
+    _, options = parse_options_header(headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        # Python has decoders that fail in other ways, and some that take minutes.
+        raise GatewayError(400, "invalid_request", "The charset of a form must be UTF-8.")
     try:
         form = await MultiPartParser(headers, pieces(), max_files=1, max_fields=50).parse()
     except (MultiPartException, KeyError) as error:
@@ -71,13 +76,12 @@ async def _read_fields(form: FormData) -> Mapping[str, Any]:
         plain = name.removesuffix("[]").casefold()
         if not _FIELD_NAME.fullmatch(name) or (plain in _PRICED_FIELDS and name not in _PRICED_FIELDS):
             raise GatewayError(400, "invalid_request", "The form has a field with an invalid name.")
-        text = value if isinstance(value, str) else value.filename or ""
-        if any("\ud800" <= char <= "\udfff" for char in text) or (text is not value and not text.isprintable()):
-            # It cannot be encoded again, which would look as if the provider had broken off.
-            raise GatewayError(400, "invalid_request", "The form has a text or a file name with invalid characters.")
         if isinstance(value, UploadFile):
             if name != "file" or "file" in fields:
                 raise GatewayError(400, "invalid_request", "There must be one file, in the field 'file'.", "file")
+            if not (value.filename or "").isprintable():
+                # It cannot be encoded again, which would look as if the provider had broken off.
+                raise GatewayError(400, "invalid_request", "The form has a file name with invalid characters.")
             fields |= {"file": await value.read(), "file_name": value.filename or "file"}
         elif name.endswith("[]"):
             fields.setdefault(name, []).append(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -14,9 +15,11 @@ import httpx
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
+from starlette.datastructures import Headers
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.gateway import GatewayError, GatewayPolicy
+from examples.gateway.web import parse_form
 from exchange_kit import AT, BOOK, EVENTS, MESSAGES, Answer, Flow, run
 from gateway_kit import Customer, Stack, clock, running
 
@@ -218,6 +221,32 @@ def test_a_form_that_could_be_read_in_two_ways_is_refused(stack: Stack, part: by
     answer: httpx.Response = stack.http.post("/v1/audio/transcriptions", content=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
     assert stack.booked(customer, "hold") == []
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-16"])
+def test_a_form_in_another_encoding_is_refused(stack: Stack, charset: str) -> None:
+    """Python's decoder of Punycode needs minutes for a megabyte, and that of "undefined" always fails."""
+    customer = stack.customer()
+    body = _part('"model-"', b"a-" + b"9" * 1_000_000) + b"--x--"
+    headers = {**customer.headers, "content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer: httpx.Response = stack.http.post("/v1/audio/transcriptions", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_form_with_long_fields_delays_nobody() -> None:
+    """While 25 fields of almost 1 MiB are read, others wait 0.2 s at most."""
+    body = b"".join(_part(f'"field{index}"', b"a" * 1_000_000) for index in range(25)) + b"--x--\r\n"
+
+    async def work() -> float:
+        reading = asyncio.create_task(parse_form(Headers({"content-type": "multipart/form-data; boundary=x"}), body))
+        longest, last = 0.0, time.thread_time()  # of this thread: the load of the machine does not count
+        while not reading.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, (now := time.thread_time()) - last), now
+        assert len(await reading) == 25
+        return longest
+
+    assert asyncio.run(work()) < 0.2
 
 
 @pytest.mark.parametrize("body", [b"", b"no form", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--"])
