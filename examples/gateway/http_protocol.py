@@ -35,7 +35,7 @@ class ConnectionLimits:
     write_seconds: float
     """How long a client may take to read what was sent."""
     idle: dict[asyncio.Protocol, asyncio.Transport] = field(default_factory=dict)
-    """Connections whose next request has no complete header yet, the longest idle first."""
+    """Connections that wait for the rest of a request, or for the next one, the longest idle first."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -75,20 +75,31 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._silent_bytes > _MAX_SILENT_BYTES:
             self.transport.abort()
 
+    def _is_answering(self) -> bool:
+        """Return whether a request was received and its response is not complete."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
+
     def _wait_for_header(self, seconds: float) -> None:
         self._end_header()
-        self.limits.idle[self] = self.transport
+        self.limits.idle.pop(self, None)
+        self.limits.idle[self] = self.transport  # at the end
         self._header_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _end_header(self) -> None:
         self._silent_bytes = 0
-        self.limits.idle.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP request, with the headers of every response, and close the connection."""
+        """Answer what is no HTTP request, with the headers of every response, and close the connection.
+
+        What follows a request that has no response yet gets no answer. The connection is closed after the response.
+        """
+        if self._is_answering():
+            self.cycle.keep_alive = False
+            return
         message = "The request is not valid HTTP, or its length is ambiguous."
         body = json.dumps(error_body(400, "invalid_request", message)).encode()
         headers = {**SECURITY_HEADERS, b"content-type": b"application/json", b"connection": b"close"}
@@ -99,7 +110,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Note the first byte of a request."""
+        """Note the first byte of a request. It must not come before the response to another one.
+
+        One read may have thousands of requests, which uvicorn would store. Clients send them again.
+        """
+        if self._is_answering():
+            raise ValueError("a request before the response to another")  # as in on_headers_complete
         super().on_message_begin()
         self._wait_for_header(self.limits.header_seconds)
 
@@ -120,6 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note the end of a request."""
         self._silent_bytes = 0
+        self.limits.idle.pop(self, None)
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import httpx
@@ -222,3 +222,34 @@ def test_every_response_has_the_security_headers(stack: Stack, path: str) -> Non
     for answer in answers:
         assert answer.headers.get_list("cache-control") == ["no-store"]
         assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+
+
+HEALTH: Final = b"GET /health HTTP/1.1\r\nHost: gateway\r\n\r\n"
+
+
+def test_requests_before_the_response_to_another_are_not_stored(stack: Stack) -> None:
+    """Of many requests at once, the first one gets a response, after which the connection is closed."""
+    with connected(stack) as client:
+        client.sendall(HEALTH * 500)
+        received = read_all(client)
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in received
+
+
+def test_what_follows_a_request_is_no_part_of_its_response(stack: Stack) -> None:
+    """The response to a request arrives unchanged, although bytes follow the request that are no HTTP."""
+    customer = stack.customer()
+    with connected(stack) as client:
+        client.sendall(head(customer, f"Content-Length: {len(BODY)}") + b"\r\n" + BODY + b"nonsense\r\n\r\n")
+        received = read_all(client)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"400 Bad Request" not in received
+
+
+def test_connections_whose_bodies_never_come_refuse_nobody(stack: Stack) -> None:
+    """Beyond the maximum of connections, those that wait for a body are closed, also after an early response."""
+    lines = b"POST /v1/responses HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n"
+    with ExitStack() as connections:
+        for _ in range(25):
+            connections.enter_context(connected(stack)).sendall(lines)
+        assert httpx.get(f"{stack.url}/health", timeout=5).status_code == 200
