@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from brivionix_billing import BillingError, Usage
 from brivionix_billing.tables import TableOptions, find_files, open_usage, parse_mapping, parse_values, usage_lines
-from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
+from brivionix_billing.usage.record_file import MAX_LINE, Record, RejectedRecord, read_records
 from profiles import examples
 from strategies import counts
 
@@ -192,7 +192,7 @@ def test_meters_of_the_price_file_are_columns() -> None:
     assert record.usage == Usage(quantities={"robot_minutes": 2.5})  # type: ignore[dict-item]  # a float is exact here
 
 
-@pytest.mark.parametrize("value", ["1e3", "1,000", "-5", "12.5", "five", "0x10", "1_000", "NaN"])
+@pytest.mark.parametrize("value", ["1e3", "1,000", "-5", "12.5", "12.000", "five", "0x10", "1_000", "NaN"])
 def test_a_cell_that_is_no_whole_number_is_rejected(value: str) -> None:
     """It is neither guessed nor taken for zero, and the other rows are read."""
     wrong, right = read(table([*HEAD, "input_tokens"], [*ROW, value], ["req_2", *ROW[1:], "5"]))
@@ -296,9 +296,122 @@ def test_folders_and_patterns_are_read_in_the_order_of_names(tmp_path: Path) -> 
         assert caught.value.code == "file_unreadable"
 
 
-def test_a_json_array_is_read_in_constant_memory() -> None:
-    """A long array is read piece by piece, and what is no JSON in it is one rejected line, not the end."""
-    content = b"[" + b",\n".join([b'{"request_id": "r"}'] * 50_000) + b", nonsense]"
-    lines = list(usage_lines(io.BytesIO(content)))
-    assert len(lines) == 50_001
-    assert b"nonsense" in lines[-1]
+ARRAY = b"[" + b",\n".join([b'{"request_id": "r"}'] * 50_000)
+
+
+@pytest.mark.parametrize(
+    "end", [b"", b",", b", nonsense]", b', {"request_id": "r"', b", nonsense" + b" " * 3_000_000 + b"]"]
+)
+def test_a_json_array_without_its_end_is_an_error(end: bytes) -> None:
+    """A long array is read piece by piece. What cannot be read hides the rows after it, so it is no rejected line."""
+    lines: list[bytes] = []
+    with pytest.raises(BillingError, match="not valid JSON after row 50000") as caught:
+        lines.extend(usage_lines(io.BytesIO(ARRAY + end)))
+    assert caught.value.code == "file_unreadable"
+    assert len(list(usage_lines(io.BytesIO(ARRAY + b"]")))) == 50_000
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [gzip.compress, bz2.compress, zstandard.ZstdCompressor(write_checksum=True).compress],
+    ids=["gzip", "bzip2", "zstandard"],
+)
+def test_damaged_compression_is_an_error(compress: Callable[[bytes], bytes]) -> None:
+    """No row after the damage is missing without notice."""
+    rows = "".join(f"req_{index},{AT},acct_7,default,gpt-5.4-mini,{index}\n" for index in range(2000))
+    content = compress((",".join([*HEAD, "input_tokens"]) + "\n" + rows).encode())
+    assert len(read(content)) == 2000
+    for place in range(100, len(content), len(content) // 5):
+        for damaged in (content[:place], content[:place] + b"\xff" * 8 + content[place + 8 :]):
+            with pytest.raises(BillingError) as caught:
+                read(damaged)
+            assert caught.value.code == "file_unreadable"
+
+
+def test_frames_of_zstandard_follow_one_another() -> None:
+    """They are read as one file."""
+    head = COMPRESSIONS["zstandard"](",".join([*HEAD, "input_tokens"]).encode() + b"\n")
+    row = COMPRESSIONS["zstandard"](",".join([*ROW, "5"]).encode() + b"\n")
+    assert len(read(head + row + row)) == 2
+
+
+def test_the_folders_of_a_parquet_file_say_nothing(tmp_path: Path) -> None:
+    """A folder named like a column and its value does not replace that column."""
+    folder = tmp_path / "group=vip" / "model=gpt-5.4-pro"
+    folder.mkdir(parents=True)
+    write_parquet(folder / "usage.parquet")
+    with open_usage(str(folder)) as lines:
+        (record,) = read_records(lines)
+    assert isinstance(record, Record)
+    assert (record.origin.group, record.origin.model) == ("default", "gpt-5.4-mini")
+
+
+@pytest.mark.parametrize("name", ["use*.parquet", "[u]sage.parquet", "usage?.parquet"])
+def test_a_parquet_file_named_like_a_pattern_is_one_file(tmp_path: Path, name: str) -> None:
+    """Other files that the pattern matches are not read."""
+    for each in (name, "usage.parquet", "usage1.parquet", "used.parquet"):
+        write_parquet(tmp_path / each)
+    with open_usage(str(tmp_path / name)) as lines:
+        assert len(list(lines)) == 1
+
+
+def test_a_compressed_parquet_file_is_read(tmp_path: Path) -> None:
+    """Like every other form."""
+    write_parquet(tmp_path / "usage.parquet")
+    packed = tmp_path / "usage.parquet.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "usage.parquet").read_bytes()))
+    with open_usage(str(packed)) as lines:
+        assert len(list(lines)) == 1
+
+
+def write_parquet(path: Path) -> None:
+    """Write one row."""
+    values = ", ".join(f"'{value}' AS \"{name}\"" for name, value in zip(HEAD, ROW, strict=True))
+    with duckdb.connect() as connection:
+        connection.sql(f"SELECT {values}, 5 AS input_tokens").write_parquet(str(path.parent / "new"))
+    (path.parent / "new").rename(path)
+
+
+def test_a_row_without_any_quantity_is_rejected() -> None:
+    """It is not priced at 0: the quantities got lost before. A stated 0 is priced."""
+    for column in ("input_tokens", "usage"):
+        (record,) = read(",".join([*HEAD, column]).encode() + b"\n" + ",".join([*ROW, ""]).encode())
+        assert isinstance(record, RejectedRecord)
+    (record,) = read(",".join([*HEAD, "input_tokens"]).encode() + b"\n" + ",".join([*ROW, "0"]).encode())
+    assert isinstance(record, Record)
+
+
+@pytest.mark.parametrize("column", ["served_service_tier", "served_model", "estimated", "input_tokens"])
+def test_a_column_beside_whole_bodies_is_refused(column: str) -> None:
+    """The body says the same, and the column would be dropped."""
+    with pytest.raises(BillingError, match=f"a column usage and {column}"):
+        read(",".join([*HEAD, "usage", column]).encode() + b"\n")
+
+
+def test_repeated_keys_are_rejected_in_every_form() -> None:
+    """Of two values of a key, none is chosen: in a cell, and in a row to which the options add something."""
+    usage = '{"usage": {"input_tokens": 5, "input_tokens": 0, "output_tokens": 0}}'
+    cell = '"' + usage.replace('"', '""') + '"'
+    row = json.dumps(dict(zip(HEAD, ROW, strict=True)))[:-1].encode() + f', "usage": {usage}}}'.encode()
+    for content, options in (
+        (",".join([*HEAD, "usage"]).encode() + b"\n" + ",".join([*ROW, cell]).encode(), {}),
+        (row, {"values": {"region": "eu"}}),
+    ):
+        (record,) = read(content, **options)
+        assert isinstance(record, RejectedRecord)
+
+
+def test_a_row_beyond_the_maximum_is_an_error() -> None:
+    """The second part of a long row is not read as a row, and cells of many lines do not fill the memory."""
+    head = ",".join([*HEAD, "input_tokens"]).encode() + b"\n"
+    row = ",".join([*ROW, "5"]).encode() + b"\n"
+    for content in (b"x" * MAX_LINE + row, b'"\n",' * MAX_LINE, b'"' + b"x\n" * MAX_LINE):
+        with pytest.raises(BillingError, match=r"more than|larger than") as caught:
+            read(head + row + content)
+        assert caught.value.code == "file_unreadable"
+
+
+def test_a_table_of_very_many_columns_is_refused() -> None:
+    """Their names are compared with the known ones, which would take minutes."""
+    with pytest.raises(BillingError, match="100006 columns"):
+        read(",".join([*HEAD, "input_tokens", *(f"c{index}" for index in range(100_000))]).encode() + b"\n")

@@ -11,6 +11,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Final
 
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.readers.plain import COUNT_NAMES
 
@@ -18,11 +19,14 @@ __all__ = ["Columns", "TableOptions", "parse_mapping", "parse_values"]
 
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model")
 _TEXTS: Final = (*_REQUIRED, "service_tier", "region", "mode", "upstream")
-_OTHERS: Final = ("usage", "estimated", "served_model", "served_service_tier")
-_KNOWN: Final = frozenset({*_TEXTS, *_OTHERS, *COUNT_NAMES})
 _KEPT: Final = ("token", "tags")
 """Columns without an effect on the price, which are kept in the record."""
+_MAX_COLUMNS: Final = 1000
+_BESIDE_COUNTS: Final = ("estimated", "served_model", "served_service_tier")
+"""Columns that a whole body contains."""
+_KNOWN: Final = frozenset({*_TEXTS, "usage", *_BESIDE_COUNTS, *COUNT_NAMES})
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
+_THOUSANDS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{3}", re.ASCII)
 _UNIX_TIME: Final = re.compile(r"[0-9]{10}([0-9]{3})?", re.ASCII)
 _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no", ""})
@@ -82,6 +86,8 @@ class Columns:
     def __init__(self, names: Sequence[str], options: TableOptions | None = None) -> None:
         options = options or TableOptions()
         mapping = options.mapping
+        if len(names) > _MAX_COLUMNS:
+            raise BillingError("invalid_argument", f"the table has {len(names)} columns; use at most {_MAX_COLUMNS}")
         unused = [theirs for theirs in mapping if theirs not in names]
         if unused:
             raise BillingError(
@@ -107,9 +113,10 @@ class Columns:
                 f"the table has no column {', '.join(missing)}; it has {_listed(names)}; "
                 "map a column with another name, or set a value",
             )
-        if "usage" in self.names and counts:
+        beside = [*counts, *(name for name in self.names if name in _BESIDE_COUNTS)]
+        if "usage" in self.names and beside:
             raise BillingError(
-                "invalid_argument", f"the table has a column usage and {counts[0]}; leave out one of them"
+                "invalid_argument", f"the table has a column usage and {beside[0]}; leave out one of them"
             )
         if "usage" not in self.names and not counts:
             raise BillingError(
@@ -140,7 +147,7 @@ class Columns:
             if value is None or value == "":
                 continue
             if name in self._counts:
-                counts[name] = _number(value)
+                counts[name] = _count(name, value)
             elif name == "usage":
                 usage = _body(value)
             elif name == "at":
@@ -153,7 +160,7 @@ class Columns:
                 record[name] = str(value) if isinstance(value, int) and not isinstance(value, bool) else _plain(value)
             elif name in _KEPT:
                 record[name] = _plain(value)
-        if usage is None:
+        if counts:
             stated: dict[str, Any] = {"counts": counts}
             if beside.pop("estimated", False):
                 stated["estimated"] = True
@@ -164,6 +171,13 @@ class Columns:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(safe_repr(name, 40) for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
+
+
+def _count(name: str, value: Any) -> Any:
+    """Return a quantity as JSON data. Tokens such as ``1.000`` may mean a thousand, so they stay a text."""
+    if name.endswith("_tokens") and isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+        return value
+    return _number(value)
 
 
 def _number(value: Any) -> Any:
@@ -197,8 +211,8 @@ def _instant(value: Any) -> Any:
 def _body(value: Any) -> Any:
     if isinstance(value, str):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return loads_strict(value, "usage")
+        except BillingError:
             return value
     return _plain(value)
 

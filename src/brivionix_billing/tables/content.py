@@ -9,10 +9,12 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
+from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.tables.columns import Columns, TableOptions
 from brivionix_billing.tables.parquet import parquet_lines
@@ -24,7 +26,8 @@ _HEAD_BYTES: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
 _CHECKED_LINES: Final = 100
 _MAX_SHAPES: Final = 1000
-_MAX_CELL: Final = MAX_LINE
+_COMPRESSED_BYTES: Final = 1024
+"""How much is decompressed at once: it may become 32 MiB."""
 _JSON_WHITE: Final = " \t\r\n"
 _OTHER_FILES: Final = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook; unpack it, or save it as CSV"),
@@ -56,7 +59,7 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
     head = reader.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     decompressed = _decompressor(head)
     if decompressed is not None:
-        with _readable("damaged"), decompressed(reader) as inner:
+        with _readable("damaged", EOFError, OSError, zlib.error), decompressed(reader) as inner:
             again = io.BufferedReader(inner, _HEAD_BYTES)
             if _decompressor(again.peek(16)) is not None:
                 raise BillingError("file_unreadable", "the usage is compressed twice; decompress it once")
@@ -75,7 +78,7 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
         return
     if encoding is None:
         encoding = _guess_encoding(head, options.note)
-    with _readable("not text of one encoding"):
+    with _readable("not text of one encoding", UnicodeError):
         text = io.TextIOWrapper(reader, encoding=encoding, newline="")
         if start == b"[" or _first_character(head, encoding) in "[{":
             yield from _with_options(_json_lines(text), options)
@@ -85,13 +88,11 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
 
 
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Turn failures of decompression and decoding into errors that say so."""
+def _readable(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn failures of decompression or decoding into errors that say so."""
     try:
         yield
-    except (EOFError, OSError, UnicodeError, ValueError) as error:
-        if isinstance(error, BillingError):
-            raise
+    except errors as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"the usage is {what}: {reason}") from None
 
@@ -114,7 +115,41 @@ def _open_zstandard(source: IO[bytes]) -> Any:
             "missing_extra",
             "usage compressed with Zstandard needs: pip install 'brivionix-billing[frames]'; or decompress it",
         ) from None
-    return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+    return io.BufferedReader(_Zstandard(source, zstandard), _HEAD_BYTES)
+
+
+class _Zstandard(io.RawIOBase):
+    """Decompresses frames. Unlike the reader of ``zstandard``, it notices that the last one is cut off."""
+
+    def __init__(self, source: IO[bytes], zstandard: Any) -> None:
+        self._source, self._zstandard = source, zstandard
+        self._frame: Any = None
+        self._compressed, self._pending = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending:
+            self._compressed = self._compressed or self._source.read(_COMPRESSED_BYTES)
+            if not self._compressed:
+                if self._frame is not None:
+                    raise EOFError("it ends within a frame of Zstandard")
+                return 0
+            self._decompress()
+        count = min(len(buffer), len(self._pending))
+        buffer[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count
+
+    def _decompress(self) -> None:
+        frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
+        try:
+            self._pending = memoryview(frame.decompress(self._compressed))
+        except self._zstandard.ZstdError as error:
+            raise OSError(str(error)) from None
+        self._compressed = frame.unused_data
+        self._frame = None if frame.eof else frame
 
 
 def _is_json_lines(head: bytes) -> bool:
@@ -150,7 +185,7 @@ def _guess_encoding(head: bytes, note: Note) -> str:
 def _json_lines(text: IO[str]) -> Iterator[bytes]:
     """Yield the values of a JSON array, or JSON values one after the other, one per line."""
     decoder, buffer, position, is_array, is_first = json.JSONDecoder(), "", 0, False, True
-    ends = False
+    ends, count = False, 0
     while True:
         while position < len(buffer) and buffer[position] in _JSON_WHITE + ("," if is_array else ""):
             position += 1
@@ -172,9 +207,10 @@ def _json_lines(text: IO[str]) -> Iterator[bytes]:
                 raise ValueError  # a number may go on
         except (ValueError, RecursionError) as error:
             if ends or isinstance(error, RecursionError) or len(buffer) - position > MAX_LINE:
-                rest = buffer[position:].strip()
-                if rest:
-                    yield rest[: MAX_LINE + 2].replace("\n", " ").encode("utf-8", "surrogatepass") + b"\n"
+                if position < len(buffer) or is_array:
+                    raise BillingError(
+                        "file_unreadable", f"the usage is not valid JSON after row {count}, or was cut off there"
+                    ) from None
                 return
             buffer, position = buffer[position:], 0
             more = text.read(_CHUNK)
@@ -182,6 +218,7 @@ def _json_lines(text: IO[str]) -> Iterator[bytes]:
             buffer += more
             continue
         # White space has no meaning outside of texts, and no raw line end is inside of them.
+        count += 1
         yield re.sub(r"[\r\n]+", " ", buffer[position:end]).encode("utf-8", "surrogatepass") + b"\n"
         position = end
 
@@ -194,8 +231,8 @@ def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[byt
     tables: dict[tuple[str, ...], Columns] = {}
     for line in lines:
         try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
+            row: Any = loads_strict(line, "the row")
+        except BillingError:
             row = None
         if not isinstance(row, dict) or not row:
             yield line  # rejected where it is read as a record
@@ -217,14 +254,20 @@ def _note_unread(columns: Columns, options: TableOptions) -> None:
 
 
 def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
-    first = text.readline(_MAX_CELL)
+    first = text.readline(MAX_LINE)
     delimiter = max(_DELIMITERS, key=first.count)
-    csv.field_size_limit(_MAX_CELL)
+    csv.field_size_limit(MAX_LINE)
+    length = 0
 
     def lines() -> Iterator[str]:
-        yield first
-        while line := text.readline(_MAX_CELL):
+        nonlocal length
+        line = first
+        while line:
+            length += len(line)
+            if length >= MAX_LINE:  # a part of a row must not be read as a row
+                raise csv.Error(f"a row has more than {MAX_LINE} characters")
             yield line
+            line = text.readline(MAX_LINE)
 
     rows = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
@@ -237,6 +280,7 @@ def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
         columns = Columns(names, options)
         _note_unread(columns, options)
         for row in rows:
+            length = 0
             if row:
                 yield columns.line(row)
     except csv.Error as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import shutil
 import tempfile
@@ -28,7 +30,8 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
     with _path(source) as path, duckdb.connect() as connection:
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            rows = connection.execute("SELECT * FROM read_parquet(?)", [path])
+            # Without hive_partitioning, a folder named "group=default" does not replace the group of the rows.
+            rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [path])
             columns = Columns([column[0] for column in rows.description or ()], options)
             if columns.unread:
                 options.note(f"columns without an effect on the price: {', '.join(columns.unread)}")
@@ -41,10 +44,17 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
 
 @contextmanager
 def _path(source: IO[bytes]) -> Iterator[str]:
-    """Yield the path of a file; what is no file, such as stdin, is copied to one."""
-    name = getattr(getattr(source, "raw", source), "name", None)
-    if isinstance(name, str) and os.path.isfile(name):
-        yield name
+    """Yield the path of a file. What is no file, such as stdin, is copied to one.
+
+    So is a file with a name such as ``s*.parquet``, for which DuckDB reads all files that match.
+    """
+    raw = getattr(source, "raw", source)
+    if (
+        isinstance(raw, io.FileIO)
+        and isinstance(raw.name, str)
+        and not glob.has_magic(path := os.path.abspath(raw.name))
+    ):
+        yield path
         return
     with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
         shutil.copyfileobj(source, copy)
