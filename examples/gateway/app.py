@@ -88,7 +88,7 @@ async def usage(gateway: Gateway, request: Request) -> Response:
     by_token = query.get("by") == "token"
     if period.end - period.start > _MAX_USAGE:
         raise BillingError("invalid_period", f"the period is too long; use at most {_MAX_USAGE.days} days")
-    lines = await gateway.billing.threads.run(gateway.ledger.usage, token.account, period, by_token=by_token)
+    lines = await gateway.usage(token, period, by_token=by_token)
     return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
 
 

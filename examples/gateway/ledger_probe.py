@@ -29,6 +29,8 @@ class LedgerProbe:
         if self._asking is None:
             self._asked_at = loop.time()
             self._asking = self._billing.background.start(self._ask())
+            # No one may wait for it any more when it fails, and asyncio would log the error with its message.
+            self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         asking = self._asking
         if (await asyncio.wait((asking,), timeout=_WAIT_SECONDS))[0]:
             asking.result()

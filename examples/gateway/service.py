@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -19,11 +20,13 @@ from brivionix_billing.gateway import (
     AdmittedRequest,
     Api,
     GatewayBilling,
+    GatewayError,
     GatewayPolicy,
     NotSentError,
     UpstreamAnswer,
 )
-from brivionix_billing.ledger import ApiToken, Ledger
+from brivionix_billing.ledger import ApiToken, Ledger, UsageLine
+from brivionix_billing.times import Period
 
 from .config import Config
 from .ledger_probe import LedgerProbe
@@ -44,6 +47,7 @@ _PATHS: Final[dict[Api, str]] = {
 _IDLE_SECONDS: Final = 4
 """How long an idle connection to a provider is kept: less than the 5 s of uvicorn, on which vLLM and others run. A
 request on a connection that the provider closes at that moment fails after it was sent, and costs an estimate."""
+_MAX_QUERIES: Final = 4
 _LARGE_BYTES: Final = 256 * 1024
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Failures before the first byte of a request was sent. After any other, the provider may bill it."""
@@ -76,6 +80,8 @@ class Gateway:
             max_buffered_bytes=config.max_buffered_bytes,
         )
         self.probe = LedgerProbe(self.billing)
+        self._queries: Counter[str] = Counter()
+        """By account, its queries of usage in progress."""
         # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
         self.client = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(sock_read=config.read_seconds, sock_connect=config.connect_seconds),
@@ -150,6 +156,22 @@ class Gateway:
         balance = await self.billing.threads.run(self.ledger.balance, token.account, at=self.clock())
         limit = None if token.limit is None else str(token.limit)
         return {**balance.as_dict(), "token": {"id": token.id, "limit": limit, "spent": str(token.spent)}}
+
+    async def usage(self, token: ApiToken, period: Period, *, by_token: bool) -> list[UsageLine]:
+        """Return the usage of a token's account. Raises status 429 beyond a few queries at a time.
+
+        Holds and settlements of all customers wait for the ledger meanwhile.
+        """
+        account = token.account
+        if self._queries[account] >= _MAX_QUERIES:
+            raise GatewayError(429, "too_many_requests", "You have too many queries of usage in progress.")
+        self._queries[account] += 1
+        try:
+            return await self.billing.threads.run(self.ledger.usage, account, period, by_token=by_token)
+        finally:
+            self._queries[account] -= 1
+            if not self._queries[account]:
+                del self._queries[account]
 
     def models(self, token: ApiToken) -> list[str]:
         """Return the models that a token may use now."""
