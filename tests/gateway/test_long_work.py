@@ -155,3 +155,26 @@ def test_a_stopping_gateway_does_not_wait_for_the_queue() -> None:
     flow, results = run(None, work)
     assert {result.code for result in results} == {"gateway_stopping"}
     assert flow.ledger.balance("acct", at=AT).held == 0
+
+
+def test_without_room_for_a_process_a_thread_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are counted and answers charged as reported, although the machine has no file or process left."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def work(flow: Flow) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(ProcessPoolExecutor, "_spawn_process", fail)
+            usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+            message = {"role": "assistant", "content": WORDS}
+            body = json.dumps({"model": "gpt-5.4-mini", "choices": [{"message": message}], "usage": usage}).encode()
+            answer = await flow.forward({**LONG, "stream": False}, Answer([body]))
+            assert (answer.status, answer.body) == (200, body)
+        await flow.admit(LONG)
+        assert flow.billing.long_work._has_worked  # as soon as there is room
+        flow.billing.long_work.close()
+
+    flow, _ = run(None, work)
+    (entry,) = flow.entries()
+    assert entry.content["usage"]["usage"]["completion_tokens"] == 2

@@ -51,12 +51,8 @@ class LongWork:
 
         ``in_thread`` is the same work for a thread, if that differs. Raises ``overloaded`` if the process dies.
         """
-        if not self._is_unusable:
-            if self._process is None:
-                context = multiprocessing.get_context("spawn")
-                pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self._book,))
-                self._process = FairExecutor(pool, 1)
-            process = self._process
+        process = None if self._is_unusable else self._process or self._start_process()
+        if process is not None:
             try:
                 result = await process.run(account, work)
             except BrokenProcessPool:
@@ -72,6 +68,19 @@ class LongWork:
                 self._has_worked = True
                 return result
         return await self._threads.run(account, LONG_BYTES, in_thread or work)
+
+    def _start_process(self) -> FairExecutor | None:
+        """Return a new process, or ``None`` if the machine has no room for one now."""
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self._book,))
+        try:
+            pool.submit(os.getpid)  # which starts it
+        except (OSError, RuntimeError) as error:
+            _LOG.error("no process can be started for a long request or answer: %s", type(error).__name__)
+            pool.shutdown(wait=False)
+            return None
+        self._process = FairExecutor(pool, 1)
+        return self._process
 
     def close(self) -> None:
         """End the process as soon as its work is done, without waiting for it."""
