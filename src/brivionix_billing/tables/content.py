@@ -209,7 +209,9 @@ def _json_lines(text: IO[str]) -> Iterator[bytes]:
             if ends or isinstance(error, RecursionError) or len(buffer) - position > MAX_LINE:
                 if position < len(buffer) or is_array:
                     raise BillingError(
-                        "file_unreadable", f"the usage is not valid JSON after row {count}, or was cut off there"
+                        "file_unreadable",
+                        f"the usage is not valid JSON after row {count}; "
+                        "it may be cut off there, or the row above 1 MiB",
                     ) from None
                 return
             buffer, position = buffer[position:], 0
