@@ -1,7 +1,7 @@
 """Reads long requests and answers in a process of its own.
 
-Parsing and counting ten megabytes takes about half a second, in which Python lets the event loop of the same process
-wait again and again. The other process has a lower priority, and dies with this one.
+Parsing and counting ten megabytes takes half a second to some seconds, in which Python lets the event loop of the same
+process wait again and again. The other process has a lower priority, and dies with this one.
 """
 
 from __future__ import annotations
