@@ -25,6 +25,7 @@ __all__ = ["ClientAnswer", "Exchange", "NotSentError", "Send", "UpstreamAnswer"]
 
 _LOG: Final = logging.getLogger("brivionix_billing.gateway")
 _QUEUED_PIECES: Final = 64
+_METERED_BYTES: Final = 16 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _MAX_ERROR_SECONDS: Final = 10.0
 """How long the body of an error is waited for. Its status alone says that there is no answer."""
@@ -229,8 +230,11 @@ class Exchange:
                 await self._put(None)
 
     async def _deliver(self, stream: MeteredStream, piece: bytes) -> None:
-        for part in stream.feed(piece):
-            await self._put(part)
+        for start in range(0, len(piece), _METERED_BYTES):
+            for part in stream.feed(piece[start : start + _METERED_BYTES]):
+                await self._put(part)
+            if start:
+                await asyncio.sleep(0)  # other streams are served between two parts of a large piece
         if self._is_left:
             self._drained_bytes += len(piece)
             if self._drained_bytes > self._policy.max_drain_bytes:
