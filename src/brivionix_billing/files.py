@@ -45,6 +45,7 @@ PUBLISHED: Final = Access(0o666, 0o777)
 _OPEN_FILES: Final = ("/dev/fd/", "/dev/std", "/proc/")
 """Path prefixes of files that a process has open. Other files below /dev, such as /dev/shm, are ordinary files."""
 _SYSTEM_USER: Final = 0
+_LINK: Final = "it is a symbolic link; name its target"
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 
@@ -90,7 +91,8 @@ def append_line(path: str | Path, line: bytes, *, create: bool) -> None:
             file.write(line)
             os.fsync(handle)
     except (OSError, ValueError) as error:
-        raise BillingError("file_unreadable", f"cannot write {safe_repr(str(path), 200)}: {_reason(error)}") from None
+        problem = _LINK if not create and os.path.islink(path) else _reason(error)
+        raise BillingError("file_unreadable", f"cannot write {safe_repr(str(path), 200)}: {problem}") from None
 
 
 def make_folder(path: str | Path, access: Access = PRIVATE) -> None:
@@ -129,9 +131,7 @@ def atomic_write(path: str | Path, access: Access = PRIVATE) -> Iterator[IO[byte
                 yield file
             return
         if os.path.islink(path):
-            raise BillingError(
-                "file_unreadable", f"cannot write {safe_repr(path, 200)}: it is a symbolic link; name its target"
-            )
+            raise BillingError("file_unreadable", f"cannot write {safe_repr(path, 200)}: {_LINK}")
         if os.path.exists(path) and not os.path.isfile(path):
             with _open_device(path) as file:
                 handed_over = True

@@ -148,6 +148,21 @@ def test_a_foreign_trigger_is_reported(logged: LedgerCommand) -> None:
     assert len(lines(logged)) == 1
 
 
+def test_a_log_behind_a_symbolic_link_is_not_written_to(logged: LedgerCommand) -> None:
+    """A log that is a symbolic link gets no checkpoint, and the message says why."""
+    (logged.folder / "link.log").symlink_to("heads.log")
+    status, _, err = logged("verify", "--checkpoint-log", "link.log", *SIGN)
+    assert (status, "'link.log': it is a symbolic link; name its target" in err, len(lines(logged))) == (2, True, 1)
+
+
+def test_a_key_of_the_log_that_others_can_read_is_a_warning(logged: LedgerCommand) -> None:
+    """Signing a checkpoint with a private key that other users can read prints a warning; a private one prints none."""
+    for mode, warned in ((0o644, True), (0o600, False)):
+        (logged.folder / "audit.pem").chmod(mode)
+        status, _, err = logged("verify", *LOG, *SIGN)
+        assert (status, "warning: other users can read the private key 'audit.pem'" in err) == (0, warned)
+
+
 def test_a_missing_column_is_an_answer(logged: LedgerCommand) -> None:
     """A ledger that cannot be read because of its schema is invalid, not an error of the database."""
     attacked(logged, "ALTER TABLE billing_lot RENAME COLUMN live TO alive")

@@ -10,16 +10,22 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing import tables
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import is_readable_by_others
+from brivionix_billing.invoice.signing import load_private_key
 from brivionix_billing.pricebook import PriceBook
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = [
     "USAGE_HELP",
     "add_usage_options",
+    "load_signing_key",
     "open_rereadable",
     "open_usage",
     "open_usage_file",
@@ -89,3 +95,11 @@ def open_rereadable(args: Namespace, book: PriceBook) -> Iterator[Callable[[], A
             shutil.copyfileobj(source, file)
         copied = Namespace(**{**vars(args), "usage": str(copy)})
         yield lambda: open_usage(copied, book)
+
+
+def load_signing_key(path: str) -> Ed25519PrivateKey:
+    """Read the private key of ``--sign-key``, and print a warning if other users can read it."""
+    key = load_private_key(path)
+    if is_readable_by_others(path):
+        print_stderr(f"warning: other users can read the private key {safe_repr(path, 200)}; run chmod 600 on it")
+    return key

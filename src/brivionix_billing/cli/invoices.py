@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
-from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage
 from brivionix_billing.cli.output import print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import create_file, is_readable_by_others, make_folder
+from brivionix_billing.files import create_file, make_folder
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances
@@ -30,13 +30,13 @@ from brivionix_billing.invoice.files import (
 )
 from brivionix_billing.invoice.header import Header
 from brivionix_billing.invoice.notes import build_note
-from brivionix_billing.invoice.signing import key_id, load_private_key, seal
+from brivionix_billing.invoice.signing import key_id, seal
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import RejectedRecord
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    pass
 
 __all__ = ["add_commands"]
 
@@ -143,7 +143,7 @@ def _invoice(args: Namespace) -> int:
         raise BillingError(
             "document_exists", f"{safe_repr(str(out), 200)} already contains {existing[0]}; choose another folder"
         )
-    key = _signing_key(args)
+    key = load_signing_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
     previous = _series_tail(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
@@ -209,17 +209,6 @@ def _invoice(args: Namespace) -> int:
             f"{args.period} ({period}): no billable record of {whose}; check the account, --period and --zone",
         )
     return EXIT_ERROR if usage_totals.rejected else EXIT_OK
-
-
-def _signing_key(args: Namespace) -> Ed25519PrivateKey | None:
-    if not args.sign_key:
-        return None
-    key = load_private_key(args.sign_key)
-    if is_readable_by_others(args.sign_key):
-        print_stderr(
-            f"warning: other users can read the private key {safe_repr(args.sign_key, 200)}; run chmod 600 on it"
-        )
-    return key
 
 
 def _merge_customer(args: Namespace, customer: Customer) -> Customer:
@@ -348,7 +337,7 @@ def _credit_note(args: Namespace) -> int:
             raise BillingError(
                 "document_exists", f"{safe_repr(str(out / name), 200)} exists already; choose another folder"
             )
-    key = _signing_key(args)
+    key = load_signing_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
     period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
     header = Header(

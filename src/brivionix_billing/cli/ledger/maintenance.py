@@ -173,12 +173,13 @@ class _OpenLog:
     """The log of checkpoints that the arguments name, and the keys for it."""
 
     def __init__(self, args: Namespace) -> None:
-        from brivionix_billing.invoice.signing import key_id, load_private_key, load_public_key
+        from brivionix_billing.cli.files import load_signing_key
+        from brivionix_billing.invoice.signing import key_id, load_public_key
         from brivionix_billing.ledger import Inconsistency
         from brivionix_billing.ledger.checkpoint_log import SignedCheckpoint, read_checkpoint_log
 
         self.path, self.is_new, self.at = args.checkpoint_log, args.new_log, parse_time_or_now(args.at)
-        self.private_key = load_private_key(args.sign_key) if args.sign_key else None
+        self.private_key = load_signing_key(args.sign_key) if args.sign_key else None
         signer = None if self.private_key is None else self.private_key.public_key()
         key = load_public_key(args.key) if args.key else signer
         if key is None:
