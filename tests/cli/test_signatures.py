@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from pypdf import PdfReader
 
 from bill_kit import record, written
 from brivionix_billing.invoice import document_hash, read_document
@@ -159,3 +160,11 @@ def test_the_pages_of_a_command_state_the_signature(signed: Run) -> None:
     assert "未签名" in (signed.folder / "page.html").read_text("utf-8")
     status, _, err = signed("render", BILL, "--html", "page.html", *KEY)
     assert (status, "[invalid_key]" in err, "not signed" in err) == (2, True, True)
+
+
+@pytest.mark.usefixtures("pango")
+def test_a_pdf_never_leaves_the_signature_to_a_script(signed: Run) -> None:
+    """A PDF says that the signature is not checked there, also if it was rendered with the public key."""
+    assert signed("render", BILL, "--pdf", "page.pdf", *KEY)[0] == 0
+    text = " ".join(page.extract_text() for page in PdfReader(signed.folder / "page.pdf").pages)
+    assert "Signed; not checked here" in " ".join(text.split())

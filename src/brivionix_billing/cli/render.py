@@ -52,7 +52,7 @@ class PageWriter:
         try:
             page = bill_page(document, locale=self.locale, public_key=self.key)
             out = {HTML: page.encode()} if self.html else {}
-            return out | ({PDF: render_pdf(page)} if self.pdf else {})
+            return out | ({PDF: render_pdf(_page_for_pdf(document, page, self.locale, self.key))} if self.pdf else {})
         except BillingError as error:
             account = safe_repr(document["customer"]["account"])
             message = f"page of {document['id']}, account {account}: {error.message}"
@@ -97,10 +97,17 @@ def _render(args: Namespace) -> int:
         if args.html:
             files[args.html] = page.encode()
         if args.pdf:
-            files[args.pdf] = render_pdf(page)
+            files[args.pdf] = render_pdf(_page_for_pdf(document, page, args.locale, key))
     if args.csv:
         files[args.csv] = lines_csv(document).encode()
     for path, content in files.items():
         atomic_write_bytes(path, content)
         print_stderr(f"{path}: {len(content)} bytes")
     return EXIT_OK
+
+
+def _page_for_pdf(document: Mapping[str, Any], page: str, locale: str, key: Ed25519PublicKey | None) -> str:
+    """Return the page for a PDF. No script runs in a PDF, so it must not leave the signature to the script."""
+    from brivionix_billing.pages import bill_page
+
+    return page if key is None else bill_page(document, locale=locale)
