@@ -44,14 +44,14 @@ REQUIRED: Final = 3
 """Allowed multiple of the p99 without an attack."""
 HEALTH_SECONDS: Final = 0.2
 _PROVIDER: Final = """
-import json, sys, uvicorn
+import asyncio, json, sys, uvicorn
 
 USAGE = {"prompt_tokens": 266, "completion_tokens": 147, "total_tokens": 413}
 WHOLE = json.dumps({"model": "gpt-5.4-mini", "choices": [{"message": {"content": "Hello"}}], "usage": USAGE}).encode()
 LAST = b"data: " + json.dumps({"model": "gpt-5.4-mini", "choices": [], "usage": USAGE}).encode() + b"\\n\\n"
 
 async def app(scope, receive, send):
-    # It does not parse the body: a real provider does not let one customer wait for the body of another.
+    # It parses no body and sends in turns: a real provider lets no customer wait for another.
     start, more = b"", True
     while more:
         message = await receive()
@@ -62,6 +62,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
     for _ in range(2000 if streamed else 0):
         await send({"type": "http.response.body", "body": b":" + b" " * 1021 + b"\\n\\n", "more_body": True})
+        await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": LAST if streamed else WHOLE})
 
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error", lifespan="off")

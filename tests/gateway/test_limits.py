@@ -18,6 +18,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.gateway import GatewayError, GatewayLimits
 from brivionix_billing.gateway.intake import require_few_values
 from brivionix_billing.gateway.workers import FairExecutor, Workers
+from examples.gateway.ledger_probe import LedgerProbe
 from exchange_kit import AT, CHAT, Answer, Flow, run
 
 LONG = json.dumps({**CHAT, "messages": [{"role": "user", "content": "word " * 20_000}]}).encode()
@@ -344,3 +345,28 @@ def test_a_model_that_does_not_exist_frees_the_place() -> None:
             await flow.admit({**CHAT, "model": "no-such-model"})
 
     run(None, work)
+
+
+def test_the_health_of_a_blocked_ledger_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the ledger does not answer, the probe says so without waiting for it, and asks it only once."""
+    asked: list[str] = []
+
+    async def work(flow: Flow) -> None:
+        proceed = threading.Event()
+
+        def entry(id: str) -> None:
+            asked.append(id)
+            proceed.wait(10)
+
+        monkeypatch.setattr(flow.ledger, "entry", entry)
+        probe = LedgerProbe(flow.billing)
+        assert await asyncio.gather(*(probe.check() for _ in range(20))) == ["busy"] * 20
+        monkeypatch.setattr("examples.gateway.ledger_probe._MAX_SECONDS", 0.0)
+        with pytest.raises(BillingError, match="has not answered"):
+            await probe.check()
+        proceed.set()
+        assert await flow.billing.background.wait_idle(10)
+        assert await probe.check() == "ok"
+
+    run(None, work)
+    assert len(asked) == 2
