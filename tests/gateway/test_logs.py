@@ -98,7 +98,7 @@ def test_a_number_that_no_price_is_for_is_logged(caplog: pytest.LogCaptureFixtur
 
 
 def test_an_oddity_that_changes_no_price_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A total that is off by one is told, and charged by its parts."""
+    """A total that is off by one is shown, and charged by its parts."""
     (line,) = logged(caplog, None, CHAT, Answer([whole({**COUNTS, "total_tokens": 35})]))
     assert line.startswith("WARNING req_1: ")
     assert "35" in line
@@ -140,9 +140,9 @@ def test_what_is_loggable_is_a_line_of_names_and_numbers(value: Any) -> None:
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_body_can_be_described(body: bytes) -> None:
     """A body of any bytes is described by its size, in one printable line."""
-    told = describe_body(body)
-    assert told.startswith(f"{len(body)} bytes")
-    assert told.isprintable()
+    shown = describe_body(body)
+    assert shown.startswith(f"{len(body)} bytes")
+    assert shown.isprintable()
 
 
 @given(
@@ -151,6 +151,8 @@ def test_any_body_can_be_described(body: bytes) -> None:
 def test_a_quoted_value_is_left_out_whatever_it_contains(text: str, padding: int, wrap: Any) -> None:
     """Signs of quotation in it, escapes, or a representation that was cut in the middle, end nothing early."""
     value = wrap("-" * padding + "x' ZHANG \"" + text.replace("ZHANG", "") + "\\' ZHANG")
-    told = without_quotes(f"usage.prompt_tokens is {safe_repr(value)}; expected a whole number of the provider's")
-    assert "ZHANG" not in told
-    assert told.startswith(("usage.prompt_tokens is (value)", "usage.prompt_tokens is [(", "usage.prompt_tokens is {("))
+    shown = without_quotes(f"usage.prompt_tokens is {safe_repr(value)}; expected a whole number of the provider's")
+    assert "ZHANG" not in shown
+    assert shown.startswith(
+        ("usage.prompt_tokens is (value)", "usage.prompt_tokens is [(", "usage.prompt_tokens is {(")
+    )

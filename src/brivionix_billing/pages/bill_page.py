@@ -51,7 +51,7 @@ def bill_page(
     """Render the page of a sealed bill or note in ``en`` or ``zh_CN``.
 
     The page embeds the canonical JSON of the document, and a script that recomputes its hash and sums. With
-    ``public_key``, the script also verifies the signature. Without it, the page states that nobody checked it.
+    ``public_key``, the script also verifies the signature. Without it, the page states that it was not checked.
 
     Raises ``invalid_document`` if the document is invalid, ``invalid_key`` if its signature is not valid for
     ``public_key``, ``invalid_argument``, ``missing_extra``.
