@@ -132,7 +132,7 @@ class BillingError(Exception):
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         self.http_status = CODES[code].http_status
-        # A message may quote a name of somebody else, and end in a terminal or a log.
+        # A message may quote a name that another person chose, and end in a terminal or a log.
         self.message = escape_unprintable(message)
         super().__init__(self.message)
 

@@ -106,7 +106,7 @@ def test_a_slow_client_gets_every_piece(words: int) -> None:
 
 
 def test_a_client_that_stalls_when_the_provider_breaks_off_counts_as_gone() -> None:
-    """There is no room for the error event: the task ends all the same, without an exception that nobody takes."""
+    """There is no room for the error event: the task ends all the same, with no exception left over."""
 
     async def work(flow: Flow) -> list[str]:
         failures: list[str] = []

@@ -200,13 +200,32 @@ def test_long_bodies_that_wait_are_limited_per_account() -> None:
         proceed = threading.Event()
         blockers = [asyncio.create_task(flow.billing.workers.run("acct", 0, lambda: proceed.wait(10))) for _ in "abc"]
         await asyncio.sleep(0)
+        waiting = asyncio.create_task(admit(flow, LONG))
+        while not flow.billing.in_progress.counted_of_account:
+            await asyncio.sleep(0)
         with pytest.raises(GatewayError, match="too many long requests"):
-            await admit(flow, LONG)
+            await flow.admit(LONG)
         proceed.set()
-        await asyncio.gather(*blockers)
-        await admit(flow, LONG)
+        await asyncio.gather(waiting, *blockers)
+        await flow.admit(LONG)
 
-    run(None, work, limits=GatewayLimits(max_waiting_per_account=1))
+    run(None, work, limits=GatewayLimits(max_counted_per_account=1))
+
+
+def test_settlements_that_wait_refuse_no_request() -> None:
+    """An account whose streams all end at once may send its next long request: settlements are not its requests."""
+
+    async def work(flow: Flow) -> None:
+        proceed = threading.Event()
+        blockers = [asyncio.create_task(flow.billing.workers.run("acct", 0, lambda: proceed.wait(10))) for _ in "abcd"]
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(admit(flow, LONG))
+        while not flow.billing.in_progress.counted_of_account:
+            await asyncio.sleep(0)
+        proceed.set()
+        await asyncio.gather(waiting, *blockers)
+
+    run(None, work, limits=GatewayLimits(max_counted_per_account=1))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
@@ -254,7 +273,7 @@ def test_a_cancelled_turn_blocks_nobody(data: st.DataObject) -> None:
         for index, result in enumerate(results[1:]):
             assert isinstance(result, asyncio.CancelledError) if index in cancelled else result == index
         assert await threads.run("last", lambda: "free") == "free"
-        assert threads.count_waiting("last") == 0
+        assert threads._waiting == {}
         threads.close()
 
     asyncio.run(work())

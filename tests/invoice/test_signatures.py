@@ -117,7 +117,7 @@ def test_a_bill_that_the_attacker_signed_is_not_silent() -> None:
     assert key_id(OTHER.public_key()) in report.notes[0]
     report = verified(forged, USAGE, key=PUBLIC)
     assert (report.ok, report.signature) == (False, SignatureState.INVALID)
-    assert not verified(forged, USAGE, require_signature=True).ok  # a signature that nobody checked
+    assert not verified(forged, USAGE, require_signature=True).ok  # a signature that was not checked
 
 
 NOTE = seal(build_note(BILL, None, header(number=2, previous=BILL), "cancelled"))

@@ -58,7 +58,7 @@ def kind_of(path: Path_) -> str:
 
 
 def rehashed(document: Any) -> Any:
-    """Return the document with the hash of its content: whoever can write a bill can do this."""
+    """Return the document with the hash of its content: anyone who can write a bill can do this."""
     return {**document, "hash": document_hash(document)}
 
 

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage
@@ -34,9 +34,6 @@ from brivionix_billing.invoice.signing import key_id, seal
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import RejectedRecord
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["add_commands"]
 

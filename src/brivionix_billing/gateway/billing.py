@@ -22,7 +22,6 @@ from brivionix_billing.gateway.limits import (
     InProgress,
     Slot,
     gateway_stopping,
-    too_many_requests,
 )
 from brivionix_billing.gateway.long_work import LONG_BYTES, LongWork, count_long_request
 from brivionix_billing.gateway.metered_stream import MeteredStream
@@ -183,13 +182,11 @@ class GatewayBilling:
             return count()
         if size <= INLINE_BYTES:
             await self._require_credits(token)  # which was checked before a longer body was read
-        waiting = self.workers.count_waiting(account) + self.long_work.count_waiting(account)
-        if waiting >= self.limits.max_waiting_per_account:
-            raise too_many_requests("You have too many long requests in progress.")
-        if isinstance(content, bytes) and size >= LONG_BYTES:
-            work = partial(count_long_request, content, api, token.group, at, max_values)
-            return await self.long_work.run(account, work, in_thread=count)
-        return await self.workers.run(account, size, count)
+        with self.in_progress.counting(account):
+            if isinstance(content, bytes) and size >= LONG_BYTES:
+                work = partial(count_long_request, content, api, token.group, at, max_values)
+                return await self.long_work.run(account, work, in_thread=count)
+            return await self.workers.run(account, size, count)
 
     async def _require_credits(self, token: ApiToken) -> None:
         """Raise ``insufficient_credits`` without any. Else the hold compares the balance with the real amount."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,9 +43,9 @@ class GatewayLimits:
     body_seconds: float = 60
     """How long a client may take to send its body."""
     max_json_values: int = 200_000
-    """Maximum number of values in a JSON body. While they are parsed, Python does nothing else: 0.1 s for 200 000."""
-    max_waiting_per_account: int = 16
-    """How many bodies of an account may wait to be counted."""
+    """Maximum number of values in a JSON body. While they are parsed, Python does nothing else."""
+    max_counted_per_account: int = 16
+    """How many bodies of an account may be counted or wait for it, if that takes longer than a millisecond."""
 
 
 DEFAULT_LIMITS: Final = GatewayLimits()
@@ -58,6 +60,7 @@ class InProgress:
         self.requests_of_token: Counter[str] = Counter()
         self.requests_of_account: Counter[str] = Counter()
         self.bytes_of_account: Counter[str] = Counter()
+        self.counted_of_account: Counter[str] = Counter()
 
     def enter(self, token: ApiToken) -> Slot:
         """Count a request. Raises ``too_many_requests`` if the token or the account has too many in progress."""
@@ -70,6 +73,17 @@ class InProgress:
         self.requests_of_token[token.id] += 1
         self.requests_of_account[token.account] += 1
         return Slot(self, token)
+
+    @contextmanager
+    def counting(self, account: str) -> Iterator[None]:
+        """Note a body that is counted within the block. Raises ``too_many_requests``."""
+        if self.counted_of_account[account] >= self.limits.max_counted_per_account:
+            raise too_many_requests("You have too many long requests in progress.")
+        self.counted_of_account[account] += 1
+        try:
+            yield
+        finally:
+            _subtract(self.counted_of_account, account, 1)
 
 
 class Slot:

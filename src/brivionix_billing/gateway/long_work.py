@@ -42,10 +42,6 @@ class LongWork:
         self._process: FairExecutor | None = None
         self._has_worked = self._is_unusable = False
 
-    def count_waiting(self, account: str) -> int:
-        """Return how much work of an account waits."""
-        return 0 if self._process is None else self._process.count_waiting(account)
-
     async def run(self, account: str, work: Callable[[], T], in_thread: Callable[[], T] | None = None) -> T:
         """Return the result of ``work()``, or raise its exception. Function, arguments and result must be picklable.
 

@@ -182,7 +182,7 @@ def _is_too_much(charge: Charge, worst: WorstCase, result: StreamResult) -> bool
 def _worst_body(admitted: AdmittedRequest) -> dict[str, Any]:
     """Return the body of a worst case, from which a bill can be made."""
     charge = admitted.worst_case.charge
-    # The record of a router must name the model: the dearest one that it may choose.
+    # The record of a router must name the model: the most expensive one that it may choose.
     served = {"model": charge.card.model} if charge is not None and charge.card.router else {}
     return {**served, "usage": _worst_usage(admitted)}
 

@@ -30,10 +30,6 @@ class FairExecutor:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         """By account, the account whose turn is next first."""
 
-    def count_waiting(self, account: str) -> int:
-        """Return how much work of an account waits for a thread."""
-        return len(self._waiting.get(account, ()))
-
     async def run(self, account: str, work: Callable[[], T]) -> T:
         """Return the result of ``work()``, or raise its exception, when it is the account's turn.
 
@@ -88,10 +84,6 @@ class Workers:
 
     def __init__(self) -> None:
         self._short, self._long = _fair_threads(2, "count"), _fair_threads(1, "count-long")
-
-    def count_waiting(self, account: str) -> int:
-        """Return how much work of an account waits for a thread."""
-        return self._short.count_waiting(account) + self._long.count_waiting(account)
 
     async def run(self, account: str, size: int, work: Callable[[], T]) -> T:
         """Return the result of ``work()``, which reads ``size`` bytes, or raise its exception."""

@@ -81,7 +81,7 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
 
 
 class Columns:
-    """The columns of one table. Raises ``invalid_argument`` if the table has no rows of usage."""
+    """The columns of one table. Columns that are not read are noted. Raises ``invalid_argument`` if it has no usage."""
 
     def __init__(self, names: Sequence[str], options: TableOptions | None = None) -> None:
         options = options or TableOptions()
@@ -133,6 +133,8 @@ class Columns:
                     "invalid_argument",
                     f"the column {safe_repr(name)} looks like {close[0]}, and would not be read; map or rename it",
                 )
+        if self.unread:
+            options.note(f"columns without an effect on the price: {', '.join(self.unread)}")
 
     def line(self, values: Sequence[Any]) -> bytes:
         """Return the line of a usage file for a row. A value that is wrong stays as it is, and is rejected there."""

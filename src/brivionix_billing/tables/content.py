@@ -246,13 +246,7 @@ def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[byt
                 tables.clear()
             known = [*names, *(name for name in options.mapping if name not in names)]  # a field may be missing
             columns = tables[names] = Columns(known, options)
-            _note_unread(columns, options)
         yield columns.line([*row.values(), *[None] * (len(columns.names) - len(row))])
-
-
-def _note_unread(columns: Columns, options: TableOptions) -> None:
-    if columns.unread:
-        options.note(f"columns without an effect on the price: {', '.join(columns.unread)}")
 
 
 def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
@@ -280,7 +274,6 @@ def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
                 f"the usage begins with {safe_repr(first.strip(), 60)}; use JSON Lines, JSON, CSV, TSV or Parquet",
             )
         columns = Columns(names, options)
-        _note_unread(columns, options)
         for row in rows:
             length = 0
             if row:

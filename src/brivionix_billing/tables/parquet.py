@@ -20,7 +20,7 @@ _ROWS = 10_000
 
 
 def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
-    """Yield the rows of a Parquet file as lines of a usage file. Raises ``missing_dependency`` without DuckDB."""
+    """Yield the rows of a Parquet file as lines of a usage file. Raises ``missing_extra`` without DuckDB."""
     try:
         import duckdb
     except ImportError:
@@ -33,8 +33,6 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
             # Without hive_partitioning, a folder named "group=default" does not replace the group of the rows.
             rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [path])
             columns = Columns([column[0] for column in rows.description or ()], options)
-            if columns.unread:
-                options.note(f"columns without an effect on the price: {', '.join(columns.unread)}")
             while batch := rows.fetchmany(_ROWS):
                 for row in batch:
                     yield columns.line(row)
