@@ -6,10 +6,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CODES", "CODE_GROUPS", "BillingError", "ErrorCode", "Finding", "PriceFileError", "safe_repr"]
+__all__ = [
+    "CODES",
+    "CODE_GROUPS",
+    "BillingError",
+    "ErrorCode",
+    "Finding",
+    "PriceFileError",
+    "closest_name",
+    "missing_extra",
+    "safe_repr",
+]
 
 
 class ErrorCode(NamedTuple):
@@ -117,6 +129,12 @@ CODES: Final[dict[str, ErrorCode]] = {code: entry for group in CODE_GROUPS.value
 """HTTP status and meaning of every error code."""
 
 
+_CUTOFF: Final = 0.7
+_MAX_COMPARED_CHARACTERS: Final = 128
+_MAX_COMPARED_NAMES: Final = 2000
+"""A wrong name is compared with so many at most: that takes 10 ms."""
+
+
 class BillingError(Exception):
     """A failure with a stable ``code`` for programs and a human-readable ``message``: location, problem, fix.
 
@@ -124,20 +142,40 @@ class BillingError(Exception):
 
     ``http_status`` is the status that a gateway should return, or ``None`` if no request caused the failure.
 
-    >>> error = BillingError("unknown_model", "no model 'gpt-9' in the price file")
+    ``str(error)`` is the message with :attr:`suggestion`, for the person who wrote a wrong name. ``message`` has no
+    suggestion: a gateway may pass it on, and must not disclose to a customer which other names exist.
+
+    >>> error = BillingError("unknown_model", "no model 'gpt-8' in the price file", near=("gpt-8", ["gpt-9"]))
     >>> error.code, error.http_status
     ('unknown_model', 404)
+    >>> print(error)
+    no model 'gpt-8' in the price file; did you mean 'gpt-9'?
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, near: tuple[object, Iterable[str]] | None = None) -> None:
+        """``near`` is a wrong name and the names that exist."""
         self.code = code
         self.http_status = CODES[code].http_status
         # A message may quote a name that another person chose, and end in a terminal or a log.
         self.message = escape_unprintable(message)
+        self._near = near
         super().__init__(self.message)
 
+    @property
+    def suggestion(self) -> str | None:
+        """The existing name that was probably meant. It is searched for only here: that takes a while."""
+        if self._near is None or not isinstance(self._near[0], str):
+            return None
+        name, known = self._near
+        return closest_name(name, tuple(known))
+
+    def __str__(self) -> str:
+        suggestion = self.suggestion
+        return self.message if suggestion is None else f"{self.message}; did you mean {safe_repr(suggestion)}?"
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message)
+        near = None if self._near is None else (self._near[0], tuple(self._near[1]))
+        return type(self), (self.code, self.message), {"_near": near}
 
 
 class Finding(NamedTuple):
@@ -172,6 +210,30 @@ class PriceFileError(BillingError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), more=self.omitted_count), (self.findings,)
+
+
+def missing_extra(what: str, extra: str, otherwise: str = "") -> BillingError:
+    """Return the error for an optional dependency that is not installed, with the command that installs it."""
+    advice = f"; or {otherwise}" if otherwise else ""
+    return BillingError(
+        "missing_extra",
+        f"{what} needs an extra: pip install 'brivionix-billing[{extra}]', or in a clone: pip install -e '.[{extra}]'"
+        f"{advice}",
+    )
+
+
+@lru_cache(1024)
+def closest_name(name: str, known: tuple[str, ...]) -> str | None:
+    """Return the known name that was probably meant by a wrong one, or ``None``.
+
+    >>> closest_name("Default", ("default", "vip")), closest_name("gpt-5.4-minni", ("gpt-5.4", "gpt-5.4-mini"))
+    ('default', 'gpt-5.4-mini')
+    """
+    if name in known or len(name) > _MAX_COMPARED_CHARACTERS or len(known) > _MAX_COMPARED_NAMES:
+        return None
+    by_folded = {each.casefold(): each for each in reversed(known)}
+    close = get_close_matches(name.casefold(), by_folded, 1, _CUTOFF)
+    return by_folded[close[0]] if close else None
 
 
 def safe_repr(value: object, limit: int = 80) -> str:

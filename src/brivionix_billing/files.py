@@ -96,16 +96,33 @@ def append_line(path: str | Path, line: bytes, *, create: bool) -> None:
 
 
 def make_folder(path: str | Path, access: Access = PRIVATE) -> None:
-    """Create a folder and its missing parents. An existing folder keeps its mode. Raises ``OSError``."""
-    missing = []
-    folder = Path(path)
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
+    """Create a folder. An existing folder keeps its mode. Raises ``OSError``, and ``file_unreadable``.
+
+    Missing parents are created only in the working folder: elsewhere, the path is probably wrong.
+    """
+    missing = _missing_folders(Path(path))
+    if len(missing) > 1:
+        _require_near(missing[-1])
     for folder in reversed(missing):
         with suppress(FileExistsError):  # another process was faster
             folder.mkdir(mode=access.folder_mode)
     Path(path).mkdir(exist_ok=True)  # raises if it is a file
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """Return a folder and its parents, as far as they do not exist, the outermost last."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    return missing
+
+
+def _require_near(folder: Path) -> None:
+    """Raise ``file_unreadable`` if a folder that does not exist is not in the working folder."""
+    if not folder.resolve().is_relative_to(Path.cwd()):
+        name = safe_repr(str(folder), 200)
+        raise BillingError("file_unreadable", f"there is no folder {name}; create it, or correct the path")
 
 
 def atomic_write_bytes(path: str | Path, content: bytes, access: Access = PRIVATE) -> None:
@@ -118,7 +135,8 @@ def atomic_write_bytes(path: str | Path, content: bytes, access: Access = PRIVAT
 def atomic_write(path: str | Path, access: Access = PRIVATE) -> Iterator[IO[bytes]]:
     """Open a file that replaces ``path`` as a whole at the end of the block, or not at all after an error.
 
-    So a server that reads the present file never sees half of the new one. Missing folders are created. A published
+    So a server that reads the present file never sees half of the new one. A missing folder is created in the working
+    folder, and is an error elsewhere. A published
     file keeps its mode. Something other than a regular file, such as a pipe, is written to directly if it belongs to
     the user or the system. Raises ``file_unreadable``, also for a symbolic link.
     """
@@ -138,7 +156,9 @@ def atomic_write(path: str | Path, access: Access = PRIVATE) -> Iterator[IO[byte
                 yield file
             return
         target = Path(path)
-        make_folder(target.parent, access)
+        if missing := _missing_folders(target.parent):
+            _require_near(missing[-1])
+            make_folder(target.parent, access)
         draft = target.with_name(f".brivionix-{secrets.token_hex(8)}")
         try:
             with open(draft, "xb", opener=_opener(access.file_mode)) as file:

@@ -37,6 +37,10 @@ def _read_minor_digits() -> dict[str, int]:
 _MINOR_DIGITS: Final = _read_minor_digits()
 
 
+_OTHER_NAMES: Final = {"RMB": "CNY", "CNH": "CNY", "YUAN": "CNY", "DOLLAR": "USD", "US$": "USD", "EURO": "EUR"}
+"""What people write for some currencies, and their codes."""
+
+
 def minor_digits(currency: str) -> int:
     """Return the decimal places of a payable amount of a currency (ISO 4217): CNY 2, JPY 0, KWD 3.
 
@@ -45,8 +49,10 @@ def minor_digits(currency: str) -> int:
     try:
         return _MINOR_DIGITS[currency]
     except (KeyError, TypeError):
+        code = _OTHER_NAMES.get(currency.upper()) if isinstance(currency, str) else None
+        advice = f"write {code}" if code else "use one such as CNY or USD"
         raise BillingError(
-            "unknown_currency", f"{safe_repr(currency)} is not an ISO 4217 currency code; use one such as CNY or USD"
+            "unknown_currency", f"{safe_repr(currency)} is not an ISO 4217 currency code; {advice}"
         ) from None
 
 

@@ -19,6 +19,7 @@ from brivionix_billing.files import (
     atomic_write,
     atomic_write_bytes,
     create_file,
+    make_folder,
     read_bounded,
 )
 from paths import ROOT
@@ -121,14 +122,27 @@ def test_names_of_drafts_are_random_and_never_opened_twice(
 
 @pytest.mark.parametrize(("access", "file_mode", "folder_mode"), [(PRIVATE, 0o600, 0o700), (PUBLISHED, 0o644, 0o755)])
 def test_new_files_and_folders_have_the_mode_of_their_kind(
-    tmp_path: Path, access: Access, file_mode: int, folder_mode: int
+    tmp_path: Path, access: Access, file_mode: int, folder_mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A private file and its new folders belong to the user alone, also while written; a published one is readable."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "a" / "b" / "out"
     with atomic_write(path, access):
         (draft,) = path.parent.iterdir()
         assert mode(draft) == file_mode
     assert [mode(each) for each in (path, path.parent, path.parent.parent)] == [file_mode, folder_mode, folder_mode]
+
+
+def test_outside_the_working_folder_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    """A path elsewhere with a missing folder is probably wrong. Only a folder that is itself the output is created."""
+    message = r"there is no folder '.*/a'; create it, or correct the path$"
+    with pytest.raises(BillingError, match=message):
+        atomic_write_bytes(tmp_path / "a" / "out", b"")
+    with pytest.raises(BillingError, match=message):
+        make_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    make_folder(tmp_path / "a")
+    assert (tmp_path / "a").is_dir()
 
 
 def test_an_old_mode_is_kept_for_published_files_only(tmp_path: Path) -> None:

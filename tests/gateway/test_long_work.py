@@ -6,7 +6,10 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,12 +29,26 @@ LONG: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def one_process() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=module._start, initargs=(BOOK,)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def process(one_process: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all these tests use one other process: to start it takes longer than they do."""
+    kept = SimpleNamespace(submit=one_process.submit, shutdown=lambda **_: None)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: kept)
+
+
 async def counted_elsewhere(flow: Flow, request: Any, **options: Any) -> Any:
     """Admit a request while no thread of this process counts."""
     flow.billing.workers.run = None  # type: ignore[assignment,method-assign]  # on purpose
     return await flow.admit(request, **options)
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize("api", ["chat", "anthropic"])
 def test_a_long_request_is_counted_in_another_process(api: Any) -> None:
     """Its body and its worst case are those of this process. Only its long fields are not kept twice."""
@@ -52,6 +69,7 @@ async def both(flow: Flow, request: Any, api: Any) -> tuple[Any, Any]:
     return admitted, prepare_request(body, id="x", at=AT, token=token, api=api, book=BOOK, counters=counters)
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize(
     ("body", "error"),
     [
@@ -71,6 +89,7 @@ def test_errors_of_the_other_process_arrive(body: bytes, error: type[Exception])
     run(None, work)
 
 
+@pytest.mark.usefixtures("process")
 def test_an_estimate_of_a_long_request_has_its_input() -> None:
     """A stream without usage costs the input that was counted, although its text is not kept."""
 
@@ -93,6 +112,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_a_long_answer_costs_what_it_costs_here(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Usage and charge of a long answer are the same, whichever process reads it."""

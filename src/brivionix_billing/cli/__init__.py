@@ -11,6 +11,7 @@ from brivionix_billing import __version__
 from brivionix_billing.cli import changes, importing, invoices, ledger, page, prices, rate, render, tokens, verify
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
 from brivionix_billing.cli.output import print_stderr
+from brivionix_billing.cli.parser import CommandParser
 from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]
@@ -33,7 +34,7 @@ Exit status: 0 success, 1 a check failed (a bill does not verify), 2 invalid inp
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="brivionix-billing", description=_ABOUT, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BillingError as error:
         if args.debug:
             raise
-        print_stderr(f"error: {error.message} [{error.code}]")
+        print_stderr(f"error: {error} [{error.code}]")
         return EXIT_ERROR
     except BrokenPipeError:
         # The reader closed the pipe. Redirect stdout so that Python does not report it again at exit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "EXIT_ERROR",
     "add_prices",
     "load_book",
+    "with_similar_file",
     "parse_time_or_now",
     "add_workers",
     "worker_count",
@@ -42,7 +44,20 @@ def add_prices(parser: ArgumentParser) -> None:
 
 def load_book(args: Namespace) -> PriceBook:
     """Load the price book that ``--prices`` names."""
-    return PriceBook.load(args.prices)
+    try:
+        return PriceBook.load(args.prices)
+    except BillingError as error:
+        raise with_similar_file(error, args.prices) from None
+
+
+def with_similar_file(error: BillingError, path: str) -> BillingError:
+    """Return an error with a suggestion, if it says that a file does not exist and its folder has a similar one."""
+    if error.code != "file_unreadable" or os.path.lexists(path) or error.suggestion:
+        return error
+    folder, name = os.path.split(path)
+    with suppress(OSError, ValueError):
+        return BillingError(error.code, error.message, near=(name, os.listdir(folder or ".")))
+    return error
 
 
 def parse_time_or_now(text: str | None) -> datetime:

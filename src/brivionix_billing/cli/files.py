@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing import tables
+from brivionix_billing.cli.arguments import with_similar_file
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import is_readable_by_others
@@ -60,8 +61,13 @@ def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
     options = tables.TableOptions(
         tables.parse_mapping(args.map), tables.parse_values(args.set), frozenset(book.resolver.meters), print_stderr
     )
-    with tables.open_usage(args.usage, options) as lines:
-        yield lines
+    try:
+        with tables.open_usage(args.usage, options) as lines:
+            yield lines
+    except BillingError as error:
+        if args.usage == "-":
+            raise
+        raise with_similar_file(error, args.usage) from None
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import IO, Any, Final
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_stderr, print_stdout
-from brivionix_billing.cli.suggestions import name_suggester
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
@@ -69,22 +68,21 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_explain)
 
 
-def _charge(book: PriceBook, record: Record, message_of: Any) -> Charge | RejectedRecord:
+def _charge(book: PriceBook, record: Record) -> Charge | RejectedRecord:
     try:
         return book.rate_record(record)
     except BillingError as error:
-        message = message_of(error, record.origin)
-        return RejectedRecord(record.line, record.request_id, record.origin.account, record.at, error.code, message)
+        account = record.origin.account
+        return RejectedRecord(record.line, record.request_id, account, record.at, error.code, str(error))
 
 
 def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[tuple[Record, Charge] | RejectedRecord]:
-    message_of = name_suggester(book)
     for record in read_records(lines, conventions=book.conventions):
         if isinstance(record, RejectedRecord):
             yield record
             continue
         watch.add(record)
-        charge = _charge(book, record, message_of)
+        charge = _charge(book, record)
         yield charge if isinstance(charge, RejectedRecord) else (record, charge)
 
 
@@ -142,7 +140,7 @@ def _explain(args: Namespace) -> int:
         for record in read_records(lines, conventions=book.conventions):
             if record.request_id != args.request:
                 continue
-            charge = record if isinstance(record, RejectedRecord) else _charge(book, record, name_suggester(book))
+            charge = record if isinstance(record, RejectedRecord) else _charge(book, record)
             if isinstance(charge, RejectedRecord):
                 raise BillingError(charge.code, f"line {charge.line}: {charge.message}")
             origin = record.origin if isinstance(record, Record) else None

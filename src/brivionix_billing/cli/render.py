@@ -55,7 +55,7 @@ class PageWriter:
             return out | ({PDF: render_pdf(_page_for_pdf(document, page, self.locale, self.key))} if self.pdf else {})
         except BillingError as error:
             account = safe_repr(document["customer"]["account"])
-            message = f"page of {document['id']}, account {account}: {error.message}"
+            message = f"page of {document['id']}, account {account}: {error}"
             advice = "; fix this, remove the files that this run wrote, and run the command again"
             raise BillingError(error.code, message + advice) from None
 

@@ -12,7 +12,7 @@ from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, pars
 from brivionix_billing.cli.files import open_usage_file
 from brivionix_billing.cli.output import as_json, print_stderr, print_stdout, printable
 from brivionix_billing.decimals import format_plain
-from brivionix_billing.errors import BillingError, escape_unprintable
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.tabular import format_table
 from brivionix_billing.tokens import TokenCount, TokenCounter, WorstCase
@@ -135,7 +135,8 @@ def _counter(args: Namespace, model: str) -> TokenCounter:
             raise
         book = None
         if not missing:
-            print_stderr(f"{model} is not in {args.prices}; counted by its name")
+            meant = f"; did you mean {safe_repr(error.suggestion)}?" if error.suggestion else ""
+            print_stderr(f"{escape_unprintable(model)} is not in {args.prices}; counted by its name{meant}")
     return TokenCounter(model, book)
 
 

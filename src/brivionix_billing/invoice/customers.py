@@ -104,7 +104,7 @@ def _with_location(where: str, make: Callable[[], T]) -> T:
     try:
         return make()
     except BillingError as error:
-        raise BillingError(error.code, f"{where}: {error.message}") from None
+        raise BillingError(error.code, f"{where}: {error}") from None
 
 
 def _require_object(where: str, value: Any, allowed: Sequence[str], required: Sequence[str] = ()) -> Mapping[str, Any]:

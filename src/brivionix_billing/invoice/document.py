@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.file_kinds import DOCUMENT, describe_kind
 from brivionix_billing.files import read_bounded
 
 __all__ = ["MAX_MOVEMENTS", "SCHEMA", "Document", "schema_errors", "json_schema", "read_document", "rounded_costs"]
@@ -307,7 +308,11 @@ def read_document(path: str | Path) -> dict[str, Any]:
     It is not checked against the schema, because ``verify`` reports all violations at once. Raises ``file_unreadable``,
     and ``invalid_document`` if the file does not contain a JSON object with a ``schema``.
     """
-    data = loads_strict(read_bounded(path, _MAX_BYTES), str(path))
+    content = read_bounded(path, _MAX_BYTES)
+    kind = describe_kind(content)
+    if kind not in (None, DOCUMENT):
+        raise BillingError("invalid_document", f"{path}: not a bill, but {kind}; use an invoice.json")
+    data = loads_strict(content, str(path))
     if not isinstance(data, dict) or data.get("schema") is None:
         raise BillingError("invalid_document", f"{path}: not a bill, because it has no 'schema'; use an invoice.json")
     return data

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from brivionix_billing.canonical_json import canonical_json, sha256
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.files import read_bounded
 
 if TYPE_CHECKING:
@@ -147,10 +147,7 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "signatures need an extra: pip install 'brivionix-billing[sign]', or in a clone: pip install -e '.[sign]'",
-        ) from None
+        raise missing_extra("a signature", "sign") from None
     return ed25519, serialization
 
 

@@ -3,16 +3,13 @@
 It requires the extra ``brivionix-billing[ledger]``.
 """
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import missing_extra
 
 try:
     import alembic as _alembic  # noqa: F401  # fail here, with the name of the extra
     import sqlalchemy as _sqlalchemy  # noqa: F401
 except ImportError as error:  # pragma: no cover  # the tests have the extra
-    raise BillingError(
-        "missing_extra",
-        f"the ledger requires {error.name}, which is not installed: pip install 'brivionix-billing[ledger]'",
-    ) from None
+    raise missing_extra(f"{error.name} is not installed; the ledger", "ledger") from None
 
 from brivionix_billing.ledger.api_tokens import ApiToken, parse_bearer
 from brivionix_billing.ledger.checkpoint_log import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 
 __all__ = ["render_pdf", "require_pdf_extra"]
 
@@ -60,10 +60,7 @@ def _weasyprint() -> Any:
     try:
         import weasyprint
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "PDF requires an extra: pip install 'brivionix-billing[pdf]', or in a clone: pip install -e '.[pdf]'",
-        ) from None
+        raise missing_extra("a PDF", "pdf") from None
     except OSError as error:
         raise BillingError(
             "missing_extra",

@@ -118,6 +118,7 @@ class CardSet:
             f"{dimension}_unavailable",
             f"{terms.model} ({terms.service_tier}) has no price for {dimension} {safe_repr(name)} at "
             f"{format_instant(at)}; known: {sold}; {advice}",
+            near=(name, known),
         )
 
     def card(self, input_tokens: int, variation: Variation = STANDARD_VARIATION) -> RateCard:

@@ -128,7 +128,11 @@ class BookContents:
         if channel is None:
             known = ", ".join(self.resolver.channels)
             advice = f"use one of: {known}" if known else "add a channel to it"
-            raise BillingError("unknown_channel", f"no channel {safe_repr(name)} in the price file; {advice}")
+            raise BillingError(
+                "unknown_channel",
+                f"no channel {safe_repr(name)} in the price file; {advice}",
+                near=(name, self.resolver.channels),
+            )
         return channel
 
     def quote(
@@ -169,6 +173,7 @@ class BookContents:
             raise BillingError(
                 "unknown_upstream",
                 f"no upstream {safe_repr(upstream)} in the price file; known: {known}; add it to 'upstreams'",
+                near=(upstream, self._file.upstreams),
             )
         return Conventions(item.cache_read, item.audio_input, item.reasoning, item.grounding)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from brivionix_billing.errors import BillingError, Finding, PriceFileError, safe_repr
+from brivionix_billing.file_kinds import PRICE_FILE, describe_kind
 from brivionix_billing.pricebook import schema
 from brivionix_billing.pricebook.validation import ParsedSections, UnlocatedFinding, review, validate
 from brivionix_billing.pricebook.yaml_reader import MAX_BYTES, MAX_FINDINGS, ParsedYaml, read_yaml
@@ -67,6 +68,10 @@ def _load(content: str | bytes, file: str) -> tuple[schema.PriceFile, ParsedYaml
         except UnicodeEncodeError:
             finding = Finding(file, 1, 1, "", "half a surrogate pair", "write valid Unicode")
             raise PriceFileError([finding]) from None
+    kind = describe_kind(content)
+    if kind not in (None, PRICE_FILE):
+        finding = Finding(file, 1, 1, "", f"not a price file, but {kind}", "give the price file")
+        raise PriceFileError([finding])
     document, findings = read_yaml(content, file)
     omitted = 0
     try:

@@ -113,7 +113,9 @@ class PriceResolver:
         model = self.names.resolve(name) if isinstance(name, str) else None
         if model is None:
             raise BillingError(
-                "unknown_model", f"no model {safe_repr(name)} in the price file; add it, or an alias of another model"
+                "unknown_model",
+                f"no model {safe_repr(name)} in the price file; add it, or an alias of another model",
+                near=(name, self.names.exact),
             )
         return model
 
@@ -134,10 +136,10 @@ class PriceResolver:
             )
         return span
 
-    @staticmethod
-    def _unknown_group_error(group: object) -> BillingError:
-        # A gateway passes messages on, so this one must not disclose the names of other groups.
-        return BillingError("unknown_group", f"no group {safe_repr(group)} in the price file; add it")
+    def _unknown_group_error(self, group: object) -> BillingError:
+        return BillingError(
+            "unknown_group", f"no group {safe_repr(group)} in the price file; add it", near=(group, self.groups)
+        )
 
     def resolve_recent(
         self, model: str | None, group: str, at: datetime, tier: str | None, served: str | None

@@ -312,7 +312,9 @@ class RateCard:
             known = ", ".join(self.channels)
             advice = f"use one of: {known}" if known else "add one to the price file"
             raise BillingError(
-                "unknown_channel", f"no channel {safe_repr(name)} has a price at that time; {advice}"
+                "unknown_channel",
+                f"no channel {safe_repr(name)} has a price at that time; {advice}",
+                near=(name, self.channels),
             ) from None
 
     @property

@@ -54,6 +54,7 @@ class TierNames:
                 "unknown_service_tier",
                 f"{safe_repr(name)} is not a service tier; use one of {known}, or add it to service_tiers in the "
                 "price file",
+                near=(name, self._names),
             )
         return tier
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, missing_extra, safe_repr
+from brivionix_billing.file_kinds import DOCUMENT, PRICE_FILE, describe_kind
 from brivionix_billing.tables.columns import Columns, TableOptions
 from brivionix_billing.tables.parquet import parquet_lines
 from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines
@@ -44,6 +45,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_USAGE_FORMS: Final = "JSON Lines, JSON, CSV, TSV or Parquet"
 _DELIMITERS: Final = (",", "\t", ";", "|")
 Note = Callable[[str], None]
 
@@ -71,6 +73,8 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
     for mark, what in _OTHER_FILES:
         if head.lstrip()[: len(mark)] == mark:
             raise BillingError("file_unreadable", f"the usage is {what}")
+    if (kind := describe_kind(head)) in (DOCUMENT, PRICE_FILE):
+        raise BillingError("file_unreadable", f"this is {kind}, and no usage; use {_USAGE_FORMS}")
     encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):
@@ -111,10 +115,7 @@ def _open_zstandard(source: IO[bytes]) -> Any:
     try:
         import zstandard
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "usage compressed with Zstandard needs: pip install 'brivionix-billing[frames]'; or decompress it",
-        ) from None
+        raise missing_extra("usage compressed with Zstandard", "frames", "decompress it") from None
     return io.BufferedReader(_Zstandard(source, zstandard), _HEAD_BYTES)
 
 
@@ -178,7 +179,7 @@ def _guess_encoding(head: bytes, note: Note) -> str:
         note("the usage is not UTF-8; it is read as GBK")
         return "gb18030"
     if b"\0" in head:
-        raise BillingError("file_unreadable", "the usage is no text; use JSON Lines, JSON, CSV, TSV or Parquet")
+        raise BillingError("file_unreadable", f"the usage is no text; use {_USAGE_FORMS}")
     return "utf-8"
 
 
@@ -271,7 +272,7 @@ def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
         if len(names) < 2:
             raise BillingError(
                 "file_unreadable",
-                f"the usage begins with {safe_repr(first.strip(), 60)}; use JSON Lines, JSON, CSV, TSV or Parquet",
+                f"the usage begins with {safe_repr(first.strip(), 60)}; use {_USAGE_FORMS}",
             )
         columns = Columns(names, options)
         for row in rows:

@@ -69,7 +69,7 @@ def open_usage(path: str, options: TableOptions | None = None) -> Iterator[Itera
                 raise BillingError("file_unreadable", f"cannot read the usage {where}: {error.strerror}") from None
             except BillingError as error:
                 if error.code in ("file_unreadable", "invalid_argument", "missing_extra"):
-                    raise BillingError(error.code, f"{where}: {error.message}") from None
+                    raise BillingError(error.code, f"{where}: {error}") from None
                 raise
 
     opened = lines()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.tables.columns import Columns, TableOptions
 
 __all__ = ["parquet_lines"]
@@ -24,9 +24,7 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
     try:
         import duckdb
     except ImportError:
-        raise BillingError(
-            "missing_extra", "usage in Parquet needs: pip install 'brivionix-billing[frames]'; or export it as CSV"
-        ) from None
+        raise missing_extra("usage in Parquet", "frames", "export it as CSV") from None
     with _path(source) as path, duckdb.connect() as connection:
         try:
             connection.execute("SET TimeZone = 'UTC'")

@@ -123,8 +123,9 @@ def build_fields(
     """
     if not counts.keys() <= _ARGUMENTS:
         unknown = next(name for name in counts if name not in _ARGUMENTS)
-        close = get_close_matches(unknown, _ARGUMENTS, 1)
-        advice = f"did you mean {safe_repr(close[0])}?" if close else f"use one of {', '.join(sorted(_ARGUMENTS))}"
+        close = (get_close_matches(unknown, _ARGUMENTS, 1) or [f"{unknown}_tokens"])[0]
+        known = ", ".join(sorted(_ARGUMENTS))
+        advice = f"did you mean {safe_repr(close)}?" if close in _ARGUMENTS else f"use one of {known}"
         raise TypeError(f"Usage has no argument {safe_repr(unknown)}; {advice}")
     given = {
         name: require_count(name, count) if _PLACES[name] == 0 else require_quantity(name, count, _PLACES[name])

@@ -381,7 +381,7 @@ def _parse_strict(
     except BillingError as error:
         code = "invalid_record" if error.code == "invalid_document" else error.code
         get = parsed.get
-        return RejectedRecord(number, get("request_id"), get("account"), get("at"), code, error.message, get("leaf"))
+        return RejectedRecord(number, get("request_id"), get("account"), get("at"), code, str(error), get("leaf"))
 
 
 def _require_name(what: str, value: object) -> str:

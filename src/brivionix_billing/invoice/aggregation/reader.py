@@ -173,7 +173,7 @@ class ChunkReader:
                     try:
                         charge = self.book.rate_record(record)
                     except BillingError as error:
-                        rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, error.message))
+                        rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, str(error)))
                         _add_unbilled(partitions, request_id, line, leaf)
                         continue
                     # What is billed may differ from what the usage states, such as by a price per request.

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.files import create_file
 
 __all__ = [
@@ -88,11 +88,8 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
             "invalid_argument", "not a database URL; use sqlite:///ledger.db or postgresql://user@host/name"
         ) from None
     except ImportError as error:
-        raise BillingError(
-            "missing_extra",
-            f"{error.name} is not installed; the ledger uses psycopg: use postgresql://, and "
-            "pip install 'brivionix-billing[postgresql]'",
-        ) from None
+        what = f"{error.name} is not installed: the ledger uses psycopg and URLs that begin with postgresql://; it"
+        raise missing_extra(what, "postgresql") from None
     prepare_engine(engine, synchronous=synchronous)
     _ENGINES.add(engine)
     if is_file:

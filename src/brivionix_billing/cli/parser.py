@@ -1,0 +1,84 @@
+"""A parser of command lines that says which command or option was probably meant."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from brivionix_billing.errors import closest_name, escape_unprintable, safe_repr
+
+__all__ = ["CommandParser"]
+
+_OTHER_COMMANDS: Final = {
+    "bill": "invoice",
+    "cost": "rate",
+    "count": "tokens",
+    "lint": "check",
+    "price": "prices",
+    "topup": "quote",
+    "validate": "check",
+}
+_OTHER_OPTIONS: Final = {
+    "--currency": "--channel",
+    "--customer": "--account",
+    "--date": "--at",
+    "--file": "--prices",
+    "--lang": "--locale",
+    "--language": "--locale",
+    "--month": "--period",
+    "--output": "--out",
+    "--tier": "--service-tier",
+    "--timezone": "--zone",
+    "--tz": "--zone",
+    "--user": "--account",
+    "-o": "--out",
+}
+"""What people write who know other tools, and what it is called here."""
+_INVALID_CHOICE: Final = re.compile(r"argument ([^:]*): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+
+class CommandParser(ArgumentParser):
+    """Adds a suggestion to the error of a wrong command, option or choice."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override]
+        """Parse arguments. A command rejects what it does not know itself, because only it knows its options.
+
+        A wrong option comes before a missing one: it is most likely the missing one, in another spelling.
+        """
+        self._reject([word for word in args or () if self._is_wrong_option(word)][:1])
+        found, unknown = super().parse_known_args(args, namespace)
+        self._reject(unknown)
+        return found, unknown
+
+    def _is_wrong_option(self, word: str) -> bool:
+        is_option = word in _OTHER_OPTIONS or (word.startswith("--") and word != "--")
+        return self._subparsers is None and is_option and word.partition("=")[0] not in self._option_string_actions
+
+    def _reject(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            name = unknown[0].partition("=")[0]
+            meant = _meant(name, options, _OTHER_OPTIONS) if name.startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
+    def error(self, message: str) -> NoReturn:
+        """Print a message with a suggestion, and exit with status 2."""
+        choice = _INVALID_CHOICE.fullmatch(message)
+        if choice is not None:
+            known = re.findall(r"[^\s',]+", choice[3])
+            others = _OTHER_COMMANDS if choice[1] == "COMMAND" else {}
+            meant = _meant(choice[2], known, others)
+            # A list of all commands or models is longer than the screen; the help shows it.
+            problem = f"{safe_repr(choice[2])} is not one of {', '.join(known)}"
+            message = f"argument {choice[1]}: {problem}{meant}"
+        super().error(escape_unprintable(message))
+
+
+def _meant(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:
+    """Return a suggestion to append to a message, or nothing."""
+    names = tuple(known)
+    other = others.get(name)
+    meant = other if other in names else closest_name(name, names)
+    return f"; did you mean {meant}?" if meant else ""
