@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests start Python many times. Without bytecode files, each start would compile the library again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo gateway test test-thorough check bench schema errors fuzz clean
+.PHONY: demo gateway test test-thorough check bench docs schema errors fuzz clean
 
 demo: .venv/installed
 	$(BIN)/python examples/demo.py
@@ -28,6 +28,11 @@ check: .venv/dev
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py
 
+# The pages of docs/ and a reference made of the docstrings, as a site in build/site. A warning is an error.
+docs: .venv/docs
+	$(BIN)/sphinx-build -W -q -c docs/site . build/site
+	@echo 'The site is in build/site; open build/site/index.html'
+
 schema: .venv/installed
 	$(BIN)/brivionix-billing schema pricing > docs/schema/pricing.schema.json
 	$(BIN)/brivionix-billing schema invoice > docs/schema/invoice.schema.json
@@ -43,7 +48,7 @@ fuzz: .venv/fuzz
 	$(BIN)/python -m fuzz.run $(FUZZ)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist fuzz/corpus fuzz/crashes
+	rm -rf .venv docs/site/api .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist fuzz/corpus fuzz/crashes
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -60,7 +65,11 @@ clean:
 
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ .venv/installed .venv/gateway
+	@touch $@ .venv/installed .venv/gateway .venv/docs
+
+.venv/docs: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 .venv/fuzz: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
