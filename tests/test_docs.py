@@ -31,7 +31,15 @@ from paths import ROOT
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("benchmarks/*.md")]
 )
-EXECUTED = ("README.md", "README.zh.md", "docs/tutorial.md", "docs/recipes.md", "docs/cli.md", "docs/operations.md")
+EXECUTED = (
+    "README.md",
+    "README.zh.md",
+    "docs/quickstart-gateway.md",
+    "docs/tutorial.md",
+    "docs/recipes.md",
+    "docs/cli.md",
+    "docs/operations.md",
+)
 PROGRAMS = {"cat", "head", "python", "sed"}
 """Programs that console examples may run, apart from brivionix-billing."""
 

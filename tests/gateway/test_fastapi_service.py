@@ -1,4 +1,4 @@
-"""The service of docs/gateway.md: at most 60 lines, and billed right whatever its clients do."""
+"""The service of docs/quickstart-gateway.md: at most 60 lines, and billed right whatever its clients do."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ MODEL = "gpt-5.4-mini"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Book me a flight"}]}
 
 
+def python_blocks() -> list[str]:
+    """Return the service and its client as the page has them."""
+    page = (ROOT / "docs" / "quickstart-gateway.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
 def service_code() -> str:
     """Return the service as the page has it."""
-    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(import os\n.*?)^```", page, re.MULTILINE | re.DOTALL)
-    return str(code)
+    service, _ = python_blocks()
+    return service
 
 
 class Service(NamedTuple):
@@ -66,7 +71,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
             monkeypatch.setenv(f"GATEWAY_{name}", value)
         monkeypatch.setenv("GATEWAY_PRICES", str(ROOT / "pricing.yaml"))
         names: dict[str, Any] = {"__name__": "service"}
-        exec(compile(service_code(), "docs/gateway.md", "exec"), names)
+        exec(compile(service_code(), "docs/quickstart-gateway.md", "exec"), names)
         with ThreadedServer(names["app"]) as server:
             yield Service(server.url, ledger, secret)
         assert ledger.balance("acct", at=datetime.now(UTC)).held == 0
@@ -90,6 +95,21 @@ def test_the_sdk_is_served_and_charged(service: Service) -> None:
     refused = httpx.post(f"{service.url}/v1/else", json={}, headers=header)
     assert (refused.status_code, refused.headers["cache-control"]) == (404, "no-store")
     assert httpx.post(f"{service.url}/v1/responses", json={}).status_code == 401
+
+
+def test_the_client_of_the_page_is_served(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client of the quickstart gets an answer and a stream, and both are charged."""
+    monkeypatch.setenv("GATEWAY_URL", f"{service.url}/v1")
+    monkeypatch.setenv("GATEWAY_TOKEN", service.secret)
+    names: dict[str, Any] = {}
+    exec(compile(python_blocks()[1], "docs/quickstart-gateway.md", "exec"), names)
+    names["client"].close()
+    out = capsys.readouterr()[0]
+    assert "prompt_tokens=" in out
+    assert len(out.splitlines()) > 1
+    assert len(service.wait_for(2)) == 2
 
 
 def test_clients_that_leave_at_any_moment_are_charged_exactly(service: Service) -> None:
