@@ -8,7 +8,19 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import changes, importing, invoices, ledger, page, prices, rate, render, tokens, verify
+from brivionix_billing.cli import (
+    changes,
+    importing,
+    invoices,
+    ledger,
+    page,
+    prices,
+    rate,
+    render,
+    report,
+    tokens,
+    verify,
+)
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.cli.parser import CommandParser
@@ -24,6 +36,7 @@ Start with:
   brivionix-billing prices --group default    print the prices of a group
   brivionix-billing page --out pricing.html   write the pricing page
   brivionix-billing tokens request.json       count the tokens of a request
+  brivionix-billing report usage.jsonl --by account,model --period 2026-10
   brivionix-billing invoice usage.jsonl --all --period 2026-10 --out bills
   brivionix-billing verify bills --usage usage.jsonl
   brivionix-billing ledger --help             the ledger of Credits
@@ -40,7 +53,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (prices, importing, changes, page, rate, tokens, invoices, render, verify, ledger):
+    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, ledger):
         module.add_commands(commands)
     return parser
 

@@ -85,7 +85,9 @@ def worker_count(args: Namespace) -> int:
             raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
         return int(args.workers)
     try:
-        large = sum(map(os.path.getsize, find_files(args.usage))) >= _PARALLEL_MIN_BYTES
+        paths = [args.usage] if isinstance(args.usage, str) else args.usage
+        files = [file for path in paths for file in find_files(path)]
+        large = sum(map(os.path.getsize, files)) >= _PARALLEL_MIN_BYTES
     except (OSError, ValueError, TypeError, BillingError):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Final
@@ -50,12 +50,15 @@ def _is_usage_name(name: str) -> bool:
 
 
 @contextmanager
-def open_usage(path: str, options: TableOptions | None = None) -> Iterator[Iterator[bytes]]:
-    """Yield the lines of a usage file for the usage at a path; ``-`` is stdin. Several files follow one another.
+def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of a usage file for the usage at a path, or at several; ``-`` is stdin.
+
+    Several files follow one another.
 
     Raises ``file_unreadable`` and ``invalid_argument``, with the path.
     """
-    files = ["-"] if path == "-" else find_files(path)
+    paths = [path] if isinstance(path, str) else path
+    files = [file for each in paths for file in (["-"] if each == "-" else find_files(each))]
 
     def lines() -> Generator[bytes, None, None]:
         for file in files:

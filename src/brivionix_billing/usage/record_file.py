@@ -15,7 +15,7 @@ from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, escape_unprintable, safe_repr
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import format_instant, parse_instant
 from brivionix_billing.usage.conventions import Conventions
@@ -118,11 +118,15 @@ class RejectedRecord(NamedTuple):
     message: str
     leaf: bytes | None = None
     """The leaf of the line, if it is JSON with a request id."""
+    model: str | None = None
+    service_tier: str | None = None
+    """The requested model and service tier, if they could be read."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for the list of rejected records."""
         entry = self._asdict() | {"at": None if self.at is None else format_instant(self.at)}
-        del entry["leaf"]
+        for name in ("leaf", "model", "service_tier"):
+            del entry[name]
         return entry
 
 
@@ -357,6 +361,9 @@ def _parse_strict(
         for name in ("request_id", "account"):
             if isinstance(data.get(name), str):
                 parsed[name] = _require_name(name, data[name])
+        for name in ("model", "service_tier"):
+            if isinstance(data.get(name), str) and len(data[name]) <= 256:
+                parsed[name] = escape_unprintable(data[name])
         parsed["leaf"] = sha256(b"\0" + canonical_json(data)).digest()
         missing = [name for name in _REQUIRED if data.get(name) is None]
         if "at" not in missing:
@@ -381,7 +388,8 @@ def _parse_strict(
     except BillingError as error:
         code = "invalid_record" if error.code == "invalid_document" else error.code
         get = parsed.get
-        return RejectedRecord(number, get("request_id"), get("account"), get("at"), code, str(error), get("leaf"))
+        names = get("leaf"), get("model"), get("service_tier")
+        return RejectedRecord(number, get("request_id"), get("account"), get("at"), code, str(error), *names)
 
 
 def _require_name(what: str, value: object) -> str:

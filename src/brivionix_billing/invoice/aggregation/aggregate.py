@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import sum_exact
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
 from brivionix_billing.invoice.aggregation.reader import (
     LIST_SUPPLEMENT,
@@ -25,6 +26,7 @@ from brivionix_billing.invoice.aggregation.reader import (
     BucketKey,
     Chunk,
     ChunkReader,
+    Comparison,
     PackedRow,
     RecordRow,
     read_chunks,
@@ -42,6 +44,7 @@ __all__ = [
     "AggregatedUsage",
     "DailyUsage",
     "Duplicate",
+    "NoteCallback",
     "RequestReference",
     "aggregate_usage",
 ]
@@ -57,6 +60,8 @@ _INDEX: Final = re.compile(r"\[\d+\]")
 _key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
+NoteCallback = Callable[[str, str, str, tuple[Any, ...]], None]
+"""Gets (account, request id, time in UTC without Z, notes of the comparison) of a billed request."""
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -67,6 +72,8 @@ class UsageBucket:
     account: str
     card: RateCard
     estimated: bool = False
+    split: tuple[str, ...] = ()
+    """The values of the dimensions by which the usage is split."""
     requests: int = 0
     quantities: dict[str, int] = field(default_factory=dict)
     """Billed quantity of each meter that is not zero."""
@@ -132,6 +139,8 @@ class AccountUsage:
 
     account: str
     buckets: list[UsageBucket] = field(default_factory=list)
+    compared: dict[str, list[UsageBucket]] = field(default_factory=dict)
+    """Role of a comparison -> the usage at the rate cards of its price book. Its buckets count no requests."""
     days: dict[tuple[str, str], DailyUsage] = field(default_factory=dict)
     """(calendar day in the zone of the period, model) -> usage."""
     requests: int = 0
@@ -184,19 +193,23 @@ def aggregate_usage(
     on_leaves: LeafCallback | None = None,
     progress: ProgressCallback | None = None,
     workers: int = 0,
+    dimensions: Dimensions | None = None,
+    comparison: Comparison | None = None,
+    on_notes: NoteCallback | None = None,
 ) -> AggregatedUsage:
     """Read a usage file once, and add it up by account.
 
     A ``period`` of ``None`` is all time, an ``account`` of ``None`` all accounts. ``on_rejected`` is called with every
     record that cannot be billed, which states the reason. ``on_leaves`` is called with (account, leaf hashes, request
     ids) of billed records in tree order, once or more per account. ``progress`` is called with (lines, bytes) read so
-    far.
+    far. Buckets are split by ``dimensions``. ``comparison`` also prices every billed request in other price books, and
+    ``on_notes`` is called with its notes.
 
     ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
     under ``if __name__ == "__main__"``.
     """
-    return _Aggregator(period, account, on_rejected, on_leaves).run(
-        read_chunks(lines, ChunkReader(book, period, account), workers), progress
+    return _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
+        read_chunks(lines, ChunkReader(book, period, account, dimensions, comparison), workers), progress
     )
 
 
@@ -240,9 +253,10 @@ class _Aggregator:
         account: str | None,
         on_rejected: Callable[[RejectedRecord], None] | None,
         on_leaves: LeafCallback | None,
+        on_notes: NoteCallback | None,
     ) -> None:
         self.period, self.account = period, account
-        self.on_rejected, self.on_leaves = on_rejected, on_leaves
+        self.on_rejected, self.on_leaves, self.on_notes = on_rejected, on_leaves, on_notes
         self.result = AggregatedUsage()
         self.bucket_keys: dict[int, BucketKey] = {}
         self.sums: dict[int, _BucketSum] = {}
@@ -283,17 +297,20 @@ class _Aggregator:
 
     def _group_by_account(self) -> None:
         """Add the sums of buckets to each account: by rate card, and by day and model."""
-        buckets: dict[tuple[str, RateCard, bool], UsageBucket] = {}
+        buckets: dict[tuple[str, str, RateCard, bool, tuple[str, ...]], UsageBucket] = {}
         for number, key in self.bucket_keys.items():
             sums = self.sums[number]
             if not sums.requests and not sums.other_meters:
                 continue
             usage = self._account_usage(key.account)
-            identity = key.account, key.card, key.estimated
+            identity = key.role, key.account, key.card, key.estimated, key.split
             bucket = buckets.get(identity)
             if bucket is None:
-                bucket = buckets[identity] = UsageBucket(*identity)
-                usage.buckets.append(bucket)
+                bucket = buckets[identity] = UsageBucket(*identity[1:])
+                (usage.compared.setdefault(key.role, []) if key.role else usage.buckets).append(bucket)
+            if key.role:
+                bucket.add(sums.requests, sums.quantities())
+                continue
             day = usage.days.setdefault((key.day, key.card.model), DailyUsage())
             day.requests += sums.requests
             day.units += bucket.add(sums.requests, sums.quantities())
@@ -315,7 +332,10 @@ class _Aggregator:
                 for name, quantity in other_meters:
                     sums.other_meters[name] = sums.other_meters.get(name, 0) + quantity
                 if extra:
-                    self._add_extra(self.bucket_keys[bucket].account, *extra)
+                    account = self.bucket_keys[bucket].account
+                    self._add_extra(account, *extra[:2])
+                    if self.on_notes and extra[2]:
+                        self.on_notes(account, request_id, at, extra[2])
         for account, requests in self.partition_requests.items():
             if requests.leaves:
                 self._account_usage(account).add(requests.leaves, requests.references)
@@ -378,8 +398,9 @@ class _Aggregator:
         message = f"the request id {request_id} has different contents in lines {lines}; none of them is billed"
         for row in rows:
             if row.bucket != UNBILLED:  # the others are counted already, as rejected or out of scope
-                account, at = self.bucket_keys[row.bucket].account, parse_instant(row.at + "Z")
-                self._reject(RejectedRecord(row.line, row.request_id, account, at, "duplicate_conflict", message))
+                key, at = self.bucket_keys[row.bucket], parse_instant(row.at + "Z")
+                reason = "duplicate_conflict", message, None, key.card.model, key.card.service_tier
+                self._reject(RejectedRecord(row.line, row.request_id, key.account, at, *reason))
 
     def _reject(self, record: RejectedRecord) -> None:
         out_of_scope = (self.account is not None and record.account not in (self.account, None)) or (
@@ -396,9 +417,18 @@ class _Aggregator:
 
 
 def _bucket_identity(key: BucketKey) -> tuple[Any, ...]:
-    return key.account, _card_identity(key.card), key.estimated, key.day
+    return key.account, _card_identity(key.card), key.estimated, key.day, key.split, key.role
 
 
 def _card_identity(card: RateCard) -> tuple[Any, ...]:
-    """Return the values that identify a card of one price book, also across processes."""
-    return card.model, card.group, card.service_tier, card.context, card.variation, card.router, card.start
+    """Return the values that identify a card, also across processes."""
+    return (
+        card.price_book_digest,
+        card.model,
+        card.group,
+        card.service_tier,
+        card.context,
+        card.variation,
+        card.router,
+        card.start,
+    )

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.partitions import (
     CHUNK_LINES,
     PARTITION_COUNT,
@@ -33,6 +34,8 @@ __all__ = [
     "BucketKey",
     "Chunk",
     "ChunkReader",
+    "ComparedCharges",
+    "Comparison",
     "PackedRow",
     "RecordRow",
     "bill_quantities",
@@ -67,6 +70,8 @@ class RecordRow(NamedTuple):
     """(bucket, quantities) of the runs of other models within the request."""
     unaccounted: tuple[tuple[str, str], ...] = ()
     """(path, number as text) of what the usage states and nothing is charged for."""
+    notes: tuple[Any, ...] = ()
+    """See :class:`ComparedCharges`."""
 
 
 PackedRow = tuple[Any, ...]
@@ -81,6 +86,28 @@ class BucketKey(NamedTuple):
     estimated: bool
     day: str
     """Calendar day in the zone of the period, such as ``2026-10-25``."""
+    split: tuple[str, ...] = ()
+    """The values of the dimensions by which the usage is split."""
+    role: str = ""
+    """Empty for what is billed; otherwise that of a :class:`Comparison`, such as ``cost``."""
+
+
+class ComparedCharges(NamedTuple):
+    """The charges of one request in other price books."""
+
+    charges: tuple[tuple[str, Charge, tuple[str, ...]], ...]
+    """(role, charge without parts, split). The split is appended to the values of the dimensions."""
+    split: tuple[str, ...]
+    """What is appended to these values for what is billed."""
+    notes: tuple[Any, ...]
+    """Plain values that the caller gets if the record is billed, not if it is a duplicate; empty: nothing."""
+
+
+class Comparison(Protocol):
+    """Prices every billed request in other price books."""
+
+    def compare(self, record: Record, charge: Charge, line: bytes) -> ComparedCharges:
+        """Return the other charges of a request."""
 
 
 class Chunk(NamedTuple):
@@ -123,12 +150,20 @@ _NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED)
 class ChunkReader:
     """Reads chunks for a price book, a period and an account.
 
-    A period of ``None`` is all time, with days of UTC; an account of ``None`` is all accounts. Raises
-    ``invalid_period`` if the time zone of the period is unknown.
+    A period of ``None`` is all time, with days of UTC; an account of ``None`` is all accounts. Usage is split by the
+    ``dimensions``. Raises ``invalid_period`` if the time zone of the period is unknown.
     """
 
-    def __init__(self, book: PriceBook, period: Period | None, account: str | None) -> None:
+    def __init__(
+        self,
+        book: PriceBook,
+        period: Period | None,
+        account: str | None,
+        dimensions: Dimensions | None = None,
+        comparison: Comparison | None = None,
+    ) -> None:
         self.book, self.period, self.account = book, period, account
+        self.dimensions, self.comparison = dimensions, comparison
         self.days = CalendarDays(period.zone if period else "UTC")
 
     def read(self, lines: list[bytes], first: int) -> Chunk:
@@ -139,8 +174,10 @@ class ChunkReader:
         # Two caches, because most records repeat the attributes of an earlier one. The first saves looking up the
         # price. The second holds for one date in UTC and one day of the zone, and saves looking up the bucket, too.
         cached_cards: dict[tuple[RequestAttributes, str | None], _CachedCard] = {}
-        cached_buckets: dict[tuple[RequestAttributes, str | None, str], _CachedBucket] = {}
-        account, caches_cards = self.account, self.book.priced_model == "requested"
+        cached_buckets: dict[tuple[RequestAttributes, str | None, str, tuple[str, ...]], _CachedBucket] = {}
+        account, caches_cards = self.account, self.book.priced_model == "requested" and self.comparison is None
+        dimensions = self.dimensions
+        split: tuple[str, ...] = ()
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         out_of_scope = 0
         for record in read_records(lines, first, conventions=self.book.conventions):
@@ -159,7 +196,9 @@ class ChunkReader:
                 out_of_scope += 1
                 _add_unbilled(partitions, request_id, line, leaf)
                 continue
-            known = cached_buckets.get((origin, served_tier, at_text[:10]), _NO_BUCKET)
+            if dimensions is not None:
+                split = dimensions.values(record, lines[line - first])
+            known = cached_buckets.get((origin, served_tier, at_text[:10], split), _NO_BUCKET)
             bucket = known.bucket
             is_usual = caches_cards and not (
                 meters or estimated or region or mode or notes or origin.region or origin.mode
@@ -173,7 +212,8 @@ class ChunkReader:
                     try:
                         charge = self.book.rate_record(record)
                     except BillingError as error:
-                        rejected.append(RejectedRecord(line, request_id, origin.account, at, error.code, str(error)))
+                        names = error.code, str(error), None, origin.model, served_tier or origin.service_tier
+                        rejected.append(RejectedRecord(line, request_id, origin.account, at, *names))
                         _add_unbilled(partitions, request_id, line, leaf)
                         continue
                     # What is billed may differ from what the usage states, such as by a price per request.
@@ -184,12 +224,16 @@ class ChunkReader:
                     priced = self._cached_card(origin, at, served_tier, card) if is_usual else _NO_CARD
                     if input_tokens <= priced.max_input_tokens:
                         cached_cards[origin, served_tier] = priced
-                    if notes is not None:
-                        extra = self._extra(charge, origin.account, buckets)
+                    if self.comparison is not None:
+                        compared = self.comparison.compare(record, charge, lines[line - first])
+                        extra = self._extra(charge, origin.account, split, buckets, compared)
+                        split += compared.split
+                    elif notes is not None:
+                        extra = self._extra(charge, origin.account, split, buckets)
                 day = self.days.at(at)
-                bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value))
+                bucket = _bucket(buckets, BucketKey(origin.account, card, estimated, day.value, split))
                 if input_tokens <= priced.max_input_tokens:
-                    cached_buckets[origin, served_tier, at_text[:10]] = _CachedBucket(
+                    cached_buckets[origin, served_tier, at_text[:10], split] = _CachedBucket(
                         max(priced.start, day.start), min(priced.end, day.end), priced.max_input_tokens, bucket
                     )
             digest = sha256(request_id.encode()).digest()
@@ -200,19 +244,29 @@ class ChunkReader:
         keys = {number: key for key, number in buckets.items()}
         return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
 
-    def _extra(self, charge: Charge, account: str, buckets: dict[BucketKey, int]) -> tuple[Any, ...]:
-        """Return the last fields of a row: parts of other models, and what nothing is charged for."""
+    def _extra(
+        self,
+        charge: Charge,
+        account: str,
+        split: tuple[str, ...],
+        buckets: dict[BucketKey, int],
+        compared: ComparedCharges | None = None,
+    ) -> tuple[Any, ...]:
+        """Return the last fields of a row: parts of other models and books, what nothing is charged for, and notes."""
         day = self.days.at(charge.at).value
+        charges = [("", part, compared.split if compared else ()) for part in charge.parts]
+        charges += compared.charges if compared else ()
         parts = tuple(
             (
-                _bucket(buckets, BucketKey(account, part.card, part.estimated, day)),
+                _bucket(buckets, BucketKey(account, part.card, part.estimated, day, split + further, role)),
                 tuple(
                     (name, quantity) for name, quantity in bill_quantities(part.card, part.usage).items() if quantity
                 ),
             )
-            for part in charge.parts
+            for role, part, further in charges
         )
-        return parts, tuple((path, str(value)) for path, value in charge.unaccounted)
+        unaccounted = tuple((path, str(value)) for path, value in charge.unaccounted)
+        return parts, unaccounted, compared.notes if compared else ()
 
     def _cached_card(
         self, origin: RequestAttributes, at: datetime, served_tier: str | None, card: RateCard
@@ -249,6 +303,7 @@ def _bucket_number(key: BucketKey) -> int:
     card = key.card
     conditions = (str(card.context), *map(str, card.variation), str(card.router))
     name = "\0".join((key.account, card.model, card.group, card.service_tier, *conditions, key.day))
+    name += "".join(f"\0{len(value)}:{value}" for value in (key.role, *key.split)) if key.role or key.split else ""
     name += f"\0{card.start.isoformat()}\0{'estimated' if key.estimated else ''}"
     return int.from_bytes(sha256(name.encode()).digest()[:7])
 

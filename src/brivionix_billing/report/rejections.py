@@ -1,0 +1,83 @@
+"""A summary of records that are not billed: by code, model and service tier, with advice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.usage.record_file import RejectedRecord
+
+__all__ = ["ADVICE", "RejectedGroup", "RejectionSummary"]
+
+ADVICE: Final = {
+    "unknown_model": "add the model or an alias to the price file",
+    "unknown_group": "add the group to the price file, or terms with an earlier date",
+    "model_not_allowed": "add the model to the group, with terms from that time",
+    "unknown_service_tier": "correct the tier in the usage, or declare its name in the price file",
+    "service_tier_unavailable": "add a price of this tier to the model, or correct the tier in the usage",
+    "region_unavailable": "add the region to the model, or to regions in the price file",
+    "mode_unavailable": "add the mode to the prices of the model",
+    "unknown_upstream": "add the upstream to upstreams in the price file",
+    "no_price": "append a price with an earlier date, or correct the time of the record",
+    "meter_unpriced": "add a price of this meter to the model",
+    "invalid_time": "write the time with its offset, such as 2026-10-01T00:00:00Z",
+    "invalid_usage": "correct the count in the log of the gateway",
+    "usage_contradiction": "compare the usage with the answer of the provider",
+    "unknown_usage_key": "name the meter of this key; see docs/usage-file.md",
+    "unaccounted_usage": "give the path a meter, or say report in unaccounted of the price file",
+    "unknown_usage_format": "store the usage object of the provider; see docs/usage-file.md",
+    "invalid_record": "correct the record; docs/usage-file.md has its fields",
+    "duplicate_conflict": "find out which of the records is right, and remove the others",
+}
+"""Code of a rejected record -> what to do."""
+_FALLBACK: Final = "see docs/errors.md"
+_MAX_GROUPS: Final = 1_000
+_OTHERS: Final = "(others)"
+
+
+class RejectedGroup(NamedTuple):
+    """Rejected records with the same code, model and service tier."""
+
+    code: str
+    model: str
+    """Empty if the record has none that can be read."""
+    service_tier: str
+    records: int
+    example: str
+    """The message of the first of them, with its line."""
+
+    @property
+    def advice(self) -> str:
+        """What to do about them."""
+        return ADVICE.get(self.code, _FALLBACK)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the group for JSON."""
+        return {**self._asdict(), "advice": self.advice}
+
+
+class RejectionSummary:
+    """Counts rejected records by code, model and service tier. Beyond a thousand groups, others are one per code."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str, str], int] = {}
+        self._examples: dict[tuple[str, str, str], str] = {}
+        self.total = 0
+
+    def add(self, record: RejectedRecord) -> None:
+        """Count a rejected record."""
+        key = record.code, record.model or "", record.service_tier or ""
+        self.count(key, f"line {record.line}: {record.message}")
+
+    def count(self, key: tuple[str, str, str], example: str) -> None:
+        """Count a record by code, model and service tier."""
+        if key not in self._counts and len(self._counts) >= _MAX_GROUPS:
+            key = key[0], _OTHERS, ""
+        self._counts[key] = self._counts.get(key, 0) + 1
+        self._examples.setdefault(key, example)
+        self.total += 1
+
+    def groups(self) -> Sequence[RejectedGroup]:
+        """Return the groups, the largest first."""
+        ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        return [RejectedGroup(*key, count, self._examples[key]) for key, count in ordered]
