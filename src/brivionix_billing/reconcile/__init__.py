@@ -1,0 +1,5 @@
+"""Matches two sets of books row by row, and names one cause of every difference.
+
+``rows`` has the row of a result, ``matching`` pairs the rows of two sides by a rule, and ``result`` writes what was
+found. The packages below know the formats: ``gateway`` the logs of gateways.
+"""
