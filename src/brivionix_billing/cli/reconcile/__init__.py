@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from brivionix_billing.cli.reconcile import gateway
+
 __all__ = ["add_commands"]
 
 _ABOUT = """\
@@ -14,9 +16,11 @@ prints a summary by cause. Exit status: 0 the books agree, 1 they disagree, 2 in
 
 def add_commands(commands: Any) -> None:
     """Add the command and its subcommands to the parser."""
-    commands.add_parser(
+    subcommands = commands.add_parser(
         "reconcile",
         help="compare logs and statements with your own books, row by row",
         description=_ABOUT,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for module in (gateway,):
+        module.add_commands(subcommands)

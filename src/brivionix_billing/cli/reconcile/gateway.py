@@ -1,0 +1,77 @@
+"""The command ``reconcile gateway``: the log of a gateway against the price file."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from fractions import Fraction
+from typing import Any, Final
+
+from brivionix_billing.cli.arguments import add_prices, load_book
+from brivionix_billing.cli.reconcile.common import add_result_options, print_result
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import read_bounded
+from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
+from brivionix_billing.reconcile.gateway.reading import LogSource, database_source, file_source
+
+__all__ = ["add_commands"]
+
+_MAX_RATIOS: Final = 1024 * 1024
+
+
+def add_commands(subcommands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = subcommands.add_parser(
+        "gateway",
+        help="the log of a gateway against the price file",
+        description="Recomputes every row of the log of a gateway: by the figures of the row itself, and by the price "
+        "file at that time. Names one cause of every difference.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("log", metavar="LOG", nargs="?", help="the log: JSON Lines, JSON or CSV, also compressed")
+    parser.add_argument("--source", required=True, choices=["new-api"], help="the gateway")
+    parser.add_argument("--db", metavar="URL", help="read the log from the gateway's database instead of LOG")
+    parser.add_argument(
+        "--quota-per-unit", type=int, metavar="N", default=500_000, help="new-api's QuotaPerUnit (500000)"
+    )
+    parser.add_argument(
+        "--user-ratios", metavar="FILE", help="new-api's option GroupGroupRatio, as JSON (learned from the log)"
+    )
+    add_prices(parser)
+    add_result_options(parser)
+    parser.set_defaults(run=_gateway)
+
+
+def _gateway(args: Namespace) -> int:
+    source = _source(args, "logs", "id")
+    if not 0 < args.quota_per_unit <= 10**12:
+        raise BillingError("invalid_argument", f"--quota-per-unit {args.quota_per_unit} is out of range; use 500000")
+    ratios = None if args.user_ratios is None else _read_ratios(args.user_ratios)
+    book = load_book(args)
+    return print_result(
+        reconcile_new_api(
+            source, book, args.out, quota_per_unit=args.quota_per_unit, format=args.format, user_ratios=ratios
+        )
+    )
+
+
+def _source(args: Namespace, table: str, order: str) -> LogSource:
+    if (args.log is None) == (args.db is None):
+        raise BillingError("invalid_argument", "a log is read from LOG or from --db URL; give one of them")
+    return file_source(args.log) if args.db is None else database_source(args.db, table, order)
+
+
+def _read_ratios(path: str) -> dict[str, dict[str, Fraction]]:
+    """Return user group -> group -> ratio. Raises ``file_unreadable``, ``invalid_argument``."""
+    content = read_bounded(path, _MAX_RATIOS, "the ratios of user groups", too_large="file_unreadable")
+    try:
+        found = json.loads(content, parse_float=str)
+        return {
+            str(name): {str(group): Fraction(ratio) for group, ratio in groups.items()}
+            for name, groups in found.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise BillingError(
+            "invalid_argument",
+            f'{safe_repr(path, 200)} is not the option GroupGroupRatio; write {{"vip": {{"default": 0.9}}}}',
+        ) from None

@@ -1,0 +1,6 @@
+"""Compares the log of a gateway with the price file: new-api and litellm.
+
+``reading`` yields the rows of a log, ``new_api_call`` and ``expression`` say what a row of new-api was charged for,
+``offers`` says what the price file asks for it, ``alternatives`` finds the cause of a difference by recomputing, and
+``new_api`` and ``litellm`` run the whole.
+"""

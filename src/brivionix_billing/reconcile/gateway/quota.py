@@ -1,0 +1,90 @@
+"""Turns exact quota into the whole number that a gateway deducts, in the way in which this gateway rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "Method",
+    "Mode",
+    "detect_method",
+    "round_by",
+    "round_fraction",
+]
+
+_NEAR: Final = Fraction(1, 100_000)
+"""A value this close to a boundary of rounding may be rounded otherwise after float arithmetic."""
+
+
+class Mode(StrEnum):
+    """How a number is rounded to a whole one."""
+
+    HALF_UP = "half_up"
+    HALF_EVEN = "half_even"
+    DOWN = "down"
+
+
+class Method(NamedTuple):
+    """How a gateway computes the quota of a request."""
+
+    mode: Mode
+    order: str = ""
+    """Empty for exact arithmetic; else the order of the float operations: ``ratios_first`` or ``left_to_right``."""
+
+    def __str__(self) -> str:
+        return f"{self.mode.value}, floats {self.order.replace('_', ' ')}" if self.order else self.mode.value
+
+
+DEFAULT_METHOD: Final = Method(Mode.HALF_UP)
+METHODS: Final = tuple(Method(mode, order) for order in ("", "ratios_first", "left_to_right") for mode in Mode)
+"""All methods. Of those that replay a log equally well, the first one is taken."""
+
+
+def round_fraction(value: Fraction, mode: Mode) -> int:
+    """Round an exact value. Halves go away from zero with ``half_up``.
+
+    >>> round_fraction(Fraction(5, 2), Mode.HALF_UP), round_fraction(Fraction(5, 2), Mode.HALF_EVEN)
+    (3, 2)
+    """
+    if value < 0:
+        return -round_fraction(-value, mode)
+    numerator, denominator = value.numerator, value.denominator
+    if mode is Mode.DOWN:
+        return numerator // denominator
+    if mode is Mode.HALF_UP:
+        return (2 * numerator + denominator) // (2 * denominator)
+    return round(value)
+
+
+def _near_boundary(value: Fraction, mode: Mode) -> bool:
+    """Return whether float arithmetic may round a value otherwise than exact arithmetic."""
+    shifted = value if mode is Mode.DOWN else value + Fraction(1, 2)
+    distance = shifted % 1
+    return min(distance, 1 - distance) <= _NEAR
+
+
+def round_by(method: Method, exact: Fraction, as_float: Callable[[str], float | None]) -> int:
+    """Round a value by a method. ``as_float`` repeats the float operations of an order, if they are known."""
+    if method.order and _near_boundary(exact, method.mode):
+        value = as_float(method.order)
+        if value is not None:
+            if method.mode is Mode.HALF_UP:
+                return math.floor(value + 0.5) if value >= 0 else -math.floor(-value + 0.5)
+            return round(value) if method.mode is Mode.HALF_EVEN else int(value)
+    return round_fraction(exact, method.mode)
+
+
+def detect_method(samples: Iterable[tuple[int, Fraction, Callable[[str], float | None]]]) -> Method:
+    """Return the method that replays most of the logged values: (logged, exact value, float operations)."""
+    counts = dict.fromkeys(METHODS, 0)
+    for logged, exact, as_float in samples:
+        if exact.denominator != 1 and abs(logged - exact) < 2:
+            for method in METHODS:
+                counts[method] += round_by(method, exact, as_float) == logged
+    return max(METHODS, key=lambda method: counts[method])

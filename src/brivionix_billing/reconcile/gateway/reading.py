@@ -1,0 +1,138 @@
+"""Reads the rows of a log: JSON Lines, JSON, CSV, compressed or not, and the table of a database."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.reconcile.result import Input, input_of
+
+__all__ = ["LogSource", "database_source", "file_source"]
+
+RawRow = str | Mapping[str, Any]
+"""A row as JSON text, or as it is read from CSV."""
+_BATCH: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """A log that can be read several times."""
+
+    input: Input
+    rows: Callable[[], Iterator[RawRow]]
+    place: str
+    """The name of the log in messages."""
+
+
+def file_source(path: str) -> LogSource:
+    """Return the log in a file. Raises ``file_unreadable``."""
+    return LogSource(input_of(path), lambda: _read_file(path), safe_repr(Path(path).name, 200))
+
+
+@contextmanager
+def _open_text(path: str) -> Iterator[IO[str]]:
+    try:
+        with open(path, "rb") as raw:
+            is_gzip = raw.read(2) == b"\x1f\x8b"
+        opener: Callable[..., Any] = gzip.open if is_gzip else open
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except (OSError, EOFError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read the log {safe_repr(path, 200)}: {reason}") from None
+
+
+def _read_file(path: str) -> Iterator[RawRow]:
+    with _open_text(path) as file:
+        first = ""
+        for line in file:
+            if line.strip():
+                first = line
+                break
+        start = first.lstrip()[:1]
+        if start == "{" and _is_row(first):
+            yield first
+            for line in file:
+                if line.strip():
+                    yield line
+        elif start in ("{", "["):
+            yield from _items(first + file.read(), path)
+        elif first:
+            yield from csv.DictReader(_with_first(first, file))
+
+
+def _with_first(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _is_row(line: str) -> bool:
+    """Return whether a line is a row on its own, and not the beginning of a longer text or a page of an API."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not isinstance(value.get("data"), dict | list)
+
+
+def _items(text: str, path: str) -> Iterator[RawRow]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BillingError("file_unreadable", f"the log {safe_repr(path, 200)} is not valid JSON: {error}") from None
+    while isinstance(value, dict):
+        value = next((value[key] for key in ("data", "items", "logs", "results") if key in value), None)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise BillingError(
+            "file_unreadable", f"the log {safe_repr(path, 200)} has no list of rows; export the log as JSON Lines"
+        )
+    yield from value
+
+
+def database_source(url: str, table: str, order: str) -> LogSource:
+    """Return the log in a table of a database. Raises ``missing_extra``, ``file_unreadable``.
+
+    Rows that are added while it is read are left out.
+    """
+    try:
+        import sqlalchemy
+    except ImportError:
+        raise BillingError(
+            "missing_extra",
+            "a database requires an extra: pip install 'brivionix-billing[ledger]'; or export the log to a file",
+        ) from None
+    from sqlalchemy.exc import SQLAlchemyError
+
+    def failure(error: Exception) -> BillingError:
+        reason = type(error).__name__ if "://" in str(error) else str(error).splitlines()[0]
+        return BillingError("file_unreadable", f"cannot read the table {table} of the database: {reason}")
+
+    try:
+        engine = sqlalchemy.create_engine(url)
+        log = sqlalchemy.Table(table, sqlalchemy.MetaData(), autoload_with=engine)
+        with engine.connect() as connection:
+            last = connection.execute(sqlalchemy.select(sqlalchemy.func.max(log.c[order]))).scalar()
+    except (SQLAlchemyError, KeyError, ValueError, ImportError) as error:
+        raise failure(error) from None
+
+    def rows() -> Iterator[RawRow]:
+        chosen = sqlalchemy.select(log).where(log.c[order] <= last).order_by(log.c[order])
+        try:
+            with engine.connect().execution_options(stream_results=True, yield_per=_BATCH) as connection:
+                for row in connection.execute(chosen).mappings():
+                    yield json.dumps(dict(row), default=str)
+        except SQLAlchemyError as error:
+            raise failure(error) from None
+
+    digest = hashlib.sha256()
+    for row in rows():
+        digest.update(str(row).encode() + b"\n")
+    return LogSource(Input(table, f"sha256:{digest.hexdigest()}"), rows, f"table {table}")
