@@ -102,6 +102,8 @@ class Result:
     """The file of rows."""
     notes: tuple[str, ...] = ()
     """What was assumed, and what a reader should know."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures of one kind of reconciliation, as JSON values with amounts as texts."""
 
     @property
     def agrees(self) -> bool:
@@ -133,6 +135,7 @@ class Result:
                 for each in self.causes
             ],
             "notes": list(self.notes),
+            **({"figures": dict(self.figures)} if self.figures else {}),
             "rows": {**self.rows._asdict(), "count": sum(states.values())},
         }
 
@@ -239,7 +242,13 @@ class ResultWriter:
             self.write_lines(text.split("\n", 1)[1])
             self._batch.clear()
 
-    def finish(self, inputs: Iterable[Input], price_book: str | None = None, notes: Sequence[str] = ()) -> Result:
+    def finish(
+        self,
+        inputs: Iterable[Input],
+        price_book: str | None = None,
+        notes: Sequence[str] = (),
+        figures: Mapping[str, Any] | None = None,
+    ) -> Result:
         """Write what is left and ``summary.json``, and return the result.
 
         Raises ``RuntimeError`` if the rows do not add up to what was counted: a bug that must not be booked.
@@ -266,7 +275,9 @@ class ResultWriter:
             content = convert(self._kept.getvalue(), self.columns, self.format)
             rows = Input(self._file_name, f"sha256:{hashlib.sha256(content).hexdigest()}")
             atomic_write_bytes(self.folder / self._file_name, content)
-        result = Result(self.rule, self.columns, tuple(inputs), price_book, tuple(causes), totals, rows, tuple(notes))
+        result = Result(
+            self.rule, self.columns, tuple(inputs), price_book, tuple(causes), totals, rows, tuple(notes), figures or {}
+        )
         summary = json.dumps(result.as_dict(), ensure_ascii=False, indent=2) + "\n"
         atomic_write_bytes(self.folder / "summary.json", summary.encode("utf-8", "backslashreplace"))
         return result
