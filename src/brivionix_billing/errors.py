@@ -105,6 +105,9 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
     "Documents and files": {
         "file_unreadable": ErrorCode(None, "a file cannot be read or written"),
         "source_unreadable": ErrorCode(None, "a file of public price data is not one of the named source"),
+        "invalid_statement": ErrorCode(
+            None, "a provider's report or a payment statement is not of the named source, or contradicts itself"
+        ),
         "invalid_record": ErrorCode(None, "a line of a usage file is not a usage record"),
         "duplicate_conflict": ErrorCode(None, "several records have one request id and different contents"),
         "invalid_period": ErrorCode(

@@ -1,0 +1,1 @@
+"""Statements of payment processors against the ledger: payments, refunds, disputes, fees and payouts."""

@@ -1,0 +1,345 @@
+"""Compares a statement with the ledger: pairs their movements, and names one cause of every difference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from brivionix_billing.decimals import format_plain
+from brivionix_billing.reconcile.matching import Item, Key, Match, Rule, match
+from brivionix_billing.reconcile.payments.ledger_side import LedgerOperation, LedgerSide
+from brivionix_billing.reconcile.payments.statement import LEDGER_KINDS, LineKind, Statement, StatementLine
+from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
+from brivionix_billing.times import Period, format_instant
+
+__all__ = ["COLUMNS", "Comparison", "Pair", "compare", "payment_rule"]
+
+COLUMNS: Final = Columns(
+    "id",
+    "statement",
+    "ledger",
+    (
+        *("kind", "at", "booked_at", "account", "operation", "reference", "matched_by"),
+        *("gross", "fee", "net", "payout", "category", "place", "text"),
+    ),
+)
+_SHIFTS: Final = range(2, 29)
+"""Half hours by which the times of a whole statement may be shifted: 1 to 14 hours."""
+_SHIFT_TOLERANCE: Final = timedelta(minutes=10)
+_MIN_SHIFTED: Final = 3
+_ONE: Final = ""
+"""Amounts of all currencies are paired. The currency is compared afterwards, so that a wrong one is found."""
+
+
+class Pair(NamedTuple):
+    """A row of the statement and the operation of the ledger that belongs to it; either may be missing."""
+
+    line: StatementLine | None
+    operation: LedgerOperation | None
+    state: State
+    cause: str
+    matched_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All pairs, in the order of the statement, then operations that are only in the ledger."""
+
+    pairs: tuple[Pair, ...]
+    period: Period
+    notes: tuple[str, ...] = field(default=())
+
+
+def payment_rule(
+    statement: Statement, channels: Sequence[str], period: Period, window: timedelta, delay: timedelta
+) -> Rule:
+    """Return the rule by which a statement and the ledger are compared."""
+    keys = (
+        Key(("kind", "operation")),
+        Key(("kind", "payment"), same_amount=True),
+        Key(("kind", "payment")),
+        Key(("kind", "account", "currency"), window, same_amount=True),
+    )
+    return Rule(
+        f"payments {statement.source}",
+        "statement",
+        "ledger",
+        keys,
+        delay=delay,
+        their_zone=statement.zone,
+        settings={"channels": sorted(channels), "period": str(period)},
+    )
+
+
+def compare(
+    statement: Statement, ledger: LedgerSide, rule: Rule, period: Period, others: Sequence[Statement] = ()
+) -> Comparison:
+    """Pair the rows of a statement with the operations of the ledger, and name the causes.
+
+    Operations of payments that are on one of the ``others`` are left out: several processors may share a channel.
+    """
+    window = rule.keys[-1].window or timedelta(0)
+    booked = ledger.operations(_extended(period, max(window, rule.delay)))
+    lines, repeated = _split_repeated(line for line in statement.lines if line.kind in LEDGER_KINDS)
+    booked = _with_other_times(lines, booked, ledger)
+    payments = _Payments([*lines, *(line for other in others for line in other.lines)], booked)
+    elsewhere = {payments.of_line(line) for other in others for line in other.lines} - set(map(payments.of_line, lines))
+    booked = [each for each in booked if payments.of_operation(each) not in elsewhere]
+    theirs = [_line_item(line, payments, ledger, {each.id for each in booked}) for line in lines]
+    ours = [_operation_item(operation, payments) for operation in booked]
+    matches = match(theirs, ours, rule)
+    shift = _common_shift(matches)
+    notes = list(statement.notes)
+    if shift:
+        notes.append(
+            f"the times of the statement are {_hours(shift)} from those of the ledger; "
+            "if it has the times of another zone, name it by --zone"
+        )
+    found = [_classify(each, rule, shift, ledger) for each in matches]
+    found += [Pair(line, None, State.DUPLICATE, "row_repeated") for line in repeated]
+    found = [pair for pair in found if _is_within(pair, period)]
+    found += [
+        Pair(line, None, State.MATCHED, line.kind.value)
+        for line in statement.lines
+        if line.kind not in LEDGER_KINDS and period.contains(line.at)
+    ]
+    order = {line.place: index for index, line in enumerate(statement.lines)}
+    found.sort(key=lambda pair: order[pair.line.place] if pair.line else len(order))
+    return Comparison(tuple(found), period, tuple(notes))
+
+
+def _split_repeated(lines: Iterable[StatementLine]) -> tuple[list[StatementLine], list[StatementLine]]:
+    """Return the rows, and apart from them those that repeat a row: files of a statement may overlap."""
+    first: dict[tuple[LineKind, str], StatementLine] = {}
+    repeated = []
+    for line in lines:
+        if first.setdefault((line.kind, line.id or line.place), line) is not line:
+            repeated.append(line)
+    return list(first.values()), repeated
+
+
+def _extended(period: Period, margin: timedelta) -> Period:
+    return Period(period.start - margin, period.end + margin, period.zone)
+
+
+def _with_other_times(
+    lines: Iterable[StatementLine], booked: Sequence[LedgerOperation], ledger: LedgerSide
+) -> list[LedgerOperation]:
+    """Add the operations that rows name and that were booked at any other time."""
+    found = {operation.id: operation for operation in booked}
+    known = {text for operation in booked for text in (operation.reference, operation.lot)}
+    asked: set[str] = set()
+    for line in lines:
+        own = (line.id, *line.operation_ids.values())
+        for text in (*line.references.values(), *own):
+            if text in asked or (text in known and line.kind is LineKind.PAYMENT):
+                continue
+            asked.add(text)
+            for operation in (*ledger.payment(text), *(ledger.operation(text) if text in own else ())):
+                found.setdefault(operation.id, operation)
+    return list(found.values())
+
+
+class _Payments:
+    """Groups of ids that name one payment: order number, payment intent, charge, reference and id of the top-up."""
+
+    def __init__(self, lines: Iterable[StatementLine], booked: Iterable[LedgerOperation]) -> None:
+        self._parents: dict[str, str] = {}
+        self._known = {text for operation in booked for text in (operation.reference, operation.lot) if text}
+        for operation in booked:
+            self._join([text for text in (operation.lot, operation.reference) if text])
+        for line in lines:
+            self._join(self.names(line))
+
+    def names(self, line: StatementLine) -> list[str]:
+        """Return the ids of a row's payment. Metadata count only if the ledger knows them: they may be anything."""
+        own = {"id": line.id} if line.kind is LineKind.PAYMENT and line.id else {}
+        texts = line.references | own
+        return [text for name, text in texts.items() if "metadata[" not in name or text in self._known]
+
+    def of_line(self, line: StatementLine) -> str:
+        """Return the payment of a row, ``""`` if it names none."""
+        names = self.names(line)
+        return self._find(names[0]) if names else ""
+
+    def of_operation(self, operation: LedgerOperation) -> str:
+        """Return the payment of an operation."""
+        return self._find(operation.lot)
+
+    def _find(self, name: str) -> str:
+        while (parent := self._parents.setdefault(name, name)) != name:
+            self._parents[name] = self._parents[parent]
+            name = parent
+        return name
+
+    def _join(self, names: Sequence[str]) -> None:
+        for name in names[1:]:
+            self._parents[self._find(name)] = self._find(names[0])
+
+
+def _line_item(line: StatementLine, payments: _Payments, ledger: LedgerSide, booked: set[str]) -> Item:
+    own = (line.id, *line.operation_ids.values())
+    fields = {
+        "kind": line.kind.value,
+        "operation": next((text for text in own if text in booked), "") if line.kind is not LineKind.PAYMENT else "",
+        "payment": payments.of_line(line),
+        "account": account_of(line, ledger) or "",
+        "currency": line.currency,
+    }
+    return Item(fields, _ONE, line.gross, line.at, line)
+
+
+def account_of(line: StatementLine, ledger: LedgerSide) -> str | None:
+    """Return the account that a row names, if exactly one of its texts is the id of an account."""
+    found = {text for text in line.hints.values() if ledger.is_account(text)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _operation_item(operation: LedgerOperation, payments: _Payments) -> Item:
+    fields = {
+        "kind": operation.kind.value,
+        "operation": operation.id,
+        "payment": payments.of_operation(operation),
+        "account": operation.account,
+        "currency": operation.currency,
+    }
+    return Item(fields, _ONE, operation.amount, operation.at, operation)
+
+
+def _is_within(pair: Pair, period: Period) -> bool:
+    times = [each.at for each in (pair.line, pair.operation) if each is not None]
+    return any(map(period.contains, times))
+
+
+def _common_shift(matches: Iterable[Match]) -> timedelta:
+    """Return the time by which most pairs are shifted, a multiple of half an hour; 0 if they are not."""
+    shifts: Counter[int] = Counter()
+    count = 0
+    for each in matches:
+        if each.theirs is None or each.ours is None:
+            continue
+        count += 1
+        distance = _booked_after(each.theirs.at, each.ours.at)
+        half_hours = round(distance / timedelta(minutes=30))
+        if abs(distance - timedelta(minutes=30) * half_hours) <= _SHIFT_TOLERANCE:
+            shifts[half_hours] += 1
+    if not shifts:
+        return timedelta(0)
+    half_hours, times = shifts.most_common(1)[0]
+    is_common = times >= _MIN_SHIFTED and times * 2 > count and abs(half_hours) in _SHIFTS
+    return timedelta(minutes=30) * half_hours if is_common else timedelta(0)
+
+
+def _booked_after(line: datetime | None, operation: datetime | None) -> timedelta:
+    return operation - line if line and operation else timedelta(0)
+
+
+def _hours(shift: timedelta) -> str:
+    return f"{shift / timedelta(hours=1):+g} h"
+
+
+def _classify(each: Match, rule: Rule, shift: timedelta, ledger: LedgerSide) -> Pair:
+    line: StatementLine | None = each.theirs.source if each.theirs else None
+    operation: LedgerOperation | None = each.ours.source if each.ours else None
+    if line is None:
+        assert operation is not None  # noqa: S101  # a match has a side
+        if each.state is State.DUPLICATE and operation.kind is LineKind.PAYMENT:
+            return Pair(None, operation, State.DUPLICATE, "credited_twice")
+        return Pair(None, operation, State.ONLY_OURS, "not_in_statement")
+    if operation is None:
+        if not line.gross:
+            return Pair(line, None, State.MATCHED, "no_money")
+        if each.state is State.DUPLICATE and line.kind is LineKind.PAYMENT:
+            return Pair(line, None, State.DUPLICATE, "paid_twice")
+        return Pair(line, None, State.ONLY_THEIRS, _missing_cause(line, ledger))
+    key = "" if each.key is None else "+".join(field for field in each.key.fields if field != "kind")
+    state, cause = _compare_amounts(line, operation)
+    if state is State.MATCHED and not _is_own_booking(line, operation):
+        distance = _booked_after(line.at, operation.at)
+        if shift and abs(distance - shift) <= _SHIFT_TOLERANCE:
+            cause = "time_zone"
+        elif abs(distance) > rule.delay:
+            state, cause = State.DIFFERS, "late" if distance > timedelta(0) else "early"
+    return Pair(line, operation, state, cause, key)
+
+
+def _is_own_booking(line: StatementLine, operation: LedgerOperation) -> bool:
+    """Return whether an operation was booked from a statement, under the id of the row."""
+    return operation.id == line.id
+
+
+def _missing_cause(line: StatementLine, ledger: LedgerSide) -> str:
+    if line.kind is LineKind.PAYMENT:
+        return "not_booked" if account_of(line, ledger) else "account_unknown"
+    return "not_booked" if any(ledger.payment(text) for text in line.references.values()) else "payment_unknown"
+
+
+def _compare_amounts(line: StatementLine, operation: LedgerOperation) -> tuple[State, str]:
+    theirs = compared_amount(line, operation)
+    if theirs is None:
+        return State.DIFFERS, "currency"
+    if theirs == operation.amount:
+        return State.MATCHED, NO_CAUSE
+    if line.order_amount == operation.amount:
+        return State.DIFFERS, "coupon"
+    if line.net == operation.amount and line.fee:
+        return State.DIFFERS, "fee"
+    return State.DIFFERS, "amount"
+
+
+def compared_amount(line: StatementLine, operation: LedgerOperation | None) -> Decimal | None:
+    """Return the amount of a row in the currency of an operation, or ``None`` if the row does not have it."""
+    if operation is None or operation.currency == line.currency:
+        return line.gross
+    if operation.currency == line.customer_currency:
+        return line.customer_amount
+    return None
+
+
+def rows_of(pair: Pair) -> Iterator[Row]:
+    """Yield the rows of a pair: one, or for two currencies one of each, so that each currency adds up."""
+    line, operation = pair.line, pair.operation
+    key = line.id if line else operation.id if operation else ""
+    details = _details(pair)
+    if line is not None and line.kind not in LEDGER_KINDS:
+        yield Row(key, pair.state, pair.cause, line.currency, None, None, details)
+        return
+    theirs = None if line is None else compared_amount(line, operation)
+    ours = None if operation is None else operation.amount
+    if line is not None and operation is not None and theirs is None:
+        yield Row(key, pair.state, pair.cause, line.currency, line.gross, None, details)
+        yield Row(key, pair.state, pair.cause, operation.currency, None, operation.amount, details)
+        return
+    unit = operation.currency if operation is not None else line.currency if line is not None else ""
+    yield Row(key, pair.state, pair.cause, unit, theirs, ours, details)
+
+
+def _details(pair: Pair) -> Mapping[str, str]:
+    line, operation = pair.line, pair.operation
+    found: dict[str, str] = {"matched_by": pair.matched_by}
+    if line is not None:
+        found |= {
+            "kind": line.kind.value,
+            "at": format_instant(line.at),
+            "reference": next(iter(line.references.values()), ""),
+            "gross": format_plain(line.gross),
+            "fee": format_plain(line.fee),
+            "net": format_plain(line.net),
+            "payout": line.payout,
+            "category": line.category,
+            "place": line.place.replace("\\", "/").rpartition("/")[2],
+            "text": line.text,
+        }
+    if operation is not None:
+        found |= {
+            "kind": operation.kind.value,
+            "booked_at": format_instant(operation.at),
+            "account": operation.account,
+            "operation": operation.id,
+            "reference": operation.reference or found.get("reference", ""),
+        }
+    return found

@@ -1,0 +1,251 @@
+"""Statements of payment processors against the ledger."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brivionix_billing import PriceBook
+from brivionix_billing.cli import main
+from brivionix_billing.ledger import Ledger
+from brivionix_billing.reconcile.payments.run import PaymentOptions, reconcile_payments
+from paths import ROOT
+from payment_month import Movement, make_month, write_alipay, write_stripe, write_wechat
+
+BOOK = PriceBook.load(ROOT / "pricing.yaml")
+AT = datetime(2026, 10, 5, 4, tzinfo=UTC)
+WRITERS: dict[str, tuple[str, Callable[[list[Movement]], bytes]]] = {
+    "stripe": ("report.csv", write_stripe),
+    "wechat": ("bill.csv", write_wechat),
+    "alipay": ("bill.zip", write_alipay),
+}
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """An empty ledger in memory."""
+    with Ledger.open("sqlite://", BOOK) as opened:
+        yield opened
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a result."""
+    with (folder / "rows.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(
+    ledger: Ledger, folder: Path, source: str, movements: list[Movement], *, book: bool = False, **options: Any
+) -> list[dict[str, str]]:
+    """Reconcile movements, and return the rows."""
+    name, write = WRITERS[source]
+    (folder / name).write_bytes(write(movements))
+    reconcile_payments(
+        [str(folder / name)],
+        source,
+        ledger,
+        BOOK,
+        folder / "out",
+        PaymentOptions(**options),
+        book_at=datetime(2026, 11, 2, tzinfo=UTC) if book else None,
+    )
+    return rows_of(folder / "out")
+
+
+def top_up(ledger: Ledger, order: str, pay: str = "85", *, at: datetime = AT, channel: str = "rmb") -> None:
+    """Credit a payment of account ``acct_1``, which is opened if it does not exist."""
+    ledger.open_account("acct_1", at=AT - timedelta(days=30))
+    ledger.top_up("acct_1", BOOK.quote(channel, at=at, pay=pay), reference=order, id=f"lot_{order}", at=at)
+
+
+def payment(order: str, gross: str = "85.00", **values: Any) -> Movement:
+    """Return a payment that was booked at ``AT``."""
+    return Movement(f"tx_{order}", order, "payment", AT, Decimal(gross), **({"currency": "CNY"} | values))
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_a_month_with_seeded_faults(ledger: Ledger, tmp_path: Path, source: str) -> None:
+    """Every row of a month gets the state and the cause of the fault that was seeded, and the sums are exact."""
+    month = make_month(ledger, BOOK, source, count=60, each=2)
+    channels = ["stripe"] if source == "stripe" else ["rmb"]
+    rows = run(ledger, tmp_path, source, month.movements, channels=channels, period="2026-10")
+    found: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        key = row["id"]
+        if row["cause"] == "currency" and key in found:
+            continue  # one row for each of the two currencies
+        found[f"{key}#2" if key in found else key] = (row["state"], row["cause"])
+    assert found == month.expected
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    for unit, totals in summary["totals"].items():
+        differences = [Decimal(row["difference"]) for row in rows if row["unit"] == unit]
+        assert sum(differences) == Decimal(totals["difference"])
+    paid = sum(each.gross for each in month.movements if each.currency in ("CNY", "USD"))
+    assert Decimal(summary["totals"]["USD" if source == "stripe" else "CNY"]["statement"]) == paid
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_missing_operations_are_booked_once(ledger: Ledger, tmp_path: Path, source: str) -> None:
+    """``--book`` posts missing payments and refunds under the ids of the statement, and a second run posts nothing."""
+    ledger.open_account("acct_1", at=AT)
+    currency, channel = ("USD", "stripe") if source == "stripe" else ("CNY", "rmb")
+    movements = [
+        payment("order_1", "85.68", account="acct_1", currency=currency),
+        Movement("re_1", "order_1", "refund", AT + timedelta(hours=1), Decimal("-42.84"), refund="r_1"),
+        payment("order_2", "17.85", account="nobody", currency=currency),
+    ]
+    movements[1].currency = currency
+    rows = run(ledger, tmp_path, source, movements, book=True, channels=[channel])
+    assert [(row["state"], row["cause"]) for row in rows] == [
+        ("matched", "booked"),
+        ("matched", "booked"),
+        ("only_theirs", "account_unknown"),
+    ]
+    journal = [entry.as_dict() for entry in ledger.journal("acct_1")]
+    assert [(entry["id"], entry["kind"]) for entry in journal[1:]] == [("tx_order_1", "top_up"), ("re_1", "refund")]
+    again = run(ledger, tmp_path, source, movements, book=True, channels=[channel])
+    assert [(row["state"], row["cause"]) for row in again] == [
+        ("matched", ""),
+        ("matched", ""),
+        ("only_theirs", "account_unknown"),
+    ]
+    assert [entry.as_dict() for entry in ledger.journal("acct_1")] == journal
+
+
+def test_a_dispute_and_its_reversal_are_booked(ledger: Ledger, tmp_path: Path) -> None:
+    """A chargeback on the statement becomes a dispute of its lot, and a dispute that was won becomes its reversal."""
+    top_up(ledger, "order_1", "12", channel="stripe")
+    movements = [
+        payment("order_1", "12.00", currency="USD"),
+        Movement("txn_d", "order_1", "dispute", AT + timedelta(days=1), Decimal(-12), Decimal(15), refund="dp_1"),
+        Movement(
+            "txn_w", "order_1", "dispute_reversal", AT + timedelta(days=2), Decimal(12), Decimal(-15), refund="dp_1"
+        ),
+    ]
+    rows = run(ledger, tmp_path, "stripe", movements, book=True)
+    assert [(row["kind"], row["cause"]) for row in rows] == [
+        ("payment", ""),
+        ("dispute", "booked"),
+        ("dispute_reversal", "booked"),
+    ]
+    assert ledger.balance("acct_1", at=AT + timedelta(days=40)).available == 100
+
+
+def test_a_late_booking_by_the_statement_is_not_late_afterwards(ledger: Ledger, tmp_path: Path) -> None:
+    """An operation that was booked a month after its payment is late, unless it was booked from a statement."""
+    ledger.open_account("acct_1", at=AT)
+    run(ledger, tmp_path, "wechat", [payment("order_1", account="acct_1")], book=True)
+    (row,) = run(ledger, tmp_path, "wechat", [payment("order_1")])
+    assert (row["state"], row["cause"]) == ("matched", "")
+    top_up(ledger, "order_2", at=AT + timedelta(days=10))
+    row = run(ledger, tmp_path, "wechat", [payment("order_1"), payment("order_2")])[1]
+    assert (row["state"], row["cause"], row["difference"]) == ("differs", "late", "0")
+
+
+def test_a_payment_without_a_reference_is_matched_by_account_amount_and_time(ledger: Ledger, tmp_path: Path) -> None:
+    """A row whose ids the ledger does not know is paired by account, amount and the closest time, or not at all."""
+    top_up(ledger, "own_1", at=AT + timedelta(hours=2))
+    top_up(ledger, "own_2", at=AT + timedelta(seconds=5))
+    rows = run(ledger, tmp_path, "wechat", [payment("order_9", account="acct_1"), payment("order_8")])
+    assert [(row["operation"], row["matched_by"], row["state"]) for row in rows] == [
+        ("lot_own_2", "account+currency", "matched"),
+        ("", "", "only_theirs"),
+        ("lot_own_1", "", "only_ours"),
+    ]
+
+
+def test_several_partial_refunds_of_one_payment(ledger: Ledger, tmp_path: Path) -> None:
+    """Refunds of one payment are paired by amount, not by their order, and none is taken for a repetition."""
+    top_up(ledger, "order_1")
+    for number, pay in enumerate(("10", "20", "5")):
+        ledger.refund("acct_1", "lot_order_1", id=f"own_{number}", at=AT + timedelta(hours=number), pay=pay)
+    amounts = ("-5.00", "-10.00", "-20.00", "-2.00")
+    refunds = [
+        Movement(f"re_{n}", "order_1", "refund", AT + timedelta(hours=n), Decimal(amount), refund=f"r_{n}")
+        for n, amount in enumerate(amounts)
+    ]
+    rows = run(ledger, tmp_path, "wechat", [payment("order_1"), *refunds])[1:]
+    assert [(row["operation"], row["state"]) for row in rows] == [
+        ("own_2", "matched"),
+        ("own_0", "matched"),
+        ("own_1", "matched"),
+        ("", "only_theirs"),
+    ]
+
+
+def test_a_shifted_statement_is_recognised(ledger: Ledger, tmp_path: Path) -> None:
+    """If all times are shifted by whole hours, the rows match with the cause ``time_zone``, and a note says so."""
+    for number in range(4):
+        top_up(ledger, f"order_{number}", at=AT + timedelta(hours=number, seconds=3))
+    movements = [payment(f"order_{number}") for number in range(4)]
+    for number, movement in enumerate(movements):
+        movement.at = AT + timedelta(hours=number + 8)
+    rows = run(ledger, tmp_path, "wechat", movements)
+    assert {(row["state"], row["cause"]) for row in rows} == {("matched", "time_zone")}
+    assert "-8 h" in json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["notes"][0]
+
+
+def test_another_statement_may_share_the_channel(ledger: Ledger, tmp_path: Path) -> None:
+    """Payments that are on the statement of another processor are not missing on this one."""
+    top_up(ledger, "order_1")
+    top_up(ledger, "order_2")
+    (tmp_path / "other.zip").write_bytes(write_alipay([payment("order_2")]))
+    others = [("alipay", str(tmp_path / "other.zip"))]
+    assert [row["id"] for row in run(ledger, tmp_path, "wechat", [payment("order_1")], others=others)] == ["tx_order_1"]
+    assert len(run(ledger, tmp_path, "wechat", [payment("order_1")])) == 2
+
+
+def test_metadata_of_many_payments_do_not_join_them(ledger: Ledger, tmp_path: Path) -> None:
+    """Metadata that the ledger does not know, such as the name of an account, never make two payments one."""
+    top_up(ledger, "pi_order_1", "12", channel="stripe")
+    top_up(ledger, "pi_order_2", "24", channel="stripe")
+    movements = [
+        payment(f"order_{n}", amount, account="acct_1", currency="USD") for n, amount in ((2, "24"), (1, "12"))
+    ]
+    rows = run(ledger, tmp_path, "stripe", movements)
+    assert [(row["operation"], row["state"]) for row in rows] == [
+        ("lot_pi_order_2", "matched"),
+        ("lot_pi_order_1", "matched"),
+    ]
+
+
+def test_fees_and_payouts_are_figures_of_the_summary(ledger: Ledger, tmp_path: Path) -> None:
+    """Fees and payouts are rows without amounts in the ledger's sums, and are summed by kind in the summary."""
+    top_up(ledger, "order_1", "12", channel="stripe")
+    movements = [
+        payment("order_1", "12.00", fee=Decimal("0.65"), currency="USD"),
+        Movement("fee_1", "", "fee", AT, Decimal("-2.00")),
+        Movement("po_1", "", "payout", AT, Decimal("-9.35")),
+    ]
+    rows = run(ledger, tmp_path, "stripe", movements)
+    assert [(row["state"], row["cause"], row["statement"], row["net"]) for row in rows] == [
+        ("matched", "", "12", "11.35"),
+        ("matched", "fee", "", "-2"),
+        ("matched", "payout", "", "-9.35"),
+    ]
+    figures = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["figures"]
+    assert figures["statement"]["USD"]["total"] == {"rows": 3, "gross": "0.65", "fee": "0.65", "net": "0"}
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command exits with 1 while the books disagree, and with 0 after ``--book`` has made them agree."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with Ledger.open(url, BOOK) as opened:
+        top_up(opened, "order_1")
+    (tmp_path / "bill.csv").write_bytes(write_wechat([payment("order_1"), payment("order_2", account="acct_1")]))
+    arguments = ["reconcile", "payments", str(tmp_path / "bill.csv"), "--source", "wechat", "--ledger", url]
+    arguments += ["--prices", str(ROOT / "pricing.yaml"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "not_booked" in capsys.readouterr().out
+    first = (tmp_path / "out" / "rows.csv").read_bytes()
+    assert main(arguments) == 1
+    assert (tmp_path / "out" / "rows.csv").read_bytes() == first
+    assert main([*arguments, "--book", "--at", "2026-11-01"]) == 0
+    assert main(arguments) == 0
