@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from brivionix_billing import BillingError, Payable
 from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.topup import Quote
+from exports_kit import check_exports
 from ledger_kit import BOOK, later, tables
 from ledger_model import Model, ModelToken, RefusedError
 from profiles import examples
@@ -53,6 +54,7 @@ class Machine(RuleBasedStateMachine):
             assert self.ledger.verify() == []
             for entry in self.ledger.journal("acct"):
                 assert sum(entry.postings.values()) == 0
+            check_exports(self.ledger, later(0), later(self.model.now))
         finally:
             self.ledger.close()
 
@@ -86,7 +88,7 @@ class Machine(RuleBasedStateMachine):
         self.done.append((ask, entry))
         return entry
 
-    @rule(seconds=st.integers(0, 200))
+    @rule(seconds=st.one_of(st.integers(0, 200), st.integers(0, 200), st.just(40_000)))
     def wait(self, seconds: int) -> None:
         self.model.now += seconds
 

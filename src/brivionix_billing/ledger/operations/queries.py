@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from brivionix_billing.ledger import reports, statements
+from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.operations.base import LedgerBase
@@ -61,6 +62,16 @@ class Queries(LedgerBase):
             if len(page) < reports.PAGE_SIZE:
                 return
             after = page[-1].number
+
+    def due_expiries(self, account: str, *, at: datetime) -> list[Entry]:
+        """Return the expiries that are due at ``at`` and not posted yet, as the entries that would be posted."""
+        now = format_timestamp(at)
+
+        def simulate(store: Store) -> list[Entry]:
+            row = reports.require_account(store, account)
+            return [Entry.from_row(expiry) for expiry in reports.simulate_expiries(store, row, now)]
+
+        return self._run_read(simulate, None)
 
     def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
         """Return the usage in a period by day (in the period's zone) and model, and optionally by token.

@@ -1,0 +1,376 @@
+"""Bookings: the ledger as dated double entries in money and Credits, from which books and reports are made.
+
+The usage of one account on one day is one booking; every other entry of the journal is a booking of its own. Money is
+in minor units. Deferred revenue is, at every moment, the purchase price of the unused Credits of each lot, rounded half
+up. Revenue is what is left: deferred revenue that decreased and was not paid back.
+
+A booking has the date of its entry, in a time zone. A request may be older than the lot that pays for it. Its booking
+is then a debt on the day of the request, which the lot settles on the day it was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from brivionix_billing.decimals import Rounding, format_plain, round_quotient
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry
+from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.units import minor_unit, units_from_column, units_to_text
+from brivionix_billing.times import CalendarDays, Period
+
+if TYPE_CHECKING:
+    from brivionix_billing.ledger import Ledger
+
+__all__ = [
+    "KIND_LABELS",
+    "AccountBooks",
+    "Booking",
+    "MoneyKey",
+    "Position",
+    "PurchasedLot",
+    "account_books",
+    "require_whole_days",
+]
+
+KIND_LABELS: Final = {
+    "usage": "Usage",
+    "top_up": "Top-up",
+    "grant": "Promotional Credits",
+    "adjust": "Correction",
+    "refund": "Refund",
+    "dispute": "Disputed payment",
+    "reverse": "Reversal",
+    "lot_expired": "Expired Credits",
+    "void": "Voided Credits",
+    "charge_reversed": "Reversed charge",
+}
+"""Kind of booking -> its label."""
+_USAGE_KINDS: Final = ("settle", "charge", "release", "hold_expired")
+"""Kinds of entries that are summed by day. A hold that ends may settle a debt."""
+_SILENT_KINDS: Final = ("account", "token", "token_changed", "hold")
+"""Kinds of entries that change neither money nor the balance."""
+_REVENUE: Final = ("usage", "breakage", "corrections")
+"""Money accounts that are revenue."""
+_MAIN_REVENUE: Final = {"lot_expired": "breakage", "adjust": "corrections"}
+"""Kind of booking -> its revenue, if it is not usage."""
+_CHANGE_REVENUE: Final = {"expired": "breakage", "written_off": "breakage"}
+"""Kind of lot change -> its revenue, if it is not that of the booking."""
+
+
+class _Effect(NamedTuple):
+    """The signs with which a change of a lot enters the books."""
+
+    credits: int
+    cash: int
+    revenue: int
+    promotional: str
+    """Reason of the change of a promotional lot."""
+
+
+_EFFECTS: Final = {
+    "opened": _Effect(1, 1, 0, "granted"),
+    "used": _Effect(-1, 0, 1, "used"),
+    "expired": _Effect(-1, 0, 1, "expired"),
+    "refunded": _Effect(-1, -1, 0, "voided"),
+    "restored": _Effect(1, 1, 0, "voided"),
+    "reversed": _Effect(1, 0, -1, "used"),
+    # These Credits had left the lot before.
+    "taken_back": _Effect(0, -1, -1, "voided"),
+    "written_off": _Effect(0, -1, -1, "voided"),
+}
+"""Kind of lot change -> its effect."""
+
+
+class MoneyKey(NamedTuple):
+    """An account in money of one channel and currency."""
+
+    name: str
+    """``cash``, ``deferred``, ``usage``, ``breakage`` (expired Credits) or ``corrections``."""
+    channel: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class PurchasedLot:
+    """The purchase of a lot. Amounts are in units of 10^-18."""
+
+    id: str
+    day: str
+    channel: str
+    currency: str
+    paid: int
+    credits: int
+
+    def cost(self, remaining: int) -> int:
+        """Return the exact purchase price of some of its Credits, rounded to 10^-18."""
+        return round_quotient(self.paid * remaining, self.credits, Rounding.HALF_UP)
+
+    def deferred(self, remaining: int) -> int:
+        """Return the purchase price of its remaining Credits, rounded to minor units."""
+        minor = minor_unit(self.currency)
+        return round_quotient(self.paid // minor * remaining, self.credits, Rounding.HALF_UP) * minor
+
+
+@dataclass(slots=True)
+class Booking:
+    """A dated double entry. Amounts are in units of 10^-18; debits are positive."""
+
+    day: str
+    account: str
+    kind: str
+    """A key of :data:`KIND_LABELS`."""
+    id: str
+    """Id of the entry; ``usage:ACCOUNT:DAY`` of summed usage."""
+    reference: str = ""
+    """Reference of the payment, if there is one."""
+    lots: dict[str, int] = field(default_factory=dict)
+    """Purchased lot -> change of its Credits."""
+    promotional: dict[str, int] = field(default_factory=dict)
+    """Reason -> change of the Credits that nothing was paid for: ``granted``, ``adjusted``, ``used``, ``expired``."""
+    owed: int = 0
+    """Change of the balance by debt: negative if the debt grows."""
+    cash: dict[str, int] = field(default_factory=dict)
+    """Purchased lot -> money received, negative if it was paid back."""
+    revenue: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(Purchased lot, name) -> revenue that is not that of the booking's kind."""
+    money: dict[MoneyKey, int] = field(default_factory=dict)
+    """The double entry in money. It sums to zero in every currency."""
+
+    @property
+    def net(self) -> int:
+        """Change of the account's balance."""
+        return sum(self.lots.values()) + sum(self.promotional.values()) + self.owed
+
+    def post(self, name: str, lot: PurchasedLot, amount: int) -> None:
+        """Add an amount to a money account."""
+        if amount:
+            key = MoneyKey(name, lot.channel, lot.currency)
+            self.money[key] = self.money.get(key, 0) + amount
+
+
+@dataclass(slots=True)
+class Position:
+    """What an account has at one moment, in units of 10^-18."""
+
+    lots: dict[str, int] = field(default_factory=dict)
+    """Purchased lot -> remaining Credits."""
+    promotional: int = 0
+    owed: int = 0
+    """Negative if there is a debt."""
+
+    @property
+    def net(self) -> int:
+        """The balance: remaining Credits of all lots, held or not, less the debt."""
+        return sum(self.lots.values()) + self.promotional + self.owed
+
+    def deferred(self, lots: Mapping[str, PurchasedLot]) -> dict[MoneyKey, int]:
+        """Return the deferred revenue by channel and currency."""
+        sums: dict[MoneyKey, int] = {}
+        for id, remaining in self.lots.items():
+            key = MoneyKey("deferred", lots[id].channel, lots[id].currency)
+            sums[key] = sums.get(key, 0) + lots[id].deferred(remaining)
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBooks:
+    """The bookings of one account in a period, between its opening and its closing position."""
+
+    account: str
+    lots: Mapping[str, PurchasedLot]
+    opening: Position
+    bookings: list[Booking]
+    """In the order of their days. On each day, usage is last."""
+    closing: Position
+    open_holds: int
+    """Number of open holds made before the end of the period. Until they are resolved, usage may be added."""
+
+
+def require_whole_days(period: Period) -> tuple[str, str]:
+    """Return the first day of a period and the day after its last. Raises ``invalid_period`` for parts of days."""
+    days = CalendarDays(period.zone)
+    first, end = days.at(period.start), days.at(period.end)
+    if first.start != period.start or end.start != period.end:
+        raise BillingError(
+            "invalid_period",
+            f"{period} has parts of days in {period.zone}; books have dates, so use a month or FROM/TO with dates",
+        )
+    return first.value, end.value
+
+
+def account_books(ledger: Ledger, account: str, period: Period) -> AccountBooks:
+    """Return the books of one account in a period of whole days.
+
+    Raises ``journal_broken`` if an entry has a kind, a subaccount or money that is unknown here, or if the books do not
+    match the statement of the account: nothing is left out.
+    """
+    first, end = require_whole_days(period)
+    lots, raw = _read_journal(ledger, account, period)
+    raw.sort(key=lambda booking: (booking.day, booking.kind == "usage"))  # stable: else the order of the journal
+    state, opening = Position(), Position()
+    bookings: list[Booking] = []
+    for booking in raw:
+        if booking.day >= end:
+            break
+        _apply(booking, state, lots)
+        if booking.day < first:
+            opening = Position({id: left for id, left in state.lots.items() if left}, state.promotional, state.owed)
+        else:
+            bookings.append(booking)
+    closing = Position({id: left for id, left in state.lots.items() if left}, state.promotional, state.owed)
+    statement = ledger.statement(account, period)
+    for name, stated, computed in (
+        ("opening", statement.opening, opening.net),
+        ("closing", statement.closing, closing.net),
+    ):
+        if units_from_column(format_plain(stated)) != computed:
+            raise BillingError(
+                "journal_broken",
+                f"account {safe_repr(account)}: the {name} of its statement is {format_plain(stated)} Credits, but its "
+                f"bookings add up to {units_to_text(computed)}; run 'ledger verify'",
+            )
+    return AccountBooks(account, lots, opening, bookings, closing, statement.open_holds)
+
+
+class _Journal:
+    """Turns the entries of one account into bookings, without their money."""
+
+    def __init__(self, account: str, days: CalendarDays) -> None:
+        self.account, self.days = account, days
+        self.lots: dict[str, PurchasedLot] = {}
+        self.floors: dict[str, str] = {}
+        """Lot -> the last day on which Credits were added to it. No booking reduces it earlier."""
+        self.usage: dict[str, Booking] = {}
+        self.bookings: list[Booking] = []
+
+    def add(self, entry: Entry) -> None:
+        """Add the next entry of the journal."""
+        if entry.kind not in (*_USAGE_KINDS, *_SILENT_KINDS, *KIND_LABELS):
+            raise _unknown_error(entry, f"kind {safe_repr(entry.kind)}")
+        unknown = entry.postings.keys() - SUBACCOUNTS.keys()
+        if unknown:
+            raise _unknown_error(entry, f"subaccount {safe_repr(min(unknown))}")
+        when = self.days.at(entry.at).value
+        for delta in entry.lot_deltas:
+            if delta.kind not in _EFFECTS:
+                raise _unknown_error(entry, f"change {safe_repr(delta.kind)} of a lot")
+            if _EFFECTS[delta.kind].credits > 0:
+                self.floors[delta.lot] = max(when, self.floors.get(delta.lot, when))
+        day = max([when, *(self.floors[delta.lot] for delta in entry.lot_deltas)])
+        owed, net = entry.postings.get("owed", 0), _net_change(entry)
+        if not entry.lot_deltas and not owed and not net:
+            return
+        booking = self._booking(entry, day)
+        before = booking.net
+        self._add_lots(entry, booking, day)
+        booking.owed += owed
+        if booking.net - before != net:
+            raise _unknown_error(entry, "change of the balance")
+        if day != when and net:
+            self._booking(entry, when, "debt:").owed += net
+            booking.owed -= net
+
+    def _booking(self, entry: Entry, day: str, prefix: str = "") -> Booking:
+        if entry.kind in _USAGE_KINDS:
+            booking = self.usage.get(day)
+            if booking is None:
+                booking = self.usage[day] = Booking(day, self.account, "usage", f"usage:{self.account}:{day}")
+                self.bookings.append(booking)
+            return booking
+        reference = entry.content.get("reference", entry.result.get("reference")) or ""
+        booking = Booking(day, self.account, entry.kind, prefix + entry.id, reference)
+        self.bookings.append(booking)
+        return booking
+
+    def _add_lots(self, entry: Entry, booking: Booking, day: str) -> None:
+        main = _MAIN_REVENUE.get(entry.kind, "usage")
+        recorded: dict[str, dict[str, int]] = {}
+        for delta in entry.lot_deltas:
+            effect = _EFFECTS[delta.kind]
+            terms = entry.purchases.get(delta.lot)
+            if terms is None:
+                reason = "adjusted" if entry.kind == "adjust" else effect.promotional
+                booking.promotional[reason] = booking.promotional.get(reason, 0) + effect.credits * delta.credits
+                continue
+            currency = terms[0]
+            if delta.kind == "opened":
+                paid, credits = units_from_column(terms[1]), units_from_column(terms[2])
+                channel = str(entry.content["channel"])
+                self.lots[delta.lot] = PurchasedLot(delta.lot, day, channel, currency, paid, credits)
+            booking.lots[delta.lot] = booking.lots.get(delta.lot, 0) + effect.credits * delta.credits
+            cash, revenue = effect.cash * delta.money, effect.revenue * delta.money
+            booking.cash[delta.lot] = booking.cash.get(delta.lot, 0) + cash
+            name = _CHANGE_REVENUE.get(delta.kind, main)
+            if name != main:
+                key = delta.lot, name
+                booking.revenue[key] = booking.revenue.get(key, 0) + revenue
+            sums = recorded.setdefault(currency, {"cash": 0, "deferred": 0, "revenue": 0})
+            sums["cash"] += cash
+            sums["revenue"] -= revenue
+            sums["deferred"] += revenue - cash
+        _require_known_money(entry, recorded)
+
+
+def _require_known_money(entry: Entry, recorded: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise ``journal_broken`` if the entry has money that the changes of its lots do not explain."""
+    for currency, accounts in entry.money().items():
+        for name, amount in accounts.items():
+            if units_from_column(format_plain(amount.amount)) != recorded.get(currency, {}).get(name, 0):
+                raise _unknown_error(entry, f"money account {safe_repr(name)}")
+
+
+def _unknown_error(entry: Entry, what: str) -> BillingError:
+    return BillingError(
+        "journal_broken",
+        f"entry {entry.number} ({safe_repr(entry.id)}) of {safe_repr(entry.account)}: {what} is unknown to the "
+        "exports; use the version of brivionix-billing that wrote it",
+    )
+
+
+def _net_change(entry: Entry) -> int:
+    return sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
+
+
+def _read_journal(ledger: Ledger, account: str, period: Period) -> tuple[dict[str, PurchasedLot], list[Booking]]:
+    journal = _Journal(account, CalendarDays(period.zone))
+    for entry in _entries(ledger, account, period):
+        journal.add(entry)
+    return journal.lots, journal.bookings
+
+
+def _entries(ledger: Ledger, account: str, period: Period) -> Iterator[Entry]:
+    """Yield the posted entries, then the expiries that are due by the end of the period and not posted yet."""
+    yield from ledger.journal(account)
+    for entry in ledger.due_expiries(account, at=period.end):
+        if entry.kind == "lot_expired" and format_timestamp(entry.at) < format_timestamp(period.end):
+            yield entry
+
+
+def _apply(booking: Booking, state: Position, lots: Mapping[str, PurchasedLot]) -> None:
+    """Apply a booking to the position, and derive its money from the change of deferred revenue."""
+    main = _MAIN_REVENUE.get(booking.kind, "usage")
+    for id, change in booking.lots.items():
+        lot, before = lots[id], state.lots.get(id, 0)
+        after = before + change
+        if after < 0:
+            raise BillingError(
+                "journal_broken", f"lot {safe_repr(id)} has less than no Credits on {booking.day}; run 'ledger verify'"
+            )
+        state.lots[id] = after
+        deferred, cash = lot.deferred(after) - lot.deferred(before), booking.cash.get(id, 0)
+        booking.post("cash", lot, cash)
+        booking.post("deferred", lot, -deferred)
+        rest = cash - deferred
+        for name in _REVENUE:
+            part = booking.revenue.get((id, name), 0)
+            rest -= part
+            booking.post(name, lot, -part)
+        booking.post(main, lot, -rest)
+    state.promotional += sum(booking.promotional.values())
+    state.owed += booking.owed
+    for currency in {key.currency for key in booking.money}:
+        if sum(amount for key, amount in booking.money.items() if key.currency == currency):
+            raise RuntimeError(f"booking {booking.id} does not balance in {currency}")  # a bug of this library

@@ -1,0 +1,115 @@
+"""The ledger's money as journal entries in CSV, for accounting systems: one row per account of a booking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from brivionix_billing.decimals import format_scaled
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking, MoneyKey
+from brivionix_billing.files import read_bounded
+from brivionix_billing.ledger.units import minor_unit
+from brivionix_billing.money import minor_digits
+from brivionix_billing.pricebook.yaml_reader import read_yaml
+from brivionix_billing.tabular import format_csv
+
+__all__ = ["COLUMNS", "DEFAULT_ACCOUNTS", "AccountMapping", "journal_csv", "read_account_mapping"]
+
+COLUMNS: Final = ("date", "account", "debit", "credit", "currency", "text", "id")
+DEFAULT_ACCOUNTS: Final[Mapping[str, str]] = {
+    "cash": "Cash",
+    "deferred": "Deferred revenue",
+    "usage": "Revenue from usage",
+    "breakage": "Revenue from expired Credits",
+    "corrections": "Corrections",
+}
+"""Money account of the ledger -> its name if no mapping is given."""
+_MAX_BYTES: Final = 1024 * 1024
+
+AccountMapping = Mapping[str, str | Mapping[str, str]]
+"""Money account of the ledger -> account of the accounting system, for all channels or by channel."""
+
+
+def read_account_mapping(path: str | Path) -> AccountMapping:
+    """Read a mapping of accounts from YAML. Raises ``invalid_document`` unless it names every money account."""
+    parsed, findings = read_yaml(read_bounded(path, _MAX_BYTES, "the mapping of accounts"), str(path))
+    if findings:
+        raise BillingError("invalid_document", str(findings[0]))
+    data = parsed.data
+    if not isinstance(data, dict) or data.keys() != DEFAULT_ACCOUNTS.keys():
+        raise BillingError(
+            "invalid_document", f"{path}: the keys must be exactly {', '.join(DEFAULT_ACCOUNTS)}; see docs/exports.md"
+        )
+    return {
+        name: {str(channel): _account_text(path, name, text) for channel, text in value.items()}
+        if isinstance(value, dict)
+        else _account_text(path, name, value)
+        for name, value in data.items()
+    }
+
+
+def _account_text(path: str | Path, name: str, value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value:
+        return value
+    raise BillingError(
+        "invalid_document", f"{path}: {name}: {safe_repr(value)} is not an account; write a text in quotes"
+    )
+
+
+def journal_csv(books: Iterable[AccountBooks], accounts: AccountMapping = DEFAULT_ACCOUNTS) -> str:
+    """Return the bookings that change money as CSV, in the order of their days.
+
+    Amounts are in minor units of the currency, and each row has a debit or a credit. The debits and credits of a
+    booking are equal in every currency. Raises ``invalid_argument`` if the mapping has no account for a channel.
+    """
+    bookings = [booking for each in books for booking in each.bookings if booking.money]
+    bookings.sort(key=lambda booking: booking.day)
+    rows: list[dict[str, Any]] = []
+    totals: dict[str, int] = {}
+    for booking in bookings:
+        for key, amount in _by_account(booking, accounts).items():
+            rows.append(_row(booking, *key, amount))
+            totals[key[1]] = totals.get(key[1], 0) + amount
+    if any(totals.values()):
+        raise RuntimeError("the debits and credits of the journal differ")  # a bug of this library
+    return format_csv(rows, COLUMNS)
+
+
+def _by_account(booking: Booking, accounts: AccountMapping) -> dict[tuple[str, str], int]:
+    """Return (account of the accounting system, currency) -> amount. Accounts that cancel out are left out."""
+    sums: dict[tuple[str, str], int] = {}
+    for key, amount in booking.money.items():
+        target = _target(key, accounts), key.currency
+        sums[target] = sums.get(target, 0) + amount
+    return {target: amount for target, amount in sums.items() if amount}
+
+
+def _target(key: MoneyKey, accounts: AccountMapping) -> str:
+    mapped = accounts[key.name]
+    if isinstance(mapped, str):
+        return mapped
+    if key.channel not in mapped:
+        raise BillingError(
+            "invalid_argument",
+            f"the mapping has no account {key.name} for channel {safe_repr(key.channel)}; add {key.name}: "
+            f"{{{key.channel}: ACCOUNT}}",
+        )
+    return mapped[key.channel]
+
+
+def _row(booking: Booking, account: str, currency: str, amount: int) -> dict[str, Any]:
+    text = format_scaled(abs(amount) // minor_unit(currency), minor_digits(currency))
+    details: Sequence[str] = [KIND_LABELS[booking.kind], booking.account, booking.reference]
+    return {
+        "date": booking.day,
+        "account": account,
+        "debit": text if amount > 0 else "",
+        "credit": text if amount < 0 else "",
+        "currency": currency,
+        "text": ", ".join(detail for detail in details if detail),
+        "id": booking.id,
+    }
