@@ -94,7 +94,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "unknown_payment": ErrorCode(404, "the payment is not credited, or not yet"),
         "payment_already_credited": ErrorCode(409, "another operation credited this payment"),
         "not_refundable": ErrorCode(409, "the refund is more than the unused part of the lot, or the lot was a grant"),
-        "not_reversible": ErrorCode(409, "the entry is not a refund or dispute, or is already reversed"),
+        "not_reversible": ErrorCode(409, "the entry cannot be reversed, or is already reversed"),
         "operation_conflict": ErrorCode(409, "the operation id was used before with different content"),
         "ledger_unavailable": ErrorCode(503, "the database of the ledger failed, or was busy for too long"),
         "ledger_version": ErrorCode(None, "the tables of the ledger are missing or have another version"),

@@ -19,6 +19,7 @@ from paths import DATA
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
     *("token change", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse", "release"),
+    *("void", "reverse-charge"),
     *("journal", "statement", "usage", "records", "customers"),
 )
 
@@ -119,7 +120,7 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     assert (status, out.startswith(f"usage: brivionix-billing ledger {name}")) == (0, True)
     assert "--db URL|FILE" in out
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
-    assert ("--id ID" in out) == (name in (*operations, "release"))
+    assert ("--id ID" in out) == (name in (*operations, "release", "void", "reverse-charge"))
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from brivionix_billing import BillingError, Payable
 from brivionix_billing.ledger import Entry, Ledger
+from brivionix_billing.times import Period
 from brivionix_billing.topup import Quote
 from exports_kit import check_exports
 from ledger_kit import BOOK, later, tables
@@ -131,6 +132,42 @@ class Machine(RuleBasedStateMachine):
             ),
         )
 
+    @precondition(lambda self: self.model.lots)
+    @rule(data=st.data(), credits=CREDITS)
+    def adjust_lot(self, data: st.DataObject, credits: str) -> None:
+        lot, now = data.draw(st.sampled_from([lot.id for lot in self.model.lots])), self.model.now
+        id = self.new("minus")
+        self.both(
+            lambda: self.ledger.adjust(
+                "acct", f"-{credits}", reason="wrong", author="Ada", id=id, at=later(now), lot=lot
+            ),
+            lambda: self.model.take_out(Fraction(credits), lot),
+        )
+
+    @precondition(lambda self: self.model.lots)
+    @rule(data=st.data(), owe=st.booleans())
+    def void(self, data: st.DataObject, owe: bool) -> None:
+        lot, now = data.draw(st.sampled_from([lot.id for lot in self.model.lots])), self.model.now
+        id = self.new("void")
+        self.both(
+            lambda: self.ledger.void(
+                "acct", lot, used="owe" if owe else "waive", reason="wrong", author="Ada", id=id, at=later(now)
+            ),
+            lambda: self.model.void(lot, owe=owe),
+        )
+
+    @precondition(lambda self: self.model.charges)
+    @rule(data=st.data(), credits=st.one_of(st.none(), CREDITS))
+    def reverse_charge(self, data: st.DataObject, credits: str | None) -> None:
+        charge, now = data.draw(st.sampled_from(sorted(self.model.charges))), self.model.now
+        id = self.new("unbill")
+        self.both(
+            lambda: self.ledger.reverse_charge(
+                "acct", charge, credits=credits, reason="wrong", author="Ada", id=id, at=later(now)
+            ),
+            lambda: self.model.reverse_charge(charge, None if credits is None else Fraction(credits)),
+        )
+
     @rule(credits=HELD, ttl=st.integers(1, 300), token=TOKENS)
     def hold(self, credits: str, ttl: int, token: str | None) -> None:
         self.held(credits, ttl, token)
@@ -165,7 +202,7 @@ class Machine(RuleBasedStateMachine):
         amount = exact(Fraction(int(self.model.holds[id].credits * Fraction(share) * 10**18), 10**18))
         self.both(
             lambda: self.ledger.settle(id, amount, id=operation, at=later(now)),
-            lambda: self.model.settle(id, Fraction(amount)),
+            lambda: self.model.settle(id, Fraction(amount), operation),
         )
 
     @precondition(lambda self: self.model.holds)
@@ -183,7 +220,7 @@ class Machine(RuleBasedStateMachine):
         id, now = self.new("charge"), self.model.now
         self.both(
             lambda: self.ledger.charge("acct", credits, id=id, at=later(now), token=token),
-            lambda: self.model.charge(Fraction(credits), token),
+            lambda: self.model.charge(id, Fraction(credits), token),
         )
 
     @precondition(lambda self: self.model.lots)
@@ -257,6 +294,11 @@ class Machine(RuleBasedStateMachine):
         self.same_lots()
 
     def same_lots(self) -> None:
+        period = Period(later(0), later(self.model.now + 1), "UTC")
+        statement = self.ledger.statement("acct", period)
+        assert Fraction(statement.used) == self.model.used
+        assert Fraction(statement.closing) == self.model.available + self.model.held - self.model.owed
+        assert statement.balance().closing == statement.closing
         for lot, stored in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
             got = (stored.remaining, stored.used, stored.expired, stored.returned)
             assert tuple(map(Fraction, got)) == (lot.remaining, lot.used, lot.expired, lot.returned)

@@ -57,6 +57,12 @@ def day() -> list[Operation]:
         lambda led: led.adjust("acct", "1", reason="goodwill", author="Ada", id="plus", at=at(129)),
         lambda led: led.adjust("acct", "-0.25", reason="wrong", author="Ada", id="minus", at=at(130)),
         lambda led: led.charge("acct", kit.charge(at=at(131)), usage=body(), id="batch", at=at(131), token="tok"),
+        lambda led: led.adjust("acct", "-0.5", reason="wrong", author="Ada", id="minus-2", at=at(131), lot="plus"),
+        lambda led: led.reverse_charge(
+            "acct", "r4", credits="4", reason="wrong", author="Ada", id="unbill", at=at(131)
+        ),
+        lambda led: led.reverse_charge("acct", "batch", reason="wrong", author="Ada", id="unbill-2", at=at(131)),
+        lambda led: led.void("acct", "plus", used="owe", reason="wrong", author="Ada", id="void", at=at(131)),
         lambda led: led.settle("r5", kit.charge(at=at(120)), usage=body(), at=at(132)),
         lambda led: led.settle("r6", kit.charge(at=at(126)), usage=body(), at=at(133), id="own-id"),
         lambda led: led.grant("acct", "3", reason="sorry", id="gift-2", at=at(134), expires=at(140)),

@@ -60,6 +60,15 @@ class ModelHold:
 
 
 @dataclass
+class ModelCharge:
+    """A charge: what each lot paid of it, in order, and what was reversed of it."""
+
+    parts: list[tuple[str, Fraction]]
+    credits: Fraction
+    token: str | None
+
+
+@dataclass
 class ModelToken:
     """An API token."""
 
@@ -78,6 +87,8 @@ class Model:
     tokens: dict[str, ModelToken] = field(default_factory=dict)
     owed: Fraction = ZERO
     used: Fraction = ZERO
+    charges: dict[str, ModelCharge] = field(default_factory=dict)
+    waived: Fraction = ZERO
     undone: dict[str, tuple[str, Fraction, int] | None] = field(default_factory=dict)
 
     @property
@@ -122,22 +133,85 @@ class Model:
     def use(self, amount: Fraction, good_at: int) -> Fraction:
         """Consume lots: expired ones first, then by expiry, promotional before purchased, the oldest first."""
         left = amount
-        for lot in sorted(
-            self.lots,
-            key=lambda lot: (
-                lot.expires is None or lot.expires > self.now,
-                lot.expires is None,
-                lot.expires or 0,
-                lot.coins is not None,
-                self.lots.index(lot),
-            ),
-        ):
+        for lot in sorted(self.lots, key=self.rank):
             if lot.expires is None or lot.expires > good_at:
                 part = min(left, lot.remaining)
                 lot.remaining -= part
                 lot.used += part
                 left -= part
         return amount - left
+
+    def rank(self, lot: ModelLot) -> tuple[bool, bool, int, bool, int]:
+        return (
+            not self.is_expired(lot),
+            lot.expires is None,
+            lot.expires or 0,
+            lot.coins is not None,
+            self.lots.index(lot),
+        )
+
+    def in_order(self, parts: list[tuple[str, Fraction]]) -> list[tuple[str, Fraction]]:
+        return sorted(parts, key=lambda part: self.rank(self.lot(part[0])))
+
+    def give_back(self, lot: ModelLot, most: Fraction) -> Fraction:
+        part = min(most, lot.used)
+        lot.used -= part
+        if self.is_expired(lot):
+            pays = min(part, self.owed)
+            self.owed -= pays
+            lot.used += pays
+            lot.expired += part - pays
+        else:
+            lot.remaining += part
+        return part
+
+    def reverse_charge(self, id: str, credits: Fraction | None) -> None:
+        charge = self.charges[id]
+        rest = charge.credits if credits is None else credits
+        if not 0 < rest <= charge.credits:
+            raise RefusedError("not_reversible")
+        charge.credits -= rest
+        self.used -= rest
+        if charge.token is not None:
+            self.tokens[charge.token].spent -= rest
+        parts = dict(charge.parts)
+        for name in reversed(list(parts)):
+            part = self.give_back(self.lot(name), min(rest, parts[name]))
+            parts[name] -= part
+            rest -= part
+        pays = min(rest, self.owed)
+        self.owed -= pays
+        rest -= pays
+        used_before = [lot for lot in self.lots if lot.used]
+        for lot in reversed(used_before):
+            part = self.give_back(lot, rest)
+            if lot.id in parts:
+                parts[lot.id] = max(ZERO, parts[lot.id] - part)
+            rest -= part
+        charge.parts = list(parts.items())
+        self.waived -= rest
+        self.repay()
+
+    def void(self, id: str, *, owe: bool) -> None:
+        lot = self.lot(id)
+        if lot.returned == lot.credits:
+            raise RefusedError("not_reversible")
+        self.shrink(lot.remaining)
+        if owe:
+            self.owed += lot.used
+        else:
+            self.waived += lot.used
+        lot.remaining = lot.used = lot.expired = ZERO
+        lot.returned = lot.credits
+        lot.refunded = lot.coins or 0
+        self.repay()
+
+    def shrink(self, taken: Fraction) -> None:
+        lack = taken - self.available
+        for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id), reverse=True):
+            part = min(max(lack, ZERO), hold.credits)
+            hold.credits -= part
+            lack -= part
 
     def repay(self) -> None:
         free = self.available - sum((lot.remaining - keep for lot, keep in self.kept()), ZERO)
@@ -162,16 +236,19 @@ class Model:
             raise RefusedError("insufficient_credits")
         self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token)
 
-    def settle(self, id: str, amount: Fraction) -> None:
+    def settle(self, id: str, amount: Fraction, operation: str) -> None:
         hold = self.holds[id]
         if hold.state not in ("open", "expired"):
             raise RefusedError("hold_resolved")
         good_at = hold.at if hold.state == "open" and hold.credits else self.now
         hold.state = "settled"
-        self.charge(amount, hold.token, good_at)
+        self.charge(operation, amount, hold.token, good_at)
 
-    def charge(self, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
+    def charge(self, id: str, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
+        before = [lot.used for lot in self.lots]
         self.owed += amount - self.use(min(amount, self.available), self.now if good_at is None else good_at)
+        parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]
+        self.charges[id] = ModelCharge([part for part in self.in_order(parts) if part[1]], amount, token)
         self.used += amount
         if token is not None:
             self.tokens[token].spent += amount
@@ -225,11 +302,7 @@ class Model:
             raise RefusedError("not_refundable")
         worth = lot.worth
         taken = lot.remaining if coins >= worth else self.bought_by(lot, coins)
-        lack = taken - self.available
-        for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id), reverse=True):
-            part = min(max(lack, ZERO), hold.credits)
-            hold.credits -= part
-            lack -= part
+        self.shrink(taken)
         lot.remaining -= taken
         lot.returned += taken
         back = ZERO
@@ -264,7 +337,14 @@ class Model:
             lot.remaining += credits
         self.repay()
 
-    def take_out(self, credits: Fraction) -> None:
+    def take_out(self, credits: Fraction, id: str | None = None) -> None:
         if credits > self.available:
             raise RefusedError("insufficient_credits")
-        self.use(credits, self.now)
+        if id is None:
+            self.use(credits, self.now)
+            return
+        lot = self.lot(id)
+        if self.is_expired(lot) or credits > lot.remaining:
+            raise RefusedError("insufficient_credits")
+        lot.remaining -= credits
+        lot.used += credits

@@ -43,6 +43,8 @@ SUBACCOUNTS: Final = {
     "paid": "Credits purchased; negative, as in every subaccount that Credits come from",
     "granted": "promotional Credits granted; negative",
     "adjusted": "manual corrections",
+    "voided": "Credits of voided lots",
+    "waived": "used Credits of voided lots that the customer does not owe; negative",
     "used": "Credits charged",
     "refunded": "purchased Credits refunded",
     "disputed": "purchased Credits whose payment was clawed back",
@@ -57,7 +59,7 @@ class LotChange(NamedTuple):
     lot: str
     kind: str
     """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
-    ``written_off``: clawed back after expiry."""
+    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed."""
     credits: Decimal
     remaining: Decimal
     """Credits in the lot after the change."""
@@ -386,6 +388,8 @@ _PRIMARY_SUBACCOUNTS: Final = {
     "dispute": ("disputed",),
     "lot_expired": ("expired",),
     "reverse": ("refunded", "disputed"),
+    "void": ("voided",),
+    "charge_reversed": ("used",),
 }
 """Kind of entry -> the subaccounts that give the entry its amount."""
 _MONEY_POSTINGS: Final = {
@@ -396,5 +400,6 @@ _MONEY_POSTINGS: Final = {
     "taken_back": ("revenue", "cash"),
     "written_off": ("revenue", "cash"),
     "restored": ("cash", "deferred"),
+    "reversed": ("revenue", "deferred"),
 }
 """Kind of lot change -> the money accounts that it debits and credits."""

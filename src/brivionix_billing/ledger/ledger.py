@@ -9,6 +9,7 @@ from brivionix_billing.ledger.database.migrate import check_version, migrate, mi
 from brivionix_billing.ledger.database.transactions import run_read, run_transaction
 from brivionix_billing.ledger.operations.accounts import Accounts
 from brivionix_billing.ledger.operations.api_tokens import ApiTokens
+from brivionix_billing.ledger.operations.corrections import Corrections
 from brivionix_billing.ledger.operations.holds import Holds
 from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.payments import Payments
@@ -18,7 +19,7 @@ from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 __all__ = ["Ledger"]
 
 
-class Ledger(Accounts, ApiTokens, Holds, Payments, Maintenance):
+class Ledger(Accounts, ApiTokens, Holds, Payments, Corrections, Maintenance):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, an idempotency key that the caller chooses. A retry with the same id and content

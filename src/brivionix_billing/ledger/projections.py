@@ -28,6 +28,7 @@ __all__ = [
     "apply_postings",
     "lot_value",
     "quarter_hour",
+    "reverse_usage",
     "usage_counts",
 ]
 
@@ -114,7 +115,7 @@ class TokenRow:
 
 @dataclass(slots=True)
 class UsageRow:
-    """Usage of one model by one token in a quarter of an hour."""
+    """Usage of one model by one token in a quarter of an hour, less the charges reversed in it."""
 
     account: str
     quarter_hour: str
@@ -137,7 +138,7 @@ class LotDelta(NamedTuple):
     lot: str
     kind: str
     """``opened``, ``used``, ``expired``, ``refunded``, ``restored``; ``taken_back``: clawed back after use;
-    ``written_off``: clawed back after expiry."""
+    ``written_off``: clawed back after expiry; ``reversed``: returned because the charge was reversed."""
     credits: int
     money: int
     """Money paid, recognised or paid back, in the currency of the lot: whole minor units."""
@@ -187,6 +188,10 @@ def apply_lot_change(lot: LotRow, kind: str, credits: int, money: int) -> LotDel
         lot.returned += credits
         lot.recognised -= money
         lot.refunded += money
+    elif kind == "reversed":
+        lot.remaining += credits
+        lot.used -= credits
+        lot.recognised -= money
     elif kind == "restored":
         lot.remaining += credits
         lot.returned -= credits
@@ -216,6 +221,18 @@ def quarter_hour(at: str) -> str:
 def usage_counts(usage: Usage) -> list[int]:
     """Return the counts of a request: 1 if estimated, else 0; input, cache read and output tokens."""
     return [int(usage.estimated), usage.input_tokens, usage.cache_read_tokens, usage.output_tokens]
+
+
+def reverse_usage(row: UsageRow, counts: Sequence[int] | None, units: int, *, complete: bool) -> None:
+    """Subtract a reversed charge from a row; its request and its counts only if all of it is reversed."""
+    row.credits -= units
+    if complete:
+        row.requests -= 1
+        estimated, input_tokens, cached, output = counts or (0, 0, 0, 0)
+        row.estimated -= estimated
+        row.input_tokens -= input_tokens
+        row.cache_read_tokens -= cached
+        row.output_tokens -= output
 
 
 def add_usage(row: UsageRow, counts: Sequence[int] | None, units: int) -> None:

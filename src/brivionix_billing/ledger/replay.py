@@ -22,6 +22,7 @@ from brivionix_billing.ledger.projections import (
     apply_postings,
     lot_value,
     quarter_hour,
+    reverse_usage,
 )
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_text
@@ -57,6 +58,8 @@ class AccountReplay:
     holds: dict[str, HoldRow] = field(default_factory=dict)
     tokens: dict[str, TokenRow] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
+    reversals: dict[str, int] = field(default_factory=dict)
+    """Charge -> Credits of it that were reversed."""
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
 
     def apply(self, entry: Entry) -> None:
@@ -103,6 +106,8 @@ class AccountReplay:
                 self.tokens[hold.token].held -= units_from_column(part)
         if entry.kind in ("settle", "charge"):
             self._charge(entry)
+        elif entry.kind == "charge_reversed":
+            self._reverse_charge(entry, booked)
         for delta in entry.lot_deltas:
             if delta.kind == "opened":
                 self.lots[entry.id] = self._open_lot(entry, booked)
@@ -124,14 +129,22 @@ class AccountReplay:
                 entry, f"an entry of kind {entry.kind} does not change {', '.join(entry.postings)}"
             )
         stated = entry.content.get("credits")
-        if entry.kind in ("refund", "dispute"):
+        if entry.kind == "charge_reversed":
+            stated = entry.result["credits"]
+        named = entry.content.get("lot")
+        if named is not None and any(delta.lot != named for delta in entry.lot_deltas[:1]):
+            raise _broken_entry_error(entry, "it changes another lot than that in its content")
+        if entry.kind in ("refund", "dispute", "void"):
             expected = sum(delta.credits for delta in entry.lot_deltas if delta.kind in PAYBACK_KINDS)
         elif stated is None or entry.kind in ("release", "hold_expired"):
             return
         else:
-            expected = units_from_column(stated) * (-1 if primary in ("paid", "granted", "adjusted") else 1)
+            takes = primary in ("paid", "granted", "adjusted") or entry.kind == "charge_reversed"
+            expected = units_from_column(stated) * (-1 if takes else 1)
         opened = sum(delta.credits for delta in entry.lot_deltas if delta.kind == "opened")
-        if entry.postings.get(primary, 0) != expected or (expected < 0 and opened != -expected):
+        if entry.postings.get(primary, 0) != expected or (
+            expected < 0 and entry.kind != "charge_reversed" and opened != -expected
+        ):
             raise _broken_entry_error(entry, "its postings do not match its content")
 
     def _resolve(self, entry: Entry, hold: HoldRow) -> None:
@@ -154,6 +167,16 @@ class AccountReplay:
         key = (quarter_hour(format_timestamp(entry.at)), entry.content.get("model", ""), token or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
         add_usage(row, entry.result.get("counts"), amount)
+
+    def _reverse_charge(self, entry: Entry, booked: str) -> None:
+        result = entry.result
+        amount, token = units_from_column(result["credits"]), result.get("token")
+        if token is not None:
+            self.tokens[token].spent -= amount
+        key = (quarter_hour(booked), result["model"], token or "")
+        row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
+        reverse_usage(row, result.get("counts"), amount, complete=result["complete"])
+        self.reversals[result["charge"]] = self.reversals.get(result["charge"], 0) + amount
 
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
         content = entry.content
@@ -242,7 +265,7 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Incon
             yield Inconsistency(
                 account, None, f"entries {replay.account.number + 1} to {head[0]} of the checkpoint are missing"
             )
-        for message in replay.check_sums():
+        for message in (*replay.check_sums(), *_check_reversals(store, replay)):
             yield Inconsistency(account, None, message)
         yield from _compare_projections(store, replay)
     for account in heads.keys() - accounts:
@@ -256,6 +279,15 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Incon
             yield Inconsistency(account, None, f"{table} has rows of this account, but the account does not exist")
     if entries != store.fetch_rows(store.sql.count)[0][0] and not orphans["billing_journal"]:
         yield Inconsistency("?", None, "the journal has entries that are not in the chain of any account")
+
+
+def _check_reversals(store: Store, replay: AccountReplay) -> Iterator[str]:
+    """Yield a message for each charge of which more was reversed than it charged."""
+    for id, amount in replay.reversals.items():
+        row = store.fetch_entry(store.sql.entry, id)
+        charge = None if row is None else Entry.from_row(row)
+        if charge is None or charge.account != replay.account.id or charge.postings.get("used", 0) < amount:
+            yield f"{units_to_text(amount)} Credits of charge {safe_repr(id)} were reversed, but it charged less"
 
 
 def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Inconsistency]:
@@ -371,6 +403,8 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "adjust": ("adjusted", _RELEASE_TARGETS),
     "refund": ("refunded", ("available",)),
     "dispute": ("disputed", ("held", "expired", *_RELEASE_TARGETS)),
+    "void": ("voided", ("held", "expired", "waived", *_RELEASE_TARGETS)),
+    "charge_reversed": ("used", ("expired", "waived", *_RELEASE_TARGETS)),
     "reverse": ("", ("refunded", "disputed", "expired", *_RELEASE_TARGETS)),
     "lot_expired": ("expired", ("available",)),
 }

@@ -14,7 +14,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
 from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour
+from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, reverse_usage
 from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_credits
@@ -60,6 +60,18 @@ class Movement:
     credits: Decimal
     """Negative if the balance decreases."""
     label: str
+    model: str = ""
+    """Model of a reversed charge; ``""``: priced elsewhere, or no charge."""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the movement as JSON values."""
+        return {
+            "id": self.id,
+            "at": format_instant(self.at),
+            "kind": self.kind,
+            "credits": format_plain(self.credits),
+            "label": self.label,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +91,40 @@ class Statement:
     closing: Decimal
     open_holds: int
     """Number of open holds made before the end of the period. Until they are resolved, usage may be added."""
+    reversals: tuple[Movement, ...] = ()
+    """Charges reversed in the period. ``used`` and ``usage`` are less these Credits already."""
 
     def balance(self) -> invoice.Balance:
         """Return the balance for a bill. Movements beyond the limit of a bill are summed by kind.
 
-        Credits that were priced elsewhere have no usage that a bill can show, so they are a movement.
+        Credits that were priced elsewhere have no usage that a bill can show, so they are a movement. A bill shows the
+        usage before reversals, so each reversed charge is a movement, too.
         """
-        movements = [(movement.label, movement.credits) for movement in self.movements]
+        shown = (*self.movements, *self.reversals)
+        movements = [(movement.label, movement.credits) for movement in shown]
         if len(movements) >= MAX_MOVEMENTS:
             sums: dict[str, int] = {}
-            for movement in self.movements:
+            for movement in shown:
                 sums[movement.kind] = sums.get(movement.kind, 0) + _to_units(movement.credits)
             movements = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
-        elsewhere = sum(_to_units(line.credits) for line in self.usage if not line.model)
+        elsewhere = sum(_to_units(line.credits) for line in self.usage if not line.model) + sum(
+            _to_units(movement.credits) for movement in self.reversals if not movement.model
+        )
         if elsewhere:
             movements.append(("Used, priced elsewhere", units_to_credits(-elsewhere)))
         return invoice.Balance(self.opening, movements, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the statement as JSON values."""
+        """Return the statement as JSON values. It has the key ``reversals`` only if there are any."""
+        reversals = [{**movement.as_dict(), "model": movement.model} for movement in self.reversals]
         return {
             "account": self.account,
             "from": format_instant(self.period.start),
             "to": format_instant(self.period.end),
             "zone": self.period.zone,
             "opening": format_plain(self.opening),
-            "movements": [
-                {
-                    "id": movement.id,
-                    "at": format_instant(movement.at),
-                    "kind": movement.kind,
-                    "credits": format_plain(movement.credits),
-                    "label": movement.label,
-                }
-                for movement in self.movements
-            ],
+            "movements": [movement.as_dict() for movement in self.movements],
+            **({"reversals": reversals} if reversals else {}),
             "usage": [line.as_dict() for line in self.usage],
             "used": format_plain(self.used),
             "closing": format_plain(self.closing),
@@ -147,22 +158,23 @@ def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Ite
     # A bound may be a quarter hour: "2026-10-01T00:15" sorts before every timestamp in it, and after all earlier ones.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
         for entry in _charges(store, account, start, end):
-            key = (
-                quarter_hour(format_timestamp(entry.at)),
-                entry.content.get("model", ""),
-                entry.result.get("token") or "",
-            )
-            row = UsageRow(account, *key)
-            add_usage(row, entry.result.get("counts"), entry.units)
+            is_reversal = entry.kind == "charge_reversed"
+            model = entry.result["model"] if is_reversal else entry.content.get("model", "")
+            row = UsageRow(account, quarter_hour(format_timestamp(entry.at)), model, entry.result.get("token") or "")
+            counts = entry.result.get("counts")
+            if is_reversal:
+                reverse_usage(row, counts, entry.units, complete=entry.result["complete"])
+            else:
+                add_usage(row, counts, entry.units)
             yield row
 
 
 def _charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
-    """Yield the entries that charged usage from ``start`` to before ``end``."""
+    """Yield the entries that charged usage, or reversed a charge, from ``start`` to before ``end``."""
     after = 0
     while rows := store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
         for row in rows:
-            if row[3] in _CHARGE_KINDS:
+            if row[3] in (*_CHARGE_KINDS, "charge_reversed"):
                 yield Entry.from_row(JournalRow(*row))
         after = rows[-1][2]
 
@@ -193,6 +205,7 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
             units_to_credits(row.credits),
         )
         for key, row in sorted(sums.items())
+        if row.requests or row.credits or row.input_tokens or row.output_tokens  # else reversed
     ]
 
 
@@ -205,13 +218,18 @@ def statement(store: Store, account: str, period: Period) -> Statement:
     # A statement must not depend on whether due expiries have been posted, so those that are missing are simulated.
     simulated = simulate_expiries(store, row, end)
     entries += [Entry.from_row(expiry) for expiry in simulated if expiry.kind == "lot_expired" and expiry.at < end]
-    opening, movements = -_used_before(store, account, start), []
+    opening, movements, reversals = -_used_before(store, account, start), [], []
     for entry in entries:
         net = _net_change(entry)
         if format_timestamp(entry.at) < start:
             opening += net
-        elif net:
-            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), _movement_label(entry)))
+            continue
+        label = _movement_label(entry)
+        if net:
+            movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), label))
+        if entry.kind == "charge_reversed":
+            model = entry.result["model"]
+            reversals.append(Movement(entry.id, entry.at, entry.kind, entry.credits, label, model))
     lines = usage(store, account, period, by_token=False)
     used = sum(_to_units(line.credits) for line in lines)
     closing = opening + sum(_to_units(movement.credits) for movement in movements) - used
@@ -224,11 +242,14 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         units_to_credits(used),
         units_to_credits(closing),
         len(store.fetch_all(HoldRow, store.sql.holds_before, account, end)),
+        tuple(reversals),
     )
 
 
 def _net_change(entry: Entry) -> int:
-    return sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
+    """Return the change of the balance that is not usage. The usage is less a reversed charge already."""
+    net = sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
+    return net + entry.postings["used"] if entry.kind == "charge_reversed" else net
 
 
 def _used_before(store: Store, account: str, end: str) -> int:
@@ -246,6 +267,8 @@ def _movement_label(entry: Entry) -> str:
         label += f", {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"
     elif money is not None:
         label += f", {money}"
+    elif entry.kind == "charge_reversed":
+        label += f", {entry.result['charge']}: {entry.content['reason']}"
     elif entry.content.get("reason"):
         label += f": {entry.content['reason']}"
     return label[:_MAX_LABEL_LENGTH]
@@ -259,6 +282,8 @@ _LABELS: Final = {
     "dispute": "Disputed payment",
     "reverse": "Reversal",
     "lot_expired": "Expired Credits",
+    "void": "Voided Credits",
+    "charge_reversed": "Reversed charge",
 }
 
 

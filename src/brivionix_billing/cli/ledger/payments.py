@@ -65,6 +65,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("credits", metavar="CREDITS", help="amount, such as 5 or -0.25, without an exponent")
     parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, shown on statements and bills")
     parser.add_argument("--author", required=True, metavar="NAME", help="person responsible for the correction")
+    parser.add_argument(
+        "--lot", metavar="LOT", help="lot that Credits are taken from (default: lots in the order of consumption)"
+    )
     add_id(parser)
 
     parser = subcommand(
@@ -157,8 +160,12 @@ def _grant(args: Namespace) -> int:
 
 def _adjust(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
-        entry = ledger.adjust(args.account, args.credits, reason=args.reason, author=args.author, id=args.id, at=at)
-        return print_entry(args, ledger, entry, at, f"corrected by {entry.content['credits']} Credits")
+        entry = ledger.adjust(
+            args.account, args.credits, reason=args.reason, author=args.author, id=args.id, at=at, lot=args.lot
+        )
+        lots = ", ".join(change.lot for change in entry.lot_changes if change.kind == "used")
+        message = f"corrected by {entry.content['credits']} Credits{f', of lot {lots}' if lots else ''}"
+        return print_entry(args, ledger, entry, at, message)
 
 
 def _refund(args: Namespace) -> int:

@@ -141,6 +141,7 @@ def _format_statement(statement: Statement) -> str:
     requests = sum(line.requests for line in statement.usage)
     rows = [["", "Credits"], ["opening", format_plain(statement.opening)]]
     rows += [[movement.label, format_plain(movement.credits)] for movement in statement.movements]
+    rows += [[f"{movement.label} (deducted from used)", ""] for movement in statement.reversals]
     used = format_plain(statement.used.copy_negate())
     rows.append([f"used by {requests} request{'s' if requests != 1 else ''}", used])
     rows.append(["closing", format_plain(statement.closing)])

@@ -126,6 +126,10 @@ class Statements:
             f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
             "AND kind = 'reverse'"
         )
+        self.charge_reversals = self._sql(
+            f"SELECT {journal} FROM billing_journal WHERE account = ? AND kind NOT IN ({tables.REQUEST_KINDS}) "
+            "AND kind = 'charge_reversed'"
+        )
         self.account = self._select(_ACCOUNT, "id = ?")
         self.accounts = self._sql("SELECT id FROM billing_account WHERE id > ? ORDER BY id LIMIT ?")
         self.lot = self._select(_LOT, "id = ?")

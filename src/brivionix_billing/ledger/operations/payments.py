@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.ids import require_new_id
+from brivionix_billing.ledger.ids import require_id, require_new_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.operations.base import LedgerBase, amount_text
 from brivionix_billing.ledger.posting import payments
@@ -165,19 +165,32 @@ class Payments(LedgerBase):
         author: str,
         id: str,
         at: datetime,
+        lot: str | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Correct a balance manually. Upwards, this opens a promotional lot; downwards, it takes available Credits."""
+        """Correct a balance manually. Upwards, this opens a promotional lot; downwards, it takes available Credits.
+
+        Downwards, ``lot`` is the lot that they are taken from. Without it, lots are used in their order, and the
+        entry's ``lot_changes`` name them. To undo a grant, use :meth:`void`, and to undo a charge
+        :meth:`reverse_charge`. Raises :class:`ShortfallError`, ``unknown_lot``.
+        """
         amount = to_signed_units(credits, "a correction")
         content = {
             "credits": units_to_text(amount),
             "reason": require_text("the reason", reason),
             "author": require_text("the author", author),
         }
+        if lot is not None:
+            if amount >= 0:
+                raise BillingError(
+                    "invalid_argument",
+                    "lot= names the lot that Credits are taken from; omit it, or use an amount below 0",
+                )
+            content["lot"] = require_id(lot, "the lot")
 
         def build(locked: LockedAccount) -> EntryDraft:
             if amount < 0:
-                return payments.debit_adjustment(locked, -amount, content)
+                return payments.debit_adjustment(locked, -amount, content, None if lot is None else locked.lot(lot))
             return payments.open_lot(locked, id, "adjust", amount, content, None)
 
         return self._run_operation(account, id, "adjust", content, at, build, connection)

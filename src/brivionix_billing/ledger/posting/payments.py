@@ -27,13 +27,16 @@ from brivionix_billing.money import Payable
 from brivionix_billing.topup import Quote
 
 __all__ = [
+    "claw_back",
     "debit_adjustment",
     "dispute",
     "duplicate_payment_error",
     "lot_content",
     "open_lot",
     "refund",
+    "restore_to_expired_lot",
     "reverse",
+    "shrink_holds",
     "top_up_content",
 ]
 
@@ -234,37 +237,48 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
         credits, unused_money, spent_money = _credits_for_money(lot, money), money, 0
     else:
         credits, unused_money, spent_money = lot.remaining, value, money - value
-    _shrink_holds(account, draft, credits)
+    shrink_holds(account, draft, credits)
     if credits:
         account.change_lot(draft, lot, "refunded", credits, unused_money)
     draft.post("available", -credits)
     draft.post("disputed", credits)
     if spent_money or money == unreturned:  # a whole payment includes Credits used for less than a minor unit
-        _claw_back(account, draft, lot, spent_money, whole=money == unreturned)
+        claw_back(account, draft, lot, spent_money, whole=money == unreturned)
     draft.result |= _payout_target(lot)
     account.repay_owed(draft)
     return draft
 
 
-def _claw_back(account: LockedAccount, draft: EntryDraft, lot: LotRow, money: int, *, whole: bool) -> None:
-    """Claw back Credits that were used or have expired: the part that ``money`` purchased, or all of them."""
+def claw_back(
+    account: LockedAccount,
+    draft: EntryDraft,
+    lot: LotRow,
+    money: int,
+    *,
+    whole: bool,
+    subaccount: str = "disputed",
+    debit: str = "owed",
+) -> None:
+    """Claw back Credits that were used or have expired: the part that ``money`` purchased, or all of them.
+
+    ``debit`` is the subaccount that bears the used ones.
+    """
     spent = lot.used + lot.expired
-    part = round_quotient(money * lot.credits, lot.paid, Rounding.HALF_UP)
-    credits = spent if whole else min(spent, part)
+    credits = spent if whole else min(spent, round_quotient(money * lot.credits, lot.paid, Rounding.HALF_UP))
     used = min(credits, lot.used)
-    minor = minor_unit(str(lot.currency))
+    minor = 1 if lot.currency is None else minor_unit(lot.currency)
     # The money is divided in proportion to used and expired Credits, in minor units.
     used_money = money if credits == used else round_quotient(money // minor * used, credits, Rounding.HALF_UP) * minor
     if used or used_money:
         account.change_lot(draft, lot, "taken_back", used, used_money)
     if credits > used:
         account.change_lot(draft, lot, "written_off", credits - used, money - used_money)
-    draft.post("owed", -used)
+    draft.post(debit, -used)
     draft.post("expired", used - credits)
-    draft.post("disputed", credits)
+    draft.post(subaccount, credits)
 
 
-def _shrink_holds(account: LockedAccount, draft: EntryDraft, removed: int) -> None:
+def shrink_holds(account: LockedAccount, draft: EntryDraft, removed: int) -> None:
     """Shrink holds that would not be covered after ``removed`` Credits are gone, the newest first."""
     uncovered = removed - account.available
     if uncovered <= 0:
@@ -316,7 +330,7 @@ def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> 
         account.change_lot(draft, lot, "used", 0, rounding)
     draft.post("refunded" if undone.kind == "refund" else "disputed", -credits)
     if lot.expires is not None and lot.expires <= account.booked_at:
-        _restore_to_expired_lot(account, draft, lot, credits)
+        restore_to_expired_lot(account, draft, lot, credits)
     else:
         draft.post("available", credits)
         account.note_expiry(lot.expires)
@@ -324,9 +338,9 @@ def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> 
     return draft
 
 
-def _restore_to_expired_lot(account: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
+def restore_to_expired_lot(account: LockedAccount, draft: EntryDraft, lot: LotRow, credits: int) -> None:
     """Restore Credits to a lot that has expired meanwhile: they settle the debt, and the rest expires."""
-    used = min(credits, account.row.owed)
+    used = min(credits, account.row.owed - draft.postings.get("owed", 0))
     for kind, part, subaccount in (("used", used, "owed"), ("expired", credits - used, "expired")):
         if part:
             money = lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - part)
@@ -334,12 +348,27 @@ def _restore_to_expired_lot(account: LockedAccount, draft: EntryDraft, lot: LotR
             draft.post(subaccount, part)
 
 
-def debit_adjustment(account: LockedAccount, credits: int, content: Mapping[str, Any]) -> EntryDraft:
-    """Remove Credits by a manual correction. Raises :class:`ShortfallError` if fewer are available."""
+def debit_adjustment(
+    account: LockedAccount, credits: int, content: Mapping[str, Any], lot: LotRow | None = None
+) -> EntryDraft:
+    """Remove Credits by a manual correction, from one lot or in the order of consumption.
+
+    Raises :class:`ShortfallError` if fewer are available.
+    """
     draft = EntryDraft("adjust", account.booked_at, content)
     if credits > account.available:
         raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
-    consumed = account.consume_lots(draft, credits, account.booked_at)
+    if lot is None:
+        consumed = account.consume_lots(draft, credits, account.booked_at)
+    else:
+        consumed = credits
+        # An expired lot remains only for holds that were made before it expired.
+        left = lot.remaining if lot.expires is None or lot.expires > account.booked_at else 0
+        if credits > left:
+            raise ShortfallError("insufficient_credits", f"lot {safe_repr(lot.id)}", credits, left)
+        account.change_lot(
+            draft, lot, "used", credits, lot_value(lot, lot.remaining) - lot_value(lot, lot.remaining - credits)
+        )
     draft.post("available", -consumed)
     draft.post("adjusted", consumed)
     return draft
