@@ -120,6 +120,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "document_exists": ErrorCode(None, "the folder already contains a bill, or the bill was already corrected"),
         "series_broken": ErrorCode(None, "the previous document does not match the series"),
         "not_in_bill": ErrorCode(None, "the bill does not contain this request"),
+        "receipt_too_large": ErrorCode(None, "the receipt of a request has more than 1999 bytes"),
         "invalid_key": ErrorCode(None, "the key is not an Ed25519 key, or does not match the signature"),
         "missing_extra": ErrorCode(None, "an optional dependency is not installed"),
         "missing_font": ErrorCode(None, "no installed font has a character that the PDF contains"),

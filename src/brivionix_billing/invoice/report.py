@@ -14,7 +14,7 @@ from brivionix_billing.invoice.signing import SignatureState, check_signature, d
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["VerificationReport", "check_document"]
+__all__ = ["VerificationReport", "check_document", "check_seal"]
 
 
 @dataclass(slots=True)
@@ -45,15 +45,27 @@ def check_document(
 
     With ``require_signature``, a document without a signature that is valid for ``key`` has a difference.
     """
-    signature, error = check_signature(document, key)
-    report = VerificationReport(str(document.get("id")), signature)
+    report = VerificationReport(str(document.get("id")), SignatureState.UNSIGNED)
     for path, message in schema_errors(document):
         report.add_difference(path or "document", f"violates the schema: {message}")
+    check_seal(document, key, report, require_signature=require_signature)
+    return report
+
+
+def check_seal(
+    document: Mapping[str, Any], key: Ed25519PublicKey | None, report: VerificationReport, *, require_signature: bool
+) -> None:
+    """Check the hash and the signature of a document, and add the state of its signature and differences to a report.
+
+    With ``require_signature``, a document without a signature that is valid for ``key`` has a difference.
+    """
+    signature, error = check_signature(document, key)
+    report.signature = signature
     try:
         expected = document_hash(document)
     except BillingError as failure:
         report.add_difference("hash", failure.message)
-        return report
+        return
     if document.get("hash") != expected:
         report.add_difference(
             "hash",
@@ -69,4 +81,3 @@ def check_document(
         report.notes.append(
             f"the issuer was not checked: no public key was given for the signature by key {document['signing_key']}"
         )
-    return report
