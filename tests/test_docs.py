@@ -23,6 +23,7 @@ from brivionix_billing import PriceBook
 from brivionix_billing import cli as command_line
 from brivionix_billing.errors import CODES
 from brivionix_billing.invoice import json_schema as invoice_schema
+from brivionix_billing.invoice.receipts import json_schema as receipt_schema
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.schema import json_schema as price_schema
 from brivionix_billing.rating.messages import LOCALES
@@ -120,6 +121,13 @@ def test_every_field_of_a_bill_is_documented() -> None:
     assert sorted(name for name, _ in rows(section)) == sorted(fields(schema, schema))
 
 
+def test_every_field_of_a_receipt_is_documented() -> None:
+    """The table of fields in docs/receipts.md has exactly the fields of a receipt, by their full paths."""
+    schema = receipt_schema()
+    section = read("docs/receipts.md").split("\n### Fields\n")[1].split("\n### ")[0]
+    assert sorted(name for name, _ in rows(section)) == sorted(fields(schema, schema))
+
+
 def test_every_key_of_the_price_file_is_documented() -> None:
     """docs/pricing-yaml.md has table rows for exactly the keys of the schema."""
     schema = price_schema()
@@ -154,7 +162,11 @@ def test_every_option_is_documented(name: str) -> None:
     """The section of a command has table rows for exactly its options and arguments."""
     options = set()
     for action in commands()[name]._actions:
-        if isinstance(action, _SubParsersAction) or action.choices == ["pricing", "invoice"] or action.dest == "help":
+        if (
+            isinstance(action, _SubParsersAction)
+            or action.choices == ["pricing", "invoice", "receipt"]
+            or action.dest == "help"
+        ):
             continue  # in the usage line of the section, or common to all commands
         options.add(action.option_strings[0] if action.option_strings else action.metavar)
     listed = {row.split()[0] for row, _ in rows(sections(read("docs/cli.md"))[name])}

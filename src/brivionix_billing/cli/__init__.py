@@ -16,6 +16,7 @@ from brivionix_billing.cli import (
     page,
     prices,
     rate,
+    receipts,
     reconcile,
     render,
     report,
@@ -54,7 +55,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, reconcile, ledger):
+    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, receipts, reconcile, ledger):
         module.add_commands(commands)
     return parser
 

@@ -77,9 +77,11 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_quote)
 
     parser = commands.add_parser(
-        "schema", help="print a JSON Schema", description="Prints the JSON Schema of the price file or of the invoice."
+        "schema",
+        help="print a JSON Schema",
+        description="Prints the JSON Schema of the price file, of the invoice or of a receipt.",
     )
-    parser.add_argument("of", choices=["pricing", "invoice"])
+    parser.add_argument("of", choices=["pricing", "invoice", "receipt"])
     parser.set_defaults(run=_schema)
 
 
@@ -247,6 +249,8 @@ def _quote(args: Namespace) -> int:
 def _schema(args: Namespace) -> int:
     if args.of == "pricing":
         from brivionix_billing.pricebook.schema import json_schema
+    elif args.of == "receipt":
+        from brivionix_billing.invoice.receipts.schema import json_schema
     else:
         from brivionix_billing.invoice.document import json_schema
     print_stdout(json.dumps(json_schema(), indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""The commands that check bills: verify, prove."""
+"""The commands that check bills and receipts: verify, prove."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_rereadable, open_usage, open_usage_file
 from brivionix_billing.cli.output import as_json, print_stdout, progress
+from brivionix_billing.cli.receipts import is_receipt, verify_receipts
+from brivionix_billing.cli.reports import report_dict, report_text
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import read_document
 from brivionix_billing.invoice.files import DOCUMENT_FILE, RECORDS_FILE, find_documents, read_intact_document
@@ -30,12 +32,15 @@ def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
     parser = commands.add_parser(
         "verify",
-        help="recompute bills from usage and price file, and report differences",
+        help="recompute bills and receipts, and report differences",
         description="Recomputes every figure of each document, and checks its hash, signature and number in the "
-        "series. INVOICE may be a folder: all documents below it are verified.",
+        "series. INVOICE may be a folder: all documents below it are verified. Receipts are recomputed from the price "
+        "file alone.",
         allow_abbrev=False,
     )
-    parser.add_argument("invoice", nargs="+", metavar="INVOICE.json", help="a document, or a folder of documents")
+    parser.add_argument(
+        "invoice", nargs="+", metavar="INVOICE.json", help="a document, a folder of documents, or a receipt"
+    )
     parser.add_argument("--usage", metavar="USAGE", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument(
@@ -54,6 +59,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--corrects", metavar="FILE", help="for a note: the corrected bill")
     parser.add_argument("--records", metavar="FILE", help=f"the bill's list of records ({RECORDS_FILE} next to it)")
+    parser.add_argument("--request", metavar="ID", help="for a receipt: the request that it must be for")
     parser.add_argument("--format", choices=["table", "json"], default="table")
     add_workers(parser)
     add_prices(parser)
@@ -77,6 +83,11 @@ def add_commands(commands: Any) -> None:
 def _verify(args: Namespace) -> int:
     paths = [path for given in args.invoice for path in find_documents(Path(given))]
     documents = {path: read_document(path) for path in paths}
+    receipts = [path for path, document in documents.items() if is_receipt(document)]
+    if receipts:
+        return verify_receipts(receipts, len(documents), args)
+    if args.request:
+        raise BillingError("invalid_argument", "--request is for receipts; for a request of a bill, use --proof FILE")
     key = load_public_key(args.key) if args.key else None
     if args.proof:
         return _check_proof(documents, key, args)
@@ -118,12 +129,12 @@ def _verify(args: Namespace) -> int:
             reports.append((path, report))
     _cross_check(documents, dict(reports))
     if args.format == "json":
-        print_stdout(as_json([_report_dict(path, report) for path, report in reports]))
+        print_stdout(as_json([report_dict(path, report) for path, report in reports]))
     else:
         printed_notes: set[str] = set()
         for path, report in reports:
             verdict = "verified" if report.ok else "DOES NOT VERIFY"
-            print_stdout(_report_text(f"{report.id}: {verdict} ({report.signature})  {path}", report, printed_notes))
+            print_stdout(report_text(f"{report.id}: {verdict} ({report.signature})  {path}", report, printed_notes))
     return EXIT_OK if all(report.ok for _, report in reports) else EXIT_NEGATIVE
 
 
@@ -171,28 +182,6 @@ def _find_linked_document(
     return read_document(sibling) if safe and sibling.exists() else None
 
 
-def _report_text(verdict: str, report: VerificationReport, printed_notes: set[str]) -> str:
-    out = [verdict]
-    out += [f"  {difference}" for difference in report.differences[:200]]
-    if len(report.differences) > 200:
-        out.append(f"  ... and {len(report.differences) - 200} more differences")
-    notes = [note for note in dict.fromkeys(report.notes) if note not in printed_notes]
-    printed_notes.update(notes)  # a note that applies to all documents is printed once
-    out += [f"  note: {note}" for note in notes]
-    return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in out)
-
-
-def _report_dict(path: Path, report: VerificationReport) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "id": report.id,
-        "verified": report.ok,
-        "signature": report.signature,
-        "differences": [difference._asdict() for difference in report.differences],
-        "notes": report.notes,
-    }
-
-
 def _check_proof(documents: Mapping[Path, dict[str, Any]], key: Ed25519PublicKey | None, args: Namespace) -> int:
     if len(documents) != 1:
         raise BillingError("invalid_argument", "--proof requires exactly one document; give the document of the proof")
@@ -209,14 +198,14 @@ def _check_proof(documents: Mapping[Path, dict[str, Any]], key: Ed25519PublicKey
     report = check_inclusion_proof(document, proof, key=key, require_signature=args.require_signature)
     request = proof["record"].get("request_id") if report.ok else None
     if args.format == "json":
-        print_stdout(as_json([{**_report_dict(path, report), "request": request}]))
+        print_stdout(as_json([{**report_dict(path, report), "request": request}]))
     elif report.ok:
         # Only a document whose issuer was checked proves anything. The verdict precedes all texts of others.
         word = "proven" if report.signature is SignatureState.VALID else "the proof matches"
         verdict = f"{path}: {word} ({report.signature}): request {request} is in {report.id}"
-        print_stdout(_report_text(verdict, report, set()))
+        print_stdout(report_text(verdict, report, set()))
     else:
-        print_stdout(_report_text(f"{path}: the proof is NOT valid ({report.signature})", report, set()))
+        print_stdout(report_text(f"{path}: the proof is NOT valid ({report.signature})", report, set()))
     return EXIT_OK if report.ok else EXIT_NEGATIVE
 
 
