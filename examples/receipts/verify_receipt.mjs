@@ -63,9 +63,6 @@ export async function verifyReceipt(bytes, { publicKey, rateCards, requestId, ac
       if (receipt.price_book !== rateCards.price_book) {
         result.notes.push("the price file has changed since; the prices of this receipt are the same");
       }
-      if (rateCards.cards.some((card) => card.window !== undefined)) {
-        result.notes.push("whether the request started in a peak window was not checked; the Python verifier does");
-      }
     }
     result.receipt = receipt;
     result.valid = true;
@@ -337,6 +334,8 @@ function checkCharge(charge, receipt, rateCards) {
   );
   require(cards.length === 1, "prices", `there is no such price of ${charge.model} at ${receipt.at}`);
   const [card] = cards;
+  const window = card.windows.find((name) => isInWindow(receipt.at, rateCards.calendars[name]));
+  require(window === charge.window, "prices", `at ${receipt.at}, window ${window ?? "none"} applies`);
   for (const name of PRICE_FIELDS) {
     require(card[name] === charge[name], "prices", `${name} is ${charge[name]}, not ${card[name]}`);
   }
@@ -353,6 +352,39 @@ function checkCharge(charge, receipt, rateCards) {
   const isSame = stated.join() === nominal.join() && (stated.length > 0 || charge.nominal_meters === undefined);
   require(isSame, "prices", "nominal_meters differ from the price file");
   checkDerived(charge, quantities, card, rateCards.input_meters);
+}
+
+/** Return whether a time is in a window of a calendar: the start of a window is, its end is not. */
+function isInWindow(at, calendar) {
+  const time = at.slice(0, -1);
+  const rule = calendar.rules.find(
+    ({ from, to }) => from.slice(0, -1) <= time && (to === undefined || time < to.slice(0, -1)),
+  );
+  if (rule === undefined) return false;
+  const format = new Intl.DateTimeFormat("en-US", {
+    timeZone: calendar.time_zone,
+    calendar: "gregory",
+    numberingSystem: "latn",
+    hourCycle: "h23",
+    year: "numeric",
+    month: "2-digit",
+    day: "2-digit",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
+  const local = Object.fromEntries(format.formatToParts(new Date(at)).map(({ type, value }) => [type, value]));
+  const clock = `${local.hour}:${local.minute}`;
+  const today = Date.UTC(Number(local.year), Number(local.month) - 1, Number(local.day));
+  const startsOn = (day) => {
+    const date = new Date(day).toISOString().slice(0, 10);
+    const weekday = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"][new Date(day).getUTCDay()];
+    const isExcluded = rule.excluded_dates.some(([first, last]) => first <= date && date <= last);
+    return rule.weekdays.includes(weekday) && !isExcluded;
+  };
+  return rule.hours.some(([start, end]) => {
+    if (start < end) return start <= clock && clock < end && startsOn(today);
+    return (clock >= start && startsOn(today)) || (clock < end && startsOn(today - 86_400_000));
+  });
 }
 
 /** Check the quantities that follow from others: input tokens, router fee, fee per request. */

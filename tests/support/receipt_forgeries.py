@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from receipt_kit import Json
+from brivionix_billing.times import format_instant, parse_instant
+from receipt_kit import BOOKS, Json, book
 
 __all__ = ["FORGERIES"]
 
@@ -181,6 +183,24 @@ def _free(document: Json) -> None:
     document["credits"] = "0"
 
 
+def _at_another_hour(document: Json) -> None:
+    """Move the request out of its peak window, or into one, at the same prices."""
+    prices = next(prices for prices in map(book, BOOKS) if prices.digest == document["price_book"])
+    (section, *_) = document["charges"]
+    at = parse_instant(document["at"])
+    calendar = prices.calendars()["peak"]
+    if "window" not in section and (section.get("list_currency"), section["model"]) != ("CNY", "alpha"):
+        raise ValueError("has no windows")
+    if at.month == 12 or at.year == 2027:
+        raise ValueError("may have another price")
+    hours = (at + timedelta(hours=number) for number in range(1, 72))
+    document["at"] = format_instant(
+        next(hour for hour in hours if calendar.contains(hour) is not calendar.contains(at))
+    )
+    if document["at"] >= "2026-12":
+        raise ValueError("may have another price")
+
+
 _MALFORMED: Final[dict[str, Change]] = {
     "another version": _set("schema", "brivionix-billing/receipt/2"),
     "a further field": _set("note", "x"),
@@ -282,6 +302,7 @@ _WRONG: Final[dict[str, tuple[str, Change]]] = {
     "a meter that does not exist": ("prices", _unknown_meter),
     "other input tokens than the lines": ("prices", _other_context),
     "no fee": ("prices", _no_fee),
+    "another peak window": ("prices", _at_another_hour),
     "a context tier that does not exist": (
         "prices",
         lambda d: d["charges"][0].update(context={"input_tokens": "5", "up_to": "12345678"}),

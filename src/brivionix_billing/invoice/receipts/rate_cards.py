@@ -11,6 +11,7 @@ from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.pricebook.calendars import WEEKDAYS, Calendar
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import END_OF_TIME, format_instant
 
@@ -28,7 +29,8 @@ def rate_card_list(book: PriceBook, *, groups: Sequence[str] | None = None) -> d
 
     ``from`` is inclusive; ``to`` is exclusive, and absent if the period is open. ``prices`` maps a meter to ``per``,
     unit price, list price and ratio, as the lines of a receipt state them, and the decimal places of its quantities.
-    Raises ``unknown_group``.
+    ``windows`` names the calendars of peak prices beside the card: the first one that contains the start of a request
+    decides. ``calendars`` has their rules. Raises ``unknown_group``.
     """
     names = book.group_names if groups is None else groups
     return {
@@ -37,6 +39,7 @@ def rate_card_list(book: PriceBook, *, groups: Sequence[str] | None = None) -> d
         "currency": book.currency,
         "nominal_per_credit": format_plain(book.nominal_per_credit),
         "input_meters": sorted(name for name, meter in book.meters.items() if meter.direction == "input"),
+        "calendars": {name: _calendar(calendar) for name, calendar in book.calendars().items()},
         "cards": [
             card
             for group in dict.fromkeys(names)
@@ -57,13 +60,14 @@ def _cards(book: PriceBook, group: str, model: str, tier: str) -> Iterator[dict[
         spans: dict[bytes, list[tuple[datetime, datetime]]] = {}
         for at in _times(book, group, [model] if name is None else [model, name], tier):
             try:
-                cards = book.rate_cards(model, group=group, at=at, service_tier=tier, served_model=name)
+                cards = book.resolver.resolve(model, group, at, tier, name, router_fee_only=name is None).cards
             except BillingError as error:
                 if error.code in _NOT_SOLD:
                     continue
                 raise
-            for card in cards:
-                known = spans.setdefault(canonical_json(_content(card)), [])
+            for card in (card for variation in cards.variations() for card in cards.cards(variation)):
+                windows = list(cards.terms.listed.options("window", card.variation._replace(window=None)))
+                known = spans.setdefault(canonical_json({**_content(card), "windows": windows}), [])
                 if known and known[-1][1] == card.start:
                     # Something else changed, such as the price of a channel.
                     known[-1] = (known[-1][0], card.end)
@@ -71,8 +75,7 @@ def _cards(book: PriceBook, group: str, model: str, tier: str) -> Iterator[dict[
                     known.append((card.start, card.end))
         for content, periods in spans.items():
             for start, end in periods:
-                period = {"from": format_instant(start), "to": None if end == END_OF_TIME else format_instant(end)}
-                yield {**{key: value for key, value in period.items() if value is not None}, **json.loads(content)}
+                yield {**_period(start, end), **json.loads(content)}
 
 
 def _times(book: PriceBook, group: str, models: list[str], tier: str) -> list[datetime]:
@@ -85,6 +88,30 @@ def _times(book: PriceBook, group: str, models: list[str], tier: str) -> list[da
                 times.add(at)
                 at = book.next_change(model, group=group, at=at, service_tier=name)
     return sorted(times)
+
+
+def _calendar(calendar: Calendar) -> dict[str, Any]:
+    """Return the rules of a calendar. Hours whose end is not after their start end on the next day."""
+
+    def clock(minutes: int) -> str:
+        return f"{minutes // 60:02}:{minutes % 60:02}"
+
+    return {
+        "time_zone": calendar.zone_name,
+        "rules": [
+            {
+                **_period(entry.start, entry.end),
+                "weekdays": [WEEKDAYS[day] for day in sorted(entry.value.weekdays)],
+                "hours": [list(map(clock, hours)) for hours in entry.value.hours],
+                "excluded_dates": [[first.isoformat(), last.isoformat()] for first, last in entry.value.excluded_dates],
+            }
+            for entry in calendar.rules.entries
+        ],
+    }
+
+
+def _period(start: datetime, end: datetime) -> dict[str, str]:
+    return {"from": format_instant(start), **({} if end == END_OF_TIME else {"to": format_instant(end)})}
 
 
 def _content(card: RateCard) -> dict[str, Any]:
