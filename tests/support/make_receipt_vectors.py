@@ -6,6 +6,7 @@ the same code writes the same file.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -15,18 +16,19 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.invoice import document_hash, key_id
 from brivionix_billing.invoice.receipts import MAX_RECEIPT_BYTES, rate_card_list
 from paths import ROOT
 from receipt_forgeries import FORGERIES
-from receipt_kit import BOOKS, KEY, OTHER_KEY, Json, Sample, altered_text, book, forge, samples, text
+from receipt_kit import BOOKS, KEY, OTHER_KEY, Json, Sample, altered_text, book, boundary_samples, forge, samples, text
 from receipt_mutations import attack, outcome
 
 __all__ = ["VECTORS", "key_lines", "price_lines", "read_vectors", "subject_of", "vector_content"]
 
 VECTORS: Final = ROOT / "examples" / "receipts" / "vectors.jsonl"
 _SEED: Final = 18
-_GENUINE: Final = 150
-_ALTERED: Final = 1_100
+_GENUINE: Final = 240
+_ALTERED: Final = 1_000
 _FORGED: Final = {"another peak window": 12}
 """Name of a forgery -> number of vectors; of all others 4, and 1 of those that violate the format."""
 _MAX_EDIT: Final = 700
@@ -72,13 +74,21 @@ def _pad(document: Json, *, size: int) -> None:
     document["account"] = "x" * (size - len(canonical_json(document)))
 
 
+def _wrong_key_id(receipt: bytes) -> bytes:
+    """Return a receipt that names another key than the one that signed it."""
+    rest = {name: value for name, value in json.loads(receipt).items() if name not in ("hash", "signature")}
+    rest["signing_key"] = key_id(OTHER_KEY.public_key())
+    signature = base64.b64encode(KEY.sign(canonical_json(rest))).decode()
+    return canonical_json({**rest, "hash": document_hash(rest), "signature": signature})
+
+
 def make_vectors() -> Iterator[Json]:
     """Yield the lines of the file."""
     random = Random(_SEED)  # not a secret
     yield from key_lines()
-    # The rate cards of "everything" are many, so the altered ones are left out.
-    yield from (line for line in price_lines() if line["prices"] != "everything altered")
-    genuine = list(samples(random, _GENUINE))
+    # Of the altered price files, one is enough.
+    yield from (line for line in price_lines() if line["prices"] in (*BOOKS, "model altered"))
+    genuine = [*boundary_samples(), *samples(random, _GENUINE)]
     ids = {sample.receipt: f"genuine-{number}" for number, sample in enumerate(genuine)}
     for sample in genuine:
         content = sample.receipt.decode()
@@ -93,7 +103,7 @@ def make_vectors() -> Iterator[Json]:
     while made < _ALTERED:
         given = attack(random, genuine)
         edit = _edit(given.sample.receipt, given.content)
-        if len(edit[2]) > _MAX_EDIT or (given.other_book and given.sample.book == "everything"):
+        if len(edit[2]) > _MAX_EDIT or (given.other_book and given.sample.book != "model"):
             continue
         report = outcome(given)
         assert report.failed is not None, given
@@ -114,6 +124,9 @@ def make_vectors() -> Iterator[Json]:
         content = forge(genuine[0].receipt, partial(_pad, size=size)).decode()
         expected = "valid" if size <= MAX_RECEIPT_BYTES else "size"
         yield {"id": f"size-{size}", "receipt": content, "prices": genuine[0].book, "expect": expected}
+    for number, sample in enumerate(genuine[:3]):
+        content = _wrong_key_id(sample.receipt).decode()
+        yield {"id": f"key-id-{number}", "receipt": content, "prices": sample.book, "expect": "signature"}
     for what, (expected, change) in FORGERIES.items():
         count = 0
         for sample in random.sample(genuine, len(genuine)):

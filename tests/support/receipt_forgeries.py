@@ -201,6 +201,17 @@ def _at_another_hour(document: Json) -> None:
         raise ValueError("may have another price")
 
 
+def _new_nominal_meters(names: list[str]) -> Change:
+    """Return a change of nominal meters that no figure depends on, because there is no exchange rate."""
+
+    def change(document: Json) -> None:
+        if "list_currency" in document["charges"][0]:
+            raise ValueError("has an exchange rate")
+        document["charges"][0]["nominal_meters"] = names
+
+    return change
+
+
 _MALFORMED: Final[dict[str, Change]] = {
     "another version": _set("schema", "brivionix-billing/receipt/2"),
     "a further field": _set("note", "x"),
@@ -302,6 +313,8 @@ _WRONG: Final[dict[str, tuple[str, Change]]] = {
     "a meter that does not exist": ("prices", _unknown_meter),
     "other input tokens than the lines": ("prices", _other_context),
     "no fee": ("prices", _no_fee),
+    "nominal meters without an exchange rate": ("prices", _new_nominal_meters(["input"])),
+    "an empty list of nominal meters": ("prices", _new_nominal_meters([])),
     "another peak window": ("prices", _at_another_hour),
     "a context tier that does not exist": (
         "prices",

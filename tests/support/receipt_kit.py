@@ -16,9 +16,22 @@ from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.invoice import key_id, seal
 from brivionix_billing.invoice.receipts import make_receipt
+from brivionix_billing.times import parse_instant
 from paths import DATA, ROOT
 
-__all__ = ["BOOKS", "KEY", "OTHER_KEY", "Json", "Sample", "altered_text", "book", "forge", "samples", "text"]
+__all__ = [
+    "BOOKS",
+    "KEY",
+    "OTHER_KEY",
+    "Json",
+    "Sample",
+    "altered_text",
+    "book",
+    "boundary_samples",
+    "forge",
+    "samples",
+    "text",
+]
 
 Json = dict[str, Any]
 KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -37,6 +50,11 @@ _NAMES: Final[dict[str, tuple[list[str], list[str | None]]]] = {
     "everything": (["alpha", "alpha-latest", "router"], ["ultra", "ultrafast"]),
     "model": (["alpha", "beta", "openai/beta", "route"], [None, "ultra"]),
 }
+_BOUNDARIES: Final = (
+    *("2026-02-01", "2026-03-01", "2026-10-12", "2026-10-14", "2026-12-01", "2026-12-03"),
+    *(f"2026-10-19T{hour:02}:00:00Z" for hour in (2, 4, 6, 10, 14, 22)),  # a Monday, windows in Shanghai
+    *("2026-10-05T02:00:00Z", "2026-10-07T02:30:00Z"),  # days without windows
+)
 _IDS: Final = ("req_{}", "chatcmpl-{}", "请求-{}", "réq {}", 'a"b\\{}', "🙂{}")
 
 
@@ -75,7 +93,10 @@ def samples(random: Random, count: int) -> Iterator[Sample]:
         estimated = random.random() < 0.2
         usage = _usage(random, estimated=estimated, served="alpha" if model.startswith("rout") else None)
         at = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(seconds=random.randrange(400 * 86_400))
-        if random.random() < 0.3:
+        if random.random() < 0.4:  # the start or the end of a price or of a window
+            at = parse_instant(random.choice(_BOUNDARIES))
+            at += timedelta(microseconds=random.choice([0, 0, 0, 1, -1, 500_000]))
+        elif random.random() < 0.3:
             at += timedelta(microseconds=random.randrange(1_000_000))
         try:
             charge = book(name).rate(
@@ -95,11 +116,31 @@ def samples(random: Random, count: int) -> Iterator[Sample]:
         made += 1
 
 
+def boundary_samples() -> Iterator[Sample]:
+    """Yield receipts of requests exactly at the boundaries of context tiers and at the start of a price."""
+    for tokens in (100, 101, 199, 200, 201):
+        charge = book("model").rate(
+            Usage(input_tokens=tokens, output_tokens=5_000),
+            model="alpha",
+            group="default",
+            at=parse_instant("2026-05-02"),
+        )
+        name = f"tokens-{tokens}"
+        yield Sample("model", make_receipt(charge, request_id=name, key=KEY), name, None)
+    for text in ("2026-10-12T00:00:00Z", "2026-10-12T00:00:00.500000Z"):
+        charge = book("shipped").rate(
+            Usage(input_tokens=10), model="gpt-5.5", group="default", at=parse_instant(text), service_tier="flex"
+        )
+        yield Sample("shipped", make_receipt(charge, request_id=text, key=KEY), text, None)
+
+
 def _usage(random: Random, *, estimated: bool, served: str | None) -> Usage:
     size = random.choice([10, 1_000, 300_000])
     cached, new = random.randrange(size), random.randrange(size)
-    if random.random() < 0.2:  # at a boundary of a context tier, or beside it
+    if random.random() < 0.4:  # at a boundary of a context tier, or beside it
         cached, new = 0, random.choice([100, 200, 128_000, 256_000, 272_000]) + random.randrange(-1, 2)
+    if random.random() < 0.1:
+        cached, new = 0, 0
     output = random.randrange(size)
     counts: Json = {
         "input_tokens": cached + new,
