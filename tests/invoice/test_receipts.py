@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -118,6 +118,22 @@ def test_no_mutation_is_accepted(seed: int) -> None:
     assert not report.ok, given_attack
     assert report.failed is not None
     assert report.credits is None
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.binary(max_size=2_100))
+@example(b"")
+@example(b"null")
+@example(b"[" * 1_999)
+@example(b'{"a":' * 390)
+@example(b'{"schema":"brivionix-billing/receipt/1","signing_key":[],"signature":{},"hash":1}')
+@example(b"1" * 1_999)
+@example(b"\xef\xbb\xbf" + SIMPLE)
+def test_any_bytes_have_a_report(content: bytes) -> None:
+    """Bytes that are no receipt have a report and never raise an error, with or without a key."""
+    for key in (None, PUBLIC):
+        report = verify_receipt(content, key=key, book=book("shipped"))
+        assert report.failed in ("size", "format")
 
 
 # Size

@@ -27,6 +27,8 @@ COMMANDS = (
     "invoice",
     "verify",
     "prove",
+    "receipt",
+    "rate-cards",
     "credit-note",
 )
 ESCAPES = "\x1b[31m\x9b2J\x07\u202e"

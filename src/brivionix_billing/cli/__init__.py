@@ -41,6 +41,7 @@ Start with:
   brivionix-billing report usage.jsonl --by account,model --period 2026-10
   brivionix-billing invoice usage.jsonl --all --period 2026-10 --out bills
   brivionix-billing verify bills --usage usage.jsonl
+  brivionix-billing receipt usage.jsonl --request ID --key receipts.pem
   brivionix-billing ledger --help             the ledger of Credits
 
 Results go to stdout, everything else to stderr; '-' reads a usage file from stdin.
