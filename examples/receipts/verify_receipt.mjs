@@ -108,11 +108,12 @@ const either = (first, second) => (value) => first(value) || second(value);
 
 /** Half a surrogate pair is no text: its bytes would not be UTF-8. */
 const isName = (value) => typeof value === "string" && value !== "" && !/\p{Surrogate}/u.test(value);
-const isAmount = pattern(/^(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$/);
-const isPositiveAmount = pattern(/^([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9])$/);
+const number = (expression) => (value) => pattern(expression)(value) && value.length <= 200;
+const isAmount = number(/^(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$/);
+const isPositiveAmount = number(/^([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9])$/);
 const isSignedAmount = pattern(/^(0|-?([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9]))$/);
-const isCount = pattern(/^(0|[1-9][0-9]*)$/);
-const isPositiveCount = pattern(/^[1-9][0-9]*$/);
+const isCount = number(/^(0|[1-9][0-9]*)$/);
+const isPositiveCount = number(/^[1-9][0-9]*$/);
 const isHash = pattern(/^sha256:[0-9a-f]{64}$/);
 const isCurrency = pattern(/^[A-Z]{3}$/);
 const isMeter = pattern(/^[a-z][a-z0-9_]{0,63}$/);

@@ -246,6 +246,7 @@ _MALFORMED: Final[dict[str, Change]] = {
     "a digest in upper case": _set("price_book", "sha256:" + "A" * 64),
     "a digest of another algorithm": _set("price_book", "sha1:" + "a" * 40),
     "a line of nothing": _line_value(1, "0"),
+    "a quantity of 201 digits": _line_value(1, "9" * 201),
     "a line per zero": _line_value(2, "0"),
     "a line per part": _line_value(2, "0.5"),
     "a number as a quantity": _line_value(1, 5),

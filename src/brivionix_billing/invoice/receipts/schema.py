@@ -18,6 +18,8 @@ __all__ = ["MAX_RECEIPT_BYTES", "SCHEMA", "Receipt", "json_schema", "schema_erro
 SCHEMA: Final = "brivionix-billing/receipt/1"
 MAX_RECEIPT_BYTES: Final = 1_999
 """Maximum size of a receipt, in bytes."""
+_MAX_DIGITS: Final = 200
+"""Maximum length of an amount or a count, in characters."""
 
 
 def _require_canonical_time(text: str) -> str:
@@ -37,11 +39,13 @@ def _require_rising_lines(lines: list[Line]) -> list[Line]:
     return lines
 
 
-Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$")]
-PositiveAmount = Annotated[str, Field(pattern=r"^([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9])$")]
+Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", max_length=_MAX_DIGITS)]
+PositiveAmount = Annotated[
+    str, Field(pattern=r"^([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9])$", max_length=_MAX_DIGITS)
+]
 SignedAmount = Annotated[str, Field(pattern=r"^(0|-?([1-9][0-9]*(\.[0-9]*[1-9])?|0\.[0-9]*[1-9]))$")]
-Count = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)$")]
-PositiveCount = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
+Count = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)$", max_length=_MAX_DIGITS)]
+PositiveCount = Annotated[str, Field(pattern=r"^[1-9][0-9]*$", max_length=_MAX_DIGITS)]
 Time = Annotated[
     str,
     Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z$"),
