@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -28,6 +29,7 @@ from brivionix_billing.invoice.receipts import (
 from model_books import model_books_with_requests
 from model_oracle import ModelRequest
 from oracle import RefusedError
+from paths import ROOT
 from profiles import examples
 from receipt_kit import KEY, OTHER_KEY, book, forge, samples, text
 from receipt_mutations import attack, outcome
@@ -46,7 +48,6 @@ def receipt_of(usage: Usage, model: str = "gpt-5.4-mini", prices: str = "shipped
 
 
 SIMPLE = receipt_of(Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800))
-
 laws = settings(
     max_examples=examples(8),
     deadline=None,
@@ -239,6 +240,13 @@ def test_parts_of_a_charge_are_sections_of_its_receipt() -> None:
 def test_equal_charges_have_equal_receipts() -> None:
     """A retry makes the same bytes, so two receipts of one request can never contradict each other."""
     assert receipt_of(Usage(input_tokens=12_000, cache_read_tokens=10_000, output_tokens=800)) == SIMPLE
+
+
+def test_the_documented_receipt_is_genuine() -> None:
+    """The receipt in docs/receipts.md verifies, without the line ends that were added for reading."""
+    (shown,) = re.findall(r"^```json\n(.*?)^```$", (ROOT / "docs/receipts.md").read_text(encoding="utf-8"), re.M | re.S)
+    content = canonical_json(json.loads(shown))
+    assert verify_receipt(content, key=PUBLIC, book=book("shipped"), request_id="req_1", account="acct_7").ok
 
 
 def test_the_seal_is_that_of_bills() -> None:
