@@ -193,6 +193,7 @@ class FrameLayout:
             return _text_time(at)
         value, kind = self.at.sql, self.at.type
         if kind.startswith(("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")):
+            value = f"CAST({value} AS TIMESTAMP WITH TIME ZONE)"  # one with nanoseconds is of another type
             return f"CASE WHEN isfinite({value}) THEN epoch_us({value}) END"
         if _NAIVE_TIME.fullmatch(kind) or kind == "DATE":
             local = f"CAST({value} AS TIMESTAMP)"
@@ -215,7 +216,7 @@ def needed_columns(names: Sequence[str], book: PriceBook, options: FrameOptions,
     """
     columns = _columns(names, book, options)
     read = {"at", "usage", *_KEYS, *COUNT_NAMES, *_custom_meters(book)}
-    read |= {part for name in by for part in (name, name.partition(".")[0])}
+    read |= {part for name in (*by, *options.mapping) for part in (name, name.partition(".")[0])}
     return [name for name, ours in zip(names, columns.names, strict=True) if ours in read or name in read]
 
 
