@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rate", "totals"]
 
+_TYPES: Final = {"timestamp_ntz": "TIMESTAMP", "boolean": "BOOLEAN", "float": "FLOAT", "double": "DOUBLE"}
+"""Type of Spark -> type of DuckDB."""
 _ROWS: Final = 200_000
 """Rows that a worker rates at once."""
 
@@ -34,6 +36,7 @@ def rate(frame: DataFrame, book: PriceBook, options: FrameOptions) -> DataFrame:
     amounts = AmountColumns(book)
     require_free(frame.columns, (*amounts.names, *ADDED_TEXTS))
     needed = needed_columns(frame.columns, book, options)
+    _layout(frame, needed, book, options)
     fields = [StructField(name, DecimalType(DIGITS, places)) for name, places in amounts.places.items()]
     fields += [StructField(name, StringType()) for name in ADDED_TEXTS]
 
@@ -52,7 +55,7 @@ def totals(frame: DataFrame, book: PriceBook, options: FrameOptions, by: Sequenc
     from pyspark.sql.types import DecimalType, LongType, StringType, StructField, StructType
 
     needed = needed_columns(frame.columns, book, options, by)
-    layout = FrameLayout(needed, ["VARCHAR"] * len(needed), book, options)  # only names matter here
+    layout = _layout(frame, needed, book, options)
     Grouping(by, layout, time_zone)
     stored = {field.name: field.dataType for field in frame.schema.fields}
     names = {ours: column.name for ours, column in layout.columns.items()}
@@ -75,6 +78,15 @@ def totals(frame: DataFrame, book: PriceBook, options: FrameOptions, by: Sequenc
         for field in sums
     ]
     return parts.groupBy([_column(field.name) for field in keys]).agg(*added)
+
+
+def _layout(frame: DataFrame, needed: Sequence[str], book: PriceBook, options: FrameOptions) -> FrameLayout:
+    """Return the columns of a frame, so that errors in them are raised here and not by a worker.
+
+    Their types matter only where they are an error.
+    """
+    kinds = {field.name: _TYPES.get(field.dataType.simpleString(), "VARCHAR") for field in frame.schema.fields}
+    return FrameLayout(needed, [kinds[name] for name in needed], book, options)
 
 
 def _column(name: str) -> Column:

@@ -1,0 +1,1 @@
+"""Rating usage on Spark."""
