@@ -140,14 +140,15 @@ def ratios_of(model: str, at: int, *, long: bool = False, tier: str = "standard"
         if tier == "batch":
             return {"model": 1.25, "completion": 6, "cache": 0.1}
         return {"model": 5, "completion": 4.5, "cache": 0.1} if long else {"model": 2.5, "completion": 6, "cache": 0.1}
-    return {
+    others: dict[str, dict[str, float]] = {
         "odd": {"model": 0.33, "completion": 3, "cache": 0.022 / 0.66},
         "claude-big": {"model": 1.5, "completion": 5, "cache": 0.1, "create": 1.25, "create_1h": 2},
         "voice": {"model": 2, "completion": 4, "audio": 8, "audio_completion": 2},
         "eyes": {"model": 1, "completion": 4, "image": 2.5},
         "draw": {},
         "sold-to-few": {"model": 0.5, "completion": 2},
-    }[model]
+    }
+    return others[model]
 
 
 def tool_quota(use: Usage) -> float:

@@ -67,7 +67,10 @@ def close(stated: Fraction, expected: Fraction | None) -> bool:
     """Return whether two prices are the same, but for the digits that a ratio cannot have."""
     if expected is None:
         return False
-    return stated == expected or bool(abs(stated - expected) <= _TOLERANCE * max(abs(stated), abs(expected)))
+    if stated == expected:
+        return True
+    tolerance: Fraction = _TOLERANCE * max(abs(stated), abs(expected))
+    return abs(stated - expected) <= tolerance
 
 
 def _is_rounded(stated: Fraction, expected: Fraction) -> bool:
@@ -75,7 +78,8 @@ def _is_rounded(stated: Fraction, expected: Fraction) -> bool:
     for places in range(4, 13):
         scaled = stated * 10**places
         if scaled.denominator == 1:
-            return abs(scaled - expected * 10**places) <= _HALF
+            distance: Fraction = abs(scaled - expected * 10**places)
+            return distance <= _HALF
     return False
 
 

@@ -9,11 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.reconcile.gateway.expression import Expression, ExpressionError, Outcome, parse
 
-__all__ = ["TOKEN_KINDS", "Call", "ContradictionError", "Part", "Tool", "read_call", "to_fraction"]
+__all__ = [
+    "TASK_FACTORS",
+    "TOKEN_KINDS",
+    "Call",
+    "ContradictionError",
+    "Part",
+    "Tool",
+    "read_call",
+    "read_quantities",
+    "to_fraction",
+]
 
 TOKEN_KINDS: Final = (
     *("input", "cache_read", "cache_write", "cache_write_1h", "image_input"),
@@ -31,7 +42,7 @@ _TOOL_METERS: Final = {
     "maps_search": "maps_search",
 }
 _SERVICE_TIER: Final = re.compile(r"service_tier\W+(?:==\W*)?[\"']?(\w+)", re.ASCII)
-_TASK_FACTORS: Final = ("n", "size", "seconds", "resolution", "duration", "video_input", "samples")
+TASK_FACTORS: Final = ("n", "size", "seconds", "resolution", "duration", "video_input", "samples")
 _MAX_TIME: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -152,16 +163,23 @@ class Call:
 
 def to_fraction(value: object) -> Fraction | None:
     """Return the exact value of a JSON number as it is written; ``None`` if it is no finite number."""
-    if isinstance(value, bool) or value is None:
-        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Fraction(value)
+    return _parse_number(str(value)) if isinstance(value, float | str) else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_number(text: str) -> Fraction | None:
     try:
-        return Fraction(value) if isinstance(value, int) else Fraction(str(value))
+        return Fraction(text)
     except (ValueError, ZeroDivisionError):
         return None
 
 
 def _count(other: Mapping[str, Any], name: str) -> int:
     value = other.get(name)
+    if type(value) is int and value >= 0:
+        return value
     if value is None or value == "" or isinstance(value, bool | list | dict):
         return 0
     number = to_fraction(value)
@@ -187,7 +205,7 @@ def read_call(row: Mapping[str, Any], other: Mapping[str, Any], quota_per_unit: 
     seconds = to_fraction(row.get("use_time")) or _ZERO
     start = at - timedelta(seconds=min(max(int(seconds), 0), 86_400))
     user = to_fraction(other.get("user_group_ratio"))
-    quantities, total = _quantities(row, other)
+    quantities, total = read_quantities(row, other)
     call = Call(
         mode=_mode(other),
         at=at,
@@ -223,7 +241,7 @@ def _mode(other: Mapping[str, Any]) -> str:
     return "ratio"
 
 
-def _quantities(row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+def read_quantities(row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, int], int]:
     """Return disjoint numbers of tokens by meter, and all input tokens."""
     prompt, completion = _count(row, "prompt_tokens"), _count(row, "completion_tokens")
     if other.get("audio") or other.get("ws"):
@@ -317,7 +335,7 @@ def _factor(other: Mapping[str, Any]) -> Fraction:
     """Return the product of the other ratios that a row states."""
     factor = _ONE
     ratios = other.get("other_ratios")
-    source = ratios if isinstance(ratios, Mapping) else {k: other[k] for k in _TASK_FACTORS if k in other}
+    source = ratios if isinstance(ratios, Mapping) else {k: other[k] for k in TASK_FACTORS if k in other}
     for value in source.values():
         number = to_fraction(value)
         if number is not None and number > 0:

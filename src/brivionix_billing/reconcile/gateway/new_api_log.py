@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import islice
-from math import lcm
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from brivionix_billing.errors import BillingError
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, Terms
 from brivionix_billing.reconcile.gateway.new_api import (
     COLUMNS,
     CONSUME,
@@ -27,16 +27,16 @@ from brivionix_billing.reconcile.gateway.new_api import (
     NewApiChecker,
     parse_other,
     signed_quota,
+    upstream_key,
     user_of,
 )
 from brivionix_billing.reconcile.gateway.new_api_call import ContradictionError, read_call, to_fraction
-from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, Mode, detect_method
+from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, detect_method
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.matching import Key, Rule
 from brivionix_billing.reconcile.result import Result, ResultWriter
 from brivionix_billing.reconcile.rows import NO_CAUSE, Row, State
 from brivionix_billing.tabular import format_csv
-from brivionix_billing.times import END_OF_TIME
 
 __all__ = ["reconcile_new_api"]
 
@@ -48,33 +48,8 @@ _AGREED_SHARE: Final = Fraction(1, 25)
 _AGREED_ROWS: Final = 5
 """The number of rows of a user from which the ratio of most of them counts as agreed."""
 _NUMBERS: Final = ("id", "user_id", "created_at", "type", "quota", "prompt_tokens", "completion_tokens", "use_time")
-_PLAIN_KEYS: Final = frozenset(
-    {
-        *("model_ratio", "group_ratio", "completion_ratio", "cache_tokens", "cache_ratio", "model_price"),
-        *("user_group_ratio", "frt", "reasoning_effort", "billing_source", "billing_preference", "stream_status"),
-        *("request_path", "request_conversion", "is_model_mapped", "upstream_model_name", "admin_info", "po"),
-        *("is_system_prompt_overwritten",),
-    }
-)
-"""Keys of ``other`` that a row of text tokens has. With any other, a row is not plain."""
-_PLAIN_ADMIN: Final = frozenset({"use_channel", "is_multi_key", "multi_key_index"})
 _LINES: Final = 2_000
 _scan: Final[Callable[[Any, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-
-
-class _Terms(NamedTuple):
-    """Ratios that were found right, for the period and the number of input tokens for which they are."""
-
-    start: float
-    end: float
-    first_input: int
-    last_input: int
-    prices: tuple[int, int, int]
-    """Of input, cached input and output."""
-    scale: int
-    """A charge is a sum of tokens x price / scale."""
-    tail: str
-    """The last columns of a line: model and group."""
 
 
 def reconcile_new_api(
@@ -143,7 +118,6 @@ class _Run:
 
     def __init__(self, source: LogSource, book: PriceBook, quota_per_unit: int) -> None:
         self.source, self.book, self.quota_per_unit = source, book, quota_per_unit
-        self._known: dict[tuple[object, ...], list[_Terms]] = {}
 
     # What the log itself says about the gateway
 
@@ -219,16 +193,16 @@ class _Run:
 
     def compare(self, checker: NewApiChecker, writer: ResultWriter) -> None:
         """Compare all rows, in the order of the log. Refunds without figures of their own come last."""
+        known = KnownPrices(checker)
         deferred: list[Mapping[str, Any]] = []
-        fast = self._fast_lines(checker, writer)
-        for row, other in fast:
+        for row, other in self._unknown_rows(checker, known, writer):
             if row.get("type") == REFUND and "pre_consumed" not in other and "quota_delta" not in other:
                 deferred.append(row)
                 continue
             found = checker.check(row, other)
             self._add(writer, row, found)
             if found.state is State.MATCHED and not found.cause and row.get("type") == CONSUME:
-                self._remember(checker, row, other)
+                known.remember(row, other)
         for row in deferred:
             self._add(writer, row, checker.check(row, parse_other(row)))
 
@@ -237,165 +211,79 @@ class _Run:
         writer.count(UNIT, theirs=signed_quota(row), ours=int(found.ours or 0))
         writer.add(found)
 
-    def _fast_lines(
-        self, checker: NewApiChecker, writer: ResultWriter
+    def _unknown_rows(
+        self, checker: NewApiChecker, known: KnownPrices, writer: ResultWriter
     ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
-        """Write the plain rows that are right, and yield all others."""
-        known, request_ids, upstream_calls = self._known, checker.request_ids, checker.upstream_calls
-        refunded, own_ratios = checker.refunded, checker.agreements.by_user
-        # With another method, a row at a boundary of rounding needs the float operations of the gateway.
-        exact_half_up = checker.method == DEFAULT_METHOD
-        rounds_down = checker.method.mode is Mode.DOWN
-        lines: list[str] = []
-        total = 0
-        days: dict[int, str] = {}
-        texts: dict[str, str] = {}
-        scan = _scan
+        """Write the rows that known prices show to be right, and yield all others."""
+        request_ids, upstream_calls, refunded = checker.request_ids, checker.upstream_calls, checker.refunded
+        lines = _MatchedLines(writer)
         for raw in self.source.rows():
             try:
-                row = scan(raw, 0)[0]
-                other = scan(row["other"], 0)[0]
-                # Everything that is not an ordinary row of tokens raises, or leaves by the end of the block.
-                quota, prompt, output = row["quota"], row["prompt_tokens"], row["completion_tokens"]
-                cached = other.get("cache_tokens", 0)
-                request_id, model, group = row["request_id"], row["model_name"], row["group"]
-                created, user = row["created_at"], row["username"]
-                admin = other.get("admin_info")
-                if (
-                    row["type"] == CONSUME
-                    and other.keys() <= _PLAIN_KEYS
-                    and (admin is None or admin.keys() <= _PLAIN_ADMIN)
-                    and other.get("billing_source", "wallet") == "wallet"
-                    and output > 0
-                    and 0 <= cached <= prompt > 0
-                    and request_id not in request_ids
-                    and request_id not in refunded
-                    and (not own_ratios or (user, group) not in own_ratios)
-                ):
-                    for terms in known[
-                        model,
-                        group,
-                        other["model_ratio"],
-                        other["completion_ratio"],
-                        other["group_ratio"],
-                        other.get("cache_ratio") if cached else None,
-                        other.get("user_group_ratio", -1),
-                        other.get("model_price", -1),
-                    ]:
-                        start, end, first_input, last_input, prices, scale, tail = terms
-                        if start <= created < end and first_input <= prompt <= last_input:
-                            break
-                    else:
-                        raise KeyError
-                    whole, rest = divmod((prompt - cached) * prices[0] + cached * prices[1] + output * prices[2], scale)
-                    if exact_half_up:
-                        whole += rest + rest >= scale
-                    elif rounds_down:
-                        if rest < 0.001 * scale or rest > 0.999 * scale:
-                            raise KeyError
-                    else:
-                        if abs(rest + rest - scale) < 0.001 * scale:
-                            raise KeyError
-                        whole += rest + rest > scale
-                    upstream = row["upstream_request_id"]
-                    key = hash((upstream, row["user_id"], model, prompt, output)) if upstream else 0
+                row = _scan(raw, 0)[0]
+                other = _scan(row["other"], 0)[0]
+                priced = known.quota(row, other)
+                if priced is not None and priced[0] == row["quota"]:
+                    request_id = row["request_id"]
+                    upstream = upstream_key(row) if row["upstream_request_id"] else None
                     if (
-                        whole == quota
-                        and whole > 0
-                        and (not key or key not in upstream_calls)
+                        request_id not in request_ids
+                        and request_id not in refunded
+                        and upstream not in upstream_calls
                         and request_id.replace("-", "").isalnum()
                         and request_id[0] != "-"
                     ):
+                        lines.add(row, priced[1])
                         request_ids.add(request_id)
-                        if key:
-                            upstream_calls.add(key)
-                        day, second = divmod(created, 86_400)
-                        minute, second = divmod(second, 60)
-                        shown = texts.get(user)
-                        if shown is None:
-                            shown = texts[user] = _plain_text(user)
-                        date = days.get(day)
-                        if date is None:
-                            date = days[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
-                        lines.append(
-                            f"{request_id},matched,,{quota},{quota},0,quota,{row['id']},"
-                            f"{date}{minute // 60:02d}:{minute % 60:02d}:{second:02d}Z,{shown}{tail}"
-                        )
-                        total += quota
-                        if len(lines) >= _LINES:
-                            _write(writer, lines, total)
-                            total = 0
+                        if upstream is not None:
+                            upstream_calls.add(upstream)
                         continue
             except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError, OverflowError):
-                pass
-            if lines:
-                _write(writer, lines, total)
-                total = 0
+                pass  # an unusual row, which is checked in full
+            lines.flush()
             slow = self._row(raw)
             yield slow, parse_other(slow)
-        if lines:
-            _write(writer, lines, total)
+        lines.flush()
 
-    def _remember(self, checker: NewApiChecker, row: Mapping[str, Any], other: dict[str, Any]) -> None:
-        """Keep the ratios of a plain row that was found right, for all rows of the same period and size."""
-        if not other.keys() <= _PLAIN_KEYS or self.book.priced_model == "served":
-            return
-        if len(self._known) > 100_000:
-            self._known.clear()
-        model, group = str(row.get("model_name")), str(row.get("group"))
+
+class _MatchedLines:
+    """Lines of CSV for rows that match."""
+
+    def __init__(self, writer: ResultWriter) -> None:
+        self._writer = writer
+        self._lines: list[str] = []
+        self._total = 0
+        self._days: dict[int, str] = {}
+        self._names: dict[str, str] = {}
+        self._tails: dict[tuple[str, str], str] = {}
+
+    def add(self, row: Mapping[str, Any], terms: Terms) -> None:
+        """Add a row that is charged by these terms. Raises if it is unusual, before it is added."""
+        quota = row["quota"]
+        day, second = divmod(row["created_at"], 86_400)
+        minute, second = divmod(second, 60)
+        user, names = row["username"], (terms.model, terms.group)
         try:
-            call = read_call(row, other, self.quota_per_unit)
-            cards = checker.offers.card_set(model, group, call.at, call.service_tier)
-            if len(cards.variations()) != 1 or call.mode != "ratio" or call.model_ratio is None:
-                return
-            card = cards.card(call.input_total)
-        except (BillingError, ContradictionError):
-            return
-        if checker.offers.of_card(card).minimum:
-            return
-        cached = other.get("cache_tokens") or 0
-        base = call.model_ratio * call.ratio
-        ratios = {name: to_fraction(other.get(name)) for name in ("cache_ratio", "completion_ratio")}
-        if any(value is None or value < 0 for name, value in ratios.items() if name in other):
-            return
-        prices = [
-            base,
-            base * (Fraction(1) if ratios["cache_ratio"] is None else ratios["cache_ratio"]),
-            base * (Fraction(1) if ratios["completion_ratio"] is None else ratios["completion_ratio"]),
-        ]
-        if not all(prices):
-            return
-        # A right row shows that these prices are right only for the kinds of tokens that it has.
-        if not {"input", "output"} <= call.quantities.keys() or (cached and "cache_read" not in call.quantities):
-            return
-        scale = lcm(*(price.denominator for price in prices))
-        lower, upper = card.context.lower, card.context.upper
-        terms = _Terms(
-            cards.terms.start.timestamp() if cards.terms.start.year > 1 else float("-inf"),
-            float("inf") if cards.terms.end == END_OF_TIME else cards.terms.end.timestamp(),
-            0 if lower is None else lower.last_below + 1,
-            2**62 if upper is None else upper.last_below,
-            (int(prices[0] * scale), int(prices[1] * scale), int(prices[2] * scale)),
-            scale,
-            f",{_plain_text(model)},{_plain_text(group)},\n",
+            date, account, tail = self._days[day], self._names[user], self._tails[names]
+        except KeyError:
+            date = self._days[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
+            account = self._names[user] = _plain_text(user)
+            tail = self._tails[names] = f"{_plain_text(terms.model)},{_plain_text(terms.group)},\n"
+        self._lines.append(
+            f"{row['request_id']},matched,,{quota},{quota},0,quota,{int(row['id'])},"
+            f"{date}{minute // 60:02d}:{minute % 60:02d}:{second:02d}Z,{account},{tail}"
         )
-        key = (
-            model,
-            group,
-            other.get("model_ratio"),
-            other.get("completion_ratio"),
-            other.get("group_ratio"),
-            other.get("cache_ratio") if cached else None,
-            other.get("user_group_ratio", -1),
-            other.get("model_price", -1),
-        )
-        self._known.setdefault(key, []).append(terms)
+        self._total += quota
+        if len(self._lines) >= _LINES:
+            self.flush()
 
-
-def _write(writer: ResultWriter, lines: list[str], total: int) -> None:
-    writer.count(UNIT, theirs=total, ours=total)
-    writer.add_formatted("".join(lines), State.MATCHED, NO_CAUSE, UNIT, len(lines), total, total)
-    lines.clear()
+    def flush(self) -> None:
+        """Write the lines."""
+        if self._lines:
+            total, lines = self._total, self._lines
+            self._writer.count(UNIT, theirs=total, ours=total)
+            self._writer.add_formatted("".join(lines), State.MATCHED, NO_CAUSE, UNIT, len(lines), total, total)
+            self._total = 0
+            lines.clear()
 
 
 def _plain_text(text: str) -> str:
