@@ -26,10 +26,10 @@ def best_of(count: int, path: Path) -> float:
     """The shortest of several times that ``json.loads`` takes for all lines."""
     times = []
     for _ in range(count):
-        start = time.perf_counter()
+        start = time.process_time()
         for line in path.open(encoding="utf-8"):
             json.loads(line)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -60,9 +60,9 @@ def main() -> None:
         log = Path(folder, "log.jsonl")
         with log.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in month.rows(clean, faulty))
-        start = time.perf_counter()
+        start = time.process_time()
         result = reconcile_new_api(file_source(str(log)), book, Path(folder, "out"))
-        elapsed = time.perf_counter() - start
+        elapsed = time.process_time() - start
         parsing = best_of(3, log)
         with Path(folder, "out", "rows.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

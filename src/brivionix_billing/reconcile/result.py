@@ -5,6 +5,7 @@ A result does not depend on the time, the machine or the folder of its inputs: r
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -22,7 +23,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.reconcile.matching import Rule
 from brivionix_billing.reconcile.rows import Columns, Row, State
-from brivionix_billing.tabular import format_csv, format_table
+from brivionix_billing.tabular import format_table, quote_formula
 
 __all__ = ["FORMATS", "CauseTotal", "Input", "Result", "ResultWriter", "Totals", "input_of"]
 
@@ -154,6 +155,13 @@ def _shown(totals: Totals, columns: Columns) -> list[str]:
     return [f"{totals.rows:,}", *totals.as_dict(columns).values()]
 
 
+class _Lines(list[str]):
+    """Lines of CSV. A writer of CSV writes to them."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
 @dataclass(slots=True)
 class ResultWriter:
     """Writes the rows of a result as they are found, and checks that they add up.
@@ -170,7 +178,8 @@ class ResultWriter:
     _files: ExitStack = field(default_factory=ExitStack)
     _out: IO[bytes] | None = None
     _hash: Any = None
-    _batch: list[Row] = field(default_factory=list)
+    _pending: _Lines = field(default_factory=lambda: _Lines())
+    _csv: Any = None
     _sums: dict[tuple[State, str, str], Totals] = field(default_factory=lambda: defaultdict(Totals))
     _inputs: dict[str, Totals] = field(default_factory=lambda: defaultdict(Totals))
     _kept: io.BytesIO | None = None
@@ -189,7 +198,9 @@ class ResultWriter:
             require_format(self.format)
             self._out = self._kept = io.BytesIO()
         self._hash = hashlib.sha256()
-        self.write_lines(format_csv([], self.columns.names))
+        # Before Python 3.13, csv quotes a carriage return only if it is part of the line end.
+        self._csv = csv.writer(self._pending, lineterminator="\r\n")
+        self._csv.writerow(self.columns.names)
         return self
 
     def __exit__(
@@ -215,32 +226,28 @@ class ResultWriter:
             totals.theirs = _add(totals.theirs, row.theirs)
         if row.ours is not None:
             totals.ours = _add(totals.ours, row.ours)
-        self._batch.append(row)
-        if len(self._batch) >= _BATCH:
+        cells = row.as_dict(self.columns).values()
+        self._csv.writerow([quote_formula(cell) if cell else "" for cell in cells])
+        if len(self._pending) >= _BATCH:
             self._flush()
 
     def add_formatted(
         self, lines: str, state: State, cause: str, unit: str, rows: int, theirs: Decimal | int, ours: Decimal | int
     ) -> None:
         """Add rows of one state, cause and unit that the caller has formatted as lines of CSV."""
-        self._flush()
         totals = self._sums[state, cause, unit]
         totals.rows += rows
         totals.theirs, totals.ours = _add(totals.theirs, theirs), _add(totals.ours, ours)
-        self.write_lines(lines)
+        self._pending.append(lines)
+        if len(self._pending) >= _BATCH:
+            self._flush()
 
-    def write_lines(self, text: str) -> None:
-        """Write lines of CSV that are counted elsewhere."""
-        data = text.encode("utf-8", "backslashreplace")
+    def _flush(self) -> None:
+        data = "".join(self._pending).encode("utf-8", "backslashreplace")
         assert self._out is not None  # noqa: S101  # open within the block
         self._hash.update(data)
         self._out.write(data)
-
-    def _flush(self) -> None:
-        if self._batch:
-            text = format_csv([row.as_dict(self.columns) for row in self._batch], self.columns.names)
-            self.write_lines(text.split("\n", 1)[1])
-            self._batch.clear()
+        self._pending.clear()
 
     def finish(
         self,
@@ -284,6 +291,7 @@ class ResultWriter:
 
 
 def _add(total: Decimal | int, amount: Decimal | int) -> Decimal | int:
+    """Return the exact sum. Whole numbers stay integers, which are faster."""
     if type(total) is int and type(amount) is int:
         return total + amount
     return sum_exact((Decimal(total), Decimal(amount)))

@@ -6,9 +6,10 @@ through :class:`~brivionix_billing.reconcile.gateway.new_api.NewApiChecker`; the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import lcm
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
@@ -25,6 +26,7 @@ from brivionix_billing.times import END_OF_TIME
 __all__ = ["KnownPrices"]
 
 _MAX_KNOWN: Final = 100_000
+_MAX_SHAPES: Final = 10_000
 _MAX_TOKENS: Final = 2**62
 _PRICE_KEYS: Final = (
     *("model_ratio", "completion_ratio", "group_ratio", "user_group_ratio", "cache_ratio", "model_price"),
@@ -34,8 +36,7 @@ _PRICE_KEYS: Final = (
     *TASK_FACTORS,
 )
 """Keys of ``other`` on which the price of a token or call depends."""
-_PLAIN_PRICE_KEYS: Final = _PRICE_KEYS[:6]
-_PAID_KEYS: Final = frozenset({"billing_source", "wallet_quota_deducted", "subscription_consumed"})
+_PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"})
 _LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
 _SPECIAL: Final = frozenset(
     {
@@ -49,12 +50,25 @@ _NOT_PLAIN: Final = (
     frozenset(_PRICE_KEYS[6:])
     | _SPECIAL
     | _LISTS
-    | _PAID_KEYS - {"billing_source"}
+    | _PAID_KEYS
     | {"cache_creation_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_write_tokens"}
     | {"audio_input_token_count", "input_tokens_total"}
 )
 """Keys of ``other`` that an ordinary row of text tokens does not have."""
 _PLAIN_KINDS: Final = ("input", "cache_read", "output")
+
+
+class Shape(NamedTuple):
+    """What the keys of ``other`` say about a row. Rows of one kind have the same keys."""
+
+    is_special: bool
+    """Whether rows with these keys are always checked in full."""
+    is_plain: bool
+    """Whether it may be an ordinary row of text tokens."""
+    is_paid_otherwise: bool
+    """Whether figures of a subscription are stated."""
+    prices: Callable[[Mapping[str, Any]], object]
+    """Return the values on which the price of a token or call depends."""
 
 
 class Terms(NamedTuple):
@@ -83,6 +97,7 @@ class KnownPrices:
         self._checker = checker
         self._is_default = checker.method == DEFAULT_METHOD
         self._rounds_down = checker.method.mode is Mode.DOWN
+        self._shapes: dict[tuple[str, ...], Shape] = {}
         self._known: dict[tuple[object, ...], list[Terms]] = {}
         self._user_ratios = {key: float(ratio) for key, ratio in checker.agreements.by_user.items()}
         self._is_usable = checker.book.priced_model == "requested"
@@ -92,7 +107,7 @@ class KnownPrices:
 
         May raise ``KeyError``, ``TypeError`` and other errors of unusual rows.
         """
-        if row["type"] != CONSUME or not self._is_usable:
+        if row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
             return None
         admin = other.get("admin_info")
         if admin and (
@@ -132,32 +147,39 @@ class KnownPrices:
             whole += rest + rest > scale
         return (whole, terms) if whole > 0 else None
 
+    def _shape(self, keys: tuple[str, ...]) -> Shape:
+        names = set(keys)
+        priced = [name for name in _PRICE_KEYS if name in names]
+        if len(self._shapes) > _MAX_SHAPES:
+            self._shapes.clear()
+        shape = self._shapes[keys] = Shape(
+            not names.isdisjoint(_SPECIAL),
+            names.isdisjoint(_NOT_PLAIN),
+            not names.isdisjoint(_PAID_KEYS),
+            itemgetter(*priced) if priced else _nothing,
+        )
+        return shape
+
     def _measure(
         self, row: Mapping[str, Any], other: Mapping[str, Any]
     ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
         """Return the key of the prices of a row, its quantities, and its input tokens."""
-        if not _is_plain(row, other):
-            return self._measure_unusual(row, other)
+        shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
+        if not (shape.is_plain and row["completion_tokens"] > 0 and other.get("billing_source", "wallet") == "wallet"):
+            return self._measure_unusual(row, other, shape)
         prompt, cached = row["prompt_tokens"], other.get("cache_tokens") or 0
         if not 0 <= cached <= prompt > 0:
             return None
-        key = (
-            row["model_name"],
-            row["group"],
-            row.get("service_tier"),
-            cached == 0,
-            cached == prompt,
-            *map(other.get, _PLAIN_PRICE_KEYS),
-        )
+        key = (row["model_name"], row["group"], cached == 0, cached == prompt, keys, shape.prices(other))
         return key, (prompt - cached, cached, row["completion_tokens"]), prompt
 
     def _measure_unusual(
-        self, row: Mapping[str, Any], other: Mapping[str, Any]
+        self, row: Mapping[str, Any], other: Mapping[str, Any], shape: Shape
     ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
         """Return the key, the quantities and the input tokens of a row that is not plain text."""
-        if not other.keys().isdisjoint(_SPECIAL):
+        if shape.is_special:
             return None
-        if (other.get("billing_source", "wallet") != "wallet" or not other.keys().isdisjoint(_PAID_KEYS)) and (
+        if (shape.is_paid_otherwise or other.get("billing_source", "wallet") != "wallet") and (
             subscription_problem(other, row["quota"])
         ):
             return None
@@ -169,19 +191,21 @@ class KnownPrices:
         is_per_call = (other.get("model_price") or 0) > 0 and other.get("billing_mode") != "tiered_expr"
         if not is_per_call and not (total_input and (row["completion_tokens"] or "stream_status" not in other)):
             return None
-        tools = other.get("tool_surcharges") or ()
-        rules = other.get("request_rules") or ()
-        key = (
+        key: tuple[object, ...] = (
             row["model_name"],
             row["group"],
-            row.get("service_tier"),
             tuple(map(bool, counts)),
             bool(other.get("cache_creation_tokens_5m")),
-            tuple([(tool["name"], tool["price"]) for tool in tools]),
-            tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules]),
-            *map(other.get, _PRICE_KEYS),
+            tuple(other),
+            shape.prices(other),
         )
-        return key, (*counts, *[tool["count"] for tool in tools]), total_input
+        tools, rules = other.get("tool_surcharges"), other.get("request_rules")
+        if tools:
+            key += tuple([(tool["name"], tool["price"]) for tool in tools])
+            counts += tuple([tool["count"] for tool in tools])
+        if rules:
+            key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
+        return key, counts, total_input
 
     def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
         """Keep the prices of a charge that was found right."""
@@ -238,6 +262,10 @@ class KnownPrices:
             str(row["model_name"]),
             str(row["group"]),
         )
+
+
+def _nothing(other: Mapping[str, Any]) -> None:
+    """Return the prices of a row that states none."""
 
 
 def _is_plain(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

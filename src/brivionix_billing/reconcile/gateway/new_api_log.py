@@ -48,6 +48,11 @@ _AGREED_SHARE: Final = Fraction(1, 25)
 _AGREED_ROWS: Final = 5
 """The number of rows of a user from which the ratio of most of them counts as agreed."""
 _NUMBERS: Final = ("id", "user_id", "created_at", "type", "quota", "prompt_tokens", "completion_tokens", "use_time")
+_REFUND_TEXTS: Final = (b'"type":6', b'"type": 6')
+_CLOCK: Final = tuple(
+    f"{hour:02d}:{minute:02d}:{second:02d}Z" for hour in range(24) for minute in range(60) for second in range(60)
+)
+"""The time of each second of a day."""
 _LINES: Final = 2_000
 _scan: Final[Callable[[Any, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -165,11 +170,10 @@ class _Run:
     def refunded(self) -> frozenset[str]:
         """Return the ids of requests and tasks that have a refund in the log."""
         found = set()
-        for raw in self.source.rows():
-            if not isinstance(raw, str) or '"type":6' in raw or '"type": 6' in raw:
-                row = self._row(raw)
-                if row.get("type") == REFUND:
-                    found |= {str(row.get("request_id") or ""), str(parse_other(row).get("task_id") or "")}
+        for raw in self.source.rows_with(_REFUND_TEXTS):
+            row = self._row(raw)
+            if row.get("type") == REFUND:
+                found |= {str(row.get("request_id") or ""), str(parse_other(row).get("task_id") or "")}
         return frozenset(found - {""})
 
     def _row(self, raw: RawRow) -> Mapping[str, Any]:
@@ -260,7 +264,6 @@ class _MatchedLines:
         """Add a row that is charged by these terms. Raises if it is unusual, before it is added."""
         quota = row["quota"]
         day, second = divmod(row["created_at"], 86_400)
-        minute, second = divmod(second, 60)
         user, names = row["username"], (terms.model, terms.group)
         try:
             date, account, tail = self._days[day], self._names[user], self._tails[names]
@@ -270,7 +273,7 @@ class _MatchedLines:
             tail = self._tails[names] = f"{_plain_text(terms.model)},{_plain_text(terms.group)},\n"
         self._lines.append(
             f"{row['request_id']},matched,,{quota},{quota},0,quota,{int(row['id'])},"
-            f"{date}{minute // 60:02d}:{minute % 60:02d}:{second:02d}Z,{account},{tail}"
+            f"{date}{_CLOCK[second]},{account},{tail}"
         )
         self._total += quota
         if len(self._lines) >= _LINES:

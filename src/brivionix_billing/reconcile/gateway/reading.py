@@ -6,6 +6,8 @@ import csv
 import gzip
 import hashlib
 import json
+import mmap
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +32,35 @@ class LogSource:
     rows: Callable[[], Iterator[RawRow]]
     place: str
     """The name of the log in messages."""
+    path: str | None = None
+    """The file, if its lines are rows in JSON."""
+
+    def rows_with(self, texts: tuple[bytes, ...]) -> Iterator[RawRow]:
+        """Yield all rows that may contain one of these texts as JSON. Only a file of lines is searched."""
+        if self.path is None:
+            yield from self.rows()
+            return
+        found = re.compile(b"|".join(map(re.escape, texts)))
+        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            position = 0
+            while match := found.search(content, position):
+                start, end = content.rfind(b"\n", 0, match.start()) + 1, content.find(b"\n", match.end())
+                position = len(content) if end < 0 else end
+                yield content[start:position].decode("utf-8")
 
 
 def file_source(path: str) -> LogSource:
     """Return the log in a file. Raises ``file_unreadable``."""
-    return LogSource(input_of(path), lambda: _read_file(path), safe_repr(Path(path).name, 200))
+    digest = input_of(path)
+    is_lines = _has_lines(path)
+    return LogSource(digest, lambda: _read_file(path), safe_repr(Path(path).name, 200), path if is_lines else None)
+
+
+def _has_lines(path: str) -> bool:
+    """Return whether a file is not compressed, and its lines are rows in JSON."""
+    with open(path, "rb") as file:
+        first = file.readline()
+    return first.startswith(b"{") and _is_row(first.decode("utf-8", "replace"))
 
 
 @contextmanager
