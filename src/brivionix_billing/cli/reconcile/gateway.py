@@ -11,6 +11,7 @@ from brivionix_billing.cli.arguments import add_prices, load_book
 from brivionix_billing.cli.reconcile.common import add_result_options, print_result
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
+from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
 from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import LogSource, database_source, file_source
 
@@ -29,7 +30,7 @@ def add_commands(subcommands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("log", metavar="LOG", nargs="?", help="the log: JSON Lines, JSON or CSV, also compressed")
-    parser.add_argument("--source", required=True, choices=["new-api"], help="the gateway")
+    parser.add_argument("--source", required=True, choices=["new-api", "litellm"], help="the gateway")
     parser.add_argument("--db", metavar="URL", help="read the log from the gateway's database instead of LOG")
     parser.add_argument(
         "--quota-per-unit", type=int, metavar="N", default=500_000, help="new-api's QuotaPerUnit (500000)"
@@ -37,20 +38,33 @@ def add_commands(subcommands: Any) -> None:
     parser.add_argument(
         "--user-ratios", metavar="FILE", help="new-api's option GroupGroupRatio, as JSON (learned from the log)"
     )
+    parser.add_argument(
+        "--group", metavar="G", default="default", help="litellm: the group of rows whose team is no group (default)"
+    )
+    parser.add_argument("--zone", metavar="Z", default="UTC", help="litellm: time zone of times without one (UTC)")
     add_prices(parser)
     add_result_options(parser)
     parser.set_defaults(run=_gateway)
 
 
 def _gateway(args: Namespace) -> int:
-    source = _source(args, "logs", "id")
     if not 0 < args.quota_per_unit <= 10**12:
         raise BillingError("invalid_argument", f"--quota-per-unit {args.quota_per_unit} is out of range; use 500000")
     ratios = None if args.user_ratios is None else _read_ratios(args.user_ratios)
-    book = load_book(args)
+    if args.source == "litellm":
+        source = _source(args, "LiteLLM_SpendLogs", "startTime")
+        return print_result(
+            reconcile_litellm(source, load_book(args), args.out, group=args.group, zone=args.zone, format=args.format)
+        )
+    source = _source(args, "logs", "id")
     return print_result(
         reconcile_new_api(
-            source, book, args.out, quota_per_unit=args.quota_per_unit, format=args.format, user_ratios=ratios
+            source,
+            load_book(args),
+            args.out,
+            quota_per_unit=args.quota_per_unit,
+            format=args.format,
+            user_ratios=ratios,
         )
     )
 
