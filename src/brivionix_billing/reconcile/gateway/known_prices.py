@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import lcm
-from operator import itemgetter
+from operator import itemgetter, mul
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
@@ -36,6 +36,8 @@ _PRICE_KEYS: Final = (
     *TASK_FACTORS,
 )
 """Keys of ``other`` on which the price of a token or call depends."""
+_ADMIN_KEYS: Final = frozenset({"quota_saturation", "local_count_tokens", "billing_model", "service_tier"})
+"""Keys of ``admin_info`` on which the result depends, if their values are not empty."""
 _PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"})
 _LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
 _SPECIAL: Final = frozenset(
@@ -61,6 +63,7 @@ _PLAIN_KINDS: Final = ("input", "cache_read", "output")
 class Shape(NamedTuple):
     """What the keys of ``other`` say about a row. Rows of one kind have the same keys."""
 
+    number: int
     is_special: bool
     """Whether rows with these keys are always checked in full."""
     is_plain: bool
@@ -97,6 +100,7 @@ class KnownPrices:
         self._checker = checker
         self._is_default = checker.method == DEFAULT_METHOD
         self._rounds_down = checker.method.mode is Mode.DOWN
+        self._shape_count = 0
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._known: dict[tuple[object, ...], list[Terms]] = {}
         self._user_ratios = {key: float(ratio) for key, ratio in checker.agreements.by_user.items()}
@@ -110,12 +114,7 @@ class KnownPrices:
         if row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
             return None
         admin = other.get("admin_info")
-        if admin and (
-            admin.get("quota_saturation")
-            or admin.get("local_count_tokens")
-            or admin.get("billing_model")
-            or admin.get("service_tier")
-        ):
+        if admin and not _ADMIN_KEYS.isdisjoint(admin) and any(map(admin.get, _ADMIN_KEYS)):
             return None
         if self._user_ratios:
             own = self._user_ratios.get((row["username"], row["group"]))
@@ -131,9 +130,7 @@ class KnownPrices:
                 break
         else:
             return None
-        total = terms[5]
-        for quantity, price in zip(quantities, terms[4], strict=True):
-            total += quantity * price
+        total = terms[5] + sum(map(mul, quantities, terms[4]))
         scale = terms[6]
         whole, rest = divmod(total, scale)
         if self._is_default:
@@ -152,7 +149,9 @@ class KnownPrices:
         priced = [name for name in _PRICE_KEYS if name in names]
         if len(self._shapes) > _MAX_SHAPES:
             self._shapes.clear()
+        self._shape_count += 1
         shape = self._shapes[keys] = Shape(
+            self._shape_count,
             not names.isdisjoint(_SPECIAL),
             names.isdisjoint(_NOT_PLAIN),
             not names.isdisjoint(_PAID_KEYS),
@@ -170,7 +169,7 @@ class KnownPrices:
         prompt, cached = row["prompt_tokens"], other.get("cache_tokens") or 0
         if not 0 <= cached <= prompt > 0:
             return None
-        key = (row["model_name"], row["group"], cached == 0, cached == prompt, keys, shape.prices(other))
+        key = (row["model_name"], row["group"], shape.number, cached == 0, cached == prompt, shape.prices(other))
         return key, (prompt - cached, cached, row["completion_tokens"]), prompt
 
     def _measure_unusual(
@@ -196,7 +195,7 @@ class KnownPrices:
             row["group"],
             tuple(map(bool, counts)),
             bool(other.get("cache_creation_tokens_5m")),
-            tuple(other),
+            shape.number,
             shape.prices(other),
         )
         tools, rules = other.get("tool_surcharges"), other.get("request_rules")

@@ -272,7 +272,7 @@ class _MatchedLines:
             account = self._names[user] = _plain_text(user)
             tail = self._tails[names] = f"{_plain_text(terms.model)},{_plain_text(terms.group)},\n"
         self._lines.append(
-            f"{row['request_id']},matched,,{quota},{quota},0,quota,{int(row['id'])},"
+            f"{row['request_id']},matched,,{quota},{quota},0,quota,{row['id'] + 0},"
             f"{date}{_CLOCK[second]},{account},{tail}"
         )
         self._total += quota

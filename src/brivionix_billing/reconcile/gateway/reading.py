@@ -86,9 +86,7 @@ def _read_file(path: str) -> Iterator[RawRow]:
         start = first.lstrip()[:1]
         if start == "{" and _is_row(first):
             yield first
-            for line in file:
-                if line.strip():
-                    yield line
+            yield from filter(str.strip, file)
         elif start in ("{", "["):
             yield from _items(first + file.read(), path)
         elif first:
