@@ -234,7 +234,7 @@ def explain_quota(call: Call, logged: int, compared: Comparison) -> Cause | None
         return Cause("minimum_charge", f"a minimum of {logged} quota was applied")
     if exact == 0 and logged == 1:
         return Cause("minimum_charge", "a minimum of 1 quota was applied to a free request")
-    if logged in (floor(exact), ceil(exact)):
+    if abs(exact - logged) <= 1:  # also a whole number that became x.999 as a float, and was cut off
         return Cause("rounding", f"{_show(exact)} quota was rounded to {logged}")
     for name, value, text in _other_charges(call, compared):
         if abs(value - logged) <= _HALF and value != exact:

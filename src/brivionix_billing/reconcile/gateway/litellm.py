@@ -262,7 +262,8 @@ class _Checker:
             charge = self.book.rate(usage, model=model, group=self._group(row), at=at, service_tier=tier)
         except BillingError as error:
             cause = _CAUSE_OF_ERROR.get(error.code, "unknown_model")
-            return _Verdict(State.ONLY_THEIRS, cause, None, error.message)
+            state = State.DIFFERS if cause.startswith("usage_") else State.ONLY_THEIRS
+            return _Verdict(state, cause, None, error.message)
         expected = charge.nominal.amount
         missing = _missing(row, body, usage, charge)
         if missing:

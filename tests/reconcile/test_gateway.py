@@ -1,0 +1,296 @@
+"""The logs of new-api and litellm against a price file: each row has the right state, cause and difference."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import litellm_month
+from brivionix_billing import BillingError, PriceBook
+from brivionix_billing.cli import main
+from brivionix_billing.reconcile.gateway.expression import VARIABLES, ExpressionError, parse
+from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
+from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
+from brivionix_billing.reconcile.gateway.reading import database_source, file_source
+from brivionix_billing.reconcile.result import Result
+from new_api_month import PRICES, Month
+
+BOOK = PriceBook.loads(PRICES)
+Rows = list[dict[str, str]]
+Raw = dict[str, Any]
+
+
+def write_log(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_rows(folder: Path) -> Rows:
+    with (folder / "rows.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_new_api(folder: Path, rows: Iterable[Mapping[str, Any]], **options: Any) -> tuple[Result, Rows]:
+    log = write_log(folder / "log.jsonl", rows)
+    result = reconcile_new_api(file_source(str(log)), BOOK, folder / "out", **options)
+    return result, read_rows(folder / "out")
+
+
+def plain_row(number: int = 1, quota: int = 2925, other: Mapping[str, Any] | None = None, **changes: Any) -> Raw:
+    """The row of the check figure of the field: 2925 quota are 0.00585 USD."""
+    stated = {
+        "model_ratio": 0.375,
+        "group_ratio": 1,
+        "completion_ratio": 6,
+        "cache_tokens": 10_000,
+        "cache_ratio": 0.1,
+        "model_price": -1,
+        "user_group_ratio": -1,
+        **(other or {}),
+    }
+    row = {
+        "id": number,
+        "user_id": 7,
+        "created_at": 1790812800 + number,
+        "type": 2,
+        "username": "acme",
+        "model_name": "mini",
+        "quota": quota,
+        "prompt_tokens": 12_000,
+        "completion_tokens": 800,
+        "use_time": 3,
+        "group": "default",
+        "request_id": f"r-{number}",
+        "upstream_request_id": "",
+        "other": json.dumps(stated),
+    }
+    return row | changes
+
+
+def accuracy(causes: Mapping[str, str], rows: Rows) -> tuple[dict[str, float], Counter[str]]:
+    """Return the share of right causes by cause, and the causes of clean rows that are not matched."""
+    last = {row["request_id"]: row["cause"] for row in rows}
+    right = Counter(cause for name, cause in causes.items() if last[name] == cause)
+    shares = {cause: right[cause] / count for cause, count in Counter(causes.values()).items()}
+    return shares, Counter(
+        row["cause"] for row in rows if row["request_id"] not in causes and row["state"] != "matched"
+    )
+
+
+def test_every_cause_of_new_api_is_found(tmp_path: Path) -> None:
+    """In a month with faults of every cause, each fault has its cause, and no other row is accused."""
+    month = Month(5)
+    rows = list(month.rows(1500, 25))
+    result, found = run_new_api(tmp_path, rows)
+    shares, accused = accuracy(month.causes, found)
+    assert not accused
+    assert {cause: share for cause, share in shares.items() if share < 0.95} == {}
+    assert len(found) == len(rows)
+    assert result.totals["quota"].theirs == sum(
+        row["quota"] if row["type"] == 2 else -row["quota"] if row["type"] == 6 else 0 for row in rows
+    )
+
+
+def test_every_cause_of_litellm_is_found(tmp_path: Path) -> None:
+    """In a month of litellm with faults of every cause, each fault has its cause, and no other row is accused."""
+    month = litellm_month.Month(5)
+    log = write_log(tmp_path / "log.jsonl", month.rows(300, 20))
+    reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+    shares, accused = accuracy(month.causes, read_rows(tmp_path / "out"))
+    assert not accused
+    assert {cause: share for cause, share in shares.items() if share < 0.9} == {}
+
+
+def test_the_check_figure_matches(tmp_path: Path) -> None:
+    """12 000 tokens, 10 000 of them cached, and 800 of output are 2925 quota."""
+    result, (row,) = run_new_api(tmp_path, [plain_row()])
+    assert result.agrees
+    assert (row["state"], row["logged"], row["expected"], row["difference"]) == ("matched", "2925", "2925", "0")
+
+
+OTHERS = [
+    pytest.param({"quota": 2924}, {}, "rounding", id="one less"),
+    pytest.param({"quota": 4000}, {}, "arithmetic", id="another sum"),
+    pytest.param({"quota": 6300}, {}, "cache_price", id="cached tokens at the full price"),
+    pytest.param({"quota": 2960}, {}, "price_date", id="the prices of August"),
+    pytest.param({"quota": 2486}, {}, "group_ratio", id="the ratio of another group"),
+    pytest.param(
+        {"quota": 0, "prompt_tokens": 0, "completion_tokens": 0}, {"cache_tokens": 0}, "usage_missing", id="no usage"
+    ),
+    pytest.param({"prompt_tokens": 9000}, {}, "usage_contradiction", id="more cached than input"),
+    pytest.param({"model_name": "gpt-9"}, {}, "unknown_model", id="a model that is not sold"),
+    pytest.param({"quota": 2**31 - 1}, {}, "saturated", id="the limit of an integer"),
+    pytest.param(
+        {}, {"billing_source": "subscription", "subscription_consumed": 1}, "subscription", id="other payment"
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "other", "cause"), OTHERS)
+def test_a_changed_row_has_its_cause(
+    tmp_path: Path, changes: dict[str, Any], other: dict[str, Any], cause: str
+) -> None:
+    """One change of a right row is found with its cause."""
+    _, (row,) = run_new_api(tmp_path, [plain_row(other=other, **changes)])
+    assert (row["state"] != "matched", row["cause"]) == (True, cause)
+
+
+def test_a_ratio_that_is_stated_wrong_is_found_without_a_difference(tmp_path: Path) -> None:
+    """A row whose quota is right but whose stated ratio is not ours differs, by 0."""
+    _, (row,) = run_new_api(tmp_path, [plain_row(other={"completion_ratio": 5})])
+    assert (row["state"], row["cause"], row["difference"]) == ("differs", "output_price", "0")
+
+
+def test_a_gateway_that_rounds_otherwise_is_not_accused(tmp_path: Path) -> None:
+    """If the ties of a log go to the even number, they are right, and the rule of the result says so."""
+    rows = [
+        plain_row(number, round(0.375 * (tokens + 6)), {"cache_tokens": 0}, prompt_tokens=tokens, completion_tokens=1)
+        for number, tokens in enumerate(range(1000, 1300))
+    ]
+    result, _ = run_new_api(tmp_path, rows)
+    assert (result.agrees, result.rule.settings["rounding"]) == (True, "half_even")
+
+
+def test_a_ratio_that_most_rows_of_a_user_have_is_agreed(tmp_path: Path) -> None:
+    """A ratio of a user group is no difference if the user always has it, and named; a single one is."""
+    rows = [plain_row(n, 2340, {"user_group_ratio": 0.8}, username="vip") for n in range(1, 7)]
+    rows += [plain_row(n) for n in range(10, 200)] + [plain_row(300, 1463, {"user_group_ratio": 0.5})]
+    result, found = run_new_api(tmp_path, rows)
+    assert [row["cause"] for row in found if row["state"] != "matched"] == ["user_group_ratio"]
+    assert "default 0.8" in result.notes[0]
+
+
+def test_stated_ratios_of_user_groups_replace_learned_ones(tmp_path: Path) -> None:
+    """With the option of the gateway, only its ratios are right."""
+    rows = [plain_row(n, 2340, {"user_group_ratio": 0.8}, username="vip") for n in range(1, 7)]
+    result, _ = run_new_api(tmp_path, rows, user_ratios={"gold": {"default": Fraction(8, 10)}})
+    assert result.agrees
+    result, found = run_new_api(tmp_path, rows, user_ratios={"gold": {"default": Fraction(7, 10)}})
+    assert {row["cause"] for row in found} == {"user_group_ratio"}
+
+
+def test_the_price_changes_while_a_request_runs(tmp_path: Path) -> None:
+    """The price at the start of a request is right, although its row was written after the price changed."""
+    changed = 1788220800  # 2026-09-01
+    row = plain_row(quota=2960, other={"model_ratio": 0.4, "completion_ratio": 5.5}, created_at=changed + 1, use_time=5)
+    result, _ = run_new_api(tmp_path, [row])
+    assert result.agrees
+
+
+def test_a_refund_returns_what_was_charged(tmp_path: Path) -> None:
+    """A refund of a charge matches and is a negative amount; one without a charge is only in the log."""
+    refund = plain_row(2, other={}) | {"type": 6, "other": "{}", "request_id": "r-1"}
+    orphan = plain_row(3) | {"type": 6, "other": "{}"}
+    result, found = run_new_api(tmp_path, [plain_row(1), refund, orphan])
+    assert [(row["state"], row["cause"], row["logged"]) for row in found] == [
+        ("matched", "refunded", "2925"),
+        ("matched", "refunded", "-2925"),
+        ("only_theirs", "refunded", "-2925"),
+    ]
+    assert result.totals["quota"].theirs == -2925
+
+
+def test_a_database_gives_the_same_rows(tmp_path: Path) -> None:
+    """The table of a database is read like a file of its rows."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    rows = [plain_row(1), plain_row(2, 4000)]
+    engine = sqlalchemy.create_engine(url := f"sqlite:///{tmp_path}/gateway.db")
+    with engine.begin() as connection:
+        columns = ", ".join(f'"{name}"' for name in rows[0])
+        connection.execute(sqlalchemy.text(f"CREATE TABLE logs ({columns})"))
+        marks = ", ".join(f":{name}" for name in rows[0])
+        connection.execute(sqlalchemy.text(f"INSERT INTO logs VALUES ({marks})"), rows)
+    engine.dispose()
+    reconcile_new_api(database_source(url, "logs", "id"), BOOK, tmp_path / "db")
+    _, found = run_new_api(tmp_path, rows)
+    assert read_rows(tmp_path / "db") == found
+
+
+def test_a_page_of_the_api_and_csv_give_the_same_rows(tmp_path: Path) -> None:
+    """JSON Lines, the answer of the API and CSV are read alike."""
+    rows = [plain_row(1), plain_row(2, 4000)]
+    _, found = run_new_api(tmp_path, rows)
+    page, table = tmp_path / "page.json", tmp_path / "log.csv"
+    page.write_text(json.dumps({"success": True, "data": {"items": rows, "total": 2}}, indent=1))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for path in (page, table):
+        reconcile_new_api(file_source(str(path)), BOOK, tmp_path / "other")
+        assert read_rows(tmp_path / "other") == found
+
+
+def test_a_broken_row_is_an_error(tmp_path: Path) -> None:
+    """A line that is not JSON ends the run, and no result is written."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(plain_row()) + "\n{broken\n")
+    with pytest.raises(BillingError, match="not valid JSON"):
+        reconcile_new_api(file_source(str(log)), BOOK, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_exit_status_says_whether_the_books_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command exits with 0 if all rows match, with 1 if one does not, and with 2 without a log."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    command = ["reconcile", "gateway", "--prices", str(prices), "--source", "new-api", "--out", str(tmp_path / "out")]
+    log = write_log(tmp_path / "log.jsonl", [plain_row(1)])
+    assert main([*command, str(log)]) == 0
+    write_log(log, [plain_row(1), plain_row(2, 4000)])
+    assert main([*command, str(log)]) == 1
+    assert "arithmetic" in capsys.readouterr().out
+    assert main(command) == 2
+
+
+NOON = datetime(2026, 10, 4, 12, tzinfo=UTC)  # a Sunday
+
+
+def evaluate(text: str, **values: int) -> Fraction:
+    known = dict.fromkeys(VARIABLES, Fraction(0)) | {name: Fraction(value) for name, value in values.items()}
+    return parse(text).evaluate(known, NOON).value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("p * 2.5 + c * 15", Fraction("32.5")),
+        ('tier("a", p - -c / 4 * 2)', Fraction("7.5")),
+        ('len > 272000 ? tier("long", 1) : len <= 10 && !(p == 8) ? tier("short", 2) : tier("mid", 3)', Fraction(2)),
+        ("max(p, 3) + min(1, c) + abs(-2) + ceil(0.1) + floor(1.9)", Fraction(12)),
+        ("fixed(0.04)", Fraction(40_000)),
+        ('hour("Asia/Shanghai") * 100 + weekday() * 10 + month() + day() + minute()', Fraction(2014)),
+        ('v1:tier("a", p) ||| when(param("service_tier") == "flex") * 0.5', Fraction(7)),
+    ],
+)
+def test_an_expression_has_its_value(text: str, value: Fraction) -> None:
+    """Arithmetic, comparison, tiers, fixed prices and times are evaluated exactly, with the usual priorities."""
+    assert evaluate(text, p=7, c=1, len=10) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [('param("x") ? p : c', "param"), ("p ** 2", "'*'"), ("__import__('os')", "__import__"), ("1 +", "the end")],
+)
+def test_what_cannot_be_evaluated_is_named(text: str, named: str) -> None:
+    """What depends on the request, and what is not in the language, is an error that names it."""
+    with pytest.raises(ExpressionError, match=named.replace("*", r"\*")):
+        parse(text)
+
+
+def test_an_expression_with_other_prices_is_found(tmp_path: Path) -> None:
+    """A row whose expression has another price than the price file has the cause expression."""
+    code = base64.b64encode(b'tier("base", p * 0.75 + cr * 0.075 + c * 5)').decode()
+    other = {"billing_mode": "tiered_expr", "expr_b64": code, "matched_tier": "base"}
+    quota = round((2000 * 0.75 + 10_000 * 0.075 + 800 * 5) / 2)
+    _, (row,) = run_new_api(tmp_path, [plain_row(1, quota, other)])
+    assert (row["cause"], row["difference"]) == ("expression", "200")
