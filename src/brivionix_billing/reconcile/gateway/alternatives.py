@@ -37,6 +37,8 @@ _FACTORS: Final = tuple(
     map(Fraction, ["0", "0.1", "0.25", "0.5", "0.8", "0.9", "1.1", "1.2", "1.25", "1.5", "2", "10"])
 )
 """Factors on one price that are tried last. Others cannot be told from a wrong sum."""
+_MAX_MINIMUM: Final = 1_000
+"""The largest minimum charge that is recognized, in quota."""
 _SHARP: Final = Fraction(1, 5_000)
 """A factor is only believed if no other within this distance gives the same quota."""
 
@@ -230,10 +232,8 @@ def explain_quota(call: Call, logged: int, compared: Comparison) -> Cause | None
     exact = call.exact
     if logged == 0 and exact > 0:
         return Cause("minimum_charge", "the least charge of 1 quota was not applied") if exact < 1 else None
-    if exact < logged and logged in (1, 10) and exact < 10 and logged - exact >= 1:
+    if logged in (1, 10) and exact < logged - _HALF:
         return Cause("minimum_charge", f"a minimum of {logged} quota was applied")
-    if exact == 0 and logged == 1:
-        return Cause("minimum_charge", "a minimum of 1 quota was applied to a free request")
     if abs(exact - logged) <= 1:  # also a whole number that became x.999 as a float, and was cut off
         return Cause("rounding", f"{_show(exact)} quota was rounded to {logged}")
     for name, value, text in _other_charges(call, compared):
@@ -242,7 +242,17 @@ def explain_quota(call: Call, logged: int, compared: Comparison) -> Cause | None
     for whole, text in _rounded_parts(call):
         if whole == logged:
             return Cause("rounding", text)
+    if exact < logged <= _MAX_MINIMUM and str(logged).rstrip("0") in ("1", "2", "5"):
+        return Cause("minimum_charge", f"a minimum of {logged} quota was applied")
+    if call.mode == "request" and _is_whole_cents(call, logged):
+        return Cause("per_call_price", "the quota was computed with another price per call")
     return _single_factor(call, logged)
+
+
+def _is_whole_cents(call: Call, logged: int) -> bool:
+    """Return whether a quota is that of a price per call in whole cents."""
+    scale = call.ratio * call.factor * call.quota_per_unit
+    return bool(scale) and not call.tools and ((logged / scale) * 100).denominator == 1
 
 
 def _other_charges(call: Call, compared: Comparison) -> Iterator[tuple[str, Fraction, str]]:
@@ -258,6 +268,9 @@ def _other_charges(call: Call, compared: Comparison) -> Iterator[tuple[str, Frac
             "one call of each tool",
         )
         yield "tool_fee", exact + 999 * tools * ratio, "the fee of 1000 calls for each call"
+        for tool in call.tools:
+            for more in (1, 2, 3, -1, -2):
+                yield "tool_fee", exact + more * tool.price * ratio, f"{tool.calls + more} calls of {tool.meter}"
     yield from _other_token_charges(call, exact, ratio)
     whole = call.base + tools
     if call.user_ratio is not None:
@@ -272,6 +285,11 @@ def _other_charges(call: Call, compared: Comparison) -> Iterator[tuple[str, Frac
         yield from _other_expressions(call, ratio, tools)
     if call.factor != 1:
         yield "per_call_price", (call.base / call.factor + tools) * ratio, "no other ratios"
+    if not call.tools:
+        for name, fee in compared.offer.listed.items():
+            if compared.offer.card.meter(name).is_tool:
+                for calls in range(1, 6):
+                    yield "tool_fee", exact + calls * fee * ratio, f"{calls} calls of {name} that are not stated"
     alternatives = compared.alternatives(call)
     for other in alternatives:
         total = other.offer.total(call.quantities, call.factor)

@@ -98,7 +98,8 @@ class KnownPrices:
 
     def __init__(self, checker: NewApiChecker) -> None:
         self._checker = checker
-        self._is_default = checker.method == DEFAULT_METHOD
+        self._is_noisy = checker.method.is_noisy
+        self._is_default = checker.method[:2] == DEFAULT_METHOD[:2]
         self._rounds_down = checker.method.mode is Mode.DOWN
         self._shape_count = 0
         self._shapes: dict[tuple[str, ...], Shape] = {}
@@ -133,6 +134,8 @@ class KnownPrices:
         total = terms[5] + sum(map(mul, quantities, terms[4]))
         scale = terms[6]
         whole, rest = divmod(total, scale)
+        if self._is_noisy and rest + rest == scale:
+            return None
         if self._is_default:
             whole += rest + rest >= scale
         elif self._rounds_down:
@@ -188,7 +191,7 @@ class KnownPrices:
             return None
         counts = tuple(found.values())
         is_per_call = (other.get("model_price") or 0) > 0 and other.get("billing_mode") != "tiered_expr"
-        if not is_per_call and not (total_input and (row["completion_tokens"] or "stream_status" not in other)):
+        if not is_per_call and not total_input:
             return None
         key: tuple[object, ...] = (
             row["model_name"],

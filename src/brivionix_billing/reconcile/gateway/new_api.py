@@ -211,9 +211,9 @@ class NewApiChecker:
         except BillingError as error:
             cause = _CAUSE_OF_ERROR.get(error.code, "unknown_model")
             return Verdict(State.ONLY_THEIRS, cause, None, error.message)
-        missing = _missing_usage(call, other, logged)
-        if missing:
-            return Verdict(State.DIFFERS, "usage_missing", 0 if call.is_empty else None, missing)
+        if call.is_empty:
+            text = f"no tokens, but {logged} quota" if logged else "no tokens, and nothing was charged"
+            return Verdict(State.DIFFERS, "usage_missing", 0, text)
         compared = self._comparison(row, group, call, cards, offer)
         if call.start != call.at and not agrees_with_book(call, compared):
             compared = self._at_start(row, other, group, call, compared)
@@ -227,6 +227,10 @@ class NewApiChecker:
             problem = subscription_problem(other, logged)
             if problem:
                 return Verdict(State.DIFFERS, "subscription", expected, problem)
+        if verdict.cause in (NO_CAUSE, "arithmetic"):
+            missing = _missing_usage(call, offer, other)
+            if missing:
+                return verdict._replace(cause="usage_missing", text=missing)
         return verdict
 
     def _cards(self, row: Mapping[str, Any], other: Mapping[str, Any], group: str, call: Call, at: datetime) -> CardSet:
@@ -276,7 +280,10 @@ class NewApiChecker:
             state = State.MATCHED if logged == expected else State.DIFFERS
             return Verdict(state, "expression", expected, call.expression_problem)
         if agrees_with_book(call, compared):
-            if logged in (own, expected):
+            if logged == own and _states_other_tier(call):
+                text = f"the row states tier {call.stated_tier[:40]!r}"
+                return Verdict(State.DIFFERS, "expression", expected, text)
+            if logged in (own, expected) or self.method.accepts(logged, call.exact):
                 # A ratio is a double: at a boundary of rounding it may give another quota than the exact price.
                 return Verdict(State.MATCHED, NO_CAUSE, logged)
             cause = explain_quota(call, logged, compared) or _unexplained(other, logged)
@@ -346,24 +353,27 @@ def describe(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _missing_usage(call: Call, other: Mapping[str, Any], logged: int) -> str:
-    """Return what is missing of the usage; empty if nothing is."""
-    if call.mode in ("request", "task"):
+def _missing_usage(call: Call, offer: Offer, other: Mapping[str, Any]) -> str:
+    """Return what is missing of the usage of a request with tokens; empty if nothing is."""
+    if call.mode not in ("ratio", "expression"):
         return ""
     admin = other.get("admin_info")
     if isinstance(admin, Mapping) and admin.get("local_count_tokens"):
         return "the provider reported no usage; the gateway counted the tokens itself"
-    if call.is_empty:
-        return f"no tokens, but {logged} quota" if logged else "no tokens, and nothing was charged"
     if call.tools and not call.quantities:
         return ""
     if not call.input_total:
-        return "no input tokens"
-    stream = other.get("stream_status")
-    failed = isinstance(stream, Mapping) and str(stream.get("status") or "ok") not in ("ok", "done", "success")
-    if failed and not call.quantities.get("output") and not call.quantities.get("audio_output"):
-        return "the stream ended early, and no output tokens were reported"
+        return "no input tokens were reported"
+    if not call.quantities.get("output") and not call.quantities.get("audio_output") and offer.price("output"):
+        return "no output tokens were reported"
     return ""
+
+
+def _states_other_tier(call: Call) -> bool:
+    """Return whether a row states another tier of its expression than the one that applies."""
+    if call.expression is None or call.outcome is None or not call.stated_tier:
+        return False
+    return call.stated_tier != call.outcome.tier and call.stated_tier in (name for name, _ in call.expression.tiers)
 
 
 def _unexplained(other: Mapping[str, Any], logged: int) -> Cause:
@@ -382,6 +392,8 @@ def subscription_problem(other: Mapping[str, Any], logged: int) -> str:
     if other.get("billing_source") != "subscription":
         if consumed:
             return f"the subscription paid {consumed}, but the wallet is stated as the source"
+        if other.get("billing_preference") == "subscription_only" and other.get("billing_source") == "wallet":
+            return "only a subscription may pay, but the wallet did"
         if wallet and wallet != logged and other.get("billing_source") == "wallet":
             return f"the wallet paid {wallet} of {logged}"
         return ""
