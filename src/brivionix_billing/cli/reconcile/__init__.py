@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from brivionix_billing.cli.reconcile import gateway, payments
+from brivionix_billing.cli.reconcile import gateway, payments, provider
 
 __all__ = ["add_commands"]
 
@@ -22,5 +22,5 @@ def add_commands(commands: Any) -> None:
         description=_ABOUT,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (gateway, payments):
+    for module in (gateway, provider, payments):
         module.add_commands(subcommands)
