@@ -98,7 +98,7 @@ def test_missing_operations_are_booked_once(ledger: Ledger, tmp_path: Path, sour
     currency, channel = ("USD", "stripe") if source == "stripe" else ("CNY", "rmb")
     movements = [
         payment("order_1", "85.68", account="acct_1", currency=currency),
-        Movement("re_1", "order_1", "refund", AT + timedelta(hours=1), Decimal("-42.84"), refund="r_1"),
+        Movement("re_000001", "order_1", "refund", AT + timedelta(hours=1), Decimal("-42.84"), refund="r_1"),
         payment("order_2", "17.85", account="nobody", currency=currency),
     ]
     movements[1].currency = currency
@@ -109,7 +109,10 @@ def test_missing_operations_are_booked_once(ledger: Ledger, tmp_path: Path, sour
         ("only_theirs", "account_unknown"),
     ]
     journal = [entry.as_dict() for entry in ledger.journal("acct_1")]
-    assert [(entry["id"], entry["kind"]) for entry in journal[1:]] == [("tx_order_1", "top_up"), ("re_1", "refund")]
+    assert [(entry["id"], entry["kind"]) for entry in journal[1:]] == [
+        ("tx_order_1", "top_up"),
+        ("re_000001", "refund"),
+    ]
     again = run(ledger, tmp_path, source, movements, book=True, channels=[channel])
     assert [(row["state"], row["cause"]) for row in again] == [
         ("matched", ""),
@@ -249,3 +252,46 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (tmp_path / "out" / "rows.csv").read_bytes() == first
     assert main([*arguments, "--book", "--at", "2026-11-01"]) == 0
     assert main(arguments) == 0
+
+
+def test_a_refund_of_used_credits_is_booked_as_a_dispute_once(ledger: Ledger, tmp_path: Path) -> None:
+    """The ledger rejects a refund of used Credits. A dispute that was booked for it by hand is its counterpart."""
+    top_up(ledger, "order_1")
+    ledger.adjust("acct_1", "-90", reason="used", author="test", id="used", at=AT)
+    refund = Movement("re_000001", "order_1", "refund", AT + timedelta(hours=1), Decimal("-42.50"), refund="r_1")
+    movements = [payment("order_1"), refund]
+    row = run(ledger, tmp_path, "wechat", movements, book=True)[1]
+    assert (row["state"], row["cause"]) == ("only_theirs", "rejected")
+    ledger.dispute("acct_1", "lot_order_1", id="by-hand", at=AT + timedelta(hours=2), pay="42.50")
+    row = run(ledger, tmp_path, "wechat", movements, book=True)[1]
+    assert (row["state"], row["cause"], row["operation"]) == ("matched", "other_kind", "by-hand")
+
+
+def test_a_payment_of_another_channel_is_never_credited_again(ledger: Ledger, tmp_path: Path) -> None:
+    """``--book`` does not credit a payment that the ledger has on a channel that is not compared."""
+    top_up(ledger, "order_1")
+    rows = run(ledger, tmp_path, "wechat", [payment("order_1", account="acct_1")], book=True, channels=["stripe"])
+    assert [(row["state"], row["cause"]) for row in rows] == [("only_theirs", "other_channel")]
+    assert len(ledger.lots("acct_1")) == 1
+
+
+def test_a_payment_of_another_account_differs(ledger: Ledger, tmp_path: Path) -> None:
+    """A payment that names one account and was credited to another differs, although the amounts are equal."""
+    top_up(ledger, "order_1")
+    ledger.open_account("acct_2", at=AT)
+    (row,) = run(ledger, tmp_path, "wechat", [payment("order_1", account="acct_2")])
+    assert (row["state"], row["cause"], row["difference"]) == ("differs", "account", "0")
+
+
+def test_refund_numbers_may_repeat_from_payment_to_payment(ledger: Ledger, tmp_path: Path) -> None:
+    """Refunds that their merchant numbers from 1 for each payment are told apart, also when they are booked."""
+    top_up(ledger, "order_1")
+    top_up(ledger, "order_2", "17")
+    refunds = [
+        Movement("1", f"order_{n}", "refund", AT + timedelta(hours=n), Decimal(amount))
+        for n, amount in ((1, "-8.50"), (2, "-1.70"))
+    ]
+    movements = [payment("order_1"), payment("order_2", "17.00"), *refunds]
+    rows = run(ledger, tmp_path, "alipay", movements, book=True)[2:]
+    assert [(row["id"], row["cause"]) for row in rows] == [("tx_1/1", "booked"), ("tx_2/1", "booked")]
+    assert {row["state"] for row in run(ledger, tmp_path, "alipay", movements)} == {"matched"}

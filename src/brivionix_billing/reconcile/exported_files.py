@@ -186,60 +186,84 @@ class Section:
 
 
 def read_sections(
-    file: ExportedFile, headings: Sequence[str], *, comment: str = "", padding: str = ""
+    file: ExportedFile,
+    headings: Sequence[str],
+    *,
+    marker: str = "",
+    comment: str = "",
+    prefix: str = "",
+    free_text: str = "",
 ) -> list[Section]:
-    """Return the sections of a file of tables. A section starts at a line whose first cell is one of ``headings``.
+    """Return the sections of a file of tables.
 
-    ``comment`` starts comment lines. ``padding`` has further characters that are removed around each cell. Lines
-    before the first heading are ignored if they are blank or comments, and are an error otherwise.
+    A section starts at a line whose first cell is one of ``headings``, or that has the cell ``marker``. ``comment``
+    starts comment lines. ``prefix`` is before every value of formats that quote nothing. ``free_text`` is a column of
+    formats that do not quote it, so its text may contain the delimiter. Lines before the first heading are ignored if
+    they are blank or comments.
     """
     text = file.text()
     lines = text.splitlines()
     first = next((line for line in lines if line.strip(_PADDING) and not (comment and _is_comment(line, comment))), "")
     delimiter = max(_DELIMITERS, key=first.count)
-    strip = _PADDING + padding
     sections: list[Section] = []
     comments: list[str] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    for number, cells in _split_rows(file, text, delimiter, prefix):
+        place = f"{file.name}, line {number}"
+        if comment and _is_comment(cells[0] if cells else "", comment):
+            (sections[-1].comments if sections else comments).append(delimiter.join(cells).strip(_PADDING))
+            continue
+        values = [cell.strip(_PADDING + prefix) for cell in cells]
+        if not any(values):
+            continue
+        if values[0] in headings or (marker and marker in values):
+            sections.append(Section(_columns(place, values), [], comments))
+            comments = []
+            continue
+        if not sections:
+            wanted = f"has the column {marker}" if marker else f"starts with {headings[0]!r}"
+            raise statement_error(
+                place,
+                f"expected a heading that {wanted}, found {safe_repr(values[0], 60)}",
+                "pass the file as it was downloaded, of the source that --source names",
+            )
+        sections[-1].rows.append(_row(place, values, sections[-1].columns, delimiter, free_text))
+    if not sections:
+        raise statement_error(file.name, "the file has no heading", "download it again")
+    return sections
+
+
+def _split_rows(file: ExportedFile, text: str, delimiter: str, prefix: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells)."""
+    if prefix:
+        for number, line in enumerate(text.splitlines(), 1):
+            start = line.lstrip(_PADDING)
+            yield number, start.split(delimiter + prefix) if start.startswith(prefix) else start.split(delimiter)
+        return
     csv.field_size_limit(_MAX_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
-            line = reader.line_num
-            place = f"{file.name}, line {line}"
-            if comment and _is_comment(cells[0] if cells else "", comment):
-                (sections[-1].comments if sections else comments).append(delimiter.join(cells).strip(_PADDING))
-                continue
-            values = [cell.strip(strip) for cell in cells]
-            if not any(values):
-                continue
-            if values[0] in headings:
-                sections.append(Section(_columns(place, values), [], comments))
-                comments = []
-                continue
-            if not sections:
-                raise statement_error(
-                    place,
-                    f"expected a heading that starts with {headings[0]!r}, found {safe_repr(values[0], 60)}",
-                    "pass the file as it was downloaded, of the source that --source names",
-                )
-            columns = sections[-1].columns
-            extra = values[len(columns) :]
-            if any(extra) or len(values) < len(columns):
-                raise statement_error(
-                    place,
-                    f"the row has {len(values)} cells, its heading {len(columns)}",
-                    "download the file again; an editor may have changed it",
-                )
-            sections[-1].rows.append(Row(place, dict(zip(columns, values, strict=False))))
+            yield reader.line_num, cells
     except csv.Error as error:
         raise statement_error(
-            file.name, f"line {reader.line_num} is no valid CSV ({error})", "download it again"
+            f"{file.name}, line {reader.line_num}", f"the line is no valid CSV ({error})", "download the file again"
         ) from None
-    if not sections:
+
+
+def _row(place: str, values: list[str], columns: Sequence[str], delimiter: str, free_text: str) -> Row:
+    while len(values) > len(columns) and not values[-1]:
+        del values[-1]
+    more = len(values) - len(columns)
+    if more > 0 and free_text in columns:
+        index = columns.index(free_text)
+        values = [*values[:index], delimiter.join(values[index : index + more + 1]), *values[index + more + 1 :]]
+    if len(values) != len(columns):
         raise statement_error(
-            file.name, f"the file has no heading that starts with {headings[0]!r}", "download it again"
+            place,
+            f"the row has {len(values)} cells, its heading {len(columns)}",
+            "download the file again, because an editor may have changed it",
         )
-    return sections
+    return Row(place, dict(zip(columns, values, strict=True)))
 
 
 def _is_comment(cell: str, comment: str) -> bool:

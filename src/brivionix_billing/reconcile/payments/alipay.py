@@ -34,6 +34,8 @@ _FEE: Final = ("服务费（元）", "服务费(元)", "服务费")
 _SHARED: Final = ("分润（元）", "分润(元)", "分润")
 _REFUND_ID: Final = ("退款批次号/请求号", "退款批次号／请求号", "退款批次号")
 _REQUIRED: Final = ((_TRADE,), ("商户订单号",), ("业务类型",), ("创建时间", "完成时间"), _RECEIVED)
+_MIN_UNIQUE: Final = 8
+"""Shorter numbers of refunds are taken to be unique only within their trade."""
 _COVERED: Final = re.compile(r"起始日期[：:]\s*\[([^\]]+)\].*终止日期[：:]\s*\[([^\]]+)\]")
 _CHINESE_TIME: Final = re.compile(r"(\d{4})年(\d{1,2})月(\d{1,2})日\s*(\d{1,2}:\d{2}:\d{2})?")
 _TOTALS: Final = (
@@ -65,7 +67,7 @@ def _is_summary(file: ExportedFile) -> bool:
 
 
 def _read_details(file: ExportedFile, zone: str, notes: list[str], covered: list[Period]) -> Iterable[StatementLine]:
-    sections = read_sections(file, (_TRADE, *_OTHER_HEADINGS), comment="#")
+    sections = read_sections(file, (_TRADE, *_OTHER_HEADINGS), comment="#", free_text="商品名称")
     for section in sections:
         other = _OTHER_HEADINGS.get(section.columns[0])
         missing = [names[0] for names in _REQUIRED if not set(names) & set(section.columns)]
@@ -121,7 +123,7 @@ def _line(row: Row, number: NumberFormat, zone: str) -> StatementLine:
     time = row.get("完成时间") or row.get("创建时间")
     return StatementLine(
         place,
-        (refund or f"{trade}/{time}") if kind is LineKind.REFUND else trade,
+        _refund_id(trade, refund or time) if kind is LineKind.REFUND else trade,
         kind,
         parse_local_time(time, load_zone(zone), place, "完成时间"),
         "CNY",
@@ -135,6 +137,11 @@ def _line(row: Row, number: NumberFormat, zone: str) -> StatementLine:
         category=category,
         text=row.get("商品名称"),
     )
+
+
+def _refund_id(trade: str, refund: str) -> str:
+    """Return the id of a refund. Some merchants number the refunds of each trade from 1: such ids need the trade."""
+    return refund if len(refund) >= _MIN_UNIQUE and " " not in refund else f"{trade}/{refund}"
 
 
 def _check_totals(section: Section, lines: Sequence[StatementLine], name: str) -> bool:

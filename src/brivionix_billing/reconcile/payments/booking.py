@@ -59,6 +59,8 @@ class Booking:
             return Outcome(line, "rejected", f"{error.message} [{error.code}]")
 
     def _top_up(self, line: StatementLine) -> Outcome:
+        if self.side.has_elsewhere((line.id, *line.references.values())):
+            return Outcome(line, "other_channel", "the payment was credited on another channel; name it by --channel")
         account = account_of(line, self.side)
         if account is None:
             return Outcome(line, "account_unknown", "no text of the row is the id of an account; top it up by hand")

@@ -31,6 +31,14 @@ _SHIFTS: Final = range(2, 29)
 """Half hours by which the times of a whole statement may be shifted: 1 to 14 hours."""
 _SHIFT_TOLERANCE: Final = timedelta(minutes=10)
 _MIN_SHIFTED: Final = 3
+_DIRECTIONS: Final = {
+    LineKind.PAYMENT: "in",
+    LineKind.REFUND: "back",
+    LineKind.DISPUTE: "back",
+    LineKind.REFUND_FAILURE: "in again",
+    LineKind.DISPUTE_REVERSAL: "in again",
+}
+"""A refund of used Credits can only be booked as a dispute, so the two may stand for each other."""
 _ONE: Final = ""
 """Amounts of all currencies are paired. The currency is compared afterwards, so that a wrong one is found."""
 
@@ -62,6 +70,7 @@ def payment_rule(
         Key(("kind", "operation")),
         Key(("kind", "payment"), same_amount=True),
         Key(("kind", "payment")),
+        Key(("direction", "payment"), same_amount=True),
         Key(("kind", "account", "currency"), window, same_amount=True),
     )
     return Rule(
@@ -82,14 +91,14 @@ def compare(
 
     Operations of payments that are on one of the ``others`` are left out: several processors may share a channel.
     """
-    window = rule.keys[-1].window or timedelta(0)
-    booked = ledger.operations(_extended(period, max(window, rule.delay)))
+    booked = ledger.operations(_extended(period, max(_window_of(rule), rule.delay)))
     lines, repeated = _split_repeated(line for line in statement.lines if line.kind in LEDGER_KINDS)
     booked = _with_other_times(lines, booked, ledger)
     payments = _Payments([*lines, *(line for other in others for line in other.lines)], booked)
     elsewhere = {payments.of_line(line) for other in others for line in other.lines} - set(map(payments.of_line, lines))
     booked = [each for each in booked if payments.of_operation(each) not in elsewhere]
-    theirs = [_line_item(line, payments, ledger, {each.id for each in booked}) for line in lines]
+    by_id = {each.id: each for each in booked}
+    theirs = [_line_item(line, payments, ledger, by_id) for line in lines]
     ours = [_operation_item(operation, payments) for operation in booked]
     matches = match(theirs, ours, rule)
     shift = _common_shift(matches)
@@ -114,12 +123,17 @@ def compare(
 
 def _split_repeated(lines: Iterable[StatementLine]) -> tuple[list[StatementLine], list[StatementLine]]:
     """Return the rows, and apart from them those that repeat a row: files of a statement may overlap."""
-    first: dict[tuple[LineKind, str], StatementLine] = {}
+    first: dict[tuple[LineKind, str, tuple[str, ...]], StatementLine] = {}
     repeated = []
     for line in lines:
-        if first.setdefault((line.kind, line.id or line.place), line) is not line:
+        key = line.kind, line.id or line.place, tuple(line.references.values())
+        if first.setdefault(key, line) is not line:
             repeated.append(line)
     return list(first.values()), repeated
+
+
+def _window_of(rule: Rule) -> timedelta:
+    return rule.keys[-1].window or timedelta(0)
 
 
 def _extended(period: Period, margin: timedelta) -> Period:
@@ -181,12 +195,21 @@ class _Payments:
             self._parents[self._find(name)] = self._find(names[0])
 
 
-def _line_item(line: StatementLine, payments: _Payments, ledger: LedgerSide, booked: set[str]) -> Item:
-    own = (line.id, *line.operation_ids.values())
+def _line_item(
+    line: StatementLine, payments: _Payments, ledger: LedgerSide, booked: Mapping[str, LedgerOperation]
+) -> Item:
+    payment = payments.of_line(line)
+    # Merchants may number the refunds of each payment on their own, so the id alone may mean another one.
+    own = [
+        text
+        for text in (line.id, *line.operation_ids.values())
+        if text in booked and payment in ("", payments.of_operation(booked[text]))
+    ]
     fields = {
         "kind": line.kind.value,
-        "operation": next((text for text in own if text in booked), "") if line.kind is not LineKind.PAYMENT else "",
-        "payment": payments.of_line(line),
+        "direction": _DIRECTIONS[line.kind],
+        "operation": own[0] if own and line.kind is not LineKind.PAYMENT else "",
+        "payment": payment,
         "account": account_of(line, ledger) or "",
         "currency": line.currency,
     }
@@ -202,6 +225,7 @@ def account_of(line: StatementLine, ledger: LedgerSide) -> str | None:
 def _operation_item(operation: LedgerOperation, payments: _Payments) -> Item:
     fields = {
         "kind": operation.kind.value,
+        "direction": _DIRECTIONS[operation.kind],
         "operation": operation.id,
         "payment": payments.of_operation(operation),
         "account": operation.account,
@@ -260,10 +284,16 @@ def _classify(each: Match, rule: Rule, shift: timedelta, ledger: LedgerSide) -> 
     state, cause = _compare_amounts(line, operation)
     if state is State.MATCHED and not _is_own_booking(line, operation):
         distance = _booked_after(line.at, operation.at)
+        # A refund is booked when it is requested, and paid later.
+        earliest = -rule.delay if line.kind is LineKind.PAYMENT else -max(rule.delay, _window_of(rule))
         if shift and abs(distance - shift) <= _SHIFT_TOLERANCE:
             cause = "time_zone"
-        elif abs(distance) > rule.delay:
+        elif not earliest <= distance <= rule.delay:
             state, cause = State.DIFFERS, "late" if distance > timedelta(0) else "early"
+    if state is State.MATCHED and operation.account != (account_of(line, ledger) or operation.account):
+        state, cause = State.DIFFERS, "account"
+    elif state is State.MATCHED and not cause and operation.kind is not line.kind:
+        cause = "other_kind"
     return Pair(line, operation, state, cause, key)
 
 
@@ -274,6 +304,8 @@ def _is_own_booking(line: StatementLine, operation: LedgerOperation) -> bool:
 
 def _missing_cause(line: StatementLine, ledger: LedgerSide) -> str:
     if line.kind is LineKind.PAYMENT:
+        if ledger.has_elsewhere((line.id, *line.references.values())):
+            return "other_channel"
         return "not_booked" if account_of(line, ledger) else "account_unknown"
     return "not_booked" if any(ledger.payment(text) for text in line.references.values()) else "payment_unknown"
 

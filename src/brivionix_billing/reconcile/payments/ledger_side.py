@@ -43,10 +43,10 @@ class LedgerOperation:
 class LedgerSide:
     """The ledger as one side of a reconciliation."""
 
-    def __init__(self, ledger: Ledger, channels: Collection[str]) -> None:
-        """``channels`` are those of the statement; operations of other channels are left out. Empty: all channels."""
+    def __init__(self, ledger: Ledger, channels: Collection[str], all_channels: Collection[str]) -> None:
+        """``channels`` are those of the statement. Operations of other channels are left out."""
         self._ledger = ledger
-        self._channels = frozenset(channels)
+        self._channels, self._all_channels = frozenset(channels), frozenset(all_channels)
         self._accounts = frozenset(ledger.accounts())
 
     def is_account(self, id: str) -> bool:
@@ -64,20 +64,31 @@ class LedgerSide:
 
     def payment(self, reference: str) -> list[LedgerOperation]:
         """Return the top-ups with a reference or an id, at any time."""
-        if not 0 < len(reference) <= _MAX_ID or reference.startswith("sk-") or not reference.isprintable():
+        if not _is_id(reference):
             return []
         found = self._of_channels(self._ledger.entry(reference), LineKind.PAYMENT)
         for channel in sorted(self._channels):
-            try:
-                lot = self._ledger.payment(channel, reference).id
-            except BillingError:
-                continue
-            found += self._of_channels(self._ledger.entry(lot), LineKind.PAYMENT)
+            lot = self._lot(channel, reference)
+            found += [] if lot is None else self._of_channels(self._ledger.entry(lot), LineKind.PAYMENT)
         return list({operation.id: operation for operation in found}.values())
+
+    def has_elsewhere(self, references: Iterable[str]) -> bool:
+        """Return whether a payment was credited on another channel: it must not be credited again."""
+        return any(
+            _is_id(reference) and self._lot(channel, reference) is not None
+            for reference in references
+            for channel in self._all_channels - self._channels
+        )
+
+    def _lot(self, channel: str, reference: str) -> str | None:
+        try:
+            return self._ledger.payment(channel, reference).id
+        except BillingError:
+            return None
 
     def operation(self, id: str) -> list[LedgerOperation]:
         """Return the operation with an id, at any time: a list of one, or of none."""
-        if not 0 < len(id) <= _MAX_ID or id.startswith("sk-") or not id.isprintable():
+        if not _is_id(id):
             return []
         return self._of_channels(self._ledger.entry(id))
 
@@ -128,6 +139,6 @@ class LedgerSide:
         )
 
 
-def currencies(operations: Iterable[LedgerOperation]) -> set[str]:
-    """Return the currencies of operations."""
-    return {operation.currency for operation in operations}
+def _is_id(text: str) -> bool:
+    """Return whether the ledger can have a text as an id."""
+    return 0 < len(text) <= _MAX_ID and text.isprintable() and not text.startswith("sk-")

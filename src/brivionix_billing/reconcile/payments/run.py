@@ -95,7 +95,7 @@ def reconcile_payments(
     statement = read_statement(paths, source, options.zone)
     period = _period(statement, options)
     channels = _channels(statement, options, book)
-    side = LedgerSide(ledger, channels)
+    side = LedgerSide(ledger, channels, book.channels())
     rule = payment_rule(statement, channels, period, options.window, options.delay)
     others = [read_statement([path], name) for name, path in options.others]
     comparison = compare(statement, side, rule, period, others)

@@ -40,11 +40,6 @@ _KINDS: Final = {
 }
 """Reporting category -> kind. All others, such as topup, transfer and adjustment, are other movements."""
 _REQUIRED: Final = ("currency", "gross", "fee", "net", "reporting_category")
-_HEADINGS: Final = (
-    *("balance_transaction_id", "created_utc", "created", "available_on_utc", "available_on", "currency", "gross"),
-    *("fee", "net", "reporting_category", "source_id", "description", "automatic_payout_id", "charge_id"),
-    *("payment_intent_id", "customer_id", "account", "connected_account"),
-)
 _REFERENCES: Final = ("payment_intent_id", "charge_id", "invoice_id")
 _ACCOUNT_HINTS: Final = ("customer_id", "customer_email")
 _ZERO_DECIMALS: Final = frozenset(
@@ -71,7 +66,7 @@ def read_stripe(files: Sequence[ExportedFile], zone: str = "UTC") -> Statement:
 
 def _read_csv(file: ExportedFile, zone: tzinfo) -> Iterable[StatementLine]:
     _require_itemised(file)
-    for section in read_sections(file, _HEADINGS):
+    for section in read_sections(file, (), marker="reporting_category"):
         missing = [name for name in _REQUIRED if name not in section.columns]
         if missing:
             raise statement_error(

@@ -52,7 +52,7 @@ def read_wechat(files: Sequence[ExportedFile], zone: str = _ZONE) -> Statement:
 
 
 def _read_bill(file: ExportedFile, zone: str, notes: list[str]) -> Iterable[StatementLine]:
-    sections = read_sections(file, (_FIRST_COLUMN, _TOTALS_COLUMN, _FUND_COLUMN), padding="`")
+    sections = read_sections(file, (_FIRST_COLUMN, _TOTALS_COLUMN, _FUND_COLUMN), prefix="`")
     rows: list[Row] = []
     for section in sections:
         if section.columns[0] == _FUND_COLUMN:

@@ -137,10 +137,12 @@ def _meter(token_type: Any, cost_type: Any) -> str | None:
 
 
 def _cents(value: Any, place: str, name: str) -> Decimal:
-    """Return an amount in units of the currency. A JSON number is not exact in every client, so it must be a text."""
-    if not isinstance(value, str):
-        raise statement_error(place, f"{name} is not a text in cents", "pass the report as the API returned it")
-    return multiply(NumberFormat([]).parse(value, place, name), _CENT)
+    """Return an amount in units of the currency."""
+    if isinstance(value, str):
+        return multiply(NumberFormat([]).parse(value, place, name), _CENT)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise statement_error(place, f"{name} is not an amount in cents", "pass the report as the API returned it")
+    return multiply(Decimal(value), _CENT)
 
 
 def _usage_lines(place: str, span: Bucket, result: Mapping[str, Any], usage: Mapping[str, Any]) -> Iterator[ReportLine]:

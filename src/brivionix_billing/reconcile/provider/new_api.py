@@ -22,7 +22,6 @@ __all__ = ["QUOTA_PER_USD", "read_new_api"]
 QUOTA_PER_USD: Final = 500_000
 """The usual quota of 1 USD. An upstream may have another one."""
 _CONSUMED, _REFUNDED = 2, 6
-_HEADINGS: Final = ("id", "user_id", "created_at", "model_name", "type", "username", "count", "quota", "token_used")
 _HOUR: Final = timedelta(hours=1)
 _FIX: Final = "pass the answers of GET /api/log/self or GET /api/data/self, or an export of the table logs"
 
@@ -42,7 +41,7 @@ def read_new_api(files: Sequence[ExportedFile], quota_per_usd: int = QUOTA_PER_U
 
 def _rows(file: ExportedFile) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if not file.is_json:
-        for section in read_sections(file, _HEADINGS):
+        for section in read_sections(file, (), marker="quota"):
             if not {"created_at", "model_name", "quota"} <= set(section.columns):
                 raise statement_error(file.name, "the file has no created_at, model_name or quota", _FIX)
             yield from ((row.place, row.cells) for row in section.rows)

@@ -34,7 +34,6 @@ __all__ = ["read_openai"]
 
 _COSTS: Final = "organization.costs.result"
 _USAGE: Final = re.compile(r"organization\.usage\.([a-z_]+)\.result")
-_HEADINGS: Final = ("start_time", "end_time", "start_time_iso", "end_time_iso", "amount_value", "project_id", "date")
 _TIERS: Final = frozenset({"batch", "flex", "priority"})
 _KINDS: Final = {
     "input": "input",
@@ -132,7 +131,7 @@ def _cost_line(result: Mapping[str, Any], span: Bucket, place: str) -> ReportLin
     amount = result.get("amount")
     value = amount.get("value") if isinstance(amount, dict) else None
     if isinstance(value, str):
-        value = NumberFormat([]).parse(value, place, "amount.value")
+        value = _float_text(value, NumberFormat([]), place)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise statement_error(place, "amount.value is not a number", "request the page again")
     currency = parse_currency(amount.get("currency") if isinstance(amount, dict) else None, place)
@@ -242,7 +241,7 @@ def _tier(batch: Any, tier: Any) -> str | None:
 
 
 def _read_export(file: ExportedFile, buckets: set[Bucket]) -> Iterator[ReportLine]:
-    for section in read_sections(file, _HEADINGS):
+    for section in read_sections(file, (), marker="start_time"):
         is_cost = "amount_value" in section.columns
         if not is_cost and "input_tokens" not in section.columns:
             raise statement_error(

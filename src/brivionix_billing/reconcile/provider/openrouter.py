@@ -21,7 +21,6 @@ from brivionix_billing.usage import Usage
 
 __all__ = ["read_openrouter"]
 
-_HEADINGS: Final = ("generation_id", "created_at", "id", "request_id")
 _COSTS: Final = ("cost_total", "total_cost", "cost", "usage")
 _FLOAT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 _FIX: Final = "pass responses with usage.cost, answers of GET /api/v1/generation, or the activity per request"
@@ -73,7 +72,7 @@ def _json_line(item: Any, place: str) -> ResponseLine:
 
 
 def _read_csv(file: ExportedFile) -> Iterator[ResponseLine]:
-    for section in read_sections(file, _HEADINGS):
+    for section in read_sections(file, ("generation_id", "id", "request_id"), marker="created_at"):
         cost = next((name for name in _COSTS if name in section.columns), None)
         if cost is None or not {"generation_id", "id", "request_id"} & set(section.columns):
             raise statement_error(file.name, "the file has no column of a cost or an id per response", _FIX)
