@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from brivionix_billing import __version__
 from brivionix_billing.cli import (
     changes,
+    export,
     importing,
     invoices,
     ledger,
@@ -43,6 +44,7 @@ Start with:
   brivionix-billing verify bills --usage usage.jsonl
   brivionix-billing receipt usage.jsonl --request ID --key receipts.pem
   brivionix-billing ledger --help             the ledger of Credits
+  brivionix-billing export --help             exports for finance systems
 
 Results go to stdout, everything else to stderr; '-' reads a usage file from stdin.
 Exit status: 0 success, 1 a check failed (a bill does not verify), 2 invalid input.
@@ -56,7 +58,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, receipts, reconcile, ledger):
+    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, receipts, reconcile, ledger, export):
         module.add_commands(commands)
     return parser
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from brivionix_billing.cli.ledger import accounts, api_tokens, corrections, maintenance, payments, reports
+from brivionix_billing.cli.ledger import (
+    accounts,
+    api_tokens,
+    corrections,
+    maintenance,
+    payments,
+    period_report,
+    reports,
+)
 
 __all__ = ["add_commands"]
 
@@ -34,5 +42,5 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (maintenance, accounts, api_tokens, payments, corrections, reports):
+    for module in (maintenance, accounts, api_tokens, payments, corrections, reports, period_report):
         module.add_commands(subcommands)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now
-from brivionix_billing.cli.output import print_rows
+from brivionix_billing.cli.output import print_rows, print_stderr
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
@@ -35,6 +35,7 @@ __all__ = [
     "redacted_url",
     "subcommand",
     "open_ledger_for_update",
+    "warn_open_holds",
 ]
 
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
@@ -43,6 +44,8 @@ _DEFAULT: Final = "sqlite:///ledger.db"
 _ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token")
 """Arguments that are ids in the ledger."""
 _FORMATS: Final = ("table", "json", "csv")
+_MAX_WARNINGS: Final = 20
+"""Maximum number of accounts that warnings name."""
 
 
 def subcommand(
@@ -223,3 +226,16 @@ def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, mes
 
     print_rows([row], args.format, render_text)
     return EXIT_OK
+
+
+def warn_open_holds(accounts: Iterable[tuple[str, int]]) -> None:
+    """Warn about accounts with open holds: while there are any, usage may still be added to the period."""
+    unresolved = [(account, holds) for account, holds in accounts if holds]
+    for account, holds in unresolved[:_MAX_WARNINGS]:
+        plural = holds != 1
+        print_stderr(
+            f"warning: account {account} has {holds} open hold{'s' if plural else ''} from "
+            f"the period or before; {'their' if plural else 'its'} usage may still be added"
+        )
+    if len(unresolved) > _MAX_WARNINGS:
+        print_stderr(f"... and {len(unresolved) - _MAX_WARNINGS} more accounts")

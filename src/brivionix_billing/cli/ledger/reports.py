@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, require_distinct_paths
-from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand
+from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand, warn_open_holds
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_MAX_WARNINGS: Final = 20
-"""Maximum number of accounts that warnings name."""
 _BALANCES: Final = ("available", "held", "owed")
 """Subaccounts in the table of a journal."""
 
@@ -133,7 +131,7 @@ def _statement(args: Namespace) -> int:
         print_stdout(as_json(statement.as_dict()))
     else:
         print_rows([], "table", lambda: _format_statement(statement))
-    _warn_open_holds([statement])
+    warn_open_holds([(statement.account, statement.open_holds)])
     return EXIT_OK
 
 
@@ -225,14 +223,14 @@ def _customers(args: Namespace) -> int:
                 "balance": statement.balance().as_dict(),
             }
             if statement.open_holds:
-                unresolved.append(statement)
+                unresolved.append((account, statement.open_holds))
     content = as_json(customers)
     if args.out is None:
         print_stdout(content)
     else:
         atomic_write_bytes(args.out, content.encode())
         print_stderr(f"{args.out}: {len(customers)} account{'s' if len(customers) != 1 else ''}")
-    _warn_open_holds(unresolved)
+    warn_open_holds(unresolved)
     return EXIT_OK
 
 
@@ -246,16 +244,3 @@ def _customer_dict(customer: Customer) -> dict[str, Any]:
         "balance": None if customer.balance is None else customer.balance.as_dict(),
     }
     return {key: value for key, value in values.items() if value}
-
-
-def _warn_open_holds(statements: list[Statement]) -> None:
-    """Warn about open holds: while there are any, usage may still be added to the period."""
-    unresolved = [statement for statement in statements if statement.open_holds]
-    for statement in unresolved[:_MAX_WARNINGS]:
-        plural = statement.open_holds != 1
-        print_stderr(
-            f"warning: account {statement.account} has {statement.open_holds} open hold{'s' if plural else ''} from "
-            f"the period or before; {'their' if plural else 'its'} usage may still be added"
-        )
-    if len(unresolved) > _MAX_WARNINGS:
-        print_stderr(f"... and {len(unresolved) - _MAX_WARNINGS} more accounts")
