@@ -115,6 +115,11 @@ def _add_focus(commands: Any) -> None:
     )
     parser.add_argument("--issuer", metavar="NAME", help="the seller (default: that of the bills, or 'Example issuer')")
     parser.add_argument("--bills", metavar="DIR", help="the bills of this usage")
+    parser.add_argument(
+        "--db",
+        metavar="URL|FILE",
+        help="the ledger: top-ups are purchases, and usage draws them down; not with --bills",
+    )
     parser.add_argument("--invoice-detail", metavar="FILE", help="write Invoice Detail to this file; requires --bills")
     parser.add_argument("--billing-period", metavar="FILE", help="write Billing Period to this file")
     parser.add_argument(
@@ -123,8 +128,8 @@ def _add_focus(commands: Any) -> None:
     parser.add_argument(
         "--virtual-currency",
         action="store_true",
-        help="write Credits to the columns PricingCurrency*, as FOCUS allows (default in 1.4: to x_PricingCurrency*, "
-        "because focus-data-toolkit accepts only ISO 4217 there; 1.2 always has them)",
+        help="write Credits to the columns PricingCurrency*, as FOCUS allows and 1.2 always has them (default in 1.4: "
+        "x_PricingCurrency*, because focus-data-toolkit accepts only ISO 4217 there)",
     )
     add_workers(parser)
     add_prices(parser)
@@ -137,12 +142,14 @@ def _focus(args: Namespace) -> int:
         BILLING_PERIOD,
         COST_AND_USAGE,
         COST_AND_USAGE_1_2,
-        COST_AND_USAGE_ISO,
         INVOICE_DETAIL,
+        without_virtual_currency,
     )
 
     if args.invoice_detail and not args.bills:
         raise BillingError("invalid_argument", "Invoice Detail has the lines of bills; add --bills DIR")
+    if args.db and args.bills:
+        raise BillingError("invalid_argument", "--bills states what was billed, --db what was prepaid; use one of them")
     require_distinct_paths(args.out, args.invoice_detail, args.billing_period)
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
@@ -167,9 +174,18 @@ def _focus(args: Namespace) -> int:
         )
     issuer = args.issuer or (issuers[0] if issuers else "Example issuer")
     channels = {account: bills[account].channel if bills else _channel(args, book, None) for account in accounts}
-    rows = [row.columns for row in focus.usage_rows(usage, period, issuer, channels, bills)]
-    columns = COST_AND_USAGE if args.virtual_currency else COST_AND_USAGE_ISO
-    columns = columns if args.focus_version == "1.4" else COST_AND_USAGE_1_2
+    rated = focus.usage_rows(usage, period, issuer, channels, bills)
+    if args.db:
+        from brivionix_billing.exports.focus_prepaid import prepaid_rows
+
+        books = _read_books(args, None if args.account is None else [args.account])
+        rows = prepaid_rows(books, rated, period, issuer)
+        warn_open_holds((each.account, each.open_holds) for each in books)
+    else:
+        rows = [row.columns() for row in rated]
+    columns = COST_AND_USAGE if args.focus_version == "1.4" else COST_AND_USAGE_1_2
+    if args.focus_version == "1.4" and not args.virtual_currency:
+        columns = without_virtual_currency(columns)
     _write_focus(args.out, rows, columns)
     if args.invoice_detail:
         _write_focus(args.invoice_detail, focus.invoice_detail_rows(bills.values()), INVOICE_DETAIL)
@@ -260,12 +276,12 @@ def _journal(args: Namespace) -> int:
     return EXIT_OK
 
 
-def _read_books(args: Namespace) -> list[AccountBooks]:
+def _read_books(args: Namespace, accounts: Iterable[str] | None = None) -> list[AccountBooks]:
     from brivionix_billing.exports import account_books
 
     period = Period.parse(args.period, args.zone)
     with open_ledger(args) as ledger:
-        return [account_books(ledger, account, period) for account in ledger.accounts()]
+        return [account_books(ledger, account, period) for account in accounts or ledger.accounts()]
 
 
 def _write(args: Namespace, parts: Iterable[str], books: Sequence[AccountBooks]) -> None:

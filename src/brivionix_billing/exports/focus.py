@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -19,8 +20,10 @@ from brivionix_billing.rating.units import UNIT_DECIMALS
 from brivionix_billing.times import CalendarDays, Period, format_instant
 
 __all__ = [
+    "CREDITS",
     "Bill",
     "DailyUsage",
+    "FocusDays",
     "UsageRow",
     "billing_period_row",
     "invoice_detail_rows",
@@ -123,14 +126,28 @@ class DailyUsage(NamedTuple):
     bucket: UsageBucket
 
 
-class UsageRow(NamedTuple):
-    """A row of usage, with the facts that its columns do not have."""
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The usage of one meter of a rate card on one day."""
 
     account: str
     day: str
-    units: int
-    """Credits, in units of 10^-18."""
-    columns: dict[str, Value]
+    card: RateCard
+    meter: str
+    rate: ChannelRate
+    quantity: int
+    shared: Mapping[str, Value]
+    """The columns that do not depend on the quantity."""
+
+    @property
+    def units(self) -> int:
+        """Credits, in units of 10^-18."""
+        return self.quantity * self.card.unit_rates[self.meter]
+
+    def columns(self, quantity: int | None = None) -> dict[str, Value]:
+        """Return the columns of the row, or of a part of its quantity."""
+        part = self.quantity if quantity is None else quantity
+        return {**_usage_columns(self.card, self.meter, part, self.rate), **self.shared}
 
 
 def usage_rows(
@@ -145,7 +162,7 @@ def usage_rows(
     Raises ``unknown_channel`` if the channel had no price, and ``invalid_argument`` if a bill does not have exactly the
     usage.
     """
-    days = _Days(period)
+    days = FocusDays(period)
     merged: dict[tuple[Any, ...], tuple[DailyUsage, str, int]] = {}
     for daily in usage:
         card = daily.bucket.card
@@ -159,19 +176,18 @@ def usage_rows(
     for (account, day, identity, rate), (daily, meter, quantity) in sorted(
         merged.items(), key=lambda item: item[0][:3]
     ):
-        columns = _usage_columns(daily.bucket.card, meter, quantity, rate)
-        columns |= period_columns(period) | days.columns(day) | provider_columns(issuer)
-        columns |= {"BillingAccountId": account, "x_PaymentChannel": channels[account]}
-        units = quantity * daily.bucket.card.unit_rates[meter]
+        shared = period_columns(period) | days.columns(day) | provider_columns(issuer)
+        shared |= {"BillingAccountId": account, "x_PaymentChannel": channels[account]}
         if bills:
-            columns |= _bill_columns(bills.get(account), identity, account, sums, units)
-        rows.append(UsageRow(account, day, units, columns))
+            units = quantity * daily.bucket.card.unit_rates[meter]
+            shared |= _bill_columns(bills.get(account), identity, account, sums, units)
+        rows.append(UsageRow(account, day, daily.bucket.card, meter, rate, quantity, shared))
     for bill in bills.values():
         _check_bill(bill, sums)
     return rows
 
 
-class _Days:
+class FocusDays:
     """The charge periods of calendar days."""
 
     def __init__(self, period: Period) -> None:

@@ -21,12 +21,12 @@ __all__ = [
     "BILLING_PERIOD",
     "COST_AND_USAGE",
     "COST_AND_USAGE_1_2",
-    "COST_AND_USAGE_ISO",
     "INVOICE_DETAIL",
     "Row",
     "Value",
     "focus_csv",
     "focus_parquet",
+    "without_virtual_currency",
 ]
 
 Value = str | Decimal | None
@@ -39,7 +39,7 @@ NUMBER: Final = "DECIMAL"
 Columns = Mapping[str, str]
 """Column -> its type in Parquet."""
 
-PRICING_CURRENCY: Final = (
+_PRICING_CURRENCY: Final = (
     "PricingCurrency",
     "PricingCurrencyContractedUnitPrice",
     "PricingCurrencyEffectiveCost",
@@ -101,17 +101,18 @@ COST_AND_USAGE: Final[Columns] = {
 }
 """Columns of Cost and Usage, FOCUS 1.4, with Credits as the pricing currency."""
 
-COST_AND_USAGE_ISO: Final[Columns] = {
-    **{name: kind for name, kind in COST_AND_USAGE.items() if name not in PRICING_CURRENCY},
-    **{f"x_{name}": COST_AND_USAGE[name] for name in PRICING_CURRENCY},
-}
-"""The same for tools that accept only currencies of ISO 4217: Credits are in columns of our own."""
-
 COST_AND_USAGE_1_2: Final[Columns] = {
     name: COST_AND_USAGE.get(name, TEXT)
     for name in sorted({*COST_AND_USAGE, *_UNTIL_1_2} - {*_NEW_IN_1_3}, key=lambda name: (name[0] == "x", name))
 }
 """Columns of FOCUS 1.2, which names the provider in other columns."""
+
+
+def without_virtual_currency(columns: Columns) -> Columns:
+    """Return the columns for tools that accept only currencies of ISO 4217: those in Credits get the prefix ``x_``."""
+    kept = {name: kind for name, kind in columns.items() if name not in _PRICING_CURRENCY}
+    return kept | {f"x_{name}": columns[name] for name in _PRICING_CURRENCY}
+
 
 INVOICE_DETAIL: Final[Columns] = {
     "BilledCost": NUMBER,
