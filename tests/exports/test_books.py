@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from brivionix_billing import BillingError
+from brivionix_billing import BillingError, Money
 from brivionix_billing.cli import main
 from brivionix_billing.exports import account_books, journal_csv, period_report, read_account_mapping
 from brivionix_billing.exports.beancount import beancount_name
@@ -20,7 +20,7 @@ from brivionix_billing.exports.hledger import hledger_name
 from brivionix_billing.exports.transactions import Id
 from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
-from exports_kit import HAS_BEANCOUNT, HAS_HLEDGER, check_exports, exports, run_tool
+from exports_kit import HAS_BEANCOUNT, HAS_HLEDGER, check_exports, check_tools, exports, run_tool
 from ledger_kit import NOW, later, opened, quote, with_credits
 
 NOVEMBER = Period.parse("2026-11", "Asia/Shanghai")
@@ -118,7 +118,7 @@ def test_the_journal_uses_the_accounts_of_the_mapping(ledger: Ledger, tmp_path: 
 @pytest.mark.parametrize(
     "text",
     [
-        "cash: a\n",
+        "[]\n",
         "cash: a\ndeferred: b\nusage: c\nbreakage: d\ncorrections: 1002.10\n",
         "cash: a\ndeferred: b\nusage: c\nbreakage: d\ncorrections: e\nother: f\n",
         "cash: a\ncash: b\n",
@@ -183,13 +183,45 @@ def test_unknown_entries_are_errors(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
 
 def test_money_that_lots_do_not_explain_is_an_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If an entry has money of an unknown account, such as a fee, the exports report it."""
-    from brivionix_billing import Money
-
+    """If an entry has money of an unknown account, or other cash than its lot, the exports report it."""
     real = Entry.money
-    monkeypatch.setattr(Entry, "money", lambda self: {**real(self), "EUR": {"fee": Money("1", "EUR")}})
-    with pytest.raises(BillingError, match="money account 'fee'"):
-        account_books(ledger, "acct_7", NOVEMBER)
+    for account in ("bonus", "cash"):
+        monkeypatch.setattr(Entry, "money", lambda self, name=account: {**real(self), "EUR": {name: Money("1", "EUR")}})
+        with pytest.raises(BillingError, match=f"money account '{account}'"):
+            account_books(ledger, "acct_7", NOVEMBER)
+
+
+def test_tax_and_fees_are_apart_from_the_money_of_the_lot(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tax on a payment and the fee of its channel change the cash, but not deferred revenue; all exports balance."""
+    real = Entry.money
+
+    def money(self: Entry) -> dict[str, dict[str, Money]]:
+        accounts = real(self)
+        if self.id == "acct_73":  # 300 CNY without tax, 18 CNY tax, and a fee of 2 CNY
+            extra = {
+                "tax": Money("-18", "CNY"),
+                "fees": Money("2", "CNY"),
+                "cash": accounts["CNY"]["cash"] + Money("16", "CNY"),
+            }
+            accounts["CNY"] |= extra
+        return accounts
+
+    before = period_report([account_books(ledger, "acct_7", NOVEMBER)]).rows[0].as_dict()
+    monkeypatch.setattr(Entry, "money", money)
+    check_tools(*exports(ledger, NOVEMBER)[:2])
+    books = account_books(ledger, "acct_7", NOVEMBER)
+    row = period_report([books]).rows[0].as_dict()
+    assert (row["tax"], row["fees"]) == ("18.00", "2.00")
+    assert Decimal(row["cash"]) - Decimal(before["cash"]) == 16
+    assert {**row, "tax": 0, "fees": 0, "cash": 0} == {**before, "tax": 0, "fees": 0, "cash": 0}
+    rows = [row for row in csv.DictReader(io.StringIO(journal_csv([books]))) if row["id"] == "acct_73"]
+    assert {row["account"]: row["debit"] or f"-{row['credit']}" for row in rows} == {
+        "Cash": "316.00",
+        "Payment fees": "2.00",
+        "Tax payable": "-18.00",
+        "Deferred revenue": "-264.76",
+        "Revenue from usage": "-35.24",  # of the debt that the payment settled
+    }
 
 
 def test_a_period_has_whole_days(ledger: Ledger) -> None:

@@ -80,8 +80,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--accounts",
         metavar="FILE.yaml",
-        help="the accounts of your accounting system: cash, deferred, usage, breakage, corrections; each a text, or a "
-        "mapping of channels (default: English names)",
+        help="the accounts of your accounting system: cash, deferred, usage, breakage, corrections, tax, fees; each a "
+        "text, or a mapping of channels (default: English names)",
     )
 
 

@@ -54,6 +54,8 @@ _SILENT_KINDS: Final = ("account", "token", "token_changed", "hold")
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")
 """Money accounts that are revenue."""
+_OTHER_MONEY: Final = ("tax", "fees")
+"""Money accounts of an entry that are no money of a lot: tax on a payment, fees of the channel."""
 _MAIN_REVENUE: Final = {"lot_expired": "breakage", "adjust": "corrections"}
 """Kind of booking -> its revenue, if it is not usage."""
 _CHANGE_REVENUE: Final = {"expired": "breakage", "written_off": "breakage"}
@@ -88,7 +90,7 @@ class MoneyKey(NamedTuple):
     """An account in money of one channel and currency."""
 
     name: str
-    """``cash``, ``deferred``, ``usage``, ``breakage`` (expired Credits) or ``corrections``."""
+    """``cash``, ``deferred``, ``usage``, ``breakage`` (expired Credits), ``corrections``, ``tax`` or ``fees``."""
     channel: str
     currency: str
 
@@ -134,6 +136,8 @@ class Booking:
     """Change of the balance by debt: negative if the debt grows."""
     cash: dict[str, int] = field(default_factory=dict)
     """Purchased lot -> money received, negative if it was paid back."""
+    other: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(Purchased lot, ``tax`` or ``fees``) -> amount, which is part of the cash."""
     revenue: dict[tuple[str, str], int] = field(default_factory=dict)
     """(Purchased lot, name) -> revenue that is not that of the booking's kind."""
     money: dict[MoneyKey, int] = field(default_factory=dict)
@@ -311,14 +315,26 @@ class _Journal:
             sums["cash"] += cash
             sums["revenue"] -= revenue
             sums["deferred"] += revenue - cash
-        _require_known_money(entry, recorded)
+        _add_other_money(entry, booking, recorded)
 
 
-def _require_known_money(entry: Entry, recorded: Mapping[str, Mapping[str, int]]) -> None:
-    """Raise ``journal_broken`` if the entry has money that the changes of its lots do not explain."""
+def _add_other_money(entry: Entry, booking: Booking, recorded: Mapping[str, dict[str, int]]) -> None:
+    """Add tax and fees, which are in the cash of the entry, but not in the money of its lot.
+
+    Raises ``journal_broken`` if the entry has further money that the changes of its lots do not explain.
+    """
     for currency, accounts in entry.money().items():
-        for name, amount in accounts.items():
-            if units_from_column(format_plain(amount.amount)) != recorded.get(currency, {}).get(name, 0):
+        expected = recorded.get(currency, {"cash": 0, "deferred": 0, "revenue": 0})
+        found = {name: units_from_column(format_plain(amount.amount)) for name, amount in accounts.items()}
+        ours = [delta.lot for delta in entry.lot_deltas if entry.purchases.get(delta.lot, [""])[0] == currency]
+        for name in _OTHER_MONEY:
+            amount = found.pop(name, 0)
+            if amount and ours:
+                expected["cash"] -= amount
+                booking.other[ours[0], name] = booking.other.get((ours[0], name), 0) + amount
+                booking.cash[ours[0]] -= amount
+        for name, amount in found.items():
+            if amount != expected.get(name, 0):
                 raise _unknown_error(entry, f"money account {safe_repr(name)}")
 
 
@@ -364,6 +380,10 @@ def _apply(booking: Booking, state: Position, lots: Mapping[str, PurchasedLot]) 
         booking.post("cash", lot, cash)
         booking.post("deferred", lot, -deferred)
         rest = cash - deferred
+        for name in _OTHER_MONEY:
+            part = booking.other.get((id, name), 0)
+            rest += part
+            booking.post(name, lot, part)
         for name in _REVENUE:
             part = booking.revenue.get((id, name), 0)
             rest -= part

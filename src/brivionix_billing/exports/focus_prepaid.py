@@ -157,10 +157,15 @@ def _other_booking(context: _Context, booking: Booking) -> Iterator[Row]:
         label = "Debt settled"
     for channel, currency in sorted({key[1:] for key in booking.money}):
         money = {key.name: amount for key, amount in booking.money.items() if key[1:] == (channel, currency)}
-        cash = 0 if booking.kind == "top_up" else money.get("cash", 0)
-        revenue = -sum(amount for name, amount in money.items() if name not in ("cash", "deferred"))
+        tax = -money.get("tax", 0)
+        # The customer is billed the money of the lot and its tax. Fees are paid by the seller.
+        cash = 0 if booking.kind == "top_up" else money.get("cash", 0) - tax + money.get("fees", 0)
+        revenue = -sum(money.get(name, 0) for name in ("usage", "breakage", "corrections"))
         if cash or revenue:
             yield context.row(booking.day, _adjustment(label, channel, currency, cash, revenue))
+        if tax:
+            columns = _adjustment(f"Tax: {KIND_LABELS[booking.kind]}", channel, currency, tax, tax)
+            yield context.row(booking.day, {**columns, "ChargeCategory": "Tax"})
 
 
 def _purchase(lot: PurchasedLot) -> dict[str, Value]:

@@ -24,6 +24,8 @@ DEFAULT_ACCOUNTS: Final[Mapping[str, str]] = {
     "usage": "Revenue from usage",
     "breakage": "Revenue from expired Credits",
     "corrections": "Corrections",
+    "tax": "Tax payable",
+    "fees": "Payment fees",
 }
 """Money account of the ledger -> its name if no mapping is given."""
 _MAX_BYTES: Final = 1024 * 1024
@@ -33,14 +35,14 @@ AccountMapping = Mapping[str, str | Mapping[str, str]]
 
 
 def read_account_mapping(path: str | Path) -> AccountMapping:
-    """Read a mapping of accounts from YAML. Raises ``invalid_document`` unless it names every money account."""
+    """Read a mapping of accounts from YAML. Raises ``invalid_document`` for an unknown key or value."""
     parsed, findings = read_yaml(read_bounded(path, _MAX_BYTES, "the mapping of accounts"), str(path))
     if findings:
         raise BillingError("invalid_document", str(findings[0]))
     data = parsed.data
-    if not isinstance(data, dict) or data.keys() != DEFAULT_ACCOUNTS.keys():
+    if not isinstance(data, dict) or data.keys() - DEFAULT_ACCOUNTS.keys():
         raise BillingError(
-            "invalid_document", f"{path}: the keys must be exactly {', '.join(DEFAULT_ACCOUNTS)}; see docs/exports.md"
+            "invalid_document", f"{path}: the keys must be among {', '.join(DEFAULT_ACCOUNTS)}; see docs/exports.md"
         )
     return {
         name: {str(channel): _account_text(path, name, text) for channel, text in value.items()}
@@ -89,7 +91,7 @@ def _by_account(booking: Booking, accounts: AccountMapping) -> dict[tuple[str, s
 
 
 def _target(key: MoneyKey, accounts: AccountMapping) -> str:
-    mapped = accounts[key.name]
+    mapped = accounts.get(key.name, {})
     if isinstance(mapped, str):
         return mapped
     if key.channel not in mapped:

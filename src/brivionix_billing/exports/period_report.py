@@ -50,7 +50,11 @@ class ReportRow:
     movements: dict[str, int] = field(default_factory=dict)
     closing: int = 0
     cash: int | None = None
-    """Cash received less cash paid back; ``None`` for Credits."""
+    """Cash received less cash paid back, with tax and after fees; ``None`` for Credits."""
+    tax: int | None = None
+    """Tax received less tax paid back; ``None`` for Credits."""
+    fees: int | None = None
+    """Fees of the channel; ``None`` for Credits."""
     revenue: int | None = None
     """Recognised revenue; ``None`` for Credits."""
     opening_debt: int | None = None
@@ -73,6 +77,8 @@ class ReportRow:
         for name, amount in other.movements.items():
             self.move(name, amount)
         self.cash = _plus(self.cash, other.cash)
+        self.tax = _plus(self.tax, other.tax)
+        self.fees = _plus(self.fees, other.fees)
         self.revenue = _plus(self.revenue, other.revenue)
         self.opening_debt = _plus(self.opening_debt, other.opening_debt)
         self.closing_debt = _plus(self.closing_debt, other.closing_debt)
@@ -84,6 +90,8 @@ class ReportRow:
             **{name: self.movements.get(name, 0) for name in MOVEMENTS},
             "closing": self.closing,
             "cash": self.cash,
+            "tax": self.tax,
+            "fees": self.fees,
             "revenue": self.revenue,
             "opening_debt": self.opening_debt,
             "closing_debt": self.closing_debt,
@@ -140,7 +148,7 @@ def _account_rows(books: AccountBooks) -> list[ReportRow]:
     def row_of(key: MoneyKey) -> ReportRow:
         row = rows.get(key[1:])
         if row is None:
-            row = rows[key[1:]] = ReportRow(books.account, key.channel, key.currency, cash=0, revenue=0)
+            row = rows[key[1:]] = ReportRow(books.account, key.channel, key.currency, cash=0, tax=0, fees=0, revenue=0)
         return row
 
     for key, amount in books.opening.deferred(books.lots).items():
@@ -155,6 +163,10 @@ def _account_rows(books: AccountBooks) -> list[ReportRow]:
             if key.name == "cash":
                 row.cash = _plus(row.cash, amount)
                 row.move(movement, amount)
+            elif key.name in ("tax", "fees"):  # parts of the cash that are not of the lot
+                row.move(movement, amount)
+                row.tax = _plus(row.tax, -amount if key.name == "tax" else 0)
+                row.fees = _plus(row.fees, amount if key.name == "fees" else 0)
             elif key.name != "deferred":  # a credit of revenue decreases the deferred revenue
                 row.revenue = _plus(row.revenue, -amount)
                 row.move(_MOVEMENT_BY_REVENUE[key.name], amount)

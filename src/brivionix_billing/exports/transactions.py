@@ -26,6 +26,8 @@ _MONEY_ACCOUNTS: Final = {
     "usage": ("Income", "Usage"),
     "breakage": ("Income", "Breakage"),
     "corrections": ("Income", "Corrections"),
+    "tax": ("Liabilities", "Tax"),
+    "fees": ("Expenses", "Fees"),
 }
 """Money account of a booking -> account of the books. Deferred revenue is the cost of the Credits."""
 _EQUITY: Final = ("Equity", "Credits")

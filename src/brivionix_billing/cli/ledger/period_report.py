@@ -32,6 +32,8 @@ _TITLES: Final = {
     "voided": "voided",
     "closing": "closing",
     "cash": "net cash",
+    "tax": "tax",
+    "fees": "fees",
     "revenue": "revenue",
     "opening_debt": "opening debt",
     "closing_debt": "closing debt",
