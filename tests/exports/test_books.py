@@ -224,6 +224,17 @@ def test_tax_and_fees_are_apart_from_the_money_of_the_lot(ledger: Ledger, monkey
     }
 
 
+def test_books_that_differ_from_the_statement_are_an_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The opening and the closing balance are compared with those of the statement, which adds up other tables."""
+    real = Ledger.statement
+    for name in ("opening", "closing"):
+        altered = {name: Decimal("0.000000000000000001")}
+        monkeypatch.setattr(Ledger, "statement", lambda *args, altered=altered: replace(real(*args), **altered))
+        with pytest.raises(BillingError, match=f"the {name} of its statement is 0.000000000000000001") as caught:
+            account_books(ledger, "acct_7", NOVEMBER)
+        assert caught.value.code == "journal_broken"
+
+
 def test_a_period_has_whole_days(ledger: Ledger) -> None:
     """A period that starts within a day of its zone is an error, because books have dates."""
     with pytest.raises(BillingError) as caught:

@@ -107,6 +107,19 @@ def test_invoice_detail_equals_the_bills_to_the_minor_unit(month: Path) -> None:
     assert [Fraction(row["BilledCost"]) for row in rows] == [Fraction(line) for line in lines]
 
 
+def test_prices_are_those_of_the_bills(month: Path) -> None:
+    """List and contracted prices are those of the line of the bill: in Credits of 1 USD each, and at 0.85 CNY each."""
+    lines = {f"{bill['id']}/{n}": line for bill in documents(month) for n, line in enumerate(bill["lines"], 1)}
+    discounted = 0
+    for row in table(month / "csv" / "usage.csv"):
+        line = lines[row["InvoiceDetailId"]]
+        for column, price in (("List", line["list_price"]), ("Contracted", line["unit_price"])):
+            assert Fraction(row[f"x_PricingCurrency{column}UnitPrice"]) == Fraction(price)
+            assert Fraction(row[f"{column}UnitPrice"]) == Fraction(price) * Fraction("0.85")
+        discounted += line["list_price"] != line["unit_price"]
+    assert discounted
+
+
 def test_costs_are_price_times_quantity_exactly(month: Path) -> None:
     """Every cost is its unit price times the pricing quantity, in money and in Credits, without any rounding."""
     for row in table(month / "csv" / "usage.csv"):
@@ -118,6 +131,7 @@ def test_costs_are_price_times_quantity_exactly(month: Path) -> None:
         per = int(row["PricingUnit"].split()[0]) if row["PricingUnit"][0].isdigit() else 1
         assert Fraction(row["PricingQuantity"]) * per == Fraction(row["ConsumedQuantity"])
         assert row["BilledCost"] == row["EffectiveCost"] == row["ContractedCost"]
+        assert all("." in row[name] for name in ("ConsumedQuantity", "ListCost"))  # else the official validator fails
 
 
 def test_parquet_has_the_same_rows(month: Path) -> None:
@@ -319,6 +333,11 @@ def test_usage_that_is_not_that_of_the_bills_or_the_ledger(
     ledger = ("--db", str(prepaid / "ledger.db"), "--channel", "rmb")
     assert not export(tmp_path, "--out", "a.csv", *ledger, usage=EXAMPLE)
     assert "but the ledger charged" in capsys.readouterr().err
+    charged = (prepaid / "usage.jsonl").read_text(encoding="utf-8").splitlines()
+    again = json.dumps(json.loads(charged[0]) | {"request_id": "again"})
+    (tmp_path / "u.jsonl").write_text("\n".join([*charged, again]), encoding="utf-8")
+    assert not export(tmp_path, "--out", "a.csv", *ledger, usage=usage)
+    assert "but the ledger charged 0." in capsys.readouterr().err
     assert not (tmp_path / "a.csv").exists()
 
 
