@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from brivionix_billing.exports import account_books, journal_csv, period_report,
 from brivionix_billing.exports.beancount import beancount_name
 from brivionix_billing.exports.hledger import hledger_name
 from brivionix_billing.exports.transactions import Id
-from brivionix_billing.ledger import Entry, Ledger
+from brivionix_billing.ledger import Entry, Ledger, Statement
 from brivionix_billing.times import Period
 from exports_kit import HAS_BEANCOUNT, HAS_HLEDGER, check_exports, check_tools, exports, run_tool
 from ledger_kit import NOW, later, opened, quote, with_credits
@@ -176,7 +177,7 @@ def test_unknown_entries_are_errors(ledger: Ledger, monkeypatch: pytest.MonkeyPa
         (replace(top_up, lot_deltas=(top_up.lot_deltas[0]._replace(kind="moved"),)), "change 'moved'"),
         (replace(top_up, lot_deltas=()), "change of the balance"),
     ):
-        monkeypatch.setattr(Ledger, "journal", lambda *_, altered=altered: iter([altered]))
+        monkeypatch.setattr(Ledger, "journal", lambda *_, after=0, altered=altered: iter([] if after else [altered]))
         with pytest.raises(BillingError, match=what) as caught:
             account_books(ledger, "acct_7", NOVEMBER)
         assert caught.value.code == "journal_broken"
@@ -233,6 +234,21 @@ def test_books_that_differ_from_the_statement_are_an_error(ledger: Ledger, monke
         with pytest.raises(BillingError, match=f"the {name} of its statement is 0.000000000000000001") as caught:
             account_books(ledger, "acct_7", NOVEMBER)
         assert caught.value.code == "journal_broken"
+
+
+def test_an_entry_that_is_posted_meanwhile_is_in_the_books(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a charge is posted between reading the journal and the statement, both are read again."""
+    real = Ledger.statement
+    waiting = ["late"]
+
+    def statement(*args: Any) -> Statement:
+        if waiting:
+            ledger.charge("acct_7", "1", id=waiting.pop(), at=later(9 * DAY))
+        return real(*args)
+
+    before = account_books(ledger, "acct_7", NOVEMBER).closing.net
+    monkeypatch.setattr(Ledger, "statement", statement)
+    assert account_books(ledger, "acct_7", NOVEMBER).closing.net == before - 10**18
 
 
 def test_a_period_has_whole_days(ledger: Ledger) -> None:

@@ -10,19 +10,18 @@ is then a debt on the day of the request, which the lot settles on the day it wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry
-from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import minor_unit, units_from_column, units_to_text
 from brivionix_billing.times import CalendarDays, Period
 
 if TYPE_CHECKING:
-    from brivionix_billing.ledger import Ledger
+    from brivionix_billing.ledger import Ledger, Statement
 
 __all__ = [
     "KIND_LABELS",
@@ -54,6 +53,8 @@ _SILENT_KINDS: Final = ("account", "token", "token_changed", "hold")
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")
 """Money accounts that are revenue."""
+_TRIES: Final = 5
+"""Number of times that a journal is read which is being written."""
 _OTHER_MONEY: Final = ("tax", "fees")
 """Money accounts of an entry that are no money of a lot: tax on a payment, fees of the channel."""
 _MAIN_REVENUE: Final = {"lot_expired": "breakage", "adjust": "corrections"}
@@ -209,10 +210,10 @@ def account_books(ledger: Ledger, account: str, period: Period) -> AccountBooks:
     """Return the books of one account in a period of whole days.
 
     Raises ``journal_broken`` if an entry has a kind, a subaccount or money that is unknown here, or if the books do not
-    match the statement of the account: nothing is left out.
+    match the statement of the account: nothing is left out. The ledger may be written meanwhile.
     """
     first, end = require_whole_days(period)
-    lots, raw = _read_journal(ledger, account, period)
+    lots, raw, statement = _read_consistently(ledger, account, period)
     raw.sort(key=lambda booking: (booking.day, booking.kind == "usage"))  # stable: else the order of the journal
     state, opening = Position(), Position()
     bookings: list[Booking] = []
@@ -225,7 +226,6 @@ def account_books(ledger: Ledger, account: str, period: Period) -> AccountBooks:
         else:
             bookings.append(booking)
     closing = Position({id: left for id, left in state.lots.items() if left}, state.promotional, state.owed)
-    statement = ledger.statement(account, period)
     for name, stated, computed in (
         ("opening", statement.opening, opening.net),
         ("closing", statement.closing, closing.net),
@@ -249,9 +249,13 @@ class _Journal:
         """Lot -> the last day on which Credits were added to it. No booking reduces it earlier."""
         self.usage: dict[str, Booking] = {}
         self.bookings: list[Booking] = []
+        self.last_number = 0
+        """Number of the last posted entry."""
 
-    def add(self, entry: Entry) -> None:
-        """Add the next entry of the journal."""
+    def add(self, entry: Entry, *, posted: bool = True) -> None:
+        """Add the next entry of the journal, or one that is due but not posted."""
+        if posted:
+            self.last_number = entry.number
         if entry.kind not in (*_USAGE_KINDS, *_SILENT_KINDS, *KIND_LABELS):
             raise _unknown_error(entry, f"kind {safe_repr(entry.kind)}")
         unknown = entry.postings.keys() - SUBACCOUNTS.keys()
@@ -350,19 +354,21 @@ def _net_change(entry: Entry) -> int:
     return sum(entry.postings.get(subaccount, 0) for subaccount in ("available", "held", "owed"))
 
 
-def _read_journal(ledger: Ledger, account: str, period: Period) -> tuple[dict[str, PurchasedLot], list[Booking]]:
-    journal = _Journal(account, CalendarDays(period.zone))
-    for entry in _entries(ledger, account, period):
-        journal.add(entry)
-    return journal.lots, journal.bookings
-
-
-def _entries(ledger: Ledger, account: str, period: Period) -> Iterator[Entry]:
-    """Yield the posted entries, then the expiries that are due by the end of the period and not posted yet."""
-    yield from ledger.journal(account)
-    for entry in ledger.due_expiries(account, at=period.end):
-        if entry.kind == "lot_expired" and format_timestamp(entry.at) < format_timestamp(period.end):
-            yield entry
+def _read_consistently(
+    ledger: Ledger, account: str, period: Period
+) -> tuple[dict[str, PurchasedLot], list[Booking], Statement]:
+    """Read the journal and the statement. If entries were posted in between, read both again."""
+    for _ in range(_TRIES):
+        journal = _Journal(account, CalendarDays(period.zone))
+        for entry in ledger.journal(account):
+            journal.add(entry)
+        for entry in ledger.due_expiries(account, at=period.end):
+            if entry.kind == "lot_expired" and entry.at < period.end:
+                journal.add(entry, posted=False)
+        statement = ledger.statement(account, period)
+        if next(ledger.journal(account, after=journal.last_number), None) is None:
+            break
+    return journal.lots, journal.bookings, statement
 
 
 def _apply(booking: Booking, state: Position, lots: Mapping[str, PurchasedLot]) -> None:

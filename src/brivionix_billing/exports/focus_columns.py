@@ -199,7 +199,8 @@ def focus_parquet(rows: Sequence[Row], columns: Columns) -> bytes:
             "auto_detect = false, columns = ?, nullstr = '', all_varchar = false, max_line_size = 10000000)",
             [str(source), types],
         )
-        connection.execute(f"COPY focus TO '{target}' (FORMAT parquet)")  # a path of our own
+        quoted = str(target).replace("'", "''")
+        connection.execute(f"COPY focus TO '{quoted}' (FORMAT parquet)")  # a path of our own
         return target.read_bytes()
 
 
