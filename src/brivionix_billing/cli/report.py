@@ -22,14 +22,14 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.pages.formatting import LANGUAGES
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.report import Report, build_report, writers
+from brivionix_billing.report import Report, build_report, report_page, writers
 from brivionix_billing.report.workbook import require_xlsx_extra
 from brivionix_billing.tabular import format_csv
 from brivionix_billing.times import Period
 
 __all__ = ["add_commands"]
 
-_FORMATS: Final = ("table", "csv", "json", "parquet", "xlsx")
+_FORMATS: Final = ("table", "csv", "json", "parquet", "xlsx", "html")
 _BINARY: Final = ("parquet", "xlsx")
 
 
@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--rejected", metavar="FILE", help="write the rejected records with their reasons, as CSV")
     parser.add_argument("--format", choices=_FORMATS, default="table")
-    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of table and xlsx (en)")
+    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of table, xlsx and html (en)")
     parser.add_argument("--out", metavar="FILE", help="write to FILE instead of stdout; required for parquet and xlsx")
     add_workers(parser)
     add_prices(parser)
@@ -138,6 +138,8 @@ def _content(report: Report, args: Namespace) -> bytes:
         return writers.report_parquet(report)
     if args.format == "xlsx":
         return writers.report_xlsx(report, args.locale)
+    if args.format == "html":
+        return report_page(report, locale=args.locale).encode()
     return printable(writers.report_table(report, args.locale) + "\n").encode()
 
 

@@ -17,6 +17,7 @@ from brivionix_billing.report.build import (
     Report,
     build_report,
 )
+from brivionix_billing.report.page import report_page
 from brivionix_billing.report.writers import (
     report_as_dict,
     report_csv,
@@ -36,6 +37,7 @@ __all__ = [
     "report_as_dict",
     "report_csv",
     "report_json",
+    "report_page",
     "report_parquet",
     "report_table",
     "report_xlsx",
