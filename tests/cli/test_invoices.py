@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bill_kit import record, written
+from brivionix_billing.cli import invoices
 from brivionix_billing.invoice import read_document
 from cli_kit import ESCAPES, EXAMPLE, SHIPPED, Run
 
@@ -52,6 +53,60 @@ def test_the_example_is_billed_and_verified(run: Run) -> None:
     assert run("verify", "bills/INV-000005/invoice.json", "--usage", EXAMPLE, "--prices", SHIPPED)[0] == 0
     rows = list(csv.DictReader((run.folder / "bills" / "bills.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["id"] for row in rows] == names
+    assert {(row["period"], row["from"], row["to"], row["due"]) for row in rows} == {
+        ("2026-10", "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z", "")
+    }
+
+
+def test_bills_csv_states_customer_channel_and_amount(run: Run) -> None:
+    """bills.csv names the customer, the channel and currency of payment, and the rounded total through it."""
+    (run.folder / "customers.json").write_text('{"acct_1": {"name": "Ada", "channel": "rmb"}}', encoding="utf-8")
+    status, _, _ = bills(run, "--customers", "customers.json", "--due", "2026-11-30T00:00:00Z")
+    (row,) = csv.DictReader((run.folder / "bills" / "bills.csv").read_text(encoding="utf-8").splitlines())
+    document = read_document(run.folder / "bills" / "INV-000001" / "invoice.json")
+    assert status == 0
+    assert (row["customer"], row["channel"], row["currency"]) == ("Ada", "rmb", "CNY")
+    assert row["amount"] == row["rounded_rmb"] == document["totals"]["rounded"]["channels"]["rmb"]
+    assert (row["issued"], row["due"]) == ("2026-11-01T00:00:00Z", "2026-11-30T00:00:00Z")
+
+
+@pytest.mark.parametrize("scope", [("--all",), ("--account", "acct_1")])
+@pytest.mark.parametrize("step", ["write_bill", "aggregate_usage", "format_csv"])
+def test_an_interrupt_leaves_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, scope: tuple[str, ...], step: str
+) -> None:
+    """Ctrl-C while records are read or bills are written leaves no file, and the next run works."""
+    run.usage([record(1), record(2, account="acct_2"), record(3, model="gpt-9")])
+    function, calls = getattr(invoices, step), []
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        calls.append(result)
+        if len(calls) == (2 if step == "write_bill" and scope == ("--all",) else 1):
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(invoices, step, interrupt)
+        status, out, err = run("invoice", "usage.jsonl", *scope, *OCTOBER, "--out", "bills")
+    if calls:
+        assert (status, out, err) == (130, "", "stopped\n")
+        assert not (run.folder / "bills").exists()
+        assert run("invoice", "usage.jsonl", *scope, *OCTOBER, "--out", "bills")[0] == 2  # a record is rejected
+    assert (run.folder / "bills" / "rejected.jsonl").exists()
+    assert not list((run.folder / "bills").glob(".*"))
+
+
+def test_split_bills_verify(run: Run) -> None:
+    """--split writes sections into every bill, and verify recomputes them without further options."""
+    run.usage([record(n, token=f"key {n % 2}") for n in range(1, 8)])
+    assert bills(run, "--split", "token")[0] == 0
+    document = read_document(run.folder / "bills" / "INV-000001" / "invoice.json")
+    assert [part["name"] for part in document["sections"]["parts"]] == ["key 0", "key 1"]
+    assert run("verify", "bills", "--usage", "usage.jsonl")[0] == 0
+    status, _, err = bills(run, "--split", "day", out="other")
+    assert (status, (run.folder / "other").exists()) == (2, False)
+    assert "a bill cannot be split by 'day'" in err
 
 
 def test_what_a_bill_s_folder_holds(run: Run) -> None:
@@ -158,7 +213,7 @@ def test_set_aside_is_listed(run: Run) -> None:
     run.usage([record(1), record(2, model="gone"), record(3), record(3)])
     status, out, err = bills(run)
     assert (status, "INV-000001" in out) == (2, True)
-    assert "1 records rejected, NOT billed" in err
+    assert "1 record rejected, NOT billed" in err
     assert "line 4: request id req_3 is repeated" in err
     (row,) = map(json.loads, (run.folder / "bills/rejected.jsonl").read_text(encoding="utf-8").splitlines())
     assert (row["request_id"], row["code"]) == ("req_2", "unknown_model")

@@ -6,17 +6,20 @@ import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
+from brivionix_billing.cli.drafts import open_draft
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage
-from brivionix_billing.cli.output import print_rows, print_stderr, progress
+from brivionix_billing.cli.output import count_noun, print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
+from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import create_file, make_folder
+from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions, require_section_dimension
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances
 from brivionix_billing.invoice.document import read_document
@@ -31,14 +34,13 @@ from brivionix_billing.invoice.files import (
 from brivionix_billing.invoice.header import Header
 from brivionix_billing.invoice.notes import build_note
 from brivionix_billing.invoice.signing import key_id, seal
+from brivionix_billing.report.rejections import RejectionSummary
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period, parse_instant
 from brivionix_billing.usage.record_file import RejectedRecord
 
 __all__ = ["add_commands"]
 
-_MAX_REPORTED: Final = 20
-"""Maximum number of repeated records that stderr names."""
 REJECTED_FILE: Final = "rejected.jsonl"
 BILLS: Final = "bills.csv"
 
@@ -60,6 +62,11 @@ def add_commands(commands: Any) -> None:
     who.add_argument("--all", action="store_true", help="bill every account of the file, sorted by name")
     parser.add_argument("--period", required=True, metavar="P", help="a month (2026-10), or FROM/TO")
     parser.add_argument("--zone", default="UTC", metavar="Z", help="the time zone of the period (UTC)")
+    parser.add_argument(
+        "--split",
+        metavar="C",
+        help="split each bill into sections that add up to it, by token, project, tags, tag:NAME, upstream or region",
+    )
     _add_heading(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     add_workers(parser)
@@ -144,12 +151,11 @@ def _invoice(args: Namespace) -> int:
     pages = PageWriter(args, None if key is None else key.public_key())
     previous = _series_tail(Path(args.after)) if args.after else None
     series = args.series or (previous["series"] if previous else "INV")
-    make_folder(out)
     rows = []
     with ExitStack() as stack:
-        stack.callback(_remove_empty, out)
-        lists = stack.enter_context(RecordListWriter(out))
-        rejected_file = stack.enter_context(_RejectedFile(out / REJECTED_FILE))
+        draft = stack.enter_context(open_draft(out))
+        lists = stack.enter_context(RecordListWriter(draft.folder))
+        rejected_file = stack.enter_context(_RejectedFile(draft.folder / REJECTED_FILE))
         lines = stack.enter_context(open_usage(args, book))
         usage_totals = aggregate_usage(
             lines,
@@ -160,13 +166,10 @@ def _invoice(args: Namespace) -> int:
             on_leaves=lists.add,
             progress=progress(),
             workers=worker_count(args),
+            dimensions=None if args.split is None else Dimensions([require_section_dimension(args.split)]),
         )
         billable = [account for _, account in sorted(usage_totals.accounts.items()) if account.requests]
-        try:
-            reconcile_balances(billable, customers)
-        except BillingError:
-            rejected_file.discard()  # so that the folder can be used again after the balance is fixed
-            raise
+        reconcile_balances(billable, customers)
         for usage in billable:
             customer = _merge_customer(args, customers.get(usage.account, UNKNOWN_CUSTOMER))
             header = Header(
@@ -187,18 +190,22 @@ def _invoice(args: Namespace) -> int:
                 balance=customer.balance,
                 due=parse_instant(args.due) if args.due else None,
                 signing_key=None if key is None else key_id(key.public_key()),
+                split=args.split,
             )
             document = seal(build_invoice(usage, header, book), key)
-            folder = out / document["id"] if args.all else out
+            folder = draft.folder / document["id"] if args.all else draft.folder
             path = write_bill(folder, document, lists.finish(usage.account), pages.render(document))
-            rows.append(_row(document, path))
+            rows.append(_row(document, out / path.relative_to(draft.folder)))
             previous = document
-    if rows:
-        if args.all:
-            with create_file(out / BILLS) as file:
+        if args.all and rows:
+            with create_file(draft.folder / BILLS) as file:
                 file.write(format_csv(rows))
+        rejected_file.close()
+        lists.close()
+        draft.publish(BILLS if args.all else DOCUMENT_FILE)
+    if rows:
         print_rows(rows, args.format, lambda: _bills_table(rows))
-    _print_skipped(usage_totals, out / REJECTED_FILE)
+    _print_skipped(usage_totals, rejected_file, out)
     if not rows:
         whose = "any account" if args.all else f"account {safe_repr(args.account)}"
         raise BillingError(
@@ -219,17 +226,21 @@ def _merge_customer(args: Namespace, customer: Customer) -> Customer:
     )
 
 
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()  # fails if the folder is not empty
-
-
 def _row(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    totals = document["totals"]
+    totals, payment, period = document["totals"], document["payment"] or {}, document["period"]
     return {
         "id": document["id"],
         "kind": document["kind"],
         "account": document["customer"]["account"],
+        "customer": document["customer"]["name"],
+        "channel": payment.get("channel"),
+        "currency": payment.get("currency"),
+        "amount": totals["rounded"]["channels"].get(payment.get("channel")),
+        "period": period["name"],
+        "from": period["from"],
+        "to": period["to"],
+        "issued": document["issued"],
+        "due": document["due"],
         "requests": totals["requests"],
         "credits": totals["credits"],
         "nominal": totals["nominal"]["amount"],
@@ -251,42 +262,37 @@ def _bills_table(rows: list[dict[str, Any]]) -> str:
     return format_table([heads, *cells], left=2)
 
 
-def _print_skipped(usage: AggregatedUsage, rejected_path: Path) -> None:
-    for duplicate in usage.duplicates[:_MAX_REPORTED]:
-        print_stderr(
-            f"line {duplicate.line}: request id {duplicate.request_id} is repeated with the same content; counted once"
-        )
-    if usage.duplicate_count > _MAX_REPORTED:
-        print_stderr(f"... {usage.duplicate_count} repeated records in total")
-    if usage.out_of_scope:
-        print_stderr(f"{usage.out_of_scope} records of other accounts or outside the period were ignored")
+def _print_skipped(usage: AggregatedUsage, rejected: _RejectedFile, out: Path) -> None:
+    print_duplicates(usage.duplicates, usage.duplicate_count)
+    print_out_of_scope(usage.out_of_scope)
     if usage.rejected:
-        print_stderr(f"{usage.rejected} records rejected, NOT billed; the reasons are in {rejected_path}")
+        count = count_noun(usage.rejected, "record")
+        print_stderr(f"{count} rejected, NOT billed; the reasons are in {out / REJECTED_FILE}")
+        print_groups(rejected.summary.groups())
 
 
 class _RejectedFile:
-    """The file of rejected records. It is created with the first record."""
+    """The file of rejected records, and their summary. The file is created with the first record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file: Any = None
+        self.summary = RejectionSummary()
 
     def __enter__(self) -> _RejectedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
+        self.close()
 
-    def discard(self) -> None:
-        """Delete the file if it was created."""
+    def close(self) -> None:
+        """Close the file."""
         if self.file is not None:
             self.file.close()
-            self.path.unlink()
-            self.file = None
 
     def add(self, record: RejectedRecord) -> None:
         """Append a record."""
+        self.summary.add(record)
         if self.file is None:
             self.file = create_file(self.path)
         self.file.write(json.dumps(record.as_dict(), ensure_ascii=False) + "\n")
@@ -354,9 +360,12 @@ def _credit_note(args: Namespace) -> int:
         signing_key=None if key is None else key_id(key.public_key()),
     )
     corrected = None
-    make_folder(out)
     status = EXIT_OK
-    with RecordListWriter(out) as lists, _RejectedFile(out / REJECTED_FILE) as rejected_file:
+    with (
+        open_draft(out) as draft,
+        RecordListWriter(draft.folder) as lists,
+        _RejectedFile(draft.folder / REJECTED_FILE) as rejected_file,
+    ):
         records = None
         if args.usage:
             book = load_book(args)
@@ -368,10 +377,13 @@ def _credit_note(args: Namespace) -> int:
             # The price file may have got further channels since, which are no correction of this bill.
             corrected = build_invoice(usage, header, book, channels=bill["totals"]["channels"] or None)
             records = lists.finish(header.account)
-            _print_skipped(usage_totals, out / REJECTED_FILE)
+            _print_skipped(usage_totals, rejected_file, out)
             status = EXIT_ERROR if usage_totals.rejected else EXIT_OK
         document = seal(build_note(bill, corrected, header, args.reason), key)
-        path = write_bill(out, document, records, pages.render(document))
-    row = _row(document, path)
+        write_bill(draft.folder, document, records, pages.render(document))
+        rejected_file.close()
+        lists.close()
+        draft.publish(DOCUMENT_FILE)
+    row = _row(document, out / DOCUMENT_FILE)
     print_rows([row], "table", lambda: _bills_table([row]))
     return status

@@ -56,7 +56,7 @@ class PageWriter:
         except BillingError as error:
             account = safe_repr(document["customer"]["account"])
             message = f"page of {document['id']}, account {account}: {error}"
-            advice = "; fix this, remove the files that this run wrote, and run the command again"
+            advice = "; fix this and run the command again; nothing was written"
             raise BillingError(error.code, message + advice) from None
 
 

@@ -16,6 +16,7 @@ from brivionix_billing.decimals import (
     round_quotient,
     to_scaled,
 )
+from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME, AccountUsage, RequestReference, UsageBucket
 from brivionix_billing.invoice.header import Header, document_header, payment_section
 from brivionix_billing.invoice.labels import labels_section
@@ -109,7 +110,7 @@ def build_invoice(
     channels of the issued bill when it is recomputed or corrected: a price file may get further ones at any time.
 
     Raises ``unknown_channel`` if the price book does not have the channel of payment, and ``invalid_argument`` if the
-    balance does not reconcile with the Credits used.
+    balance does not reconcile with the Credits used, or the usage is not split as the header says.
     """
     scales = _channel_scales(usage.buckets, channels)
     lines = _group_lines(usage.buckets, scales)
@@ -157,6 +158,7 @@ def build_invoice(
             {"day": day, "model": model, "requests": daily.requests, "credits": _exact_text(daily.units, UNIT_DECIMALS)}
             for (day, model), daily in sorted(usage.days.items())
         ],
+        **_split_section(header.split, usage.buckets, scales, book),
         "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
@@ -301,6 +303,50 @@ def _savings_section(buckets: Sequence[UsageBucket], charged_units: int) -> dict
         "cache": _exact_text(uncached - listed, UNIT_DECIMALS),
         "group": _exact_text(listed - charged_units, UNIT_DECIMALS),
     }
+
+
+def _split_section(
+    by: str | None, buckets: Sequence[UsageBucket], scales: Mapping[str, _ChannelScale], book: PriceBook
+) -> dict[str, Any]:
+    """Return the sections of a bill that is split: the usage with each value, in the order of the values."""
+    if by is None:
+        return {}
+    groups: dict[str, list[UsageBucket]] = {}
+    for bucket in buckets:
+        if len(bucket.split) != 1:
+            raise BillingError(
+                "invalid_argument", f"the usage is not split by {by}; aggregate it with dimensions=Dimensions([{by!r}])"
+            )
+        groups.setdefault(bucket.split[0], []).append(bucket)
+    names = sorted(groups)
+    units = [sum(map(_bucket_units, groups[name])) for name in names]
+    per_credit, places = to_scaled(book.nominal_per_credit)
+    columns = {
+        name: _round_column(
+            [sum(line.channels.get(name, 0) for line in _group_lines(groups[part], scales)) for part in names],
+            UNIT_DECIMALS + scale.places,
+            minor_digits(scale.currency),
+        )
+        for name, scale in scales.items()
+    }
+    credit_column = _round_column(units, UNIT_DECIMALS, CREDIT_DIGITS)
+    nominal_column = _round_column(
+        [each * per_credit for each in units], UNIT_DECIMALS + places, minor_digits(book.currency)
+    )
+    parts = [
+        {
+            "name": name,
+            "requests": sum(bucket.requests for bucket in groups[name]),
+            "credits": _exact_text(units[index], UNIT_DECIMALS),
+            "rounded": {
+                "credits": credit_column[index],
+                "nominal": nominal_column[index],
+                "channels": {channel: column[index] for channel, column in columns.items()},
+            },
+        }
+        for index, name in enumerate(names)
+    ]
+    return {"sections": {"by": by, "parts": parts}}
 
 
 def _round_column(amounts: Sequence[int], places: int, digits: int) -> list[str]:

@@ -204,6 +204,22 @@ class Rounding(_StrictModel):
     credit_digits: Count
 
 
+class Section(_StrictModel):
+    """The usage with one value of the property by which the bill is split. An empty name: requests without one."""
+
+    name: Annotated[str, Field(max_length=256)]
+    requests: SignedCount
+    credits: ExactDecimal
+    rounded: RoundedAmounts
+
+
+class Sections(_StrictModel):
+    """The usage split by a property of the records. The sections add up to the totals, both exact and rounded."""
+
+    by: Name
+    parts: list[Section]
+
+
 class Request(_StrictModel):
     """A request, named by its id and time."""
 
@@ -261,6 +277,7 @@ class Document(_StrictModel):
     totals: Totals
     savings: Savings
     days: list[Day]
+    sections: Sections | None = None
     labels: dict[LabelKind, dict[Name, dict[Language, LabelText]]] | None = None
     rounding: Rounding
     evidence: Evidence | None

@@ -144,7 +144,11 @@ class RecordListWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()  # with the lists that were not moved into a bill
+        self.close()
+
+    def close(self) -> None:
+        """Remove the lists that were not moved into a bill."""
+        self._folder.cleanup()
 
     def add(self, account: str, leaves: list[bytes], ids: list[str]) -> None:
         """Append records to the list of an account."""

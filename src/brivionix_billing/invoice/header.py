@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import decimal_places, format_plain, parse_decimal, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.aggregation.dimensions import require_section_dimension
 from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.text_checks import require_text
@@ -163,6 +164,8 @@ class Header:
     channel: str | None = None
     """The channel through which this customer pays for Credits."""
     balance: Balance | None = None
+    split: str | None = None
+    """The dimension by which the bill is split into sections, such as ``project``."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
@@ -180,6 +183,8 @@ class Header:
             raise BillingError(
                 "invalid_argument", f"the balance {safe_repr(self.balance)} has the wrong type; use a Balance"
             )
+        if self.split is not None:
+            require_section_dimension(self.split)
         for instant in (self.issued, self.due):
             if instant is not None:
                 as_utc(instant)

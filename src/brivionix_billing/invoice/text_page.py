@@ -91,6 +91,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         "The bill is in Credits, and is not payable again.",
         "",
         *_balance_lines(document["balance"], totals["credits"]),
+        *_section_lines(document),
         *_days_lines(document["days"], period["zone"]),
         *_label_lines(document),
     ]
@@ -154,6 +155,20 @@ def _days_lines(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
     for day, models in by_day.items():
         credits = format_plain(sum_exact(Decimal(model["credits"]) for model in models))
         rows.append([day, str(sum(model["requests"] for model in models)), credits])
+    return [format_table(rows, left=1), ""]
+
+
+def _section_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return a table of the sections of a bill that is split."""
+    sections = document.get("sections")
+    if not sections:
+        return []
+    channels = document["totals"]["channels"]
+    heads = [f"{total['currency']} ({name})" for name, total in channels.items()]
+    rows = [[f"By {sections['by']}", "requests", "Credits", *heads]]
+    for part in sections["parts"]:
+        costs = rounded_costs(document, part["rounded"]).values()
+        rows.append([part["name"] or "(none)", str(part["requests"]), part["rounded"]["credits"], *costs])
     return [format_table(rows, left=1), ""]
 
 

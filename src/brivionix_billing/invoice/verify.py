@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_rows
 from brivionix_billing.invoice.document import schema_errors
@@ -54,7 +55,7 @@ class Verifier:
     ) -> None:
         self.open_usage, self.book, self.account = open_usage, book, account
         self.progress, self.workers = progress, workers
-        self._aggregated: dict[Period, tuple[AggregatedUsage, list[RejectedRecord]]] = {}
+        self._aggregated: dict[tuple[Period, str | None], tuple[AggregatedUsage, list[RejectedRecord]]] = {}
 
     def verify(
         self,
@@ -192,7 +193,7 @@ class Verifier:
         """Return the usage of a document's period, and its first rejected records."""
         if self.open_usage is None or self.book is None:
             raise BillingError("invalid_argument", "verifying requires a usage file and a price book")
-        cached = self._aggregated.get(header.period)
+        cached = self._aggregated.get((header.period, header.split))
         if cached is None:
             rejected: list[RejectedRecord] = []
 
@@ -209,8 +210,9 @@ class Verifier:
                     on_rejected=keep,
                     progress=self.progress,
                     workers=self.workers,
+                    dimensions=None if header.split is None else Dimensions([header.split]),
                 )
-            cached = self._aggregated[header.period] = (aggregated, rejected)
+            cached = self._aggregated[header.period, header.split] = (aggregated, rejected)
         return cached
 
     def _explain_records(
@@ -292,6 +294,7 @@ def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> 
         customer_details=customer["details"],
         due=None if document["due"] is None else parse_instant(document["due"]),
         signing_key=document["signing_key"],
+        split=(document.get("sections") or {}).get("by"),
     )
     # The chain is checked separately, so a wrong number or link must not stop the recomputation here.
     put = object.__setattr__

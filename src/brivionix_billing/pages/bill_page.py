@@ -171,12 +171,21 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
         "unaccounted": _unaccounted(document, language),
         "short_form": _short_form(document),
         "charts": usage_charts(document, language),
+        **_sections(document, words),
     }
+
+
+def _sections(document: Mapping[str, Any], words: Mapping[str, str]) -> Json:
+    """Return the headings of the sections of a bill that is split."""
+    by = (document.get("sections") or {}).get("by", "")
+    name = words.get(f"section_{by}", by)
+    return {"section_by": name, "section_title": words["section_title"].format(name=name)}
 
 
 def _require_all_channels(document: Mapping[str, Any]) -> None:
     channels = set(document["totals"]["channels"])
-    for shown in (document["totals"]["rounded"], *(line["rounded"] for line in document["lines"])):
+    parts = (document.get("sections") or {}).get("parts", [])
+    for shown in (document["totals"]["rounded"], *(row["rounded"] for row in (*document["lines"], *parts))):
         if set(shown["channels"]) != channels:
             raise ValueError("not every line shows every channel of the totals")
 

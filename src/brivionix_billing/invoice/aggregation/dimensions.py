@@ -17,6 +17,7 @@ from brivionix_billing.times import CalendarDays, load_zone
 from brivionix_billing.usage.record_file import Record
 
 __all__ = ["CARD_DIMENSIONS", "RECORD_DIMENSIONS", "SECTION_DIMENSIONS", "Dimensions", "require_dimension"]
+__all__ += ["require_section_dimension"]
 
 CARD_DIMENSIONS: Final = ("account", "model", "group", "tier")
 """Dimensions of every usage bucket: its account, and the model, group and service tier that are priced."""
@@ -39,6 +40,16 @@ def require_dimension(name: str) -> str:
         "invalid_argument",
         f"{safe_repr(name)} is not a column to split by; use {', '.join((*CARD_DIMENSIONS, *RECORD_DIMENSIONS))} or "
         "tag:NAME",
+    )
+
+
+def require_section_dimension(name: str) -> str:
+    """Return the name of a dimension by which a bill can be split. Raises ``invalid_argument`` for any other name."""
+    if name in SECTION_DIMENSIONS or (name.startswith(_TAG) and name != _TAG):
+        return name
+    raise BillingError(
+        "invalid_argument",
+        f"a bill cannot be split by {safe_repr(name)}; use {', '.join(SECTION_DIMENSIONS)} or tag:NAME",
     )
 
 
