@@ -34,7 +34,15 @@ def test_help_of_each_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [(), ("bill",), ("rate",), ("prices", "--view", "x"), ("check", "a", "b"), ("quote", "--cha", "rmb")]
+    "args",
+    [
+        (),
+        ("bill",),
+        ("explain", "usage.jsonl"),
+        ("prices", "--view", "x"),
+        ("check", "a", "b"),
+        ("quote", "--cha", "rmb"),
+    ],
 )
 def test_wrong_arguments(run: Run, args: tuple[str, ...]) -> None:
     """A missing, unknown or abbreviated argument is reported on stderr with status 2."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bill_kit import record, written
+from brivionix_billing.cli import main
+from brivionix_billing.cli import report as command
+from brivionix_billing.report import build_report
 from cli_kit import Run
 from report_kit import cost_text
 
@@ -119,3 +124,51 @@ def test_wrong_arguments_name_the_fix(run: Run, arguments: tuple[str, ...], mess
     assert (status, out) == (2, "")
     assert message in err
     assert sorted(run.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "html"])
+def test_an_interrupt_leaves_the_old_files(run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Ctrl-C while usage is read keeps the files of an earlier run as they were, and leaves no draft."""
+    (run.folder / "costs.yaml").write_text(cost_text(ratio="2"), encoding="utf-8")
+    arguments = ["report", "usage.jsonl", "--by", "account", "--costs", "costs.yaml", "--losses", "losses.csv"]
+    arguments += ("--rejected", "rejected.csv", "--format", kind, "--out", "out")
+    assert run(*arguments)[0] == 0
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+
+    def interrupt(*_: Any, on_loss: Any, **options: Any) -> Any:
+        build_report(*_, on_loss=on_loss, **options)  # rows are written
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "build_report", interrupt)
+    assert run(*arguments) == (130, "", "stopped\n")
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+def test_progress_and_remaining_time_are_shown_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, stderr shows lines and the part that was read; elsewhere it shows nothing."""
+    assert run("report", "usage.jsonl", "--by", "account")[2] == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    main(["report", "usage.jsonl", "--by", "account"])
+    assert "5 lines, 0 MB, 100 %, 0:00 left" in run.capsys.readouterr().err
+
+
+def test_usage_of_a_database(run: Run) -> None:
+    """--query and --db read a database, for reports, bills and their verification; the password is never shown."""
+    pytest.importorskip("sqlalchemy")
+    with sqlite3.connect(run.folder / "logs.db") as database:
+        database.execute("CREATE TABLE logs (id, at, account, model, input_tokens, output_tokens)")
+        rows = [(f"r{n}", f"2026-10-0{n}T00:00:00Z", "ada", "alpha", 900 + n, 10) for n in range(1, 6)]
+        database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)", rows)
+    database.close()
+    source = ["--query", "SELECT * FROM logs", "--db", "sqlite:///logs.db"]
+    source += ("--map", "request_id=id", "--set", "group=half")
+    status, out, _ = run("report", *source, "--by", "account", "--format", "json")
+    assert (status, json.loads(out)["total"]["requests"]) == (0, 5)
+    assert run("invoice", *source, "--all", "--period", "2026-10", "--out", "bills")[0] == 0
+    assert run("verify", "bills", *source)[0] == 0
+    for arguments in (("report", "--by", "day"), ("report", "usage.jsonl", *source, "--by", "day")):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert "name USAGE, or give --query SQL and --db URL, not both" in err
+    wrong = ("--query", "SELECT 1", "--db", "sqlite:////none/secret:word@x")
+    assert "secret" not in run("report", *wrong, "--by", "day")[2]

@@ -24,6 +24,7 @@ COMMANDS = (
     "rate",
     "explain",
     "tokens",
+    "report",
     "invoice",
     "verify",
     "prove",

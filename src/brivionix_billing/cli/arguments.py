@@ -85,7 +85,7 @@ def worker_count(args: Namespace) -> int:
             raise BillingError("invalid_argument", f"--workers {args.workers} is out of range; use 0 to 64")
         return int(args.workers)
     try:
-        paths = [args.usage] if isinstance(args.usage, str) else args.usage
+        paths = [args.usage] if isinstance(args.usage, str) else args.usage or []
         files = [file for path in paths for file in find_files(path)]
         large = sum(map(os.path.getsize, files)) >= _PARALLEL_MIN_BYTES
     except (OSError, ValueError, TypeError, BillingError):

@@ -30,6 +30,7 @@ __all__ = [
     "open_rereadable",
     "open_usage",
     "open_usage_file",
+    "source_position",
 ]
 
 USAGE_HELP: Final = (
@@ -43,8 +44,9 @@ def add_usage_options(parser: ArgumentParser) -> None:
         "--map",
         action="append",
         default=[],
-        metavar="NAME=COLUMN",
-        help="a column of a table that has another name, such as at=created_at; may be repeated",
+        metavar="MAP",
+        help="a column of a table that has another name, such as at=created_at; or new-api, litellm, or a YAML file; "
+        "may be repeated",
     )
     parser.add_argument(
         "--set",
@@ -53,19 +55,40 @@ def add_usage_options(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a value for all rows of a table without this column, such as group=default; may be repeated",
     )
+    parser.add_argument("--query", metavar="SQL", help="read the rows of this query instead of a file")
+    parser.add_argument("--db", metavar="URL", help="the database of --query; requires the extra 'ledger'")
+
+
+def source_position(args: Namespace) -> tables.SourcePosition:
+    """Return how far the command has read its usage."""
+    if not hasattr(args, "position"):
+        args.position = tables.SourcePosition()
+    position: tables.SourcePosition = args.position
+    return position
 
 
 @contextmanager
 def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
     """Yield the lines of the usage that a command names."""
+    stated = tables.read_mappings(args.map, args.set)
     options = tables.TableOptions(
-        tables.parse_mapping(args.map), tables.parse_values(args.set), frozenset(book.resolver.meters), print_stderr
+        stated.mapping,
+        stated.values,
+        frozenset(book.resolver.meters),
+        print_stderr,
+        stated.preset,
+        position=source_position(args),
     )
+    if (args.query is None) == (not args.usage) or (args.query is None) != (args.db is None):
+        raise BillingError(
+            "invalid_argument", "the usage is not clear; name USAGE, or give --query SQL and --db URL, not both"
+        )
+    source = tables.open_query(args.db, args.query, options) if args.query else tables.open_usage(args.usage, options)
     try:
-        with tables.open_usage(args.usage, options) as lines:
+        with source as lines:
             yield lines
     except BillingError as error:
-        if args.usage == "-":
+        if args.usage in (None, "-"):
             raise
         raise with_similar_file(error, args.usage) from None
 
@@ -91,7 +114,11 @@ def open_usage_file(path: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def open_rereadable(args: Namespace, book: PriceBook) -> Iterator[Callable[[], Any]]:
     """Yield a function that opens the usage, once per reading. Stdin and pipes are copied to a temporary file."""
+    source_position(args)
     path = args.usage
+    if args.query is not None or path is None:
+        yield lambda: open_usage(args, book)
+        return
     if path != "-" and (os.path.isdir(path) or os.path.isfile(path) or not os.path.exists(path)):
         yield lambda: open_usage(args, book)
         return

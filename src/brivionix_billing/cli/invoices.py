@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
 from brivionix_billing.cli.drafts import open_draft
-from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage, source_position
 from brivionix_billing.cli.output import count_noun, print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
         "DIR/rejected.jsonl with the reason; the exit status is then 2.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    parser.add_argument("usage", metavar="USAGE", nargs="?", help=USAGE_HELP)
     add_usage_options(parser)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--account", metavar="A", help="bill this account")
@@ -164,7 +164,7 @@ def _invoice(args: Namespace) -> int:
             account=args.account,
             on_rejected=rejected_file.add,
             on_leaves=lists.add,
-            progress=progress(),
+            progress=progress(source_position(args)),
             workers=worker_count(args),
             dimensions=None if args.split is None else Dimensions([require_section_dimension(args.split)]),
         )
@@ -367,7 +367,7 @@ def _credit_note(args: Namespace) -> int:
         _RejectedFile(draft.folder / REJECTED_FILE) as rejected_file,
     ):
         records = None
-        if args.usage:
+        if args.usage or args.query:
             book = load_book(args)
             with open_usage(args, book) as lines:
                 usage_totals = aggregate_usage(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from brivionix_billing.errors import escape_unprintable
+from brivionix_billing.tables import SourcePosition
 from brivionix_billing.tabular import format_csv
 
 __all__ = ["count_noun", "print_stdout", "print_stderr", "print_rows", "as_json", "printable", "progress"]
@@ -23,6 +25,10 @@ def print_stdout(text: str) -> None:
 def print_stderr(message: str) -> None:
     """Print a message on stderr, with unprintable characters escaped."""
     text = "\n".join(escape_unprintable(line) for line in message.splitlines())
+    global _is_progress_shown
+    if _is_progress_shown:
+        _is_progress_shown = False
+        print(file=sys.stderr)
     encoding = sys.stderr.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
@@ -59,12 +65,37 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else escape_unprintable(c) for c in text)
 
 
-def progress() -> Callable[[int, int], None] | None:
-    """Return a callback that shows lines and bytes read, or ``None`` if stderr is not a terminal."""
+def progress(position: SourcePosition) -> Callable[[int, int], None] | None:
+    """Return a callback that shows lines and bytes read and the time that remains.
+
+    It returns ``None`` if stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         return None
+    start = time.monotonic()
 
     def show(lines: int, size: int) -> None:
-        print(f"\r{lines:,} lines, {size / 1e6:,.0f} MB", end="", file=sys.stderr, flush=True)
+        global _is_progress_shown
+        text = f"{lines:,} lines, {size / 1e6:,.0f} MB" + _remaining(position.fraction, time.monotonic() - start)
+        print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+        _is_progress_shown = True
 
     return show
+
+
+def _remaining(fraction: float | None, elapsed: float) -> str:
+    """Return the part that was read and the time that remains, as far as they can be told.
+
+    >>> _remaining(0.25, 30), _remaining(None, 30)
+    (', 25 %, 1:30 left', '')
+    """
+    if fraction is None or fraction < _MIN_FRACTION:
+        return ""
+    minutes, seconds = divmod(round(elapsed * (1 - fraction) / fraction), 60)
+    return f", {fraction * 100:.0f} %, {minutes}:{seconds:02} left"
+
+
+_MIN_FRACTION: Final = 0.01
+"""Part of the work from which the remaining time is estimated."""
+_is_progress_shown = False
+"""Whether the cursor is at the end of the progress."""

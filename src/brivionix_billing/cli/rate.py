@@ -45,7 +45,7 @@ def add_commands(commands: Any) -> None:
         "2. Every line is priced separately. Repeated request ids are reported; 'invoice' counts them once.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    parser.add_argument("usage", metavar="USAGE", nargs="?", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument("--format", choices=["json", "csv"], default="json", help="json is one object per line (json)")
     parser.add_argument(
@@ -60,7 +60,7 @@ def add_commands(commands: Any) -> None:
         description="Prints every step of the charge of one request, so that you can check it by hand.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
+    parser.add_argument("usage", metavar="USAGE", nargs="?", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument("--request", required=True, metavar="ID", help="the request id")
     parser.add_argument("--locale", choices=list(LOCALES), default="en")

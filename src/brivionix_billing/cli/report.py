@@ -15,7 +15,7 @@ from brivionix_billing.cli.arguments import (
     require_distinct_paths,
     worker_count,
 )
-from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage, source_position
 from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout, printable, progress
 from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError
@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         "are not billed are summarised on stderr; if there are any rejected ones, the exit status is 2.",
         allow_abbrev=False,
     )
-    parser.add_argument("usage", metavar="USAGE", nargs="+", help=USAGE_HELP)
+    parser.add_argument("usage", metavar="USAGE", nargs="*", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument(
         "--by",
@@ -96,7 +96,7 @@ def _report(args: Namespace) -> int:
                 on_rejected=None if rejected is None else lambda record: rejected.write(record.as_dict()),
                 on_loss=None if losses is None else lambda loss: losses.write(writers.loss_row(loss)),
                 on_changed=None if changed is None else lambda request: changed.write(writers.changed_row(request)),
-                progress=progress(),
+                progress=progress(source_position(args)),
                 workers=worker_count(args),
             )
         content = _content(report, args)

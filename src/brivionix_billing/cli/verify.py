@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, add_prices, add_workers, load_book, worker_count
-from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_rereadable, open_usage, open_usage_file
+from brivionix_billing.cli.files import (
+    USAGE_HELP,
+    add_usage_options,
+    open_rereadable,
+    open_usage,
+    open_usage_file,
+    source_position,
+)
 from brivionix_billing.cli.output import as_json, print_stdout, progress
 from brivionix_billing.cli.receipts import is_receipt, verify_receipts
 from brivionix_billing.cli.reports import report_dict, report_text
@@ -73,7 +80,7 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("invoice", metavar="INVOICE.json")
-    parser.add_argument("--usage", required=True, metavar="USAGE", help=USAGE_HELP)
+    parser.add_argument("--usage", metavar="USAGE", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument("--request", required=True, metavar="ID", help="the request id")
     add_prices(parser)
@@ -91,7 +98,8 @@ def _verify(args: Namespace) -> int:
     key = load_public_key(args.key) if args.key else None
     if args.proof:
         return _check_proof(documents, key, args)
-    if args.usage is None and any(document.get("evidence") is not None for document in documents.values()):
+    has_usage = args.usage is not None or args.query is not None
+    if not has_usage and any(document.get("evidence") is not None for document in documents.values()):
         raise BillingError(
             "invalid_argument", "the usage file is missing; add --usage FILE, or --proof FILE to check a proof"
         )
@@ -106,12 +114,14 @@ def _verify(args: Namespace) -> int:
     book = load_book(args)
     by_id = {document.get("id"): document for document in documents.values() if isinstance(document.get("id"), str)}
     reports = []
-    with open_rereadable(args, book) if args.usage else nullcontext() as usage:
+    with open_rereadable(args, book) if has_usage else nullcontext() as usage:
         # For one document, only the records of its account are priced. For several, the file is read once for all.
         single = next(iter(documents.values())) if len(documents) == 1 else {}
         customer = single.get("customer")
         account = customer.get("account") if isinstance(customer, dict) else None
-        verifier = Verifier(usage, book, account=account, progress=progress(), workers=worker_count(args))
+        verifier = Verifier(
+            usage, book, account=account, progress=progress(source_position(args)), workers=worker_count(args)
+        )
         for path, document in documents.items():
             sibling = path.parent / RECORDS_FILE
             records = Path(args.records) if args.records else sibling if sibling.exists() else None

@@ -12,8 +12,22 @@ are those of that line. A row that cannot be billed is a line that is rejected w
 {'usage': {'counts': {'input_tokens': 9}}}
 """
 
-from brivionix_billing.tables.columns import Columns, TableOptions, parse_mapping, parse_values
+from brivionix_billing.tables.columns import Columns, SourcePosition, TableOptions, parse_mapping, parse_values
 from brivionix_billing.tables.content import usage_lines
 from brivionix_billing.tables.files import find_files, open_usage
+from brivionix_billing.tables.mappings import ColumnMapping, read_mappings
+from brivionix_billing.tables.sql import open_query
 
-__all__ = ["Columns", "TableOptions", "find_files", "open_usage", "parse_mapping", "parse_values", "usage_lines"]
+__all__ = [
+    "ColumnMapping",
+    "Columns",
+    "SourcePosition",
+    "TableOptions",
+    "find_files",
+    "open_query",
+    "open_usage",
+    "parse_mapping",
+    "parse_values",
+    "read_mappings",
+    "usage_lines",
+]

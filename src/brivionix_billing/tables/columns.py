@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -15,7 +16,7 @@ from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.usage.readers.plain import COUNT_NAMES
 
-__all__ = ["Columns", "TableOptions", "parse_mapping", "parse_values"]
+__all__ = ["Columns", "SourcePosition", "TableOptions", "convert_value", "parse_mapping", "parse_values"]
 
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model")
 _TEXTS: Final = (*_REQUIRED, "service_tier", "region", "mode", "upstream")
@@ -32,6 +33,26 @@ _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no", ""})
 
 
+@dataclass(slots=True)
+class SourcePosition:
+    """How far usage was read, for a progress display."""
+
+    total: int = 0
+    """Size of all files, in bytes; 0 if it is not known, such as that of stdin."""
+    done: int = 0
+    """Size of the files that were read."""
+    size: int = 0
+    """Size of the present file."""
+    fraction_of_file: Callable[[], float] = lambda: 0.0
+
+    @property
+    def fraction(self) -> float | None:
+        """The part of the usage that was read, from 0 to 1; ``None`` if it is not known."""
+        if not self.total:
+            return None
+        return min(1.0, (self.done + self.size * self.fraction_of_file()) / self.total)
+
+
 @dataclass(frozen=True, slots=True)
 class TableOptions:
     """How the columns of tables are read."""
@@ -45,10 +66,23 @@ class TableOptions:
     note: Callable[[str], None] = lambda _: None
     """Gets remarks for people, such as columns that are not read."""
 
+    preset: str | None = None
+    """A ready-made mapping, a name of :data:`brivionix_billing.tables.presets.PRESETS`."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of rows that the preset found to be no requests, by reason."""
+    position: SourcePosition = field(default_factory=SourcePosition)
+
     @property
     def changes_rows(self) -> bool:
         """Whether rows that are records already are to be read like rows of a table."""
-        return bool(self.mapping or self.values)
+        return bool(self.mapping or self.values or self.preset)
+
+    def note_skipped(self) -> None:
+        """Note the rows that were no requests, and forget them."""
+        if self.skipped:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            self.note(f"rows that are no requests, not read: {counts}")
+            self.skipped.clear()
 
 
 def parse_values(pairs: Iterable[str]) -> dict[str, str]:
@@ -217,6 +251,17 @@ def _body(value: Any) -> Any:
         except BillingError:
             return value
     return _plain(value)
+
+
+def convert_value(field: str, value: Any) -> Any:
+    """Return the value of a field of a record for a cell of a log, whose times are in UTC unless they say otherwise."""
+    if field == "at":
+        text = _instant(value)
+        has_offset = isinstance(text, str) and re.search(r"(Z|[+-]\d\d:?\d\d)$", text[10:])
+        return text if has_offset or not isinstance(text, str) else text + "Z"
+    if field in _KEPT:
+        return _body(value) if field == "tags" else str(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _plain(value)
 
 
 def _flag(value: Any) -> Any:

@@ -17,7 +17,8 @@ from typing import IO, Any, Final
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.file_kinds import DOCUMENT, PRICE_FILE, describe_kind
-from brivionix_billing.tables.columns import Columns, TableOptions
+from brivionix_billing.tables.columns import TableOptions
+from brivionix_billing.tables.mappings import TableColumns, columns_of
 from brivionix_billing.tables.parquet import parquet_lines
 from brivionix_billing.usage.record_file import MAX_LINE, bounded_lines
 
@@ -231,7 +232,7 @@ def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[byt
     if not options.changes_rows:
         yield from lines
         return
-    tables: dict[tuple[str, ...], Columns] = {}
+    tables: dict[tuple[str, ...], TableColumns] = {}
     for line in lines:
         try:
             row: Any = loads_strict(line, "the row")
@@ -246,7 +247,7 @@ def _with_options(lines: Iterable[bytes], options: TableOptions) -> Iterator[byt
             if len(tables) > _MAX_SHAPES:
                 tables.clear()
             known = [*names, *(name for name in options.mapping if name not in names)]  # a field may be missing
-            columns = tables[names] = Columns(known, options)
+            columns = tables[names] = columns_of(known, options)
         yield columns.line([*row.values(), *[None] * (len(columns.names) - len(row))])
 
 
@@ -274,7 +275,7 @@ def _csv_lines(text: IO[str], options: TableOptions) -> Iterator[bytes]:
                 "file_unreadable",
                 f"the usage begins with {safe_repr(first.strip(), 60)}; use {_USAGE_FORMS}",
             )
-        columns = Columns(names, options)
+        columns = columns_of(names, options)
         for row in rows:
             length = 0
             if row:

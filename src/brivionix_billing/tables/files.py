@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.tables.columns import TableOptions
+from brivionix_billing.tables.columns import SourcePosition, TableOptions
 from brivionix_billing.tables.content import usage_lines
 
 __all__ = ["find_files", "open_usage"]
@@ -60,26 +61,46 @@ def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -
     paths = [path] if isinstance(path, str) else path
     files = [file for each in paths for file in (["-"] if each == "-" else find_files(each))]
 
+    position = SourcePosition() if options is None else options.position
+    sizes = [_size(file) for file in files]
+    position.total, position.done = sum(sizes) if all(sizes) else 0, 0
+
     def lines() -> Generator[bytes, None, None]:
-        for file in files:
+        for file, size in zip(files, sizes, strict=True):
             where = "stdin" if file == "-" else safe_repr(file, 200)
             source = nullcontext(sys.stdin.buffer) if file == "-" else _open(file)
             try:
                 with source as content:
+                    position.size, position.fraction_of_file = size, partial(_fraction, content, size)
                     for line in usage_lines(content, options):
                         yield line if line.endswith(b"\n") else line + b"\n"
+                position.done, position.size = position.done + size, 0
             except OSError as error:
                 raise BillingError("file_unreadable", f"cannot read the usage {where}: {error.strerror}") from None
             except BillingError as error:
                 if error.code in ("file_unreadable", "invalid_argument", "missing_extra"):
                     raise BillingError(error.code, f"{where}: {error}") from None
                 raise
+        if options is not None:
+            options.note_skipped()
 
     opened = lines()
     try:
         yield opened
     finally:
         opened.close()
+
+
+def _size(path: str) -> int:
+    """Return the size of a file; 0 if it is none."""
+    try:
+        return os.path.getsize(path) if os.path.isfile(path) else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _fraction(file: IO[bytes], size: int) -> float:
+    return file.tell() / size if size and not file.closed else 0.0
 
 
 def _open(path: str) -> IO[bytes]:

@@ -9,10 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import truediv
 from typing import IO
 
 from brivionix_billing.errors import BillingError, missing_extra
-from brivionix_billing.tables.columns import Columns, TableOptions
+from brivionix_billing.tables.columns import TableOptions
+from brivionix_billing.tables.mappings import columns_of
 
 __all__ = ["parquet_lines"]
 
@@ -28,12 +31,16 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
     with _path(source) as path, duckdb.connect() as connection:
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            counted = connection.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [path]).fetchone()
+            read, count = 0, int(counted[0] or 1) if counted else 1
             # Without hive_partitioning, a folder named "group=default" does not replace the group of the rows.
             rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [path])
-            columns = Columns([column[0] for column in rows.description or ()], options)
+            columns = columns_of([column[0] for column in rows.description or ()], options)
             while batch := rows.fetchmany(_ROWS):
                 for row in batch:
                     yield columns.line(row)
+                read += len(batch)
+                options.position.fraction_of_file = partial(truediv, read, count)
         except duckdb.Error as error:
             raise BillingError("file_unreadable", f"the usage is no valid Parquet file: {error}") from None
 
