@@ -40,6 +40,7 @@ EXECUTED = (
     "docs/recipes.md",
     "docs/cli.md",
     "docs/operations.md",
+    "docs/report.md",
 )
 PROGRAMS = {"cat", "head", "python", "sed"}
 """Programs that console examples may run, apart from brivionix-billing."""

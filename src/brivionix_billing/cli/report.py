@@ -158,6 +158,8 @@ def _print_notes(report: Report) -> None:
             f"no margin of channel {channel}: the cost book has no price in {currency}; "
             f"add a channel in {currency} to it"
         )
+    if report.loss_count:
+        print_stderr(f"{count_noun(report.loss_count, 'request')} with a loss; --losses FILE writes all of them")
     for role, what in (("cost", "without a cost, NOT in the margin"), ("other", "without a price in the other file")):
         if role in report.problems:
             count = sum(group.records for group in report.problems[role])

@@ -48,6 +48,9 @@ class Column(NamedTuple):
     is_rounded: bool = False
     """Whether its values are rounded as on a bill, and so have exactly ``digits`` decimal places."""
 
+    shown_title: str = ""
+    """Its heading where only rounded amounts are shown, if that is another one."""
+
     def text(self, key: RowKey, sums: Sums) -> str:
         """Return the exact text of the value of a row."""
         value = self.value(key, sums)
@@ -87,11 +90,12 @@ def _columns(report: Report, locale: str) -> Iterator[Column]:
         lambda _, sums: decimal_from_scaled(sums.rounded_credits, CREDIT_DIGITS),
         CREDIT_DIGITS,
         is_rounded=True,
+        shown_title=words["credits"],
     )
     for name, (column, title, digits) in money.items():
-        yield Column(
-            f"rounded_{column}", words["rounded"].format(title), _rounded(name, digits), digits, is_rounded=True
-        )
+        heading = words["rounded"].format(title)
+        value = _rounded(name, digits)
+        yield Column(f"rounded_{column}", heading, value, digits, is_rounded=True, shown_title=title)
     yield from _margin_columns(report, money, words)
     yield from _other_columns(report, money, words)
 

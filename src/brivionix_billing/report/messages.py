@@ -25,7 +25,7 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "estimated_requests": "of which estimated",
         "credits": "Credits",
         "nominal": "Nominal {}",
-        "at_list_price": "Credits at list price, uncached",
+        "at_list_price": "At list price, uncached",
         "at_list": "At list price, uncached",
         "saved_by_cache": "Saved by caching",
         "saved_by_group": "Saved by group terms",

@@ -256,7 +256,7 @@ class _View:
         ]
         rows.append([self.words["total"], *self._cells(columns, (), report.total)])
         heads = [" · ".join(dimension_title(name, self.language.name) for name in report.by)]
-        table = self._table([*heads, *(column.title for column in columns)], rows, total=True)
+        table = self._table([*heads, *(column.shown_title or column.title for column in columns)], rows, total=True)
         if len(report.rows) > _MAX_ROWS:
             table["more"] = self.words["rows_shown"].format(shown=_MAX_ROWS, count=len(report.rows))
         return table

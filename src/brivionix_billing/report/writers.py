@@ -52,7 +52,7 @@ def report_table(report: Report, locale: str = "en") -> str:
     Tables of the accounts that another price file changes, and of the largest losses, follow.
     """
     columns = [column for column in report_columns(report, locale) if not column.is_exact]
-    cells = [[column.title for column in columns]]
+    cells = [[column.shown_title or column.title for column in columns]]
     for key, sums in _rows_and_total(report, locale):
         cells.append([rounded_text(column.value(key, sums), column.digits) for column in columns])
     words, parts = MESSAGES[locale], [format_table(cells, left=len(report.by))]
