@@ -7,6 +7,8 @@ compared with the cost in the same currency. No other exchange rate exists.
 
 from __future__ import annotations
 
+from decimal import Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from brivionix_billing.decimals import format_plain, to_scaled
@@ -88,14 +90,19 @@ def channel_amount(units: int, card: RateCard, channel: str) -> int | None:
     rate = card.channels.get(channel)
     if rate is None:
         return None
-    coefficient, places = to_scaled(rate.price)
-    return units * coefficient * 10 ** (_RATE_DECIMALS - places)  # type: ignore[no-any-return]
+    return units * _scaled_price(rate.price)
 
 
 def nominal_amount(units: int, card: RateCard) -> int:
     """Return the nominal price of Credits, in 10^-36 of its currency."""
-    coefficient, places = to_scaled(card.nominal_per_credit)
-    return units * coefficient * 10 ** (_RATE_DECIMALS - places)  # type: ignore[no-any-return]
+    return units * _scaled_price(card.nominal_per_credit)
+
+
+@lru_cache(4096)
+def _scaled_price(price: Decimal) -> int:
+    """Return the price of a Credit in 10^-18 of its currency."""
+    coefficient, places = to_scaled(price)
+    return coefficient * 10 ** (_RATE_DECIMALS - places)  # type: ignore[no-any-return]
 
 
 def cost_amount(units: int, card: RateCard, basis: CostBasis) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import canonical_json, loads_strict
@@ -63,7 +63,8 @@ class Dimensions:
         self.names = tuple(map(require_dimension, names))
         self._days = CalendarDays(zone)
         self._zone = load_zone(zone)
-        self._hours: dict[datetime, str] = {}
+        self._times: dict[str, tuple[str, str]] = {}
+        """Minute in UTC -> day and hour in the zone."""
         self._reads_line = any(name in _KEPT_KEYS or name.startswith(_TAG) for name in self.names)
 
     def values(self, record: Record, line: bytes) -> tuple[str, ...]:
@@ -80,11 +81,11 @@ class Dimensions:
 
     def _value(self, name: str, record: Record, data: Mapping[str, Any]) -> str:
         if name == "day":
-            return self._days.at(record.at).value
+            return self._time(record)[0]
         if name == "month":
-            return self._days.at(record.at).value[:7]
+            return self._time(record)[0][:7]
         if name == "hour":
-            return self._hour(record.at)
+            return self._time(record)[1]
         if name == "upstream":
             return record.origin.upstream or ""
         if name == "region":
@@ -96,18 +97,24 @@ class Dimensions:
         tag = _tag(data.get("tags"), "project" if name == "project" else name.removeprefix(_TAG))
         return tag or (_text(data.get("project")) if name == "project" else "")
 
-    def _hour(self, at: datetime) -> str:
-        """Return an hour with its offset to UTC, which tells apart the two hours when clocks are put back."""
-        # Offsets to UTC are multiples of a quarter of an hour.
-        quarter = at.replace(minute=at.minute - at.minute % 15, second=0, microsecond=0)
-        found = self._hours.get(quarter)
+    def _time(self, record: Record) -> tuple[str, str]:
+        """Return the day and the hour of a record in the zone.
+
+        An hour has its offset to UTC, which tells apart the two hours when clocks are put back.
+        """
+        # Since 1980, days and hours start with a minute of UTC in every zone.
+        minute = record.at_text[:16]
+        found = self._times.get(minute) if minute >= "1980" else None
         if found is None:
-            local = quarter.astimezone(self._zone)
+            try:
+                local = record.at.astimezone(self._zone)
+            except OverflowError:  # outside the calendar in this zone
+                local = record.at
             offset = "Z" if self._zone is UTC else _offset(local.utcoffset() or timedelta(0))
-            found = f"{local:%Y-%m-%dT%H}:00{offset}"
-            if len(self._hours) > 100_000:
-                self._hours.clear()  # a file with many made-up times must not fill the memory
-            self._hours[quarter] = found
+            found = self._days.at(record.at).value, f"{local:%Y-%m-%dT%H}:00{offset}"
+            if len(self._times) > 100_000:
+                self._times.clear()  # a file with many made-up times must not fill the memory
+            self._times[minute] = found
         return found
 
 
