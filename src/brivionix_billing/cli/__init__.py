@@ -58,7 +58,22 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (prices, importing, changes, page, rate, tokens, report, invoices, render, verify, receipts, reconcile, ledger, export):
+    for module in (
+        prices,
+        importing,
+        changes,
+        page,
+        rate,
+        tokens,
+        report,
+        invoices,
+        render,
+        verify,
+        receipts,
+        reconcile,
+        ledger,
+        export,
+    ):
         module.add_commands(commands)
     return parser
 
