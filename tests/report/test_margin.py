@@ -131,7 +131,7 @@ CASES = {
     "minimum": (record(1, usage=body("chat", 10, 0, 1)), costs(minimum="0.01"), "minimum charge of the upstream"),
     "retry": (
         record(1, usage=CHAT, attempts=[{"upstream": "azure", "usage": CHAT}]),
-        costs(),
+        costs(standard="input: 2, output: 10"),  # without the retry, the margin is exactly zero
         "1 further attempt",
     ),
 }
@@ -162,6 +162,45 @@ def test_further_attempts_cost_and_are_not_billed() -> None:
     key = ("alpha",)
     assert values(three, "credits") == values(one, "credits")
     assert values(three, "cost_usd_USD")[key] == 3 * values(one, "cost_usd_USD")[key]
+
+
+def test_costs_are_in_the_row_of_the_sale() -> None:
+    """A cost is in the row of its sale, although its group is the upstream; parts of other models are in their rows."""
+    advised = {
+        "input_tokens": 100,
+        "cache_read_input_tokens": 0,
+        "output_tokens": 50,
+        "iterations": [
+            {"type": "message", "model": "alpha", "input_tokens": 100, "output_tokens": 50},
+            {"type": "advisor_message", "model": "beta", "input_tokens": 1000, "output_tokens": 20},
+        ],
+    }
+    found = report([record(1, group="own", usage=advised)], "group,model", costs=COSTS)
+    assert list(found.rows) == [("own", "alpha"), ("own", "beta")]
+    assert values(found, "cost_stripe_USD") == {
+        ("own", "alpha"): Fraction(4, 10) * (100 * Fraction("2.5") + 50 * 15) / 10**6,
+        ("own", "beta"): Fraction(4, 10) * (1000 * Fraction("0.75") + 20 * Fraction("4.5")) / 10**6,
+    }
+
+
+def test_a_channel_that_was_not_sold_yet_has_no_cost() -> None:
+    """Before the first price of a sales channel, nothing is sold through it, so its margin has no cost and no loss."""
+    yen = PriceBook.loads(
+        cost_text(channels="{bank: {currency: JPY, prices: [{from: 2026-01-01, price_per_credit: 900}]}}")
+    )
+    early, late = record(1, at="2026-10-02T00:00:00Z"), record(2, at="2026-10-20T00:00:00Z")
+    found = report([early, late], "day", costs=yen, channel="konbini")
+    assert found.rows["2026-10-02",].margin("konbini") == 0
+    assert found.rows["2026-10-20",].margin("konbini") < 0
+    assert [loss.request_id for loss in found.losses] == ["req_2"]
+
+
+def test_the_largest_loss_comes_first() -> None:
+    """Losses are sorted by the margin through the first channel; all are counted."""
+    records = [record(n, upstream="azure", usage=body("chat", 100 * n, 0, 1)) for n in (2, 5, 1, 4)]
+    book = costs(standard="input: 9, output: 90")
+    found = report(records, "model", UPSTREAMS, costs=book)
+    assert [loss.request_id for loss in found.losses] == ["req_5", "req_4", "req_2", "req_1"]
 
 
 def test_duplicates_make_one_loss() -> None:

@@ -136,6 +136,16 @@ def test_days_and_hours_are_those_of_the_zone() -> None:
     ]
 
 
+def test_a_day_may_start_within_an_hour_of_utc() -> None:
+    """In a zone with half an hour of offset, two times of one hour in UTC are on two days, whichever comes first."""
+    times = ("2026-10-20T18:40:00Z", "2026-10-20T18:29:59.999Z", "2026-10-20T18:30:00Z")
+    rows = report([record(n, at=at) for n, at in enumerate(times)], "day,hour", zone="Asia/Kolkata", period=None).rows
+    assert {key: sums.requests for key, sums in rows.items()} == {
+        ("2026-10-20", "2026-10-20T23:00+05:30"): 1,
+        ("2026-10-21", "2026-10-21T00:00+05:30"): 2,
+    }
+
+
 def test_every_record_is_billed_or_named() -> None:
     """Lines are billed, duplicates, rejected or out of scope; rejected ones are grouped with advice and an example."""
     conflict = [record(7), record(7, model="beta")]
