@@ -97,6 +97,17 @@ def test_an_interrupt_leaves_nothing(
     assert not list((run.folder / "bills").glob(".*"))
 
 
+def test_after_a_run_without_a_bill_the_next_run_works(run: Run) -> None:
+    """If no record can be billed, nothing is written, the reasons are on stderr, and the folder can be used again."""
+    run.usage([record(3, model="gpt-9")])
+    status, out, err = bills(run)
+    assert (status, out, (run.folder / "bills").exists()) == (2, "", False)
+    assert "1 record, unknown_model, gpt-9, standard: add the model or an alias to the price file" in err
+    assert "no billable record of any account" in err
+    run.usage([record(1)])
+    assert bills(run)[0] == 0
+
+
 def test_split_bills_verify(run: Run) -> None:
     """--split writes sections into every bill, and verify recomputes them without further options."""
     run.usage([record(n, token=f"key {n % 2}") for n in range(1, 8)])

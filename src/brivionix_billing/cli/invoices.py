@@ -202,10 +202,11 @@ def _invoice(args: Namespace) -> int:
                 file.write(format_csv(rows))
         rejected_file.close()
         lists.close()
-        draft.publish(BILLS if args.all else DOCUMENT_FILE)
+        if rows:  # otherwise the folder stays as it was, so that the next run works
+            draft.publish(BILLS if args.all else DOCUMENT_FILE)
     if rows:
         print_rows(rows, args.format, lambda: _bills_table(rows))
-    _print_skipped(usage_totals, rejected_file, out)
+    _print_skipped(usage_totals, rejected_file, out if rows else None)
     if not rows:
         whose = "any account" if args.all else f"account {safe_repr(args.account)}"
         raise BillingError(
@@ -262,12 +263,13 @@ def _bills_table(rows: list[dict[str, Any]]) -> str:
     return format_table([heads, *cells], left=2)
 
 
-def _print_skipped(usage: AggregatedUsage, rejected: _RejectedFile, out: Path) -> None:
+def _print_skipped(usage: AggregatedUsage, rejected: _RejectedFile, out: Path | None) -> None:
     print_duplicates(usage.duplicates, usage.duplicate_count)
     print_out_of_scope(usage.out_of_scope)
     if usage.rejected:
         count = count_noun(usage.rejected, "record")
-        print_stderr(f"{count} rejected, NOT billed; the reasons are in {out / REJECTED_FILE}")
+        where = "" if out is None else f"; the reasons are in {out / REJECTED_FILE}"
+        print_stderr(f"{count} rejected, NOT billed{where}")
         print_groups(rejected.summary.groups())
 
 

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_stderr, print_stdout
+from brivionix_billing.cli.skipped import print_groups
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
@@ -19,6 +20,7 @@ from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.rating.messages import LOCALES
+from brivionix_billing.report.rejections import RejectionSummary
 from brivionix_billing.tabular import format_csv
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
 
@@ -72,8 +74,9 @@ def _charge(book: PriceBook, record: Record) -> Charge | RejectedRecord:
     try:
         return book.rate_record(record)
     except BillingError as error:
-        account = record.origin.account
-        return RejectedRecord(record.line, record.request_id, account, record.at, error.code, str(error))
+        origin = record.origin
+        names = error.code, str(error), None, origin.model, record.served_tier or origin.service_tier
+        return RejectedRecord(record.line, record.request_id, origin.account, record.at, *names)
 
 
 def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[tuple[Record, Charge] | RejectedRecord]:
@@ -88,7 +91,7 @@ def _charges(book: PriceBook, lines: Any, watch: DuplicateDetector) -> Iterator[
 
 def _rate(args: Namespace) -> int:
     book = load_book(args)
-    rejected = 0
+    rejected, summary = 0, RejectionSummary()
     heading = args.format == "csv"
     with (
         DuplicateDetector() as watch,
@@ -98,6 +101,7 @@ def _rate(args: Namespace) -> int:
         for charged in _charges(book, lines, watch):
             if isinstance(charged, RejectedRecord):
                 rejected += 1
+                summary.add(charged)
                 if rejected_file is not None:
                     rejected_file.write(json.dumps(charged.as_dict(), ensure_ascii=False) + "\n")
                 if rejected <= _MAX_REPORTED:
@@ -115,6 +119,7 @@ def _rate(args: Namespace) -> int:
         duplicates = watch.report()
     if rejected > _MAX_REPORTED:
         print_stderr(f"... and {rejected - _MAX_REPORTED} more; --rejected FILE keeps them all")
+        print_groups(summary.groups())
     if rejected:
         print_stderr(f"{rejected} line{'s' if rejected != 1 else ''} not priced")
     for request_id, numbers, same in duplicates.named[:_MAX_REPORTED]:
