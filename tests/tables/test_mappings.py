@@ -241,3 +241,11 @@ def test_rows_of_a_database_are_those_of_a_table(tmp_path: Path) -> None:
     ):
         with pytest.raises(BillingError, match=message), open_query(url, query) as lines:
             list(lines)
+
+
+def test_a_table_keeps_token_project_and_tags() -> None:
+    """The columns by which reports and bills are split are in the records of a table."""
+    row = {"request_id": "r", "at": "2026-10-01T00:00:00Z", "account": "a", "group": "g", "model": "m"}
+    row |= {"input_tokens": 1, "token": "k", "project": "chat", "tags": "team=a"}  # type: ignore[dict-item]
+    (found,) = records(as_csv([row]))
+    assert (found["token"], found["project"], found["tags"]) == ("k", "chat", "team=a")

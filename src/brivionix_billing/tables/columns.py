@@ -20,7 +20,7 @@ __all__ = ["Columns", "SourcePosition", "TableOptions", "convert_value", "parse_
 
 _REQUIRED: Final = ("request_id", "at", "account", "group", "model")
 _TEXTS: Final = (*_REQUIRED, "service_tier", "region", "mode", "upstream")
-_KEPT: Final = ("token", "tags")
+_KEPT: Final = ("token", "project", "tags")
 """Columns without an effect on the price, which are kept in the record."""
 _MAX_COLUMNS: Final = 1000
 _BESIDE_COUNTS: Final = ("estimated", "served_model", "served_service_tier")
