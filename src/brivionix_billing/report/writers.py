@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_trimmed
 from brivionix_billing.errors import BillingError
+from brivionix_billing.files import create_file
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.report.build import ChangedRequest, LossRequest, Report
 from brivionix_billing.report.columns import Column, Value, cell_text, report_columns, rounded_text
@@ -164,7 +165,7 @@ def report_parquet(report: Report) -> bytes:
     types = {column.name: _parquet_type(column, [row[index] for row in rows]) for index, column in enumerate(columns)}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
-        with source.open("w", encoding="utf-8", newline="") as file:
+        with create_file(source) as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows([list(map(cell_text, row)) for row in rows])
         listed = ", ".join(_quoted(name, '"') + f" {kind}" for name, kind in types.items())
         connection.execute(f"CREATE TABLE rows ({listed})")
