@@ -26,6 +26,7 @@ __all__ = [
     "create_file",
     "is_readable_by_others",
     "make_folder",
+    "move_new",
     "read_bounded",
 ]
 
@@ -123,6 +124,20 @@ def _require_near(folder: Path) -> None:
     if not folder.resolve().is_relative_to(Path.cwd()):
         name = safe_repr(str(folder), 200)
         raise BillingError("file_unreadable", f"there is no folder {name}; create it, or correct the path")
+
+
+def move_new(source: Path, target: Path) -> None:
+    """Move a file or a folder to a path where there is nothing. Of two processes with the same path, one goes on.
+
+    Raises ``FileExistsError`` if there is anything at the path, and other ``OSError``.
+    """
+    # Created exclusively first, because a rename replaces a file.
+    if source.is_dir():
+        target.mkdir(PRIVATE.folder_mode)
+        target.rmdir()  # Windows does not rename over a folder
+    else:
+        create_file(target).close()
+    os.replace(source, target)
 
 
 def atomic_write_bytes(path: str | Path, content: bytes, access: Access = PRIVATE) -> None:

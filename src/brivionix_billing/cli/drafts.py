@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import create_file, make_folder
+from brivionix_billing.files import make_folder, move_new
 
 __all__ = ["Draft", "open_draft"]
 
@@ -30,20 +29,14 @@ class Draft:
         try:
             for source in sorted(self.folder.iterdir(), key=lambda path: (path.name == last, path.name)):
                 target = self.target / source.name
+                moved.append(target)
                 try:
-                    # Created exclusively first, so of two processes with the same folder, only one goes on.
-                    if source.is_dir():
-                        target.mkdir(0o700)
-                    else:
-                        create_file(target).close()
+                    move_new(source, target)
                 except FileExistsError:
+                    moved.remove(target)  # it is of another run
                     raise BillingError(
                         "document_exists", f"{safe_repr(str(target), 200)} exists already; choose another folder"
                     ) from None
-                moved.append(target)
-                if source.is_dir():
-                    target.rmdir()  # Windows does not rename over a folder
-                os.replace(source, target)
         except BaseException:
             for path in moved:
                 with suppress(OSError):

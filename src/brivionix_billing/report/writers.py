@@ -6,7 +6,6 @@ headings in one language.
 
 from __future__ import annotations
 
-import csv
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -163,16 +162,16 @@ def report_parquet(report: Report) -> bytes:
     columns = report_columns(report, "en")
     rows = [[column.value(key, sums) for column in columns] for key, sums in report.rows.items()]
     types = {column.name: _parquet_type(column, [row[index] for row in rows]) for index, column in enumerate(columns)}
+    names = {name: _quoted(name, '"') for name in types}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
+        source, target = Path(folder, "rows.jsonl"), Path(folder, "rows.parquet")
         with create_file(source) as file:
-            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([list(map(cell_text, row)) for row in rows])
-        listed = ", ".join(_quoted(name, '"') + f" {kind}" for name, kind in types.items())
-        connection.execute(f"CREATE TABLE rows ({listed})")
-        texts = ", ".join(_quoted(column.name, '"') for column in columns if column.is_text)
-        options = f"FORMAT csv, HEADER false, FORCE_NOT_NULL ({texts})"  # an empty text is no null
-        connection.execute(f"COPY rows FROM {_quoted(str(source))} ({options})")
-        connection.execute(f"COPY rows TO {_quoted(str(target))} (FORMAT parquet)")
+            file.writelines(json.dumps(dict(zip(types, map(cell_text, row), strict=True))) + "\n" for row in rows)
+        texts = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in types)
+        typed = ", ".join(f"CAST({names[name]} AS {kind}) AS {names[name]}" for name, kind in types.items())
+        table = f"read_json({_quoted(str(source))}, format = 'newline_delimited', columns = {{{texts}}})"
+        # Every name in the query is quoted.
+        connection.execute(f"COPY (SELECT {typed} FROM {table}) TO {_quoted(str(target))} (FORMAT parquet)")  # noqa: S608
         return target.read_bytes()
 
 
