@@ -213,6 +213,7 @@ def test_duplicates_make_one_loss() -> None:
     )
     assert [loss.request_id for loss in found] == ["req_1"]
     assert made.loss_count == 1
+    assert made.loss_reasons == {"price": 1}
 
 
 @given(usages())

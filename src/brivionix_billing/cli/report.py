@@ -159,7 +159,8 @@ def _print_notes(report: Report) -> None:
             f"add a channel in {currency} to it"
         )
     if report.loss_count:
-        print_stderr(f"{count_noun(report.loss_count, 'request')} with a loss; --losses FILE writes all of them")
+        reasons = ", ".join(f"{count} by {reason}" for reason, count in report.loss_reasons.items())
+        print_stderr(f"{count_noun(report.loss_count, 'request')} with a loss, {reasons}; --losses FILE writes them")
     for role, what in (("cost", "without a cost, NOT in the margin"), ("other", "without a price in the other file")):
         if role in report.problems:
             count = sum(group.records for group in report.problems[role])

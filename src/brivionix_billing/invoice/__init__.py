@@ -13,6 +13,7 @@ True
 """
 
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, Duplicate, aggregate_usage
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.diff import Difference
@@ -38,6 +39,7 @@ __all__ = [
     "Balance",
     "AggregatedUsage",
     "Difference",
+    "Dimensions",
     "Duplicate",
     "Header",
     "Movement",

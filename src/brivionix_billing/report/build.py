@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -115,6 +116,8 @@ class Report:
     losses: Sequence[LossRequest] = ()
     """The largest ones by the margin through the first channel."""
     loss_count: int = 0
+    loss_reasons: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of requests with a loss, the most frequent first."""
     other_digest: str | None = None
     changed_count: int | None = None
     """Number of requests whose charge differs; ``None`` if they were not counted."""
@@ -219,7 +222,8 @@ def build_report(
         basis_texts={name: basis.describe(costs) for name, basis in bases.items()} if costs is not None else {},
         unknown_bases=unknown,
         losses=notes.largest_losses(),
-        loss_count=notes.loss_count,
+        loss_count=notes.loss_reasons.total(),
+        loss_reasons=dict(sorted(notes.loss_reasons.items(), key=lambda item: (-item[1], item[0]))),
         other_digest=None if compare is None else compare.digest,
         changed_count=None if compare is None else notes.changed_count,
         problems={role: found.groups() for role, found in notes.problems.items() if found.total},
@@ -236,7 +240,8 @@ class _Notes:
     ) -> None:
         self.on_loss, self.on_changed = on_loss, on_changed
         self.problems = {COST: RejectionSummary(), OTHER: RejectionSummary()}
-        self.loss_count = self.changed_count = 0
+        self.changed_count = 0
+        self.loss_reasons: Counter[str] = Counter()
         self._largest: list[tuple[Decimal, str, LossRequest]] = []
 
     def add(self, account: str, request_id: str, at: str, notes: tuple[Any, ...]) -> None:
@@ -276,7 +281,7 @@ class _Notes:
             for channel, currency, revenue, cost in amounts
         )
         loss = LossRequest(request_id, at, account, model, group, tier, upstream, exact, reason, detail)
-        self.loss_count += 1
+        self.loss_reasons[reason] += 1
         if self.on_loss:
             self.on_loss(loss)
         entry = -exact[0].margin, request_id, loss

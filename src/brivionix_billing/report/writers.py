@@ -124,6 +124,7 @@ def _margin_dict(report: Report) -> dict[str, Any]:
             "bases": report.basis_texts,
             "without_costs": report.unknown_bases,
             "losses": report.loss_count,
+            "loss_reasons": report.loss_reasons,
             "largest_losses": [loss_row(loss) for loss in report.losses],
             "problems": [group.as_dict() for group in report.problems.get("cost", ())],
         }
