@@ -8,9 +8,10 @@ import pytest
 
 from bill_kit import body, record
 from brivionix_billing import PriceBook
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import CODES, BillingError
 from brivionix_billing.report import report_page
 from brivionix_billing.report.messages import MESSAGES
+from brivionix_billing.report.rejections import ADVICE
 from report_kit import COSTS, cost_text, report
 
 RECORDS = [record(n, account=f"acct_{n % 3}") for n in range(1, 12)]
@@ -67,6 +68,7 @@ def test_a_report_without_usage_has_a_page() -> None:
 
 def test_both_languages_have_the_same_messages() -> None:
     """English and Chinese have the same keys and placeholders."""
+    assert ADVICE["en"].keys() == ADVICE["zh_CN"].keys() <= CODES.keys()
     english, chinese = MESSAGES["en"], MESSAGES["zh_CN"]
     assert english.keys() == chinese.keys()
     for key, text in english.items():

@@ -159,7 +159,7 @@ def test_every_record_is_billed_or_named() -> None:
         ("duplicate_conflict", "alpha", "standard", 1),
         ("duplicate_conflict", "beta", "standard", 1),
     ]
-    assert found.rejected[0].advice == "add the model or an alias to the price file"
+    assert found.rejected[0].advice() == "add the model or an alias to the price file"
     assert found.rejected[0].example.startswith("line 3: no model 'gpt-9'")
 
 

@@ -35,7 +35,7 @@ def print_groups(groups: Sequence[RejectedGroup]) -> None:
     """Print groups of records by code, model and service tier, with advice and an example."""
     for group in groups[:_MAX_REPORTED]:
         about = ", ".join(filter(None, (group.code, group.model, group.service_tier)))
-        print_stderr(f"  {count_noun(group.records, 'record')}, {about}: {group.advice}")
+        print_stderr(f"  {count_noun(group.records, 'record')}, {about}: {group.advice()}")
         print_stderr(f"    {group.example}")
     if len(groups) > _MAX_REPORTED:
         print_stderr(f"  ... and {len(groups) - _MAX_REPORTED} more groups")

@@ -278,7 +278,14 @@ class _View:
         """Return a table of groups of records that have no price."""
         heads = [self.words[name] for name in ("code", "model", "tier", "count", "advice", "example")]
         rows = [
-            [group.code, group.model, group.service_tier, str(group.records), group.advice, group.example]
+            [
+                group.code,
+                group.model,
+                group.service_tier,
+                str(group.records),
+                group.advice(self.language.name),
+                group.example,
+            ]
             for group in groups[:_MAX_ROWS]
         ]
         table = self._table(heads, rows, texts=len(heads))

@@ -207,7 +207,7 @@ def report_xlsx(report: Report, locale: str = "en") -> bytes:
     places = {index: column.digits for index, column in enumerate(columns) if column.digits}
     sheets = [
         Sheet(words["report"], [column.title for column in columns], rows, total, places),
-        Sheet(words["records"], *_record_sheet(report, words)),
+        Sheet(words["records"], *_record_sheet(report, words, locale)),
     ]
     if report.losses:
         found = [loss_row(loss) for loss in report.losses]
@@ -216,7 +216,7 @@ def report_xlsx(report: Report, locale: str = "en") -> bytes:
     return workbook_bytes(sheets, locale)
 
 
-def _record_sheet(report: Report, words: dict[str, str]) -> tuple[list[str], list[list[Cell]]]:
+def _record_sheet(report: Report, words: dict[str, str], locale: str) -> tuple[list[str], list[list[Cell]]]:
     titles = [words[name] for name in ("records", "code", "model", "tier", "count", "advice", "example")]
     counts = report.records
     rows: list[list[Cell]] = [
@@ -235,7 +235,7 @@ def _record_sheet(report: Report, words: dict[str, str]) -> tuple[list[str], lis
         (words["unpriced_requests"], report.problems.get("other", ())),
     ):
         rows += [
-            [title, group.code, group.model, group.service_tier, group.records, group.advice, group.example]
+            [title, group.code, group.model, group.service_tier, group.records, group.advice(locale), group.example]
             for group in groups
         ]
     return titles, rows
