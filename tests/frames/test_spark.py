@@ -63,7 +63,7 @@ def spark() -> Iterator[SparkSession]:
 
 def sample_rows() -> list[Row]:
     """Return rows on both sides of boundaries, up to 10^12 tokens, and rows with errors."""
-    rows = []
+    rows: list[Row] = []
     for index, at in enumerate(("2026-10-11T23:59:59.999999", "2026-10-12T00:00:00", "2026-10-14T00:00:00")):
         for model in ("gpt-5.4", "gpt-5.4-mini", "gpt-9"):
             for tier in ("standard", "flex", "batch"):

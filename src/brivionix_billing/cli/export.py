@@ -16,7 +16,7 @@ from brivionix_billing.cli.arguments import (
     require_distinct_paths,
     worker_count,
 )
-from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
+from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage, source_position
 from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand, warn_open_holds
 from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout, progress
 from brivionix_billing.errors import BillingError, safe_repr
@@ -162,7 +162,7 @@ def _focus(args: Namespace) -> int:
             account=args.account,
             on_rejected=lambda record: print_stderr(f"line {record.line}: {record.message} [{record.code}]"),
             on_day=lambda day, bucket: usage.append(focus.DailyUsage(day, bucket)),
-            progress=progress(),
+            progress=progress(source_position(args)),
             workers=worker_count(args),
         )
     accounts = sorted({daily.bucket.account for daily in usage})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from brivionix_billing.decimals import decimal_places, format_plain
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.tabular import quote_formula
 
 __all__ = [
@@ -182,9 +182,7 @@ def focus_parquet(rows: Sequence[Row], columns: Columns) -> bytes:
     try:
         import duckdb
     except ImportError:
-        raise BillingError(
-            "missing_extra", "Parquet needs: pip install 'brivionix-billing[frames]'; or write CSV"
-        ) from None
+        raise missing_extra("Parquet", "frames", "write CSV") from None
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
         source.write_text(_csv(rows, columns, str), encoding="utf-8", newline="")

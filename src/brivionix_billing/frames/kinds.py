@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.frames.layout import FrameOptions
 from brivionix_billing.pricebook import PriceBook
 
@@ -71,7 +71,7 @@ def _module_for(frame: object) -> Any:
         import narwhals as nw
         import pyarrow  # noqa: F401
     except ImportError:
-        raise BillingError("missing_extra", "data frames need: pip install 'brivionix-billing[frames]'") from None
+        raise missing_extra("a data frame", "frames") from None
     from brivionix_billing.frames import eager, lazy, relations, spark
 
     found = nw.from_native(frame, pass_through=True)

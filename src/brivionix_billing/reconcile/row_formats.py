@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.reconcile.rows import Columns
 from brivionix_billing.report.workbook import Cell, Sheet, require_xlsx_extra, workbook_bytes
 
@@ -27,9 +27,7 @@ def require_format(name: str) -> None:
     try:
         import duckdb  # noqa: F401
     except ImportError:
-        raise BillingError(
-            "missing_extra", "rows in Parquet require an extra: pip install 'brivionix-billing[frames]'; or use CSV"
-        ) from None
+        raise missing_extra("Parquet", "frames", "use CSV") from None
 
 
 def convert(content: bytes, columns: Columns, name: str) -> bytes:

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_plain, to_scaled
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 
 __all__ = ["Cell", "Sheet", "require_xlsx_extra", "workbook_bytes"]
 
@@ -59,11 +59,7 @@ def require_xlsx_extra() -> None:
     try:
         import xlsxwriter  # noqa: F401
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "a workbook requires an extra: pip install 'brivionix-billing[xlsx]', or in a clone: "
-            "pip install -e '.[xlsx]'; or use CSV",
-        ) from None
+        raise missing_extra("a workbook", "xlsx", "use CSV") from None
 
 
 def workbook_bytes(sheets: Sequence[Sheet], locale: str = "en") -> bytes:

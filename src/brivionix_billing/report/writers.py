@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_trimmed
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import missing_extra
 from brivionix_billing.files import create_file
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.report.build import ChangedRequest, LossRequest, Report
@@ -157,9 +157,7 @@ def report_parquet(report: Report) -> bytes:
     try:
         import duckdb
     except ImportError:
-        raise BillingError(
-            "missing_extra", "a report in Parquet needs: pip install 'brivionix-billing[frames]'; or use CSV"
-        ) from None
+        raise missing_extra("a report in Parquet", "frames", "use CSV") from None
     columns = report_columns(report, "en")
     rows = [[column.value(key, sums) for column in columns] for key, sums in report.rows.items()]
     types = {column.name: _parquet_type(column, [row[index] for row in rows]) for index, column in enumerate(columns)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import columns_of
 
@@ -24,9 +24,7 @@ def open_query(url: str, query: str, options: TableOptions | None = None) -> Ite
     try:
         import sqlalchemy
     except ImportError:
-        raise BillingError(
-            "missing_extra", "usage from a database needs: pip install 'brivionix-billing[ledger]'; or export it as CSV"
-        ) from None
+        raise missing_extra("usage from a database", "ledger", "export it as CSV") from None
     options = options or TableOptions()
 
     def lines() -> Generator[bytes, None, None]:

@@ -319,7 +319,7 @@ class _Aggregator:
             day.requests += sums.requests
             day.units += bucket.add(sums.requests, sums.quantities())
             if self.on_day:
-                daily = UsageBucket(*identity)
+                daily = UsageBucket(*identity[1:])
                 daily.add(sums.requests, sums.quantities())
                 self.on_day(key.day, daily)
 

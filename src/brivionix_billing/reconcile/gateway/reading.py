@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.reconcile.result import Input, input_of
 
 __all__ = ["LogSource", "database_source", "file_source"]
@@ -129,10 +129,7 @@ def database_source(url: str, table: str, order: str) -> LogSource:
     try:
         import sqlalchemy
     except ImportError:
-        raise BillingError(
-            "missing_extra",
-            "a database requires an extra: pip install 'brivionix-billing[ledger]'; or export the log to a file",
-        ) from None
+        raise missing_extra("a database", "ledger", "export the log to a file") from None
     from sqlalchemy.exc import SQLAlchemyError
 
     def failure(error: Exception) -> BillingError:
