@@ -287,6 +287,8 @@ def test_commands_write_files(
         assert "account acct has 1 open hold" in capsys.readouterr().err
         assert main(["export", kind, *period]) == 0
         assert capsys.readouterr().out == expected
+        assert main(["export", kind]) == 0  # from the first entry to today
+        assert "2026-11-01" in capsys.readouterr().out
     assert main(["ledger", "report", *period, "--format", "csv"]) == 0
     row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert (row["received"], row["used"], row["closing"], row["revenue"]) == ("85.00", "-34.00", "51.00", "34.00")

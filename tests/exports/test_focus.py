@@ -300,7 +300,6 @@ def test_costs_of_a_draw_down_are_exact(prepaid: Path) -> None:
     [
         (("--invoice-detail", "i.csv"), "add --bills"),
         (("--bills", "{bills}", "--db", "ledger.db"), "use one of them"),
-        ((), "add --channel, one of: rmb, stripe"),
         (("--bills", "{bills}", "--account", "acct_1", "--channel", "wechat"), "no channel 'wechat'"),
         (
             (
@@ -362,3 +361,13 @@ def test_rejected_records_are_reported(tmp_path: Path, capsys: pytest.CaptureFix
     assert not export(tmp_path, "--out", "a.csv", "--channel", "rmb", usage="u.jsonl")
     assert "1 record rejected, NOT exported" in capsys.readouterr().err
     assert table(tmp_path / "a.csv")
+
+
+def test_costs_are_those_of_the_first_channel_unless_another_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a channel, costs are those of the first one of the price file, and a note says so."""
+    for args, currency, note in (((), "CNY", "channel rmb"), (("--channel", "stripe"), "USD", "")):
+        assert export(tmp_path, "--out", "a.csv", "--account", "acct_8", *args)
+        assert note in capsys.readouterr().err
+        assert {row["BillingCurrency"] for row in table(tmp_path / "a.csv")} == {currency}

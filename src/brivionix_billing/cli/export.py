@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from brivionix_billing.cli.arguments import (
     add_prices,
     add_workers,
     load_book,
+    parse_time_or_now,
     require_distinct_paths,
     worker_count,
 )
@@ -24,12 +26,13 @@ from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.invoice import aggregate_usage
 from brivionix_billing.invoice.files import find_documents, read_intact_document
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.times import Period, format_instant
+from brivionix_billing.times import CalendarDays, Period, format_instant
 
 if TYPE_CHECKING:
     from brivionix_billing.exports import AccountBooks
     from brivionix_billing.exports.focus import Bill
     from brivionix_billing.exports.focus_columns import Columns, Row
+    from brivionix_billing.ledger import Ledger
 
 __all__ = ["add_commands"]
 
@@ -89,7 +92,14 @@ def _add_books(
     commands: Any, name: str, run: Callable[[Namespace], int], help: str, description: str
 ) -> ArgumentParser:
     parser = subcommand(commands, name, run, help, description, formats=())
-    add_period(parser)
+    parser.add_argument(
+        "--period",
+        metavar="P",
+        help="a month (2026-10), or FROM/TO with dates (default: from the first entry to today)",
+    )
+    parser.add_argument(
+        "--zone", default="UTC", metavar="Z", help="time zone of the period and of dates (default: UTC)"
+    )
     parser.add_argument("--out", metavar="FILE", help="write to this file, atomically (default: stdout)")
     return parser
 
@@ -111,7 +121,9 @@ def _add_focus(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="write Cost and Usage to this file, atomically")
     parser.add_argument("--account", metavar="A", help="only this account (default: all)")
     parser.add_argument(
-        "--channel", metavar="C", help="payment channel of costs (default: that of the bill, or the only one)"
+        "--channel",
+        metavar="C",
+        help="payment channel of costs (default: that of the bill, or the first one of the price file)",
     )
     parser.add_argument("--issuer", metavar="NAME", help="the seller (default: that of the bills, or 'Example issuer')")
     parser.add_argument("--bills", metavar="DIR", help="the bills of this usage")
@@ -174,11 +186,14 @@ def _focus(args: Namespace) -> int:
         )
     issuer = args.issuer or (issuers[0] if issuers else "Example issuer")
     channels = {account: bills[account].channel if bills else _channel(args, book, None) for account in accounts}
+    named = bool(bills) and all(bill.document["payment"] for bill in bills.values())
+    if args.channel is None and len(book.channels()) > 1 and not named:
+        print_stderr(f"costs by payment channel {', '.join(sorted(set(channels.values())))}; --channel names another")
     rated = focus.usage_rows(usage, period, issuer, channels, bills)
     if args.db:
         from brivionix_billing.exports.focus_prepaid import prepaid_rows
 
-        books = _read_books(args, None if args.account is None else [args.account])
+        books, _ = _read_books(args, None if args.account is None else [args.account])
         rows = prepaid_rows(books, rated, period, issuer)
         warn_open_holds((each.account, each.open_holds) for each in books)
     else:
@@ -198,16 +213,17 @@ def _focus(args: Namespace) -> int:
 
 
 def _channel(args: Namespace, book: PriceBook, document: Mapping[str, Any] | None) -> str:
-    """Return the payment channel of an account: the option, that of its bill, or the only one."""
-    payment = None if document is None else document["payment"]
-    names = list(book.channels())
+    """Return the payment channel of an account: the option, that of its bill, or the first of the price file."""
     if args.channel is not None:
         return str(book.channel(args.channel).name)
-    if payment is not None:
-        return str(payment["channel"])
-    if len(names) == 1:
-        return names[0]
-    raise BillingError("invalid_argument", f"costs need a payment channel; add --channel, one of: {', '.join(names)}")
+    payment = None if document is None else document["payment"]
+    return _first_channel(book) if payment is None else str(payment["channel"])
+
+
+def _first_channel(book: PriceBook) -> str:
+    for name in book.channels():
+        return name
+    raise BillingError("unknown_channel", "costs need a payment channel, and the price file has none; add one to it")
 
 
 def _read_bills(args: Namespace, accounts: Sequence[str], period: Period, book: PriceBook) -> dict[str, Bill]:
@@ -261,9 +277,8 @@ def _hledger(args: Namespace) -> int:
 def _write_books(args: Namespace, lines: Callable[[Sequence[AccountBooks], str, str], Iterable[str]]) -> int:
     from brivionix_billing.exports.bookings import require_whole_days
 
-    days = require_whole_days(Period.parse(args.period, args.zone))
-    books = _read_books(args)
-    _write(args, (line + "\n" for line in lines(books, *days)), books)
+    books, period = _read_books(args)
+    _write(args, (line + "\n" for line in lines(books, *require_whole_days(period))), books)
     return EXIT_OK
 
 
@@ -271,17 +286,26 @@ def _journal(args: Namespace) -> int:
     from brivionix_billing.exports import DEFAULT_ACCOUNTS, journal_csv, read_account_mapping
 
     accounts = DEFAULT_ACCOUNTS if args.accounts is None else read_account_mapping(args.accounts)
-    books = _read_books(args)
+    books, _ = _read_books(args)
     _write(args, [journal_csv(books, accounts)], books)
     return EXIT_OK
 
 
-def _read_books(args: Namespace, accounts: Iterable[str] | None = None) -> list[AccountBooks]:
+def _read_books(args: Namespace, accounts: Iterable[str] | None = None) -> tuple[list[AccountBooks], Period]:
     from brivionix_billing.exports import account_books
 
-    period = Period.parse(args.period, args.zone)
     with open_ledger(args) as ledger:
-        return [account_books(ledger, account, period) for account in accounts or ledger.accounts()]
+        names = list(accounts or ledger.accounts())
+        period = _whole_period(args, ledger, names) if args.period is None else Period.parse(args.period, args.zone)
+        return [account_books(ledger, account, period) for account in names], period
+
+
+def _whole_period(args: Namespace, ledger: Ledger, accounts: Sequence[str]) -> Period:
+    """Return the period from the day of the first entry to the end of today."""
+    now = parse_time_or_now(None)
+    first = [entry.at for account in accounts for entry in islice(ledger.journal(account), 1)]
+    days = CalendarDays(args.zone)
+    return Period(days.at(min(first, default=now)).start, days.at(max([now, *first])).end, args.zone)
 
 
 def _write(args: Namespace, parts: Iterable[str], books: Sequence[AccountBooks]) -> None:
