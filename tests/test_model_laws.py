@@ -20,6 +20,7 @@ from bill_kit import billed, verified
 from brivionix_billing import BillingError, Charge, PriceBook, Usage
 from brivionix_billing.times import Period
 from brivionix_billing.tokens import TokenCounter
+from exports_kit import check_focus
 from model_books import model_books_with_requests
 from model_oracle import ModelRequest, PricedRequest
 from oracle import RefusedError
@@ -285,7 +286,10 @@ def _record(number: int, request: ModelRequest) -> tuple[Data, ModelRequest]:
 @book_settings
 @given(model_books_with_requests(12))
 def test_the_lines_of_a_bill_are_the_sums_of_the_charges(case: Case) -> None:
-    """A bill has the sums of Credits by meter and price, and of savings, rejects the rest, and verifies."""
+    """A bill has the sums of Credits by meter and price, and of savings, rejects the rest, and verifies.
+
+    Its export to FOCUS has the same lines, exactly.
+    """
     data, requests = case
     book = PriceBook.loads(render(data))
     records = [_record(number, request) for number, request in enumerate(requests)]
@@ -314,3 +318,5 @@ def test_the_lines_of_a_bill_are_the_sums_of_the_charges(case: Case) -> None:
     assert document["evidence"]["rejected"] == len(requests) - count
     assert Fraction(document["totals"]["credits"]) == sum(sums.values(), Fraction(0))
     assert verified(document, usage, book).differences == []
+    if document["totals"]["channels"]:
+        check_focus(usage, book, document, YEAR)

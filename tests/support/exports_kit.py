@@ -10,11 +10,13 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from brivionix_billing import PriceBook
 from brivionix_billing.exports import (
     account_books,
     beancount_lines,
@@ -23,6 +25,9 @@ from brivionix_billing.exports import (
     period_report,
 )
 from brivionix_billing.exports.bookings import require_whole_days
+from brivionix_billing.exports.focus import Bill, DailyUsage, invoice_detail_rows, usage_rows
+from brivionix_billing.exports.focus_columns import COST_AND_USAGE, focus_csv
+from brivionix_billing.invoice import aggregate_usage
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.times import Period
 
@@ -173,3 +178,30 @@ def run_tool(*command: str, path: Path) -> str:
     result = subprocess.run([*command, str(path)], text=True, capture_output=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+def check_focus(usage: bytes, book: PriceBook, document: Any, period: Period) -> None:
+    """Check FOCUS rows of one bill: they have its lines, exactly, and every cost is price times quantity."""
+    account, daily = document["customer"]["account"], []
+    aggregate_usage(
+        usage.splitlines(keepends=True), book, period, on_day=lambda day, bucket: daily.append(DailyUsage(day, bucket))
+    )
+    bill = Bill.of(document, "rmb")
+    rows = [row.columns() for row in usage_rows(daily, period, "Issuer", {account: "rmb"}, {account: bill})]
+    sums: Sums = defaultdict(Fraction)
+    for row in rows:
+        numbers = {name: Fraction(value) for name, value in row.items() if isinstance(value, Decimal)}
+        sums[str(row["InvoiceDetailId"]), "credits"] += numbers["PricingCurrencyEffectiveCost"]
+        sums[str(row["InvoiceDetailId"]), "quantity"] += numbers["ConsumedQuantity"]
+        for kind in ("List", "Contracted"):
+            assert numbers[f"{kind}Cost"] == numbers[f"{kind}UnitPrice"] * numbers["PricingQuantity"]
+        assert numbers["PricingCurrencyEffectiveCost"] * Fraction("0.85") == numbers["BilledCost"]
+    assert sums == {
+        (f"{document['id']}/{number}", name): Fraction(line[name])
+        for number, line in enumerate(document["lines"], 1)
+        for name in ("credits", "quantity")
+    }
+    focus_csv(rows, COST_AND_USAGE)
+    assert sum(Fraction(str(row["BilledCost"])) for row in invoice_detail_rows([bill])) == Fraction(
+        document["totals"]["rounded"]["channels"]["rmb"]
+    )
