@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -371,3 +372,25 @@ def test_costs_are_those_of_the_first_channel_unless_another_is_named(
         assert export(tmp_path, "--out", "a.csv", "--account", "acct_8", *args)
         assert note in capsys.readouterr().err
         assert {row["BillingCurrency"] for row in table(tmp_path / "a.csv")} == {currency}
+
+
+def test_notes_are_corrections(month: Path, tmp_path: Path) -> None:
+    """A credit note adds corrections: then Cost and Usage, Invoice Detail, and bill less note have one total."""
+    shutil.copytree(month / "bills", tmp_path / "bills")
+    bill, last = (str(tmp_path / "bills" / name / "invoice.json") for name in ("INV-000001", "INV-000008"))
+    half = "".join(Path(EXAMPLE).read_text(encoding="utf-8").splitlines(keepends=True)[:1500])
+    (tmp_path / "half.jsonl").write_text(half, encoding="utf-8")
+    note = ["credit-note", bill, "--after", last, "--usage", str(tmp_path / "half.jsonl"), "--reason", "twice"]
+    assert main([*note, "--issued", "2026-11-10", "--out", str(tmp_path / "bills" / "note"), *PRICES]) == 0
+    args = ("--bills", "bills", "--invoice-detail", "i.csv", "--out", "a.csv", "--billing-period", "p.csv")
+    assert export(tmp_path, *args)
+    documents = [json.loads(path.read_bytes()) for path in tmp_path.glob("bills/*/invoice.json")]
+    totals = {(each["id"],): Fraction(each["totals"]["rounded"]["channels"]["rmb"]) for each in documents}
+    assert summed(table(tmp_path / "i.csv"), "BilledCost", "InvoiceId") == totals
+    assert min(totals.values()) < 0
+    notes = [row for row in table(tmp_path / "a.csv") if row["ChargeClass"] == "Correction"]
+    assert summed(notes, "BilledCost", "InvoiceId") == {key: total for key, total in totals.items() if total < 0}
+    (corrected,) = {row["ReferenceInvoiceId"] for row in table(tmp_path / "i.csv") if row["InvoiceId"] == "INV-000009"}
+    assert corrected == "INV-000001"
+    toolkit("validate-bundle", "--directory", str(tmp_path))
+    toolkit("validate", "--dataset", "cost-and-usage", str(tmp_path / "a.csv"))

@@ -178,7 +178,7 @@ def _focus(args: Namespace) -> int:
             workers=worker_count(args),
         )
     accounts = sorted({daily.bucket.account for daily in usage})
-    bills = _read_bills(args, accounts, period, book)
+    bills, notes = _read_bills(args, accounts, period, book)
     issuers = sorted({str(bill.document["issuer"]["name"]) for bill in bills.values()})
     if len(issuers) > 1:
         raise BillingError(
@@ -197,15 +197,15 @@ def _focus(args: Namespace) -> int:
         rows = prepaid_rows(books, rated, period, issuer)
         warn_open_holds((each.account, each.open_holds) for each in books)
     else:
-        rows = [row.columns() for row in rated]
+        rows = [*(row.columns() for row in rated), *focus.note_rows(notes, period, issuer)]
     columns = COST_AND_USAGE if args.focus_version == "1.4" else COST_AND_USAGE_1_2
     if args.focus_version == "1.4" and not args.virtual_currency:
         columns = without_virtual_currency(columns)
     _write_focus(args.out, rows, columns)
     if args.invoice_detail:
-        _write_focus(args.invoice_detail, focus.invoice_detail_rows(bills.values()), INVOICE_DETAIL)
+        _write_focus(args.invoice_detail, focus.invoice_detail_rows([*bills.values(), *notes]), INVOICE_DETAIL)
     if args.billing_period:
-        row = focus.billing_period_row(period, issuer, list(bills.values()))
+        row = focus.billing_period_row(period, issuer, [*bills.values(), *notes])
         _write_focus(args.billing_period, [row], BILLING_PERIOD)
     if totals.rejected:
         print_stderr(f"{count_noun(totals.rejected, 'record')} rejected, NOT exported")
@@ -226,32 +226,35 @@ def _first_channel(book: PriceBook) -> str:
     raise BillingError("unknown_channel", "costs need a payment channel, and the price file has none; add one to it")
 
 
-def _read_bills(args: Namespace, accounts: Sequence[str], period: Period, book: PriceBook) -> dict[str, Bill]:
-    """Return the bill of every account with usage. Raises ``invalid_argument`` if one is missing or there are two."""
+def _read_bills(
+    args: Namespace, accounts: Sequence[str], period: Period, book: PriceBook
+) -> tuple[dict[str, Bill], list[Bill]]:
+    """Return the bill of every account with usage, and the notes that correct these bills.
+
+    Raises ``invalid_argument`` if an account has no bill, or two.
+    """
     from brivionix_billing.exports.focus import Bill
 
-    if not args.bills:
-        return {}
     bills: dict[str, Bill] = {}
-    for path in find_documents(Path(args.bills)):
+    notes: list[Mapping[str, Any]] = []
+    dates = format_instant(period.start), format_instant(period.end)
+    for path in find_documents(Path(args.bills)) if args.bills else ():
         document = read_intact_document(path)
         account = document["customer"]["account"]
-        dates = document["period"]["from"], document["period"]["to"]
-        if account not in accounts or dates != (format_instant(period.start), format_instant(period.end)):
+        if account not in accounts or (document["period"]["from"], document["period"]["to"]) != dates:
             continue
-        if account in bills or document["kind"] != "invoice":
-            raise BillingError(
-                "invalid_argument",
-                f"{path}: account {safe_repr(account)} has several documents in the period; export without its notes, "
-                "and add them as corrections",
-            )
-        bills[account] = Bill.of(document, _channel(args, book, document))
+        if document["corrects"] is not None:
+            notes.append(document)
+        elif account in bills:
+            raise BillingError("invalid_argument", f"{path}: account {safe_repr(account)} has two bills; remove one")
+        else:
+            bills[account] = Bill.of(document, _channel(args, book, document))
     missing = [account for account in accounts if account not in bills]
-    if missing:
+    if missing and args.bills:
         raise BillingError(
-            "invalid_argument", f"{args.bills} has no bill of account {safe_repr(missing[0])} for the period"
+            "invalid_argument", f"{args.bills} has no bill of account {safe_repr(missing[0])} for the period; add it"
         )
-    return bills
+    return bills, [Bill.of(note, bills[note["customer"]["account"]].channel) for note in notes]
 
 
 def _write_focus(path: str, rows: Sequence[Row], columns: Columns) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "billing_period_row",
     "invoice_detail_rows",
     "line_identity",
+    "note_rows",
     "period_columns",
     "provider_columns",
     "usage_rows",
@@ -321,7 +322,7 @@ def invoice_detail_rows(bills: Iterable[Bill]) -> list[Row]:
                     "BillingCurrency": document["totals"]["channels"][channel]["currency"],
                     "BillingPeriodStart": document["period"]["from"],
                     "BillingPeriodEnd": document["period"]["to"],
-                    "ChargeCategory": "Usage",
+                    "ChargeCategory": "Usage" if document["corrects"] is None else "Adjustment",
                     "InvoiceDetailCreated": document["issued"],
                     "InvoiceDetailDescription": f"{line['meter']}, {line['model']}, {line['service_tier']}",
                     "InvoiceDetailGrain": json.dumps(grain, ensure_ascii=False, sort_keys=True),
@@ -333,7 +334,43 @@ def invoice_detail_rows(bills: Iterable[Bill]) -> list[Row]:
                     "InvoiceIssuerName": document["issuer"]["name"],
                     "PaymentDueDate": document["due"],
                     "PaymentTerms": "Prepaid",
-                    "ReferenceInvoiceId": document["id"],
+                    "ReferenceInvoiceId": (document["corrects"] or document)["id"],
+                }
+            )
+    return rows
+
+
+def note_rows(notes: Iterable[Bill], period: Period, issuer: str) -> list[Row]:
+    """Return a row for every line of the notes that correct bills: an adjustment of the class ``Correction``.
+
+    Usage is that of the bills, so a row has no quantity. Its cost is the rounded one of the note.
+    """
+    rows: list[Row] = []
+    for note in notes:
+        for index, line in enumerate(note.document["lines"]):
+            cost = Decimal(rounded_costs(note.document, line["rounded"])[note.channel])
+            rows.append(
+                {
+                    **period_columns(period),
+                    **provider_columns(issuer),
+                    **dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), cost),
+                    "BillingAccountId": note.document["customer"]["account"],
+                    "BillingCurrency": note.document["totals"]["channels"][note.channel]["currency"],
+                    "ChargeCategory": "Adjustment",
+                    "ChargeClass": "Correction",
+                    "ChargeDescription": f"{note.document['id']}, {line['meter']}, {line['model']}",
+                    "ChargeFrequency": "One-Time",
+                    "ChargePeriodStart": format_instant(period.start),
+                    "ChargePeriodEnd": format_instant(period.end),
+                    "InvoiceDetailId": note.detail_id(index),
+                    "InvoiceId": note.document["id"],
+                    "PricingCurrency": CREDITS,
+                    "PricingCurrencyEffectiveCost": Decimal(line["credits"]),
+                    "ServiceCategory": "AI and Machine Learning",
+                    "ServiceSubcategory": "Generative AI",
+                    "ServiceName": "LLM API",
+                    "x_PaymentChannel": note.channel,
+                    "x_PriceGroup": line["group"],
                 }
             )
     return rows
