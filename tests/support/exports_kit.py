@@ -123,18 +123,17 @@ def _check_totals(ledger: Ledger, at: datetime, beancount: str, hledger: str, jo
     balances = [ledger.balance(account, at=at) for account in ledger.accounts()]
     unused = sum(Fraction(b.available) + Fraction(b.held) - Fraction(b.owed) for b in balances)
     owed = sum(Fraction(balance.owed) for balance in balances)
-    for text, posting, names in (
-        (beancount, _BEANCOUNT, ("Assets", "Income", "Liabilities", "Liabilities:Customers")),
-        (hledger, _HLEDGER, ("assets", "income", "liabilities", "liabilities:customers")),
-    ):
+    for text, posting, write in ((beancount, _BEANCOUNT, str), (hledger, _HLEDGER, str.lower)):
+        customers = write("Liabilities:Customers")
         amounts, weights = sums(text, posting)
-        assert under(amounts, "CREDIT", names[3]) == -unused
+        assert under(amounts, "CREDIT", customers) == -unused
         assert sum(n for (name, _), n in amounts.items() if name.lower().endswith(":owed") and name[0] in "Ll") == owed
         for currency in {lot.paid.currency for lot in lots}:
             cash, revenue, deferred = _money(lots, currency)
-            assert under(weights, currency, names[0]) == cash
-            assert under(weights, currency, names[1]) == -revenue
-            assert under(weights, currency, names[2]) == -deferred
+            # Tax and fees are in the cash, but not in the money of a lot.
+            assert under(weights, currency, *map(write, ("Assets", "Expenses", "Liabilities:Tax"))) == cash
+            assert under(weights, currency, write("Income")) == -revenue
+            assert under(weights, currency, customers, write("Liabilities:Rounding")) == -deferred
     rows = list(csv.DictReader(io.StringIO(journal)))
     for currency in {lot.paid.currency for lot in lots}:
         booked: dict[str, Fraction] = defaultdict(Fraction)
@@ -142,14 +141,14 @@ def _check_totals(ledger: Ledger, at: datetime, beancount: str, hledger: str, jo
             if row["currency"] == currency:
                 booked[row["account"].split()[0]] += Fraction(row["debit"] or 0) - Fraction(row["credit"] or 0)
         cash, revenue, deferred = _money(lots, currency)
-        assert (booked["Cash"], booked["Deferred"]) == (cash, -deferred)
+        assert (booked["Cash"] + booked["Tax"] + booked["Payment"], booked["Deferred"]) == (cash, -deferred)
         assert booked["Revenue"] + booked["Corrections"] == -revenue
         total = [row.amounts() for row in report.totals if row.currency == currency]
-        assert tuple(sum(Fraction(row[name]) for row in total) for name in ("cash", "revenue", "closing")) == (
-            cash,
-            revenue,
-            deferred,
-        )
+        found = {
+            name: sum(Fraction(row[name]) for row in total) for name in ("cash", "tax", "fees", "revenue", "closing")
+        }
+        assert found["cash"] - found["tax"] + found["fees"] == cash
+        assert (found["revenue"], found["closing"]) == (revenue, deferred)
     credits = next(row.amounts() for row in report.totals if row.currency == "Credits")
     assert (Fraction(credits["closing"]), Fraction(credits["closing_debt"])) == (unused, owed)
 
