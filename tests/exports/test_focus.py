@@ -247,7 +247,7 @@ def prepaid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger.refund("acct_1", "c1", pay="1.00", id="refund", at=later(-2 * day))
     records = ["ledger", "records", "--all", *OCTOBER, "--skip-unpriced", "--db", str(folder / "ledger.db")]
     assert main([*records, "--out", str(folder / "usage.jsonl")]) == 0
-    ledger_args = ("--db", str(folder / "ledger.db"), "--channel", "rmb")
+    ledger_args = ("--ledger", str(folder / "ledger.db"), "--channel", "rmb")
     assert export(folder, *ledger_args, "--out", "focus.csv", usage=str(folder / "usage.jsonl"))
     return folder
 
@@ -300,7 +300,7 @@ def test_costs_of_a_draw_down_are_exact(prepaid: Path) -> None:
     ("args", "message"),
     [
         (("--invoice-detail", "i.csv"), "add --bills"),
-        (("--bills", "{bills}", "--db", "ledger.db"), "use one of them"),
+        (("--bills", "{bills}", "--ledger", "ledger.db"), "use one of them"),
         (("--bills", "{bills}", "--account", "acct_1", "--channel", "wechat"), "no channel 'wechat'"),
         (
             (
@@ -330,7 +330,7 @@ def test_usage_that_is_not_that_of_the_bills_or_the_ledger(
     usage = str(tmp_path / "u.jsonl")
     assert not export(tmp_path, "--out", "a.csv", "--bills", str(month / "bills"), usage=usage)
     assert "give the usage of the bills" in capsys.readouterr().err
-    ledger = ("--db", str(prepaid / "ledger.db"), "--channel", "rmb")
+    ledger = ("--ledger", str(prepaid / "ledger.db"), "--channel", "rmb")
     assert not export(tmp_path, "--out", "a.csv", *ledger, usage=EXAMPLE)
     assert "but the ledger charged" in capsys.readouterr().err
     charged = (prepaid / "usage.jsonl").read_text(encoding="utf-8").splitlines()

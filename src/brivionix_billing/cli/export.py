@@ -110,7 +110,7 @@ def _add_focus(commands: Any) -> None:
         help="write usage as FOCUS Cost and Usage",
         description="Writes the usage of a period as Cost and Usage of FOCUS 1.4: one row per account, day, price and "
         "meter. Costs are in the currency of a payment channel, prices also in Credits. With --bills, rows name their "
-        "bill, and Invoice Detail has its lines, which add up to the bill to the minor unit. With --db, top-ups are "
+        "bill, and Invoice Detail has its lines, which add up to the bill to the minor unit. With --ledger, top-ups are "
         "purchases, and usage draws them down at the price of their lot. A name that ends in .parquet is written as "
         "Parquet, every other one as CSV.",
         allow_abbrev=False,
@@ -128,7 +128,7 @@ def _add_focus(commands: Any) -> None:
     parser.add_argument("--issuer", metavar="NAME", help="the seller (default: that of the bills, or 'Example issuer')")
     parser.add_argument("--bills", metavar="DIR", help="the bills of this usage")
     parser.add_argument(
-        "--db",
+        "--ledger",
         metavar="URL|FILE",
         help="the ledger: top-ups are purchases, and usage draws them down; not with --bills",
     )
@@ -160,8 +160,10 @@ def _focus(args: Namespace) -> int:
 
     if args.invoice_detail and not args.bills:
         raise BillingError("invalid_argument", "Invoice Detail has the lines of bills; add --bills DIR")
-    if args.db and args.bills:
-        raise BillingError("invalid_argument", "--bills states what was billed, --db what was prepaid; use one of them")
+    if args.ledger and args.bills:
+        raise BillingError(
+            "invalid_argument", "--bills states what was billed, --ledger what was prepaid; use one of them"
+        )
     require_distinct_paths(args.out, args.invoice_detail, args.billing_period)
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
@@ -190,10 +192,11 @@ def _focus(args: Namespace) -> int:
     if args.channel is None and len(book.channels()) > 1 and not named:
         print_stderr(f"costs by payment channel {', '.join(sorted(set(channels.values())))}; --channel names another")
     rated = focus.usage_rows(usage, period, issuer, channels, bills)
-    if args.db:
+    if args.ledger:
         from brivionix_billing.exports.focus_prepaid import prepaid_rows
 
-        books, _ = _read_books(args, None if args.account is None else [args.account])
+        ledger_args = Namespace(**{**vars(args), "db": args.ledger})  # here, --db is the database of --query
+        books, _ = _read_books(ledger_args, None if args.account is None else [args.account])
         rows = prepaid_rows(books, rated, period, issuer)
         warn_open_holds((each.account, each.open_holds) for each in books)
     else:

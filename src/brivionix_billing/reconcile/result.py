@@ -20,7 +20,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from brivionix_billing.decimals import format_plain, negate, sum_exact
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.files import atomic_write, atomic_write_bytes
+from brivionix_billing.files import atomic_write, atomic_write_bytes, make_folder
 from brivionix_billing.reconcile.matching import Rule
 from brivionix_billing.reconcile.rows import Columns, Row, State
 from brivionix_billing.tabular import format_table, quote_formula
@@ -190,6 +190,7 @@ class ResultWriter:
             raise BillingError(
                 "invalid_argument", f"{safe_repr(self.format)} is not a format of rows; use {', '.join(FORMATS)}"
             )
+        make_folder(self.folder)
         if self.format == "csv":
             self._out = self._files.enter_context(atomic_write(self.folder / self._file_name))
         else:
