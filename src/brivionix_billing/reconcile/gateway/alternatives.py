@@ -15,7 +15,7 @@ from brivionix_billing.pricebook.card_set import CardSet
 from brivionix_billing.reconcile.gateway.expression import ExpressionError
 from brivionix_billing.reconcile.gateway.new_api_call import Call, Part
 from brivionix_billing.reconcile.gateway.offers import Alternative, Offer, Offers
-from brivionix_billing.reconcile.gateway.quota import Mode, round_fraction
+from brivionix_billing.reconcile.gateway.quota import Method, Mode, round_fraction
 
 __all__ = ["CAUSE_OF_KIND", "Cause", "Comparison", "agrees_with_book", "close", "explain_prices", "explain_quota"]
 
@@ -227,7 +227,7 @@ def _price(value: Fraction | None) -> str:
 # The quota does not follow from the ratios
 
 
-def explain_quota(call: Call, logged: int, compared: Comparison) -> Cause | None:
+def explain_quota(call: Call, logged: int, compared: Comparison, method: Method) -> Cause | None:
     """Return the cause of a row with the right prices whose quota does not follow from them; ``None``: unknown."""
     exact = call.exact
     if logged == 0 and exact > 0:
@@ -237,7 +237,7 @@ def explain_quota(call: Call, logged: int, compared: Comparison) -> Cause | None
     if abs(exact - logged) <= 1:  # also a whole number that became x.999 as a float, and was cut off
         return Cause("rounding", f"{_show(exact)} quota was rounded to {logged}")
     for name, value, text in _other_charges(call, compared):
-        if abs(value - logged) <= _HALF and value != exact:
+        if value != exact and method.gives(value, logged):
             return Cause(name, f"the quota was computed with {text}")
     for whole, text in _rounded_parts(call):
         if whole == logged:

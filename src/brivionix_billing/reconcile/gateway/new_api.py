@@ -286,11 +286,11 @@ class NewApiChecker:
             if logged in (own, expected) or self.method.accepts(logged, call.exact):
                 # A ratio is a double: at a boundary of rounding it may give another quota than the exact price.
                 return Verdict(State.MATCHED, NO_CAUSE, logged)
-            cause = explain_quota(call, logged, compared) or _unexplained(other, logged)
+            cause = explain_quota(call, logged, compared, self.method) or _unexplained(other, logged)
             return Verdict(State.DIFFERS, cause.name, expected, cause.text)
         cause = explain_prices(call, compared)
         if logged not in (own, expected):
-            known = explain_quota(call, logged, compared)
+            known = explain_quota(call, logged, compared, self.method)
             if known is not None and known.name == "minimum_charge" and own != 1:
                 cause = known
             elif abs(logged - own) > max(1, abs(own - expected)):

@@ -43,15 +43,25 @@ class Method(NamedTuple):
     order: str = ""
     """Empty for exact arithmetic; else the order of the float operations: ``ratios_first`` or ``left_to_right``."""
     is_noisy: bool = False
-    """Whether ties go either way, because the gateway computes with floats in an order that is not known."""
+    """Whether values at a boundary of rounding go either way, because the order of float operations is not known."""
 
     def __str__(self) -> str:
         text = f"{self.mode.value}, floats {self.order.replace('_', ' ')}" if self.order else self.mode.value
         return f"{text}, ties either way" if self.is_noisy else text
 
     def accepts(self, logged: int, exact: Fraction) -> bool:
-        """Return whether a tie may have been rounded to this quota."""
-        return self.is_noisy and exact.denominator != 1 and abs(abs(logged - exact) - _HALF) <= _NEAR
+        """Return whether a value at a boundary of rounding may have become this quota."""
+        if not self.is_noisy:
+            return False
+        if self.mode is Mode.DOWN:
+            return abs(exact - round(exact)) <= _NEAR and 0 <= round(exact) - logged <= 1
+        return exact.denominator != 1 and abs(abs(logged - exact) - _HALF) <= _NEAR
+
+    def gives(self, exact: Fraction, logged: int) -> bool:
+        """Return whether a value may become this quota, whatever happens at a boundary of rounding."""
+        if self.mode is Mode.DOWN:
+            return -_NEAR <= exact - logged <= 1 + _NEAR
+        return abs(exact - logged) <= _HALF + _NEAR
 
 
 DEFAULT_METHOD: Final = Method(Mode.HALF_UP)
@@ -108,4 +118,5 @@ def detect_method(samples: Iterable[tuple[int, Fraction, Callable[[str], float |
                 ties.append(results)
     best = max(METHODS, key=lambda method: counts[method])
     right = sum(results[METHODS.index(best)] for results in ties)
-    return best._replace(is_noisy=len(ties) >= _MIN_TIES and right < _EXPLAINED * len(ties))
+    is_float = bool(best.order) or best.mode is Mode.DOWN
+    return best._replace(is_noisy=is_float or (len(ties) >= _MIN_TIES and right < _EXPLAINED * len(ties)))
