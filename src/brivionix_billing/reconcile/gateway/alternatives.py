@@ -39,7 +39,7 @@ _FACTORS: Final = tuple(
 """Factors on one price that are tried last. Others cannot be told from a wrong sum."""
 _MAX_MINIMUM: Final = 1_000
 """The largest minimum charge that is recognized, in quota."""
-_SHARP: Final = Fraction(1, 5_000)
+_SHARP: Final = Fraction(1, 20_000)
 """A factor is only believed if no other within this distance gives the same quota."""
 
 
@@ -105,7 +105,7 @@ def _lists_agree(call: Call, offer: Offer) -> bool:
     if call.mode == "expression":
         return close(call.base, offer.total(call.quantities, call.factor))
     if call.mode in ("request", "task"):
-        return bool(call.parts) and close(call.parts[0].price, offer.listed.get("request"))
+        return bool(call.parts) and close(call.parts[0].price, offer.call_price())
     return not requested and all(_part_agrees(part, call, offer) for part in call.parts)
 
 

@@ -18,11 +18,12 @@ from brivionix_billing.reconcile.gateway.alternatives import (
     Cause,
     Comparison,
     agrees_with_book,
+    close,
     explain_prices,
     explain_quota,
 )
 from brivionix_billing.reconcile.gateway.new_api_call import Call, ContradictionError, read_call, to_fraction
-from brivionix_billing.reconcile.gateway.offers import Offer, Offers
+from brivionix_billing.reconcile.gateway.offers import Offer, Offers, own_offer
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, round_by
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 from brivionix_billing.times import format_instant
@@ -245,7 +246,13 @@ class NewApiChecker:
 
     def _comparison(self, row: Mapping[str, Any], group: str, call: Call, cards: CardSet, offer: Offer) -> Comparison:
         agreed = self.agreements.ratio(user_of(row), group, call.user_ratio)
-        return Comparison(self.offers, cards, offer, offer.ratio if agreed is None else agreed, agreed is not None)
+        compared = Comparison(self.offers, cards, offer, offer.ratio if agreed is None else agreed, agreed is not None)
+        if offer.card.group_priced and not agrees_with_book(call, compared):
+            own = own_offer(offer, self.quota_per_unit)
+            stated = compared._replace(offer=own, ratio=own.ratio if agreed is None else agreed)
+            if agreed is not None or close(call.ratio, own.ratio) or agrees_with_book(call, stated):
+                return stated
+        return compared
 
     def _at_start(
         self, row: Mapping[str, Any], other: Mapping[str, Any], group: str, call: Call, compared: Comparison
@@ -266,6 +273,8 @@ class NewApiChecker:
         if call.mode == "task" and not call.parts:
             return 0
         total = offer.total(call.quantities, call.factor)
+        if call.mode in ("request", "task") and "request" not in offer.listed:
+            total = (offer.call_price() or Fraction(0)) * call.factor
         tools = sum((tool.calls * (offer.price(tool.meter) or 0) for tool in call.tools), Fraction(0))
         exact = ((total or Fraction(0)) + tools) * ratio
         return settle(call, exact, self.method, offer.minimum)

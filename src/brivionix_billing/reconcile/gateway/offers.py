@@ -15,7 +15,7 @@ from brivionix_billing.pricebook.card_set import CardSet
 from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import format_instant
 
-__all__ = ["Alternative", "Offer", "Offers", "make_offer"]
+__all__ = ["Alternative", "Offer", "Offers", "make_offer", "own_offer"]
 
 _MAX_DATES: Final = 24
 """Maximum number of other dates that are tried, the closest first."""
@@ -47,13 +47,25 @@ class Offer:
 
         A price per request is multiplied by ``factor``.
         """
-        total = Fraction(0)
+        total = self.listed.get("request", Fraction(0)) * factor
         for kind, quantity in quantities.items():
             price = self.price(kind)
             if price is None:
                 return None
             total += quantity * price
-        return total + self.listed.get("request", Fraction(0)) * factor
+        return total
+
+    def call_price(self) -> Fraction | None:
+        """Return the price of a call: per request, else of the only second, image or other unit that is sold.
+
+        A gateway multiplies it by the number of seconds or images.
+        """
+        if "request" in self.listed:
+            return self.listed["request"]
+        units = [
+            name for name in self.listed if not self.card.meter(name).is_token and not self.card.meter(name).is_tool
+        ]
+        return self.listed[units[0]] if len(units) == 1 else None
 
 
 class Alternative(NamedTuple):
@@ -80,6 +92,20 @@ def make_offer(card: RateCard, quota_per_unit: int) -> Offer:
         listed[name] = nominal * quota_per_unit / per
     listed.pop("minimum_charge", None)
     return Offer(card, listed, ratio, Fraction(card.minimum or 0) * quota_per_unit)
+
+
+def own_offer(offer: Offer, quota_per_unit: int) -> Offer:
+    """Return an offer with the prices that the group has of its own, and the ratio 1.
+
+    A gateway without such prices may have them as ratios of the model, and no ratio of the group.
+    """
+    card = offer.card
+    listed = {
+        name: Fraction(price) * quota_per_unit / card.meter(name).per
+        for name, price in card.unit_prices.items()
+        if name in offer.listed
+    }
+    return Offer(card, listed, Fraction(1), offer.minimum)
 
 
 class Offers:
