@@ -48,16 +48,15 @@ _SPECIAL: Final = frozenset(
     }
 )
 """Keys of rows that are always checked in full."""
-_NOT_PLAIN: Final = (
-    frozenset(_PRICE_KEYS[6:])
-    | _SPECIAL
-    | _LISTS
-    | _PAID_KEYS
-    | {"cache_creation_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_write_tokens"}
-    | {"audio_input_token_count", "input_tokens_total"}
+_OTHER_TOKENS: Final = frozenset(
+    {
+        *("image", "image_ratio", "image_output", "audio", "ws", "audio_input", "audio_output", "claude"),
+        *("audio_input_seperate_price", "audio_input_token_count", "usage_semantic", "input_tokens_total"),
+        *("cache_creation_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_write_tokens"),
+    }
 )
-"""Keys of ``other`` that an ordinary row of text tokens does not have."""
-_PLAIN_KINDS: Final = ("input", "cache_read", "output")
+"""Keys of rows that have other tokens than input, cached input and output, or count them otherwise."""
+_TEXT_KINDS: Final = ("input", "cache_read", "output")
 
 
 class Shape(NamedTuple):
@@ -66,10 +65,12 @@ class Shape(NamedTuple):
     number: int
     is_special: bool
     """Whether rows with these keys are always checked in full."""
-    is_plain: bool
-    """Whether it may be an ordinary row of text tokens."""
+    is_text: bool
+    """Whether all tokens are input, cached input and output."""
     is_paid_otherwise: bool
     """Whether figures of a subscription are stated."""
+    has_lists: bool
+    """Whether tools or request rules are stated."""
     prices: Callable[[Mapping[str, Any]], object]
     """Return the values on which the price of a token or call depends."""
 
@@ -156,8 +157,9 @@ class KnownPrices:
         shape = self._shapes[keys] = Shape(
             self._shape_count,
             not names.isdisjoint(_SPECIAL),
-            names.isdisjoint(_NOT_PLAIN),
+            names.isdisjoint(_OTHER_TOKENS),
             not names.isdisjoint(_PAID_KEYS),
+            not names.isdisjoint(_LISTS),
             itemgetter(*priced) if priced else _nothing,
         )
         return shape
@@ -167,47 +169,36 @@ class KnownPrices:
     ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
         """Return the key of the prices of a row, its quantities, and its input tokens."""
         shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
-        if not (shape.is_plain and row["completion_tokens"] > 0 and other.get("billing_source", "wallet") == "wallet"):
-            return self._measure_unusual(row, other, shape)
-        prompt, cached = row["prompt_tokens"], other.get("cache_tokens") or 0
-        if not 0 <= cached <= prompt > 0:
-            return None
-        key = (row["model_name"], row["group"], shape.number, cached == 0, cached == prompt, shape.prices(other))
-        return key, (prompt - cached, cached, row["completion_tokens"]), prompt
-
-    def _measure_unusual(
-        self, row: Mapping[str, Any], other: Mapping[str, Any], shape: Shape
-    ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
-        """Return the key, the quantities and the input tokens of a row that is not plain text."""
         if shape.is_special:
             return None
         if (shape.is_paid_otherwise or other.get("billing_source", "wallet") != "wallet") and (
             subscription_problem(other, row["quota"])
         ):
             return None
-        try:
-            found, total_input = read_quantities(row, other)
-        except ContradictionError:
+        if shape.is_text:
+            total, cached, output = row["prompt_tokens"], other.get("cache_tokens") or 0, row["completion_tokens"]
+            if not (0 <= cached <= total and output >= 0):
+                return None
+            counts: tuple[int, ...] = (total - cached, cached, output)
+            kinds: tuple[bool, ...] = (cached == total, cached == 0, output == 0)
+        else:
+            try:
+                found, total = read_quantities(row, other)
+            except ContradictionError:
+                return None
+            counts = tuple(found.values())
+            kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")))
+        if not total and ((other.get("model_price") or 0) <= 0 or other.get("billing_mode") == "tiered_expr"):
             return None
-        counts = tuple(found.values())
-        is_per_call = (other.get("model_price") or 0) > 0 and other.get("billing_mode") != "tiered_expr"
-        if not is_per_call and not total_input:
-            return None
-        key: tuple[object, ...] = (
-            row["model_name"],
-            row["group"],
-            tuple(map(bool, counts)),
-            bool(other.get("cache_creation_tokens_5m")),
-            shape.number,
-            shape.prices(other),
-        )
-        tools, rules = other.get("tool_surcharges"), other.get("request_rules")
-        if tools:
-            key += tuple([(tool["name"], tool["price"]) for tool in tools])
-            counts += tuple([tool["count"] for tool in tools])
-        if rules:
-            key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
-        return key, counts, total_input
+        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, shape.prices(other))
+        if shape.has_lists:
+            tools, rules = other.get("tool_surcharges"), other.get("request_rules")
+            if tools:
+                key += tuple([(tool["name"], tool["price"]) for tool in tools])
+                counts += tuple([tool["count"] for tool in tools])
+            if rules:
+                key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
+        return key, counts, total
 
     def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
         """Keep the prices of a charge that was found right."""
@@ -233,7 +224,8 @@ class KnownPrices:
         offer = checker.offers.of_card(card)
         if offer.minimum:
             return None
-        kinds = _PLAIN_KINDS if _is_plain(row, other) else tuple(read_quantities(row, other)[0])
+        is_text = _OTHER_TOKENS.isdisjoint(other)
+        kinds = _TEXT_KINDS if is_text else tuple(read_quantities(row, other)[0])
         constant = Fraction(0)
         prices: dict[str, Fraction] = {}
         if call.mode == "expression":
@@ -268,12 +260,3 @@ class KnownPrices:
 
 def _nothing(other: Mapping[str, Any]) -> None:
     """Return the prices of a row that states none."""
-
-
-def _is_plain(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether a row is an ordinary one of text tokens, paid by the wallet."""
-    return (
-        row["completion_tokens"] > 0
-        and other.keys().isdisjoint(_NOT_PLAIN)
-        and other.get("billing_source", "wallet") == "wallet"
-    )

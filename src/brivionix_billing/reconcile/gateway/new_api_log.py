@@ -42,7 +42,7 @@ __all__ = ["reconcile_new_api"]
 
 _SAMPLE: Final = 20_000
 """Rows at the start of a log from which its rounding and the ratios of user groups are learned."""
-_METHOD_SAMPLE: Final = 5_000
+_METHOD_SAMPLE: Final = 3_000
 _AGREED_SHARE: Final = Fraction(1, 25)
 """The share of the rows of a group from which a ratio of a user group counts as agreed."""
 _AGREED_ROWS: Final = 5
