@@ -21,6 +21,7 @@ __all__ = [
     "ZERO_UNIT",
     "AmountUnit",
     "Rounding",
+    "add",
     "after_discount",
     "amount_unit",
     "decimal_from_scaled",
@@ -37,6 +38,7 @@ __all__ = [
     "require_finite",
     "round_quotient",
     "round_to_places",
+    "subtract",
     "subtract_text",
     "sum_exact",
     "to_scaled",
@@ -264,6 +266,16 @@ def divide_exactly(numerator: int, denominator: int) -> int | None:
 def multiply(multiplicand: Decimal, multiplier: Decimal) -> Decimal:
     """Return the exact product."""
     return _tidy(_multiply(multiplicand, multiplier))
+
+
+def add(augend: Decimal, addend: Decimal) -> Decimal:
+    """Return the exact sum of two finite numbers, as it is: with trailing zeros."""
+    return _EXACT.add(augend, addend)
+
+
+def subtract(minuend: Decimal, subtrahend: Decimal) -> Decimal:
+    """Return the exact difference of two finite numbers, as it is: with trailing zeros."""
+    return _EXACT.subtract(minuend, subtrahend)
 
 
 def negate(value: Decimal) -> Decimal:

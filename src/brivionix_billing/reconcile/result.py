@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, NamedTuple
 
-from brivionix_billing.decimals import format_plain, negate, sum_exact
+from brivionix_billing.decimals import add, format_plain, negate, sum_exact
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write, atomic_write_bytes, make_folder
 from brivionix_billing.reconcile.matching import Rule
@@ -228,7 +228,8 @@ class ResultWriter:
         if row.ours is not None:
             totals.ours = _add(totals.ours, row.ours)
         cells = row.as_dict(self.columns).values()
-        self._csv.writerow([quote_formula(cell) if cell else "" for cell in cells])
+        # A cell that starts with a letter or a digit is no formula.
+        self._csv.writerow([cell if not cell or cell[0].isalnum() else quote_formula(cell) for cell in cells])
         if len(self._pending) >= _BATCH:
             self._flush()
 
@@ -295,4 +296,4 @@ def _add(total: Decimal | int, amount: Decimal | int) -> Decimal | int:
     """Return the exact sum. Whole numbers stay integers, which are faster."""
     if type(total) is int and type(amount) is int:
         return total + amount
-    return sum_exact((Decimal(total), Decimal(amount)))
+    return add(Decimal(total), Decimal(amount))

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from brivionix_billing.decimals import format_plain, negate, sum_exact
+from brivionix_billing.decimals import subtract
 
 __all__ = ["NO_CAUSE", "Columns", "Row", "State"]
 
@@ -68,7 +68,7 @@ class Row(NamedTuple):
     @property
     def difference(self) -> Decimal:
         """Theirs minus ours, exactly. A side without an amount counts as 0."""
-        return sum_exact((self.theirs or _NOTHING, negate(self.ours or _NOTHING)))
+        return subtract(self.theirs or _NOTHING, self.ours or _NOTHING)
 
     def as_dict(self, columns: Columns) -> dict[str, Any]:
         """Return the cells by column. Amounts are plain decimals, and empty if there is none."""
@@ -76,9 +76,17 @@ class Row(NamedTuple):
             columns.key: self.key,
             "state": self.state.value,
             "cause": self.cause,
-            columns.theirs: "" if self.theirs is None else format_plain(self.theirs),
-            columns.ours: "" if self.ours is None else format_plain(self.ours),
-            "difference": format_plain(self.difference),
+            columns.theirs: "" if self.theirs is None else _format(self.theirs),
+            columns.ours: "" if self.ours is None else _format(self.ours),
+            "difference": _format(self.difference),
             "unit": self.unit,
             **{name: self.details.get(name, "") for name in columns.details},
         }
+
+
+def _format(amount: Decimal) -> str:
+    """Format a finite amount like :func:`~brivionix_billing.decimals.format_plain`, which is slower."""
+    if not amount:
+        return "0"
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -96,9 +97,10 @@ def reconcile_litellm(
         for raw in source.rows():
             row = checker.read(raw)
             spend = checker.spend(row)
-            verdict = checker.check(row, spend)
+            at = checker.time(row.get("startTime"))
+            verdict = checker.check(row, spend, at)
             writer.count(currency, theirs=spend, ours=verdict.expected or 0)
-            details = {**checker.describe(row), "explanation": verdict.text}
+            details = {**checker.describe(row, at), "explanation": verdict.text}
             writer.add(
                 Row(
                     str(row.get("request_id") or ""),
@@ -166,9 +168,8 @@ class _Checker:
             )
         return amount
 
-    def describe(self, row: Mapping[str, Any]) -> dict[str, str]:
+    def describe(self, row: Mapping[str, Any], at: datetime | None) -> dict[str, str]:
         """Return the columns that identify a row for people."""
-        at = self._time(row.get("startTime"))
         account = next((str(row[name]) for name in ("user", "end_user", "team_id", "api_key") if row.get(name)), "")
         return {
             "at": "" if at is None else format_instant(at),
@@ -181,7 +182,8 @@ class _Checker:
         team = row.get("team_id")
         return team if isinstance(team, str) and team in self._groups else self.group
 
-    def _time(self, value: object) -> datetime | None:
+    def time(self, value: object) -> datetime | None:
+        """Return the time of a row in UTC; ``None`` if it states none."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000 if value > 10**11 else value, UTC)
         try:
@@ -190,7 +192,7 @@ class _Checker:
         except (ValueError, OverflowError):
             return None
 
-    def check(self, row: Mapping[str, Any], spend: Decimal) -> _Verdict:
+    def check(self, row: Mapping[str, Any], spend: Decimal, at: datetime | None) -> _Verdict:
         """Return what is found about a row."""
         metadata = _mapping(row.get("metadata"))
         repeated = self._repeats(row)
@@ -207,7 +209,7 @@ class _Checker:
             if not spend:
                 return _Verdict(State.MATCHED, NO_CAUSE, Decimal(0), "answered from the proxy's own cache")
             return _Verdict(State.DIFFERS, "cache_price", Decimal(0), "answered from the proxy's cache, but charged")
-        return self._charge(row, metadata, spend)
+        return self._charge(row, metadata, spend, at)
 
     def _repeats(self, row: Mapping[str, Any]) -> str:
         request_id = str(row.get("request_id") or "")
@@ -241,10 +243,11 @@ class _Checker:
             self._models[names] = known
         return known
 
-    def _charge(self, row: Mapping[str, Any], metadata: Mapping[str, Any], spend: Decimal) -> _Verdict:
+    def _charge(
+        self, row: Mapping[str, Any], metadata: Mapping[str, Any], spend: Decimal, at: datetime | None
+    ) -> _Verdict:
         body = metadata.get("usage_object")
         body = body if isinstance(body, dict) else None
-        at = self._time(row.get("startTime"))
         if at is None:
             return _Verdict(State.DIFFERS, "price_date", None, "the row has no time")
         try:
@@ -290,9 +293,14 @@ def _own_traffic(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     for source, names in ((row, _OWN_COLUMNS), (metadata, _OWN_METADATA)):
         for name in names:
             value = source.get(name)
-            if value and _OWN_TRAFFIC.search(text := str(value)):
+            if value and _is_own(text := value if type(value) is str else str(value)):
                 return text
     return ""
+
+
+@lru_cache(maxsize=10_000)
+def _is_own(text: str) -> bool:
+    return _OWN_TRAFFIC.search(text) is not None
 
 
 def _contradiction(row: Mapping[str, Any], body: Mapping[str, Any] | None) -> str:
