@@ -162,17 +162,16 @@ def test_a_gateway_that_rounds_otherwise_is_not_accused(tmp_path: Path) -> None:
 
 
 def as_floats(prompt: int, output: int) -> float:
-    return prompt * 0.33 * 0.85 + output * 3 * 0.33 * 0.85
+    return prompt * 0.375 * 0.7 + output * 6 * 0.375 * 0.7
 
 
 @pytest.mark.parametrize("rounding", [lambda value: math.floor(value + 0.5), round, int])
 def test_a_gateway_that_computes_with_floats_is_not_accused(tmp_path: Path, rounding: Callable[[float], int]) -> None:
     """Values at a boundary of rounding may go either way if the gateway computes with floats."""
-    stated = {"model_ratio": 0.33, "completion_ratio": 3, "group_ratio": 0.85, "cache_tokens": 0}
+    stated = {"group_ratio": 0.7, "cache_tokens": 0}
     rows = [
-        plain_row(n, rounding(as_floats(n, 50)), stated, model_name="odd", group="vip", prompt_tokens=n)
-        | {"completion_tokens": 50}
-        for n in range(1000, 3000)
+        plain_row(n, rounding(as_floats(n, 50)), stated, group="partner", prompt_tokens=n) | {"completion_tokens": 50}
+        for n in range(1000, 4000)
     ]
     result, found = run_new_api(tmp_path, rows)
     assert [row for row in found if row["state"] != "matched"] == []

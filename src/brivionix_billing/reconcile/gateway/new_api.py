@@ -292,7 +292,7 @@ class NewApiChecker:
             if logged == own and _states_other_tier(call):
                 text = f"the row states tier {call.stated_tier[:40]!r}"
                 return Verdict(State.DIFFERS, "expression", expected, text)
-            if logged in (own, expected) or self.method.accepts(logged, call.exact):
+            if logged in (own, expected) or self.method.accepts(logged, call.exact, call.as_float):
                 # A ratio is a double: at a boundary of rounding it may give another quota than the exact price.
                 return Verdict(State.MATCHED, NO_CAUSE, logged)
             cause = explain_quota(call, logged, compared, self.method) or _unexplained(other, logged)

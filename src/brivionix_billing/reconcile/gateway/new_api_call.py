@@ -138,26 +138,32 @@ class Call:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was consumed that could be charged."""
-        return not self.quantities and not self.tools and self.mode not in ("request", "task")
+        is_per_call = self.mode in ("request", "task") or self.is_per_request
+        is_fixed = self.outcome is not None and self.outcome.is_fixed
+        return not (self.quantities or self.tools or is_per_call or is_fixed)
 
     def as_float(self, order: str) -> float | None:
         """Repeat the operations of the gateway with floats. ``None`` if their order is not known."""
         tools = float(self.tool_quota * self.ratio)
         if self.mode == "ratio" and self.model_ratio is not None and all(p.relative is not None for p in self.parts):
+            model, ratio, factor = float(self.model_ratio), float(self.ratio), float(self.factor)
+            if order == "part_by_part":
+                return sum(p.quantity * float(p.relative or 0) * model * ratio for p in self.parts) * factor + tools
+            if order == "per_million":
+                usd = model * 1_000_000 / self.quota_per_unit
+                spent = sum(p.quantity * (usd * float(p.relative or 0)) for p in self.parts) / 1_000_000
+                return spent * self.quota_per_unit * ratio * factor + tools
             tokens = 0.0
             for part in self.parts:
                 tokens += part.quantity * float(part.relative or 0)
             if order == "ratios_first":
-                return tokens * (float(self.model_ratio) * float(self.ratio)) * float(self.factor) + tools
-            return tokens * float(self.model_ratio) * float(self.ratio) * float(self.factor) + tools
+                return tokens * (model * ratio) * factor + tools
+            return tokens * model * ratio * factor + tools
         if self.mode == "request" and self.parts:
             price = float(self.parts[0].price / self.quota_per_unit)
             if order == "ratios_first":
                 return price * float(self.ratio) * self.quota_per_unit * float(self.factor) + tools
             return price * self.quota_per_unit * float(self.ratio) * float(self.factor) + tools
-        if self.outcome is not None:
-            value = float(self.expression_quota(self.outcome) * self.multiplier)
-            return value * float(self.ratio) + tools
         return None
 
 

@@ -41,7 +41,7 @@ class Method(NamedTuple):
 
     mode: Mode
     order: str = ""
-    """Empty for exact arithmetic; else the order of the float operations: ``ratios_first`` or ``left_to_right``."""
+    """Empty for exact arithmetic; else the order of the float operations, such as ``ratios_first``."""
     is_noisy: bool = False
     """Whether values at a boundary of rounding go either way, because the order of float operations is not known."""
 
@@ -49,13 +49,14 @@ class Method(NamedTuple):
         text = f"{self.mode.value}, floats {self.order.replace('_', ' ')}" if self.order else self.mode.value
         return f"{text}, ties either way" if self.is_noisy else text
 
-    def accepts(self, logged: int, exact: Fraction) -> bool:
+    def accepts(self, logged: int, exact: Fraction, as_float: Callable[[str], float | None]) -> bool:
         """Return whether a value at a boundary of rounding may have become this quota."""
-        if not self.is_noisy:
+        if logged <= 0 or not _near_boundary(exact, self.mode) or not self.gives(exact, logged):
             return False
-        if self.mode is Mode.DOWN:
-            return abs(exact - round(exact)) <= _NEAR and 0 <= round(exact) - logged <= 1
-        return exact.denominator != 1 and abs(abs(logged - exact) - _HALF) <= _NEAR
+        results = [as_float(order) for order in _ORDERS]
+        if self.is_noisy or None in results:
+            return True
+        return any(round_by(Method(self.mode, order), exact, as_float) == logged for order in _ORDERS)
 
     def gives(self, exact: Fraction, logged: int) -> bool:
         """Return whether a value may become this quota, whatever happens at a boundary of rounding."""
@@ -65,7 +66,7 @@ class Method(NamedTuple):
 
 
 DEFAULT_METHOD: Final = Method(Mode.HALF_UP)
-_ORDERS: Final = ("ratios_first", "left_to_right")
+_ORDERS: Final = ("ratios_first", "left_to_right", "part_by_part", "per_million")
 METHODS: Final = tuple(Method(mode, order) for order in ("", *_ORDERS) for mode in Mode)
 """All methods. Of those that replay a log equally well, the first one is taken."""
 
