@@ -112,7 +112,7 @@ def reconcile_litellm(
                     details,
                 )
             )
-        return writer.finish([source.input], book.digest)
+        return writer.finish([source.input()], book.digest)
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
@@ -178,7 +179,7 @@ class NewApiChecker:
             if key in self._seen:
                 return "the row is already in the log"
             self._seen.add(key)
-        if is_plain and row.get("upstream_request_id"):
+        if is_plain and row.get("upstream_request_id") and row.keys() >= _UPSTREAM_KEYS:
             key_hash = upstream_key(row)
             if key_hash in self.upstream_calls:
                 return "the same call of the upstream is already in the log"
@@ -333,17 +334,13 @@ def signed_quota(row: Mapping[str, Any]) -> int:
     return -abs(int(number)) if row.get("type") == REFUND else 0
 
 
+_UPSTREAM_KEYS: Final = {"upstream_request_id", "user_id", "model_name", "prompt_tokens", "completion_tokens"}
+_upstream_call: Final = itemgetter(*sorted(_UPSTREAM_KEYS))
+
+
 def upstream_key(row: Mapping[str, Any]) -> int:
     """Return a hash of what identifies a call of the upstream."""
-    return hash(
-        (
-            row.get("upstream_request_id"),
-            row.get("user_id"),
-            row.get("model_name"),
-            row.get("prompt_tokens"),
-            row.get("completion_tokens"),
-        )
-    )
+    return hash(_upstream_call(row))
 
 
 def describe(row: Mapping[str, Any]) -> dict[str, str]:

@@ -90,7 +90,7 @@ def reconcile_new_api(
     )
     with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
         run.compare(checker, writer)
-        return writer.finish([source.input], book.digest, _notes(method, agreements))
+        return writer.finish([source.input()], book.digest, _notes(method, agreements))
 
 
 def _notes(method: Method, agreements: Agreements) -> list[str]:
@@ -228,17 +228,17 @@ class _Run:
                 priced = known.quota(row, other)
                 if priced is not None and priced[0] == row["quota"]:
                     request_id = row["request_id"]
-                    upstream = upstream_key(row) if row["upstream_request_id"] else None
+                    upstream = row["upstream_request_id"] and upstream_key(row)
                     if (
                         request_id not in request_ids
                         and request_id not in refunded
-                        and upstream not in upstream_calls
+                        and not (upstream and upstream in upstream_calls)
                         and request_id.replace("-", "").isalnum()
                         and request_id[0] != "-"
                     ):
                         lines.add(row, priced[1])
                         request_ids.add(request_id)
-                        if upstream is not None:
+                        if upstream:
                             upstream_calls.add(upstream)
                         continue
             except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError, OverflowError):

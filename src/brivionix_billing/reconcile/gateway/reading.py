@@ -9,6 +9,7 @@ import json
 import mmap
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ _BATCH: Final = 5_000
 class LogSource:
     """A log that can be read several times."""
 
-    input: Input
+    input: Callable[[], Input]
+    """Return the name and the digest. That of a file is computed in a thread while its rows are read."""
     rows: Callable[[], Iterator[RawRow]]
     place: str
     """The name of the log in messages."""
@@ -51,15 +53,23 @@ class LogSource:
 
 def file_source(path: str) -> LogSource:
     """Return the log in a file. Raises ``file_unreadable``."""
-    digest = input_of(path)
     is_lines = _has_lines(path)
-    return LogSource(digest, lambda: _read_file(path), safe_repr(Path(path).name, 200), path if is_lines else None)
+    thread = ThreadPoolExecutor(1)
+    digest = thread.submit(input_of, path)
+    thread.shutdown(wait=False)
+    return LogSource(
+        digest.result, lambda: _read_file(path), safe_repr(Path(path).name, 200), path if is_lines else None
+    )
 
 
 def _has_lines(path: str) -> bool:
     """Return whether a file is not compressed, and its lines are rows in JSON."""
-    with open(path, "rb") as file:
-        first = file.readline()
+    try:
+        with open(path, "rb") as file:
+            first = file.readline()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BillingError("file_unreadable", f"cannot read the log {safe_repr(path, 200)}: {reason}") from None
     return first.startswith(b"{") and _is_row(first.decode("utf-8", "replace"))
 
 
@@ -156,4 +166,5 @@ def database_source(url: str, table: str, order: str) -> LogSource:
     digest = hashlib.sha256()
     for row in rows():
         digest.update(str(row).encode() + b"\n")
-    return LogSource(Input(table, f"sha256:{digest.hexdigest()}"), rows, f"table {table}")
+    found = Input(table, f"sha256:{digest.hexdigest()}")
+    return LogSource(lambda: found, rows, f"table {table}")
