@@ -207,6 +207,7 @@ def read_sections(
     delimiter = max(_DELIMITERS, key=first.count)
     sections: list[Section] = []
     comments: list[str] = []
+    width = 0
     for number, cells in _split_rows(file, text, delimiter, prefix):
         place = f"{file.name}, line {number}"
         if comment and _is_comment(cells[0] if cells else "", comment):
@@ -217,7 +218,7 @@ def read_sections(
             continue
         if values[0] in headings or (marker and marker in values):
             sections.append(Section(_columns(place, values), [], comments))
-            comments = []
+            comments, width = [], len(values)
             continue
         if not sections:
             wanted = f"has the column {marker}" if marker else f"starts with {headings[0]!r}"
@@ -226,6 +227,9 @@ def read_sections(
                 f"expected a heading that {wanted}, found {safe_repr(values[0], 60)}",
                 "pass the file as it was downloaded, of the source that --source names",
             )
+        # A heading that ends with delimiters has rows that end with as many.
+        if len(values) == width and not any(values[len(sections[-1].columns) :]):
+            values = values[: len(sections[-1].columns)]
         sections[-1].rows.append(_row(place, values, sections[-1].columns, delimiter, free_text))
     if not sections:
         raise statement_error(file.name, "the file has no heading", "download it again")
@@ -251,8 +255,6 @@ def _split_rows(file: ExportedFile, text: str, delimiter: str, prefix: str) -> I
 
 
 def _row(place: str, values: list[str], columns: Sequence[str], delimiter: str, free_text: str) -> Row:
-    while len(values) > len(columns) and not values[-1]:
-        del values[-1]
     more = len(values) - len(columns)
     if more > 0 and free_text in columns:
         index = columns.index(free_text)

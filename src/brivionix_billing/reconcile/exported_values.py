@@ -161,7 +161,7 @@ def parse_local_time(text: str, zone: tzinfo, place: str, column: str) -> dateti
     raise statement_error(
         place,
         f"{column} is {safe_repr(text)}, which is not a time such as 2026-10-01 02:00:00",
-        "download the file again; a spreadsheet may have changed it",
+        "download the file again, because a spreadsheet may have changed it",
     )
 
 

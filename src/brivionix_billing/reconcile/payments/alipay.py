@@ -160,6 +160,6 @@ def _check_totals(section: Section, lines: Sequence[StatementLine], name: str) -
                 raise statement_error(
                     name,
                     f"{comment.split('，')[0]} and {stated}, but the file has {len(own)} such rows of {received}",
-                    "download the file again; it was changed or cut off",
+                    "download the file again, because it was changed or cut off",
                 )
     return found

@@ -163,7 +163,7 @@ def _check_totals(section: Section, rows: list[Row], name: str) -> None:
             raise statement_error(
                 totals.place,
                 f"{total_names[0]} is {stated}, but the rows add up to {found}",
-                "download the bill again; it was changed or cut off",
+                "download the bill again, because it was changed or cut off",
             )
 
 
