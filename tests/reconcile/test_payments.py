@@ -295,3 +295,15 @@ def test_refund_numbers_may_repeat_from_payment_to_payment(ledger: Ledger, tmp_p
     rows = run(ledger, tmp_path, "alipay", movements, book=True)[2:]
     assert [(row["id"], row["cause"]) for row in rows] == [("tx_1/1", "booked"), ("tx_2/1", "booked")]
     assert {row["state"] for row in run(ledger, tmp_path, "alipay", movements)} == {"matched"}
+
+
+def test_the_second_payment_of_an_order_is_the_duplicate(ledger: Ledger, tmp_path: Path) -> None:
+    """Of two payments of one order, the first is matched, also if the second is closer in time to the top-up."""
+    top_up(ledger, "order_1", at=AT + timedelta(minutes=10))
+    again = Movement("tx_again", "order_1", "payment", AT + timedelta(minutes=11), Decimal(85), account="acct_1")
+    rows = run(ledger, tmp_path, "wechat", [payment("order_1", account="acct_1"), again], book=True)
+    assert [(row["id"], row["state"], row["cause"]) for row in rows] == [
+        ("tx_order_1", "matched", ""),
+        ("tx_again", "duplicate", "paid_twice"),
+    ]
+    assert len(ledger.lots("acct_1")) == 1

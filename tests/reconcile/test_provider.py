@@ -116,6 +116,7 @@ def edited(sums: Sums, key: Key, tokens: int | None = None, factor: str = "1") -
     return {**sums, key: (count, cost / old_tokens * count * Decimal(factor))}
 
 
+COUNTS = ("input", "cache_read", "output", "cache_write", "cache_write_1h")
 DAY = ("2026-10-12", "claude-opus-5", "standard")
 PRICE_FAULTS = {
     "cache_price": ("cache_read", "10"),
@@ -168,6 +169,16 @@ def test_missing_requests_are_a_quantity(tmp_path: Path, with_usage: bool) -> No
         assert Decimal(row["difference"]) == -lost.cost(row["meter"])
         missing = Decimal(row["expected_quantity"]) - Decimal(row["explaining_quantity"])
         assert missing == lost.counts[row["meter"]]
+
+
+def test_one_token_kind_alone_is_a_price(tmp_path: Path) -> None:
+    """An amount that fits a whole quantity and a round price is a price if no other kind of the model differs."""
+    ours = [request for request in ANTHROPIC if request.at.date().isoformat() != DAY[0]]
+    rest = Request("one", datetime(2026, 10, 12, 9, tzinfo=UTC), DAY[1], DAY[2], dict.fromkeys(COUNTS, 100000))
+    sums = edited(aggregate([*ours, rest]), (*DAY, "input"), factor="1.2")
+    rows = run(tmp_path, "anthropic", [anthropic_costs(sums)], [*ours, rest])
+    (row,) = (row for row in rows if row["state"] != "matched")
+    assert (row["cause"], row["explaining_price"], row["explaining_quantity"]) == ("price", "6", "120000")
 
 
 def test_quantity_and_price_are_split_exactly(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ class Finding:
     expected: Fraction | None
     quantity_part: Fraction = Fraction(0)
     text: str = ""
+    may_be_price: bool = False
+    """Whether the amount, which is all that the report has, fits another price as well as another quantity."""
 
     @property
     def difference(self) -> Fraction:
@@ -104,6 +106,7 @@ class Comparer:
         self._find_time_zone(by_key)
         for own in by_key.values():
             self._find_constant_ratio(own)
+        _find_single_meters(found)
         self._find_partial_days(found)
         return found
 
@@ -221,6 +224,7 @@ class Comparer:
         count, count_error = finding.reported / unit_price, tolerance / unit_price
         is_price = _is_on_grid(price, _PRICE_GRID, price_error)
         is_count = _is_on_grid(count, Fraction(1), count_error)
+        finding.may_be_price = is_price
         return "price" if is_price and not is_count else "quantity"
 
     def _meter(self, name: str) -> Meter:
@@ -358,6 +362,18 @@ class Comparer:
             is_missing = finding.cause in ("quantity", "not_in_usage") and finding.difference > 0
             if (starts_late or ends_early) and is_missing:
                 finding.cause = "partial_day"
+
+
+def _find_single_meters(findings: Iterable[Finding]) -> None:
+    """Name the price as the cause if only one meter of a model differs on a day: a request has several meters."""
+    by_model: dict[tuple[str, str | None, str | None, str | None], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        key = finding.cell.key
+        by_model[finding.cell.span.label, key.model, key.tier, key.project].append(finding)
+    for own in by_model.values():
+        different = [finding for finding in own if finding.state is not State.MATCHED]
+        if len(different) == 1 and len(own) > 1 and different[0].cause == "quantity" and different[0].may_be_price:
+            different[0].cause, different[0].quantity_part = "price", Fraction(0)
 
 
 def _is_open(finding: Finding) -> bool:
