@@ -192,6 +192,17 @@ def test_quantity_and_price_are_split_exactly(tmp_path: Path) -> None:
     assert (row["cause"], row["reported_price"], row["expected_price"]) == ("quantity", "30", "25")
 
 
+def test_many_amounts_show_how_a_report_is_rounded(tmp_path: Path) -> None:
+    """Amounts in cents are rounded if many have two decimal places; a single one may be exact, and differs."""
+    requests = [request for request in OPENAI if request.tier == "standard"]
+    rounded = {key: (tokens, round(cost, 2)) for key, (tokens, cost) in aggregate(requests).items()}
+    assert {row["state"] for row in run(tmp_path, "openai", openai_costs(rounded), requests)} == {"matched"}
+    one = Request("one", requests[0].at, "gpt-5.4-mini", "standard", {"input": 11_000, "cache_read": 0, "output": 0})
+    key = (one.at.date().isoformat(), "gpt-5.4-mini", "standard", "input")
+    (row,) = run(tmp_path, "openai", openai_costs({key: (11_000, Decimal("0.01"))}, 1), [one])
+    assert (row["state"], row["difference"]) == ("differs", "0.00175")
+
+
 def test_a_discount_is_recognised(tmp_path: Path) -> None:
     """An amount whose list amount is ours differs by the ``discount``."""
     files = [anthropic_analytics(aggregate(ANTHROPIC), Decimal("0.1"))]

@@ -53,11 +53,16 @@ class Tolerance:
     """As a fraction of the amount."""
     per_request: Fraction
     """For each request, if the provider rounds each of them."""
+    cap: Fraction | None = None
+    """The most that ``absolute`` may be as a fraction of our amount; ``None``: no limit."""
 
     def of(self, cell: Cell, amount: Fraction) -> Fraction:
         """Return the tolerance of a cell."""
         lines = max(1, sum(line.amount is not None for line in cell.lines))
-        return max(self.absolute * lines, abs(amount) * self.ratio, self.per_request * cell.requests)
+        absolute = self.absolute * lines
+        if self.cap is not None:
+            absolute = min(absolute, abs(amount) * self.cap)
+        return max(absolute, abs(amount) * self.ratio, self.per_request * cell.requests)
 
 
 @dataclass(slots=True)

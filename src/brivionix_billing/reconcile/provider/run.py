@@ -35,6 +35,9 @@ __all__ = ["SOURCES", "ProviderOptions", "read_report", "reconcile_provider"]
 SOURCES: Final = ("openai", "anthropic", "openrouter", "new-api")
 _FLOAT_NOISE: Final = Decimal("0.000000001")
 _MAX_NAMED: Final = 20
+_FEW: Final = 10
+"""Fewer amounts do not show to how many decimal places a report is rounded."""
+_FEW_CAP: Final = Fraction(1, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,11 @@ class _Run:
             return _FLOAT_NOISE
         return max(_FLOAT_NOISE, decimal_from_scaled(5, max(2, self._report.decimals) + 1))
 
+    def _tolerance_cap(self, lines: Sequence[ReportLine]) -> Fraction | None:
+        """Return the limit of the tolerance if few amounts show how the report rounds: 0.06 may be exact."""
+        count = sum(line.amount is not None for line in lines)
+        return _FEW_CAP if self._options.tolerance is None and count < _FEW else None
+
     def periods(self, side: UsageSide) -> Result:
         """Compare a report by time."""
         book, report = self._book, self._report
@@ -163,7 +171,12 @@ class _Run:
         table.add_report(report, lines)
         outside = table.add_usage(side)
         rule = self._rule([Key(("day", "model", "tier", "project", "meter"))])
-        tolerance = Tolerance(Fraction(rule.tolerance), Fraction(rule.ratio_tolerance), Fraction(report.rounding or 0))
+        tolerance = Tolerance(
+            Fraction(rule.tolerance),
+            Fraction(rule.ratio_tolerance),
+            Fraction(report.rounding or 0),
+            self._tolerance_cap(lines),
+        )
         comparer = Comparer(book, table, side, tolerance, self._options.delay)
         maker = RowMaker(book.currency, book)
         with ResultWriter(self._out, rule, COLUMNS, self._format) as writer:
