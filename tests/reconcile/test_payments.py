@@ -307,3 +307,16 @@ def test_the_second_payment_of_an_order_is_the_duplicate(ledger: Ledger, tmp_pat
         ("tx_again", "duplicate", "paid_twice"),
     ]
     assert len(ledger.lots("acct_1")) == 1
+
+
+def test_a_refund_number_of_another_payment_is_no_match(ledger: Ledger, tmp_path: Path) -> None:
+    """A refund whose number the ledger has for another payment is not taken for that one."""
+    top_up(ledger, "order_1")
+    top_up(ledger, "order_2")
+    ledger.refund("acct_1", "lot_order_1", id="refund_0001", at=AT, pay="10")
+    refund = Movement("re_000002", "order_2", "refund", AT + timedelta(hours=1), Decimal(-10), refund="refund_0001")
+    rows = run(ledger, tmp_path, "wechat", [payment("order_1"), payment("order_2"), refund])
+    assert [(row["id"], row["state"]) for row in rows[2:]] == [
+        ("re_000002", "only_theirs"),
+        ("refund_0001", "only_ours"),
+    ]

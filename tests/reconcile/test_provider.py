@@ -192,6 +192,24 @@ def test_quantity_and_price_are_split_exactly(tmp_path: Path) -> None:
     assert (row["cause"], row["reported_price"], row["expected_price"]) == ("quantity", "30", "25")
 
 
+def test_another_price_is_recognised_at_another_quantity(tmp_path: Path) -> None:
+    """If the quantity differs as well, the price is compared at the quantity of the report."""
+    tokens = aggregate(ANTHROPIC)[*DAY, "cache_read"][0]
+    sums = edited(aggregate(ANTHROPIC), (*DAY, "cache_read"), tokens=tokens + 500, factor="10")
+    rows = run(tmp_path, "anthropic", [anthropic_costs(sums), anthropic_usage(sums)], ANTHROPIC)
+    (row,) = (row for row in rows if row["state"] != "matched")
+    assert (row["cause"], Decimal(row["quantity_part"])) == ("cache_price", Decimal("0.00025"))
+
+
+def test_a_request_that_was_logged_twice_counts_once(tmp_path: Path) -> None:
+    """Records that repeat a request id are one request, and a note counts them."""
+    (tmp_path / "report").write_bytes(anthropic_costs(aggregate(ANTHROPIC)))
+    lines = usage_file([*ANTHROPIC, *ANTHROPIC[:3]]).splitlines(keepends=True)
+    result = reconcile_provider([str(tmp_path / "report")], "anthropic", lines, (), BOOK, tmp_path / "out")
+    assert result.agrees
+    assert result.notes == ("3 records of the usage repeat a request id; each request counts once",)
+
+
 def test_many_amounts_show_how_a_report_is_rounded(tmp_path: Path) -> None:
     """Amounts in cents are rounded if many have two decimal places; a single one may be exact, and differs."""
     requests = [request for request in OPENAI if request.tier == "standard"]
