@@ -6,30 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from brivionix_billing.decimals import format_plain, negate, sum_exact
 from brivionix_billing.meters import METERS, Meter
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.reconcile.provider.alternatives import Alternatives, as_decimal
+from brivionix_billing.reconcile.provider.alternatives import Alternatives
 from brivionix_billing.reconcile.provider.cells import Cell, CellKey, CellTable
+from brivionix_billing.reconcile.provider.findings import Finding
 from brivionix_billing.reconcile.provider.usage_side import SLOT, UsageSide, slot_start
-from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
+from brivionix_billing.reconcile.rows import NO_CAUSE, State
 
-__all__ = ["COLUMNS", "Comparer", "Finding", "Tolerance"]
+__all__ = ["Comparer", "Tolerance"]
 
-COLUMNS: Final = Columns(
-    "line",
-    "reported",
-    "expected",
-    (
-        *("day", "model", "tier", "project", "meter", "reported_quantity", "expected_quantity", "reported_price"),
-        *("expected_price", "quantity_part", "price_part", "explaining_quantity", "explaining_price", "text", "place"),
-    ),
-)
 _OFFSETS: Final = [
     *(timedelta(hours=number) for number in range(-12, 15) if number),
     *(timedelta(minutes=30 * number) for number in (-19, -7, -5, 7, 9, 11, 13, 19, 21)),
@@ -37,7 +27,6 @@ _OFFSETS: Final = [
 ]
 """Time zones that a report may be in instead of UTC."""
 _MAX_PROBES: Final = 3
-_SHOWN_PLACES: Final = 12
 _PRICE_GRID: Final = Fraction(1, 10_000)
 """Published prices have at most four decimal places per unit of price."""
 _TINY: Final = Fraction(1, 10)
@@ -63,27 +52,6 @@ class Tolerance:
         if self.cap is not None:
             absolute = min(absolute, abs(amount) * self.cap)
         return max(absolute, abs(amount) * self.ratio, self.per_request * cell.requests)
-
-
-@dataclass(slots=True)
-class Finding:
-    """The result of one cell."""
-
-    cell: Cell
-    state: State
-    cause: str
-    reported: Fraction | None
-    """The amount of the report. Of a report without amounts: its quantity at our price."""
-    expected: Fraction | None
-    quantity_part: Fraction = Fraction(0)
-    text: str = ""
-    may_be_price: bool = False
-    """Whether the amount, which is all that the report has, fits another price as well as another quantity."""
-
-    @property
-    def difference(self) -> Fraction:
-        """Reported less expected."""
-        return (self.reported or Fraction(0)) - (self.expected or Fraction(0))
 
 
 class Comparer:
@@ -388,66 +356,3 @@ def _is_open(finding: Finding) -> bool:
 def _is_on_grid(value: Fraction, grid: Fraction, error: Fraction) -> bool:
     """Return whether a value is a multiple of the grid within an error that is small enough to tell."""
     return error < grid * _TINY and abs(value / grid - round(value / grid)) * grid <= error
-
-
-class RowMaker:
-    """Makes rows of findings: exact amounts, with the parts rounded so that they add up."""
-
-    def __init__(self, currency: str, book: PriceBook) -> None:
-        self._currency, self._book = currency, book
-
-    def row(self, finding: Finding) -> Row:
-        """Return the row of a finding."""
-        reported, expected = _decimal(finding.reported), _decimal(finding.expected)
-        difference = sum_exact((reported or Decimal(0), negate(expected or Decimal(0))))
-        quantity_part = as_decimal(finding.quantity_part, _SHOWN_PLACES)
-        if finding.quantity_part == finding.difference:
-            quantity_part = difference
-        cell = finding.cell
-        details = {
-            "day": cell.span.label,
-            **{name: value or "" for name, value in cell.key._asdict().items()},
-            **self._quantities(finding),
-            "quantity_part": format_plain(quantity_part),
-            "price_part": format_plain(sum_exact((difference, negate(quantity_part)))),
-            "text": "; ".join(dict.fromkeys(filter(None, (finding.text, *(line.text for line in cell.lines))))),
-            "place": ", ".join(dict.fromkeys(_short(line.place) for line in cell.lines[:3])),
-        }
-        return Row(cell.name, finding.state, finding.cause, self._currency, reported, expected, details)
-
-    def _quantities(self, finding: Finding) -> dict[str, str]:
-        cell = finding.cell
-        meter = METERS.get(cell.key.meter or "input") or self._book.meters.get(cell.key.meter or "")
-        per, places = (meter.per, meter.places) if meter else (1, 0)
-        ours, theirs = cell.our_quantity, cell.quantity
-        found = {
-            "reported_quantity": "" if theirs is None else _count(Fraction(theirs), places),
-            "expected_quantity": _count(Fraction(ours), places) if cell.parts else "",
-        }
-        known = theirs if theirs is not None else ours
-        amount = None if cell.amount is None else Fraction(cell.amount)
-        if amount is not None and theirs:
-            found["reported_price"] = _price(amount / theirs, per, places)
-        if finding.expected and ours:
-            found["expected_price"] = _price(finding.expected / ours, per, places)
-        if finding.state is State.DIFFERS and amount is not None and known:
-            found["explaining_price"] = _price(amount / known, per, places)
-            if finding.expected and ours:
-                found["explaining_quantity"] = _count(amount / (finding.expected / ours), places)
-        return found
-
-
-def _decimal(amount: Fraction | None) -> Decimal | None:
-    return None if amount is None else as_decimal(amount)
-
-
-def _price(unit: Fraction, per: int, places: int) -> str:
-    return format_plain(as_decimal(unit * per * 10**places, 8))
-
-
-def _count(stored: Fraction, places: int) -> str:
-    return format_plain(as_decimal(stored / 10**places, max(places, 2)))
-
-
-def _short(place: str) -> str:
-    return place.replace("\\", "/").rpartition("/")[2]

@@ -18,7 +18,8 @@ from brivionix_billing.reconcile.exported_files import read_files, statement_err
 from brivionix_billing.reconcile.matching import Key, Rule
 from brivionix_billing.reconcile.provider.anthropic import read_anthropic
 from brivionix_billing.reconcile.provider.cells import CellTable
-from brivionix_billing.reconcile.provider.compare import COLUMNS, Comparer, RowMaker, Tolerance
+from brivionix_billing.reconcile.provider.compare import Comparer, Tolerance
+from brivionix_billing.reconcile.provider.findings import COLUMNS, RowMaker
 from brivionix_billing.reconcile.provider.new_api import QUOTA_PER_USD, read_new_api
 from brivionix_billing.reconcile.provider.openai import read_openai
 from brivionix_billing.reconcile.provider.openrouter import read_openrouter
