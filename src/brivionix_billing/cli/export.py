@@ -110,9 +110,9 @@ def _add_focus(commands: Any) -> None:
         help="write usage as FOCUS Cost and Usage",
         description="Writes the usage of a period as Cost and Usage of FOCUS 1.4: one row per account, day, price and "
         "meter. Costs are in the currency of a payment channel, prices also in Credits. With --bills, rows name their "
-        "bill, and Invoice Detail has its lines, which add up to the bill to the minor unit. With --ledger, top-ups are "
-        "purchases, and usage draws them down at the price of their lot. A name that ends in .parquet is written as "
-        "Parquet, every other one as CSV.",
+        "bill, and Invoice Detail has its lines, which add up to the bill to the minor unit. With --ledger, top-ups "
+        "are purchases, and usage draws them down at the price of their lot. A name that ends in .parquet is written "
+        "as Parquet, every other one as CSV.",
         allow_abbrev=False,
     )
     parser.add_argument("usage", metavar="USAGE", help=USAGE_HELP)
