@@ -257,6 +257,18 @@ def test_a_broken_row_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("text", ['{"a": 1}\n', "a,b\n1,2\n", "type,quota\n2,1,3\n", "[1]", '{"data": 1}'])
+def test_a_file_that_is_no_log_is_an_error(tmp_path: Path, text: str) -> None:
+    """A file without the columns of a log never agrees with the price file."""
+    log = tmp_path / "log"
+    log.write_text(text)
+    with pytest.raises(BillingError) as caught:
+        reconcile_new_api(file_source(str(log)), BOOK, tmp_path / "out")
+    assert caught.value.code == "file_unreadable"
+    with pytest.raises(BillingError):
+        reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+
+
 def test_the_exit_status_says_whether_the_books_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command exits with 0 if all rows match, with 1 if one does not, and with 2 without a log."""
     prices = tmp_path / "prices.yaml"

@@ -157,7 +157,11 @@ class _Checker:
 
     def spend(self, row: Mapping[str, Any]) -> Decimal:
         """Return the logged amount with all its digits. Raises ``file_unreadable``."""
-        value = row.get("spend")
+        if "spend" not in row:
+            raise BillingError(
+                "file_unreadable", f"the log {self.place} has a row without spend; export all columns of the spend log"
+            )
+        value = row["spend"]
         try:
             amount = Decimal(str(value)) if value not in (None, "") else Decimal(0)
         except ArithmeticError:

@@ -177,6 +177,7 @@ class _Run:
         return frozenset(found - {""})
 
     def _row(self, raw: RawRow) -> Mapping[str, Any]:
+        row: Mapping[str, Any]
         if isinstance(raw, str):
             try:
                 row = json.loads(raw)
@@ -184,9 +185,17 @@ class _Run:
                 raise self._unreadable(str(error)) from None
             if not isinstance(row, dict):
                 raise self._unreadable("a row is no object")
+        else:
+            row = raw
+        if "type" not in row or "quota" not in row:
+            raise BillingError(
+                "file_unreadable",
+                f"the log {self.source.place} has a row without type and quota; export all columns of new-api's logs",
+            )
+        if type(row["type"]) is int:
             return row
-        numbers = {name: to_fraction(raw.get(name)) for name in _NUMBERS if name in raw}
-        return {**raw, **{name: int(value) if value is not None else 0 for name, value in numbers.items()}}
+        numbers = {name: to_fraction(row.get(name)) for name in _NUMBERS if name in row}
+        return {**row, **{name: int(value) if value is not None else 0 for name, value in numbers.items()}}
 
     def _unreadable(self, problem: str) -> BillingError:
         return BillingError(

@@ -23,6 +23,8 @@ __all__ = ["LogSource", "database_source", "file_source"]
 RawRow = str | Mapping[str, Any]
 """A row as JSON text, or as it is read from CSV."""
 _BATCH: Final = 5_000
+_MAX_CELL: Final = 16 * 1024 * 1024
+"""Maximum length of a cell of CSV, in characters: some logs have the whole request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,22 @@ def _read_file(path: str) -> Iterator[RawRow]:
         elif start in ("{", "["):
             yield from _items(first + file.read(), path)
         elif first:
-            yield from csv.DictReader(_with_first(first, file))
+            yield from _csv_rows(first, file, path)
+
+
+def _csv_rows(first: str, rest: Iterable[str], path: str) -> Iterator[RawRow]:
+    csv.field_size_limit(_MAX_CELL)
+    reader = csv.DictReader(_with_first(first, rest), strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise csv.Error("a row has more or fewer cells than the heading")
+            yield row
+    except csv.Error as error:
+        raise BillingError(
+            "file_unreadable",
+            f"the log {safe_repr(path, 200)} is no valid CSV at line {reader.line_num}: {error}; export it again",
+        ) from None
 
 
 def _with_first(first: str, rest: Iterable[str]) -> Iterator[str]:
