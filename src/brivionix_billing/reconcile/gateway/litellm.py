@@ -205,6 +205,8 @@ class _Checker:
         own = _own_traffic(row, metadata)
         if own:
             return _Verdict(State.ONLY_THEIRS, "own_traffic", None, f"traffic of the proxy itself: {own[:80]}")
+        if not spend and not row.get("model") and not row.get("model_group") and not metadata.get("usage_object"):
+            return _Verdict(State.ONLY_THEIRS, "own_traffic", None, "a call of the proxy itself, without a model")
         if str(row.get("status") or "success").lower() not in ("success", "ok"):
             if not spend:
                 return _Verdict(State.MATCHED, NO_CAUSE, Decimal(0), "the request failed")
