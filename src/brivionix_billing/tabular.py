@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["format_csv", "format_table", "quote_formula"]
+__all__ = ["CsvLines", "format_csv", "format_table", "quote_formula"]
 
 _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 _FORMULA_SIGNS: Final = frozenset("=+-@\N{MINUS SIGN}")
@@ -39,19 +39,30 @@ def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -
     """
     flat = [dict(_flatten_row(row)) for row in rows]
     names = list(dict.fromkeys([*columns, *(name for row in flat for name in row)]))
-    out = _Lines()
-    # Before Python 3.13, csv quotes a carriage return only if it is part of the line end.
-    writer = csv.DictWriter(out, names, lineterminator="\r\n")
-    writer.writerow({name: quote_formula(name) for name in names})
-    writer.writerows(flat)
-    return "".join(line.removesuffix("\r\n") + "\n" for line in out)
+    lines = CsvLines()
+    lines.add_row(map(quote_formula, names))
+    for row in flat:
+        lines.add_row([row.get(name, "") for name in names])
+    return "".join(lines)
 
 
-class _Lines(list[str]):
-    """The lines that a CSV writer writes, one by one."""
+class CsvLines(list[str]):
+    """Lines of CSV. Each ends in a line feed.
+
+    The caller passes texts of other people through :func:`quote_formula`.
+    """
+
+    def __init__(self) -> None:
+        # Before Python 3.13, csv quotes a carriage return only if it is part of the line end.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def add_row(self, cells: Iterable[Any]) -> None:
+        """Append a row. ``None`` is an empty cell."""
+        self._writer.writerow(cells)
 
     def write(self, line: str) -> None:
-        self.append(line)
+        """Append a line, for the writer."""
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _flatten_row(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

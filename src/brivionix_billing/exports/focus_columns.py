@@ -5,17 +5,14 @@ FOCUS (FinOps Open Cost and Usage Specification, https://focus.finops.org) 1.4; 
 
 from __future__ import annotations
 
-import csv
-import io
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from brivionix_billing.decimals import decimal_places, format_plain
-from brivionix_billing.errors import BillingError, missing_extra
-from brivionix_billing.tabular import quote_formula
+from brivionix_billing.errors import BillingError
+from brivionix_billing.tables.parquet import parquet_bytes
+from brivionix_billing.tabular import CsvLines, quote_formula
 
 __all__ = [
     "BILLING_PERIOD",
@@ -151,27 +148,22 @@ def focus_csv(rows: Iterable[Row], columns: Columns) -> str:
 
     Every text is quoted by :func:`quote_formula`, as in all CSV of this library.
     """
-    return _csv(rows, columns, quote_formula)
-
-
-def _csv(rows: Iterable[Row], columns: Columns, quote: Callable[[str], str]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    lines = CsvLines()
+    lines.add_row(columns)
     for row in rows:
-        writer.writerow([_cell(_value(row, name), quote) for name in columns])
-    return out.getvalue()
+        lines.add_row([_cell(_value(row, name)) for name in columns])
+    return "".join(lines)
 
 
 def _value(row: Row, name: str) -> Value:
     return row.get(name.removeprefix("x_")) if name.startswith("x_PricingCurrency") else row.get(name)
 
 
-def _cell(value: Value, quote: Callable[[str], str]) -> str:
+def _cell(value: Value) -> str:
     if isinstance(value, Decimal):
         text = format_plain(value)
         return text if "." in text else f"{text}.0"
-    return "" if value is None else quote(value)
+    return "" if value is None else quote_formula(value)
 
 
 def focus_parquet(rows: Sequence[Row], columns: Columns) -> bytes:
@@ -179,27 +171,15 @@ def focus_parquet(rows: Sequence[Row], columns: Columns) -> bytes:
 
     Raises ``missing_extra`` without DuckDB, and ``invalid_argument`` for a column with more than 38 digits.
     """
-    try:
-        import duckdb
-    except ImportError:
-        raise missing_extra("Parquet", "frames", "write CSV") from None
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
-        source.write_text(_csv(rows, columns, str), encoding="utf-8", newline="")
-        types = {
-            name: _decimal_type(name, [_value(row, name) for row in rows]) if kind == NUMBER else kind
-            for name, kind in columns.items()
-        }
-        connection.execute("SET TimeZone = 'UTC'")
-        # An empty field is NULL, as in CSV; no text of a row is empty.
-        connection.execute(
-            "CREATE TABLE focus AS SELECT * FROM read_csv(?, header = true, delim = ',', quote = '\"', escape = '\"', "
-            "auto_detect = false, columns = ?, nullstr = '', all_varchar = false, max_line_size = 10000000)",
-            [str(source), types],
-        )
-        quoted = str(target).replace("'", "''")
-        connection.execute(f"COPY focus TO '{quoted}' (FORMAT parquet)")  # a path of our own
-        return target.read_bytes()
+    types = {
+        name: _decimal_type(name, [_value(row, name) for row in rows]) if kind == NUMBER else kind
+        for name, kind in columns.items()
+    }
+    return parquet_bytes(([_text(_value(row, name)) for name in columns] for row in rows), types)
+
+
+def _text(value: Value) -> str | None:
+    return format_plain(value) if isinstance(value, Decimal) else value
 
 
 def _decimal_type(name: str, values: Sequence[Value]) -> str:

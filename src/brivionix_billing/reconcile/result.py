@@ -5,7 +5,6 @@ A result does not depend on the time, the machine or the folder of its inputs: r
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -23,7 +22,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write, atomic_write_bytes, make_folder
 from brivionix_billing.reconcile.matching import Rule
 from brivionix_billing.reconcile.rows import Columns, Row, State
-from brivionix_billing.tabular import format_table, quote_formula
+from brivionix_billing.tabular import CsvLines, format_table, quote_formula
 
 __all__ = ["FORMATS", "CauseTotal", "Input", "Result", "ResultWriter", "Totals", "input_of"]
 
@@ -155,13 +154,6 @@ def _shown(totals: Totals, columns: Columns) -> list[str]:
     return [f"{totals.rows:,}", *totals.as_dict(columns).values()]
 
 
-class _Lines(list[str]):
-    """Lines of CSV. A writer of CSV writes to them."""
-
-    def write(self, line: str) -> None:
-        self.append(line.removesuffix("\r\n") + "\n")
-
-
 @dataclass(slots=True)
 class ResultWriter:
     """Writes the rows of a result as they are found, and checks that they add up.
@@ -178,8 +170,7 @@ class ResultWriter:
     _files: ExitStack = field(default_factory=ExitStack)
     _out: IO[bytes] | None = None
     _hash: Any = None
-    _pending: _Lines = field(default_factory=lambda: _Lines())
-    _csv: Any = None
+    _pending: CsvLines = field(default_factory=CsvLines)
     _sums: dict[tuple[State, str, str], Totals] = field(default_factory=lambda: defaultdict(Totals))
     _inputs: dict[str, Totals] = field(default_factory=lambda: defaultdict(Totals))
     _kept: io.BytesIO | None = None
@@ -199,9 +190,7 @@ class ResultWriter:
             require_format(self.format)
             self._out = self._kept = io.BytesIO()
         self._hash = hashlib.sha256()
-        # Before Python 3.13, csv quotes a carriage return only if it is part of the line end.
-        self._csv = csv.writer(self._pending, lineterminator="\r\n")
-        self._csv.writerow(self.columns.names)
+        self._pending.add_row(self.columns.names)
         return self
 
     def __exit__(
@@ -229,7 +218,7 @@ class ResultWriter:
             totals.ours = _add(totals.ours, row.ours)
         cells = row.as_dict(self.columns).values()
         # A cell that starts with a letter or a digit is no formula.
-        self._csv.writerow([cell if not cell or cell[0].isalnum() else quote_formula(cell) for cell in cells])
+        self._pending.add_row([cell if not cell or cell[0].isalnum() else quote_formula(cell) for cell in cells])
         if len(self._pending) >= _BATCH:
             self._flush()
 

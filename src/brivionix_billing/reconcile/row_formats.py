@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
-from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.reconcile.rows import Columns
 from brivionix_billing.report.workbook import Cell, Sheet, require_xlsx_extra, workbook_bytes
+from brivionix_billing.tables.parquet import parquet_bytes, require_parquet
 
 __all__ = ["convert", "require_format"]
 
@@ -24,10 +22,7 @@ def require_format(name: str) -> None:
     if name == "xlsx":
         require_xlsx_extra()
         return
-    try:
-        import duckdb  # noqa: F401
-    except ImportError:
-        raise missing_extra("Parquet", "frames", "use CSV") from None
+    require_parquet()
 
 
 def convert(content: bytes, columns: Columns, name: str) -> bytes:
@@ -58,18 +53,6 @@ def _cell(text: str, is_amount: bool) -> Cell:
 
 
 def _parquet(content: bytes, columns: Columns) -> bytes:
-    import duckdb
-
     amounts = {columns.names[index] for index in _amount_indexes(columns)}
-    kinds = {name: _DECIMAL if name in amounts else "VARCHAR" for name in columns.names}
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
-        with source.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([columns.names, *_texts(content)])
-        try:
-            connection.execute("SET threads = 1")  # for the same order of rows, and the same bytes
-            rows = connection.read_csv(str(source), header=True, delimiter=",", quotechar='"', dtype=kinds)
-            rows.write_parquet(str(target))
-        except duckdb.Error as error:
-            raise BillingError("invalid_argument", f"the rows do not fit into Parquet: {error}; use CSV") from None
-        return target.read_bytes()
+    types = {name: _DECIMAL if name in amounts else "VARCHAR" for name in columns.names}
+    return parquet_bytes(([cell or None for cell in row] for row in _texts(content)), types)

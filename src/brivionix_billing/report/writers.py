@@ -7,21 +7,18 @@ headings in one language.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_trimmed
-from brivionix_billing.errors import missing_extra
-from brivionix_billing.files import create_file
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.report.build import ChangedRequest, LossRequest, Report
 from brivionix_billing.report.columns import Column, Value, cell_text, report_columns, rounded_text
 from brivionix_billing.report.messages import MESSAGES
 from brivionix_billing.report.sums import RowKey, Sums
 from brivionix_billing.report.workbook import Cell, Sheet, workbook_bytes
+from brivionix_billing.tables.parquet import parquet_bytes
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import format_instant
 
@@ -154,24 +151,10 @@ def report_parquet(report: Report) -> bytes:
 
     Amounts are decimals with all digits. A column whose values do not fit in 38 digits is text.
     """
-    try:
-        import duckdb
-    except ImportError:
-        raise missing_extra("a report in Parquet", "frames", "use CSV") from None
     columns = report_columns(report, "en")
     rows = [[column.value(key, sums) for column in columns] for key, sums in report.rows.items()]
     types = {column.name: _parquet_type(column, [row[index] for row in rows]) for index, column in enumerate(columns)}
-    names = {name: _quoted(name, '"') for name in types}
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        source, target = Path(folder, "rows.jsonl"), Path(folder, "rows.parquet")
-        with create_file(source) as file:
-            file.writelines(json.dumps(dict(zip(types, map(cell_text, row), strict=True))) + "\n" for row in rows)
-        texts = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in types)
-        typed = ", ".join(f"CAST({names[name]} AS {kind}) AS {names[name]}" for name, kind in types.items())
-        table = f"read_json({_quoted(str(source))}, format = 'newline_delimited', columns = {{{texts}}})"
-        # Every name in the query is quoted.
-        connection.execute(f"COPY (SELECT {typed} FROM {table}) TO {_quoted(str(target))} (FORMAT parquet)")  # noqa: S608
-        return target.read_bytes()
+    return parquet_bytes((list(map(cell_text, row)) for row in rows), types)
 
 
 def _parquet_type(column: Column, values: Sequence[Value]) -> str:
@@ -183,10 +166,6 @@ def _parquet_type(column: Column, values: Sequence[Value]) -> str:
         return "BIGINT"
     whole = max((len(str(abs(int(number)))) for number in numbers), default=1)
     return f"DECIMAL({_MAX_DIGITS}, {places})" if whole + places <= _MAX_DIGITS else "VARCHAR"
-
-
-def _quoted(text: str, quote: str = "'") -> str:
-    return quote + text.replace(quote, quote * 2) + quote
 
 
 def report_xlsx(report: Report, locale: str = "en") -> bytes:

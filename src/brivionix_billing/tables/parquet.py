@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import glob
 import io
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import truediv
 from typing import IO
 
 from brivionix_billing.errors import BillingError, missing_extra
+from brivionix_billing.files import create_file
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import columns_of
 
-__all__ = ["parquet_lines"]
+__all__ = ["parquet_bytes", "parquet_lines", "require_parquet"]
 
 _ROWS = 10_000
 
@@ -43,6 +45,46 @@ def parquet_lines(source: IO[bytes], options: TableOptions) -> Iterator[bytes]:
                 options.position.fraction_of_file = partial(truediv, read, count)
         except duckdb.Error as error:
             raise BillingError("file_unreadable", f"the usage is no valid Parquet file: {error}") from None
+
+
+def require_parquet(otherwise: str = "use CSV") -> None:
+    """Raise ``missing_extra`` if DuckDB is not installed."""
+    try:
+        import duckdb  # noqa: F401
+    except ImportError:
+        raise missing_extra("Parquet", "frames", otherwise) from None
+
+
+def parquet_bytes(rows: Iterable[Sequence[str | None]], types: Mapping[str, str]) -> bytes:
+    """Return a file of Parquet. ``types`` has the type of each column in SQL, and cells are texts of these types.
+
+    Equal rows give equal bytes. Raises ``missing_extra``, and ``invalid_argument`` for a cell that does not fit.
+    """
+    require_parquet()
+    import duckdb
+
+    names = [_quoted(name, '"') for name in types]
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+        source, target = os.path.join(folder, "rows.jsonl"), os.path.join(folder, "rows.parquet")
+        with create_file(source) as file:
+            file.writelines(json.dumps(dict(zip(types, row, strict=True))) + "\n" for row in rows)
+        texts = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in types)
+        typed = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in zip(names, types.values(), strict=True))
+        table = f"read_json({_quoted(source)}, format = 'newline_delimited', columns = {{{texts}}})"
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET threads = 1")  # for the same order of rows, and the same bytes
+            # Every name in the query is quoted.
+            connection.execute(f"COPY (SELECT {typed} FROM {table}) TO {_quoted(target)} (FORMAT parquet)")  # noqa: S608
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise BillingError("invalid_argument", f"the rows do not fit into Parquet: {reason}; use CSV") from None
+        with open(target, "rb") as written:
+            return written.read()
+
+
+def _quoted(text: str, quote: str = "'") -> str:
+    return quote + text.replace(quote, quote * 2) + quote
 
 
 @contextmanager
