@@ -115,7 +115,10 @@ def test_no_decimal_context_changes_a_figure(case: Case, rounding: str, precisio
         for name in data["channels"]:
             for amount in ("7", "123456"):
                 try:
-                    figures += [book.quote(name, at=requests[0].at, **{by: amount}) for by in ("pay", "credits")]
+                    figures += [
+                        book.quote(name, at=requests[0].at, pay=amount),
+                        book.quote(name, at=requests[0].at, credits=amount),
+                    ]
                 except BillingError as error:
                     figures.append(error.code)
         return figures

@@ -35,6 +35,7 @@ __all__ = [
     "multiply_count",
     "negate",
     "parse_decimal",
+    "parse_plain_decimal",
     "require_finite",
     "round_quotient",
     "round_to_places",
@@ -95,6 +96,16 @@ def parse_decimal(text: str) -> Decimal:
     if len(text) > _MAX_LENGTH or not _NUMBER.fullmatch(text):
         raise BillingError("invalid_money", f"{safe_repr(text)} is not a plain decimal number; write 12 or 0.85")
     return Decimal(text)
+
+
+def parse_plain_decimal(text: str) -> Decimal:
+    """Return the exact value of an amount that a person or provider wrote. Raises ``invalid_money``.
+
+    Unlike :func:`parse_decimal`, it rejects exponents: ``1e3`` is more likely an error than 1000.
+    """
+    if "e" in text or "E" in text:
+        raise BillingError("invalid_money", f"{safe_repr(text)} has an exponent; write the amount as a plain number")
+    return parse_decimal(text)
 
 
 def require_finite(value: Decimal) -> Decimal:

@@ -106,8 +106,12 @@ class Channel:
         at: datetime,
         credits: Decimal | int | str | None = None,
         pay: Payable | Decimal | int | str | None = None,
+        received: bool = False,
     ) -> Quote:
         """Return a quote for an amount of Credits, or for a payment (one of the two).
+
+        ``received`` means that the money of ``pay`` has arrived: it is credited whatever its amount is, and the minimum
+        and maximum payment of the channel do not apply.
 
         Pass ``pay`` as a :class:`Payable` if the money was paid already; ``currency_mismatch`` is then raised if it
         was in another currency. Raises ``amount_out_of_range`` outside the minimum and maximum payment of the channel,
@@ -134,7 +138,8 @@ class Channel:
             offered = _amount(pay, self.currency)
             paid = _to_steps(offered, minor_digits(self.currency), f"{self.currency} has fewer decimal places")
             # If a minor unit buys less than the smallest step of Credits, none is taken that buys nothing.
-            paid = _min_payment_for(segments, _max_credits_for(segments, paid * unit), unit)
+            least = _min_payment_for(segments, _max_credits_for(segments, paid * unit), unit)
+            paid = paid if received and least else least
             if not paid:
                 raise BillingError(
                     "amount_out_of_range",
@@ -144,7 +149,8 @@ class Channel:
         if bought > _MAX_AMOUNT * 10**CREDIT_PLACES:
             raise BillingError("amount_out_of_range", f"{paid} minor units buy more than 10^15 Credits; pay less")
         payable = Payable(paid, self.currency)
-        self._check_payment_limits(payable)
+        if not received:
+            self._check_payment_limits(payable)
         got = decimal_from_scaled(bought, CREDIT_PLACES)
         full = Money(price, self.currency) * got
         saved = full - payable.money

@@ -57,7 +57,7 @@ def truncate(ledger: Ledger) -> None:
 def empty(ledger: Ledger) -> None:
     """Remove an account without a trace."""
     with ledger.engine.begin() as connection:
-        for table in ("journal", "account", "lot", "hold", "token", "usage"):
+        for table in ("journal", "account", "lot", "hold", "token", "usage", "payment", "order"):
             connection.execute(text(f"DELETE FROM billing_{table}"))
     assert ledger.verify() == []
 

@@ -58,14 +58,14 @@ def test_a_filled_ledger_is_migrated_to_a_later_version(
         (folder / "versions").mkdir(parents=True)
         for path in (source / "env.py", *source.glob("versions/*.py")):
             (folder / path.relative_to(source)).write_text(path.read_text("utf-8"), "utf-8")
-        (folder / "versions" / "0003_next.py").write_text(
-            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0003"\ndown_revision = "0002"\n\n\n'
+        (folder / "versions" / "0004_next.py").write_text(
+            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0004"\ndown_revision = "0003"\n\n\n'
             "def upgrade() -> None:\n"
             '    op.add_column("billing_account", sa.Column("note", sa.Text(), nullable=True))\n',
             "utf-8",
         )
         with monkeypatch.context() as newer:
-            newer.setattr(migrating, "SCHEMA_VERSION", "0003")
+            newer.setattr(migrating, "SCHEMA_VERSION", "0004")
             newer.setattr(migrating, "_FOLDER", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass
@@ -87,7 +87,9 @@ def _fill_version_1(url: str) -> None:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(folder))
         command.upgrade(config, "0001")
-        for name in METADATA.tables:
+        for (name,) in stored.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            if name not in METADATA.tables:
+                continue
             rows = stored.execute(f"SELECT * FROM {name}")
             columns = [column[0] for column in rows.description]
             table = table_of(name, *map(column_of, columns))

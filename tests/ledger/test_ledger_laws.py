@@ -18,8 +18,8 @@ from brivionix_billing.ledger import Entry, Ledger
 from brivionix_billing.times import Period
 from brivionix_billing.topup import Quote
 from exports_kit import check_exports
-from ledger_kit import BOOK, later, tables
-from ledger_model import Model, ModelToken, RefusedError
+from ledger_kit import BOOK, later, payment, tables
+from ledger_model import Model, ModelToken, RefusedError, half_up
 from profiles import examples
 
 CREDITS = st.one_of(
@@ -108,6 +108,47 @@ class Machine(RuleBasedStateMachine):
                 expires=None if expires is None else later(expires),
             ),
             lambda: self.model.bring_in(id, Fraction(quote.credits), pay, expires),
+        )
+
+    @rule(credits=st.integers(1, 90), tax=st.sampled_from([0, 0, 1, 19, 160]), lasts=st.integers(1, 300))
+    def order(self, credits: int, tax: int, lasts: int) -> None:
+        id, now = self.new("order"), self.model.now
+        quote = BOOK.quote("stripe", at=later(0), credits=credits)
+        tax = quote.pay.minor * tax // 100
+        self.both(
+            lambda: self.ledger.create_order(
+                "acct", quote, id=id, at=later(now), expires=later(now + lasts), tax=Payable(tax, "USD")
+            ),
+            lambda: self.model.create_order(id, Fraction(quote.credits), quote.pay.minor, tax, now + lasts),
+        )
+
+    @precondition(lambda self: self.model.orders)
+    @rule(data=st.data())
+    def cancel_order(self, data: st.DataObject) -> None:
+        order, now = data.draw(st.sampled_from(sorted(self.model.orders))), self.model.now
+        id = self.new("cancel")
+        self.both(
+            lambda: self.ledger.cancel_order("acct", order, id=id, at=later(now)),
+            lambda: self.model.cancel_order(order),
+        )
+
+    @precondition(lambda self: self.model.orders)
+    @rule(data=st.data(), share=st.sampled_from(["1", "1", "0.5", "1/3", "1.2"]), late=st.integers(0, 60))
+    def receive(self, data: st.DataObject, share: str, late: int) -> None:
+        """Pay an order, or a part of it, or more; the notice arrives some seconds after the payment."""
+        order = data.draw(st.sampled_from(sorted(self.model.orders)))
+        id, now, has = self.new("lot"), self.model.now, self.model.orders[order]
+        gross = max(1, int((has.pay + has.tax) * Fraction(share)))
+        paid_at = max(0, now - late)
+        tax = half_up(Fraction(gross * has.tax, has.pay + has.tax))
+        if tax == gross:
+            return  # a minor unit that is all tax buys nothing
+        at_once = BOOK.quote("stripe", at=later(paid_at), pay=Payable(gross - tax, "USD"), received=True)
+        self.both(
+            lambda: self.ledger.receive_payment(
+                "acct", payment(f"{gross // 100}.{gross % 100:02d}", paid_at, id), id=id, at=later(now), order=order
+            ),
+            lambda: self.model.receive(id, gross, paid_at, order, Fraction(at_once.credits)),
         )
 
     @rule(credits=CREDITS, lasts=TIMES)
@@ -317,9 +358,37 @@ class Machine(RuleBasedStateMachine):
                 assert (stored.recognised.minor, stored.refunded.minor) == (lot.recognised, lot.refunded)
             else:
                 assert stored.paid is None
+        bought = {lot.id: lot for lot in self.model.lots if lot.coins is not None}
+        for paid in self.ledger.payments("acct"):
+            lot = bought.pop(paid.lot)
+            assert paid.gross.minor == (lot.coins or 0) + lot.tax
+            assert (paid.tax.minor, paid.tax_refunded.minor) == (lot.tax, lot.tax_back)
+            assert paid.refunded.minor == lot.refunded + lot.tax_back <= paid.gross.minor
+        assert not bought
+        for order in self.ledger.orders("acct", at=later(0)):
+            expected = self.model.orders[order.id]
+            assert (order.state, order.received.minor) == (expected.state, expected.received)
+        self.money_is_conserved()
         for token in self.ledger.tokens("acct"):
             assert Fraction(token.spent) == self.model.tokens[token.id].spent
             assert Fraction(token.held) == sum(h.credits for h in self.model.open if h.token == token.id)
+
+    def money_is_conserved(self) -> None:
+        """The money of all entries sums to zero, and its accounts are those of the payments."""
+        sums: dict[tuple[str, str], Fraction] = {}
+        for entry in self.ledger.journal("acct"):
+            for currency, accounts in entry.money().items():
+                assert sum(Fraction(money.amount) for money in accounts.values()) == 0
+                for name, money in accounts.items():
+                    sums[currency, name] = sums.get((currency, name), Fraction(0)) + Fraction(money.amount)
+        for currency in ("CNY", "USD"):
+            paid = [payment for payment in self.ledger.payments("acct") if payment.gross.currency == currency]
+            tax = sum(payment.tax.minor - payment.tax_refunded.minor for payment in paid)
+            assert sums.get((currency, "tax"), 0) == Fraction(-tax, 100)
+            kept = sum(payment.gross.minor - payment.refunded.minor for payment in paid)
+            fees = sums.get((currency, "fees"), Fraction(0))
+            assert sums.get((currency, "cash"), 0) == Fraction(kept, 100) - fees
+            assert 0 <= fees <= Fraction(sum(payment.fee.minor for payment in paid), 100)
 
 
 def exact(value: Fraction) -> str:

@@ -10,15 +10,16 @@ from urllib.parse import quote as quote_url
 import psycopg
 import pytest
 
+from brivionix_billing import Payable
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.times import Period
-from ledger_kit import BOOK, NOW, body, charge, later, quote, refused
+from ledger_kit import BOOK, NOW, body, charge, later, payment, quote, refused
 from paths import ROOT
 
 DATABASE = "roles"
 ROLES = ("billing_owner", "billing_gateway", "billing_finance")
 BLOCKS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
-TABLES = ("account", "hold", "journal", "lot", "token", "usage", "version")
+TABLES = ("account", "hold", "journal", "lot", "order", "payment", "token", "usage", "version")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,10 @@ def work(ledger: Ledger, name: str) -> None:
     ledger.settle(f"{name}-0", charge(), usage=body(), at=NOW)
     ledger.release(f"{name}-1", at=NOW)
     ledger.change_token(f"token-{name}", id=f"off-{name}", enabled=False, at=NOW)
+    ledger.create_order(name, quote("17"), id=f"order-{name}", at=NOW, expires=later(60), tax=Payable(323, "CNY"))
+    paid = payment("20.23", 1, f"order-{name}", "rmb")
+    ledger.receive_payment(name, paid, id=f"paid-{name}", at=NOW, order=f"order-{name}")
+    ledger.refund(name, f"paid-{name}", pay=Payable(100, "CNY"), id=f"back-{name}", at=NOW)
     ledger.refund(name, f"lot-{name}", credits="10", id=f"refund-{name}", at=NOW)
     ledger.expire(at=later(100_000))
 

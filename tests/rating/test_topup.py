@@ -204,7 +204,7 @@ def test_payments_outside_the_bounds_are_rejected() -> None:
         ({"credits": "1"}, "0.85 CNY is below the minimum payment"),
     ):
         with pytest.raises(BillingError, match=message) as caught:
-            book.quote("c", at=NOW, **amount)
+            book.quote("c", at=NOW, pay=amount.get("pay"), credits=amount.get("credits"))
         assert (code_of(caught), caught.value.http_status) == ("amount_out_of_range", 400)
 
 

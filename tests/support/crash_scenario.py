@@ -65,6 +65,18 @@ def day() -> list[Operation]:
         lambda led: led.void("acct", "plus", used="owe", reason="wrong", author="Ada", id="void", at=at(131)),
         lambda led: led.settle("r5", kit.charge(at=at(120)), usage=body(), at=at(132)),
         lambda led: led.settle("r6", kit.charge(at=at(126)), usage=body(), at=at(133), id="own-id"),
+        lambda led: led.create_order(
+            "acct", kit.quote("1.20", "stripe"), id="order", at=at(134), expires=at(200), tax=Payable(24, "USD")
+        ),
+        lambda led: led.create_order("acct", kit.quote("17"), id="order-2", at=at(134), expires=at(200)),
+        lambda led: led.cancel_order("acct", "order-2", id="cancel", at=at(134)),
+        lambda led: led.receive_payment("acct", kit.payment("1.00", 135, "pi_3"), id="part", at=at(135), order="order"),
+        lambda led: led.receive_payment("acct", kit.payment("0.60", 135, "pi_4"), id="rest", at=at(135), order="order"),
+        lambda led: led.receive_payment("acct", kit.payment("0.36", 201, "pi_5"), id="late", at=at(136), order="order"),
+        lambda led: led.refund("acct", "late", id="back-2", at=at(136), pay=Payable(12, "USD")),
+        lambda led: led.dispute("acct", "part", id="chargeback-2", at=at(136)),
+        lambda led: led.reverse("acct", "chargeback-2", id="won-2", at=at(136), reason="the bank said so"),
+        lambda led: led.void("acct", "rest", used="waive", reason="bounced", author="Ada", id="void-2", at=at(136)),
         lambda led: led.grant("acct", "3", reason="sorry", id="gift-2", at=at(134), expires=at(140)),
         lambda led: led.hold(
             "acct", "0.5", id="r7", at=at(150), ttl=minute

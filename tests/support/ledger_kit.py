@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from brivionix_billing import BillingError, Charge, PriceBook, Usage
-from brivionix_billing.ledger import Ledger
+from brivionix_billing import BillingError, Charge, Payable, PriceBook, Usage
+from brivionix_billing.ledger import Ledger, ReceivedPayment
 from brivionix_billing.ledger.database.tables import METADATA
 from brivionix_billing.topup import Quote
 
@@ -51,6 +51,15 @@ def opened(url: str, **options: Any) -> Iterator[Ledger]:
 def quote(pay: str, channel: str = "rmb") -> Quote:
     """Quote a payment at ``NOW``."""
     return BOOK.quote(channel, at=NOW, pay=pay)
+
+
+def payment(gross: str, seconds: float, reference: str, channel: str = "stripe", **parts: Payable) -> ReceivedPayment:
+    """Build a payment some seconds after ``NOW``, in the currency of its channel, with a fee of two minor units."""
+    currency = BOOK.channel(channel).currency
+    fee = Payable(2, currency)
+    return ReceivedPayment(
+        channel=channel, reference=reference, gross=Payable(gross, currency), at=later(seconds), **{"fee": fee, **parts}
+    )
 
 
 def with_credits(ledger: Ledger, pay: str = "85", account: str = "acct") -> Ledger:

@@ -12,6 +12,11 @@ from math import floor
 ZERO = Fraction(0)
 
 
+def half_up(value: Fraction) -> int:
+    """Round to a whole number."""
+    return floor(value + Fraction(1, 2))
+
+
 class RefusedError(Exception):
     """The ledger must reject the operation with this code."""
 
@@ -33,6 +38,8 @@ class ModelLot:
     expired: Fraction = ZERO
     returned: Fraction = ZERO
     refunded: int = 0
+    tax: int = 0
+    tax_back: int = 0
 
     @property
     def worth(self) -> int:
@@ -45,6 +52,22 @@ class ModelLot:
     def recognised(self) -> int:
         """Recognised revenue: payment less refunds less the value of the remaining Credits."""
         return (self.coins or 0) - self.refunded - self.worth
+
+
+@dataclass
+class ModelOrder:
+    """An order, and the minor units received for it in time, without tax."""
+
+    credits: Fraction
+    pay: int
+    tax: int
+    expires: int
+    state: str = "open"
+    received: int = 0
+
+    def worth(self, coins: int) -> Fraction:
+        """Credits for an amount, in millionths."""
+        return Fraction(floor(self.credits * coins / self.pay * 10**6), 10**6)
 
 
 @dataclass
@@ -87,9 +110,10 @@ class Model:
     tokens: dict[str, ModelToken] = field(default_factory=dict)
     owed: Fraction = ZERO
     used: Fraction = ZERO
+    orders: dict[str, ModelOrder] = field(default_factory=dict)
     charges: dict[str, ModelCharge] = field(default_factory=dict)
     waived: Fraction = ZERO
-    undone: dict[str, tuple[str, Fraction, int] | None] = field(default_factory=dict)
+    undone: dict[str, tuple[str, Fraction, int, int] | None] = field(default_factory=dict)
 
     @property
     def open(self) -> list[ModelHold]:
@@ -203,7 +227,7 @@ class Model:
             self.waived += lot.used
         lot.remaining = lot.used = lot.expired = ZERO
         lot.returned = lot.credits
-        lot.refunded = lot.coins or 0
+        lot.refunded, lot.tax_back = lot.coins or 0, lot.tax
         self.repay()
 
     def shrink(self, taken: Fraction) -> None:
@@ -218,9 +242,49 @@ class Model:
         if self.owed and free > 0:
             self.owed -= self.use(min(self.owed, free), self.now)
 
-    def bring_in(self, id: str, credits: Fraction, coins: int | None, expires: int | None) -> None:
-        self.lots.append(ModelLot(id, credits, coins, expires, remaining=credits))
+    def bring_in(self, id: str, credits: Fraction, coins: int | None, expires: int | None, tax: int = 0) -> None:
+        self.lots.append(ModelLot(id, credits, coins, expires, remaining=credits, tax=tax))
         self.repay()
+
+    def create_order(self, id: str, credits: Fraction, pay: int, tax: int, expires: int) -> None:
+        self.orders[id] = ModelOrder(credits, pay, tax, expires)
+
+    def cancel_order(self, id: str) -> None:
+        if self.orders[id].state != "open":
+            raise RefusedError("order_closed")
+        self.orders[id].state = "cancelled"
+
+    def receive(self, id: str, gross: int, paid_at: int, name: str, credits_now: Fraction) -> None:
+        """Receive a payment of an order. ``credits_now``: Credits at the price of its time."""
+        order = self.orders[name]
+        tax = half_up(Fraction(gross * order.tax, order.pay + order.tax))
+        paid = gross - tax
+        if order.state == "cancelled" or paid_at >= order.expires:
+            order.state = "late"
+            self.bring_in(id, credits_now, paid, None, tax)
+            return
+        credits = order.worth(order.received + paid) - order.worth(order.received)
+        order.received += paid
+        if order.state != "late":
+            order.state = {-1: "partial", 0: "paid", 1: "overpaid"}[
+                (order.received > order.pay) - (order.received < order.pay)
+            ]
+        self.bring_in(id, credits, paid, None, tax)
+
+    @staticmethod
+    def split(lot: ModelLot, gross: int) -> tuple[int, int]:
+        """Split an amount paid back into money and tax."""
+        if not lot.tax or lot.coins is None:
+            return gross, 0
+        total = lot.refunded + lot.tax_back + gross
+        money = half_up(Fraction(lot.coins * total, lot.coins + lot.tax)) - lot.refunded
+        money = min(max(money, gross - lot.tax + lot.tax_back), lot.coins - lot.refunded, gross)
+        return money, gross - money
+
+    @staticmethod
+    def tax_due(lot: ModelLot) -> int:
+        """Tax to pay back after an amount of money was."""
+        return max(0, half_up(Fraction(lot.tax * lot.refunded, lot.coins or 1)) - lot.tax_back)
 
     def hold(self, id: str, credits: Fraction, ttl: int, token: str | None) -> None:
         if token is not None:
@@ -266,7 +330,9 @@ class Model:
             raise RefusedError("not_refundable")
         most = min(lot.remaining, max(ZERO, self.available))
         before, short = lot.worth, min(0, lot.recognised)
+        tax = None
         if coins is not None:
+            coins, tax = self.split(lot, coins)
             if coins > before + short:
                 raise RefusedError("not_refundable")
             credits = self.bought_by(lot, coins - short)
@@ -281,8 +347,10 @@ class Model:
             raise RefusedError("not_refundable")
         lot.returned += credits
         lot.refunded += paid
-        self.undone[operation] = (id, credits, paid)
-        return paid
+        tax = self.tax_due(lot) if tax is None else tax
+        lot.tax_back += tax
+        self.undone[operation] = (id, credits, paid, tax)
+        return paid + tax
 
     @staticmethod
     def bought_by(lot: ModelLot, coins: int) -> Fraction:
@@ -294,12 +362,15 @@ class Model:
 
     def dispute(self, operation: str, id: str, coins: int | None) -> None:
         lot = self.lot(id)
-        if lot.coins is None or lot.coins == lot.refunded:
+        if lot.coins is None:
             raise RefusedError("not_refundable")
         whole = lot.coins - lot.refunded
-        coins = whole if coins is None else coins
-        if coins > whole:
+        gross = whole + lot.tax - lot.tax_back
+        coins = gross if coins is None else coins
+        if not 0 < coins <= gross:
             raise RefusedError("not_refundable")
+        coins, tax = self.split(lot, coins)
+        lot.tax_back += tax
         worth = lot.worth
         taken = lot.remaining if coins >= worth else self.bought_by(lot, coins)
         self.shrink(taken)
@@ -316,18 +387,19 @@ class Model:
             lot.returned += back
             self.owed += owes
         lot.refunded += coins
-        self.undone[operation] = (id, taken + back, coins)
+        self.undone[operation] = (id, taken + back, coins, tax)
         self.repay()
 
     def reverse(self, operation: str) -> None:
         done = self.undone[operation]
         if done is None:
             raise RefusedError("not_reversible")
-        id, credits, coins = done
+        id, credits, coins, tax = done
         self.undone[operation] = None
         lot = self.lot(id)
         lot.returned -= credits
         lot.refunded -= coins
+        lot.tax_back -= tax
         if self.is_expired(lot):
             pays = min(credits, self.owed)
             self.owed -= pays

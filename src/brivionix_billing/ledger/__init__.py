@@ -24,8 +24,9 @@ from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
+from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.replay import Inconsistency
-from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 
@@ -41,6 +42,9 @@ __all__ = [
     "Lot",
     "LotChange",
     "Movement",
+    "Order",
+    "Payment",
+    "ReceivedPayment",
     "ShortfallError",
     "SignedCheckpoint",
     "Statement",

@@ -165,14 +165,19 @@ class Entry:
 
     @property
     def refund_amount(self) -> Payable | None:
-        """Money that a refund or dispute pays back."""
+        """Money that a refund, dispute or void pays back, with its tax."""
         money = [change.money for change in self.lot_changes if change.kind in PAYBACK_KINDS and change.money]
-        return Payable(sum(part.minor for part in money), money[0].currency) if money else None
+        if not money:
+            return None
+        currency = money[0].currency
+        tax = Payable(self.result.get("tax", "0"), currency).minor
+        return Payable(tax + sum(part.minor for part in money), currency)
 
     def money(self) -> dict[str, dict[str, Money]]:
         """Return the double entry in money by currency: ``cash``, ``deferred`` (sold, not used yet) and ``revenue``.
 
         They sum to zero. Cash comes in as deferred revenue, which becomes revenue when Credits are used or expire.
+        ``tax`` is the tax that is owed to the state (negative), and ``fees`` are those of the channel, paid from cash.
         """
         accounts: dict[str, dict[str, Money]] = {}
         for change in self.lot_changes:
@@ -183,7 +188,21 @@ class Entry:
             balances = accounts.setdefault(money.currency, {})
             for name, amount in ((debit, money), (credit, -money)):
                 balances[name] = balances.get(name, Money(0, money.currency)) + amount
+        tax, fee = self._tax_and_fee()
+        for name, text in (("tax", tax), ("fees", fee)):
+            if text is not None:
+                currency = self.purchases[self.lot_deltas[0].lot][0]  # that of the payment
+                balances = accounts[currency]
+                balances[name] = Money(_negated(text) if name == "tax" else text, currency)
+                balances["cash"] = balances.get("cash", Money(0, currency)) - balances[name]
         return accounts
+
+    def _tax_and_fee(self) -> tuple[str | None, str | None]:
+        """Return the tax received and the fee paid; negative if they are paid back."""
+        if self.kind == "top_up":
+            return self.content.get("tax"), self.content.get("fee")
+        tax, fee = self.result.get("tax"), self.result.get("fee")
+        return tax and _negated(tax), fee and _negated(fee)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as JSON values; amounts are strings."""
@@ -305,6 +324,10 @@ def make_entry(id: str, account: AccountRow, draft: EntryDraft, booked: str) -> 
             draft.purchases,
         ),
     )
+
+
+def _negated(amount: str) -> str:
+    return amount[1:] if amount.startswith("-") else f"-{amount}"
 
 
 def purchase_terms(lot: LotRow) -> list[str]:

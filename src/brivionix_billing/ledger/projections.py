@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 from brivionix_billing.decimals import Rounding, round_quotient
 from brivionix_billing.ledger.units import minor_unit
+from brivionix_billing.rating import UNITS_PER_CREDIT
+from brivionix_billing.topup import CREDIT_PLACES
 from brivionix_billing.usage import Usage
 
 __all__ = [
@@ -21,12 +23,16 @@ __all__ = [
     "HoldRow",
     "LotDelta",
     "LotRow",
+    "OrderRow",
+    "PaymentRow",
     "TokenRow",
     "UsageRow",
+    "add_payment",
     "add_usage",
     "apply_lot_change",
     "apply_postings",
     "lot_value",
+    "order_credits",
     "quarter_hour",
     "reverse_usage",
     "usage_counts",
@@ -78,6 +84,48 @@ class LotRow:
     paid: int
     recognised: int
     refunded: int
+
+
+@dataclass(slots=True)
+class PaymentRow:
+    """The parts of a received payment, in the currency of its lot. A lot without such a row has no tax and no fee.
+
+    Invariants: ``gross == lot.paid + tax``, and ``0 <= tax_refunded <= tax``.
+    """
+
+    id: str
+    """Id of the lot."""
+    account: str
+    currency: str
+    gross: int
+    tax: int
+    fee: int
+    coupon: int
+    tax_refunded: int
+    order: str | None
+
+
+@dataclass(slots=True)
+class OrderRow:
+    """A quote that the customer accepted, at a price that is valid until it expires."""
+
+    id: str
+    account: str
+    channel: str
+    currency: str
+    credits: int
+    pay: int
+    """Price of the Credits, without tax."""
+    tax: int
+    price: str
+    at: str
+    expires: str
+    state: str
+    """``open``, ``partial``, ``paid``, ``overpaid``, ``late`` or ``cancelled``."""
+    received: int
+    """Payments in time, without tax, before coupons."""
+    credited: int
+    """Credits of all its payments."""
 
 
 @dataclass(slots=True)
@@ -156,6 +204,9 @@ PAYBACK_KINDS: Final = ("refunded", *CLAWBACK_KINDS)
 """Kinds of lot changes that pay money back."""
 
 
+_CREDIT_STEP: Final = UNITS_PER_CREDIT // 10**CREDIT_PLACES
+
+
 def lot_value(lot: LotRow, remaining: int) -> int:
     """Return the purchase price of ``remaining`` Credits of a lot, rounded to minor units (half up).
 
@@ -199,6 +250,26 @@ def apply_lot_change(lot: LotRow, kind: str, credits: int, money: int) -> LotDel
     elif kind != "opened":
         raise ValueError(kind)
     return LotDelta(lot.id, kind, credits, money, lot.remaining)
+
+
+def add_payment(order: OrderRow, worth: int, credits: int, *, in_time: bool) -> None:
+    """Add a payment to an order in place, and set the state that follows from it."""
+    order.credited += credits
+    if not in_time:
+        order.state = "late"
+        return
+    order.received += worth
+    if order.state != "late":
+        more = order.received - order.pay
+        order.state = "partial" if more < 0 else "overpaid" if more else "paid"
+
+
+def order_credits(order: OrderRow, received: int) -> int:
+    """Return the Credits that an amount of money buys at the price of an order, in whole millionths of a Credit.
+
+    The Credits of several payments are the differences of this function, so they add up to those of one payment.
+    """
+    return order.credits * received // order.pay // _CREDIT_STEP * _CREDIT_STEP
 
 
 def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:

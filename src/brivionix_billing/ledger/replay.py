@@ -10,13 +10,17 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
 from brivionix_billing.ledger.posting.api_tokens import apply_settings
+from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.projections import (
     PAYBACK_KINDS,
     AccountRow,
     HoldRow,
     LotRow,
+    OrderRow,
+    PaymentRow,
     TokenRow,
     UsageRow,
+    add_payment,
     add_usage,
     apply_lot_change,
     apply_postings,
@@ -57,6 +61,8 @@ class AccountReplay:
     lots: dict[str, LotRow] = field(default_factory=dict)
     holds: dict[str, HoldRow] = field(default_factory=dict)
     tokens: dict[str, TokenRow] = field(default_factory=dict)
+    payments: dict[str, PaymentRow] = field(default_factory=dict)
+    orders: dict[str, OrderRow] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
@@ -97,6 +103,10 @@ class AccountReplay:
             row = TokenRow(entry.id, account.id, result["hash"], "", "", None, None, 1, 0, 0)
             apply_settings(row, content)
             self.tokens[entry.id] = row
+        elif entry.kind == "order":
+            self.orders[entry.id] = order_row(entry.id, account.id, content, booked)
+        elif entry.kind == "order_cancelled":
+            self.orders[content["order"]].state = "cancelled"
         elif entry.kind == "token_changed":
             apply_settings(self.tokens[content["token"]], content)
         for id, part in result.get("shrunk", ()):
@@ -119,6 +129,31 @@ class AccountReplay:
             if entry.purchases.get(lot.id) != (None if lot.currency is None else purchase_terms(lot)):
                 raise _broken_entry_error(entry, f"it states another purchase of lot {safe_repr(lot.id)}")
         self._check_invariants(entry)
+        if "gross" in content:
+            self._receive(entry)
+        elif "tax" in result:
+            self._return_tax(entry)
+
+    def _receive(self, entry: Entry) -> None:
+        """Apply the parts of a received payment, and its order."""
+        content = entry.content
+        payment = payment_row(entry.id, self.account.id, content)
+        paid = self.lots[entry.id].paid
+        if payment.gross != paid + payment.tax:
+            raise _broken_entry_error(entry, "its parts do not add up to its gross amount")
+        self.payments[entry.id] = payment
+        if payment.order is not None:
+            order, worth = self.orders[payment.order], paid + payment.coupon
+            credits, in_time = units_from_column(content["credits"]), entry.result["in_time"]
+            if in_time and credits != payment_credits(order, worth):
+                raise _broken_entry_error(entry, "its Credits do not follow from its order")
+            add_payment(order, worth, credits, in_time=in_time)
+
+    def _return_tax(self, entry: Entry) -> None:
+        payment = self.payments[entry.lot_deltas[0].lot]
+        payment.tax_refunded += money_units(entry.result["tax"])
+        if not 0 <= payment.tax_refunded <= payment.tax:
+            raise _broken_entry_error(entry, "it pays back another tax than was paid")
 
     @staticmethod
     def _check_postings(entry: Entry) -> None:
@@ -128,7 +163,7 @@ class AccountReplay:
             raise _broken_entry_error(
                 entry, f"an entry of kind {entry.kind} does not change {', '.join(entry.postings)}"
             )
-        stated = entry.content.get("credits")
+        stated = None if entry.kind == "order" else entry.content.get("credits")
         if entry.kind == "charge_reversed":
             stated = entry.result["credits"]
         named = entry.content.get("lot")
@@ -235,7 +270,7 @@ class AccountReplay:
         expiries += [lot.expires for lot in self.lots.values() if lot.remaining and lot.expires is not None]
         self.account.next_expiry = min(expiries, default=None)
         yield self.account
-        for rows in (self.lots, self.holds, self.tokens, self.usage):
+        for rows in (self.lots, self.holds, self.tokens, self.usage, self.payments, self.orders):
             yield from rows.values()
 
 
@@ -393,6 +428,8 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
     "token": ("", ()),
     "token_changed": ("", ()),
+    "order": ("", ()),
+    "order_cancelled": ("", ()),
     "hold": ("held", ("available",)),
     "release": ("held", _RELEASE_TARGETS),
     "hold_expired": ("held", _RELEASE_TARGETS),

@@ -14,7 +14,7 @@ from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import LockedAccount
-from brivionix_billing.ledger.projections import AccountRow, LotRow, TokenRow, lot_value
+from brivionix_billing.ledger.projections import AccountRow, LotRow, OrderRow, PaymentRow, TokenRow, lot_value
 from brivionix_billing.ledger.timestamps import parse_timestamp
 from brivionix_billing.ledger.units import units_to_credits, units_to_payable
 from brivionix_billing.money import Payable
@@ -24,11 +24,16 @@ __all__ = [
     "PAGE_SIZE",
     "Balance",
     "Lot",
+    "Order",
+    "Payment",
     "account_page",
     "balance",
     "entry_page",
     "lot_by_payment",
     "lots",
+    "order_from_row",
+    "orders",
+    "payments",
     "require_account",
     "simulate_expiries",
     "tokens",
@@ -94,6 +99,62 @@ class Lot:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the lot as JSON values."""
+        return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A received payment and its parts, in its currency."""
+
+    lot: str
+    account: str
+    channel: str
+    reference: str
+    order: str | None
+    gross: Payable
+    """Amount received, with tax."""
+    tax: Payable
+    fee: Payable
+    """Fee that the channel deducts."""
+    net: Payable
+    """Amount that the channel pays out: ``gross - fee``."""
+    coupon: Payable
+    """Discount that the seller granted."""
+    refunded: Payable
+    """Amount paid back, with tax."""
+    tax_refunded: Payable
+    """Tax in ``refunded``."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the payment as JSON values."""
+        return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order: Credits at a price that is valid until it expires."""
+
+    id: str
+    account: str
+    channel: str
+    at: datetime
+    expires: datetime
+    state: str
+    """``open``, ``expired``, ``cancelled``, ``partial``, ``paid``, ``overpaid``; ``late``: paid after it expired."""
+    credits: Decimal
+    price_per_credit: Decimal
+    pay: Payable
+    """Price of the Credits, without tax."""
+    tax: Payable
+    due: Payable
+    """Amount to pay: ``pay + tax``."""
+    received: Payable
+    """Payments in time, without tax, before coupons."""
+    credited: Decimal
+    """Credits of all its payments."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the order as JSON values."""
         return {slot: _to_json(getattr(self, slot)) for slot in self.__slots__}
 
 
@@ -180,6 +241,53 @@ def _lot_from_row(row: LotRow) -> Lot:
         to_payable(row.recognised),
         to_payable(row.refunded),
         to_payable(lot_value(row, row.remaining)),
+    )
+
+
+def payments(store: Store, account: str) -> list[Payment]:
+    """Return the payments of an account: see :meth:`Ledger.payments`."""
+    require_account(store, account)
+    parts = {row.id: row for row in store.fetch_all(PaymentRow, store.sql.payments, account)}
+    rows = store.fetch_all(LotRow, store.sql.lots, account)
+    return [_payment_from_rows(lot, parts.get(lot.id)) for lot in rows if lot.currency is not None]
+
+
+def _payment_from_rows(lot: LotRow, parts: PaymentRow | None) -> Payment:
+    currency = str(lot.currency)
+    row = parts or PaymentRow(lot.id, lot.account, currency, lot.paid, 0, 0, 0, 0, None)
+    amounts = (
+        *(row.gross, row.tax, row.fee, row.gross - row.fee, row.coupon),
+        *(lot.refunded + row.tax_refunded, row.tax_refunded),
+    )
+    money = (units_to_payable(amount, currency) for amount in amounts)
+    return Payment(lot.id, lot.account, str(lot.channel), str(lot.reference), row.order, *money)
+
+
+def orders(store: Store, account: str, now: str) -> list[Order]:
+    """Return the orders of an account: see :meth:`Ledger.orders`."""
+    require_account(store, account)
+    return [order_from_row(row, now) for row in store.fetch_all(OrderRow, store.sql.orders, account)]
+
+
+def order_from_row(row: OrderRow, now: str) -> Order:
+    """Return an order in its state at a time."""
+    pay, tax, due, received = (
+        units_to_payable(amount, row.currency) for amount in (row.pay, row.tax, row.pay + row.tax, row.received)
+    )
+    return Order(
+        row.id,
+        row.account,
+        row.channel,
+        parse_timestamp(row.at),
+        parse_timestamp(row.expires),
+        "expired" if row.state == "open" and row.expires <= now else row.state,
+        units_to_credits(row.credits),
+        Decimal(row.price),
+        pay,
+        tax,
+        due,
+        received,
+        units_to_credits(row.credited),
     )
 
 

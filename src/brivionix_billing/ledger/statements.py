@@ -264,8 +264,9 @@ def _movement_label(entry: Entry) -> str:
     label = f"{_LABELS.get(entry.kind, entry.kind)} {entry.at.date().isoformat()}"
     money = entry.refund_amount
     if entry.kind == "top_up":
-        label += f", {entry.content['paid']} {entry.content['currency']} by {entry.content['channel']}"
-    elif money is not None:
+        paid = entry.content.get("gross", entry.content["paid"])
+        label += f", {paid} {entry.content['currency']} by {entry.content['channel']}"
+    elif money is not None and entry.kind != "void":
         label += f", {money}"
     elif entry.kind == "charge_reversed":
         label += f", {entry.result['charge']}: {entry.content['reason']}"

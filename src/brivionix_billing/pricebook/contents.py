@@ -142,9 +142,10 @@ class BookContents:
         at: datetime,
         credits: Decimal | int | str | None = None,
         pay: Payable | Decimal | int | str | None = None,
+        received: bool = False,
     ) -> Quote:
         """Return the price of Credits on a channel, or the Credits that a payment buys; see :meth:`Channel.quote`."""
-        return self.channel(channel).quote(at=at, credits=credits, pay=pay)
+        return self.channel(channel).quote(at=at, credits=credits, pay=pay, received=received)
 
     @property
     def priced_model(self) -> str:

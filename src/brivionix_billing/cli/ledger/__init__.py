@@ -10,6 +10,7 @@ from brivionix_billing.cli.ledger import (
     api_tokens,
     corrections,
     maintenance,
+    orders,
     payments,
     period_report,
     reports,
@@ -42,5 +43,5 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (maintenance, accounts, api_tokens, payments, corrections, reports, period_report):
+    for module in (maintenance, accounts, api_tokens, orders, payments, corrections, reports, period_report):
         module.add_commands(subcommands)

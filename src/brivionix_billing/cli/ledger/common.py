@@ -41,7 +41,7 @@ __all__ = [
 ENVIRONMENT: Final = "BRIVIONIX_LEDGER"
 """Environment variable with the database, used without ``--db``."""
 _DEFAULT: Final = "sqlite:///ledger.db"
-_ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token")
+_ID_ARGUMENTS: Final = ("account", "lot", "operation", "hold", "token", "order")
 """Arguments that are ids in the ledger."""
 _FORMATS: Final = ("table", "json", "csv")
 _MAX_WARNINGS: Final = 20
@@ -176,7 +176,7 @@ def open_ledger(args: Namespace, book: PriceBook | None = None) -> Iterator[Ledg
 
     try:
         run_read(engine, check)
-        yield Ledger(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order)
+        yield Ledger(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order, book=book)
     finally:
         close(engine)
 
@@ -199,7 +199,8 @@ def print_entry(args: Namespace, ledger: Ledger, entry: Entry, at: datetime, mes
     """Print the result of an operation and the balance of its account. Returns the exit status."""
     balance = ledger.balance(entry.account, at=at)
     content, result = entry.content, entry.result
-    pay = f"{content['paid']} {content['currency']}" if entry.kind == "top_up" else entry.refund_amount
+    paid = content.get("gross", content.get("paid"))
+    pay = f"{paid} {content['currency']}" if entry.kind == "top_up" else entry.refund_amount
     row = {
         "id": entry.id,
         "account": entry.account,

@@ -137,7 +137,7 @@ def _topup(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, book, at):
         entry = ledger.top_up(
             args.account,
-            book.quote(args.channel, at=at, credits=args.credits, pay=args.pay),
+            book.quote(args.channel, at=at, credits=args.credits, pay=args.pay, received=args.pay is not None),
             reference=args.reference,
             id=args.id,
             at=at,

@@ -14,7 +14,15 @@ from sqlalchemy import Dialect, Table
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database import tables
-from brivionix_billing.ledger.projections import AccountRow, HoldRow, LotRow, TokenRow, UsageRow
+from brivionix_billing.ledger.projections import (
+    AccountRow,
+    HoldRow,
+    LotRow,
+    OrderRow,
+    PaymentRow,
+    TokenRow,
+    UsageRow,
+)
 from brivionix_billing.ledger.units import units_from_column, units_to_column
 
 __all__ = ["TABLE_MAPPINGS", "DryRunStore", "Row", "Statements", "Store", "JournalRow"]
@@ -90,8 +98,24 @@ _LOT: Final = _map_table(
 _HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires")
 _TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account", "hash")
 _USAGE: Final = _map_table(tables.USAGE, UsageRow)
-TABLE_MAPPINGS: Final = {AccountRow: _ACCOUNT, LotRow: _LOT, HoldRow: _HOLD, TokenRow: _TOKEN, UsageRow: _USAGE}
-Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow
+_PAYMENT: Final = _map_table(
+    tables.PAYMENT, PaymentRow, "account", "currency", "gross", "tax", "fee", "coupon", "order_id"
+)
+_ORDER: Final = _map_table(
+    tables.ORDER,
+    OrderRow,
+    *("account", "channel", "currency", "credits", "pay", "tax", "price", "at", "expires"),
+)
+TABLE_MAPPINGS: Final = {
+    AccountRow: _ACCOUNT,
+    LotRow: _LOT,
+    HoldRow: _HOLD,
+    TokenRow: _TOKEN,
+    UsageRow: _USAGE,
+    PaymentRow: _PAYMENT,
+    OrderRow: _ORDER,
+}
+Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow | PaymentRow | OrderRow
 
 
 class Statements:
@@ -138,6 +162,10 @@ class Statements:
         self.payment = self._select(_LOT, "channel = ? AND reference = ?")
         self.hold = self._select(_HOLD, "id = ?")
         self.open_holds = self._select(_HOLD, "account = ? AND state = 'open' ORDER BY expires, id")
+        self.payment_parts = self._select(_PAYMENT, "id = ?")
+        self.payments = self._select(_PAYMENT, "account = ? ORDER BY id")
+        self.order = self._select(_ORDER, "id = ?")
+        self.orders = self._select(_ORDER, "account = ? ORDER BY at, id")
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(_TOKEN, "hash = ?")
@@ -160,7 +188,10 @@ class Statements:
         self.journal_accounts = self._sql("SELECT DISTINCT account FROM billing_journal ORDER BY account")
         self.orphan_rows = {
             name: f"SELECT DISTINCT account FROM {name} WHERE account NOT IN (SELECT id FROM billing_account)"
-            for name in ("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage")
+            for name in (
+                *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
+                *("billing_payment", "billing_order"),
+            )
         }
         self.live_flag_mismatches = (
             "SELECT account, id FROM billing_lot WHERE live <> "
@@ -172,6 +203,8 @@ class Statements:
             HoldRow: self._select(_HOLD, "account = ?"),
             TokenRow: self.tokens,
             UsageRow: self._select(_USAGE, "account = ?"),
+            PaymentRow: self.payments,
+            OrderRow: self.orders,
         }
         self.add = {row_class: self._insert(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
         self.change = {row_class: self._update(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}

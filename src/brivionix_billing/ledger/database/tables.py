@@ -119,6 +119,38 @@ HOLD: Final = Table(
     _text_column("resolved_by", null=True),
     Index("billing_hold_open", "account", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
 )
+PAYMENT: Final = Table(
+    "billing_payment",
+    METADATA,
+    _text_column("id", key=True),
+    _text_column("account"),
+    _text_column("currency"),
+    _amount_column("gross"),
+    _amount_column("tax"),
+    _amount_column("fee"),
+    _amount_column("coupon"),
+    _amount_column("tax_refunded"),
+    _text_column("order_id", null=True),
+    Index("billing_payment_account", "account"),
+)
+ORDER: Final = Table(
+    "billing_order",
+    METADATA,
+    _text_column("id", key=True),
+    _text_column("account"),
+    _text_column("channel"),
+    _text_column("currency"),
+    _amount_column("credits"),
+    _amount_column("pay"),
+    _amount_column("tax"),
+    _text_column("price"),
+    _text_column("at"),
+    _text_column("expires"),
+    _text_column("state"),
+    _amount_column("received"),
+    _amount_column("credited"),
+    Index("billing_order_account", "account"),
+)
 TOKEN: Final = Table(
     "billing_token",
     METADATA,

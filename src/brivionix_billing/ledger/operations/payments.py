@@ -49,7 +49,7 @@ class Payments(LedgerBase):
             "top_up",
             content,
             at,
-            lambda locked: payments.open_lot(locked, id, "top_up", amount, content, quote),
+            lambda locked: payments.open_lot(locked, id, "top_up", amount, content, quote.pay),
             connection,
         )
 

@@ -10,9 +10,15 @@ from brivionix_billing.ledger.database.store import JournalRow
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.posting.payments import claw_back, restore_to_expired_lot, shrink_holds
+from brivionix_billing.ledger.posting.payments import (
+    claw_back,
+    payment_parts,
+    restore_to_expired_lot,
+    return_tax,
+    shrink_holds,
+)
 from brivionix_billing.ledger.projections import HoldRow, LotRow, UsageRow, lot_value, quarter_hour, reverse_usage
-from brivionix_billing.ledger.units import units_to_text
+from brivionix_billing.ledger.units import units_to_payable, units_to_text
 
 __all__ = ["USED_CREDITS", "reverse_charge", "void"]
 
@@ -32,6 +38,9 @@ def void(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> Ent
         )
     remaining, value = lot.remaining, lot_value(lot, lot.remaining)
     recognised = lot.recognised
+    parts = payment_parts(account, lot)
+    if parts is not None and parts.fee and not lot.refunded:  # else the payment was received
+        draft.result["fee"] = str(units_to_payable(parts.fee, parts.currency).amount)
     shrink_holds(account, draft, remaining)
     if remaining:
         account.change_lot(draft, lot, "refunded", remaining, value)
@@ -39,6 +48,7 @@ def void(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> Ent
     draft.post("voided", remaining)
     debit = USED_CREDITS[content["used"]]
     claw_back(account, draft, lot, recognised, whole=True, subaccount="voided", debit=debit)
+    return_tax(account, draft, lot)
     account.repay_owed(draft)
     return draft
 

@@ -13,7 +13,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
-from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotRow, lot_value
+from brivionix_billing.ledger.projections import PAYBACK_KINDS, LotRow, PaymentRow, lot_value
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import (
     MAX_UNITS,
@@ -33,8 +33,10 @@ __all__ = [
     "duplicate_payment_error",
     "lot_content",
     "open_lot",
+    "payment_parts",
     "refund",
     "restore_to_expired_lot",
+    "return_tax",
     "reverse",
     "shrink_holds",
     "top_up_content",
@@ -62,7 +64,7 @@ def lot_content(expires: datetime | None) -> dict[str, Any]:
 
 
 def open_lot(
-    account: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], quote: Quote | None
+    account: LockedAccount, id: str, kind: str, credits: int, content: Mapping[str, Any], paid: Payable | None
 ) -> EntryDraft:
     """Open a lot that is purchased (``top_up``), granted (``grant``) or a correction (``adjust``).
 
@@ -78,10 +80,10 @@ def open_lot(
     if account.row.balance + credits >= MAX_UNITS:
         raise BillingError("invalid_money", "the balance would be 10^30 Credits or more; it must stay below")
     channel = reference = currency = None
-    paid = 0
-    if quote is not None:
-        channel, reference, currency = quote.channel, content["reference"], quote.pay.currency
-        paid = quote.pay.minor * minor_unit(currency)
+    money = 0
+    if paid is not None:
+        channel, reference, currency = content["channel"], content["reference"], paid.currency
+        money = paid.minor * minor_unit(currency)
         credited = account.store.fetch_one(LotRow, account.store.sql.payment, channel, reference)
         if credited is not None:
             raise duplicate_payment_error(credited)
@@ -98,14 +100,14 @@ def open_lot(
         credits,
         credits,
         *(0, 0, 0),
-        paid,
+        money,
         *(0, 0),
     )
     account.add_row(lot)
     account.note_expiry(expires)
     draft.post("available", credits)
     draft.post({"top_up": "paid", "grant": "granted"}.get(kind, "adjusted"), -credits)
-    account.change_lot(draft, lot, "opened", credits, paid)
+    account.change_lot(draft, lot, "opened", credits, money)
     if expires is not None:
         draft.result["expires"] = expires
     account.repay_owed(draft)
@@ -142,8 +144,10 @@ def refund(
     refundable = min(lot.remaining, max(0, account.available))
     # Rounding in a reversal can leave `recognised` negative: too much money was paid back. It is withheld here.
     deficit = min(0, lot.recognised)
+    tax = None
     if pay is not None:
-        credits = _refundable_credits(lot, pay)
+        money, tax = _split_gross(account, lot, _payment_units(lot, pay))
+        credits = _refundable_credits(lot, money)
     elif credits is None:
         credits = refundable
     if credits > refundable or not credits:
@@ -170,7 +174,44 @@ def refund(
     draft.post("available", -credits)
     draft.post("refunded", credits)
     draft.result |= _payout_target(lot)
+    return_tax(account, draft, lot, tax)
     return draft
+
+
+def payment_parts(account: LockedAccount, lot: LotRow) -> PaymentRow | None:
+    """Return the parts of the payment of a lot, or ``None`` if it has neither tax nor fee."""
+    return account.store.fetch_one(PaymentRow, account.store.sql.payment_parts, lot.id)
+
+
+def return_tax(account: LockedAccount, draft: EntryDraft, lot: LotRow, tax: int | None = None) -> None:
+    """Post the tax that is paid back with a lot's money: ``tax``, or the part that belongs to the money.
+
+    It is rounded so that the tax of all refunds of a payment adds up to its tax.
+    """
+    row = payment_parts(account, lot)
+    if row is None or not row.tax:
+        return
+    if tax is None:
+        minor = minor_unit(row.currency)
+        due = round_quotient(row.tax // minor * lot.refunded, lot.paid, Rounding.HALF_UP) * minor if lot.paid else 0
+        tax = max(0, due - row.tax_refunded)
+    if tax:
+        row.tax_refunded += tax
+        account.mark_changed(row)
+        draft.result["tax"] = str(units_to_payable(tax, row.currency).amount)
+
+
+def _split_gross(account: LockedAccount, lot: LotRow, gross: int) -> tuple[int, int | None]:
+    """Split an amount to pay back into the part of the lot's money, and its tax; ``None`` if the payment has no tax."""
+    row = payment_parts(account, lot)
+    if row is None or not row.tax:
+        return gross, None
+    minor = minor_unit(row.currency)
+    unreturned, untaxed = lot.paid - lot.refunded, row.tax - row.tax_refunded
+    total = lot.refunded + row.tax_refunded + gross
+    money = round_quotient(lot.paid // minor * total, row.gross, Rounding.HALF_UP) * minor - lot.refunded
+    money = min(max(money, gross - untaxed), unreturned, gross)
+    return money, gross - money
 
 
 def _payout_target(lot: LotRow) -> dict[str, Any]:
@@ -201,9 +242,8 @@ def _credits_for_money(lot: LotRow, money: int) -> int:
     return credits
 
 
-def _refundable_credits(lot: LotRow, pay: Payable | str) -> int:
-    """Return the Credits to refund for exactly ``pay``. Raises ``not_refundable``, ``currency_mismatch``."""
-    money = _payment_units(lot, pay)
+def _refundable_credits(lot: LotRow, money: int) -> int:
+    """Return the Credits to refund for exactly ``money``, without tax. Raises ``not_refundable``."""
     deficit = min(0, lot.recognised)
     refundable = lot_value(lot, lot.remaining) + deficit
     if money > refundable:
@@ -225,13 +265,16 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
     if lot.currency is None:
         raise _promotional_lot_error(lot)
     unreturned = lot.paid - lot.refunded
-    money = unreturned if pay is None else _payment_units(lot, pay)
-    if money > unreturned or not money:
+    parts = payment_parts(account, lot)
+    whole = unreturned if parts is None else unreturned + parts.tax - parts.tax_refunded
+    gross = whole if pay is None else _payment_units(lot, pay)
+    if gross > whole or not gross:
         raise BillingError(
             "not_refundable",
-            f"{units_to_payable(money, lot.currency)} of lot {safe_repr(lot.id)} cannot be disputed: "
-            f"{units_to_payable(unreturned, lot.currency)} of its payment have not been paid back",
+            f"{units_to_payable(gross, lot.currency)} of lot {safe_repr(lot.id)} cannot be disputed: "
+            f"{units_to_payable(whole, lot.currency)} of its payment have not been paid back",
         )
+    money, tax = _split_gross(account, lot, gross)
     value = lot_value(lot, lot.remaining)
     if money < value:
         credits, unused_money, spent_money = _credits_for_money(lot, money), money, 0
@@ -240,11 +283,14 @@ def dispute(account: LockedAccount, lot: LotRow, content: Mapping[str, Any], pay
     shrink_holds(account, draft, credits)
     if credits:
         account.change_lot(draft, lot, "refunded", credits, unused_money)
+    elif not spent_money:
+        account.change_lot(draft, lot, "refunded", 0, 0)  # the entry names its lot, also if it pays back tax only
     draft.post("available", -credits)
     draft.post("disputed", credits)
     if spent_money or money == unreturned:  # a whole payment includes Credits used for less than a minor unit
         claw_back(account, draft, lot, spent_money, whole=money == unreturned)
     draft.result |= _payout_target(lot)
+    return_tax(account, draft, lot, tax)
     account.repay_owed(draft)
     return draft
 
@@ -324,6 +370,9 @@ def reverse(account: LockedAccount, undoes: str, content: Mapping[str, Any]) -> 
     deltas = [delta for delta in undone.lot_deltas if delta.lot == lot.id and delta.kind in PAYBACK_KINDS]
     credits, money = sum(delta.credits for delta in deltas), sum(delta.money for delta in deltas)
     account.change_lot(draft, lot, "restored", credits, money)
+    if "tax" in undone.result:
+        tax = Payable(undone.result["tax"], str(lot.currency))
+        return_tax(account, draft, lot, -tax.minor * minor_unit(tax.currency))
     # Charges meanwhile were rounded without these Credits, so the recognised money may be off by a minor unit.
     rounding = lot.paid - lot.refunded - lot_value(lot, lot.remaining) - lot.recognised
     if rounding:
