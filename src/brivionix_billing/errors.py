@@ -99,6 +99,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "not_refundable": ErrorCode(409, "the refund is more than the unused part of the lot, or the lot was a grant"),
         "not_reversible": ErrorCode(409, "the entry cannot be reversed, or is already reversed"),
         "operation_conflict": ErrorCode(409, "the operation id was used before with different content"),
+        "clock_skew": ErrorCode(503, "a time differs too much from the clock of the database"),
         "ledger_unavailable": ErrorCode(503, "the database of the ledger failed, or was busy for too long"),
         "ledger_version": ErrorCode(None, "the tables of the ledger are missing or have another version"),
         "journal_broken": ErrorCode(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Self
 
-from brivionix_billing.ledger.database.engine import close, create_ledger_engine, require_existing_file
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger.database.engine import close, create_ledger_engine, require_existing_file, require_url
 from brivionix_billing.ledger.database.migrate import check_version, migrate, migrate_or_check
 from brivionix_billing.ledger.database.transactions import run_read, run_transaction
 from brivionix_billing.ledger.operations.accounts import Accounts
@@ -48,23 +50,39 @@ class Ledger(Accounts, ApiTokens, Holds, Orders, Corrections, Maintenance):
 
     @classmethod
     def open(
-        cls, url: str, book: PriceBook | None = None, *, create: bool = True, synchronous: str = "FULL", **options: Any
+        cls,
+        url: str,
+        book: PriceBook | None = None,
+        *,
+        create: bool = True,
+        synchronous: str = "FULL",
+        max_skew: timedelta | None = None,
+        **options: Any,
     ) -> Ledger:
         """Open the ledger at a database URL: ``sqlite:///ledger.db`` or ``postgresql://user@host/name``.
 
         The tables of a new database are created, unless ``create`` is false. ``book`` is the price book whose rules
         order the lots, and whose upstreams a settlement may name. ``synchronous`` is the setting of SQLite (``FULL`` or
-        ``NORMAL``), and ``options`` are passed to ``sqlalchemy.create_engine``.
+        ``NORMAL``), and ``options`` are passed to ``sqlalchemy.create_engine``. With ``max_skew``, an operation raises
+        ``clock_skew`` if its time differs by more from the clock of the database: then a machine with a wrong clock
+        cannot release the holds of others early.
 
         Raises ``invalid_argument``, ``ledger_unavailable``, and ``ledger_version`` if the tables have another version
         or are missing (see :meth:`migrate`).
         """
+        require_url(url)
         if not create:
             require_existing_file(url)
         engine = create_ledger_engine(url, synchronous=synchronous, **options)
-        ledger = cls(engine, lot_order=DEFAULT_LOT_ORDER if book is None else book.lot_order, book=book)
+        order = DEFAULT_LOT_ORDER if book is None else book.lot_order
+        ledger = cls(engine, lot_order=order, book=book, max_skew=max_skew)
         try:
             run_transaction(engine, migrate_or_check) if create else run_read(engine, check_version)
+        except TypeError as error:  # psycopg accepts an option of a wrong type, and fails when it uses it
+            close(engine)
+            raise BillingError(
+                "invalid_argument", "the driver of the database rejects an option of the URL or of connect_args"
+            ) from error
         except BaseException:
             close(engine)
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from brivionix_billing.decimals import decimal_from_scaled, format_plain, parse_decimal, to_scaled
+from brivionix_billing.decimals import decimal_from_scaled, format_plain, parse_plain_decimal, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import Payable, minor_digits
 from brivionix_billing.rating import UNITS_PER_CREDIT, Charge
@@ -54,7 +54,7 @@ def to_units(amount: Amount, name: str) -> int:
 def to_signed_units(amount: Amount, name: str) -> int:
     """Convert Credits that may be negative to units. Raises ``invalid_money``."""
     if isinstance(amount, str):
-        amount = parse_decimal(amount)
+        amount = parse_plain_decimal(amount)
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
         raise BillingError("invalid_money", f"{name} is {safe_repr(amount)}; use a str, int, Decimal or Charge")
     if isinstance(amount, int):

@@ -50,6 +50,7 @@ def add_commands(commands: Any) -> None:
         prices=True,
     )
     parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+    parser.add_argument("--ahead", action="store_true", help="confirm the expiry of lots that are still valid")
 
     parser = subcommand(
         commands,
@@ -126,7 +127,7 @@ def _migrate(args: Namespace) -> int:
 
 def _expire(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, _, at):
-        count = ledger.expire(at=at, accounts=args.account or None)
+        count = ledger.expire(at=at, accounts=args.account or None, ahead=args.ahead)
     print_rows([{"entries": count}], args.format, lambda: f"{_pluralize(count, 'entry', 'entries')} posted")
     return EXIT_OK
 

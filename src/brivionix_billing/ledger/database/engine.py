@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -29,6 +29,7 @@ __all__ = [
     "keep_writer",
     "prepare_engine",
     "require_existing_file",
+    "require_url",
     "take_writer",
 ]
 
@@ -62,7 +63,8 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
 
     Raises ``invalid_argument``, ``missing_extra``.
     """
-    url = str(url)
+    require_url(url)
+    url = str(url) if isinstance(url, str) else url.render_as_string(hide_password=False)
     if "://" not in url:
         if "@" in url:
             raise BillingError(
@@ -82,6 +84,7 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, **options}
             options["connect_args"] = {"check_same_thread": False, **options.get("connect_args", {})}
             is_file = False
+        url, options = _convert_driver_options(url, options)
         engine = create_engine(url, **options)
     except (ArgumentError, NoSuchModuleError, ValueError, TypeError):
         raise BillingError(
@@ -91,6 +94,7 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
         what = f"{error.name} is not installed: the ledger uses psycopg and URLs that begin with postgresql://; it"
         raise missing_extra(what, "postgresql") from None
     prepare_engine(engine, synchronous=synchronous)
+    event.listen(engine, "do_connect", _connect)
     _ENGINES.add(engine)
     if is_file:
         _IDLE_WRITERS[engine] = []
@@ -98,6 +102,38 @@ def create_ledger_engine(url: str, *, synchronous: str = "FULL", **options: Any)
         _ping_idle(engine)
         event.listen(engine, "connect", _set_lock_timeout)
     return engine
+
+
+def require_url(url: Any) -> None:
+    """Raise ``invalid_argument`` if a URL is missing: ``None`` would name a file, and an empty one be in memory."""
+    if not isinstance(url, str | URL) or not str(url).strip():
+        raise BillingError(
+            "invalid_argument",
+            f"the database URL is {safe_repr(url) if url is None or url == '' else 'not a text'}; use a file, "
+            "sqlite:///ledger.db or postgresql://user@host/name",
+        )
+
+
+def _convert_driver_options(url: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Convert options in a URL that psycopg needs as numbers. Raises ``ValueError``."""
+    parsed = make_url(url)
+    threshold = parsed.query.get("prepare_threshold")
+    if threshold is None or parsed.get_backend_name() != "postgresql":
+        return url, options
+    number = None if threshold == "none" else int(str(threshold))
+    arguments = {**options.get("connect_args", {}), "prepare_threshold": number}
+    url = parsed.difference_update_query(["prepare_threshold"]).render_as_string(hide_password=False)
+    return url, {**options, "connect_args": arguments}
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    """Connect. Raises ``invalid_argument`` for options that the driver rejects with another error than its own."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise BillingError(
+            "invalid_argument", f"the driver of the database rejects an option: {type(error).__name__}; check the URL"
+        ) from None
 
 
 def require_existing_file(url: str) -> None:
@@ -153,6 +189,13 @@ if hasattr(os, "register_at_fork"):
 
 def _set_lock_timeout(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        if cursor.fetchone()[0] != connection.info.backend_pid:
+            # A pooler such as PgBouncer in transaction mode gives each transaction another session, in which statements
+            # are not prepared and settings are those of others.
+            connection.prepare_threshold = None
+            connection.commit()
+            return
         cursor.execute(f"SET lock_timeout = {int(_LOCK_TIMEOUT_SECONDS * 1000)}")
     connection.commit()
 

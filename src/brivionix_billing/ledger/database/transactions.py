@@ -30,6 +30,7 @@ __all__ = ["SharedTransaction", "run_in_transaction", "run_lookup", "run_read", 
 T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 12
 _UNIQUE_VIOLATION: Final = "23505"
+_READ_ONLY_TRANSACTION: Final = "25006"
 _RETRYABLE_SQLSTATES: Final = frozenset({"40001", "40P01", _UNIQUE_VIOLATION})
 """PostgreSQL: serialization failure; deadlock; a concurrent operation credited the same payment, which a retry sees."""
 
@@ -197,6 +198,9 @@ def _is_retryable(engine: Engine, connection: PoolProxiedConnection | None, erro
     if connection is None:
         return _is_transient(engine, error, False)
     is_disconnect = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
+    if getattr(error, "sqlstate", None) == _READ_ONLY_TRANSACTION and connection.dbapi_connection is not None:
+        # After a failover, the old primary is read-only. Another connection may reach the new one.
+        is_disconnect = not getattr(connection.dbapi_connection, "read_only", None)
     if is_disconnect:
         connection.invalidate(error)
     return _is_transient(engine, error, is_disconnect)

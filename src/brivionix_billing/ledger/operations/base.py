@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from brivionix_billing.decimals import format_plain, parse_decimal
+from brivionix_billing.decimals import format_plain, parse_plain_decimal
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.store import Statements, Store
 from brivionix_billing.ledger.database.transactions import (
     SharedTransaction,
@@ -27,6 +28,7 @@ from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
+from brivionix_billing.times import as_utc
 
 __all__ = ["LedgerBase", "amount_text", "lock_account"]
 
@@ -39,12 +41,30 @@ class LedgerBase:
     """The database of a ledger, and the steps that all operations share."""
 
     def __init__(
-        self, engine: Engine, *, lot_order: Iterable[str] = DEFAULT_LOT_ORDER, book: PriceBook | None = None
+        self,
+        engine: Engine,
+        *,
+        lot_order: Iterable[str] = DEFAULT_LOT_ORDER,
+        book: PriceBook | None = None,
+        max_skew: timedelta | None = None,
     ) -> None:
         self.engine = engine
+        self.max_skew = _require_skew(max_skew)
         self.lot_order = validate_lot_order(lot_order)
         self.book = book
         self.statements = Statements(engine.dialect)
+
+    def _booked_at(self, at: datetime) -> str:
+        """Return the time of an operation as text. Raises ``clock_skew`` if it differs too much from the database."""
+        if self.max_skew is not None:
+            skew = as_utc(at) - database_time(self.engine)
+            if abs(skew) > self.max_skew:
+                raise BillingError(
+                    "clock_skew",
+                    f"at differs by {skew.total_seconds():.0f} seconds from the clock of the database, more than "
+                    f"{self.max_skew.total_seconds():.0f}; correct the clock of this machine",
+                )
+        return format_timestamp(at)
 
     def _run_operation(
         self,
@@ -58,7 +78,7 @@ class LedgerBase:
     ) -> Entry:
         """Post the entry that ``build`` returns, or return the existing entry of a repeated operation."""
         require_new_id(id, "the operation")
-        booked_at = format_timestamp(at)
+        booked_at = self._booked_at(at)
 
         def work(store: Store) -> Entry:
             row = lock_account(store, account)
@@ -84,7 +104,7 @@ class LedgerBase:
         """Run an operation on the account of a hold. Raises ``unknown_hold``."""
         require_id(hold, "the hold")
         id = require_new_id(f"{hold}:{kind}" if id is None else id, "the operation")
-        booked_at = format_timestamp(at)
+        booked_at = self._booked_at(at)
 
         def work(store: Store) -> Entry:
             # The hold is read after its account is locked. The account of a hold never changes.
@@ -146,6 +166,12 @@ class LedgerBase:
         return lambda connection: work(Store(connection.connection.cursor(), self.statements))
 
 
+def _require_skew(value: timedelta | None) -> timedelta | None:
+    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
+        raise BillingError("invalid_argument", f"max_skew is {safe_repr(value)}; use a timedelta above zero, or None")
+    return value
+
+
 def _run_shared(operation: Callable[..., T], transaction: SharedTransaction) -> T | BillingError:
     try:
         return operation(connection=transaction)
@@ -169,4 +195,4 @@ def amount_text(pay: Payable | str | None) -> str | None:
     """Return an amount of money in the format of the journal. Its currency is that of the lot."""
     if pay is None:
         return None
-    return format_plain(pay.amount if isinstance(pay, Payable) else parse_decimal(pay))
+    return format_plain(pay.amount if isinstance(pay, Payable) else parse_plain_decimal(pay))

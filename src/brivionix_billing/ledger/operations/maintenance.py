@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger import replay
+from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.schema_check import check_schema
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.database.transactions import run_read
@@ -16,10 +17,14 @@ from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.replay import Inconsistency
+from brivionix_billing.ledger.reports import require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.times import as_utc
 
 __all__ = ["Audit", "Maintenance"]
 
+_MAX_AHEAD: Final = timedelta(days=1)
+"""Time ahead of the database up to which expiries are posted without confirmation."""
 Heads = Mapping[str, tuple[int, str]]
 """Account -> number and hash of its last entry."""
 
@@ -83,15 +88,22 @@ class Maintenance(Queries):
         """
         return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
 
-    def expire(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
+    def expire(self, *, at: datetime, accounts: Iterable[str] | None = None, ahead: bool = False) -> int:
         """Post expiries for all or some accounts. Returns the number of entries posted.
+
+        Expired Credits are lost. So lots that expire more than a day ahead of the clock of the database are refused,
+        unless ``ahead`` confirms it. Raises ``clock_skew``.
 
         No result depends on it, because every operation and query of an account applies its expiries. It brings the
         journal of idle accounts up to date, for example before a month is closed.
         """
         now = format_timestamp(at)
+        limit = database_time(self.engine) + _MAX_AHEAD
+        latest = None if ahead or as_utc(at) <= limit else format_timestamp(limit)
 
         def expire_account(account: str) -> int:
+            if latest is not None:
+                self._run_read(lambda store: _require_not_ahead(store, account, now, latest), None)
             return self._run_write(
                 lambda store: LockedAccount(store, lock_account(store, account), now, self.lot_order).expire_due(),
                 None,
@@ -106,6 +118,18 @@ class Maintenance(Queries):
         if errors:
             raise errors[0]
         return entries
+
+
+def _require_not_ahead(store: Store, account: str, now: str, latest: str) -> None:
+    """Raise ``clock_skew`` if a lot would expire at ``now`` that is valid until after ``latest``."""
+    for entry in simulate_expiries(store, require_account(store, account), now):
+        if entry.kind == "lot_expired" and entry.at > latest:
+            raise BillingError(
+                "clock_skew",
+                f"account {safe_repr(account)}: Credits that are valid until {entry.at} would expire for good, but the "
+                "clock of the database is more than a day earlier; correct the time, or confirm it with ahead=True "
+                "(--ahead)",
+            )
 
 
 def _heads(store: Store) -> dict[str, tuple[int, str]]:

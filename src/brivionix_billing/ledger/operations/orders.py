@@ -91,7 +91,7 @@ class Orders(Queries, Payments):
         ``currency_mismatch`` if the payment is in another currency than the channel: there is no exchange rate.
         """
         require_new_id(id, "the operation")
-        booked_at = format_timestamp(at)
+        booked_at = self._booked_at(at)
         given = {**payment.content(), **lot_content(expires)}
         if order is not None:
             given["order"] = require_id(order, "the order")

@@ -53,6 +53,15 @@ def apply_settings(row: TokenRow, content: Mapping[str, Any]) -> None:
         row.enabled = int(content["enabled"])
 
 
+def _require_valid_expiry(account: LockedAccount, content: Mapping[str, Any]) -> None:
+    expires = content.get("expires")
+    if expires is not None and expires <= account.booked_at:
+        raise BillingError(
+            "invalid_argument",
+            f"expires is {expires}; it must be later than the time of the operation. To end a token, disable it",
+        )
+
+
 def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], secret_hash: str) -> EntryDraft:
     """Create a token. Raises ``operation_conflict`` if another token has the same secret."""
     draft = EntryDraft("token", account.booked_at, content)
@@ -61,6 +70,7 @@ def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], se
             "operation_conflict",
             f"token {safe_repr(id)}: another token has the same secret; use another one, or omit it",
         )
+    _require_valid_expiry(account, content)
     row = TokenRow(id, account.id, secret_hash, "", "", None, None, 1, 0, 0)
     apply_settings(row, content)
     draft.result["hash"] = secret_hash
@@ -72,6 +82,7 @@ def change_token(account: LockedAccount, token_id: str, content: Mapping[str, An
     """Change settings of a token. Raises ``unknown_token``."""
     draft = EntryDraft("token_changed", account.booked_at, content)
     row = account.token(token_id)
+    _require_valid_expiry(account, content)
     apply_settings(row, content)
     account.mark_changed(row)
     return draft
