@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -99,10 +100,11 @@ def test_writes_recover_when_the_primary_became_read_only(postgres: str) -> None
 
 def test_amounts_with_exponents_and_expired_expiries_are_refused(ledger: Ledger) -> None:
     """CASES 59: ``1e3`` is no amount, and a token that has expired already cannot be created."""
-    for ask in (
+    asks: list[Callable[[], Any]] = [
         lambda: ledger.adjust("acct", "1e3", reason="x", author="x", id="a", at=NOW),
         lambda: ledger.refund("acct", "lot-acct", id="r", at=NOW, pay="1e1"),
-    ):
+    ]
+    for ask in asks:
         with refused("invalid_money"):
             ask()
     with refused("invalid_argument"):

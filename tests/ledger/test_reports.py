@@ -133,6 +133,16 @@ def test_a_statement_includes_expiries_that_are_not_posted(ledger: Ledger) -> No
     assert [statement.closing for statement in after] == [statement.closing for statement in before]
 
 
+def test_labels_have_the_days_of_the_statements_zone(ledger: Ledger) -> None:
+    """CASES 55: a top-up at 17:00 UTC on 31 October is one of 1 November on a statement of Shanghai."""
+    at = datetime(2026, 10, 31, 17, tzinfo=UTC)
+    ledger.grant("acct", "1", reason="x", id="early", at=at)
+    november = ledger.statement("acct", Period.parse("2026-11", "Asia/Shanghai"))
+    assert next(each.label for each in november.movements if each.id == "early") == "Promotional Credits 2026-11-01: x"
+    october = ledger.statement("acct", Period.parse("2026-10"))
+    assert [each.label for each in october.movements] == ["Promotional Credits 2026-10-31: x"]
+
+
 def test_an_estimate_is_marked_everywhere(ledger: Ledger) -> None:
     """CASES 31: a truncated stream settled by an estimate is marked in the journal, the usage and the record."""
     estimate = {"usage": {"input_tokens": 100, "output_tokens": 50, "estimated": True}}

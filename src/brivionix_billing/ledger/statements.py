@@ -212,6 +212,7 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
 def statement(store: Store, account: str, period: Period) -> Statement:
     """Return the statement of a period: see :meth:`Ledger.statement`."""
     row = require_account(store, account)
+    days = CalendarDays(period.zone)
     start, end = format_timestamp(period.start), format_timestamp(period.end)
     rows = store.fetch_rows(store.sql.rare_entries, account, "", end)
     entries = [Entry.from_row(JournalRow(*values)) for values in rows]
@@ -224,7 +225,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         if format_timestamp(entry.at) < start:
             opening += net
             continue
-        label = _movement_label(entry)
+        label = _movement_label(entry, days)
         if net:
             movements.append(Movement(entry.id, entry.at, entry.kind, units_to_credits(net), label))
         if entry.kind == "charge_reversed":
@@ -260,8 +261,8 @@ def _used_before(store: Store, account: str, end: str) -> int:
     )
 
 
-def _movement_label(entry: Entry) -> str:
-    label = f"{_LABELS.get(entry.kind, entry.kind)} {entry.at.date().isoformat()}"
+def _movement_label(entry: Entry, days: CalendarDays) -> str:
+    label = f"{_LABELS.get(entry.kind, entry.kind)} {days.at(entry.at).value}"
     money = entry.refund_amount
     if entry.kind == "top_up":
         paid = entry.content.get("gross", entry.content["paid"])
