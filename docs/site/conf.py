@@ -32,7 +32,7 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/README"
 include_patterns = ["docs/**", "*.md", "benchmarks/*.md", "tests/data/README.md"]
-include_patterns += ["examples/README.md", "examples/gateway/README.md"]
+include_patterns += ["examples/README.md", "examples/gateway/README.md", "examples/spark/README.md"]
 exclude_patterns = ["docs/site/conf.py", "docs/schema/**"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["strikethrough"]

@@ -50,9 +50,10 @@ def load_book(args: Namespace) -> PriceBook:
         raise with_similar_file(error, args.prices) from None
 
 
-def with_similar_file(error: BillingError, path: str) -> BillingError:
-    """Return an error with a suggestion, if it says that a file does not exist and its folder has a similar one."""
-    if error.code != "file_unreadable" or os.path.lexists(path) or error.suggestion:
+def with_similar_file(error: BillingError, *paths: str) -> BillingError:
+    """Return an error with a suggestion, if a file does not exist and its folder has a similar one."""
+    path = next((each for each in paths if not os.path.lexists(each)), None)
+    if path is None or error.code != "file_unreadable" or error.suggestion:
         return error
     folder, name = os.path.split(path)
     with suppress(OSError, ValueError):

@@ -88,9 +88,8 @@ def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
         with source as lines:
             yield lines
     except BillingError as error:
-        if args.usage in (None, "-"):
-            raise
-        raise with_similar_file(error, args.usage) from None
+        paths = [args.usage] if isinstance(args.usage, str) else args.usage or []
+        raise with_similar_file(error, *(path for path in paths if path != "-")) from None
 
 
 @contextmanager
