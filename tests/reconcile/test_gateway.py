@@ -120,6 +120,7 @@ def test_the_check_figure_matches(tmp_path: Path) -> None:
 
 OTHERS = [
     pytest.param({"quota": 2924}, {}, "rounding", id="one less"),
+    pytest.param({"quota": 2926}, {}, "rounding", id="one more"),
     pytest.param({"quota": 4000}, {}, "arithmetic", id="another sum"),
     pytest.param({"quota": 6300}, {}, "cache_price", id="cached tokens at the full price"),
     pytest.param({"quota": 2960}, {}, "price_date", id="the prices of August"),
@@ -143,6 +144,25 @@ def test_a_changed_row_has_its_cause(
     """One change of a right row is found with its cause."""
     _, (row,) = run_new_api(tmp_path, [plain_row(other=other, **changes)])
     assert (row["state"] != "matched", row["cause"]) == (True, cause)
+
+
+def test_what_a_subscription_paid_is_named(tmp_path: Path) -> None:
+    """Right rows that a subscription paid match, and their cause tells them from what the wallet paid."""
+    rows = [plain_row(number, other={"billing_source": "subscription"}) for number in range(3)]
+    result, found = run_new_api(tmp_path, [*rows, plain_row(3)])
+    assert [row["cause"] for row in found] == ["subscription"] * 3 + [""]
+    assert (result.agrees, {row["state"] for row in found}) == (True, {"matched"})
+
+
+@pytest.mark.parametrize("other", ["", "{", "{}"])
+def test_a_row_without_ratios_is_compared_with_the_price_file(tmp_path: Path, other: str) -> None:
+    """If ``other`` is missing or broken, the quota of the price file matches, and no other."""
+    rows = [{**plain_row(number, quota), "other": other} for number, quota in enumerate((6300, 4000))]
+    _, found = run_new_api(tmp_path, rows)
+    assert [(row["state"], row["cause"], row["expected"]) for row in found] == [
+        ("matched", "", "6300"),
+        ("differs", "arithmetic", "6300"),
+    ]
 
 
 def test_a_ratio_that_is_stated_wrong_is_found_without_a_difference(tmp_path: Path) -> None:

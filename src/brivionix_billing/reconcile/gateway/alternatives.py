@@ -15,7 +15,7 @@ from brivionix_billing.pricebook.card_set import CardSet
 from brivionix_billing.reconcile.gateway.expression import ExpressionError
 from brivionix_billing.reconcile.gateway.new_api_call import Call, Part
 from brivionix_billing.reconcile.gateway.offers import Alternative, Offer, Offers
-from brivionix_billing.reconcile.gateway.quota import Method, Mode, round_fraction
+from brivionix_billing.reconcile.gateway.quota import Method, Mode, round_by, round_fraction
 
 __all__ = ["CAUSE_OF_KIND", "Cause", "Comparison", "agrees_with_book", "close", "explain_prices", "explain_quota"]
 
@@ -234,7 +234,7 @@ def explain_quota(call: Call, logged: int, compared: Comparison, method: Method)
         return Cause("minimum_charge", "the least charge of 1 quota was not applied") if exact < 1 else None
     if logged in (1, 10) and exact < logged - _HALF:
         return Cause("minimum_charge", f"a minimum of {logged} quota was applied")
-    if abs(exact - logged) <= 1:  # also a whole number that became x.999 as a float, and was cut off
+    if abs(round_by(method, exact, call.as_float) - logged) <= 1:
         return Cause("rounding", f"{_show(exact)} quota was rounded to {logged}")
     for name, value, text in _other_charges(call, compared):
         if value != exact and method.gives(value, logged):

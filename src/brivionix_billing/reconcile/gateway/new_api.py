@@ -23,7 +23,7 @@ from brivionix_billing.reconcile.gateway.alternatives import (
     explain_prices,
     explain_quota,
 )
-from brivionix_billing.reconcile.gateway.new_api_call import Call, ContradictionError, read_call, to_fraction
+from brivionix_billing.reconcile.gateway.new_api_call import Call, ContradictionError, Part, read_call, to_fraction
 from brivionix_billing.reconcile.gateway.offers import Offer, Offers, own_offer
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, round_by
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
@@ -153,6 +153,8 @@ class NewApiChecker:
             return Verdict(State.DIFFERS, "usage_contradiction", None, str(error))
         verdict = self._charge(row, other, call, logged)
         if verdict.state is State.MATCHED and not verdict.cause:
+            if other.get("billing_source") == "subscription":
+                verdict = verdict._replace(cause="subscription", text="")
             ids = (str(row.get("request_id") or ""), str(other.get("task_id") or ""))
             if any(name in self.refunded for name in ids if name):
                 return verdict._replace(cause="refunded", text="a later row refunds it")
@@ -219,6 +221,8 @@ class NewApiChecker:
         compared = self._comparison(row, group, call, cards, offer)
         if call.start != call.at and not agrees_with_book(call, compared):
             compared = self._at_start(row, other, group, call, compared)
+        if not other and call.mode == "ratio":
+            _take_prices(call, compared)
         expected = self._expected(call, compared)
         admin = other.get("admin_info")
         marked = admin.get("quota_saturation") if isinstance(admin, Mapping) else None
@@ -273,9 +277,11 @@ class NewApiChecker:
         offer, ratio = compared.offer, compared.ratio
         if call.mode == "task" and not call.parts:
             return 0
-        total = offer.total(call.quantities, call.factor)
-        if call.mode in ("request", "task") and "request" not in offer.listed:
+        total: Fraction | None
+        if call.mode in ("request", "task"):
             total = (offer.call_price() or Fraction(0)) * call.factor
+        else:
+            total = offer.total(call.quantities, call.factor)
         tools = sum((tool.calls * (offer.price(tool.meter) or 0) for tool in call.tools), Fraction(0))
         exact = ((total or Fraction(0)) + tools) * ratio
         return settle(call, exact, self.method, offer.minimum)
@@ -359,6 +365,14 @@ def describe(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _take_prices(call: Call, compared: Comparison) -> None:
+    """Give a row that states no ratios those of the price file: only its quota can be compared."""
+    call.model_ratio, call.user_ratio, call.stated_ratio = None, None, compared.ratio
+    call.parts = [
+        Part(kind, quantity, compared.offer.price(kind) or Fraction(0)) for kind, quantity in call.quantities.items()
+    ]
+
+
 def _missing_usage(call: Call, offer: Offer, other: Mapping[str, Any]) -> str:
     """Return what is missing of the usage of a request with tokens; empty if nothing is."""
     if call.mode not in ("ratio", "expression"):
@@ -387,6 +401,8 @@ def _unexplained(other: Mapping[str, Any], logged: int) -> Cause:
         paid = to_fraction(other.get("subscription_pre_consumed"))
         if logged == 0 or (paid is not None and paid == logged):
             return Cause("subscription", "a subscription paid, and the row was not settled")
+    if not other:
+        return Cause("arithmetic", "the row states no ratios, and the quota is not that of the price file")
     return Cause("arithmetic", "the quota does not follow from the figures of the row")
 
 

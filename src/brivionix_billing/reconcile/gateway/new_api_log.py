@@ -214,7 +214,11 @@ class _Run:
                 continue
             found = checker.check(row, other)
             self._add(writer, row, found)
-            if found.state is State.MATCHED and not found.cause and row.get("type") == CONSUME:
+            if (
+                found.state is State.MATCHED
+                and found.cause in (NO_CAUSE, "subscription")
+                and row.get("type") == CONSUME
+            ):
                 known.remember(row, other)
         for row in deferred:
             self._add(writer, row, checker.check(row, parse_other(row)))
@@ -245,7 +249,8 @@ class _Run:
                         and request_id.replace("-", "").isalnum()
                         and request_id[0] != "-"
                     ):
-                        lines.add(row, priced[1])
+                        is_subscribed = other.get("billing_source") == "subscription"
+                        lines.add(row, priced[1], "subscription" if is_subscribed else NO_CAUSE)
                         request_ids.add(request_id)
                         if upstream:
                             upstream_calls.add(upstream)
@@ -264,12 +269,13 @@ class _MatchedLines:
     def __init__(self, writer: ResultWriter) -> None:
         self._writer = writer
         self._lines: list[str] = []
-        self._total = 0
+        self._totals: dict[str, list[int]] = {}
+        """By cause, the number of rows and their quota."""
         self._days: dict[int, str] = {}
         self._names: dict[str, str] = {}
         self._tails: dict[tuple[str, str], str] = {}
 
-    def add(self, row: Mapping[str, Any], terms: Terms) -> None:
+    def add(self, row: Mapping[str, Any], terms: Terms, cause: str) -> None:
         """Add a row that is charged by these terms. Raises if it is unusual, before it is added."""
         quota = row["quota"]
         day, second = divmod(row["created_at"], 86_400)
@@ -281,21 +287,26 @@ class _MatchedLines:
             account = self._names[user] = _plain_text(user)
             tail = self._tails[names] = f"{_plain_text(terms.model)},{_plain_text(terms.group)},\n"
         self._lines.append(
-            f"{row['request_id']},matched,,{quota},{quota},0,quota,{row['id'] + 0},"
+            f"{row['request_id']},matched,{cause},{quota},{quota},0,quota,{row['id'] + 0},"
             f"{date}{_CLOCK[second]},{account},{tail}"
         )
-        self._total += quota
+        totals = self._totals.get(cause)
+        if totals is None:
+            totals = self._totals[cause] = [0, 0]
+        totals[0] += 1
+        totals[1] += quota
         if len(self._lines) >= _LINES:
             self.flush()
 
     def flush(self) -> None:
         """Write the lines."""
-        if self._lines:
-            total, lines = self._total, self._lines
+        text = "".join(self._lines)
+        for cause, (rows, total) in self._totals.items():
             self._writer.count(UNIT, theirs=total, ours=total)
-            self._writer.add_formatted("".join(lines), State.MATCHED, NO_CAUSE, UNIT, len(lines), total, total)
-            self._total = 0
-            lines.clear()
+            self._writer.add_formatted(text, State.MATCHED, cause, UNIT, rows, total, total)
+            text = ""
+        self._totals.clear()
+        self._lines.clear()
 
 
 def _plain_text(text: str) -> str:
