@@ -60,7 +60,8 @@ EXPECTED = {
 def test_the_page_states_what_a_price_depends_on(browser: Browser, tmp_path: Path, language: str) -> None:
     """Regions, modes, windows, ranges, minimum charges, meters and names are on the page, with and without scripts."""
     html = pricing_page(PriceBook.loads(RICH), at=AT, locale=language)
-    with opened(browser, tmp_path / "p.html", html, f"#lang={language}&tier=every") as tab:
+    with opened(browser, tmp_path / "p.html", html, f"#lang={language}") as tab:
+        tab.page.locator(".expand").first.click()
         shown = tab.text("#prices")
     for text in EXPECTED[language].split("|"):
         assert text in html, text
@@ -72,7 +73,7 @@ def test_the_page_states_what_a_price_depends_on(browser: Browser, tmp_path: Pat
 def test_the_calculator_prices_a_call_in_the_range_of_its_tokens(browser: Browser, tmp_path: Path) -> None:
     """The calculator takes the usual price of the range that the input tokens are in."""
     html = pricing_page(PriceBook.loads(RICH), at=AT)
-    with opened(browser, tmp_path / "p.html", html, "#model=deep&input=100000&cached=0&output=0") as tab:
+    with opened(browser, tmp_path / "p.html", html, "#model=deep&n.input=100000&n.cache_read=0&n.output=0") as tab:
         assert "$0.035" in tab.text("#result")  # 100000 x 5 CNY x 0.14 x 0.5 / 1 M
 
 

@@ -23,6 +23,7 @@ class Tab:
         page.on("console", lambda message: self.messages.append(message.text))
         page.on("pageerror", lambda error: self.messages.append(str(error)))
         page.on("dialog", self._dialog)
+        page.set_default_timeout(10_000)  # milliseconds
 
     def _dialog(self, dialog: Dialog) -> None:
         self.messages.append(f"a dialog: {dialog.message}")  # an injected script has run

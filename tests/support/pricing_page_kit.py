@@ -14,7 +14,7 @@ from brivionix_billing.pages.formatting import LocaleFormatter
 from pages_kit import Tab, opened
 from samples import AUTUMN, shipped
 
-__all__ = ["LANGUAGES", "look", "tab"]
+__all__ = ["LANGUAGES", "calculate", "look", "tab"]
 
 LANGUAGES = {name: LocaleFormatter(name) for name in ("en", "zh_CN")}
 
@@ -30,3 +30,8 @@ def tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def look(tab: Tab, state: dict[str, Any]) -> None:
     """Set the hash of a view and render it, without reloading the page."""
     tab.page.evaluate("hash => { location.hash = hash; stateFromHash(); render(); }", urlencode(state))
+
+
+def calculate(tab: Tab, state: dict[str, Any]) -> None:
+    """Set the hash of a view and render its calculator only."""
+    tab.page.evaluate("hash => { location.hash = hash; stateFromHash(); renderCalculator(); }", urlencode(state))

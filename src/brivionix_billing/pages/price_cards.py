@@ -21,6 +21,7 @@ __all__ = [
     "all_meters",
     "cards_of",
     "context_of",
+    "list_nominal_prices",
     "minimum_price",
     "nominal_prices",
     "optional_plain",
@@ -107,6 +108,16 @@ def nominal_prices(card: RateCard | None) -> dict[str, Decimal]:
         return {}
     order = (*card.meters, *(name for name in REQUEST_METERS if name != MINIMUM_METER.name))
     return {name: card.unit_prices[name] for name in order if name in card.unit_prices}
+
+
+def list_nominal_prices(card: RateCard) -> dict[str, Decimal]:
+    """Return the list prices of a card by meter, in the nominal currency and in the order of columns."""
+    rate = card.exchange_rate or Decimal(1)
+    return {
+        name: card.list_prices[name] if card.is_nominal(name) else multiply(card.list_prices[name], rate)
+        for name in nominal_prices(card)
+        if name in card.list_prices
+    }
 
 
 def topup_prices(card: RateCard | None, channel: str) -> dict[str, Decimal]:

@@ -22,6 +22,7 @@ from brivionix_billing.pages.price_cards import (
     all_meters,
     cards_of,
     context_of,
+    list_nominal_prices,
     minimum_price,
     nominal_prices,
     optional_plain,
@@ -217,6 +218,14 @@ def _row(card: RateCard) -> Json:
     listed = _list_prices(card)
     if listed is not None:
         row["list"] = listed
+    list_nominal = list_nominal_prices(card)
+    if list_nominal != nominal_prices(card):
+        row["list_nominal"] = {name: format_plain(price) for name, price in list_nominal.items()}
+        row["below_list"] = {
+            name: format_plain(saved)
+            for name, price in nominal_prices(card).items()
+            if name in list_nominal and (saved := discount_rate(price, list_nominal[name])) is not None
+        }
     if card.minimum:
         row["minimum"] = format_plain(card.minimum)
         row["minimum_topup"] = {channel: optional_plain(minimum_price(card, channel)) for channel in card.channels}

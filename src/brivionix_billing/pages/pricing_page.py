@@ -10,15 +10,12 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pages.calendars import calendar_texts
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
-from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES
+from brivionix_billing.pages.messages import PRICING_MESSAGES
+from brivionix_billing.pages.page_data import compact_prices, peak_windows
 from brivionix_billing.pages.price_list import price_list
-from brivionix_billing.pages.render import (
-    HtmlPage,
-    embed_json,
-    read_asset,
-    render_template,
-)
-from brivionix_billing.pages.scheduled_changes import PageLabels, change_texts, row_notes, scheduled_changes
+from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template
+from brivionix_billing.pages.scheduled_changes import PageLabels, scheduled_changes
+from brivionix_billing.pages.static_prices import is_free, static_sections
 from brivionix_billing.pages.stylesheet import validate_stylesheet
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.labels import pick_text
@@ -28,14 +25,21 @@ from brivionix_billing.times import parse_instant
 __all__ = ["pricing_page"]
 
 Json = dict[str, Any]
-_SCRIPTS: Final = (
+_VIEW_SCRIPTS: Final = (
     "decimals.js",
-    *(f"pricing/{name}.js" for name in ("state", "table", "changes", "calculator", "view", "main")),
+    *(
+        f"pricing/{name}.js"
+        for name in (
+            *("data", "state", "discounts", "table", "details", "groups", "windows", "changes"),
+            *("calculator", "view", "main"),
+        )
+    ),
 )
-_SAMPLE_CALL_METERS: Final = ("input", "cache_read", "output", "web_search")
-"""Meters of the calculator. The page has their labels even if no model has a price for them."""
 _MAX_TEXT_LENGTH: Final = 2_000
 """Maximum length of a title or note, in characters."""
+_FIRST_ROWS: Final = 60
+"""Rows of the first group that a reader sees if a policy blocks the scripts. The others are for readers without them,
+because a browser lays out every row before it runs the script that replaces them."""
 
 
 def pricing_page(
@@ -74,59 +78,52 @@ def pricing_page(
         message = f"no group to show at {prices['at']}: name a group that has terms at that time"
         raise BillingError("invalid_argument", message)
     first = languages[0]
-    messages = PRICING_MESSAGES[first.name]
+    titles = {name: PRICING_MESSAGES[name]["title"] if title is None else title for name in LANGUAGES}
     changes = {group["name"]: scheduled_changes(prices, group) for group in prices["groups"]}
     page = render_template(
         "pricing.html",
         {
             "language": first,
-            "messages": messages,
-            "title": messages["title"] if title is None else title,
-            "own_title": title is not None,
-            "notes": list(notes),
-            "texts": [_texts(prices, language) for language in languages],
-            "sections": [_section(prices, group, changes[group["name"]], first) for group in prices["groups"]],
-            "data": embed_json(_script_data(prices, changes, languages, title)),
+            "messages": PRICING_MESSAGES[first.name],
+            "title": titles[first.name],
+            "embedded": False,
+            "first_rows": _FIRST_ROWS,
+            "texts": [_texts(prices, language, notes) for language in languages],
+            "sections": list(static_sections(prices, changes, first)),
+            "data": embed_json(_script_data(book, prices, changes, languages, titles)),
         },
         style=read_asset("base.css") + read_asset("pricing.css") + style,
-        script="".join(read_asset(name) for name in _SCRIPTS),
+        script="".join(map(read_asset, ("pricing/page.js", *_VIEW_SCRIPTS, "pricing/page_start.js"))),
     )
     page.prices = prices
     return page
 
 
-def _is_printable(text: object) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= _MAX_TEXT_LENGTH and text.isprintable()
-
-
 def _script_data(
-    prices: Json, changes: dict[str, list[Json]], languages: Sequence[LocaleFormatter], title: str | None
+    book: PriceBook,
+    prices: Json,
+    changes: dict[str, list[Json]],
+    languages: Sequence[LocaleFormatter],
+    titles: dict[str, str],
 ) -> Json:
     first_group = prices["groups"][0]
     tiers = {row["service_tier"] for row in first_group["prices"]}
-    # Scripts read scheduled changes from ``changes`` only, so the page does not hold them twice.
-    groups = [{key: value for key, value in group.items() if key != "changes"} for group in prices["groups"]]
     times = sorted({change["at"] for group_changes in changes.values() for change in group_changes})
     return {
-        "list": {**prices, "groups": groups},
+        "list": compact_prices(prices, book),
+        "windows": peak_windows(book, prices),
         "changes": changes,
-        "free_groups": [group["name"] for group in prices["groups"] if _is_free(group)],
+        "free_groups": [group["name"] for group in prices["groups"] if is_free(group)],
         "messages": PRICING_MESSAGES,
         "formats": {language.name: language.client_formats(_currencies(prices)) for language in languages},
         "initial": {
             "language": languages[0].name,
             "group": first_group["name"],
-            "tier": "standard" if "standard" in tiers or not tiers else "every",
-            "title": title or "",
-            "meters": {name: {meter: METER_LABELS[name][meter] for meter in _SAMPLE_CALL_METERS} for name in LANGUAGES},
+            "tier": "standard" if "standard" in tiers or not tiers else first_group["prices"][0]["service_tier"],
+            "titles": titles,
             "dates": {at: {language.name: language.date(parse_instant(at)) for language in languages} for at in times},
         },
     }
-
-
-def _is_free(group: Json) -> bool:
-    amounts = [price for row in group["prices"] for price in row["nominal"].values()]
-    return bool(amounts) and not any(map(Decimal, amounts))
 
 
 def _currencies(prices: Json) -> list[str]:
@@ -134,17 +131,7 @@ def _currencies(prices: Json) -> list[str]:
     return list(dict.fromkeys([prices["currency"], *(channel["currency"] for channel in prices["channels"]), *listed]))
 
 
-def _description(texts: dict[str, str], language: LocaleFormatter) -> str:
-    return pick_text(texts, language.name)
-
-
-def _display_name(part: Json, language: LocaleFormatter) -> str:
-    """Return the vendor and the display name of a model, as far as the file states them."""
-    names = [_description(part.get("vendor") or {}, language), _description(part["display_name"], language)]
-    return " ".join(filter(None, names))
-
-
-def _texts(prices: Json, language: LocaleFormatter) -> Json:
+def _texts(prices: Json, language: LocaleFormatter, notes: Sequence[str]) -> Json:
     """Return the texts that are the same in every view, in one language."""
     messages = PRICING_MESSAGES[language.name]
     at = parse_instant(prices["at"]).replace(second=0, microsecond=0)
@@ -152,6 +139,7 @@ def _texts(prices: Json, language: LocaleFormatter) -> Json:
     labels = PageLabels(prices, language.name)
     return {
         "tag": language.tag,
+        "notes": list(notes),
         "messages": messages,
         "calendars": [calendar_texts(calendar, language) for calendar in prices["calendars"]],
         "as_of": messages["as_of"].format(date=language.date(at)),
@@ -190,7 +178,7 @@ def _channel(channel: Json, labels: PageLabels, language: LocaleFormatter) -> Js
     price = channel["price_per_credit"]
     return {
         "name": labels.named("channel", channel["name"]),
-        "description": _description(channel["description"], language),
+        "description": pick_text(channel["description"], language.name),
         "price": "–" if price is None else money(price),
         "facts": facts,
     }
@@ -206,94 +194,3 @@ def _volume_facts(volume: Json | None, language: LocaleFormatter) -> list[str]:
         )
         for step in volume["steps"]
     ]
-
-
-def _section(prices: Json, group: Json, changes: list[Json], language: LocaleFormatter) -> Json:
-    """Return a group's table in the nominal view, for readers without scripts."""
-    messages = PRICING_MESSAGES[language.name]
-    columns = [meter for meter in prices["meters"] if any(meter["name"] in row["nominal"] for row in group["prices"])]
-    ratio = messages["ratio"].format(ratio=language.number(Decimal(group["ratio"])))
-    if _is_free(group):
-        ratio = messages["ratio_free"]
-    models = {model["name"]: model for model in prices["models"]}
-    labels = PageLabels(prices, language.name)
-    previous_models = [None, *(row["model"] for row in group["prices"])]
-    return {
-        "heading": messages["prices_of"].format(group=labels.named("group", group["name"])),
-        "about": " · ".join(filter(None, [_description(group["description"], language), ratio])),
-        "view": messages["about_nominal"].format(currency=prices["currency"]),
-        "columns": [
-            {"label": meter["label"][language.name], "per": meter["per_label"][language.name]} for meter in columns
-        ],
-        "rows": [
-            _static_row(prices, models, row, group["ratio"], columns, language, describe=row["model"] != previous)
-            for previous, row in zip(previous_models, group["prices"], strict=False)
-        ],
-        "changes": list(change_texts(prices, changes, language)),
-    }
-
-
-def _static_row(
-    prices: Json,
-    models: dict[str, Json],
-    row: Json,
-    group_ratio: str,
-    columns: Sequence[Json],
-    language: LocaleFormatter,
-    *,
-    describe: bool,
-) -> Json:
-    messages = PRICING_MESSAGES[language.name]
-    model = models[row["model"]]
-    terms = ""
-    if row["ratio"] is None:
-        terms = messages["own_price"]
-    elif row["ratio"] != group_ratio:
-        terms = messages["ratio"].format(ratio=language.number(Decimal(row["ratio"])))
-    notes = [
-        _display_name(model, language) if describe else "",
-        terms,
-        *row_notes(row, prices, language),
-        *_limits(model, language, describe=describe),
-        _description(model["description"], language) if describe else "",
-        *(_other_facts(model, language) if describe else ()),
-    ]
-    return {
-        "model": row["model"],
-        "tier": PageLabels(prices, language.name).label("service_tier", row["service_tier"]),
-        "notes": list(filter(None, notes)),
-        "cells": [_static_price(row, meter["name"], prices["currency"], language) for meter in columns],
-    }
-
-
-def _limits(model: Json, language: LocaleFormatter, *, describe: bool) -> list[str]:
-    """Return the size of a model's context, and of its input and output beside its description."""
-    messages, sizes = PRICING_MESSAGES[language.name], model["context"]
-    names = ("window", "max_input", "max_output") if describe else ("window",)
-    return [messages[name].format(tokens=language.number(sizes[name])) for name in names if sizes[name] is not None]
-
-
-def _other_facts(model: Json, language: LocaleFormatter) -> list[str]:
-    """Return when a model was released, and its other names."""
-    messages = PRICING_MESSAGES[language.name]
-    facts = [] if model["released"] is None else [messages["released"].format(date=model["released"])]
-    if model["aliases"]:
-        facts.append(messages["also"].format(names=messages["list_separator"].join(model["aliases"])))
-    return facts
-
-
-def _static_price(row: Json, meter: str, currency: str, language: LocaleFormatter) -> dict[str, str]:
-    messages = PRICING_MESSAGES[language.name]
-    if meter not in row["nominal"]:
-        return {"text": "", "exact": "", "off": "", "listed": ""}
-    listed = row["list"]["prices"].get(meter) if "list" in row else None
-    price, discount = Decimal(row["nominal"][meter]), row["cache_discount"].get(meter)
-    text, exact = language.price(price, currency), language.money(price, currency)
-    return {
-        "text": text if price else messages["free"],
-        "exact": messages["exactly"].format(price=exact) if text != exact else "",
-        "off": messages["off"].format(percent=language.percent(Decimal(discount))) if discount else "",
-        "listed": ""
-        if listed is None
-        else messages["listed"].format(price=language.money(Decimal(listed), row["list"]["currency"])),
-    }

@@ -105,6 +105,23 @@ class Calendar:
                 return moment
         return None
 
+    def windows(self, at: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+        """Return the windows that end after ``at`` and start before ``until``, in order, as (start, end).
+
+        A window that is open at ``at`` starts there, and one that is open at ``until`` ends there. ``until`` is at most
+        a year after ``at``.
+        """
+        found: list[tuple[datetime, datetime]] = []
+        start = at if self.contains(at) else None
+        for moment in sorted({moment for moment in self._boundaries(at) if at < moment < until}):
+            inside = self.contains(moment)
+            if inside and start is None:
+                start = moment
+            elif not inside and start is not None:
+                found.append((start, moment))
+                start = None
+        return found if start is None else [*found, (start, until)]
+
     def _boundaries(self, at: datetime) -> Iterable[datetime]:
         """Yield every instant of the next days at which a window may start or end."""
         yield from (entry.start for entry in self.rules.entries)

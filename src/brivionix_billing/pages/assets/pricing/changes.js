@@ -7,7 +7,8 @@ function beforeAndAfter(statement) {
   const { currency } = channel ? CHANNELS_BY_NAME[channel] : { currency: currentCurrency() };
   // Prices are exact, because two different prices can look the same after rounding.
   const format = (price) => (channel ? formatMoney(price, currency) : exactPrice(scaleToUnit(price, meter), currency));
-  const prices = channel ? statement.price_per_credit : statement.nominal ? viewPrices(statement) : [];
+  // The list has Top Up prices at the price of a Credit of that time.
+  const prices = channel ? statement.price_per_credit : (state.view === "topup" ? (statement.topup || {})[state.channel] : statement.nominal) || [];
   return prices.map((price) => (price === null ? "–" : format(price)));
 }
 function statementText(statement) {

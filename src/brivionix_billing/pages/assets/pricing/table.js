@@ -1,16 +1,29 @@
-// The price table: filters and sorts rows, and renders them.
+// The price table of a group: one row per model, in the selected tier. details.js adds the other prices of a model.
+const displayName = (model) => [pickDescription(model.vendor), pickDescription(model.display_name)].filter(Boolean).join(" ");
+const contextNote = ({ input_tokens: bounds }) => (bounds ? translate("range_tokens", { range: rangeText(bounds) }) : "");
+const conditionNotes = ({ conditions = {} }) =>
+  Object.entries(conditions).map(([dimension, name]) => translate("in_" + dimension, { name: named(dimension, name) }));
+function minimumNote({ minimum }) {
+  if (minimum === undefined) return [];
+  const price = state.view === "topup" ? throughChannel(minimum, currentChannel()) : minimum;
+  return [translate("at_minimum", { price: formatMoney(price, currentCurrency()) })];
+}
+const exchangeNote = ({ list: listed }) => (listed
+  ? [translate("exchange", { listed: listed.currency, rate: formatNumber(listed.exchange_rate), currency: list.currency })] : []);
+const matchesFilters = (name) => {
+  const model = MODELS[name], query = state.q.trim().toLowerCase();
+  return (state.window === "0" || (model.context.window || 0) >= Number(state.window)) &&
+    (!query || [name, ...(model.aliases || []), displayName(model), pickDescription(model.description)].join("\n").toLowerCase().includes(query));
+};
+// The rows of the table: the usual price of each model in the tier, then models without one.
 function filterRows(group) {
-  const query = state.q.trim().toLowerCase();
-  const matches = (name) => {
-    const model = MODELS[name];
-    return (model.context.window || 0) >= Number(byId("window").value) &&
-      [name, ...model.aliases, displayName(model), pickDescription(model.description)].join("\n").toLowerCase().includes(query);
-  };
-  const tier = state.tier === "every" ? null : state.tier;
-  const sold = group.prices.filter((row) => matches(row.model) && (!tier || row.service_tier === tier));
-  const soldModels = new Set(sold.map((row) => row.model));
-  const unavailable = group.models.filter((name) => matches(name) && !soldModels.has(name)).map((model) => ({ model, unavailable: "not_sold" }));
-  if (state.unusable) unavailable.push(...group.not_allowed.filter(matches).map((model) => ({ model, unavailable: "not_in_group" })));
+  const sold = [], unavailable = [];
+  for (const [model, rows] of groupModels(group)) {
+    if (!matchesFilters(model)) continue;
+    const row = usualRow(rows, state.tier);
+    if (row) sold.push(row); else unavailable.push({ model, unavailable: "not_sold" });
+  }
+  if (state.unusable) unavailable.push(...group.not_allowed.filter(matchesFilters).map((model) => ({ model, unavailable: "not_in_group" })));
   return [...sortRows(sold), ...unavailable];
 }
 function sortRows(rows) {
@@ -19,111 +32,141 @@ function sortRows(rows) {
   if (!state.sort) return rows;
   const priced = [], unpriced = [];
   for (const row of rows) {
-    const price = viewPrices(row)[state.sort];
+    const price = nominalPrices(row)[state.sort]; // a channel multiplies all prices by the same factor
     if (price === undefined) unpriced.push(row); else priced.push([Decimals.parse(price), row]);
   }
   priced.sort((a, b) => direction * Decimals.compare(a[0], b[0]));
   return [...priced.map(([, row]) => row), ...unpriced];
 }
-const displayName = (model) => [pickDescription(model.vendor), pickDescription(model.display_name)].filter(Boolean).join(" ");
-const contextNote = ({ input_tokens: bounds }) => (bounds ? translate("range_tokens", { range: rangeText(bounds) }) : "");
-const conditionNotes = ({ conditions = {} }) =>
-  Object.entries(conditions).map(([dimension, name]) => translate("in_" + dimension, { name: named(dimension, name) }));
-function minimumNote({ minimum, minimum_topup: topup }) {
-  const price = state.view === "topup" ? (topup || {})[state.channel] : minimum;
-  return price ? [translate("at_minimum", { price: formatMoney(price, currentCurrency()) })] : [];
-}
-const exchangeNote = ({ list: listed }) => (listed
-  ? [translate("exchange", { listed: listed.currency, rate: formatNumber(listed.exchange_rate), currency: list.currency })] : []);
-function termsNote(row) {
-  if (row.ratio === null) return translate("own_price");
-  return row.ratio === currentGroup().ratio ? "" : translate("ratio", { ratio: formatNumber(row.ratio) });
-}
+const pricedMeters = (group) => list.meters.map((meter) => meter.name).filter((meter) => groupRows(group).some((row) => meter in nominalPrices(row)));
+const mainColumns = (group) => {
+  const priced = MAIN_METERS.filter((meter) => groupRows(group).some((row) => meter in (row.nominal || row.base)));
+  return priced.length ? priced : pricedMeters(group).slice(0, 1);
+};
+
 function renderHeader(columns) {
-  const headerCell = (key, label, unit) => {
+  const headerCell = (key, label, numeric) => {
     const ascending = state.sort === key && !state.dir, descending = state.sort === key && state.dir;
     const button = createElement("button", { type: "button", class: "sort", "data-sort": key, title: translate("sort_by", { column: label }) }, label);
-    const cell = createElement("th", {
-      role: "columnheader", scope: "col", class: unit ? "figure" : undefined,
+    return createElement("th", {
+      role: "columnheader", scope: "col", class: numeric ? "figure" : "first",
       "aria-sort": ascending ? "ascending" : descending ? "descending" : undefined,
     }, button);
-    if (unit) cell.append(createElement("span", { class: "per" }, unit));
-    return cell;
   };
-  return createElement("thead", { role: "rowgroup", class: "sorts" }, createElement("tr", { role: "row", "data-label": translate("sort") },
-    headerCell("model", translate("model"), ""),
-    ...columns.map((meter) => headerCell(meter, METER_LABELS[state.lang][meter], unitLabel(meter))),
-    createElement("th", { role: "columnheader", scope: "col", class: "screen" }, createElement("span", { class: "unseen" }, translate("copy_row"))),
-  ));
+  return createElement("thead", { role: "rowgroup" }, createElement("tr", { role: "row" },
+    headerCell("model", translate("model"), false), ...columns.map((meter) => headerCell(meter, METER_LABELS[state.lang][meter], true))));
 }
-function renderPrice(exact, currency, meter) {
-  const value = scaleToUnit(exact, meter);
-  return createElement("button", { type: "button", class: "price", tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter },
-    displayPrice(value, currency));
+// Decimal points of a column are aligned: figures with fewer decimal places have space behind them.
+const MAX_PADDING = 6;
+// The decimal places of an exact price when it is displayed.
+function shownPlaces(exact, currency) {
+  const least = currentFormat().minor_digits[currency], digits = exact.indexOf(".") < 0 ? 0 : exact.length - exact.indexOf(".") - 1;
+  return digits <= least ? least : Math.max(least, Decimals.parse(roundForDisplay(exact, currency)).places);
 }
-function renderRow(row, columns, currency, index, isFirst) {
-  const model = MODELS[row.model];
-  const head = createElement("th", { role: "rowheader", scope: "row" }, createElement("span", { class: "name" }, row.model));
-  if (row.service_tier) head.append(" ", createElement("span", { class: "badge" }, TIER_LABELS[state.lang][row.service_tier]));
-  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row), ...exchangeNote(row)];
-  const sizes = (isFirst ? ["window", "max_input", "max_output"] : ["window"]).filter((name) => model.context[name] !== null)
-    .map((name) => translate(name, { tokens: formatNumber(model.context[name]) }));
-  const notes = [isFirst ? displayName(model) : "", ...terms, ...sizes].filter(Boolean);
-  head.append(createNote(notes.join(" · ")));
-  if (isFirst && pickDescription(model.description)) head.append(createNote(pickDescription(model.description)));
-  const facts = !isFirst ? [] : [
-    model.released === null ? "" : translate("released", { date: model.released }),
-    model.aliases.length ? translate("also", { names: model.aliases.join(translate("list_separator")) }) : "",
-  ].filter(Boolean);
-  if (facts.length) head.append(createNote(facts.join(" · ")));
-  if (row.unavailable) {
-    return createElement("tr", { role: "row", class: "off" }, head,
-      createElement("td", { role: "cell", colspan: columns.length + 1 }, translate(row.unavailable)));
-  }
-  const prices = viewPrices(row);
-  const cells = columns.map((meter) => {
-    const price = prices[meter];
-    const label = METER_LABELS[state.lang][meter] + " " + unitLabel(meter);
-    if (price === undefined) return createElement("td", { role: "cell", class: "figure empty" }, createElement("span", { class: "unseen" }, translate("no_price")));
-    const value = createElement("div", {}, renderPrice(price, currency, meter));
-    const discount = row.cache_discount[meter];
-    if (discount) value.append(createNote(translate("off", { percent: formatPercent(discount) })));
-    const listed = row.list && state.view === "nominal" ? row.list.prices[meter] : undefined;
-    if (listed !== undefined) value.append(createNote(translate("listed", { price: formatMoney(scaleToUnit(listed, meter), row.list.currency) })));
-    return createElement("td", { role: "cell", class: "figure", "data-label": label }, value);
+const paddingClass = (exact, currency, places) => {
+  const padding = /^[0.]+$/.test(exact) ? 0 : Math.max(0, places - shownPlaces(exact, currency));
+  return padding ? ` p${padding}` + (places > 4 ? " far" : "") : "";
+};
+function alignDecimals(rows, columns, cellPrice) {
+  return columns.map((column) => {
+    let most = 0;
+    for (const row of rows) {
+      const price = cellPrice(row, column);
+      if (price !== undefined) most = Math.max(most, shownPlaces(price, currentCurrency()));
+    }
+    return Math.min(most, MAX_PADDING);
   });
-  const name = [row.model, TIER_LABELS[state.lang][row.service_tier], contextNote(row), ...conditionNotes(row)].filter(Boolean).join(translate("list_separator"));
-  const copyButton = createElement("button", { type: "button", "data-row": index, tabindex: "-1", "aria-label": translate("copy_row_of", { model: name }) }, translate("copy_row"));
-  return createElement("tr", { role: "row", class: row.above !== null && row.context !== "short" ? "long" : undefined }, head, ...cells, createElement("td", { role: "cell", class: "actions screen" }, copyButton));
 }
-let visibleRows = [];
-const pricedMeters = (group) => list.meters.map((meter) => meter.name).filter((meter) => group.prices.some((row) => meter in row.nominal));
-
-function renderTable() {
-  const group = currentGroup(), columns = pricedMeters(group), currency = currentCurrency();
-  const heading = translate("prices_of", { group: named("group", group.name) });
-  byId("prices-heading").textContent = heading;
-  const ratio = FREE_GROUPS.includes(group.name) ? translate("ratio_free") : translate("ratio", { ratio: formatNumber(group.ratio) });
-  byId("about").textContent = [pickDescription(group.description), ratio].filter(Boolean).join(" · ");
-  byId("view").textContent = state.view === "topup"
-    ? translate("about_topup", { channel: named("channel", state.channel), price: formatMoney(currentChannel().price_per_credit, currency) }) +
-      (currentChannel().volume_discount ? translate("sentence_separator") + translate("about_volume") : "")
-    : translate("about_nominal", { currency });
-  visibleRows = filterRows(group);
-  const count = new Set(visibleRows.map((row) => row.model)).size;
-  const filters = [state.tier === "every" ? "" : TIER_LABELS[state.lang][state.tier], state.q.trim()].filter(Boolean);
-  byId("count").textContent = [translate(count === 1 ? "count_one" : "count", { n: formatNumber(count) }), ...filters].join(" · ");
-  const body = createElement("tbody", { role: "rowgroup" });
-  const describedModels = new Set();
-  for (const [index, row] of visibleRows.entries()) {
-    body.append(renderRow(row, columns, currency, index, !describedModels.has(row.model)));
-    describedModels.add(row.model);
+function renderPrice(exact, currency, meter, places = 0) {
+  const value = scaleToUnit(exact, meter);
+  return createElement("button", {
+    type: "button", class: "price" + paddingClass(value, currency, places), tabindex: "-1", "data-exact": value, "data-currency": currency, "data-meter": meter,
+  }, displayPrice(value, currency));
+}
+function renderPriceCell(row, meter, places) {
+  const price = viewPrice(row, meter);
+  if (price === undefined) return createElement("td", { role: "cell", class: "figure none" }, "–");
+  return createElement("td", { role: "cell", class: "figure" }, renderPrice(price, currentCurrency(), meter, places), ...listNote(row, meter, price, places));
+}
+const otherMeters = (row) => Object.keys(nominalPrices(row)).filter((meter) => !visibleColumns.includes(meter));
+function renderOtherPrices(row, meters = otherMeters(row)) {
+  return createElement("dl", { class: "others" }, ...meters.map((meter) => {
+    const price = viewPrice(row, meter), label = createElement("dt", {}, METER_LABELS[state.lang][meter]);
+    if (price === undefined) return createElement("div", {}, label, createElement("dd", { class: "none" }, "–"));
+    return createElement("div", {}, label,
+      createElement("dd", {}, renderPrice(price, currentCurrency(), meter), ...(isTokenMeter(meter) ? [] : [" ", createNote(unitLabel(meter))]),
+        ...listNote(row, meter, price).flatMap((note) => [" ", note])));
+  }));
+}
+// The cells of a row with the prices of the columns; the other prices take their place if there are none.
+function renderPriceCells(row, columns) {
+  if (columns.some((meter) => meter in nominalPrices(row))) return columns.map((meter, index) => renderPriceCell(row, meter, visiblePlaces[index]));
+  return [createElement("td", { role: "cell", colspan: columns.length, class: "instead" }, renderOtherPrices(row))];
+}
+function renderRow(row, columns) {
+  const model = MODELS[row.model], isOpen = openModels.has(row.model);
+  const button = createElement("button", { type: "button", class: "expand", "aria-expanded": String(isOpen), "data-model": row.model, tabindex: "-1" },
+    createElement("span", { class: "name" }, row.model));
+  const head = createElement("th", { role: "rowheader", scope: "row", class: "first" }, button);
+  const terms = row.unavailable ? [] : [termsNote(row), contextNote(row), ...conditionNotes(row), ...minimumNote(row)];
+  const notes = [displayName(model), ...terms].filter(Boolean);
+  if (notes.length) head.append(createNote(notes.join(" · ")));
+  if (row.unavailable) {
+    return createElement("tr", { role: "row", class: "off" }, head, createElement("td", { role: "cell", colspan: columns.length }, translate(row.unavailable)));
   }
-  if (!count) body.append(createElement("tr", { role: "row" }, createElement("td", { role: "cell", class: "none", colspan: columns.length + 2 }, translate("none"))));
-  const table = createElement("table", { class: "prices cards rows" + (visibleRows.length > 60 ? " many" : ""), role: "table" },
-    createElement("caption", { class: "unseen" }, heading), renderHeader(columns), body);
-  table.style.setProperty("--columns", columns.length);
-  const firstStop = body.querySelector(FOCUSABLE);
+  return createElement("tr", { role: "row" }, head, ...renderPriceCells(row, columns));
+}
+
+let visibleRows = [], visibleColumns = [], visiblePlaces = [];
+const openModels = new Set();
+const FIRST_ROWS = 40, MORE_ROWS = 120;
+let renderedTable = 0;
+// Renders the rows that fill a screen at once, and the others while the browser is idle.
+function appendRows(body, rows, columns) {
+  const current = ++renderedTable;
+  const append = (from, count) => {
+    if (current !== renderedTable) return;
+    for (const row of rows.slice(from, from + count)) {
+      body.append(renderRow(row, columns));
+      if (openModels.has(row.model)) body.append(...renderDetails(row));
+    }
+    if (from + count < rows.length) setTimeout(() => append(from + count, MORE_ROWS));
+  };
+  append(0, FIRST_ROWS);
+}
+function renderGroupTable(group, heading) {
+  visibleColumns = mainColumns(group);
+  visibleRows = filterRows(group);
+  // Details have the same columns.
+  visiblePlaces = alignDecimals(groupRows(group), visibleColumns, (row, meter) => {
+    const price = viewPrice(row, meter);
+    return price === undefined ? undefined : scaleToUnit(price, meter);
+  });
+  const body = createElement("tbody", { role: "rowgroup" });
+  const table = createElement("table", { class: `prices rows columns-${visibleColumns.length}` + (visibleRows.length > FIRST_ROWS ? " many" : ""), role: "table" },
+    createElement("caption", { class: "unseen" }, heading), renderHeader(visibleColumns), body);
+  if (visibleRows.length) appendRows(body, visibleRows, visibleColumns);
+  else body.append(createElement("tr", { role: "row" }, createElement("td", { role: "cell", class: "nothing", colspan: visibleColumns.length + 1 }, translate("none"))));
+  return table;
+}
+// The heading of a group leaves out that its prices are the list prices.
+const discountOf = (group) => (group.ratio === "1" && state.view === "nominal" ? "" : groupDiscount(group));
+function viewText() {
+  if (state.view === "nominal") return translate("about_nominal");
+  const text = translate("about_topup", { channel: named("channel", state.channel), price: formatMoney(currentChannel().price_per_credit, currentCurrency()) });
+  return currentChannel().volume_discount ? text + translate("sentence_separator") + translate("about_volume") : text;
+}
+function renderTable() {
+  const group = currentGroup();
+  const heading = state.compare ? translate("prices_of_all", { meter: METER_LABELS[state.lang][state.compare] }) : translate("prices_of", { group: named("group", group.name) });
+  byId("prices-heading").textContent = heading;
+  byId("about").textContent = state.compare ? "" : [pickDescription(group.description), discountOf(group)].filter(Boolean).join(" · ");
+  const table = state.compare ? renderComparison(heading) : renderGroupTable(group, heading);
+  byId("unit").textContent = translate("stated_unit", { currency: currentCurrency(), unit: state.compare ? unitLabel(state.compare) : tokenUnitLabel() });
+  byId("view").textContent = [viewText(), table.querySelector("s") ? translate("struck") : ""].filter(Boolean).join(translate("sentence_separator"));
+  const filters = [state.tier === DEFAULTS.tier ? "" : TIER_LABELS[state.lang][state.tier], state.q.trim()].filter(Boolean);
+  byId("count").textContent = [translate(visibleRows.length === 1 ? "count_one" : "count", { n: formatNumber(visibleRows.length) }), ...filters].join(" · ");
+  const firstStop = table.querySelector(FOCUSABLE);
   if (firstStop) firstStop.tabIndex = 0; // the table is one tab stop; arrow keys move inside it
-  byId("table").replaceChildren(createElement("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table));
+  byId("table").replaceChildren(state.compare ? createElement("div", { class: "scroll", role: "group", "aria-label": heading, tabindex: "0" }, table) : table);
 }
