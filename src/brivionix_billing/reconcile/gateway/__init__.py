@@ -4,3 +4,9 @@
 ``offers`` says what the price file asks for it, ``alternatives`` finds the cause of a difference by recomputing, and
 ``new_api`` and ``litellm`` run the whole.
 """
+
+from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
+from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
+from brivionix_billing.reconcile.gateway.reading import LogSource, database_source, file_source
+
+__all__ = ["LogSource", "database_source", "file_source", "reconcile_litellm", "reconcile_new_api"]
