@@ -208,12 +208,22 @@ def _invoice(args: Namespace) -> int:
         print_rows(rows, args.format, lambda: _bills_table(rows))
     _print_skipped(usage_totals, rejected_file, out if rows else None)
     if not rows:
-        whose = "any account" if args.all else f"account {safe_repr(args.account)}"
-        raise BillingError(
-            "no_usage",
-            f"{args.period} ({period}): no billable record of {whose}; check the account, --period and --zone",
-        )
+        raise _no_usage(args, period, usage_totals)
     return EXIT_ERROR if usage_totals.rejected else EXIT_OK
+
+
+def _no_usage(args: Namespace, period: Period, usage: AggregatedUsage) -> BillingError:
+    """Return the error of a run without a bill, which names what the usage has instead."""
+    found, account = usage.found, args.account
+    whose = "any account" if args.all else f"account {safe_repr(account)}"
+    advice = "check the account, --period and --zone"
+    near: tuple[str, frozenset[str]] | None = None
+    if found.first:
+        advice = f"the usage has records from {found.first[:10]} to {found.last[:10]} (UTC)"
+        if account is not None and account not in found.accounts:
+            advice, near = f"no record of the usage names it; {advice}", (account, found.accounts)
+    message = f"{args.period} ({period}): no billable record of {whose}; {advice}"
+    return BillingError("no_usage", message, near=near)
 
 
 def _merge_customer(args: Namespace, customer: Customer) -> Customer:

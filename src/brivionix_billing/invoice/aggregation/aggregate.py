@@ -27,6 +27,7 @@ from brivionix_billing.invoice.aggregation.reader import (
     Chunk,
     ChunkReader,
     Comparison,
+    FoundRecords,
     PackedRow,
     RecordRow,
     read_chunks,
@@ -178,6 +179,8 @@ class AggregatedUsage:
     lines: int = 0
     out_of_scope: int = 0
     """Number of records of other accounts or outside the period."""
+    found: FoundRecords = field(default_factory=FoundRecords)
+    """Their times and accounts."""
     rejected: int = 0
     duplicates: list[Duplicate] = field(default_factory=list)
     """At most the first thousand."""
@@ -279,6 +282,7 @@ class _Aggregator:
                 for record in chunk.rejected:
                     self._reject(record)
                 self.result.out_of_scope += chunk.out_of_scope
+                self.result.found = self.result.found.join(chunk.found)
                 self.result.lines += chunk.lines
                 size += chunk.size
                 if progress:

@@ -40,6 +40,7 @@ def require_dimension(name: str) -> str:
         "invalid_argument",
         f"{safe_repr(name)} is not a column to split by; use {', '.join((*CARD_DIMENSIONS, *RECORD_DIMENSIONS))} or "
         "tag:NAME",
+        near=(name, (*CARD_DIMENSIONS, *RECORD_DIMENSIONS)),
     )
 
 

@@ -110,6 +110,22 @@ class Comparison(Protocol):
         """Return the other charges of a request."""
 
 
+class FoundRecords(NamedTuple):
+    """The times and accounts of records: what a file has, if it has nothing to bill."""
+
+    first: str = ""
+    """The earliest time in UTC, without Z; empty if there is no record."""
+    last: str = ""
+    accounts: frozenset[str] = frozenset()
+    """The first accounts, at most a thousand."""
+
+    def join(self, other: FoundRecords) -> FoundRecords:
+        """Return both together."""
+        firsts = [each.first for each in (self, other) if each.first]
+        accounts = self.accounts if len(self.accounts) >= _MAX_FOUND else self.accounts | other.accounts
+        return FoundRecords(min(firsts, default=""), max(self.last, other.last), accounts)
+
+
 class Chunk(NamedTuple):
     """The content of some lines of a usage file."""
 
@@ -118,6 +134,8 @@ class Chunk(NamedTuple):
     """Bytes."""
     out_of_scope: int
     """Number of records of other accounts or outside the period."""
+    found: FoundRecords
+    """The times and accounts of these records."""
     buckets: dict[int, BucketKey]
     partitions: list[PackedPartition]
     rejected: list[RejectedRecord]
@@ -142,6 +160,7 @@ class _CachedBucket(NamedTuple):
 
 
 _BASIC_METERS: Final = ("input", "cache_read", "output")
+_MAX_FOUND: Final = 1000
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NO_CARD: Final = _CachedCard(_NEVER, _NEVER, -1, None)
 _NO_BUCKET: Final = _CachedBucket(_NEVER, _NEVER, -1, UNBILLED)
@@ -179,7 +198,7 @@ class ChunkReader:
         dimensions = self.dimensions
         split: tuple[str, ...] = ()
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
-        out_of_scope = 0
+        out_of_scope, first_at, last_at, accounts = 0, "", "", set[str]()
         for record in read_records(lines, first, conventions=self.book.conventions):
             if type(record) is not Record:
                 unreadable = cast(RejectedRecord, record)
@@ -194,6 +213,12 @@ class ChunkReader:
             # fmt: on
             if (account is not None and origin.account != account) or (start and end and not start <= at < end):
                 out_of_scope += 1
+                if not first_at or at_text < first_at:
+                    first_at = at_text
+                if at_text > last_at:
+                    last_at = at_text
+                if len(accounts) < _MAX_FOUND:
+                    accounts.add(origin.account)
                 _add_unbilled(partitions, request_id, line, leaf)
                 continue
             if dimensions is not None:
@@ -242,7 +267,9 @@ class ChunkReader:
                 (digest, request_id, line, leaf, bucket, at_text, text_input, cache_read, text_output, meters, *extra)
             )
         keys = {number: key for key, number in buckets.items()}
-        return Chunk(len(lines), sum(map(len, lines)), out_of_scope, keys, pack_partitions(partitions), rejected)
+        found = FoundRecords(first_at, last_at, frozenset(accounts))
+        size = sum(map(len, lines))
+        return Chunk(len(lines), size, out_of_scope, found, keys, pack_partitions(partitions), rejected)
 
     def _extra(
         self,
