@@ -36,6 +36,7 @@ EXECUTED = (
     "README.md",
     "README.zh.md",
     "docs/quickstart-gateway.md",
+    "docs/quickstart-pricing-page.md",
     "docs/tutorial.md",
     "docs/recipes.md",
     "docs/cli.md",
