@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -44,7 +45,10 @@ def test_an_unknown_token_is_an_authentication_error(stack: Stack) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "code"),
-    [({"enabled": False}, "token_disabled"), ({"expires": DAY.start}, "token_expired")],
+    [
+        ({"enabled": False}, "token_disabled"),
+        ({"expires": DAY.start, "at": DAY.start - timedelta(days=1)}, "token_expired"),
+    ],
 )
 def test_a_token_that_is_not_good_now_is_an_authentication_error(
     stack: Stack, settings: dict[str, Any], code: str

@@ -24,7 +24,7 @@ from profiles import examples
 
 CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
-    st.integers(1, 60 * 10**18).map(lambda units: str(Decimal(units).scaleb(-18))),
+    st.integers(1, 60 * 10**18).map(lambda units: format(Decimal(units).scaleb(-18), "f")),
 )
 HELD = st.one_of(
     st.integers(1, 20).map(str), st.sampled_from(["0", "0.00585", "33.333333333333333333", "all", "all and more"])

@@ -104,7 +104,7 @@ class Stack:
         if pay != "0":
             quote = BOOK.quote("rmb", at=clock(), pay=pay)
             self.ledger.top_up(account, quote, reference=f"pi_{account}", id=f"evt_{account}", at=clock())
-        made = self.ledger.create_token(account, id=token, at=clock(), group=group, **settings)
+        made = self.ledger.create_token(account, id=token, **{"at": clock(), "group": group, **settings})
         assert made.secret is not None
         return Customer(account, made.secret, token)
 
