@@ -18,6 +18,7 @@ from importlib.metadata import version
 from brivionix_billing.ledger import Ledger
 from ledger_async import asynchronous
 from ledger_pairs import BOOK, CLIENTS, on_postgresql, on_sqlite, postgresql
+from ledger_requests import request_queries
 from timing import ROOT
 
 sys.path.append(str(ROOT / "tests" / "support"))
@@ -26,6 +27,8 @@ from contention import contend  # the tests run it as well, in a smaller size
 
 LEAST = 0.5
 """Demanded: at least half of what the bare driver does with the same statements."""
+MOST_GROWTH = 2
+"""Demanded: a query takes at most twice as long with many entries as with few."""
 
 
 def pairs_on_sqlite(quick: bool) -> None:
@@ -66,6 +69,18 @@ def contention(quick: bool) -> None:
         print(f"16 processes, one balance, PostgreSQL: {found}", flush=True)
 
 
+def requests(quick: bool) -> None:
+    few, many = (1_000, 5_000) if quick else (5_000, 150_000)
+    small, large = dict(request_queries(few)), dict(request_queries(many))
+    for name, milliseconds in small.items():
+        ratio = large[name] / milliseconds
+        print(
+            f"requests, {name}: {milliseconds:.2f} ms with {2 * few} entries, {large[name]:.2f} ms with {2 * many}: "
+            f"{ratio:.2f} x; demanded at most {MOST_GROWTH}: {'yes' if ratio <= MOST_GROWTH else 'NO'}",
+            flush=True,
+        )
+
+
 @contextmanager
 def _new_file() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="brivionix-bench-") as folder:
@@ -77,6 +92,7 @@ PARTS: dict[str, Callable[[bool], None]] = {
     "postgresql": pairs_on_postgresql,
     "async": loop,
     "contention": contention,
+    "requests": requests,
 }
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +31,8 @@ __all__ = ["create_app"]
 _LOG: Final = logging.getLogger("gateway")
 _MAX_USAGE: Final = timedelta(days=100)
 """Maximum period of a query of the usage: others wait for the ledger meanwhile."""
+_MAX_REQUESTS: Final = 100
+"""Maximum number of requests in a page."""
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
@@ -84,12 +87,43 @@ async def balance(gateway: Gateway, request: Request) -> Response:
 async def usage(gateway: Gateway, request: Request) -> Response:
     """Return usage by day and model (``?by=token``: and token), this month or ``?period=2026-10`` or ``FROM/TO``."""
     token, query = await gateway.token(request), request.query_params
-    period = Period.parse(query.get("period") or gateway.clock().strftime("%Y-%m"), query.get("zone") or "UTC")
+    period = _period(query, query.get("period") or gateway.clock().strftime("%Y-%m"))
     by_token = query.get("by") == "token"
-    if period.end - period.start > _MAX_USAGE:
-        raise BillingError("invalid_period", f"the period is too long; use at most {_MAX_USAGE.days} days")
     lines = await gateway.usage(token, period, by_token=by_token)
     return JSONResponse({"account": token.account, "period": str(period), "usage": [line.as_dict() for line in lines]})
+
+
+async def requests(gateway: Gateway, request: Request) -> Response:
+    """Return requests of the token's account, the newest first: what each cost, and its state.
+
+    ``?token=`` and ``?model=`` filter; ``?period=`` is as for the usage (default: all); ``?limit=`` is 1 to 100;
+    ``?after=`` is the ``next`` of the previous page.
+    """
+    token, query = await gateway.token(request), request.query_params
+    try:
+        limit = int(query.get("limit") or _MAX_REQUESTS)
+        page = await gateway.requests(
+            token.account,
+            token=query.get("token") or None,
+            model=query.get("model") or None,
+            period=_period(query, query["period"]) if query.get("period") else None,
+            limit=limit if 1 <= limit <= _MAX_REQUESTS else 0,
+            after=query.get("after") or None,
+        )
+    except (ValueError, BillingError) as error:
+        if isinstance(error, BillingError) and error.code != "invalid_argument":
+            raise
+        message = f"Use a limit of 1 to {_MAX_REQUESTS}, and as after the next of the previous page."
+        raise GatewayError(400, "invalid_request", message) from None
+    found = [found.as_dict() for found in page.requests]
+    return JSONResponse({"account": token.account, "requests": found, "next": page.next})
+
+
+def _period(query: QueryParams, text: str) -> Period:
+    period = Period.parse(text, query.get("zone") or "UTC")
+    if period.end - period.start > _MAX_USAGE:
+        raise BillingError("invalid_period", f"the period is too long; use at most {_MAX_USAGE.days} days")
+    return period
 
 
 async def health(gateway: Gateway, _request: Request) -> Response:
@@ -135,6 +169,7 @@ def create_app(make: Callable[[], Gateway]) -> Starlette:
         ("GET", "/models/{model:path}", model),
         ("GET", "/balance", balance),
         ("GET", "/usage", usage),
+        ("GET", "/requests", requests),
         ("GET", "/health", health),
     ]
     return Starlette(

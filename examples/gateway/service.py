@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from starlette.requests import Request
@@ -25,7 +25,7 @@ from brivionix_billing.gateway import (
     NotSentError,
     UpstreamAnswer,
 )
-from brivionix_billing.ledger import ApiToken, Ledger, UsageLine
+from brivionix_billing.ledger import ApiToken, Ledger, RequestPage, UsageLine
 from brivionix_billing.times import Period
 
 from .config import Config
@@ -36,6 +36,7 @@ from .web import answer_response, body_pieces, parse_form
 __all__ = ["Gateway"]
 
 _LOG: Final = logging.getLogger("gateway")
+T = TypeVar("T")
 _PATHS: Final[dict[Api, str]] = {
     "chat": "/chat/completions",
     "responses": "/responses",
@@ -81,7 +82,7 @@ class Gateway:
         )
         self.probe = LedgerProbe(self.billing)
         self._queries: Counter[str] = Counter()
-        """By account, its queries of usage in progress."""
+        """By account, its queries of usage and requests in progress."""
         # Nothing of the environment: a proxy of it must not see customers' requests. No cookies: they would be shared.
         self.client = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(sock_read=config.read_seconds, sock_connect=config.connect_seconds),
@@ -162,12 +163,18 @@ class Gateway:
 
         Holds and settlements of all customers wait for the ledger meanwhile.
         """
-        account = token.account
+        return await self._query(token.account, partial(self.ledger.usage, period=period, by_token=by_token))
+
+    async def requests(self, account: str, **filters: Any) -> RequestPage:
+        """Return a page of the requests of an account. It is limited as :meth:`usage` is."""
+        return await self._query(account, partial(self.ledger.requests, at=self.clock(), **filters))
+
+    async def _query(self, account: str, query: Callable[[str], T]) -> T:
         if self._queries[account] >= _MAX_QUERIES:
             raise GatewayError(429, "too_many_requests", "You have too many queries of usage in progress.")
         self._queries[account] += 1
         try:
-            return await self.billing.threads.run(self.ledger.usage, account, period, by_token=by_token)
+            return await self.billing.threads.run(query, account)
         finally:
             self._queries[account] -= 1
             if not self._queries[account]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -85,6 +86,38 @@ def test_usage(command: LedgerCommand) -> None:
     assert command("usage", *OCTOBER)[0] == 2
     assert command("usage", "acct_1", "--all", *OCTOBER)[0] == 2
     assert command.error_code("usage", "acct_1", "--period", "October") == "invalid_period"
+    kathmandu = command.json("usage", "acct_1", *OCTOBER, "--zone", "Asia/Kathmandu", "--by", "hour,group")
+    assert all(line["hour"].endswith(":00+05:45") for line in kathmandu)
+    assert sum(line["requests"] for line in kathmandu) == sum(line["requests"] for line in tokens)
+    assert command.error_code("usage", "acct_1", *OCTOBER, "--by", "week") == "invalid_argument"
+
+
+def test_requests(command: LedgerCommand) -> None:
+    """Requests are listed page by page; files have all of them, in CSV and Parquet, with the cost in money."""
+    command.serve([record(n) for n in range(1, 6)])
+    every = command.json("requests", "acct_1")
+    assert [row["at"] for row in every] == sorted((row["at"] for row in every), reverse=True)
+    status, out, err = command("requests", "acct_1", "--limit", "2", "--format", "json")
+    assert (status, json.loads(out)) == (0, every[:2])
+    assert command.json("requests", "acct_1", "--after", err.split()[-1]) == every[2:]
+    assert command.json("requests", "acct_1", *OCTOBER, "--model", every[0]["model"]) == [
+        row for row in every if row["model"] == every[0]["model"]
+    ]
+    assert command.json("requests", "acct_1", "--open") == []
+    assert f"{every[0]['cost']['CNY']} CNY" in command.run_ok("requests", "acct_1")
+    command.run_ok("requests", "acct_1", "--out", "requests.csv")
+    with (command.folder / "requests.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["credits"], row["cost_CNY"]) for row in rows] == [
+        (row["id"], row["credits"], row["cost"]["CNY"]) for row in every
+    ]
+    duckdb = pytest.importorskip("duckdb")
+    command.run_ok("requests", "acct_1", "--out", "it's.parquet")
+    found = duckdb.read_parquet(str(command.folder / "it's.parquet"))
+    sums = [sum(Decimal(row["credits"]) for row in every), sum(Decimal(row["cost"]["CNY"]) for row in every)]
+    assert found.aggregate("count(*), sum(credits), sum(cost_CNY)").fetchall() == [(5, *sums)]
+    assert command.error_code("requests", "acct_1", "--after", "x") == "invalid_argument"
+    assert command.error_code("requests", "acct_1", "--limit", "0") == "invalid_argument"
 
 
 # --- the end of a month ---

@@ -203,3 +203,24 @@ def test_balance_and_usage_tell_of_the_account(stack: Stack) -> None:
     assert stack.get("/v1/usage?period=yesterday", customer).status_code == 400
     assert "at most 100 days" in stack.get("/v1/usage?period=2026-01-01/2026-12-01", customer).text
     assert stack.get("/v1/usage?period=2026-10", customer).json()["usage"] == []
+
+
+def test_requests_are_those_of_the_account(stack: Stack) -> None:
+    """GET /v1/requests tells the account's own requests with their cost, page by page; bad values are 400."""
+    customer, other = stack.customer(pay="85"), stack.customer(pay="85")
+    for who in (customer, other, customer):
+        assert stack.post("/responses", who, RESPONSES).status_code == 200
+    entries = stack.booked(customer)
+    page = stack.get("/v1/requests?limit=1", customer).json()
+    (newest,) = page["requests"]
+    rest = stack.get(f"/requests?model={MODEL}&token={customer.token}&after={page['next']}", customer).json()
+    assert [newest["id"], *(each["id"] for each in rest["requests"])] == [
+        entry.content["hold"] for entry in reversed(entries)
+    ]
+    assert rest["next"] is None
+    assert (newest["state"], Decimal(newest["credits"])) == ("settled", entries[-1].credits)
+    assert Decimal(newest["cost"]["CNY"]) == entries[-1].credits * Decimal("0.85")
+    assert stack.get(f"/requests?token={other.token}", customer).json()["requests"] == []
+    for query in ("limit=0", "limit=101", "limit=x", "after=x", "period=x", "period=2026-01-01/2026-12-01"):
+        assert stack.get(f"/v1/requests?{query}", customer).status_code == 400
+    assert stack.http.get("/v1/requests").status_code == 401

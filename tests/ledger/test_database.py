@@ -58,14 +58,16 @@ def test_a_filled_ledger_is_migrated_to_a_later_version(
         (folder / "versions").mkdir(parents=True)
         for path in (source / "env.py", *source.glob("versions/*.py")):
             (folder / path.relative_to(source)).write_text(path.read_text("utf-8"), "utf-8")
-        (folder / "versions" / "0004_next.py").write_text(
-            'import sqlalchemy as sa\nfrom alembic import op\n\nrevision = "0004"\ndown_revision = "0003"\n\n\n'
+        current, later = migrating.SCHEMA_VERSION, f"{int(migrating.SCHEMA_VERSION) + 1:04d}"
+        (folder / "versions" / f"{later}_next.py").write_text(
+            "import sqlalchemy as sa\nfrom alembic import op\n\n"
+            f'revision = "{later}"\ndown_revision = "{current}"\n\n\n'
             "def upgrade() -> None:\n"
             '    op.add_column("billing_account", sa.Column("note", sa.Text(), nullable=True))\n',
             "utf-8",
         )
         with monkeypatch.context() as newer:
-            newer.setattr(migrating, "SCHEMA_VERSION", "0004")
+            newer.setattr(migrating, "SCHEMA_VERSION", later)
             newer.setattr(migrating, "_FOLDER", folder)
             with pytest.raises(BillingError) as caught, opened(database):
                 pass
@@ -75,7 +77,7 @@ def test_a_filled_ledger_is_migrated_to_a_later_version(
             with opened(database) as moved:
                 assert moved.verify() == []
                 assert tables(moved) == before
-        with pytest.raises(BillingError, match="0003"), opened(database):
+        with pytest.raises(BillingError, match=current), opened(database):
             pass
 
 

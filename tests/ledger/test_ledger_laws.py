@@ -21,6 +21,7 @@ from exports_kit import check_exports
 from ledger_kit import BOOK, later, payment, tables
 from ledger_model import Model, ModelToken, RefusedError, half_up
 from profiles import examples
+from requests_kit import check_requests
 
 CREDITS = st.one_of(
     st.sampled_from(["0.000000000000000001", "0.00585", "1", "33.333333333333333333"]),
@@ -56,6 +57,7 @@ class Machine(RuleBasedStateMachine):
             for entry in self.ledger.journal("acct"):
                 assert sum(entry.postings.values()) == 0
             check_exports(self.ledger, later(0), later(self.model.now))
+            check_requests(self.ledger, later(self.model.now))
         finally:
             self.ledger.close()
 

@@ -27,6 +27,7 @@ from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
 from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
+from brivionix_billing.ledger.requests import Request, RequestPage
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
 
@@ -45,6 +46,8 @@ __all__ = [
     "Order",
     "Payment",
     "ReceivedPayment",
+    "Request",
+    "RequestPage",
     "ShortfallError",
     "SignedCheckpoint",
     "Statement",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,6 +18,7 @@ from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, q
 from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_from_column, units_to_credits
+from brivionix_billing.ledger.usage_keys import UsageKeys
 from brivionix_billing.times import CalendarDays, Period, format_instant
 
 __all__ = ["Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
@@ -31,11 +32,11 @@ _MAX_LABEL_LENGTH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class UsageLine:
-    """Usage of one model on one day, by one token or by all."""
+    """Usage by some keys, such as day and model. A key by which it is not summed is ``""``."""
 
     day: str
     model: str
-    """``""``: priced elsewhere."""
+    """``""``: priced elsewhere, or all models."""
     token: str
     """``""``: no token, or all tokens."""
     requests: int
@@ -44,10 +45,21 @@ class UsageLine:
     cache_read_tokens: int
     output_tokens: int
     credits: Decimal
+    hour: str = ""
+    """Local hour with its UTC offset, such as ``2026-10-25T02:00+01:00``."""
+    month: str = ""
+    """Such as ``2026-10``."""
+    group: str = ""
+    """``""``: priced elsewhere, or all groups."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the line as JSON values."""
-        return {**{slot: getattr(self, slot) for slot in self.__slots__}, "credits": format_plain(self.credits)}
+        """Return the line as JSON values. It has ``hour``, ``month`` and ``group`` only if they are not empty."""
+        values = {slot: getattr(self, slot) for slot in self.__slots__}
+        optional = ("hour", "month", "group")
+        return {
+            **{name: value for name, value in values.items() if value or name not in optional},
+            "credits": format_plain(self.credits),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +152,11 @@ def _usage_rows(store: Store, account: str, start: str, end: str) -> Iterator[Us
     """Yield usage from ``start`` to before ``end``: stored sums of whole quarter hours, else from the journal."""
     first, last = _next_quarter_hour(start), quarter_hour(end)
     if first >= last:
-        yield from _usage_from_journal(store, account, start, end)
+        yield from (row for row, _ in _usage_from_journal(store, account, start, end))
         return
-    yield from _usage_from_journal(store, account, start, first)
+    yield from (row for row, _ in _usage_from_journal(store, account, start, first))
     yield from store.fetch_all(UsageRow, store.sql.usage_between, account, first, last)
-    yield from _usage_from_journal(store, account, last, end)
+    yield from (row for row, _ in _usage_from_journal(store, account, last, end))
 
 
 def _next_quarter_hour(at: str) -> str:
@@ -154,7 +166,8 @@ def _next_quarter_hour(at: str) -> str:
     return current if start == at else quarter_hour(format_timestamp(parse_timestamp(start) + _QUARTER_HOUR))
 
 
-def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Iterator[UsageRow]:
+def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Iterator[tuple[UsageRow, str]]:
+    """Yield the usage of each charge, and its group."""
     # A bound may be a quarter hour: "2026-10-01T00:15" sorts before every timestamp in it, and after all earlier ones.
     if start < end and not end.startswith(f"{start}:00.000000Z") and not start.startswith(f"{end}:00.000000Z"):
         for entry in _charges(store, account, start, end):
@@ -166,28 +179,41 @@ def _usage_from_journal(store: Store, account: str, start: str, end: str) -> Ite
                 reverse_usage(row, counts, entry.units, complete=entry.result["complete"])
             else:
                 add_usage(row, counts, entry.units)
-            yield row
+            yield row, _group(store, entry)
+
+
+def _group(store: Store, entry: Entry) -> str:
+    """Return the group of a charge or of a reversed charge; ``""`` if it was priced elsewhere."""
+    if entry.kind == "charge_reversed":
+        charge = store.fetch_entry(store.sql.entry, entry.result["charge"])
+        return "" if charge is None else str(Entry.from_row(charge).content.get("group", ""))
+    return str(entry.content.get("group", ""))
 
 
 def _charges(store: Store, account: str, start: str, end: str) -> Iterator[Entry]:
     """Yield the entries that charged usage, or reversed a charge, from ``start`` to before ``end``."""
-    after = 0
-    while rows := store.fetch_rows(store.sql.entries_between, account, start, end, after, PAGE_SIZE):
+    # By time and not by number: the database would read all earlier entries to find the first numbers.
+    number = 0
+    while rows := store.fetch_rows(store.sql.entries_by_time, account, start, end, start, number, PAGE_SIZE):
         for row in rows:
             if row[3] in (*_CHARGE_KINDS, "charge_reversed"):
                 yield Entry.from_row(JournalRow(*row))
-        after = rows[-1][2]
+        number, start = rows[-1][2], rows[-1][4]
 
 
-def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list[UsageLine]:
-    """Return usage by day and model: see :meth:`Ledger.usage`."""
+def usage(store: Store, account: str, period: Period, *, by: Sequence[str]) -> list[UsageLine]:
+    """Return usage by the keys ``by``: see :meth:`Ledger.usage`."""
+    keys = UsageKeys(by, period.zone)
     require_account(store, account)
-    days = CalendarDays(period.zone)
-    sums: dict[tuple[str, str, str], UsageRow] = {}
-    for row in _usage_rows(store, account, format_timestamp(period.start), format_timestamp(period.end)):
-        day = days.at(parse_timestamp(f"{row.quarter_hour}:00Z")).value
-        key = (day, row.model, row.token if by_token else "")
-        total = sums.setdefault(key, UsageRow(account, *key))
+    start, end = format_timestamp(period.start), format_timestamp(period.end)
+    rows: Iterator[tuple[UsageRow, str]]
+    if "group" in by:
+        rows = _usage_from_journal(store, account, start, end)
+    else:
+        rows = ((row, "") for row in _usage_rows(store, account, start, end))
+    sums: dict[tuple[str, ...], UsageRow] = {}
+    for row, group in rows:
+        total = sums.setdefault(keys.of_row(row, group), UsageRow(account, "", "", ""))
         total.requests += row.requests
         total.estimated += row.estimated
         total.input_tokens += row.input_tokens
@@ -196,15 +222,15 @@ def usage(store: Store, account: str, period: Period, *, by_token: bool) -> list
         total.credits += row.credits
     return [
         UsageLine(
-            *key,
-            row.requests,
-            row.estimated,
-            row.input_tokens,
-            row.cache_read_tokens,
-            row.output_tokens,
-            units_to_credits(row.credits),
+            **dict.fromkeys(("day", "model", "token"), "") | dict(zip(by, key, strict=True)),
+            requests=row.requests,
+            estimated=row.estimated,
+            input_tokens=row.input_tokens,
+            cache_read_tokens=row.cache_read_tokens,
+            output_tokens=row.output_tokens,
+            credits=units_to_credits(row.credits),
         )
-        for key, row in sorted(sums.items())
+        for key, row in sorted(sums.items(), key=lambda item: item[0])
         if row.requests or row.credits or row.input_tokens or row.output_tokens  # else reversed
     ]
 
@@ -231,7 +257,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         if entry.kind == "charge_reversed":
             model = entry.result["model"]
             reversals.append(Movement(entry.id, entry.at, entry.kind, entry.credits, label, model))
-    lines = usage(store, account, period, by_token=False)
+    lines = usage(store, account, period, by=("day", "model"))
     used = sum(_to_units(line.credits) for line in lines)
     closing = opening + sum(_to_units(movement.credits) for movement in movements) - used
     return Statement(
@@ -257,7 +283,7 @@ def _used_before(store: Store, account: str, end: str) -> int:
     last = quarter_hour(end)
     sums = store.fetch_rows(store.sql.credits_before, account, last)
     return sum(units_from_column(text) for (text,) in sums) + sum(
-        row.credits for row in _usage_from_journal(store, account, last, end)
+        row.credits for row, _ in _usage_from_journal(store, account, last, end)
     )
 
 

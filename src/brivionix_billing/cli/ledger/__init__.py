@@ -14,6 +14,7 @@ from brivionix_billing.cli.ledger import (
     payments,
     period_report,
     reports,
+    requests,
 )
 
 __all__ = ["add_commands"]
@@ -43,5 +44,5 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (maintenance, accounts, api_tokens, orders, payments, corrections, reports, period_report):
+    for module in (maintenance, accounts, api_tokens, orders, payments, corrections, reports, requests, period_report):
         module.add_commands(subcommands)

@@ -19,7 +19,7 @@ from brivionix_billing.tabular import format_table
 from brivionix_billing.times import Period, format_instant
 
 if TYPE_CHECKING:
-    from brivionix_billing.ledger import Entry, Ledger, Statement
+    from brivionix_billing.ledger import Entry, Ledger, Statement, UsageLine
 
 __all__ = ["add_commands"]
 
@@ -52,9 +52,15 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("account", metavar="ACCOUNT")
     add_period(parser)
 
-    parser = subcommand(commands, "usage", _usage, "list the usage in a period, by day and model")
+    parser = subcommand(commands, "usage", _usage, "list the usage in a period, by day and model, or by other keys")
     _add_account_or_all(parser)
     add_period(parser)
+    parser.add_argument(
+        "--by",
+        default="day,model",
+        metavar="KEYS",
+        help="keys, separated by commas: hour, day, month, model, token, group (default: day,model)",
+    )
     parser.add_argument("--by-token", action="store_true", help="list it by token, too")
 
     parser = subcommand(
@@ -146,23 +152,36 @@ def _format_statement(statement: Statement) -> str:
     period = statement.period
     text = f"Account {statement.account}, {period}, days of {period.zone}\n\n{format_table(rows, left=1)}"
     if statement.usage:
-        text += "\n\n" + _usage_table([line.as_dict() for line in statement.usage])
+        text += "\n\n" + _usage_table([line.as_dict() for line in statement.usage], "day", "model")
     return text
 
 
 def _usage(args: Namespace) -> int:
     period = Period.parse(args.period, args.zone)
+    by = args.by.split(",")
+    # The table shows the token first, as before there were other keys.
+    keys = ["token", *by] if args.by_token and "token" not in by else by
     with open_ledger(args) as ledger:
-        rows = [
-            {"account": account, **line.as_dict()}
+        lines = [
+            (account, line)
             for account in _selected_accounts(args, ledger)
-            for line in ledger.usage(account, period, by_token=args.by_token)
+            for line in ledger.usage(account, period, by=by, by_token=args.by_token)
         ]
-    keys = ("account", "token") if args.by_token else ("account",)
-    if not args.by_token:
-        rows = [{key: value for key, value in row.items() if key != "token"} for row in rows]
-    print_rows(rows, args.format, lambda: _usage_table(rows, *keys))
+    rows = [
+        {"account": account, **{key: getattr(line, key) for key in _KEY_ORDER if key in keys}, **_counts(line)}
+        for account, line in lines
+    ]
+    print_rows(rows, args.format, lambda: _usage_table(rows, "account", *keys))
     return EXIT_OK
+
+
+_KEY_ORDER: Final = ("hour", "day", "month", "model", "token", "group")
+"""Order of the keys in JSON and CSV."""
+
+
+def _counts(line: UsageLine) -> dict[str, Any]:
+    values = line.as_dict()
+    return {name: values[name] for name in _COUNTS}
 
 
 _COUNTS: Final = {
@@ -175,8 +194,7 @@ _COUNTS: Final = {
 }
 
 
-def _usage_table(rows: list[dict[str, Any]], *keys: str) -> str:
-    heads = [*keys, "day", "model"]
+def _usage_table(rows: list[dict[str, Any]], *heads: str) -> str:
     cells = [[*(row[head] or "-" for head in heads), *(str(row[name]) for name in _COUNTS)] for row in rows]
     return format_table([[*heads, *_COUNTS.values()], *cells], left=len(heads))
 

@@ -166,6 +166,7 @@ class Statements:
         self.payments = self._select(_PAYMENT, "account = ? ORDER BY id")
         self.order = self._select(_ORDER, "id = ?")
         self.orders = self._select(_ORDER, "account = ? ORDER BY at, id")
+        self._add_request_queries()
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(_TOKEN, "hash = ?")
@@ -211,6 +212,34 @@ class Statements:
         self.delete = {
             row_class: self._sql(f"DELETE FROM {mapping.table.name}") for row_class, mapping in TABLE_MAPPINGS.items()
         }
+
+    def _add_request_queries(self) -> None:
+        entry = ", ".join(f"journal.{name}" for name in JournalRow._fields)
+        hold = ", ".join(
+            f"CAST(hold.{name} AS TEXT)" if index in _HOLD.amounts else f"hold.{name}"
+            for index, name in enumerate(_HOLD.columns)
+        )
+        self.newest_entries = self._sql(
+            f"SELECT {entry}, {hold} FROM billing_journal journal LEFT JOIN billing_hold hold ON hold.id = journal.id "
+            "WHERE journal.account = ? AND journal.at >= ? AND journal.at <= ? "
+            "AND (journal.at < ? OR journal.number < ?) ORDER BY journal.at DESC, journal.number DESC LIMIT ?"
+        )
+        self.entries_by_time = self._sql(
+            f"SELECT {', '.join(JournalRow._fields)} FROM billing_journal WHERE account = ? AND at >= ? AND at < ? "
+            "AND (at > ? OR number > ?) ORDER BY at, number LIMIT ?"
+        )
+        selections: tuple[tuple[str, ...], ...] = (("token",), ("model",), ("token", "model"))
+        self.last_usage = {
+            names: self._sql(
+                "SELECT quarter_hour FROM billing_usage WHERE account = ? AND quarter_hour >= ? AND quarter_hour <= ? "
+                + "".join(f"AND {name} = ? " for name in names)
+                + "ORDER BY quarter_hour DESC LIMIT 1"
+            )
+            for names in selections
+        }
+        last_hold = "SELECT at FROM billing_hold WHERE account = ? AND token = ? AND at >= ? AND at <= ?"
+        self.last_open_hold = self._sql(f"{last_hold} AND state = 'open' ORDER BY at DESC LIMIT 1")
+        self.last_uncharged_hold = self._sql(f"{last_hold} AND {tables.UNCHARGED_HOLD} ORDER BY at DESC LIMIT 1")
 
     def _sql(self, statement: str) -> str:
         return statement if self._placeholder == "?" else statement.replace("?", str(self._placeholder))

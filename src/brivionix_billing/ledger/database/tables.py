@@ -106,6 +106,8 @@ LOT: Final = Table(
     Index("billing_lot_live", "account", sqlite_where=text("live = 1"), postgresql_where=text("live = 1")),
     Index("billing_lot_account", "account"),
 )
+UNCHARGED_HOLD: Final = "state IN ('released', 'expired')"
+"""Holds whose requests were not charged. Requests of a token are found by an index of them, and by the usage."""
 HOLD: Final = Table(
     "billing_hold",
     METADATA,
@@ -118,6 +120,12 @@ HOLD: Final = Table(
     _text_column("state"),
     _text_column("resolved_by", null=True),
     Index("billing_hold_open", "account", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
+    Index(
+        "billing_hold_uncharged",
+        *("account", "token", "at"),
+        sqlite_where=text(UNCHARGED_HOLD),
+        postgresql_where=text(UNCHARGED_HOLD),
+    ),
 )
 PAYMENT: Final = Table(
     "billing_payment",

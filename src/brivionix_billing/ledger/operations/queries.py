@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.ledger import reports, statements
+from brivionix_billing.ledger import reports, requests, statements
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.reports import Balance, Lot
+from brivionix_billing.ledger.requests import Request, RequestFilter, RequestPage
 from brivionix_billing.ledger.statements import Statement, UsageLine
 from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.times import Period
@@ -73,14 +74,52 @@ class Queries(LedgerBase):
 
         return self._run_read(simulate, None)
 
-    def usage(self, account: str, period: Period | str, *, by_token: bool = False) -> list[UsageLine]:
+    def requests(
+        self,
+        account: str,
+        *,
+        at: datetime,
+        token: str | None = None,
+        model: str | None = None,
+        period: Period | str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        connection: Connection | None = None,
+    ) -> RequestPage:
+        """Return a page of the account's requests, the newest first, with what each cost and its state.
+
+        ``at`` is the current time: it decides which holds have expired. ``token`` is the id of a token. ``model``
+        returns charged requests only. ``limit`` is 1 to 1000 requests. ``after`` is the cursor ``next`` of the
+        previous page. A page reads a bounded number of entries, so with a filter it may be shorter than ``limit``, or
+        empty, and still have a cursor. Raises ``unknown_account`` and ``invalid_argument``.
+        """
+        now = format_timestamp(at)
+        wanted = RequestFilter(token, model, None if period is None else _to_period(period))
+        return self._run_read(
+            lambda store: requests.request_page(store, account, now, wanted, limit, after), connection
+        )
+
+    def open_holds(self, account: str, *, at: datetime, connection: Connection | None = None) -> list[Request]:
+        """Return the requests in flight: all holds that are open at ``at``, the current time; the newest first."""
+        now = format_timestamp(at)
+        return self._run_read(lambda store: requests.open_holds(store, account, now), connection)
+
+    def usage(
+        self,
+        account: str,
+        period: Period | str,
+        *,
+        by_token: bool = False,
+        by: Sequence[str] = ("day", "model"),
+    ) -> list[UsageLine]:
         """Return the usage in a period by day (in the period's zone) and model, and optionally by token.
 
-        It reads stored sums, so it is fast.
+        ``by`` names other keys: any of ``hour``, ``day``, ``month`` (in the period's zone), ``model``, ``token`` and
+        ``group``. ``by_token`` adds ``token`` to them. It reads stored sums, so it is fast. Only ``group`` reads every
+        charge in the period. Raises ``invalid_argument`` for any other key.
         """
-        return self._run_read(
-            lambda store: statements.usage(store, account, _to_period(period), by_token=by_token), None
-        )
+        keys = (*by, *(["token"] if by_token and "token" not in by else []))
+        return self._run_read(lambda store: statements.usage(store, account, _to_period(period), by=keys), None)
 
     def statement(self, account: str, period: Period | str) -> Statement:
         """Return the statement of a period: opening, movements, usage by day and model, closing."""
