@@ -18,8 +18,8 @@ from paths import DATA
 
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
-    *("token change", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse", "release"),
-    *("void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
+    *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
+    *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
     *("journal", "statement", "usage", "requests", "records", "customers"),
 )
 
@@ -85,7 +85,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0004 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0005 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -95,7 +95,7 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0004 (unchanged)\n"
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0005 (unchanged)\n"
     assert available(command) == 200
 
 
@@ -106,7 +106,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")
     assert (before[0], "[ledger_version]" in before[2]) == (2, True)
-    assert migrated[:2] == (0, "sqlite:///old.db: version 0004 (was 0001)\n")
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0005 (was 0001)\n")
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
@@ -120,7 +120,7 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     assert (status, out.startswith(f"usage: brivionix-billing ledger {name}")) == (0, True)
     assert "--db URL|FILE" in out
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
-    more = ("release", "void", "reverse-charge", "order", "cancel-order", "payment")
+    more = ("token rotate", "release", "void", "reverse-charge", "order", "cancel-order", "payment")
     assert ("--id ID" in out) == (name in (*operations, *more))
 
 
@@ -207,6 +207,21 @@ def test_a_token(command: LedgerCommand) -> None:
     assert ledger.authenticate(token["secret"], at=FIRST).group == "own"
     ledger.close()
     assert token["secret"] not in command.run_ok("journal", "acct_1") + command.run_ok("token", "list", "acct_1")
+
+
+def test_a_rotated_secret(command: LedgerCommand) -> None:
+    """A rotation shows the new secret once; the previous one is valid until the end of the grace period."""
+    command.run_ok("token", "create", "acct_1", "--group", "default", "--id", "tok", "--at", "2026-10-01")
+    rotate = ("token", "rotate", "tok", "--grace-hours", "1.5", "--id", "rot", "--at", "2026-10-02")
+    (row,) = command.json(*rotate)
+    assert row["previous_secret_expires"] == "2026-10-02T01:30:00Z"
+    assert row["secret"].startswith("sk-")
+    assert "rotated before; it is shown only once" in command.run_ok(*rotate)
+    shown = command.run_ok("token", "rotate", "tok", "--grace-hours", "0", "--id", "rot2", "--at", "2026-10-02")
+    assert "the previous secret is invalid\nnew secret, shown only now: sk-" in shown
+    wrong = ("token", "rotate", "tok", "--id", "rot3", "--grace-hours")
+    assert command.error_code(*wrong, "-1") == "invalid_argument"
+    assert command.error_code(*wrong, "9999999") == "invalid_argument"
 
 
 def test_invalid_tokens(command: LedgerCommand) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from brivionix_billing.ledger import Ledger, parse_bearer
-from ledger_kit import NOW, got, later, refused, tables
+from ledger_kit import NOW, got, later, opened, refused, tables
 
 SECRET = "sk-" + "x" * 30
 
@@ -77,3 +79,68 @@ class TestTokens:
             ledger.change_token("tok", id="ch", at=NOW, limits="1")
         with refused("invalid_argument"):
             ledger.create_token("acct", id="short", at=NOW, group="default", secret="short")
+
+
+class TestRotation:
+    """A new secret, while the present one stays valid for a grace period."""
+
+    def test_both_secrets_are_valid_until_the_grace_period_ends(self, database: str) -> None:
+        """The new secret is valid at once; the old one exactly until the end of its grace period, on both databases."""
+        with opened(database) as ledger:
+            ledger.open_account("acct", at=NOW)
+            ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+            token = ledger.rotate_secret("tok", id="rot", at=NOW, grace=timedelta(seconds=60))
+            assert token.secret is not None
+            assert (token.id, token.previous_secret_expires) == ("tok", later(60))
+            for seconds in (0, 59, 60):
+                assert ledger.authenticate(token.secret, at=later(seconds)).id == "tok"
+            assert ledger.authenticate(SECRET, at=later(59)).id == "tok"
+            with refused("unknown_token"):
+                ledger.authenticate(SECRET, at=later(60))
+            assert ledger.rotate_secret("tok", id="rot", at=later(9), grace=timedelta(seconds=60)).secret is None
+            assert ledger.verify() == []
+            before = tables(ledger)
+            assert token.secret not in str(before)
+            ledger.rebuild()
+            assert tables(ledger) == before
+
+    def test_without_a_grace_period_the_old_secret_ends_at_once(self, ledger: Ledger) -> None:
+        """After a rotation with a grace period of zero, only the newest secret is valid, not one in an older period."""
+        ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+        second = ledger.rotate_secret("tok", id="r1", at=NOW, grace=timedelta(days=1)).secret
+        third = ledger.rotate_secret("tok", id="r2", at=NOW, grace=timedelta(0)).secret
+        assert second is not None
+        assert third is not None
+        for old in (SECRET, second):
+            with refused("unknown_token"):
+                ledger.authenticate(old, at=NOW)
+        assert ledger.authenticate(third, at=NOW).previous_secret_expires is None
+
+    def test_no_two_tokens_share_a_secret(self, ledger: Ledger) -> None:
+        """A secret that a token has or had until now is rejected for any token."""
+        ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+        ledger.rotate_secret("tok", id="r1", at=NOW, grace=timedelta(days=1), secret=SECRET[::-1])
+        for secret in (SECRET, SECRET[::-1]):
+            with refused("operation_conflict"):
+                ledger.create_token("acct", id="other", at=NOW, group="default", secret=secret)
+            with refused("operation_conflict"):
+                ledger.rotate_secret("tok", id="r2", at=NOW, grace=timedelta(0), secret=secret)
+        with refused("invalid_argument"):
+            ledger.rotate_secret("tok", id="r2", at=NOW, grace=timedelta(-1))
+        with refused("unknown_token"):
+            ledger.rotate_secret("none", id="r2", at=NOW, grace=timedelta(0))
+
+    def test_authenticate_is_one_query_by_indexes(self, ledger: Ledger) -> None:
+        """A look-up of a secret is one statement, which searches an index for the new and one for the old secret."""
+        statement = ledger.statements.token_by_hash
+        with ledger.engine.connect() as connection:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("a", "a")).all()
+            traced: list[str] = []
+            driver: Any = connection.connection.driver_connection
+            driver.set_trace_callback(traced.append)
+            with refused("unknown_token"):
+                ledger.authenticate(SECRET, at=NOW, connection=connection)
+            driver.set_trace_callback(None)
+        plan = " ".join(str(row[-1]) for row in rows)
+        assert ("SCAN" in plan, "billing_token_previous" in plan) == (False, True)
+        assert sum(statement.startswith("SELECT") for statement in traced) == 1

@@ -69,6 +69,7 @@ class Machine(RuleBasedStateMachine):
                 "acct", id=token, at=later(0), group="default", limit=limit, secret=f"{token:->30}"
             )
             self.model.tokens[token] = ModelToken(None if limit is None else Fraction(limit))
+            self.model.tokens[token].secrets[f"{token:->30}"] = None
         self.top_up(8_500, "rmb", None)
 
     def new(self, kind: str) -> str:
@@ -305,6 +306,26 @@ class Machine(RuleBasedStateMachine):
             lambda: self.ledger.reverse("acct", undoes, id=operation, at=later(now), reason="it was won"),
             lambda: self.model.reverse(undoes),
         )
+
+    @rule(token=st.sampled_from(["free", "tight"]), grace=st.sampled_from([0, 60, 300]))
+    def rotate(self, token: str, grace: int) -> None:
+        id, now = self.new("rotate"), self.model.now
+        self.model.tokens[token].rotate(f"{id:->30}", now, grace)
+        for _ in range(2):  # the second call is a retry
+            self.ledger.rotate_secret(token, id=id, at=later(now), grace=timedelta(seconds=grace), secret=f"{id:->30}")
+
+    @rule(token=st.sampled_from(["free", "tight"]), data=st.data())
+    def authenticate(self, token: str, data: st.DataObject) -> None:
+        secret, until = data.draw(st.sampled_from(sorted(self.model.tokens[token].secrets.items())))
+        code = None
+        try:
+            assert self.ledger.authenticate(secret, at=later(self.model.now)).id == token
+        except BillingError as error:
+            code = error.code
+        if until is None or until > self.model.now:
+            assert code in (None, "token_exhausted")
+        else:
+            assert code == "unknown_token"
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())

@@ -47,6 +47,7 @@ def day() -> list[Operation]:
         lambda led: led.settle("r2", "0.5", at=at(95)),  # late
         lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # posts the expiry of the gift first
         lambda led: led.change_token("tok", id="tok-2", at=at(121), limit="300", name="ours"),
+        lambda led: led.rotate_secret("tok", id="tok-3", at=at(121), grace=minute, secret="t" * 30),
         lambda led: led.settle("r4", "30", at=at(122)),  # more than is available: owed
         lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),
         lambda led: led.refund("acct", "lot_2", id="back", at=at(124), pay=Payable(11, "USD")),

@@ -98,6 +98,17 @@ class ModelToken:
     limit: Fraction | None
     spent: Fraction = ZERO
     enabled: bool = True
+    secrets: dict[str, int | None] = field(default_factory=dict)
+    """Every secret that it had, and the time at which it ended; ``None``: valid."""
+
+    def rotate(self, secret: str, now: int, grace: int) -> None:
+        """Replace the secret. Any older secret ends at once."""
+        current = next(reversed(self.secrets))
+        for old in self.secrets:
+            if self.secrets[old] is None or self.secrets[old] > now:  # type: ignore[operator]  # mypy knows no dict
+                self.secrets[old] = now
+        self.secrets[current] = now + grace
+        self.secrets[secret] = None
 
 
 @dataclass

@@ -49,7 +49,9 @@ class ApiToken:
     held: Decimal
     enabled: bool
     secret: str | None = field(default=None, repr=False)
-    """The bearer secret that the client sends. Only the call that creates the token returns it."""
+    """The bearer secret that the client sends. Only the call that creates or rotates it returns it."""
+    previous_secret_expires: datetime | None = None
+    """End of the grace period of the secret that the last rotation replaced; ``None``: there is none."""
 
 
 def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
@@ -65,6 +67,7 @@ def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
         units_to_credits(row.held),
         bool(row.enabled),
         secret,
+        None if row.previous_expires is None else parse_timestamp(row.previous_expires),
     )
 
 
@@ -110,9 +113,14 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
     """Return the token of a secret. Raises ``unknown_token`` and the errors of :func:`require_usable_token`."""
     if not isinstance(secret, str):
         raise BillingError("unknown_token", "no such token")
-    row = store.fetch_one(TokenRow, store.sql.token_by_hash, _hash(secret))
+    secret_hash = _hash(secret)
+    row = store.fetch_one(TokenRow, store.sql.token_by_hash, secret_hash, secret_hash)
     if row is None:
         raise BillingError("unknown_token", "no such token")
+    if row.hash != secret_hash and (row.previous_expires is None or row.previous_expires <= now):
+        raise BillingError(
+            "unknown_token", f"this secret of token {safe_repr(row.id)} was replaced, and its grace period is over"
+        )
     require_usable_token(row, now)
     return api_token_from_row(row)
 

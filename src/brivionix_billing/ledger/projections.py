@@ -159,6 +159,10 @@ class TokenRow:
     enabled: int
     spent: int
     held: int
+    previous_hash: str | None = None
+    """Hash of the secret that the last rotation replaced, unless it had no grace period."""
+    previous_expires: str | None = None
+    """End of its grace period."""
 
 
 @dataclass(slots=True)

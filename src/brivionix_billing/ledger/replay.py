@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
-from brivionix_billing.ledger.posting.api_tokens import apply_settings
+from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_settings
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.projections import (
     PAYBACK_KINDS,
@@ -109,6 +109,8 @@ class AccountReplay:
             self.orders[content["order"]].state = "cancelled"
         elif entry.kind == "token_changed":
             apply_settings(self.tokens[content["token"]], content)
+        elif entry.kind == "secret_rotated":
+            apply_rotation(self.tokens[content["token"]], result)
         for id, part in result.get("shrunk", ()):
             hold = self.holds[id]
             hold.credits -= units_from_column(part)
@@ -428,6 +430,7 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
     "token": ("", ()),
     "token_changed": ("", ()),
+    "secret_rotated": ("", ()),
     "order": ("", ()),
     "order_cancelled": ("", ()),
     "hold": ("held", ("available",)),

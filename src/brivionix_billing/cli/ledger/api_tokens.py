@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK
 from brivionix_billing.cli.ledger.common import (
@@ -14,7 +15,7 @@ from brivionix_billing.cli.ledger.common import (
     subcommand,
 )
 from brivionix_billing.cli.output import print_rows
-from brivionix_billing.decimals import format_plain
+from brivionix_billing.decimals import format_plain, parse_decimal
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tabular import format_table
 from brivionix_billing.times import format_instant, parse_instant
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from brivionix_billing.ledger import ApiToken
 
 __all__ = ["add_commands"]
+
+_MAX_GRACE_HOURS: Final = 24 * 366
 
 
 def add_commands(commands: Any) -> None:
@@ -61,6 +64,22 @@ def add_commands(commands: Any) -> None:
     switch = parser.add_mutually_exclusive_group()
     switch.add_argument("--enabled", action="store_true", help="enable the token")
     switch.add_argument("--disabled", action="store_true", help="disable the token")
+    add_id(parser)
+
+    parser = subcommand(
+        tokens,
+        "rotate",
+        _rotate,
+        "give a token a new secret, and show it once",
+        "Gives a token a new secret, which is valid at once. The present one stays valid for the grace period. If a "
+        "secret was stolen, use a grace period of 0.",
+        at=True,
+        prices=True,
+    )
+    parser.add_argument("token", metavar="TOKEN", help="id of the token, not its secret")
+    parser.add_argument(
+        "--grace-hours", required=True, metavar="N", help="how long the present secret stays valid, in hours"
+    )
     add_id(parser)
 
     parser = subcommand(tokens, "list", _tokens, "list the tokens of an account, without their secrets")
@@ -116,6 +135,25 @@ def _change(args: Namespace) -> int:
                 "nothing to change; add --group, --name, --expires, --limit, --enabled or --disabled",
             )
         return _print_tokens(args, [ledger.change_token(args.token, id=args.id, at=at, **settings)])
+
+
+def _rotate(args: Namespace) -> int:
+    grace = parse_decimal(args.grace_hours)
+    if not 0 <= grace <= _MAX_GRACE_HOURS:
+        raise BillingError("invalid_argument", f"--grace-hours {args.grace_hours}: must be 0 to {_MAX_GRACE_HOURS}")
+    with open_ledger_for_update(args) as (ledger, _, at):
+        token = ledger.rotate_secret(args.token, id=args.id, at=at, grace=timedelta(seconds=int(grace * 3600)))
+    until = None if token.previous_secret_expires is None else format_instant(token.previous_secret_expires)
+
+    def render_text() -> str:
+        if token.secret is None:
+            return f"the secret of token {token.id} was rotated before; it is shown only once"
+        ends = "the previous secret is invalid" if until is None else f"the previous one is valid until {until}"
+        return f"token {token.id} of {token.account}: {ends}\nnew secret, shown only now: {token.secret}"
+
+    row = {**_row(token), "previous_secret_expires": until, "secret": token.secret}
+    print_rows([row], args.format, render_text)
+    return EXIT_OK
 
 
 def _tokens(args: Namespace) -> int:

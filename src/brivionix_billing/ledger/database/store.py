@@ -96,7 +96,7 @@ _LOT: Final = _map_table(
     *("account", "number", "at", "expires", "channel", "reference", "currency", "price", "credits", "paid"),
 )
 _HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires")
-_TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account", "hash")
+_TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")
 _USAGE: Final = _map_table(tables.USAGE, UsageRow)
 _PAYMENT: Final = _map_table(
     tables.PAYMENT, PaymentRow, "account", "currency", "gross", "tax", "fee", "coupon", "order_id"
@@ -169,7 +169,7 @@ class Statements:
         self._add_request_queries()
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
-        self.token_by_hash = self._select(_TOKEN, "hash = ?")
+        self.token_by_hash = self._select(_TOKEN, "hash = ? OR previous_hash = ?")
         self.usage = self._select(_USAGE, "account = ? AND quarter_hour = ? AND model = ? AND token = ?")
         self.usage_between = self._select(_USAGE, "account = ? AND quarter_hour >= ? AND quarter_hour < ?")
         self.credits_before = self._sql(

@@ -172,7 +172,16 @@ TOKEN: Final = Table(
     Column("enabled", SmallInteger, nullable=False),
     _amount_column("spent"),
     _amount_column("held"),
+    _text_column("previous_hash", null=True),
+    _text_column("previous_expires", null=True),
     UniqueConstraint("hash", name="billing_token_hash"),
+    Index(
+        "billing_token_previous",
+        "previous_hash",
+        unique=True,
+        sqlite_where=text("previous_hash IS NOT NULL"),
+        postgresql_where=text("previous_hash IS NOT NULL"),
+    ),
     Index("billing_token_account", "account"),
 )
 USAGE: Final = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -83,6 +83,41 @@ class ApiTokens(LedgerBase):
             connection,
         )
         return self.token(token, connection=connection)
+
+    def rotate_secret(
+        self,
+        token: str,
+        *,
+        id: str,
+        at: datetime,
+        grace: timedelta,
+        secret: str | None = None,
+        connection: Connection | None = None,
+    ) -> ApiToken:
+        """Give a token a new secret, which is valid at once. The present one stays valid for ``grace``.
+
+        A secret that an earlier rotation replaced ends at once, so at most two are valid. If a secret was stolen, use
+        a grace period of zero. The secret is generated, unless an existing one is passed. Only the first call returns
+        it. Raises ``unknown_token``.
+        """
+        content = posting.rotation_content(token, grace)
+        if secret is None:
+            secret = api_tokens.new_secret()
+            secret_hash = api_tokens.hash_secret(secret)
+        else:
+            content["hash"] = secret_hash = api_tokens.hash_secret(secret)
+        account = self.token(token, connection=connection).account
+        entry = self._run_operation(
+            account,
+            id,
+            "secret_rotated",
+            content,
+            at,
+            lambda locked: posting.rotate_secret(locked, token, grace, content, secret_hash),
+            connection,
+        )
+        is_own = entry.result["hash"] == secret_hash  # as in create_token
+        return self.token(token, connection=connection, secret=secret if is_own else None)
 
     def token(self, token: str, *, connection: Connection | None = None, secret: str | None = None) -> ApiToken:
         """Return a token by its id. Raises ``unknown_token``."""

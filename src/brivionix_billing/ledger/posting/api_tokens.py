@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.projections import TokenRow
-from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import to_units, units_from_column, units_to_text
 from brivionix_billing.text_checks import require_text
 
-__all__ = ["apply_settings", "change_token", "create_token", "validate_settings"]
+__all__ = [
+    "apply_rotation",
+    "apply_settings",
+    "change_token",
+    "create_token",
+    "rotate_secret",
+    "rotation_content",
+    "validate_settings",
+]
 
 
 def validate_settings(**settings: Any) -> dict[str, Any]:
@@ -65,11 +74,7 @@ def _require_valid_expiry(account: LockedAccount, content: Mapping[str, Any]) ->
 def create_token(account: LockedAccount, id: str, content: Mapping[str, Any], secret_hash: str) -> EntryDraft:
     """Create a token. Raises ``operation_conflict`` if another token has the same secret."""
     draft = EntryDraft("token", account.booked_at, content)
-    if account.store.fetch_one(TokenRow, account.store.sql.token_by_hash, secret_hash) is not None:
-        raise BillingError(
-            "operation_conflict",
-            f"token {safe_repr(id)}: another token has the same secret; use another one, or omit it",
-        )
+    _require_new_secret(account, id, secret_hash)
     _require_valid_expiry(account, content)
     row = TokenRow(id, account.id, secret_hash, "", "", None, None, 1, 0, 0)
     apply_settings(row, content)
@@ -86,3 +91,45 @@ def change_token(account: LockedAccount, token_id: str, content: Mapping[str, An
     apply_settings(row, content)
     account.mark_changed(row)
     return draft
+
+
+def rotation_content(token: str, grace: timedelta) -> dict[str, Any]:
+    """Return the content that identifies a repeated rotation. Raises ``invalid_argument`` for a negative period."""
+    if not isinstance(grace, timedelta) or grace < timedelta(0):
+        raise BillingError("invalid_argument", f"grace is {safe_repr(grace)}; use a timedelta of zero or more")
+    return {"token": token, "seconds": str(grace.total_seconds())}
+
+
+def rotate_secret(
+    account: LockedAccount, token_id: str, grace: timedelta, content: Mapping[str, Any], secret_hash: str
+) -> EntryDraft:
+    """Give a token another secret; the present one stays valid for the grace period. An older one ends at once.
+
+    Raises ``unknown_token``, and ``operation_conflict`` if a token has the same secret.
+    """
+    draft = EntryDraft("secret_rotated", account.booked_at, content)
+    row = account.token(token_id)
+    _require_new_secret(account, token_id, secret_hash)
+    draft.result["hash"] = secret_hash
+    if grace:
+        draft.result["until"] = expiry_timestamp(parse_timestamp(account.booked_at), grace)
+    apply_rotation(row, draft.result)
+    account.mark_changed(row)
+    return draft
+
+
+def apply_rotation(row: TokenRow, result: Mapping[str, Any]) -> None:
+    """Apply the result of a rotation to a row."""
+    row.previous_expires = result.get("until")
+    row.previous_hash = row.hash if row.previous_expires is not None else None
+    row.hash = result["hash"]
+
+
+def _require_new_secret(account: LockedAccount, id: str, secret_hash: str) -> None:
+    """Raise ``operation_conflict`` if a token has the secret, also as its previous one."""
+    store = account.store
+    if store.fetch_one(TokenRow, store.sql.token_by_hash, secret_hash, secret_hash) is not None:
+        raise BillingError(
+            "operation_conflict",
+            f"token {safe_repr(id)}: another token has the same secret; use another one, or omit it",
+        )
