@@ -81,6 +81,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
     "The ledger": {
         "unknown_account": ErrorCode(404, "there is no such account"),
         "account_exists": ErrorCode(409, "another operation opened this account"),
+        "account_frozen": ErrorCode(403, "the account is frozen: it gets no new holds and charges"),
         "malformed_authorization": ErrorCode(401, "the `Authorization` header is missing or malformed"),
         "unknown_token": ErrorCode(401, "there is no such API token"),
         "token_disabled": ErrorCode(401, "the API token is disabled"),

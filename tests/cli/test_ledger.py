@@ -18,6 +18,7 @@ from paths import DATA
 
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
+    *("freeze", "unfreeze"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
     *("journal", "statement", "usage", "requests", "records", "customers"),
@@ -85,7 +86,7 @@ def test_no_password_is_shown() -> None:
 def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """BRIVIONIX_LEDGER names the database if --db is not given."""
     monkeypatch.setenv("BRIVIONIX_LEDGER", "here.db")
-    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0005 (new)\n")
+    assert run("ledger", "migrate")[:2] == (0, "sqlite:///here.db: version 0006 (new)\n")
     assert run("ledger", "migrate", "--db", "there.db")[0] == 0
     assert run("ledger", "open", "acct_1", "--id", "i")[0] == 0
     assert "acct_1" in run("ledger", "accounts")[1]
@@ -95,7 +96,7 @@ def test_the_environment_names_the_database(run: Run, monkeypatch: pytest.Monkey
 def test_migrate_again(command: LedgerCommand) -> None:
     """``migrate`` does not change a ledger of this version."""
     command.top_up("acct_1", "85", "evt_9", "2026-10-01")
-    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0005 (unchanged)\n"
+    assert command.run_ok("migrate") == "sqlite:///ledger.db: version 0006 (unchanged)\n"
     assert available(command) == 200
 
 
@@ -106,7 +107,7 @@ def test_migrate_from_version_1(run: Run) -> None:
     migrated = run("ledger", "migrate", "--db", "old.db")
     after = run("ledger", "verify", "--db", "old.db")
     assert (before[0], "[ledger_version]" in before[2]) == (2, True)
-    assert migrated[:2] == (0, "sqlite:///old.db: version 0005 (was 0001)\n")
+    assert migrated[:2] == (0, "sqlite:///old.db: version 0006 (was 0001)\n")
     assert (after[0], after[1].partition(":")[0]) == (0, "valid")
 
 
@@ -120,8 +121,9 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     assert (status, out.startswith(f"usage: brivionix-billing ledger {name}")) == (0, True)
     assert "--db URL|FILE" in out
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
-    more = ("token rotate", "release", "void", "reverse-charge", "order", "cancel-order", "payment")
-    assert ("--id ID" in out) == (name in (*operations, *more))
+    more = ("release", "void", "reverse-charge", "order", "cancel-order", "payment")
+    newer = ("token rotate", "freeze", "unfreeze")
+    assert ("--id ID" in out) == (name in (*operations, *more, *newer))
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
@@ -207,6 +209,17 @@ def test_a_token(command: LedgerCommand) -> None:
     assert ledger.authenticate(token["secret"], at=FIRST).group == "own"
     ledger.close()
     assert token["secret"] not in command.run_ok("journal", "acct_1") + command.run_ok("token", "list", "acct_1")
+
+
+def test_a_frozen_account(command: LedgerCommand) -> None:
+    """A frozen account is shown with its time, in the balance and in the list, until it is unfrozen."""
+    at = ("--reason", "stolen card", "--at", "2026-10-02")
+    assert "account acct_1 is frozen\n" in command.run_ok("freeze", "acct_1", "--id", "f", *at)
+    assert command.json("balance", "acct_1")[0]["frozen_at"] == "2026-10-02T00:00:00Z"
+    lines = [line.split() for line in command.run_ok("accounts").splitlines()]
+    assert (lines[0][-2:], lines[2][-1], lines[3][-1]) == (["frozen", "since"], "2026-10-02T00:00:00Z", "-")
+    assert "account acct_1 is not frozen\n" in command.run_ok("unfreeze", "acct_1", "--id", "u", *at)
+    assert "frozen_at" not in command.json("balance", "acct_1")[0]
 
 
 def test_a_rotated_secret(command: LedgerCommand) -> None:

@@ -78,6 +78,18 @@ def test_a_malformed_header_is_401_on_every_path(stack: Stack, header: str, path
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+def test_a_frozen_account_is_403(stack: Stack) -> None:
+    """A request of a frozen account is refused with a message without the operator's reason; its balance is shown."""
+    customer = stack.customer(pay="85")
+    stack.ledger.freeze(customer.account, reason="stolen card", id=f"freeze-{customer.account}", at=clock())
+    error = refused(stack, customer.secret)
+    assert (type(error), error.code) == (openai.PermissionDeniedError, "account_frozen")
+    assert "Your account is frozen." in error.message
+    assert "stolen" not in error.message
+    assert "frozen_at" in stack.get("/v1/balance", customer).json()
+    assert stack.booked(customer, "hold") == []
+
+
 # Credits
 
 

@@ -307,6 +307,16 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.reverse(undoes),
         )
 
+    @rule(frozen=st.sampled_from([True, False, False]))
+    def freeze(self, frozen: bool) -> None:
+        id, now = self.new("freeze"), self.model.now
+        operation = self.ledger.freeze if frozen else self.ledger.unfreeze
+        self.both(
+            lambda: operation("acct", reason="suspicion", id=id, at=later(now)),
+            lambda: setattr(self.model, "frozen", frozen),
+        )
+        assert (self.ledger.balance("acct", at=later(now)).frozen_at is not None) == frozen
+
     @rule(token=st.sampled_from(["free", "tight"]), grace=st.sampled_from([0, 60, 300]))
     def rotate(self, token: str, grace: int) -> None:
         id, now = self.new("rotate"), self.model.now

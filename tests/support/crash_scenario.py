@@ -48,10 +48,12 @@ def day() -> list[Operation]:
         lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # posts the expiry of the gift first
         lambda led: led.change_token("tok", id="tok-2", at=at(121), limit="300", name="ours"),
         lambda led: led.rotate_secret("tok", id="tok-3", at=at(121), grace=minute, secret="t" * 30),
+        lambda led: led.freeze("acct", reason="suspicion", id="freeze", at=at(121)),
         lambda led: led.settle("r4", "30", at=at(122)),  # more than is available: owed
         lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),
         lambda led: led.refund("acct", "lot_2", id="back", at=at(124), pay=Payable(11, "USD")),
         lambda led: led.reverse("acct", "back", id="failed", at=at(125), reason="the card was closed"),
+        lambda led: led.unfreeze("acct", reason="a mistake", id="unfreeze", at=at(126)),
         lambda led: led.hold("acct", "3", id="r6", at=at(126), token="tok"),
         lambda led: led.dispute("acct", "lot_2", id="chargeback", at=at(127)),  # removes held Credits
         lambda led: led.reverse("acct", "chargeback", id="won", at=at(128), reason="the bank said so"),

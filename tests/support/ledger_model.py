@@ -121,6 +121,7 @@ class Model:
     tokens: dict[str, ModelToken] = field(default_factory=dict)
     owed: Fraction = ZERO
     used: Fraction = ZERO
+    frozen: bool = False
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     charges: dict[str, ModelCharge] = field(default_factory=dict)
     waived: Fraction = ZERO
@@ -298,6 +299,8 @@ class Model:
         return max(0, half_up(Fraction(lot.tax * lot.refunded, lot.coins or 1)) - lot.tax_back)
 
     def hold(self, id: str, credits: Fraction, ttl: int, token: str | None) -> None:
+        if self.frozen:
+            raise RefusedError("account_frozen")
         if token is not None:
             of = self.tokens[token]
             if not of.enabled:
@@ -320,6 +323,8 @@ class Model:
         self.charge(operation, amount, hold.token, good_at)
 
     def charge(self, id: str, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
+        if self.frozen and good_at is None:  # without a hold
+            raise RefusedError("account_frozen")
         before = [lot.used for lot in self.lots]
         self.owed += amount - self.use(min(amount, self.available), self.now if good_at is None else good_at)
         parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]

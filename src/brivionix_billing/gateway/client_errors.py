@@ -46,6 +46,7 @@ _CLIENT_MESSAGES: Final = {
     "token_disabled": "This API token is disabled.",
     "token_expired": "This API token has expired.",
     "token_exhausted": "This API token has spent its limit.",
+    "account_frozen": "Your account is frozen. Contact the support.",
     "unknown_model": "This model does not exist here; GET /v1/models lists the models that you may use.",
     "unknown_group": "The group of this API token is no longer served.",
     "model_not_allowed": "The group of this API token may not use this model; GET /v1/models lists the models it may.",

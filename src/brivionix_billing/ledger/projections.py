@@ -29,6 +29,7 @@ __all__ = [
     "UsageRow",
     "add_payment",
     "add_usage",
+    "apply_freeze",
     "apply_lot_change",
     "apply_postings",
     "lot_value",
@@ -54,6 +55,8 @@ class AccountRow:
     owed: int = 0
     next_expiry: str | None = None
     """Lower bound: no hold and no lot expires earlier."""
+    frozen_at: str | None = None
+    """Time since which it is frozen: it gets no new holds, and no charges without a hold."""
 
 
 @dataclass(slots=True)
@@ -282,6 +285,14 @@ def apply_postings(account: AccountRow, postings: Mapping[str, int]) -> None:
     account.balance += postings.get("available", 0) + held
     account.held += held
     account.owed -= postings.get("owed", 0)
+
+
+def apply_freeze(account: AccountRow, kind: str, booked: str) -> None:
+    """Apply an entry of kind ``account_frozen`` or ``account_unfrozen``. A frozen account stays frozen since then."""
+    if kind == "account_unfrozen":
+        account.frozen_at = None
+    elif account.frozen_at is None:
+        account.frozen_at = booked
 
 
 def quarter_hour(at: str) -> str:

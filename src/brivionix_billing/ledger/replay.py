@@ -22,6 +22,7 @@ from brivionix_billing.ledger.projections import (
     UsageRow,
     add_payment,
     add_usage,
+    apply_freeze,
     apply_lot_change,
     apply_postings,
     lot_value,
@@ -109,6 +110,8 @@ class AccountReplay:
             self.orders[content["order"]].state = "cancelled"
         elif entry.kind == "token_changed":
             apply_settings(self.tokens[content["token"]], content)
+        elif entry.kind in ("account_frozen", "account_unfrozen"):
+            apply_freeze(account, entry.kind, booked)
         elif entry.kind == "secret_rotated":
             apply_rotation(self.tokens[content["token"]], result)
         for id, part in result.get("shrunk", ()):
@@ -428,6 +431,8 @@ _RELEASE_TARGETS: Final = ("available", "owed")
 """Subaccounts that released Credits can go to."""
 _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("", ()),
+    "account_frozen": ("", ()),
+    "account_unfrozen": ("", ()),
     "token": ("", ()),
     "token_changed": ("", ()),
     "secret_rotated": ("", ()),

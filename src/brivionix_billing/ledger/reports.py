@@ -55,15 +55,18 @@ class Balance:
     """Credits held for requests in flight."""
     owed: Decimal
     """Debt: Credits used but not paid for. New Credits settle it first."""
+    frozen_at: datetime | None = None
+    """Time since which the account is frozen; ``None``: it is not."""
 
     def as_dict(self) -> dict[str, str]:
-        """Return the balance as JSON values."""
+        """Return the balance as JSON values. It has ``frozen_at`` only if the account is frozen."""
         return {
             "account": self.account,
             "at": format_instant(self.at),
             "available": format_plain(self.available),
             "held": format_plain(self.held),
             "owed": format_plain(self.owed),
+            **({} if self.frozen_at is None else {"frozen_at": format_instant(self.frozen_at)}),
         }
 
 
@@ -176,6 +179,7 @@ def balance(store: Store, account: str, now: str) -> Balance:
         units_to_credits(row.balance - row.held),
         units_to_credits(row.held),
         units_to_credits(row.owed),
+        None if row.frozen_at is None else parse_timestamp(row.frozen_at),
     )
 
 

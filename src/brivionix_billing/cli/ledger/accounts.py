@@ -9,6 +9,7 @@ from brivionix_billing.cli.arguments import EXIT_OK, parse_time_or_now
 from brivionix_billing.cli.ledger.common import (
     add_id,
     open_ledger,
+    open_ledger_for_update,
     print_entry,
     subcommand,
 )
@@ -32,6 +33,15 @@ def add_commands(commands: Any) -> None:
     parser = subcommand(commands, "balance", _balance, "show the balance of an account", at=True)
     parser.add_argument("account", metavar="ACCOUNT")
 
+    for name, run, help in (
+        ("freeze", _freeze, "freeze an account: no new holds and charges; open holds still settle"),
+        ("unfreeze", _unfreeze, "unfreeze an account"),
+    ):
+        parser = subcommand(commands, name, run, help, at=True, prices=True)
+        parser.add_argument("account", metavar="ACCOUNT")
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="reason, stored in the journal")
+        add_id(parser)
+
     parser = subcommand(commands, "lots", _lots, "list the lots of an account, with the use of their Credits and money")
     parser.add_argument("account", metavar="ACCOUNT")
 
@@ -41,6 +51,18 @@ def _open(args: Namespace) -> int:
     with open_ledger(args) as ledger:
         entry = ledger.open_account(args.account, id=args.id, at=at)
         return print_entry(args, ledger, entry, at, f"account {entry.account} is open")
+
+
+def _freeze(args: Namespace) -> int:
+    with open_ledger_for_update(args) as (ledger, _, at):
+        entry = ledger.freeze(args.account, reason=args.reason, id=args.id, at=at)
+        return print_entry(args, ledger, entry, at, f"account {entry.account} is frozen")
+
+
+def _unfreeze(args: Namespace) -> int:
+    with open_ledger_for_update(args) as (ledger, _, at):
+        entry = ledger.unfreeze(args.account, reason=args.reason, id=args.id, at=at)
+        return print_entry(args, ledger, entry, at, f"account {entry.account} is not frozen")
 
 
 def _accounts(args: Namespace) -> int:
@@ -57,8 +79,13 @@ def _balance(args: Namespace) -> int:
 def _print_balances(args: Namespace, balances: list[Balance]) -> int:
     rows = [balance.as_dict() for balance in balances]
     heads = ["account", "available", "held", "owed"]
+    if any("frozen_at" in row for row in rows):
+        heads.append("frozen_at")
+    names = [head.replace("_at", " since") for head in heads]
     print_rows(
-        rows, args.format, lambda: format_table([heads, *([row[head] for head in heads] for row in rows)], left=1)
+        rows,
+        args.format,
+        lambda: format_table([names, *([row.get(head, "-") for head in heads] for row in rows)], left=1),
     )
     return EXIT_OK
 

@@ -80,6 +80,7 @@ ACCOUNT: Final = Table(
     _amount_column("held"),
     _amount_column("owed"),
     _text_column("next_expiry", null=True),
+    _text_column("frozen_at", null=True),
 )
 LOT: Final = Table(
     "billing_lot",

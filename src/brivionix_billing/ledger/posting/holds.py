@@ -10,6 +10,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_to_text
@@ -46,7 +47,8 @@ def hold_content(credits: int, ttl: timedelta, token: str | None) -> dict[str, A
 def hold(
     account: LockedAccount, id: str, credits: int, ttl: timedelta, token_id: str | None, content: Mapping[str, Any]
 ) -> EntryDraft:
-    """Hold Credits. Raises :class:`ShortfallError`, and the errors of a token that cannot be used."""
+    """Hold Credits. Raises :class:`ShortfallError`, ``account_frozen``, and the errors of an unusable token."""
+    require_not_frozen(account)
     draft = EntryDraft("hold", account.booked_at, content)
     expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
     if token_id is not None:
@@ -159,7 +161,8 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
 def charge_without_hold(
     account: LockedAccount, charge: Charge | int, content: Mapping[str, Any], token_id: str | None
 ) -> EntryDraft:
-    """Charge usage that had no hold. Raises ``unknown_token``."""
+    """Charge usage that had no hold. Raises ``unknown_token`` and ``account_frozen``."""
+    require_not_frozen(account)
     at = format_timestamp(charge.at) if isinstance(charge, Charge) else account.booked_at
     draft = EntryDraft("charge", at, content)
     if token_id is not None:
