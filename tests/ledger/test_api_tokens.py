@@ -116,6 +116,16 @@ class TestRotation:
                 ledger.authenticate(old, at=NOW)
         assert ledger.authenticate(third, at=NOW).previous_secret_expires is None
 
+    def test_a_second_rotation_ends_the_oldest_secret(self, ledger: Ledger) -> None:
+        """After two rotations within a grace period, the two newest secrets are valid and the oldest is not."""
+        ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+        newer = [ledger.rotate_secret("tok", id=id, at=NOW, grace=timedelta(days=1)).secret for id in ("r1", "r2")]
+        for secret in newer:
+            assert secret is not None
+            assert ledger.authenticate(secret, at=NOW).id == "tok"
+        with refused("unknown_token"):
+            ledger.authenticate(SECRET, at=NOW)
+
     def test_no_two_tokens_share_a_secret(self, ledger: Ledger) -> None:
         """A secret that a token has or had until now is rejected for any token."""
         ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
