@@ -49,7 +49,17 @@ KIND_LABELS: Final = {
 """Kind of booking -> its label."""
 _USAGE_KINDS: Final = ("settle", "charge", "release", "hold_expired")
 """Kinds of entries that are summed by day. A hold that ends may settle a debt."""
-_SILENT_KINDS: Final = ("account", "token", "token_changed", "hold", "order", "order_cancelled", "secret_rotated", "account_frozen", "account_unfrozen")
+_SILENT_KINDS: Final = (
+    "account",
+    "token",
+    "token_changed",
+    "hold",
+    "order",
+    "order_cancelled",
+    "secret_rotated",
+    "account_frozen",
+    "account_unfrozen",
+)
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")
 """Money accounts that are revenue."""
