@@ -11,6 +11,7 @@ from brivionix_billing import BillingError
 from brivionix_billing.invoice import document_hash, lines_csv, render_text
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.pages import bill_page
+from profiles import sampled
 from verify_kit import BILL, put, walk
 
 TEXTS = ("", "-1", "0", "9" * 60, "0." + "1" * 40, "x", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "XXX", "../x")
@@ -37,9 +38,9 @@ def variants() -> Iterator[Any]:
 
 @pytest.mark.parametrize("rendering", [render_text, lines_csv, bill_page])
 def test_a_valid_document_is_rendered_or_refused(rendering: Any) -> None:
-    """No change that the schema allows raises anything but a ``BillingError``."""
+    """No change that the schema allows raises anything but a ``BillingError``. A quick run tries a quarter of them."""
     rendered = refused = 0
-    for document in variants():
+    for document in sampled(variants()):
         try:
             rendering(document)
             rendered += 1

@@ -19,6 +19,7 @@ from brivionix_billing.ledger import Ledger
 from brivionix_billing.ledger.database.tables import METADATA
 from crash_scenario import run_day
 from ledger_kit import NOW, later, opened, tables
+from profiles import sampled
 
 COLUMNS = ("id", "account", "number", "kind", "at", "booked", "body", "hash")
 
@@ -48,7 +49,7 @@ def run(ledger: Ledger, statement: str, **values: Any) -> int:
 
 
 def test_one_altered_byte_in_any_row_of_the_journal_is_detected(ledger: Ledger) -> None:
-    """One altered character in any column of any entry is detected."""
+    """One altered character in any column of any entry is detected; a quick run alters a quarter of them."""
     count = 0
     path = ledger.engine.url.database
     assert path is not None
@@ -59,7 +60,7 @@ def test_one_altered_byte_in_any_row_of_the_journal_is_detected(ledger: Ledger) 
             for column, value in zip(COLUMNS, values, strict=True):
                 whole, update = str(value), f"UPDATE billing_journal SET {column} = ? WHERE rowid = ?"
                 step = max(1, len(whole) // 12)  # at most 12 or 13 positions of a long text
-                for index in range(0, len(whole), step):
+                for index in sampled(range(0, len(whole), step)):
                     other = "1" if whole[index] != "1" else "2"
                     changed: Any = whole[:index] + other + whole[index + 1 :]
                     count += 1
@@ -70,7 +71,7 @@ def test_one_altered_byte_in_any_row_of_the_journal_is_detected(ledger: Ledger) 
                     assert ledger.verify(), (rowid, column, index)
                 attacker.execute(update, (value, rowid))
         assert ledger.verify() == []
-    assert count > 2_000
+    assert count > 500
 
 
 def test_an_entry_rewritten_with_its_hash_breaks_the_chain(ledger: Ledger) -> None:
