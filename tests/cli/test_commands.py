@@ -282,11 +282,18 @@ def test_many_lines_set_aside_are_not_all_told(run: Run) -> None:
 
 
 def test_explain(run: Run) -> None:
-    """``explain`` explains one charge in English or Chinese, and reports why a request has none."""
+    """``explain`` explains one charge in English or Chinese, and reports why a request has none.
+
+    ``zh``, ``zh-CN`` and ``zh-Hans`` mean ``zh_CN``; the message about another language names what is known.
+    """
     status, out, _ = run("explain", "usage.jsonl", "--request", "req_3")
     assert (status, "account acct_1" in out, "Quota of the gateway" in out) == (0, True, True)
     status, chinese, _ = run("explain", "usage.jsonl", "--request", "req_3", "--locale", "zh_CN")
     assert (status, chinese.isascii()) == (0, False)
+    for name in ("zh", "zh-CN", "zh-Hans"):
+        assert run("explain", "usage.jsonl", "--request", "req_3", "--locale", name) == (0, chinese, "")
+    status, _, err = run("explain", "usage.jsonl", "--request", "req_3", "--locale", "fr")
+    assert (status, "argument --locale: no texts in the language 'fr'; use one of en, zh_CN" in err) == (2, True)
     run.usage([record(1, model="gone")])
     assert run("explain", "usage.jsonl", "--request", "req_1")[::2] == (
         2,

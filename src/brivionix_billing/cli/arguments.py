@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating.messages import resolve_locale
 from brivionix_billing.tables import find_files
 from brivionix_billing.times import parse_instant
 
@@ -18,6 +19,7 @@ __all__ = [
     "EXIT_NEGATIVE",
     "EXIT_ERROR",
     "add_prices",
+    "add_locale",
     "load_book",
     "with_similar_file",
     "parse_time_or_now",
@@ -40,6 +42,18 @@ _PARALLEL_MIN_BYTES: Final = 32 * 1024 * 1024
 def add_prices(parser: ArgumentParser) -> None:
     """Add the option of every command that reads a price file."""
     parser.add_argument("--prices", metavar="FILE", default="pricing.yaml", help="the price file (pricing.yaml)")
+
+
+def add_locale(parser: ArgumentParser, help_text: str) -> None:
+    """Add the option of every command that writes texts for readers."""
+    parser.add_argument("--locale", type=_locale, metavar="en|zh_CN", default="en", help=help_text)
+
+
+def _locale(name: str) -> str:
+    try:
+        return resolve_locale(name)
+    except BillingError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def load_book(args: Namespace) -> PriceBook:

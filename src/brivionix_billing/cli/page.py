@@ -6,11 +6,17 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, parse_time_or_now, require_distinct_paths
+from brivionix_billing.cli.arguments import (
+    EXIT_OK,
+    add_locale,
+    add_prices,
+    load_book,
+    parse_time_or_now,
+    require_distinct_paths,
+)
 from brivionix_billing.cli.output import print_rows
 from brivionix_billing.files import PUBLISHED, atomic_write_bytes
 from brivionix_billing.pages import load_stylesheet, pricing_page
-from brivionix_billing.pages.formatting import LANGUAGES
 
 __all__ = ["add_commands"]
 
@@ -29,7 +35,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE.json", help="also write the same content as JSON")
     parser.add_argument("--group", action="append", metavar="G", help="a group to show; repeatable (all groups)")
     parser.add_argument("--at", metavar="T", help="show the prices at this time, such as 2026-10-01 (now)")
-    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the initial language (en)")
+    add_locale(parser, "the initial language (en)")
     parser.add_argument("--title", metavar="TEXT", help="the heading (Model prices)")
     parser.add_argument(
         "--note", action="append", default=[], metavar="TEXT", help="a paragraph for the footer; repeatable"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
-from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_locale, add_prices, load_book
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
 from brivionix_billing.cli.output import print_stderr, print_stdout
 from brivionix_billing.cli.skipped import print_groups
@@ -19,7 +19,6 @@ from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
 from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
-from brivionix_billing.rating.messages import LOCALES
 from brivionix_billing.report.rejections import RejectionSummary
 from brivionix_billing.tabular import format_csv
 from brivionix_billing.usage.record_file import Record, RejectedRecord, read_records
@@ -65,7 +64,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("usage", metavar="USAGE", nargs="?", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument("--request", required=True, metavar="ID", help="the request id")
-    parser.add_argument("--locale", choices=list(LOCALES), default="en")
+    add_locale(parser, "the language of the explanation (en)")
     add_prices(parser)
     parser.set_defaults(run=_explain)
 

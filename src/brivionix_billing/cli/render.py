@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brivionix_billing.cli.arguments import EXIT_OK, require_distinct_paths
+from brivionix_billing.cli.arguments import EXIT_OK, add_locale, require_distinct_paths
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write_bytes
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.files import read_intact_document
 from brivionix_billing.invoice.signing import check_signature, load_public_key
-from brivionix_billing.pages.formatting import LANGUAGES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -27,7 +26,7 @@ PDF: Final = "invoice.pdf"
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the page options of the commands that write documents."""
-    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of the page (en)")
+    add_locale(parser, "the language of the page (en)")
     parser.add_argument("--pdf", action="store_true", help=f"also write {PDF}; requires the extra 'pdf'")
     parser.add_argument("--no-html", action="store_true", help=f"do not write {HTML}")
 
@@ -73,7 +72,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--html", metavar="FILE", help="the file for the HTML page")
     parser.add_argument("--pdf", metavar="FILE", help="the file for the page as PDF; requires the extra 'pdf'")
     parser.add_argument("--csv", metavar="FILE", help="the file for the lines as CSV")
-    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of the page (en)")
+    add_locale(parser, "the language of the page (en)")
     parser.add_argument("--key", metavar="FILE", help="the public key (PEM) with which the page checks its signature")
     parser.set_defaults(run=_render)
 

@@ -9,6 +9,7 @@ from typing import IO, Any, Final
 from brivionix_billing.cli.arguments import (
     EXIT_ERROR,
     EXIT_OK,
+    add_locale,
     add_prices,
     add_workers,
     load_book,
@@ -20,7 +21,6 @@ from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout,
 from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError
 from brivionix_billing.files import atomic_write, atomic_write_bytes
-from brivionix_billing.pages.formatting import LANGUAGES
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.report import Report, build_report, report_page, writers
 from brivionix_billing.report.workbook import require_xlsx_extra
@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--rejected", metavar="FILE", help="write the rejected records with their reasons, as CSV")
     parser.add_argument("--format", choices=_FORMATS, default="table")
-    parser.add_argument("--locale", choices=LANGUAGES, default="en", help="the language of table, xlsx and html (en)")
+    add_locale(parser, "the language of table, xlsx and html (en)")
     parser.add_argument("--out", metavar="FILE", help="write to FILE instead of stdout; required for parquet and xlsx")
     add_workers(parser)
     add_prices(parser)

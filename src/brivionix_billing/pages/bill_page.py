@@ -74,7 +74,7 @@ def bill_page(
     # Canonical order of keys, so that a new document and one read from a file have the same page.
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)
-    words = BILL_MESSAGES[locale]
+    words = BILL_MESSAGES[language.name]
     visible: Json = _replace_invisible(document)
     try:
         view = _view(visible, language)

@@ -15,10 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.decimals import Rounding, decimal_from_scaled, round_quotient, to_scaled
-from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
 from brivionix_billing.pricebook.calendars import WEEKDAYS
-from brivionix_billing.rating.messages import LOCALES
+from brivionix_billing.rating.messages import LOCALES, resolve_locale
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -77,12 +76,10 @@ class LocaleFormatter:
     """Formats digits, money, percentages and dates for one language (``en`` or ``zh_CN``), with Babel's CLDR data."""
 
     def __init__(self, name: str) -> None:
-        if name not in LANGUAGES:
-            raise BillingError("invalid_argument", f"no page in {safe_repr(name)}; use one of {', '.join(LANGUAGES)}")
-        self.name = name
-        self.tag = name.replace("_", "-")
+        self.name = resolve_locale(name)
+        self.tag = self.name.replace("_", "-")
         """The language tag for HTML, such as ``zh-CN``."""
-        self._locale = _babel_locale(name)
+        self._locale = _babel_locale(self.name)
         self._symbols = self._locale.number_symbols["latn"]
 
     def number(self, value: Decimal | int) -> str:

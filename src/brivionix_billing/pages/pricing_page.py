@@ -55,8 +55,8 @@ def pricing_page(
     """Render the prices of some groups at a time as one self-contained HTML file.
 
     Without ``groups``, the page has all groups that have terms at that time. It opens with the first group, in the
-    language ``locale`` (``en`` or ``zh_CN``); the reader can switch both. ``title`` replaces "Model prices", ``notes``
-    are paragraphs of the footer, and ``style`` is appended to the style sheet (see ``docs/pages.md``).
+    language ``locale`` (``en``, or ``zh_CN`` or ``zh``); the reader can switch both. ``title`` replaces "Model prices",
+    ``notes`` are paragraphs of the footer, and ``style`` is appended to the style sheet (see ``docs/pages.md``).
 
     Raises ``unknown_group``, ``invalid_argument``, ``missing_extra``.
 
@@ -69,7 +69,8 @@ def pricing_page(
     style = validate_stylesheet(style)
     if isinstance(notes, str):
         raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: pass a list of paragraphs")
-    languages = [LocaleFormatter(locale), *(LocaleFormatter(name) for name in LANGUAGES if name != locale)]
+    first = LocaleFormatter(locale)
+    languages = [first, *(LocaleFormatter(name) for name in LANGUAGES if name != first.name)]
     for name, text in (("title", title), *(("note", note) for note in notes)):
         if text is not None:
             require_text(f"the {name}", text, limit=_MAX_TEXT_LENGTH)
@@ -77,7 +78,6 @@ def pricing_page(
     if not prices["groups"]:
         message = f"no group to show at {prices['at']}: name a group that has terms at that time"
         raise BillingError("invalid_argument", message)
-    first = languages[0]
     titles = {name: PRICING_MESSAGES[name]["title"] if title is None else title for name in LANGUAGES}
     changes = {group["name"]: scheduled_changes(prices, group) for group in prices["groups"]}
     page = render_template(

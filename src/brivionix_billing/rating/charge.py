@@ -216,7 +216,7 @@ class Charge(ChargeFields):
     def explain(self, locale: str = "en") -> str:
         """Return the whole calculation in words and figures, to be verified with a pocket calculator.
 
-        ``locale`` is ``en`` or ``zh_CN``. Raises ``invalid_argument`` for any other.
+        ``locale`` is ``en`` or ``zh_CN`` (also ``zh``). Raises ``invalid_argument`` for any other.
         """
         return explanation.explain(self, locale)
 

@@ -8,15 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from brivionix_billing.decimals import format_count, format_plain, format_trimmed
-from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import MINIMUM_METER, format_quantity
 from brivionix_billing.rating.conditions import ContextRange
 from brivionix_billing.rating.messages import (
     EXPLANATION_MESSAGES,
-    LOCALES,
     RANGE_MESSAGES,
     quantity_label,
     range_text,
+    resolve_locale,
 )
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.times import format_instant
@@ -30,11 +29,8 @@ __all__ = ["explain"]
 
 def explain(charge: Charge, locale: str) -> str:
     """See :meth:`Charge.explain`. Raises ``invalid_argument`` for an unknown locale."""
-    messages = EXPLANATION_MESSAGES.get(locale) if isinstance(locale, str) else None
-    if messages is None:
-        raise BillingError(
-            "invalid_argument", f"no explanation in {safe_repr(locale)}; use one of {', '.join(LOCALES)}"
-        )
+    locale = resolve_locale(locale)
+    messages = EXPLANATION_MESSAGES[locale]
     card, texts = charge.card, charge.card.texts
     words = _card_words(card, locale)
     out, terms = _explain_own(charge, messages, locale)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter
 from brivionix_billing.rating.labels import name_with_label, pick_text
 
 __all__ = [
     "EXPLANATION_MESSAGES",
     "LOCALES",
+    "resolve_locale",
     "METER_LABELS",
     "RANGE_MESSAGES",
     "meter_label",
@@ -91,6 +93,28 @@ EXPLANATION_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
 
 LOCALES: Final = tuple(EXPLANATION_MESSAGES)
 """The languages of explanations, pages and descriptions."""
+_LOCALE_NAMES: Final = {
+    **{name.lower(): name for name in LOCALES},
+    **dict.fromkeys(("en_us", "en_gb"), "en"),
+    **dict.fromkeys(("zh", "zh_hans", "zh_hans_cn"), "zh_CN"),
+}
+"""Lower-case names with underscores. Traditional Chinese is absent: its readers would get another script."""
+
+
+def resolve_locale(name: object) -> str:
+    """Return the locale of :data:`LOCALES` that a name means, such as ``zh_CN`` for ``zh``, ``zh-CN`` or ``zh-Hans``.
+
+    Raises ``invalid_argument`` for any other name.
+
+    >>> resolve_locale("zh"), resolve_locale("zh-Hans"), resolve_locale("en")
+    ('zh_CN', 'zh_CN', 'en')
+    """
+    known = _LOCALE_NAMES.get(name.replace("-", "_").lower()) if isinstance(name, str) else None
+    if known is None:
+        message = f"no texts in the language {safe_repr(name)}; use one of {', '.join(LOCALES)} (zh means zh_CN)"
+        raise BillingError("invalid_argument", message)
+    return known
+
 
 RANGE_MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {

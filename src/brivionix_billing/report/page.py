@@ -37,7 +37,7 @@ _SALES, _COSTS, _MORE, _LESS = 0, 2, 3, 0
 def report_page(report: Report, *, locale: str = "en") -> HtmlPage:
     """Render the page of a report in ``en`` or ``zh_CN``. Raises ``invalid_argument`` for another language."""
     language = LocaleFormatter(locale)
-    words = MESSAGES[locale]
+    words = MESSAGES[language.name]
     view = _View(report, language)
     style = read_asset("base.css") + read_asset("bill.css") + read_asset("report.css")
     charts = usage_charts(view.chart_document(), language)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from brivionix_billing.rating.messages import resolve_locale
 from brivionix_billing.usage.record_file import RejectedRecord
 
 __all__ = ["ADVICE", "RejectedGroup", "RejectionSummary"]
@@ -70,6 +71,7 @@ class RejectedGroup(NamedTuple):
 
     def advice(self, locale: str = "en") -> str:
         """Return what to do about them, in ``en`` or ``zh_CN``."""
+        locale = resolve_locale(locale)
         return ADVICE[locale].get(self.code, _FALLBACK[locale])
 
     def as_dict(self) -> dict[str, Any]:

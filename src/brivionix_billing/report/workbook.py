@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_plain, to_scaled
 from brivionix_billing.errors import BillingError, missing_extra
+from brivionix_billing.rating.messages import resolve_locale
 
 __all__ = ["Cell", "Sheet", "require_xlsx_extra", "workbook_bytes"]
 
@@ -84,7 +85,7 @@ def workbook_bytes(sheets: Sequence[Sheet], locale: str = "en") -> bytes:
                 "invalid_argument",
                 f"sheet {sheet.name}: {rows} rows; XLSX has at most {_MAX_ROWS}; use CSV or Parquet",
             )
-        _write_sheet(workbook.add_worksheet(sheet.name), sheet, formats, locale)
+        _write_sheet(workbook.add_worksheet(sheet.name), sheet, formats, resolve_locale(locale))
     workbook.close()
     return out.getvalue()
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_places, format_trimmed
+from brivionix_billing.rating.messages import resolve_locale
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
 from brivionix_billing.report.build import ChangedRequest, LossRequest, Report
 from brivionix_billing.report.columns import Column, Value, cell_text, report_columns, rounded_text
@@ -48,6 +49,7 @@ def report_table(report: Report, locale: str = "en") -> str:
 
     Tables of the accounts that another price file changes, and of the largest losses, follow.
     """
+    locale = resolve_locale(locale)
     columns = [column for column in report_columns(report, locale) if not column.is_exact]
     cells = [[column.shown_title or column.title for column in columns]]
     for key, sums in _rows_and_total(report, locale):
@@ -174,6 +176,7 @@ def report_xlsx(report: Report, locale: str = "en") -> bytes:
     Its sheets are the rows, the records that are not billed, and the losses. See :func:`workbook_bytes` for numbers
     that a workbook cannot hold.
     """
+    locale = resolve_locale(locale)
     words = MESSAGES[locale]
     columns = report_columns(report, locale)
     total: list[Cell] = [
