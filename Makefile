@@ -37,6 +37,7 @@ schema: .venv/installed
 	$(BIN)/brivionix-billing schema pricing > docs/schema/pricing.schema.json
 	$(BIN)/brivionix-billing schema invoice > docs/schema/invoice.schema.json
 	$(BIN)/brivionix-billing schema receipt > docs/schema/receipt.schema.json
+	$(BIN)/brivionix-billing schema price-list > docs/schema/price-list.schema.json
 
 # ARGS=--update first stores the present messages of all examples.
 errors: .venv/dev

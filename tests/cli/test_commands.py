@@ -71,7 +71,7 @@ def test_check(run: Run) -> None:
     assert {"file", "line", "column", "path", "message", "hint"} == set(found["findings"][0])
 
 
-@pytest.mark.parametrize("of", ["pricing", "invoice"])
+@pytest.mark.parametrize("of", ["pricing", "invoice", "receipt", "price-list"])
 def test_schema(run: Run, of: str) -> None:
     """``schema`` prints a JSON Schema."""
     status, out, _ = run("schema", of)

@@ -79,9 +79,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "schema",
         help="print a JSON Schema",
-        description="Prints the JSON Schema of the price file, of the invoice or of a receipt.",
+        description="Prints the JSON Schema of the price file, of the invoice, of a receipt or of the price list.",
     )
-    parser.add_argument("of", choices=["pricing", "invoice", "receipt"])
+    parser.add_argument("of", choices=["pricing", "invoice", "receipt", "price-list"])
     parser.set_defaults(run=_schema)
 
 
@@ -251,6 +251,8 @@ def _schema(args: Namespace) -> int:
         from brivionix_billing.pricebook.schema import json_schema
     elif args.of == "receipt":
         from brivionix_billing.invoice.receipts.schema import json_schema
+    elif args.of == "price-list":
+        from brivionix_billing.pages.price_list_schema import json_schema
     else:
         from brivionix_billing.invoice.document import json_schema
     print_stdout(json.dumps(json_schema(), indent=2, sort_keys=True) + "\n")

@@ -30,6 +30,7 @@ from brivionix_billing.pages.price_cards import (
     topup_prices,
 )
 from brivionix_billing.pages.price_changes import price_changes
+from brivionix_billing.pages.price_list_schema import SCHEMA
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.pricebook.compile import Descriptions
 from brivionix_billing.rating import RateCard
@@ -37,9 +38,8 @@ from brivionix_billing.rating.messages import meter_label
 from brivionix_billing.times import END_OF_TIME, as_utc, format_instant
 from brivionix_billing.topup import Channel, VolumeDiscount
 
-__all__ = ["SCHEMA", "price_list", "topup_price"]
+__all__ = ["price_list", "topup_price"]
 
-SCHEMA: Final = "brivionix-billing/price-list/1"
 _THOUSAND: Final = Decimal("0.001")
 
 
