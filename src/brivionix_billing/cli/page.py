@@ -15,8 +15,10 @@ from brivionix_billing.cli.arguments import (
     require_distinct_paths,
 )
 from brivionix_billing.cli.output import print_rows
+from brivionix_billing.errors import BillingError
 from brivionix_billing.files import PUBLISHED, atomic_write_bytes
-from brivionix_billing.pages import load_stylesheet, pricing_page
+from brivionix_billing.pages import Branding, load_image, load_stylesheet, pricing_page
+from brivionix_billing.rating.messages import resolve_locale
 
 __all__ = ["add_commands"]
 
@@ -36,10 +38,32 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--group", action="append", metavar="G", help="a group to show; repeatable (all groups)")
     parser.add_argument("--at", metavar="T", help="show the prices at this time, such as 2026-10-01 (now)")
     add_locale(parser, "the initial language (en)")
-    parser.add_argument("--title", metavar="TEXT", help="the heading (Model prices)")
     parser.add_argument(
-        "--note", action="append", default=[], metavar="TEXT", help="a paragraph for the footer; repeatable"
+        "--title",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="the heading, or that of a language: zh_CN=TEXT; repeatable (Model prices)",
     )
+    parser.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a paragraph for the footer, or for a language: zh_CN=TEXT; repeatable",
+    )
+    parser.add_argument("--logo", metavar="FILE", help="a logo: PNG, JPEG or SVG")
+    parser.add_argument("--home", metavar="URL", help="the address of your site; the logo links to it")
+    parser.add_argument("--favicon", metavar="FILE", help="the icon of the browser tab: PNG, JPEG or SVG")
+    parser.add_argument(
+        "--description",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a summary for search engines and previews, or that of a language: zh_CN=TEXT; repeatable",
+    )
+    parser.add_argument("--url", metavar="URL", help="the public address of the page, for previews")
+    parser.add_argument("--preview-image", metavar="URL", help="the address of an image for previews")
     parser.add_argument("--style", metavar="FILE.css", help="a style sheet to append to the built-in one")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     add_prices(parser)
@@ -47,11 +71,19 @@ def add_commands(commands: Any) -> None:
 
 
 def _page(args: Namespace) -> int:
-    require_distinct_paths(args.prices, args.style, args.out, args.json)
+    require_distinct_paths(args.prices, args.style, args.logo, args.out, args.json)
+    require_distinct_paths(args.favicon, args.out, args.json)
     book, at = load_book(args), parse_time_or_now(args.at)
     style = load_stylesheet(args.style) if args.style else ""
     page = pricing_page(
-        book, at=at, groups=args.group, locale=args.locale, title=args.title, notes=args.note, style=style
+        book,
+        at=at,
+        groups=args.group,
+        locale=args.locale,
+        title=_by_language("--title", args.title),
+        notes=[dict([_language_and_text(note)]) for note in args.note],
+        style=style,
+        branding=_branding(args),
     )
     if args.json:
         text = json.dumps(page.prices, ensure_ascii=False, indent=1) + "\n"
@@ -64,3 +96,32 @@ def _page(args: Namespace) -> int:
 
     print_rows([row], args.format, format_text)
     return EXIT_OK
+
+
+def _branding(args: Namespace) -> Branding:
+    return Branding(
+        home=args.home,
+        logo=load_image(args.logo) if args.logo else None,
+        favicon=load_image(args.favicon) if args.favicon else None,
+        description=_by_language("--description", args.description),
+        url=args.url,
+        preview_image=args.preview_image,
+    )
+
+
+def _language_and_text(value: str) -> tuple[str, str]:
+    """Split ``zh_CN=TEXT``. A text that does not start with a language is for all languages."""
+    name, separator, text = value.partition("=")
+    try:
+        return (resolve_locale(name), text) if separator else ("", value)
+    except BillingError:
+        return "", value
+
+
+def _by_language(option: str, values: list[str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for language, text in map(_language_and_text, values):
+        if language in texts:
+            raise BillingError("invalid_argument", f"{option}: two texts for {language or 'all languages'}; remove one")
+        texts[language] = text
+    return texts

@@ -4,10 +4,20 @@ PDF requires the extra ``brivionix-billing[pdf]``.
 """
 
 from brivionix_billing.pages.bill_page import bill_page
+from brivionix_billing.pages.branding import Branding, load_image
 from brivionix_billing.pages.pdf import render_pdf
 from brivionix_billing.pages.price_list import price_list
 from brivionix_billing.pages.pricing_page import pricing_page
 from brivionix_billing.pages.render import HtmlPage
 from brivionix_billing.pages.stylesheet import load_stylesheet
 
-__all__ = ["HtmlPage", "bill_page", "load_stylesheet", "render_pdf", "price_list", "pricing_page"]
+__all__ = [
+    "Branding",
+    "HtmlPage",
+    "bill_page",
+    "load_image",
+    "load_stylesheet",
+    "render_pdf",
+    "price_list",
+    "pricing_page",
+]

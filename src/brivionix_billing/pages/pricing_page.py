@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.pages.branding import NO_BRANDING, Branding, branding_values, localized_texts, notes_by_language
 from brivionix_billing.pages.calendars import calendar_texts
 from brivionix_billing.pages.formatting import LANGUAGES, LocaleFormatter
 from brivionix_billing.pages.messages import PRICING_MESSAGES
@@ -18,8 +19,7 @@ from brivionix_billing.pages.scheduled_changes import PageLabels, scheduled_chan
 from brivionix_billing.pages.static_prices import is_free, static_sections
 from brivionix_billing.pages.stylesheet import validate_stylesheet
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.rating.labels import pick_text
-from brivionix_billing.text_checks import require_text
+from brivionix_billing.rating.labels import Texts, pick_text
 from brivionix_billing.times import parse_instant
 
 __all__ = ["pricing_page"]
@@ -35,8 +35,6 @@ _VIEW_SCRIPTS: Final = (
         )
     ),
 )
-_MAX_TEXT_LENGTH: Final = 2_000
-"""Maximum length of a title or note, in characters."""
 _FIRST_ROWS: Final = 60
 """Rows of the first group that a reader sees if a policy blocks the scripts. The others are for readers without them,
 because a browser lays out every row before it runs the script that replaces them."""
@@ -48,15 +46,17 @@ def pricing_page(
     at: datetime,
     groups: Sequence[str] | None = None,
     locale: str = "en",
-    title: str | None = None,
-    notes: Sequence[str] = (),
+    title: str | Texts | None = None,
+    notes: Sequence[str | Texts] = (),
     style: str = "",
+    branding: Branding = NO_BRANDING,
 ) -> HtmlPage:
     """Render the prices of some groups at a time as one self-contained HTML file.
 
     Without ``groups``, the page has all groups that have terms at that time. It opens with the first group, in the
     language ``locale`` (``en``, or ``zh_CN`` or ``zh``); the reader can switch both. ``title`` replaces "Model prices",
-    ``notes`` are paragraphs of the footer, and ``style`` is appended to the style sheet (see ``docs/pages.md``).
+    ``notes`` are paragraphs of the footer, each a text or a mapping of language to text. ``style`` is appended to the
+    style sheet, and ``branding`` has logo, links and previews (see ``docs/pages.md``).
 
     Raises ``unknown_group``, ``invalid_argument``, ``missing_extra``.
 
@@ -71,14 +71,13 @@ def pricing_page(
         raise BillingError("invalid_argument", f"notes={safe_repr(notes)}: pass a list of paragraphs")
     first = LocaleFormatter(locale)
     languages = [first, *(LocaleFormatter(name) for name in LANGUAGES if name != first.name)]
-    for name, text in (("title", title), *(("note", note) for note in notes)):
-        if text is not None:
-            require_text(f"the {name}", text, limit=_MAX_TEXT_LENGTH)
+    own_titles = localized_texts("title", title)
+    notes_of = {name: notes_by_language(notes, name) for name in LANGUAGES}
     prices = price_list(book, at=at, groups=groups)
     if not prices["groups"]:
         message = f"no group to show at {prices['at']}: name a group that has terms at that time"
         raise BillingError("invalid_argument", message)
-    titles = {name: PRICING_MESSAGES[name]["title"] if title is None else title for name in LANGUAGES}
+    titles = {name: own_titles.get(name) or own_titles.get("") or PRICING_MESSAGES[name]["title"] for name in LANGUAGES}
     changes = {group["name"]: scheduled_changes(prices, group) for group in prices["groups"]}
     page = render_template(
         "pricing.html",
@@ -86,9 +85,10 @@ def pricing_page(
             "language": first,
             "messages": PRICING_MESSAGES[first.name],
             "title": titles[first.name],
+            "branding": branding_values(branding, first.name),
             "embedded": False,
             "first_rows": _FIRST_ROWS,
-            "texts": [_texts(prices, language, notes) for language in languages],
+            "texts": [_texts(prices, language, notes_of[language.name]) for language in languages],
             "sections": list(static_sections(prices, changes, first)),
             "data": embed_json(_script_data(book, prices, changes, languages, titles)),
         },
