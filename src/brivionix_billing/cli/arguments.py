@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
+from brivionix_billing.decimals import parse_plain_decimal
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.messages import resolve_locale
@@ -23,6 +24,7 @@ __all__ = [
     "load_book",
     "with_similar_file",
     "parse_time_or_now",
+    "plain_amount",
     "add_workers",
     "worker_count",
     "require_distinct_paths",
@@ -78,6 +80,13 @@ def with_similar_file(error: BillingError, *paths: str) -> BillingError:
 def parse_time_or_now(text: str | None) -> datetime:
     """Return the time that ``--at`` gives, or now: a command may read the clock, the library does not."""
     return datetime.now(UTC) if text is None else parse_instant(text)
+
+
+def plain_amount(text: str | None) -> str | None:
+    """Return an amount as it was written. Raises ``invalid_money`` for ``1e3``: it is more likely an error than 1000."""
+    if text is not None:
+        parse_plain_decimal(text)
+    return text
 
 
 def add_workers(parser: ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now
+from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, load_book, parse_time_or_now, plain_amount
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain, to_scaled
 from brivionix_billing.errors import PriceFileError, escape_unprintable
@@ -217,7 +217,9 @@ def _price(card: RateCard, meter: str, channel: str | None) -> str | None:
 
 def _quote(args: Namespace) -> int:
     book = load_book(args)
-    quote = book.quote(args.channel, at=parse_time_or_now(args.at), credits=args.credits, pay=args.pay)
+    quote = book.quote(
+        args.channel, at=parse_time_or_now(args.at), credits=plain_amount(args.credits), pay=plain_amount(args.pay)
+    )
     row = {
         "channel": quote.channel,
         "at": format_instant(quote.at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from brivionix_billing.cli.arguments import EXIT_OK, parse_time_or_now
+from brivionix_billing.cli.arguments import EXIT_OK, parse_time_or_now, plain_amount
 from brivionix_billing.cli.ledger.common import (
     add_id,
     open_ledger,
@@ -78,7 +78,7 @@ def add_commands(commands: Any) -> None:
 
 def _order(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, book, at):
-        quote = book.quote(args.channel, at=at, credits=args.credits, pay=args.pay)
+        quote = book.quote(args.channel, at=at, credits=plain_amount(args.credits), pay=plain_amount(args.pay))
         tax = None if args.tax is None else Payable(args.tax, quote.pay.currency)
         entry = ledger.create_order(
             args.account, quote, id=args.id, at=at, expires=parse_instant(args.expires), tax=tax

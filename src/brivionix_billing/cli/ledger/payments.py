@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from brivionix_billing.cli.arguments import plain_amount
 from brivionix_billing.cli.ledger.common import (
     add_id,
     open_ledger_for_update,
@@ -137,7 +138,13 @@ def _topup(args: Namespace) -> int:
     with open_ledger_for_update(args) as (ledger, book, at):
         entry = ledger.top_up(
             args.account,
-            book.quote(args.channel, at=at, credits=args.credits, pay=args.pay, received=args.pay is not None),
+            book.quote(
+                args.channel,
+                at=at,
+                credits=plain_amount(args.credits),
+                pay=plain_amount(args.pay),
+                received=args.pay is not None,
+            ),
             reference=args.reference,
             id=args.id,
             at=at,
