@@ -103,9 +103,10 @@ def parse_plain_decimal(text: str) -> Decimal:
 
     Unlike :func:`parse_decimal`, it rejects exponents: ``1e3`` is more likely an error than 1000.
     """
+    value = parse_decimal(text)
     if "e" in text or "E" in text:
         raise BillingError("invalid_money", f"{safe_repr(text)} has an exponent; write the amount as a plain number")
-    return parse_decimal(text)
+    return value
 
 
 def require_finite(value: Decimal) -> Decimal:

@@ -83,7 +83,7 @@ def parse_time_or_now(text: str | None) -> datetime:
 
 
 def plain_amount(text: str | None) -> str | None:
-    """Return an amount as it was written. Raises ``invalid_money`` for ``1e3``: it is more likely an error than 1000."""
+    """Return an amount as it was written. Raises ``invalid_money``, also for ``1e3``: most likely it is an error."""
     if text is not None:
         parse_plain_decimal(text)
     return text
