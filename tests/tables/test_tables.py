@@ -247,8 +247,8 @@ def test_what_is_no_usage_gets_one_message(content: bytes, expected: str) -> Non
 @pytest.mark.parametrize(
     ("head", "mapping", "expected"),
     [
-        (["request_id", "at", "account", "group", "input_tokens"], {}, "no column model"),
-        ([*HEAD, "words"], {}, "no quantities"),
+        (["request_id", "at", "account", "group", "input_tokens"], {}, "--map model=COLUMN"),
+        ([*HEAD, "words"], {}, "--map input_tokens=COLUMN"),
         ([*HEAD, "usage", "input_tokens"], {}, "usage and input_tokens"),
         ([*HEAD, "input_tokens", "input_tokens"], {}, "two columns"),
         ([*HEAD, "input_tokens", "cached_read_tokens"], {}, "looks like cache_read_tokens"),

@@ -145,7 +145,7 @@ class Columns:
             raise BillingError(
                 "invalid_argument",
                 f"the table has no column {', '.join(missing)}; it has {_listed(names)}; "
-                "map a column with another name, or set a value",
+                f"map a column (--map {missing[0]}=COLUMN), or set a value (--set {missing[0]}=VALUE)",
             )
         beside = [*counts, *(name for name in self.names if name in _BESIDE_COUNTS)]
         if "usage" in self.names and beside:
@@ -155,7 +155,8 @@ class Columns:
         if "usage" not in self.names and not counts:
             raise BillingError(
                 "invalid_argument",
-                f"the table has no quantities; it has {_listed(names)}; add input_tokens, or usage for whole bodies",
+                f"the table has no quantities; it has {_listed(names)}; "
+                "map the columns of counts (--map input_tokens=COLUMN), or one of whole bodies (--map usage=COLUMN)",
             )
         self._counts = frozenset(counts)
         self.unread = [name for name in self.names if name not in _KNOWN | set(_KEPT) and name not in self._counts]
