@@ -58,12 +58,15 @@ def _locale(name: str) -> str:
         raise ArgumentTypeError(str(error)) from None
 
 
-def load_book(args: Namespace) -> PriceBook:
-    """Load the price book that ``--prices`` names."""
+def load_book(args: Namespace, option: str = "prices") -> PriceBook:
+    """Load the price book that an option names. A file that cannot be read is an error that names this option."""
+    path = getattr(args, option)
     try:
-        return PriceBook.load(args.prices)
+        return PriceBook.load(path)
     except BillingError as error:
-        raise with_similar_file(error, args.prices) from None
+        if error.message.endswith("name one by --prices"):
+            error = BillingError(error.code, f"{error.message.removesuffix('--prices')}--{option}")
+        raise with_similar_file(error, path) from None
 
 
 def with_similar_file(error: BillingError, *paths: str) -> BillingError:

@@ -21,7 +21,6 @@ from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout,
 from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError
 from brivionix_billing.files import atomic_write, atomic_write_bytes
-from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.report import Report, build_report, report_page, writers
 from brivionix_billing.report.workbook import require_xlsx_extra
 from brivionix_billing.tabular import format_csv
@@ -75,8 +74,8 @@ def add_commands(commands: Any) -> None:
 def _report(args: Namespace) -> int:
     _check(args)
     book = load_book(args)
-    costs = PriceBook.load(args.costs) if args.costs else None
-    compare = PriceBook.load(args.compare) if args.compare else None
+    costs = load_book(args, "costs") if args.costs else None
+    compare = load_book(args, "compare") if args.compare else None
     with ExitStack() as stack:
         # The files with single requests replace what was there only if all of the report succeeds.
         losses = _RowFile.open(stack, args.losses)
