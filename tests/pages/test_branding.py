@@ -11,7 +11,6 @@ from playwright.sync_api import Browser
 
 from brivionix_billing import BillingError
 from brivionix_billing.pages import Branding, load_image, pricing_page
-from brivionix_billing.pages.branding import NO_BRANDING
 from cli_kit import SHIPPED, Run, run
 from pages_kit import opened, violations
 from paths import ROOT
@@ -125,18 +124,10 @@ def test_only_images_are_images(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("field", ["home", "url", "preview_image"])
 def test_an_address_is_http(field: str) -> None:
     """An address with another scheme, without a host, or with spaces or quotes is refused."""
-    for wrong in (
-        "javascript:alert(1)",
-        "data:text/html,x",
-        "//x.example",
-        "/a",
-        "https://",
-        "https://a b",
-        "http://[",
-        "",
-    ):
+    for wrong in ["javascript:alert(1)", "data:,x", "//x.example", "/a", "https://", "https://a b", "http://[", ""]:
+        options: dict[str, Any] = {field: wrong}
         with pytest.raises(BillingError, match=f"{field} is ") as caught:
-            page(branding=NO_BRANDING._replace(**{field: wrong}))
+            page(branding=Branding(**options))
         assert code_of(caught) == "invalid_argument"
 
 

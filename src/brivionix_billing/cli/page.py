@@ -17,7 +17,7 @@ from brivionix_billing.cli.arguments import (
 from brivionix_billing.cli.output import print_rows
 from brivionix_billing.errors import BillingError
 from brivionix_billing.files import PUBLISHED, atomic_write_bytes
-from brivionix_billing.pages import Branding, load_image, load_stylesheet, pricing_page
+from brivionix_billing.pages import Branding, load_image, load_stylesheet, pricing_component, pricing_page
 from brivionix_billing.rating.messages import resolve_locale
 
 __all__ = ["add_commands"]
@@ -35,6 +35,7 @@ def add_commands(commands: Any) -> None:
         "--out", required=True, metavar="FILE.html", help="the file to write; an existing file is replaced"
     )
     parser.add_argument("--json", metavar="FILE.json", help="also write the same content as JSON")
+    parser.add_argument("--component", metavar="FILE.js", help="also write the prices as an element for other pages")
     parser.add_argument("--group", action="append", metavar="G", help="a group to show; repeatable (all groups)")
     parser.add_argument("--at", metavar="T", help="show the prices at this time, such as 2026-10-01 (now)")
     add_locale(parser, "the initial language (en)")
@@ -71,23 +72,27 @@ def add_commands(commands: Any) -> None:
 
 
 def _page(args: Namespace) -> int:
-    require_distinct_paths(args.prices, args.style, args.logo, args.out, args.json)
-    require_distinct_paths(args.favicon, args.out, args.json)
+    require_distinct_paths(args.prices, args.style, args.logo, args.out, args.json, args.component)
+    require_distinct_paths(args.favicon, args.out, args.json, args.component)
     book, at = load_book(args), parse_time_or_now(args.at)
     style = load_stylesheet(args.style) if args.style else ""
+    notes = [dict([_language_and_text(note)]) for note in args.note]
     page = pricing_page(
         book,
         at=at,
         groups=args.group,
         locale=args.locale,
         title=_by_language("--title", args.title),
-        notes=[dict([_language_and_text(note)]) for note in args.note],
+        notes=notes,
         style=style,
         branding=_branding(args),
     )
     if args.json:
         text = json.dumps(page.prices, ensure_ascii=False, indent=1) + "\n"
         atomic_write_bytes(args.json, text.encode(), PUBLISHED)
+    if args.component:
+        script = pricing_component(book, at=at, groups=args.group, notes=notes)
+        atomic_write_bytes(args.component, script.encode(), PUBLISHED)
     atomic_write_bytes(args.out, page.encode(), PUBLISHED)
     row = {"page": args.out, "bytes": len(page.encode()), "policy": page.policy}
 

@@ -7,6 +7,7 @@ from brivionix_billing.pages.bill_page import bill_page
 from brivionix_billing.pages.branding import Branding, load_image
 from brivionix_billing.pages.pdf import render_pdf
 from brivionix_billing.pages.price_list import price_list
+from brivionix_billing.pages.pricing_component import pricing_component
 from brivionix_billing.pages.pricing_page import pricing_page
 from brivionix_billing.pages.render import HtmlPage
 from brivionix_billing.pages.stylesheet import load_stylesheet
@@ -19,5 +20,6 @@ __all__ = [
     "load_stylesheet",
     "render_pdf",
     "price_list",
+    "pricing_component",
     "pricing_page",
 ]

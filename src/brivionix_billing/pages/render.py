@@ -24,6 +24,7 @@ __all__ = [
     "HtmlPage",
     "read_asset",
     "embed_json",
+    "render_fragment",
     "render_template",
 ]
 
@@ -70,6 +71,11 @@ def render_template(template: str, values: Mapping[str, Any], *, style: str, scr
     page = HtmlPage(text)
     page.policy = policy
     return page
+
+
+def render_fragment(template: str, values: Mapping[str, Any]) -> str:
+    """Render a template that is a part of a page."""
+    return _environment().get_template(template).render(values)
 
 
 def _csp_hash_source(text: str) -> str:

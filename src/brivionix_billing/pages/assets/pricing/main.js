@@ -55,10 +55,12 @@ function bindEvents() {
     hideTip();
     if (ROOT.activeElement && ROOT.activeElement.matches(".price")) showTip(ROOT.activeElement);
   });
-  addEventListener("scroll", () => {
+  const onScroll = () => {
+    if (!HOST.isConnected) removeEventListener("scroll", onScroll, { capture: true }); // a component that was removed
     const described = ROOT.querySelector("[aria-describedby=tip]");
     if (described) showTip(described);
-  }, { capture: true, passive: true });
+  };
+  addEventListener("scroll", onScroll, { capture: true, passive: true });
   ROOT.addEventListener("keydown", (event) => {
     if (event.key === "Escape") return hideTip();
     const focused = event.target.closest ? event.target.closest(FOCUSABLE) : null;
@@ -87,7 +89,7 @@ function bindEvents() {
     showState(renderCalculator);
   });
   if (!EMBEDDED) addEventListener("hashchange", () => { stateFromHash(); render(); reportUnknownState(); });
-  setInterval(renderWindows, 60000);
+  const timer = setInterval(() => (HOST.isConnected ? renderWindows() : clearInterval(timer)), 60000);
 }
 
 // A link to a group that no longer exists must not be mistaken for a link to another group.
