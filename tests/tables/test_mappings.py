@@ -15,6 +15,7 @@ import pytest
 from brivionix_billing import Usage
 from brivionix_billing.errors import BillingError
 from brivionix_billing.tables import TableOptions, open_query, read_mappings, usage_lines
+from brivionix_billing.tables.columns import parse_mapping
 
 Json = dict[str, Any]
 
@@ -249,3 +250,19 @@ def test_a_table_keeps_token_project_and_tags() -> None:
     row |= {"input_tokens": 1, "token": "k", "project": "chat", "tags": "team=a"}  # type: ignore[dict-item]
     (found,) = records(as_csv([row]))
     assert (found["token"], found["project"], found["tags"]) == ("k", "chat", "team=a")
+
+
+@pytest.mark.parametrize("levels", [0, 9])
+def test_a_preset_that_is_no_text_is_rejected(tmp_path: Path, levels: int) -> None:
+    """A preset that is a list is rejected, also one that aliases of YAML make as large as no memory."""
+    anchors = "".join(f", &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels + 1))
+    path = tmp_path / "map.yaml"
+    path.write_text(f"preset: [&a0 [x]{anchors}]", encoding="utf-8")
+    with pytest.raises(BillingError, match="that is no text"):
+        read_mappings([str(path)], [])
+
+
+def test_a_mapping_of_many_names_is_read_in_linear_time() -> None:
+    """50,000 names are mapped without comparing each with each."""
+    pairs = [f"k{number}=v{number}" for number in range(50_000)]
+    assert len(parse_mapping(pairs)) == 50_000

@@ -104,13 +104,15 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
     Raises ``invalid_argument``.
     """
     mapping: dict[str, str] = {}
+    mapped: set[str] = set()
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
         if not equals or not ours or not theirs:
             raise BillingError("invalid_argument", f"mapping {safe_repr(pair)}: use NAME=COLUMN, such as at=created_at")
-        if theirs in mapping or ours in mapping.values():
+        if theirs in mapping or ours in mapped:
             raise BillingError("invalid_argument", f"mapping {safe_repr(pair)}: a name is mapped twice; map each once")
         mapping[theirs] = ours
+        mapped.add(ours)
     return mapping
 
 

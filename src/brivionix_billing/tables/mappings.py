@@ -101,9 +101,11 @@ def _read_file(path: str) -> ColumnMapping:
             raise BillingError("invalid_argument", f"mapping {safe_repr(path, 200)}: {key}: write NAME: COLUMN lines")
         parts[key] = [f"{name}={value}" for name, value in part.items()]
     preset = data.get("preset") or None
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+        # Aliases of YAML can make a small file a list of billions of items, so only a text is shown.
+        shown = safe_repr(preset) if isinstance(preset, str) else "that is no text"
         raise BillingError(
             "invalid_argument",
-            f"mapping {safe_repr(path, 200)}: preset {safe_repr(preset)} is unknown; use {', '.join(PRESETS)}",
+            f"mapping {safe_repr(path, 200)}: preset {shown} is unknown; use {', '.join(PRESETS)}",
         )
     return ColumnMapping(preset, parse_mapping(parts["map"]), parse_values(parts["set"]))
