@@ -318,6 +318,24 @@ def test_counts_and_times() -> None:
         assert parse_local_time(text, zone, "row 1", "time") == at("2026-10-03 00:00")
 
 
+def test_an_archive_of_unusual_compression_is_rejected(tmp_path: Path) -> None:
+    """A member that is neither stored nor deflated is rejected before a decompressor with other errors sees it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("bill.csv", "x")
+    with pytest.raises(BillingError, match="unusual compression"):
+        read_files([written(tmp_path, content.getvalue(), "bill.zip")])
+
+
+def test_a_heading_of_many_columns_is_read_in_linear_time(tmp_path: Path) -> None:
+    """A repeated name among 200,000 columns is found without comparing each with each."""
+    heading = ",".join(
+        ["balance_transaction_id", "reporting_category", *(f"c{number}" for number in range(200_000)), "c7"]
+    )
+    with pytest.raises(BillingError, match="'c7' is repeated"):
+        read_statement([written(tmp_path, heading.encode())], "stripe")
+
+
 def test_an_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive that unpacks to more than the limit is an error, not a full memory."""
     monkeypatch.setattr("brivionix_billing.reconcile.exported_files.MAX_FILE_BYTES", 1000)

@@ -14,6 +14,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -135,6 +136,9 @@ def _unzip(name: str, content: bytes) -> Iterator[ExportedFile]:
                 path = PurePosixPath(_member_name(member))
                 if path.parts[:1] == ("__MACOSX",) or path.name.startswith("."):
                     continue
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # Other decompressors raise errors of their own, and are not in every Python.
+                    raise statement_error(name, "the archive has an unusual compression", "unpack it")
                 with archive.open(member) as stream:
                     inner = stream.read(MAX_FILE_BYTES - total + 1)
                 total += len(inner)
@@ -276,7 +280,7 @@ def _columns(place: str, names: Sequence[str]) -> tuple[str, ...]:
     used = list(names)
     while used and not used[-1]:
         del used[-1]
-    repeated = {name for name in used if used.count(name) > 1 and name}
+    repeated = {name for name, count in Counter(used).items() if count > 1 and name}
     if repeated:
         raise statement_error(place, f"the column {min(repeated)!r} is repeated", "remove one of them")
     return tuple(used)
