@@ -337,6 +337,47 @@ def test_what_cannot_be_evaluated_is_named(text: str, named: str) -> None:
         parse(text)
 
 
+def test_a_long_chain_of_operators_is_an_error() -> None:
+    """The evaluation of an expression never exceeds the recursion limit."""
+    with pytest.raises(ExpressionError, match="500 operators"):
+        parse("+".join(["p"] * 4000))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created_at": "2026-10-01"},
+        {"created_at": float("nan")},
+        {"upstream_request_id": ["x"]},
+        {"other": "[" * 100_000},
+        {"quota": "1e999999999"},
+    ],
+)
+def test_a_broken_row_of_new_api_keeps_its_row(tmp_path: Path, changes: Mapping[str, Any]) -> None:
+    """A cell of a wrong type, a deep nesting or a number that takes all memory neither stops nor loses a row."""
+    _, rows = run_new_api(tmp_path, [plain_row(1) | changes, plain_row(2)])
+    assert [(row["log_id"]) for row in rows] == ["1", "2"]
+    assert rows[1]["state"] == "matched"
+
+
+@pytest.mark.parametrize("name", ["model_ratio", "group_ratio", "completion_ratio", "model_price", "expr_b64"])
+@pytest.mark.parametrize("value", ["9" * 399, "1e999999999", "\ud800"])
+def test_a_ratio_beyond_floats_differs(tmp_path: Path, name: str, value: str) -> None:
+    """A ratio beyond the range of floats, and a text that is no base64, are findings and no crash."""
+    other = {name: value} | ({"billing_mode": "tiered_expr"} if name == "expr_b64" else {})
+    _, rows = run_new_api(tmp_path, [plain_row(1, 2925, other)])
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize("spend", ["1e999999999", "1e-999999999", 10**300, 1e308])
+def test_a_spend_of_litellm_beyond_all_amounts_is_an_error(tmp_path: Path, spend: object) -> None:
+    """An amount of more than thirty digits before its point is rejected before anything is computed with it."""
+    row = next(iter(litellm_month.Month(5).rows(1, 0))) | {"spend": spend}
+    log = write_log(tmp_path / "log.jsonl", [row])
+    with pytest.raises(BillingError, match="no number"):
+        reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+
+
 def test_an_expression_with_other_prices_is_found(tmp_path: Path) -> None:
     """A row whose expression has another price than the price file has the cause expression."""
     code = base64.b64encode(b'tier("base", p * 0.75 + cr * 0.075 + c * 5)').decode()

@@ -217,7 +217,10 @@ def _tool_text(call: Call, offer: Offer) -> str:
 
 
 def _show(value: Fraction) -> str:
-    return f"{float(value):.10g}"
+    try:
+        return f"{float(value):.10g}"
+    except OverflowError:
+        return "a number above 1e308"
 
 
 def _price(value: Fraction | None) -> str:

@@ -22,6 +22,8 @@ __all__ = ["Expression", "ExpressionError", "Outcome", "parse"]
 VARIABLES: Final = ("p", "c", "len", "cr", "cc", "cc1h", "img", "img_cr", "img_o", "ai", "ao", "image_count")
 _MAX_LENGTH: Final = 10_000
 _MAX_DEPTH: Final = 60
+_MAX_OPERATORS: Final = 500
+"""Binary operators of an expression: the evaluation of a chain of them is as deep as the chain."""
 _TOKEN: Final = re.compile(
     r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?|\.[0-9]+)|([A-Za-z_][A-Za-z0-9_]*)"
     r"|\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|(<=|>=|&&|\|\||==|!=|[-+*/?:(),<>%!]))",
@@ -234,6 +236,7 @@ class _Parser:
         self.tokens, self.position = tokens, 0
         self.names: set[str] = set()
         self.tiers: list[tuple[str, _Node]] = []
+        self.operators = 0
 
     def parse(self) -> _Node:
         node = self._choice(0)
@@ -271,6 +274,9 @@ class _Parser:
             if not rank or rank <= priority:
                 return left
             self._take()
+            self.operators += 1
+            if self.operators > _MAX_OPERATORS:
+                raise ExpressionError(f"more than {_MAX_OPERATORS} operators")
             left = _binary(operator, left, self._operation(rank, depth + 1))
 
     def _unary(self, depth: int) -> _Node:

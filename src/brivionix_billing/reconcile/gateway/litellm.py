@@ -20,6 +20,7 @@ from brivionix_billing.errors import BillingError
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.reconcile.gateway.alternatives import CAUSE_OF_KIND, Cause
+from brivionix_billing.reconcile.gateway.new_api_call import to_fraction
 from brivionix_billing.reconcile.gateway.offers import Offer, Offers
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.matching import Key, Rule
@@ -33,6 +34,9 @@ __all__ = ["reconcile_litellm"]
 _COLUMNS: Final = Columns("request_id", "logged", "expected", ("at", "account", "model", "group", "explanation"))
 _NOISE: Final = Decimal("1e-9")
 """Amounts that differ by less, as a fraction, differ by float arithmetic only."""
+_MAX_DIGITS: Final = 30
+"""Digits of an amount or a count. Without a limit, 1e999999999 takes all memory."""
+_MAX_PLACES: Final = 400
 _FRACTION_NOISE: Final = Fraction(1, 10**9)
 _SHARP: Final = Fraction(1, 10**11)
 """How exactly a single price must explain a difference, as a fraction of the amount."""
@@ -120,14 +124,15 @@ def _mapping(value: object) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}
 
 
 def _whole(value: object) -> int | None:
     try:
-        return int(Decimal(str(value)))
+        number = Decimal(str(value))
+        return int(number) if number.adjusted() <= _MAX_DIGITS else None
     except (ArithmeticError, ValueError):
         return None
 
@@ -166,7 +171,7 @@ class _Checker:
             amount = Decimal(str(value)) if value not in (None, "") else Decimal(0)
         except ArithmeticError:
             amount = Decimal("nan")
-        if not amount.is_finite():
+        if not amount.is_finite() or amount.adjusted() > _MAX_DIGITS or amount.adjusted() < -_MAX_PLACES:
             raise BillingError(
                 "file_unreadable", f"the log {self.place} has a spend that is no number: {str(value)[:40]!r}"
             )
@@ -451,10 +456,9 @@ class _Search:
         differing = []
         for name, expected in sums.items():
             value = stated.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found = Fraction(str(value))
-                if abs(found - expected) > _FRACTION_NOISE * max(abs(found), expected):
-                    differing.append(name)
+            found = None if isinstance(value, str) else to_fraction(value)
+            if found is not None and abs(found - expected) > _FRACTION_NOISE * max(abs(found), expected):
+                differing.append(name)
         if differing == ["output_cost"]:
             return Cause("output_price", "the row states another cost of output")
         if differing == ["tool_usage_cost"]:

@@ -82,7 +82,7 @@ def parse_other(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(other, str):
         try:
             other = json.loads(other) if other else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return other if isinstance(other, dict) else {}
 
@@ -346,7 +346,11 @@ _upstream_call: Final = itemgetter(*sorted(_UPSTREAM_KEYS))
 
 def upstream_key(row: Mapping[str, Any]) -> int:
     """Return a hash of what identifies a call of the upstream."""
-    return hash(_upstream_call(row))
+    values = _upstream_call(row)
+    try:
+        return hash(values)
+    except TypeError:
+        return hash(repr(values))
 
 
 def describe(row: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -174,9 +173,17 @@ def to_fraction(value: object) -> Fraction | None:
     return _parse_number(str(value)) if isinstance(value, float | str) else None
 
 
+_MAX_NUMBER_LENGTH: Final = 400
+_MAX_EXPONENT: Final = 400
+
+
 @lru_cache(maxsize=4096)
 def _parse_number(text: str) -> Fraction | None:
+    _, marker, exponent = text.lower().partition("e")
     try:
+        # Without a limit, the number 1e999999999 takes all memory. A float has at most 309 digits.
+        if len(text) > _MAX_NUMBER_LENGTH or (marker and abs(int(exponent)) > _MAX_EXPONENT):
+            return None
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         return None
@@ -207,7 +214,7 @@ _ZERO: Final = Fraction(0)
 
 def read_call(row: Mapping[str, Any], other: Mapping[str, Any], quota_per_unit: int) -> Call:
     """Return what a row states. Raises :class:`ContradictionError` for counts that cannot be true."""
-    at = datetime.fromtimestamp(min(max(int(row.get("created_at") or 0), 0), _MAX_TIME), UTC)
+    at = datetime.fromtimestamp(min(max(int(to_fraction(row.get("created_at")) or 0), 0), _MAX_TIME), UTC)
     seconds = to_fraction(row.get("use_time")) or _ZERO
     start = at - timedelta(seconds=min(max(int(seconds), 0), 86_400))
     user = to_fraction(other.get("user_group_ratio"))
@@ -412,7 +419,7 @@ def _read_expression(call: Call, other: Mapping[str, Any], quantities: Mapping[s
         call.variables = _variables(call, other, quantities, expression)
         call.expression = expression
         call.outcome = expression.evaluate(call.variables, call.at)
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # also binascii.Error and UnicodeDecodeError
         call.expression_problem = "expr_b64 is not text in base64"
     except ExpressionError as error:
         call.expression_problem = f"the expression has {error}"

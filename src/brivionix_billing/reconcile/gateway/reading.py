@@ -129,7 +129,7 @@ def _is_row(line: str) -> bool:
     """Return whether a line is a row on its own, and not the beginning of a longer text or a page of an API."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and not isinstance(value.get("data"), dict | list)
 

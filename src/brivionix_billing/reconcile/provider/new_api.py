@@ -105,7 +105,7 @@ def _log_tokens(row: Mapping[str, Any], place: str) -> int:
     if isinstance(other, str) and other:
         try:
             other = json.loads(other)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise statement_error(place, "'other' is not JSON", "export the logs again") from None
     if isinstance(other, dict) and (other.get("claude") is True or other.get("usage_semantic") == "anthropic"):
         # Anthropic's prompt does not contain what was read from a cache or written to it.
