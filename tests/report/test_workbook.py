@@ -106,3 +106,10 @@ def test_too_many_rows_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BillingError, match=r"3 rows; XLSX has at most 2; use CSV or Parquet") as caught:
         one_column(1, 2, 3)
     assert caught.value.code == "invalid_argument"
+
+
+def test_a_number_beyond_floats_is_a_text() -> None:
+    """A number that a binary floating-point number cannot hold is written as its exact text."""
+    content = workbook_bytes([Sheet("s", ["a"], [[Decimal("1e400")]])])
+    sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+    assert [cell.value for cell in sheet[2]] == ["1" + "0" * 400] * 2

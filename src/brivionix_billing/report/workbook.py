@@ -30,6 +30,8 @@ _MAX_ROWS: Final = 1_048_575
 """Rows of a sheet below its heading. XLSX has 2^20 rows."""
 _MAX_TEXT: Final = 32_767
 """Characters of a cell. XLSX counts UTF-16 code units."""
+_MAX_NUMBER: Final = 10**300
+"""A number from here on is a text, because a binary floating-point number cannot hold it."""
 _MAX_PLACES: Final = 30
 """Decimal places of a number format."""
 _MAX_WIDTH, _MIN_WIDTH = 60, 8
@@ -165,7 +167,7 @@ def _write_cell(
         raise TypeError("a time is given as text")
     if isinstance(value, date):
         worksheet.write_datetime(row, position, value, formats.get("yyyy-mm-dd", bold=bold, align="left"))
-    elif isinstance(value, int | Decimal) and not column.is_exact_text:
+    elif isinstance(value, int | Decimal) and not column.is_exact_text and abs(value) < _MAX_NUMBER:
         worksheet.write_number(row, position, float(value), formats.get(column.number_format, bold=bold))
     else:
         align = "right" if column.is_exact_text else "left"
