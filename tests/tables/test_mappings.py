@@ -7,6 +7,7 @@ import io
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +267,15 @@ def test_a_mapping_of_many_names_is_read_in_linear_time() -> None:
     """50,000 names are mapped without comparing each with each."""
     pairs = [f"k{number}=v{number}" for number in range(50_000)]
     assert len(parse_mapping(pairs)) == 50_000
+
+
+def test_a_query_changes_no_table(tmp_path: Path) -> None:
+    """A statement that drops a table of SQLite is rejected, and the table stays."""
+    pytest.importorskip("sqlalchemy")
+    path = tmp_path / "usage.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE logs (id)")
+    with pytest.raises(BillingError, match="query failed"), open_query(f"sqlite:///{path}", "DROP TABLE logs") as lines:
+        list(lines)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("logs",)]

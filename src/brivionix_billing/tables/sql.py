@@ -37,6 +37,9 @@ def open_query(url: str, query: str, options: TableOptions | None = None) -> Ite
             ) from None
         try:
             with engine.connect().execution_options(stream_results=True) as connection:
+                if engine.dialect.name == "sqlite":
+                    # SQLite commits DROP TABLE and its like at once. Other databases roll it back.
+                    connection.exec_driver_sql("PRAGMA query_only = ON")
                 result = connection.execute(sqlalchemy.text(query))
                 columns = columns_of(list(result.keys()), options)
                 for batch in result.partitions(_ROWS):
