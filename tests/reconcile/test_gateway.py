@@ -355,7 +355,7 @@ def test_a_long_chain_of_operators_is_an_error() -> None:
 )
 def test_a_broken_row_of_new_api_keeps_its_row(tmp_path: Path, changes: Mapping[str, Any]) -> None:
     """A cell of a wrong type, a deep nesting or a number that takes all memory neither stops nor loses a row."""
-    _, rows = run_new_api(tmp_path, [plain_row(1) | changes, plain_row(2)])
+    _, rows = run_new_api(tmp_path, [{**plain_row(1), **changes}, plain_row(2)])
     assert [(row["log_id"]) for row in rows] == ["1", "2"]
     assert rows[1]["state"] == "matched"
 

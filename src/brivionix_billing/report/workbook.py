@@ -167,7 +167,7 @@ def _write_cell(
         raise TypeError("a time is given as text")
     if isinstance(value, date):
         worksheet.write_datetime(row, position, value, formats.get("yyyy-mm-dd", bold=bold, align="left"))
-    elif isinstance(value, int | Decimal) and not column.is_exact_text and abs(value) < _MAX_NUMBER:
+    elif isinstance(value, int | Decimal) and not column.is_exact_text and -_MAX_NUMBER < value < _MAX_NUMBER:
         worksheet.write_number(row, position, float(value), formats.get(column.number_format, bold=bold))
     else:
         align = "right" if column.is_exact_text else "left"
