@@ -378,6 +378,15 @@ def test_a_spend_of_litellm_beyond_all_amounts_is_an_error(tmp_path: Path, spend
         reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
 
 
+@pytest.mark.parametrize("value", [10**300, float("nan"), float("inf"), -1e308])
+def test_a_time_of_litellm_that_is_no_time_keeps_its_row(tmp_path: Path, value: float) -> None:
+    """A row with a number that is no time is reported, and not lost."""
+    row = next(iter(litellm_month.Month(5).rows(1, 0))) | {"startTime": value}
+    log = write_log(tmp_path / "log.jsonl", [row])
+    reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+    assert len(read_rows(tmp_path / "out")) == 1
+
+
 def test_an_expression_with_other_prices_is_found(tmp_path: Path) -> None:
     """A row whose expression has another price than the price file has the cause expression."""
     code = base64.b64encode(b'tier("base", p * 0.75 + cr * 0.075 + c * 5)').decode()

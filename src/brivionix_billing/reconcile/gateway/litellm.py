@@ -193,12 +193,12 @@ class _Checker:
 
     def time(self, value: object) -> datetime | None:
         """Return the time of a row in UTC; ``None`` if it states none."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / 1000 if value > 10**11 else value, UTC)
         try:
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return datetime.fromtimestamp(value / 1000 if value > 10**11 else value, UTC)
             found = datetime.fromisoformat(str(value))
             return (found if found.tzinfo else found.replace(tzinfo=self.zone)).astimezone(UTC)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):
             return None
 
     def check(self, row: Mapping[str, Any], spend: Decimal, at: datetime | None) -> _Verdict:
