@@ -394,3 +394,10 @@ def test_an_expression_with_other_prices_is_found(tmp_path: Path) -> None:
     quota = round((2000 * 0.75 + 10_000 * 0.075 + 800 * 5) / 2)
     _, (row,) = run_new_api(tmp_path, [plain_row(1, quota, other)])
     assert (row["cause"], row["difference"]) == ("expression", "200")
+
+
+def test_a_database_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
+    """SQLite would create the file, and find no table in it."""
+    with pytest.raises(BillingError, match="there is no file at the path of --db"):
+        database_source(f"sqlite:///{tmp_path / 'no.db'}", "logs", "id")
+    assert list(tmp_path.iterdir()) == []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from brivionix_billing.errors import BillingError, missing_extra
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import columns_of
 
-__all__ = ["open_query"]
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["open_query", "require_database"]
 
 _ROWS = 10_000
 
@@ -35,6 +40,7 @@ def open_query(url: str, query: str, options: TableOptions | None = None) -> Ite
                 "file_unreadable",
                 f"the database of --db cannot be used: {_reason(error)}; write driver://user@host/name",
             ) from None
+        require_database(engine)
         try:
             with engine.connect().execution_options(stream_results=True) as connection:
                 if engine.dialect.name == "sqlite":
@@ -56,6 +62,15 @@ def open_query(url: str, query: str, options: TableOptions | None = None) -> Ite
         yield opened
     finally:
         opened.close()
+
+
+def require_database(engine: Engine) -> None:
+    """Raise ``file_unreadable`` if a file of SQLite does not exist. SQLite would create it, and find no table in it."""
+    path = engine.url.database
+    is_file = engine.dialect.name == "sqlite" and path and path != ":memory:" and not path.startswith("file:")
+    if is_file and not os.path.exists(str(path)):
+        # A URL may have a password, in whatever part of it.
+        raise BillingError("file_unreadable", "there is no file at the path of --db; check the URL")
 
 
 def _reason(error: Exception) -> str:

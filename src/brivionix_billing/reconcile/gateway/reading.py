@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from brivionix_billing.errors import BillingError, missing_extra, safe_repr
 from brivionix_billing.reconcile.result import Input, input_of
+from brivionix_billing.tables.sql import require_database
 
 __all__ = ["LogSource", "database_source", "file_source"]
 
@@ -165,6 +166,7 @@ def database_source(url: str, table: str, order: str) -> LogSource:
 
     try:
         engine = sqlalchemy.create_engine(url)
+        require_database(engine)
         log = sqlalchemy.Table(table, sqlalchemy.MetaData(), autoload_with=engine)
         with engine.connect() as connection:
             last = connection.execute(sqlalchemy.select(sqlalchemy.func.max(log.c[order]))).scalar()
