@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from brivionix_billing.frames.layout import FrameOptions
 from brivionix_billing.frames.rater import FrameRater
-from brivionix_billing.frames.totals import total_relation
+from brivionix_billing.frames.sums import total_relation
 from brivionix_billing.pricebook import PriceBook
 
 if TYPE_CHECKING:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, parse_time_or_now
 from brivionix_billing.cli.ledger.common import open_ledger, subcommand
 from brivionix_billing.cli.output import count_noun, print_rows, print_stderr
-from brivionix_billing.errors import BillingError, missing_extra
+from brivionix_billing.errors import BillingError
 from brivionix_billing.files import atomic_write
+from brivionix_billing.tables.parquet import parquet_bytes
 from brivionix_billing.tabular import format_csv, format_table
 from brivionix_billing.times import Period
 
@@ -175,18 +173,11 @@ def _write_csv(file: IO[bytes], rows: Iterator[dict[str, Any]], columns: list[st
 
 
 def _write_parquet(path: str, rows: Iterator[dict[str, Any]], types: dict[str, str]) -> int:
-    try:
-        import duckdb
-    except ImportError:
-        raise missing_extra("requests in Parquet", "frames", "write them as CSV") from None
-    count = 0
-    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file, duckdb.connect() as connection:
-        lines, result = Path(folder, "requests.jsonl"), Path(folder, "requests.parquet")
-        with lines.open("w", encoding="utf-8") as text:
-            for row in rows:
-                text.write(json.dumps(row) + "\n")
-                count += 1
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.read_json(str(lines), format="newline_delimited", columns=types).write_parquet(str(result))
-        file.write(result.read_bytes())
-    return count
+    cells = [[_cell(row[name]) for name in types] for row in rows]
+    with atomic_write(path) as file:
+        file.write(parquet_bytes(cells, types))
+    return len(cells)
+
+
+def _cell(value: object) -> str | None:
+    return None if value is None else str(value)
