@@ -112,7 +112,7 @@ def test_usual_rules_are_allowed(css: str) -> None:
 
 
 def test_the_own_colours_and_the_documented_examples_are_allowed() -> None:
-    """The style sheet that a custom one changes, and the example of a theme in the documentation, are valid custom ones."""
+    """The style sheet that a custom one changes, and the documented example of a theme, are valid custom ones."""
     examples = re.findall(r"```css\n(.*?)```", (ROOT / "docs" / "pages.md").read_text(encoding="utf-8"), re.DOTALL)
     themes = [css for css in examples if ":root" in css]  # another one is for the page of the host
     assert len(themes) == 1
