@@ -288,6 +288,8 @@ class Model:
         """Split an amount paid back into money and tax."""
         if not lot.tax or lot.coins is None:
             return gross, 0
+        if gross > lot.coins - lot.refunded + lot.tax - lot.tax_back:
+            raise RefusedError("not_refundable")
         total = lot.refunded + lot.tax_back + gross
         money = half_up(Fraction(lot.coins * total, lot.coins + lot.tax)) - lot.refunded
         money = min(max(money, gross - lot.tax + lot.tax_back), lot.coins - lot.refunded, gross)

@@ -162,7 +162,7 @@ def build_invoice(
         "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
         "evidence": {
             "price_book": book.digest,
-            "prices": rate_cards_digest(((bucket.card, bucket.quantities) for bucket in usage.buckets), scales),
+            "prices": rate_cards_digest(_used_meters(usage.buckets), scales),
             "records": usage.requests,
             "first": _request_section(usage.first),
             "last": _request_section(usage.last),
@@ -175,6 +175,14 @@ def build_invoice(
         "signing_key": header.signing_key,
     }
     return {**document, **labels_section(document, book)}
+
+
+def _used_meters(buckets: Sequence[UsageBucket]) -> list[tuple[RateCard, set[str]]]:
+    """Return each rate card with the meters that were used, whether the usage is split into sections or not."""
+    found: dict[tuple[int, bool], tuple[RateCard, set[str]]] = {}
+    for bucket in buckets:
+        found.setdefault((id(bucket.card), bucket.estimated), (bucket.card, set()))[1].update(bucket.quantities)
+    return list(found.values())
 
 
 def credits_used(usage: AccountUsage) -> Decimal:

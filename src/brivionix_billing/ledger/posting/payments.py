@@ -202,12 +202,21 @@ def return_tax(account: LockedAccount, draft: EntryDraft, lot: LotRow, tax: int 
 
 
 def _split_gross(account: LockedAccount, lot: LotRow, gross: int) -> tuple[int, int | None]:
-    """Split an amount to pay back into the part of the lot's money, and its tax; ``None`` if the payment has no tax."""
+    """Split an amount to pay back into the part of the lot's money, and its tax; ``None`` if the payment has no tax.
+
+    Raises ``not_refundable`` if it is more than what is left of the payment: the excess would be paid back as tax.
+    """
     row = payment_parts(account, lot)
     if row is None or not row.tax:
         return gross, None
     minor = minor_unit(row.currency)
     unreturned, untaxed = lot.paid - lot.refunded, row.tax - row.tax_refunded
+    if gross > unreturned + untaxed:
+        raise BillingError(
+            "not_refundable",
+            f"{units_to_payable(gross, row.currency)} of lot {safe_repr(lot.id)} cannot be paid back: "
+            f"{units_to_payable(unreturned + untaxed, row.currency)} of its payment have not been paid back",
+        )
     total = lot.refunded + row.tax_refunded + gross
     money = round_quotient(lot.paid // minor * total, row.gross, Rounding.HALF_UP) * minor - lot.refunded
     money = min(max(money, gross - untaxed), unreturned, gross)
