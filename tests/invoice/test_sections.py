@@ -57,6 +57,15 @@ def test_sections_add_up_to_the_bill_and_change_nothing_else(records: list[Json]
     }
 
 
+def test_sections_do_not_change_the_digest_of_the_prices() -> None:
+    """A section without any token has the rate card of the others: the digest has each card once."""
+    unused = {"prompt_tokens": 0, "completion_tokens": 0}
+    records = [record(1, usage=unused), {**record(2), "tags": {"project": "chat"}}]
+    bill = split_bill(records)
+    assert bill is not None
+    assert bill["evidence"]["prices"] == plain_bill(records)["evidence"]["prices"]
+
+
 RECORDS = [record(n, token=f"key {n % 3}") for n in range(1, 12)]
 
 

@@ -61,6 +61,18 @@ def test_a_refund_pays_the_tax_back(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
+@pytest.mark.parametrize("amount", ["14.41", "41.15"])
+def test_no_more_than_the_payment_with_its_tax_is_paid_back(ledger: Ledger, amount: str) -> None:
+    """A refund or dispute above the gross amount is refused, also by a cent, and nothing of it is posted as tax."""
+    ledger.receive_payment("acct", payment("14.40", 0, "pi_1", tax=usd("2.40")), id="lot", at=NOW)
+    for pay_back in (ledger.refund, ledger.dispute):
+        with pytest.raises(BillingError) as error:
+            pay_back("acct", "lot", id="back", at=NOW, pay=usd(amount))
+        assert error.value.code == "not_refundable"
+    assert ledger.payments("acct")[1].refunded == usd("0.00")
+    assert ledger.verify() == []
+
+
 def test_a_coupon_gives_the_credits_of_the_full_price(ledger: Ledger) -> None:
     """A payment of 10.00 with a coupon of 2.00 buys the Credits of 12.00, and a refund pays 10.00 back."""
     ledger.receive_payment("acct", payment("10.00", 0, "pi_1", coupon=usd("2.00")), id="lot", at=NOW)
