@@ -141,7 +141,7 @@ CODES: Final[dict[str, ErrorCode]] = {code: entry for group in CODE_GROUPS.value
 _CUTOFF: Final = 0.7
 _MAX_COMPARED_CHARACTERS: Final = 128
 _MAX_COMPARED_NAMES: Final = 2000
-"""A wrong name is compared with so many at most: that takes 10 ms."""
+"""A wrong name is compared with this many names at most."""
 
 
 class BillingError(Exception):

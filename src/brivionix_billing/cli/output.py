@@ -84,7 +84,7 @@ def progress(position: SourcePosition) -> Callable[[int, int], None] | None:
 
 
 def _remaining(fraction: float | None, elapsed: float) -> str:
-    """Return the part that was read and the time that remains, as far as they can be told.
+    """Return the part that was read and the time that remains, as far as they are known.
 
     >>> _remaining(0.25, 30), _remaining(None, 30)
     (', 25 %, 1:30 left', '')

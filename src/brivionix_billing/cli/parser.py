@@ -42,7 +42,7 @@ _INVALID_CHOICE: Final = re.compile(r"argument ([^:]*): invalid choice: '(.*)' \
 class CommandParser(ArgumentParser):
     """Adds a suggestion to the error of a wrong command, option or choice."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override]  # the overloads of argparse
         """Parse arguments. A command rejects what it does not know itself, because only it knows its options.
 
         A wrong option comes before a missing one: it is most likely the missing one, in another spelling.

@@ -69,7 +69,7 @@ def _module_for(frame: object) -> Any:
     try:
         import duckdb  # noqa: F401  # every kind needs it
         import narwhals as nw
-        import pyarrow  # noqa: F401
+        import pyarrow  # noqa: F401  # every kind needs it
     except ImportError:
         raise missing_extra("a data frame", "frames") from None
     from brivionix_billing.frames import eager, lazy, relations, spark

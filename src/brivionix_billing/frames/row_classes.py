@@ -104,7 +104,7 @@ class RowClasses:
         self._by_card: dict[int, tuple[RateCard, RowClass]] = {}
 
     def resolve(self, keys: Sequence[str | None], time: int, example: datetime, context: int) -> RowClass:
-        """Return the class of rows with these keys, at the number of a time, above so many context limits."""
+        """Return the class of rows with these keys, for a time number and a number of exceeded context limits."""
         key = (*keys, time, context)
         found = self._resolved.get(key)
         if found is None:

@@ -52,7 +52,7 @@ NO_BRANDING: Final = Branding()
 
 
 def load_image(path: str | Path) -> bytes:
-    """Read a logo or favicon. Raises ``file_unreadable``, and ``invalid_argument`` for what is not a safe image."""
+    """Read a logo or favicon. Raises ``file_unreadable``, and ``invalid_argument`` for anything but a safe image."""
     content = read_bounded(path, _MAX_IMAGE_BYTES, too_large="invalid_argument")
     _image_address(content, str(path))
     return content

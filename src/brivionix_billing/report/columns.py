@@ -193,7 +193,7 @@ def cell_text(value: Value) -> str:
 
 
 def rounded_text(value: Value, digits: int | None) -> str:
-    """Return the text of a value for people: a decimal is rounded half up to so many decimal places."""
+    """Return the displayed text of a value. A decimal is rounded half up to ``digits`` decimal places."""
     if digits is None or not isinstance(value, Decimal):
         return cell_text(value)
     coefficient, places = to_scaled(value)

@@ -101,7 +101,7 @@ class Dimensions:
     def _time(self, record: Record) -> tuple[str, str]:
         """Return the day and the hour of a record in the zone.
 
-        An hour has its offset to UTC, which tells apart the two hours when clocks are put back.
+        An hour has its offset to UTC, which distinguishes the two hours when clocks are put back.
         """
         # Since 1980, days and hours start with a minute of UTC in every zone.
         minute = record.at_text[:16]

@@ -36,7 +36,7 @@ _HALF: Final = Fraction(1, 2) + Fraction(1, 1_000_000)
 _FACTORS: Final = tuple(
     map(Fraction, ["0", "0.1", "0.25", "0.5", "0.8", "0.9", "1.1", "1.2", "1.25", "1.5", "2", "10"])
 )
-"""Factors on one price that are tried last. Others cannot be told from a wrong sum."""
+"""Factors on one price that are tried last. Others cannot be distinguished from a wrong sum."""
 _MAX_MINIMUM: Final = 1_000
 """The largest minimum charge that is recognized, in quota."""
 _SHARP: Final = Fraction(1, 20_000)
