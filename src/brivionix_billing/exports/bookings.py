@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from brivionix_billing.decimals import Rounding, format_plain, round_quotient
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry
+from brivionix_billing.ledger.statements import KIND_LABELS as ENTRY_LABELS
 from brivionix_billing.ledger.units import minor_unit, units_from_column, units_to_text
 from brivionix_billing.times import CalendarDays, Period
 
@@ -34,18 +35,7 @@ __all__ = [
     "require_whole_days",
 ]
 
-KIND_LABELS: Final = {
-    "usage": "Usage",
-    "top_up": "Top-up",
-    "grant": "Promotional Credits",
-    "adjust": "Correction",
-    "refund": "Refund",
-    "dispute": "Disputed payment",
-    "reverse": "Reversal",
-    "lot_expired": "Expired Credits",
-    "void": "Voided Credits",
-    "charge_reversed": "Reversed charge",
-}
+KIND_LABELS: Final = {"usage": "Usage", **ENTRY_LABELS}
 """Kind of booking -> its label."""
 _USAGE_KINDS: Final = ("settle", "charge", "release", "hold_expired")
 """Kinds of entries that are summed by day. A hold that ends may settle a debt."""

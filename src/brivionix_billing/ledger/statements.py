@@ -21,7 +21,7 @@ from brivionix_billing.ledger.units import units_from_column, units_to_credits
 from brivionix_billing.ledger.usage_keys import UsageKeys
 from brivionix_billing.times import CalendarDays, Period, format_instant
 
-__all__ = ["Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
+__all__ = ["KIND_LABELS", "Movement", "Statement", "UsageLine", "statement", "usage", "usage_records"]
 
 _QUARTER_HOUR: Final = timedelta(minutes=15)
 _CHARGE_KINDS: Final = ("settle", "charge")
@@ -118,7 +118,7 @@ class Statement:
             sums: dict[str, int] = {}
             for movement in shown:
                 sums[movement.kind] = sums.get(movement.kind, 0) + _to_units(movement.credits)
-            movements = [(_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
+            movements = [(KIND_LABELS.get(kind, kind), units_to_credits(units)) for kind, units in sums.items()]
         elsewhere = sum(_to_units(line.credits) for line in self.usage if not line.model) + sum(
             _to_units(movement.credits) for movement in self.reversals if not movement.model
         )
@@ -288,7 +288,7 @@ def _used_before(store: Store, account: str, end: str) -> int:
 
 
 def _movement_label(entry: Entry, days: CalendarDays) -> str:
-    label = f"{_LABELS.get(entry.kind, entry.kind)} {days.at(entry.at).value}"
+    label = f"{KIND_LABELS.get(entry.kind, entry.kind)} {days.at(entry.at).value}"
     money = entry.refund_amount
     if entry.kind == "top_up":
         paid = entry.content.get("gross", entry.content["paid"])
@@ -302,7 +302,7 @@ def _movement_label(entry: Entry, days: CalendarDays) -> str:
     return label[:_MAX_LABEL_LENGTH]
 
 
-_LABELS: Final = {
+KIND_LABELS: Final = {
     "top_up": "Top-up",
     "grant": "Promotional Credits",
     "adjust": "Correction",
@@ -313,6 +313,7 @@ _LABELS: Final = {
     "void": "Voided Credits",
     "charge_reversed": "Reversed charge",
 }
+"""Kind of entry -> its label."""
 
 
 def usage_records(
