@@ -64,8 +64,8 @@ def load_book(args: Namespace, option: str = "prices") -> PriceBook:
     try:
         return PriceBook.load(path)
     except BillingError as error:
-        if error.message.endswith("name one by --prices"):
-            error = BillingError(error.code, f"{error.message.removesuffix('--prices')}--{option}")
+        if error.code == "file_unreadable":
+            error = BillingError(error.code, f"{error.message}; name one by --{option}")
         raise with_similar_file(error, path) from None
 
 

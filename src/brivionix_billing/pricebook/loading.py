@@ -52,7 +52,7 @@ def _read(path: str | Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError(
-            "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}; name one by --prices"
+            "file_unreadable", f"cannot read the price file {safe_repr(str(path), 200)}: {reason}"
         ) from None
 
 
