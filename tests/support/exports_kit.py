@@ -25,9 +25,10 @@ from brivionix_billing.exports import (
     period_report,
 )
 from brivionix_billing.exports.bookings import require_whole_days
-from brivionix_billing.exports.focus import Bill, DailyUsage, invoice_detail_rows, usage_rows
+from brivionix_billing.exports.focus import Bill, daily_usage, invoice_detail_rows, usage_rows
 from brivionix_billing.exports.focus_columns import COST_AND_USAGE, focus_csv
 from brivionix_billing.invoice import aggregate_usage
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.ledger import Ledger
 from brivionix_billing.times import Period
 
@@ -181,10 +182,9 @@ def run_tool(*command: str, path: Path) -> str:
 
 def check_focus(usage: bytes, book: PriceBook, document: Any, period: Period) -> None:
     """Check FOCUS rows of one bill: they have its lines, exactly, and every cost is price times quantity."""
-    account, daily = document["customer"]["account"], []
-    aggregate_usage(
-        usage.splitlines(keepends=True), book, period, on_day=lambda day, bucket: daily.append(DailyUsage(day, bucket))
-    )
+    account = document["customer"]["account"]
+    by_day = Dimensions(["day"], period.zone)
+    daily = daily_usage(aggregate_usage(usage.splitlines(keepends=True), book, period, dimensions=by_day))
     bill = Bill.of(document, "rmb")
     rows = [row.columns() for row in usage_rows(daily, period, "Issuer", {account: "rmb"}, {account: bill})]
     sums: Sums = defaultdict(Fraction)

@@ -24,6 +24,7 @@ from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout,
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.invoice import aggregate_usage
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.files import find_documents, read_intact_document
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import CalendarDays, Period, format_instant
@@ -167,7 +168,6 @@ def _focus(args: Namespace) -> int:
     require_distinct_paths(args.out, args.invoice_detail, args.billing_period)
     book = load_book(args)
     period = Period.parse(args.period, args.zone)
-    usage: list[focus.DailyUsage] = []
     with open_usage(args, book) as lines:
         totals = aggregate_usage(
             lines,
@@ -175,10 +175,11 @@ def _focus(args: Namespace) -> int:
             period,
             account=args.account,
             on_rejected=lambda record: print_stderr(f"line {record.line}: {record.message} [{record.code}]"),
-            on_day=lambda day, bucket: usage.append(focus.DailyUsage(day, bucket)),
             progress=progress(source_position(args)),
             workers=worker_count(args),
+            dimensions=Dimensions(["day"], args.zone),
         )
+    usage = focus.daily_usage(totals)
     accounts = sorted({daily.bucket.account for daily in usage})
     bills, notes = _read_bills(args, accounts, period, book)
     issuers = sorted({str(bill.document["issuer"]["name"]) for bill in bills.values()})

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, sum_exact
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.exports.focus_columns import Row, Value
-from brivionix_billing.invoice.aggregation.aggregate import UsageBucket
+from brivionix_billing.invoice.aggregation.aggregate import AggregatedUsage, UsageBucket
 from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.meters import Meter
 from brivionix_billing.rating import RateCard
@@ -23,6 +23,7 @@ __all__ = [
     "CREDITS",
     "Bill",
     "DailyUsage",
+    "daily_usage",
     "FocusDays",
     "UsageRow",
     "billing_period_row",
@@ -125,6 +126,11 @@ class DailyUsage(NamedTuple):
 
     day: str
     bucket: UsageBucket
+
+
+def daily_usage(usage: AggregatedUsage) -> list[DailyUsage]:
+    """Return the usage of each day, of usage that was aggregated by the dimension ``day``."""
+    return [DailyUsage(bucket.split[0], bucket) for each in usage.accounts.values() for bucket in each.buckets]
 
 
 @dataclass(frozen=True, slots=True)

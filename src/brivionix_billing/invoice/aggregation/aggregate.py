@@ -64,7 +64,6 @@ LeafCallback = Callable[[str, list[bytes], list[str]], None]
 NoteCallback = Callable[[str, str, str, tuple[Any, ...]], None]
 """Gets (account, request id, time in UTC without Z, notes of the comparison) of a billed request."""
 ProgressCallback = Callable[[int, int], None]
-DayCallback = Callable[[str, "UsageBucket"], None]
 
 
 @dataclass(slots=True)
@@ -195,7 +194,6 @@ def aggregate_usage(
     account: str | None = None,
     on_rejected: Callable[[RejectedRecord], None] | None = None,
     on_leaves: LeafCallback | None = None,
-    on_day: DayCallback | None = None,
     progress: ProgressCallback | None = None,
     workers: int = 0,
     dimensions: Dimensions | None = None,
@@ -206,15 +204,14 @@ def aggregate_usage(
 
     A ``period`` of ``None`` is all time, an ``account`` of ``None`` all accounts. ``on_rejected`` is called with every
     record that cannot be billed, which states the reason. ``on_leaves`` is called with (account, leaf hashes, request
-    ids) of billed records in tree order, once or more per account. ``on_day`` is called at the end with (calendar day,
-    usage of that day) for each bucket. ``progress`` is called with (lines, bytes) read so far. Buckets are split by
-    ``dimensions``. ``comparison`` also prices every billed request in other price books, and ``on_notes`` is called
-    with its notes.
+    ids) of billed records in tree order, once or more per account. ``progress`` is called with (lines, bytes) read so
+    far. Buckets are split by ``dimensions``. ``comparison`` also prices every billed request in other price books, and
+    ``on_notes`` is called with its notes.
 
     ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
     under ``if __name__ == "__main__"``.
     """
-    return _Aggregator(period, account, on_rejected, on_leaves, on_notes, on_day).run(
+    return _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
         read_chunks(lines, ChunkReader(book, period, account, dimensions, comparison), workers), progress
     )
 
@@ -260,10 +257,9 @@ class _Aggregator:
         on_rejected: Callable[[RejectedRecord], None] | None,
         on_leaves: LeafCallback | None,
         on_notes: NoteCallback | None,
-        on_day: DayCallback | None,
     ) -> None:
         self.period, self.account = period, account
-        self.on_rejected, self.on_leaves, self.on_notes, self.on_day = on_rejected, on_leaves, on_notes, on_day
+        self.on_rejected, self.on_leaves, self.on_notes = on_rejected, on_leaves, on_notes
         self.result = AggregatedUsage()
         self.bucket_keys: dict[int, BucketKey] = {}
         self.sums: dict[int, _BucketSum] = {}
@@ -322,10 +318,6 @@ class _Aggregator:
             day = usage.days.setdefault((key.day, key.card.model), DailyUsage())
             day.requests += sums.requests
             day.units += bucket.add(sums.requests, sums.quantities())
-            if self.on_day:
-                daily = UsageBucket(*identity[1:])
-                daily.add(sums.requests, sums.quantities())
-                self.on_day(key.day, daily)
 
     def _process_partition(self, rows: list[PackedRow]) -> None:
         """Add up a partition that is sorted by key, after its repeated ids are resolved."""
