@@ -170,5 +170,6 @@ def test_usage_of_a_database(run: Run) -> None:
         status, _, err = run(*arguments)
         assert status == 2
         assert "name USAGE, or give --query SQL and --db URL, not both" in err
+    assert run("report", "--query", "", "--db", "sqlite:///logs.db", "--by", "day")[0] == 2
     wrong = ("--query", "SELECT 1", "--db", "sqlite:////none/secret:word@x")
     assert "secret" not in run("report", *wrong, "--by", "day")[2]

@@ -239,6 +239,7 @@ def test_rows_of_a_database_are_those_of_a_table(tmp_path: Path) -> None:
         assert [json.loads(line) for line in lines] == records(as_csv([NEW_API]), "new-api")
     for url, query, message in (
         (f"sqlite:///{path}", "SELECT * FROM none", "the query failed: no such table: none"),
+        (f"sqlite:///{path}", "", "the query returns no rows; write a SELECT"),
         ("nosuch://x", "SELECT 1", "the database of --db cannot be used"),
     ):
         with pytest.raises(BillingError, match=message), open_query(url, query) as lines:
@@ -267,6 +268,16 @@ def test_a_mapping_of_many_names_is_read_in_linear_time() -> None:
     """50,000 names are mapped without comparing each with each."""
     pairs = [f"k{number}=v{number}" for number in range(50_000)]
     assert len(parse_mapping(pairs)) == 50_000
+
+
+@pytest.mark.parametrize("label", [":late", "at 01:02:03", "a::b", r"\:x", "100 % :y"])
+def test_a_colon_in_a_query_is_a_colon(tmp_path: Path, label: str) -> None:
+    """A text or a time with a colon in a query is no parameter."""
+    pytest.importorskip("sqlalchemy")
+    values = "'r' AS request_id, '2026-10-01T00:00:00Z' AS at, 'g' AS \"group\", 'm' AS model, 1 AS input_tokens"
+    sqlite3.connect(tmp_path / "usage.db").close()
+    with open_query(f"sqlite:///{tmp_path}/usage.db", f"SELECT {values}, '{label}' AS account") as lines:
+        assert [json.loads(line)["account"] for line in lines] == [label]
 
 
 def test_a_query_changes_no_table(tmp_path: Path) -> None:

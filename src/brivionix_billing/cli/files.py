@@ -83,7 +83,10 @@ def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
         raise BillingError(
             "invalid_argument", "the usage is not clear; name USAGE, or give --query SQL and --db URL, not both"
         )
-    source = tables.open_query(args.db, args.query, options) if args.query else tables.open_usage(args.usage, options)
+    if args.query is None:
+        source = tables.open_usage(args.usage, options)
+    else:
+        source = tables.open_query(args.db, args.query, options)
     try:
         with source as lines:
             yield lines

@@ -379,7 +379,8 @@ def _credit_note(args: Namespace) -> int:
         _RejectedFile(draft.folder / REJECTED_FILE) as rejected_file,
     ):
         records = None
-        if args.usage or args.query:
+        # An empty name is a mistake, as of an unset variable, and must not cancel the bill.
+        if args.usage is not None or args.query is not None:
             book = load_book(args)
             with open_usage(args, book) as lines:
                 usage_totals = aggregate_usage(

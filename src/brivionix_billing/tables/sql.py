@@ -23,8 +23,8 @@ _ROWS = 10_000
 def open_query(url: str, query: str, options: TableOptions | None = None) -> Iterator[Iterator[bytes]]:
     """Yield the lines of a usage file for the rows of a query. The database streams them, if it can.
 
-    Raises ``missing_extra`` without SQLAlchemy, and ``file_unreadable`` if the database or the query fails. The message
-    has no password.
+    Raises ``missing_extra`` without SQLAlchemy, and ``file_unreadable`` if the database or the query fails or is no
+    query. The message has no password.
     """
     try:
         import sqlalchemy
@@ -46,7 +46,10 @@ def open_query(url: str, query: str, options: TableOptions | None = None) -> Ite
                 if engine.dialect.name == "sqlite":
                     # SQLite commits DROP TABLE and its like at once. Other databases roll it back.
                     connection.exec_driver_sql("PRAGMA query_only = ON")
-                result = connection.execute(sqlalchemy.text(query))
+                # A query has no parameters, so a colon in it (a time, a label) is only a colon.
+                result = connection.execute(sqlalchemy.text(query.replace(":", r"\:")))
+                if not result.returns_rows:
+                    raise BillingError("file_unreadable", "the query returns no rows; write a SELECT")
                 columns = columns_of(list(result.keys()), options)
                 for batch in result.partitions(_ROWS):
                     for row in batch:
