@@ -265,10 +265,23 @@ def test_a_relation_stays_on_its_connection() -> None:
 
 
 def test_pandas_objects_are_read() -> None:
-    """Columns of Python objects in pandas are read, and columns of mixed types are an error."""
+    """Columns of Python objects in pandas are read."""
     frame = pd.DataFrame([{**COMMON, "input_tokens": Decimal(9)}, {**COMMON, "input_tokens": None}])
     assert outcomes(frame) == [Decimal("0.00000675"), "invalid_record"]
-    mixed = pd.DataFrame([{**COMMON, "input_tokens": 9}, {**COMMON, "input_tokens": "x"}])
-    with pytest.raises(BillingError) as caught:
-        rate(mixed, BOOK)
-    assert code_of(caught) == "invalid_argument"
+
+
+_ROW = rows({})
+_UNREADABLE = {
+    "a column of mixed types": pd.DataFrame([{**COMMON, "input_tokens": 9}, {**COMMON, "input_tokens": "x"}]),
+    "two columns of one name": pd.concat([_ROW.to_pandas(), _ROW.to_pandas()[["input_tokens"]]], axis=1),
+    "a type without a counterpart": _ROW.set_column(3, "input_tokens", pa.array([Decimal(9)], pa.decimal256(60))),
+}
+
+
+@pytest.mark.parametrize("what", _UNREADABLE)
+def test_a_frame_that_cannot_be_read_is_an_error(what: str) -> None:
+    """Mixed types, repeated names and types that DuckDB does not have are invalid arguments of both functions."""
+    for function in (rate, totals):
+        with pytest.raises(BillingError, match="the frame cannot be read") as caught:
+            function(_UNREADABLE[what], BOOK)
+        assert code_of(caught) == "invalid_argument"

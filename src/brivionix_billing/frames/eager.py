@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+import duckdb
 import narwhals as nw
 import pyarrow as pa
 
@@ -52,16 +54,25 @@ def total_arrow(table: pa.Table, book: PriceBook, options: FrameOptions, by: Seq
 
 
 def _to_arrow(frame: nw.DataFrame[Any], names: Sequence[str]) -> pa.Table:
-    try:
+    with _readable():
         return frame.select(*names).to_arrow()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise BillingError("invalid_argument", f"the frame cannot be read: {error}; use one type per column") from None
 
 
 def _embedded(table: pa.Table) -> Any:
     """Return a relation of an Arrow table on a database of its own."""
-    import duckdb
-
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    return connection.from_arrow(table)
+    with _readable():
+        return connection.from_arrow(table)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise ``invalid_argument`` for a column with mixed types, or of a type that DuckDB does not have."""
+    try:
+        yield
+    except (pa.ArrowException, duckdb.Error) as error:
+        reason = " ".join(str(error).split())
+        raise BillingError(
+            "invalid_argument", f"the frame cannot be read: {reason}; use one usual type per column"
+        ) from None

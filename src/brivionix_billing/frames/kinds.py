@@ -74,7 +74,10 @@ def _module_for(frame: object) -> Any:
         raise missing_extra("a data frame", "frames") from None
     from brivionix_billing.frames import eager, lazy, relations, spark
 
-    found = nw.from_native(frame, pass_through=True)
+    try:
+        found = nw.from_native(frame, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise BillingError("invalid_argument", f"the frame cannot be read: {error}; rename one column") from None
     if isinstance(found, nw.DataFrame):
         return eager
     if isinstance(found, nw.LazyFrame):
