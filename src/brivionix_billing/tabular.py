@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from brivionix_billing.errors import escape_unprintable
+
 __all__ = ["CsvLines", "format_csv", "format_table", "quote_formula"]
 
 _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -18,7 +20,11 @@ _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 
 
 def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Format rows in columns, the first ``left`` of them aligned left, others right. The first row is the heading."""
+    """Format rows in columns, the first ``left`` of them aligned left, others right. The first row is the heading.
+
+    Unprintable characters are escaped: a line break in a name would look like a row of its own.
+    """
+    rows = [[escape_unprintable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

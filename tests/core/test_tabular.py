@@ -1,4 +1,4 @@
-"""CSV: no cell is a formula, and every value can be read back."""
+"""CSV and tables: no cell is a formula or a row, and every value can be read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brivionix_billing.tabular import format_csv
+from brivionix_billing.tabular import format_csv, format_table
 from paths import ROOT
 
 SIGNS = "=+-@＝＋－＠﹦﹢﹣﹫−"
@@ -76,3 +76,10 @@ def test_there_is_one_writer_of_csv() -> None:
     writing = re.compile(r"csv\.(writer|DictWriter)")
     users = [path.name for path in package.rglob("*.py") if writing.search(path.read_text(encoding="utf-8"))]
     assert users == ["tabular.py"]
+
+
+def test_a_line_break_in_a_cell_starts_no_row() -> None:
+    """A table has one line per row, and its columns stay aligned, whatever characters a name has."""
+    table = format_table([["Name", "Credits"], ["a\nTotal  9\r\x1b[2J\u2028", "1"]], left=1)
+    cell = r"a\u000aTotal  9\u000d\u001b[2J\u2028"
+    assert table.splitlines() == [f"{'Name':36}  Credits", f"{'-' * 36}  -------", f"{cell}        1"]
