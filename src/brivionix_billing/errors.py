@@ -89,6 +89,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "token_exhausted": ErrorCode(401, "the API token has spent its limit"),
         "token_limit": ErrorCode(402, "the request may cost more than the remaining limit of the token"),
         "insufficient_credits": ErrorCode(402, "the request may cost more than the account has available"),
+        "limit_reached": ErrorCode(429, "a limit by window does not cover the request until it resets"),
         "unknown_hold": ErrorCode(404, "there is no such hold"),
         "hold_resolved": ErrorCode(409, "the hold is already settled, released or expired"),
         "unknown_lot": ErrorCode(404, "the account has no such lot"),

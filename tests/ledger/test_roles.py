@@ -19,7 +19,7 @@ from paths import ROOT
 DATABASE = "roles"
 ROLES = ("billing_owner", "billing_gateway", "billing_finance")
 BLOCKS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
-TABLES = ("account", "hold", "journal", "lot", "order", "payment", "token", "usage", "version")
+TABLES = (*("account", "counter", "hold", "journal", "limit", "lot", "order", "payment", "token", "usage", "version"),)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,8 @@ def work(ledger: Ledger, name: str) -> None:
     secret = ledger.create_token(name, id=f"token-{name}", group="default", name="a", at=NOW).secret
     assert secret is not None
     assert ledger.authenticate(secret, at=NOW).account == name
+    ledger.set_limit(name, "daily", 9, window="day", id=f"limit-{name}", at=NOW)
+    ledger.set_limit(name, "daily", 10, window="day", id=f"limit2-{name}", at=NOW)
     for number in range(3):
         ledger.hold(name, "1", id=f"{name}-{number}", token=f"token-{name}", at=NOW)
     ledger.settle(f"{name}-0", charge(), usage=body(), at=NOW)

@@ -38,7 +38,12 @@ def day() -> list[Operation]:
         lambda led: led.create_token("acct", id="tok", at=at(0), group="default", limit="90", secret="s" * 30),
         lambda led: led.grant("acct", "2", reason="welcome", id="gift", at=at(0), expires=at(100)),
         lambda led: led.top_up("acct", kit.quote("17"), reference="pi_1", id="lot_1", at=at(1)),
-        lambda led: led.hold("acct", "1.5", id="r1", at=at(2), token="tok"),
+        lambda led: led.set_limit("acct", "daily", "100", window="day", id="limit", at=at(1)),
+        lambda led: led.set_limit("acct", "rpm", 9, unit="requests", window="1h", token="tok", id="limit-2", at=at(1)),
+        lambda led: led.set_limit(
+            "acct", "x", 10**6, unit="tokens", window="day", tag="team=x", id="limit-3", at=at(1)
+        ),
+        lambda led: led.hold("acct", "1.5", id="r1", at=at(2), token="tok", tags={"team": "x"}, tokens=20_000),
         lambda led: led.hold("acct", "0.9", id="r2", at=at(3), ttl=minute),
         lambda led: led.settle("r1", kit.charge(at=at(2)), usage=body(), at=at(4)),
         lambda led: led.hold("acct", "19", id="r3", at=at(5), token="tok"),
@@ -48,6 +53,8 @@ def day() -> list[Operation]:
         lambda led: led.hold("acct", "1", id="r5", at=at(120)),  # posts the expiry of the gift first
         lambda led: led.change_token("tok", id="tok-2", at=at(121), limit="300", name="ours"),
         lambda led: led.rotate_secret("tok", id="tok-3", at=at(121), grace=minute, secret="t" * 30),
+        lambda led: led.set_limit("acct", "daily", "90", window="day", id="limit-4", at=at(121)),
+        lambda led: led.remove_limit("acct", "x", id="limit-5", at=at(121)),
         lambda led: led.freeze("acct", reason="suspicion", id="freeze", at=at(121)),
         lambda led: led.settle("r4", "30", at=at(122)),  # more than is available: owed
         lambda led: led.top_up("acct", kit.quote("2.40", "stripe"), reference="pi_2", id="lot_2", at=at(123)),

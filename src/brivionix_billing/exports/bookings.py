@@ -49,6 +49,8 @@ _SILENT_KINDS: Final = (
     "secret_rotated",
     "account_frozen",
     "account_unfrozen",
+    "set_limit",
+    "remove_limit",
 )
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")

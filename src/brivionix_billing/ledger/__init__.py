@@ -20,8 +20,9 @@ from brivionix_billing.ledger.checkpoint_log import (
 )
 from brivionix_billing.ledger.database.engine import prepare_engine
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
-from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.errors import LimitReachedError, ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
+from brivionix_billing.ledger.limit_reports import Limit
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
@@ -40,6 +41,8 @@ __all__ = [
     "Entry",
     "Inconsistency",
     "Ledger",
+    "Limit",
+    "LimitReachedError",
     "Lot",
     "LotChange",
     "Movement",

@@ -13,6 +13,7 @@ from brivionix_billing.ledger.operations.accounts import Accounts
 from brivionix_billing.ledger.operations.api_tokens import ApiTokens
 from brivionix_billing.ledger.operations.corrections import Corrections
 from brivionix_billing.ledger.operations.holds import Holds
+from brivionix_billing.ledger.operations.limits import Limits
 from brivionix_billing.ledger.operations.maintenance import Maintenance
 from brivionix_billing.ledger.operations.orders import Orders
 from brivionix_billing.pricebook import PriceBook
@@ -21,7 +22,7 @@ from brivionix_billing.pricebook.lot_order import DEFAULT_LOT_ORDER
 __all__ = ["Ledger"]
 
 
-class Ledger(Accounts, ApiTokens, Holds, Orders, Corrections, Maintenance):
+class Ledger(Accounts, ApiTokens, Limits, Holds, Orders, Corrections, Maintenance):
     """A ledger of prepaid Credits in a database.
 
     Every operation takes ``id``, an idempotency key that the caller chooses. A retry with the same id and content

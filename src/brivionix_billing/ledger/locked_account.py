@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import Row, Store
 from brivionix_billing.ledger.entry import Entry, EntryDraft, make_entry, purchase_terms
 from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitRow, change_counters
 from brivionix_billing.ledger.lot_order import sort_for_consumption
 from brivionix_billing.ledger.projections import (
     AccountRow,
@@ -27,12 +28,17 @@ __all__ = ["EntryDraft", "LockedAccount"]
 class LockedAccount:
     """An account under lock. Operations change its rows in memory; :meth:`post_entry` writes all changes."""
 
-    __slots__ = ("_changed_rows", "_holds", "_lots", "_new_rows", "booked_at", "order", "row", "store")
+    __slots__ = (
+        *("_changed_rows", "_counters", "_holds", "_limits", "_lots", "_new_rows"),
+        *("booked_at", "order", "row", "store"),
+    )
 
     def __init__(self, store: Store, row: AccountRow, booked_at: str, order: Sequence[str] = DEFAULT_LOT_ORDER) -> None:
         self.store, self.row, self.booked_at, self.order = store, row, booked_at, order
         self._lots: list[LotRow] | None = None
         self._holds: dict[str, HoldRow] = {}
+        self._limits: list[LimitRow] | None = None
+        self._counters: dict[tuple[str, str], CounterRow] = {}
         self._changed_rows: dict[tuple[type, str], Row] = {}
         self._new_rows: list[Row] = []
 
@@ -81,6 +87,38 @@ class LockedAccount:
         holds = [self._holds.setdefault(hold.id, hold) for hold in stored]
         return [hold for hold in holds if hold.state == "open"]
 
+    @property
+    def limits(self) -> list[LimitRow]:
+        """Active limits by window, sorted by name. An account without any costs no statement."""
+        if self._limits is None:
+            has = self.row.limits is not None
+            self._limits = self.store.fetch_all(LimitRow, self.store.sql.active_limits, self.id) if has else []
+        return self._limits
+
+    def counters(self, limit: LimitRow, first: str, last: str) -> list[CounterRow]:
+        """Return the counters of a limit that start from ``first`` to ``last``, sorted."""
+        known = self._counters.get((limit.id, first))
+        if first == last and known is not None:
+            return [known]
+        for row in self.store.fetch_all(CounterRow, self.store.sql.counters, limit.id, first, last):
+            self._counters.setdefault((limit.id, row.starts), row)
+        found = [row for row in self._counters.values() if row.limit == limit.id and first <= row.starts <= last]
+        return sorted(found, key=lambda row: row.starts)
+
+    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int], sign: int = 1) -> None:
+        """Add what a request of a time counts to its limits, or take it back (``sign`` -1)."""
+
+        def counter(limit: LimitRow, start: str) -> CounterRow:
+            found = self.counters(limit, start, start)
+            if found:
+                self.mark_changed(found[0])
+                return found[0]
+            new = self._counters[limit.id, start] = CounterRow(limit.id, start, self.id, 0)
+            self.add_row(new)
+            return new
+
+        change_counters(self.limits, limits, at, amounts, sign, counter)
+
     def add_row(self, row: Row) -> None:
         """Add a row that is written with the entry."""
         self._new_rows.append(row)
@@ -92,7 +130,10 @@ class LockedAccount:
         for new in self._new_rows:
             if new is row:
                 return
-        key = row.id if not isinstance(row, UsageRow) else f"{row.quarter_hour} {row.model} {row.token}"
+        if isinstance(row, UsageRow):
+            key = f"{row.quarter_hour} {row.model} {row.token}"
+        else:
+            key = f"{row.limit} {row.starts}" if isinstance(row, CounterRow) else row.id
         self._changed_rows[type(row), key] = row
 
     def change_lot(self, draft: EntryDraft, lot: LotRow, kind: str, credits: int, money: int) -> None:
@@ -190,6 +231,9 @@ class LockedAccount:
             token.held -= hold.credits
             draft.result["token"] = token.id
             self.mark_changed(token)
+        if hold.counted is not None:
+            counted = CountedRequest.from_column(hold.counted)
+            self.count(counted.limits, hold.at, counted.amounts, -1)
         hold.state = state
         self._holds[hold.id] = hold
         self.mark_changed(hold)

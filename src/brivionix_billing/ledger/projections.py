@@ -57,6 +57,8 @@ class AccountRow:
     """Lower bound: no hold and no lot expires earlier."""
     frozen_at: str | None = None
     """Time since which it is frozen: it gets no new holds, and no charges without a hold."""
+    limits: int | None = None
+    """Number of its limits by window. ``None``: none, so that requests need not read them."""
 
 
 @dataclass(slots=True)
@@ -145,6 +147,8 @@ class HoldRow:
     """``open``, ``settled``, ``released`` or ``expired``."""
     resolved_by: str | None
     """Id of the operation that resolved it."""
+    counted: str | None = None
+    """The limits by window that count it, and their amounts, as JSON; ``None``: no limit counts it."""
 
 
 @dataclass(slots=True)

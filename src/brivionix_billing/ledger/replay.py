@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, purchase_terms
+from brivionix_billing.ledger.limits import CountedRequest, CounterRow, LimitState, charged_amounts
 from brivionix_billing.ledger.posting.api_tokens import apply_rotation, apply_settings
 from brivionix_billing.ledger.posting.orders import money_units, order_row, payment_credits, payment_row
 from brivionix_billing.ledger.projections import (
@@ -64,10 +65,14 @@ class AccountReplay:
     tokens: dict[str, TokenRow] = field(default_factory=dict)
     payments: dict[str, PaymentRow] = field(default_factory=dict)
     orders: dict[str, OrderRow] = field(default_factory=dict)
+    limits: LimitState = field(init=False)
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
+
+    def __post_init__(self) -> None:
+        self.limits = LimitState(self.account.id)
 
     def apply(self, entry: Entry) -> None:
         """Apply the next entry. Raises ``journal_broken`` if it cannot follow the entries before."""
@@ -98,6 +103,10 @@ class AccountReplay:
             self.holds[entry.id] = HoldRow(entry.id, account.id, token, amount, booked, result["expires"], "open", None)
             if token is not None:
                 self.tokens[token].held += amount
+            if "counted" in result:
+                counted = CountedRequest.from_dict(result["counted"])
+                self.holds[entry.id].counted = counted.as_column()
+                self.limits.count(counted.limits, booked, counted.amounts)
         elif entry.kind in _RESOLUTION_STATES:
             self._resolve(entry, self.holds[content["hold"]])
         elif entry.kind == "token":
@@ -112,6 +121,8 @@ class AccountReplay:
             apply_settings(self.tokens[content["token"]], content)
         elif entry.kind in ("account_frozen", "account_unfrozen"):
             apply_freeze(account, entry.kind, booked)
+        elif entry.kind in ("set_limit", "remove_limit"):
+            account.limits = self.limits.apply(entry.id, content)
         elif entry.kind == "secret_rotated":
             apply_rotation(self.tokens[content["token"]], result)
         for id, part in result.get("shrunk", ()):
@@ -196,6 +207,14 @@ class AccountReplay:
         if hold.token is not None and not late:
             self.tokens[hold.token].held -= hold.credits
         hold.state, hold.resolved_by = _RESOLUTION_STATES[entry.kind], entry.id
+        if hold.counted is not None:
+            counted = CountedRequest.from_column(hold.counted)
+            if not late:
+                self.limits.count(counted.limits, hold.at, counted.amounts, -1)
+            if entry.kind == "settle":
+                amount = units_from_column(entry.content["credits"])
+                amounts = charged_amounts(amount, entry.result.get("counts"), counted.tokens)
+                self.limits.count(counted.limits, hold.at, amounts)
 
     def _charge(self, entry: Entry) -> None:
         amount = units_from_column(entry.content["credits"])
@@ -206,7 +225,11 @@ class AccountReplay:
             self.tokens[token].spent += amount
         key = (quarter_hour(format_timestamp(entry.at)), entry.content.get("model", ""), token or "")
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
-        add_usage(row, entry.result.get("counts"), amount)
+        counts = entry.result.get("counts")
+        add_usage(row, counts, amount)
+        if entry.kind == "charge" and "counted" in entry.result:
+            limits = entry.result["counted"]["limits"]
+            self.limits.count(limits, format_timestamp(entry.at), charged_amounts(amount, counts))
 
     def _reverse_charge(self, entry: Entry, booked: str) -> None:
         result = entry.result
@@ -277,6 +300,7 @@ class AccountReplay:
         yield self.account
         for rows in (self.lots, self.holds, self.tokens, self.usage, self.payments, self.orders):
             yield from rows.values()
+        yield from self.limits.rows()
 
 
 def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Inconsistency]:
@@ -374,6 +398,8 @@ def _row_label(row: Row) -> str:
 def _row_key(row: Row) -> tuple[type, tuple[Any, ...]]:
     if isinstance(row, UsageRow):
         return UsageRow, (row.quarter_hour, row.model, row.token)
+    if isinstance(row, CounterRow):
+        return CounterRow, (row.limit, row.starts)
     return type(row), (row.id,)
 
 
@@ -438,6 +464,8 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "secret_rotated": ("", ()),
     "order": ("", ()),
     "order_cancelled": ("", ()),
+    "set_limit": ("", ()),
+    "remove_limit": ("", ()),
     "hold": ("held", ("available",)),
     "release": ("held", _RELEASE_TARGETS),
     "hold_expired": ("held", _RELEASE_TARGETS),

@@ -14,6 +14,7 @@ from sqlalchemy import Dialect, Table
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.database import tables
+from brivionix_billing.ledger.limits import CounterRow, LimitRow
 from brivionix_billing.ledger.projections import (
     AccountRow,
     HoldRow,
@@ -95,7 +96,7 @@ _LOT: Final = _map_table(
     LotRow,
     *("account", "number", "at", "expires", "channel", "reference", "currency", "price", "credits", "paid"),
 )
-_HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires")
+_HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted")
 _TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")
 _USAGE: Final = _map_table(tables.USAGE, UsageRow)
 _PAYMENT: Final = _map_table(
@@ -106,6 +107,8 @@ _ORDER: Final = _map_table(
     OrderRow,
     *("account", "channel", "currency", "credits", "pay", "tax", "price", "at", "expires"),
 )
+_LIMIT: Final = _map_table(tables.LIMIT, LimitRow, "account", "name", "token", "tag", "unit", "window_name", "zone")
+_COUNTER: Final = _map_table(tables.COUNTER, CounterRow, "account")
 TABLE_MAPPINGS: Final = {
     AccountRow: _ACCOUNT,
     LotRow: _LOT,
@@ -114,8 +117,10 @@ TABLE_MAPPINGS: Final = {
     UsageRow: _USAGE,
     PaymentRow: _PAYMENT,
     OrderRow: _ORDER,
+    LimitRow: _LIMIT,
+    CounterRow: _COUNTER,
 }
-Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow | PaymentRow | OrderRow
+Row = AccountRow | LotRow | HoldRow | TokenRow | UsageRow | PaymentRow | OrderRow | LimitRow | CounterRow
 
 
 class Statements:
@@ -167,6 +172,8 @@ class Statements:
         self.order = self._select(_ORDER, "id = ?")
         self.orders = self._select(_ORDER, "account = ? ORDER BY at, id")
         self._add_request_queries()
+        self.active_limits = self._select(_LIMIT, "account = ? AND active = 1 ORDER BY name")
+        self.counters = self._select(_COUNTER, "limit_id = ? AND starts >= ? AND starts <= ?")
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
         self.token_by_hash = self._select(_TOKEN, "hash = ? OR previous_hash = ?")
@@ -191,7 +198,7 @@ class Statements:
             name: f"SELECT DISTINCT account FROM {name} WHERE account NOT IN (SELECT id FROM billing_account)"
             for name in (
                 *("billing_journal", "billing_lot", "billing_hold", "billing_token", "billing_usage"),
-                *("billing_payment", "billing_order"),
+                *("billing_payment", "billing_order", "billing_limit", "billing_counter"),
             )
         }
         self.live_flag_mismatches = (
@@ -206,6 +213,8 @@ class Statements:
             UsageRow: self._select(_USAGE, "account = ?"),
             PaymentRow: self.payments,
             OrderRow: self.orders,
+            LimitRow: self._select(_LIMIT, "account = ?"),
+            CounterRow: self._select(_COUNTER, "account = ?"),
         }
         self.add = {row_class: self._insert(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}
         self.change = {row_class: self._update(mapping) for row_class, mapping in TABLE_MAPPINGS.items()}

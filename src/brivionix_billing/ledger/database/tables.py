@@ -81,6 +81,7 @@ ACCOUNT: Final = Table(
     _amount_column("owed"),
     _text_column("next_expiry", null=True),
     _text_column("frozen_at", null=True),
+    Column("limits", _COUNT, nullable=True),
 )
 LOT: Final = Table(
     "billing_lot",
@@ -120,6 +121,7 @@ HOLD: Final = Table(
     _text_column("expires"),
     _text_column("state"),
     _text_column("resolved_by", null=True),
+    _text_column("counted", null=True),
     Index("billing_hold_open", "account", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
     Index(
         "billing_hold_uncharged",
@@ -198,4 +200,28 @@ USAGE: Final = Table(
     _count_column("cache_read_tokens"),
     _count_column("output_tokens"),
     _amount_column("credits"),
+)
+LIMIT: Final = Table(
+    "billing_limit",
+    METADATA,
+    _text_column("id", key=True),
+    _text_column("account"),
+    _text_column("name"),
+    _text_column("token", null=True),
+    _text_column("tag", null=True),
+    _text_column("unit"),
+    _text_column("window_name"),
+    _text_column("zone"),
+    _amount_column("amount"),
+    Column("active", SmallInteger, nullable=False),
+    Index("billing_limit_active", "account", sqlite_where=text("active = 1"), postgresql_where=text("active = 1")),
+)
+COUNTER: Final = Table(
+    "billing_counter",
+    METADATA,
+    _text_column("limit_id", key=True),
+    _text_column("starts", key=True),
+    _text_column("account"),
+    _amount_column("used"),
+    Index("billing_counter_account", "account"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from brivionix_billing.ledger.ids import MAX_ID_LENGTH, require_new_id
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import holds
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
+from brivionix_billing.ledger.posting.limits import tags_content, validate_expectation
 from brivionix_billing.ledger.units import Amount, to_units
 from brivionix_billing.rating import Charge
 
@@ -33,12 +35,19 @@ class Holds(LedgerBase):
         at: datetime,
         ttl: timedelta = DEFAULT_HOLD_TTL,
         token: ApiToken | str | None = None,
+        tags: Mapping[str, str] | None = None,
+        tokens: int | None = None,
+        expected: Decimal | int | str = 1,
         connection: Connection | None = None,
     ) -> Entry:
         """Hold the maximum cost of a request. ``id`` is the id of the request.
 
-        The hold is released by itself after ``ttl``. Raises :class:`ShortfallError` (``insufficient_credits``, or
-        ``token_limit`` of the token), ``unknown_account``, and the errors of :meth:`authenticate`.
+        The hold is released by itself after ``ttl``. Limits by window count the hold, the request, and ``tokens``, its
+        maximum number of input and output tokens; those of a ``WorstCase`` or ``Charge`` are known. With ``expected``,
+        they count this share of it until it is settled, above 0 and at most 1: see :meth:`set_limit`.
+
+        Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit`` of the token),
+        :class:`LimitReachedError`, ``unknown_account``, and the errors of :meth:`authenticate`.
         """
         require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
@@ -48,14 +57,15 @@ class Holds(LedgerBase):
             )
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = to_units(credits, "a hold")
-        content = holds.hold_content(amount, ttl, token_id)
+        content = holds.hold_content(amount, ttl, token_id, tags)
+        expectation = validate_expectation(credits, tokens, expected)
         return self._run_operation(
             account,
             id,
             "hold",
             content,
             at,
-            lambda locked: holds.hold(locked, id, amount, ttl, token_id, content),
+            lambda locked: holds.hold(locked, id, amount, ttl, token_id, content, expectation),
             connection,
         )
 
@@ -107,12 +117,16 @@ class Holds(LedgerBase):
         usage: Mapping[str, Any] | None = None,
         upstream: str | None = None,
         token: ApiToken | str | None = None,
+        tags: Mapping[str, str] | None = None,
         connection: Connection | None = None,
     ) -> Entry:
-        """Charge usage without a hold, for example that of a batch. Credits that are not available are owed."""
+        """Charge usage without a hold, for example that of a batch. Credits that are not available are owed.
+
+        Limits by window count it, but never refuse it.
+        """
         token_id = token.id if isinstance(token, ApiToken) else token
         amount = charge if isinstance(charge, Charge) else to_units(charge, "a charge")
-        content = {"token": token_id, **self._charge_content(amount, usage, upstream)}
+        content = {"token": token_id, **self._charge_content(amount, usage, upstream), **tags_content(tags)}
         return self._run_operation(
             account,
             id,

@@ -9,8 +9,10 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
+from brivionix_billing.ledger.limits import CountedRequest, charged_amounts
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
+from brivionix_billing.ledger.posting.limits import Expectation, count_charge, count_hold, tags_content
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, usage_counts
 from brivionix_billing.ledger.timestamps import expiry_timestamp, format_timestamp, parse_timestamp
 from brivionix_billing.ledger.units import units_to_text
@@ -34,20 +36,32 @@ DEFAULT_HOLD_TTL: Final = timedelta(minutes=15)
 """Lifetime of a hold that is not resolved. It is longer than the timeout of OpenAI's clients, 10 minutes."""
 
 
-def hold_content(credits: int, ttl: timedelta, token: str | None) -> dict[str, Any]:
+def hold_content(
+    credits: int, ttl: timedelta, token: str | None, tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the content that identifies a repeated ``hold``. It has no times, because a retry happens later.
 
     Raises ``invalid_argument`` if ``ttl`` is not a positive timedelta.
     """
     if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
         raise BillingError("invalid_argument", f"ttl is {safe_repr(ttl)}; use a timedelta above zero")
-    return {"credits": units_to_text(credits), "seconds": str(ttl.total_seconds()), "token": token}
+    seconds = str(ttl.total_seconds())
+    return {"credits": units_to_text(credits), "seconds": seconds, "token": token, **tags_content(tags)}
 
 
 def hold(
-    account: LockedAccount, id: str, credits: int, ttl: timedelta, token_id: str | None, content: Mapping[str, Any]
+    account: LockedAccount,
+    id: str,
+    credits: int,
+    ttl: timedelta,
+    token_id: str | None,
+    content: Mapping[str, Any],
+    expected: Expectation,
 ) -> EntryDraft:
-    """Hold Credits. Raises :class:`ShortfallError`, ``account_frozen``, and the errors of an unusable token."""
+    """Hold Credits.
+
+    Raises :class:`ShortfallError`, :class:`LimitReachedError`, ``account_frozen``, and the errors of an unusable token.
+    """
     require_not_frozen(account)
     draft = EntryDraft("hold", account.booked_at, content)
     expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
@@ -62,10 +76,14 @@ def hold(
         account.mark_changed(token)
     if credits > account.available:
         raise ShortfallError("insufficient_credits", f"account {safe_repr(account.id)}", credits, account.available)
+    counted = count_hold(account, credits, token_id, content, expected) if account.row.limits else None
     draft.post("available", -credits)
     draft.post("held", credits)
     draft.result["expires"] = expires
-    account.add_row(HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None))
+    row = HoldRow(id, account.id, token_id, credits, account.booked_at, expires, "open", None)
+    if counted is not None:
+        draft.result["counted"], row.counted = counted.as_dict(), counted.as_column()
+    account.add_row(row)
     account.note_expiry(expires)
     return draft
 
@@ -155,6 +173,10 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
         row.state, row.resolved_by = "settled", None
         account.mark_changed(row)
     _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token)
+    if row.counted is not None:
+        counted = CountedRequest.from_column(row.counted)
+        amounts = charged_amounts(draft.postings["used"], draft.result.get("counts"), counted.tokens)
+        account.count(counted.limits, row.at, amounts)
     return draft
 
 
@@ -168,6 +190,8 @@ def charge_without_hold(
     if token_id is not None:
         draft.result["token"] = account.token(token_id).id
     _post_charge(account, draft, charge, 0, account.booked_at, token_id)
+    if account.row.limits:
+        count_charge(account, draft, token_id)
     return draft
 
 

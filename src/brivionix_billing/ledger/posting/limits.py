@@ -1,0 +1,234 @@
+"""Entries that set limits by window, and their check when a request is held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.errors import LimitReachedError
+from brivionix_billing.ledger.ids import require_id
+from brivionix_billing.ledger.limits import (
+    LIMIT_UNITS,
+    CountedRequest,
+    LimitRow,
+    apply_limit,
+    charged_amounts,
+    matching_limits,
+)
+from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
+from brivionix_billing.ledger.timestamps import parse_timestamp
+from brivionix_billing.ledger.units import Amount, to_units, units_to_text
+from brivionix_billing.ledger.windows import parse_window
+from brivionix_billing.rating import UNITS_PER_CREDIT, Charge
+from brivionix_billing.text_checks import require_text
+from brivionix_billing.tokens import WorstCase
+
+__all__ = [
+    "Expectation",
+    "count_charge",
+    "count_hold",
+    "limit_content",
+    "remove_limit",
+    "set_limit",
+    "tags_content",
+    "validate_expectation",
+    "window_use",
+]
+
+_MAX_LIMITS: Final = 20
+"""Maximum number of limits of an account: each costs a request up to two statements."""
+_MAX_TAGS: Final = 20
+
+
+class Expectation(NamedTuple):
+    """What the limits by window count of a hold until it is resolved."""
+
+    tokens: int | None
+    """Maximum number of tokens; ``None``: unknown."""
+    share: Decimal
+    """The part of the hold and of the tokens that is counted, above 0 and at most 1."""
+
+
+def validate_expectation(amount: Amount, tokens: int | None, share: Decimal | int | str) -> Expectation:
+    """Return what limits count of a hold. The tokens of a worst case or charge are its own.
+
+    Raises ``invalid_argument``.
+    """
+    if tokens is None and isinstance(amount, WorstCase):
+        tokens = amount.input_tokens + amount.output_tokens
+    elif tokens is None and isinstance(amount, Charge):
+        tokens = amount.usage.input_tokens + amount.usage.output_tokens
+    elif tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or not 0 <= tokens <= 10**15):
+        raise BillingError("invalid_argument", f"tokens is {safe_repr(tokens)}; use an int from 0 to 10^15")
+    units = to_units(share, "the expected share")
+    if not 0 < units <= UNITS_PER_CREDIT:
+        raise BillingError("invalid_argument", f"expected is {safe_repr(share)}; use a share above 0 and at most 1")
+    return Expectation(tokens, Decimal(units).scaleb(-18))
+
+
+def tags_content(tags: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the tags of a request in the format of the journal. Raises ``invalid_argument``."""
+    if not tags:
+        return {}
+    if not isinstance(tags, Mapping) or len(tags) > _MAX_TAGS:
+        raise BillingError("invalid_argument", f"tags is {safe_repr(tags)}; use a dict with at most {_MAX_TAGS} tags")
+    for key, value in tags.items():
+        if "=" in require_text("the name of a tag", key):
+            raise BillingError("invalid_argument", f"the tag {safe_repr(key)} has the character =; remove it")
+        require_text(f"the tag {safe_repr(key)}", value)
+    return {"tags": dict(tags)}
+
+
+def limit_content(
+    name: str, amount: Amount, unit: str, window: str, zone: str, token: str | None, tag: str | None
+) -> dict[str, Any]:
+    """Return the content of an entry that sets a limit. Raises ``invalid_argument`` and ``invalid_period``."""
+    if unit not in LIMIT_UNITS:
+        raise BillingError("invalid_argument", f"unit is {safe_repr(unit)}; use {', '.join(LIMIT_UNITS)}")
+    units = to_units(amount, "the amount of a limit")
+    if unit != "credits" and units % UNITS_PER_CREDIT:
+        raise BillingError("invalid_argument", f"the amount is {safe_repr(amount)}; use a whole number of {unit}")
+    parse_window(require_text("the window", window), require_text("the time zone", zone))
+    if token is not None and tag is not None:
+        raise BillingError("invalid_argument", "a limit has a token or a tag, not both; remove one of them")
+    if tag is not None:
+        key, equals, value = require_text("the tag", tag).partition("=")
+        if not (key and equals and value):
+            raise BillingError("invalid_argument", f"tag is {safe_repr(tag)}; write it as name=value")
+    return {
+        "limit": require_text("the name of a limit", name),
+        "amount": units_to_text(units),
+        "unit": unit,
+        "window": window,
+        "zone": zone,
+        "token": None if token is None else require_id(token, "the token"),
+        "tag": tag,
+    }
+
+
+def set_limit(account: LockedAccount, id: str, content: Mapping[str, Any]) -> EntryDraft:
+    """Set a limit, or change one of the same name. Raises ``unknown_token``."""
+    draft = EntryDraft("set_limit", account.booked_at, content)
+    if content["token"] is not None:
+        account.token(content["token"])
+    rows = apply_limit(account.limits, id, account.id, content)
+    if len(account.limits) >= _MAX_LIMITS and all(row not in account.limits for row in rows):
+        raise BillingError(
+            "invalid_argument",
+            f"account {safe_repr(account.id)} has {_MAX_LIMITS} limits; remove one before adding one",
+        )
+    _change_limits(account, rows)
+    return draft
+
+
+def remove_limit(account: LockedAccount, id: str, content: Mapping[str, Any]) -> EntryDraft:
+    """Remove a limit. Raises ``invalid_argument`` if the account has none of this name."""
+    draft = EntryDraft("remove_limit", account.booked_at, content)
+    if all(limit.name != content["limit"] for limit in account.limits):
+        names = ", ".join(safe_repr(limit.name) for limit in account.limits) or "none"
+        raise BillingError(
+            "invalid_argument",
+            f"account {safe_repr(account.id)} has no limit {safe_repr(content['limit'])}; its limits are: {names}",
+        )
+    _change_limits(account, apply_limit(account.limits, id, account.id, content))
+    return draft
+
+
+def _change_limits(account: LockedAccount, rows: list[LimitRow]) -> None:
+    """Write changed and new limits, and keep their number in the row of the account."""
+    for row in rows:
+        if row in account.limits:
+            account.mark_changed(row)
+        else:
+            account.add_row(row)
+            account.limits.append(row)
+    account.row.limits = sum(limit.active for limit in account.limits) or None
+
+
+def count_hold(
+    account: LockedAccount, credits: int, token: str | None, content: Mapping[str, Any], expected: Expectation
+) -> CountedRequest | None:
+    """Check a hold against the limits of its account, and count it. Returns ``None`` if no limit applies.
+
+    Raises :class:`LimitReachedError` for the limit that resets last, and ``invalid_argument`` if a limit counts
+    tokens, and their number is unknown.
+    """
+    tokens = None if expected.tokens is None else _part(expected.tokens * UNITS_PER_CREDIT, expected.share)
+    counted = CountedRequest((), _part(credits, expected.share), tokens)
+    when, applied, refusals = parse_timestamp(account.booked_at), [], []
+    for limit in matching_limits(account.limits, token, content.get("tags")):
+        use = window_use(account, limit, when)
+        if use is None:
+            continue
+        if limit.unit == "tokens" and tokens is None:
+            raise BillingError(
+                "invalid_argument",
+                f"limit {safe_repr(limit.name)} counts tokens: pass tokens= to hold, or a WorstCase as the amount",
+            )
+        applied.append(limit.id)
+        amount = counted.amounts[limit.unit]
+        if use.used + amount > limit.amount:
+            refusals.append(
+                LimitReachedError(limit.name, limit.unit, limit.amount, use.used, amount, use.resets(amount), now=when)
+            )
+    if refusals:
+        # The request can succeed when the last one has reset. None: it never can.
+        raise max(refusals, key=lambda refusal: (refusal.resets is None, refusal.resets or when))
+    if not applied:
+        return None
+    account.count(applied, account.booked_at, counted.amounts)
+    return counted._replace(limits=tuple(applied))
+
+
+def _part(amount: int, share: Decimal) -> int:
+    """Return the share of an amount, rounded up."""
+    return -(-amount * int(share.scaleb(18)) // UNITS_PER_CREDIT)
+
+
+def count_charge(account: LockedAccount, draft: EntryDraft, token: str | None) -> None:
+    """Count a charge without a hold, at its own time. It is never refused: its tokens were used."""
+    when = parse_timestamp(draft.at)
+    limits = [
+        limit.id
+        for limit in matching_limits(account.limits, token, draft.content.get("tags"))
+        if limit.parsed_window.counters(when) is not None
+    ]
+    if limits:
+        draft.result["counted"] = {"limits": limits}
+        account.count(limits, draft.at, charged_amounts(draft.postings["used"], draft.result.get("counts")))
+
+
+class WindowUse(NamedTuple):
+    """The use of a limit in its window at one instant."""
+
+    limit: LimitRow
+    used: int
+    ends: tuple[tuple[int, datetime], ...]
+    """Used amounts, and the time from which each no longer counts; the earliest first."""
+
+    def resets(self, amount: int) -> datetime | None:
+        """Return the latest time at which an amount is left again; ``None`` if the limit is below the amount."""
+        missing = self.used + amount - self.limit.amount
+        if amount > self.limit.amount:
+            return None
+        for used, end in self.ends:
+            missing -= used
+            if missing <= 0:
+                return end
+        raise AssertionError("unreachable: without its use, the window has room for the amount")
+
+
+def window_use(account: LockedAccount, limit: LimitRow, at: datetime) -> WindowUse | None:
+    """Return the use of a limit at an instant; ``None`` if its window does not include it."""
+    window = limit.parsed_window
+    range = window.counters(at)
+    if range is None:
+        return None
+    rows = account.counters(limit, range.first, range.last)
+    used = sum(row.used for row in rows)
+    if range.first == range.last:
+        return WindowUse(limit, used, ((used, window.end(range.current, at)),))
+    return WindowUse(limit, used, tuple((row.used, window.end(row.starts, at)) for row in rows if row.used))
