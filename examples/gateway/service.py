@@ -153,10 +153,14 @@ class Gateway:
         return url, BytesIO(body) if len(body) > _LARGE_BYTES else body, own
 
     async def balance(self, token: ApiToken) -> dict[str, Any]:
-        """Return the balance of a token's account, and what the token may spend."""
-        balance = await self.billing.threads.run(self.ledger.balance, token.account, at=self.clock())
+        """Return the balance of a token's account, what the token may spend, and the limits by window, if any."""
+        run, at = self.billing.threads.run, self.clock()
+        balance = await run(self.ledger.balance, token.account, at=at)
+        limits = await run(self.ledger.limits, token.account, at=at)
         limit = None if token.limit is None else str(token.limit)
-        return {**balance.as_dict(), "token": {"id": token.id, "limit": limit, "spent": str(token.spent)}}
+        windows = [window.as_dict() for window in limits if window.token in (None, token.id)]
+        spending = {"id": token.id, "limit": limit, "spent": str(token.spent)}
+        return {**balance.as_dict(), "token": spending, **({"limits": windows} if windows else {})}
 
     async def usage(self, token: ApiToken, period: Period, *, by_token: bool) -> list[UsageLine]:
         """Return the usage of a token's account. Raises status 429 beyond a few queries at a time.

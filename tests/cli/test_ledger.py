@@ -18,7 +18,7 @@ from paths import DATA
 
 SUBCOMMANDS = (
     *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
-    *("freeze", "unfreeze"),
+    *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
     *("journal", "statement", "usage", "requests", "records", "customers"),
@@ -122,7 +122,7 @@ def test_help_of_each_subcommand(run: Run, name: str) -> None:
     assert "--db URL|FILE" in out
     operations = ("open", "token create", "token change", "topup", "grant", "adjust", "refund", "dispute", "reverse")
     more = ("release", "void", "reverse-charge", "order", "cancel-order", "payment")
-    newer = ("token rotate", "freeze", "unfreeze")
+    newer = ("token rotate", "freeze", "unfreeze", "limit set", "limit remove")
     assert ("--id ID" in out) == (name in (*operations, *more, *newer))
 
 

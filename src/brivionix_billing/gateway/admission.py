@@ -57,6 +57,8 @@ class AdmittedRequest:
     upstream: str | None = None
     """The name of the upstream in the price file, if its counts need conventions."""
     conventions: Conventions | None = None
+    tags: Mapping[str, str] | None = None
+    """Tags of the request, by which limits of the ledger may count it."""
 
     def usage_stream(self) -> StreamUsage:
         """Return a reader of the answer's usage. Its estimates take the input from the worst case."""

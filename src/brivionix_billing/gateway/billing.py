@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest, Api, CounterPool, PreparedRequest, count_request
 from brivionix_billing.gateway.background import BackgroundTasks
-from brivionix_billing.gateway.client_errors import GatewayError
+from brivionix_billing.gateway.client_errors import GatewayError, from_billing_error
 from brivionix_billing.gateway.exchange import ClientAnswer, Exchange, Send
 from brivionix_billing.gateway.holds import HoldManager
 from brivionix_billing.gateway.intake import INLINE_BYTES, Body, Parse, body_size, is_quick, read_content
@@ -25,6 +26,7 @@ from brivionix_billing.gateway.limits import (
 )
 from brivionix_billing.gateway.long_work import LONG_BYTES, LongWork, count_long_request
 from brivionix_billing.gateway.metered_stream import MeteredStream
+from brivionix_billing.gateway.observed_shares import ObservedShares
 from brivionix_billing.gateway.policy import DEFAULT_POLICY, GatewayPolicy, Resolution
 from brivionix_billing.gateway.pricing import (
     PricedResponse,
@@ -36,7 +38,7 @@ from brivionix_billing.gateway.pricing import (
 )
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
 from brivionix_billing.gateway.workers import Workers
-from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, parse_bearer
+from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, LimitReachedError, parse_bearer
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.streams import StreamResult
 
@@ -82,7 +84,8 @@ class GatewayBilling:
         self.background = BackgroundTasks()
         # SQLite runs one writing transaction at a time, PostgreSQL as many as the engine has connections.
         self.threads = LedgerThreadPool(1 if ledger.engine.dialect.name == "sqlite" else 5)
-        self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays)
+        shares = None if policy.expected_quantile is None else ObservedShares(policy.expected_quantile)
+        self.holds = HoldManager(ledger, self.threads, self.background, clock, retry_delays, shares)
         self.counters = CounterPool(book)
         self.workers = Workers()
         self.long_work = LongWork(book, self.workers)
@@ -142,13 +145,14 @@ class GatewayBilling:
         api: Api,
         upstream: str | None = None,
         parse: Parse | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> AdmittedRequest:
         """Read and check a request, compute its worst case and hold it.
 
         ``body`` is the JSON body, best as an iterable of its pieces: then a customer without Credits is refused before
         it is read, and :class:`GatewayLimits` bound its size and time. Of a form it is the fields, with the content of
         files as bytes, or the pieces and ``parse``, which returns the fields. ``upstream`` names the upstream in the
-        price file if its counts have conventions.
+        price file if its counts have conventions. ``tags`` are those of the request, for limits of the ledger.
 
         Raises ``GatewayError`` and ``BillingError``; then nothing is held. From here on, exactly one of
         :meth:`forward`, :meth:`release`, :meth:`settle_response`, :meth:`settle_stream` and :meth:`settle_unknown` must
@@ -160,7 +164,7 @@ class GatewayBilling:
             content = await read_content(body, slot, self.limits, partial(self._require_credits, token), parse)
             size = body_size(content)
             prepared = await self._count(content, size, api, token, at)
-            admitted = prepared.admitted(id, at, token, api, self.counters, upstream)
+            admitted = replace(prepared.admitted(id, at, token, api, self.counters, upstream), tags=tags)
             await self._hold(admitted)
         except BaseException:
             slot.leave()
@@ -200,6 +204,9 @@ class GatewayBilling:
         self.background.start(is_held.wait())  # a hold that is being posted when the service stops must be released
         try:
             await self.holds.hold(admitted)
+        except LimitReachedError as error:
+            raise from_billing_error(error, self.policy.limit_status) from None
+        else:
             if self._is_closing:
                 self.holds.release(admitted)
                 self._require_open()

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import ShortfallError
+from brivionix_billing.ledger import LimitReachedError, ShortfallError
+from brivionix_billing.times import format_instant
 
 __all__ = ["RESPONSE_HEADERS", "ErrorFormat", "GatewayError", "error_body", "from_billing_error", "from_provider_error"]
 
@@ -97,8 +98,13 @@ class GatewayError(Exception):
         return error_body(self.status, self.code, self.message, self.param, error_format)
 
 
-def from_billing_error(error: BillingError) -> GatewayError:
-    """Return the answer to a client for an error of the library. Nothing is disclosed that is not the client's own."""
+def from_billing_error(error: BillingError, limit_status: int = 429) -> GatewayError:
+    """Return the answer to a client for an error of the library. Nothing is disclosed that is not the client's own.
+
+    ``limit_status`` is the status for a limit by window that resets: see ``GatewayPolicy``.
+    """
+    if isinstance(error, LimitReachedError):
+        return _limit_error(error, limit_status)
     status = _STATUS.get(error.code, error.http_status or 500)
     if isinstance(error, ShortfallError):
         # 402 and not 429: clients retry a 429 automatically, and waiting brings no Credits.
@@ -113,6 +119,21 @@ def from_billing_error(error: BillingError) -> GatewayError:
         message = _CLIENT_MESSAGES.get(error.code, "The gateway failed. Nothing was charged.")
     param = "model" if error.code in ("unknown_model", "model_not_allowed", "no_price") else None
     return GatewayError(status, error.code if status < 500 or status == 503 else "internal_error", message, param)
+
+
+def _limit_error(error: LimitReachedError, status: int) -> GatewayError:
+    """Return the answer for a limit by window. A 429 says when a retry can succeed."""
+    name = "Credits" if error.unit == "credits" else error.unit
+    message = (
+        f"The limit {error.limit!r} is reached: {format_plain(error.used)} of {format_plain(error.amount)} {name} are "
+        f"used, and this request may use up to {format_plain(error.requested)}. "
+    )
+    if error.resets is None:
+        return GatewayError(402, error.code, message + "Allow fewer output tokens.")
+    answer = GatewayError(status, error.code, f"{message}Try again after {format_instant(error.resets)}.")
+    if status == 429:
+        answer.headers["retry-after"] = str(error.retry_seconds)
+    return answer
 
 
 def from_provider_error(status: int, body: bytes) -> GatewayError:

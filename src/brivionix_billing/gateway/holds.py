@@ -12,6 +12,7 @@ from typing import Final
 from brivionix_billing.errors import BillingError
 from brivionix_billing.gateway.admission import AdmittedRequest
 from brivionix_billing.gateway.background import BackgroundTasks
+from brivionix_billing.gateway.observed_shares import ObservedShares
 from brivionix_billing.gateway.pricing import PricedResponse
 from brivionix_billing.gateway.safe_log import describe_exception, loggable, without_quotes
 from brivionix_billing.ledger import DEFAULT_HOLD_TTL, Ledger, LedgerThreadPool
@@ -25,7 +26,8 @@ class HoldManager:
     """Holds, settles and releases Credits for requests, in tasks of the service that no request can cancel.
 
     ``clock`` returns the current time with a time zone. ``retry_delays`` are the seconds to wait before a settlement or
-    release is retried that the database did not accept.
+    release is retried that the database did not accept. ``shares`` say what limits by window count of a hold;
+    ``None``: all of it.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class HoldManager:
         background: BackgroundTasks,
         clock: Callable[[], datetime],
         retry_delays: Sequence[float],
+        shares: ObservedShares | None = None,
     ) -> None:
         self._ledger, self._threads, self._background, self._clock = ledger, threads, background, clock
-        self._retry_delays = tuple(retry_delays)
+        self._retry_delays, self._shares = tuple(retry_delays), shares
         self._stopping = asyncio.Event()
         self._unposted: dict[str, tuple[AdmittedRequest, PricedResponse | None]] = {}
 
@@ -53,21 +56,21 @@ class HoldManager:
     async def hold(self, admitted: AdmittedRequest) -> None:
         """Hold the worst case of a request. If this raises, nothing is held, or the hold is being released.
 
-        Raises ``insufficient_credits``, ``token_limit`` and the other errors of ``Ledger.hold``.
+        Raises ``insufficient_credits``, ``token_limit``, ``limit_reached`` and the other errors of ``Ledger.hold``.
         """
-        charge = admitted.worst_case.charge
-        if charge is None:
-            raise BillingError("invalid_argument", "the worst case has no price; count it with a group and a time")
         elapsed = self._clock() - admitted.received_at
+        expected = 1 if self._shares is None else self._shares.expected(admitted.token.account, admitted.model)
         try:
             await self._threads.run(
                 self._ledger.hold,
                 admitted.token.account,
-                charge,
+                admitted.worst_case,
                 id=admitted.id,
                 at=admitted.received_at,  # the time of the charge too, so that no month ends between the two
                 ttl=DEFAULT_HOLD_TTL + elapsed,  # from now on, however long the body took to arrive
                 token=admitted.token.id,
+                tags=admitted.tags,
+                expected=expected,
             )
         except asyncio.CancelledError:
             # The thread posts the hold although this task was cancelled, and no request is left to use it.
@@ -85,6 +88,8 @@ class HoldManager:
 
     def settle(self, admitted: AdmittedRequest, priced: PricedResponse) -> asyncio.Task[None]:
         """Charge what a request used. Await the task, or not: it completes in any case."""
+        if self._shares is not None:
+            self._shares.observe(admitted.token.account, admitted.model, admitted.worst_case, priced.charge)
         return self._background.start(self._resolve(admitted, priced))
 
     async def _resolve(self, admitted: AdmittedRequest, priced: PricedResponse | None) -> None:

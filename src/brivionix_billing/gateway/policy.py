@@ -1,4 +1,4 @@
-"""What a gateway charges for a request whose usage is not known."""
+"""What a gateway charges for a request whose usage is not known, and how it applies limits by window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class GatewayPolicy:
     """What is charged for a request whose usage is not known: the hold, an estimate, or nothing (``release``).
 
     Each case is logged as an error, so that it can be compared with the provider's bill. The policy also says what is
-    charged if another model answered, and how far a provider is read on. Raises ``invalid_argument``.
+    charged if another model answered, how far a provider is read on, and how limits by window are applied. Raises
+    ``invalid_argument``.
     """
 
     unreadable: Resolution = "hold"
@@ -46,6 +47,13 @@ class GatewayPolicy:
     """A client that takes nothing of its stream for so long counts as gone."""
     alarm_factor: Decimal = Decimal(2)
     """A charge above this multiple of the worst case is logged as an alarm. It is charged all the same."""
+    limit_status: Literal[429, 402] = 429
+    """The status of a request that a limit by window refuses. Clients retry a 429 automatically, and the header
+    ``Retry-After`` says when. If waiting does not help, because the limit is below the request, it is 402."""
+    expected_quantile: Decimal | None = None
+    """``None``: limits by window count the worst case of requests in flight. Otherwise, they count the share of it that
+    this quantile of the last 200 requests used, of the same account and model in this process, such as 0.95. Then a
+    window can be exceeded: at most by what requests in flight use above their shares. The hold is the worst case."""
 
     def __post_init__(self) -> None:
         for name in ("unreadable", "unanswered", "abandoned"):
@@ -55,6 +63,14 @@ class GatewayPolicy:
         if self.other_model not in _OTHER_MODEL:
             raise BillingError(
                 "invalid_argument", f"other_model is {safe_repr(self.other_model)}; use one of {_OTHER_MODEL}"
+            )
+
+        if self.limit_status not in (429, 402):
+            raise BillingError("invalid_argument", f"limit_status is {safe_repr(self.limit_status)}; use 429 or 402")
+        quantile = self.expected_quantile
+        if quantile is not None and not (isinstance(quantile, Decimal) and 0 < quantile <= 1):
+            raise BillingError(
+                "invalid_argument", f"expected_quantile is {safe_repr(quantile)}; use a Decimal above 0 and at most 1"
             )
 
     def for_abandoned(self, request: Mapping[str, Any], api: str, family: str) -> Resolution:

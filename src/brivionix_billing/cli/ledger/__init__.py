@@ -9,6 +9,7 @@ from brivionix_billing.cli.ledger import (
     accounts,
     api_tokens,
     corrections,
+    limits,
     maintenance,
     orders,
     payments,
@@ -44,5 +45,7 @@ def add_commands(commands: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in (maintenance, accounts, api_tokens, orders, payments, corrections, reports, requests, period_report):
+    for module in (
+        *(maintenance, accounts, api_tokens, limits, orders, payments, corrections, reports, requests, period_report),
+    ):
         module.add_commands(subcommands)
