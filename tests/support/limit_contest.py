@@ -1,0 +1,104 @@
+"""Many writers on one account with limits by window. ``benchmarks/ledger_windows.py`` runs it in full size."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.ledger import Entry, Ledger
+
+__all__ = ["contend"]
+
+NOW: Final = datetime(2026, 10, 20, 8, tzinfo=UTC)
+ACCOUNT: Final = "acct_1"
+_PATIENCE: Final = 300
+
+
+def contend(url: str, *, writers: int, requests: int, processes: bool) -> Counter[str]:
+    """Let writers hold, settle and release on an account whose limits cover half of the requests.
+
+    Asserts that no state of the journal exceeds a limit, that each limit is used up, and that no other error occurs.
+    Returns the number of requests by outcome.
+    """
+    limits = {"requests": requests // 2, "credits": requests // 2, "tokens": requests * 300}
+    with Ledger.open(url) as ledger:
+        ledger.open_account(ACCOUNT, at=NOW)
+        ledger.grant(ACCOUNT, requests * 10, reason="contest", id="lot", at=NOW)
+        for unit, window in (("requests", "day"), ("credits", "24h"), ("tokens", "month")):
+            ledger.set_limit(ACCOUNT, unit, limits[unit], unit=unit, window=window, id=unit, at=NOW)  # type: ignore[arg-type]
+    reports: Any
+    runners: list[Any]
+    if processes:
+        context = multiprocessing.get_context("forkserver")
+        gate, reports = context.Barrier(writers), context.Queue()
+        runners = [context.Process(target=_write, args=(url, gate, reports.put, range(n, requests, writers)))
+                   for n in range(writers)]  # fmt: skip
+    else:
+        found: list[Counter[str]] = []
+        gate = threading.Barrier(writers)  # type: ignore[assignment]  # the same methods
+        runners = [
+            threading.Thread(target=_write, args=(url, gate, found.append, range(n, requests, writers)))
+            for n in range(writers)
+        ]
+    for runner in runners:
+        runner.start()
+    outcomes = sum((reports.get(timeout=_PATIENCE) for _ in runners), Counter[str]()) if processes else Counter[str]()
+    for runner in runners:
+        runner.join(_PATIENCE)
+    if not processes:
+        outcomes = sum(found, Counter[str]())
+    with Ledger.open(url) as ledger:
+        _check(ledger, {unit: Fraction(amount) for unit, amount in limits.items()}, outcomes)
+    return outcomes
+
+
+def _write(url: str, gate: Any, report: Callable[[Counter[str]], None], numbers: range) -> None:
+    """Hold one Credit or two for each request. Release every fifth, and settle the others for less."""
+    outcomes = Counter[str]()
+    try:
+        with Ledger.open(url, pool_size=1) if not url.startswith("sqlite") else Ledger.open(url) as ledger:
+            gate.wait(_PATIENCE)
+            for number in numbers:
+                at, id = NOW + timedelta(milliseconds=number), f"req_{number:06d}"
+                try:
+                    ledger.hold(ACCOUNT, 1 + number % 2, id=id, at=at, tokens=1000)
+                    outcomes["granted"] += 1
+                    if number % 5 == 0:
+                        ledger.release(id, at=at)
+                    else:
+                        ledger.settle(id, "0.75" if number % 3 else "1", at=at)
+                except BillingError as error:
+                    outcomes[error.code if error.code == "limit_reached" else str(error)] += 1
+    except BaseException as error:  # any other error is an outcome, too
+        outcomes[f"{type(error).__name__}: {error}"] += 1
+        gate.abort()
+    report(outcomes)
+
+
+def _check(ledger: Ledger, limits: dict[str, Fraction], outcomes: Counter[str]) -> None:
+    assert outcomes.keys() == {"granted", "limit_reached"}, outcomes
+    counts: dict[str, dict[str, Fraction]] = {}
+    for entry in ledger.journal(ACCOUNT):
+        _apply(entry, counts)
+        for unit, amount in limits.items():
+            assert sum(each[unit] for each in counts.values()) <= amount, (entry.number, unit)
+    uses = {limit.unit: Fraction(limit.used) for limit in ledger.limits(ACCOUNT, at=NOW + timedelta(seconds=60))}
+    assert uses == {unit: sum(each[unit] for each in counts.values()) for unit in limits}
+    assert min(1 - uses[unit] / limits[unit] for unit in limits) < Fraction(4, int(limits["requests"])), uses
+    assert ledger.verify() == []
+
+
+def _apply(entry: Entry, counts: dict[str, dict[str, Fraction]]) -> None:
+    """Apply an entry to what each request counts."""
+    if entry.kind == "hold":
+        counts[entry.id] = {"requests": Fraction(1), "credits": Fraction(entry.credits), "tokens": Fraction(1000)}
+    elif entry.kind == "release":
+        del counts[entry.content["hold"]]
+    elif entry.kind == "settle":
+        counts[entry.content["hold"]]["credits"] = Fraction(entry.credits)
