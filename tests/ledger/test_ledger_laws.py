@@ -317,6 +317,32 @@ class Machine(RuleBasedStateMachine):
         )
         assert (self.ledger.balance("acct", at=later(now)).frozen_at is not None) == frozen
 
+    @rule(
+        name=st.sampled_from(["one", "two"]),
+        terms=st.sampled_from([("credits", (5, 40, 200)), ("requests", (2, 10, 50))]),
+        window=st.sampled_from(["day", "1h"]),
+        token=st.sampled_from([None, "free"]),
+        size=st.integers(0, 2),
+    )
+    def set_limit(
+        self, name: str, terms: tuple[Any, tuple[int, ...]], window: str, token: str | None, size: int
+    ) -> None:
+        id, now, (unit, amounts) = self.new("limit"), self.model.now, terms
+        self.both(
+            lambda: self.ledger.set_limit(
+                "acct", name, amounts[size], unit=unit, window=window, token=token, id=id, at=later(now)
+            ),
+            lambda: self.model.set_limit(name, unit, window, token, amounts[size]),
+        )
+
+    @precondition(lambda self: self.model.limits)
+    @rule(data=st.data())
+    def remove_limit(self, data: st.DataObject) -> None:
+        id, now, name = self.new("limit"), self.model.now, data.draw(st.sampled_from(sorted(self.model.limits)))
+        self.both(
+            lambda: self.ledger.remove_limit("acct", name, id=id, at=later(now)), lambda: self.model.limits.pop(name)
+        )
+
     @rule(token=st.sampled_from(["free", "tight"]), grace=st.sampled_from([0, 60, 300]))
     def rotate(self, token: str, grace: int) -> None:
         id, now = self.new("rotate"), self.model.now
@@ -359,6 +385,8 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(has.available) == self.model.available >= 0
         assert Fraction(has.held) == self.model.held
         assert Fraction(has.owed) == self.model.owed >= 0
+        for limit in self.ledger.limits("acct", at=later(self.model.now)) if self.model.limits else ():
+            assert Fraction(limit.used) == self.model.limits[limit.name].used(self.model.now) >= 0
 
     @rule()
     def post_expiries(self) -> None:

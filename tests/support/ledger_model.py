@@ -17,6 +17,11 @@ def half_up(value: Fraction) -> int:
     return floor(value + Fraction(1, 2))
 
 
+def counted_amount(limit: ModelLimit, credits: Fraction) -> Fraction:
+    """Return what a limit counts of a request for some Credits."""
+    return credits if limit.unit == "credits" else Fraction(1)
+
+
 class RefusedError(Exception):
     """The ledger must reject the operation with this code."""
 
@@ -70,6 +75,24 @@ class ModelOrder:
         return Fraction(floor(self.credits * coins / self.pay * 10**6), 10**6)
 
 
+@dataclass(eq=False)
+class ModelLimit:
+    """A limit by window, and what it counts: id of a request -> its time and amount."""
+
+    unit: str
+    window: str
+    token: str | None
+    amount: Fraction
+    counts: dict[str, tuple[int, Fraction]] = field(default_factory=dict)
+
+    def used(self, now: int) -> Fraction:
+        """What the window contains. Days begin 12 hours before the time 0, and a rolling hour has steps of a minute."""
+        noon, day, minute = 43_200, 86_400, 60
+        if self.window == "day":
+            return sum((n for at, n in self.counts.values() if (at + noon) // day == (now + noon) // day), ZERO)
+        return sum((n for at, n in self.counts.values() if at // minute + 61 > now / minute), ZERO)
+
+
 @dataclass
 class ModelHold:
     """A hold."""
@@ -80,6 +103,13 @@ class ModelHold:
     expires: int
     token: str | None
     state: str = "open"
+    limits: list[ModelLimit] = field(default_factory=list)
+
+    def end(self, state: str) -> None:
+        """Resolve the hold without a charge: no limit counts it any more."""
+        self.state = state
+        for limit in self.limits:
+            del limit.counts[self.id]
 
 
 @dataclass
@@ -122,6 +152,7 @@ class Model:
     owed: Fraction = ZERO
     used: Fraction = ZERO
     frozen: bool = False
+    limits: dict[str, ModelLimit] = field(default_factory=dict)
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     charges: dict[str, ModelCharge] = field(default_factory=dict)
     waived: Fraction = ZERO
@@ -146,7 +177,7 @@ class Model:
         """Apply due expiries."""
         for hold in sorted(self.open, key=lambda hold: (hold.expires, hold.id)):
             if hold.expires <= self.now:
-                hold.state = "expired"
+                hold.end("expired")
                 self.repay()
         for lot, keep in self.kept():
             lot.expired += lot.remaining - keep
@@ -314,7 +345,23 @@ class Model:
                     raise RefusedError("token_limit")
         if credits > self.available:
             raise RefusedError("insufficient_credits")
-        self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token)
+        limits = self.limits_of(token)
+        if any(limit.used(self.now) + counted_amount(limit, credits) > limit.amount for limit in limits):
+            raise RefusedError("limit_reached")
+        self.holds[id] = ModelHold(id, credits, self.now, self.now + ttl, token, limits=limits)
+        for limit in limits:
+            limit.counts[id] = self.now, counted_amount(limit, credits)
+
+    def limits_of(self, token: str | None) -> list[ModelLimit]:
+        return [limit for limit in self.limits.values() if limit.token in (None, token)]
+
+    def set_limit(self, name: str, unit: str, window: str, token: str | None, amount: int) -> None:
+        """Set a limit. It keeps its counts if only its amount changes."""
+        old, new = self.limits.get(name), ModelLimit(unit, window, token, Fraction(amount))
+        if old is not None and (old.unit, old.window, old.token) == (unit, window, token):
+            old.amount = new.amount
+        else:
+            self.limits[name] = new
 
     def settle(self, id: str, amount: Fraction, operation: str) -> None:
         hold = self.holds[id]
@@ -322,11 +369,15 @@ class Model:
             raise RefusedError("hold_resolved")
         good_at = hold.at if hold.state == "open" and hold.credits else self.now
         hold.state = "settled"
+        for limit in hold.limits:
+            limit.counts[id] = hold.at, counted_amount(limit, amount)
         self.charge(operation, amount, hold.token, good_at)
 
     def charge(self, id: str, amount: Fraction, token: str | None, good_at: int | None = None) -> None:
         if self.frozen and good_at is None:  # without a hold
             raise RefusedError("account_frozen")
+        for limit in self.limits_of(token) if good_at is None else ():
+            limit.counts[id] = self.now, counted_amount(limit, amount)
         before = [lot.used for lot in self.lots]
         self.owed += amount - self.use(min(amount, self.available), self.now if good_at is None else good_at)
         parts = [(lot.id, lot.used - was) for lot, was in zip(self.lots, before, strict=True)]
@@ -339,7 +390,7 @@ class Model:
     def release(self, id: str) -> None:
         if self.holds[id].state != "open":
             raise RefusedError("hold_resolved")
-        self.holds[id].state = "released"
+        self.holds[id].end("released")
         self.repay()
 
     def refund(self, operation: str, id: str, credits: Fraction | None, coins: int | None) -> int:
