@@ -20,7 +20,7 @@ from brivionix_billing import PriceBook, Usage
 from brivionix_billing.ledger import Ledger
 from timing import ROOT
 
-__all__ = ["CLIENTS", "Pairs", "PostgreSQL", "Rounds", "on_postgresql", "on_sqlite", "postgresql"]
+__all__ = ["CLIENTS", "Limited", "Pairs", "PostgreSQL", "Rounds", "on_postgresql", "on_sqlite", "postgresql"]
 
 CLIENTS = 16
 BOOK = PriceBook.load(ROOT / "pricing.yaml")
@@ -89,6 +89,20 @@ class Pairs:
     def run(self, numbers: range) -> None:
         for number in numbers:
             self.one(number)
+
+
+class Limited(Pairs):
+    """The same on an account with a limit of each unit, of which one is rolling."""
+
+    def open(self) -> None:
+        super().open()
+        for unit, window in (("credits", "day"), ("requests", "1h"), ("tokens", "month")):
+            id = f"{self.account}_{unit}"
+            self.ledger.set_limit(self.account, unit, 10**9, unit=unit, window=window, id=id, at=NOW)  # type: ignore[arg-type]
+
+    def hold_arguments(self, number: int) -> Arguments:
+        args, kwargs = super().hold_arguments(number)
+        return args, {**kwargs, "tokens": 14_000}
 
 
 # Recording: the driver's own classes, which note what they are asked.
@@ -162,13 +176,13 @@ class Rounds(NamedTuple):
 # SQLite
 
 
-def on_sqlite(pairs: int, rounds: int, synchronous: str) -> Rounds:
+def on_sqlite(pairs: int, rounds: int, synchronous: str, pairs_class: type[Pairs] = Pairs) -> Rounds:
     """One process. Every run begins with a copy of the same file."""
     with tempfile.TemporaryDirectory(prefix="brivionix-bench-") as name:
         folder, numbers = Path(name), range(WARM, WARM + pairs)
         with _opened(folder / "base.db", synchronous) as ledger:
-            Pairs(ledger, "acct_1").open()
-            Pairs(ledger, "acct_1").run(range(WARM))
+            pairs_class(ledger, "acct_1").open()
+            pairs_class(ledger, "acct_1").run(range(WARM))
 
         def copy(name: str) -> Path:
             for old in folder.glob(f"{name}.db*"):
@@ -178,14 +192,14 @@ def on_sqlite(pairs: int, rounds: int, synchronous: str) -> Rounds:
         script: Script = []
         with _opened(copy("recorded"), synchronous, connect_args={"factory": _recorder(script)}) as ledger:
             script.clear()
-            Pairs(ledger, "acct_1").run(numbers)
+            pairs_class(ledger, "acct_1").run(numbers)
             script = script[:]  # what follows does not count
             made = ledger.checkpoint()
         ours, raw = [], []
         for _ in range(rounds):
             with _opened(copy("ours"), synchronous) as ledger:
                 start = time.perf_counter()
-                Pairs(ledger, "acct_1").run(numbers)
+                pairs_class(ledger, "acct_1").run(numbers)
                 ours.append(pairs / (time.perf_counter() - start))
             raw.append(pairs / _sqlite_raw(copy("raw"), script, synchronous))
         with _opened(folder / "raw.db", synchronous) as ledger:
@@ -258,7 +272,7 @@ def postgresql() -> Iterator[PostgreSQL]:
             server.cleanup()
 
 
-def on_postgresql(pairs: int, rounds: int, clients: int = CLIENTS) -> Rounds:
+def on_postgresql(pairs: int, rounds: int, clients: int = CLIENTS, pairs_class: type[Pairs] = Pairs) -> Rounds:
     """Processes, each with an account and a connection of its own; ``pairs`` of each. Every run begins with a copy."""
     context = multiprocessing.get_context("spawn")
     gate = context.Barrier(clients)
@@ -266,20 +280,20 @@ def on_postgresql(pairs: int, rounds: int, clients: int = CLIENTS) -> Rounds:
     with postgresql() as server, context.Pool(clients, _at, (gate,)) as crew:
         with _opened(server.create("base")) as ledger:
             for account in range(clients):
-                Pairs(ledger, f"acct_{account}").open()
-                Pairs(ledger, f"acct_{account}").run(range(WARM))
+                pairs_class(ledger, f"acct_{account}").open()
+                pairs_class(ledger, f"acct_{account}").run(range(WARM))
 
         def run(one: Callable[..., Any], database: str, more: Sequence[Any]) -> list[Any]:
             # All wait at the gate, so that each process gets one task.
             url = server.create(database, "base")
             return crew.starmap(one, [(url, f"acct_{index}", *each) for index, each in enumerate(more)], 1)
 
-        scripts = run(_pg_recorded, "recorded", [(numbers,)] * clients)
+        scripts = run(_pg_recorded, "recorded", [(numbers, pairs_class)] * clients)
         with _opened(server.url("recorded")) as ledger:
             made = ledger.checkpoint()
         ours, raw = [], []
         for _ in range(rounds):
-            ours.append(clients * pairs / _span(run(_pg_ours, "ours", [(numbers,)] * clients)))
+            ours.append(clients * pairs / _span(run(_pg_ours, "ours", [(numbers, pairs_class)] * clients)))
             raw.append(clients * pairs / _span(run(_pg_raw, "raw", [(script,) for script in scripts])))
         with _opened(server.url("raw")) as ledger:
             _agree(ledger, made)
@@ -299,19 +313,19 @@ def _span(times: Sequence[tuple[float, float]]) -> float:
     return max(end for _, end in times) - min(start for start, _ in times)
 
 
-def _pg_recorded(url: str, account: str, numbers: range) -> Script:
+def _pg_recorded(url: str, account: str, numbers: range, pairs_class: type[Pairs]) -> Script:
     script: Script = []
     recorder = _pg_recorder(script)
     with _opened(url, creator=lambda: recorder.connect(url)) as ledger:
         script.clear()
         _gate.wait(120)
-        Pairs(ledger, account).run(numbers)
+        pairs_class(ledger, account).run(numbers)
         return script
 
 
-def _pg_ours(url: str, account: str, numbers: range) -> tuple[float, float]:
+def _pg_ours(url: str, account: str, numbers: range, pairs_class: type[Pairs]) -> tuple[float, float]:
     with _opened(url) as ledger:
-        pairs = Pairs(ledger, account)
+        pairs = pairs_class(ledger, account)
         _gate.wait(120)
         start = time.monotonic()
         pairs.run(numbers)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import openai
@@ -88,6 +89,26 @@ def test_a_frozen_account_is_403(stack: Stack) -> None:
     assert "stolen" not in error.message
     assert "frozen_at" in stack.get("/v1/balance", customer).json()
     assert stack.booked(customer, "hold") == []
+
+
+def test_a_limit_by_window_is_429_with_the_time_to_retry_and_402_if_no_time_helps(stack: Stack) -> None:
+    """A refused request holds nothing; the balance shows the limits of the account and of the own token."""
+    customer, other = stack.customer(), stack.customer()
+    limit = partial(stack.ledger.set_limit, customer.account, unit="requests", window="24h", at=clock())
+    limit("burst", 1, id="limit-1")
+    limit("other", 9, token=None, tag="team=x", id="limit-2")
+    stack.ledger.hold(customer.account, "1", id="held", at=clock())
+    answer = stack.http.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {customer.secret}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "limit_reached")
+    assert 24 * 3600 <= int(answer.headers["retry-after"]) <= 24 * 3600 + 24 * 60
+    assert "'burst'" in answer.json()["error"]["message"]
+    assert len(stack.booked(customer, "hold")) == 1
+    limit("burst", 0, id="limit-3")
+    answer = stack.http.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {customer.secret}"})
+    assert (answer.status_code, "retry-after" in answer.headers) == (402, False)
+    shown = stack.get("/v1/balance", customer).json()["limits"]
+    assert [(each["name"], each["used"], each["left"]) for each in shown] == [("burst", "1", "0"), ("other", "0", "9")]
+    assert "limits" not in stack.get("/v1/balance", other).json()
 
 
 # Credits

@@ -304,8 +304,12 @@ def test_a_limit_of_tokens_takes_them_from_the_worst_case(ledger: Ledger) -> Non
     error = reached(ledger, "1", tokens=1)
     assert got(error.unit, error.amount, error.used, error.requested) == ("tokens", 20_000, 20_000, 1)
     assert pickle.loads(pickle.dumps(error)).retry_seconds == error.retry_seconds  # our own
+    ledger.set_limit("acct", "rpm", 2, unit="requests", window="month", id="l2", at=NOW)
+    for number in (3, 4):
+        ledger.hold("acct", "1", id=f"h{number}", at=NOW, tokens=0)
+    assert reached(ledger, "1", tokens=1).limit == "rpm"  # the last one to reset
     never = reached(ledger, "1", tokens=20_001)
-    assert (never.resets, never.retry_seconds) == (None, None)
+    assert (never.limit, never.resets, never.retry_seconds) == ("tpd", None, None)
 
 
 def test_an_expected_share_is_counted_until_the_request_is_settled(ledger: Ledger) -> None:
@@ -317,6 +321,11 @@ def test_an_expected_share_is_counted_until_the_request_is_settled(ledger: Ledge
     assert ledger.balance("acct", at=NOW).held == 2
     ledger.settle("h1", "1.5", at=NOW)
     assert use(ledger)["day"] == Decimal("1.5")
+    smallest = Decimal("1E-18")
+    ledger.set_limit("acct", "day", "1.500000000000000001", window="day", id="l3", at=NOW)
+    ledger.hold("acct", smallest, id="h3", at=NOW, tokens=1, expected="0.25")
+    assert use(ledger)["day"] == Decimal("1.5") + smallest
+    assert reached(ledger, "0.000000000000000001", tokens=1, expected="0.25").limit == "day"  # by one unit
     for wrong in ("0", "1.1", "-1", Decimal("NaN")):
         with pytest.raises(BillingError):
             ledger.hold("acct", "1", id="h2", at=NOW, tokens=1, expected=wrong)
