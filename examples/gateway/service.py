@@ -100,14 +100,16 @@ class Gateway:
         await self.client.close()
         self.ledger.close()
 
-    async def token(self, request: Request) -> ApiToken:
+    async def token(self, request: Request, *, for_admission: bool = False) -> ApiToken:
         """Return the token of a request. Raises the errors with status 401, and ``ledger_unavailable``."""
         headers = request.headers
-        return await self.billing.authenticate(headers.get("authorization"), api_key=headers.get("x-api-key"))
+        return await self.billing.authenticate(
+            headers.get("authorization"), api_key=headers.get("x-api-key"), for_admission=for_admission
+        )
 
     async def handle_completion(self, request: Request, api: Api) -> Response:
         """Answer a request to a model."""
-        at, token, limits = self.clock(), await self.token(request), self.config.limits
+        at, token, limits = self.clock(), await self.token(request, for_admission=True), self.config.limits
         is_form = api == "transcriptions"
         admitted = await self.billing.admit(
             body_pieces(request, limits.max_form_bytes if is_form else limits.max_body_bytes),

@@ -87,6 +87,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "token_disabled": ErrorCode(401, "the API token is disabled"),
         "token_expired": ErrorCode(401, "the API token has expired"),
         "token_exhausted": ErrorCode(401, "the API token has spent its limit"),
+        "token_changed": ErrorCode(409, "the API token was moved to another group after it was authenticated"),
         "token_limit": ErrorCode(402, "the request may cost more than the remaining limit of the token"),
         "insufficient_credits": ErrorCode(402, "the request may cost more than the account has available"),
         "limit_reached": ErrorCode(429, "a limit by window does not cover the request until it resets"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from brivionix_billing.ledger import Ledger, parse_bearer
-from ledger_kit import NOW, got, later, opened, refused, tables
+from ledger_kit import NOW, got, later, opened, refused, tables, with_credits
 
 SECRET = "sk-" + "x" * 30
 
@@ -61,6 +61,22 @@ class TestTokens:
         ledger.create_token("other", id="tok", at=NOW, group="default", secret=SECRET)
         with refused("unknown_token"):
             ledger.hold("acct", "1", id="r1", at=NOW, token="tok")
+
+    def test_a_hold_checks_an_authenticated_token_again(self, database: str) -> None:
+        """A hold raises ``unknown_token`` for a secret that is over, and ``token_changed`` for another group."""
+        with opened(database) as ledger:
+            with_credits(ledger)
+            ledger.create_token("acct", id="tok", at=NOW, group="default", secret=SECRET)
+            token = ledger.authenticate(SECRET, at=NOW)
+            ledger.rotate_secret("tok", id="rot", at=NOW, grace=timedelta(seconds=60))
+            ledger.hold("acct", "1", id="r1", at=later(59), token=token)
+            with refused("unknown_token"):
+                ledger.hold("acct", "1", id="r2", at=later(60), token=token)
+            ledger.change_token("tok", id="vip", at=NOW, group="vip")
+            with refused("token_changed"):
+                ledger.hold("acct", "1", id="r3", at=NOW, token=token)
+            assert ledger.hold("acct", "1", id="r1", at=later(61), token=token).repeated
+            ledger.hold("acct", "1", id="r4", at=NOW, token=ledger.token("tok"))
 
     @pytest.mark.parametrize(
         "header",

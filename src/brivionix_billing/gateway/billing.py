@@ -36,6 +36,7 @@ from brivionix_billing.gateway.pricing import (
     price_unknown,
     read_answer,
 )
+from brivionix_billing.gateway.recent_tokens import RecentTokens
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
 from brivionix_billing.gateway.workers import Workers
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, LimitReachedError, parse_bearer
@@ -93,6 +94,7 @@ class GatewayBilling:
         self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._is_closing = False
+        self._recent_tokens = RecentTokens()
         self._given_up: set[str] = set()
         """Requests that :meth:`close` settles, although their own flows may still come to an end."""
 
@@ -124,16 +126,24 @@ class GatewayBilling:
         self.workers.close()
         self.long_work.close()
 
-    async def authenticate(self, authorization: str | None, *, api_key: str | None = None) -> ApiToken:
+    async def authenticate(
+        self, authorization: str | None, *, api_key: str | None = None, for_admission: bool = False
+    ) -> ApiToken:
         """Return the API token of an ``Authorization`` header, or of the ``x-api-key`` of Anthropic's clients.
 
-        Raises the errors with status 401, and 503.
+        With ``for_admission``, the token may be the one of a second ago. Then only :meth:`admit` may use it, whose hold
+        checks the token again. Raises the errors with status 401, and 503.
         """
         self._require_open()
         if authorization is None and api_key is not None:
             authorization = f"Bearer {api_key}"
         secret = parse_bearer(authorization)
-        return await self.threads.run(self.ledger.authenticate, secret, at=self.clock())
+        now = asyncio.get_running_loop().time()
+        token = self._recent_tokens.get(secret, now) if for_admission else None
+        if token is None:
+            token = await self.threads.run(self.ledger.authenticate, secret, at=self.clock())
+            self._recent_tokens.add(secret, token, now)
+        return token
 
     async def admit(
         self,
@@ -210,6 +220,10 @@ class GatewayBilling:
             if self._is_closing:
                 self.holds.release(admitted)
                 self._require_open()
+        except BillingError as error:
+            if error.code == "token_changed":
+                self._recent_tokens.clear()  # so that the client's retry is authenticated anew
+            raise
         finally:
             is_held.set()
 

@@ -47,6 +47,7 @@ _CLIENT_MESSAGES: Final = {
     "token_disabled": "This API token is disabled.",
     "token_expired": "This API token has expired.",
     "token_exhausted": "This API token has spent its limit.",
+    "token_changed": "This API token was changed a moment ago. Try again.",
     "account_frozen": "Your account is frozen. Contact the support.",
     "unknown_model": "This model does not exist here; GET /v1/models lists the models that you may use.",
     "unknown_group": "The group of this API token is no longer served.",

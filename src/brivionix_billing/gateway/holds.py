@@ -68,7 +68,7 @@ class HoldManager:
                 id=admitted.id,
                 at=admitted.received_at,  # the time of the charge too, so that no month ends between the two
                 ttl=DEFAULT_HOLD_TTL + elapsed,  # from now on, however long the body took to arrive
-                token=admitted.token.id,
+                token=admitted.token,
                 tags=admitted.tags,
                 expected=expected,
             )

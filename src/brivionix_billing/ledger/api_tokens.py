@@ -24,6 +24,7 @@ __all__ = [
     "hash_secret",
     "new_secret",
     "parse_bearer",
+    "require_unchanged_token",
     "require_usable_token",
 ]
 
@@ -52,9 +53,11 @@ class ApiToken:
     """The bearer secret that the client sends. Only the call that creates or rotates it returns it."""
     previous_secret_expires: datetime | None = None
     """End of the grace period of the secret that the last rotation replaced; ``None``: there is none."""
+    secret_hash: str | None = field(default=None, repr=False, compare=False)
+    """Hash of the secret by which it was authenticated. A hold with it checks the secret and the group again."""
 
 
-def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
+def api_token_from_row(row: TokenRow, secret: str | None = None, secret_hash: str | None = None) -> ApiToken:
     """Convert a row to an :class:`ApiToken`."""
     return ApiToken(
         row.id,
@@ -68,6 +71,7 @@ def api_token_from_row(row: TokenRow, secret: str | None = None) -> ApiToken:
         bool(row.enabled),
         secret,
         None if row.previous_expires is None else parse_timestamp(row.previous_expires),
+        secret_hash,
     )
 
 
@@ -117,12 +121,34 @@ def authenticate(store: Store, secret: str, now: str) -> ApiToken:
     row = store.fetch_one(TokenRow, store.sql.token_by_hash, secret_hash, secret_hash)
     if row is None:
         raise BillingError("unknown_token", "no such token")
-    if row.hash != secret_hash and (row.previous_expires is None or row.previous_expires <= now):
+    _require_valid_secret(row, secret_hash, now)
+    require_usable_token(row, now)
+    return api_token_from_row(row, secret_hash=secret_hash)
+
+
+def require_unchanged_token(row: TokenRow, token: ApiToken, now: str) -> None:
+    """Check the secret and the group of an authenticated token again, because it may have changed since.
+
+    Raises ``unknown_token`` if the secret is not valid any more, and ``token_changed`` for another group, which has
+    other prices.
+    """
+    if token.secret_hash is None:
+        return
+    _require_valid_secret(row, token.secret_hash, now)
+    if row.group != token.group:
+        raise BillingError(
+            "token_changed",
+            f"token {safe_repr(row.id)} is in group {safe_repr(row.group)} now, and was authenticated in "
+            f"{safe_repr(token.group)}; authenticate it again",
+        )
+
+
+def _require_valid_secret(row: TokenRow, secret_hash: str, now: str) -> None:
+    is_previous = row.previous_hash == secret_hash and row.previous_expires is not None and row.previous_expires > now
+    if row.hash != secret_hash and not is_previous:
         raise BillingError(
             "unknown_token", f"this secret of token {safe_repr(row.id)} was replaced, and its grace period is over"
         )
-    require_usable_token(row, now)
-    return api_token_from_row(row)
 
 
 def require_usable_token(token: TokenRow, now: str) -> None:

@@ -42,12 +42,14 @@ class Holds(LedgerBase):
     ) -> Entry:
         """Hold the maximum cost of a request. ``id`` is the id of the request.
 
-        The hold is released by itself after ``ttl``. Limits by window count the hold, the request, and ``tokens``, its
-        maximum number of input and output tokens; those of a ``WorstCase`` or ``Charge`` are known. With ``expected``,
-        they count this share of it until it is settled, above 0 and at most 1: see :meth:`set_limit`.
+        The hold is released by itself after ``ttl``. A ``token`` from :meth:`authenticate` is checked again, also its
+        secret. Limits by window count the hold, the request, and ``tokens``, its maximum number of input and output
+        tokens; those of a ``WorstCase`` or ``Charge`` are known. With ``expected``, they count this share of it until
+        it is settled, above 0 and at most 1: see :meth:`set_limit`.
 
         Raises :class:`ShortfallError` (``insufficient_credits``, or ``token_limit`` of the token),
-        :class:`LimitReachedError`, ``unknown_account``, and the errors of :meth:`authenticate`.
+        :class:`LimitReachedError`, ``token_changed`` if the group of the token has changed, ``unknown_account``, and
+        the errors of :meth:`authenticate`.
         """
         require_new_id(id, "the hold", MAX_ID_LENGTH)
         if id.endswith((":settle", ":release")):
@@ -65,7 +67,7 @@ class Holds(LedgerBase):
             "hold",
             content,
             at,
-            lambda locked: holds.hold(locked, id, amount, ttl, token_id, content, expectation),
+            lambda locked: holds.hold(locked, id, amount, ttl, token, content, expectation),
             connection,
         )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger.api_tokens import require_usable_token
+from brivionix_billing.ledger.api_tokens import ApiToken, require_unchanged_token, require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
 from brivionix_billing.ledger.limits import CountedRequest, charged_amounts
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
@@ -54,7 +54,7 @@ def hold(
     id: str,
     credits: int,
     ttl: timedelta,
-    token_id: str | None,
+    api_token: ApiToken | str | None,
     content: Mapping[str, Any],
     expected: Expectation,
 ) -> EntryDraft:
@@ -65,8 +65,11 @@ def hold(
     require_not_frozen(account)
     draft = EntryDraft("hold", account.booked_at, content)
     expires = expiry_timestamp(parse_timestamp(account.booked_at), ttl)
+    token_id = content["token"]
     if token_id is not None:
         token = account.token(token_id)
+        if isinstance(api_token, ApiToken):
+            require_unchanged_token(token, api_token, account.booked_at)
         require_usable_token(token, account.booked_at)
         if token.limit is not None and token.spent + token.held + credits > token.limit:
             raise ShortfallError(
