@@ -25,7 +25,15 @@ from brivionix_billing.ledger.database.engine import (
     take_writer,
 )
 
-__all__ = ["SharedTransaction", "run_in_transaction", "run_lookup", "run_read", "run_transaction", "run_write"]
+__all__ = [
+    "SharedTransaction",
+    "UndoError",
+    "run_in_transaction",
+    "run_lookup",
+    "run_read",
+    "run_transaction",
+    "run_write",
+]
 
 T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 12
@@ -104,19 +112,39 @@ def _run_on_cursor(engine: Engine, work: Callable[[Any], T], sleep: Callable[[fl
     raise AssertionError("unreachable")
 
 
+class UndoError(Exception):
+    """An operation failed after it had written, and has no savepoint: the shared transaction must be rolled back."""
+
+
 class SharedTransaction:
-    """A transaction of :func:`run_write` on SQLite that several operations share, each under its own savepoint."""
+    """A transaction of :func:`run_write` on SQLite that several operations share.
 
-    __slots__ = ("_cursor",)
+    With ``savepoints``, each operation is under its own. Usually an operation that fails has written nothing, so that
+    none is needed, and the copies that SQLite keeps of changed pages for savepoints are saved.
+    """
 
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+    __slots__ = ("_cursor", "_savepoints")
+
+    def __init__(self, cursor: Any, *, savepoints: bool) -> None:
+        self._cursor, self._savepoints = cursor, savepoints
 
     def run(self, work: Callable[[Any], T]) -> T:
-        """Run ``work``. If it raises a :class:`BillingError`, its changes are undone, and the transaction goes on.
+        """Run ``work``. If it raises a :class:`BillingError`, it has changed nothing, and the transaction goes on.
 
-        After any other error, such as a full disk, the transaction must be rolled back.
+        After any other error, such as :class:`UndoError` or a full disk, the transaction must be rolled back.
         """
+        return self._run_with_savepoint(work) if self._savepoints else self._run_without_savepoint(work)
+
+    def _run_without_savepoint(self, work: Callable[[Any], T]) -> T:
+        changes = self._cursor.connection.total_changes
+        try:
+            return work(self._cursor)
+        except BillingError as error:
+            if self._cursor.connection.total_changes != changes:
+                raise UndoError from error
+            raise
+
+    def _run_with_savepoint(self, work: Callable[[Any], T]) -> T:
         execute = self._cursor.execute
         execute("SAVEPOINT operation")
         try:

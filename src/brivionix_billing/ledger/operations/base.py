@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -14,6 +15,7 @@ from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.store import Statements, Store
 from brivionix_billing.ledger.database.transactions import (
     SharedTransaction,
+    UndoError,
     run_in_transaction,
     run_lookup,
     run_read,
@@ -130,11 +132,14 @@ class LedgerBase:
         If this raises, none of them was done, or the commit may have succeeded: run each again by itself.
         """
 
-        def work(cursor: Any) -> list[T | BillingError]:
-            transaction = SharedTransaction(cursor)
+        def work(cursor: Any, *, savepoints: bool) -> list[T | BillingError]:
+            transaction = SharedTransaction(cursor, savepoints=savepoints)
             return [_run_shared(operation, transaction) for operation in operations]
 
-        return run_write(self.engine, work)
+        try:
+            return run_write(self.engine, partial(work, savepoints=False))
+        except UndoError:
+            return run_write(self.engine, partial(work, savepoints=True))
 
     def _run_write(self, work: Callable[[Store], T], connection: AnyTransaction) -> T:
         if connection is None:
