@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from functools import partial
 from typing import Any, Final
 
@@ -51,7 +53,7 @@ class HeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["request_id"] = id = f"req_{uuid.uuid4().hex}"
+        scope["request_id"] = id = _new_id()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -60,6 +62,11 @@ class HeadersMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _new_id() -> str:
+    """Return an id that begins with the time: the ledger's database stores ids in order, and changes fewer pages."""
+    return f"req_{time.time_ns():016x}{secrets.token_hex(8)}"
 
 
 async def models(gateway: Gateway, request: Request) -> Response:
@@ -76,7 +83,7 @@ async def model(gateway: Gateway, request: Request) -> Response:
 
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:
     released = gateway.book.model_info(name).released
-    created = 0 if released is None else int(datetime.combine(released, time(), UTC).timestamp())
+    created = 0 if released is None else int(datetime.combine(released, time_of_day(), UTC).timestamp())
     return {"id": name, "object": "model", "created": created, "owned_by": "gateway"}
 
 

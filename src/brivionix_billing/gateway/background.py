@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 __all__ = ["BackgroundTasks"]
@@ -15,7 +16,7 @@ class BackgroundTasks:
     """Starts tasks, keeps a reference to each (the event loop alone does not), and waits for all at shutdown."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that belongs to the service. The caller may await it, or be cancelled without cancelling it."""
@@ -23,6 +24,18 @@ class BackgroundTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Let :meth:`wait_idle` wait for the end of a block that runs in another task."""
+        end = asyncio.get_running_loop().create_future()
+        self._tasks.add(end)
+        try:
+            yield
+        finally:
+            self._tasks.discard(end)
+            if not end.done():
+                end.set_result(None)
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no task is left, including tasks that these tasks start; at most ``timeout`` seconds.

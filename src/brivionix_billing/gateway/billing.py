@@ -210,22 +210,18 @@ class GatewayBilling:
 
     async def _hold(self, admitted: AdmittedRequest) -> None:
         self._require_open()
-        is_held = asyncio.Event()
-        self.background.start(is_held.wait())  # a hold that is being posted when the service stops must be released
         try:
-            await self.holds.hold(admitted)
+            with self.background.busy():  # a hold that is being posted when the service stops must be released
+                await self.holds.hold(admitted)
+                if self._is_closing:
+                    self.holds.release(admitted)
+                    self._require_open()
         except LimitReachedError as error:
             raise from_billing_error(error, self.policy.limit_status) from None
-        else:
-            if self._is_closing:
-                self.holds.release(admitted)
-                self._require_open()
         except BillingError as error:
             if error.code == "token_changed":
                 self._recent_tokens.clear()  # so that the client's retry is authenticated anew
             raise
-        finally:
-            is_held.set()
 
     def _require_open(self) -> None:
         if self._is_closing:

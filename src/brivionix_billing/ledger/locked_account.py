@@ -80,6 +80,13 @@ class LockedAccount:
             raise BillingError("unknown_token", f"account {safe_repr(self.id)} has no token {safe_repr(id)}")
         return token
 
+    def hold(self, id: str) -> HoldRow | None:
+        """Return a hold. An expiry that this operation posts changes the same row."""
+        row = self.store.fetch_one(HoldRow, self.store.sql.hold, id)
+        if row is not None:
+            self._holds[id] = row
+        return row
+
     def open_holds(self) -> list[HoldRow]:
         """Return the open holds, sorted by expiry."""
         stored = self.store.fetch_all(HoldRow, self.store.sql.open_holds, self.id)

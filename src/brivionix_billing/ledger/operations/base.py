@@ -113,14 +113,15 @@ class LedgerBase:
             row = store.fetch_one(AccountRow, store.sql.lock_account_by_hold, hold)
             if row is None:
                 raise _unknown_hold_error(hold)
-            existing = store.fetch_entry(store.sql.entry, id)
-            if existing is not None:
-                return Entry.from_row(existing).match_repeat(row.id, kind, content)
             locked = LockedAccount(store, row, booked_at, self.lot_order)
-            locked.expire_due()
-            hold_row = store.fetch_one(HoldRow, store.sql.hold, hold)
+            hold_row = locked.hold(hold)
             if hold_row is None:
                 raise _unknown_hold_error(hold)
+            if hold_row.state != "open":  # else the operation was not done, since it resolves the hold
+                existing = store.fetch_entry(store.sql.entry, id)
+                if existing is not None:
+                    return Entry.from_row(existing).match_repeat(row.id, kind, content)
+            locked.expire_due()
             return locked.post_entry(id, build(locked, hold_row))
 
         return self._run_write(work, connection)
