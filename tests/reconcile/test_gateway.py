@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -369,13 +370,27 @@ def test_a_ratio_beyond_floats_differs(tmp_path: Path, name: str, value: str) ->
     assert len(rows) == 1
 
 
-@pytest.mark.parametrize("spend", ["1e999999999", "1e-999999999", 10**300, 1e308])
-def test_a_spend_of_litellm_beyond_all_amounts_is_an_error(tmp_path: Path, spend: object) -> None:
-    """An amount of more than thirty digits before its point is rejected before anything is computed with it."""
-    row = next(iter(litellm_month.Month(5).rows(1, 0))) | {"spend": spend}
-    log = write_log(tmp_path / "log.jsonl", [row])
-    with pytest.raises(BillingError, match="no number"):
-        reconcile_litellm(file_source(str(log)), BOOK, tmp_path / "out")
+@pytest.mark.parametrize("spend", ["1e999999999", "1e-999999999", 10**300, 1e308, "free", [1], True])
+def test_a_spend_of_litellm_that_is_no_number_is_a_finding(tmp_path: Path, spend: object) -> None:
+    """A spend that is no number, or beyond all amounts, counts as 0 and is named; the other rows are compared."""
+    good, bad = litellm_month.Month(5).rows(2, 0)
+    log = write_log(tmp_path / "log.jsonl", [bad | {"spend": spend}, good])
+    reconcile_litellm(file_source(str(log)), BOOK, tmp_path)
+    found = read_rows(tmp_path)
+    assert [(row["state"], row["cause"], row["logged"]) for row in found[:1]] == [("differs", "no_amount", "")]
+    assert Decimal(found[0]["difference"]) == -Decimal(found[0]["expected"]) < 0
+    assert found[1]["state"] == "matched"
+
+
+@pytest.mark.parametrize("quota", ["free", None, True, 2925.5, [1]])
+def test_a_quota_that_is_no_number_is_a_finding(tmp_path: Path, quota: object) -> None:
+    """A quota that is no whole number counts as 0 and is named, whatever the prices are."""
+    _, rows = run_new_api(tmp_path, [plain_row(1, quota=quota), plain_row(2)])  # type: ignore[arg-type]
+    assert [(row["cause"], row["logged"], row["expected"]) for row in rows] == [
+        ("no_amount", "", "2925"),
+        ("", "2925", "2925"),
+    ]
+    assert str(quota)[:4] in rows[0]["explanation"]
 
 
 @pytest.mark.parametrize("value", [10**300, float("nan"), float("inf"), -1e308])

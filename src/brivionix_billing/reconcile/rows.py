@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import subtract
 
-__all__ = ["NO_CAUSE", "Columns", "Row", "State"]
+__all__ = ["NO_CAUSE", "Columns", "Row", "State", "format_amount"]
 
 NO_CAUSE: Final = ""
 """The cause of a row of which nothing is to be said."""
@@ -76,15 +76,15 @@ class Row(NamedTuple):
             columns.key: self.key,
             "state": self.state.value,
             "cause": self.cause,
-            columns.theirs: "" if self.theirs is None else _format(self.theirs),
-            columns.ours: "" if self.ours is None else _format(self.ours),
-            "difference": _format(self.difference),
+            columns.theirs: "" if self.theirs is None else format_amount(self.theirs),
+            columns.ours: "" if self.ours is None else format_amount(self.ours),
+            "difference": format_amount(self.difference),
             "unit": self.unit,
             **{name: self.details.get(name, "") for name in columns.details},
         }
 
 
-def _format(amount: Decimal) -> str:
+def format_amount(amount: Decimal) -> str:
     """Format a finite amount like :func:`~brivionix_billing.decimals.format_plain`, which is slower."""
     if not amount:
         return "0"

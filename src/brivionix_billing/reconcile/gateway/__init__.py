@@ -1,8 +1,9 @@
 """Compares the log of a gateway with the price file: new-api and litellm.
 
-``reading`` yields the rows of a log, ``new_api_call`` and ``expression`` say what a row of new-api was charged for,
-``offers`` says what the price file asks for it, ``alternatives`` finds the cause of a difference by recomputing, and
-``new_api`` and ``litellm`` run the whole.
+``reading`` yields the rows of a log, and ``comparing`` compares them: those with ``known_prices`` at once, all others by
+the full check of their gateway. ``offers`` says what the price file asks for a row. Of each gateway, ``*_log`` or
+``litellm`` runs the whole, ``*_row`` and ``*_reading`` say what a row states, ``*_known`` prices the usual rows, and
+``alternatives`` and ``litellm_causes`` find the cause of a difference by recomputing.
 """
 
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm

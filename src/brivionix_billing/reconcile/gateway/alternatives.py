@@ -12,24 +12,14 @@ from math import ceil, floor
 from typing import Final, NamedTuple
 
 from brivionix_billing.pricebook.card_set import CardSet
+from brivionix_billing.reconcile.gateway.causes import CAUSE_OF_KIND, Cause
 from brivionix_billing.reconcile.gateway.expression import ExpressionError
 from brivionix_billing.reconcile.gateway.new_api_call import Call, Part
 from brivionix_billing.reconcile.gateway.offers import Alternative, Offer, Offers
 from brivionix_billing.reconcile.gateway.quota import Method, Mode, round_by, round_fraction
 
-__all__ = ["CAUSE_OF_KIND", "Cause", "Comparison", "agrees_with_book", "close", "explain_prices", "explain_quota"]
+__all__ = ["Comparison", "agrees_with_book", "close", "explain_prices", "explain_quota"]
 
-CAUSE_OF_KIND: Final = {
-    "input": "input_price",
-    "image_input": "input_price",
-    "audio_input": "input_price",
-    "output": "output_price",
-    "audio_output": "output_price",
-    "cache_read": "cache_price",
-    "cache_write": "cache_write_price",
-    "cache_write_1h": "cache_write_price",
-    "request": "per_call_price",
-}
 _TOLERANCE: Final = Fraction(2, 1_000_000)
 """Ratios are doubles, and gateways write few digits of a ratio that is no short decimal."""
 _HALF: Final = Fraction(1, 2) + Fraction(1, 1_000_000)
@@ -41,13 +31,6 @@ _MAX_MINIMUM: Final = 1_000
 """The largest minimum charge that is recognized, in quota."""
 _SHARP: Final = Fraction(1, 20_000)
 """A factor is only believed if no other within this distance gives the same quota."""
-
-
-class Cause(NamedTuple):
-    """A cause of a difference, and what it was found by."""
-
-    name: str
-    text: str
 
 
 class Comparison(NamedTuple):

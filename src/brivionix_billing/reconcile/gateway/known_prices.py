@@ -1,78 +1,25 @@
 """Remembers prices that were found right, so that most rows of a log are only multiplied and compared.
 
-All rows with the same prices, in the same period and context tier, cost a sum of tokens x price. The first of them goes
-through :class:`~brivionix_billing.reconcile.gateway.new_api.NewApiChecker`; the others do not need to.
+All rows with the same prices, in the same period and context tier, cost a sum of quantity x price. The first of them is
+checked in full; the others do not need to be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from math import lcm
-from operator import itemgetter, mul
-from typing import Any, Final, NamedTuple
+from operator import mul
+from typing import Final, NamedTuple
 
-from brivionix_billing.errors import BillingError
-from brivionix_billing.reconcile.gateway.new_api import CONSUME, NewApiChecker, subscription_problem
-from brivionix_billing.reconcile.gateway.new_api_call import (
-    TASK_FACTORS,
-    ContradictionError,
-    read_call,
-    read_quantities,
-)
-from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Mode
+from brivionix_billing.pricebook.card_set import CardSet
+from brivionix_billing.rating.rate_card import RateCard
 from brivionix_billing.times import END_OF_TIME
 
-__all__ = ["KnownPrices"]
+__all__ = ["KnownPrices", "Terms", "make_terms"]
 
 _MAX_KNOWN: Final = 100_000
-_MAX_SHAPES: Final = 10_000
 _MAX_TOKENS: Final = 2**62
-_PRICE_KEYS: Final = (
-    *("model_ratio", "completion_ratio", "group_ratio", "user_group_ratio", "cache_ratio", "model_price"),
-    *("cache_creation_ratio", "cache_creation_ratio_5m", "cache_creation_ratio_1h", "image_ratio", "image"),
-    *("audio", "ws", "audio_ratio", "audio_completion_ratio", "audio_input_seperate_price", "audio_input_price"),
-    *("claude", "usage_semantic", "billing_mode", "expr_b64", "matched_tier", "billing_unit", "service_tier"),
-    *TASK_FACTORS,
-)
-"""Keys of ``other`` on which the price of a token or call depends."""
-_ADMIN_KEYS: Final = frozenset({"quota_saturation", "local_count_tokens", "billing_model", "service_tier"})
-"""Keys of ``admin_info`` on which the result depends, if their values are not empty."""
-_PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"})
-_LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
-_SPECIAL: Final = frozenset(
-    {
-        *("task_id", "pre_consumed", "actual_quota", "quota_delta", "other_ratios", "fixed_price", "billing_tokens"),
-        *("image_count", "image_cache_tokens", "image_output_tokens", "web_search", "file_search"),
-        *("image_generation_call",),
-    }
-)
-"""Keys of rows that are always checked in full."""
-_OTHER_TOKENS: Final = frozenset(
-    {
-        *("image", "image_ratio", "image_output", "audio", "ws", "audio_input", "audio_output", "claude"),
-        *("audio_input_seperate_price", "audio_input_token_count", "usage_semantic", "input_tokens_total"),
-        *("cache_creation_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_write_tokens"),
-    }
-)
-"""Keys of rows that have other tokens than input, cached input and output, or count them otherwise."""
-_TEXT_KINDS: Final = ("input", "cache_read", "output")
-
-
-class Shape(NamedTuple):
-    """What the keys of ``other`` say about a row. Rows of one kind have the same keys."""
-
-    number: int
-    is_special: bool
-    """Whether rows with these keys are always checked in full."""
-    is_text: bool
-    """Whether all tokens are input, cached input and output."""
-    is_paid_otherwise: bool
-    """Whether figures of a subscription are stated."""
-    has_lists: bool
-    """Whether tools or request rules are stated."""
-    prices: Callable[[Mapping[str, Any]], object]
-    """Return the values on which the price of a token or call depends."""
 
 
 class Terms(NamedTuple):
@@ -85,178 +32,57 @@ class Terms(NamedTuple):
     last_input: int
     """Input tokens of the context tier."""
     prices: tuple[int, ...]
-    """Of each kind of tokens, in the order of the quantities; then of each tool."""
+    """Of each kind of tokens or calls, in the order of the quantities."""
     constant: int
     """What every request costs."""
     scale: int
-    """All amounts are in quota / scale."""
-    model: str
-    group: str
+    """All amounts are in the unit of the log / scale."""
+
+    def total(self, quantities: Sequence[int]) -> int:
+        """Return what a request costs."""
+        total: int = sum(map(mul, quantities, self.prices), self.constant)
+        return total
+
+
+def make_terms(
+    cards: CardSet, card: RateCard, prices: Sequence[Fraction], constant: Fraction, scale: int | None = None
+) -> Terms:
+    """Return the terms of a card at prices of a unit each. ``scale`` is the smallest one if it is not given.
+
+    Raises ``ValueError`` if the prices are no whole numbers at this scale.
+    """
+    if scale is None:
+        scale = lcm(constant.denominator, *(price.denominator for price in prices))
+    scaled = [amount * scale for amount in (constant, *prices)]
+    if any(amount.denominator != 1 for amount in scaled):
+        raise ValueError("a price has more decimal places")
+    terms, lower, upper = cards.terms, card.context.lower, card.context.upper
+    return Terms(
+        terms.start.timestamp() if terms.start.year > 1 else float("-inf"),
+        float("inf") if terms.end == END_OF_TIME else terms.end.timestamp(),
+        0 if lower is None else lower.last_below + 1,
+        _MAX_TOKENS if upper is None else upper.last_below,
+        tuple(map(int, scaled[1:])),
+        int(scaled[0]),
+        scale,
+    )
 
 
 class KnownPrices:
-    """The prices of one log."""
+    """The prices of one log, by whatever decides them in this log."""
 
-    def __init__(self, checker: NewApiChecker) -> None:
-        self._checker = checker
-        self._is_noisy = checker.method.is_noisy
-        self._is_default = checker.method[:2] == DEFAULT_METHOD[:2]
-        self._rounds_down = checker.method.mode is Mode.DOWN
-        self._shape_count = 0
-        self._shapes: dict[tuple[str, ...], Shape] = {}
-        self._known: dict[tuple[object, ...], list[Terms]] = {}
-        self._user_ratios = {key: float(ratio) for key, ratio in checker.agreements.by_user.items()}
-        self._is_usable = checker.book.priced_model == "requested"
+    def __init__(self) -> None:
+        self._known: dict[Hashable, list[Terms]] = {}
 
-    def quota(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, Terms] | None:
-        """Return the quota of a charge by known prices; ``None`` if the row must be checked in full.
-
-        May raise ``KeyError``, ``TypeError`` and other errors of unusual rows.
-        """
-        if row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
-            return None
-        admin = other.get("admin_info")
-        if admin and not _ADMIN_KEYS.isdisjoint(admin) and any(map(admin.get, _ADMIN_KEYS)):
-            return None
-        if self._user_ratios:
-            own = self._user_ratios.get((row["username"], row["group"]))
-            if own is not None and own != other.get("user_group_ratio"):
-                return None
-        found = self._measure(row, other)
-        if found is None:
-            return None
-        key, quantities, total_input = found
-        created = row["created_at"]
+    def find(self, key: Hashable, at: float, input_total: int) -> Terms | None:
+        """Return the terms at a time, in Unix seconds, for a number of input tokens."""
         for terms in self._known.get(key, ()):
-            if terms[0] <= created < terms[1] and terms[2] <= total_input <= terms[3]:
-                break
-        else:
-            return None
-        total = terms[5] + sum(map(mul, quantities, terms[4]))
-        scale = terms[6]
-        whole, rest = divmod(total, scale)
-        if self._is_noisy and rest + rest == scale:
-            return None
-        if self._is_default:
-            whole += rest + rest >= scale
-        elif self._rounds_down:
-            if rest < 0.001 * scale or rest > 0.999 * scale:
-                return None
-        else:
-            if abs(rest + rest - scale) < 0.001 * scale:
-                return None
-            whole += rest + rest > scale
-        return (whole, terms) if whole > 0 else None
+            if terms[0] <= at < terms[1] and terms[2] <= input_total <= terms[3]:  # faster than by name
+                return terms
+        return None
 
-    def _shape(self, keys: tuple[str, ...]) -> Shape:
-        names = set(keys)
-        priced = [name for name in _PRICE_KEYS if name in names]
-        if len(self._shapes) > _MAX_SHAPES:
-            self._shapes.clear()
-        self._shape_count += 1
-        shape = self._shapes[keys] = Shape(
-            self._shape_count,
-            not names.isdisjoint(_SPECIAL),
-            names.isdisjoint(_OTHER_TOKENS),
-            not names.isdisjoint(_PAID_KEYS),
-            not names.isdisjoint(_LISTS),
-            itemgetter(*priced) if priced else _nothing,
-        )
-        return shape
-
-    def _measure(
-        self, row: Mapping[str, Any], other: Mapping[str, Any]
-    ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
-        """Return the key of the prices of a row, its quantities, and its input tokens."""
-        shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
-        if shape.is_special:
-            return None
-        if (shape.is_paid_otherwise or other.get("billing_source", "wallet") != "wallet") and (
-            subscription_problem(other, row["quota"])
-        ):
-            return None
-        if shape.is_text:
-            total, cached, output = row["prompt_tokens"], other.get("cache_tokens") or 0, row["completion_tokens"]
-            if not (0 <= cached <= total and output >= 0):
-                return None
-            counts: tuple[int, ...] = (total - cached, cached, output)
-            kinds: tuple[bool, ...] = (cached == total, cached == 0, output == 0)
-        else:
-            try:
-                found, total = read_quantities(row, other)
-            except ContradictionError:
-                return None
-            counts = tuple(found.values())
-            kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")))
-        if not total and ((other.get("model_price") or 0) <= 0 or other.get("billing_mode") == "tiered_expr"):
-            return None
-        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, shape.prices(other))
-        if shape.has_lists:
-            tools, rules = other.get("tool_surcharges"), other.get("request_rules")
-            if tools:
-                key += tuple([(tool["name"], tool["price"]) for tool in tools])
-                counts += tuple([tool["count"] for tool in tools])
-            if rules:
-                key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
-        return key, counts, total
-
-    def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-        """Keep the prices of a charge that was found right."""
-        try:
-            terms = self._terms(row, other)
-            if terms is None:
-                return
-            found = self._measure(row, other)
-            if found is not None:
-                if len(self._known) > _MAX_KNOWN:
-                    self._known.clear()
-                self._known.setdefault(found[0], []).append(terms)
-        except (BillingError, ContradictionError, KeyError, TypeError, ValueError, AttributeError):
-            return
-
-    def _terms(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Terms | None:
-        checker = self._checker
-        call = read_call(row, other, checker.quota_per_unit)
-        cards = checker.offers.card_set(str(row["model_name"]), str(row["group"]), call.at, call.service_tier)
-        if len(cards.variations()) != 1 or call.mode == "task":
-            return None
-        card = cards.card(call.input_total)
-        offer = checker.offers.of_card(card)
-        if offer.minimum:
-            return None
-        is_text = _OTHER_TOKENS.isdisjoint(other)
-        kinds = _TEXT_KINDS if is_text else tuple(read_quantities(row, other)[0])
-        constant = Fraction(0)
-        prices: dict[str, Fraction] = {}
-        if call.mode == "expression":
-            if call.outcome is None or call.outcome.is_fixed:
-                return None
-            prices = {kind: (offer.price(kind) or Fraction(0)) * call.ratio for kind in call.quantities}
-        elif call.mode == "request":
-            constant = call.base * call.ratio
-        else:
-            for part in call.parts:
-                if part.kind in prices:
-                    return None  # tokens written to the cache at two prices
-                prices[part.kind] = part.price * call.ratio * call.factor
-        tools = [tool.price * call.ratio for tool in call.tools]
-        if len(tools) != len(other.get("tool_surcharges") or ()):
-            return None
-        amounts = [*(prices.get(kind, Fraction(0)) for kind in kinds), *tools]
-        scale = lcm(constant.denominator, *(amount.denominator for amount in amounts))
-        lower, upper = card.context.lower, card.context.upper
-        return Terms(
-            cards.terms.start.timestamp() if cards.terms.start.year > 1 else float("-inf"),
-            float("inf") if cards.terms.end == END_OF_TIME else cards.terms.end.timestamp(),
-            0 if lower is None else lower.last_below + 1,
-            _MAX_TOKENS if upper is None else upper.last_below,
-            tuple(int(amount * scale) for amount in amounts),
-            int(constant * scale),
-            scale,
-            str(row["model_name"]),
-            str(row["group"]),
-        )
-
-
-def _nothing(other: Mapping[str, Any]) -> None:
-    """Return the prices of a row that states none."""
+    def keep(self, key: Hashable, terms: Terms) -> None:
+        """Keep terms that were found right."""
+        if len(self._known) > _MAX_KNOWN:
+            self._known.clear()
+        self._known.setdefault(key, []).append(terms)

@@ -1,60 +1,45 @@
-"""Reconciles a log of new-api with a price file, row by row.
-
-Nearly all rows of a log repeat the ratios of earlier ones. A row with ratios that were found right is only multiplied
-and compared. All others go through :class:`NewApiChecker`.
-"""
+"""Reconciles a log of new-api with a price file, row by row."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.errors import BillingError
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, Terms
-from brivionix_billing.reconcile.gateway.new_api import (
-    COLUMNS,
+from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, plain_text, scan_json
+from brivionix_billing.reconcile.gateway.new_api import COLUMNS, UNIT, Agreements, NewApiChecker
+from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
+from brivionix_billing.reconcile.gateway.new_api_learning import (
+    find_refunded,
+    learn_agreements,
+    learn_method,
+    sample_rows,
+)
+from brivionix_billing.reconcile.gateway.new_api_repeats import Repeats
+from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
     REFUND,
-    UNIT,
-    Agreements,
-    NewApiChecker,
     parse_other,
+    read_row,
     signed_quota,
     upstream_key,
-    user_of,
 )
-from brivionix_billing.reconcile.gateway.new_api_call import ContradictionError, read_call, to_fraction
-from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, detect_method
+from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method
 from brivionix_billing.reconcile.gateway.reading import LogSource, RawRow
 from brivionix_billing.reconcile.matching import Key, Rule
 from brivionix_billing.reconcile.result import Result, ResultWriter
-from brivionix_billing.reconcile.rows import NO_CAUSE, Row, State
-from brivionix_billing.tabular import format_csv
+from brivionix_billing.reconcile.rows import NO_CAUSE, Row
 
 __all__ = ["reconcile_new_api"]
 
-_SAMPLE: Final = 20_000
-"""Rows at the start of a log from which its rounding and the ratios of user groups are learned."""
-_METHOD_SAMPLE: Final = 3_000
-_AGREED_SHARE: Final = Fraction(1, 25)
-"""The share of the rows of a group from which a ratio of a user group counts as agreed."""
-_AGREED_ROWS: Final = 5
-"""The number of rows of a user from which the ratio of most of them counts as agreed."""
-_NUMBERS: Final = ("id", "user_id", "created_at", "type", "quota", "prompt_tokens", "completion_tokens", "use_time")
-_REFUND_TEXTS: Final = (b'"type":6', b'"type": 6')
 _CLOCK: Final = tuple(
     f"{hour:02d}:{minute:02d}:{second:02d}Z" for hour in range(24) for minute in range(60) for second in range(60)
 )
 """The time of each second of a day."""
-_LINES: Final = 2_000
-_scan: Final[Callable[[Any, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def reconcile_new_api(
@@ -73,10 +58,11 @@ def reconcile_new_api(
 
     Raises ``file_unreadable`` for a row that is not JSON.
     """
-    run = _Run(source, book, quota_per_unit)
-    agreements = _stated_agreements(user_ratios) if user_ratios is not None else run.learn_agreements()
-    method = run.learn_method()
-    checker = NewApiChecker(book, quota_per_unit, method, agreements, run.refunded())
+    sample = sample_rows(source)
+    agreements = _stated_agreements(user_ratios) if user_ratios is not None else learn_agreements(sample)
+    method = learn_method(sample, quota_per_unit)
+    del sample
+    checker = NewApiChecker(book, quota_per_unit, method, agreements, Repeats(find_refunded(source)))
     rule = Rule(
         "gateway new-api",
         "log",
@@ -89,7 +75,7 @@ def reconcile_new_api(
         },
     )
     with ResultWriter(Path(folder), rule, COLUMNS, format) as writer:
-        run.compare(checker, writer)
+        compare_rows(source.rows(), _NewApiLog(checker, source.place), writer)
         return writer.finish([source.input()], book.digest, _notes(method, agreements))
 
 
@@ -118,197 +104,72 @@ def _stated_agreements(user_ratios: Mapping[str, Mapping[str, Fraction]]) -> Agr
     return Agreements({group: frozenset(ratios) for group, ratios in found.items()})
 
 
-class _Run:
-    """One reconciliation of one log."""
+class _NewApiLog:
+    """The rows of one log, for :func:`compare_rows`."""
 
-    def __init__(self, source: LogSource, book: PriceBook, quota_per_unit: int) -> None:
-        self.source, self.book, self.quota_per_unit = source, book, quota_per_unit
+    unit = UNIT
 
-    # What the log itself says about the gateway
-
-    def _sample(self) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
-        for raw in islice(self.source.rows(), _SAMPLE):
-            row = self._row(raw)
-            if row.get("type") == CONSUME:
-                yield row, parse_other(row)
-
-    def learn_agreements(self) -> Agreements:
-        """Return the ratios of user groups that the rows of a log have in common."""
-        by_user: dict[tuple[str, str], Counter[Fraction | None]] = defaultdict(Counter)
-        by_group: dict[str, Counter[Fraction | None]] = defaultdict(Counter)
-        for row, other in self._sample():
-            stated = to_fraction(other.get("user_group_ratio"))
-            ratio = None if stated is None or stated < 0 else stated
-            group = str(row.get("group") or "default")
-            by_user[user_of(row), group][ratio] += 1
-            by_group[group][ratio] += 1
-        agreed: dict[str, set[Fraction]] = defaultdict(set)
-        own: dict[tuple[str, str], Fraction] = {}
-        for (user, group), counts in by_user.items():
-            ratio, most = counts.most_common(1)[0]
-            if ratio is not None and most >= _AGREED_ROWS and 2 * most > counts.total():
-                own[user, group] = ratio
-                agreed[group].add(ratio)
-        for group, counts in by_group.items():
-            for ratio, count in counts.items():
-                if ratio is not None and count >= _AGREED_ROWS and count >= _AGREED_SHARE * counts.total():
-                    agreed[group].add(ratio)
-        return Agreements({group: frozenset(ratios) for group, ratios in agreed.items()}, own)
-
-    def learn_method(self) -> Method:
-        """Return the way in which most rows of a log were rounded."""
-        samples = []
-        for row, other in islice(self._sample(), _METHOD_SAMPLE):
-            try:
-                call = read_call(row, other, self.quota_per_unit)
-            except ContradictionError:
-                continue
-            if call.mode != "task" and (call.mode != "expression" or call.outcome is not None):
-                samples.append((signed_quota(row), call.exact, call.as_float))
-        return detect_method(samples)
-
-    def refunded(self) -> frozenset[str]:
-        """Return the ids of requests and tasks that have a refund in the log."""
-        found = set()
-        for raw in self.source.rows_with(_REFUND_TEXTS):
-            row = self._row(raw)
-            if row.get("type") == REFUND:
-                found |= {str(row.get("request_id") or ""), str(parse_other(row).get("task_id") or "")}
-        return frozenset(found - {""})
-
-    def _row(self, raw: RawRow) -> Mapping[str, Any]:
-        row: Mapping[str, Any]
-        if isinstance(raw, str):
-            try:
-                row = json.loads(raw)
-            except (ValueError, RecursionError) as error:
-                raise self._unreadable(str(error)) from None
-            if not isinstance(row, dict):
-                raise self._unreadable("a row is no object")
-        else:
-            row = raw
-        if "type" not in row or "quota" not in row:
-            raise BillingError(
-                "file_unreadable",
-                f"the log {self.source.place} has a row without type and quota; export all columns of new-api's logs",
-            )
-        if type(row["type"]) is int:
-            return row
-        numbers = {name: to_fraction(row.get(name)) for name in _NUMBERS if name in row}
-        return {**row, **{name: int(value) if value is not None else 0 for name, value in numbers.items()}}
-
-    def _unreadable(self, problem: str) -> BillingError:
-        return BillingError(
-            "file_unreadable", f"the log {self.source.place} has a row that is not valid JSON: {problem}"
-        )
-
-    # Comparing
-
-    def compare(self, checker: NewApiChecker, writer: ResultWriter) -> None:
-        """Compare all rows, in the order of the log. Refunds without figures of their own come last."""
-        known = KnownPrices(checker)
-        deferred: list[Mapping[str, Any]] = []
-        for row, other in self._unknown_rows(checker, known, writer):
-            if row.get("type") == REFUND and "pre_consumed" not in other and "quota_delta" not in other:
-                deferred.append(row)
-                continue
-            found = checker.check(row, other)
-            self._add(writer, row, found)
-            if (
-                found.state is State.MATCHED
-                and found.cause in (NO_CAUSE, "subscription")
-                and row.get("type") == CONSUME
-            ):
-                known.remember(row, other)
-        for row in deferred:
-            self._add(writer, row, checker.check(row, parse_other(row)))
-
-    @staticmethod
-    def _add(writer: ResultWriter, row: Mapping[str, Any], found: Row) -> None:
-        writer.count(UNIT, theirs=signed_quota(row), ours=int(found.ours or 0))
-        writer.add(found)
-
-    def _unknown_rows(
-        self, checker: NewApiChecker, known: KnownPrices, writer: ResultWriter
-    ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
-        """Write the rows that known prices show to be right, and yield all others."""
-        request_ids, upstream_calls, refunded = checker.request_ids, checker.upstream_calls, checker.refunded
-        lines = _MatchedLines(writer)
-        for raw in self.source.rows():
-            try:
-                row = _scan(raw, 0)[0]
-                other = _scan(row["other"], 0)[0]
-                priced = known.quota(row, other)
-                if priced is not None and priced[0] == row["quota"]:
-                    request_id = row["request_id"]
-                    upstream = row["upstream_request_id"] and upstream_key(row)
-                    if (
-                        request_id not in request_ids
-                        and request_id not in refunded
-                        and not (upstream and upstream in upstream_calls)
-                        and request_id.replace("-", "").isalnum()
-                        and request_id[0] != "-"
-                    ):
-                        is_subscribed = other.get("billing_source") == "subscription"
-                        lines.add(row, priced[1], "subscription" if is_subscribed else NO_CAUSE)
-                        request_ids.add(request_id)
-                        if upstream:
-                            upstream_calls.add(upstream)
-                        continue
-            except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError, OverflowError):
-                pass  # an unusual row, which is checked in full
-            lines.flush()
-            slow = self._row(raw)
-            yield slow, parse_other(slow)
-        lines.flush()
-
-
-class _MatchedLines:
-    """Lines of CSV for rows that match."""
-
-    def __init__(self, writer: ResultWriter) -> None:
-        self._writer = writer
-        self._lines: list[str] = []
-        self._totals: dict[str, list[int]] = {}
-        """By cause, the number of rows and their quota."""
+    def __init__(self, checker: NewApiChecker, place: str) -> None:
+        self._checker, self._place = checker, place
+        self._known = KnownRatios(checker)
+        self._waiting: list[Mapping[str, Any]] = []
         self._days: dict[int, str] = {}
-        self._names: dict[str, str] = {}
-        self._tails: dict[tuple[str, str], str] = {}
+        self._names: dict[tuple[str, str, str], str] = {}
+        """Account, model and group -> their cells."""
 
-    def add(self, row: Mapping[str, Any], terms: Terms, cause: str) -> None:
-        """Add a row that is charged by these terms. Raises if it is unusual, before it is added."""
-        quota = row["quota"]
+    def read(self, raw: RawRow) -> Mapping[str, Any]:
+        """Return a row. Raises ``file_unreadable``."""
+        return read_row(raw, self._place)
+
+    def logged(self, row: Mapping[str, Any]) -> int:
+        """Return what a row charges; 0 if its quota is no number."""
+        return signed_quota(row)
+
+    def match(self, row: dict[str, Any], lines: MatchedLines) -> bool:
+        """Add the line of a row that known prices show to be right."""
+        text, repeats, request_id, quota = row["other"], self._checker.repeats, row["request_id"], row["quota"]
+        other, end = scan_json(text, 0)
+        if end != len(text) or type(quota) is not int or self._known.quota(row, other) != quota:
+            return False
+        upstream = row["upstream_request_id"] and upstream_key(row)
+        if (
+            request_id in repeats.request_ids
+            or request_id in repeats.refunded
+            or (upstream and upstream in repeats.upstream_calls)
+        ):
+            return False
+        cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
+        lines.add(request_id, cause, (quota, quota), f"{quota},{quota},0", self._details(row))
+        repeats.request_ids.add(request_id)
+        if upstream:
+            repeats.upstream_calls.add(upstream)
+        return True
+
+    def _details(self, row: Mapping[str, Any]) -> str:
+        """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
         day, second = divmod(row["created_at"], 86_400)
-        user, names = row["username"], (terms.model, terms.group)
+        names = row["username"], row["model_name"], row["group"]
         try:
-            date, account, tail = self._days[day], self._names[user], self._tails[names]
+            date, cells = self._days[day], self._names[names]
         except KeyError:
             date = self._days[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
-            account = self._names[user] = _plain_text(user)
-            tail = self._tails[names] = f"{_plain_text(terms.model)},{_plain_text(terms.group)},\n"
-        self._lines.append(
-            f"{row['request_id']},matched,{cause},{quota},{quota},0,quota,{row['id'] + 0},"
-            f"{date}{_CLOCK[second]},{account},{tail}"
-        )
-        totals = self._totals.get(cause)
-        if totals is None:
-            totals = self._totals[cause] = [0, 0]
-        totals[0] += 1
-        totals[1] += quota
-        if len(self._lines) >= _LINES:
-            self.flush()
+            cells = self._names[names] = "".join(f"{plain_text(name)}," for name in names)
+        return f"{row['id'] + 0},{date}{_CLOCK[second]},{cells}"
 
-    def flush(self) -> None:
-        """Write the lines."""
-        text = "".join(self._lines)
-        for cause, (rows, total) in self._totals.items():
-            self._writer.count(UNIT, theirs=total, ours=total)
-            self._writer.add_formatted(text, State.MATCHED, cause, UNIT, rows, total, total)
-            text = ""
-        self._totals.clear()
-        self._lines.clear()
+    def check(self, row: Mapping[str, Any]) -> Row | None:
+        """Check a row in full. Refunds without figures of their own wait, because their charge may come later."""
+        other = parse_other(row)
+        if row.get("type") == REFUND and "pre_consumed" not in other and "quota_delta" not in other:
+            self._waiting.append(row)
+            return None
+        return self._checker.check(row, other)
 
+    def remember(self, row: Mapping[str, Any], found: Row) -> None:
+        """Keep the prices of a row that was found right."""
+        if found.cause in (NO_CAUSE, "subscription") and row.get("type") == CONSUME:
+            self._known.remember(row, parse_other(row))
 
-def _plain_text(text: str) -> str:
-    """Return a text as a cell of CSV."""
-    return format_csv([{"": text}]).split("\n", 1)[1].rstrip("\n")
+    def check_waiting(self) -> Iterator[tuple[Mapping[str, Any], Row]]:
+        """Check the refunds that had to wait."""
+        for row in self._waiting:
+            yield row, self._checker.check(row, parse_other(row))

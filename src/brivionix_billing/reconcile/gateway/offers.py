@@ -42,7 +42,9 @@ class Offer:
         names = [*([meter.fallback] if meter is not None and meter.fallback else []), *CONTAINERS.get(kind, ())]
         return next((self.listed[name] for name in names if name in self.listed), None)
 
-    def total(self, quantities: Mapping[str, int], factor: Fraction = Fraction(1)) -> Fraction | None:
+    def total(
+        self, quantities: Mapping[str, int] | Mapping[str, Fraction], factor: Fraction = Fraction(1)
+    ) -> Fraction | None:
         """Return the price of a request before the ratio; ``None`` if a quantity has no price.
 
         A price per request is multiplied by ``factor``.

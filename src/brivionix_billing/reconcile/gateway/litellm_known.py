@@ -1,0 +1,130 @@
+"""Prices the usual rows of litellm by known prices: those of callers whose earlier rows were found right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.decimals import decimal_from_scaled, subtract
+from brivionix_billing.rating import Charge
+from brivionix_billing.reconcile.gateway.comparing import plain_text
+from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, make_terms
+from brivionix_billing.reconcile.gateway.litellm_row import (
+    OWN_COLUMNS,
+    OWN_METADATA,
+    PLAIN_METERS,
+    PlainTime,
+    RowTimes,
+    plain_quantities,
+)
+from brivionix_billing.reconcile.gateway.log_values import parse_object
+from brivionix_billing.reconcile.gateway.offers import Offers
+from brivionix_billing.reconcile.rows import NO_CAUSE, Row, format_amount
+
+__all__ = ["NOISE", "NOISE_TEXT", "KnownCallers", "PricedRow", "is_noise"]
+
+NOISE: Final = Decimal("1e-9")
+"""Amounts that differ by less, as a fraction, differ by float arithmetic only."""
+NOISE_TEXT: Final = "the amounts differ by float arithmetic"
+_MAX_CALLERS: Final = 100_000
+_PLACES: Final = 18
+"""Decimal places of known prices."""
+_MAX_COEFFICIENT: Final = 10**15
+"""Up to here, a double has all digits of a decimal number."""
+_COLUMNS: Final = ("model", "status", "cache_hit", *OWN_COLUMNS)
+_METADATA: Final = ("service_tier", *OWN_METADATA)
+
+
+class PricedRow(NamedTuple):
+    """A row that known prices show to be right."""
+
+    cause: str
+    amounts: tuple[Decimal, Decimal]
+    """The logged and the expected amount."""
+    texts: str
+    """The cells of both amounts and of the difference."""
+    details: str
+    """The cells of the details."""
+    at: PlainTime
+
+
+def is_noise(spend: Decimal, expected: Decimal) -> bool:
+    """Return whether two amounts differ by float arithmetic only."""
+    return abs(spend - expected) <= NOISE * abs(expected)
+
+
+class KnownCallers:
+    """The callers of one log, and the prices that their rows have.
+
+    A caller is everything in a row on which its result depends, apart from its usage, time and amount.
+    """
+
+    def __init__(self, offers: Offers, times: RowTimes) -> None:
+        self._offers, self._times = offers, times
+        self._cells: dict[tuple[object, ...], str] = {}
+        """Caller -> the cells of its details after the time."""
+        self._prices = KnownPrices()
+
+    def price(self, row: dict[str, Any]) -> PricedRow | None:
+        """Return the amounts of a row by known prices; ``None`` if it must be checked in full.
+
+        May raise ``KeyError``, ``TypeError`` and other errors of unusual rows.
+        """
+        metadata = row["metadata"]
+        if type(metadata) is str:
+            metadata = parse_object(metadata)
+        body = metadata["usage_object"]
+        caller = _caller(row, metadata)
+        cells = self._cells.get(caller)
+        if cells is None or row["prompt_tokens"] != body["prompt_tokens"]:
+            return None
+        counts = plain_quantities(body)
+        if counts is None or row["completion_tokens"] != counts[3]:
+            return None
+        at = self._times.read_plain(row["startTime"])
+        terms = self._prices.find((caller, *map(bool, counts)), at[0], body["prompt_tokens"])
+        spend = row["spend"]
+        if terms is None or type(spend) is not float:
+            return None
+        logged, expected = Decimal(repr(spend)), decimal_from_scaled(terms.total(counts), _PLACES)
+        text = format_amount(expected)
+        if logged == expected:
+            return PricedRow(NO_CAUSE, (logged, expected), f"{text},{text},0", f"{at[1]},{cells}", at)
+        if not is_noise(logged, expected):
+            return None
+        texts = f"{format_amount(logged)},{text},{format_amount(subtract(logged, expected))}"
+        return PricedRow("float_noise", (logged, expected), texts, f"{at[1]},{cells}{NOISE_TEXT}", at)
+
+    def keep(self, row: Mapping[str, Any], found: Row, charge: Charge) -> None:
+        """Keep the prices of a row that was found right, if it is a usual one. Raises what :meth:`price` raises."""
+        metadata = parse_object(row["metadata"])
+        body = metadata["usage_object"]
+        counts = plain_quantities(body)
+        card = charge.card
+        cards = self._offers.card_set(card.model, card.group, charge.at, card.service_tier)
+        if counts is None or len(cards.variations()) != 1 or card.minimum:
+            return
+        used = {name: count for name, count in zip(PLAIN_METERS, counts, strict=True) if count}
+        if used != {name: quantity for name, quantity in charge.usage.quantities() if quantity}:
+            return
+        caller = _caller(row, metadata)
+        if not all(value is None or type(value) is str for value in caller):
+            return  # 1 and True are equal, but are written otherwise
+        offer = self._offers.of_card(card)
+        prices = [(offer.price(name) or Fraction(0)) * offer.ratio for name in PLAIN_METERS]
+        constant = offer.listed.get("request", Fraction(0)) * offer.ratio
+        terms = make_terms(cards, card, prices, constant, 10**_PLACES)
+        if decimal_from_scaled(terms.total(counts), _PLACES) != charge.nominal.amount:
+            return
+        if len(self._cells) > _MAX_CALLERS:
+            self._cells.clear()
+        details = found.details
+        self._cells[caller] = "".join(f"{plain_text(details[name])}," for name in ("account", "model", "group"))
+        self._prices.keep((caller, *map(bool, counts)), terms)
+
+
+def _caller(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[object, ...]:
+    values = (*map(row.get, _COLUMNS), *map(metadata.get, _METADATA))
+    return tuple([repr(value) if type(value) is list else value for value in values])

@@ -1,0 +1,71 @@
+"""Reads the values of a row of a log: JSON in a text, numbers, and what identifies a call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.reconcile.gateway.reading import RawRow
+
+__all__ = ["fingerprint", "parse_object", "parse_row", "to_fraction"]
+
+_MAX_NUMBER_LENGTH: Final = 400
+_MAX_EXPONENT: Final = 400
+
+
+def parse_row(raw: RawRow, place: str) -> Mapping[str, Any]:
+    """Return a row. Raises ``file_unreadable`` with the place, the name of the log, if it is no JSON object."""
+    if not isinstance(raw, str):
+        return raw
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(place, str(error)) from None
+    if not isinstance(row, dict):
+        raise _unreadable(place, "a row is no object")
+    return row
+
+
+def _unreadable(place: str, problem: str) -> BillingError:
+    return BillingError("file_unreadable", f"the log {place} has a row that is not valid JSON: {problem}")
+
+
+def parse_object(value: object) -> dict[str, Any]:
+    """Return a JSON object that may be stored as text; empty if it is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value else {}
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def to_fraction(value: object) -> Fraction | None:
+    """Return the exact value of a JSON number as it is written; ``None`` if it is no finite number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Fraction(value)
+    return _parse_number(str(value)) if isinstance(value, float | str) else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_number(text: str) -> Fraction | None:
+    _, marker, exponent = text.lower().partition("e")
+    try:
+        # Without a limit, the number 1e999999999 takes all memory. A float has at most 309 digits.
+        if len(text) > _MAX_NUMBER_LENGTH or (marker and abs(int(exponent)) > _MAX_EXPONENT):
+            return None
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def fingerprint(values: tuple[object, ...]) -> int:
+    """Return a hash of the values that identify a call. Hashes of a million calls take less memory than the values."""
+    try:
+        return hash(values)
+    except TypeError:
+        return hash(repr(values))

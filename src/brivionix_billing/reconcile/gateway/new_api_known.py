@@ -1,0 +1,216 @@
+"""Prices the usual rows of new-api by known prices: those that earlier rows with the same ratios were right with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from brivionix_billing.errors import BillingError
+from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, Terms, make_terms
+from brivionix_billing.reconcile.gateway.new_api import NewApiChecker
+from brivionix_billing.reconcile.gateway.new_api_call import TASK_FACTORS, ContradictionError
+from brivionix_billing.reconcile.gateway.new_api_figures import subscription_problem
+from brivionix_billing.reconcile.gateway.new_api_reading import read_call, read_quantities
+from brivionix_billing.reconcile.gateway.new_api_row import CONSUME
+from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Mode
+
+__all__ = ["KnownRatios"]
+
+_MAX_SHAPES: Final = 10_000
+_PRICE_KEYS: Final = (
+    *("model_ratio", "completion_ratio", "group_ratio", "user_group_ratio", "cache_ratio", "model_price"),
+    *("cache_creation_ratio", "cache_creation_ratio_5m", "cache_creation_ratio_1h", "image_ratio", "image"),
+    *("audio", "ws", "audio_ratio", "audio_completion_ratio", "audio_input_seperate_price", "audio_input_price"),
+    *("claude", "usage_semantic", "billing_mode", "expr_b64", "matched_tier", "billing_unit", "service_tier"),
+    *TASK_FACTORS,
+)
+"""Keys of ``other`` on which the price of a token or call depends."""
+_ADMIN_KEYS: Final = frozenset({"quota_saturation", "local_count_tokens", "billing_model", "service_tier"})
+"""Keys of ``admin_info`` on which the result depends, if their values are not empty."""
+_PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"})
+_LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
+_SPECIAL: Final = frozenset(
+    {
+        *("task_id", "pre_consumed", "actual_quota", "quota_delta", "other_ratios", "fixed_price", "billing_tokens"),
+        *("image_count", "image_cache_tokens", "image_output_tokens", "web_search", "file_search"),
+        *("image_generation_call",),
+    }
+)
+"""Keys of rows that are always checked in full."""
+_OTHER_TOKENS: Final = frozenset(
+    {
+        *("image", "image_ratio", "image_output", "audio", "ws", "audio_input", "audio_output", "claude"),
+        *("audio_input_seperate_price", "audio_input_token_count", "usage_semantic", "input_tokens_total"),
+        *("cache_creation_tokens", "cache_creation_tokens_5m", "cache_creation_tokens_1h", "cache_write_tokens"),
+    }
+)
+"""Keys of rows that have other tokens than input, cached input and output, or count them otherwise."""
+_TEXT_KINDS: Final = ("input", "cache_read", "output")
+
+
+class Shape(NamedTuple):
+    """What the keys of ``other`` say about a row. Rows of one kind have the same keys."""
+
+    number: int
+    is_special: bool
+    """Whether rows with these keys are always checked in full."""
+    is_text: bool
+    """Whether all tokens are input, cached input and output."""
+    is_paid_otherwise: bool
+    """Whether figures of a subscription are stated."""
+    has_lists: bool
+    """Whether tools or request rules are stated."""
+    prices: Callable[[Mapping[str, Any]], object]
+    """Return the values on which the price of a token or call depends."""
+
+
+class KnownRatios:
+    """The ratios of one log that were found right, and the quota that they give."""
+
+    def __init__(self, checker: NewApiChecker) -> None:
+        self._checker = checker
+        self._is_noisy = checker.method.is_noisy
+        self._is_default = checker.method[:2] == DEFAULT_METHOD[:2]
+        self._rounds_down = checker.method.mode is Mode.DOWN
+        self._shape_count = 0
+        self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._prices = KnownPrices()
+        self._user_ratios = {key: float(ratio) for key, ratio in checker.agreements.by_user.items()}
+        self._is_usable = checker.book.priced_model == "requested"
+
+    def quota(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> int | None:
+        """Return the quota of a charge by known prices; ``None`` if the row must be checked in full.
+
+        May raise ``KeyError``, ``TypeError`` and other errors of unusual rows.
+        """
+        if row["type"] != CONSUME or not self._is_usable or "service_tier" in row:
+            return None
+        admin = other.get("admin_info")
+        if admin and not _ADMIN_KEYS.isdisjoint(admin) and any(map(admin.get, _ADMIN_KEYS)):
+            return None
+        if self._user_ratios:
+            own = self._user_ratios.get((row["username"], row["group"]))
+            if own is not None and own != other.get("user_group_ratio"):
+                return None
+        found = self._measure(row, other)
+        if found is None:
+            return None
+        key, quantities, total_input = found
+        terms = self._prices.find(key, row["created_at"], total_input)
+        if terms is None:
+            return None
+        total, scale = terms.total(quantities), terms.scale
+        whole, rest = divmod(total, scale)
+        if self._is_noisy and rest + rest == scale:
+            return None
+        if self._is_default:
+            whole += rest + rest >= scale
+        elif self._rounds_down:
+            if rest < 0.001 * scale or rest > 0.999 * scale:
+                return None
+        else:
+            if abs(rest + rest - scale) < 0.001 * scale:
+                return None
+            whole += rest + rest > scale
+        return whole if whole > 0 else None
+
+    def _shape(self, keys: tuple[str, ...]) -> Shape:
+        names = set(keys)
+        priced = [name for name in _PRICE_KEYS if name in names]
+        if len(self._shapes) > _MAX_SHAPES:
+            self._shapes.clear()
+        self._shape_count += 1
+        shape = self._shapes[keys] = Shape(
+            self._shape_count,
+            not names.isdisjoint(_SPECIAL),
+            names.isdisjoint(_OTHER_TOKENS),
+            not names.isdisjoint(_PAID_KEYS),
+            not names.isdisjoint(_LISTS),
+            itemgetter(*priced) if priced else _nothing,
+        )
+        return shape
+
+    def _measure(
+        self, row: Mapping[str, Any], other: Mapping[str, Any]
+    ) -> tuple[tuple[object, ...], tuple[int, ...], int] | None:
+        """Return the key of the prices of a row, its quantities, and its input tokens."""
+        shape = self._shapes.get(keys := tuple(other)) or self._shape(keys)
+        if shape.is_special:
+            return None
+        if (shape.is_paid_otherwise or other.get("billing_source", "wallet") != "wallet") and (
+            subscription_problem(other, row["quota"])
+        ):
+            return None
+        if shape.is_text:
+            total, cached, output = row["prompt_tokens"], other.get("cache_tokens") or 0, row["completion_tokens"]
+            if not (0 <= cached <= total and output >= 0):
+                return None
+            counts: tuple[int, ...] = (total - cached, cached, output)
+            kinds: tuple[bool, ...] = (cached == total, cached == 0, output == 0)
+        else:
+            try:
+                found, total = read_quantities(row, other)
+            except ContradictionError:
+                return None
+            counts = tuple(found.values())
+            kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")))
+        if not total and ((other.get("model_price") or 0) <= 0 or other.get("billing_mode") == "tiered_expr"):
+            return None
+        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, shape.prices(other))
+        if shape.has_lists:
+            tools, rules = other.get("tool_surcharges"), other.get("request_rules")
+            if tools:
+                key += tuple([(tool["name"], tool["price"]) for tool in tools])
+                counts += tuple([tool["count"] for tool in tools])
+            if rules:
+                key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
+        return key, counts, total
+
+    def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+        """Keep the prices of a charge that was found right."""
+        try:
+            terms = self._terms(row, other)
+            if terms is None:
+                return
+            found = self._measure(row, other)
+            if found is not None:
+                self._prices.keep(found[0], terms)
+        except (BillingError, ContradictionError, KeyError, TypeError, ValueError, AttributeError):
+            return
+
+    def _terms(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Terms | None:
+        checker = self._checker
+        call = read_call(row, other, checker.quota_per_unit)
+        cards = checker.offers.card_set(str(row["model_name"]), str(row["group"]), call.at, call.service_tier)
+        if len(cards.variations()) != 1 or call.mode == "task":
+            return None
+        card = cards.card(call.input_total)
+        offer = checker.offers.of_card(card)
+        if offer.minimum:
+            return None
+        is_text = _OTHER_TOKENS.isdisjoint(other)
+        kinds = _TEXT_KINDS if is_text else tuple(read_quantities(row, other)[0])
+        constant = Fraction(0)
+        prices: dict[str, Fraction] = {}
+        if call.mode == "expression":
+            if call.outcome is None or call.outcome.is_fixed:
+                return None
+            prices = {kind: (offer.price(kind) or Fraction(0)) * call.ratio for kind in call.quantities}
+        elif call.mode == "request":
+            constant = call.base * call.ratio
+        else:
+            for part in call.parts:
+                if part.kind in prices:
+                    return None  # tokens written to the cache at two prices
+                prices[part.kind] = part.price * call.ratio * call.factor
+        tools = [tool.price * call.ratio for tool in call.tools]
+        if len(tools) != len(other.get("tool_surcharges") or ()):
+            return None
+        amounts = [*(prices.get(kind, Fraction(0)) for kind in kinds), *tools]
+        return make_terms(cards, card, amounts, constant)
+
+
+def _nothing(other: Mapping[str, Any]) -> None:
+    """Return the prices of a row that states none."""

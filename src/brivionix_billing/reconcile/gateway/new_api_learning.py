@@ -1,0 +1,93 @@
+"""Learns from the log of new-api what the price file cannot state: its rounding, and the ratios of user groups."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import islice
+from typing import Any, Final
+
+from brivionix_billing.reconcile.gateway.log_values import to_fraction
+from brivionix_billing.reconcile.gateway.new_api import Agreements
+from brivionix_billing.reconcile.gateway.new_api_call import ContradictionError
+from brivionix_billing.reconcile.gateway.new_api_reading import read_call
+from brivionix_billing.reconcile.gateway.new_api_row import (
+    CONSUME,
+    REFUND,
+    ids_of,
+    parse_other,
+    read_quota,
+    read_row,
+    user_of,
+)
+from brivionix_billing.reconcile.gateway.quota import Method, detect_method
+from brivionix_billing.reconcile.gateway.reading import LogSource
+
+__all__ = ["find_refunded", "learn_agreements", "learn_method", "sample_rows"]
+
+_SAMPLE: Final = 20_000
+"""Rows at the start of a log from which its rounding and the ratios of user groups are learned."""
+_METHOD_SAMPLE: Final = 3_000
+_AGREED_SHARE: Final = Fraction(1, 25)
+"""The share of the rows of a group from which a ratio of a user group counts as agreed."""
+_AGREED_ROWS: Final = 5
+"""The number of rows of a user from which the ratio of most of them counts as agreed."""
+_REFUND_TEXTS: Final = (b'"type":6', b'"type": 6')
+
+Sample = tuple[Mapping[str, Any], dict[str, Any]]
+"""A row of a charge, and the content of its ``other``."""
+
+
+def sample_rows(source: LogSource) -> list[Sample]:
+    """Return the charges at the start of a log. Raises ``file_unreadable``."""
+    rows = (read_row(raw, source.place) for raw in islice(source.rows(), _SAMPLE))
+    return [(row, parse_other(row)) for row in rows if row.get("type") == CONSUME]
+
+
+def learn_agreements(sample: list[Sample]) -> Agreements:
+    """Return the ratios of user groups that the rows of a log have in common."""
+    by_user: dict[tuple[str, str], Counter[Fraction | None]] = defaultdict(Counter)
+    by_group: dict[str, Counter[Fraction | None]] = defaultdict(Counter)
+    for row, other in sample:
+        stated = to_fraction(other.get("user_group_ratio"))
+        ratio = None if stated is None or stated < 0 else stated
+        group = str(row.get("group") or "default")
+        by_user[user_of(row), group][ratio] += 1
+        by_group[group][ratio] += 1
+    agreed: dict[str, set[Fraction]] = defaultdict(set)
+    own: dict[tuple[str, str], Fraction] = {}
+    for (user, group), counts in by_user.items():
+        ratio, most = counts.most_common(1)[0]
+        if ratio is not None and most >= _AGREED_ROWS and 2 * most > counts.total():
+            own[user, group] = ratio
+            agreed[group].add(ratio)
+    for group, counts in by_group.items():
+        for ratio, count in counts.items():
+            if ratio is not None and count >= _AGREED_ROWS and count >= _AGREED_SHARE * counts.total():
+                agreed[group].add(ratio)
+    return Agreements({group: frozenset(ratios) for group, ratios in agreed.items()}, own)
+
+
+def learn_method(sample: list[Sample], quota_per_unit: int) -> Method:
+    """Return the way in which most rows of a log were rounded."""
+    samples = []
+    for row, other in sample[:_METHOD_SAMPLE]:
+        quota = read_quota(row)
+        try:
+            call = read_call(row, other, quota_per_unit)
+        except ContradictionError:
+            continue
+        if quota is not None and call.mode != "task" and (call.mode != "expression" or call.outcome is not None):
+            samples.append((quota, call.exact, call.as_float))
+    return detect_method(samples)
+
+
+def find_refunded(source: LogSource) -> frozenset[str]:
+    """Return the ids of requests and tasks that have a refund in the log."""
+    found: set[str] = set()
+    for raw in source.rows_with(_REFUND_TEXTS):
+        row = read_row(raw, source.place)
+        if row.get("type") == REFUND:
+            found |= ids_of(row, parse_other(row))
+    return frozenset(found)
