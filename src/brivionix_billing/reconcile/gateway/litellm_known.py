@@ -33,8 +33,8 @@ _PLACES: Final = 18
 """Decimal places of known prices."""
 _MAX_COEFFICIENT: Final = 10**15
 """Up to here, a double has all digits of a decimal number."""
-_COLUMNS: Final = ("model", "status", "cache_hit", *OWN_COLUMNS)
-_METADATA: Final = ("service_tier", *OWN_METADATA)
+_COLUMNS: Final = ("model", "status", "cache_hit", *(name for name in OWN_COLUMNS if name != "request_tags"))
+_METADATA: Final = ("service_tier", *(name for name in OWN_METADATA if name != "tags"))
 
 
 class PricedRow(NamedTuple):
@@ -63,9 +63,8 @@ class KnownCallers:
 
     def __init__(self, offers: Offers, times: RowTimes) -> None:
         self._offers, self._times = offers, times
-        self._cells: dict[tuple[object, ...], str] = {}
-        """Caller -> the cells of its details after the time."""
-        self._prices = KnownPrices()
+        self._callers: dict[tuple[object, ...], tuple[str, KnownPrices]] = {}
+        """Caller -> the cells of its details after the time, and its prices by the kinds of quantities."""
 
     def price(self, row: dict[str, Any]) -> PricedRow | None:
         """Return the amounts of a row by known prices; ``None`` if it must be checked in full.
@@ -76,15 +75,14 @@ class KnownCallers:
         if type(metadata) is str:
             metadata = parse_object(metadata)
         body = metadata["usage_object"]
-        caller = _caller(row, metadata)
-        cells = self._cells.get(caller)
-        if cells is None or row["prompt_tokens"] != body["prompt_tokens"]:
+        cells, prices = self._callers[_caller(row, metadata)]
+        if row["prompt_tokens"] != body["prompt_tokens"]:
             return None
         counts = plain_quantities(body)
         if counts is None or row["completion_tokens"] != counts[3]:
             return None
         at = self._times.read_plain(row["startTime"])
-        terms = self._prices.find((caller, *map(bool, counts)), at[0], body["prompt_tokens"])
+        terms = prices.find(tuple(map(bool, counts)), at[0], body["prompt_tokens"])
         spend = row["spend"]
         if terms is None or type(spend) is not float:
             return None
@@ -118,13 +116,15 @@ class KnownCallers:
         terms = make_terms(cards, card, prices, constant, 10**_PLACES)
         if decimal_from_scaled(terms.total(counts), _PLACES) != charge.nominal.amount:
             return
-        if len(self._cells) > _MAX_CALLERS:
-            self._cells.clear()
-        details = found.details
-        self._cells[caller] = "".join(f"{plain_text(details[name])}," for name in ("account", "model", "group"))
-        self._prices.keep((caller, *map(bool, counts)), terms)
+        if caller not in self._callers:
+            if len(self._callers) > _MAX_CALLERS:
+                self._callers.clear()
+            cells = "".join(f"{plain_text(found.details[name])}," for name in ("account", "model", "group"))
+            self._callers[caller] = cells, KnownPrices()
+        self._callers[caller][1].keep(tuple(map(bool, counts)), terms)
 
 
 def _caller(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[object, ...]:
-    values = (*map(row.get, _COLUMNS), *map(metadata.get, _METADATA))
-    return tuple([repr(value) if type(value) is list else value for value in values])
+    """Return the values that make a caller. Tags are lists, which cannot be keys."""
+    tags = repr(row.get("request_tags")), repr(metadata.get("tags"))
+    return (*map(row.get, _COLUMNS), *map(metadata.get, _METADATA), *tags)

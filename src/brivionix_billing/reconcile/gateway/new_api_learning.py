@@ -24,7 +24,7 @@ from brivionix_billing.reconcile.gateway.new_api_row import (
 from brivionix_billing.reconcile.gateway.quota import Method, detect_method
 from brivionix_billing.reconcile.gateway.reading import LogSource
 
-__all__ = ["find_refunded", "learn_agreements", "learn_method", "sample_rows"]
+__all__ = ["find_refunded", "learn"]
 
 _SAMPLE: Final = 20_000
 """Rows at the start of a log from which its rounding and the ratios of user groups are learned."""
@@ -35,29 +35,41 @@ _AGREED_ROWS: Final = 5
 """The number of rows of a user from which the ratio of most of them counts as agreed."""
 _REFUND_TEXTS: Final = (b'"type":6', b'"type": 6')
 
-Sample = tuple[Mapping[str, Any], dict[str, Any]]
-"""A row of a charge, and the content of its ``other``."""
+_NUMBER_TYPES: Final = (int, float, str)
 
 
-def sample_rows(source: LogSource) -> list[Sample]:
-    """Return the charges at the start of a log. Raises ``file_unreadable``."""
-    rows = (read_row(raw, source.place) for raw in islice(source.rows(), _SAMPLE))
-    return [(row, parse_other(row)) for row in rows if row.get("type") == CONSUME]
+def learn(source: LogSource, quota_per_unit: int) -> tuple[Agreements, Method]:
+    """Return the agreed ratios and the rounding that the start of a log shows. Raises ``file_unreadable``."""
+    by_user: dict[tuple[str, str], Counter[object]] = defaultdict(Counter)
+    samples: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    for raw in islice(source.rows(), _SAMPLE):
+        row = read_row(raw, source.place)
+        if row.get("type") != CONSUME:
+            continue
+        other = parse_other(row)
+        stated = other.get("user_group_ratio")
+        known = stated if type(stated) in _NUMBER_TYPES else None
+        by_user[user_of(row), str(row.get("group") or "default")][known] += 1
+        if len(samples) < _METHOD_SAMPLE:
+            samples.append((row, other))
+    return _agreements({key: _ratios(counts) for key, counts in by_user.items()}), _method(samples, quota_per_unit)
 
 
-def learn_agreements(sample: list[Sample]) -> Agreements:
+def _ratios(counts: Mapping[object, int]) -> Counter[Fraction | None]:
+    ratios: Counter[Fraction | None] = Counter()
+    for stated, rows in counts.items():
+        ratio = to_fraction(stated)
+        ratios[None if ratio is None or ratio < 0 else ratio] += rows
+    return ratios
+
+
+def _agreements(by_user: Mapping[tuple[str, str], Counter[Fraction | None]]) -> Agreements:
     """Return the ratios of user groups that the rows of a log have in common."""
-    by_user: dict[tuple[str, str], Counter[Fraction | None]] = defaultdict(Counter)
     by_group: dict[str, Counter[Fraction | None]] = defaultdict(Counter)
-    for row, other in sample:
-        stated = to_fraction(other.get("user_group_ratio"))
-        ratio = None if stated is None or stated < 0 else stated
-        group = str(row.get("group") or "default")
-        by_user[user_of(row), group][ratio] += 1
-        by_group[group][ratio] += 1
     agreed: dict[str, set[Fraction]] = defaultdict(set)
     own: dict[tuple[str, str], Fraction] = {}
     for (user, group), counts in by_user.items():
+        by_group[group].update(counts)
         ratio, most = counts.most_common(1)[0]
         if ratio is not None and most >= _AGREED_ROWS and 2 * most > counts.total():
             own[user, group] = ratio
@@ -69,10 +81,10 @@ def learn_agreements(sample: list[Sample]) -> Agreements:
     return Agreements({group: frozenset(ratios) for group, ratios in agreed.items()}, own)
 
 
-def learn_method(sample: list[Sample], quota_per_unit: int) -> Method:
-    """Return the way in which most rows of a log were rounded."""
+def _method(rows: list[tuple[Mapping[str, Any], dict[str, Any]]], quota_per_unit: int) -> Method:
+    """Return the way in which most rows were rounded."""
     samples = []
-    for row, other in sample[:_METHOD_SAMPLE]:
+    for row, other in rows:
         quota = read_quota(row)
         try:
             call = read_call(row, other, quota_per_unit)

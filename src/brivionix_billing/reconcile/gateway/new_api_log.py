@@ -13,12 +13,7 @@ from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, plain_text, scan_json
 from brivionix_billing.reconcile.gateway.new_api import COLUMNS, UNIT, Agreements, NewApiChecker
 from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
-from brivionix_billing.reconcile.gateway.new_api_learning import (
-    find_refunded,
-    learn_agreements,
-    learn_method,
-    sample_rows,
-)
+from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded, learn
 from brivionix_billing.reconcile.gateway.new_api_repeats import Repeats
 from brivionix_billing.reconcile.gateway.new_api_row import (
     CONSUME,
@@ -58,10 +53,9 @@ def reconcile_new_api(
 
     Raises ``file_unreadable`` for a row that is not JSON.
     """
-    sample = sample_rows(source)
-    agreements = _stated_agreements(user_ratios) if user_ratios is not None else learn_agreements(sample)
-    method = learn_method(sample, quota_per_unit)
-    del sample
+    agreements, method = learn(source, quota_per_unit)
+    if user_ratios is not None:
+        agreements = _stated_agreements(user_ratios)
     checker = NewApiChecker(book, quota_per_unit, method, agreements, Repeats(find_refunded(source)))
     rule = Rule(
         "gateway new-api",
@@ -110,7 +104,7 @@ class _NewApiLog:
     unit = UNIT
 
     def __init__(self, checker: NewApiChecker, place: str) -> None:
-        self._checker, self._place = checker, place
+        self._checker, self._place, self._repeats = checker, place, checker.repeats
         self._known = KnownRatios(checker)
         self._waiting: list[Mapping[str, Any]] = []
         self._days: dict[int, str] = {}
@@ -127,7 +121,7 @@ class _NewApiLog:
 
     def match(self, row: dict[str, Any], lines: MatchedLines) -> bool:
         """Add the line of a row that known prices show to be right."""
-        text, repeats, request_id, quota = row["other"], self._checker.repeats, row["request_id"], row["quota"]
+        text, repeats, request_id, quota = row["other"], self._repeats, row["request_id"], row["quota"]
         other, end = scan_json(text, 0)
         if end != len(text) or type(quota) is not int or self._known.quota(row, other) != quota:
             return False

@@ -105,13 +105,22 @@ def round_by(method: Method, exact: Fraction, as_float: Callable[[str], float | 
     return round_fraction(exact, method.mode)
 
 
+def _replays(logged: int, exact: Fraction, as_float: Callable[[str], float | None]) -> list[bool]:
+    """Return for each of the methods whether it gives the logged value."""
+    if not any(_near_boundary(exact, mode) for mode in (Mode.HALF_UP, Mode.DOWN)):
+        # Floats are rounded as the exact value is, for both ways to round halves alike.
+        results = {mode: round_fraction(exact, mode) == logged for mode in Mode}
+        return [results[method.mode] for method in METHODS]
+    return [round_by(method, exact, as_float) == logged for method in METHODS]
+
+
 def detect_method(samples: Iterable[tuple[int, Fraction, Callable[[str], float | None]]]) -> Method:
     """Return the method that replays most of the logged values: (logged, exact value, float operations)."""
     counts = dict.fromkeys(METHODS, 0)
     ties = []
     for logged, exact, as_float in samples:
         if exact.denominator != 1 and abs(logged - exact) < 2:
-            results = [round_by(method, exact, as_float) == logged for method in METHODS]
+            results = _replays(logged, exact, as_float)
             for method, is_right in zip(METHODS, results, strict=True):
                 counts[method] += is_right
             # Float arithmetic is exact for ratios that are halves, quarters and so on.
