@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from brivionix_billing.decimals import decimal_from_scaled, multiply
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking, PurchasedLot
+from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking
 from brivionix_billing.exports.focus import CREDITS, FocusDays, UsageRow, period_columns, provider_columns
 from brivionix_billing.exports.focus_columns import Row, Value
+from brivionix_billing.exports.lots import PurchasedLot
 from brivionix_billing.exports.transactions import unit_cost
 from brivionix_billing.ledger.units import units_to_credits, units_to_text
 from brivionix_billing.rating.units import UNIT_DECIMALS

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import format_scaled
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking, MoneyKey
+from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking
+from brivionix_billing.exports.lots import MoneyKey
 from brivionix_billing.files import read_bounded
 from brivionix_billing.ledger.units import minor_unit
 from brivionix_billing.money import minor_digits

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, format_scaled
-from brivionix_billing.exports.bookings import AccountBooks, MoneyKey
+from brivionix_billing.exports.bookings import AccountBooks
+from brivionix_billing.exports.lots import MoneyKey
 from brivionix_billing.ledger.units import minor_unit, units_to_credits
 from brivionix_billing.money import minor_digits
 

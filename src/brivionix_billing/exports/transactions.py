@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from brivionix_billing.decimals import Rounding, format_trimmed, round_quotient
-from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking, PurchasedLot
+from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking
+from brivionix_billing.exports.lots import PurchasedLot
 from brivionix_billing.money import minor_digits
 from brivionix_billing.rating.units import UNIT_DECIMALS, UNITS_PER_CREDIT
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.reconcile.matching import Item, Key, Match, Rule, match
 from brivionix_billing.reconcile.payments.ledger_side import LedgerOperation, LedgerSide
+from brivionix_billing.reconcile.payments.payment_ids import PaymentIds
 from brivionix_billing.reconcile.payments.statement import LEDGER_KINDS, LineKind, Statement, StatementLine
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 from brivionix_billing.times import Period, format_instant
@@ -94,7 +95,7 @@ def compare(
     booked = ledger.operations(_extended(period, max(_window_of(rule), rule.delay)))
     lines, repeated = _split_repeated(line for line in statement.lines if line.kind in LEDGER_KINDS)
     booked = _with_other_times(lines, booked, ledger)
-    payments = _Payments([*lines, *(line for other in others for line in other.lines)], booked)
+    payments = PaymentIds([*lines, *(line for other in others for line in other.lines)], booked)
     elsewhere = {payments.of_line(line) for other in others for line in other.lines} - set(map(payments.of_line, lines))
     booked = [each for each in booked if payments.of_operation(each) not in elsewhere]
     by_id = {each.id: each for each in booked}
@@ -186,45 +187,8 @@ def _with_other_times(
     return list(found.values())
 
 
-class _Payments:
-    """Groups of ids that name one payment: order number, payment intent, charge, reference and id of the top-up."""
-
-    def __init__(self, lines: Iterable[StatementLine], booked: Iterable[LedgerOperation]) -> None:
-        self._parents: dict[str, str] = {}
-        self._known = {text for operation in booked for text in (operation.reference, operation.lot) if text}
-        for operation in booked:
-            self._join([text for text in (operation.lot, operation.reference) if text])
-        for line in lines:
-            self._join(self.names(line))
-
-    def names(self, line: StatementLine) -> list[str]:
-        """Return the ids of a row's payment. Metadata count only if the ledger knows them: they may be anything."""
-        own = {"id": line.id} if line.kind is LineKind.PAYMENT and line.id else {}
-        texts = line.references | own
-        return [text for name, text in texts.items() if "metadata[" not in name or text in self._known]
-
-    def of_line(self, line: StatementLine) -> str:
-        """Return the payment of a row, ``""`` if it names none."""
-        names = self.names(line)
-        return self._find(names[0]) if names else ""
-
-    def of_operation(self, operation: LedgerOperation) -> str:
-        """Return the payment of an operation."""
-        return self._find(operation.lot)
-
-    def _find(self, name: str) -> str:
-        while (parent := self._parents.setdefault(name, name)) != name:
-            self._parents[name] = self._parents[parent]
-            name = parent
-        return name
-
-    def _join(self, names: Sequence[str]) -> None:
-        for name in names[1:]:
-            self._parents[self._find(name)] = self._find(names[0])
-
-
 def _line_item(
-    line: StatementLine, payments: _Payments, ledger: LedgerSide, booked: Mapping[str, LedgerOperation]
+    line: StatementLine, payments: PaymentIds, ledger: LedgerSide, booked: Mapping[str, LedgerOperation]
 ) -> Item:
     payment = payments.of_line(line)
     # Merchants may number the refunds of each payment on their own, so the id alone may mean another one.
@@ -250,7 +214,7 @@ def account_of(line: StatementLine, ledger: LedgerSide) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _operation_item(operation: LedgerOperation, payments: _Payments) -> Item:
+def _operation_item(operation: LedgerOperation, payments: PaymentIds) -> Item:
     fields = {
         "kind": operation.kind.value,
         "direction": _DIRECTIONS[operation.kind],
