@@ -121,7 +121,7 @@ def test_the_journal_uses_the_accounts_of_the_mapping(ledger: Ledger, tmp_path: 
     [
         "[]\n",
         "cash: a\ndeferred: b\nusage: c\nbreakage: d\ncorrections: 1002.10\n",
-        "cash: a\ndeferred: b\nusage: c\nbreakage: d\ncorrections: e\nother: f\n",
+        "cash: a\ndeferred: b\nusage: c\nbreakage: d\ncorrections: e\nrent: f\n",
         "cash: a\ncash: b\n",
     ],
 )

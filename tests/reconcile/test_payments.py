@@ -14,8 +14,12 @@ import pytest
 
 from brivionix_billing import PriceBook
 from brivionix_billing.cli import main
-from brivionix_billing.ledger import Ledger
+from brivionix_billing.exports import account_books, period_report
+from brivionix_billing.ledger import Ledger, ReceivedPayment
+from brivionix_billing.ledger.notices import Notice
+from brivionix_billing.money import Payable
 from brivionix_billing.reconcile.payments.run import PaymentOptions, reconcile_payments
+from brivionix_billing.times import Period
 from paths import ROOT
 from payment_month import Movement, make_month, write_alipay, write_stripe, write_wechat
 
@@ -67,7 +71,8 @@ def top_up(ledger: Ledger, order: str, pay: str = "85", *, at: datetime = AT, ch
 
 def payment(order: str, gross: str = "85.00", **values: Any) -> Movement:
     """Return a payment that was booked at ``AT``."""
-    return Movement(f"tx_{order}", order, "payment", AT, Decimal(gross), **({"currency": "CNY"} | values))
+    id = f"tx_{order.removeprefix('order_')}"
+    return Movement(id, order, "payment", AT, Decimal(gross), **({"currency": "CNY"} | values))
 
 
 @pytest.mark.parametrize("source", WRITERS)
@@ -110,8 +115,8 @@ def test_missing_operations_are_booked_once(ledger: Ledger, tmp_path: Path, sour
     ]
     journal = [entry.as_dict() for entry in ledger.journal("acct_1")]
     assert [(entry["id"], entry["kind"]) for entry in journal[1:]] == [
-        ("tx_order_1", "top_up"),
-        ("re_000001", "refund"),
+        ("tx_1", "top_up"),
+        ("r_1" if source == "stripe" else "re_000001", "refund"),
     ]
     again = run(ledger, tmp_path, source, movements, book=True, channels=[channel])
     assert [(row["state"], row["cause"]) for row in again] == [
@@ -201,7 +206,7 @@ def test_another_statement_may_share_the_channel(ledger: Ledger, tmp_path: Path)
     top_up(ledger, "order_2")
     (tmp_path / "other.zip").write_bytes(write_alipay([payment("order_2")]))
     others = [("alipay", str(tmp_path / "other.zip"))]
-    assert [row["id"] for row in run(ledger, tmp_path, "wechat", [payment("order_1")], others=others)] == ["tx_order_1"]
+    assert [row["id"] for row in run(ledger, tmp_path, "wechat", [payment("order_1")], others=others)] == ["tx_1"]
     assert len(run(ledger, tmp_path, "wechat", [payment("order_1")])) == 2
 
 
@@ -235,6 +240,112 @@ def test_fees_and_payouts_are_figures_of_the_summary(ledger: Ledger, tmp_path: P
     ]
     figures = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["figures"]
     assert figures["statement"]["USD"]["total"] == {"rows": 3, "gross": "0.65", "fee": "0.65", "net": "0"}
+
+
+def test_a_payment_is_booked_as_its_notice_would_be(ledger: Ledger, tmp_path: Path) -> None:
+    """``--book`` posts a payment to its order, with fee and coupon. A notice that arrives later adds nothing."""
+    ledger.open_account("acct_1", at=AT)
+    quote = BOOK.quote("rmb", at=AT, pay="85")
+    ledger.create_order("acct_1", quote, expires=AT + timedelta(days=1), id="order_1", at=AT)
+    paid = payment("order_1", "80.00", fee=Decimal("0.48"), coupon=Decimal(5))
+    rows = run(ledger, tmp_path, "wechat", [paid], book=True, channels=["rmb"])
+    assert [(row["cause"], row["account"], row["difference"]) for row in rows] == [("booked", "acct_1", "0")]
+    (parts,) = ledger.payments("acct_1")
+    assert (str(parts.gross), str(parts.fee), str(parts.coupon), parts.order) == (
+        *("80.00 CNY", "0.48 CNY", "5.00 CNY"),
+        "order_1",
+    )
+    assert ledger.order("order_1", at=AT).state == "paid"
+    received = ReceivedPayment(channel="rmb", reference="tx_1", gross=Payable("80", "CNY"), at=AT)
+    notice = Notice(id="n", kind="payment", channel="rmb", reference="tx_1", payment=received, order="order_1")
+    entry = ledger.post_notice(notice, at=AT + timedelta(days=40))
+    assert entry is not None
+    assert entry.repeated
+    assert ledger.balance("acct_1", at=AT + timedelta(days=40)).available == 100
+
+
+def test_amounts_are_compared_with_tax(ledger: Ledger, tmp_path: Path) -> None:
+    """A payment and its refund that the ledger split into price and tax match the gross amounts of the statement."""
+    ledger.open_account("acct_1", at=AT)
+    gross, tax = Payable("14.40", "USD"), Payable("2.40", "USD")
+    received = ReceivedPayment(channel="stripe", reference="pi_order_1", gross=gross, at=AT, tax=tax)
+    ledger.receive_payment("acct_1", received, id="lot", at=AT)
+    ledger.refund("acct_1", "lot", id="back", pay="7.20", at=AT + timedelta(hours=1))
+    refund = Movement("txn_r", "order_1", "refund", AT + timedelta(hours=1), Decimal("-7.20"), refund="back")
+    rows = run(ledger, tmp_path, "stripe", [payment("order_1", "14.40", currency="USD"), refund])
+    assert [(row["state"], row["statement"], row["ledger"]) for row in rows] == [
+        ("matched", "14.4", "14.4"),
+        ("matched", "-7.2", "-7.2"),
+    ]
+
+
+def test_a_refund_has_the_id_of_the_notice(ledger: Ledger, tmp_path: Path) -> None:
+    """A dispute of Stripe is booked under its own id, so that a notice that arrives later posts it no second time."""
+    top_up(ledger, "pi_order_1", "12", channel="stripe")
+    dispute = Movement("txn_d", "order_1", "dispute", AT + timedelta(hours=1), Decimal(-12), refund="dp_1")
+    movements = [payment("order_1", "12.00", currency="USD"), dispute]
+    assert run(ledger, tmp_path, "stripe", movements, book=True)[1]["operation"] == "dp_1"
+    late = Notice(id="dp_1", kind="dispute", channel="stripe", reference="pi_order_1", amount=Payable("12", "USD"))
+    entry = ledger.post_notice(late, at=AT + timedelta(days=40))
+    assert entry is not None
+    assert entry.repeated
+    row = run(ledger, tmp_path, "stripe", movements)[1]
+    assert (row["state"], row["cause"]) == ("matched", "")
+
+
+def test_a_voided_top_up_is_no_difference(ledger: Ledger, tmp_path: Path) -> None:
+    """A top-up that was voided, because its payment was never received, and its void explain each other."""
+    top_up(ledger, "order_1")
+    top_up(ledger, "order_2")
+    for number in (1, 2):
+        at = AT + timedelta(hours=number)
+        ledger.void("acct_1", f"lot_order_{number}", used="owe", reason="x", author="ada", id=f"v{number}", at=at)
+    rows = run(ledger, tmp_path, "wechat", [payment("order_2")])
+    assert [(row["operation"], row["state"], row["cause"], row["difference"]) for row in rows] == [
+        ("lot_order_2", "matched", "", "0"),
+        ("lot_order_1", "matched", "voided", "-85"),
+        ("v1", "matched", "voided", "85"),
+        ("v2", "only_ours", "not_in_statement", "85"),
+    ]
+
+
+def test_the_ledger_and_the_journal_have_the_net_of_a_statement(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cash of the ledger and of ``journal.csv`` together change by the net of the statement, fee by fee, once each."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with Ledger.open(url, BOOK) as opened:
+        top_up(opened, "pi_order_1", "12", channel="stripe")
+    movements = [
+        payment("order_1", "12.00", fee=Decimal("0.65"), currency="USD"),
+        payment("order_2", "24.00", fee=Decimal("1.00"), currency="USD", account="acct_1"),
+        Movement("txn_d", "order_2", "dispute", AT + timedelta(days=1), Decimal(-24), Decimal(15), refund="dp_1"),
+        Movement("fee_1", "", "fee", AT, Decimal("-2.00")),
+        Movement("=po_1", "", "payout", AT, Decimal("-9.35"), Decimal("0.10")),
+        Movement("adj_1", "", "adjustment", AT, Decimal("0.05")),
+    ]
+    (tmp_path / "report.csv").write_bytes(write_stripe([*movements, movements[0]]))
+    (tmp_path / "accounts.yaml").write_text('cash: {stripe: "1012"}\nfees: "6603"\nbank: "1002"\nother: "1221"\n')
+    monkeypatch.chdir(tmp_path)
+    arguments = ["reconcile", "payments", "report.csv", "--source", "stripe", "--ledger", url, "--out", "out"]
+    arguments += ["--prices", str(ROOT / "pricing.yaml"), "--book", "--at", "2026-10-30", "--accounts", "accounts.yaml"]
+    for _ in range(2):  # the second run books nothing, and writes the same
+        assert main(arguments) == 1
+        rows = list(csv.DictReader(Path("out/journal.csv").read_text(encoding="utf-8").splitlines()))
+        assert [(row["account"], row["debit"], row["credit"]) for row in rows if row["account"] != "1012"] == [
+            ("6603", "0.65", ""),  # that of the second payment is in the ledger
+            ("6603", "15.00", ""),
+            ("6603", "2.00", ""),
+            ("1002", "9.35", ""),
+            ("6603", "0.10", ""),
+            ("1221", "", "0.05"),
+        ]
+    cash = sum(Decimal(row["debit"] or 0) - Decimal(row["credit"] or 0) for row in rows if row["account"] == "1012")
+    with Ledger.open(url, BOOK) as opened:
+        books = period_report([account_books(opened, "acct_1", Period.parse("2026-10"))])
+    ledger_cash = next(row.amounts()["cash"] for row in books.totals if row.currency == "USD")
+    assert ledger_cash is not None
+    assert ledger_cash + cash == sum(each.gross - each.fee for each in movements)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,7 +414,7 @@ def test_the_second_payment_of_an_order_is_the_duplicate(ledger: Ledger, tmp_pat
     again = Movement("tx_again", "order_1", "payment", AT + timedelta(minutes=11), Decimal(85), account="acct_1")
     rows = run(ledger, tmp_path, "wechat", [payment("order_1", account="acct_1"), again], book=True)
     assert [(row["id"], row["state"], row["cause"]) for row in rows] == [
-        ("tx_order_1", "matched", ""),
+        ("tx_1", "matched", ""),
         ("tx_again", "duplicate", "paid_twice"),
     ]
     assert len(ledger.lots("acct_1")) == 1

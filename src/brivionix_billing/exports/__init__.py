@@ -25,7 +25,12 @@ date,account,debit,credit,currency,text,id
 from brivionix_billing.exports.beancount import beancount_lines
 from brivionix_billing.exports.bookings import AccountBooks, Booking, account_books
 from brivionix_billing.exports.hledger import hledger_lines
-from brivionix_billing.exports.journal import DEFAULT_ACCOUNTS, journal_csv, read_account_mapping
+from brivionix_billing.exports.journal import (
+    DEFAULT_ACCOUNTS,
+    journal_csv,
+    read_account_mapping,
+    statement_journal_csv,
+)
 from brivionix_billing.exports.period_report import PeriodReport, ReportRow, period_report
 
 __all__ = [
@@ -40,4 +45,5 @@ __all__ = [
     "journal_csv",
     "period_report",
     "read_account_mapping",
+    "statement_journal_csv",
 ]

@@ -1,12 +1,16 @@
-"""The ledger's money as journal entries in CSV, for accounting systems: one row per account of a booking."""
+"""Money as journal entries in CSV, for accounting systems: that of the ledger, and that of a statement beside it.
+
+There is one row per account of a booking.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.decimals import format_scaled
+from brivionix_billing.decimals import format_scaled, format_trimmed, negate, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.exports.bookings import KIND_LABELS, AccountBooks, Booking
 from brivionix_billing.exports.lots import MoneyKey
@@ -16,7 +20,14 @@ from brivionix_billing.money import minor_digits
 from brivionix_billing.pricebook.yaml_reader import read_yaml
 from brivionix_billing.tabular import format_csv
 
-__all__ = ["COLUMNS", "DEFAULT_ACCOUNTS", "AccountMapping", "journal_csv", "read_account_mapping"]
+__all__ = [
+    "COLUMNS",
+    "DEFAULT_ACCOUNTS",
+    "AccountMapping",
+    "journal_csv",
+    "read_account_mapping",
+    "statement_journal_csv",
+]
 
 COLUMNS: Final = ("date", "account", "debit", "credit", "currency", "text", "id")
 DEFAULT_ACCOUNTS: Final[Mapping[str, str]] = {
@@ -27,8 +38,10 @@ DEFAULT_ACCOUNTS: Final[Mapping[str, str]] = {
     "corrections": "Corrections",
     "tax": "Tax payable",
     "fees": "Payment fees",
+    "bank": "Bank",
+    "other": "Other movements of payment channels",
 }
-"""Money account of the ledger -> its name if no mapping is given."""
+"""Money account of the ledger or of a statement -> its name if no mapping is given."""
 _MAX_BYTES: Final = 1024 * 1024
 
 AccountMapping = Mapping[str, str | Mapping[str, str]]
@@ -75,11 +88,36 @@ def journal_csv(books: Iterable[AccountBooks], accounts: AccountMapping = DEFAUL
     totals: dict[str, int] = {}
     for booking in bookings:
         for key, amount in _by_account(booking, accounts).items():
-            rows.append(_row(booking, *key, amount))
+            rows.append(_booking_row(booking, *key, amount))
             totals[key[1]] = totals.get(key[1], 0) + amount
     if any(totals.values()):
         raise RuntimeError("the debits and credits of the journal differ")  # a bug of this library
     return format_csv(rows, COLUMNS)
+
+
+def statement_journal_csv(
+    movements: Iterable[tuple[str, str, str, str, Decimal, str, str]], accounts: AccountMapping = DEFAULT_ACCOUNTS
+) -> str:
+    """Return movements of a statement that the ledger does not have, as CSV like :func:`journal_csv`.
+
+    A movement is the day, the account that cash went to (``fees``, ``bank`` or ``other``), the channel, the currency,
+    the amount, a text and an id. Amounts are exact: some processors state fees with parts of a minor unit.
+    """
+    rows = []
+    for day, name, channel, currency, amount, text, id in movements:
+        for account, part in ((name, amount), ("cash", negate(amount))):
+            coefficient, places = to_scaled(abs(part))
+            shown = _with_minor_digits(format_trimmed(coefficient, places), currency)
+            target = _target(MoneyKey(account, channel, currency), accounts)
+            rows.append(_row(day, target, shown, part > 0, currency, text, id))
+    return format_csv(rows, COLUMNS)
+
+
+def _with_minor_digits(text: str, currency: str) -> str:
+    """Return an amount with at least the minor digits of its currency."""
+    whole, _, decimals = text.partition(".")
+    decimals = decimals.ljust(minor_digits(currency), "0")
+    return f"{whole}.{decimals}" if decimals else whole
 
 
 def _by_account(booking: Booking, accounts: AccountMapping) -> dict[tuple[str, str], int]:
@@ -104,15 +142,20 @@ def _target(key: MoneyKey, accounts: AccountMapping) -> str:
     return mapped[key.channel]
 
 
-def _row(booking: Booking, account: str, currency: str, amount: int) -> dict[str, Any]:
-    text = format_scaled(abs(amount) // minor_unit(currency), minor_digits(currency))
-    details: Sequence[str] = [KIND_LABELS[booking.kind], booking.account, booking.reference]
+def _booking_row(booking: Booking, account: str, currency: str, amount: int) -> dict[str, Any]:
+    shown = format_scaled(abs(amount) // minor_unit(currency), minor_digits(currency))
+    details = (KIND_LABELS[booking.kind], booking.account, booking.reference)
+    text = ", ".join(detail for detail in details if detail)
+    return _row(booking.day, account, shown, amount > 0, currency, text, booking.id)
+
+
+def _row(day: str, account: str, amount: str, is_debit: bool, currency: str, text: str, id: str) -> dict[str, Any]:
     return {
-        "date": booking.day,
+        "date": day,
         "account": account,
-        "debit": text if amount > 0 else "",
-        "credit": text if amount < 0 else "",
+        "debit": amount if is_debit else "",
+        "credit": "" if is_debit else amount,
         "currency": currency,
-        "text": ", ".join(detail for detail in details if detail),
-        "id": booking.id,
+        "text": text,
+        "id": id,
     }

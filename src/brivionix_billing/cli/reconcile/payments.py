@@ -11,6 +11,7 @@ from brivionix_billing.cli.ledger.common import open_ledger
 from brivionix_billing.cli.output import count_noun, print_stderr
 from brivionix_billing.cli.reconcile.common import add_result_options, parse_duration, print_result
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.files import atomic_write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,8 @@ __all__ = ["add_commands"]
 
 _SOURCES: Final = ("stripe", "wechat", "alipay")
 _MAX_REPORTED: Final = 20
+_JOURNAL: Final = "journal.csv"
+"""File with the money of the statement that the ledger does not have."""
 
 
 def add_commands(commands: Any) -> None:
@@ -70,6 +73,11 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="post the operations that the ledger misses, each once, under the id of its row of the statement",
     )
+    parser.add_argument(
+        "--accounts",
+        metavar="FILE",
+        help="accounts of your accounting system for journal.csv, as for 'export journal' (plain names)",
+    )
     parser.add_argument("--at", metavar="T", help="current time for the ledger, with --book (now)")
     add_prices(parser)
     add_result_options(parser)
@@ -78,6 +86,7 @@ def add_commands(commands: Any) -> None:
 
 def _run(args: Namespace) -> int:
     import brivionix_billing.ledger  # noqa: F401  # report a missing extra before reading any file
+    from brivionix_billing.exports import DEFAULT_ACCOUNTS, read_account_mapping, statement_journal_csv
     from brivionix_billing.reconcile.payments.run import PaymentOptions, reconcile_payments
 
     options = PaymentOptions(
@@ -89,8 +98,9 @@ def _run(args: Namespace) -> int:
         [_other(text) for text in args.also],
     )
     book = load_book(args)
+    accounts = DEFAULT_ACCOUNTS if args.accounts is None else read_account_mapping(args.accounts)
     with open_ledger(args, book) as ledger:
-        result, outcomes = reconcile_payments(
+        run = reconcile_payments(
             args.statement,
             args.source,
             ledger,
@@ -100,9 +110,11 @@ def _run(args: Namespace) -> int:
             book_at=parse_time_or_now(args.at) if args.book else None,
             format=args.format,
         )
+    content = statement_journal_csv(run.unbooked, accounts).encode("utf-8", "backslashreplace")
+    atomic_write_bytes(Path(args.out, _JOURNAL), content)
     if args.book:
-        _report(outcomes)
-    return print_result(result)
+        _report(run.outcomes)
+    return print_result(run.result)
 
 
 def _other(text: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""Posts operations that the ledger misses, each once, under the id of its row of the statement."""
+"""Posts operations that the ledger misses, each once, under the id of its row of the statement.
+
+A payment is posted as the notice of its processor would be: to its order, with its fee and the merchant's coupon.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final, NamedTuple
 
-from brivionix_billing.decimals import negate
+from brivionix_billing.decimals import format_plain, negate, subtract
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import Entry, Ledger
+from brivionix_billing.ledger import Entry, Ledger, ReceivedPayment
 from brivionix_billing.money import Payable
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.reconcile.payments.compare import Pair, account_of
+from brivionix_billing.reconcile.payments.compare import Pair
 from brivionix_billing.reconcile.payments.ledger_side import LedgerOperation, LedgerSide
 from brivionix_billing.reconcile.payments.statement import LineKind, StatementLine
 from brivionix_billing.reconcile.rows import State
@@ -22,7 +26,9 @@ __all__ = ["Booking", "Outcome", "book_missing"]
 
 _REASON: Final = "reconciled with the statement of the payment processor"
 _UNDONE: Final = {LineKind.REFUND_FAILURE: LineKind.REFUND, LineKind.DISPUTE_REVERSAL: LineKind.DISPUTE}
-_PREFERRED: Final = ("商户订单号", "payment_intent_id", "charge_id", "source_id")
+_PREFERRED: Final = ("payment_intent_id", "微信订单号", "支付宝交易号", "charge_id", "source_id")
+"""Columns whose ids are references if the ledger has none yet: those of the processors' notices, so that a notice that
+arrives later is recognised."""
 
 
 class Outcome(NamedTuple):
@@ -30,8 +36,7 @@ class Outcome(NamedTuple):
 
     line: StatementLine
     cause: str
-    """``booked``, or why it was not: ``account_unknown``, ``channel_unknown``, ``payment_unknown``, ``no_quote``,
-    ``rejected``."""
+    """``booked``, or why it was not: ``account_unknown``, ``channel_unknown``, ``payment_unknown``, ``rejected``."""
     message: str = ""
 
 
@@ -61,20 +66,36 @@ class Booking:
     def _top_up(self, line: StatementLine) -> Outcome:
         if self.side.has_elsewhere((line.id, *line.references.values())):
             return Outcome(line, "other_channel", "the payment was credited on another channel; name it by --channel")
-        account = account_of(line, self.side)
+        account = self.side.account_of(line)
         if account is None:
-            return Outcome(line, "account_unknown", "no text of the row is the id of an account; top it up by hand")
+            return Outcome(
+                line,
+                "account_unknown",
+                "no text of the row is the id of an order or account; post it by hand",
+            )
         money = [(line.currency, line.gross)]
         if line.customer_currency and line.customer_amount is not None:
             money.insert(0, (line.customer_currency, line.customer_amount))
+        order = self.side.order_of(line)
         for currency, amount in money:
             names = [name for name in self.channels if self.book.channel(name).currency == currency]
+            if order is not None and order.channel in names:
+                names = [order.channel]
             if len(names) == 1:
-                pay = Payable(str(amount), currency)
-                quote = self.book.quote(names[0], at=line.at, pay=pay)
-                if quote.pay != pay:
-                    return Outcome(line, "no_quote", f"{pay} is more than its Credits cost, {quote.pay}")
-                self.ledger.top_up(account, quote, reference=self._reference(line), id=line.id, at=self.at)
+                has_parts = currency == line.currency
+                payment = ReceivedPayment(
+                    channel=names[0],
+                    reference=self._reference(line),
+                    gross=Payable(format_plain(amount), currency),
+                    at=line.at,
+                    fee=_part(line.fee, currency) if has_parts else None,
+                    coupon=_part(subtract(line.order_amount, line.gross), currency)
+                    if has_parts and line.order_amount is not None
+                    else None,
+                )
+                self.ledger.receive_payment(
+                    account, payment, id=line.id, at=self.at, order=None if order is None else order.id
+                )
                 return Outcome(line, "booked")
         return Outcome(line, "channel_unknown", f"not exactly one channel takes {line.currency}; name it by --channel")
 
@@ -100,9 +121,9 @@ class Booking:
         amount = line.gross if top.currency == line.currency else line.customer_amount
         if amount is None or top.currency not in (line.currency, line.customer_currency):
             return Outcome(line, "rejected", f"the payment is in {top.currency}, the row in {line.currency}")
-        pay = Payable(str(negate(amount)), top.currency)
+        pay = Payable(format_plain(negate(amount)), top.currency)
         post: Callable[..., Entry] = self.ledger.refund if line.kind is LineKind.REFUND else self.ledger.dispute
-        post(top.account, top.lot, id=line.id, at=self.at, pay=pay)
+        post(top.account, top.lot, id=line.booking_id, at=self.at, pay=pay)
         return Outcome(line, "booked")
 
     def _undone(self, line: StatementLine, top: LedgerOperation) -> str | None:
@@ -122,6 +143,15 @@ class Booking:
         named = [id for id in found if id in line.operation_ids.values()]
         candidates = named or found
         return candidates[0] if len(candidates) == 1 else None
+
+
+def _part(amount: Decimal, currency: str) -> Payable | None:
+    """Return a part of a payment, or ``None`` if it is not above zero, or has parts of a minor unit."""
+    try:
+        part = Payable(format_plain(amount), currency)
+    except BillingError:
+        return None
+    return part if part.minor > 0 else None
 
 
 def book_missing(pairs: Iterable[Pair], booking: Booking) -> list[Outcome]:

@@ -17,7 +17,7 @@ from brivionix_billing.reconcile.payments.statement import LEDGER_KINDS, LineKin
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 from brivionix_billing.times import Period, format_instant
 
-__all__ = ["COLUMNS", "Comparison", "Pair", "compare", "payment_rule"]
+__all__ = ["COLUMNS", "Comparison", "Pair", "compare", "compared_amount", "payment_rule", "rows_of"]
 
 COLUMNS: Final = Columns(
     "id",
@@ -109,7 +109,7 @@ def compare(
             f"the times of the statement are {_hours(shift)} from those of the ledger; "
             "if it has the times of another zone, name it by --zone"
         )
-    found = [_classify(each, rule, shift, ledger) for each in matches]
+    found = _with_voids([_classify(each, rule, shift, ledger) for each in matches])
     found += [Pair(line, None, State.DUPLICATE, "row_repeated") for line in repeated]
     found = [pair for pair in found if _is_within(pair, period)]
     found += [
@@ -202,16 +202,10 @@ def _line_item(
         "direction": _DIRECTIONS[line.kind],
         "operation": own[0] if own and line.kind is not LineKind.PAYMENT else "",
         "payment": payment,
-        "account": account_of(line, ledger) or "",
+        "account": ledger.account_of(line) or "",
         "currency": line.currency,
     }
     return Item(fields, _ONE, line.gross, line.at, line)
-
-
-def account_of(line: StatementLine, ledger: LedgerSide) -> str | None:
-    """Return the account that a row names, if exactly one of its texts is the id of an account."""
-    found = {text for text in line.hints.values() if ledger.is_account(text)}
-    return found.pop() if len(found) == 1 else None
 
 
 def _operation_item(operation: LedgerOperation, payments: PaymentIds) -> Item:
@@ -282,23 +276,37 @@ def _classify(each: Match, rule: Rule, shift: timedelta, ledger: LedgerSide) -> 
             cause = "time_zone"
         elif not earliest <= distance <= rule.delay:
             state, cause = State.DIFFERS, "late" if distance > timedelta(0) else "early"
-    if state is State.MATCHED and operation.account != (account_of(line, ledger) or operation.account):
+    if state is State.MATCHED and operation.account != (ledger.account_of(line) or operation.account):
         state, cause = State.DIFFERS, "account"
     elif state is State.MATCHED and not cause and operation.kind is not line.kind:
         cause = "other_kind"
     return Pair(line, operation, state, cause, key)
 
 
+def _with_voids(pairs: Iterable[Pair]) -> list[Pair]:
+    """Explain a top-up and the operation that voids it by each other, if the statement has neither of them."""
+    pairs = list(pairs)
+    left = {pair.operation.id: pair.operation for pair in pairs if pair.line is None and pair.operation is not None}
+    voids = {operation.id: operation.lot for operation in left.values() if operation.is_void and operation.lot in left}
+    voided = {*voids, *voids.values()}
+    return [
+        Pair(None, pair.operation, State.MATCHED, "voided")
+        if pair.line is None and pair.operation is not None and pair.operation.id in voided
+        else pair
+        for pair in pairs
+    ]
+
+
 def _is_own_booking(line: StatementLine, operation: LedgerOperation) -> bool:
     """Return whether an operation was booked from a statement, under the id of the row."""
-    return operation.id == line.id
+    return operation.id in (line.id, line.booking_id)
 
 
 def _missing_cause(line: StatementLine, ledger: LedgerSide) -> str:
     if line.kind is LineKind.PAYMENT:
         if ledger.has_elsewhere((line.id, *line.references.values())):
             return "other_channel"
-        return "not_booked" if account_of(line, ledger) else "account_unknown"
+        return "not_booked" if ledger.account_of(line) else "account_unknown"
     return "not_booked" if any(ledger.payment(text) for text in line.references.values()) else "payment_unknown"
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Final
 
 from brivionix_billing.decimals import negate, parse_decimal
 from brivionix_billing.errors import BillingError
-from brivionix_billing.ledger import Entry, Ledger
-from brivionix_billing.reconcile.payments.statement import LineKind
+from brivionix_billing.ledger import Entry, Ledger, Order
+from brivionix_billing.reconcile.payments.statement import LineKind, StatementLine
 from brivionix_billing.times import Period
 
 __all__ = ["LedgerOperation", "LedgerSide"]
 
-_KINDS: Final = frozenset({"top_up", "refund", "dispute", "reverse"})
+_KINDS: Final = frozenset({"top_up", "refund", "dispute", "reverse", "void"})
+_PAID_BACK: Final = {"refund": LineKind.REFUND, "void": LineKind.REFUND, "dispute": LineKind.DISPUTE}
 _REVERSED: Final = {"refund": LineKind.REFUND_FAILURE, "dispute": LineKind.DISPUTE_REVERSAL}
 _MAX_ID: Final = 256
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""A time for the state of orders, which is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,17 @@ class LedgerOperation:
     at: datetime
     """When it was booked, in UTC."""
     amount: Decimal
-    """In units of the currency; negative if money was paid back."""
+    """In units of the currency, with tax; negative if money was paid back."""
     currency: str
     channel: str
     reference: str
     """Id of the payment at its channel."""
     lot: str
     """Id of the top-up that the operation belongs to, or is."""
+    fee: Decimal = Decimal(0)
+    """Fee of the channel that the operation has; negative if it is given back."""
+    is_void: bool = False
+    """Whether it voids the top-up, because the payment was never received."""
 
 
 class LedgerSide:
@@ -49,9 +57,27 @@ class LedgerSide:
         self._channels, self._all_channels = frozenset(channels), frozenset(all_channels)
         self._accounts = frozenset(ledger.accounts())
 
-    def is_account(self, id: str) -> bool:
-        """Return whether the ledger has an account."""
-        return id in self._accounts
+    def order_of(self, line: StatementLine) -> Order | None:
+        """Return the order that a row names, if exactly one of its texts is the id of an order."""
+        found = {text for text in (*line.references.values(), *line.hints.values()) if text in self._orders}
+        return self._orders[found.pop()] if len(found) == 1 else None
+
+    def account_of(self, line: StatementLine) -> str | None:
+        """Return the account of a row's order, else the one account whose id is a text of the row."""
+        order = self.order_of(line)
+        if order is not None:
+            return order.account
+        found = self._accounts.intersection(line.hints.values())
+        return next(iter(found)) if len(found) == 1 else None
+
+    @cached_property
+    def _orders(self) -> dict[str, Order]:
+        """Id -> order, of all accounts."""
+        return {
+            order.id: order
+            for account in sorted(self._accounts)
+            for order in self._ledger.orders(account, at=_ANY_TIME)
+        }
 
     def operations(self, period: Period) -> list[LedgerOperation]:
         """Return the operations that were booked in a period, by account and time."""
@@ -106,15 +132,15 @@ class LedgerSide:
                 entry.account,
                 LineKind.PAYMENT,
                 entry.booked_at,
-                parse_decimal(content["paid"]),
+                parse_decimal(content.get("gross", content["paid"])),
                 content["currency"],
                 content["channel"],
                 content["reference"],
                 entry.id,
+                parse_decimal(content.get("fee", "0")),
             )
-        if entry.kind in ("refund", "dispute"):
-            kind = LineKind.REFUND if entry.kind == "refund" else LineKind.DISPUTE
-            return self._payback(entry, entry, kind)
+        if entry.kind in _PAID_BACK:
+            return self._payback(entry, entry, _PAID_BACK[entry.kind])
         if entry.kind == "reverse":
             undone = self._ledger.entry(entry.content["undoes"])
             return None if undone is None else self._payback(entry, undone, _REVERSED[undone.kind])
@@ -122,10 +148,12 @@ class LedgerSide:
 
     def _payback(self, entry: Entry, undone: Entry, kind: LineKind) -> LedgerOperation | None:
         money = undone.refund_amount
-        if money is None:  # a lot of which nothing was left to pay back
+        if money is None:  # a grant, or a lot of which nothing was left to pay back
             return None
         amount = money.amount if kind in _REVERSED.values() else negate(money.amount)
         result = undone.result
+        if undone.kind == "void":
+            result = self._ledger.entry(undone.content["lot"]).content  # type: ignore[union-attr]  # the lot exists
         return LedgerOperation(
             entry.id,
             entry.account,
@@ -136,6 +164,8 @@ class LedgerSide:
             result.get("channel") or "",
             result.get("reference") or "",
             undone.content["lot"],
+            negate(parse_decimal(undone.result.get("fee", "0"))),
+            undone.kind == "void",
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.canonical_json import json_digest
 from brivionix_billing.decimals import format_plain, sum_exact
@@ -29,12 +29,13 @@ from brivionix_billing.reconcile.payments.compare import (
 from brivionix_billing.reconcile.payments.ledger_side import LedgerSide
 from brivionix_billing.reconcile.payments.statement import LEDGER_KINDS, LineKind, Statement
 from brivionix_billing.reconcile.payments.stripe import read_stripe
+from brivionix_billing.reconcile.payments.unbooked import UnbookedMoney, unbooked_money, unbooked_sums
 from brivionix_billing.reconcile.payments.wechat import read_wechat
 from brivionix_billing.reconcile.result import Input, Result, ResultWriter, input_of
 from brivionix_billing.reconcile.rows import NO_CAUSE, State
 from brivionix_billing.times import CalendarDays, Period, format_instant
 
-__all__ = ["SOURCES", "PaymentOptions", "read_statement", "reconcile_payments"]
+__all__ = ["SOURCES", "PaymentOptions", "PaymentsRun", "read_statement", "reconcile_payments"]
 
 SOURCES: Final = {"stripe": read_stripe, "wechat": read_wechat, "alipay": read_alipay}
 """Source -> the function that reads its files."""
@@ -65,6 +66,16 @@ class PaymentOptions:
     """Source and path of statements of other processors that share the channel."""
 
 
+class PaymentsRun(NamedTuple):
+    """What a reconciliation of payments found."""
+
+    result: Result
+    outcomes: list[Outcome]
+    """What became of each operation that the ledger missed, if they were to be posted."""
+    unbooked: list[UnbookedMoney]
+    """Fees, payouts and other money of the statement that the ledger does not have."""
+
+
 def read_statement(paths: Sequence[str], source: str, zone: str | None = None) -> Statement:
     """Return the statement in the files. Raises ``invalid_argument`` for an unknown source, ``invalid_statement``."""
     if source not in SOURCES:
@@ -85,11 +96,11 @@ def reconcile_payments(
     *,
     book_at: datetime | None = None,
     format: str = "csv",
-) -> tuple[Result, list[Outcome]]:
+) -> PaymentsRun:
     """Compare a statement with the ledger, and write the result to a folder.
 
     With ``book_at``, the current time, operations that the ledger misses are posted first. The prices of ``book`` are
-    those of top-ups. Returns the result, and what became of each missing operation.
+    those of top-ups.
     """
     options = options or PaymentOptions()
     statement = read_statement(paths, source, options.zone)
@@ -104,6 +115,7 @@ def reconcile_payments(
         booking = Booking(ledger, side, book, channels, book_at, usual_reference(comparison.pairs))
         outcomes = book_missing(comparison.pairs, booking)
         comparison = _with_outcomes(compare(statement, side, rule, period, others), outcomes)
+    unbooked = unbooked_money(comparison, statement.zone, channels, source)
     inputs = [*map(input_of, (*paths, *(path for _, path in options.others))), _ledger_input(comparison)]
     with ResultWriter(out, rule, COLUMNS, format) as writer:
         for pair in comparison.pairs:
@@ -111,8 +123,9 @@ def reconcile_payments(
             for row in rows_of(pair):
                 writer.add(row)
         notes = [*comparison.notes, *(f"{each.line.id}: {each.message}" for each in outcomes if each.message)]
-        result = writer.finish(inputs, book.digest if book_at else None, notes, _figures(statement, comparison))
-    return result, outcomes
+        figures = _figures(statement, comparison, unbooked)
+        result = writer.finish(inputs, book.digest if book_at else None, notes, figures)
+    return PaymentsRun(result, outcomes, unbooked)
 
 
 def _period(statement: Statement, options: PaymentOptions) -> Period:
@@ -171,8 +184,8 @@ def _ledger_input(comparison: Comparison) -> Input:
     return Input("ledger", json_digest(sorted(operations)))
 
 
-def _figures(statement: Statement, comparison: Comparison) -> dict[str, Any]:
-    """Return gross, fees and net of the statement by currency and kind, and its payouts with what they contain."""
+def _figures(statement: Statement, comparison: Comparison, unbooked: Iterable[UnbookedMoney]) -> dict[str, Any]:
+    """Return gross, fees and net of the statement by currency and kind, what the ledger does not have, and payouts."""
     lines = [pair.line for pair in comparison.pairs if pair.line is not None]
     kinds: dict[str, dict[str, Any]] = {}
     for currency in sorted({line.currency for line in lines}):
@@ -185,6 +198,10 @@ def _figures(statement: Statement, comparison: Comparison) -> dict[str, Any]:
         }
         kinds[currency]["total"] = _sums(own)
     figures: dict[str, Any] = {"period": str(comparison.period), "zone": statement.zone, "statement": kinds}
+    figures["journal"] = {
+        currency: {name: format_plain(amount) for name, amount in accounts.items()}
+        for currency, accounts in unbooked_sums(unbooked).items()
+    }
     payouts = _payouts(lines)
     return figures | ({"payouts": payouts} if payouts else {})
 

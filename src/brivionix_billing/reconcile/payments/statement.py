@@ -75,6 +75,17 @@ class StatementLine:
     """The processor's own word for the kind."""
     text: str = ""
 
+    @property
+    def booking_id(self) -> str:
+        """The id under which ``--book`` posts the movement.
+
+        For a refund or dispute of Stripe, it is the id of the refund or dispute, as in Stripe's events.
+        """
+        source = self.operation_ids.get("source_id", "")
+        # A failed charge has the id of the charge there.
+        is_own = source not in (text for name, text in self.references.items() if "metadata[" not in name)
+        return source if source and is_own and self.kind in (LineKind.REFUND, LineKind.DISPUTE) else self.id
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
