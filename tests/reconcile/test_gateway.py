@@ -416,3 +416,38 @@ def test_a_database_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(BillingError, match="there is no file at the path of --db"):
         database_source(f"sqlite:///{tmp_path / 'no.db'}", "logs", "id")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["new-api", "litellm"])
+def test_rows_of_another_month_are_counted_and_not_compared(tmp_path: Path, source: str) -> None:
+    """With a period, only its rows are compared, in its zone. A note counts the others. Repeating gives the same."""
+    log = tmp_path / "log.jsonl"
+    texts = ("2026-09-30 15:59:59", "2026-09-30 16:00:00", "2026-10-31 15:59:59", "2026-10-31 16:00:00", "2027-01-01")
+    starts = [datetime.fromisoformat(f"{text}+00:00") for text in texts]
+    rows: list[dict[str, Any]] = [
+        {
+            "id": 1,
+            "request_id": f"r{number}",
+            "type": 2,
+            "quota": 0,
+            "created_at": int(at.timestamp()),
+        }
+        if source == "new-api"
+        else {"request_id": f"r{number}", "spend": 0, "startTime": f"{at:%Y-%m-%d %H:%M:%S}", "status": "failure"}
+        for number, at in enumerate(starts)
+    ]
+    rows.append({name: value for name, value in rows[0].items() if name not in ("created_at", "startTime")})
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    arguments = ["reconcile", "gateway", str(log), "--source", source, "--prices", str(prices)]
+    arguments += ["--period", "2026-10", "--zone", "Asia/Shanghai", "--out", str(tmp_path / "out")]
+    main(arguments)
+    found = csv.DictReader((tmp_path / "out" / "rows.csv").read_text(encoding="utf-8").splitlines())
+    assert [row["request_id"] for row in found] == ["r1", "r2", "r0"]  # the last one has no time
+    text = (tmp_path / "out" / "summary.json").read_bytes()
+    summary = json.loads(text)
+    assert summary["rule"]["settings"]["period"] == "2026-09-30T16:00:00Z/2026-10-31T16:00:00Z"
+    assert any("3 rows are not in" in note and "from 2026-09-30 to 2027-01-01" in note for note in summary["notes"])
+    main(arguments)
+    assert (tmp_path / "out" / "summary.json").read_bytes() == text

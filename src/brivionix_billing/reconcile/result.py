@@ -139,6 +139,11 @@ class Result:
             "rows": {**self.rows._asdict(), "count": sum(states.values())},
         }
 
+    def write_summary(self, folder: Path) -> None:
+        """Write ``summary.json``."""
+        summary = json.dumps(self.as_dict(), ensure_ascii=False, indent=2) + "\n"
+        atomic_write_bytes(folder / "summary.json", summary.encode("utf-8", "backslashreplace"))
+
     def as_text(self) -> str:
         """Return the summary for people: one line per state, cause and unit, and the totals."""
         heading = ["state", "cause", "unit", "rows", self.columns.theirs, self.columns.ours, "difference"]
@@ -276,8 +281,7 @@ class ResultWriter:
         result = Result(
             self.rule, self.columns, tuple(inputs), price_book, tuple(causes), totals, rows, tuple(notes), figures or {}
         )
-        summary = json.dumps(result.as_dict(), ensure_ascii=False, indent=2) + "\n"
-        atomic_write_bytes(self.folder / "summary.json", summary.encode("utf-8", "backslashreplace"))
+        result.write_summary(self.folder)
         return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import add_prices, load_book
@@ -12,8 +13,10 @@ from brivionix_billing.cli.reconcile.common import add_result_options, print_res
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
+from brivionix_billing.reconcile.gateway.log_period import LogPeriod, litellm_time, new_api_time
 from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import LogSource, database_source, file_source
+from brivionix_billing.times import Period, load_zone
 
 __all__ = ["add_commands"]
 
@@ -41,7 +44,11 @@ def add_commands(subcommands: Any) -> None:
     parser.add_argument(
         "--group", metavar="G", default="default", help="litellm: the group of rows whose team is no group (default)"
     )
-    parser.add_argument("--zone", metavar="Z", default="UTC", help="litellm: time zone of times without one (UTC)")
+    parser.add_argument(
+        "--log-zone", metavar="Z", default="UTC", help="litellm: time zone of the times of the log without one (UTC)"
+    )
+    parser.add_argument("--period", metavar="P", help="a month (2026-10), or FROM/TO (the whole log)")
+    parser.add_argument("--zone", metavar="Z", default="UTC", help="time zone of the period (UTC)")
     add_prices(parser)
     add_result_options(parser)
     parser.set_defaults(run=_gateway)
@@ -51,22 +58,20 @@ def _gateway(args: Namespace) -> int:
     if not 0 < args.quota_per_unit <= 10**12:
         raise BillingError("invalid_argument", f"--quota-per-unit {args.quota_per_unit} is out of range; use 500000")
     ratios = None if args.user_ratios is None else _read_ratios(args.user_ratios)
-    if args.source == "litellm":
-        source = _source(args, "LiteLLM_SpendLogs", "startTime")
-        return print_result(
-            reconcile_litellm(source, load_book(args), args.out, group=args.group, zone=args.zone, format=args.format)
+    is_litellm = args.source == "litellm"
+    source = _source(args, *(("LiteLLM_SpendLogs", "startTime") if is_litellm else ("logs", "id")))
+    book, limit = load_book(args), None
+    if args.period is not None:
+        time_of = litellm_time(load_zone(args.log_zone)) if is_litellm else new_api_time
+        limit = LogPeriod(Period.parse(args.period, args.zone), time_of)
+        source = limit.limit(source)
+    if is_litellm:
+        result = reconcile_litellm(source, book, args.out, group=args.group, zone=args.log_zone, format=args.format)
+    else:
+        result = reconcile_new_api(
+            source, book, args.out, quota_per_unit=args.quota_per_unit, format=args.format, user_ratios=ratios
         )
-    source = _source(args, "logs", "id")
-    return print_result(
-        reconcile_new_api(
-            source,
-            load_book(args),
-            args.out,
-            quota_per_unit=args.quota_per_unit,
-            format=args.format,
-            user_ratios=ratios,
-        )
-    )
+    return print_result(result if limit is None else limit.annotate(result, Path(args.out)))
 
 
 def _source(args: Namespace, table: str, order: str) -> LogSource:
