@@ -42,6 +42,7 @@ EXECUTED = (
     "docs/cli.md",
     "docs/operations.md",
     "docs/report.md",
+    "docs/reconcile.md",
 )
 PROGRAMS = {"cat", "head", "python", "sed"}
 """Programs that console examples may run, apart from brivionix-billing."""

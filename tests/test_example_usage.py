@@ -16,6 +16,7 @@ import pytest
 
 from brivionix_billing import PriceBook, Usage
 from examples.make_usage import ACCOUNT_STARTS, BOUNDARIES, LAST_DAY, TIER_STARTS, request_id
+from examples.month import make_month
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = (ROOT / "examples" / "usage.jsonl").read_bytes()
@@ -101,3 +102,11 @@ def test_the_example_can_be_regenerated_from_the_trace(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "make_usage.py"), str(TRACE), "--out", str(tmp_path / "again")]
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "again").read_bytes() == CONTENT
+
+
+def test_the_example_month_is_stored(tmp_path: Path) -> None:
+    """The stored files of the example month are those that its script writes."""
+    for name in ("log.jsonl", "wechat.csv", "stripe.csv", "costs.json"):
+        write = getattr(make_month, f"write_{Path(name).stem}")
+        write(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == (ROOT / "examples" / "month" / name).read_bytes()
