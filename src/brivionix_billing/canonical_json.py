@@ -159,15 +159,11 @@ def loads_strict(text: bytes | str, what: str) -> Any:
 
     ``what`` names the text in messages. Raises ``invalid_document`` for invalid JSON, repeated keys and NaN.
     """
-
-    def reject_constant(name: str) -> Any:
-        raise ValueError(f"{name} is not a JSON number")
-
     try:
         # json.loads would detect UTF-16 from a NUL byte and misread the file.
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=reject_constant)
+        return _strict_decoder.decode(text)
     except RecursionError:
         raise BillingError("invalid_document", f"{what}: the JSON is nested too deeply") from None
     except (ValueError, UnicodeDecodeError) as error:
@@ -181,3 +177,10 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() gives None
         raise ValueError(f"the key {safe_repr(repeated)} occurs twice in one object")
     return members
+
+
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_strict_decoder: Final = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)

@@ -91,7 +91,9 @@ class CardSet:
 
     def variation(self, region: str | None, mode: str | None, at: datetime) -> Variation:
         """Return the variation that a request meets. Raises ``region_unavailable``, ``mode_unavailable``."""
-        chosen = Variation()
+        chosen = STANDARD_VARIATION
+        if not self.terms.listed.variants and not mode:
+            return chosen  # one price in all regions
         chosen = chosen._replace(region=self._require("region", chosen, self.terms.regions.normalize(region), at))
         chosen = chosen._replace(mode=self._require("mode", chosen, mode, at))
         windows = self.terms.listed.options("window", chosen)

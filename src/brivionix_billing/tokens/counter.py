@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import tiktoken
 
     from brivionix_billing.pricebook import PriceBook
+    from brivionix_billing.pricebook.book import ModelInfo
 
 __all__ = ["TokenCounter"]
 
@@ -191,7 +192,7 @@ class TokenCounter:
         api = detect_api(body, api)
         count = self.request(body, api=api)
         model_info = None if self._book is None else self._book.model_info(self.model)
-        self._require_same_model(body)
+        self._require_same_model(body, model_info)
         upper = count.upper
         if upper is None:
             raise BillingError(
@@ -229,16 +230,16 @@ class TokenCounter:
             )
         return WorstCase(upper, output_tokens, calls, not reasons, tuple(dict.fromkeys(reasons)), count, charge)
 
-    def _require_same_model(self, body: Mapping[str, Any]) -> None:
+    def _require_same_model(self, body: Mapping[str, Any], model_info: ModelInfo | None) -> None:
         """Raise if the request names another model of the book, because the hold would have the wrong price."""
         requested = body.get("model")
-        if self._book is None or not isinstance(requested, str):
+        if self._book is None or model_info is None or not isinstance(requested, str) or requested == self.model:
             return
         try:
             other = self._book.model_info(requested).name
         except BillingError:
             return  # an alias of the gateway, or of its provider
-        if other != self._book.model_info(self.model).name:
+        if other != model_info.name:
             raise BillingError(
                 "invalid_argument",
                 f"the request is for {safe_repr(requested)}, but this counter is for {safe_repr(self.model)}",

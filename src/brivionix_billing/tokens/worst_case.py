@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
@@ -56,7 +57,7 @@ class Modalities(NamedTuple):
 
 def request_modalities(request: Mapping[str, Any], count: TokenCount) -> Modalities:
     """Return the modalities of the counted input, and those that ``modalities`` requests as output."""
-    parts, modalities = count.by_kind(), request.get("modalities")
+    parts, modalities = {part.kind for part in count.parts}, request.get("modalities")
     if modalities is None and request.get("contents") is not None:
         settings = gemini_settings(request)
         modalities = settings.get("responseModalities", settings.get("response_modalities"))
@@ -195,26 +196,30 @@ def _card_charge(
     if card.context.upper is not None:
         input_tokens = min(input_tokens, card.context.upper.last_below)
     counts: dict[str, int] = {"input_tokens": input_tokens, "output_tokens": output_tokens, **calls}
-    inputs = {"text": True, "audio": modalities.audio, "image": modalities.images}
-    outputs = {"text": True, "audio": modalities.audio_output, "image": modalities.image_output}
-    for usual, direction, possible, amount in (
-        ("input", "input", inputs, input_tokens),
-        ("output", "output", outputs, output_tokens),
+    for candidates, amount in (
+        (_candidates("input", modalities.audio, modalities.images), input_tokens),
+        (_candidates("output", modalities.audio_output, modalities.image_output), output_tokens),
     ):
-        candidates = [
-            meter for meter in TOKEN_METERS if meter.direction == direction and possible.get(meter.modality or "")
-        ]
-        candidates += [REQUEST_METERS["reasoning"]] if direction == "output" else []
-        # The usual meter comes first, so that it is taken where several cost the same.
-        best = max(candidates, key=lambda meter: (card.unit_rates.get(meter.name, 0), meter.name == usual))
-        for name in (best.argument, *(METERS[parent].argument for parent in _containing(best))):
-            counts[name] = amount
+        best = max(candidates, key=lambda name: card.unit_rates.get(name, 0))
+        counts |= dict.fromkeys(candidates[best], amount)
     for name in ("web_search_low", "web_search_high"):
         searches = calls.get("web_search_calls", 0)
         if searches and card.unit_rates.get(name, 0) > card.unit_rates.get("web_search", 0):
             counts[METERS[name].argument] = searches
     usage = Usage(**counts, estimated=True)  # type: ignore[arg-type]  # names of counts only
     return Charge(card.charge_quanta(usage), usage, card, as_utc(at))
+
+
+@cache
+def _candidates(direction: str, audio: bool, images: bool) -> dict[str, list[str]]:
+    """Return the meters that tokens may be on, the usual one first, with their arguments and all that contain these."""
+    possible = {"text": True, "audio": audio, "image": images}
+    meters = [meter for meter in TOKEN_METERS if meter.direction == direction and possible.get(meter.modality or "")]
+    meters += [REQUEST_METERS["reasoning"]] if direction == "output" else []
+    meters.sort(key=lambda meter: meter.name != direction)
+    return {
+        meter.name: [meter.argument, *(METERS[parent].argument for parent in _containing(meter))] for meter in meters
+    }
 
 
 def _containing(meter: Meter) -> list[str]:

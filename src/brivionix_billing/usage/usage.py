@@ -10,12 +10,13 @@ from brivionix_billing.decimals import decimal_from_scaled
 from brivionix_billing.meters import DESCENDANTS, MAX_QUANTITY_PLACES, METERS, Meter
 from brivionix_billing.usage.conventions import Conventions
 from brivionix_billing.usage.detect import read_located_usage, read_usage
-from brivionix_billing.usage.fields import MAX_COUNT, UsageFields, build_fields
+from brivionix_billing.usage.fields import MAX_COUNT, UsageExtras, UsageFields, build_fields
 from brivionix_billing.usage.notes import Unaccounted
 
 __all__ = ["MAX_COUNT", "Usage"]
 
 _tuple_new = tuple.__new__
+_ESTIMATED: Final = UsageExtras(estimated=True)
 _INPUT_METERS: Final = tuple(meter for meter in METERS.values() if meter.direction == "input")
 _OTHER_METERS: Final = tuple(
     meter for meter in METERS.values() if meter.direction != "input" and meter.name != "output"
@@ -80,14 +81,15 @@ class Usage(UsageFields):
             and total_tokens is None
             and service_tier is None
             and model is None
-            and estimated is False
+            and type(estimated) is bool
             and region is None
             and mode is None
             and not quantities
             and not counts
         ):
             uncached = input_tokens - cache_read_tokens
-            return _tuple_new(cls, (input_tokens, uncached, cache_read_tokens, output_tokens, reasoning_tokens, None))
+            extras = _ESTIMATED if estimated else None
+            return _tuple_new(cls, (input_tokens, uncached, cache_read_tokens, output_tokens, reasoning_tokens, extras))
         all_counts = {
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
