@@ -7,13 +7,17 @@ import json
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brivionix_billing import BillingError
 from brivionix_billing.gateway import BackgroundTasks, HoldManager, from_provider_error
+from brivionix_billing.gateway.stream_filter import UsageChunkFilter
 
 AT = datetime(2026, 10, 20, tzinfo=UTC)
 TOKEN = SimpleNamespace(account="acct_1", group="default", id="token-1")
@@ -82,3 +86,23 @@ def test_a_charge_that_cannot_be_posted_is_logged_with_all_that_it_needs(
     record = json.loads(line.partition(": ")[2])
     assert (record["account"], record["model"], record["credits"]) == ("acct_1", "alpha", "0.5")
     assert record["usage"] == PRICED.usage
+
+
+EVENTS = [b'data: {"choices":[1]}', b": a comment", b"data: a\ndata: b", b"data: a\r\nid: 1"]
+USAGE_CHUNK = b'data: {"choices":[],"usage":{}}'
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*EVENTS, USAGE_CHUNK]), st.sampled_from([b"\n\n", b"\r\n\r\n", b"\n\r\n"]))),
+    st.lists(st.integers(0, 400)),
+)
+def test_only_the_usage_chunk_is_dropped_wherever_a_stream_is_cut(
+    stream: list[tuple[bytes, bytes]], cuts: list[int]
+) -> None:
+    """Each other event is forwarded unchanged and as a whole, with line ends of both kinds."""
+    whole = b"".join(event + end for event, end in stream)
+    bounds = [0, *sorted(cuts), len(whole)]
+    events = UsageChunkFilter()
+    fed = [event for start, end in pairwise(bounds) for event in events.feed(whole[start:end])]
+    assert fed == [event + end for event, end in stream if event != USAGE_CHUNK]
+    assert events.flush() == b""

