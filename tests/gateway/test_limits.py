@@ -273,7 +273,7 @@ def test_a_cancelled_turn_blocks_nobody(data: st.DataObject) -> None:
         for index, result in enumerate(results[1:]):
             assert isinstance(result, asyncio.CancelledError) if index in cancelled else result == index
         assert await threads.run("last", lambda: "free") == "free"
-        assert threads._waiting == {}
+        assert threads._turns._waiting == {}
         threads.close()
 
     asyncio.run(work())

@@ -38,6 +38,7 @@ from brivionix_billing.gateway.pricing import (
 )
 from brivionix_billing.gateway.recent_tokens import RecentTokens
 from brivionix_billing.gateway.safe_log import describe_exception, without_quotes
+from brivionix_billing.gateway.turns import Pace
 from brivionix_billing.gateway.workers import Workers
 from brivionix_billing.ledger import ApiToken, Ledger, LedgerThreadPool, LimitReachedError, parse_bearer
 from brivionix_billing.pricebook import PriceBook
@@ -91,6 +92,7 @@ class GatewayBilling:
         self.workers = Workers()
         self.long_work = LongWork(book, self.workers)
         self.in_progress = InProgress(limits)
+        self._pace = Pace(limits.long_body_bytes_per_second)
         self._unresolved: dict[str, tuple[AdmittedRequest, Slot]] = {}
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._is_closing = False
@@ -171,7 +173,8 @@ class GatewayBilling:
         self._require_open()
         slot = self.in_progress.enter(token)
         try:
-            content = await read_content(body, slot, self.limits, partial(self._require_credits, token), parse)
+            require_credits, wait_pace = partial(self._require_credits, token), partial(self._pace.wait, token.account)
+            content = await read_content(body, slot, self.limits, require_credits, wait_pace, parse)
             size = body_size(content)
             prepared = await self._count(content, size, api, token, at)
             admitted = replace(prepared.admitted(id, at, token, api, self.counters, upstream), tags=tags)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from brivionix_billing.gateway.client_errors import GatewayError
 from brivionix_billing.gateway.limits import GatewayLimits, Slot
+from brivionix_billing.gateway.turns import PACED_BYTES
 
 __all__ = ["INLINE_BYTES", "Body", "Parse", "body_size", "is_quick", "read_content", "require_few_values", "too_large"]
 
@@ -31,11 +32,13 @@ async def read_content(
     slot: Slot,
     limits: GatewayLimits,
     require_credits: Callable[[], Awaitable[None]],
+    wait_pace: Callable[[int], Awaitable[None]],
     parse: Parse | None = None,
 ) -> bytes | Mapping[str, Any]:
     """Return the bytes of a JSON body, or the fields of a form.
 
-    ``require_credits`` is awaited before more than a few kilobytes are read. Raises ``request_too_large`` (413),
+    ``require_credits`` is awaited before more than a few kilobytes are read, and ``wait_pace`` with the number of bytes
+    of each long part before more is read. Raises ``request_too_large`` (413),
     ``request_too_slow`` (408), ``too_many_requests`` (429), ``overloaded`` (503), and what its arguments raise.
     """
     is_form = parse is not None or isinstance(body, Mapping)
@@ -49,7 +52,7 @@ async def read_content(
             await require_credits()
         content: bytes | Mapping[str, Any] = body
     else:
-        content = await _read_pieces(body, slot, max_bytes, limits.body_seconds, require_credits)
+        content = await _read_pieces(body, slot, max_bytes, limits.body_seconds, require_credits, wait_pace)
     return await parse(content) if parse is not None and isinstance(content, bytes) else content
 
 
@@ -59,11 +62,15 @@ async def _read_pieces(
     max_bytes: int,
     seconds: float,
     require_credits: Callable[[], Awaitable[None]],
+    wait_pace: Callable[[int], Awaitable[None]],
 ) -> bytes:
     body = bytearray()
     is_checked = False
+    paced = 0
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(end) as timer:
             async for piece in pieces:
                 body += piece
                 if len(body) > max_bytes:
@@ -72,6 +79,13 @@ async def _read_pieces(
                 if not is_checked and len(body) > INLINE_BYTES:
                     await require_credits()
                     is_checked = True
+                if len(body) - paced >= PACED_BYTES:
+                    count, paced = len(body) - paced, len(body)
+                    since = loop.time()
+                    timer.reschedule(None)  # while the body waits for those of others, its client is not slow
+                    await wait_pace(count)
+                    end += loop.time() - since
+                    timer.reschedule(end)
     except TimeoutError:
         raise GatewayError(408, "request_too_slow", "The request took too long to arrive.") from None
     return bytes(body)

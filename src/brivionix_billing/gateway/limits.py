@@ -42,6 +42,9 @@ class GatewayLimits:
     """Maximum of all bodies that are in progress. The memory in use may be a few times as much."""
     body_seconds: float = 60
     """How long a client may take to send its body."""
+    long_body_bytes_per_second: int = 8 * _MIB
+    """Rate at which all bodies together are read beyond their first 64 KiB; accounts take turns. The reading of bodies
+    at the speed of a local network would delay short requests of others."""
     max_json_values: int = 200_000
     """Maximum number of values in a JSON body. While they are parsed, Python does nothing else."""
     max_counted_per_account: int = 16

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from brivionix_billing.gateway.limits import gateway_stopping
+from brivionix_billing.gateway.turns import Turns
 
 __all__ = ["FairExecutor", "Workers"]
 
@@ -25,49 +25,21 @@ class FairExecutor:
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor
-        self._free = workers
+        self._turns = Turns(workers)
         self._is_closed = False
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """By account, the account whose turn is next first."""
 
     async def run(self, account: str, work: Callable[[], T]) -> T:
         """Return the result of ``work()``, or raise its exception, when it is the account's turn.
 
         Raises ``gateway_stopping`` if it was closed before that.
         """
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait_turn(account)
+        await self._turns.take(account)
         try:
             if self._is_closed:
                 raise gateway_stopping()
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
-            self._pass_on()
-
-    async def _wait_turn(self, account: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account, deque()).append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on()  # the turn came at the same moment
-            raise
-
-    def _pass_on(self) -> None:
-        """Give a free thread to the account whose turn it is."""
-        while self._waiting:
-            account = next(iter(self._waiting))
-            turns = self._waiting.pop(account)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[account] = turns  # at the end
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+            self._turns.give_back()
 
     def close(self) -> None:
         """End the executor as soon as the work that runs is done, without waiting for it."""
