@@ -11,8 +11,9 @@ asked meanwhile. An attacker repeats one of these without a pause:
 - a header that arrives byte by byte;
 - a long stream that is requested and never read.
 
-The attackers run with the lowest priority, because real ones use no core of the gateway. ``--load`` shows what mere
-computing costs: it replaces the attackers by as many processes as there are cores, with normal priority.
+Real attackers use no core of the gateway. So these run only when nothing else wants the core (``SCHED_IDLE``); provider
+and customer have the same priority as the gateway. ``--attackers normal`` lets the attackers compete for the cores,
+too. ``--load`` shows what mere computing costs: it replaces them by as many processes as there are cores.
 """
 
 from __future__ import annotations
@@ -118,9 +119,10 @@ async def _unread_stream(port: int, secret: str) -> None:
         writer.close()
 
 
-def attack(port: int, secrets: list[str], poor: str, is_attacking: Any) -> None:
-    """Attack while the event is set, until the process is terminated."""
-    os.nice(19)  # real attackers use no core of the gateway: these use what it leaves
+def attack(port: int, secrets: list[str], poor: str, is_attacking: Any, *, is_idle: bool) -> None:
+    """Attack while the event is set, until the process is terminated. An idle process only uses what others leave."""
+    if is_idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     bodies = _bodies()
     # The attacks, each with a token of its own.
     names = ("text", "text", "text", "keys", "keys", "values", "values")
@@ -207,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=300, help="requests per round and state")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--attackers", choices=("idle", "normal"), default="idle", help="their priority (idle)")
     parser.add_argument("--load", action="store_true", help="only compute, in as many processes as there are cores")
     arguments = parser.parse_args()
     book, context = PriceBook.load(ROOT / "pricing.yaml"), multiprocessing.get_context("spawn")
@@ -233,7 +236,10 @@ def main() -> int:
                 context.Process(target=compute, args=(is_attacking,)) for _ in range(multiprocessing.cpu_count())
             ]
         else:
-            attackers = [context.Process(target=attack, args=(port, secrets[1:], secrets[0], is_attacking))]
+            is_idle = {"is_idle": arguments.attackers == "idle"}
+            attackers = [
+                context.Process(target=attack, args=(port, secrets[1:], secrets[0], is_attacking), kwargs=is_idle)
+            ]
         for process in attackers:
             process.start()
             stack.callback(process.terminate)
