@@ -85,4 +85,6 @@ class KnownPrices:
         """Keep terms that were found right."""
         if len(self._known) > _MAX_KNOWN:
             self._known.clear()
-        self._known.setdefault(key, []).append(terms)
+        known = self._known.setdefault(key, [])
+        if terms not in known:
+            known.append(terms)

@@ -171,11 +171,9 @@ class KnownRatios:
     def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
         """Keep the prices of a charge that was found right."""
         try:
-            terms = self._terms(row, other)
-            if terms is None:
-                return
             found = self._measure(row, other)
-            if found is not None:
+            terms = None if found is None else self._terms(row, other)
+            if found is not None and terms is not None:
                 self._prices.keep(found[0], terms)
         except (BillingError, ContradictionError, KeyError, TypeError, ValueError, AttributeError):
             return

@@ -31,10 +31,9 @@ from brivionix_billing.reconcile.rows import NO_CAUSE, Row
 
 __all__ = ["reconcile_new_api"]
 
-_CLOCK: Final = tuple(
-    f"{hour:02d}:{minute:02d}:{second:02d}Z" for hour in range(24) for minute in range(60) for second in range(60)
-)
-"""The time of each second of a day."""
+_MINUTES: Final = tuple(f"{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60))
+_SECONDS: Final = tuple(f"{second:02d}Z," for second in range(60))
+"""The minutes of a day and the seconds of a minute. A table of all seconds of a day does not fit the cache."""
 
 
 def reconcile_new_api(
@@ -142,13 +141,14 @@ class _NewApiLog:
     def _details(self, row: Mapping[str, Any]) -> str:
         """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
         day, second = divmod(row["created_at"], 86_400)
+        minute, second = divmod(second, 60)
         names = row["username"], row["model_name"], row["group"]
         try:
             date, cells = self._days[day], self._names[names]
         except KeyError:
             date = self._days[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
             cells = self._names[names] = "".join(f"{plain_text(name)}," for name in names)
-        return f"{row['id'] + 0},{date}{_CLOCK[second]},{cells}"
+        return f"{row['id'] + 0},{date}{_MINUTES[minute]}{_SECONDS[second]}{cells}"
 
     def check(self, row: Mapping[str, Any]) -> Row | None:
         """Check a row in full. Refunds without figures of their own wait, because their charge may come later."""
