@@ -10,20 +10,43 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from importlib import import_module
 from typing import Any, Final, Protocol
 
-from brivionix_billing.decimals import sum_exact
+from brivionix_billing.decimals import sum_amounts
 from brivionix_billing.reconcile.gateway.reading import RawRow
 from brivionix_billing.reconcile.result import ResultWriter
 from brivionix_billing.reconcile.rows import Row, State
 from brivionix_billing.tabular import format_csv
 
-__all__ = ["Gateway", "MatchedLines", "compare_rows", "plain_text", "scan_json"]
+__all__ = ["Gateway", "MatchedLines", "compare_rows", "parse_fast", "plain_text"]
 
 _LINES: Final = 2_000
-scan_json: Final[Callable[[Any, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-"""Parse the JSON value at an index of a text. Faster than ``json.loads``; what follows the value is not looked at."""
+_scan_json: Final[Callable[[Any, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _is_plain_key: Final = re.compile(r"[0-9A-Za-z][\w.:-]*", re.ASCII).fullmatch
+
+
+def _scan(text: Any) -> Any:
+    value, end = _scan_json(text, 0)
+    if text[end:].strip(" \t\r\n"):
+        raise ValueError("something follows the JSON value")
+    return value
+
+
+def _fastest_parser() -> Callable[[Any], Any]:
+    """Return a parser of JSON for rows that known prices confirm: msgspec if it is installed, else the scanner of json.
+
+    Both are faster than ``json.loads``, and give equal values for every text that they accept: exact integers, and the
+    nearest double of other numbers. They may reject other texts, such as ``NaN``, with ``ValueError``. Then
+    ``json.loads`` decides.
+    """
+    try:
+        return import_module("msgspec.json").Decoder().decode  # type: ignore[no-any-return]
+    except ImportError:
+        return _scan
+
+
+parse_fast: Final = _fastest_parser()
 
 
 class Gateway(Protocol):
@@ -64,10 +87,7 @@ def compare_rows(rows: Iterable[RawRow], gateway: Gateway, writer: ResultWriter)
     match = gateway.match
     for raw in rows:
         try:
-            row, end = scan_json(raw, 0)
-            if match(row, lines):
-                if end < len(raw) - 1 and raw[end:].strip():  # type: ignore[index]  # a mapping cannot be scanned
-                    gateway.read(raw)  # raises: something follows the row
+            if match(parse_fast(raw), lines):
                 continue
         except UNUSUAL:
             pass
@@ -147,7 +167,7 @@ def _sum(amounts: Sequence[Decimal | int]) -> Decimal | int:
     """Return the exact sum of amounts of one type."""
     if type(amounts[0]) is int:
         return sum(amounts)
-    return sum_exact(amounts)  # type: ignore[arg-type]  # all are Decimal
+    return sum_amounts(amounts)  # type: ignore[arg-type]  # all are Decimal
 
 
 def plain_text(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import decimal_from_scaled, subtract
 from brivionix_billing.rating import Charge
-from brivionix_billing.reconcile.gateway.comparing import plain_text
+from brivionix_billing.reconcile.gateway.comparing import parse_fast, plain_text
 from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, make_terms
 from brivionix_billing.reconcile.gateway.litellm_row import (
     OWN_COLUMNS,
@@ -73,7 +73,7 @@ class KnownCallers:
         """
         metadata = row["metadata"]
         if type(metadata) is str:
-            metadata = parse_object(metadata)
+            metadata = parse_fast(metadata)
         body = metadata["usage_object"]
         cells, prices = self._callers[_caller(row, metadata)]
         if row["prompt_tokens"] != body["prompt_tokens"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, plain_text, scan_json
+from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, parse_fast, plain_text
 from brivionix_billing.reconcile.gateway.new_api import COLUMNS, UNIT, Agreements, NewApiChecker
 from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
 from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded, learn
@@ -120,9 +120,8 @@ class _NewApiLog:
 
     def match(self, row: dict[str, Any], lines: MatchedLines) -> bool:
         """Add the line of a row that known prices show to be right."""
-        text, repeats, request_id, quota = row["other"], self._repeats, row["request_id"], row["quota"]
-        other, end = scan_json(text, 0)
-        if end != len(text) or type(quota) is not int or self._known.quota(row, other) != quota:
+        repeats, request_id, quota, other = self._repeats, row["request_id"], row["quota"], parse_fast(row["other"])
+        if type(quota) is not int or self._known.quota(row, other) != quota:
             return False
         upstream = row["upstream_request_id"] and upstream_key(row)
         if (
