@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["DOCUMENT", "HEAD_BYTES", "PRICE_FILE", "describe_kind"]
+__all__ = ["DOCUMENT", "HEAD_BYTES", "PRICE_FILE", "describe_kind", "gateway_of"]
 
 HEAD_BYTES: Final = 4096
 """What :func:`describe_kind` needs of a file at most."""
@@ -28,6 +28,10 @@ _MARKS: Final = (
 _USAGE_KEY: Final = re.compile(rb'\[?\s*\{[^{}]*"(request_id|account|usage)"\s*:')
 _DOCUMENT: Final = re.compile(rb'\{\s*"balance"\s*:.*"corrects"\s*:|\{.*"schema"\s*:\s*"brivionix', re.DOTALL)
 _PRICE_FILE: Final = re.compile(rb"^(version|models|groups|credit|channels)\s*:", re.MULTILINE)
+_GATEWAYS: Final = {"new-api": (b"quota", b"model_name"), "litellm": (b"spend", b"startTime")}
+"""Gateway -> columns by which its log is known."""
+_OWN_COLUMN: Final = b"account"
+"""A column that usage files have, and logs do not."""
 _TABLE: Final = re.compile(rb"[\w. -]+([,\t;|][\w. -]+){3,}\r?\n")
 
 
@@ -50,3 +54,18 @@ def describe_kind(head: bytes) -> str | None:
     if _PRICE_FILE.search(head):
         return PRICE_FILE
     return "a table, such as usage in CSV" if _TABLE.match(head) else None
+
+
+def gateway_of(head: bytes) -> str | None:
+    r"""Return the gateway that writes such a log, ``new-api`` or ``litellm``, or ``None``.
+
+    >>> gateway_of(b'{"id": 1, "type": 2, "quota": 2925, "model_name": "gpt-5.5"}')
+    'new-api'
+    >>> gateway_of(b"request_id,spend,startTime\n")
+    'litellm'
+    """
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
+    names = set(re.findall(rb"""(?<![\w\\])["']?(\w+)["']?(?=\s*[:,\t;|\r]|$)""", first))
+    if _OWN_COLUMN in names:
+        return None
+    return next((gateway for gateway, columns in _GATEWAYS.items() if names.issuperset(columns)), None)

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from brivionix_billing import BillingError
+from brivionix_billing.cli import main
+from brivionix_billing.ledger import Ledger
 from brivionix_billing.reconcile.exported_files import read_files
 from brivionix_billing.reconcile.exported_values import NumberFormat, parse_count, parse_local_time
 from brivionix_billing.reconcile.payments.run import read_statement
@@ -353,3 +355,43 @@ def test_the_recorded_files_are_read(name: str) -> None:
         assert read_statement([str(folder / name)], name.split("_")[0]).lines
     else:
         assert read_report([str(SHARED_DATA / "provider_reports" / name)], name.split("_")[0]).lines
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "use"),
+    [
+        ("payments --source stripe --ledger LEDGER", "statements/alipay_details.csv", "payments --source alipay"),
+        ("payments --source alipay --ledger LEDGER", "statements/wechat_all.csv", "payments --source wechat"),
+        ("provider --source openai --usage USAGE", "statements/anthropic_costs.json", "provider --source anthropic"),
+        ("gateway --source new-api", "statements/stripe_itemized.csv", "payments --source stripe"),
+        ("gateway --source litellm", "../../examples/month/log.jsonl", "gateway --source new-api"),
+    ],
+)
+def test_a_file_of_another_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, file: str, use: str
+) -> None:
+    """The error of a file that another source has made names this source, and the command that reads it."""
+    root = Path(__file__).resolve().parents[2]
+    options = ["--prices", str(root / "pricing.yaml"), "--out", str(tmp_path / "out")]
+    Ledger.open(f"sqlite:///{tmp_path}/ledger.db").close()
+    places = {"LEDGER": str(tmp_path / "ledger.db"), "USAGE": str(root / "examples/usage.jsonl")}
+    words = [places.get(word, word) for word in command.split()]
+    assert main(["reconcile", words[0], str(root / "tests/data" / file), *words[1:], *options]) == 2
+    assert f"use 'reconcile {use}'" in capsys.readouterr().err
+
+
+def test_a_log_without_its_mapping_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log of new-api that is read as usage is an error that names the mapping, and is read with it."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["rate", str(root / "examples/month/log.jsonl"), "--prices", str(root / "pricing.yaml")]
+    assert main(command) == 2
+    assert "looks like a log of new-api; use --map new-api" in capsys.readouterr().err
+    assert main([*command, "--map", "new-api"]) == 0
+
+
+def test_an_empty_report_says_what_the_usage_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """A report of a month without records names the days that the usage has."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["report", str(root / "examples/usage.jsonl"), "--by", "account", "--period", "2026-11"]
+    assert main([*command, "--prices", str(root / "pricing.yaml")]) == 0
+    assert "the usage has records from 2026-10-01 to 2026-10-31 (UTC)" in capsys.readouterr().err

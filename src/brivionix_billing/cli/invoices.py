@@ -15,7 +15,7 @@ from brivionix_billing.cli.drafts import open_draft
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, load_signing_key, open_usage, source_position
 from brivionix_billing.cli.output import count_noun, print_rows, print_stderr, progress
 from brivionix_billing.cli.render import PageWriter, add_options
-from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
+from brivionix_billing.cli.skipped import found_days, print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
@@ -219,7 +219,7 @@ def _no_usage(args: Namespace, period: Period, usage: AggregatedUsage) -> Billin
     advice = "check the account, --period and --zone"
     near: tuple[str, frozenset[str]] | None = None
     if found.first:
-        advice = f"the usage has records from {found.first[:10]} to {found.last[:10]} (UTC)"
+        advice = found_days(found)
         if account is not None and account not in found.accounts:
             advice, near = f"no record of the usage names it; {advice}", (account, found.accounts)
     message = f"{args.period} ({period}): no billable record of {whose}; {advice}"

@@ -18,7 +18,7 @@ from brivionix_billing.cli.arguments import (
 )
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage, source_position
 from brivionix_billing.cli.output import count_noun, print_stderr, print_stdout, printable, progress
-from brivionix_billing.cli.skipped import print_duplicates, print_groups, print_out_of_scope
+from brivionix_billing.cli.skipped import found_days, print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError
 from brivionix_billing.files import atomic_write, atomic_write_bytes
 from brivionix_billing.report import Report, build_report, report_page, writers
@@ -147,6 +147,8 @@ def _print_notes(report: Report) -> None:
     records = report.records
     print_duplicates(report.duplicates, records.duplicates)
     print_out_of_scope(records.out_of_scope)
+    if records.out_of_scope and not records.billed:
+        print_stderr(f"no record in the report; {found_days(report.found)}; check --period, --zone and --account")
     if records.rejected:
         print_stderr(f"{count_noun(records.rejected, 'record')} rejected, NOT billed:")
         print_groups(report.rejected)

@@ -7,9 +7,10 @@ from typing import Final
 
 from brivionix_billing.cli.output import count_noun, print_stderr
 from brivionix_billing.invoice.aggregation.aggregate import Duplicate
+from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.report.rejections import RejectedGroup
 
-__all__ = ["print_duplicates", "print_groups", "print_out_of_scope"]
+__all__ = ["found_days", "print_duplicates", "print_groups", "print_out_of_scope"]
 
 _MAX_REPORTED: Final = 20
 """Maximum number of records, or of groups of records, that are named."""
@@ -29,6 +30,11 @@ def print_out_of_scope(count: int) -> None:
     """Print how many records are of other accounts or times."""
     if count:
         print_stderr(f"{count} records of other accounts or outside the period were ignored")
+
+
+def found_days(found: FoundRecords) -> str:
+    """Return from when to when the usage has records, for a period without any."""
+    return f"the usage has records from {found.first[:10]} to {found.last[:10]} (UTC)"
 
 
 def print_groups(groups: Sequence[RejectedGroup]) -> None:

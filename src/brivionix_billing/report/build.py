@@ -13,6 +13,7 @@ from brivionix_billing.decimals import decimal_from_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.aggregate import Duplicate, ProgressCallback, aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import CARD_DIMENSIONS, Dimensions, require_dimension
+from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.meters import Meter
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating.rate_card import UNIT_DECIMALS
@@ -113,6 +114,8 @@ class Report:
     basis_texts: dict[str, str] = field(default_factory=dict)
     unknown_bases: dict[str, str] = field(default_factory=dict)
     """Sales channel -> its currency, in which the cost book has no price."""
+    found: FoundRecords = field(default_factory=FoundRecords)
+    """The times and accounts of all records, also of those outside the period."""
     losses: Sequence[LossRequest] = ()
     """The largest ones by the margin through the first channel."""
     loss_count: int = 0
@@ -214,6 +217,7 @@ def build_report(
         days={(day, model): sums.units for (day, model), sums in rows_by("day", "model").items()},
         accounts={name: sums for (name,), sums in rows_by("account").items()},
         models={name: sums for (name,), sums in rows_by("model").items()},
+        found=usage.found,
         records=RecordCounts(usage.lines, total.requests, usage.duplicate_count, usage.rejected, usage.out_of_scope),
         duplicates=usage.duplicates,
         rejected=rejections.groups(),

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, missing_extra, safe_repr
-from brivionix_billing.file_kinds import DOCUMENT, PRICE_FILE, describe_kind
+from brivionix_billing.file_kinds import DOCUMENT, PRICE_FILE, describe_kind, gateway_of
 from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.mappings import TableColumns, columns_of
 from brivionix_billing.tables.parquet import parquet_lines
@@ -76,6 +76,9 @@ def usage_lines(source: IO[bytes], options: TableOptions | None = None) -> Itera
             raise BillingError("file_unreadable", f"the usage is {what}")
     if (kind := describe_kind(head)) in (DOCUMENT, PRICE_FILE):
         raise BillingError("file_unreadable", f"this is {kind}, and no usage; use {_USAGE_FORMS}")
+    gateway = gateway_of(head)
+    if gateway is not None and options.preset is None and not options.mapping:
+        raise BillingError("file_unreadable", f"this looks like a log of {gateway}; use --map {gateway}")
     encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if encoding in (None, "utf-8-sig") and start in (b"{", b"") and _is_json_lines(head):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from brivionix_billing.cli.arguments import add_prices, load_book
-from brivionix_billing.cli.reconcile.common import add_result_options, print_result
+from brivionix_billing.cli.reconcile.common import add_result_options, add_source, naming_other_sources, print_result
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
 from brivionix_billing.reconcile.gateway.log_period import LogPeriod, litellm_time, new_api_time
 from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import LogSource, database_source, file_source
+from brivionix_billing.reconcile.result import Result
 from brivionix_billing.times import Period, load_zone
 
 __all__ = ["add_commands"]
@@ -33,7 +35,7 @@ def add_commands(subcommands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("log", metavar="LOG", nargs="?", help="the log: JSON Lines, JSON or CSV, also compressed")
-    parser.add_argument("--source", required=True, choices=["new-api", "litellm"], help="the gateway")
+    add_source(parser, ["new-api", "litellm"], "the gateway")
     parser.add_argument("--db", metavar="URL", help="read the log from the gateway's database instead of LOG")
     parser.add_argument(
         "--quota-per-unit", type=int, metavar="N", default=500_000, help="new-api's QuotaPerUnit (500000)"
@@ -58,6 +60,11 @@ def _gateway(args: Namespace) -> int:
     if not 0 < args.quota_per_unit <= 10**12:
         raise BillingError("invalid_argument", f"--quota-per-unit {args.quota_per_unit} is out of range; use 500000")
     ratios = None if args.user_ratios is None else _read_ratios(args.user_ratios)
+    with naming_other_sources(args.source, [] if args.log is None else [args.log]):
+        return print_result(_reconcile(args, ratios))
+
+
+def _reconcile(args: Namespace, ratios: Mapping[str, Mapping[str, Fraction]] | None) -> Result:
     is_litellm = args.source == "litellm"
     source = _source(args, *(("LiteLLM_SpendLogs", "startTime") if is_litellm else ("logs", "id")))
     book, limit = load_book(args), None
@@ -71,7 +78,7 @@ def _gateway(args: Namespace) -> int:
         result = reconcile_new_api(
             source, book, args.out, quota_per_unit=args.quota_per_unit, format=args.format, user_ratios=ratios
         )
-    return print_result(result if limit is None else limit.annotate(result, Path(args.out)))
+    return result if limit is None else limit.annotate(result, Path(args.out))
 
 
 def _source(args: Namespace, table: str, order: str) -> LogSource:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.cli.arguments import add_prices, load_book, parse_time_or_now
 from brivionix_billing.cli.ledger.common import open_ledger
 from brivionix_billing.cli.output import count_noun, print_stderr
-from brivionix_billing.cli.reconcile.common import add_result_options, parse_duration, print_result
+from brivionix_billing.cli.reconcile.common import (
+    add_result_options,
+    add_source,
+    naming_other_sources,
+    parse_duration,
+    print_result,
+)
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write_bytes
 
@@ -38,7 +44,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "statement", nargs="+", metavar="STATEMENT", help="files of the statement: CSV, JSON, or a ZIP archive of them"
     )
-    parser.add_argument("--source", required=True, choices=_SOURCES, help="the payment processor")
+    add_source(parser, _SOURCES, "the payment processor")
     parser.add_argument(
         "--ledger", dest="db", required=True, metavar="URL|FILE", help="database of the ledger, as for 'ledger --db'"
     )
@@ -99,7 +105,7 @@ def _run(args: Namespace) -> int:
     )
     book = load_book(args)
     accounts = DEFAULT_ACCOUNTS if args.accounts is None else read_account_mapping(args.accounts)
-    with open_ledger(args, book) as ledger:
+    with naming_other_sources(args.source, args.statement), open_ledger(args, book) as ledger:
         run = reconcile_payments(
             args.statement,
             args.source,

@@ -9,7 +9,13 @@ from typing import Any
 
 from brivionix_billing.cli.arguments import load_book
 from brivionix_billing.cli.files import USAGE_HELP, add_usage_options, open_usage
-from brivionix_billing.cli.reconcile.common import add_result_options, parse_duration, print_result
+from brivionix_billing.cli.reconcile.common import (
+    add_result_options,
+    add_source,
+    naming_other_sources,
+    parse_duration,
+    print_result,
+)
 from brivionix_billing.decimals import parse_decimal
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.reconcile.provider.run import SOURCES, ProviderOptions, reconcile_provider
@@ -31,7 +37,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "report", nargs="+", metavar="REPORT", help="files of the report: pages of the API, exports, or a ZIP archive"
     )
-    parser.add_argument("--source", required=True, choices=SOURCES, help="the provider")
+    add_source(parser, list(SOURCES), "the provider")
     parser.add_argument("--usage", required=True, metavar="USAGE", help=USAGE_HELP)
     add_usage_options(parser)
     parser.add_argument(
@@ -77,7 +83,7 @@ def _run(args: Namespace) -> int:
         args.quota_per_usd,
     )
     book = load_book(args)
-    with open_usage(args, book) as lines:
+    with naming_other_sources(args.source, args.report), open_usage(args, book) as lines:
         result = reconcile_provider(
             args.report,
             args.source,
