@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import Final
 
 __all__ = ["RootBuilder", "inclusion_proof", "leaf_hash", "root_from_proof", "merkle_root"]
+
+_HASH_BYTES: Final = 32
+_MAX_HEIGHT: Final = 16
+"""Bounds how much of a tree is copied at once."""
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -42,6 +47,33 @@ class RootBuilder:
             peaks.append(node)
             size += 1
         self.size = size
+
+    def extend_packed(self, leaves: bytes) -> None:
+        """Append leaf hashes that follow one another without a gap, 32 bytes each. Faster than :meth:`extend`."""
+        start, count = 0, len(leaves) // _HASH_BYTES
+        while start < count:
+            # The largest perfect tree that can follow: its size divides that of the tree so far.
+            height = min((count - start).bit_length() - 1, _MAX_HEIGHT)
+            if self.size:
+                height = min(height, (self.size & -self.size).bit_length() - 1)
+            end = start + (1 << height)
+            level = leaves[start * _HASH_BYTES : end * _HASH_BYTES]
+            for _ in range(height):
+                level = b"".join(
+                    [sha256(b"\1" + level[i : i + 64]).digest() for i in range(0, len(level), 2 * _HASH_BYTES)]
+                )
+            self._append(level, height)
+            start = end
+
+    def _append(self, node: bytes, height: int) -> None:
+        """Append the root of a perfect tree of 2^height leaves, by which the size so far is divisible."""
+        # One peak per bit of the size: a new tree carries upwards like adding to a binary number.
+        count = self.size >> height
+        while count & 1:
+            node = _node(self._peaks.pop(), node)
+            count >>= 1
+        self._peaks.append(node)
+        self.size += 1 << height
 
     def root(self) -> bytes:
         """Return the root so far. Without leaves, it is SHA-256 of the empty string."""

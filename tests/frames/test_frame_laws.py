@@ -9,10 +9,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-import model_oracle
 from brivionix_billing import PriceBook
 from brivionix_billing.frames import rate, totals
-from frame_kit import KINDS, Row, day_of, expected_rates, expected_totals, rows_of, table_of
+from frame_kit import KINDS, Row, day_of, expected_rates, expected_totals, row_of_model_request, rows_of, table_of
 from model_books import model_books_with_requests
 from model_kit import PEAK, book_of
 from model_oracle import ModelRequest
@@ -25,24 +24,6 @@ FRAME_SETTINGS = settings(book_settings, max_examples=examples(48))
 ANY_KIND = st.sampled_from(list(KINDS))
 SIZES = st.sampled_from([1, 1, 1, 10**6])
 """Factors on the counts of a request: one in four has counts around 10^12."""
-
-
-def row_of_model_request(request: ModelRequest, account: str, size: int) -> Row:
-    """Return a request of a book with all features as a row."""
-    arguments = model_oracle.arguments_of(request)
-    own, served = arguments.pop("quantities"), arguments.pop("model")
-    attributes = {
-        "at": request.at,
-        "account": account,
-        "group": request.group,
-        "model": request.model,
-        "service_tier": request.tier,
-        "region": request.region,
-        "mode": request.mode,
-        "served_model": served,
-    }
-    counts = {"input_tokens": 0, **arguments, **own}
-    return Row(attributes, {name: count * size for name, count in counts.items()})
 
 
 def row_of_request(request: RatingRequest, account: str, size: int) -> Row:

@@ -15,7 +15,7 @@ from bill_kit import BOOK, billed, body, header, record, text, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, render_text, seal
 from brivionix_billing.invoice.aggregation import reader as reader_module
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage
 from brivionix_billing.times import END_OF_TIME, CalendarDays, Period, parse_instant
 from profiles import examples
 

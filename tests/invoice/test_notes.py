@@ -28,7 +28,7 @@ from brivionix_billing.invoice import (
     render_text,
     seal,
 )
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage
 from brivionix_billing.invoice.notes import LINE_KEY
 from profiles import examples
 

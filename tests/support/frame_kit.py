@@ -12,10 +12,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+import model_oracle
 from brivionix_billing import BillingError, PriceBook, Usage
 from brivionix_billing.meters import METERS
+from model_oracle import ModelRequest
 
-__all__ = ["KINDS", "Row", "expected_rates", "expected_totals", "rows_of", "table_of"]
+__all__ = ["KINDS", "Row", "expected_rates", "expected_totals", "row_of_model_request", "rows_of", "table_of"]
 
 _ATTRIBUTES: Final = ("at", "account", "group", "model", "service_tier", "region", "mode", "served_model")
 _EXACT: Final = Context(prec=200)
@@ -26,6 +28,24 @@ class Row(NamedTuple):
 
     attributes: dict[str, Any]
     counts: dict[str, Decimal | int]
+
+
+def row_of_model_request(request: ModelRequest, account: str, size: int) -> Row:
+    """Return a request of a book with all features as a row."""
+    arguments = model_oracle.arguments_of(request)
+    own, served = arguments.pop("quantities"), arguments.pop("model")
+    attributes = {
+        "at": request.at,
+        "account": account,
+        "group": request.group,
+        "model": request.model,
+        "service_tier": request.tier,
+        "region": request.region,
+        "mode": request.mode,
+        "served_model": served,
+    }
+    counts = {"input_tokens": 0, **arguments, **own}
+    return Row(attributes, {name: count * size for name, count in counts.items()})
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

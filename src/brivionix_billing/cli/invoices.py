@@ -18,7 +18,8 @@ from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.cli.skipped import found_days, print_duplicates, print_groups, print_out_of_scope
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage
+from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions, require_section_dimension
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer, read_customers, reconcile_balances

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from brivionix_billing.cli.output import count_noun, print_stderr
-from brivionix_billing.invoice.aggregation.aggregate import Duplicate
+from brivionix_billing.invoice.aggregation.account_usage import Duplicate
 from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.report.rejections import RejectedGroup
 

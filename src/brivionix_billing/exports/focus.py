@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from brivionix_billing.decimals import decimal_from_scaled, format_plain, multiply, sum_exact
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.exports.focus_columns import Row, Value
-from brivionix_billing.invoice.aggregation.aggregate import AggregatedUsage, UsageBucket
+from brivionix_billing.invoice.aggregation.account_usage import AggregatedUsage, UsageBucket
 from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.meters import Meter
 from brivionix_billing.rating import RateCard

@@ -51,6 +51,8 @@ class RowClass:
     """For each column of amounts; ``None`` if the channel has no price."""
     maximum: int
     """No row of the class has more quanta, also in between."""
+    card: RateCard | None = None
+    """The rate card of its rows, if they have a price."""
 
     @property
     def is_linear(self) -> bool:
@@ -175,6 +177,7 @@ class RowClasses:
             unpriced=tuple(unpriced),
             amount_factors=factors_of_amounts,
             maximum=largest + fixed + reasoned + minimum,
+            card=card,
         )
 
 

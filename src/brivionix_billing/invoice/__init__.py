@@ -12,7 +12,8 @@
 True
 """
 
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, Duplicate, aggregate_usage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage, Duplicate
+from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.csv_export import lines_csv

@@ -17,7 +17,8 @@ from brivionix_billing.decimals import (
     to_scaled,
 )
 from brivionix_billing.errors import BillingError
-from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME, AccountUsage, RequestReference, UsageBucket
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, RequestReference, UsageBucket
+from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME
 from brivionix_billing.invoice.header import Header, document_header, payment_section
 from brivionix_billing.invoice.labels import labels_section
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter, format_quantity

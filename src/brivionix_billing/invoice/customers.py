@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import read_bounded
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage
 from brivionix_billing.invoice.build import credits_used
 from brivionix_billing.invoice.header import Balance, payment_section
 from brivionix_billing.pricebook import PriceBook

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.invoice.aggregation.aggregate import AccountUsage, AggregatedUsage, aggregate_usage
+from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage
+from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
 from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_rows

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import decimal_from_scaled
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.invoice.aggregation.aggregate import Duplicate, ProgressCallback, aggregate_usage
+from brivionix_billing.invoice.aggregation.account_usage import Duplicate
+from brivionix_billing.invoice.aggregation.aggregate import ProgressCallback, aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import CARD_DIMENSIONS, Dimensions, require_dimension
 from brivionix_billing.invoice.aggregation.reader import FoundRecords
 from brivionix_billing.meters import Meter

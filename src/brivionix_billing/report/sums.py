@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from brivionix_billing.decimals import Rounding, round_quotient
-from brivionix_billing.invoice.aggregation.aggregate import AggregatedUsage, UsageBucket
+from brivionix_billing.invoice.aggregation.account_usage import AggregatedUsage, UsageBucket
 from brivionix_billing.invoice.aggregation.dimensions import CARD_DIMENSIONS
 from brivionix_billing.invoice.build import CREDIT_DIGITS
 from brivionix_billing.money import allocate, minor_digits

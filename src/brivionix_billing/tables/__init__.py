@@ -14,7 +14,7 @@ are those of that line. A row that cannot be billed is a line that is rejected w
 
 from brivionix_billing.tables.columns import Columns, SourcePosition, TableOptions, parse_mapping, parse_values
 from brivionix_billing.tables.content import usage_lines
-from brivionix_billing.tables.files import find_files, open_usage
+from brivionix_billing.tables.files import UsageLines, find_files, open_usage
 from brivionix_billing.tables.mappings import ColumnMapping, read_mappings
 from brivionix_billing.tables.sql import open_query
 
@@ -23,6 +23,7 @@ __all__ = [
     "Columns",
     "SourcePosition",
     "TableOptions",
+    "UsageLines",
     "find_files",
     "open_query",
     "open_usage",

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.tables.columns import SourcePosition, TableOptions
+from brivionix_billing.tables.columns import TableOptions
 from brivionix_billing.tables.content import usage_lines
 
-__all__ = ["find_files", "open_usage"]
+__all__ = ["UsageLines", "find_files", "open_usage"]
 
 _ENDINGS: Final = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _COMPRESSED: Final = (".gz", ".bz2", ".zst")
@@ -50,8 +50,22 @@ def _is_usage_name(name: str) -> bool:
     return lower.endswith(_ENDINGS) and not lower.startswith(".")
 
 
+class UsageLines(Iterator[bytes]):
+    """The lines of a usage file for the usage of some files. An engine may read the files instead of the lines."""
+
+    def __init__(self, lines: Generator[bytes, None, None], files: Sequence[str], options: TableOptions) -> None:
+        self._lines, self.files, self.options = lines, files, options
+
+    def __next__(self) -> bytes:
+        return next(self._lines)
+
+    def close(self) -> None:
+        """Close the file that is being read."""
+        self._lines.close()
+
+
 @contextmanager
-def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -> Iterator[Iterator[bytes]]:
+def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -> Iterator[UsageLines]:
     """Yield the lines of a usage file for the usage at a path, or at several; ``-`` is stdin.
 
     Several files follow one another.
@@ -61,7 +75,8 @@ def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -
     paths = [path] if isinstance(path, str) else path
     files = [file for each in paths for file in (["-"] if each == "-" else find_files(each))]
 
-    position = SourcePosition() if options is None else options.position
+    options = options or TableOptions()
+    position = options.position
     sizes = [_size(file) for file in files]
     position.total, position.done = sum(sizes) if all(sizes) else 0, 0
 
@@ -81,10 +96,9 @@ def open_usage(path: str | Sequence[str], options: TableOptions | None = None) -
                 if error.code in ("file_unreadable", "invalid_argument", "missing_extra"):
                     raise BillingError(error.code, f"{where}: {error}") from None
                 raise
-        if options is not None:
-            options.note_skipped()
+        options.note_skipped()
 
-    opened = lines()
+    opened = UsageLines(lines(), files, options)
     try:
         yield opened
     finally:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
+from itertools import count
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
@@ -137,17 +138,20 @@ def bounded_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
 
 
 def read_records(
-    lines: Iterable[bytes], first: int = 1, *, conventions: ConventionsLookup | None = None
+    lines: Iterable[bytes],
+    numbers: Iterable[int] | None = None,
+    *,
+    conventions: ConventionsLookup | None = None,
 ) -> Iterator[Record | RejectedRecord]:
     """Yield a record, or a rejected record, for every line that is not blank.
 
-    ``lines`` is a file opened for bytes, or any iterable of lines; ``first`` is the number of its first line.
-    ``conventions`` is ``book.conventions``, for records that name their upstream. Without it they are rejected.
+    ``lines`` is a file opened for bytes, or any iterable of lines; ``numbers`` are theirs in the file, by default from
+    1 on. ``conventions`` is ``book.conventions``, for records that name their upstream. Without it they are rejected.
     """
     from pydantic_core import from_json
 
     origins: dict[tuple[Any, ...], RequestAttributes] = {}
-    for number, line in enumerate(bounded_lines(lines), first):
+    for number, line in zip(count(1) if numbers is None else numbers, bounded_lines(lines), strict=False):
         record: Record | RejectedRecord | None = None
         try:
             record = _parse_fast(number, line, from_json(line, allow_inf_nan=False), origins)

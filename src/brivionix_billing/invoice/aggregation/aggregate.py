@@ -8,31 +8,32 @@ account's Merkle tree.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from brivionix_billing.decimals import sum_exact
+from brivionix_billing.invoice.aggregation.account_usage import (
+    AggregatedUsage,
+    DailyUsage,
+    Duplicate,
+    UsageBucket,
+    card_identity,
+)
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.aggregation.partitions import SpilledPartitions
+from brivionix_billing.invoice.aggregation.plain_rows import open_plain_rows
 from brivionix_billing.invoice.aggregation.reader import (
-    LIST_SUPPLEMENT,
     UNBILLED,
-    UNCACHED_SUPPLEMENT,
     BucketKey,
     Chunk,
     ChunkReader,
     Comparison,
-    FoundRecords,
     PackedRow,
     RecordRow,
     read_chunks,
 )
-from brivionix_billing.merkle import RootBuilder
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import RateCard
 from brivionix_billing.times import Period, parse_instant
@@ -40,13 +41,7 @@ from brivionix_billing.usage.record_file import RejectedRecord
 
 __all__ = [
     "TREE_SCHEME",
-    "AccountUsage",
-    "UsageBucket",
-    "AggregatedUsage",
-    "DailyUsage",
-    "Duplicate",
     "NoteCallback",
-    "RequestReference",
     "aggregate_usage",
 ]
 
@@ -55,135 +50,12 @@ TREE_SCHEME: Final = "rfc6962-sha256; leaf: canonical JSON of the record; order:
 
 _MAX_LISTED: Final = 1_000
 _MAX_NAMED_LINES: Final = 10
-_MAX_PATHS: Final = 200
-_OTHER_PATHS: Final = "other paths"
-_INDEX: Final = re.compile(r"\[\d+\]")
 _key_of = itemgetter(0)
 
 LeafCallback = Callable[[str, list[bytes], list[str]], None]
 NoteCallback = Callable[[str, str, str, tuple[Any, ...]], None]
 """Gets (account, request id, time in UTC without Z, notes of the comparison) of a billed request."""
 ProgressCallback = Callable[[int, int], None]
-
-
-@dataclass(slots=True)
-class UsageBucket:
-    """The usage of one account at one rate card, either of estimated requests or of reported ones."""
-
-    account: str
-    card: RateCard
-    estimated: bool = False
-    split: tuple[str, ...] = ()
-    """The values of the dimensions by which the usage is split."""
-    requests: int = 0
-    quantities: dict[str, int] = field(default_factory=dict)
-    """Billed quantity of each meter that is not zero."""
-    list_supplement: int = 0
-    """Sum of what each request costs less than the minimum charge at the list price, in 10^-18 Credit."""
-    uncached_supplement: int = 0
-    """The same at the list price without a cache."""
-
-    def add(self, requests: int, quantities: Iterable[tuple[str, int]]) -> int:
-        """Add requests with (meter, billed quantity). Returns their units (10^-18 Credit).
-
-        A charge is linear in its billed quantities, so a bill needs only their sums. What the minimum charge adds at
-        the list price is not, so it comes with them, see :func:`reader.bill_quantities`.
-        """
-        self.requests += requests
-        units = 0
-        for name, quantity in quantities:
-            if name == LIST_SUPPLEMENT:
-                self.list_supplement += quantity
-            elif name == UNCACHED_SUPPLEMENT:
-                self.uncached_supplement += quantity
-            elif quantity:
-                self.quantities[name] = self.quantities.get(name, 0) + quantity
-                units += quantity * self.card.unit_rates[name]
-        return units
-
-
-@dataclass(slots=True)
-class DailyUsage:
-    """The usage of one model on one day by one account."""
-
-    requests: int = 0
-    units: int = 0
-    """10^-18 Credit."""
-
-
-class Duplicate(NamedTuple):
-    """A record that repeats an equal one; it counts once."""
-
-    request_id: str
-    account: str | None
-    line: int
-
-
-class RequestReference(NamedTuple):
-    """A request by its time and id. References sort by time, then by id."""
-
-    at: str
-    """Time in UTC without Z."""
-    request_id: str
-
-
-class UnaccountedSum(NamedTuple):
-    """Numbers under one path that nothing is charged for."""
-
-    numbers: int
-    total: Decimal
-
-
-@dataclass(slots=True)
-class AccountUsage:
-    """The billed usage of one account in the period."""
-
-    account: str
-    buckets: list[UsageBucket] = field(default_factory=list)
-    compared: dict[str, list[UsageBucket]] = field(default_factory=dict)
-    """Role of a comparison -> the usage at the rate cards of its price book. Its buckets count no requests."""
-    days: dict[tuple[str, str], DailyUsage] = field(default_factory=dict)
-    """(calendar day in the zone of the period, model) -> usage."""
-    requests: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    first: RequestReference | None = None
-    last: RequestReference | None = None
-    tree: RootBuilder = field(default_factory=RootBuilder)
-    unaccounted: dict[str, UnaccountedSum] = field(default_factory=dict)
-    """By path. Indexes of lists are left out of a path, and after some hundred paths all others are one."""
-
-    def add_unaccounted(self, path: str, value: Decimal) -> None:
-        """Add a number that nothing is charged for."""
-        path = _INDEX.sub("[]", path)
-        if path not in self.unaccounted and len(self.unaccounted) >= _MAX_PATHS:
-            path = _OTHER_PATHS
-        known = self.unaccounted.get(path) or UnaccountedSum(0, Decimal(0))
-        self.unaccounted[path] = UnaccountedSum(known.numbers + 1, sum_exact((known.total, value)))
-
-    def add(self, leaves: Sequence[bytes], references: Sequence[tuple[str, str]]) -> None:
-        """Add requests by their leaf hashes and (time, id). They must come in tree order."""
-        self.requests += len(leaves)
-        self.tree.extend(leaves)
-        first, last = RequestReference(*min(references)), RequestReference(*max(references))
-        self.first = first if self.first is None else min(first, self.first)
-        self.last = last if self.last is None else max(last, self.last)
-
-
-@dataclass(slots=True)
-class AggregatedUsage:
-    """The usage of a whole file by account, and the numbers of records that are not billed."""
-
-    accounts: dict[str, AccountUsage] = field(default_factory=dict)
-    lines: int = 0
-    out_of_scope: int = 0
-    """Number of records of other accounts or outside the period."""
-    found: FoundRecords = field(default_factory=FoundRecords)
-    """Their times and accounts."""
-    rejected: int = 0
-    duplicates: list[Duplicate] = field(default_factory=list)
-    """At most the first thousand."""
-    duplicate_count: int = 0
 
 
 def aggregate_usage(
@@ -211,8 +83,17 @@ def aggregate_usage(
     ``workers`` is a number of additional processes. They import the calling script, so it must keep its own work
     under ``if __name__ == "__main__"``.
     """
+    reader = ChunkReader(book, period, account, dimensions, comparison)
+    if comparison is None and on_notes is None:
+        with open_plain_rows(lines, reader) as plain:
+            if plain is not None:
+                usage = _Aggregator(period, account, on_rejected, plain.add_leaves, None).run(
+                    plain.other_chunks(), None
+                )
+                plain.add_to(usage, on_leaves, progress)
+                return usage
     return _Aggregator(period, account, on_rejected, on_leaves, on_notes).run(
-        read_chunks(lines, ChunkReader(book, period, account, dimensions, comparison), workers), progress
+        read_chunks(lines, reader, workers), progress
     )
 
 
@@ -292,7 +173,7 @@ class _Aggregator:
         known = self.bucket_keys.get(number)
         if known is None:
             # Each process has its own objects for the same card. Keep one of them.
-            card = self.cards.setdefault(_card_identity(key.card), key.card)
+            card = self.cards.setdefault(card_identity(key.card), key.card)
             self.bucket_keys[number] = key._replace(card=card)
             self.sums[number] = _BucketSum(self.partition_requests.setdefault(key.account, _PartitionRequests()))
         elif _bucket_identity(key) != _bucket_identity(known):
@@ -306,7 +187,7 @@ class _Aggregator:
             sums = self.sums[number]
             if not sums.requests and not sums.other_meters:
                 continue
-            usage = self._account_usage(key.account)
+            usage = self.result.account(key.account)
             identity = key.role, key.account, key.card, key.estimated, key.split
             bucket = buckets.get(identity)
             if bucket is None:
@@ -342,7 +223,7 @@ class _Aggregator:
                         self.on_notes(account, request_id, at, extra[2])
         for account, requests in self.partition_requests.items():
             if requests.leaves:
-                self._account_usage(account).add(requests.leaves, requests.references)
+                self.result.account(account).add(requests.leaves, requests.references)
                 if self.on_leaves:
                     self.on_leaves(
                         account, requests.leaves.copy(), [request_id for _, request_id in requests.references]
@@ -361,7 +242,7 @@ class _Aggregator:
             others = self.sums[bucket].other_meters
             for name, quantity in quantities:
                 others[name] = others.get(name, 0) + quantity
-        usage = self._account_usage(account)
+        usage = self.result.account(account)
         for path, value in unaccounted:
             usage.add_unaccounted(path, Decimal(value))
 
@@ -379,18 +260,12 @@ class _Aggregator:
             unique.append(first)
         return unique
 
-    def _account_usage(self, account: str) -> AccountUsage:
-        usage = self.result.accounts.get(account)
-        if usage is None:
-            usage = self.result.accounts[account] = AccountUsage(account)
-        return usage
-
     def _record_duplicates(self, rows: list[RecordRow]) -> None:
         first = rows[0]
         if first.bucket == UNBILLED:
             return  # each is counted already, as rejected or out of scope
         account = self.bucket_keys[first.bucket].account
-        self._account_usage(account).duplicates += len(rows) - 1
+        self.result.account(account).duplicates += len(rows) - 1
         self.result.duplicate_count += len(rows) - 1
         for repeated in rows[1:]:
             if len(self.result.duplicates) < _MAX_LISTED:
@@ -415,24 +290,10 @@ class _Aggregator:
             return
         self.result.rejected += 1
         if record.account is not None and record.at is not None:
-            self._account_usage(record.account).rejected += 1
+            self.result.account(record.account).rejected += 1
         if self.on_rejected:
             self.on_rejected(record)
 
 
 def _bucket_identity(key: BucketKey) -> tuple[Any, ...]:
-    return key.account, _card_identity(key.card), key.estimated, key.day, key.split, key.role
-
-
-def _card_identity(card: RateCard) -> tuple[Any, ...]:
-    """Return the values that identify a card, also across processes."""
-    return (
-        card.price_book_digest,
-        card.model,
-        card.group,
-        card.service_tier,
-        card.context,
-        card.variation,
-        card.router,
-        card.start,
-    )
+    return key.account, card_identity(key.card), key.estimated, key.day, key.split, key.role

@@ -5,8 +5,9 @@ Chunks do not depend on each other, so several processes can read them in parall
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
@@ -185,8 +186,8 @@ class ChunkReader:
         self.dimensions, self.comparison = dimensions, comparison
         self.days = CalendarDays(period.zone if period else "UTC")
 
-    def read(self, lines: list[bytes], first: int) -> Chunk:
-        """Read some lines; ``first`` is the number of the first of them in the file."""
+    def read(self, lines: list[bytes], numbers: Sequence[int]) -> Chunk:
+        """Read some lines; ``numbers`` are theirs in the file, in rising order."""
         partitions: list[list[PackedRow]] = [[] for _ in range(PARTITION_COUNT)]
         buckets: dict[BucketKey, int] = {}
         rejected: list[RejectedRecord] = []
@@ -199,7 +200,7 @@ class ChunkReader:
         split: tuple[str, ...] = ()
         start, end = (self.period.start, self.period.end) if self.period else (None, None)
         out_of_scope, first_at, last_at, accounts = 0, "", "", set[str]()
-        for record in read_records(lines, first, conventions=self.book.conventions):
+        for record in read_records(lines, numbers, conventions=self.book.conventions):
             if type(record) is not Record:
                 unreadable = cast(RejectedRecord, record)
                 rejected.append(unreadable)
@@ -222,7 +223,7 @@ class ChunkReader:
                 _add_unbilled(partitions, request_id, line, leaf)
                 continue
             if dimensions is not None:
-                split = dimensions.values(record, lines[line - first])
+                split = dimensions.values(record, lines[bisect_left(numbers, line)])
             known = cached_buckets.get((origin, served_tier, at_text[:10], split), _NO_BUCKET)
             bucket = known.bucket
             is_usual = caches_cards and not (
@@ -250,7 +251,7 @@ class ChunkReader:
                     if input_tokens <= priced.max_input_tokens:
                         cached_cards[origin, served_tier] = priced
                     if self.comparison is not None:
-                        compared = self.comparison.compare(record, charge, lines[line - first])
+                        compared = self.comparison.compare(record, charge, lines[bisect_left(numbers, line)])
                         extra = self._extra(charge, origin.account, split, buckets, compared)
                         split += compared.split
                     elif notes is not None:
@@ -339,8 +340,8 @@ def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> It
     """Yield the chunks of a file in order. ``workers`` processes read them; with 0, this process does."""
     parts = _split_lines(lines)
     if not workers:
-        for part, first in parts:
-            yield reader.read(part, first)
+        for part, numbers in parts:
+            yield reader.read(part, numbers)
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from multiprocessing import get_context
@@ -348,19 +349,19 @@ def read_chunks(lines: Iterable[bytes], reader: ChunkReader, workers: int) -> It
     # "spawn" starts clean processes: a fork of a process with threads can hang.
     with ProcessPoolExecutor(workers, get_context("spawn"), _init_worker, (reader,)) as pool:
         pending: deque[Future[Chunk]] = deque()
-        for part, first in parts:
-            pending.append(pool.submit(_read_in_worker, part, first))
+        for part, numbers in parts:
+            pending.append(pool.submit(_read_in_worker, part, numbers))
             if len(pending) > workers + 1:  # bounds the memory: one chunk per worker, and one to spare
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    """Yield (lines of a chunk, number of its first line)."""
+def _split_lines(lines: Iterable[bytes]) -> Iterator[tuple[list[bytes], Sequence[int]]]:
+    """Yield (lines of a chunk, their numbers in the file)."""
     remaining, first = iter(bounded_lines(lines)), 1
     while part := list(islice(remaining, CHUNK_LINES)):
-        yield part, first
+        yield part, range(first, first + len(part))
         first += len(part)
 
 
@@ -373,7 +374,7 @@ def _init_worker(reader: ChunkReader) -> None:
     _reader = reader
 
 
-def _read_in_worker(lines: list[bytes], first: int) -> Chunk:
+def _read_in_worker(lines: list[bytes], numbers: Sequence[int]) -> Chunk:
     if _reader is None:
         raise RuntimeError("the worker process was not initialized by _init_worker")
-    return _reader.read(lines, first)
+    return _reader.read(lines, numbers)

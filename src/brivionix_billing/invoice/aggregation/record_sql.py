@@ -1,0 +1,138 @@
+"""The canonical text of a table's row in SQL, derived from the line of a usage file that the row becomes.
+
+The keys of a record, and where they are, come from :meth:`Columns.line`. RFC 8785 sorts them. So this module has no
+list of fields of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.frames.layout import Count, FrameLayout, quote, text_literal
+from brivionix_billing.tables import Columns, TableOptions
+
+__all__ = ["RecordSql"]
+
+_SAFE_TEXT: Final = r"[ !#-\[\]-~]*"
+"""Printable ASCII without quotes and backslashes: JSON writes such a text as it is."""
+_SAFE_ID: Final = r"[!#-\[\]-~]+"
+_INSTANT: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.([0-9]{1,3}|[0-9]{6}))?Z"
+_MAX_LENGTH: Final = 256
+_MARK: Final = "\ue000"
+_INTEGERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+
+
+class RecordSql:
+    """The canonical text of a row in SQL, over the rows of ``FrameQuery.rows``.
+
+    :attr:`supports_table` is false if a column has a type whose JSON is not written here.
+    """
+
+    def __init__(self, names: list[str], types: list[str], layout: FrameLayout, options: TableOptions) -> None:
+        self._layout = layout
+        columns = Columns(names, options)
+        self._types = dict(zip(columns.names, types, strict=True))
+        self._columns = {ours: quote(name) for ours, name in zip(columns.names, names, strict=True)}
+        self._template: Any = json.loads(columns.line([_MARK + name for name in columns.names]))
+        self._texts = [
+            name for name in self._types if _has_mark(self._template, _MARK + name) and not self._is_special(name)
+        ]
+        self._counts = {
+            count.argument: f"CASE WHEN {count.stated_sql} IS NOT NULL THEN CAST({_whole(count, index)} AS VARCHAR) END"
+            for index, count in enumerate(layout.counts)
+        }
+
+    def _is_special(self, name: str) -> bool:
+        return name in ("at", "estimated", "usage") or any(count.argument == name for count in self._layout.counts)
+
+    @property
+    def supports_table(self) -> bool:
+        """Whether the rows of this table can be written in SQL."""
+        if "request_id" not in self._types or "account" not in self._types or "usage" in self._types:
+            return False
+        if self._types.get("at") not in ("TIMESTAMP WITH TIME ZONE", "VARCHAR"):
+            return False
+        if self._types.get("estimated", "BOOLEAN") != "BOOLEAN":
+            return False
+        allowed = ("VARCHAR", "UUID", *_INTEGERS)
+        return all(
+            self._types[name] in (allowed if name in ("request_id", "account") else ("VARCHAR",))
+            for name in self._texts
+        )
+
+    def column(self, name: str) -> str | None:
+        """Return a text column in SQL, ``None`` if the table does not have it."""
+        return f"nullif(CAST({self._columns[name]} AS VARCHAR), '')" if name in self._columns else None
+
+    @property
+    def request_id(self) -> str:
+        """The request id in SQL."""
+        return f"CAST({self._columns['request_id']} AS VARCHAR)"
+
+    @property
+    def at_text(self) -> str:
+        """The time of a record in UTC without Z in SQL, as ``Record.at_text`` writes it."""
+        if self._types["at"] == "VARCHAR":
+            return f"rtrim({self._columns['at']}, 'Z')"
+        moment = "make_timestamp(_b_time)"
+        return (
+            f"CASE WHEN _b_time % 1000000 = 0 THEN strftime({moment}, '%Y-%m-%dT%H:%M:%S') "
+            f"ELSE strftime({moment}, '%Y-%m-%dT%H:%M:%S.%f') END"
+        )
+
+    @property
+    def is_safe(self) -> str:
+        """Whether the text of a row is written in SQL as the core writes it."""
+        tests = [
+            f"regexp_full_match({self.request_id}, {text_literal(_SAFE_ID)})",
+            f"strlen({self.request_id}) <= {_MAX_LENGTH}",
+        ]
+        if self._types["at"] == "VARCHAR":
+            tests.append(f"regexp_full_match({self._columns['at']}, {text_literal(_INSTANT)})")
+        for name in self._texts:
+            if name != "request_id":
+                text = f"coalesce({self.column(name)}, '')"
+                tests.append(
+                    f"strlen({text}) <= {_MAX_LENGTH} AND regexp_full_match({text}, {text_literal(_SAFE_TEXT)})"
+                )
+        for index, count in enumerate(self._layout.counts):
+            if count.places:  # only whole quantities are written in SQL
+                tests.append(f"_b{index} % {10**count.places} = 0")
+        return " AND ".join(tests)
+
+    @property
+    def text(self) -> str:
+        """The canonical text of a row."""
+        return self._sql(self._template)
+
+    def _sql(self, value: Any) -> str:
+        """Return a value of the template in SQL: ``NULL`` where the record does not have it."""
+        if isinstance(value, Mapping):
+            members = []
+            for key in sorted(value):
+                name = canonical_json(key).decode() + ":"
+                members.append(f"coalesce({text_literal(',' + name)} || {self._sql(value[key])}, '')")
+            return "('{' || substr(" + " || ".join(members) + ", 2) || '}')"
+        if value is True:  # the mark of an estimate, which a record has only if it is true
+            return f"CASE WHEN {self._columns['estimated']} THEN 'true' END"
+        if not isinstance(value, str) or not value.startswith(_MARK):
+            return text_literal(canonical_json(value).decode())
+        name = value.removeprefix(_MARK)
+        if name in self._counts:
+            return self._counts[name]
+        if name == "at":
+            # isoformat() of Python ends with the offset, and a text stays as it is.
+            ending = "Z" if self._types["at"] == "VARCHAR" else "+00:00"
+            return f"('\"' || ({self.at_text}) || {text_literal(ending)} || '\"')"
+        return f"('\"' || {self.column(name)} || '\"')"
+
+
+def _whole(count: Count, index: int) -> str:
+    return f"_b{index} // {10**count.places}" if count.places else f"_b{index}"
+
+
+def _has_mark(value: Any, mark: str) -> bool:
+    return value == mark or (isinstance(value, Mapping) and any(_has_mark(item, mark) for item in value.values()))

@@ -1,0 +1,147 @@
+"""Bills of Parquet files, which DuckDB adds up, are byte for byte those of the same rows read one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from brivionix_billing import PriceBook
+from brivionix_billing.canonical_json import canonical_json
+from brivionix_billing.invoice import Header, aggregate_usage, build_invoice
+from brivionix_billing.invoice.aggregation.dimensions import Dimensions
+from brivionix_billing.invoice.aggregation.reader import ChunkReader
+from brivionix_billing.tables import TableOptions, open_usage
+from brivionix_billing.times import Period
+from model_books import model_books_with_requests
+from model_oracle import ModelRequest
+from paths import ROOT
+from profiles import examples
+from request_strategies import book_settings
+from samples import utc
+from strategies import Data, render
+
+pa = pytest.importorskip("pyarrow")
+pytest.importorskip("duckdb")
+
+from frame_kit import row_of_model_request, table_of  # noqa: E402  # it needs both
+
+PERIODS = [None, Period.parse("2026-01-02/2026-04-01", "Asia/Shanghai"), Period.parse("2026-02", "Europe/Berlin")]
+OCTOBER = Period.parse("2026-10", "Asia/Shanghai")
+IDS = ["req_1", "req_2", "req 3", 'a"b', "ä", "", None, "x" * 257, *(f"other_{index}" for index in range(30))]
+
+
+def summary(path: Path, book: PriceBook, period: Period | None, split: str | None, *, by_line: bool) -> dict[str, Any]:
+    """Return all that a run of ``invoice`` finds: bills with evidence, lists of records, and what is not billed."""
+    rejected: list[Any] = []
+    lists: dict[str, list[Any]] = {}
+    dimensions = None if split is None else Dimensions([split])
+
+    def collect(account: str, leaves: list[bytes], ids: list[str]) -> None:
+        lists.setdefault(account, []).extend(zip(leaves, ids, strict=True))
+
+    with open_usage(str(path), TableOptions(meters=book.resolver.meters)) as lines:
+        usage = aggregate_usage(
+            iter(list(lines)) if by_line else lines,
+            book,
+            period,
+            on_rejected=rejected.append,
+            on_leaves=collect,
+            dimensions=dimensions,
+        )
+    shown = period or Period.parse("2020-01-01/2030-01-01")
+    bills = {}
+    for name, account in usage.accounts.items():
+        header = Header(
+            account=name, period=shown, period_name="p", issued=shown.end, series="S", number=1, issuer="I", split=split
+        )
+        bill = canonical_json(build_invoice(account, header, book)) if account.requests else b""
+        bills[name] = bill, account.rejected, account.duplicates
+    counts = usage.lines, usage.out_of_scope, usage.rejected, usage.duplicate_count, usage.found
+    return {
+        "bills": bills,
+        "lists": lists,
+        "rejected": sorted(rejected, key=str),
+        "duplicates": usage.duplicates,
+        "counts": counts,
+    }
+
+
+@settings(book_settings, max_examples=examples(40))
+@given(
+    model_books_with_requests(most=4),
+    st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(["a", "b", " c", 'd"'])), min_size=12, max_size=12),
+    st.sampled_from(PERIODS),
+    st.sampled_from([None, "token", "region", "tag:team"]),
+    st.sampled_from([["t1", None], ["t1", "t\u00e9", ""], [None]]),
+)
+def test_same_bills(
+    case: tuple[Data, list[ModelRequest]],
+    names: list[tuple[str | None, str]],
+    period: Period | None,
+    split: str | None,
+    tokens: list[str | None],
+) -> None:
+    """Generated tables with rejected and repeated records have the same bills, evidence and lists on both paths."""
+    data, requests = case
+    book = PriceBook.loads(render(data))
+    rows = [row_of_model_request(requests[index % len(requests)], name, 1) for index, (_, name) in enumerate(names)]
+    table = table_of(rows)
+    table = table.append_column("request_id", pa.array([each for each, _ in names], pa.string()))
+    table = table.append_column("token", pa.array([tokens[i % len(tokens)] for i in range(len(rows))], pa.string()))
+    table = table.append_column("tags", pa.array(["team:x;a=b" if i % 3 else None for i in range(len(rows))]))
+    table = table.append_column("estimated", pa.array([None if i % 2 else i % 4 == 0 for i in range(len(rows))]))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "usage.parquet")
+        write(table, path)
+        slow = summary(path, book, period, split, by_line=True)
+        event(f"bills: {any(bill for bill, *_ in slow['bills'].values())}")
+        assert summary(path, book, period, split, by_line=False) == slow
+
+
+def write(table: Any, path: Path) -> None:
+    import duckdb
+
+    duckdb.connect().from_arrow(table).write_parquet(str(path))
+
+
+def plain_table(count: int) -> Any:
+    return pa.table(
+        {
+            "request_id": [f"req_{index}" for index in range(count)],
+            "at": [
+                utc("2026-10-01T00:00:00") if index % 2 else utc("2026-10-31T23:59:59.000120") for index in range(count)
+            ],
+            "account": ["a" if index % 3 else "b" for index in range(count)],
+            "group": ["default"] * count,
+            "model": ["gpt-5.4"] * count,
+            "input_tokens": list(range(count)),
+            "output_tokens": [None if index % 5 else 7 for index in range(count)],
+        }
+    )
+
+
+def test_usual_rows_are_not_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of an ordinary table are added up by DuckDB alone, with the bills of the usual path."""
+    book, path = PriceBook.load(ROOT / "pricing.yaml"), tmp_path / "usage.parquet"
+    write(plain_table(1000), path)
+    slow = summary(path, book, OCTOBER, None, by_line=True)
+    monkeypatch.setattr(ChunkReader, "read", None)
+    assert summary(path, book, OCTOBER, None, by_line=False) == slow
+
+
+def test_duplicates_at_any_distance(tmp_path: Path) -> None:
+    """A repeated and a conflicting id in different files are found, with the numbers of their lines."""
+    book, table = PriceBook.load(ROOT / "pricing.yaml"), plain_table(1000)
+    write(table, tmp_path / "1.parquet")
+    write(table.slice(0, 1), tmp_path / "2.parquet")
+    altered = table.slice(999, 1).set_column(5, "input_tokens", pa.array([1]))
+    write(altered, tmp_path / "3.parquet")
+    found = summary(tmp_path, book, None, None, by_line=False)
+    assert found == summary(tmp_path, book, None, None, by_line=True)
+    assert [each.line for each in found["duplicates"]] == [1001]
+    assert [each.line for each in found["rejected"]] == [1000, 1002]
