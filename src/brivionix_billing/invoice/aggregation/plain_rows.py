@@ -278,8 +278,8 @@ class PlainRows:
             usage.out_of_scope += sum(group.requests for group in found)
             ends = min(group.first for group in found), max(group.last for group in found)
             accounts = frozenset(list(dict.fromkeys(group.key[0] for group in found))[:_MAX_FOUND])
-            first, last = (format_instant(to_instant(end))[:-1] for end in ends)
-            usage.found = usage.found.join(FoundRecords(first, last, accounts))
+            earliest, latest = (format_instant(to_instant(end))[:-1] for end in ends)
+            usage.found = usage.found.join(FoundRecords(earliest, latest, accounts))
         buckets: dict[tuple[Any, ...], UsageBucket] = {}
         for account in usage.accounts.values():
             for bucket in account.buckets:
