@@ -124,7 +124,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "invalid_document": ErrorCode(
             None, "the document is not a valid invoice document of this version, or was altered"
         ),
-        "document_exists": ErrorCode(None, "the folder already contains a bill, or the bill was already corrected"),
+        "document_exists": ErrorCode(None, "the folder already contains a bill"),
         "series_broken": ErrorCode(None, "the previous document does not match the series"),
         "not_in_bill": ErrorCode(None, "the bill does not contain this request"),
         "receipt_too_large": ErrorCode(None, "the receipt of a request has more than 1999 bytes"),

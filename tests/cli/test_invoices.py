@@ -316,8 +316,8 @@ def test_notes(run: Run) -> None:
     status, out, _ = run("verify", "bills/INV-000003", "--usage", "right.jsonl")
     assert (status, out.count(": verified"), out.count("note:"), "INV-000001" in out) == (0, 1, 1, True)
     assert run("verify", "bills/INV-000001", "bills/INV-000003", "--usage", "usage.jsonl")[0] == 1  # other usage
-    status, _, err = run(*base, "--after", "bills", "--out", "twice")  # case 28: no money goes back twice
-    assert (status, "already corrected by" in err) == (2, True)
+    status, _, err = run(*base, "--usage", "right.jsonl", "--after", "bills", "--out", "twice")
+    assert (status, "INV-000001 with its notes" in err) == (2, True)  # case 28: no money goes back twice
     other = ("credit-note", "bills/INV-000002/invoice.json", *base[2:])
     assert run(*other, "--after", "bills", "--out", "bills/INV-000004")[0] == 0
     assert run("verify", "bills/INV-000004")[0] == 0
@@ -331,6 +331,45 @@ def test_notes(run: Run) -> None:
     edit(run.folder / bill, due="2027-01-01T00:00:00Z")
     status, _, err = run(*base, "--after", "bills", "--out", "changed")
     assert (status, "was altered" in err) == (2, True)
+
+
+def test_further_notes_and_late_usage(run: Run) -> None:
+    """A second note and a voiding note follow the first one; a later bill has late usage; all of them verify."""
+    run.usage(ROWS)
+    bills(run)
+    (run.folder / "right.jsonl").write_bytes(written(ROWS[1:]))
+    november = record(1, request_id="nov", at="2026-11-02T00:00:00Z")
+    (run.folder / "all.jsonl").write_bytes(written([*ROWS, record(70, request_id="late"), november]))
+    note = (
+        "credit-note",
+        "bills/INV-000001/invoice.json",
+        "--reason",
+        "r",
+        "--issued",
+        "2026-11-05",
+        "--after",
+        "bills",
+    )
+    assert run(*note, "--usage", "right.jsonl", "--out", "bills/INV-000003")[0] == 0
+    status, _, err = run(*note, "--void", "INV-000003", "--usage", "right.jsonl", "--out", "x")
+    assert (status, "remove --usage" in err) == (2, True)
+    assert run(*note, "--void", "INV-000003", "--out", "bills/INV-000004")[0] == 0
+    text = (run.folder / "bills/INV-000004/invoice.txt").read_text(encoding="utf-8")
+    assert ("Voids     INV-000003" in text, "INV-000001 after all notes: " in text) == (True, True)
+    later = ("--account", "acct_1", "--period", "2026-11", "--late", "bills", "--after", "bills")
+    status, _, err = run("invoice", "-", *later, "--out", "y")
+    assert (status, "several times" in err) == (2, True)
+    assert run("invoice", "all.jsonl", *later, "--out", "bills/INV-000005")[0] == 0
+    text = (run.folder / "bills/INV-000005/invoice.txt").read_text(encoding="utf-8")
+    assert "Contains late usage of 2026-10 (INV-000001): " in text
+    documents = ("bills/INV-000003", "bills/INV-000004", "bills/INV-000001")
+    _, out, _ = run("verify", *documents, "--usage", "right.jsonl")
+    assert "note: INV-000001 with INV-000003, INV-000004: " in out
+    assert run("verify", "bills/INV-000004", "bills/INV-000005", "--usage", "all.jsonl")[0] == 0
+    shutil.copytree(run.folder / "bills/INV-000003", run.folder / "bills/copy")
+    edit(run.folder / "bills/copy/invoice.json", id="INV-000006", number=6)
+    status, out, _ = run("verify", "bills", "--usage", "all.jsonl")
+    assert (status, "already corrected by INV-000003, but INV-000006 does not follow it" in out) == (1, True)
 
 
 def test_proofs(run: Run) -> None:

@@ -18,18 +18,25 @@ from jsonschema import Draft202012Validator
 from bill_kit import BOOK, billed, body, header, record, usages, verified, written
 from brivionix_billing import BillingError
 from brivionix_billing.invoice import (
+    Balance,
+    add_late_usage,
     aggregate_usage,
     build_inclusion_proof,
     build_invoice,
+    build_late_usage,
     build_note,
+    build_voiding_note,
     check_inclusion_proof,
     document_hash,
+    figures_in_effect,
     json_schema,
+    order_changes,
     render_text,
     seal,
 )
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage
-from brivionix_billing.invoice.notes import LINE_KEY
+from brivionix_billing.invoice.figures import LINE_KEY
+from brivionix_billing.times import Period
 from profiles import examples
 
 Json = dict[str, Any]
@@ -154,6 +161,132 @@ def test_a_note_that_changes_nothing_is_rejected() -> None:
     note, _ = noted(BILL, None)
     with pytest.raises(BillingError, match="only a bill"):
         build_note(note, None, header(number=3, previous=note), "again")
+
+
+def before(number: int) -> Json:
+    """Return what a header needs of the document before a number."""
+    return {"id": f"INV-{number - 1:06d}", "hash": "sha256:" + "0" * 64, "series": "INV", "number": number - 1}
+
+
+def changed_by(bill: Json, usage: bytes, *earlier: Json, number: int = 2) -> Json:
+    """Return a sealed note that follows the earlier changes of a bill."""
+    head = header(number=number, previous=before(number))
+    aggregated = aggregate_usage(usage.splitlines(), BOOK, head.period, account="acct_1")
+    corrected = build_invoice(aggregated.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK)
+    return seal(build_note(bill, corrected, head, "again", order_changes(bill, earlier)))
+
+
+def voiding(bill: Json, voided: Json, *earlier: Json, number: int = 5) -> Json:
+    """Return a sealed note that voids another one."""
+    head = header(number=number, previous=before(number))
+    return seal(build_voiding_note(bill, voided["id"], head, "void", order_changes(bill, earlier)))
+
+
+def totals_after(bill: Json, *notes: Json) -> Any:
+    """Return the Credits of a bill after its notes."""
+    return figures_in_effect(bill, order_changes(bill, notes))["totals"]["credits"]
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(st.lists(usages(), min_size=2, max_size=4))
+def test_any_number_of_notes(states: list[list[Json]]) -> None:
+    """A bill and all its notes add up to the bill over the last usage, in every amount, and each note verifies."""
+    files = [written(rows) for rows in states]
+    try:
+        bill = billed(files[0])
+        notes: list[Json] = []
+        for number, usage in enumerate(files[1:], 2):
+            notes.append(changed_by(bill, usage, *notes, number=number))
+    except (KeyError, BillingError):
+        return  # nothing is billed, or nothing to correct
+    documents = {document["id"]: document for document in notes}
+    for note, usage in zip(notes, files[1:], strict=True):
+        report = verified(note, usage, corrects=bill, find=documents.get)
+        assert [d for d in report.differences if d.where not in ("previous", "number")] == []
+    head = header(number=2, previous=bill)
+    aggregated = aggregate_usage(files[-1].splitlines(), BOOK, head.period, account="acct_1")
+    expected = figures(build_invoice(aggregated.accounts.get("acct_1") or AccountUsage("acct_1"), head, BOOK))
+    amounts = [figures(document) for document in (bill, *notes)]
+    for path in {path for found in (*amounts, expected) for path in found}:
+        assert sum(Fraction(found.get(path, "0")) for found in amounts) == Fraction(expected.get(path, "0")), path
+
+
+def test_a_note_is_voided() -> None:
+    """A voiding note reverses exactly one note, once; later notes stay in effect, and the totals are stated."""
+    one = changed_by(BILL, written(ROWS[:-1]))
+    two = changed_by(BILL, written(ROWS[:-3]), one, number=3)
+    void = voiding(BILL, one, one, two)
+    reversed_amounts = {path: -Fraction(amount) for path, amount in figures(one).items()}
+    assert {path: Fraction(amount) for path, amount in figures(void).items()} == reversed_amounts
+    expected = Fraction(BILL["totals"]["credits"]) + Fraction(two["totals"]["credits"])
+    assert Fraction(void["in_effect"]["credits"]) == Fraction(totals_after(BILL, one, two, void)) == expected
+    assert (void["evidence"], void["corrects"]["after"]["id"], list(SCHEMA.iter_errors(void))) == (None, two["id"], [])
+    documents = {document["id"]: document for document in (one, two)}
+    report = verified(void, None, corrects=BILL, find=documents.get)
+    assert [d.where for d in report.differences if d.where != "previous"] == []
+    for target, message in ((one, "already voided"), (void, "voids INV-000002"), (BILL, "not a note")):
+        with pytest.raises(BillingError, match=message):
+            voiding(BILL, target, one, two, void, number=6)
+    again = changed_by(BILL, written(ROWS), one, two, void, number=6)
+    assert Fraction(again["in_effect"]["credits"]) == Fraction(BILL["totals"]["credits"])
+
+
+def test_gaps_and_doubles_in_a_chain_are_found() -> None:
+    """A missing, an altered and a second note after the same change are found, by ordering and by verifying."""
+    one = changed_by(BILL, written(ROWS[:-1]))
+    two = changed_by(BILL, written(ROWS[:-2]), one, number=3)
+    fork = changed_by(BILL, written(ROWS[:-3]), one, number=4)
+    for notes in ([two], [one, two, fork], [one, changed_by(BILL, written(ROWS[:-3]), number=5)]):
+        with pytest.raises(BillingError) as caught:
+            order_changes(BILL, notes)
+        assert caught.value.code == "series_broken"
+    altered = {**one, "issued": "2026-12-01T00:00:00Z"}
+    altered["hash"] = document_hash(altered)
+    for found in (None, altered, {**one, "issued": "2026-12-01T00:00:00Z"}, fork):
+        report = verified(two, written(ROWS[:-2]), corrects=BILL, find=lambda _, found=found: found)
+        assert "cannot be recomputed" in " ".join(map(str, report.differences))
+
+
+def test_late_usage_on_the_next_bill() -> None:
+    """A later bill contains late usage, verifies with all usage, and further notes follow it; less usage is refused."""
+    november = Period.parse("2026-11")
+    rows = [record(1, request_id="nov_1", at="2026-11-03T00:00:00Z")]
+    everything = written([*ROWS, record(12), *rows])
+    one = changed_by(BILL, written([*ROWS[1:]]))
+    late = changed_by(BILL, written([*ROWS, record(12)]), one, number=3)  # the same change, as a note
+
+    def section_of(usage: bytes, *earlier: Json) -> Json | None:
+        found = aggregate_usage(usage.splitlines(), BOOK, header().period, account="acct_1").accounts["acct_1"]
+        return build_late_usage(BILL, build_invoice(found, header(), BOOK), order_changes(BILL, earlier))
+
+    def bill_with(balance: Balance | None) -> Json:
+        head = header(period=november, period_name="2026-11", issued=november.end, number=3, previous=one)
+        own = aggregate_usage(everything.splitlines(), BOOK, november).accounts["acct_1"]
+        section = section_of(everything, one)
+        assert section is not None
+        return seal(add_late_usage(build_invoice(own, head, BOOK), [section], balance, BOOK))
+
+    bill = bill_with(None)
+    assert list(SCHEMA.iter_errors(bill)) == []
+    assert bill["late"][0]["totals"] == late["totals"]
+    own = billed(everything, period=november, period_name="2026-11")["totals"]["credits"]
+    total, extra = Fraction(bill["totals"]["credits"]), Fraction(late["totals"]["credits"])
+    assert total == Fraction(own) + extra == sum(Fraction(line["credits"]) for line in bill["lines"])
+    documents = {"INV-000001": BILL, "INV-000002": one}
+    assert verified(bill, everything, previous=one, find=documents.get).differences == []
+    assert not verified(bill, written([*ROWS, *rows]), previous=one, find=documents.get).ok
+    assert section_of(everything, one, bill) is None
+    last = changed_by(BILL, written(ROWS), one, bill, number=4)
+    assert last["corrects"]["after"]["id"] == bill["id"]
+    report = verified(last, written(ROWS), corrects=BILL, find={**documents, bill["id"]: bill}.get)
+    assert report.differences == []
+    with pytest.raises(BillingError, match="less than was billed"):
+        section_of(written(ROWS[1:]))
+    # The same balance results, whether the late usage is before the opening or within the period.
+    before, within = Decimal(100) - Decimal(late["totals"]["credits"]), Decimal(100)
+    closing = Decimal(100) - Decimal(bill["totals"]["credits"])
+    sections = [bill_with(Balance(opening, [], closing))["balance"] for opening in (before, within)]
+    assert sections[0] == sections[1] == {"opening": "100", "movements": [], "closing": str(closing)}
 
 
 def test_every_altered_figure_of_a_note_is_found() -> None:

@@ -16,7 +16,7 @@ from brivionix_billing.cli.skipped import print_groups
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.partitions import DuplicateDetector
-from brivionix_billing.invoice.notes import LINE_CONDITIONS
+from brivionix_billing.invoice.figures import LINE_CONDITIONS
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.rating import Charge
 from brivionix_billing.report.rejections import RejectionSummary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from brivionix_billing.cli.output import as_json, print_stdout, progress
 from brivionix_billing.cli.receipts import is_receipt, verify_receipts
 from brivionix_billing.cli.reports import report_dict, report_text
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.invoice.document import read_document
+from brivionix_billing.invoice.chain import figures_in_effect, find_changes, order_changes
+from brivionix_billing.invoice.document import read_document, schema_errors
 from brivionix_billing.invoice.files import DOCUMENT_FILE, RECORDS_FILE, find_documents, read_intact_document
 from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
 from brivionix_billing.invoice.report import VerificationReport
@@ -132,6 +133,7 @@ def _verify(args: Namespace) -> int:
                 corrects=_find_linked_document(document.get("corrects"), path, by_id, args.corrects),
                 records=records,
                 require_signature=args.require_signature,
+                find=_finder(path, by_id),
             )
             link = document.get("corrects")
             if isinstance(link, dict) and link.get("id") not in by_id:
@@ -151,22 +153,18 @@ def _verify(args: Namespace) -> int:
 def _cross_check(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, VerificationReport]) -> None:
     """Report what no single document shows: an amount that is billed or refunded twice."""
     numbers: dict[Any, str] = {}
-    corrected: dict[Any, str] = {}
+    _check_changes(documents, reports)
     billed: dict[Any, list[tuple[str, str, str]]] = {}
     for path, document in documents.items():
         report = reports[path]
         try:
             name, kind = str(document["id"]), document["kind"]
-            link, period = document["corrects"], document["period"]
+            period = document["period"]
             number, account = (document["series"], document["number"]), document["customer"]["account"]
             if number in numbers:
                 report.add_difference("number", f"{numbers[number]} has the same number")
             numbers[number] = str(path)
             if kind != "invoice":
-                bill = link["id"]
-                if bill in corrected:
-                    report.add_difference("corrects", f"{bill} was already corrected by {corrected[bill]}")
-                corrected[bill] = name
                 continue
             for other, start, end in billed.get(account, []):
                 if period["from"] < end and start < period["to"]:
@@ -174,6 +172,38 @@ def _cross_check(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path
             billed.setdefault(account, []).append((name, period["from"], period["to"]))
         except (KeyError, TypeError):
             continue  # its own report has the differences
+
+
+def _check_changes(documents: Mapping[Path, dict[str, Any]], reports: Mapping[Path, VerificationReport]) -> None:
+    """Report gaps and forks in the chain of changes of each bill, and the totals of a bill after them."""
+    valid = {path: document for path, document in documents.items() if not schema_errors(document)}
+    changes = {path: find_changes(document) for path, document in valid.items()}
+    for path, bill in valid.items():
+        if bill["kind"] != "invoice":
+            continue
+        try:
+            ordered = order_changes(bill, valid.values())
+        except BillingError as error:
+            # It concerns every document that changes the bill, because none of them tells which one is right.
+            for other, contained in changes.items():
+                if any(change.content["corrects"]["id"] == bill["id"] for change in contained):
+                    reports[other].add_difference("corrects", error.message)
+            continue
+        if ordered:
+            totals = figures_in_effect(bill, ordered)["totals"]
+            costs = [
+                f"{amount} {totals['channels'][name]['currency']} ({name})"
+                for name, amount in totals["rounded"]["channels"].items()
+            ]
+            names = ", ".join(change.id for change in ordered)
+            reports[path].notes.append(
+                f"{bill['id']} with {names}: {', '.join([totals['credits'] + ' Credits', *costs])}"
+            )
+
+
+def _finder(path: Path, by_id: Mapping[Any, dict[str, Any]]) -> Callable[[str], dict[str, Any] | None]:
+    """Return a function that finds a document by its id, from the place of another one."""
+    return lambda name: _find_linked_document({"id": name}, path, by_id, None)
 
 
 def _find_linked_document(

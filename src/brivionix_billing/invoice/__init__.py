@@ -16,11 +16,13 @@ from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, Ag
 from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
+from brivionix_billing.invoice.chain import Change, figures_in_effect, order_changes
 from brivionix_billing.invoice.csv_export import lines_csv
 from brivionix_billing.invoice.diff import Difference
 from brivionix_billing.invoice.document import json_schema, read_document
 from brivionix_billing.invoice.header import Balance, Header, Movement, document_id
-from brivionix_billing.invoice.notes import build_note
+from brivionix_billing.invoice.late import add_late_usage, build_late_usage
+from brivionix_billing.invoice.notes import build_note, build_voiding_note
 from brivionix_billing.invoice.proofs import build_inclusion_proof, check_inclusion_proof
 from brivionix_billing.invoice.report import VerificationReport
 from brivionix_billing.invoice.signing import (
@@ -39,6 +41,7 @@ __all__ = [
     "AccountUsage",
     "Balance",
     "AggregatedUsage",
+    "Change",
     "Difference",
     "Dimensions",
     "Duplicate",
@@ -50,6 +53,11 @@ __all__ = [
     "build_invoice",
     "aggregate_usage",
     "build_note",
+    "build_voiding_note",
+    "build_late_usage",
+    "add_late_usage",
+    "order_changes",
+    "figures_in_effect",
     "document_id",
     "document_hash",
     "json_schema",

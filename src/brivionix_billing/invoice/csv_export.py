@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brivionix_billing.invoice.document import rounded_costs
-from brivionix_billing.invoice.notes import LINE_CONDITIONS
+from brivionix_billing.invoice.figures import LINE_CONDITIONS
 from brivionix_billing.tabular import format_csv
 
 __all__ = ["lines_csv"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import safe_repr
-from brivionix_billing.invoice.notes import DAY_KEY, LINE_KEY
+from brivionix_billing.invoice.figures import DAY_KEY, LINE_KEY
 
 __all__ = ["DAYS", "LINES", "Difference", "RowSpec", "diff", "diff_rows"]
 

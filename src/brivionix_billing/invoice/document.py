@@ -73,9 +73,15 @@ class Link(_StrictModel):
 
 
 class Correction(Link):
-    """The bill that a note corrects, and the reason."""
+    """The bill that a note corrects, and the reason.
+
+    ``after`` is the document of the change before it, absent for the first change of a bill. ``voids`` is the note
+    whose changes this note reverses.
+    """
 
     reason: Annotated[str, Field(max_length=2_000)]
+    after: Link | None = None
+    voids: Link | None = None
 
 
 class Payment(_StrictModel):
@@ -250,6 +256,26 @@ class Evidence(_StrictModel):
     unaccounted: list[UnaccountedNumbers] | None = None
 
 
+class TotalsInEffect(_StrictModel):
+    """The totals of a bill after all its notes, the present one included."""
+
+    requests: SignedCount
+    credits: ExactDecimal
+    rounded: RoundedAmounts
+
+
+class LateUsage(_StrictModel):
+    """Usage of an earlier period that arrived after its bill: the change of that bill, and its evidence."""
+
+    corrects: Correction
+    period: Period
+    lines: list[Line]
+    totals: Totals
+    savings: Savings
+    days: list[Day]
+    evidence: Evidence
+
+
 LabelKind = Literal["models", "groups", "channels", "service_tiers", "regions", "modes", "windows", "meters"]
 Language = Literal["en", "zh_CN", ""]
 LabelText = Annotated[str, Field(max_length=4_100)]
@@ -278,6 +304,8 @@ class Document(_StrictModel):
     savings: Savings
     days: list[Day]
     sections: Sections | None = None
+    late: Annotated[list[LateUsage], Field(min_length=1)] | None = None
+    in_effect: TotalsInEffect | None = None
     labels: dict[LabelKind, dict[Name, dict[Language, LabelText]]] | None = None
     rounding: Rounding
     evidence: Evidence | None

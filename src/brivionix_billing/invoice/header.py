@@ -103,6 +103,17 @@ class Balance:
             )
         return self.as_dict()
 
+    def reconcile_late(self, account: str, used: str, late: str) -> dict[str, Any]:
+        """Return the section of a bill over ``used`` Credits, of which ``late`` are late usage of earlier periods.
+
+        If the late usage is in the opening balance already, the section states the opening balance before it.
+        Raises ``invalid_argument`` if the closing balance does not match.
+        """
+        opening = sum_exact([self.opening, Decimal(late)])
+        before = Balance(opening, self.movements, self.closing)
+        fits = before.closing_after(Decimal(used)) == self.closing
+        return (before if fits else self).reconcile(account, Decimal(used))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the section of a bill."""
         return {

@@ -45,6 +45,8 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["corrects"]:
         reason = " ".join(document["corrects"]["reason"].split())
         page.append(f"Corrects  {document['corrects']['id']}: {reason}")
+        if document["corrects"].get("voids"):
+            page.append(f"Voids     {document['corrects']['voids']['id']}")
     channels = list(totals["channels"])
     currencies = [totals["channels"][name]["currency"] for name in channels]
     heads = [f"{currency} ({name})" for name, currency in zip(channels, currencies, strict=True)]
@@ -90,6 +92,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         "The channels are alternatives: each column states what the same Credits cost through that channel. "
         "The bill is in Credits, and is not payable again.",
         "",
+        *_chain_lines(document),
         *_balance_lines(document["balance"], totals["credits"]),
         *_section_lines(document),
         *_days_lines(document["days"], period["zone"]),
@@ -114,6 +117,27 @@ def render_text(document: Mapping[str, Any]) -> str:
     else:
         page.append(f"Signature    Signed by key {document['signing_key']} (Ed25519); not checked here")
     return "\n".join(_replace_unprintable(line) for line in page) + "\n"
+
+
+def _chain_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return the totals of a bill after all its notes, and the late usage that a bill contains."""
+    lines = [
+        f"Contains late usage of {section['period']['name']} ({section['corrects']['id']}): "
+        f"{section['totals']['credits']} Credits."
+        for section in document.get("late") or ()
+    ]
+    in_effect = document.get("in_effect")
+    if in_effect:
+        costs = rounded_costs(document, in_effect["rounded"])
+        amounts = [
+            f"{cost} {document['totals']['channels'][name]['currency']} ({name})" for name, cost in costs.items()
+        ]
+        lines.append(
+            f"{document['corrects']['id']} after all notes: "
+            + ", ".join([f"{in_effect['credits']} Credits", *amounts])
+            + "."
+        )
+    return lines
 
 
 def _estimated_lines(estimated: Mapping[str, Any]) -> list[str]:

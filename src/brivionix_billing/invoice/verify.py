@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage
 from brivionix_billing.invoice.aggregation.aggregate import aggregate_usage
 from brivionix_billing.invoice.aggregation.dimensions import Dimensions
 from brivionix_billing.invoice.build import build_invoice
+from brivionix_billing.invoice.chain import follow_changes
 from brivionix_billing.invoice.diff import DAYS, LINES, Difference, diff, diff_rows
 from brivionix_billing.invoice.document import schema_errors
-from brivionix_billing.invoice.header import Balance, Header, payment_section
-from brivionix_billing.invoice.notes import build_note
+from brivionix_billing.invoice.header import Header
+from brivionix_billing.invoice.late import add_late_usage, build_late_usage
+from brivionix_billing.invoice.notes import build_note, build_voiding_note
 from brivionix_billing.invoice.record_list import compare_records
 from brivionix_billing.invoice.report import VerificationReport, check_document
 from brivionix_billing.invoice.signing import document_hash
+from brivionix_billing.invoice.stated import expected_balance, expected_payment, rebuild_header, stated_channels
 from brivionix_billing.pricebook import PriceBook
-from brivionix_billing.times import Period, parse_instant
+from brivionix_billing.times import Period
 from brivionix_billing.usage.record_file import RejectedRecord
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = ["Difference", "Verifier"]
 MAX_NAMED: Final = 20
 """Maximum number of records that a report names for one reason."""
 _MAX_REJECTED: Final = 10_000
+Find = Callable[[str], Mapping[str, Any] | None]
 OpenUsage = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
@@ -67,20 +69,22 @@ class Verifier:
         corrects: Mapping[str, Any] | None = None,
         records: Path | None = None,
         require_signature: bool = False,
+        find: Find = lambda _: None,
     ) -> VerificationReport:
         """Verify one document.
 
         ``key`` is the issuer's public key. ``previous`` is the previous document in its series. ``corrects`` is, for a
         note, the bill that it corrects. ``records`` is the list of records that was written with the bill: with it,
         missing, added and altered records are named. ``require_signature`` fails a document that has no signature that
-        is valid for ``key``.
+        is valid for ``key``. ``find`` returns a document by its id: the changes of a bill before a note, and the bills
+        whose late usage a bill contains.
 
         Raises ``file_unreadable`` if the usage file or the list of records cannot be read.
         """
         report = check_document(document, key, require_signature=require_signature)
         self._check_chain(document, previous, report)
         try:
-            self._recompute(document, corrects, records, report)
+            self._recompute(document, corrects, records, report, find)
         except BillingError as error:
             if error.code == "file_unreadable":
                 raise  # the failure is not one of the document
@@ -126,8 +130,9 @@ class Verifier:
         corrects: Mapping[str, Any] | None,
         records: Path | None,
         report: VerificationReport,
+        find: Find,
     ) -> None:
-        header = _rebuild_header(document, report)
+        header = rebuild_header(document, report)
         is_note = document.get("kind") != "invoice"
         for name, required in (("evidence", not is_note), ("corrects", is_note)):
             if required and document[name] is None:
@@ -140,7 +145,7 @@ class Verifier:
                 return
             aggregated, rejected = self._aggregate(header)
             usage = aggregated.accounts.get(header.account) or AccountUsage(header.account)
-            channels = _stated_channels(document)
+            channels = stated_channels(document)
             invoice = build_invoice(usage, header, self.book, channels=channels)
             further = dict.fromkeys(name for bucket in usage.buckets for name in bucket.card.channels)
             further = {name: None for name in further if name not in channels}
@@ -150,9 +155,12 @@ class Verifier:
                     "the price file has further channels in this period, which the document does not state: "
                     + ", ".join(further)
                 )
+            if document.get("late"):
+                late = [self._late_usage(section, header, find, report) for section in document["late"]]
+                invoice = add_late_usage(invoice, late, None, self.book)
             if not is_note:
-                invoice["payment"] = _expected_payment(document["payment"], self.book, report)
-                invoice["balance"] = _expected_balance(document["balance"], invoice["totals"]["credits"], report)
+                invoice["payment"] = expected_payment(document["payment"], self.book, report)
+                invoice["balance"] = expected_balance(document["balance"], invoice["totals"]["credits"], report)
             self._explain_records(document, header, usage, aggregated, rejected, records, report)
         if not is_note:
             expected: Mapping[str, Any] = invoice or {}
@@ -165,8 +173,35 @@ class Verifier:
         else:
             if corrects.get("hash") != document_hash(corrects):
                 report.add_difference("corrects", f"{corrects.get('id')} was altered")
-            expected = build_note(corrects, invoice, header, document["corrects"]["reason"])
+            earlier = follow_changes(document, corrects, find)
+            reason, voided = document["corrects"]["reason"], document["corrects"].get("voids")
+            if voided is None:
+                expected = build_note(corrects, invoice, header, reason, earlier)
+            else:
+                expected = build_voiding_note(corrects, voided["id"], header, reason, earlier)
         self._compare_documents(document, expected, report)
+
+    def _late_usage(
+        self, section: Mapping[str, Any], header: Header, find: Find, report: VerificationReport
+    ) -> Mapping[str, Any]:
+        """Return the section ``late`` of a bill for one earlier bill, as it must be."""
+        link = section["corrects"]
+        bill = find(link["id"])
+        if bill is None or schema_errors(bill):
+            raise BillingError("series_broken", f"late: {link['id']}, the bill of the late usage, was not given")
+        if bill["hash"] != document_hash(bill):
+            report.add_difference("late", f"{link['id']} was altered")
+        period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
+        header = Header(header.account, period, bill["period"]["name"], issued=period.end)
+        aggregated, _ = self._aggregate(header)
+        usage = aggregated.accounts.get(header.account) or AccountUsage(header.account)
+        channels = frozenset(section["totals"]["channels"])
+        corrected = build_invoice(usage, header, self._require_book(), channels=channels)
+        expected = build_late_usage(bill, corrected, follow_changes(section, bill, find))
+        if expected is None:
+            raise BillingError("invalid_argument", f"late: the usage has no late usage of {link['id']}")
+        self._accept_newer_prices(section["evidence"], expected["evidence"], report)
+        return expected
 
     def _compare_documents(
         self, document: Mapping[str, Any], expected: Mapping[str, Any], report: VerificationReport
@@ -177,22 +212,31 @@ class Verifier:
         actual_rest = {key: value for key, value in document.items() if key not in {"hash", "signature", *separate}}
         expected_rest = {key: value for key, value in expected.items() if key not in separate}
         evidence, expected_evidence = actual_rest.get("evidence"), expected_rest.get("evidence")
-        if (
-            isinstance(evidence, dict)
-            and isinstance(expected_evidence, dict)
-            and evidence.get("price_book") != expected_evidence["price_book"]
-            and evidence.get("prices") == expected_evidence["prices"]
-        ):
-            # Prices are appended to a price file all the time. Those that this bill depends on have not changed.
-            report.notes.append("the price file has changed since; the prices that this bill depends on are the same")
-            expected_rest["evidence"] = {**expected_evidence, "price_book": evidence["price_book"]}
+        if isinstance(evidence, dict) and isinstance(expected_evidence, dict):
+            self._accept_newer_prices(evidence, expected_evidence, report)
         for spec in row_specs:
             report.differences += diff_rows(spec, document[spec.name], expected[spec.name])
         report.differences += diff("", actual_rest, expected_rest)
 
+    @staticmethod
+    def _accept_newer_prices(evidence: Mapping[str, Any], expected: dict[str, Any], report: VerificationReport) -> None:
+        """Let ``expected`` have the digest that ``evidence`` states, if the prices of the bill are the same."""
+        if evidence.get("price_book") != expected["price_book"] and evidence.get("prices") == expected["prices"]:
+            # Prices are appended to a price file all the time. Those that this bill depends on have not changed.
+            message = "the price file has changed since; the prices that this bill depends on are the same"
+            if message not in report.notes:
+                report.notes.append(message)
+            expected["price_book"] = evidence["price_book"]
+
+    def _require_book(self) -> PriceBook:
+        if self.book is None:
+            raise BillingError("invalid_argument", "verifying requires a usage file and a price book")
+        return self.book
+
     def _aggregate(self, header: Header) -> tuple[AggregatedUsage, list[RejectedRecord]]:
         """Return the usage of a document's period, and its first rejected records."""
-        if self.open_usage is None or self.book is None:
+        book = self._require_book()
+        if self.open_usage is None:
             raise BillingError("invalid_argument", "verifying requires a usage file and a price book")
         cached = self._aggregated.get((header.period, header.split))
         if cached is None:
@@ -205,7 +249,7 @@ class Verifier:
             with self.open_usage() as lines:
                 aggregated = aggregate_usage(
                     lines,
-                    self.book,
+                    book,
                     header.period,
                     account=self.account,
                     on_rejected=keep,
@@ -267,68 +311,3 @@ class Verifier:
         yield from comparison.differences[:MAX_NAMED]
         if len(comparison.differences) > MAX_NAMED:
             yield "records", f"{len(comparison.differences) - MAX_NAMED} more differ"
-
-
-def _rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> Header:
-    """Return the header that the document states, to recompute the document with it.
-
-    Payment and balance are checked separately.
-    """
-    period, customer = document["period"], document["customer"]
-    try:
-        parsed_period = Period.parse(period["name"], period["zone"])
-    except BillingError as error:
-        report.add_difference("period", error.message)
-        parsed_period = Period(parse_instant(period["from"]), parse_instant(period["to"]), period["zone"])
-    header = Header(
-        account=customer["account"],
-        period=parsed_period,
-        period_name=period["name"],
-        issued=parse_instant(document["issued"]),
-        series=document["series"],
-        number=1,
-        issuer=document["issuer"]["name"],
-        issuer_tax_number=document["issuer"]["tax_number"],
-        issuer_details=document["issuer"]["details"],
-        customer=customer["name"],
-        customer_tax_number=customer["tax_number"],
-        customer_details=customer["details"],
-        due=None if document["due"] is None else parse_instant(document["due"]),
-        signing_key=document["signing_key"],
-        split=(document.get("sections") or {}).get("by"),
-    )
-    # The chain is checked separately, so a wrong number or link must not stop the recomputation here.
-    put = object.__setattr__
-    put(header, "number", document["number"])
-    put(header, "previous", document["previous"])
-    return header
-
-
-def _stated_channels(document: Mapping[str, Any]) -> frozenset[str]:
-    """Return the payment channels that the document states: those of its totals, and that of the payment."""
-    payment = document["payment"]
-    return frozenset([*document["totals"]["channels"], *([] if payment is None else [payment["channel"]])])
-
-
-def _expected_payment(payment: Any, book: PriceBook, report: VerificationReport) -> Any:
-    """Return the section that a bill with this channel of payment must have."""
-    if payment is None:
-        return None
-    try:
-        return payment_section(payment["channel"], book)
-    except BillingError as error:
-        report.add_difference("payment.channel", error.message)
-        return payment
-
-
-def _expected_balance(section: Any, used: str, report: VerificationReport) -> Any:
-    """Return the section that a bill with this opening balance and these movements must have."""
-    if section is None:
-        return None
-    try:
-        movements = [(movement["label"], movement["credits"]) for movement in section["movements"]]
-        balance = Balance(section["opening"], movements, section["closing"])
-    except BillingError as error:
-        report.add_difference("balance", error.message)
-        return section
-    return {**balance.as_dict(), "closing": format_plain(balance.closing_after(Decimal(used)))}

@@ -15,9 +15,9 @@ from brivionix_billing.canonical_json import canonical_json, sha256
 from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import schema_errors
+from brivionix_billing.invoice.figures import LINE_CONDITIONS
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.labels import label_of, named
-from brivionix_billing.invoice.notes import LINE_CONDITIONS
 from brivionix_billing.invoice.signing import check_signature, document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
