@@ -272,6 +272,9 @@ def test_late_usage_on_the_next_bill() -> None:
     own = billed(everything, period=november, period_name="2026-11")["totals"]["credits"]
     total, extra = Fraction(bill["totals"]["credits"]), Fraction(late["totals"]["credits"])
     assert total == Fraction(own) + extra == sum(Fraction(line["credits"]) for line in bill["lines"])
+    for channel in bill["totals"]["channels"].values():
+        parts = [channel["credits_without_price"], *(period["credits"] for period in channel["price_periods"])]
+        assert sum(map(Fraction, parts)) == total
     documents = {"INV-000001": BILL, "INV-000002": one}
     assert verified(bill, everything, previous=one, find=documents.get).differences == []
     assert not verified(bill, written([*ROWS, *rows]), previous=one, find=documents.get).ok
