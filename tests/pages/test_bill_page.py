@@ -16,11 +16,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser
 
-from bill_kit import BOOK, billed, header, loaded, record, text, written
+from bill_kit import BOOK, OCTOBER, billed, header, loaded, record, text, written
 from bill_page_kit import KEY, MARKUP, ROWS, Json, full
 from brivionix_billing import BillingError
 from brivionix_billing.canonical_json import canonical_json
-from brivionix_billing.invoice import aggregate_usage, build_invoice, build_note, document_hash, key_id, seal
+from brivionix_billing.invoice import (
+    add_late_usage,
+    aggregate_usage,
+    build_invoice,
+    build_late_usage,
+    build_note,
+    build_voiding_note,
+    document_hash,
+    key_id,
+    order_changes,
+    seal,
+)
 from brivionix_billing.pages import bill_page
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.times import Period
@@ -86,6 +97,26 @@ def test_notes_are_consistent(browser: Browser, tmp_path: Path, number: int) -> 
         assert "INV-000001" in tab.text("header .note")
         assert "a reason" in tab.text("header .note")
         assert tab.page.locator("img").count() == 0
+
+
+def test_a_voiding_note_and_late_usage_are_consistent(browser: Browser, tmp_path: Path) -> None:
+    """The pages of a voiding note and of a bill with late usage show both, and confirm their own checks."""
+    bill, note = billed(written(ROWS)), next(notes())
+    changes = order_changes(bill, [note])
+    void = seal(build_voiding_note(bill, note["id"], header(number=3, previous=note), "void", changes))
+    period = Period.parse("2026-11")
+    usage = written([*ROWS, record(99), record(1, request_id="nov", at="2026-11-03T00:00:00Z")])
+    october, november = (
+        aggregate_usage(usage.splitlines(), BOOK, each).accounts["acct_1"] for each in (OCTOBER, period)
+    )
+    late = build_late_usage(bill, build_invoice(october, header(), BOOK), changes)
+    assert late is not None
+    head = header(period=period, period_name="2026-11", issued=period.end)
+    later = seal(add_late_usage(build_invoice(november, head, BOOK), [late], None, BOOK))
+    for document, shown in ((void, "Voids"), (later, "late usage of 2026-10")):
+        with opened(browser, tmp_path / f"{document['id']}.html", bill_page(document)) as tab:
+            assert verdict(tab) == BILL_MESSAGES["en"]["check_part"], tab.texts("#checks li")
+            assert shown in tab.text("header .note")
 
 
 def swap(pattern: str, new: str, count: int = 1) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.invoice.figures import add_figures, subtract_figures, with_channels
+from brivionix_billing.invoice.figures import add_figures, subtract_figures
 from brivionix_billing.invoice.signing import document_hash
 
 __all__ = [
@@ -116,7 +116,7 @@ def figures_in_effect(bill: Document, changes: Iterable[Change]) -> Mapping[str,
 
     Late usage of earlier periods that the bill contains is not part of them: it changes the earlier bills.
     """
-    late = [subtract_figures(None, with_channels(section, bill)) for section in bill.get("late") or ()]
+    late = [subtract_figures(None, section) for section in bill.get("late") or ()]
     return add_figures(bill, [*late, *(change.content for change in changes)])
 
 

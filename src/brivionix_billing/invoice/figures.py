@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, subtract_text
 
-__all__ = ["DAY_KEY", "LINE_CONDITIONS", "LINE_KEY", "add_figures", "has_figures", "subtract_figures", "with_channels"]
+__all__ = ["DAY_KEY", "LINE_CONDITIONS", "LINE_KEY", "add_figures", "has_figures", "subtract_figures"]
 
 Figures = Mapping[str, Any]
 """A document, or a part of one, with ``lines``, ``totals``, ``savings`` and ``days``."""
@@ -56,15 +56,6 @@ def add_figures(first: Figures, others: Iterable[Figures]) -> Figures:
     for other in others:
         result = subtract_figures(result, subtract_figures(None, other))
     return result
-
-
-def with_channels(figures: Figures, of: Figures) -> dict[str, Any]:
-    """Return figures with all channels of other figures. A channel that they lack had no price for their Credits."""
-    credits, channels = figures["totals"]["credits"], dict(figures["totals"]["channels"])
-    for name, total in of["totals"]["channels"].items():
-        missing = {"currency": total["currency"], "amount": "0", "price_periods": [], "credits_without_price": credits}
-        channels.setdefault(name, missing)
-    return {**figures, "totals": {**figures["totals"], "channels": channels}}
 
 
 def has_figures(figures: Figures) -> bool:

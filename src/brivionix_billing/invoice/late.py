@@ -7,11 +7,13 @@ Its lines, totals, savings and days contain these changes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
+from brivionix_billing.decimals import format_plain, sum_exact
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.chain import Change, figures_in_effect, link_to_last
-from brivionix_billing.invoice.figures import add_figures, has_figures, subtract_figures, with_channels
+from brivionix_billing.invoice.figures import add_figures, has_figures, subtract_figures
 from brivionix_billing.invoice.header import Balance
 from brivionix_billing.invoice.labels import labels_section
 from brivionix_billing.pricebook import PriceBook
@@ -65,9 +67,12 @@ def add_late_usage(
             f"{safe_repr(invoice['id'])}: a bill that is split cannot contain late usage; correct the earlier bill "
             "with a note",
         )
-    everywhere = add_figures(invoice, sections)
-    own, *parts = (with_channels(figures, everywhere) for figures in (invoice, *sections))
-    document = {**invoice, **add_figures(own, parts), "late": [dict(section) for section in sections]}
+    document = {**invoice, **add_figures(invoice, sections), "late": [dict(section) for section in sections]}
+    for channel in document["totals"]["channels"].values():
+        # A change does not state the Credits of a channel that had no price in the whole period.
+        priced = [Decimal(period["credits"]) for period in channel["price_periods"]]
+        without = sum_exact([Decimal(document["totals"]["credits"]), sum_exact(priced).copy_negate()])
+        channel["credits_without_price"] = format_plain(without)
     if balance is not None:
         late = add_figures(sections[0], sections[1:])["totals"]["credits"]
         document["balance"] = balance.reconcile_late(
