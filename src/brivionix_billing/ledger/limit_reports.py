@@ -79,7 +79,7 @@ def limits(store: Store, account: str, now: str) -> list[Limit]:
                 row.zone,
                 units_to_credits(row.amount),
                 units_to_credits(0 if use is None else use.used),
-                use.ends[0][1] if use is not None and use.ends else None,
+                None if use is None else use.first_reset,
             )
         )
     return shown

@@ -104,13 +104,24 @@ class CountedRequest(NamedTuple):
         """Unit -> amount."""
         return {"credits": self.credits, "requests": UNITS_PER_CREDIT, "tokens": self.tokens or 0}
 
+    def change(self, *, was_open: bool, used: Mapping[str, int] | None) -> dict[str, int]:
+        """Return what the end of the hold adds to its counters. ``used``: see :func:`charged_amounts`.
 
-def charged_amounts(credits: int, counts: Iterable[int] | None, tokens: int | None = None) -> dict[str, int]:
-    """Return what limits count of a charge. ``tokens`` are those of its hold, if the charge was priced elsewhere."""
+        A hold that has expired was not counted any more. A charge that was priced elsewhere has no tokens: those of
+        the hold are counted.
+        """
+        held = self.amounts
+        used = {} if used is None else {"tokens": held["tokens"], **used}
+        return {unit: used.get(unit, 0) - (amount if was_open else 0) for unit, amount in held.items()}
+
+
+def charged_amounts(credits: int, counts: Iterable[int] | None) -> dict[str, int]:
+    """Return what limits count of a charge. If it was priced elsewhere, its tokens are unknown."""
+    amounts = {"credits": credits, "requests": UNITS_PER_CREDIT}
     if counts is not None:
         _, input_tokens, _, output_tokens = counts
-        tokens = (input_tokens + output_tokens) * UNITS_PER_CREDIT
-    return {"credits": credits, "requests": UNITS_PER_CREDIT, "tokens": tokens or 0}
+        amounts["tokens"] = (input_tokens + output_tokens) * UNITS_PER_CREDIT
+    return amounts
 
 
 def matching_limits(
@@ -128,19 +139,19 @@ def change_counters(
     ids: Iterable[str],
     at: str,
     amounts: Mapping[str, int],
-    sign: int,
-    counter: Callable[[LimitRow, str], CounterRow],
+    add: Callable[[LimitRow, str, int], None],
 ) -> None:
-    """Add what a request at a time counts (``sign`` 1), or take it back (-1). A limit that was removed counts no more.
+    """Add what a request at a time counts to the counters of its limits. A limit that was removed counts no more.
 
-    ``ids`` are the limits that count the request. ``counter`` returns the counter of a limit by its start.
+    ``ids`` are the limits that count the request. ``add`` adds an amount to the counter of a limit with a start.
     """
     when, ids = parse_timestamp(at), set(ids)
     for limit in limits:
-        if limit.id in ids:
+        amount = amounts.get(limit.unit, 0)
+        if amount and limit.id in ids:
             range = limit.parsed_window.counters(when)
             if range is not None:
-                counter(limit, range.current).used += sign * amounts[limit.unit]
+                add(limit, range.current, amount)
 
 
 def apply_limit(active: Iterable[LimitRow], id: str, account: str, content: Mapping[str, Any]) -> list[LimitRow]:
@@ -188,9 +199,9 @@ class LimitState:
         self._limits.update((row.id, row) for row in apply_limit(self._active(), id, self._account, content))
         return len(self._active()) or None
 
-    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int], sign: int = 1) -> None:
-        """Add what a request at a time counts to its limits, or take it back (``sign`` -1)."""
-        change_counters(self._active(), limits, at, amounts, sign, self._counter)
+    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int]) -> None:
+        """Add what a request at a time counts to its limits."""
+        change_counters(self._active(), limits, at, amounts, self._add)
 
     def rows(self) -> Iterator[LimitRow | CounterRow]:
         """Yield all limits and counters."""
@@ -200,5 +211,6 @@ class LimitState:
     def _active(self) -> list[LimitRow]:
         return [limit for limit in self._limits.values() if limit.active]
 
-    def _counter(self, limit: LimitRow, start: str) -> CounterRow:
-        return self._counters.setdefault((limit.id, start), CounterRow(limit.id, start, self._account, 0))
+    def _add(self, limit: LimitRow, start: str, amount: int) -> None:
+        counter = self._counters.setdefault((limit.id, start), CounterRow(limit.id, start, self._account, 0))
+        counter.used += amount

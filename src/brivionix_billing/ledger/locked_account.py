@@ -112,19 +112,26 @@ class LockedAccount:
         found = [row for row in self._counters.values() if row.limit == limit.id and first <= row.starts <= last]
         return sorted(found, key=lambda row: row.starts)
 
-    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int], sign: int = 1) -> None:
-        """Add what a request of a time counts to its limits, or take it back (``sign`` -1)."""
+    def change_counter(self, limit: LimitRow, start: str, amount: int) -> None:
+        """Add an amount to a counter of a limit."""
+        found = self.counters(limit, start, start)
+        if found:
+            row = found[0]
+            self.mark_changed(row)
+        else:
+            row = self._counters[limit.id, start] = CounterRow(limit.id, start, self.id, 0)
+            self.add_row(row)
+        row.used += amount
 
-        def counter(limit: LimitRow, start: str) -> CounterRow:
-            found = self.counters(limit, start, start)
-            if found:
-                self.mark_changed(found[0])
-                return found[0]
-            new = self._counters[limit.id, start] = CounterRow(limit.id, start, self.id, 0)
-            self.add_row(new)
-            return new
+    def count(self, limits: Iterable[str], at: str, amounts: Mapping[str, int]) -> None:
+        """Add what a request at a time counts to its limits."""
+        change_counters(self.limits, limits, at, amounts, self.change_counter)
 
-        change_counters(self.limits, limits, at, amounts, sign, counter)
+    def recount(self, hold: HoldRow, *, was_open: bool, used: Mapping[str, int] | None) -> None:
+        """Replace what a hold counts by what its request used; ``None``: it was not charged."""
+        if hold.counted is not None:
+            counted = CountedRequest.from_column(hold.counted)
+            self.count(counted.limits, hold.at, counted.change(was_open=was_open, used=used))
 
     def add_row(self, row: Row) -> None:
         """Add a row that is written with the entry."""
@@ -231,16 +238,15 @@ class LockedAccount:
         return f"~{self.id}/{self.row.number + 1}"
 
     def resolve_hold(self, draft: EntryDraft, hold: HoldRow, state: str) -> None:
-        """Resolve a hold. The caller posts the subaccounts that receive its Credits."""
+        """Resolve a hold. The caller posts the subaccounts that receive its Credits, and recounts a settled one."""
         draft.post("held", -hold.credits)
         if hold.token is not None:
             token = self.token(hold.token)
             token.held -= hold.credits
             draft.result["token"] = token.id
             self.mark_changed(token)
-        if hold.counted is not None:
-            counted = CountedRequest.from_column(hold.counted)
-            self.count(counted.limits, hold.at, counted.amounts, -1)
+        if hold.counted is not None and state != "settled":
+            self.recount(hold, was_open=True, used=None)
         hold.state = state
         self._holds[hold.id] = hold
         self.mark_changed(hold)

@@ -209,12 +209,10 @@ class AccountReplay:
         hold.state, hold.resolved_by = _RESOLUTION_STATES[entry.kind], entry.id
         if hold.counted is not None:
             counted = CountedRequest.from_column(hold.counted)
-            if not late:
-                self.limits.count(counted.limits, hold.at, counted.amounts, -1)
+            used = None
             if entry.kind == "settle":
-                amount = units_from_column(entry.content["credits"])
-                amounts = charged_amounts(amount, entry.result.get("counts"), counted.tokens)
-                self.limits.count(counted.limits, hold.at, amounts)
+                used = charged_amounts(units_from_column(entry.content["credits"]), entry.result.get("counts"))
+            self.limits.count(counted.limits, hold.at, counted.change(was_open=not late, used=used))
 
     def _charge(self, entry: Entry) -> None:
         amount = units_from_column(entry.content["credits"])

@@ -20,6 +20,8 @@ __all__ = ["CounterRange", "Window", "parse_window"]
 _ROLLING: Final = re.compile(r"([1-9][0-9]{0,3})h", re.ASCII)
 _TIME_OF_DAY: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _CALENDAR: Final = ("hour", "day", "week", "month")
+_WHOLE_DAYS: Final = ("day", "week", "month")
+"""Calendar windows that never overlap. If clocks are put back, hours and times of the day can."""
 _MAX_HOURS: Final = 24 * 366
 _STEPS: Final = 60
 """Counters of a rolling window. N hours have steps of N minutes."""
@@ -41,7 +43,7 @@ class CounterRange(NamedTuple):
 class Window:
     """A window: rolling hours (``5h``), a calendar ``hour``, ``day``, ``week`` or ``month``, or ``22:00-06:00``."""
 
-    __slots__ = ("_days", "_rolling", "_times", "_zone", "text", "zone")
+    __slots__ = ("_days", "_latest", "_rolling", "_times", "_zone", "text", "zone")
 
     def __init__(self, text: str, zone: str) -> None:
         rolling, times = _ROLLING.fullmatch(text), _TIME_OF_DAY.fullmatch(text)
@@ -49,6 +51,13 @@ class Window:
         self._rolling = timedelta(hours=int(rolling[1])) if rolling else None
         self._times = (time(int(times[1]), int(times[2])), time(int(times[3]), int(times[4]))) if times else None
         self._zone, self._days = load_zone(zone), CalendarDays(zone)
+        self._latest: tuple[datetime, datetime, CounterRange] | None = None
+        """The latest result, and the time for which it holds: most requests are in the same window."""
+
+    @property
+    def is_rolling(self) -> bool:
+        """Whether the window is one of rolling hours."""
+        return self._rolling is not None
 
     def counters(self, at: datetime) -> CounterRange | None:
         """Return the counters at an instant in UTC; ``None`` if the window does not include it.
@@ -56,6 +65,9 @@ class Window:
         In a rolling window, later counters count as well: the clocks of several machines differ. Raises
         ``invalid_time`` at the limits of the calendar.
         """
+        latest = self._latest
+        if latest is not None and latest[0] <= at < latest[1]:
+            return latest[2]
         try:
             return self._counters(at)
         except OverflowError:
@@ -68,12 +80,17 @@ class Window:
             step = self._rolling / _STEPS
             current = _EPOCH + (at - _EPOCH) // step * step
             # The first step of which a part is within the window.
-            return CounterRange(format_timestamp(current), format_timestamp(current - self._rolling), _LAST)
+            range = CounterRange(format_timestamp(current), format_timestamp(current - self._rolling), _LAST)
+            self._latest = current, current + step, range
+            return range
         span = self._span(at)
         if span is None:
             return None
         start = format_timestamp(span[0])
-        return CounterRange(start, start, start)
+        range = CounterRange(start, start, start)
+        if self.text in _WHOLE_DAYS:
+            self._latest = *span, range
+        return range
 
     def end(self, start: str, at: datetime) -> datetime:
         """Return the instant from which a counter no longer counts. ``at``: an instant at which it counts."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger.api_tokens import ApiToken, require_unchanged_token, require_usable_token
 from brivionix_billing.ledger.errors import ShortfallError
-from brivionix_billing.ledger.limits import CountedRequest, charged_amounts
+from brivionix_billing.ledger.limits import charged_amounts
 from brivionix_billing.ledger.locked_account import EntryDraft, LockedAccount
 from brivionix_billing.ledger.posting.accounts import require_not_frozen
 from brivionix_billing.ledger.posting.limits import Expectation, count_charge, count_hold, tags_content
@@ -165,8 +165,8 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
     if row.state not in ("open", "expired"):
         raise hold_resolved_error(row)
     draft = EntryDraft("settle", format_timestamp(charge.at) if isinstance(charge, Charge) else row.at, content)
-    held = 0
-    if row.state == "open":
+    held, was_open = 0, row.state == "open"
+    if was_open:
         held = row.credits
         account.resolve_hold(draft, row, "settled")
     else:
@@ -177,9 +177,8 @@ def settle(account: LockedAccount, row: HoldRow, charge: Charge | int, content: 
         account.mark_changed(row)
     _post_charge(account, draft, charge, held, row.at if held else account.booked_at, row.token)
     if row.counted is not None:
-        counted = CountedRequest.from_column(row.counted)
-        amounts = charged_amounts(draft.postings["used"], draft.result.get("counts"), counted.tokens)
-        account.count(counted.limits, row.at, amounts)
+        used = charged_amounts(draft.postings["used"], draft.result.get("counts"))
+        account.recount(row, was_open=was_open, used=used)
     return draft
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -13,6 +13,7 @@ from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.limits import (
     LIMIT_UNITS,
     CountedRequest,
+    CounterRow,
     LimitRow,
     apply_limit,
     charged_amounts,
@@ -158,7 +159,9 @@ def count_hold(
     """
     tokens = None if expected.tokens is None else _part(expected.tokens * UNITS_PER_CREDIT, expected.share)
     counted = CountedRequest((), _part(credits, expected.share), tokens)
-    when, applied, refusals = parse_timestamp(account.booked_at), [], []
+    when = parse_timestamp(account.booked_at)
+    applied: list[tuple[LimitRow, str]] = []
+    refusals: list[LimitReachedError] = []
     for limit in matching_limits(account.limits, token, content.get("tags")):
         use = window_use(account, limit, when)
         if use is None:
@@ -168,19 +171,22 @@ def count_hold(
                 "invalid_argument",
                 f"limit {safe_repr(limit.name)} counts tokens: pass tokens= to hold, or a WorstCase as the amount",
             )
-        applied.append(limit.id)
-        amount = counted.amounts[limit.unit]
-        if use.used + amount > limit.amount:
+        applied.append((limit, use.current))
+        amount, used = counted.amounts[limit.unit], use.used
+        if used + amount > limit.amount:
             refusals.append(
-                LimitReachedError(limit.name, limit.unit, limit.amount, use.used, amount, use.resets(amount), now=when)
+                LimitReachedError(limit.name, limit.unit, limit.amount, used, amount, use.resets(amount), now=when)
             )
     if refusals:
         # The request can succeed when the last one has reset. None: it never can.
         raise max(refusals, key=lambda refusal: (refusal.resets is None, refusal.resets or when))
     if not applied:
         return None
-    account.count(applied, account.booked_at, counted.amounts)
-    return counted._replace(limits=tuple(applied))
+    amounts = counted.amounts
+    for limit, start in applied:
+        if amounts[limit.unit]:
+            account.change_counter(limit, start, amounts[limit.unit])
+    return counted._replace(limits=tuple(limit.id for limit, _ in applied))
 
 
 def _part(amount: int, share: Decimal) -> int:
@@ -205,30 +211,41 @@ class WindowUse(NamedTuple):
     """The use of a limit in its window at one instant."""
 
     limit: LimitRow
-    used: int
-    ends: tuple[tuple[int, datetime], ...]
-    """Used amounts, and the time from which each no longer counts; the earliest first."""
+    at: datetime
+    current: str
+    """Start of the counter of a request at this instant."""
+    counters: Sequence[CounterRow]
+    """All counters that count at this instant, the earliest first."""
+
+    @property
+    def used(self) -> int:
+        """What is used in the window."""
+        return sum([counter.used for counter in self.counters])
+
+    @property
+    def first_reset(self) -> datetime | None:
+        """The end of a calendar window. Of a rolling one, the time from which its oldest use no longer counts."""
+        window = self.limit.parsed_window
+        oldest = next((counter.starts for counter in self.counters if counter.used), None)
+        if oldest is None and window.is_rolling:
+            return None
+        return window.end(oldest or self.current, self.at)
 
     def resets(self, amount: int) -> datetime | None:
         """Return the latest time at which an amount is left again; ``None`` if the limit is below the amount."""
         missing = self.used + amount - self.limit.amount
         if amount > self.limit.amount:
             return None
-        for used, end in self.ends:
-            missing -= used
+        for counter in self.counters:
+            missing -= counter.used
             if missing <= 0:
-                return end
+                return self.limit.parsed_window.end(counter.starts, self.at)
         raise AssertionError("unreachable: without its use, the window has room for the amount")
 
 
 def window_use(account: LockedAccount, limit: LimitRow, at: datetime) -> WindowUse | None:
     """Return the use of a limit at an instant; ``None`` if its window does not include it."""
-    window = limit.parsed_window
-    range = window.counters(at)
+    range = limit.parsed_window.counters(at)
     if range is None:
         return None
-    rows = account.counters(limit, range.first, range.last)
-    used = sum(row.used for row in rows)
-    if range.first == range.last:
-        return WindowUse(limit, used, ((used, window.end(range.current, at)),))
-    return WindowUse(limit, used, tuple((row.used, window.end(row.starts, at)) for row in rows if row.used))
+    return WindowUse(limit, at, range.current, account.counters(limit, range.first, range.last))
