@@ -83,22 +83,26 @@ def _write(url: str, gate: Any, report: Callable[[Counter[str]], None], numbers:
 
 def _check(ledger: Ledger, limits: dict[str, Fraction], outcomes: Counter[str]) -> None:
     assert outcomes.keys() == {"granted", "limit_reached"}, outcomes
-    counts: dict[str, dict[str, Fraction]] = {}
+    totals = dict.fromkeys(limits, Fraction(0))
+    held: dict[str, Fraction] = {}
     for entry in ledger.journal(ACCOUNT):
-        _apply(entry, counts)
-        for unit, amount in limits.items():
-            assert sum(each[unit] for each in counts.values()) <= amount, (entry.number, unit)
-    uses = {limit.unit: Fraction(limit.used) for limit in ledger.limits(ACCOUNT, at=NOW + timedelta(seconds=60))}
-    assert uses == {unit: sum(each[unit] for each in counts.values()) for unit in limits}
-    assert min(1 - uses[unit] / limits[unit] for unit in limits) < Fraction(4, int(limits["requests"])), uses
+        _apply(entry, held, totals)
+        assert all(totals[unit] <= amount for unit, amount in limits.items()), (entry.number, totals)
+    assert {limit.unit: limit.used for limit in ledger.limits(ACCOUNT, at=NOW + timedelta(seconds=60))} == totals
+    # One limit is used up: it could not take another request of two Credits and 1000 tokens.
+    assert any(totals[unit] + most > limits[unit] for unit, most in (("requests", 1), ("credits", 2), ("tokens", 1000)))
     assert ledger.verify() == []
 
 
-def _apply(entry: Entry, counts: dict[str, dict[str, Fraction]]) -> None:
-    """Apply an entry to what each request counts."""
+def _apply(entry: Entry, held: dict[str, Fraction], totals: dict[str, Fraction]) -> None:
+    """Apply an entry to what the limits count."""
+    sign, credits = {"hold": 1, "release": -1}.get(entry.kind, 0), Fraction(0)
     if entry.kind == "hold":
-        counts[entry.id] = {"requests": Fraction(1), "credits": Fraction(entry.credits), "tokens": Fraction(1000)}
+        credits = held[entry.id] = Fraction(entry.credits)
     elif entry.kind == "release":
-        del counts[entry.content["hold"]]
+        credits = -held.pop(entry.content["hold"])
     elif entry.kind == "settle":
-        counts[entry.content["hold"]]["credits"] = Fraction(entry.credits)
+        credits = Fraction(entry.credits) - held.pop(entry.content["hold"])
+    totals["credits"] += credits
+    totals["requests"] += sign
+    totals["tokens"] += sign * 1000
