@@ -61,15 +61,15 @@ def utilisation() -> None:
     """Simulate 16 writers with large holds in windows of an hour: worst case, and shares of recent requests."""
     print("mean use of an hourly window by 16 writers; its limit is a multiple of one hold of 1 Credit")
     print("limit  counted       used  exceeded by  granted  refused")
-    for limit in (4, 16, 64):
+    for limit in (4, 16):
         for quantile in (None, Decimal("0.5"), Decimal("0.95"), Decimal(1)):
             name = "worst case" if quantile is None else f"quantile {quantile}"
             used, most, granted, refused = simulate(limit, quantile)
             print(f"{limit:5}  {name:13} {used:4.0%}  {most:10.1%}  {granted:7}  {refused:7}", flush=True)
 
 
-def simulate(limit: int, quantile: Decimal | None, hours: int = 4) -> tuple[float, float, int, int]:
-    """Run writers that each send a request when the last one ended, or 30 seconds after it was refused.
+def simulate(limit: int, quantile: Decimal | None, hours: int = 6) -> tuple[float, float, int, int]:
+    """Run writers that each send a request when the last one ended, or 10 seconds after it was refused.
 
     A request holds 1 Credit and takes 5 to 60 seconds. It uses a share of a log-normal distribution, with median 5 %
     and at most 100 %. Returns the mean use of the windows but the first, by how much the worst one exceeds the limit,
@@ -101,7 +101,7 @@ def simulate(limit: int, quantile: Decimal | None, hours: int = 4) -> tuple[floa
             ledger.hold("acct", 1, id=id, at=at, expected=expected)
         except LimitReachedError:
             refused += 1
-            heapq.heappush(events, (at + timedelta(seconds=30), writer, None))
+            heapq.heappush(events, (at + timedelta(seconds=10), writer, None))
             continue
         granted += 1
         admitted[id] = at
