@@ -8,7 +8,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -83,6 +83,7 @@ def open_usage(args: Namespace, book: PriceBook) -> Iterator[Iterator[bytes]]:
         raise BillingError(
             "invalid_argument", "the usage is not clear; name USAGE, or give --query SQL and --db URL, not both"
         )
+    source: AbstractContextManager[Iterator[bytes]]
     if args.query is None:
         source = tables.open_usage(args.usage, options)
     else:

@@ -176,6 +176,10 @@ class PlainRows:
         self._groups, self._classes, others = self._group()
         connection.execute("CREATE TEMP TABLE _b_leaves (account VARCHAR, request_id VARCHAR, leaf BLOB)")
         self._has_others = others or sum(group.requests for group in self._groups) < count
+        if not self._has_others:  # all rows were found to be plain, so the tests need not be repeated
+            self._ctes += ", _b_usual AS (SELECT * REPLACE (TRUE AS _b_plain) FROM _b_kept)"
+        else:
+            self._ctes += ", _b_usual AS (FROM _b_kept)"
 
     def _create_repeated(self) -> int:
         """Find the request ids that occur more than once by their hash. A collision only makes a row not plain."""
@@ -326,7 +330,7 @@ class PlainRows:
         pair = f"{{'at': {self._record.at_text}, 'id': {self._record.request_id}}}"
         found = self._connection.execute(
             f"{self._ctes}, _b_ends AS ({table}) SELECT e.account, min({pair}) FILTER (_b_time = e.first), "
-            f"max({pair}) FILTER (_b_time = e.last) FROM _b_kept k JOIN _b_ends e ON k._bq0 = e.account "
+            f"max({pair}) FILTER (_b_time = e.last) FROM _b_usual k JOIN _b_ends e ON k._bq0 = e.account "
             "WHERE _b_plain AND _b_in AND (_b_time = e.first OR _b_time = e.last) GROUP BY ALL"
         ).fetchall()
         for name, *ends in found:
@@ -344,7 +348,7 @@ class PlainRows:
         leaf = f"unhex(sha256(chr(0) || {self._record.text}))"
         found = self._connection.sql(
             f"{self._ctes}, _b_billed AS (SELECT {self._kind['account']} AS account, {self._record.request_id} "
-            f"AS request_id, {leaf} AS leaf FROM _b_kept WHERE _b_plain AND _b_in UNION ALL FROM _b_leaves) "
+            f"AS request_id, {leaf} AS leaf FROM _b_usual WHERE _b_plain AND _b_in UNION ALL FROM _b_leaves) "
             "SELECT account, request_id, leaf FROM _b_billed ORDER BY account, unhex(sha256(request_id))"
         ).to_arrow_reader(_LEAVES)
         done = 0
