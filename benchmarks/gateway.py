@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--litellm", default=shutil.which("litellm") or "", help="the executable of litellm[proxy]")
     parser.add_argument("--requests", type=int, default=400, help="per round (400)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=4, help="requests at the same time (4)")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[4, 16, 32], help="requests in flight (4 16 32)")
     args = parser.parse_args()
     book = PriceBook.load(ROOT / "pricing.yaml")
     with ExitStack() as stack:
@@ -158,28 +158,40 @@ def main() -> int:
             contestants.append(Contestant("litellm", process, port, "sk-master"))
         else:
             print("without litellm: pass --litellm PATH for the ratio")
-        return measure(contestants, args.requests, args.rounds, args.threads)
+        return measure(contestants, args.requests, args.rounds, args.at_once)
 
 
-def measure(contestants: list[Contestant], requests: int, rounds: int, threads: int) -> int:
-    """Let all contestants serve in turns, and print medians."""
-    status = 0
-    for name, body in (("complete", CHAT), ("stream", {**CHAT, "stream": True})):
-        taken: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+def measure(contestants: list[Contestant], requests: int, rounds: int, at_once: list[int]) -> int:
+    """Let all contestants serve in turns, and print medians. Returns 1 if the ratio is too low under the last load."""
+    ratio: float | None = None
+    for threads in at_once:
+        ratio = compare("complete", contestants, CHAT, requests, rounds, threads)
+    # A stream takes litellm 7 times as long.
+    compare("stream", contestants, {**CHAT, "stream": True}, requests // 4, rounds, at_once[0])
+    if ratio is None:
+        return 0
+    print(f"complete answers, {at_once[-1]} at once: ratio {ratio:.1f} (required: {REQUIRED})")
+    return int(ratio < REQUIRED)
+
+
+def compare(
+    name: str, contestants: list[Contestant], body: dict[str, Any], requests: int, rounds: int, threads: int
+) -> float | None:
+    """Print the median CPU time of each contestant. Returns the median ratio, if there are two."""
+    taken: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    for contestant in contestants:
+        contestant.milliseconds(body, max(requests // 4, threads), threads)  # warm
+    for _ in range(rounds):
         for contestant in contestants:
-            contestant.milliseconds(body, requests // 4, threads)  # warm
-        for _ in range(rounds):
-            for contestant in contestants:
-                taken[contestant.name].append(contestant.milliseconds(body, requests, threads))
-        text = ", ".join(f"{who} {median(times):.2f} ms" for who, times in taken.items())
-        if len(taken) > 1:
-            ratio = median(theirs / ours for ours, theirs in zip(taken["gateway"], taken["litellm"], strict=True))
-            text += f"; ratio {ratio:.1f}"
-            if name == "complete":
-                text += f" (required: {REQUIRED})"
-                status = int(ratio < REQUIRED)
-        print(f"{name:10} CPU per request: {text}", flush=True)
-    return status
+            taken[contestant.name].append(contestant.milliseconds(body, requests, threads))
+    text = ", ".join(f"{who} {median(times):.2f} ms" for who, times in taken.items())
+    ratio = None
+    if len(taken) > 1:
+        ratios = [theirs / ours for ours, theirs in zip(taken["gateway"], taken["litellm"], strict=True)]
+        ratio = median(ratios)
+        text += f"; ratio {ratio:.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+    print(f"{name:9} {threads:2} at once, CPU per request: {text}", flush=True)
+    return ratio
 
 
 if __name__ == "__main__":
