@@ -1,5 +1,8 @@
 """The ledger of prepaid Credits, in SQLite or PostgreSQL: accounts, API tokens, lots, holds, charges.
 
+A double-entry journal per account is the source of truth; all other tables are derived from it. ``docs/ledger.md``
+states the domain model, the invariants, and what is not guaranteed.
+
 It requires the extra ``brivionix-billing[ledger]``.
 """
 
