@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from brivionix_billing.errors import escape_unprintable
 
-__all__ = ["CsvLines", "format_csv", "format_table", "quote_formula"]
+__all__ = ["CsvLines", "display_width", "format_csv", "format_table", "pad", "quote_formula"]
 
 _NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 _FORMULA_SIGNS: Final = frozenset("=+-@\N{MINUS SIGN}")
@@ -25,16 +25,26 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 0) -> str:
     Unprintable characters are escaped: a line break in a name would look like a row of its own.
     """
     rows = [[escape_unprintable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(display_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
+            pad(cell, width) if column < left else " " * (width - display_width(cell)) + cell
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def display_width(text: str) -> int:
+    """Return the width of a text in a terminal, in columns: wide characters, such as Chinese ones, take two."""
+    return len(text) if text.isascii() else sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def pad(text: str, width: int) -> str:
+    """Return a text with spaces after it, up to a width in a terminal."""
+    return text + " " * (width - display_width(text))
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

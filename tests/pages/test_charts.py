@@ -14,7 +14,7 @@ from pypdf import PdfReader
 
 from bill_page_kit import full
 from brivionix_billing import BillingError
-from brivionix_billing.pages import bill_page, render_pdf
+from brivionix_billing.pages import printed_bill, render_pdf
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.charts import ChartColumn, column_chart
@@ -28,7 +28,7 @@ from samples import code_of
 def test_a_pdf_holds_the_same(locale: str) -> None:
     """The PDF has the totals, the hash, Chinese characters and page numbers."""
     bill = full()
-    made = PdfReader(io.BytesIO(render_pdf(bill_page(bill, locale=locale))))
+    made = PdfReader(io.BytesIO(render_pdf(printed_bill(bill, locale=locale))))
     shown = "".join("".join(page.extract_text() for page in made.pages).split())
     for part in (
         BILL_MESSAGES[locale]["proof"],

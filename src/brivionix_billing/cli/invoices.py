@@ -25,6 +25,7 @@ from brivionix_billing.cli.late_usage import find_late_usage
 from brivionix_billing.cli.output import print_rows, progress
 from brivionix_billing.cli.render import PageWriter, add_options
 from brivionix_billing.cli.skipped import found_days
+from brivionix_billing.cli.wording import add_wording, wording_of
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import create_file
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, AggregatedUsage
@@ -89,6 +90,7 @@ def _add_heading(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--issuer-detail", action="append", default=[], metavar="LINE", help="a line below the name; repeatable"
     )
+    add_wording(parser)
     parser.add_argument("--customer", metavar="NAME", help="the customer's name")
     parser.add_argument("--customer-tax-number", metavar="T", help="the customer's tax number")
     parser.add_argument(
@@ -171,6 +173,7 @@ def _invoice(args: Namespace) -> int:
                 due=parse_instant(args.due) if args.due else None,
                 signing_key=None if key is None else key_id(key.public_key()),
                 split=args.split,
+                **wording_of(args),
             )
             if usage.account in late:
                 invoice = build_invoice(usage, replace(header, balance=None), book)
@@ -179,7 +182,7 @@ def _invoice(args: Namespace) -> int:
                 invoice = build_invoice(usage, header, book)
             document = seal(invoice, key)
             folder = draft.folder / document["id"] if args.all else draft.folder
-            path = write_bill(folder, document, lists.finish(usage.account), pages.render(document))
+            path = write_bill(folder, document, lists.finish(usage.account), pages.render(document), **pages.text)
             rows.append(bill_row(document, out / path.relative_to(draft.folder)))
             previous = document
         if args.all and rows:

@@ -92,6 +92,7 @@ def _credit_note(args: Namespace) -> int:
         customer_tax_number=bill["customer"]["tax_number"],
         customer_details=bill["customer"]["details"],
         signing_key=None if key is None else key_id(key.public_key()),
+        credit_digits=bill["rounding"]["credit_digits"],
     )
     corrected = None
     status = EXIT_OK
@@ -118,7 +119,7 @@ def _credit_note(args: Namespace) -> int:
         else:
             note = build_note(bill, corrected, header, args.reason, earlier)
         document = seal(note, key)
-        write_bill(draft.folder, document, records, pages.render(document))
+        write_bill(draft.folder, document, records, pages.render(document), **pages.text)
         rejected_file.close()
         lists.close()
         draft.publish(DOCUMENT_FILE)

@@ -26,16 +26,37 @@ PDF: Final = "invoice.pdf"
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the page options of the commands that write documents."""
-    add_locale(parser, "the language of the page (en)")
+    _add_display(parser)
     parser.add_argument("--pdf", action="store_true", help=f"also write {PDF}; requires the extra 'pdf'")
     parser.add_argument("--no-html", action="store_true", help=f"do not write {HTML}")
+
+
+def _add_display(parser: ArgumentParser) -> None:
+    """Add the options that change what pages show, but no document."""
+    add_locale(parser, "the language of the pages (en)")
+    parser.add_argument(
+        "--all-channels", action="store_true", help="show the cost through all channels, not only that of payment"
+    )
+    parser.add_argument("--logo", metavar="FILE", help="a logo for the pages: PNG, JPEG or SVG")
+
+
+def _display(args: Namespace) -> dict[str, Any]:
+    """Return the arguments of both pages."""
+    logo = None
+    if args.logo:
+        from brivionix_billing.pages import load_image
+
+        logo = load_image(args.logo)
+    return {"locale": args.locale, "all_channels": args.all_channels, "logo": logo}
 
 
 class PageWriter:
     """Renders the requested pages of documents. Reports a missing extra before the command writes any file."""
 
     def __init__(self, args: Namespace, key: Ed25519PublicKey | None) -> None:
-        self.locale, self.key = args.locale, key
+        self.display, self.key = _display(args), key
+        self.text = {name: self.display[name] for name in ("locale", "all_channels")}
+        """The arguments of the text page."""
         self.html, self.pdf = not args.no_html, args.pdf
         if self.pdf:
             from brivionix_billing.pages.pdf import require_pdf_extra
@@ -46,12 +67,15 @@ class PageWriter:
         """Return the pages of a document by file name."""
         if not self.html and not self.pdf:
             return {}
-        from brivionix_billing.pages import bill_page, render_pdf
+        from brivionix_billing.pages import bill_page, printed_bill, render_pdf
 
+        out = {}
         try:
-            page = bill_page(document, locale=self.locale, public_key=self.key)
-            out = {HTML: page.encode()} if self.html else {}
-            return out | ({PDF: render_pdf(_page_for_pdf(document, page, self.locale, self.key))} if self.pdf else {})
+            if self.html:
+                out[HTML] = bill_page(document, public_key=self.key, **self.display).encode()
+            if self.pdf:
+                out[PDF] = render_pdf(printed_bill(document, **self.display))
+            return out
         except BillingError as error:
             account = safe_repr(document["customer"]["account"])
             message = f"page of {document['id']}, account {account}: {error}"
@@ -72,7 +96,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--html", metavar="FILE", help="the file for the HTML page")
     parser.add_argument("--pdf", metavar="FILE", help="the file for the page as PDF; requires the extra 'pdf'")
     parser.add_argument("--csv", metavar="FILE", help="the file for the lines as CSV")
-    add_locale(parser, "the language of the page (en)")
+    _add_display(parser)
     parser.add_argument("--key", metavar="FILE", help="the public key (PEM) with which the page checks its signature")
     parser.set_defaults(run=_render)
 
@@ -80,7 +104,7 @@ def add_commands(commands: Any) -> None:
 def _render(args: Namespace) -> int:
     if not (args.html or args.pdf or args.csv):
         raise BillingError("invalid_argument", "no output file is given; add --html FILE, --pdf FILE or --csv FILE")
-    require_distinct_paths(args.invoice, args.key, args.html, args.pdf, args.csv)
+    require_distinct_paths(args.invoice, args.key, args.logo, args.html, args.pdf, args.csv)
     document = read_intact_document(Path(args.invoice))
     key = None
     if args.key:
@@ -90,23 +114,16 @@ def _render(args: Namespace) -> int:
             raise BillingError("invalid_key", f"{args.invoice}: {finding}")
     files: dict[str, bytes] = {}
     if args.html or args.pdf:
-        from brivionix_billing.pages import bill_page, render_pdf
+        from brivionix_billing.pages import bill_page, printed_bill, render_pdf
 
-        page = bill_page(document, locale=args.locale, public_key=key)
+        display = _display(args)
         if args.html:
-            files[args.html] = page.encode()
+            files[args.html] = bill_page(document, public_key=key, **display).encode()
         if args.pdf:
-            files[args.pdf] = render_pdf(_page_for_pdf(document, page, args.locale, key))
+            files[args.pdf] = render_pdf(printed_bill(document, **display))
     if args.csv:
         files[args.csv] = lines_csv(document).encode()
     for path, content in files.items():
         atomic_write_bytes(path, content)
         print_stderr(f"{path}: {len(content)} bytes")
     return EXIT_OK
-
-
-def _page_for_pdf(document: Mapping[str, Any], page: str, locale: str, key: Ed25519PublicKey | None) -> str:
-    """Return the page for a PDF. No script runs in a PDF, so it must not leave the signature to the script."""
-    from brivionix_billing.pages import bill_page
-
-    return page if key is None else bill_page(document, locale=locale)

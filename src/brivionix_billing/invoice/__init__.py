@@ -34,6 +34,7 @@ from brivionix_billing.invoice.signing import (
     load_public_key,
     seal,
 )
+from brivionix_billing.invoice.taxes import Tax, TaxTerms
 from brivionix_billing.invoice.text_page import render_text
 from brivionix_billing.invoice.verify import Verifier
 
@@ -48,6 +49,8 @@ __all__ = [
     "Header",
     "Movement",
     "SignatureState",
+    "Tax",
+    "TaxTerms",
     "VerificationReport",
     "Verifier",
     "build_invoice",

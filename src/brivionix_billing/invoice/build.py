@@ -16,11 +16,12 @@ from brivionix_billing.decimals import (
     round_quotient,
     to_scaled,
 )
-from brivionix_billing.errors import BillingError
+from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, RequestReference, UsageBucket
 from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME
-from brivionix_billing.invoice.header import Header, document_header, payment_section
+from brivionix_billing.invoice.header import CREDIT_DIGITS, Header, document_header, payment_section
 from brivionix_billing.invoice.labels import labels_section
+from brivionix_billing.invoice.taxes import taxes_section
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter, format_quantity
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
@@ -30,8 +31,6 @@ from brivionix_billing.times import format_instant
 
 __all__ = ["CREDIT_DIGITS", "build_invoice", "credits_used"]
 
-CREDIT_DIGITS: Final = 6
-"""Decimal places of rounded Credits."""
 _ROUNDING: Final = Rounding.HALF_UP
 
 
@@ -120,7 +119,7 @@ def build_invoice(
 
     units = [line.units for line in lines]
     total_units = sum(units)
-    credit_column = _round_column(units, UNIT_DECIMALS, CREDIT_DIGITS)
+    credit_column = _round_column(units, UNIT_DECIMALS, header.credit_digits)
     nominal_places = UNIT_DECIMALS + per_credit_places
     nominal_column = _round_column([each * per_credit for each in units], nominal_places, minor_digits(currency))
     channel_columns = {
@@ -159,8 +158,8 @@ def build_invoice(
             {"day": day, "model": model, "requests": daily.requests, "credits": _exact_text(daily.units, UNIT_DECIMALS)}
             for (day, model), daily in sorted(usage.days.items())
         ],
-        **_split_section(header.split, usage.buckets, scales, book),
-        "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": CREDIT_DIGITS},
+        **_split_section(header, usage.buckets, scales, book),
+        "rounding": {"mode": str(_ROUNDING), "parts": "largest_remainder", "credit_digits": header.credit_digits},
         "evidence": {
             "price_book": book.digest,
             "prices": rate_cards_digest(_used_meters(usage.buckets), scales),
@@ -175,7 +174,21 @@ def build_invoice(
         },
         "signing_key": header.signing_key,
     }
-    return {**document, **labels_section(document, book)}
+    return {**document, **_taxes_section(header, document["totals"]), **labels_section(document, book)}
+
+
+def _taxes_section(header: Header, totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the taxes of a bill, if its header has any, on the rounded cost through the channel of payment."""
+    if header.taxes is None:
+        return {}
+    total = totals["channels"].get(header.channel)
+    if total is None:
+        raise BillingError(
+            "invalid_argument",
+            f"taxes of account {safe_repr(header.account)} require a channel of payment with a price in this period; "
+            "add --channel, or the channel of the customer",
+        )
+    return {"taxes": taxes_section(header.taxes, totals["rounded"]["channels"][header.channel], total["currency"])}
 
 
 def _used_meters(buckets: Sequence[UsageBucket]) -> list[tuple[RateCard, set[str]]]:
@@ -315,9 +328,10 @@ def _savings_section(buckets: Sequence[UsageBucket], charged_units: int) -> dict
 
 
 def _split_section(
-    by: str | None, buckets: Sequence[UsageBucket], scales: Mapping[str, _ChannelScale], book: PriceBook
+    header: Header, buckets: Sequence[UsageBucket], scales: Mapping[str, _ChannelScale], book: PriceBook
 ) -> dict[str, Any]:
     """Return the sections of a bill that is split: the usage with each value, in the order of the values."""
+    by = header.split
     if by is None:
         return {}
     groups: dict[str, list[UsageBucket]] = {}
@@ -338,7 +352,7 @@ def _split_section(
         )
         for name, scale in scales.items()
     }
-    credit_column = _round_column(units, UNIT_DECIMALS, CREDIT_DIGITS)
+    credit_column = _round_column(units, UNIT_DECIMALS, header.credit_digits)
     nominal_column = _round_column(
         [each * per_credit for each in units], UNIT_DECIMALS + places, minor_digits(book.currency)
     )

@@ -226,6 +226,28 @@ class Sections(_StrictModel):
     parts: list[Section]
 
 
+class TaxLine(_StrictModel):
+    """One tax on the bill: ``rate`` percent of ``base``, rounded half up to the minor unit."""
+
+    name: Name
+    rate: ExactDecimal
+    base: RoundedDecimal
+    amount: RoundedDecimal
+
+
+class Taxes(_StrictModel):
+    """The taxes in the currency of payment. ``net`` plus all amounts is ``gross``.
+
+    With ``included``, the cost of the bill is ``gross``, otherwise it is ``net``.
+    """
+
+    currency: Currency
+    included: bool
+    net: RoundedDecimal
+    lines: list[TaxLine]
+    gross: RoundedDecimal
+
+
 class Request(_StrictModel):
     """A request, named by its id and time."""
 
@@ -290,8 +312,10 @@ class Document(_StrictModel):
     id: Name
     series: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     number: Annotated[int, Field(ge=1, lt=2**53)]
+    title: Name | None = None
     issued: Time
     due: Time | None
+    terms: list[Name] | None = None
     issuer: Party
     customer: Customer
     period: Period
@@ -301,6 +325,7 @@ class Document(_StrictModel):
     balance: Balance | None
     lines: list[Line]
     totals: Totals
+    taxes: Taxes | None = None
     savings: Savings
     days: list[Day]
     sections: Sections | None = None

@@ -44,13 +44,19 @@ _NO_PAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 def write_bill(
-    folder: Path, document: Mapping[str, Any], records: Path | None, pages: Mapping[str, bytes] = _NO_PAGES
+    folder: Path,
+    document: Mapping[str, Any],
+    records: Path | None,
+    pages: Mapping[str, bytes] = _NO_PAGES,
+    *,
+    locale: str = "en",
+    all_channels: bool = False,
 ) -> Path:
     """Write a sealed document, its text page and its lines, and move its list of records into the folder.
 
-    ``pages`` are further files by name. Returns the path of the document. Raises ``document_exists`` if any of these
-    files exists. Raises ``invalid_argument`` for the name of a page that is reserved, or has characters other than
-    letters, digits and . _ -.
+    ``pages`` are further files by name; ``locale`` and ``all_channels`` are those of the text page. Returns the path of
+    the document. Raises ``document_exists`` if any of these files exists. Raises ``invalid_argument`` for the name of a
+    page that is reserved, or has characters other than letters, digits and . _ -.
     """
     for name in pages:
         if name in _RESERVED_FILES or not _PAGE_NAME.fullmatch(name):
@@ -64,7 +70,7 @@ def write_bill(
         if os.path.lexists(folder / name):
             raise _exists_error(folder / name)
     # The first file is created exclusively, so of two processes with the same folder, only one goes on.
-    _write_new(folder / TEXT_FILE, render_text(document).encode())
+    _write_new(folder / TEXT_FILE, render_text(document, locale=locale, all_channels=all_channels).encode())
     if records is not None:
         os.replace(records, folder / RECORDS_FILE)
     _write_new(folder / CSV_FILE, lines_csv(document).encode())

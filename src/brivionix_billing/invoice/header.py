@@ -14,11 +14,13 @@ from brivionix_billing.decimals import decimal_places, format_plain, parse_decim
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.aggregation.dimensions import require_section_dimension
 from brivionix_billing.invoice.document import MAX_MOVEMENTS, SCHEMA
+from brivionix_billing.invoice.taxes import TaxTerms
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.text_checks import require_text
 from brivionix_billing.times import Period, as_utc, format_instant
 
 __all__ = [
+    "CREDIT_DIGITS",
     "Amount",
     "Balance",
     "Header",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 Amount = Decimal | int | str
+CREDIT_DIGITS: Final = 6
+"""Default decimal places of rounded Credits."""
 _SERIES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MAX_CREDITS: Final = 10**30
 _MAX_CREDIT_PLACES: Final = 18
@@ -177,6 +181,14 @@ class Header:
     balance: Balance | None = None
     split: str | None = None
     """The dimension by which the bill is split into sections, such as ``project``."""
+    title: str | None = None
+    """The heading of the bill, such as ``Invoice``. By default the pages choose one by its content."""
+    terms: Sequence[str] = ()
+    """Paragraphs with the terms of payment."""
+    taxes: TaxTerms | None = None
+    """Taxes on the cost through ``channel``."""
+    credit_digits: int = CREDIT_DIGITS
+    """Decimal places of rounded Credits, 0 to 18."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.series, str) or not _SERIES.fullmatch(self.series):
@@ -185,14 +197,20 @@ class Header:
                 "invalid_argument", f"the series {safe_repr(self.series)} is invalid; use 1 to 64 of A-Z a-z 0-9 . _ -"
             )
         texts = [("issuer", self.issuer), ("account", self.account)]
+        texts += [("payment term", term) for term in self.terms]
         texts += [("detail", detail) for detail in (*self.issuer_details, *self.customer_details)]
-        optional = [("customer", self.customer), ("channel", self.channel)]
+        optional = [("customer", self.customer), ("channel", self.channel), ("title", self.title)]
         optional += [("tax number", number) for number in (self.issuer_tax_number, self.customer_tax_number)]
         for what, text in [*texts, *(pair for pair in optional if pair[1] is not None)]:
             require_text(f"the {what}", text)
         if self.balance is not None and not isinstance(self.balance, Balance):
             raise BillingError(
                 "invalid_argument", f"the balance {safe_repr(self.balance)} has the wrong type; use a Balance"
+            )
+        if type(self.credit_digits) is not int or not 0 <= self.credit_digits <= _MAX_CREDIT_PLACES:
+            raise BillingError(
+                "invalid_argument",
+                f"credit_digits is {safe_repr(self.credit_digits)}; use 0 to {_MAX_CREDIT_PLACES} decimal places",
             )
         if self.split is not None:
             require_section_dimension(self.split)
@@ -230,8 +248,10 @@ def document_header(header: Header, kind: str, corrects: Mapping[str, Any] | Non
         "id": document_id(header.series, header.number),
         "series": header.series,
         "number": header.number,
+        **({} if header.title is None else {"title": header.title}),
         "issued": format_instant(header.issued),
         "due": None if header.due is None else format_instant(header.due),
+        **({"terms": list(header.terms)} if header.terms else {}),
         "issuer": {
             "name": header.issuer,
             "tax_number": header.issuer_tax_number,

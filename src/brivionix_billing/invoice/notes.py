@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from brivionix_billing.decimals import subtract_text
 from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.chain import Change, figures_in_effect, link_to_last, require_voidable, totals_in_effect
 from brivionix_billing.invoice.figures import has_figures, subtract_figures
 from brivionix_billing.invoice.header import Header, document_header
 from brivionix_billing.invoice.labels import labels_section
+from brivionix_billing.invoice.taxes import stated_terms, taxes_section
 
 __all__ = ["build_note", "build_voiding_note"]
 
@@ -97,9 +99,34 @@ def _note(
         "payment": bill["payment"],
         "balance": None,
         **changes,
+        **_note_taxes(bill, earlier, changes),
         "rounding": bill["rounding"],
         "evidence": evidence,
         "signing_key": header.signing_key,
         **({"in_effect": totals_in_effect(bill, earlier, changes)} if earlier else {}),
     }
     return {**document, **labels_section(document, bill.get("labels"), labels)}
+
+
+def _note_taxes(bill: Mapping[str, Any], earlier: Sequence[Change], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the taxes of the bill after a note minus those before it, both by the terms of the bill.
+
+    Each is computed from the whole cost, so bill and notes add up to the taxes of the corrected bill.
+    """
+    terms, stated = stated_terms(bill), bill.get("taxes")
+    if terms is None or stated is None:
+        return {}
+    channel = bill["payment"]["channel"]
+    totals = figures_in_effect(bill, earlier)["totals"], totals_in_effect(bill, earlier, changes)
+    before, after = (taxes_section(terms, each["rounded"]["channels"][channel], stated["currency"]) for each in totals)
+    lines = [
+        {**old, **{name: subtract_text(new[name], old[name]) for name in ("base", "amount")}}
+        for new, old in zip(after["lines"], before["lines"], strict=True)
+    ]
+    return {
+        "taxes": {
+            **before,
+            "lines": lines,
+            **{name: subtract_text(after[name], before[name]) for name in ("net", "gross")},
+        }
+    }

@@ -43,6 +43,9 @@ def rebuild_header(document: Mapping[str, Any], report: VerificationReport) -> H
         due=None if document["due"] is None else parse_instant(document["due"]),
         signing_key=document["signing_key"],
         split=(document.get("sections") or {}).get("by"),
+        title=document.get("title"),
+        terms=document.get("terms") or (),
+        credit_digits=document["rounding"]["credit_digits"],
     )
     # The chain is checked separately, so a wrong number or link must not stop the recomputation here.
     put = object.__setattr__

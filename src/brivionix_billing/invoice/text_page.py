@@ -7,17 +7,22 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.decimals import format_plain, sum_exact
+from brivionix_billing.invoice.display import bill_heading, is_statement, shown_channels
 from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.invoice.labels import shown_labels
 from brivionix_billing.invoice.signing import SignatureState, check_signature
-from brivionix_billing.tabular import format_table
+from brivionix_billing.invoice.text_messages import TEXT_MESSAGES
+from brivionix_billing.rating.messages import resolve_locale
+from brivionix_billing.tabular import format_table, pad
 
 __all__ = ["render_text"]
 
 _MAX_DAYS: Final = 62
 """Maximum number of days in the table by day. For a longer period, the table would fill most of the page."""
 _NAMED_CONDITIONS: Final = ("router", "region", "mode", "window")
-_TITLES = {"invoice": "Bill", "credit_note": "Credit note", "debit_note": "Debit note"}
+_TITLE_WIDTH: Final = 9
+"""Width of the words before a value, in columns of a terminal."""
+_Words = Mapping[str, str]
 
 
 def _list_currency(line: Mapping[str, Any]) -> str:
@@ -25,40 +30,60 @@ def _list_currency(line: Mapping[str, Any]) -> str:
     return f" {line['list_currency']} (x {line['exchange_rate']})" if line.get("list_currency") else ""
 
 
-def render_text(document: Mapping[str, Any]) -> str:
-    """Return the text page. Its lines have up to about 150 characters.
+def render_text(document: Mapping[str, Any], *, locale: str = "en", all_channels: bool = False) -> str:
+    """Return the text page in ``en`` or ``zh_CN``. Its lines have up to about 150 characters.
 
-    Raises ``invalid_document`` if an amount has no cost through a channel of the document.
+    It has the cost through the channel of payment; with ``all_channels``, or without one, through all channels.
+    Raises ``invalid_document`` if an amount has no cost through a channel of the document, and ``invalid_argument`` for
+    an unknown language.
     """
-    totals, evidence = document["totals"], document["evidence"]
-    period = document["period"]
+    language = resolve_locale(locale)
+    words, channels = TEXT_MESSAGES[language], shown_channels(document, all_channels)
     page = [
-        f"{_TITLES[document['kind']]} {document['id']}",
+        *_head_lines(document, words),
         "",
-        *_party_lines("Issuer", document["issuer"]["name"], document["issuer"]),
-        *_party_lines("Customer", _customer(document["customer"]), document["customer"]),
-        f"Period    {period['name']}: {period['from']} to {period['to']} (midnights of {period['zone']})",
-        f"Issued    {document['issued']}" + (f", due {document['due']}" if document["due"] else ""),
+        _lines_table(document, channels, words),
+        "",
+        *_remark_lines(document, channels, words),
+        "",
+        *_chain_lines(document, channels, words),
+        *_tax_lines(document.get("taxes"), words),
+        *_balance_lines(document["balance"], document["totals"]["credits"], words),
+        *_section_lines(document, channels, words),
+        *_days_lines(document["days"], document["period"]["zone"], words),
+        *_label_lines(document, language),
+        *_evidence_lines(document, words),
+    ]
+    return "\n".join(_replace_unprintable(line) for line in page) + "\n"
+
+
+def _head_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
+    period, customer = document["period"], document["customer"]
+    template = words["named" if customer["name"] else "account"]
+    lines = [
+        f"{bill_heading(document, words)} {document['id']}",
+        "",
+        *_party_lines("issuer", document["issuer"]["name"], document["issuer"], words),
+        *_party_lines("customer", template.format(**customer), customer, words),
+        _titled(words["period"], words["span"].format(**period, start=period["from"], end=period["to"])),
+        _titled(words["issued"], document["issued"] + (words["due"].format(**document) if document["due"] else "")),
     ]
     if document["payment"]:
-        page.append(f"Payment   {document['payment']['channel']} ({document['payment']['currency']})")
+        lines.append(_titled(words["payment"], "{channel} ({currency})".format(**document["payment"])))
+    lines += [_titled(words["terms"], term) for term in document.get("terms") or ()]
     if document["corrects"]:
         reason = " ".join(document["corrects"]["reason"].split())
-        page.append(f"Corrects  {document['corrects']['id']}: {reason}")
+        lines.append(_titled(words["corrects"], f"{document['corrects']['id']}: {reason}"))
         if document["corrects"].get("voids"):
-            page.append(f"Voids     {document['corrects']['voids']['id']}")
-    channels = list(totals["channels"])
-    currencies = [totals["channels"][name]["currency"] for name in channels]
-    heads = [f"{currency} ({name})" for name, currency in zip(channels, currencies, strict=True)]
-    nominal = totals["nominal"]["currency"]
-    rows = [
-        [
-            *("model", "group", "tier", "context", "meter", "quantity", "list price", "ratio", "unit price"),
-            *("Credits", f"nominal {nominal}", *heads),
-        ]
-    ]
+            lines.append(_titled(words["voids"], document["corrects"]["voids"]["id"]))
+    return lines
+
+
+def _lines_table(document: Mapping[str, Any], channels: Sequence[str], words: _Words) -> str:
+    totals = document["totals"]
+    heads = [f"{totals['channels'][name]['currency']} ({name})" for name in channels]
+    rows = [[*words["columns"].split("|"), words["nominal"].format(**totals["nominal"]), *heads]]
     for line in document["lines"]:
-        rounded = line["rounded"]
         per = "M" if line["per"] == 1_000_000 else "K" if line["per"] == 1_000 else str(line["per"])
         rows.append(
             [
@@ -69,149 +94,149 @@ def render_text(document: Mapping[str, Any]) -> str:
                 line["meter"],
                 line["quantity"],
                 "-" if line["list_price"] is None else f"{line['list_price']}{_list_currency(line)}/{per}",
-                "own price" if line["ratio"] is None else line["ratio"],
+                words["own_price"] if line["ratio"] is None else line["ratio"],
                 f"{line['unit_price']}/{per}",
-                rounded["credits"],
-                rounded["nominal"],
-                *rounded_costs(document, rounded).values(),
+                *_amounts(document, line["rounded"], channels),
             ]
         )
-    rounded = totals["rounded"]
-    costs = rounded_costs(document, rounded).values()
-    rows.append(["Total", *[""] * 8, rounded["credits"], rounded["nominal"], *costs])
-    savings = document["savings"]
-    page += [
-        "",
-        format_table(rows, left=5),
-        "",
-        f"Exact: {totals['credits']} Credits, nominal {totals['nominal']['amount']} {nominal}, "
-        + ", ".join(f"{total['amount']} {total['currency']} ({name})" for name, total in totals["channels"].items()),
-        *_estimated_lines(totals["estimated"]),
-        f"At list price and without cache {savings['list']} Credits; saved by cache {savings['cache']}, "
-        f"by group {savings['group']}.",
-        "The channels are alternatives: each column states what the same Credits cost through that channel. "
-        "The bill is in Credits, and is not payable again.",
-        "",
-        *_chain_lines(document),
-        *_balance_lines(document["balance"], totals["credits"]),
-        *_section_lines(document),
-        *_days_lines(document["days"], period["zone"]),
-        *_label_lines(document),
+    rows.append([words["total"], *[""] * 8, *_amounts(document, totals["rounded"], channels)])
+    return format_table(rows, left=5)
+
+
+def _amounts(document: Mapping[str, Any], rounded: Mapping[str, Any], channels: Sequence[str]) -> list[str]:
+    costs = rounded_costs(document, rounded)
+    return [rounded["credits"], rounded["nominal"], *(costs[name] for name in channels)]
+
+
+def _remark_lines(document: Mapping[str, Any], channels: Sequence[str], words: _Words) -> list[str]:
+    """Return the exact totals, the savings, and what the reader must know about the columns."""
+    totals, estimated = document["totals"], document["totals"]["estimated"]
+    costs = [
+        f"{totals['channels'][name]['amount']} {totals['channels'][name]['currency']} ({name})" for name in channels
     ]
-    if evidence:
-        requests = f"{evidence['records']} request{'s' if evidence['records'] != 1 else ''}"
-        page += [
-            (requests if document["kind"] == "invoice" else f"Corrected usage: {requests}")
-            + (f", {evidence['duplicates']} repeated and counted once" if evidence["duplicates"] else "")
-            + (f", {evidence['rejected']} rejected and not billed" if evidence["rejected"] else ""),
-            *_unaccounted_lines(evidence.get("unaccounted") or ()),
-            f"Price book   {evidence['price_book']}",
-            f"Merkle root  {evidence['merkle_root']}",
-        ]
-    if document["previous"]:
-        page.append(f"Previous     {document['previous']['id']} {document['previous']['hash']}")
-    page.append(f"Hash         {document['hash']}")
-    signature, _ = check_signature(document)
-    if signature is SignatureState.UNSIGNED:
-        page.append("Signature    Not signed: anyone may have written this document")
-    else:
-        page.append(f"Signature    Signed by key {document['signing_key']} (Ed25519); not checked here")
-    return "\n".join(_replace_unprintable(line) for line in page) + "\n"
+    exact = words["exact"].format(
+        credits=totals["credits"], nominal=totals["nominal"]["amount"], currency=totals["nominal"]["currency"]
+    )
+    lines = [exact + ", ".join(costs)]
+    if estimated["requests"] or estimated["credits"] != "0":
+        requests = _count(estimated["requests"], "request", words)
+        lines.append(words["estimated"].format(requests=requests, credits=estimated["credits"]))
+    remarks = ["either"] * (len(channels) > 1) + ["prepaid"] + ["untaxed"] * is_statement(document)
+    return [*lines, words["savings"].format(**document["savings"]), words["zeros"], *(words[name] for name in remarks)]
 
 
-def _chain_lines(document: Mapping[str, Any]) -> list[str]:
-    """Return the totals of a bill after all its notes, and the late usage that a bill contains."""
+def _chain_lines(document: Mapping[str, Any], channels: Sequence[str], words: _Words) -> list[str]:
+    """Return the late usage that a bill contains, and the totals of a bill after all its notes."""
     lines = [
-        f"Contains late usage of {section['period']['name']} ({section['corrects']['id']}): "
-        f"{section['totals']['credits']} Credits."
+        words["late"].format(
+            period=section["period"]["name"], id=section["corrects"]["id"], credits=section["totals"]["credits"]
+        )
         for section in document.get("late") or ()
     ]
     in_effect = document.get("in_effect")
     if in_effect:
-        costs = rounded_costs(document, in_effect["rounded"])
-        amounts = [
-            f"{cost} {document['totals']['channels'][name]['currency']} ({name})" for name, cost in costs.items()
-        ]
+        costs, totals = rounded_costs(document, in_effect["rounded"]), document["totals"]["channels"]
+        amounts = [f"{costs[name]} {totals[name]['currency']} ({name})" for name in channels]
         lines.append(
-            f"{document['corrects']['id']} after all notes: "
-            + ", ".join([f"{in_effect['credits']} Credits", *amounts])
-            + "."
+            words["in_effect"].format(
+                id=document["corrects"]["id"], amounts=", ".join([f"{in_effect['credits']} Credits", *amounts])
+            )
         )
-    return lines
+    return [*lines, ""] if lines else []
 
 
-def _estimated_lines(estimated: Mapping[str, Any]) -> list[str]:
-    """Return a line about estimated usage, if there is any."""
-    if not estimated["requests"] and estimated["credits"] == "0":
+def _evidence_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
+    evidence, width = document["evidence"], 12
+    lines = []
+    if evidence:
+        requests = _count(evidence["records"], "request", words)
+        lines = [
+            (requests if document["kind"] == "invoice" else words["corrected_usage"].format(requests=requests))
+            + "".join(words[name].format(n=evidence[name]) for name in ("duplicates", "rejected") if evidence[name]),
+            *(
+                words["unaccounted"].format(**{**entry, "numbers": _count(entry["numbers"], "number", words)})
+                for entry in evidence.get("unaccounted") or ()
+            ),
+            _titled(words["price_book"], evidence["price_book"], width),
+            _titled(words["merkle_root"], evidence["merkle_root"], width),
+        ]
+    if document["previous"]:
+        lines.append(_titled(words["previous"], "{id} {hash}".format(**document["previous"]), width))
+    lines.append(_titled(words["hash"], document["hash"], width))
+    signature, _ = check_signature(document)
+    name = "unsigned" if signature is SignatureState.UNSIGNED else "signed"
+    return [*lines, _titled(words["signature"], words[name].format(key=document["signing_key"]), width)]
+
+
+def _titled(title: str, value: str, width: int = _TITLE_WIDTH) -> str:
+    return f"{pad(title, width)} {value}"
+
+
+def _count(number: int, noun: str, words: _Words) -> str:
+    return words[noun] if number == 1 else words[f"{noun}s"].format(n=number)
+
+
+def _tax_lines(taxes: Mapping[str, Any] | None, words: _Words) -> list[str]:
+    """Return a table of the net amount, the taxes and the gross amount."""
+    if taxes is None:
         return []
-    requests = f"{estimated['requests']} request{'s' if estimated['requests'] != 1 else ''}"
-    credits = f"{estimated['credits']} Credits of the total above"
-    return [f"Estimated, because the provider reported no usage: {requests}, {credits}."]
+    rows = [[words["taxes"], taxes["currency"]], [words["net"], taxes["net"]]]
+    rows += [[words["tax_line"].format(**tax), tax["amount"]] for tax in taxes["lines"]]
+    rows.append([words["gross"], taxes["gross"]])
+    return [format_table(rows, left=1), words["tax_rounding"], ""]
 
 
-def _unaccounted_lines(unaccounted: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each path of usage objects that nothing was charged for."""
-    return [
-        f"Not charged: the provider reports {entry['path']}, in all {entry['total']} in {entry['numbers']} "
-        f"number{'s' if entry['numbers'] != 1 else ''}"
-        for entry in unaccounted
-    ]
-
-
-def _balance_lines(balance: Mapping[str, Any] | None, used: str) -> list[str]:
+def _balance_lines(balance: Mapping[str, Any] | None, used: str, words: _Words) -> list[str]:
     """Return a table of the opening balance, the movements and the closing balance."""
     if balance is None:
         return []
-    rows = [["Balance", "Credits"], ["Opening", balance["opening"]]]
+    rows = [[words["balance"], "Credits"], [words["opening"], balance["opening"]]]
     rows += [[movement["label"], movement["credits"]] for movement in balance["movements"]]
-    rows += [["Used, as billed", format_plain(Decimal(used).copy_negate())], ["Closing", balance["closing"]]]
+    rows += [[words["used"], format_plain(Decimal(used).copy_negate())], [words["closing"], balance["closing"]]]
     return [format_table(rows, left=1), ""]
 
 
-def _days_lines(days: Sequence[Mapping[str, Any]], zone: str) -> list[str]:
+def _days_lines(days: Sequence[Mapping[str, Any]], zone: str, words: _Words) -> list[str]:
     """Return a table of the usage by day, all models together."""
     by_day: dict[str, list[Mapping[str, Any]]] = {}
     for row in days:
         by_day.setdefault(row["day"], []).append(row)
     if not 0 < len(by_day) <= _MAX_DAYS:
         return []
-    rows = [[f"Day ({zone})", "requests", "Credits"]]
+    rows = [[words["day"].format(zone=zone), words["request_count"], "Credits"]]
     for day, models in by_day.items():
         credits = format_plain(sum_exact(Decimal(model["credits"]) for model in models))
         rows.append([day, str(sum(model["requests"] for model in models)), credits])
     return [format_table(rows, left=1), ""]
 
 
-def _section_lines(document: Mapping[str, Any]) -> list[str]:
+def _section_lines(document: Mapping[str, Any], channels: Sequence[str], words: _Words) -> list[str]:
     """Return a table of the sections of a bill that is split."""
     sections = document.get("sections")
     if not sections:
         return []
-    channels = document["totals"]["channels"]
-    heads = [f"{total['currency']} ({name})" for name, total in channels.items()]
-    rows = [[f"By {sections['by']}", "requests", "Credits", *heads]]
+    totals = document["totals"]["channels"]
+    heads = [f"{totals[name]['currency']} ({name})" for name in channels]
+    rows = [[words["by"].format(name=sections["by"]), words["request_count"], "Credits", *heads]]
     for part in sections["parts"]:
-        costs = rounded_costs(document, part["rounded"]).values()
-        rows.append([part["name"] or "(none)", str(part["requests"]), part["rounded"]["credits"], *costs])
+        costs = rounded_costs(document, part["rounded"])
+        amounts = [part["rounded"]["credits"], *(costs[name] for name in channels)]
+        rows.append([part["name"] or words["none"], str(part["requests"]), *amounts])
     return [format_table(rows, left=1), ""]
 
 
-def _label_lines(document: Mapping[str, Any]) -> list[str]:
+def _label_lines(document: Mapping[str, Any], language: str) -> list[str]:
     """Return a table of what the names of the bill are called."""
-    labels = shown_labels(document, "en")
+    labels, words = shown_labels(document, language), TEXT_MESSAGES[language]
     if not labels:
         return []
-    return [format_table([["Name", "Label"], *([name, " ".join(label.split())] for name, label in labels)], left=2), ""]
+    rows = [[words["name"], words["label"]], *([name, " ".join(label.split())] for name, label in labels)]
+    return [format_table(rows, left=2), ""]
 
 
-def _party_lines(title: str, name: str, party: Mapping[str, Any]) -> list[str]:
-    lines = [f"Tax number {party['tax_number']}"] if party["tax_number"] else []
-    return [f"{title:<9} {name}", *(f"{'':<9} {line}" for line in [*lines, *party["details"]])]
-
-
-def _customer(customer: Mapping[str, Any]) -> str:
-    name = customer["name"]
-    return f"{name} (account {customer['account']})" if name else f"account {customer['account']}"
+def _party_lines(title: str, name: str, party: Mapping[str, Any], words: _Words) -> list[str]:
+    lines = [words["tax_number"].format(number=party["tax_number"])] if party["tax_number"] else []
+    return [_titled(words[title], name), *(_titled("", line) for line in [*lines, *party["details"]])]
 
 
 def _replace_unprintable(text: str) -> str:

@@ -3,7 +3,7 @@
 PDF requires the extra ``brivionix-billing[pdf]``.
 """
 
-from brivionix_billing.pages.bill_page import bill_page
+from brivionix_billing.pages.bill_page import bill_page, printed_bill
 from brivionix_billing.pages.branding import Branding, load_image
 from brivionix_billing.pages.pdf import render_pdf
 from brivionix_billing.pages.price_list import price_list
@@ -20,6 +20,7 @@ __all__ = [
     "load_stylesheet",
     "render_pdf",
     "price_list",
+    "printed_bill",
     "pricing_component",
     "pricing_page",
 ]

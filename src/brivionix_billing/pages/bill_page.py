@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from brivionix_billing.canonical_json import canonical_json, sha256
 from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.invoice.display import bill_heading, is_statement, shown_channels
 from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.figures import LINE_CONDITIONS
 from brivionix_billing.invoice.header import document_id
@@ -21,6 +22,7 @@ from brivionix_billing.invoice.labels import label_of, named
 from brivionix_billing.invoice.signing import check_signature, document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.branding import image_address
 from brivionix_billing.pages.formatting import LocaleFormatter
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
 from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template
@@ -29,7 +31,7 @@ from brivionix_billing.times import CalendarDays, format_instant, parse_instant
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["bill_page", "digest_text"]
+__all__ = ["bill_page", "digest_text", "printed_bill"]
 
 Json = dict[str, Any]
 _TAG_AND_TEXT: Final = re.compile("<(?:/[^>]*|([a-z][a-z0-9]*)([^>]*))>([^<]*)")
@@ -41,14 +43,24 @@ _INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 """Control characters that HTML changes or drops, and characters that change the direction of text."""
 _DIGEST_PLACEHOLDER: Final = "@@text@@"
 _SCRIPT_MESSAGE_PREFIXES: Final = ("check", "not_", "no_", "bad_")
+_SCREEN_ATTRIBUTES: Final = re.compile(' (?:role|scope|data-label|tabindex|aria-label)="[^"]*"')
+"""Attributes that print does not need. A text cannot match, because the templates escape quotation marks."""
 _MAX_COLUMN_CHANNELS: Final = 3
 """Maximum number of channels that have a column in the lines. The totals have all channels."""
 
 
 def bill_page(
-    document: Mapping[str, Any], *, locale: str = "en", public_key: Ed25519PublicKey | None = None
+    document: Mapping[str, Any],
+    *,
+    locale: str = "en",
+    public_key: Ed25519PublicKey | None = None,
+    all_channels: bool = False,
+    logo: bytes | None = None,
 ) -> HtmlPage:
     """Render the page of a sealed bill or note in ``en`` or ``zh_CN``.
+
+    It shows the cost through the customer's channel of payment; with ``all_channels``, or without one, through all.
+    ``logo`` is a PNG, JPEG or SVG image of at most 128 KiB; it is no part of the document.
 
     The page embeds the canonical JSON of the document, and a script that recomputes its hash and sums. With
     ``public_key``, the script also verifies the signature. Without it, the page states that it was not checked.
@@ -56,6 +68,45 @@ def bill_page(
     Raises ``invalid_document`` if the document is invalid, ``invalid_key`` if its signature is not valid for
     ``public_key``, ``invalid_argument``, ``missing_extra``.
     """
+    document, values = _checked_values(document, locale, public_key, all_channels, logo)
+    language, words = values["language"], values["words"]
+    key = None if public_key is None else _public_key_data(public_key)
+    messages = {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)}
+    payload = {"document": document, "messages": messages, "form": language.client_formats([]), "key": key}
+    values |= {"printed": False, "digest": _DIGEST_PLACEHOLDER, "data": embed_json(payload)}
+    script = read_asset("decimals.js") + read_asset("bill.js")
+    draft = render_template("bill.html", values, style=_style(document), script=script)
+    page = HtmlPage(draft.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(draft).encode()).hex(), 1))
+    page.policy = draft.policy
+    return page
+
+
+def printed_bill(
+    document: Mapping[str, Any], *, locale: str = "en", all_channels: bool = False, logo: bytes | None = None
+) -> str:
+    """Render a sealed bill or note for :func:`render_pdf`: the same page without its check and the document.
+
+    No script runs in a PDF, so the page states that a signature is not checked there. Raises ``invalid_document``,
+    ``invalid_argument``, ``missing_extra``.
+    """
+    document, values = _checked_values(document, locale, None, all_channels, logo)
+    values |= {"printed": True, "digest": ""}
+    page = render_template("bill.html", values, style=_style(document), script="")
+    return _SCREEN_ATTRIBUTES.sub("", page)
+
+
+def _style(document: Mapping[str, Any]) -> str:
+    return read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
+
+
+def _checked_values(
+    document: Mapping[str, Any],
+    locale: str,
+    public_key: Ed25519PublicKey | None,
+    all_channels: bool,
+    logo: bytes | None,
+) -> tuple[Mapping[str, Any], Json]:
+    """Check a document. Returns it with its keys in canonical order, and the values of its template."""
     errors = schema_errors(document)
     if errors:
         path, message = errors[0]
@@ -77,32 +128,18 @@ def bill_page(
     words = BILL_MESSAGES[language.name]
     visible: Json = _replace_invisible(document)
     try:
-        view = _view(visible, language)
+        view = _view(visible, language, all_channels)
     except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
         raise BillingError("invalid_document", f"{document['id']} cannot be rendered: {error}") from None
-    key = None if public_key is None else _public_key_data(public_key)
-    values = {
+    return document, {
         "language": language,
         "words": words,
-        "title": f"{words[document['kind']]} {document['id']}",
+        "title": f"{view['heading']} {document['id']}",
         "document": visible,
+        "logo": "" if logo is None else image_address(logo, "logo"),
         **view,
         "signature": signature.name,
-        "digest": _DIGEST_PLACEHOLDER,
-        "data": embed_json(
-            {
-                "document": document,
-                "messages": {name: text for name, text in words.items() if name.startswith(_SCRIPT_MESSAGE_PREFIXES)},
-                "form": language.client_formats([]),
-                "key": key,
-            }
-        ),
     }
-    style = read_asset("base.css") + read_asset("bill.css") + f'@page{{@bottom-left{{content:"{document["id"]}"}}}}\n'
-    draft = render_template("bill.html", values, style=style, script=read_asset("decimals.js") + read_asset("bill.js"))
-    page = HtmlPage(draft.replace(_DIGEST_PLACEHOLDER, sha256(digest_text(draft).encode()).hex(), 1))
-    page.policy = draft.policy
-    return page
 
 
 def _public_key_data(key: Ed25519PublicKey) -> Json:
@@ -142,20 +179,21 @@ def digest_text(html: str) -> str:
     return " ".join(filter(None, _SPACE.split(" ".join(parts))))
 
 
-def _view(document: Mapping[str, Any], language: LocaleFormatter) -> Json:
+def _view(document: Mapping[str, Any], language: LocaleFormatter, all_channels: bool) -> Json:
     words, totals = BILL_MESSAGES[language.name], document["totals"]
     _require_all_channels(document)
     days = CalendarDays(document["period"]["zone"])
-    channels = list(totals["channels"])
-    payment = document["payment"]
-    if payment and payment["channel"] in channels:
-        channels.sort(key=lambda name: name != payment["channel"])
+    channels, payment = shown_channels(document, all_channels), document["payment"]
     return {
+        "heading": bill_heading(document, words),
+        "untaxed": is_statement(document),
         "digits": language.group_digits,
         "channel_names": {name: named(document, "channels", name, language.name) for name in channels},
         "payment_name": payment and named(document, "channels", payment["channel"], language.name),
         "channels": channels,
         "line_channels": channels[:_MAX_COLUMN_CHANNELS],
+        # Next to one currency, a second amount of money in every line would only confuse.
+        "nominal_column": len(channels) != 1,
         "heading_credits": words["credits_used" if document["kind"] == "invoice" else "credits_change"],
         "when": _dates(document, days),
         "period": _period(document["period"], words, days),

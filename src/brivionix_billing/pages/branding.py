@@ -20,7 +20,15 @@ from brivionix_billing.rating.labels import Texts
 from brivionix_billing.rating.messages import resolve_locale
 from brivionix_billing.text_checks import require_text
 
-__all__ = ["NO_BRANDING", "Branding", "branding_values", "load_image", "localized_texts", "notes_by_language"]
+__all__ = [
+    "NO_BRANDING",
+    "Branding",
+    "branding_values",
+    "image_address",
+    "load_image",
+    "localized_texts",
+    "notes_by_language",
+]
 
 _MAX_IMAGE_BYTES: Final = 128 * 1024
 _MAX_TEXT_LENGTH: Final = 2_000
@@ -54,11 +62,11 @@ NO_BRANDING: Final = Branding()
 def load_image(path: str | Path) -> bytes:
     """Read a logo or favicon. Raises ``file_unreadable``, and ``invalid_argument`` for anything but a safe image."""
     content = read_bounded(path, _MAX_IMAGE_BYTES, too_large="invalid_argument")
-    _image_address(content, str(path))
+    image_address(content, str(path))
     return content
 
 
-def _image_address(content: bytes, name: str = "image") -> str:
+def image_address(content: bytes, name: str = "image") -> str:
     """Return the data address of a PNG, JPEG or SVG image. Raises ``invalid_argument`` for anything else."""
     if not isinstance(content, bytes) or len(content) > _MAX_IMAGE_BYTES:
         raise BillingError("invalid_argument", f"{name}: not an image of at most {_MAX_IMAGE_BYTES} bytes")
@@ -143,8 +151,8 @@ def branding_values(branding: Branding, language: str) -> dict[str, str]:
     return {
         "home": home,
         "home_name": urlsplit(home).hostname or "",
-        "logo": "" if branding.logo is None else _image_address(branding.logo, "logo"),
-        "favicon": "" if branding.favicon is None else _image_address(branding.favicon, "favicon"),
+        "logo": "" if branding.logo is None else image_address(branding.logo, "logo"),
+        "favicon": "" if branding.favicon is None else image_address(branding.favicon, "favicon"),
         "description": description.get(language) or description.get("") or next(iter(description.values()), ""),
         "url": "" if branding.url is None else _require_web_address("url", branding.url),
         "preview_image": (

@@ -46,6 +46,12 @@ function* equations(bill) {
   yield ["days: requests", sum(bill.days.map((day) => String(day.requests))), Decimals.parse(String(totals.requests))];
   const { list, cache, group } = bill.savings;
   yield ["savings", Decimals.parse(list), sum([totals.credits, cache, group])];
+  if (bill.taxes) {
+    const { net, lines: taxes, gross } = bill.taxes;
+    yield ["taxes", sum([net, ...taxes.map((tax) => tax.amount)]), Decimals.parse(gross)];
+    const cost = totals.rounded.channels[bill.payment.channel];
+    yield ["taxes: cost", Decimals.parse(cost), Decimals.parse(bill.taxes.included ? gross : net)];
+  }
   if (bill.balance) {
     const { opening, movements, closing } = bill.balance;
     yield ["balance", sum([opening, ...movements.map((movement) => movement.credits)]), sum([closing, totals.credits])];
