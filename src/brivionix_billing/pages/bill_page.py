@@ -7,12 +7,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import canonical_json, sha256
-from brivionix_billing.decimals import format_scaled, sum_exact, to_scaled
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.display import bill_heading, is_statement, shown_channels
 from brivionix_billing.invoice.document import schema_errors
@@ -22,6 +20,7 @@ from brivionix_billing.invoice.labels import label_of, named
 from brivionix_billing.invoice.signing import check_signature, document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
+from brivionix_billing.pages.bill_summary import add_rounded, model_summary
 from brivionix_billing.pages.branding import image_address
 from brivionix_billing.pages.formatting import LocaleFormatter
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
@@ -201,6 +200,7 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter, all_channels: 
             _party("issuer", document["issuer"], words),
             _party("customer", document["customer"], words),
         ],
+        "models": model_summary(document, channels[:_MAX_COLUMN_CHANNELS], language),
         "blocks": _line_groups(document, channels[:_MAX_COLUMN_CHANNELS], days, language),
         "requests": _requests(totals["requests"], language),
         "estimated": _estimated(totals["estimated"], language),
@@ -264,13 +264,6 @@ def _period(period: Mapping[str, Any], words: Mapping[str, str], days: CalendarD
     }
 
 
-def _sum(texts: Sequence[str]) -> str:
-    """Add rounded amounts, and keep their number of decimal places."""
-    coefficient, own_places = to_scaled(sum_exact(map(Decimal, texts)))
-    places = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return format_scaled(coefficient * 10 ** (places - own_places), places)
-
-
 def _line_groups(
     document: Mapping[str, Any], channels: Sequence[str], days: CalendarDays, language: LocaleFormatter
 ) -> list[Json]:
@@ -303,10 +296,10 @@ def _line_groups(
                 "model": named(document, "models", model, language.name),
                 "terms": " · ".join(parts),
                 "lines": [_line(document, index, line, language) for index, line in lines],
-                "credits": language.group_digits(_sum([part["credits"] for part in shown])),
-                "nominal": language.group_digits(_sum([part["nominal"] for part in shown])),
+                "credits": language.group_digits(add_rounded([part["credits"] for part in shown])),
+                "nominal": language.group_digits(add_rounded([part["nominal"] for part in shown])),
                 "channels": [
-                    (name, language.group_digits(_sum([part["channels"].get(name, "0") for part in shown])))
+                    (name, language.group_digits(add_rounded([part["channels"].get(name, "0") for part in shown])))
                     for name in channels
                 ],
             }
