@@ -50,7 +50,13 @@ def find_late_usage(args: Namespace, book: PriceBook, period: Period) -> dict[st
                     workers=worker_count(args),
                 )
         usage = aggregated[earlier_period].accounts.get(account) or AccountUsage(account)
-        header = Header(account, earlier_period, bill["period"]["name"], issued=earlier_period.end)
+        header = Header(
+            account,
+            earlier_period,
+            bill["period"]["name"],
+            issued=earlier_period.end,
+            credit_digits=bill["rounding"]["credit_digits"],
+        )
         corrected = build_invoice(usage, header, book, channels=bill["totals"]["channels"] or None)
         section = build_late_usage(bill, corrected, order_changes(bill, documents))
         if section is not None:

@@ -16,12 +16,12 @@ from brivionix_billing.decimals import (
     round_quotient,
     to_scaled,
 )
-from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.errors import BillingError
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage, RequestReference, UsageBucket
 from brivionix_billing.invoice.aggregation.aggregate import TREE_SCHEME
 from brivionix_billing.invoice.header import CREDIT_DIGITS, Header, document_header, payment_section
 from brivionix_billing.invoice.labels import labels_section
-from brivionix_billing.invoice.taxes import taxes_section
+from brivionix_billing.invoice.taxes import taxes_on_payment
 from brivionix_billing.meters import METERS, REQUEST_METERS, Meter, format_quantity
 from brivionix_billing.money import allocate, minor_digits
 from brivionix_billing.pricebook import PriceBook
@@ -174,21 +174,9 @@ def build_invoice(
         },
         "signing_key": header.signing_key,
     }
-    return {**document, **_taxes_section(header, document["totals"]), **labels_section(document, book)}
-
-
-def _taxes_section(header: Header, totals: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the taxes of a bill, if its header has any, on the rounded cost through the channel of payment."""
-    if header.taxes is None:
-        return {}
-    total = totals["channels"].get(header.channel)
-    if total is None:
-        raise BillingError(
-            "invalid_argument",
-            f"taxes of account {safe_repr(header.account)} require a channel of payment with a price in this period; "
-            "add --channel, or the channel of the customer",
-        )
-    return {"taxes": taxes_section(header.taxes, totals["rounded"]["channels"][header.channel], total["currency"])}
+    if header.taxes is not None:
+        document["taxes"] = taxes_on_payment(header.taxes, document)
+    return {**document, **labels_section(document, book)}
 
 
 def _used_meters(buckets: Sequence[UsageBucket]) -> list[tuple[RateCard, set[str]]]:

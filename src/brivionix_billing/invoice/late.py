@@ -31,10 +31,16 @@ def build_late_usage(
     ``corrected`` is the bill over all usage of its period. Returns ``None`` if there is no late usage.
 
     Raises ``invalid_argument`` if ``corrected`` has less than was billed: that is a correction, which requires a note.
+    Raises it, too, for late usage of a bill with taxes: taxes of two periods are not added on one bill.
     """
     changes = subtract_figures(corrected, figures_in_effect(bill, earlier))
     if not has_figures(changes):
         return None
+    if bill.get("taxes"):
+        raise BillingError(
+            "invalid_argument",
+            f"{bill['id']}: late usage of a bill with taxes cannot be on a later bill; correct that bill with a note",
+        )
     amounts = [line["quantity"] for line in changes["lines"]] + [day["requests"] for day in changes["days"]]
     if any(str(amount).startswith("-") for amount in amounts):
         raise BillingError(
@@ -59,14 +65,25 @@ def add_late_usage(
     as in statements of the ledger, or within the period. In the first case, the bill states the opening balance before
     the late usage.
 
-    Raises ``invalid_argument`` if the bill has sections, or the balance does not reconcile.
+    Raises ``invalid_argument`` if the bill has sections, taxes or other decimal places of Credits than the late usage,
+    or the balance does not reconcile.
     """
-    if "sections" in invoice:
-        raise BillingError(
-            "invalid_argument",
-            f"{safe_repr(invoice['id'])}: a bill that is split cannot contain late usage; correct the earlier bill "
-            "with a note",
-        )
+    for name, what in (("sections", "that is split"), ("taxes", "with taxes")):
+        if name in invoice:
+            raise BillingError(
+                "invalid_argument",
+                f"{safe_repr(invoice['id'])}: a bill {what} cannot contain late usage; correct the earlier bill with a "
+                "note",
+            )
+    digits = invoice["rounding"]["credit_digits"]
+    for section in sections:
+        own = len(section["totals"]["rounded"]["credits"].partition(".")[2])
+        if own != digits:
+            raise BillingError(
+                "invalid_argument",
+                f"{safe_repr(invoice['id'])}: late usage of {section['corrects']['id']} has {own} decimal places of "
+                f"Credits, but the bill has {digits}; use the same number for both",
+            )
     document = {**invoice, **add_figures(invoice, sections), "late": [dict(section) for section in sections]}
     for channel in document["totals"]["channels"].values():
         # A change does not state the Credits of a channel that had no price in the whole period.

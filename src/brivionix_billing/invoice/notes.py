@@ -15,7 +15,7 @@ from brivionix_billing.invoice.chain import Change, figures_in_effect, link_to_l
 from brivionix_billing.invoice.figures import has_figures, subtract_figures
 from brivionix_billing.invoice.header import Header, document_header
 from brivionix_billing.invoice.labels import labels_section
-from brivionix_billing.invoice.taxes import stated_terms, taxes_section
+from brivionix_billing.invoice.taxes import stated_terms, taxes_on_payment
 
 __all__ = ["build_note", "build_voiding_note"]
 
@@ -113,20 +113,14 @@ def _note_taxes(bill: Mapping[str, Any], earlier: Sequence[Change], changes: Map
 
     Each is computed from the whole cost, so bill and notes add up to the taxes of the corrected bill.
     """
-    terms, stated = stated_terms(bill), bill.get("taxes")
-    if terms is None or stated is None:
+    terms = stated_terms(bill)
+    if terms is None:
         return {}
-    channel = bill["payment"]["channel"]
-    totals = figures_in_effect(bill, earlier)["totals"], totals_in_effect(bill, earlier, changes)
-    before, after = (taxes_section(terms, each["rounded"]["channels"][channel], stated["currency"]) for each in totals)
+    before = taxes_on_payment(terms, bill, figures_in_effect(bill, earlier)["totals"])
+    after = taxes_on_payment(terms, bill, totals_in_effect(bill, earlier, changes))
     lines = [
         {**old, **{name: subtract_text(new[name], old[name]) for name in ("base", "amount")}}
         for new, old in zip(after["lines"], before["lines"], strict=True)
     ]
-    return {
-        "taxes": {
-            **before,
-            "lines": lines,
-            **{name: subtract_text(after[name], before[name]) for name in ("net", "gross")},
-        }
-    }
+    sums = {name: subtract_text(after[name], before[name]) for name in ("net", "gross")}
+    return {"taxes": {**before, "lines": lines, **sums}}

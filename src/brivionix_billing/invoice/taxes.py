@@ -19,7 +19,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.money import minor_digits
 from brivionix_billing.text_checks import require_text
 
-__all__ = ["Tax", "TaxTerms", "stated_terms", "taxes_section"]
+__all__ = ["Tax", "TaxTerms", "stated_terms", "taxes_on_payment", "taxes_section"]
 
 _MAX_TAXES: Final = 20
 _MAX_RATE: Final = 100
@@ -69,11 +69,31 @@ class TaxTerms:
                 )
 
 
+def taxes_on_payment(
+    terms: TaxTerms, bill: Mapping[str, Any], totals: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the taxes on the rounded cost of a bill, or of other totals, through the bill's channel of payment.
+
+    Raises ``invalid_argument`` if there is no channel of payment, or it has no price for the usage.
+    """
+    payment, totals = bill["payment"], bill["totals"] if totals is None else totals
+    costs = totals["rounded"]["channels"]
+    if payment is None or (payment["channel"] not in costs and totals["credits"] != "0"):
+        raise BillingError(
+            "invalid_argument",
+            f"taxes of account {safe_repr(bill['customer']['account'])} require a channel of payment with a price in "
+            "this period; add --channel, or the channel of the customer",
+        )
+    return taxes_section(terms, costs.get(payment["channel"], "0"), payment["currency"])
+
+
 def taxes_section(terms: TaxTerms, cost: str, currency: str) -> dict[str, Any]:
     """Return the taxes on a rounded cost in a currency.
 
     Each tax is computed from the cost and rounded once, half up, to the minor unit. If the prices include the taxes,
     a tax of r percent is cost x r / (100 + all rates); otherwise it is cost x r / 100.
+
+    Raises ``invalid_money`` if the cost has more decimal places than the currency.
     """
     digits = minor_digits(currency)
     units = _scaled(Decimal(cost), digits)
@@ -100,6 +120,10 @@ def taxes_section(terms: TaxTerms, cost: str, currency: str) -> dict[str, Any]:
 
 def _scaled(value: Decimal, places: int) -> int:
     coefficient, own_places = to_scaled(value)
+    if own_places > places:
+        raise BillingError(
+            "invalid_money", f"{safe_repr(value)} has too many decimal places for taxes; use at most {places}"
+        )
     factor: int = 10 ** (places - own_places)
     return coefficient * factor
 

@@ -26,7 +26,7 @@ from brivionix_billing.invoice.record_list import compare_records
 from brivionix_billing.invoice.report import VerificationReport, check_document
 from brivionix_billing.invoice.signing import document_hash
 from brivionix_billing.invoice.stated import expected_balance, expected_payment, rebuild_header, stated_channels
-from brivionix_billing.invoice.taxes import stated_terms, taxes_section
+from brivionix_billing.invoice.taxes import stated_terms, taxes_on_payment
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.times import Period
 from brivionix_billing.usage.record_file import RejectedRecord
@@ -156,15 +156,14 @@ class Verifier:
                     "the price file has further channels in this period, which the document does not state: "
                     + ", ".join(further)
                 )
+            terms = stated_terms(document)
+            if terms is not None and not is_note:
+                invoice["taxes"] = taxes_on_payment(terms, document, invoice["totals"])
             if document.get("late"):
                 late = [self._late_usage(section, header, find, report) for section in document["late"]]
                 invoice = add_late_usage(invoice, late, None, self.book)
             if not is_note:
-                payment, terms = document["payment"], stated_terms(document)
-                invoice["payment"] = expected_payment(payment, self.book, report)
-                if terms is not None and payment is not None and payment["channel"] in invoice["totals"]["channels"]:
-                    cost = invoice["totals"]["rounded"]["channels"][payment["channel"]]
-                    invoice["taxes"] = taxes_section(terms, cost, payment["currency"])
+                invoice["payment"] = expected_payment(document["payment"], self.book, report)
                 invoice["balance"] = expected_balance(document["balance"], invoice["totals"]["credits"], report)
             self._explain_records(document, header, usage, aggregated, rejected, records, report)
         if not is_note:
@@ -197,7 +196,8 @@ class Verifier:
         if bill["hash"] != document_hash(bill):
             report.add_difference("late", f"{link['id']} was altered")
         period = Period.parse(bill["period"]["name"], bill["period"]["zone"])
-        header = Header(header.account, period, bill["period"]["name"], issued=period.end)
+        digits = bill["rounding"]["credit_digits"]
+        header = Header(header.account, period, bill["period"]["name"], issued=period.end, credit_digits=digits)
         aggregated, _ = self._aggregate(header)
         usage = aggregated.accounts.get(header.account) or AccountUsage(header.account)
         channels = frozenset(section["totals"]["channels"])
