@@ -362,6 +362,9 @@ def test_further_notes_and_late_usage(run: Run) -> None:
     assert run("invoice", "all.jsonl", *later, "--out", "bills/INV-000005")[0] == 0
     text = (run.folder / "bills/INV-000005/invoice.txt").read_text(encoding="utf-8")
     assert "Contains late usage of 2026-10 (INV-000001): " in text
+    for month in ("2026-10", "2026-11"):
+        _, _, err = run("export", "focus", "all.jsonl", "--period", month, "--bills", "bills", "--out", "focus.csv")
+        assert "INV-000005 of 2026-11 contains late usage of 2026-10" in err
     documents = ("bills/INV-000003", "bills/INV-000004", "bills/INV-000001")
     _, out, _ = run("verify", *documents, "--usage", "right.jsonl")
     assert "note: INV-000001 with INV-000003, INV-000004: " in out

@@ -245,6 +245,8 @@ def _read_bills(
     for path in find_documents(Path(args.bills)) if args.bills else ():
         document = read_intact_document(path)
         account = document["customer"]["account"]
+        if account in accounts:
+            _reject_late_usage(path, document, dates)
         if account not in accounts or (document["period"]["from"], document["period"]["to"]) != dates:
             continue
         if document["corrects"] is not None:
@@ -259,6 +261,19 @@ def _read_bills(
             "invalid_argument", f"{args.bills} has no bill of account {safe_repr(missing[0])} for the period; add it"
         )
     return bills, [Bill.of(note, bills[note["customer"]["account"]].channel) for note in notes]
+
+
+def _reject_late_usage(path: Path, document: Mapping[str, Any], dates: tuple[str, str]) -> None:
+    """Raise ``invalid_argument`` for a bill with late usage, of the period or in it: its amounts are of two periods."""
+    for section in document.get("late") or ():
+        periods = [(period["from"], period["to"]) for period in (document["period"], section["period"])]
+        if dates in periods:
+            raise BillingError(
+                "invalid_argument",
+                f"{path}: {document['id']} of {document['period']['name']} contains late usage of "
+                f"{section['period']['name']}, so it has amounts of two periods; export without --bills, and bill late "
+                "usage by credit-note in future",
+            )
 
 
 def _write_focus(path: str, rows: Sequence[Row], columns: Columns) -> None:
