@@ -6,6 +6,7 @@ import gzip
 import io
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +17,11 @@ import pytest
 from brivionix_billing import BillingError
 from brivionix_billing.cli import main
 from brivionix_billing.ledger import Ledger
-from brivionix_billing.reconcile.exported_files import read_files
+from brivionix_billing.reconcile.exported_files import _unpack, read_files
 from brivionix_billing.reconcile.exported_values import NumberFormat, parse_count, parse_local_time
 from brivionix_billing.reconcile.payments.run import read_statement
 from brivionix_billing.reconcile.payments.statement import Statement
+from brivionix_billing.reconcile.provider.report import decimals_of
 from brivionix_billing.reconcile.provider.run import read_report
 from brivionix_billing.times import load_zone
 from paths import DATA, SHARED_DATA
@@ -262,6 +264,10 @@ WRONG_REPORTS = {
         text_of("anthropic_analytics.json").replace('"product":null', '"rbac_group_id":"g"'),
         "overlap",
     ),
+    "an item of a number": ("openai", text_of("openai_costs.json").replace('"proj_A"', "7"), "project_id is 7"),
+    "a model of a list": (
+        "anthropic", text_of("anthropic_analytics.json").replace('"claude-opus-5"', "[]"), "model is []"
+    ),
     "no cost": ("openrouter", '{"id": "gen-1", "usage": {"prompt_tokens": 1}}', "no cost"),
     "another export": ("openai", "start_time,end_time,requests\n1,2,3\n", "neither amount_value nor input_tokens"),
     "contradiction": ("openai", text_of("openai_usage_export.csv").replace("700.0", "701.0"), "input_tokens is 1000"),
@@ -318,6 +324,32 @@ def test_counts_and_times() -> None:
     zone = load_zone("Asia/Shanghai")
     for text in ("2026/10/3 8:00", "2026-10-03T00:00:00Z", "2026-10-03 08:00:00", "2026-10-03T08:00:00+08:00"):
         assert parse_local_time(text, zone, "row 1", "time") == at("2026-10-03 00:00")
+
+
+def test_a_damaged_archive_is_an_error() -> None:
+    """An archive with any byte changed, or cut off anywhere, is read or is one error: never a traceback."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("明细.csv", b"a,b\n" * 9)
+    content = out.getvalue()
+    flips = [content[:at] + bytes([byte]) + content[at + 1 :] for at in range(4, len(content)) for byte in (0, 64, 255)]
+    for damaged in (*flips, *(content[:end] for end in range(4, len(content)))):
+        with suppress(BillingError):
+            list(_unpack("bill.zip", damaged))
+
+
+def test_amounts_of_any_size_have_decimal_places() -> None:
+    """The rounding of a report is found also if an amount has more digits than decimals compute with."""
+    assert decimals_of([D("1e40"), D("0.25"), D("0.30000000000000004")]) == 2
+
+
+@pytest.mark.parametrize("value", ['"id": 7', '"id": "t", "reporting_category": {}'])
+def test_a_balance_transaction_has_texts(tmp_path: Path, value: str) -> None:
+    """A balance transaction without an id is not named 'None', and one of a category that is no text is an error."""
+    item = f'{{"object": "balance_transaction", "amount": 1, "fee": 0, "net": 1, "currency": "usd", {value}}}'
+    with pytest.raises(BillingError, match="item 1") as error:
+        read_statement([written(tmp_path, f'[{item[:-1]}, "created": 1}}]'.encode())], "stripe")
+    assert error.value.code == "invalid_statement"
 
 
 def test_an_archive_of_unusual_compression_is_rejected(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -54,6 +55,12 @@ _OTHER_FILES: Final = (
     (b"%PDF", "a PDF document", "download the CSV"),
     (b"<", "HTML or XML, perhaps the page of an error or a login", "download the file again"),
 )
+_ZIP_ERRORS: Final = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError),
+    RuntimeError,  # the archive has a password
+    *(ValueError, IndexError, struct.error),  # the module does not check every name, offset and field that it reads
+)
+"""What reading a damaged archive raises."""
 _WORKBOOK_MEMBER: Final = "[Content_Types].xml"
 _UTF8_NAME: Final = 0x800
 """Flag of a member of a ZIP archive whose name is UTF-8."""
@@ -144,8 +151,7 @@ def _unzip(name: str, content: bytes) -> Iterator[ExportedFile]:
                 total += len(inner)
                 _require_size(name, total)
                 yield ExportedFile(f"{name}:{path}", inner)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError) as error:
-        # RuntimeError: the archive has a password.
+    except _ZIP_ERRORS as error:
         raise statement_error(name, f"cannot unpack the archive ({error})", "unpack it, and name its files") from None
 
 

@@ -6,7 +6,7 @@ A cell that could mean two values is an error. Money must not move by a guess.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +15,7 @@ from brivionix_billing.decimals import format_plain
 from brivionix_billing.errors import safe_repr
 from brivionix_billing.reconcile.exported_files import statement_error
 
-__all__ = ["NumberFormat", "parse_count", "parse_currency", "parse_local_time", "parse_unix_time"]
+__all__ = ["NumberFormat", "parse_count", "parse_currency", "parse_local_time", "parse_unix_time", "text_of"]
 
 _SIGNS: Final = "¥￥$€£"
 _SPACES: Final = " \u00a0\u202f\u2009'\u2019"
@@ -174,3 +174,11 @@ def parse_unix_time(value: Any, place: str, column: str) -> datetime:
     except (ValueError, OverflowError, OSError):
         pass
     raise statement_error(place, f"{column} is {safe_repr(value)}, which is not a time in seconds", "download it again")
+
+
+def text_of(item: Mapping[str, Any], name: str, place: str) -> str | None:
+    """Return a text of a JSON object; ``None`` if it is missing or empty. Raises ``invalid_statement`` for others."""
+    value = item.get(name)
+    if value is not None and not isinstance(value, str):
+        raise statement_error(place, f"{name} is {safe_repr(value)}, which is not a text", "request it again")
+    return value or None

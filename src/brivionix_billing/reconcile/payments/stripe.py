@@ -14,7 +14,13 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import decimal_from_scaled, negate, sum_exact
 from brivionix_billing.reconcile.exported_files import ExportedFile, Row, json_values, read_sections, statement_error
-from brivionix_billing.reconcile.exported_values import NumberFormat, parse_currency, parse_local_time, parse_unix_time
+from brivionix_billing.reconcile.exported_values import (
+    NumberFormat,
+    parse_currency,
+    parse_local_time,
+    parse_unix_time,
+    text_of,
+)
 from brivionix_billing.reconcile.payments.statement import LineKind, Statement, StatementLine
 from brivionix_billing.times import load_zone
 
@@ -161,11 +167,14 @@ def _json_line(item: Any, place: str) -> StatementLine:
     gross, fee, net = (_minor(item.get(name), currency, place, name) for name in ("amount", "fee", "net"))
     if sum_exact((gross, negate(fee))) != net:
         raise statement_error(place, f"net is {net}, but amount less fee is {gross - fee}", "download the list again")
-    category = item.get("reporting_category") or item.get("type") or ""
+    category = text_of(item, "reporting_category", place) or text_of(item, "type", place) or ""
     kind = _KINDS.get(category, LineKind.OTHER)
     source = item.get("source")
     charge = source if isinstance(source, dict) else {}
     source_id = charge.get("id") if charge else source
+    id = item.get("id") or source_id
+    if not isinstance(id, str) or not id:
+        raise statement_error(place, "the balance transaction has no id", "download the list again")
     references = {
         name: text
         for name, text in (
@@ -181,7 +190,7 @@ def _json_line(item: Any, place: str) -> StatementLine:
     customer = charge.get("customer")
     return StatementLine(
         place,
-        str(item.get("id") or source_id),
+        id,
         kind,
         parse_unix_time(item.get("created"), place, "created"),
         currency,
@@ -191,7 +200,7 @@ def _json_line(item: Any, place: str) -> StatementLine:
         references=references | named,  # metadata of a refund often name the payment
         operation_ids={} if kind is LineKind.PAYMENT else operation | named,
         hints=named | ({"customer_id": customer} if isinstance(customer, str) else {}),
-        category=str(category),
+        category=category,
         text=str(item.get("description") or ""),
     )
 

@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from brivionix_billing.decimals import multiply
 from brivionix_billing.reconcile.exported_files import ExportedFile, json_values, statement_error
-from brivionix_billing.reconcile.exported_values import NumberFormat, parse_count, parse_currency, parse_local_time
+from brivionix_billing.reconcile.exported_values import (
+    NumberFormat,
+    parse_count,
+    parse_currency,
+    parse_local_time,
+    text_of,
+)
 from brivionix_billing.reconcile.provider.report import (
     Bucket,
     Pages,
@@ -115,9 +121,9 @@ def _cost_line(place: str, span: Bucket, result: Mapping[str, Any], cost: Mappin
     return ReportLine(
         place,
         span,
-        _text(result, "model"),
-        _tier(result),
-        _text(result, "workspace_id"),
+        text_of(result, "model", place),
+        _tier(result, place),
+        text_of(result, "workspace_id", place),
         _meter(result.get("token_type"), cost_type),
         None,
         amount,
@@ -147,6 +153,8 @@ def _cents(value: Any, place: str, name: str) -> Decimal:
 
 def _usage_lines(place: str, span: Bucket, result: Mapping[str, Any], usage: Mapping[str, Any]) -> Iterator[ReportLine]:
     created = usage.get("cache_creation")
+    if created is not None and not isinstance(created, dict):
+        raise statement_error(place, "cache_creation is not an object", "request the report again")
     flat = {**usage, **{f"cache_creation.{key}": each for key, each in (created or {}).items()}}
     tools = usage.get("server_tool_use")
     counts = [(meter, parse_count(flat.get(name), place, name)) for name, meter in _METERS.items()]
@@ -159,22 +167,17 @@ def _usage_lines(place: str, span: Bucket, result: Mapping[str, Any], usage: Map
             yield ReportLine(
                 place,
                 span,
-                _text(result, "model"),
-                _tier(result),
-                _text(result, "workspace_id"),
+                text_of(result, "model", place),
+                _tier(result, place),
+                text_of(result, "workspace_id", place),
                 meter,
                 quantity,
                 identity=identity + meter.encode(),
             )
 
 
-def _text(result: Mapping[str, Any], name: str) -> str | None:
-    value = result.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _tier(result: Mapping[str, Any]) -> str | None:
-    tier, speed = _text(result, "service_tier"), _text(result, "speed")
+def _tier(result: Mapping[str, Any], place: str) -> str | None:
+    tier, speed = text_of(result, "service_tier", place), text_of(result, "speed", place)
     if tier in (None, "standard") and speed == "fast":
         return speed
     return _TIERS.get(tier, tier) if tier else None

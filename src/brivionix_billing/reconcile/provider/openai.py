@@ -19,6 +19,7 @@ from brivionix_billing.reconcile.exported_values import (
     parse_currency,
     parse_local_time,
     parse_unix_time,
+    text_of,
 )
 from brivionix_billing.reconcile.provider.report import (
     Bucket,
@@ -135,10 +136,9 @@ def _cost_line(result: Mapping[str, Any], span: Bucket, place: str) -> ReportLin
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise statement_error(place, "amount.value is not a number", "request the page again")
     currency = parse_currency(amount.get("currency") if isinstance(amount, dict) else None, place)
-    item = result.get("line_item")
-    project = result.get("project_id")
+    item, project = text_of(result, "line_item", place), text_of(result, "project_id", place)
     identity = identity_of(span, sorted((key, repr(each)) for key, each in result.items()))
-    return _cost(place, span, item or "", project or None, Decimal(value), currency, identity)
+    return _cost(place, span, item or "", project, Decimal(value), currency, identity)
 
 
 def _cost(
@@ -171,8 +171,8 @@ def _parse_item(item: str) -> tuple[str | None, str | None, str | None]:
 
 def _usage_lines(result: Mapping[str, Any], kind: str, span: Bucket, place: str) -> Iterator[ReportLine]:
     identity = identity_of(span, kind, sorted((key, repr(each)) for key, each in result.items()))
-    model, project = result.get("model") or None, result.get("project_id") or None
-    tier = _tier(result.get("batch"), result.get("service_tier"))
+    model, project = text_of(result, "model", place), text_of(result, "project_id", place)
+    tier = _tier(result.get("batch"), text_of(result, "service_tier", place))
     if kind == "completions":
         quantities: Iterable[tuple[str, int]] = _completions(result, place)
     elif kind in _OTHER_USAGE:

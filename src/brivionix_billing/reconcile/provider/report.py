@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brivionix_billing.canonical_json import sha256
+from brivionix_billing.decimals import Rounding, decimal_from_scaled, decimal_places, round_to_places
 from brivionix_billing.reconcile.exported_files import statement_error
 from brivionix_billing.usage import Usage
 
@@ -28,6 +29,9 @@ DIMENSIONS: Final = ("model", "tier", "project", "meter")
 """What a line may be about, beside its time."""
 TOTAL: Final = "tokens"
 """The meter of a line that states the tokens of all kinds together."""
+
+_MAX_PLACES: Final = 12
+"""Maximum number of decimal places of an amount."""
 
 Bucket = tuple[datetime, datetime]
 """The time that a line is about: start (inclusive) and end (exclusive) in UTC."""
@@ -128,6 +132,4 @@ def decimals_of(amounts: Iterable[Decimal]) -> int | None:
 
 
 def _places(amount: Decimal) -> int:
-    rounded = round(amount, 12).normalize()
-    exponent = rounded.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
+    return decimal_places(decimal_from_scaled(round_to_places(amount, _MAX_PLACES, Rounding.HALF_EVEN), _MAX_PLACES))
