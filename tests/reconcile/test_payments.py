@@ -324,7 +324,8 @@ def test_the_ledger_and_the_journal_have_the_net_of_a_statement(
         Movement("=po_1", "", "payout", AT, Decimal("-9.35"), Decimal("0.10")),
         Movement("adj_1", "", "adjustment", AT, Decimal("0.05")),
     ]
-    (tmp_path / "report.csv").write_bytes(write_stripe([*movements, movements[0]]))
+    # Files of a statement may overlap.
+    (tmp_path / "report.csv").write_bytes(write_stripe([*movements, movements[0], *movements[3:]]))
     (tmp_path / "accounts.yaml").write_text('cash: {stripe: "1012"}\nfees: "6603"\nbank: "1002"\nother: "1221"\n')
     monkeypatch.chdir(tmp_path)
     arguments = ["reconcile", "payments", "report.csv", "--source", "stripe", "--ledger", url, "--out", "out"]
@@ -346,6 +347,21 @@ def test_the_ledger_and_the_journal_have_the_net_of_a_statement(
     ledger_cash = next(row.amounts()["cash"] for row in books.totals if row.currency == "USD")
     assert ledger_cash is not None
     assert ledger_cash + cash == sum(each.gross - each.fee for each in movements)
+
+
+def test_payouts_of_overlapping_files_count_once(ledger: Ledger, tmp_path: Path) -> None:
+    """A payout and its rows that two files have are repeated rows, and the payout contains each movement once."""
+    movements = [Movement("fee_1", "", "fee", AT, Decimal(-2)), Movement("po_1", "", "payout", AT, Decimal(2))]
+    text = write_stripe(movements).decode().replace(",ch_,pi_,,", ",ch_,pi_,po_1,", 1)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    paths = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    found = reconcile_payments(paths, "stripe", ledger, BOOK, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert [row["cause"] for row in rows] == ["fee", "payout", "row_repeated", "row_repeated"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["figures"]["payouts"] == [{"id": "po_1", "contained": "-2", "paid_out": "-2"}]
+    assert [(each.account, each.amount) for each in found.unbooked] == [("fees", 2), ("bank", -2)]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

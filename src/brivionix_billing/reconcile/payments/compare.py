@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from brivionix_billing.decimals import format_plain
 from brivionix_billing.reconcile.matching import Item, Key, Match, Rule, match
@@ -93,7 +93,8 @@ def compare(
     Operations of payments that are on one of the ``others`` are left out: several processors may share a channel.
     """
     booked = ledger.operations(_extended(period, max(_window_of(rule), rule.delay)))
-    lines, repeated = _split_repeated(line for line in statement.lines if line.kind in LEDGER_KINDS)
+    unrepeated, repeated = _split_repeated(statement.lines)
+    lines = [line for line in unrepeated if line.kind in LEDGER_KINDS]
     booked = _with_other_times(lines, booked, ledger)
     payments = PaymentIds([*lines, *(line for other in others for line in other.lines)], booked)
     elsewhere = {payments.of_line(line) for other in others for line in other.lines} - set(map(payments.of_line, lines))
@@ -114,7 +115,7 @@ def compare(
     found = [pair for pair in found if _is_within(pair, period)]
     found += [
         Pair(line, None, State.MATCHED, line.kind.value)
-        for line in statement.lines
+        for line in unrepeated
         if line.kind not in LEDGER_KINDS and period.contains(line.at)
     ]
     order = {line.place: index for index, line in enumerate(statement.lines)}
@@ -124,10 +125,12 @@ def compare(
 
 def _split_repeated(lines: Iterable[StatementLine]) -> tuple[list[StatementLine], list[StatementLine]]:
     """Return the rows, and apart from them those that repeat a row: files of a statement may overlap."""
-    first: dict[tuple[LineKind, str, tuple[str, ...]], StatementLine] = {}
+    first: dict[tuple[Any, ...], StatementLine] = {}
     repeated = []
     for line in lines:
-        key = line.kind, line.id or line.place, tuple(line.references.values())
+        key: tuple[Any, ...] = line.kind, line.id or line.place, tuple(line.references.values())
+        if line.kind not in LEDGER_KINDS:  # some processors give these movements the id of their payment
+            key += line.at, line.currency, line.gross, line.fee, line.category, line.text
         if first.setdefault(key, line) is not line:
             repeated.append(line)
     return list(first.values()), repeated

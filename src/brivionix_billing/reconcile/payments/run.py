@@ -202,7 +202,7 @@ def _figures(statement: Statement, comparison: Comparison, unbooked: Iterable[Un
         currency: {name: format_plain(amount) for name, amount in accounts.items()}
         for currency, accounts in unbooked_sums(unbooked).items()
     }
-    payouts = _payouts(lines)
+    payouts = _payouts([pair.line for pair in comparison.pairs if pair.line and pair.cause != "row_repeated"])
     return figures | ({"payouts": payouts} if payouts else {})
 
 
