@@ -361,7 +361,7 @@ def test_payouts_of_overlapping_files_count_once(ledger: Ledger, tmp_path: Path)
     assert [row["cause"] for row in rows] == ["fee", "payout", "row_repeated", "row_repeated"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["figures"]["payouts"] == [{"id": "po_1", "contained": "-2", "paid_out": "-2"}]
-    assert [(each.account, each.amount) for each in found.unbooked] == [("fees", 2), ("bank", -2)]
+    assert [(each.account, str(each.amount)) for each in found.unbooked] == [("fees", "2.00"), ("bank", "-2.00")]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
