@@ -94,6 +94,7 @@ CODE_GROUPS: Final[dict[str, dict[str, ErrorCode]]] = {
         "unknown_hold": ErrorCode(404, "there is no such hold"),
         "hold_resolved": ErrorCode(409, "the hold is already settled, released or expired"),
         "unknown_lot": ErrorCode(404, "the account has no such lot"),
+        "lot_closed": ErrorCode(409, "the lot has expired, or no Credits are left in it"),
         "unknown_payment": ErrorCode(404, "the payment is not credited, or not yet"),
         "payment_already_credited": ErrorCode(409, "another operation credited this payment"),
         "invalid_notice": ErrorCode(400, "a payment notice has an invalid signature or an unknown format"),

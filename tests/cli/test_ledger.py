@@ -322,6 +322,18 @@ def test_refund_and_reverse(command: LedgerCommand) -> None:
     assert command.error_code(*undo, "v2") == "not_reversible"
 
 
+def test_change_expiry(command: LedgerCommand) -> None:
+    """A lot gets a new expiry or none, which ``lots`` shows; an expiry that has passed is an error."""
+    command.run_ok("grant", "acct_1", "5", "--reason", "r", "--expires", "2099-10-20", "--id", "g")
+    change = ("change-expiry", "acct_1", "g", "--reason", "r", "--author", "ada")
+    row = command.json(*change, "--expires", "2099-12-31", "--id", "e1")[0]
+    assert (row["expires"], row["credits"], row["available"]) == ("2099-12-31T00:00:00Z", "0", "105")
+    assert command.json("lots", "acct_1")[1]["expires"] == "2099-12-31T00:00:00Z"
+    assert command.error_code(*change, "--expires", "2020-01-01", "--id", "e2") == "invalid_argument"
+    assert "lot g never expires" in command.run_ok(*change, "--expires", "never", "--id", "e3")
+    assert command.json("lots", "acct_1")[1]["expires"] is None
+
+
 def test_dispute(command: LedgerCommand) -> None:
     """A partial dispute removes unused Credits, and after a full one, used Credits are owed."""
     command.run_ok("adjust", "acct_1", "-60", "--reason", "used", "--author", "ada", "--id", "a")

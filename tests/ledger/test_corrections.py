@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from brivionix_billing import Payable
 from brivionix_billing.ledger import Ledger
-from ledger_kit import NOW, available, body, charge, got, later, opened, quote, refused, with_credits
+from ledger_kit import NOW, available, body, charge, forge, got, later, opened, quote, refused, with_credits
 
 BY: dict[str, Any] = {"reason": "wrong", "author": "Ada"}
 
@@ -158,17 +157,3 @@ def test_a_forged_reversal_of_more_than_the_charge_is_found(ledger: Ledger) -> N
     assert [problem.message for problem in ledger.verify()] == [
         "10 Credits of charge 'c' were reversed, but it charged less"
     ]
-
-
-def forge(ledger: Ledger, old: str, new: str) -> None:
-    """Replace a text in the last entry, with a matching hash."""
-    with ledger.engine.begin() as connection:
-        number, text = connection.exec_driver_sql(
-            "SELECT number, body FROM billing_journal ORDER BY number DESC LIMIT 1"
-        ).one()
-        text = text.replace(old, new)
-        hash = sha256(text.encode()).hexdigest()
-        connection.exec_driver_sql(
-            "UPDATE billing_journal SET body = ?, hash = ? WHERE number = ?", (text, hash, number)
-        )
-        connection.exec_driver_sql("UPDATE billing_account SET head = ?", (hash,))

@@ -200,6 +200,19 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.void(lot, owe=owe),
         )
 
+    @precondition(lambda self: self.model.lots)
+    @rule(data=st.data(), lasts=TIMES)
+    def change_expiry(self, data: st.DataObject, lasts: int | None) -> None:
+        lot, now = data.draw(st.sampled_from([lot.id for lot in self.model.lots])), self.model.now
+        id, expires = self.new("expiry"), None if lasts is None else now + lasts
+        when = None if expires is None else later(expires)
+        self.both(
+            lambda: self.ledger.change_expiry(
+                "acct", lot, expires=when, reason="wrong", author="Ada", id=id, at=later(now)
+            ),
+            lambda: self.model.change_expiry(lot, expires),
+        )
+
     @precondition(lambda self: self.model.charges)
     @rule(data=st.data(), credits=st.one_of(st.none(), CREDITS))
     def reverse_charge(self, data: st.DataObject, credits: str | None) -> None:
@@ -402,6 +415,7 @@ class Machine(RuleBasedStateMachine):
         assert Fraction(statement.closing) == self.model.available + self.model.held - self.model.owed
         assert statement.balance().closing == statement.closing
         for lot, stored in zip(self.model.lots, self.ledger.lots("acct"), strict=True):
+            assert stored.expires == (None if lot.expires is None else later(lot.expires))
             got = (stored.remaining, stored.used, stored.expired, stored.returned)
             assert tuple(map(Fraction, got)) == (lot.remaining, lot.used, lot.expired, lot.returned)
             assert min(got) >= 0

@@ -112,7 +112,7 @@ ATTACKS = [
     *(f"TRUNCATE billing_{table}" for table in TABLES),
     *(f"DROP TABLE billing_{table}" for table in TABLES),
     *(f"ALTER TABLE billing_{table} DISABLE TRIGGER ALL" for table in TABLES),
-    *(f"UPDATE billing_lot SET {column} = {column}" for column in ("price", "credits", "paid", "expires", "account")),
+    *(f"UPDATE billing_lot SET {column} = {column}" for column in ("price", "credits", "paid", "at", "account")),
     *(f"UPDATE billing_token SET {column} = {column}" for column in ("account", "id")),
     *(f"UPDATE billing_hold SET {column} = {column}" for column in ("account", "at", "expires", "token")),
     "UPDATE billing_account SET id = id",

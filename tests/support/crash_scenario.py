@@ -88,6 +88,9 @@ def day() -> list[Operation]:
         lambda led: led.reverse("acct", "chargeback-2", id="won-2", at=at(136), reason="the bank said so"),
         lambda led: led.void("acct", "rest", used="waive", reason="bounced", author="Ada", id="void-2", at=at(136)),
         lambda led: led.grant("acct", "3", reason="sorry", id="gift-2", at=at(134), expires=at(140)),
+        lambda led: led.change_expiry(
+            "acct", "gift-2", expires=at(145), reason="wrong", author="Ada", id="longer", at=at(136)
+        ),
         lambda led: led.hold(
             "acct", "0.5", id="r7", at=at(150), ttl=minute
         ),  # posts the expiry of the second gift first

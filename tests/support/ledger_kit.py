@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import psycopg
@@ -110,3 +111,17 @@ def got(*figures: Any) -> tuple[Any, ...]:
 def available(ledger: Ledger, account: str = "acct", seconds: float = 0) -> Decimal:
     """Return the available Credits of an account."""
     return ledger.balance(account, at=later(seconds)).available
+
+
+def forge(ledger: Ledger, old: str, new: str) -> None:
+    """Replace a text in the last entry, with a matching hash."""
+    with ledger.engine.begin() as connection:
+        number, text = connection.exec_driver_sql(
+            "SELECT number, body FROM billing_journal ORDER BY number DESC LIMIT 1"
+        ).one()
+        text = text.replace(old, new)
+        hash = sha256(text.encode()).hexdigest()
+        connection.exec_driver_sql(
+            "UPDATE billing_journal SET body = ?, hash = ? WHERE number = ?", (text, hash, number)
+        )
+        connection.exec_driver_sql("UPDATE billing_account SET head = ?", (hash,))

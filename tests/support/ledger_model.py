@@ -273,6 +273,12 @@ class Model:
         lot.refunded, lot.tax_back = lot.coins or 0, lot.tax
         self.repay()
 
+    def change_expiry(self, id: str, expires: int | None) -> None:
+        lot = self.lot(id)
+        if self.is_expired(lot) or not lot.remaining:
+            raise RefusedError("lot_closed")
+        lot.expires = expires
+
     def shrink(self, taken: Fraction) -> None:
         lack = taken - self.available
         for hold in sorted(self.open, key=lambda hold: (hold.at, hold.id), reverse=True):

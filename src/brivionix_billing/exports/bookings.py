@@ -49,6 +49,7 @@ _SILENT_KINDS: Final = (
     "account_unfrozen",
     "set_limit",
     "remove_limit",
+    "expiry_changed",
 )
 """Kinds of entries that change neither money nor the balance."""
 _REVENUE: Final = ("usage", "breakage", "corrections")

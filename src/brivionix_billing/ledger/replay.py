@@ -121,6 +121,8 @@ class AccountReplay:
             apply_settings(self.tokens[content["token"]], content)
         elif entry.kind in ("account_frozen", "account_unfrozen"):
             apply_freeze(account, entry.kind, booked)
+        elif entry.kind == "expiry_changed":
+            self._change_expiry(entry, booked)
         elif entry.kind in ("set_limit", "remove_limit"):
             account.limits = self.limits.apply(entry.id, content)
         elif entry.kind == "secret_rotated":
@@ -238,6 +240,14 @@ class AccountReplay:
         row = self.usage.setdefault(key, UsageRow(self.account.id, *key))
         reverse_usage(row, result.get("counts"), amount, complete=result["complete"])
         self.reversals[result["charge"]] = self.reversals.get(result["charge"], 0) + amount
+
+    def _change_expiry(self, entry: Entry, booked: str) -> None:
+        lot, expires = self.lots[entry.content["lot"]], entry.content["expires"]
+        if (lot.expires, expires) != (entry.result["previous_expires"], entry.result["expires"]):
+            raise _broken_entry_error(entry, f"it states another expiry of lot {safe_repr(lot.id)}")
+        if not lot.remaining or any(time is not None and time <= booked for time in (lot.expires, expires)):
+            raise _broken_entry_error(entry, f"lot {safe_repr(lot.id)} was closed, or its new expiry had passed")
+        lot.expires = expires
 
     def _open_lot(self, entry: Entry, booked: str) -> LotRow:
         content = entry.content
@@ -464,6 +474,7 @@ _POSTING_RULES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "order_cancelled": ("", ()),
     "set_limit": ("", ()),
     "remove_limit": ("", ()),
+    "expiry_changed": ("", ()),
     "hold": ("held", ("available",)),
     "release": ("held", _RELEASE_TARGETS),
     "hold_expired": ("held", _RELEASE_TARGETS),

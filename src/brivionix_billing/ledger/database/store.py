@@ -94,7 +94,7 @@ _ACCOUNT: Final = _map_table(tables.ACCOUNT, AccountRow)
 _LOT: Final = _map_table(
     tables.LOT,
     LotRow,
-    *("account", "number", "at", "expires", "channel", "reference", "currency", "price", "credits", "paid"),
+    *("account", "number", "at", "channel", "reference", "currency", "price", "credits", "paid"),
 )
 _HOLD: Final = _map_table(tables.HOLD, HoldRow, "account", "token", "at", "expires", "counted")
 _TOKEN: Final = _map_table(tables.TOKEN, TokenRow, "account")

@@ -1,4 +1,4 @@
-"""Operations that undo others: voided lots and reversed charges."""
+"""Operations that correct others: voided lots, reversed charges and changed expiries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
 from brivionix_billing.ledger.operations.base import LedgerBase
 from brivionix_billing.ledger.posting import corrections
+from brivionix_billing.ledger.timestamps import format_timestamp
 from brivionix_billing.ledger.units import to_units, units_to_text
 from brivionix_billing.text_checks import require_text
 
@@ -19,7 +20,7 @@ __all__ = ["Corrections"]
 
 
 class Corrections(LedgerBase):
-    """Operations that undo others."""
+    """Operations that correct others."""
 
     def void(
         self,
@@ -92,5 +93,38 @@ class Corrections(LedgerBase):
             content,
             at,
             lambda locked: corrections.reverse_charge(locked, charge, amount, content),
+            connection,
+        )
+
+    def change_expiry(
+        self,
+        account: str,
+        lot: str,
+        *,
+        expires: datetime | None,
+        reason: str,
+        author: str,
+        id: str,
+        at: datetime,
+        connection: Connection | None = None,
+    ) -> Entry:
+        """Change the expiry of a lot, to a time after ``at`` or to ``None``: never. No Credits and no money move.
+
+        Later requests use the lots in the order of their new expiries. A lot that has expired or in which no Credits
+        are left stays closed (``lot_closed``); to end a lot now, use :meth:`void`. Raises ``unknown_lot``.
+        """
+        content = {
+            "lot": require_id(lot, "the lot"),
+            "expires": None if expires is None else format_timestamp(expires),
+            "reason": require_text("the reason", reason),
+            "author": require_text("the author", author),
+        }
+        return self._run_operation(
+            account,
+            id,
+            "expiry_changed",
+            content,
+            at,
+            lambda locked: corrections.change_expiry(locked, locked.lot(lot), content),
             connection,
         )

@@ -1,4 +1,4 @@
-"""Entries that undo others: voided lots and reversed charges."""
+"""Entries that correct others: voided lots, reversed charges and changed expiries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from brivionix_billing.ledger.posting.payments import (
 from brivionix_billing.ledger.projections import HoldRow, LotRow, UsageRow, lot_value, quarter_hour, reverse_usage
 from brivionix_billing.ledger.units import units_to_payable, units_to_text
 
-__all__ = ["USED_CREDITS", "reverse_charge", "void"]
+__all__ = ["USED_CREDITS", "change_expiry", "reverse_charge", "void"]
 
 USED_CREDITS: Final = {"owe": "owed", "waive": "waived"}
 """What happens to the used Credits of a voided lot -> the subaccount that bears them."""
@@ -50,6 +50,37 @@ def void(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> Ent
     claw_back(account, draft, lot, recognised, whole=True, subaccount="voided", debit=debit)
     return_tax(account, draft, lot)
     account.repay_owed(draft)
+    return draft
+
+
+def change_expiry(account: LockedAccount, lot: LotRow, content: Mapping[str, Any]) -> EntryDraft:
+    """Change the expiry of a lot. No Credits move.
+
+    Raises ``lot_closed`` if the lot has expired or no Credits are left in it, and ``invalid_argument`` if the new
+    expiry has passed.
+    """
+    draft = EntryDraft("expiry_changed", account.booked_at, content)
+    expires, problem = content["expires"], None
+    if lot.expires is not None and lot.expires <= account.booked_at:
+        problem = f"expired at {lot.expires}"
+    elif lot.returned == lot.credits:
+        problem = "has nothing left: all its Credits were returned"
+    elif not lot.remaining:
+        problem = "is used up"
+    if problem is not None:
+        raise BillingError(
+            "lot_closed", f"lot {safe_repr(lot.id)} {problem}; no expiry brings Credits back: grant new ones"
+        )
+    # A lot cannot expire before it was opened: a clock that is behind may say so.
+    if expires is not None and expires <= max(account.booked_at, lot.at):
+        raise BillingError(
+            "invalid_argument",
+            f"expires is {expires}; it must be later than the time of the operation; use void to end a lot now",
+        )
+    draft.result |= {"previous_expires": lot.expires, "expires": expires}
+    lot.expires = expires
+    account.mark_changed(lot)
+    account.note_expiry(expires)
     return draft
 
 
