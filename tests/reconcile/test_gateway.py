@@ -21,6 +21,7 @@ from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.cli import main
 from brivionix_billing.reconcile.gateway.expression import VARIABLES, ExpressionError, parse
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
+from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded
 from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import database_source, file_source
 from brivionix_billing.reconcile.result import Result
@@ -236,6 +237,23 @@ def test_a_refund_returns_what_was_charged(tmp_path: Path) -> None:
         ("only_theirs", "refunded", "-2925"),
     ]
     assert result.totals["quota"].theirs == -2925
+
+
+@pytest.mark.parametrize("written", ['"type":6', '"type" :\t6', '"type": 6.0', '"type": "6"', '"\\u0074ype": 6'])
+def test_a_refund_is_found_however_json_writes_its_type(tmp_path: Path, written: str) -> None:
+    """The search for refunds in the bytes of a log misses none that its rows have."""
+    refund = json.dumps(plain_row(2) | {"other": "{}", "request_id": "r-1", "type": 6}).replace('"type": 6', written)
+    (tmp_path / "log.jsonl").write_text(json.dumps(plain_row(1)) + "\r\n" + refund)
+    reconcile_new_api(file_source(str(tmp_path / "log.jsonl")), BOOK, tmp_path / "out")
+    assert [(row["state"], row["cause"]) for row in read_rows(tmp_path / "out")] == [("matched", "refunded")] * 2
+
+
+def test_a_refund_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    """The search for refunds reports text that cannot be decoded as the reading of rows does."""
+    rows = b"".join(json.dumps(plain_row(number)).encode() + b"\n" for number in (1, 2))
+    (tmp_path / "log.jsonl").write_bytes(rows + b'{"type": 6, "other": "\xff"}\n')
+    with pytest.raises(BillingError, match="cannot read the log"):
+        find_refunded(file_source(str(tmp_path / "log.jsonl")))
 
 
 def test_a_database_gives_the_same_rows(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ _AGREED_SHARE: Final = Fraction(1, 25)
 """The share of the rows of a group from which a ratio of a user group counts as agreed."""
 _AGREED_ROWS: Final = 5
 """The number of rows of a user from which the ratio of most of them counts as agreed."""
-_REFUND_TEXTS: Final = (b'"type":6', b'"type": 6')
-
+_REFUND_PATTERNS: Final = (rb'"type"\s*+:\s*+(?![0-57-9]\s*+[,}])', rb"\\u00(?:7[049]|65)")
+"""What a row with the type of a refund has: any number or text but another digit, or a letter of the key escaped."""
 _NUMBER_TYPES: Final = (int, float, str)
 
 
@@ -98,7 +98,7 @@ def _method(rows: list[tuple[Mapping[str, Any], dict[str, Any]]], quota_per_unit
 def find_refunded(source: LogSource) -> frozenset[str]:
     """Return the ids of requests and tasks that have a refund in the log."""
     found: set[str] = set()
-    for raw in source.rows_with(_REFUND_TEXTS):
+    for raw in source.rows_with(*_REFUND_PATTERNS):
         row = read_row(raw, source.place)
         if row.get("type") == REFUND:
             found |= ids_of(row, parse_other(row))

@@ -40,18 +40,23 @@ class LogSource:
     path: str | None = None
     """The file, if its lines are rows in JSON."""
 
-    def rows_with(self, texts: tuple[bytes, ...]) -> Iterator[RawRow]:
-        """Yield all rows that may contain one of these texts as JSON. Only a file of lines is searched."""
+    def rows_with(self, *patterns: bytes) -> Iterator[RawRow]:
+        """Yield all rows that may match one of these regular expressions as JSON. Only a file of lines is searched.
+
+        Raises ``file_unreadable`` for a row that is not UTF-8.
+        """
         if self.path is None:
             yield from self.rows()
             return
-        found = re.compile(b"|".join(map(re.escape, texts)))
         with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            position = 0
-            while match := found.search(content, position):
-                start, end = content.rfind(b"\n", 0, match.start()) + 1, content.find(b"\n", match.end())
-                position = len(content) if end < 0 else end
-                yield content[start:position].decode("utf-8")
+            for pattern in patterns:  # each by itself, because an expression with one beginning is found much faster
+                found, position = re.compile(pattern), 0
+                while match := found.search(content, position):
+                    start, end = content.rfind(b"\n", 0, match.start()) + 1, content.find(b"\n", match.end())
+                    position = len(content) if end < 0 else end
+                    with _readable(self.path):
+                        text = content[start:position].decode("utf-8")
+                    yield from filter(str.strip, text.split("\r"))  # which also ends a line of text
 
 
 def file_source(path: str) -> LogSource:
@@ -78,12 +83,19 @@ def _has_lines(path: str) -> bool:
 
 @contextmanager
 def _open_text(path: str) -> Iterator[IO[str]]:
-    try:
+    with _readable(path):
         with open(path, "rb") as raw:
             is_gzip = raw.read(2) == b"\x1f\x8b"
         opener: Callable[..., Any] = gzip.open if is_gzip else open
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield file
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn failures of reading or decoding into ``file_unreadable``."""
+    try:
+        yield
     except (OSError, EOFError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BillingError("file_unreadable", f"cannot read the log {safe_repr(path, 200)}: {reason}") from None
