@@ -250,6 +250,15 @@ def test_usage_near_midnight_may_be_booked_on_the_next_day(tmp_path: Path) -> No
     assert causes(rows)["differs", "quantity"] == 6
 
 
+@pytest.mark.parametrize("amount", ["1.2345678901234567e-05", "1e-60"])
+def test_amounts_of_floats_are_exact(tmp_path: Path, amount: str) -> None:
+    """An amount with more than 18 decimal places, as floats have, is in the rows and in the totals as it is."""
+    result = f'{{"object": "organization.costs.result", "amount": {{"value": {amount}, "currency": "usd"}}}}'
+    bucket = f'{{"start_time": 1791072000, "end_time": 1791158400, "results": [{result}]}}'
+    (row,) = run(tmp_path, "openai", [f'{{"data": [{bucket}]}}'.encode()], [])
+    assert Decimal(row["reported"]) == Decimal(summary(tmp_path)["totals"]["USD"]["reported"]) == Decimal(amount)
+
+
 def test_pages_that_overlap_are_duplicates(tmp_path: Path) -> None:
     """A line that two pages have is a duplicate, and its amount is in the difference of the totals."""
     page, last = openai_costs(aggregate(OPENAI))

@@ -10,6 +10,7 @@ from typing import Final
 from brivionix_billing.decimals import format_plain, negate, sum_exact
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook import PriceBook
+from brivionix_billing.rating.units import UNIT_DECIMALS
 from brivionix_billing.reconcile.provider.alternatives import as_decimal
 from brivionix_billing.reconcile.provider.cells import Cell
 from brivionix_billing.reconcile.rows import Columns, Row, State
@@ -97,7 +98,14 @@ class RowMaker:
 
 
 def _decimal(amount: Fraction | None) -> Decimal | None:
-    return None if amount is None else as_decimal(amount)
+    """Return an amount exactly: floats such as ``1.2345678901234567e-05`` have more than 18 decimal places."""
+    if amount is None:
+        return None
+    places = UNIT_DECIMALS
+    if 10**places % amount.denominator:
+        longer = amount.denominator.bit_length()  # enough for any finite decimal
+        places = places if 10**longer % amount.denominator else longer
+    return as_decimal(amount, places)
 
 
 def _price(unit: Fraction, per: int, places: int) -> str:
