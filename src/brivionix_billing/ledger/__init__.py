@@ -29,11 +29,11 @@ from brivionix_billing.ledger.limit_reports import Limit
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
-from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.requests import Request, RequestPage
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
+from brivionix_billing.ledger.verification import Inconsistency
 
 __all__ = [
     "SUBACCOUNTS",

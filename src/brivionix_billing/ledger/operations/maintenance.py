@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
-from brivionix_billing.ledger import replay
+from brivionix_billing.ledger import verification
 from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.schema_check import check_schema
 from brivionix_billing.ledger.database.store import Store
@@ -16,9 +16,9 @@ from brivionix_billing.ledger.database.transactions import run_read
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
-from brivionix_billing.ledger.replay import Inconsistency
 from brivionix_billing.ledger.reports import require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.verification import Inconsistency
 from brivionix_billing.times import as_utc
 
 __all__ = ["Audit", "Maintenance"]
@@ -58,7 +58,7 @@ class Maintenance(Queries):
         heads: Heads = {}
 
         def work(store: Store) -> tuple[list[Inconsistency], Heads]:
-            return list(replay.verify(store, checkpoint or {})), _heads(store)
+            return list(verification.verify(store, checkpoint or {})), _heads(store)
 
         try:
             replayed, heads = self._run_read(work, None)
@@ -86,7 +86,7 @@ class Maintenance(Queries):
         Raises ``journal_broken`` if the journal is inconsistent, or if the tables name entries that are missing in it:
         they are the only remaining record of a truncated journal. ``accept_loss`` rebuilds in the second case.
         """
-        return self._run_write(partial(replay.rebuild, accept_loss=accept_loss), None)
+        return self._run_write(partial(verification.rebuild, accept_loss=accept_loss), None)
 
     def expire(self, *, at: datetime, accounts: Iterable[str] | None = None, ahead: bool = False) -> int:
         """Post expiries for all or some accounts. Returns the number of entries posted.
