@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import litellm_month
 from brivionix_billing import BillingError, PriceBook
 from brivionix_billing.cli import main
+from brivionix_billing.reconcile.gateway import comparing
 from brivionix_billing.reconcile.gateway.expression import VARIABLES, ExpressionError, parse
 from brivionix_billing.reconcile.gateway.litellm import reconcile_litellm
 from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded
@@ -26,6 +29,7 @@ from brivionix_billing.reconcile.gateway.new_api_log import reconcile_new_api
 from brivionix_billing.reconcile.gateway.reading import database_source, file_source
 from brivionix_billing.reconcile.result import Result
 from new_api_month import PRICES, Month
+from profiles import examples
 
 BOOK = PriceBook.loads(PRICES)
 Rows = list[dict[str, str]]
@@ -239,6 +243,32 @@ def test_a_refund_returns_what_was_charged(tmp_path: Path) -> None:
     assert result.totals["quota"].theirs == -2925
 
 
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"completion_tokens": 800.0001}, {}),
+        ({"prompt_tokens": 12_000.0}, {}),
+        ({"username": ""}, {}),
+        ({"id": True}, {}),
+        ({"id": -0.0}, {}),
+        ({"created_at": 10**17}, {}),
+        ({}, {"group_ratio": True}),
+        ({}, {"cache_tokens": 10_000.0}),
+        ({"quota": 7925}, {"tool_surcharges": [{"name": "web_search", "price": 10, "count": True}]}),
+    ],
+)
+def test_known_prices_decide_no_unusual_row(tmp_path: Path, changes: Raw, other: Raw) -> None:
+    """An unusual row after a usual one with the same prices has the result that it has alone."""
+    tools = [{"name": "web_search", "price": 10, "count": 1}]
+    usual = [plain_row(1), plain_row(2, 7925, {"tool_surcharges": tools})]
+    (tmp_path / "alone").mkdir()
+    unusual = plain_row(3, other=other) | changes
+    _, alone = run_new_api(tmp_path / "alone", [unusual])
+    _, found = run_new_api(tmp_path, [*usual, unusual])
+    assert [row["state"] for row in found[:2]] == ["matched"] * 2
+    assert found[2] == alone[0]
+
+
 @pytest.mark.parametrize("written", ['"type":6', '"type" :\t6', '"type": 6.0', '"type": "6"', '"\\u0074ype": 6'])
 def test_a_refund_is_found_however_json_writes_its_type(tmp_path: Path, written: str) -> None:
     """The search for refunds in the bytes of a log misses none that its rows have."""
@@ -254,6 +284,43 @@ def test_a_refund_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(rows + b'{"type": 6, "other": "\xff"}\n')
     with pytest.raises(BillingError, match="cannot read the log"):
         find_refunded(file_source(str(tmp_path / "log.jsonl")))
+
+
+numbers = st.one_of(st.integers(), st.floats(allow_nan=False), st.decimals(allow_nan=False, allow_infinity=False)).map(
+    str
+)
+cells = st.one_of(
+    st.sampled_from(["true", "false", "null", "NaN", "-Infinity", "01", "1.", '"\\ud800"', "1e400", "-0", "9" * 400]),
+    numbers,
+    st.builds(json.dumps, st.text(max_size=8), ensure_ascii=st.booleans()),
+)
+texts = st.recursive(
+    cells,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda items: f"[{' , '.join(items)}]"),
+        st.lists(st.tuples(st.sampled_from(['"a"', '"\\u0061"', '"b"']), inner), max_size=4).map(
+            lambda members: "{" + ",\t".join(f"{key} :{value}" for key, value in members) + "}"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=examples(200))
+@given(st.sampled_from(["", " ", "\ufeff"]), texts, st.sampled_from(["", "\r\n", " x", "\x00", "}"]))
+def test_fast_parsers_read_json_as_json_does(start: str, text: str, end: str) -> None:
+    """msgspec and the scanner of json give the values and types of ``json.loads``, or leave the text to it."""
+    msgspec_json = pytest.importorskip("msgspec.json")
+    try:
+        expected = repr(json.loads(start + text + end))
+    except ValueError:
+        expected = None
+    for parse_text in (msgspec_json.Decoder().decode, comparing.scan_json):
+        try:
+            found = repr(parse_text(start + text + end))
+        except comparing.UNUSUAL:
+            continue
+        assert found == expected
 
 
 def test_a_database_gives_the_same_rows(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Shape(NamedTuple):
     """Whether figures of a subscription are stated."""
     has_lists: bool
     """Whether tools or request rules are stated."""
-    prices: Callable[[Mapping[str, Any]], object]
+    prices: Callable[[Mapping[str, Any]], tuple[object, ...]]
     """Return the values on which the price of a token or call depends."""
 
 
@@ -128,7 +128,7 @@ class KnownRatios:
             names.isdisjoint(_OTHER_TOKENS),
             not names.isdisjoint(_PAID_KEYS),
             not names.isdisjoint(_LISTS),
-            itemgetter(*priced) if priced else _nothing,
+            itemgetter(*priced, priced[-1]) if priced else _nothing,  # two keys or more, so that it returns a tuple
         )
         return shape
 
@@ -145,7 +145,7 @@ class KnownRatios:
             return None
         if shape.is_text:
             total, cached, output = row["prompt_tokens"], other.get("cache_tokens") or 0, row["completion_tokens"]
-            if not (0 <= cached <= total and output >= 0):
+            if not (type(total) is type(cached) is type(output) is int and 0 <= cached <= total and output >= 0):
                 return None
             counts: tuple[int, ...] = (total - cached, cached, output)
             kinds: tuple[bool, ...] = (cached == total, cached == 0, output == 0)
@@ -158,14 +158,19 @@ class KnownRatios:
             kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")))
         if not total and ((other.get("model_price") or 0) <= 0 or other.get("billing_mode") == "tiered_expr"):
             return None
-        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, shape.prices(other))
+        prices = shape.prices(other)
+        # With their types: 1 and True are equal, but only one of them is a price.
+        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, prices, *map(type, prices))
         if shape.has_lists:
             tools, rules = other.get("tool_surcharges"), other.get("request_rules")
             if tools:
-                key += tuple([(tool["name"], tool["price"]) for tool in tools])
-                counts += tuple([tool["count"] for tool in tools])
+                key += (repr([(tool["name"], tool["price"]) for tool in tools]),)
+                used = [tool["count"] for tool in tools]
+                if any(type(count) is not int for count in used):
+                    return None
+                counts += tuple(used)
             if rules:
-                key += tuple([(rule["cond"], rule["multiplier"], rule["matched"]) for rule in rules])
+                key += (repr(rules),)
         return key, counts, total
 
     def remember(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -210,5 +215,6 @@ class KnownRatios:
         return make_terms(cards, card, amounts, constant)
 
 
-def _nothing(other: Mapping[str, Any]) -> None:
+def _nothing(other: Mapping[str, Any]) -> tuple[object, ...]:
     """Return the prices of a row that states none."""
+    return ()

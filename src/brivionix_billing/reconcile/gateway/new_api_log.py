@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ from brivionix_billing.reconcile.rows import NO_CAUSE, Row
 
 __all__ = ["reconcile_new_api"]
 
+_EPOCH: Final = date(1970, 1, 1)
 _MINUTES: Final = tuple(f"{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60))
 _SECONDS: Final = tuple(f"{second:02d}Z," for second in range(60))
 """The minutes of a day and the seconds of a minute. A table of all seconds of a day does not fit the cache."""
@@ -141,13 +142,15 @@ class _NewApiLog:
         """Return the cells of the details of a row. Raises ``KeyError`` or ``TypeError`` for an unusual one."""
         day, second = divmod(row["created_at"], 86_400)
         minute, second = divmod(second, 60)
-        names = row["username"], row["model_name"], row["group"]
+        log_id, names = row["id"], (row["username"], row["model_name"], row["group"])
+        if type(log_id) is not int or not names[0]:
+            raise TypeError("the row is named otherwise")
         try:
-            date, cells = self._days[day], self._names[names]
+            start, cells = self._days[day], self._names[names]
         except KeyError:
-            date = self._days[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
+            start = self._days[day] = f"{_EPOCH + timedelta(day)}T"
             cells = self._names[names] = "".join(f"{plain_text(name)}," for name in names)
-        return f"{row['id'] + 0},{date}{_MINUTES[minute]}{_SECONDS[second]}{cells}"
+        return f"{log_id},{start}{_MINUTES[minute]}{_SECONDS[second]}{cells}"
 
     def check(self, row: Mapping[str, Any]) -> Row | None:
         """Check a row in full. Refunds without figures of their own wait, because their charge may come later."""
