@@ -467,6 +467,18 @@ def test_a_spend_of_litellm_that_is_no_number_is_a_finding(tmp_path: Path, spend
     assert found[1]["state"] == "matched"
 
 
+@pytest.mark.parametrize("parse_text", [json.loads, comparing.scan_json, comparing.parse_fast])
+def test_a_spend_that_is_nan_is_a_finding_with_every_parser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parse_text: Callable[[Any], Any]
+) -> None:
+    """A spend of NaN after a usual row with the same prices is named. With ``json`` alone it is parsed as a number."""
+    monkeypatch.setattr(comparing, "parse_fast", parse_text)
+    usual = list(litellm_month.Month(5).rows(8, 0))
+    unusual = [row | {"request_id": f"nan-{number}", "spend": math.nan} for number, row in enumerate(usual)]
+    reconcile_litellm(file_source(str(write_log(tmp_path / "log.jsonl", usual + unusual))), BOOK, tmp_path / "out")
+    assert {row["cause"] for row in read_rows(tmp_path / "out")[8:]} == {"no_amount"}
+
+
 @pytest.mark.parametrize("quota", ["free", None, True, 2925.5, [1]])
 def test_a_quota_that_is_no_number_is_a_finding(tmp_path: Path, quota: object) -> None:
     """A quota that is no whole number counts as 0 and is named, whatever the prices are."""

@@ -78,7 +78,7 @@ class Gateway(Protocol):
         """Check the rows that had to wait."""
 
 
-UNUSUAL: Final = (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError, OverflowError)
+UNUSUAL: Final = (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError, ArithmeticError)
 """Errors of rows with missing keys or unusual values, which are checked in full."""
 
 
