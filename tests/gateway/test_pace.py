@@ -138,5 +138,7 @@ def test_the_gateway_reads_long_bodies_at_the_rate_of_its_limits() -> None:
         assert not task.done()
         await flow.admit(CHAT)
         task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     run(None, work, limits=GatewayLimits(long_body_bytes_per_second=STOPPED))

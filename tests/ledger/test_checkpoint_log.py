@@ -17,6 +17,8 @@ from sqlalchemy import text
 from brivionix_billing import BillingError
 from brivionix_billing.canonical_json import canonical_json
 from brivionix_billing.ledger import Ledger, SignedCheckpoint, append_checkpoint, read_checkpoint_log
+from brivionix_billing.ledger.database.store import TABLE_MAPPINGS
+from brivionix_billing.ledger.database.tables import JOURNAL
 from crash_scenario import run_day
 from ledger_kit import later, opened, refused, with_credits
 
@@ -57,8 +59,8 @@ def truncate(ledger: Ledger) -> None:
 def empty(ledger: Ledger) -> None:
     """Remove an account without a trace."""
     with ledger.engine.begin() as connection:
-        for table in ("journal", "account", "lot", "hold", "token", "usage", "payment", "order"):
-            connection.execute(text(f"DELETE FROM billing_{table}"))
+        for table in (JOURNAL, *(mapping.table for mapping in TABLE_MAPPINGS.values())):
+            connection.execute(table.delete())
     assert ledger.verify() == []
 
 

@@ -64,7 +64,20 @@ def test_an_error_has_a_code_a_status_and_a_message(
 
 def test_errors_have_known_codes_and_survive_pickling() -> None:
     """Every error has a code of the table and keeps code, status and findings when pickled."""
-    assert {code.http_status for code in CODES.values()} == {None, 400, 401, 402, 403, 404, 409, 413, 500, 502, 503}
+    assert {code.http_status for code in CODES.values()} == {
+        None,
+        400,
+        401,
+        402,
+        403,
+        404,
+        409,
+        413,
+        429,
+        500,
+        502,
+        503,
+    }
     assert all(code.meaning for code in CODES.values())
     with pytest.raises(KeyError):
         BillingError("made_up", "x")
