@@ -109,6 +109,8 @@ def test_the_taxes_of_bill_and_note_add_up(included: bool) -> None:
     assert verified(note, written(ROWS[:1]), previous=bill, corrects=bill).ok
     cancelled = seal(build_note(bill, None, head, "cancelled"))
     assert Decimal(cancelled["taxes"]["gross"]) == -Decimal(bill["taxes"]["gross"])
+    texts = render_text(bill), render_text(note)
+    assert ["after this note minus those before it" in text for text in texts] == [False, True]
 
 
 def bill_over(usage: bytes, **changes: Any) -> Json:

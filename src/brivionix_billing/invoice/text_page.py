@@ -47,7 +47,7 @@ def render_text(document: Mapping[str, Any], *, locale: str = "en", all_channels
         *_remark_lines(document, channels, words),
         "",
         *_chain_lines(document, channels, words),
-        *_tax_lines(document.get("taxes"), words),
+        *_tax_lines(document, words),
         *_balance_lines(document["balance"], document["totals"]["credits"], words),
         *_section_lines(document, channels, words),
         *_days_lines(document["days"], document["period"]["zone"], words),
@@ -176,14 +176,15 @@ def _count(number: int, noun: str, words: _Words) -> str:
     return words[noun] if number == 1 else words[f"{noun}s"].format(n=number)
 
 
-def _tax_lines(taxes: Mapping[str, Any] | None, words: _Words) -> list[str]:
+def _tax_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
     """Return a table of the net amount, the taxes and the gross amount."""
+    taxes = document.get("taxes")
     if taxes is None:
         return []
     rows = [[words["taxes"], taxes["currency"]], [words["net"], taxes["net"]]]
     rows += [[words["tax_line"].format(**tax), tax["amount"]] for tax in taxes["lines"]]
     rows.append([words["gross"], taxes["gross"]])
-    return [format_table(rows, left=1), words["tax_rounding"], ""]
+    return [format_table(rows, left=1), words["tax_rounding" if document["kind"] == "invoice" else "tax_changes"], ""]
 
 
 def _balance_lines(balance: Mapping[str, Any] | None, used: str, words: _Words) -> list[str]:

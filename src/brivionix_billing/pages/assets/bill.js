@@ -49,7 +49,7 @@ function* equations(bill) {
   if (bill.taxes) {
     const { net, lines: taxes, gross } = bill.taxes;
     yield ["taxes", sum([net, ...taxes.map((tax) => tax.amount)]), Decimals.parse(gross)];
-    const cost = totals.rounded.channels[bill.payment.channel];
+    const cost = totals.rounded.channels[bill.payment.channel] ?? "0"; // a bill without usage has no channels
     yield ["taxes: cost", Decimals.parse(cost), Decimals.parse(bill.taxes.included ? gross : net)];
   }
   if (bill.balance) {
