@@ -309,7 +309,7 @@ def test_notes(run: Run) -> None:
     base = ("credit-note", bill, "--reason", "overbilled", "--issued", "2026-11-05")
     status, _, err = run(*base, "--usage", "usage.jsonl", "--after", "bills", "--out", "same")
     assert (status, "nothing to correct" in err) == (2, True)
-    for unset in (("--usage", ""), ("--query", "", "--db", "sqlite:///usage.db")):
+    for unset in (("--usage", ""), ("--query", "", "--db", "sqlite:///usage.db"), ("--void", ""), ("--sign-key", "")):
         assert run(*base, *unset, "--after", "bills", "--out", "empty")[0] == 2  # not a bill that is cancelled
     partial = (*base, "--usage", "right.jsonl", "--after", "bills", "--out", "bills/INV-000003")
     assert run(*partial)[0] == 0

@@ -59,6 +59,6 @@ def test_the_status_of_a_limit_is_that_of_the_policy() -> None:
     "wrong", [{"limit_status": 500}, {"expected_quantile": Decimal(0)}, {"expected_quantile": 0.9}]
 )
 def test_a_wrong_policy_is_refused(wrong: dict[str, Any]) -> None:
-    """A status other than 429 and 402, and a quantile that is none, are errors."""
+    """A status other than 429 and 402, and a quantile outside 0 to 1, are errors."""
     with pytest.raises(BillingError, match=next(iter(wrong))):
         GatewayPolicy(**wrong)

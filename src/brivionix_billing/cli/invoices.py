@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK, add_prices, add_workers, load_book, worker_count
+from brivionix_billing.cli.arguments import (
+    EXIT_ERROR,
+    EXIT_OK,
+    add_prices,
+    add_workers,
+    load_book,
+    require_value,
+    worker_count,
+)
 from brivionix_billing.cli.bill_files import (
     REJECTED_FILE,
     RejectedFile,
@@ -69,6 +77,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--late",
+        type=require_value,
         metavar="PATH",
         help="bill late usage of earlier periods, too: a folder with all their bills and notes",
     )
@@ -102,7 +111,9 @@ def _add_heading(parser: ArgumentParser) -> None:
         metavar="FILE.json",
         help="a JSON object: account -> name, tax_number, details, channel, balance; other options take precedence",
     )
-    parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
+    parser.add_argument(
+        "--sign-key", type=require_value, metavar="FILE", help="sign with this Ed25519 private key (PEM)"
+    )
 
 
 def _invoice(args: Namespace) -> int:

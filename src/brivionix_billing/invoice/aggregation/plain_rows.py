@@ -103,8 +103,8 @@ def _parquet_files(lines: object) -> list[str] | None:
     if not isinstance(lines, UsageLines) or lines.options.preset is not None or not lines.files:
         return None
     try:
-        import duckdb  # noqa: F401
-        import pyarrow  # noqa: F401
+        import duckdb  # noqa: F401  # without it, the usual path reads the files
+        import pyarrow  # noqa: F401  # likewise
     except ImportError:
         return None
     paths = list(map(os.path.abspath, lines.files))

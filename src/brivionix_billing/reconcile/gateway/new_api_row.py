@@ -35,7 +35,7 @@ _NUMBERS: Final = ("id", "user_id", "created_at", "type", "quota", "prompt_token
 
 
 def read_row(raw: RawRow, place: str) -> Mapping[str, Any]:
-    """Return a row. Numbers that CSV has as texts become integers; a text that is none stays.
+    """Return a row. Numbers that CSV has as texts become integers; other texts stay as they are.
 
     Raises ``file_unreadable`` with the place, the name of the log.
     """
