@@ -1,6 +1,8 @@
 # The first command that needs .venv sets it up. PYTHON=python3.12 make test uses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than there are cores: tests of pages, servers and databases wait for other processes.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 
 # Tests start Python many times. Without bytecode files, each start would compile the library again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -14,7 +16,7 @@ gateway: .venv/gateway
 	$(BIN)/python -m examples.gateway --demo
 
 test: .venv/dev check
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-thorough: export HYPOTHESIS_PROFILE = thorough
 test-thorough: test
