@@ -16,6 +16,7 @@ import pytest
 from bill_kit import body, record, text
 from brivionix_billing import __version__
 from brivionix_billing.cli import main
+from brivionix_billing.cli.parser import CommandParser
 from cli_kit import COMMANDS, ESCAPES, EXAMPLE, SHIPPED, Run
 
 # --- help ---
@@ -49,6 +50,20 @@ def test_wrong_arguments(run: Run, args: tuple[str, ...]) -> None:
     status, out, err = run(*args)
     assert (status, out) == (2, "")
     assert err.startswith("usage:")
+
+
+def test_parsers_of_other_commands_are_not_built(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line builds the parser of its command only: all together take longer than most commands run."""
+    built: list[str] = []
+    create = CommandParser.__init__
+
+    def note(parser: CommandParser, **settings: Any) -> None:
+        create(parser, **settings)
+        built.append(parser.prog.removeprefix("brivionix-billing").strip())
+
+    monkeypatch.setattr(CommandParser, "__init__", note)
+    assert run("ledger", "topup", "--help")[0] == 0
+    assert built == ["", "ledger", "ledger topup"]
 
 
 # --- check, schema ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from brivionix_billing import __version__
 from brivionix_billing.cli import (
@@ -52,9 +52,13 @@ Exit status: 0 success, 1 a check failed (a bill does not verify), 2 invalid inp
 """
 
 
-def _parser() -> ArgumentParser:
+def _parser(words: Collection[str] | None = None) -> ArgumentParser:
     parser = CommandParser(
-        prog="brivionix-billing", description=_ABOUT, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="brivionix-billing",
+        description=_ABOUT,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        words=words,
     )
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
@@ -82,7 +86,8 @@ def _parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser(words).parse_args(words)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from brivionix_billing.errors import closest_name, escape_unprintable, safe_repr
@@ -40,7 +41,20 @@ _INVALID_CHOICE: Final = re.compile(r"argument ([^:]*): invalid choice: '(.*)' \
 
 
 class CommandParser(ArgumentParser):
-    """Adds a suggestion to the error of a wrong command, option or choice."""
+    """Adds a suggestion to the error of a wrong command, option or choice.
+
+    With ``words``, the words of the command line, only the commands among them get a parser; the others are listed by
+    name. To build the parsers of all commands takes longer than most commands run.
+    """
+
+    def __init__(self, *, words: Collection[str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._words = words
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        """Add commands, each with a parser like this one."""
+        parser_class: Any = partial(_command, self._words)
+        return super().add_subparsers(parser_class=parser_class, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override]  # the overloads of argparse
         """Parse arguments. A command rejects what it does not know itself, because only it knows its options.
@@ -74,6 +88,20 @@ class CommandParser(ArgumentParser):
             problem = f"{safe_repr(choice[2])} is not one of {', '.join(known)}"
             message = f"argument {choice[1]}: {problem}{meant}"
         super().error(escape_unprintable(message))
+
+
+class _UnusedParser:
+    """The parser of a command that is not on the command line: it takes any definition, and is never asked to parse."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **settings: self
+
+
+def _command(words: Collection[str] | None, *, prog: str, **settings: Any) -> CommandParser | _UnusedParser:
+    """Return the parser of a command. ``prog`` ends with its name."""
+    if words is not None and prog.rpartition(" ")[2] not in words:
+        return _UnusedParser()
+    return CommandParser(words=words, prog=prog, **settings)
 
 
 def _meant(name: str, known: Iterable[str], others: Mapping[str, str]) -> str:
