@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -157,16 +157,19 @@ def sections(text: str) -> dict[str, str]:
     return {"": head, **dict(zip(parts[::2], parts[1::2], strict=True))}
 
 
+COMMANDS: Final = commands()
+
+
 def test_every_command_is_documented() -> None:
     """docs/cli.md has sections for exactly the commands of the parser."""
-    assert sections(read("docs/cli.md")).keys() == commands().keys()
+    assert sections(read("docs/cli.md")).keys() == COMMANDS.keys()
 
 
-@pytest.mark.parametrize("name", commands(), ids=lambda name: name or "brivionix-billing")
+@pytest.mark.parametrize("name", COMMANDS, ids=lambda name: name or "brivionix-billing")
 def test_every_option_is_documented(name: str) -> None:
     """The section of a command has table rows for exactly its options and arguments."""
     options = set()
-    for action in commands()[name]._actions:
+    for action in COMMANDS[name]._actions:
         if isinstance(action, _SubParsersAction) or action.dest == "of" or action.dest == "help":
             continue  # in the usage line of the section, or common to all commands
         options.add(action.option_strings[0] if action.option_strings else action.metavar)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import _SubParsersAction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from bill_kit import body, record, text
 from brivionix_billing import __version__
-from brivionix_billing.cli import main
+from brivionix_billing.cli import _MODULES, _parser, main
 from brivionix_billing.cli.parser import CommandParser
 from cli_kit import COMMANDS, ESCAPES, EXAMPLE, SHIPPED, Run
 
@@ -64,6 +65,21 @@ def test_parsers_of_other_commands_are_not_built(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr(CommandParser, "__init__", note)
     assert run("ledger", "topup", "--help")[0] == 0
     assert built == ["", "ledger", "ledger topup"]
+
+
+def test_modules_of_other_commands_are_not_imported(run: Run) -> None:
+    """A command imports its own module only."""
+    code = "import sys; from brivionix_billing.cli import main; main(['--debug', 'check']); print(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=run.folder, capture_output=True, text=True, check=True)
+    loaded = {name.rpartition(".")[2] for name in process.stdout.split() if name.startswith("brivionix_billing.cli.")}
+    assert loaded & _MODULES.keys() == {"prices"}
+    assert "sqlalchemy" not in process.stdout.split()
+
+
+def test_the_table_of_modules_has_every_command() -> None:
+    """Each command is in the table, so that it does not import all modules."""
+    built = next(action for action in _parser()._actions if isinstance(action, _SubParsersAction))
+    assert [name for names in _MODULES.values() for name in names] == list(built.choices)
 
 
 # --- check, schema ---

@@ -142,12 +142,6 @@ def test_without_the_extra(run: Run) -> None:
     assert python(run.folder, f"{start}['check']))").returncode == 0
 
 
-def test_other_commands_do_not_import_the_ledger(run: Run) -> None:
-    """A command that does not need SQLAlchemy does not import it."""
-    code = "import sys; from brivionix_billing.cli import main; main(['check']); print('sqlalchemy' in sys.modules)"
-    assert python(run.folder, code).stdout.endswith("\nFalse\n")
-
-
 # --- accounts and tokens ---
 
 

@@ -5,26 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from importlib import import_module
+from typing import Final
 
 from brivionix_billing import __version__
-from brivionix_billing.cli import (
-    changes,
-    export,
-    importing,
-    invoices,
-    ledger,
-    notes,
-    page,
-    prices,
-    rate,
-    receipts,
-    reconcile,
-    render,
-    report,
-    tokens,
-    verify,
-)
 from brivionix_billing.cli.arguments import EXIT_ERROR, EXIT_OK
 from brivionix_billing.cli.output import print_stderr
 from brivionix_billing.cli.parser import CommandParser
@@ -32,6 +17,24 @@ from brivionix_billing.errors import BillingError
 
 __all__ = ["main"]
 
+_MODULES: Final = {
+    "prices": ("check", "prices", "quote", "schema"),
+    "importing": ("import",),
+    "changes": ("drift", "diff"),
+    "page": ("page",),
+    "rate": ("rate", "explain"),
+    "tokens": ("tokens",),
+    "report": ("report",),
+    "invoices": ("invoice",),
+    "notes": ("credit-note",),
+    "render": ("render",),
+    "verify": ("verify", "prove"),
+    "receipts": ("receipt", "rate-cards"),
+    "reconcile": ("reconcile",),
+    "ledger": ("ledger",),
+    "export": ("export",),
+}
+"""Module of this package -> its commands, in the order of the help."""
 _ABOUT = """\
 Exact prices and bills for LLM gateways.
 
@@ -52,7 +55,17 @@ Exit status: 0 success, 1 a check failed (a bill does not verify), 2 invalid inp
 """
 
 
+def _modules(words: Iterable[str]) -> Sequence[str]:
+    """Return the module of the command among the words of a command line; without a known command all modules.
+
+    Only this module is imported: the imports of all commands take longer than most commands run.
+    """
+    command = next((word for word in words if not word.startswith("-")), None)
+    return [name for name, commands in _MODULES.items() if command in commands] or list(_MODULES)
+
+
 def _parser(words: Collection[str] | None = None) -> ArgumentParser:
+    """Return the parser of the command line ``words``, or of all commands."""
     parser = CommandParser(
         prog="brivionix-billing",
         description=_ABOUT,
@@ -63,24 +76,8 @@ def _parser(words: Collection[str] | None = None) -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brivionix-billing {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback if a command fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (
-        prices,
-        importing,
-        changes,
-        page,
-        rate,
-        tokens,
-        report,
-        invoices,
-        notes,
-        render,
-        verify,
-        receipts,
-        reconcile,
-        ledger,
-        export,
-    ):
-        module.add_commands(commands)
+    for name in _modules(words or ()):
+        import_module(f"{__name__}.{name}").add_commands(commands)
     return parser
 
 
