@@ -29,6 +29,8 @@ _FACTORS: Final = tuple(
 """Factors on one price that are tried last. Others cannot be distinguished from a wrong sum."""
 _MAX_MINIMUM: Final = 1_000
 """The largest minimum charge that is recognized, in quota."""
+_MAX_TOOL_FEE: Final = 50
+"""The largest fee of a tool that is recognized, in USD per 1000 calls."""
 _SHARP: Final = Fraction(1, 20_000)
 """A factor is only believed if no other within this distance gives the same quota."""
 
@@ -232,7 +234,21 @@ def explain_quota(call: Call, logged: int, compared: Comparison, method: Method)
         return Cause("minimum_charge", f"a minimum of {logged} quota was applied")
     if call.mode == "request" and _is_whole_cents(call, logged):
         return Cause("per_call_price", "the quota was computed with another price per call")
-    return _single_factor(call, logged)
+    return _other_tool_fee(call, logged) or _single_factor(call, logged)
+
+
+def _other_tool_fee(call: Call, logged: int) -> Cause | None:
+    """Return the tool whose fee alone, at another plain price of 1000 calls, gives the logged quota."""
+    for tool in call.tools:
+        per_usd = Fraction(tool.calls * call.quota_per_unit, 1000) * call.ratio
+        if per_usd <= 0:
+            continue
+        stated = tool.price * 1000 / call.quota_per_unit
+        price = stated + (logged - call.exact) / per_usd
+        plain = Fraction(round(price * 2), 2)
+        if 0 < plain <= _MAX_TOOL_FEE and plain != stated and abs(plain - price) * per_usd <= _HALF:
+            return Cause("tool_fee", f"the quota was computed with {tool.meter} at {_show(plain)} USD per 1000 calls")
+    return None
 
 
 def _is_whole_cents(call: Call, logged: int) -> bool:

@@ -108,11 +108,15 @@ class Call:
         return (self.base + self.tool_quota) * self.ratio
 
     @property
+    def is_per_call(self) -> bool:
+        """Whether the charge does not depend on tokens."""
+        is_fixed = self.outcome is not None and self.outcome.is_fixed
+        return self.mode in ("request", "task") or self.is_per_request or is_fixed
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing was consumed that could be charged."""
-        is_per_call = self.mode in ("request", "task") or self.is_per_request
-        is_fixed = self.outcome is not None and self.outcome.is_fixed
-        return not (self.quantities or self.tools or is_per_call or is_fixed)
+        return not (self.quantities or self.tools or self.is_per_call)
 
     def as_float(self, order: str) -> float | None:
         """Repeat the operations of the gateway with floats. ``None`` if their order is not known."""

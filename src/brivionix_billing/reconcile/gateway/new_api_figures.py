@@ -15,7 +15,7 @@ __all__ = ["missing_usage", "states_other_tier", "subscription_problem", "unexpl
 
 def missing_usage(call: Call, offer: Offer, other: Mapping[str, Any]) -> str:
     """Return what is missing of the usage of a request with tokens; empty if nothing is."""
-    if call.mode not in ("ratio", "expression"):
+    if call.mode not in ("ratio", "expression") or call.is_per_call:
         return ""
     admin = other.get("admin_info")
     if isinstance(admin, Mapping) and admin.get("local_count_tokens"):
