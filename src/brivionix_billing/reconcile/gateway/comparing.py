@@ -57,7 +57,7 @@ class Gateway(Protocol):
     """The unit of the amounts."""
 
     def read(self, raw: RawRow) -> Mapping[str, Any]:
-        """Return a row. Raises ``file_unreadable``."""
+        """Return a row, with the numbers of cells of CSV as JSON has them. Raises ``file_unreadable``."""
 
     def logged(self, row: Mapping[str, Any]) -> Decimal | int:
         """Return the amount of a row, as it counts in the total of the log."""
@@ -88,7 +88,7 @@ def compare_rows(rows: Iterable[RawRow], gateway: Gateway, writer: ResultWriter)
     match = gateway.match
     for raw in rows:
         try:
-            if match(parse_fast(raw), lines):
+            if match(parse_fast(raw) if type(raw) is str else dict(gateway.read(raw)), lines):
                 continue
         except UNUSUAL:
             pass

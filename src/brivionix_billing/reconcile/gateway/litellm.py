@@ -6,7 +6,8 @@ computed by. So the charge is computed again from the usage, and the cause of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -43,6 +44,11 @@ __all__ = ["reconcile_litellm"]
 _COLUMNS: Final = Columns("request_id", "logged", "expected", ("at", "account", "model", "group", "explanation"))
 _CALL: Final = ("api_key", "user", "model", "startTime", "endTime", "prompt_tokens", "completion_tokens", "spend")
 """What identifies a call without its id."""
+_NUMBERS: Final[Mapping[str, Callable[[str], float]]] = {
+    "spend": float,
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), int),
+}
+"""Columns with numbers, which CSV has as texts."""
 
 
 def reconcile_litellm(
@@ -89,7 +95,18 @@ class _Checker:
 
     def read(self, raw: RawRow) -> Mapping[str, Any]:
         """Return a row. Raises ``file_unreadable``."""
-        return parse_row(raw, self.place)
+        row = parse_row(raw, self.place)
+        if isinstance(raw, str):
+            return row
+        found = dict(row)
+        for name, read_number in _NUMBERS.items():
+            text = row.get(name)
+            if type(text) is str and text.isascii():
+                with suppress(ValueError):
+                    number = read_number(text)
+                    if repr(number) == text:  # all others stay as they are, because they may be more exact
+                        found[name] = number
+        return found
 
     def logged(self, row: Mapping[str, Any]) -> Decimal:
         """Return the logged amount; 0 if it is no number."""
