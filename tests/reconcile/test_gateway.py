@@ -140,6 +140,12 @@ OTHERS = [
     pytest.param(
         {}, {"billing_source": "subscription", "subscription_consumed": 1}, "subscription", id="other payment"
     ),
+    pytest.param(
+        {"quota": 2925 + 2 * 12_500},
+        {"tool_surcharges": [{"name": "web_search", "count": 2, "price": 10}]},
+        "tool_fee",
+        id="searches at another plain price than stated",
+    ),
 ]
 
 
@@ -150,6 +156,40 @@ def test_a_changed_row_has_its_cause(
     """One change of a right row is found with its cause."""
     _, (row,) = run_new_api(tmp_path, [plain_row(other=other, **changes)])
     assert (row["state"] != "matched", row["cause"]) == (True, cause)
+
+
+def test_a_fixed_price_needs_no_tokens(tmp_path: Path) -> None:
+    """A row whose expression is a fixed price per request matches without a cause, although it has no tokens."""
+    stated = {"billing_mode": "tiered_expr", "expr_b64": base64.b64encode(b"fixed(0.04)").decode(), "group_ratio": 1}
+    row = plain_row(quota=20_000, model_name="draw", prompt_tokens=0, completion_tokens=0)
+    _, (found,) = run_new_api(tmp_path, [row | {"other": json.dumps(stated)}])
+    assert (found["state"], found["cause"]) == ("matched", "")
+
+
+def test_a_price_at_the_start_says_nothing_about_later_rows(tmp_path: Path) -> None:
+    """A request that ran while the price changed may have the old one. The same ratios in later rows are wrong."""
+    change = int(datetime(2026, 9, 1, tzinfo=UTC).timestamp())
+    row = plain_row(quota=2960, other={"model_ratio": 0.4, "completion_ratio": 5.5})
+    rows = [row | {"id": after, "created_at": change + after, "request_id": f"r-{after}"} for after in (1, 500, 900)]
+    _, found = run_new_api(tmp_path, rows)
+    assert [row["cause"] for row in found] == ["", "price_date", "price_date"]
+
+
+def test_all_forms_of_a_log_have_the_same_rows(tmp_path: Path) -> None:
+    """Logs of litellm as JSON Lines, as one list and as CSV give the same file of rows."""
+    rows = list(litellm_month.Month(3).rows(40, 2))
+    for row in rows:
+        row["metadata"] = json.dumps(row["metadata"]) if isinstance(row["metadata"], dict) else row["metadata"]
+    write_log(tmp_path / "log.jsonl", rows)
+    (tmp_path / "log.json").write_text(json.dumps(rows), encoding="utf-8")
+    with (tmp_path / "log.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+    for form in ("jsonl", "json", "csv"):
+        reconcile_litellm(file_source(str(tmp_path / f"log.{form}")), BOOK, tmp_path / form)
+    texts = {(tmp_path / form / "rows.csv").read_text(encoding="utf-8") for form in ("jsonl", "json", "csv")}
+    assert len(texts) == 1
 
 
 def test_what_a_subscription_paid_is_named(tmp_path: Path) -> None:

@@ -87,4 +87,4 @@ class KnownPrices:
             self._known.clear()
         known = self._known.setdefault(key, [])
         if terms not in known:
-            known.append(terms)
+            known.insert(0, terms)  # the latest first, because most logs are in the order of time

@@ -42,8 +42,9 @@ from brivionix_billing.reconcile.gateway.offers import Offer, Offers, own_offer
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Method, round_by
 from brivionix_billing.reconcile.rows import NO_CAUSE, Columns, Row, State
 
-__all__ = ["COLUMNS", "UNIT", "Agreements", "NewApiChecker", "settle"]
+__all__ = ["COLUMNS", "REFUNDED_LATER", "UNIT", "Agreements", "NewApiChecker", "settle"]
 
+REFUNDED_LATER: Final = "a later row refunds it"
 UNIT: Final = "quota"
 COLUMNS: Final = Columns(
     "request_id", "logged", "expected", ("log_id", "at", "account", "model", "group", "explanation")
@@ -127,7 +128,7 @@ class NewApiChecker:
             if other.get("billing_source") == "subscription":
                 verdict = verdict._replace(cause="subscription", text="")
             if is_refunded:
-                return verdict._replace(cause="refunded", text="a later row refunds it")
+                return verdict._replace(cause="refunded", text=REFUNDED_LATER)
         return verdict
 
     def _charge(self, row: Mapping[str, Any], other: Mapping[str, Any], call: Call, logged: int) -> Verdict:
@@ -140,7 +141,7 @@ class NewApiChecker:
         if call.is_empty:
             text = f"no tokens, but {logged} quota" if logged else "no tokens, and nothing was charged"
             return Verdict(State.DIFFERS, "usage_missing", 0, text)
-        compared = self._comparison(row, group, call, cards, offer)
+        compared = self.compare(row, group, call, cards, offer)
         if call.start != call.at and not agrees_with_book(call, compared):
             compared = self._at_start(row, other, group, call, compared)
         if not other and call.mode == "ratio":
@@ -171,7 +172,8 @@ class NewApiChecker:
             name = billed
         return self.offers.card_set(name, group, at, call.service_tier)
 
-    def _comparison(self, row: Mapping[str, Any], group: str, call: Call, cards: CardSet, offer: Offer) -> Comparison:
+    def compare(self, row: Mapping[str, Any], group: str, call: Call, cards: CardSet, offer: Offer) -> Comparison:
+        """Return what the figures of a row are compared with: an offer, and the ratio that applies to the user."""
         agreed = self.agreements.ratio(user_of(row), group, call.user_ratio)
         compared = Comparison(self.offers, cards, offer, offer.ratio if agreed is None else agreed, agreed is not None)
         if offer.card.group_priced and not agrees_with_book(call, compared):
@@ -192,7 +194,7 @@ class NewApiChecker:
             return compared
         if offer is compared.offer:
             return compared
-        earlier = self._comparison(row, group, call, cards, offer)
+        earlier = self.compare(row, group, call, cards, offer)
         return earlier if agrees_with_book(call, earlier) else compared
 
     def _expected(self, call: Call, compared: Comparison) -> int:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError
+from brivionix_billing.pricebook.calendars import Calendar
+from brivionix_billing.pricebook.card_set import CardSet
+from brivionix_billing.reconcile.gateway.alternatives import agrees_with_book
 from brivionix_billing.reconcile.gateway.known_prices import KnownPrices, Terms, make_terms
 from brivionix_billing.reconcile.gateway.new_api import NewApiChecker
 from brivionix_billing.reconcile.gateway.new_api_call import TASK_FACTORS, ContradictionError
@@ -15,16 +20,18 @@ from brivionix_billing.reconcile.gateway.new_api_figures import subscription_pro
 from brivionix_billing.reconcile.gateway.new_api_reading import read_call, read_quantities
 from brivionix_billing.reconcile.gateway.new_api_row import CONSUME
 from brivionix_billing.reconcile.gateway.quota import DEFAULT_METHOD, Mode
+from brivionix_billing.times import END_OF_TIME
 
 __all__ = ["KnownRatios"]
 
 _MAX_SHAPES: Final = 10_000
+_SEARCHED: Final = timedelta(days=100)
 _PRICE_KEYS: Final = (
     *("model_ratio", "completion_ratio", "group_ratio", "user_group_ratio", "cache_ratio", "model_price"),
     *("cache_creation_ratio", "cache_creation_ratio_5m", "cache_creation_ratio_1h", "image_ratio", "image"),
     *("audio", "ws", "audio_ratio", "audio_completion_ratio", "audio_input_seperate_price", "audio_input_price"),
     *("claude", "usage_semantic", "billing_mode", "expr_b64", "matched_tier", "billing_unit", "service_tier"),
-    *TASK_FACTORS,
+    *("fixed_price", *TASK_FACTORS),
 )
 """Keys of ``other`` on which the price of a token or call depends."""
 _ADMIN_KEYS: Final = frozenset({"quota_saturation", "local_count_tokens", "billing_model", "service_tier"})
@@ -33,7 +40,7 @@ _PAID_KEYS: Final = frozenset({"wallet_quota_deducted", "subscription_consumed"}
 _LISTS: Final = frozenset({"tool_surcharges", "request_rules"})
 _SPECIAL: Final = frozenset(
     {
-        *("task_id", "pre_consumed", "actual_quota", "quota_delta", "other_ratios", "fixed_price", "billing_tokens"),
+        *("pre_consumed", "actual_quota", "quota_delta", "other_ratios", "billing_tokens"),
         *("image_count", "image_cache_tokens", "image_output_tokens", "web_search", "file_search"),
         *("image_generation_call",),
     }
@@ -53,7 +60,8 @@ _TEXT_KINDS: Final = ("input", "cache_read", "output")
 class Shape(NamedTuple):
     """What the keys of ``other`` say about a row. Rows of one kind have the same keys."""
 
-    number: int
+    kind: int
+    """The same number for all keys of ``other`` that state prices and tokens alike."""
     is_special: bool
     """Whether rows with these keys are always checked in full."""
     is_text: bool
@@ -74,8 +82,10 @@ class KnownRatios:
         self._is_noisy = checker.method.is_noisy
         self._is_default = checker.method[:2] == DEFAULT_METHOD[:2]
         self._rounds_down = checker.method.mode is Mode.DOWN
-        self._shape_count = 0
         self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._kinds: dict[tuple[object, ...], int] = {}
+        self._changes: dict[str, list[datetime]] = {}
+        """Calendar -> the times at which one of its windows starts or ends, over some months."""
         self._prices = KnownPrices()
         self._user_ratios = {key: float(ratio) for key, ratio in checker.agreements.by_user.items()}
         self._is_usable = checker.book.priced_model == "requested"
@@ -121,11 +131,11 @@ class KnownRatios:
         priced = [name for name in _PRICE_KEYS if name in names]
         if len(self._shapes) > _MAX_SHAPES:
             self._shapes.clear()
-        self._shape_count += 1
+        is_text = names.isdisjoint(_OTHER_TOKENS)
         shape = self._shapes[keys] = Shape(
-            self._shape_count,
+            self._kinds.setdefault((*priced, is_text, "task_id" in names), len(self._kinds)),
             not names.isdisjoint(_SPECIAL),
-            names.isdisjoint(_OTHER_TOKENS),
+            is_text,
             not names.isdisjoint(_PAID_KEYS),
             not names.isdisjoint(_LISTS),
             itemgetter(*priced, priced[-1]) if priced else _nothing,  # two keys or more, so that it returns a tuple
@@ -155,12 +165,12 @@ class KnownRatios:
             except ContradictionError:
                 return None
             counts = tuple(found.values())
-            kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")))
-        if not total and ((other.get("model_price") or 0) <= 0 or other.get("billing_mode") == "tiered_expr"):
+            kinds = (*map(bool, counts), bool(other.get("cache_creation_tokens_5m")), bool(total))
+        if "task_id" in other and not other["task_id"]:
             return None
         prices = shape.prices(other)
         # With their types: 1 and True are equal, but only one of them is a price.
-        key: tuple[object, ...] = (row["model_name"], row["group"], shape.number, kinds, prices, *map(type, prices))
+        key: tuple[object, ...] = (row["model_name"], row["group"], shape.kind, kinds, prices, *map(type, prices))
         if shape.has_lists:
             tools, rules = other.get("tool_surcharges"), other.get("request_rules")
             if tools:
@@ -186,22 +196,30 @@ class KnownRatios:
     def _terms(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> Terms | None:
         checker = self._checker
         call = read_call(row, other, checker.quota_per_unit)
-        cards = checker.offers.card_set(str(row["model_name"]), str(row["group"]), call.at, call.service_tier)
-        if len(cards.variations()) != 1 or call.mode == "task":
-            return None
-        card = cards.card(call.input_total)
+        model, group = str(row["model_name"]), str(row["group"])
+        cards = checker.offers.card_set(model, group, call.at, call.service_tier)
+        variation = cards.variation(None, None, call.at)
+        card = cards.card(call.input_total, variation)
         offer = checker.offers.of_card(card)
-        if offer.minimum:
+        # A row that is right by the price at its start says nothing about later rows.
+        if offer.minimum or not agrees_with_book(call, checker.compare(row, group, call, cards, offer)):
             return None
         is_text = _OTHER_TOKENS.isdisjoint(other)
         kinds = _TEXT_KINDS if is_text else tuple(read_quantities(row, other)[0])
         constant = Fraction(0)
         prices: dict[str, Fraction] = {}
         if call.mode == "expression":
-            if call.outcome is None or call.outcome.is_fixed:
+            if call.outcome is None or call.expression is None:
                 return None
-            prices = {kind: (offer.price(kind) or Fraction(0)) * call.ratio for kind in call.quantities}
-        elif call.mode == "request":
+            if not call.outcome.is_fixed:
+                prices = {kind: (offer.price(kind) or Fraction(0)) * call.ratio for kind in call.quantities}
+            elif call.expression.names:
+                return None
+            else:
+                constant = call.base * call.ratio
+        elif call.mode in ("request", "task"):
+            if not call.parts:
+                return None
             constant = call.base * call.ratio
         else:
             for part in call.parts:
@@ -212,7 +230,27 @@ class KnownRatios:
         if len(tools) != len(other.get("tool_surcharges") or ()):
             return None
         amounts = [*(prices.get(kind, Fraction(0)) for kind in kinds), *tools]
-        return make_terms(cards, card, amounts, constant)
+        return self._limit(make_terms(cards, card, amounts, constant), cards, call.at)
+
+    def _limit(self, terms: Terms, cards: CardSet, at: datetime) -> Terms | None:
+        """Return terms that apply while no window of a calendar starts or ends; ``None`` if regions or modes decide."""
+        for variation in cards.variations():
+            if variation.region or variation.mode:
+                return None
+            if variation.window:
+                start, end = self._period(cards.terms.calendars[variation.window], at)
+                terms = terms._replace(start=max(terms.start, start.timestamp()), end=min(terms.end, end.timestamp()))
+        return terms
+
+    def _period(self, calendar: Calendar, at: datetime) -> tuple[datetime, datetime]:
+        """Return a period that contains a time, and in which no window of a calendar starts or ends."""
+        changes = self._changes.get(calendar.name)
+        if changes is None or not changes[0] <= at < changes[-1]:
+            until = min(at, END_OF_TIME - _SEARCHED) + _SEARCHED
+            found = {moment for window in calendar.windows(at, until) for moment in window}
+            changes = self._changes[calendar.name] = sorted({at, *found, until})
+        after = bisect_right(changes, at)
+        return changes[after - 1], changes[after]
 
 
 def _nothing(other: Mapping[str, Any]) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.reconcile.gateway.comparing import MatchedLines, compare_rows, parse_fast, plain_text
-from brivionix_billing.reconcile.gateway.new_api import COLUMNS, UNIT, Agreements, NewApiChecker
+from brivionix_billing.reconcile.gateway.new_api import COLUMNS, REFUNDED_LATER, UNIT, Agreements, NewApiChecker
 from brivionix_billing.reconcile.gateway.new_api_known import KnownRatios
 from brivionix_billing.reconcile.gateway.new_api_learning import find_refunded, learn
 from brivionix_billing.reconcile.gateway.new_api_repeats import Repeats
@@ -125,14 +125,17 @@ class _NewApiLog:
         if type(quota) is not int or self._known.quota(row, other) != quota:
             return False
         upstream = row["upstream_request_id"] and upstream_key(row)
-        if (
-            request_id in repeats.request_ids
-            or request_id in repeats.refunded
-            or (upstream and upstream in repeats.upstream_calls)
-        ):
+        if request_id in repeats.request_ids or (upstream and upstream in repeats.upstream_calls):
             return False
-        cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
-        lines.add(request_id, cause, (quota, quota), f"{quota},{quota},0", self._details(row))
+        task, details = other.get("task_id"), self._details(row)
+        is_refunded = request_id in repeats.refunded or (task and str(task) in repeats.refunded)
+        if is_refunded:
+            cause, details = "refunded", details + REFUNDED_LATER
+        else:
+            cause = "subscription" if other.get("billing_source") == "subscription" else NO_CAUSE
+        lines.add(request_id, cause, (quota, quota), f"{quota},{quota},0", details)
+        if is_refunded:
+            repeats.charge(row, other, quota)
         repeats.request_ids.add(request_id)
         if upstream:
             repeats.upstream_calls.add(upstream)
@@ -162,7 +165,7 @@ class _NewApiLog:
 
     def remember(self, row: Mapping[str, Any], found: Row) -> None:
         """Keep the prices of a row that was found right."""
-        if found.cause in (NO_CAUSE, "subscription") and row.get("type") == CONSUME:
+        if found.cause in (NO_CAUSE, "subscription", "refunded") and row.get("type") == CONSUME:
             self._known.remember(row, parse_other(row))
 
     def check_waiting(self) -> Iterator[tuple[Mapping[str, Any], Row]]:

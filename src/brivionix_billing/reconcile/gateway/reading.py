@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -111,7 +112,7 @@ def _read_file(path: str) -> Iterator[RawRow]:
         start = first.lstrip()[:1]
         if start == "{" and _is_row(first):
             yield first
-            yield from filter(str.strip, file)
+            yield from filterfalse(str.isspace, file)
         elif start in ("{", "["):
             yield from _items(first + file.read(), path)
         elif first:
