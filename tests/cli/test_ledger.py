@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ SUBCOMMANDS = (
     *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
-    *("journal", "statement", "usage", "requests", "records", "customers"),
+    *("journal", "statement", "receipt", "usage", "requests", "records", "customers"),
 )
 
 
@@ -362,3 +363,18 @@ def test_release(command: LedgerCommand) -> None:
     assert command.json(*given, "x")[0]["available"] == "100"
     assert command.error_code(*given, "y") == "hold_resolved"
     assert command.error_code("release", "req_2", "--id", "z") == "unknown_hold"
+
+
+def test_pages_for_customers(command: LedgerCommand) -> None:
+    """A statement and a receipt are written as pages with their issuer; without an issuer, nothing is written."""
+    page = ("--issuer", "Example GmbH", "--customer", "Ada", "--locale", "zh_CN")
+    status, out, err = command("receipt", "acct_1", "evt_1", "--html", "r.html", *page)
+    assert (status, "gross" in out, err.startswith("r.html: ")) == (0, True, True)
+    assert command("statement", "acct_1", "--period", "2026-09", "--html", "s.html", *page)[0] == 0
+    for name in ("r.html", "s.html"):
+        text = (command.folder / name).read_text()
+        assert all(part in text for part in ("Example GmbH", "Ada", "85.00", "acct_1"))
+    assert json.loads(command.run_ok("receipt", "acct_1", "evt_1", "--format", "json"))["gross"] == "85.00 CNY"
+    assert command.error_code("receipt", "acct_1", "evt_1", "--html", "x.html") == "invalid_argument"
+    assert command.error_code("receipt", "acct_1", "other", "--html", "x.html", *page) == "unknown_lot"
+    assert not (command.folder / "x.html").exists()

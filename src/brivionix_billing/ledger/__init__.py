@@ -26,6 +26,7 @@ from brivionix_billing.ledger.entry import SUBACCOUNTS, Entry, LotChange
 from brivionix_billing.ledger.errors import LimitReachedError, ShortfallError
 from brivionix_billing.ledger.ledger import Ledger
 from brivionix_billing.ledger.limit_reports import Limit
+from brivionix_billing.ledger.money_movements import MoneyMovement
 from brivionix_billing.ledger.operations.maintenance import Audit
 from brivionix_billing.ledger.posting.holds import DEFAULT_HOLD_TTL
 from brivionix_billing.ledger.received_payment import ReceivedPayment
@@ -33,6 +34,7 @@ from brivionix_billing.ledger.reports import Balance, Lot, Order, Payment
 from brivionix_billing.ledger.requests import Request, RequestPage
 from brivionix_billing.ledger.statements import Movement, Statement, UsageLine
 from brivionix_billing.ledger.thread_pool import LedgerThreadPool
+from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
 from brivionix_billing.ledger.verification import Inconsistency
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "LimitReachedError",
     "Lot",
     "LotChange",
+    "MoneyMovement",
     "Movement",
     "Order",
     "Payment",
@@ -58,6 +61,7 @@ __all__ = [
     "SignedCheckpoint",
     "Statement",
     "LedgerThreadPool",
+    "TopUpReceipt",
     "ApiToken",
     "UsageLine",
     "append_checkpoint",

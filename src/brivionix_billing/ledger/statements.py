@@ -14,6 +14,7 @@ from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.invoice.document import MAX_MOVEMENTS
 from brivionix_billing.ledger.database.store import JournalRow, Store
 from brivionix_billing.ledger.entry import Entry
+from brivionix_billing.ledger.money_movements import MoneyMovement, money_movement
 from brivionix_billing.ledger.projections import HoldRow, UsageRow, add_usage, quarter_hour, reverse_usage
 from brivionix_billing.ledger.reports import PAGE_SIZE, require_account, simulate_expiries
 from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
@@ -105,6 +106,8 @@ class Statement:
     """Number of open holds made before the end of the period. Until they are resolved, usage may be added."""
     reversals: tuple[Movement, ...] = ()
     """Charges reversed in the period. ``used`` and ``usage`` are less these Credits already."""
+    payments: tuple[MoneyMovement, ...] = ()
+    """Money received and paid back in the period, with tax."""
 
     def balance(self) -> invoice.Balance:
         """Return the balance for a bill. Movements beyond the limit of a bill are summed by kind.
@@ -127,7 +130,7 @@ class Statement:
         return invoice.Balance(self.opening, movements, self.closing)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the statement as JSON values. It has the key ``reversals`` only if there are any."""
+        """Return the statement as JSON values. It has ``reversals`` and ``payments`` only if there are any."""
         reversals = [{**movement.as_dict(), "model": movement.model} for movement in self.reversals]
         return {
             "account": self.account,
@@ -137,6 +140,7 @@ class Statement:
             "opening": format_plain(self.opening),
             "movements": [movement.as_dict() for movement in self.movements],
             **({"reversals": reversals} if reversals else {}),
+            **({"payments": [payment.as_dict() for payment in self.payments]} if self.payments else {}),
             "usage": [line.as_dict() for line in self.usage],
             "used": format_plain(self.used),
             "closing": format_plain(self.closing),
@@ -245,7 +249,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
     # A statement must not depend on whether due expiries have been posted, so those that are missing are simulated.
     simulated = simulate_expiries(store, row, end)
     entries += [Entry.from_row(expiry) for expiry in simulated if expiry.kind == "lot_expired" and expiry.at < end]
-    opening, movements, reversals = -_used_before(store, account, start), [], []
+    opening, movements, reversals, payments = -_used_before(store, account, start), [], [], []
     for entry in entries:
         net = _net_change(entry)
         if format_timestamp(entry.at) < start:
@@ -257,6 +261,9 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         if entry.kind == "charge_reversed":
             model = entry.result["model"]
             reversals.append(Movement(entry.id, entry.at, entry.kind, entry.credits, label, model))
+        payment = money_movement(entry)
+        if payment is not None:
+            payments.append(payment)
     lines = usage(store, account, period, by=("day", "model"))
     used = sum(_to_units(line.credits) for line in lines)
     closing = opening + sum(_to_units(movement.credits) for movement in movements) - used
@@ -270,6 +277,7 @@ def statement(store: Store, account: str, period: Period) -> Statement:
         units_to_credits(closing),
         len(store.fetch_all(HoldRow, store.sql.holds_before, account, end)),
         tuple(reversals),
+        tuple(payments),
     )
 
 

@@ -1,8 +1,9 @@
-"""HTML pages: the pricing page, and bills as pages and PDF.
+"""HTML pages: the pricing page, and bills, account statements and top-up receipts as pages and PDF.
 
 PDF requires the extra ``brivionix-billing[pdf]``.
 """
 
+from brivionix_billing.pages.account_pages import Party, receipt_page, statement_page
 from brivionix_billing.pages.bill_page import bill_page, printed_bill
 from brivionix_billing.pages.branding import Branding, load_image
 from brivionix_billing.pages.pdf import render_pdf
@@ -15,6 +16,7 @@ from brivionix_billing.pages.stylesheet import load_stylesheet
 __all__ = [
     "Branding",
     "HtmlPage",
+    "Party",
     "bill_page",
     "load_image",
     "load_stylesheet",
@@ -23,4 +25,6 @@ __all__ = [
     "printed_bill",
     "pricing_component",
     "pricing_page",
+    "receipt_page",
+    "statement_page",
 ]

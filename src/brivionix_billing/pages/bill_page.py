@@ -22,7 +22,7 @@ from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.bill_summary import add_rounded, model_summary
 from brivionix_billing.pages.branding import image_address
-from brivionix_billing.pages.formatting import LocaleFormatter
+from brivionix_billing.pages.formatting import LocaleFormatter, replace_invisible
 from brivionix_billing.pages.messages import METER_LABELS, PRICING_MESSAGES, tier_label
 from brivionix_billing.pages.render import HtmlPage, embed_json, read_asset, render_template
 from brivionix_billing.times import CalendarDays, format_instant, parse_instant
@@ -38,8 +38,6 @@ _ATTRIBUTE: Final = re.compile('([a-z-]+)="([^"]*)"')
 _DIGESTED_ATTRIBUTES: Final = {False: ("data-path", "hidden"), True: ("class", "x", "y", "width", "height")}
 _SPACE: Final = re.compile("[ \t\n\f]+")
 """White space of HTML. Python and browsers differ in what else counts as white space."""
-_INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters that HTML changes or drops, and characters that change the direction of text."""
 _DIGEST_PLACEHOLDER: Final = "@@text@@"
 _SCRIPT_MESSAGE_PREFIXES: Final = ("check", "not_", "no_", "bad_")
 _SCREEN_ATTRIBUTES: Final = re.compile(' (?:role|scope|data-label|tabindex|aria-label)="[^"]*"')
@@ -125,7 +123,7 @@ def _checked_values(
     document = json.loads(canonical_json(document))
     language = LocaleFormatter(locale)
     words = BILL_MESSAGES[language.name]
-    visible: Json = _replace_invisible(document)
+    visible: Json = replace_invisible(document)
     try:
         view = _view(visible, language, all_channels)
     except (BillingError, ValueError, OverflowError, LookupError, TypeError) as error:
@@ -146,15 +144,6 @@ def _public_key_data(key: Ed25519PublicKey) -> Json:
 
     raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return {"id": key_id(key), "raw": base64.b64encode(raw).decode()}
-
-
-def _replace_invisible(value: Any) -> Any:
-    """Replace every character that cannot be displayed by U+FFFD, in all texts of a document."""
-    if isinstance(value, str):
-        return _INVISIBLE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {key: _replace_invisible(member) for key, member in value.items()}
-    return [_replace_invisible(item) for item in value] if isinstance(value, list) else value
 
 
 def digest_text(html: str) -> str:

@@ -22,11 +22,13 @@ from brivionix_billing.rating.messages import LOCALES, resolve_locale
 if TYPE_CHECKING:
     from babel import Locale
 
-__all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "round_for_display"]
+__all__ = ["LANGUAGES", "SHOWN_DIGITS", "LocaleFormatter", "discount_rate", "replace_invisible", "round_for_display"]
 
 SHOWN_DIGITS: Final = 4
 """Significant digits of a displayed price. It always keeps the minor unit of its currency."""
 LANGUAGES: Final = tuple(LOCALES)
+_INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters that HTML changes or drops, and characters that change the direction of text."""
 _DIGITS: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?", re.ASCII)
 
 
@@ -63,6 +65,15 @@ def discount_rate(price: Decimal, full: Decimal) -> Decimal | None:
         return None
     thousandths = round_quotient((b - a) * 1000, b, Rounding.DOWN)
     return decimal_from_scaled(thousandths, 3) if thousandths else None
+
+
+def replace_invisible(value: Any) -> Any:
+    """Replace every character that cannot be displayed by U+FFFD, in all texts of JSON values."""
+    if isinstance(value, str):
+        return _INVISIBLE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: replace_invisible(member) for key, member in value.items()}
+    return [replace_invisible(item) for item in value] if isinstance(value, list) else value
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
 from brivionix_billing.cli.ledger import (
+    account_pages,
     accounts,
     api_tokens,
     corrections,
@@ -46,6 +47,7 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     ).add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in (
-        *(maintenance, accounts, api_tokens, limits, orders, payments, corrections, reports, requests, period_report),
+        *(maintenance, accounts, api_tokens, limits, orders, payments, corrections, reports, account_pages, requests),
+        period_report,
     ):
         module.add_commands(subcommands)

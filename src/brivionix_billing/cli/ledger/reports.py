@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.cli.arguments import EXIT_OK, add_prices, load_book, require_distinct_paths
+from brivionix_billing.cli.ledger.account_pages import add_page_options, require_pages, write_pages
 from brivionix_billing.cli.ledger.common import add_period, open_ledger, subcommand, warn_open_holds
 from brivionix_billing.cli.output import as_json, print_rows, print_stderr, print_stdout
 from brivionix_billing.decimals import format_plain
@@ -51,6 +52,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("account", metavar="ACCOUNT")
     add_period(parser)
+    add_page_options(parser)
 
     parser = subcommand(commands, "usage", _usage, "list the usage in a period, by day and model, or by other keys")
     _add_account_or_all(parser)
@@ -130,9 +132,11 @@ def _change(entry: Entry, subaccount: str) -> str:
 
 
 def _statement(args: Namespace) -> int:
+    require_pages(args)
     period = Period.parse(args.period, args.zone)
     with open_ledger(args) as ledger:
         statement = ledger.statement(args.account, period)
+    write_pages(args, "statement", statement.as_dict())
     if args.format == "json":
         print_stdout(as_json(statement.as_dict()))
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from brivionix_billing.ledger import reports, requests, statements
+from brivionix_billing.ledger import reports, requests, statements, top_up_receipts
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.entry import Entry
 from brivionix_billing.ledger.ids import require_id
@@ -18,6 +18,7 @@ from brivionix_billing.ledger.reports import Balance, Lot
 from brivionix_billing.ledger.requests import Request, RequestFilter, RequestPage
 from brivionix_billing.ledger.statements import Statement, UsageLine
 from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.top_up_receipts import TopUpReceipt
 from brivionix_billing.times import Period
 
 __all__ = ["Queries"]
@@ -124,6 +125,13 @@ class Queries(LedgerBase):
     def statement(self, account: str, period: Period | str) -> Statement:
         """Return the statement of a period: opening, movements, usage by day and model, closing."""
         return self._run_read(lambda store: statements.statement(store, account, _to_period(period)), None)
+
+    def top_up_receipt(self, account: str, lot: str) -> TopUpReceipt:
+        """Return the receipt of a payment by its lot: amounts without tax, tax, what was paid, and what was paid back.
+
+        Raises ``unknown_account``, and ``unknown_lot`` if the account did not buy such a lot.
+        """
+        return self._run_read(lambda store: top_up_receipts.top_up_receipt(store, account, lot), None)
 
     def records(
         self, account: str, period: Period | str, *, skip_unpriced: bool = False, estimated_only: bool = False
