@@ -121,8 +121,9 @@ def test_every_field_of_a_bill_is_documented() -> None:
     """The table of fields in docs/invoice.md has exactly the fields of the document, by their full paths."""
     schema = invoice_schema()
     section = read("docs/invoice.md").split("\n## Fields\n")[1].split("\n## ")[0]
-    # A section of late usage has the parts of a bill, which are documented there.
+    # A section of late usage has the parts of a bill, and the taxes in effect are taxes: both are documented there.
     own = [name for name in fields(schema, schema) if not name.startswith("late[].") or name.count(".") == 1]
+    own = [name for name in own if not name.startswith("in_effect.taxes.")]
     assert sorted(name for name, _ in rows(section)) == sorted(own)
 
 

@@ -10,7 +10,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,6 +31,8 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+MAX_SKEW = timedelta(minutes=5)
+"""Maximum difference between the clocks of this machine and of the database. Holds last longer."""
 _OTHER_FILES = 100
 """Files that are no connections of clients: the ledger, logs, libraries."""
 _GC_THRESHOLD = 10_000
@@ -84,7 +86,7 @@ def _start_demo(config: Config, book: PriceBook, stack: ExitStack) -> tuple[Conf
 def serve(config: Config, book: PriceBook, announcement: str) -> None:
     """Serve until stopped. Prints the announcement as soon as the server listens."""
     config = replace(config, max_connections=_allow_connections(config.max_connections))
-    app = create_app(lambda: Gateway(config, book, Ledger.open(config.db, book)))
+    app = create_app(lambda: Gateway(config, book, Ledger.open(config.db, book, max_skew=MAX_SKEW)))
     settings = uvicorn.Config(
         app,
         host=config.host,

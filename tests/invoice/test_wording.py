@@ -151,6 +151,12 @@ def test_taxes_of_a_bill_with_several_notes_add_up(tokens: list[int], included: 
         for each in documents:
             parts = [each["taxes"]["net"], *(line["amount"] for line in each["taxes"]["lines"])]
             assert sum(map(Fraction, parts)) == Fraction(each["taxes"]["gross"])
+        assert len(documents) == 2 or documents[-1]["in_effect"]["taxes"]["gross"] == sum_of_gross(documents)
+
+
+def sum_of_gross(documents: list[Json]) -> str:
+    """Return the sum of the gross amounts of documents, with two decimal places."""
+    return str(sum(Decimal(each["taxes"]["gross"]) for each in documents))
 
 
 def test_late_usage_and_taxes_are_not_on_one_bill() -> None:

@@ -284,6 +284,7 @@ class TotalsInEffect(_StrictModel):
     requests: SignedCount
     credits: ExactDecimal
     rounded: RoundedAmounts
+    taxes: Taxes | None = None
 
 
 class LateUsage(_StrictModel):

@@ -15,7 +15,7 @@ from brivionix_billing.invoice.chain import Change, figures_in_effect, link_to_l
 from brivionix_billing.invoice.figures import has_figures, subtract_figures
 from brivionix_billing.invoice.header import Header, document_header
 from brivionix_billing.invoice.labels import labels_section
-from brivionix_billing.invoice.taxes import stated_terms, taxes_on_payment
+from brivionix_billing.invoice.taxes import TaxTerms, stated_terms, taxes_on_payment
 
 __all__ = ["build_note", "build_voiding_note"]
 
@@ -92,6 +92,8 @@ def _note(
     labels: Any,
 ) -> dict[str, Any]:
     credits = changes["totals"]["credits"]
+    totals, terms = totals_in_effect(bill, earlier, changes), stated_terms(bill)
+    after = {} if terms is None else taxes_on_payment(terms, bill, totals)
     kind = "credit_note" if credits.startswith("-") or credits == "0" else "debit_note"
     corrects = {"id": bill["id"], "hash": bill["hash"], **reference, **link_to_last(earlier)}
     document = {
@@ -99,25 +101,23 @@ def _note(
         "payment": bill["payment"],
         "balance": None,
         **changes,
-        **_note_taxes(bill, earlier, changes),
+        **({} if terms is None else _note_taxes(terms, bill, earlier, after)),
         "rounding": bill["rounding"],
         "evidence": evidence,
         "signing_key": header.signing_key,
-        **({"in_effect": totals_in_effect(bill, earlier, changes)} if earlier else {}),
+        **({"in_effect": totals | ({"taxes": after} if after else {})} if earlier else {}),
     }
     return {**document, **labels_section(document, bill.get("labels"), labels)}
 
 
-def _note_taxes(bill: Mapping[str, Any], earlier: Sequence[Change], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _note_taxes(
+    terms: TaxTerms, bill: Mapping[str, Any], earlier: Sequence[Change], after: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the taxes of the bill after a note minus those before it, both by the terms of the bill.
 
     Each is computed from the whole cost, so bill and notes add up to the taxes of the corrected bill.
     """
-    terms = stated_terms(bill)
-    if terms is None:
-        return {}
     before = taxes_on_payment(terms, bill, figures_in_effect(bill, earlier)["totals"])
-    after = taxes_on_payment(terms, bill, totals_in_effect(bill, earlier, changes))
     lines = [
         {**old, **{name: subtract_text(new[name], old[name]) for name in ("base", "amount")}}
         for new, old in zip(after["lines"], before["lines"], strict=True)

@@ -142,6 +142,8 @@ def _chain_lines(document: Mapping[str, Any], channels: Sequence[str], words: _W
                 id=document["corrects"]["id"], amounts=", ".join([f"{in_effect['credits']} Credits", *amounts])
             )
         )
+        if in_effect.get("taxes"):
+            lines.append(words["in_effect_taxes"].format(**in_effect["taxes"]))
     return [*lines, ""] if lines else []
 
 
