@@ -18,7 +18,8 @@ from cli_ledger_kit import FIRST, LedgerCommand, available
 from paths import DATA
 
 SUBCOMMANDS = (
-    *("migrate", "expire", "verify", "checkpoint", "rebuild", "open", "accounts", "balance", "lots", "token create"),
+    *("migrate", "expire", "prune", "verify", "checkpoint", "rebuild", "open", "accounts"),
+    *("balance", "lots", "token create"),
     *("freeze", "unfreeze", "limit set", "limit remove", "limit list"),
     *("token change", "token rotate", "token list", "topup", "grant", "adjust", "refund", "dispute", "reverse"),
     *("release", "void", "reverse-charge", "order", "cancel-order", "orders", "payment", "payments"),
@@ -378,3 +379,15 @@ def test_pages_for_customers(command: LedgerCommand) -> None:
     assert command.error_code("receipt", "acct_1", "evt_1", "--html", "x.html") == "invalid_argument"
     assert command.error_code("receipt", "acct_1", "other", "--html", "x.html", *page) == "unknown_lot"
     assert not (command.folder / "x.html").exists()
+
+
+def test_new_entries_and_pruning(command: LedgerCommand) -> None:
+    """--new-only needs a checkpoint and says what it verified; prune reports the number of counters."""
+    command.run_ok("checkpoint", "--out", "heads.json")
+    command.top_up("acct_1", "85", "evt_2", "2026-09-21")
+    status, out, err = command("verify", "--checkpoint", "heads.json", "--new-only")
+    assert (status, out.startswith("valid: 2 accounts"), "only new entries" in err) == (0, True, True)
+    assert command.error_code("verify", "--new-only") == "invalid_argument"
+    command.tamper("UPDATE billing_account SET head = 'x' WHERE id = 'acct_1'")
+    assert command("verify", "--checkpoint", "heads.json", "--new-only")[0] == 1
+    assert command.json("prune") == [{"counters": 0}]

@@ -372,3 +372,11 @@ def test_expire_posts_expiries_of_all_accounts(ledger: Ledger) -> None:
     assert ledger.expire(at=later(86_400)) == 0
     assert list(ledger.accounts()) == ["acct", "idle"]
     assert ledger.lots("idle")[0].expired == 5
+
+
+def test_the_schema_can_be_distributed_by_account() -> None:
+    """No table has a sequence or a foreign key, and each has the account of its rows."""
+    for name, table in METADATA.tables.items():
+        assert not table.foreign_keys
+        assert not any(column.autoincrement is True or column.server_default for column in table.columns)
+        assert name == "billing_account" or "account" in table.columns

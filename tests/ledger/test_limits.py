@@ -398,3 +398,36 @@ def test_the_limits_of_the_calendar_are_no_traceback(ledger: Ledger, at: datetim
 def test_sixteen_writers_never_exceed_a_window(database: str) -> None:
     """CASES 58: with 16 writers, no state of the journal exceeds a limit, and in the end each window is full."""
     contend(database, writers=16, requests=320, processes=False)
+
+
+def test_counters_are_pruned_when_they_count_no_more(database: str) -> None:
+    """Counters are deleted 62 days after their windows, and verify, rebuild and a late settlement do not mind."""
+    with opened(database) as ledger:
+        with_credits(ledger)
+        ledger.set_limit("acct", "credits", 50, window="hour", id="credits", at=NOW)
+        ledger.set_limit("acct", "requests", 50, unit="requests", window="5h", id="requests", at=NOW)
+        ledger.hold("acct", "1", id="late", at=NOW)
+        for day in range(0, 100, 10):
+            ledger.charge("acct", "1", id=f"c{day}", at=later(86400 * day))
+        now = later(86400 * 90)
+        assert ledger.prune_counters(at=now.replace(year=2099)) == 2 * 3  # of days 0, 10 and 20
+        assert ledger.prune_counters(at=now) == 0
+        assert ledger.verify() == []
+        ledger.settle("late", "0.5", at=now)
+        assert ledger.verify() == []
+        before = {limit.name: limit.used for limit in ledger.limits("acct", at=now)}
+        ledger.rebuild()
+        assert {limit.name: limit.used for limit in ledger.limits("acct", at=now)} == before
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM billing_counter")
+        missing = [each for each in ledger.verify() if "counter" in each.message]
+        assert len(missing) == 2 * 4  # of days 60 to 90
+
+
+def test_a_counter_with_an_altered_start_is_found(ledger: Ledger) -> None:
+    """Verify reports a counter whose start is no time."""
+    ledger.set_limit("acct", "l", "1", window="day", id="l1", at=NOW)
+    ledger.charge("acct", "1", id="c", at=NOW)
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE billing_counter SET starts = 'x'")
+    assert [each.message for each in ledger.verify() if "x" in each.message] != []

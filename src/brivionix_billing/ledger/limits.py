@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from brivionix_billing.canonical_json import canonical_json
@@ -56,6 +57,11 @@ class LimitRow:
     def parsed_window(self) -> Window:
         """The window."""
         return parse_window(self.window, self.zone)
+
+    def has_ended(self, starts: str, at: datetime) -> bool:
+        """Return whether the counter with a start counts no request at an instant or after it."""
+        start = parse_timestamp(starts)
+        return self.parsed_window.end(starts, start) <= at
 
 
 @dataclass(slots=True)

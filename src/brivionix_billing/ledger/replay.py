@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from brivionix_billing.errors import BillingError, safe_repr
@@ -50,6 +51,8 @@ class AccountReplay:
     usage: dict[tuple[str, str, str], UsageRow] = field(default_factory=dict)
     reversals: dict[str, int] = field(default_factory=dict)
     """Charge -> Credits of it that were reversed."""
+    latest: datetime | None = None
+    """Time of the last entry."""
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUBACCOUNTS, 0))
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ class AccountReplay:
                 raise _broken_entry_error(entry, f"unknown subaccount {safe_repr(subaccount)}")
             self.totals[subaccount] += amount
         self._check_postings(entry)
-        account.number, account.head = entry.number, entry.hash
+        account.number, account.head, self.latest = entry.number, entry.hash, entry.booked_at
         apply_postings(account, entry.postings)
         booked = format_timestamp(entry.booked_at)
         if entry.kind == "hold":

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.ledger.counter_pruning import is_compared
 from brivionix_billing.ledger.database.store import TABLE_MAPPINGS, JournalRow, Row, Store
 from brivionix_billing.ledger.entry import Entry
-from brivionix_billing.ledger.limits import CounterRow
+from brivionix_billing.ledger.limits import CounterRow, LimitRow
 from brivionix_billing.ledger.projections import AccountRow, UsageRow
 from brivionix_billing.ledger.replay import AccountReplay
 from brivionix_billing.ledger.units import units_to_text
 
-__all__ = ["Inconsistency", "rebuild", "verify"]
+__all__ = ["Inconsistency", "iter_entries", "rebuild", "verify"]
 
 _PAGE_SIZE: Final = 1000
 """Maximum number of rows that one query reads."""
@@ -44,7 +45,7 @@ def verify(store: Store, heads: Mapping[str, tuple[int, str]]) -> Iterator[Incon
         replay = AccountReplay(AccountRow(account))
         head = heads.get(account)
         try:
-            for entry in _iter_entries(store, account):
+            for entry in iter_entries(store, account):
                 replay.apply(entry)
                 if head is not None and entry.number == head[0] and entry.hash != head[1]:
                     yield Inconsistency(account, entry.number, "its hash differs from the checkpoint")
@@ -89,6 +90,11 @@ def _check_reversals(store: Store, replay: AccountReplay) -> Iterator[str]:
 def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Inconsistency]:
     account = replay.account.id
     expected_rows: dict[tuple[type, tuple[Any, ...]], Row] = {_row_key(row): row for row in replay.rows()}
+    limits = {row.id: row for row in expected_rows.values() if isinstance(row, LimitRow)}
+
+    def is_pruned(row: Row) -> bool:
+        return isinstance(row, CounterRow) and not is_compared(limits.get(row.limit), row.starts, replay.latest)
+
     for row_class in TABLE_MAPPINGS:
         try:
             rows = store.fetch_all(row_class, store.sql.of_account[row_class], account)
@@ -97,12 +103,16 @@ def _compare_projections(store: Store, replay: AccountReplay) -> Iterator[Incons
             return
         for row in rows:
             expected = expected_rows.pop(_row_key(row), None)
+            if is_pruned(row):
+                continue
             if expected is None:
                 yield Inconsistency(account, None, f"{_row_label(row)} is not in the journal")
             else:
                 for message in _compare_row(row, expected):
                     yield Inconsistency(account, None, f"{_row_label(row)}: {message}")
     for row in expected_rows.values():
+        if is_pruned(row):
+            continue
         yield Inconsistency(account, None, f"{_row_label(row)} is missing")
 
 
@@ -157,7 +167,7 @@ def rebuild(store: Store, *, accept_loss: bool) -> int:
     count = 0
     for account in accounts:
         replay = AccountReplay(AccountRow(account))
-        for entry in _iter_entries(store, account):
+        for entry in iter_entries(store, account):
             replay.apply(entry)
         for row in replay.rows():
             store.insert(row)
@@ -173,8 +183,8 @@ def _iter_accounts(store: Store) -> Iterator[str]:
         after = page[-1][0]
 
 
-def _iter_entries(store: Store, account: str) -> Iterator[Entry]:
-    after = 0
+def iter_entries(store: Store, account: str, after: int = 0) -> Iterator[Entry]:
+    """Yield the entries of an account with numbers above ``after``. Raises ``journal_broken`` for an altered one."""
     while page := store.fetch_rows(store.sql.entries, account, after, _PAGE_SIZE):
         for row in page:
             yield Entry.from_row(JournalRow(*row), canonical_text=True)

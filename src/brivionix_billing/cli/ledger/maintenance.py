@@ -1,4 +1,4 @@
-"""Subcommands of ``ledger`` for maintenance: migrate, expire, verify, checkpoint, rebuild."""
+"""Subcommands of ``ledger`` for maintenance: migrate, expire, prune, verify, checkpoint, rebuild."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.cli.arguments import EXIT_NEGATIVE, EXIT_OK, parse_time_or_now
@@ -21,6 +21,9 @@ from brivionix_billing.cli.output import as_json, print_rows, print_stderr, prin
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.files import atomic_write_bytes, read_bounded
 from brivionix_billing.times import format_instant
+
+if TYPE_CHECKING:
+    from brivionix_billing.ledger import Audit, Ledger
 
 __all__ = ["add_commands"]
 
@@ -54,6 +57,17 @@ def add_commands(commands: Any) -> None:
 
     parser = subcommand(
         commands,
+        "prune",
+        _prune,
+        "delete counters of limits that ended more than 62 days ago",
+        "Deletes the counters of limits by window whose windows ended more than 62 days before the last entry of their "
+        "account. They count no more, and no result depends on them.",
+        at=True,
+    )
+    parser.add_argument("account", metavar="ACCOUNT", nargs="*", help="account (default: all)")
+
+    parser = subcommand(
+        commands,
         "verify",
         _verify,
         "verify the ledger",
@@ -78,6 +92,9 @@ def add_commands(commands: Any) -> None:
         "--sign-key",
         metavar="FILE",
         help="if the ledger is valid, append a checkpoint signed with this private key (PEM)",
+    )
+    parser.add_argument(
+        "--new-only", action="store_true", help="verify only the entries after the checkpoint, which takes less time"
     )
     parser.add_argument("--new-log", action="store_true", help="create the log with its first checkpoint")
 
@@ -132,6 +149,13 @@ def _expire(args: Namespace) -> int:
     return EXIT_OK
 
 
+def _prune(args: Namespace) -> int:
+    with open_ledger(args) as ledger:
+        count = ledger.prune_counters(at=parse_time_or_now(args.at), accounts=args.account or None)
+    print_rows([{"counters": count}], args.format, lambda: f"{_pluralize(count, 'counter')} deleted")
+    return EXIT_OK
+
+
 def _verify(args: Namespace) -> int:
     checkpoint = None if args.checkpoint is None else _read_checkpoint(args.checkpoint)
     log = None if args.checkpoint_log is None else _OpenLog(args)
@@ -139,8 +163,14 @@ def _verify(args: Namespace) -> int:
         raise BillingError("invalid_argument", "--key, --sign-key and --new-log require --checkpoint-log FILE; add it")
     if log is not None and log.newest is not None:
         checkpoint = dict(log.newest.heads)
+    if args.new_only and (checkpoint is None or args.sign_key):
+        # A signed checkpoint states that everything was verified.
+        raise BillingError(
+            "invalid_argument",
+            "--new-only requires a checkpoint and signs none; add --checkpoint, remove --sign-key",
+        )
     with open_ledger(args) as ledger:
-        audit = ledger.audit(checkpoint)
+        audit = _audit_new(ledger, checkpoint) if args.new_only and checkpoint else ledger.audit(checkpoint)
     found = [*audit.inconsistencies, *([] if log is None else log.inconsistencies)]
     newest = None if log is None else log.newest
     matched = None if newest is None else {"number": newest.number, "at": format_instant(newest.at)}
@@ -168,6 +198,12 @@ def _verify(args: Namespace) -> int:
     elif checkpoint is None:
         print_stderr("note: a truncated or rewritten journal is detected only with --checkpoint-log or --checkpoint")
     return EXIT_OK
+
+
+def _audit_new(ledger: Ledger, checkpoint: Mapping[str, tuple[int, str]]) -> Audit:
+    from brivionix_billing.ledger import Audit
+
+    return Audit(ledger.verify_new_entries(checkpoint), ["only new entries were verified"], ledger.checkpoint())
 
 
 class _OpenLog:

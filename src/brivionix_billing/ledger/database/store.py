@@ -173,6 +173,7 @@ class Statements:
         self.orders = self._select(_ORDER, "account = ? ORDER BY at, id")
         self._add_request_queries()
         self.active_limits = self._select(_LIMIT, "account = ? AND active = 1 ORDER BY name")
+        self.delete_counter = self._sql("DELETE FROM billing_counter WHERE limit_id = ? AND starts = ?")
         self.counters = self._select(_COUNTER, "limit_id = ? AND starts >= ? AND starts <= ?")
         self.token = self._select(_TOKEN, "id = ?")
         self.tokens = self._select(_TOKEN, "account = ? ORDER BY id")
@@ -191,6 +192,7 @@ class Statements:
             "LOCK TABLE billing_account, billing_journal IN EXCLUSIVE MODE" if dialect.name == "postgresql" else ""
         )
         self.heads = self._sql("SELECT id, number, head FROM billing_account ORDER BY id")
+        self.booked = self._sql("SELECT booked FROM billing_journal WHERE account = ? AND number = ?")
         self.count = self._sql("SELECT COUNT(*) FROM billing_journal")
         self.count_of = self._sql("SELECT COUNT(*) FROM billing_journal WHERE account = ?")
         self.journal_accounts = self._sql("SELECT DISTINCT account FROM billing_journal ORDER BY account")

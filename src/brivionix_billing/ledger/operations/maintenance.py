@@ -1,4 +1,4 @@
-"""Maintenance: audit, verify, checkpoint, rebuild, expire."""
+"""Maintenance: audit, verify, checkpoint, rebuild, prune, expire."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Final, NamedTuple
 
 from brivionix_billing.errors import BillingError, safe_repr
 from brivionix_billing.ledger import verification
+from brivionix_billing.ledger.counter_pruning import prune_counters
 from brivionix_billing.ledger.database.clock import database_time
 from brivionix_billing.ledger.database.schema_check import check_schema
 from brivionix_billing.ledger.database.store import Store
 from brivionix_billing.ledger.database.transactions import run_read
+from brivionix_billing.ledger.incremental_verification import verify_new_entries
 from brivionix_billing.ledger.locked_account import LockedAccount
 from brivionix_billing.ledger.operations.base import lock_account
 from brivionix_billing.ledger.operations.queries import Queries
 from brivionix_billing.ledger.reports import require_account, simulate_expiries
-from brivionix_billing.ledger.timestamps import format_timestamp
+from brivionix_billing.ledger.timestamps import format_timestamp, parse_timestamp
 from brivionix_billing.ledger.verification import Inconsistency
 from brivionix_billing.times import as_utc
 
@@ -73,6 +75,16 @@ class Maintenance(Queries):
                 found.append(Inconsistency(None, None, f"the journal cannot be replayed with this schema: {error}"))
         return Audit(found, schema.notes, heads)
 
+    def verify_new_entries(self, checkpoint: Heads) -> list[Inconsistency]:
+        """Verify only the entries after a checkpoint, in time proportional to their number.
+
+        ``checkpoint`` is a former result of :meth:`checkpoint` of a ledger that :meth:`verify` found valid, or the
+        heads of a signed one. Each new entry must follow the head of the checkpoint, and the row of the account must
+        name the last one. Lots and holds that they changed must match. Earlier entries, and other rows, are not
+        checked: run :meth:`verify` from time to time.
+        """
+        return self._run_read(lambda store: list(verify_new_entries(store, checkpoint)), None)
+
     def checkpoint(self) -> dict[str, tuple[int, str]]:
         """Return the number and hash of the last entry of every account.
 
@@ -87,6 +99,20 @@ class Maintenance(Queries):
         they are the only remaining record of a truncated journal. ``accept_loss`` rebuilds in the second case.
         """
         return self._run_write(partial(verification.rebuild, accept_loss=accept_loss), None)
+
+    def prune_counters(self, *, at: datetime, accounts: Iterable[str] | None = None) -> int:
+        """Delete counters of limits whose windows ended more than 62 days ago. Returns their number.
+
+        ``at`` is the current time. No result depends on it: these counters count no more. Each account is locked for
+        its deletions only. Limits without an end, and accounts that are idle since then, keep their counters.
+        """
+        now = parse_timestamp(format_timestamp(at))
+
+        def prune(store: Store, account: str) -> int:
+            return prune_counters(store, account, lock_account(store, account).number, now)
+
+        each = self.accounts() if accounts is None else accounts
+        return sum(self._run_write(partial(prune, account=account), None) for account in each)
 
     def expire(self, *, at: datetime, accounts: Iterable[str] | None = None, ahead: bool = False) -> int:
         """Post expiries for all or some accounts. Returns the number of entries posted.
