@@ -33,6 +33,8 @@ from paths import DATA
 
 STORED = DATA / "ledger_version_1.db"
 """A ledger of version 0001."""
+OLD_FILE = DATA / "ledger_0_1_0.db"
+"""A file that the library of commit d6da35d (0.1.0) wrote: 2 accounts, 36 entries of 14 kinds."""
 
 
 def test_migrations_create_the_tables_of_the_code(database: str) -> None:
@@ -380,3 +382,25 @@ def test_the_schema_can_be_distributed_by_account() -> None:
         assert not table.foreign_keys
         assert not any(column.autoincrement is True or column.server_default for column in table.columns)
         assert name == "billing_account" or "account" in table.columns
+
+
+def test_a_file_of_an_earlier_commit_is_migrated(tmp_path: Path) -> None:
+    """A file of 0.1.0 is refused, migrated as it is, verifies with the same heads, and can be used."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(OLD_FILE.read_bytes())
+    with closing(sqlite3.connect(path)) as old:
+        heads = {
+            account: (number, hash)
+            for account, number, hash in old.execute("SELECT id, number, head FROM billing_account")
+        }
+    url = f"sqlite:///{path}"
+    with refused("ledger_version"), opened(url):
+        pass
+    with Ledger(create_ledger_engine(url)) as ledger:
+        ledger.migrate()
+    with opened(url) as ledger:
+        assert ledger.verify(heads) == []
+        assert ledger.checkpoint() == heads
+        assert str(ledger.statement("acct_1", "2026-10").closing) == "101.70905"
+        ledger.hold("acct_1", "1", id="new", at=later(86400 * 60))
+        assert ledger.verify() == []
