@@ -142,9 +142,7 @@ def test_what_a_bill_s_folder_holds(run: Run) -> None:
     assert sorted(line.split()[1] for line in listed) == ["req_6", "req_7", "req_8"]
 
 
-@pytest.mark.parametrize(
-    "period", ["2026-13", "2026", "", "2026-10-02/2026-10-01", "x/y", "2026-10/2026-11", "0000-01"]
-)
+@pytest.mark.parametrize("period", ["2026-13", "2026", "2026-10-02/2026-10-01", "x/y", "2026-10/2026-11", "0000-01"])
 def test_bad_periods(run: Run, period: str) -> None:
     """An invalid period is rejected, and nothing is written."""
     status, _, err = run("invoice", "usage.jsonl", "--all", f"--period={period}", "--out", "bills")

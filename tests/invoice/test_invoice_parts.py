@@ -109,7 +109,12 @@ def test_a_balance_by_hand() -> None:
         "closing": "129.2",
     }
     page = [line.split() for line in render_text(document).splitlines()]
-    for row in (["Opening", "100"], ["Refund", "-20.5"], ["Used,", "as", "billed", "-0.3"], ["Closing", "129.2"]):
+    for row in (
+        ["Opening", "100.000000"],
+        ["Refund", "-20.500000"],
+        ["Used,", "as", "billed", "-0.300000"],
+        ["Closing", "129.200000"],
+    ):
         assert row in page
     assert verified(document, USAGE).differences == []
     assert list(SCHEMA.iter_errors(document)) == []

@@ -6,6 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from brivionix_billing.cli.arguments import (
     add_prices,
     add_workers,
     load_book,
-    require_value,
     worker_count,
 )
 from brivionix_billing.cli.bill_files import (
@@ -46,7 +46,7 @@ from brivionix_billing.invoice.header import Header
 from brivionix_billing.invoice.late import add_late_usage
 from brivionix_billing.invoice.signing import key_id, seal
 from brivionix_billing.tabular import format_csv
-from brivionix_billing.times import Period, parse_instant
+from brivionix_billing.times import Period, format_instant, parse_instant
 
 __all__ = ["add_commands"]
 
@@ -77,7 +77,6 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--late",
-        type=require_value,
         metavar="PATH",
         help="bill late usage of earlier periods, too: a folder with all their bills and notes",
     )
@@ -109,11 +108,10 @@ def _add_heading(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--customers",
         metavar="FILE.json",
-        help="a JSON object: account -> name, tax_number, details, channel, balance; other options take precedence",
+        help="a JSON object: account -> name, tax_number, details, channel, balance, title, terms, taxes, "
+        "tax_included; other options take precedence",
     )
-    parser.add_argument(
-        "--sign-key", type=require_value, metavar="FILE", help="sign with this Ed25519 private key (PEM)"
-    )
+    parser.add_argument("--sign-key", metavar="FILE", help="sign with this Ed25519 private key (PEM)")
 
 
 def _invoice(args: Namespace) -> int:
@@ -137,6 +135,7 @@ def _invoice(args: Namespace) -> int:
         raise BillingError(
             "document_exists", f"{safe_repr(str(out), 200)} already contains {existing[0]}; choose another folder"
         )
+    issued, due = _dates(args, period)
     key = load_signing_key(args.sign_key) if args.sign_key else None
     pages = PageWriter(args, None if key is None else key.public_key())
     previous = series_tail(Path(args.after)) if args.after else None
@@ -169,7 +168,7 @@ def _invoice(args: Namespace) -> int:
                 account=usage.account,
                 period=period,
                 period_name=args.period,
-                issued=parse_instant(args.issued) if args.issued else period.end,
+                issued=issued,
                 series=series,
                 number=1 if previous is None else previous["number"] + 1,
                 previous=previous,
@@ -181,10 +180,10 @@ def _invoice(args: Namespace) -> int:
                 customer_details=customer.details,
                 channel=customer.channel,
                 balance=customer.balance,
-                due=parse_instant(args.due) if args.due else None,
+                due=due,
                 signing_key=None if key is None else key_id(key.public_key()),
                 split=args.split,
-                **wording_of(args),
+                **wording_of(args, customer),
             )
             if usage.account in late:
                 invoice = build_invoice(usage, replace(header, balance=None), book)
@@ -211,6 +210,23 @@ def _invoice(args: Namespace) -> int:
     return EXIT_ERROR if usage_totals.rejected else EXIT_OK
 
 
+def _dates(args: Namespace, period: Period) -> tuple[datetime, datetime | None]:
+    """Return the date of issue and the due date. Raises ``invalid_argument`` if they are in the past of the bill."""
+    issued = parse_instant(args.issued) if args.issued else period.end
+    due = parse_instant(args.due) if args.due else None
+    if issued < period.start:
+        raise BillingError(
+            "invalid_argument",
+            f"--issued {args.issued} is before the period, which starts at {format_instant(period.start)}; correct one",
+        )
+    if due is not None and due < issued:
+        raise BillingError(
+            "invalid_argument",
+            f"--due {args.due} is before the date of issue, {format_instant(issued)}; give a later one, or --issued",
+        )
+    return issued, due
+
+
 def _no_usage(args: Namespace, period: Period, usage: AggregatedUsage) -> BillingError:
     """Return the error of a run without a bill, which names what the usage has instead."""
     found, account = usage.found, args.account
@@ -233,4 +249,7 @@ def _merge_customer(args: Namespace, customer: Customer) -> Customer:
         tuple(args.customer_detail) or customer.details,
         customer.channel if args.channel is None else args.channel,
         customer.balance,
+        customer.title,
+        customer.terms,
+        customer.taxes,
     )

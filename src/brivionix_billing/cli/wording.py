@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from brivionix_billing.errors import BillingError
+from brivionix_billing.invoice.customers import UNKNOWN_CUSTOMER, Customer
 from brivionix_billing.invoice.header import CREDIT_DIGITS
 from brivionix_billing.invoice.taxes import Tax, TaxTerms
 
@@ -35,14 +36,17 @@ def add_wording(parser: ArgumentParser) -> None:
     )
 
 
-def wording_of(args: Namespace) -> dict[str, Any]:
-    """Return the arguments of ``Header``. Raises ``invalid_argument`` or ``invalid_money`` for an invalid tax."""
+def wording_of(args: Namespace, customer: Customer = UNKNOWN_CUSTOMER) -> dict[str, Any]:
+    """Return the arguments of ``Header``. Options take precedence over the customer of the customers file.
+
+    Raises ``invalid_argument`` or ``invalid_money`` for an invalid tax.
+    """
     taxes = [Tax.parse(text) for text in args.tax]
     if args.tax_included and not taxes:
         raise BillingError("invalid_argument", "--tax-included requires a tax; add --tax NAME=PERCENT")
     return {
-        "title": args.title,
-        "terms": args.terms,
-        "taxes": TaxTerms(taxes, args.tax_included) if taxes else None,
+        "title": customer.title if args.title is None else args.title,
+        "terms": args.terms or customer.terms,
+        "taxes": TaxTerms(taxes, args.tax_included) if taxes else customer.taxes,
         "credit_digits": args.credit_digits,
     }

@@ -1,16 +1,19 @@
-"""Reads the file of ``--customers``: the name, the payment channel and the balance of each account."""
+"""Reads the file of ``--customers``: the name, payment channel, balance and wording of the bill of each account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from brivionix_billing.canonical_json import loads_strict
 from brivionix_billing.errors import BillingError, safe_repr
+from brivionix_billing.file_kinds import describe_kind
 from brivionix_billing.files import read_bounded
 from brivionix_billing.invoice.aggregation.account_usage import AccountUsage
 from brivionix_billing.invoice.build import credits_used
 from brivionix_billing.invoice.header import Balance, payment_section
+from brivionix_billing.invoice.taxes import Tax, TaxTerms
 from brivionix_billing.pricebook import PriceBook
 from brivionix_billing.text_checks import require_text
 
@@ -19,6 +22,7 @@ __all__ = ["UNKNOWN_CUSTOMER", "Customer", "reconcile_balances", "read_customers
 T = TypeVar("T")
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _MAX_NAMED: Final = 20
+_KEYS: Final = ("name", "tax_number", "details", "channel", "balance", "title", "terms", "taxes", "tax_included")
 
 
 class Customer(NamedTuple):
@@ -29,6 +33,9 @@ class Customer(NamedTuple):
     details: tuple[str, ...] = ()
     channel: str | None = None
     balance: Balance | None = None
+    title: str | None = None
+    terms: tuple[str, ...] = ()
+    taxes: TaxTerms | None = None
 
 
 UNKNOWN_CUSTOMER: Final = Customer()
@@ -41,7 +48,15 @@ def read_customers(path: str, book: PriceBook) -> dict[str, Customer]:
     Raises ``file_unreadable``, ``invalid_document`` if the file is not a JSON object, and ``invalid_argument``,
     ``invalid_money`` or ``unknown_channel`` with the path of an invalid value.
     """
-    data = loads_strict(read_bounded(path, _MAX_BYTES, "the customers file"), path)
+    content = read_bounded(path, _MAX_BYTES, "the customers file")
+    try:
+        data = loads_strict(content, path)
+    except BillingError:
+        kind = describe_kind(content)
+        if kind is None:
+            raise
+        message = f"{path}: not a customers file, but {kind}; write a JSON object"
+        raise BillingError("invalid_document", message) from None
     if not isinstance(data, dict):
         raise BillingError(
             "invalid_document", f'{path}: not a JSON object; write an object such as {{"acct_1": {{"name": "Ada"}}}}'
@@ -73,18 +88,43 @@ def reconcile_balances(billable: Iterable[AccountUsage], customers: Mapping[str,
 
 
 def _customer(where: str, value: Any, book: PriceBook) -> Customer:
-    entry = _require_object(where, value, ("name", "tax_number", "details", "channel", "balance"))
-    details = _require_list(f"{where}.details", entry.get("details"))
+    entry = _require_object(where, value, _KEYS)
     channel = _optional_text(where, entry, "channel")
     if channel is not None:
         _with_location(f"{where}.channel", lambda: payment_section(channel, book))
     return Customer(
         _optional_text(where, entry, "name"),
         _optional_text(where, entry, "tax_number"),
-        tuple(require_text(f"{where}.details[{index}]", line) for index, line in enumerate(details)),
+        _texts(where, entry, "details"),
         channel,
         _balance(f"{where}.balance", entry.get("balance")),
+        _optional_text(where, entry, "title"),
+        _texts(where, entry, "terms"),
+        _taxes(where, entry),
     )
+
+
+def _texts(where: str, entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    lines = _require_list(f"{where}.{name}", entry.get(name))
+    return tuple(require_text(f"{where}.{name}[{index}]", line) for index, line in enumerate(lines))
+
+
+def _taxes(where: str, entry: Mapping[str, Any]) -> TaxTerms | None:
+    taxes, included = _require_list(f"{where}.taxes", entry.get("taxes")), entry.get("tax_included")
+    if included is not None and not isinstance(included, bool):
+        raise BillingError(
+            "invalid_argument",
+            f"{where}.tax_included: {safe_repr(included)} is not true or false; write one of them",
+        )
+    if not taxes:
+        if included:
+            raise BillingError("invalid_argument", f"{where}.tax_included: requires a tax; add taxes")
+        return None
+    parsed = [
+        _with_location(f"{where}.taxes[{index}]", partial(Tax.parse, require_text(f"{where}.taxes[{index}]", text)))
+        for index, text in enumerate(taxes)
+    ]
+    return _with_location(f"{where}.taxes", lambda: TaxTerms(parsed, bool(included)))
 
 
 def _balance(where: str, value: Any) -> Balance | None:

@@ -10,6 +10,7 @@ from brivionix_billing.decimals import format_plain, sum_exact
 from brivionix_billing.invoice.display import bill_heading, is_statement, shown_channels
 from brivionix_billing.invoice.document import rounded_costs
 from brivionix_billing.invoice.labels import shown_labels
+from brivionix_billing.invoice.shown_credits import allocate_credits, round_credits, shown_balance, shown_savings
 from brivionix_billing.invoice.signing import SignatureState, check_signature
 from brivionix_billing.invoice.text_messages import TEXT_MESSAGES
 from brivionix_billing.rating.messages import resolve_locale
@@ -48,9 +49,9 @@ def render_text(document: Mapping[str, Any], *, locale: str = "en", all_channels
         "",
         *_chain_lines(document, channels, words),
         *_tax_lines(document, words),
-        *_balance_lines(document["balance"], document["totals"]["credits"], words),
+        *_balance_lines(document, words),
         *_section_lines(document, channels, words),
-        *_days_lines(document["days"], document["period"]["zone"], words),
+        *_days_lines(document, words),
         *_label_lines(document, language),
         *_evidence_lines(document, words),
     ]
@@ -120,16 +121,25 @@ def _remark_lines(document: Mapping[str, Any], channels: Sequence[str], words: _
     lines = [exact + ", ".join(costs)]
     if estimated["requests"] or estimated["credits"] != "0":
         requests = _count(estimated["requests"], "request", words)
-        lines.append(words["estimated"].format(requests=requests, credits=estimated["credits"]))
+        lines.append(
+            words["estimated"].format(requests=requests, credits=round_credits(document, estimated["credits"]))
+        )
     remarks = ["either"] * (len(channels) > 1) + ["prepaid"] + ["untaxed"] * is_statement(document)
-    return [*lines, words["savings"].format(**document["savings"]), words["zeros"], *(words[name] for name in remarks)]
+    return [
+        *lines,
+        words["savings"].format(**shown_savings(document)),
+        words["zeros"],
+        *(words[name] for name in remarks),
+    ]
 
 
 def _chain_lines(document: Mapping[str, Any], channels: Sequence[str], words: _Words) -> list[str]:
     """Return the late usage that a bill contains, and the totals of a bill after all its notes."""
     lines = [
         words["late"].format(
-            period=section["period"]["name"], id=section["corrects"]["id"], credits=section["totals"]["credits"]
+            period=section["period"]["name"],
+            id=section["corrects"]["id"],
+            credits=section["totals"]["rounded"]["credits"],
         )
         for section in document.get("late") or ()
     ]
@@ -139,7 +149,8 @@ def _chain_lines(document: Mapping[str, Any], channels: Sequence[str], words: _W
         amounts = [f"{costs[name]} {totals[name]['currency']} ({name})" for name in channels]
         lines.append(
             words["in_effect"].format(
-                id=document["corrects"]["id"], amounts=", ".join([f"{in_effect['credits']} Credits", *amounts])
+                id=document["corrects"]["id"],
+                amounts=", ".join([f"{in_effect['rounded']['credits']} Credits", *amounts]),
             )
         )
         if in_effect.get("taxes"):
@@ -189,26 +200,32 @@ def _tax_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
     return [format_table(rows, left=1), words["tax_rounding" if document["kind"] == "invoice" else "tax_changes"], ""]
 
 
-def _balance_lines(balance: Mapping[str, Any] | None, used: str, words: _Words) -> list[str]:
+def _balance_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
     """Return a table of the opening balance, the movements and the closing balance."""
+    balance = shown_balance(document)
     if balance is None:
         return []
-    rows = [[words["balance"], "Credits"], [words["opening"], balance["opening"]]]
-    rows += [[movement["label"], movement["credits"]] for movement in balance["movements"]]
-    rows += [[words["used"], format_plain(Decimal(used).copy_negate())], [words["closing"], balance["closing"]]]
+    rows = [[words["balance"], "Credits"], [words["opening"], balance.opening]]
+    labels = [movement["label"] for movement in document["balance"]["movements"]]
+    rows += [[label, amount] for label, amount in zip(labels, balance.movements, strict=True)]
+    rows.append([words["used"], balance.used])
+    if balance.rounding is not None:
+        rows.append([words["rounding"], balance.rounding])
+    rows.append([words["closing"], balance.closing])
     return [format_table(rows, left=1), ""]
 
 
-def _days_lines(days: Sequence[Mapping[str, Any]], zone: str, words: _Words) -> list[str]:
+def _days_lines(document: Mapping[str, Any], words: _Words) -> list[str]:
     """Return a table of the usage by day, all models together."""
     by_day: dict[str, list[Mapping[str, Any]]] = {}
-    for row in days:
+    for row in document["days"]:
         by_day.setdefault(row["day"], []).append(row)
     if not 0 < len(by_day) <= _MAX_DAYS:
         return []
-    rows = [[words["day"].format(zone=zone), words["request_count"], "Credits"]]
-    for day, models in by_day.items():
-        credits = format_plain(sum_exact(Decimal(model["credits"]) for model in models))
+    rows = [[words["day"].format(zone=document["period"]["zone"]), words["request_count"], "Credits"]]
+    sums = [format_plain(sum_exact(Decimal(model["credits"]) for model in models)) for models in by_day.values()]
+    shown = allocate_credits(document, document["totals"]["rounded"]["credits"], sums)
+    for (day, models), credits in zip(by_day.items(), shown, strict=True):
         rows.append([day, str(sum(model["requests"] for model in models)), credits])
     return [format_table(rows, left=1), ""]
 

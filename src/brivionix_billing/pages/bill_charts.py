@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from brivionix_billing.decimals import decimal_from_scaled, format_plain, to_scaled
+from brivionix_billing.decimals import decimal_from_scaled, format_scaled, to_scaled
+from brivionix_billing.money import allocate
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
 from brivionix_billing.pages.charts import MAX_SERIES, ChartBar, ChartColumn, bar_chart, column_chart
 from brivionix_billing.pages.formatting import LocaleFormatter
@@ -21,6 +22,8 @@ _MAX_COLUMNS: Final = 62
 
 def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json | None:
     """Return both charts of a bill or note, and the figures of the chart over time.
+
+    A single model has no chart by model. Texts are rounded as the bill is.
 
     Returns ``None`` if nothing was used, or if a note has both positive and negative amounts.
     """
@@ -45,30 +48,56 @@ def usage_charts(document: Mapping[str, Any], language: LocaleFormatter) -> Json
         stacks[date[: len(steps[0])]][series[model]] += amount
     total = sum(model_totals.values())
     series_totals = [sum(stack[index] for stack in stacks.values()) for index in range(len(names))]
+    cells = _rounded_cells(document, sign, list(stacks.values()), series)
+    digits = document["rounding"]["credit_digits"]
+
+    def show(amount: int) -> str:
+        return language.group_digits(format_scaled(amount, digits))
+
     bars = [
-        ChartBar(index, name, amount, _share_label(amount, total, places, language))
+        ChartBar(index, name, amount, _share_label(show(sum(row[index] for row in cells)), amount, total, language))
         for index, (name, amount) in enumerate(zip(names, series_totals, strict=True))
     ]
-    columns = [ChartColumn(step[5:] if step_unit == "day" else step, step, stacks[step]) for step in steps]
+    columns = [
+        ChartColumn(step[5:] if step_unit == "day" else step, step, stack, show(sum(row)))
+        for (step, stack), row in zip(stacks.items(), cells, strict=True)
+    ]
     title = messages[f"by_{step_unit}"]
     return {
         "time_title": title,
         "time": column_chart(columns, places, title, language),
-        "models": bar_chart(bars, messages["by_model"]),
+        "models": bar_chart(bars, messages["by_model"]) if len(bars) > 1 else None,
         "step": messages[step_unit],
         "names": names,
         "figures": [
-            {
-                "step": column.name,
-                "amounts": [
-                    language.group_digits(format_plain(decimal_from_scaled(part, places))) for part in column.parts
-                ],
-                "total": language.group_digits(format_plain(decimal_from_scaled(sum(column.parts), places))),
-            }
-            for column in columns
+            {"step": column.name, "amounts": [show(part) for part in row], "total": column.total}
+            for column, row in zip(columns, cells, strict=True)
             if any(column.parts)
         ],
     }
+
+
+def _rounded_cells(
+    document: Mapping[str, Any], sign: int, stacks: Sequence[Sequence[int]], series: Mapping[str, int]
+) -> list[list[int]]:
+    """Return the rounded amounts by step and series, in units of the last decimal place.
+
+    On a bill, those of a series add up to the rounded lines of its models, as in the summary by model. On a report, and
+    on a note, whose lines may also change by rounding, all of them add up to the rounded total.
+    """
+    digits = document["rounding"]["credit_digits"]
+    columns = list(zip(*stacks, strict=True))
+    if document["kind"] == "invoice" and "lines" in document:
+        wholes = [0] * len(columns)
+        for line in document["lines"]:
+            if line["model"] in series:
+                wholes[series[line["model"]]] += _scaled_credits(line["rounded"]["credits"], digits)
+        parts = [allocate(whole, column) for whole, column in zip(wholes, columns, strict=True)]
+    else:
+        whole = sign * _scaled_credits(document["totals"]["rounded"]["credits"], digits)
+        flat, size = allocate(whole, [amount for column in columns for amount in column]), len(stacks)
+        parts = [flat[start : start + size] for start in range(0, len(flat), size)]
+    return [list(row) for row in zip(*parts, strict=True)]
 
 
 def _scaled_credits(credits: str, places: int) -> int:
@@ -77,10 +106,9 @@ def _scaled_credits(credits: str, places: int) -> int:
     return coefficient * scale
 
 
-def _share_label(amount: int, total: int, places: int, language: LocaleFormatter) -> str:
+def _share_label(shown: str, amount: int, total: int, language: LocaleFormatter) -> str:
     """Format an amount and its share of the total, truncated to a tenth of a percent."""
-    share = decimal_from_scaled(amount * 1000 // total, 3)
-    return f"{language.group_digits(format_plain(decimal_from_scaled(amount, places)))} · {language.percent(share)}"
+    return f"{shown} · {language.percent(decimal_from_scaled(amount * 1000 // total, 3))}"
 
 
 def _time_axis(days: list[str]) -> tuple[str, list[str]]:

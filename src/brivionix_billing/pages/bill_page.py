@@ -17,6 +17,7 @@ from brivionix_billing.invoice.document import schema_errors
 from brivionix_billing.invoice.figures import LINE_CONDITIONS
 from brivionix_billing.invoice.header import document_id
 from brivionix_billing.invoice.labels import label_of, named
+from brivionix_billing.invoice.shown_credits import round_credits, shown_balance, shown_savings
 from brivionix_billing.invoice.signing import check_signature, document_hash, key_id
 from brivionix_billing.pages.bill_charts import usage_charts
 from brivionix_billing.pages.bill_messages import BILL_MESSAGES
@@ -192,7 +193,8 @@ def _view(document: Mapping[str, Any], language: LocaleFormatter, all_channels: 
         "models": model_summary(document, channels[:_MAX_COLUMN_CHANNELS], language),
         "blocks": _line_groups(document, channels[:_MAX_COLUMN_CHANNELS], days, language),
         "requests": _requests(totals["requests"], language),
-        "estimated": _estimated(totals["estimated"], language),
+        "estimated": _estimated(document, language),
+        "balance": shown_balance(document),
         "savings": _savings(document, language),
         "evidence": _evidence(document, language),
         "unaccounted": _unaccounted(document, language),
@@ -327,11 +329,13 @@ def _requests(count: int, language: LocaleFormatter) -> str:
     return words["request"] if count == 1 else words["requests"].format(n=language.number(count))
 
 
-def _estimated(estimated: Mapping[str, Any], language: LocaleFormatter) -> str | None:
+def _estimated(document: Mapping[str, Any], language: LocaleFormatter) -> str | None:
+    estimated = document["totals"]["estimated"]
     if not estimated["requests"] and estimated["credits"] == "0":
         return None
     return BILL_MESSAGES[language.name]["estimated"].format(
-        requests=_requests(estimated["requests"], language), credits=language.group_digits(estimated["credits"])
+        requests=_requests(estimated["requests"], language),
+        credits=language.group_digits(round_credits(document, estimated["credits"])),
     )
 
 
@@ -340,14 +344,16 @@ def _savings(document: Mapping[str, Any], language: LocaleFormatter) -> list[tup
 
     A negative amount is an additional cost, for example of cache writes.
     """
-    words, saved = BILL_MESSAGES[language.name], document["savings"]
+    words = BILL_MESSAGES[language.name]
     if document["kind"] != "invoice":
         return []  # the difference of two savings is not meaningful
+    saved = shown_savings(document)
     rows = [
         (words[label], f"savings.{key}", saved[key])
         for key, label in (("list", "at_list"), ("cache", "by_cache"), ("group", "by_group"))
     ]
-    return [*rows, (words["charged"], "totals.credits", document["totals"]["credits"])]
+    charged = document["totals"]["rounded"]["credits"]
+    return [*rows, (words["charged"], "totals.rounded.credits", charged)]
 
 
 def _evidence(document: Mapping[str, Any], language: LocaleFormatter) -> list[str]:
@@ -379,7 +385,7 @@ def _unaccounted(document: Mapping[str, Any], language: LocaleFormatter) -> list
 
 
 def _short_form(document: Mapping[str, Any]) -> str:
-    """Return a line that can be read out: id, Credits, and 64 bits of the hash in groups of four."""
+    """Return a line that can be read out: id, rounded Credits, and 64 bits of the hash in groups of four."""
     digits = document["hash"].partition(":")[2][:16]
     groups = " ".join(digits[i : i + 4] for i in range(0, 16, 4))
-    return f"{document['id']} · {document['totals']['credits']} Credits · {groups}"
+    return f"{document['id']} · {document['totals']['rounded']['credits']} Credits · {groups}"

@@ -26,11 +26,12 @@ _MAX_BAR_WIDTH = 480  # tenths of a unit
 
 
 class ChartColumn(NamedTuple):
-    """A column of a chart over time: its axis label, its full name, and its amounts by series."""
+    """A column of a chart over time: its axis label, its full name, its amounts by series, and their sum as text."""
 
     label: str
     name: str
     parts: Sequence[int]
+    total: str
 
 
 class ChartBar(NamedTuple):
@@ -66,7 +67,6 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
     label_interval = -(-len(columns) // 16)
     for index, column in enumerate(columns):
         x, stacked = _LEFT * 10 + index * column_width, 0
-        total = language.group_digits(format_plain(decimal_from_scaled(sum(column.parts), places)))
         bars = []
         for series, part in enumerate(column.parts):
             low = (_TOP + _HEIGHT) * 10 - stacked * _HEIGHT * 10 // top
@@ -75,7 +75,7 @@ def column_chart(columns: Sequence[ChartColumn], places: int, title: str, langua
             if low > high:
                 width = min(column_width - column_width // 4, _MAX_BAR_WIDTH)
                 bars.append(_bar(x + (column_width - width) // 2, high, width, low - high, series))
-        out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, total, Markup("").join(bars)))
+        out.append(Markup("<g><title>{}: {}</title>{}</g>").format(column.name, column.total, Markup("").join(bars)))
         if index % label_interval == 0:
             rightmost = (_WIDTH - 3 * len(column.label)) * 10  # half a label is at most 3 units per character wide
             out.append(

@@ -126,16 +126,21 @@ class _View:
             {"day": day, "model": model, "credits": format_plain(decimal_from_scaled(units, UNIT_DECIMALS))}
             for (day, model), units in self.report.days.items()
         ]
-        return {"kind": "invoice", "days": days}
+        total = {"credits": format_scaled(self.report.total.rounded_credits, CREDIT_DIGITS)}
+        return {
+            "kind": "invoice",
+            "days": days,
+            "totals": {"rounded": total},
+            "rounding": {"credit_digits": CREDIT_DIGITS},
+        }
 
     def figures(self, charts: Json | None) -> list[Json]:
         """Return the charts over time, by model and by account."""
         found = []
         if charts is not None:
-            found += [
-                {"title": charts["time_title"], "chart": charts["time"]},
-                {"title": self.words["by_model"], "chart": charts["models"]},
-            ]
+            found.append({"title": charts["time_title"], "chart": charts["time"]})
+            if charts["models"] is not None:
+                found.append({"title": self.words["by_model"], "chart": charts["models"]})
         bars = self._largest({name: sums.units for name, sums in self.report.accounts.items()})
         found.append({"title": self.words["by_account"], "chart": bar_chart(bars, self.words["by_account"])})
         return found

@@ -72,10 +72,19 @@ function valueAtPath(bill, path) {
 }
 // U+FFFD replaces characters that cannot be displayed, as in bill_page.py.
 const replaceInvisible = (text) => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+// Whether a figure is an exact amount, rounded: less than one unit of its last decimal place from it.
+function isRounded(shown, exact, places) {
+  const text = shown.replaceAll(FORM.group, "").replace(FORM.decimal, ".");
+  if (!/^-?\d+(\.\d+)?$/.test(text) || (text.split(".")[1] || "").length !== places || formatDigits(text, FORM) !== shown) return false;
+  const { coefficient, places: common } = Decimals.add(Decimals.parse(text), Decimals.negate(Decimals.parse(exact)));
+  const distance = (coefficient < 0n ? -coefficient : coefficient) * 10n ** BigInt(places);
+  return distance < 10n ** BigInt(common);
+}
 function* findMismatches(bill) {
   for (const element of document.querySelectorAll("[data-path]")) {
     const path = element.dataset.path, value = valueAtPath(bill, path);
     const shown = element.matches("time") ? element.getAttribute("datetime") : element.textContent;
+    if (element.dataset.as === "rounded" && isRounded(shown, String(value), bill.rounding.credit_digits)) continue;
     const right = element.matches("time") ? value : element.dataset.as === "text" ? replaceInvisible(value) : formatDigits(value, FORM);
     if (shown !== right) yield { shown, right, path, element };
   }
