@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import io
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import _SubParsersAction
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,6 +24,8 @@ from brivionix_billing.invoice.receipts import json_schema as receipt_schema
 from brivionix_billing.meters import METERS
 from brivionix_billing.pricebook.schema import json_schema as price_schema
 from brivionix_billing.rating.messages import LOCALES
+from cli_kit import commands
+from console_kit import FENCE, Console, blocks, steps, write_files
 from paths import ROOT
 
 PAGES = sorted(
@@ -35,8 +34,6 @@ PAGES = sorted(
 EXECUTED = (
     "README.md",
     "README.zh.md",
-    "docs/quickstart-gateway.md",
-    "docs/quickstart-pricing-page.md",
     "docs/tutorial.md",
     "docs/recipes.md",
     "docs/cli.md",
@@ -44,10 +41,7 @@ EXECUTED = (
     "docs/report.md",
     "docs/reconcile.md",
 )
-PROGRAMS = {"cat", "head", "python", "sed"}
-"""Programs that console examples may run, apart from brivionix-billing."""
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$", re.MULTILINE)
 
@@ -55,11 +49,6 @@ _ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$", re.MULTILINE)
 def read(path: str) -> str:
     """Return the content of a file of the project."""
     return (ROOT / path).read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the code blocks in a language."""
-    return [body for kind, body in _FENCE.findall(text) if kind == language]
 
 
 def rows(text: str) -> list[tuple[str, list[str]]]:
@@ -141,17 +130,6 @@ def test_every_key_of_the_price_file_is_documented() -> None:
     assert {name for name, _ in rows(read("docs/pricing-yaml.md"))} == keys - set(LOCALES)
 
 
-def commands(parser: ArgumentParser | None = None, name: str = "") -> dict[str, ArgumentParser]:
-    """Return every command and subcommand by name, such as ``invoice`` or ``ledger token create``."""
-    parser = command_line._parser() if parser is None else parser
-    parsers = {name: parser}
-    for action in parser._actions:
-        if isinstance(action, _SubParsersAction):
-            for choice, subparser in action.choices.items():
-                parsers |= commands(subparser, f"{name} {choice}".strip())
-    return parsers
-
-
 def sections(text: str) -> dict[str, str]:
     """Return the sections of docs/cli.md by the command in their heading, and the part before them under ''."""
     head, *parts = re.split(r"^##+ `([a-z -]+)`$", text, flags=re.MULTILINE)
@@ -205,7 +183,7 @@ class Mention(NamedTuple):
 def mentions(text: str) -> Iterator[Mention]:
     """Every name in the first columns of docs/python.md. ``.x`` belongs to the class before it, or of its heading."""
     module = heading = ""
-    for line in _FENCE.sub("", text).splitlines():
+    for line in FENCE.sub("", text).splitlines():
         if line.startswith("#"):
             titles = _SPAN.findall(line)
             if line.startswith("## "):
@@ -270,7 +248,7 @@ def test_the_python_page_has_every_public_name(module: str) -> None:
 
 def anchors(path: Path) -> set[str]:
     """Return the anchors of the headings of a page, as GitHub generates them."""
-    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -278,7 +256,7 @@ def anchors(path: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_internal_link_has_a_target(page: Path) -> None:
     """A link to a file of this repository names an existing file and an existing heading."""
-    for target in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for target in _LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if re.match(r"https?://", target):
             continue
         name, _, anchor = target.partition("#")
@@ -298,7 +276,7 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_readme_starts_with_two_commands() -> None:
     """The first code block of the README has the two commands that run everything."""
-    kind, body = _FENCE.findall(read("README.md"))[0]
+    kind, body = FENCE.findall(read("README.md"))[0]
     assert (kind, body) == ("", "make demo\nmake test\n")
 
 
@@ -341,71 +319,6 @@ def test_the_hash_can_be_recomputed_without_this_library(language: str, tmp_path
     assert answer() == "false"
 
 
-class Step(NamedTuple):
-    """A command of a console example and its expected output."""
-
-    command: str
-    output: str
-
-
-def steps(text: str) -> list[Step]:
-    """Return the steps of all console examples of a page."""
-    result: list[Step] = []
-    for block in blocks(text, "console"):
-        for part in re.split(r"^(?=\$ )", block, flags=re.MULTILINE):
-            if part:
-                assert part.startswith("$ "), f"a console block starts with output: {part!r}"
-                command, _, output = part[2:].partition("\n")
-                result.append(Step(command, output))
-    return result
-
-
-class Console:
-    """Runs the commands of an example in order, as a shell does."""
-
-    def __init__(self) -> None:
-        self.status = 0
-
-    def run(self, command: str) -> str:
-        """Run a command and return its output, stdout and stderr in order."""
-        if command == "echo $?":
-            return f"{self.status}\n"
-        program, *arguments = shlex.split(command)
-        target = arguments[-1] if ">" in arguments else None
-        if target is not None:
-            assert arguments[-2] == ">", f"the console of this test does not support: {command}"
-            arguments = arguments[:-2]
-        assert not {"|", ">", "<", "&&", ";"} & set(arguments), f"the console of this test does not support: {command}"
-        if program == "brivionix-billing":
-            out, err = self._main(arguments, separate=target is not None)
-        else:
-            assert program in PROGRAMS, f"{program} is not one of {PROGRAMS}"
-            program = sys.executable if program == "python" else program
-            process = subprocess.run([program, *arguments], capture_output=True, check=True)
-            out, err = process.stdout, ""
-        if target is None:
-            return out.decode() + err
-        Path(target).write_bytes(out)
-        return err
-
-    def _main(self, arguments: list[str], *, separate: bool) -> tuple[bytes, str]:
-        """Run brivionix-billing. Returns stdout and, if they are separate, stderr."""
-        screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-        errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) if separate else screen
-        with redirect_stdout(screen), redirect_stderr(errors):
-            try:
-                self.status = command_line.main(arguments)
-            except SystemExit as stop:  # argparse exits after --help and --version
-                self.status = int(stop.code or 0)
-        written = [stream.buffer for stream in (screen, errors)]
-        assert all(isinstance(stream, io.BytesIO) for stream in written)
-        out, err = (stream.getvalue() for stream in written if isinstance(stream, io.BytesIO))
-        return out, err.decode() if separate else ""
-
-
-_WRITTEN = re.compile(r"^[^\n]*Write this into `([\w.-]+)`:\n\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples use sed, head and cat")
 @pytest.mark.parametrize("page", EXECUTED)
 def test_console_examples_print_the_documented_output(
@@ -416,14 +329,11 @@ def test_console_examples_print_the_documented_output(
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     text = read(page)
-    for name, content in _WRITTEN.findall(text):
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    console, checker = Console(), OutputChecker()
-    assert steps(text)
-    for step in steps(text):
-        output = console.run(step.command)
-        expected = step.output
-        assert checker.check_output(expected, output, ELLIPSIS), f"$ {step.command}\n{output}\nexpected:\n{expected}"
+    write_files(text, tmp_path)
+    console, found = Console(), steps(text)
+    assert found
+    for step in found:
+        console.check(step)
 
 
 def test_a_wrong_console_example_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,21 +97,6 @@ def test_the_sdk_is_served_and_charged(service: Service) -> None:
     assert httpx.post(f"{service.url}/v1/responses", json={}).status_code == 401
 
 
-def test_the_client_of_the_page_is_served(
-    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The client of the quickstart gets an answer and a stream, and both are charged."""
-    monkeypatch.setenv("GATEWAY_URL", f"{service.url}/v1")
-    monkeypatch.setenv("GATEWAY_TOKEN", service.secret)
-    names: dict[str, Any] = {}
-    exec(compile(python_blocks()[1], "docs/quickstart-gateway.md", "exec"), names)
-    names["client"].close()
-    out = capsys.readouterr()[0]
-    assert "prompt_tokens=" in out
-    assert len(out.splitlines()) > 1
-    assert len(service.wait_for(2)) == 2
-
-
 def test_clients_that_leave_at_any_moment_are_charged_exactly(service: Service) -> None:
     """Clients that leave after none, one, two and more events: the provider is read to its end, and no hold is left."""
     header = {"authorization": f"Bearer {service.secret}"}

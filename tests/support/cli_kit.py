@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bill_kit import ROOT, record, text, written
+from brivionix_billing import cli as command_line
 from brivionix_billing.cli import main
 
-__all__ = ["COMMANDS", "ESCAPES", "EXAMPLE", "Json", "Run", "SHIPPED", "run"]
+__all__ = ["COMMANDS", "ESCAPES", "EXAMPLE", "Json", "Run", "SHIPPED", "commands", "run"]
 
 Json = dict[str, Any]
 
@@ -34,6 +36,17 @@ COMMANDS = (
 )
 ESCAPES = "\x1b[31m\x9b2J\x07\u202e"
 """Control characters that must not reach a terminal."""
+
+
+def commands(parser: ArgumentParser | None = None, name: str = "") -> dict[str, ArgumentParser]:
+    """Return every command and subcommand by name, such as ``invoice`` or ``ledger token create``."""
+    parser = command_line._parser() if parser is None else parser
+    parsers = {name: parser}
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for choice, subparser in action.choices.items():
+                parsers |= commands(subparser, f"{name} {choice}".strip())
+    return parsers
 
 
 class Run:
